@@ -1,0 +1,29 @@
+# Two images: `service` (HTTP, registry, drawing; no torch) and `worker` (learning).
+#   docker build --target service -t palimpsest-service .
+#   docker build --target worker  -t palimpsest-worker .
+FROM python:3.11-slim-bookworm AS base
+ENV PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/app \
+    PALIMPSEST_HOME=/var/lib/palimpsest \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN useradd --system --uid 10001 --user-group --no-create-home palimpsest \
+    && install --directory --owner palimpsest --group palimpsest "$PALIMPSEST_HOME"
+WORKDIR /app
+# The dependencies are installed before the code is copied: a changed line does not install them again.
+COPY pyproject.toml constraints.txt README.md ./
+
+FROM base AS service
+RUN pip install --no-cache-dir --constraint constraints.txt .
+COPY migrations migrations
+COPY service service
+USER 10001:10001
+EXPOSE 8000
+CMD ["palimpsest", "serve", "--host", "0.0.0.0", "--port", "8000"]
+
+FROM base AS worker
+RUN pip install --no-cache-dir --constraint constraints.txt ".[worker]"
+COPY migrations migrations
+COPY service service
+COPY worker worker
+USER 10001:10001
+CMD ["palimpsest", "worker"]
