@@ -16,7 +16,7 @@ FROM base AS service
 RUN pip install --no-cache-dir --constraint constraints.txt .
 COPY migrations migrations
 COPY service service
-USER 10001:10001
+USER 10001
 EXPOSE 8000
 CMD ["palimpsest", "serve", "--host", "0.0.0.0", "--port", "8000"]
 
@@ -25,5 +25,5 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".[worker]"
 COPY migrations migrations
 COPY service service
 COPY worker worker
-USER 10001:10001
+USER 10001
 CMD ["palimpsest", "worker"]
