@@ -1,0 +1,80 @@
+"""What the deployment decides, read once from the environment (variables PALIMPSEST_*).
+
+With nothing set, everything lives in one folder: SQLite, a folder as message broker, artifacts.
+With PALIMPSEST_DATABASE_URL and PALIMPSEST_BROKER_URL the same code runs on PostgreSQL and Redis.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _with_driver(url: str) -> str:
+    """`postgresql://` and `postgres://` as other tools write them, with the driver this house uses."""
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            return "postgresql+psycopg://" + url.removeprefix(plain)
+    return url
+
+
+def _in_home(pattern: str) -> Any:
+    """A default that lies in the home folder: `{home}` in the pattern stands for it."""
+    return Field(
+        default_factory=lambda known: pattern.format(home=known.get("home", "")), validate_default=True
+    )
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+DatabaseUrl = Annotated[str, AfterValidator(_with_driver)]
+
+
+class Settings(BaseSettings):
+    """One instance of Palimpsest. Frozen, so that it can be handed around."""
+
+    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", env_ignore_empty=True, frozen=True)
+
+    home: Folder = Field(default=Path("~/.palimpsest"), validate_default=True)
+    """The folder this instance owns: palimpsest.db, queue/, artifacts/, lock."""
+    data: Folder = _in_home("{home}/datasets")
+    """The dataset folder, in torchvision's layout."""
+    database_url: DatabaseUrl = _in_home("sqlite:///{home}/palimpsest.db")
+    """SQLite, or postgresql://..."""
+    broker_url: str = _in_home("folder://{home}/queue")
+    """A folder, or redis://..."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes a free port; the ready line says which."""
+
+    lease_seconds: float = Field(default=6.0, gt=0)
+    """How long a running job stays its worker's without a heartbeat."""
+    sweep_seconds: float = Field(default=0.5, gt=0)
+    """How often lost bells and expired leases are looked for."""
+    ring_again_seconds: float = Field(default=2.0, gt=0)
+    """How long a queued job waits for its worker before its bell is rung again."""
+    max_attempts: int = Field(default=3, ge=1)
+    """How often a job may be claimed before it fails as worker_lost."""
+
+    device: str = "auto"
+    """Where the worker computes: auto, cpu, cuda, cuda:1."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of the worker; 0 lets it choose."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of published files, named by their sha256."""
+        return self.home / "artifacts"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process. Read at the edges only; everything inside takes what it needs."""
+    return Settings()
