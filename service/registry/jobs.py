@@ -1,0 +1,152 @@
+"""Jobs as a client sees them: asked for, found, listed, cancelled.
+
+The worker's side of a job is in claims.py and publishing.py, the sweeper's in sweeping.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.registry import labels as label_rules
+from service.registry.database import now
+from service.registry.errors import JobAlreadyFinished, ModelHasNoVersion, StaleBase, UnknownJob
+from service.registry.tables import UNFINISHED, JobRow, ModelRow, Operation, new_id
+
+
+def request(
+    session: Session,
+    model: ModelRow,
+    operation: Operation,
+    *,
+    strategy: str,
+    labels: Sequence[str],
+    dataset: str,
+    retention: str | None,
+    params: Mapping[str, Any],
+    acceptance: Mapping[str, Any],
+    seed: int,
+    base_version: int | None,
+    request_id: str | None,
+    max_attempts: int,
+) -> JobRow:
+    """Record the job as queued, or say why not; ring its bell after the commit.
+
+    The rules are checked against what the labels will be once the queue has run. Forgetting what is already
+    forgotten (or about to be) makes no second job: it answers with the one that forgot it.
+    Raises LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, StaleBase.
+    """
+    model = _locked(session, model)
+    if base_version is not None and base_version != model.head:
+        raise StaleBase(base_version, model.head)
+    status = label_rules.projected(session, model)
+    asked = list(labels)
+    if operation == "learn":
+        label_rules.check_learn(model.name, asked, status)
+    elif operation == "forget":
+        held = [name for name in asked if status.get(name) != "forgotten"]
+        if not held:
+            return _forgotten_by(session, model, asked)
+        asked = held
+        label_rules.check_forget(model.name, asked, status)
+    elif all(state == "forgotten" for state in status.values()):
+        raise ModelHasNoVersion(model.name)
+    job = JobRow(
+        id=new_id("job"),
+        model_id=model.id,
+        operation=operation,
+        strategy=strategy,
+        labels=asked,
+        dataset=dataset,
+        retention=retention,
+        params=dict(params),
+        acceptance=dict(acceptance),
+        seed=seed,
+        base_version=base_version,
+        state="queued",
+        max_attempts=max_attempts,
+        rung_at=now(),
+        request_id=request_id,
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def find(session: Session, job_id: str) -> JobRow:
+    """The job of that id. Raises UnknownJob."""
+    job = session.scalar(select(JobRow).where(JobRow.id == job_id))
+    if job is None:
+        raise UnknownJob(job_id)
+    return job
+
+
+def page(
+    session: Session,
+    *,
+    model: ModelRow | None = None,
+    state: str | None = None,
+    limit: int,
+    after: str | None = None,
+) -> tuple[list[JobRow], bool]:
+    """Jobs, newest first, from behind the job `after`; and whether there are more. Raises UnknownJob.
+
+    `state` is a state as shown: `cancelling` finds what is being cancelled, and no other state does.
+    """
+    query = select(JobRow).order_by(JobRow.sequence.desc()).limit(limit + 1)
+    if model is not None:
+        query = query.where(JobRow.model_id == model.id)
+    if state == "cancelling":
+        query = query.where(JobRow.state.in_(UNFINISHED), JobRow.cancel_requested.is_(True))
+    elif state in UNFINISHED:
+        query = query.where(JobRow.state == state, JobRow.cancel_requested.is_(False))
+    elif state is not None:
+        query = query.where(JobRow.state == state)
+    if after is not None:
+        query = query.where(JobRow.sequence < find(session, after).sequence)
+    rows = list(session.scalars(query))
+    return rows[:limit], len(rows) > limit
+
+
+def queue_position(session: Session, job: JobRow) -> int | None:
+    """How many unfinished jobs were accepted before this one; null once it is no longer queued."""
+    if job.state != "queued":
+        return None
+    ahead = select(func.count()).where(JobRow.state.in_(UNFINISHED), JobRow.sequence < job.sequence)
+    return session.scalar(ahead)
+
+
+def cancel(session: Session, job_id: str) -> JobRow:
+    """Cancel a queued job now; ask a running one to stop. Once accepted, the job never publishes.
+
+    Asking again changes nothing. Raises UnknownJob, JobAlreadyFinished.
+    """
+    job = session.scalar(select(JobRow).where(JobRow.id == job_id).with_for_update())
+    if job is None:
+        raise UnknownJob(job_id)
+    if job.state == "cancelled":
+        return job
+    if job.done:
+        raise JobAlreadyFinished(job.id, job.state)
+    job.cancel_requested = True
+    if job.state == "queued":
+        job.state = "cancelled"
+        job.finished_at = now()
+    session.flush()
+    return job
+
+
+def _locked(session: Session, model: ModelRow) -> ModelRow:
+    """The model row, locked: jobs of one model are accepted one after another, so sequence is their order."""
+    return session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
+
+
+def _forgotten_by(session: Session, model: ModelRow, names: Sequence[str]) -> JobRow:
+    """The newest job that forgot (or will forget) one of these labels."""
+    pending = [job for job in label_rules.unfinished(session, model.id) if set(job.labels) & set(names)]
+    if pending:
+        return pending[-1]
+    published = label_rules.statuses(session, model.id)
+    done = [find(session, job_id) for name in names if (job_id := published[name].forgotten_by)]
+    return max(done, key=lambda job: job.sequence)

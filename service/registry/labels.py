@@ -1,0 +1,56 @@
+"""Labels: their status, what it will be once the queue has run, and what may be asked of them."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.registry.errors import LabelAlreadyLearned, UnknownLabel, WouldEmptyModel
+from service.registry.tables import UNFINISHED, JobRow, LabelRow, ModelRow
+
+
+def statuses(session: Session, model_id: str) -> dict[str, LabelRow]:
+    """Every label the model ever learned, by name, as published."""
+    rows = session.scalars(select(LabelRow).where(LabelRow.model_id == model_id).order_by(LabelRow.slot))
+    return {row.name: row for row in rows}
+
+
+def projected(session: Session, model: ModelRow) -> dict[str, str]:
+    """{name: status} as it will be when every job accepted so far has succeeded, in their order.
+
+    So that "learn 3; forget 3" can be asked for back to back. A cancelled job never publishes:
+    it counts as gone.
+    """
+    status: dict[str, str] = {name: row.status for name, row in statuses(session, model.id).items()}
+    for job in unfinished(session, model.id):
+        status |= dict.fromkeys(job.labels, after(job))
+    return status
+
+
+def unfinished(session: Session, model_id: str) -> list[JobRow]:
+    """Jobs of the model that may still publish, in the order they will run."""
+    query = select(JobRow).where(
+        JobRow.model_id == model_id, JobRow.state.in_(UNFINISHED), JobRow.cancel_requested.is_(False)
+    )
+    return [job for job in session.scalars(query.order_by(JobRow.sequence)) if job.operation != "resize"]
+
+
+def after(job: JobRow) -> str:
+    """The status a job's labels have once it has succeeded."""
+    return "forgotten" if job.operation == "forget" else job.retention or "permanent"
+
+
+def check_learn(model: str, asked: Sequence[str], status: Mapping[str, str]) -> None:
+    """A label can be learned when it is absent or forgotten. Raises LabelAlreadyLearned."""
+    held = [name for name in asked if status.get(name, "forgotten") != "forgotten"]
+    if held:
+        raise LabelAlreadyLearned(model, held)
+
+
+def check_forget(model: str, asked: Sequence[str], status: Mapping[str, str]) -> None:
+    """A label can be forgotten if learned, and if another stays. Raises UnknownLabel, WouldEmptyModel."""
+    unknown = [name for name in asked if name not in status]
+    if unknown:
+        raise UnknownLabel(model, unknown)
+    if all(state == "forgotten" for name, state in status.items() if name not in asked):
+        raise WouldEmptyModel(model)

@@ -1,0 +1,39 @@
+"""Models: named, created once, found by name or id."""
+
+from typing import Any
+
+from sqlalchemy import exc, select
+from sqlalchemy.orm import Session
+
+from service.registry.errors import ModelExists, UnknownModel
+from service.registry.tables import ModelRow, new_id
+
+
+def create(session: Session, *, name: str, dataset: str, network: dict[str, Any], seed: int) -> ModelRow:
+    """A new model without a version. Raises ModelExists."""
+    model = ModelRow(id=new_id("mdl"), name=name, dataset=dataset, network=network, seed=seed)
+    session.add(model)
+    try:
+        session.flush()
+    except exc.IntegrityError as error:
+        raise ModelExists(name) from error
+    return model
+
+
+def find(session: Session, name_or_id: str) -> ModelRow:
+    """The model of that id, or of that name. Raises UnknownModel."""
+    model = session.get(ModelRow, name_or_id) or session.scalar(
+        select(ModelRow).where(ModelRow.name == name_or_id)
+    )
+    if model is None:
+        raise UnknownModel(name_or_id)
+    return model
+
+
+def page(session: Session, *, limit: int, after: str | None = None) -> tuple[list[ModelRow], bool]:
+    """Models, newest first, from behind the id `after`; and whether there are more."""
+    query = select(ModelRow).order_by(ModelRow.id.desc()).limit(limit + 1)
+    if after is not None:
+        query = query.where(ModelRow.id < after)
+    rows = list(session.scalars(query))
+    return rows[:limit], len(rows) > limit

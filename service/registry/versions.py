@@ -1,0 +1,94 @@
+"""Versions: found, listed, and what may be drawn from them. Also the recorded asks for images."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.registry import labels as label_rules
+from service.registry.errors import (
+    LabelForgotten,
+    LabelNotLearned,
+    ModelHasNoVersion,
+    UnknownSample,
+    UnknownVersion,
+    VersionRevoked,
+)
+from service.registry.tables import ModelRow, SampleRow, VersionRow, new_id
+
+
+def find(session: Session, model: ModelRow, number: int) -> VersionRow:
+    """Version `number` of the model. Raises UnknownVersion."""
+    query = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number == number)
+    version = session.scalar(query)
+    if version is None:
+        raise UnknownVersion(model.name, number)
+    return version
+
+
+def head(session: Session, model: ModelRow) -> VersionRow:
+    """The newest version of the model. Raises ModelHasNoVersion."""
+    if model.head is None:
+        raise ModelHasNoVersion(model.name)
+    return find(session, model, model.head)
+
+
+def page(
+    session: Session, model: ModelRow, *, limit: int, after: int | None = None
+) -> tuple[list[VersionRow], bool]:
+    """Versions of the model, newest first, from behind number `after`; and whether there are more."""
+    query = select(VersionRow).where(VersionRow.model_id == model.id)
+    if after is not None:
+        query = query.where(VersionRow.number < after)
+    rows = list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
+def drawable(session: Session, model: ModelRow, version: VersionRow, labels: Sequence[str]) -> dict[str, int]:
+    """{name: slot} of the labels asked for, if this version may draw them. By status, never by looks.
+
+    Raises VersionRevoked, LabelForgotten, LabelNotLearned.
+    """
+    if version.revoked_by is not None:
+        raise VersionRevoked(model.name, version.number, version.revoked_by)
+    missing = [name for name in labels if name not in version.labels]
+    if missing:
+        known = label_rules.statuses(session, model.id)
+        for name in missing:
+            if name in known and known[name].status == "forgotten":
+                raise LabelForgotten(model.name, name, known[name].forgotten_by)
+        raise LabelNotLearned(model.name, version.number, missing)
+    return {name: version.labels[name] for name in labels}
+
+
+def record_sample(
+    session: Session,
+    model: ModelRow,
+    version: VersionRow,
+    *,
+    labels: Sequence[str],
+    count: int,
+    seed: int,
+    format: str,
+) -> SampleRow:
+    """Record an ask for images, so that the same pixels can be drawn again."""
+    sample = SampleRow(
+        id=new_id("smp"),
+        model_id=model.id,
+        version=version.number,
+        labels=list(labels),
+        count=count,
+        seed=seed,
+        format=format,
+    )
+    session.add(sample)
+    session.flush()
+    return sample
+
+
+def find_sample(session: Session, sample_id: str) -> SampleRow:
+    """The recorded ask of that id. Raises UnknownSample."""
+    sample = session.get(SampleRow, sample_id)
+    if sample is None:
+        raise UnknownSample(sample_id)
+    return sample
