@@ -1,0 +1,74 @@
+"""Published files, named by the sha256 of their bytes: durable when `put` returns, checked when read."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from service.registry.errors import ArtifactCorrupt, ArtifactMissing
+
+
+class FolderArtifacts:
+    """Artifacts in one folder. A name never gets other bytes, so readers need no lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, data: bytes) -> str:
+        """Store the bytes and return their sha256. A crash at any moment leaves all of them or none."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.path(sha256)
+        if _holds(path, sha256):
+            return sha256
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_durably(path, data)
+        return sha256
+
+    def read(self, sha256: str) -> bytes:
+        """The bytes of that hash, checked. Raises ArtifactMissing, ArtifactCorrupt."""
+        try:
+            data = self.path(sha256).read_bytes()
+        except FileNotFoundError as error:
+            raise ArtifactMissing(sha256) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise ArtifactCorrupt(
+                f"artifact {sha256} has bytes that hash to {found}; restore it from a backup"
+            )
+        return data
+
+    def path(self, sha256: str) -> Path:
+        """Where the bytes of that hash are (or would be)."""
+        return self.folder / sha256[:2] / sha256
+
+
+def _holds(path: Path, sha256: str) -> bool:
+    """Whether the file is there and whole: a corrupt one is written anew."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except FileNotFoundError:
+        return False
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """Temp file in the same folder, fsync, rename, fsync of the folder and of the one that names it."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".put-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+    _fsync_folder(path.parent.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
