@@ -1,0 +1,1 @@
+"""Palimpsest from the other side of HTTP: a typed client, and the demonstration built on it."""

@@ -1,0 +1,360 @@
+"""Palimpsest over HTTP: one method a request, plain frozen values for answers, one exception for problems.
+
+with Palimpsest("http://127.0.0.1:8000") as palimpsest:
+    palimpsest.create_model("digits", dataset="mnist")
+    job = palimpsest.wait(palimpsest.learn("digits", ["0", "1"]))
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+Json = Mapping[str, Any]
+Report = dict[str, Any]
+
+PATIENCE_SECONDS = 30.0  # how long `wait` bears a server that answers 503 or nothing
+
+
+class RequestRefused(Exception):
+    """The server refused; carries its RFC 9457 problem: `code` is stable, `detail` says what to do next.
+
+    A server that cannot be reached, or answers no problem document, is told the same way with the code
+    `unreachable` or `not_a_problem`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Json] = (),
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{code} ({status}): {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class _Answer(BaseModel):
+    """What an answer says; fields a newer server adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Progress(_Answer):
+    """Where a job stands: `step` of `total` in its phase, as a `fraction` in [0, 1], and the last loss."""
+
+    phase: str
+    step: int | None = None
+    total: int | None = None
+    fraction: float | None = None
+    eta_seconds: float | None = None
+    loss: float | None = None
+
+
+class JobError(_Answer):
+    """Why a job failed: `code` is stable, `retryable` tells whether asking again can help."""
+
+    type: str
+    code: str
+    message: str
+    retryable: bool
+
+
+class Job(_Answer):
+    """One accepted request to change a model. Poll `done`; never compare `state` with a list of your own."""
+
+    id: str
+    model: str
+    operation: str
+    strategy: str
+    labels: tuple[str, ...]
+    state: str
+    done: bool
+    progress: Progress | None = None
+    attempt: int
+    base_version: int | None = None
+    output_version: int | None = None
+    seed: int
+    error: JobError | None = None
+    created_at: str
+    started_at: str | None = None
+    finished_at: str | None = None
+
+
+class Label(_Answer):
+    """A name the model can be asked to draw; its status is absent, temporary, permanent or forgotten."""
+
+    name: str
+    status: str
+
+
+class Model(_Answer):
+    """The named thing that learns and forgets; `head` numbers its newest version, None before the first."""
+
+    id: str
+    name: str
+    dataset: str
+    head: int | None = None
+    labels: tuple[Label, ...] = ()
+
+
+class Version(_Answer):
+    """An immutable published state of a model. `labels` are the names it holds."""
+
+    number: int
+    parent: int | None = None
+    operation: str
+    strategy: str
+    labels: tuple[str, ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A recorded ask for images: its id, and the picture file the server drew."""
+
+    id: str
+    media_type: str
+    content: bytes
+
+
+class Palimpsest:
+    """A server's HTTP surface. Every method raises RequestRefused when the server says no."""
+
+    def __init__(
+        self, base_url: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._http = httpx.Client(base_url=base_url, timeout=timeout, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def create_model(
+        self, name: str, *, dataset: str, network: Json | None = None, seed: int | None = None
+    ) -> Model:
+        """A new model that holds nothing yet."""
+        body = _given(name=name, dataset=dataset, network=network, seed=seed)
+        return Model.model_validate(self._post("/v1/models", body).json())
+
+    def model(self, model: str) -> Model:
+        """The model of that name or id, as it is now."""
+        return Model.model_validate(self._get(f"/v1/models/{_step(model)}").json())
+
+    def learn(
+        self,
+        model: str,
+        labels: Sequence[str],
+        *,
+        dataset: str | None = None,
+        retention: Literal["permanent", "temporary"] | None = None,
+        strategy: str | None = None,
+        params: Json | None = None,
+        acceptance: Json | None = None,
+        seed: int | None = None,
+        base_version: int | None = None,
+    ) -> Job:
+        """Ask the model to learn labels; None leaves a choice to the server."""
+        body = _given(
+            labels=list(labels),
+            dataset=dataset,
+            retention=retention,
+            strategy=strategy,
+            params=params,
+            acceptance=acceptance,
+            seed=seed,
+            base_version=base_version,
+        )
+        return self._change(model, "learn", body)
+
+    def forget(
+        self,
+        model: str,
+        labels: Sequence[str],
+        *,
+        strategy: str | None = None,
+        params: Json | None = None,
+        acceptance: Json | None = None,
+        seed: int | None = None,
+        base_version: int | None = None,
+    ) -> Job:
+        """Ask the model to forget labels; forgetting what is forgotten answers the job that forgot it."""
+        body = _given(
+            labels=list(labels),
+            strategy=strategy,
+            params=params,
+            acceptance=acceptance,
+            seed=seed,
+            base_version=base_version,
+        )
+        return self._change(model, "forget", body)
+
+    def resize(
+        self,
+        model: str,
+        policy: str,
+        *,
+        params: Json | None = None,
+        acceptance: Json | None = None,
+        seed: int | None = None,
+        base_version: int | None = None,
+    ) -> Job:
+        """Ask for a smaller (`prune`) or larger (`expand`) network that draws what it drew before."""
+        body = _given(
+            policy=policy, params=params, acceptance=acceptance, seed=seed, base_version=base_version
+        )
+        return self._change(model, "resize", body)
+
+    def job(self, job_id: str) -> Job:
+        """The job as it is now."""
+        return Job.model_validate(self._get(f"/v1/jobs/{_step(job_id)}").json())
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop; it does within one training step. Asking twice is harmless."""
+        return Job.model_validate(self._post(f"/v1/jobs/{_step(job_id)}/cancel", None).json())
+
+    def wait(
+        self,
+        job: Job,
+        *,
+        on_progress: Callable[[Job], None] = lambda _: None,
+        timeout: float | None = None,
+    ) -> Job:
+        """The job once it is done, however it ended: ask it for `error` and `output_version`.
+
+        Asks again as often as the server's Retry-After says and tells `on_progress` every answer. Bears a
+        server that is away for half a minute. Raises TimeoutError after `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout if timeout is not None else float("inf")
+        away_since: float | None = None
+        while True:
+            try:
+                answer = self._get(f"/v1/jobs/{_step(job.id)}")
+                job, pause, away_since = Job.model_validate(answer.json()), _retry_after(answer), None
+                on_progress(job)
+            except RequestRefused as refused:
+                away_since = away_since or time.monotonic()
+                if refused.status not in (0, 503) or time.monotonic() - away_since > PATIENCE_SECONDS:
+                    raise
+                pause = refused.retry_after
+            if job.done:
+                return job
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"{job.id} is still {job.state} after {timeout:g} s; it goes on")
+            time.sleep(1.0 if pause is None else pause)
+
+    def samples(
+        self,
+        model: str,
+        labels: Sequence[str],
+        count: int,
+        *,
+        seed: int | None = None,
+        version: int | None = None,
+        format: str = "png_grid",
+    ) -> Sample:
+        """Draw `count` images of each label, and record it: /v1/samples/{id}/images draws them again."""
+        body = _given(labels=list(labels), count=count, seed=seed, version=version, format=format)
+        answer = self._post(f"/v1/models/{_step(model)}/samples", body)
+        return Sample(answer.headers["X-Sample-Id"], answer.headers["Content-Type"], answer.content)
+
+    def image(
+        self,
+        model: str,
+        version: int,
+        label: str,
+        seed: int,
+        *,
+        scale: int | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> bytes:
+        """A PNG of one label: one image, or a grid (rows, columns) of the seeds from `seed` on."""
+        query = _given(scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
+        path = f"/v1/models/{_step(model)}/versions/{version}/images/{_step(label)}/{seed}.png"
+        return self._get(path, query).content
+
+    def versions(self, model: str) -> list[Version]:
+        """Every version of the model, oldest first."""
+        rows: list[Version] = []
+        query: dict[str, Any] = {"limit": 100}
+        while True:
+            page = self._get(f"/v1/models/{_step(model)}/versions", query).json()
+            rows += [Version.model_validate(row) for row in page["data"]]
+            if not page["has_more"]:
+                return sorted(rows, key=lambda version: version.number)
+            query["after"] = page["next"]
+
+    def report(self, model: str, version: int) -> Report:
+        """The evidence the judge measured for that version."""
+        report: Report = self._get(f"/v1/models/{_step(model)}/versions/{version}/report").json()
+        return report
+
+    def _change(self, model: str, operation: str, body: Json) -> Job:
+        return Job.model_validate(self._post(f"/v1/models/{_step(model)}/{operation}", body).json())
+
+    def _get(self, path: str, query: Json | None = None) -> httpx.Response:
+        return self._ask("GET", path, params=query)
+
+    def _post(self, path: str, body: Json | None) -> httpx.Response:
+        return self._ask("POST", path, json=body)
+
+    def _ask(self, verb: str, path: str, **what: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(verb, path, **what)
+        except httpx.TransportError as error:
+            raise RequestRefused(
+                0, "unreachable", f"{self._http.base_url} does not answer: {error}"
+            ) from error
+        if answer.is_success:
+            return answer
+        raise _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> RequestRefused:
+    if answer.headers.get("Content-Type", "").split(";")[0] != "application/problem+json":
+        detail = f"{answer.url} answered {answer.status_code} without a problem document"
+        return RequestRefused(answer.status_code, "not_a_problem", detail, retry_after=_retry_after(answer))
+    problem = answer.json()
+    return RequestRefused(
+        answer.status_code,
+        problem["code"],
+        problem["detail"],
+        errors=problem.get("errors", ()),
+        request_id=problem.get("request_id"),
+        retry_after=_retry_after(answer),
+    )
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    value = answer.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _step(name: str) -> str:
+    """One path segment: a slash in a name stays inside it."""
+    return quote(name, safe="")
