@@ -251,12 +251,12 @@ def _tell(console: Console, walk: Walk, report: dict[str, Any]) -> None:
         )
     console.print("\n", table, "\n")
     console.print(
-        f"{report['train_images']:,} images of {walk.dataset}, {report['seconds_total']:.0f} s in all. Percentages: "
-        f"drawn images the judge took for their label, {walk.done[-1].report['n']:,} a label.",
-        f"See {FOLDER}/before.png, {FOLDER}/after.png and {FOLDER}/report.json.",
-        sep="\n",
-        soft_wrap=True,
+        f"{report['train_images']:,} images of {walk.dataset}, {report['seconds_total']:.0f} s in all."
     )
+    console.print(
+        f"Percentages: images the judge took for their label, {walk.done[-1].report['n']:,} a label."
+    )
+    console.print(f"Look at {FOLDER}/before.png, {FOLDER}/after.png and {FOLDER}/report.json.")
 
 
 def _parameters(done: Done) -> int:
