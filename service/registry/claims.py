@@ -1,0 +1,130 @@
+"""The worker's side of a job: claim it, keep it, end it. Every write is fenced.
+
+A claim carries a fence, one higher than any before it. Whoever holds an older fence (a worker that slept
+longer than its lease, and was replaced) changes no row any more.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from sqlalchemy import CursorResult, Update, exc, func, select, update
+from sqlalchemy.orm import Session, aliased
+
+from service.registry.database import from_now, now
+from service.registry.errors import FencedOff
+from service.registry.tables import HELD, UNFINISHED, JobRow
+
+Pulse = Literal["running", "cancel", "lost"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to run a job, until another takes it over."""
+
+    job_id: str
+    model_id: str
+    fence: int
+    attempt: int
+
+
+def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:
+    """Take a queued job, or None: it is not queued, or an earlier job of its model is not finished.
+
+    The attempt is counted here and not at failure: a process killed for memory cannot record its own.
+    """
+    earlier = aliased(JobRow)
+    blocked = select(earlier.id).where(
+        earlier.model_id == JobRow.model_id,
+        earlier.sequence < JobRow.sequence,
+        earlier.state.in_(UNFINISHED),
+    )
+    take = (
+        update(JobRow)
+        .where(
+            JobRow.id == job_id,
+            JobRow.state == "queued",
+            JobRow.cancel_requested.is_(False),
+            ~blocked.exists(),
+        )
+        .values(
+            state="running",
+            fence=JobRow.fence + 1,
+            attempt=JobRow.attempt + 1,
+            worker=worker,
+            lease_until=from_now(lease_seconds),
+            started_at=func.coalesce(JobRow.started_at, now()),
+            progress=None,
+        )
+        .returning(JobRow.model_id, JobRow.fence, JobRow.attempt)
+        .execution_options(synchronize_session=False)
+    )
+    try:
+        with session.begin_nested():
+            row = session.execute(take).one_or_none()
+    except exc.IntegrityError:  # one_running_job_per_model: another worker was faster with an earlier job
+        return None
+    return None if row is None else Claim(job_id, row.model_id, row.fence, row.attempt)
+
+
+def heartbeat(
+    session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None
+) -> Pulse:
+    """Extend the lease, leave the progress; answers `cancel` when asked to stop, `lost` when taken over."""
+    values: dict[str, Any] = {"lease_until": from_now(lease_seconds)}
+    if progress is not None:
+        values["progress"] = dict(progress)
+    beat = _fenced(claim).values(values).returning(JobRow.cancel_requested)
+    cancel_requested = session.execute(beat).scalar_one_or_none()
+    if cancel_requested is None:
+        return "lost"
+    return "cancel" if cancel_requested else "running"
+
+
+def verifying(session: Session, claim: Claim) -> None:
+    """The new version is computed and now judged. Raises FencedOff."""
+    _change(session, claim, state="verifying")
+
+
+def finish_failed(session: Session, claim: Claim, error: Mapping[str, Any]) -> None:
+    """End the job as failed; `error` is {type, code, message, retryable}. Raises FencedOff."""
+    _change(session, claim, state="failed", error=dict(error), lease_until=None, finished_at=now())
+
+
+def finish_rejected(session: Session, claim: Claim, error: Mapping[str, Any]) -> None:
+    """End the job as rejected: the version did not meet the criteria frozen with it. Raises FencedOff."""
+    _change(session, claim, state="rejected", error=dict(error), lease_until=None, finished_at=now())
+
+
+def finish_cancelled(session: Session, claim: Claim) -> None:
+    """End the job as cancelled, as was asked. Raises FencedOff."""
+    _change(session, claim, state="cancelled", lease_until=None, finished_at=now())
+
+
+def release(session: Session, claim: Claim) -> None:
+    """Give the job back, and the attempt with it: this worker is shutting down. Raises FencedOff."""
+    _change(
+        session,
+        claim,
+        state="queued",
+        attempt=JobRow.attempt - 1,
+        lease_until=None,
+        rung_at=None,
+        worker=None,
+        progress=None,
+    )
+
+
+def _change(session: Session, claim: Claim, **values: Any) -> None:
+    changed = cast(CursorResult[Any], session.execute(_fenced(claim).values(values)))
+    if changed.rowcount != 1:
+        raise FencedOff(claim.job_id, claim.fence)
+
+
+def _fenced(claim: Claim) -> Update:
+    """An update of the job's row that touches it only while this claim holds it."""
+    return (
+        update(JobRow)
+        .where(JobRow.id == claim.job_id, JobRow.fence == claim.fence, JobRow.state.in_(HELD))
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,132 @@
+"""Publishing: the one transaction that makes a version exist. All of it happens, or none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, select, update
+from sqlalchemy.orm import Session
+
+from service.registry import labels as label_rules
+from service.registry.claims import Claim
+from service.registry.database import now
+from service.registry.errors import FencedOff, StaleBase
+from service.registry.tables import HELD, JobRow, LabelRow, ModelRow, VersionRow, new_id
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a finished job brings to the registry. Its files are already durable artifacts."""
+
+    parent: int | None
+    """The version it was computed from; None for the first."""
+    held: Mapping[str, int]
+    """{name: slot} of every label the new version holds."""
+    files: Mapping[str, Mapping[str, Any]]
+    """{file name: {sha256, bytes, media_type}}."""
+    parameters: int
+    widths: Mapping[str, Any]
+    report: Mapping[str, Any]
+
+
+def publish(session: Session, claim: Claim, publication: Publication) -> VersionRow:
+    """Finish the job, move the head, insert the version, write its labels, revoke what holds the forgotten.
+
+    Raises FencedOff (taken over or cancelled), StaleBase (the head is not the parent any more); the caller's
+    transaction must then roll back, which `with database.transaction()` does.
+    """
+    number = (publication.parent or 0) + 1
+    job = _finish_job(session, claim, number)
+    _move_head(session, claim.model_id, publication.parent, number)
+    version = VersionRow(
+        id=new_id("ver"),
+        model_id=claim.model_id,
+        number=number,
+        parent=publication.parent,
+        job_id=claim.job_id,
+        operation=job.operation,
+        strategy=job.strategy,
+        labels=dict(publication.held),
+        parameters=publication.parameters,
+        widths=dict(publication.widths),
+        files={name: dict(file) for name, file in publication.files.items()},
+        report=dict(publication.report),
+    )
+    session.add(version)
+    if job.operation == "learn":
+        _mark_learned(session, job, publication.held, number)
+    elif job.operation == "forget":
+        _mark_forgotten(session, job, number)
+        _revoke(session, job)
+    session.flush()
+    return version
+
+
+def published_by(session: Session, job_id: str) -> VersionRow | None:
+    """The version that job published, if it did: the question to ask after a commit without an answer."""
+    return session.scalar(select(VersionRow).where(VersionRow.job_id == job_id))
+
+
+def _finish_job(session: Session, claim: Claim, number: int) -> JobRow:
+    """An accepted cancel wins over a late publish: a job is cancelled or succeeded, never both."""
+    finish = (
+        update(JobRow)
+        .where(
+            JobRow.id == claim.job_id,
+            JobRow.fence == claim.fence,
+            JobRow.state.in_(HELD),
+            JobRow.cancel_requested.is_(False),
+        )
+        .values(state="succeeded", output_version=number, lease_until=None, finished_at=now())
+        .execution_options(synchronize_session=False)
+    )
+    if cast(CursorResult[Any], session.execute(finish)).rowcount != 1:
+        raise FencedOff(claim.job_id, claim.fence)
+    query = select(JobRow).where(JobRow.id == claim.job_id).execution_options(populate_existing=True)
+    return session.scalars(query).one()
+
+
+def _move_head(session: Session, model_id: str, parent: int | None, number: int) -> None:
+    move = (
+        update(ModelRow)
+        .where(ModelRow.id == model_id, ModelRow.head.is_not_distinct_from(parent))
+        .values(head=number)
+        .execution_options(synchronize_session=False)
+    )
+    if cast(CursorResult[Any], session.execute(move)).rowcount != 1:
+        raise StaleBase(parent, session.scalar(select(ModelRow.head).where(ModelRow.id == model_id)))
+
+
+def _mark_learned(session: Session, job: JobRow, held: Mapping[str, int], number: int) -> None:
+    known = label_rules.statuses(session, job.model_id)
+    for name in job.labels:
+        generation = known[name].generation + 1 if name in known else 1
+        session.merge(
+            LabelRow(
+                model_id=job.model_id,
+                name=name,
+                dataset=job.dataset,
+                slot=held[name],
+                status=label_rules.after(job),
+                generation=generation,
+                learned_version=number,
+                forgotten_version=None,
+                forgotten_by=None,
+            )
+        )
+
+
+def _mark_forgotten(session: Session, job: JobRow, number: int) -> None:
+    known = label_rules.statuses(session, job.model_id)
+    for name in job.labels:
+        known[name].status = "forgotten"
+        known[name].forgotten_version = number
+        known[name].forgotten_by = job.id
+
+
+def _revoke(session: Session, job: JobRow) -> None:
+    """Erasure reaches further than the head: no version that still holds a forgotten label is drawn from."""
+    older = select(VersionRow).where(VersionRow.model_id == job.model_id, VersionRow.revoked_by.is_(None))
+    for version in session.scalars(older):
+        if not set(job.labels).isdisjoint(version.labels):
+            version.revoked_by = job.id
