@@ -1,0 +1,13 @@
+"""Run by Alembic: apply the steps on the connection, and in the transaction, that upgrade() brings along."""
+
+from alembic import context
+
+from service.registry.tables import Row
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Row.metadata,
+    transactional_ddl=True,
+    render_as_batch=True,
+)
+context.run_migrations()
