@@ -1,0 +1,106 @@
+"""What every test may ask for: a database, a broker, a whole deployment, each empty and its own.
+
+PostgreSQL and Redis are used where they answer on 127.0.0.1 and skipped loudly where they do not; with CI=true
+a missing one is a failure.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import redis
+from migrations import upgrade
+
+from service.registry.database import Database
+from service.settings import Settings
+
+POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
+REDIS = "redis://127.0.0.1:6379"
+DATABASES = ("sqlite", "postgresql")
+BROKERS = ("folder", "redis")
+BACKINGS = ("sqlite+folder", "postgresql+redis")
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of the test's own, without tables; dropped afterwards."""
+    with own_database(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    database = Database(database_url)
+    upgrade(database)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(params=BROKERS)
+def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty broker of the test's own; emptied afterwards."""
+    with own_broker(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(params=BACKINGS)
+def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a whole deployment with its own home, database and broker; not yet migrated."""
+    kind_of_database, kind_of_broker = request.param.split("+")
+    with own_database(kind_of_database, tmp_path) as url, own_broker(kind_of_broker, tmp_path) as broker:
+        yield Settings(home=tmp_path / "home", database_url=url, broker_url=broker, port=0)
+
+
+@contextmanager
+def own_database(kind: str, folder: Path) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'palimpsest.db'}"
+        return
+    _require("PostgreSQL", 5432)
+    name = f"palimpsest_test_{uuid4().hex}"
+    with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True) as administration:
+        administration.execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"{POSTGRESQL}/{name}".replace("postgresql://", "postgresql+psycopg://")
+        finally:
+            administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def own_broker(kind: str, folder: Path) -> Iterator[str]:
+    if kind == "folder":
+        yield f"folder://{folder / 'queue'}"
+        return
+    _require("Redis", 6379)
+    with _free_redis_database() as number:
+        yield f"{REDIS}/{number}"
+
+
+@contextmanager
+def _free_redis_database() -> Iterator[int]:
+    """A number of Redis's sixteen that no other test run holds; the mark expires should this one die."""
+    for number in range(15, 0, -1):
+        with redis.Redis.from_url(f"{REDIS}/{number}") as connection:
+            if connection.set("palimpsest-test", os.getpid(), nx=True, ex=600):
+                try:
+                    yield number
+                finally:
+                    connection.flushdb()
+                return
+    pytest.fail("no Redis database between 1 and 15 is free: other test runs hold them all")
+
+
+def _require(what: str, port: int) -> None:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError as error:
+        message = f"{what} does not answer on 127.0.0.1:{port} ({error})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message + "; with CI=true it is required")
+        pytest.skip(message)
