@@ -1,0 +1,55 @@
+"""Small published decoders, built by hand: slot s with noise z draws sigmoid(z W + b_s)."""
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+
+def decoder(slots: int = 3, *, latent: int = 4, pixels: int = 784, seed: int = 0) -> bytes:
+    """A decoder whose images differ between slots and between noises."""
+    numbers = np.random.default_rng(seed)
+    weight = numbers.normal(size=(latent, pixels)).astype(np.float32)
+    bias = numbers.normal(size=(slots, pixels)).astype(np.float32)
+    return model(
+        [
+            helper.make_node("MatMul", ["noise", "weight"], ["projected"]),
+            helper.make_node("Gather", ["bias", "slot"], ["of_slot"]),
+            helper.make_node("Add", ["projected", "of_slot"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["images"]),
+        ],
+        {"weight": weight, "bias": bias},
+        latent=latent,
+        pixels=pixels,
+    )
+
+
+def constant_decoder(value: float, *, pixels: int = 784) -> bytes:
+    """A decoder that draws the same grey everywhere, whatever it is asked."""
+    return model(
+        [
+            helper.make_node("MatMul", ["noise", "zero"], ["nothing"]),
+            helper.make_node("Gather", ["grey", "slot"], ["of_slot"]),
+            helper.make_node("Add", ["nothing", "of_slot"], ["images"]),
+        ],
+        {
+            "zero": np.zeros((4, pixels), np.float32),
+            "grey": np.full((3, pixels), value, np.float32),
+        },
+        latent=4,
+        pixels=pixels,
+    )
+
+
+def model(nodes: list[object], weights: dict[str, np.ndarray], *, latent: int, pixels: int) -> bytes:
+    """An ONNX file with the inputs and the output every published decoder has."""
+    graph = helper.make_graph(
+        nodes,
+        "decoder",
+        [
+            helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["n", latent]),
+            helper.make_tensor_value_info("slot", TensorProto.INT64, ["n"]),
+        ],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", pixels])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return made.SerializeToString()
