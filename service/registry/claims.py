@@ -4,6 +4,7 @@ A claim carries a fence, one higher than any before it. Whoever holds an older f
 longer than its lease, and was replaced) changes no row any more.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -26,6 +27,11 @@ class Claim:
     model_id: str
     fence: int
     attempt: int
+
+
+def worker_name(pid: int) -> str:
+    """How the worker with that process id, on this machine, signs the jobs it claims."""
+    return f"{socket.gethostname()}:{pid}"
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:
