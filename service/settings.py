@@ -68,6 +68,10 @@ class Settings(BaseSettings):
     """CPU threads of the worker; 0 lets it choose."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    def as_environment(self) -> dict[str, str]:
+        """The variables that give a child process these very settings."""
+        return {f"PALIMPSEST_{name.upper()}": str(value) for name, value in self}
+
     @property
     def artifacts(self) -> Path:
         """The folder of published files, named by their sha256."""

@@ -1,0 +1,129 @@
+"""The command `palimpsest`: run an instance, or one part of it."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from migrations import differences, upgrade
+from service import sweeper
+from service.child import worker_command
+from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.tables import Row
+from service.settings import Settings, settings
+from service.supervisor import CannotStart, supervise
+
+app = typer.Typer(
+    help="Generative models that learn and forget on request. Settings are variables PALIMPSEST_*.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on (default: PALIMPSEST_HOST or 127.0.0.1).")
+]
+Port = Annotated[
+    int | None, typer.Option(help="Port to listen on; 0 takes a free one (default: PALIMPSEST_PORT or 8000).")
+]
+
+
+@app.command()
+def up(host: Host = None, port: Port = None) -> None:
+    """Serve, sweep and work, all in one: the embedded default. Ctrl-C stops it."""
+    with _starting() as deployment:
+        supervise(_listening_on(deployment, host, port), with_worker=True, announce=typer.echo)
+
+
+@app.command()
+def serve(host: Host = None, port: Port = None) -> None:
+    """Serve the API and sweep; the workers run elsewhere."""
+    with _starting() as deployment:
+        supervise(_listening_on(deployment, host, port), with_worker=False, announce=typer.echo)
+
+
+@app.command()
+def worker() -> None:
+    """Work: execute jobs, one at a time. Run one per GPU, anywhere that reaches database, broker and home."""
+    with _starting() as deployment:
+        command = worker_command(deployment.log_level)
+        os.execv(command[0], command)
+
+
+@app.command()
+def sweep(once: Annotated[bool, typer.Option(help="Sweep once and end.")] = False) -> None:
+    """Sweep only: ring lost bells again, take back the jobs of dead workers."""
+    with _starting() as deployment:
+        database = Database(deployment.database_url)
+        if once:
+            sweeper.sweep(database, deployment)
+        else:
+            sweeper.sweep_until(Event(), database, deployment)
+
+
+@app.command()
+def migrate(
+    check: Annotated[
+        bool, typer.Option(help="Change nothing: compare the migrations with tables.py.")
+    ] = False,
+) -> None:
+    """Bring the database to this release's schema. Running it again, or twice at once, is fine."""
+    if check:
+        _check_migrations()
+        return
+    with _starting() as deployment:
+        upgrade(Database(deployment.database_url))
+
+
+@contextmanager
+def _starting() -> Iterator[Settings]:
+    """This process's settings, logging to stderr; what stands in the way is one line and exit code 1."""
+    try:
+        deployment = settings()
+        logging.basicConfig(
+            level=deployment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        yield deployment
+    except ValidationError as error:
+        first = error.errors()[0]
+        _give_up(f"PALIMPSEST_{str(first['loc'][0]).upper()}: {first['msg']}")
+    except DatabaseUnavailable as error:
+        _give_up(f"{error.message} ({error.reason})")
+    except (CannotStart, RegistryError) as error:
+        _give_up(str(error))
+
+
+def _give_up(reason: str) -> None:
+    typer.echo(f"palimpsest: {reason}", err=True)
+    raise typer.Exit(1)
+
+
+def _listening_on(deployment: Settings, host: str | None, port: int | None) -> Settings:
+    asked = {"host": host, "port": port}
+    return deployment.model_copy(update={name: value for name, value in asked.items() if value is not None})
+
+
+def _check_migrations() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        migrated, declared = (
+            Database(f"sqlite:///{Path(folder) / name}.db") for name in ("migrated", "declared")
+        )
+        upgrade(migrated)
+        Row.metadata.create_all(declared.engine)
+        found = differences(migrated, declared)
+    for line in found:
+        typer.echo(line, err=True)
+    if found:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
