@@ -1,7 +1,7 @@
 """What every test may ask for: a database, a broker, a whole deployment, each empty and its own.
 
-PostgreSQL and Redis are used where they answer on 127.0.0.1 and skipped loudly where they do not; with CI=true
-a missing one is a failure.
+PostgreSQL and Redis are used where they answer on 127.0.0.1 and skipped loudly where they do not; with
+CI=true a missing one is a failure.
 """
 
 import os
@@ -14,8 +14,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
-from migrations import upgrade
 
+from migrations import upgrade
 from service.registry.database import Database
 from service.settings import Settings
 
