@@ -44,12 +44,13 @@ def running(home: Path, *, data: Path | None = None) -> Iterator[str]:
             start_new_session=True,  # Ctrl-C in the terminal reaches us alone; we stop the server
         )
     try:
-        yield _ready(server, log)
+        yield until_ready(server, log)
     finally:
         _stop(server)
 
 
-def _ready(server: subprocess.Popen[bytes], log: Path) -> str:
+def until_ready(server: subprocess.Popen[bytes], log: Path) -> str:
+    """The base URL a starting server tells in its log. Raises ServerFailed when it ends or stays silent."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         said = log.read_text(errors="replace")

@@ -1,0 +1,25 @@
+"""Who may import whom, held by import-linter and by looking at what an import really loads."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
+HEAVY = ("torch", "torchvision", "safetensors", "onnx", "sklearn", "worker")
+
+
+def test_every_import_contract_holds() -> None:
+    lint = subprocess.run([LINT_IMPORTS, "--no-logo"], capture_output=True, text=True, check=False)
+    assert lint.returncode == 0, lint.stdout
+
+
+def test_the_http_face_loads_nothing_of_the_learner() -> None:
+    probe = f"import service.app, service.commands, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_the_client_loads_neither_the_service_nor_the_learner() -> None:
+    probe = f"import client.demo, sys; print([m for m in {(*HEAVY, 'service')!r} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"

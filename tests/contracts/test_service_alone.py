@@ -1,0 +1,66 @@
+"""What the `service` image holds, its packages and its files and nothing else, is enough to serve."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from client.http import Palimpsest
+from client.server import running, until_ready
+from tests.contracts.dockerfile import ROOT, read_stages
+from tests.contracts.environment import service_environment
+
+LEARNER = ("torch", "torchvision", "safetensors", "onnx", "sklearn", "worker")
+
+
+def image(folder: Path) -> tuple[Path, Path]:
+    """The `service` image without a container: a Python with its packages, and the files it copies."""
+    files = folder / "app"
+    files.mkdir()
+    for path in read_stages()["service"].copied:
+        source = ROOT / path
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, files / path)
+    return service_environment(folder / "environment"), files
+
+
+@contextmanager
+def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
+    """`palimpsest serve` as the image runs it, on a free loopback port."""
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(files), "PALIMPSEST_HOME": str(home)}
+    log = home / "serve.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [python, "-m", "service.commands", "serve", "--port", "0"],
+            cwd=files,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield until_ready(server, log)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_an_install_without_the_worker_extra_serves_what_a_worker_published(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with running(home) as address, Palimpsest(address) as palimpsest:
+        palimpsest.create_model("m", dataset="digits")
+        job = palimpsest.wait(palimpsest.learn("m", ["0", "1"]), timeout=120)
+        assert job.output_version == 1, job.error
+        drawn_beside_a_worker = palimpsest.image("m", 1, "0", 7)
+
+    python, files = image(tmp_path)
+    for module in LEARNER:
+        probe = subprocess.run(
+            [python, "-c", f"import {module}"], cwd=files, capture_output=True, check=False
+        )
+        assert probe.returncode != 0, f"{module} is in the service's environment"
+    with serving(python, files, home) as address, Palimpsest(address) as palimpsest:
+        assert palimpsest.image("m", 1, "0", 7) == drawn_beside_a_worker
+        queued = palimpsest.forget("m", ["1"])
+        assert queued.state == "queued"

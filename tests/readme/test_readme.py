@@ -1,0 +1,50 @@
+"""The README's HTTP calls do what it says, pasted as they stand."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from PIL import Image
+
+from client.http import Palimpsest
+from client.server import running
+
+ROOT = Path(__file__).resolve().parents[2]
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def calls() -> list[str]:
+    """The commands of the README's code block under "Five calls", one for each numbered comment."""
+    section = (ROOT / "README.md").read_text().split("## Five calls")[1].split("\n## ")[0]
+    block = re.search(r"```bash\n(.*?)```", section, flags=re.DOTALL)
+    assert block is not None
+    return [call for call in re.split(r"^(?=# \d\.)", block.group(1), flags=re.MULTILINE) if call]
+
+
+def test_the_five_calls_of_the_readme_run_as_pasted(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with running(home) as address:
+        answers = [pasted(call.replace(ADDRESS, address), tmp_path) for call in calls()]
+        with Palimpsest(address) as palimpsest:
+            statuses = {label.name: label.status for label in palimpsest.model("numbers").labels}
+
+    created, *changes, drawn = answers
+    assert json.loads(created)["name"] == "numbers"
+    assert [json.loads(change)["operation"] for change in changes] == ["learn", "forget", "resize"]
+    assert [json.loads(change)["state"] for change in changes] == ["succeeded"] * 3
+    assert drawn == ""
+    assert {name for name, status in statuses.items() if status == "permanent"} == {"0", "1", "2"}
+    assert statuses["3"] == "forgotten"
+    with Image.open(tmp_path / "numbers.png") as picture:
+        assert picture.format == "PNG"
+
+
+def pasted(call: str, folder: Path) -> str:
+    """What a terminal in `folder` answers to the call."""
+    shell = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", call], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert shell.returncode == 0, shell.stdout + shell.stderr
+    return shell.stdout
