@@ -1,0 +1,15 @@
+"""GET /v1/catalog: what a request may name, with the JSON Schema of every params object."""
+
+from fastapi import APIRouter
+
+from service.api.dependencies import Here
+from service.api.route import Route
+from service.catalog import Catalog
+
+router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
+
+
+@router.get("")
+def get_catalog(here: Here) -> Catalog:
+    """Strategies of every operation, datasets and architectures."""
+    return here.catalog

@@ -1,0 +1,91 @@
+"""GET .../images/{label}/{seed}.png: one image, or a grid of them; a pure function of its address."""
+
+import hashlib
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from service.api.dependencies import MAX_SEED, Here, LabelName, find_model, find_version
+from service.api.problems import refusals
+from service.api.route import Route, not_modified
+from service.catalog import InvalidRequest, Violation
+from service.generation import RENDERING
+from service.pictures import enlarge, grid, png
+from service.registry import versions
+from service.registry.tables import VersionRow
+
+router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["images"], route_class=Route)
+
+MAX_GRID_SIDE = 16
+MAX_AREA = 4096
+"""rows x columns x scale^2: a 16x16 grid at scale 4, or a 4x4 grid at scale 16."""
+
+MAX_AGE = "max-age=60"
+"""How long a cache may keep an image: short, because a version can be revoked."""
+
+
+class PngResponse(Response):
+    media_type = "image/png"
+
+
+def _grid(text: object) -> object:
+    found = re.fullmatch(r"([0-9]{1,2})x([0-9]{1,2})", text) if isinstance(text, str) else None
+    if not found or not all(1 <= int(side) <= MAX_GRID_SIDE for side in found.groups()):
+        raise PydanticCustomError("out_of_range", "a grid is ROWSxCOLUMNS, each 1 to 16, such as 4x8")
+    return text
+
+
+def _digits(text: object) -> object:
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,16}", text):
+        raise PydanticCustomError("out_of_range", "a seed is a whole number from 0 to 2^53 - 1")
+    return text
+
+
+class Drawing(BaseModel):
+    """`?scale=&grid=`: how large, and how many seeds beginning with the one named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scale: int = Field(1, ge=1, le=16)
+    grid: Annotated[str, BeforeValidator(_grid)] = Field("1x1", description="ROWSxCOLUMNS")
+
+
+@router.get("/{label}/{seed}.png", response_class=PngResponse, responses=refusals(404, 410))
+def draw_image(
+    model: str,
+    number: str,
+    label: LabelName,
+    seed: Annotated[int, BeforeValidator(_digits), Path(ge=0, le=MAX_SEED)],
+    drawing: Annotated[Drawing, Query()],
+    request: Request,
+    here: Here,
+) -> Response:
+    """Draw a label by a version. The same address gives the same bytes until the version is revoked."""
+    with here.database.reading() as session:
+        row = find_model(session, model)
+        version = find_version(session, row, number)
+        slot = versions.drawable(session, row, version, [label])[label]
+    rows, columns = (int(side) for side in drawing.grid.split("x"))
+    _refuse_too_large(rows * columns * drawing.scale**2)
+    decoder = decoder_of(version)
+    identity = f"{decoder}/{slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"
+    headers = {"ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"', "Cache-Control": MAX_AGE}
+    if unchanged := not_modified(request, headers["ETag"], headers):
+        return unchanged
+    images = here.generator.draw(decoder, label=label, slot=slot, seeds=range(seed, seed + rows * columns))
+    return PngResponse(png(enlarge(grid(images, rows, columns), drawing.scale)), headers=headers)
+
+
+def decoder_of(version: VersionRow) -> str:
+    """The sha256 of the file images of this version are drawn with."""
+    sha256: Any = version.files["decoder.onnx"]["sha256"]
+    return str(sha256)
+
+
+def _refuse_too_large(area: int) -> None:
+    if area > MAX_AREA:
+        detail = f"rows x columns x scale^2 is {area}, more than {MAX_AREA}; ask for a smaller scale or grid"
+        raise InvalidRequest(Violation("/query/scale", "output_too_large", detail))

@@ -1,0 +1,158 @@
+"""/v1/jobs: what was asked of the models, how far it is, and how it ended."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from service.api.dependencies import Here, Listing, Page, find_model, listing
+from service.api.problems import refusals
+from service.api.route import Route
+from service.registry import jobs
+from service.registry.errors import UnknownJob
+from service.registry.tables import JobRow
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
+
+POLL_SECONDS = "1"
+"""Retry-After of a job that is not done."""
+
+ShownState = Literal[
+    "queued", "running", "verifying", "cancelling", "succeeded", "failed", "rejected", "cancelled"
+]
+
+
+class ProgressObject(BaseModel):
+    """How far a job is: step `step` of `total` in `phase`."""
+
+    phase: str
+    step: int
+    total: int
+    fraction: float
+    eta_seconds: float | None
+    loss: float | None
+
+
+class JobErrorObject(BaseModel):
+    """Why a job failed or was refused."""
+
+    type: str
+    code: str
+    message: str
+    retryable: bool
+
+
+class JobObject(BaseModel):
+    """One accepted request to change a model. Poll it until `done`."""
+
+    id: str
+    object: Literal["job"] = "job"
+    model: str
+    operation: str
+    strategy: str
+    labels: list[str]
+    state: ShownState
+    done: bool
+    progress: ProgressObject | None
+    queue_position: int | None
+    attempt: int
+    max_attempts: int
+    base_version: int | None
+    output_version: int | None
+    seed: int
+    error: JobErrorObject | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class JobsPage(Page):
+    """`?model=&state=` beside the paging."""
+
+    model: str | None = None
+    state: ShownState | None = None
+
+
+@router.get("", responses=refusals(404))
+def list_jobs(
+    page: Annotated[JobsPage, Query()], request: Request, response: Response, here: Here
+) -> Listing[JobObject]:
+    """All jobs, newest first; of one model or in one state if asked."""
+    with here.database.reading() as session:
+        model = find_model(session, page.model) if page.model is not None else None
+        rows, has_more = jobs.page(session, model=model, state=page.state, limit=page.limit, after=page.after)
+        data = [job_object(session, row) for row in rows]
+    return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+
+
+@router.get("/{job}", responses=refusals(404))
+def get_job(job: str, response: Response, here: Here) -> JobObject:
+    """One job. Small enough to poll: ETag, and Retry-After while it is not done."""
+    with here.database.reading() as session:
+        found = job_object(session, find_job(session, job))
+    if not found.done:
+        response.headers["Retry-After"] = POLL_SECONDS
+    return found
+
+
+@router.post("/{job}/cancel", status_code=202, responses=refusals(404, 409))
+def cancel_job(job: str, response: Response, here: Here) -> JobObject:
+    """Ask a job to stop. Asking again changes nothing; a job that ended otherwise is a 409."""
+    with here.database.transaction() as session:
+        row = jobs.cancel(session, find_job(session, job).id)
+        cancelled = job_object(session, row)
+    response.headers["Location"] = cancelled.links["self"]
+    return cancelled
+
+
+def find_job(session: Session, job_id: str) -> JobRow:
+    """The job of that id; UnknownJob also for what could never be one."""
+    if not re.fullmatch(r"job_[0-9A-Za-z]{1,40}", job_id):
+        raise UnknownJob(job_id)
+    return jobs.find(session, job_id)
+
+
+def job_object(session: Session, row: JobRow) -> JobObject:
+    """The job as clients see it."""
+    links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
+    if row.output_version is not None:
+        links["version"] = f"/v1/models/{row.model_id}/versions/{row.output_version}"
+    return JobObject(
+        id=row.id,
+        model=row.model_id,
+        operation=row.operation,
+        strategy=row.strategy,
+        labels=row.labels,
+        state=cast(ShownState, row.shown_state),
+        done=row.done,
+        progress=_progress(row.progress),
+        queue_position=jobs.queue_position(session, row),
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        base_version=row.base_version,
+        output_version=row.output_version,
+        seed=row.seed,
+        error=JobErrorObject.model_validate(row.error) if row.error else None,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        links=links,
+    )
+
+
+def _progress(progress: dict[str, Any] | None) -> ProgressObject | None:
+    if not progress:
+        return None
+    total = max(progress["total"], 1)
+    return ProgressObject(
+        phase=progress["phase"],
+        step=progress["step"],
+        total=total,
+        fraction=min(progress["step"] / total, 1.0),
+        eta_seconds=progress.get("eta_seconds"),
+        loss=progress["loss"],
+    )

@@ -1,0 +1,124 @@
+"""/v1/models: the named things a client creates, and what each can be asked to draw."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
+
+from service.api.dependencies import NAME, Body, Here, Listing, PageQuery, Seed, find_model, listing
+from service.api.problems import READS_BODY, refusals
+from service.api.route import Route
+from service.catalog import Catalog
+from service.registry import labels, models
+from service.registry.tables import LabelRow, ModelRow
+
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
+
+
+def _model_name(name: str) -> str:
+    if not NAME.fullmatch(name) or name.startswith("mdl_"):
+        raise PydanticCustomError(
+            "invalid_name",
+            "a name is 1 to 64 letters, digits, dots, dashes and underscores, begins with a letter or digit, "
+            "and not with mdl_",
+        )
+    return name
+
+
+class CreateModel(Body):
+    """A model to create. It has no version until it learns something."""
+
+    name: Annotated[str, AfterValidator(_model_name)]
+    dataset: str
+    network: dict[str, Any] = Field({}, description="architecture and its params; defaults from /v1/catalog")
+    seed: Seed = 0
+
+
+class LabelObject(BaseModel):
+    """A name the model can be asked to draw, and whether it may."""
+
+    name: str
+    dataset: str
+    status: Literal["absent", "temporary", "permanent", "forgotten"]
+    generation: int = Field(description="how often it has been learnt")
+    learned_version: int | None
+    forgotten_version: int | None
+    forgotten_by: str | None = Field(description="the job that forgot it")
+
+
+class ModelObject(BaseModel):
+    """A model: its one line of versions ends at `head` (null before the first)."""
+
+    id: str
+    object: Literal["model"] = "model"
+    name: str
+    dataset: str
+    network: dict[str, Any]
+    seed: int
+    head: int | None
+    labels: list[LabelObject]
+    created_at: datetime
+    links: dict[str, str]
+
+
+@router.post("", status_code=201, responses=READS_BODY | refusals(409))
+def create_model(asked: CreateModel, here: Here, response: Response) -> ModelObject:
+    """Create a model: a name, the dataset it learns from by default, and a network."""
+    here.catalog.dataset(asked.dataset)
+    network = here.catalog.check_network(asked.network)
+    with here.database.transaction() as session:
+        row = models.create(session, name=asked.name, dataset=asked.dataset, network=network, seed=asked.seed)
+        created = model_object(row, {}, here.catalog)
+    response.headers["Location"] = created.links["self"]
+    return created
+
+
+@router.get("")
+def list_models(page: PageQuery, request: Request, response: Response, here: Here) -> Listing[ModelObject]:
+    """All models, newest first, each with its labels."""
+    with here.database.reading() as session:
+        rows, has_more = models.page(session, limit=page.limit, after=page.after)
+        data = [model_object(row, labels.statuses(session, row.id), here.catalog) for row in rows]
+    return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+
+
+@router.get("/{model}", responses=refusals(404))
+def get_model(model: str, here: Here) -> ModelObject:
+    """One model, by name or id."""
+    with here.database.reading() as session:
+        row = find_model(session, model)
+        return model_object(row, labels.statuses(session, row.id), here.catalog)
+
+
+def model_object(row: ModelRow, known: dict[str, LabelRow], catalog: Catalog) -> ModelObject:
+    """The model as clients see it; labels of its dataset that it never learnt are absent."""
+    offered = next((entry.labels for entry in catalog.datasets if entry.name == row.dataset), ())
+    names = [*offered, *(name for name in sorted(known) if name not in offered)]
+    here = f"/v1/models/{row.name}"
+    return ModelObject(
+        id=row.id,
+        name=row.name,
+        dataset=row.dataset,
+        network=row.network,
+        seed=row.seed,
+        head=row.head,
+        labels=[_label(name, known.get(name), row.dataset) for name in names],
+        created_at=row.created_at,
+        links={"self": here, "versions": f"{here}/versions", "jobs": f"/v1/jobs?model={row.name}"},
+    )
+
+
+def _label(name: str, row: LabelRow | None, dataset: str) -> LabelObject:
+    if row is None:
+        return LabelObject(
+            name=name,
+            dataset=dataset,
+            status="absent",
+            generation=0,
+            learned_version=None,
+            forgotten_version=None,
+            forgotten_by=None,
+        )
+    return LabelObject.model_validate(row, from_attributes=True)

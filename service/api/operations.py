@@ -1,0 +1,195 @@
+"""POST /v1/models/{model}/learn, /forget and /resize: a request to change a model becomes a job."""
+
+import asyncio
+import re
+import time
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import Field
+
+from service.api.dependencies import Body, Here, Instance, Labels, Seed, find_model, refuse_duplicates
+from service.api.jobs import POLL_SECONDS, JobObject, job_object
+from service.api.problems import READS_BODY, refusals
+from service.api.route import Route
+from service.catalog import InvalidRequest, Operation, Violation
+from service.registry import jobs
+from service.registry.errors import DatabaseUnavailable
+
+router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
+
+MAX_WAIT_SECONDS = 60
+LOOK_AGAIN_SECONDS = 0.1
+
+
+class Acceptance(Body):
+    """What the candidate must reach to be published; frozen with the job."""
+
+    retained_accuracy_min: float | None = Field(None, ge=0, le=1)
+    forgotten_accuracy_max: float | None = Field(None, ge=0, le=1)
+
+
+class Change(Body):
+    """What every request to change a model may say."""
+
+    strategy: str | None = None
+    params: dict[str, Any] = Field({}, description="the strategy's params; their schema is in /v1/catalog")
+    seed: Seed = 0
+    base_version: int | None = Field(None, ge=1, le=2**31 - 1, description="refuse if this is not the head")
+    acceptance: Acceptance = Acceptance()
+
+
+class Learn(Change):
+    """Labels to learn, from the model's dataset or another."""
+
+    labels: Labels
+    dataset: str | None = None
+    retention: Literal["permanent", "temporary"] = "permanent"
+
+
+class Forget(Change):
+    """Labels to forget."""
+
+    labels: Labels
+
+
+class Resize(Change):
+    """A new size for the network; what it draws stays."""
+
+    policy: str = Field(description="prune or expand, as /v1/catalog lists them")
+
+
+class Submission:
+    """One request on its way to becoming a job: the dependency the three endpoints share."""
+
+    def __init__(
+        self,
+        model: str,
+        here: Here,
+        request: Request,
+        response: Response,
+        prefer: Annotated[str, Header(description="`wait=N`: answer 200 if done in N seconds")] = "",
+    ) -> None:
+        self.model = model
+        self.here = here
+        self.request = request
+        self.response = response
+        self.wait_seconds = _wait_seconds(prefer)
+
+    async def accept(
+        self,
+        operation: Operation,
+        asked: Change,
+        *,
+        labels: list[str],
+        dataset: str | None = None,
+        retention: str | None = None,
+        policy: str | None = None,
+    ) -> JobObject:
+        """Record the job, ring its bell, and answer 202 with it - or 200 when it is already done."""
+        refuse_duplicates(labels)
+        strategy = self.here.catalog.strategy(operation, asked.strategy, policy=policy).name
+        params = self.here.catalog.check(operation, strategy, asked.params)
+
+        def record() -> JobObject:
+            with self.here.database.transaction() as session:
+                model = find_model(session, self.model)
+                source = dataset or model.dataset
+                if operation == "learn":
+                    _refuse_unknown(labels, self.here.catalog.dataset(source).labels, source)
+                row = jobs.request(
+                    session,
+                    model,
+                    operation,
+                    strategy=strategy,
+                    labels=labels,
+                    dataset=source,
+                    retention=retention,
+                    params=params,
+                    acceptance=asked.acceptance.model_dump(exclude_none=True),
+                    seed=asked.seed,
+                    base_version=asked.base_version,
+                    request_id=self.request.state.request_id,
+                    max_attempts=self.here.settings.max_attempts,
+                )
+                job = job_object(session, row)
+            if not job.done:
+                self.here.wake(job.id)  # only now: the row is committed, the message is but its bell
+            return job
+
+        job = await self._waited_for(await run_in_threadpool(record))
+        self.response.status_code = 200 if job.done else 202
+        self.response.headers["Location"] = job.links["self"]
+        if not job.done:
+            self.response.headers["Retry-After"] = POLL_SECONDS
+        return job
+
+    async def _waited_for(self, job: JobObject) -> JobObject:
+        """The job once it is done, or as it is when the client's patience (`Prefer: wait`) ends."""
+        if self.wait_seconds is None:
+            return job
+        self.response.headers["Preference-Applied"] = f"wait={self.wait_seconds}"
+        deadline = time.monotonic() + self.wait_seconds
+        while not job.done and time.monotonic() < deadline and not await self.request.is_disconnected():
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            try:
+                job = await run_in_threadpool(_read, self.here, job.id)
+            except DatabaseUnavailable:
+                return job  # the job is accepted, whatever happens now: say so
+        return job
+
+
+Submitted = Annotated[Submission, Depends()]
+
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobObject, "description": "Done already: within `Prefer: wait`, or nothing was to do"},
+    **READS_BODY,
+    **refusals(404, 409),
+}
+
+
+@router.post("/learn", status_code=202, responses=_ANSWERS)
+async def learn(asked: Learn, submitted: Submitted) -> JobObject:
+    """Learn new labels while keeping the old ones."""
+    return await submitted.accept(
+        "learn", asked, labels=asked.labels, dataset=asked.dataset, retention=asked.retention
+    )
+
+
+@router.post("/forget", status_code=202, responses=_ANSWERS)
+async def forget(asked: Forget, submitted: Submitted) -> JobObject:
+    """Forget labels while keeping the others. What is forgotten already is a 200, and no second job."""
+    return await submitted.accept("forget", asked, labels=asked.labels)
+
+
+@router.post("/resize", status_code=202, responses=_ANSWERS)
+async def resize(asked: Resize, submitted: Submitted) -> JobObject:
+    """Give the network another size."""
+    return await submitted.accept("resize", asked, labels=[], policy=asked.policy)
+
+
+def _read(here: Instance, job_id: str) -> JobObject:
+    with here.database.reading() as session:
+        return job_object(session, jobs.find(session, job_id))
+
+
+def _wait_seconds(prefer: str) -> int | None:
+    """N of `wait=N` among the preferences (RFC 7240), at most 60; what is malformed is no preference."""
+    found = re.search(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?:$|[,;])', prefer, re.IGNORECASE)
+    return min(int(found[1]), MAX_WAIT_SECONDS) if found else None
+
+
+def _refuse_unknown(labels: list[str], known: tuple[str, ...], dataset: str) -> None:
+    unknown = [i for i, label in enumerate(labels) if label not in known]
+    if unknown:
+        raise InvalidRequest(
+            *(
+                Violation(
+                    f"/labels/{i}",
+                    "unknown_label",
+                    f"{dataset} has no label {labels[i]!r}; it has: {', '.join(known)}",
+                )
+                for i in unknown
+            )
+        )

@@ -1,0 +1,62 @@
+"""GET /: the dashboard. Files of this package, no build step, nothing from another host."""
+
+from importlib import resources
+
+from fastapi import APIRouter, Response
+
+from service.api.problems import Problem
+from service.api.route import Route
+
+router = APIRouter(route_class=Route, include_in_schema=False)
+
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+
+
+def _read() -> dict[str, tuple[bytes, str]]:
+    folder = resources.files("service").joinpath("dashboard")
+    return {
+        file.name: (file.read_bytes(), MEDIA_TYPES[suffix])
+        for file in folder.iterdir()
+        if (suffix := file.name[file.name.rfind(".") :]) in MEDIA_TYPES
+    }
+
+
+FILES = _read()
+
+
+@router.get("/")
+async def dashboard() -> Response:
+    """The page people look at."""
+    return _page("index.html")
+
+
+@router.get("/dashboard/{name}")
+async def dashboard_file(name: str) -> Response:
+    """A style, script or picture of the page."""
+    if name not in FILES:
+        raise Problem(404, "route_not_found", "The dashboard has no such file.")
+    return _page(name)
+
+
+def _page(name: str) -> Response:
+    content, media_type = FILES[name]
+    headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+    return Response(content, headers=headers, media_type=media_type)

@@ -1,0 +1,221 @@
+"""What goes wrong -> problem+json (RFC 9457). The only place that knows both registry errors and statuses."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from service.catalog import InvalidRequest, Violation
+from service.registry.errors import RegistryError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS = {
+    "model_not_found": 404,
+    "model_exists": 409,
+    "unknown_label": 404,
+    "label_already_learned": 409,
+    "label_not_learned": 422,
+    "label_forgotten": 422,
+    "would_empty_model": 409,
+    "model_has_no_version": 409,
+    "stale_base": 409,
+    "version_not_found": 404,
+    "version_revoked": 410,
+    "job_not_found": 404,
+    "job_already_finished": 409,
+    "sample_not_found": 404,
+    "artifact_missing": 503,
+    "artifact_corrupt": 503,
+    "database_unavailable": 503,
+}
+"""The status of every registry error a request can meet, by its code."""
+
+RETRY_AFTER_SECONDS = {503: "2"}
+
+
+class Problem(Exception):
+    """A refusal that begins in the HTTP layer itself."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        violations: tuple[Violation, ...] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.violations = violations
+        self.headers = dict(headers or {})
+
+
+class ProblemViolation(BaseModel):
+    """One broken rule of a 422: JSON pointer into the body (or /query/.., /path/..), code, advice."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457 with our three additions: a stable `code`, the request's id, and what broke which rule."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[ProblemViolation] | None = None
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What an endpoint that can refuse with these statuses says so with in the OpenAPI document."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+READS_BODY = refusals(400, 413, 415)
+"""What every endpoint that reads a body can refuse it with, besides 422."""
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` with problem+json."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RegistryError, _registry_error)
+    app.add_exception_handler(InvalidRequest, _invalid_request)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def answer(request: Request, problem: Problem) -> JSONResponse:
+    """The response that tells `problem`."""
+    content: dict[str, Any] = {
+        "type": f"urn:palimpsest:problem:{problem.code}",
+        "title": problem.code.replace("_", " ").capitalize(),
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": request.url.path,
+        "code": problem.code,
+        "request_id": request.state.request_id,
+    }
+    if problem.violations:
+        content["errors"] = [vars(violation) for violation in problem.violations]
+    if problem.status in RETRY_AFTER_SECONDS:
+        problem.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS[problem.status])
+    return JSONResponse(content, problem.status, {**problem.headers, "Cache-Control": "no-store"}, MEDIA_TYPE)
+
+
+def internal_error(request: Request) -> JSONResponse:
+    """The 500 for a bug of ours: the trace is in the log under the request id, never in the answer."""
+    detail = "Something went wrong on our side; the log holds the reason under this request id."
+    return answer(request, Problem(500, "internal_error", detail))
+
+
+def invalid(*violations: Violation) -> Problem:
+    """The 422 for those violations: its code is the one they share, or validation_failed."""
+    codes = {violation.code for violation in violations}
+    whole_document = any(violation.pointer == "" for violation in violations)
+    code = codes.pop() if len(codes) == 1 and not whole_document else "validation_failed"
+    return Problem(422, code, "; ".join(v.detail for v in violations[:3]), violations=violations)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return answer(request, error)
+
+
+async def _registry_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RegistryError)
+    if error.code not in STATUS:
+        log.error("registry error %s has no HTTP status", error.code, exc_info=error)
+        return internal_error(request)
+    status = STATUS[error.code]
+    if status >= 500:
+        log.error("request %s: %s", request.state.request_id, error)
+    return answer(request, Problem(status, error.code, str(error)))
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, InvalidRequest)
+    return answer(request, invalid(*error.violations))
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return answer(request, invalid(*(_violation(entry) for entry in error.errors())))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return answer(
+            request, Problem(404, "route_not_found", "There is nothing at this address; see /openapi.json.")
+        )
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(_allowed_methods(request))
+        detail = f"{request.method} is not possible here; {allowed} is."
+        return answer(request, Problem(405, "method_not_allowed", detail, headers={"Allow": allowed}))
+    phrase = HTTPStatus(error.status_code).phrase
+    return answer(request, Problem(error.status_code, phrase.lower().replace(" ", "_"), phrase))
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+
+
+_CODES = {
+    "missing": "required",
+    "extra_forbidden": "unknown_field",
+    "greater_than": "out_of_range",
+    "greater_than_equal": "out_of_range",
+    "less_than": "out_of_range",
+    "less_than_equal": "out_of_range",
+    "too_long": "out_of_range",
+    "string_too_long": "out_of_range",
+    "string_too_short": "out_of_range",
+    "finite_number": "out_of_range",
+    "literal_error": "unknown_value",
+    "enum": "unknown_value",
+}
+"""pydantic's word -> ours; words ending in _type or _parsing are wrong_type, ours pass unchanged."""
+
+_MESSAGES = {
+    "missing": "this field is required",
+    "extra_forbidden": "there is no such field here; see /openapi.json for those there are",
+    "model_attributes_type": "send a JSON object",
+    "dict_type": "send a JSON object",
+}
+
+OURS = {"duplicate_item", "required", "unsupported_format", "invalid_name", "out_of_range"}
+
+
+def _violation(entry: Mapping[str, Any]) -> Violation:
+    kind = str(entry["type"])
+    place, *steps = entry["loc"]
+    prefix = [] if place == "body" else [str(place)]
+    pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in [*prefix, *steps])
+    code = kind if kind in OURS else _CODES.get(kind, "wrong_type")
+    return Violation(pointer, code, f"{pointer or 'the body'}: {_MESSAGES.get(kind, entry['msg'])}")

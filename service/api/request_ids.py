@@ -1,0 +1,50 @@
+"""One request id everywhere: taken from X-Request-Id or made, logged, and in every answer."""
+
+import logging
+import re
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import internal_error
+from service.registry.tables import new_id
+
+log = logging.getLogger(__name__)
+
+
+class RequestIds:
+    """ASGI middleware: the id of a request, and the last net under what a handler raises."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+            if started:
+                raise  # half an answer is out; the broken connection tells the client
+            await internal_error(Request(scope))(scope, receive, send_with_id)
+
+
+def _request_id(offered: str) -> str:
+    """The client's own id when it is one that can be logged as it is, else a new one."""
+    return offered if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered) else new_id("req")

@@ -1,0 +1,191 @@
+"""Samples: a recorded ask for images, drawn at once, and drawn exactly so again whenever asked."""
+
+import base64
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+from sqlalchemy.orm import Session
+
+from service.api.dependencies import Body, Here, Instance, Labels, Seed, find_model, refuse_duplicates
+from service.api.images import decoder_of
+from service.api.problems import READS_BODY, refusals
+from service.api.route import Route
+from service.catalog import InvalidRequest, Violation
+from service.pictures import Pixels, labelled_grid, npz, png
+from service.registry import versions
+from service.registry.errors import UnknownSample
+from service.registry.tables import ModelRow, SampleRow, VersionRow
+
+router = APIRouter(tags=["samples"], route_class=Route)
+
+MEDIA_TYPES = {
+    "png_grid": "image/png",
+    "png": "image/png",
+    "npz": "application/octet-stream",
+    "b64_json": "application/json",
+}
+MAX_IMAGES = 2_000
+MAX_GRID_COLUMNS = 50
+
+IMAGES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images in the format asked for",
+        "content": {media_type: {} for media_type in MEDIA_TYPES.values()},
+    }
+}
+
+
+def _format(name: object) -> object:
+    if not isinstance(name, str) or name not in MEDIA_TYPES:
+        raise PydanticCustomError("unsupported_format", f"a format is one of {', '.join(MEDIA_TYPES)}")
+    return name
+
+
+class CreateSample(Body):
+    """`count` images of every label, from seeds `seed`, `seed` + 1, ..."""
+
+    labels: Labels
+    count: int = Field(1, ge=1, le=10_000, description="images of each label")
+    seed: Seed | None = Field(None, description="chosen and recorded when absent")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="the head when absent")
+    format: Annotated[Literal["png_grid", "png", "npz", "b64_json"], BeforeValidator(_format)] = "png_grid"
+
+
+class SampleObject(BaseModel):
+    """The record: enough to draw exactly the same pixels again."""
+
+    id: str
+    object: Literal["sample"] = "sample"
+    model: str
+    version: int
+    labels: list[str]
+    count: int
+    seed: int
+    format: str
+    created_at: datetime
+    links: dict[str, str]
+
+
+@router.post(
+    "/v1/models/{model}/samples",
+    response_class=Response,
+    responses=IMAGES | READS_BODY | refusals(404, 409, 410),
+)
+def create_sample(model: str, asked: CreateSample, here: Here) -> Response:
+    """Draw images of labels the model holds. Recorded under the X-Sample-Id of the answer."""
+    refuse_duplicates(asked.labels)
+    _refuse_too_many(asked)
+    with here.database.reading() as session:
+        row, version = _asked_version(session, model, asked.version)
+        slots = versions.drawable(session, row, version, asked.labels)
+    seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
+    drawn = _draw(here, version, slots, seed=seed, count=asked.count)
+    with here.database.transaction() as session:
+        row, version = _asked_version(session, row.id, version.number)
+        versions.drawable(session, row, version, asked.labels)  # it may have been forgotten meanwhile
+        sample = versions.record_sample(
+            session, row, version, labels=asked.labels, count=asked.count, seed=seed, format=asked.format
+        )
+        record = _sample_object(sample)
+    return _encoded(record, drawn, {"Location": record.links["self"], "Cache-Control": "no-store"})
+
+
+@router.get("/v1/samples/{sample}", responses=refusals(404))
+def get_sample(sample: str, here: Here) -> SampleObject:
+    """What was asked for."""
+    with here.database.reading() as session:
+        return _sample_object(_find_sample(session, sample))
+
+
+@router.get("/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410))
+def get_sample_images(sample: str, here: Here) -> Response:
+    """The same images again, to the last pixel; 410 once their version is revoked."""
+    with here.database.reading() as session:
+        record = _sample_object(_find_sample(session, sample))
+        row, version = _asked_version(session, record.model, record.version)
+        slots = versions.drawable(session, row, version, record.labels)
+    return _encoded(record, _draw(here, version, slots, seed=record.seed, count=record.count), {})
+
+
+def _asked_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:
+    row = find_model(session, model)
+    return row, versions.head(session, row) if number is None else versions.find(session, row, number)
+
+
+def _find_sample(session: Session, sample_id: str) -> SampleRow:
+    if not re.fullmatch(r"smp_[0-9A-Za-z]{1,40}", sample_id):
+        raise UnknownSample(sample_id)
+    return versions.find_sample(session, sample_id)
+
+
+def _draw(
+    here: Instance, version: VersionRow, slots: Mapping[str, int], *, seed: int, count: int
+) -> dict[str, Pixels]:
+    seeds = range(seed, seed + count)
+    decoder = decoder_of(version)
+    return {
+        label: here.generator.draw(decoder, label=label, slot=slot, seeds=seeds)
+        for label, slot in slots.items()
+    }
+
+
+def _encoded(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[str, str]) -> Response:
+    return Response(
+        _bytes(record, drawn),
+        headers={**headers, "X-Sample-Id": record.id, "X-Model-Version": str(record.version)},
+        media_type=MEDIA_TYPES[record.format],
+    )
+
+
+def _bytes(record: SampleObject, drawn: Mapping[str, Pixels]) -> bytes:
+    each = [
+        (label, record.seed + i, image) for label, images in drawn.items() for i, image in enumerate(images)
+    ]
+    if record.format == "png_grid":
+        return png(labelled_grid(drawn))
+    if record.format == "png":
+        return png(each[0][2])
+    if record.format == "npz":
+        return npz(
+            [image for *_, image in each], [label for label, *_ in each], [seed for _, seed, _ in each]
+        )
+    data = [
+        {"label": label, "seed": seed, "b64_json": base64.b64encode(png(image)).decode("ascii")}
+        for label, seed, image in each
+    ]
+    return json.dumps({**record.model_dump(mode="json"), "data": data}).encode()
+
+
+def _sample_object(row: SampleRow) -> SampleObject:
+    here = f"/v1/samples/{row.id}"
+    return SampleObject(
+        id=row.id,
+        model=row.model_id,
+        version=row.version,
+        labels=row.labels,
+        count=row.count,
+        seed=row.seed,
+        format=row.format,
+        created_at=row.created_at,
+        links={"self": here, "images": f"{here}/images", "model": f"/v1/models/{row.model_id}"},
+    )
+
+
+def _refuse_too_many(asked: CreateSample) -> None:
+    images = asked.count * len(asked.labels)
+    if asked.format == "png" and images != 1:
+        detail = f"png holds one image, not {images}; ask for one label and count 1, or for png_grid"
+        raise InvalidRequest(Violation("/count", "output_too_large", detail))
+    if asked.format == "png_grid" and asked.count > MAX_GRID_COLUMNS:
+        detail = f"a grid has at most {MAX_GRID_COLUMNS} images of a label, not {asked.count}; npz holds more"
+        raise InvalidRequest(Violation("/count", "output_too_large", detail))
+    if images > MAX_IMAGES:
+        detail = f"{images} images are more than {MAX_IMAGES} in one answer; ask for fewer at a time"
+        raise InvalidRequest(Violation("/count", "output_too_large", detail))

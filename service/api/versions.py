@@ -1,0 +1,193 @@
+"""/v1/models/{model}/versions: what was published, from what, with which evidence, and its files."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from service.api.dependencies import Here, Listing, PageQuery, find_model, find_version, listing
+from service.api.problems import Problem, refusals
+from service.api.route import Route, not_modified
+from service.catalog import InvalidRequest, Violation
+from service.registry import versions
+from service.registry.errors import VersionRevoked
+from service.registry.tables import ModelRow, VersionRow
+
+router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
+
+EVIDENCE = ("report.json", "manifest.json")
+"""Files that tell about a version without drawing from it: they stay when it is revoked."""
+
+
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file", "content": {"application/octet-stream": {}}},
+    206: {"description": "The range asked for", "content": {"application/octet-stream": {}}},
+}
+
+
+class FileObject(BaseModel):
+    """A published file; its ETag is its sha256."""
+
+    sha256: str
+    bytes: int
+    media_type: str
+    href: str
+
+
+class Figures(BaseModel):
+    """The report's two headlines, 0 to 1; null where nothing was measured."""
+
+    retained_accuracy: float | None
+    forgotten_accuracy: float | None
+
+
+class AncestorObject(BaseModel):
+    """One step of a model's line."""
+
+    object: str = "version"
+    number: int
+    parent: int | None
+    job: str
+    operation: str
+    strategy: str
+    labels: list[str] = Field(description="every label the version holds")
+    parameters: int
+    revoked_by: str | None = Field(description="the job that forgot a label this version still holds")
+    created_at: datetime
+
+
+class VersionObject(AncestorObject):
+    """An immutable published state of a model."""
+
+    model: str
+    widths: dict[str, Any]
+    figures: Figures
+    files: dict[str, FileObject]
+    links: dict[str, str]
+
+
+@router.get("", responses=refusals(404))
+def list_versions(
+    model: str, page: PageQuery, request: Request, response: Response, here: Here
+) -> Listing[VersionObject]:
+    """The model's versions, newest first."""
+    with here.database.reading() as session:
+        row = find_model(session, model)
+        rows, has_more = versions.page(session, row, limit=page.limit, after=_number(page.after))
+        data = [_version_object(row, version) for version in rows]
+    return listing(request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None)
+
+
+@router.get("/{number}", responses=refusals(404))
+def get_version(model: str, number: str, here: Here) -> VersionObject:
+    """One version."""
+    with here.database.reading() as session:
+        row = find_model(session, model)
+        return _version_object(row, find_version(session, row, number))
+
+
+@router.get("/{number}/report", responses=refusals(404))
+def get_report(model: str, number: str, here: Here) -> JSONResponse:
+    """The evidence measured before the version was published."""
+    with here.database.reading() as session:
+        return JSONResponse(find_version(session, find_model(session, model), number).report)
+
+
+@router.get("/{number}/lineage", responses=refusals(404))
+def get_lineage(
+    model: str, number: str, page: PageQuery, request: Request, response: Response, here: Here
+) -> Listing[AncestorObject]:
+    """The version and its ancestors, newest first, back to the first."""
+    with here.database.reading() as session:
+        row = find_model(session, model)
+        version = find_version(session, row, number)
+        after = min(_number(page.after) or version.number + 1, version.number + 1)
+        rows, has_more = versions.page(session, row, limit=page.limit, after=after)
+        data = [AncestorObject(**_ancestor(version)) for version in rows]
+    return listing(request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None)
+
+
+@router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 410, 416))
+def get_file(model: str, number: str, name: str, request: Request, here: Here) -> Response:
+    """A published file, its bytes checked against their sha256. One `Range` of bytes at a time."""
+    with here.database.reading() as session:
+        row = find_model(session, model)
+        version = find_version(session, row, number)
+    file = version.files.get(name)
+    if file is None:
+        raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
+    if version.revoked_by is not None and name not in EVIDENCE:
+        raise VersionRevoked(row.name, version.number, version.revoked_by)
+    headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
+    return not_modified(request, headers["ETag"], headers) or _ranged(
+        request, here.artifacts.read(file["sha256"]), headers, file["media_type"]
+    )
+
+
+def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
+    here = f"/v1/models/{model.name}/versions/{row.number}"
+    return VersionObject(
+        **_ancestor(row),
+        model=model.id,
+        widths=row.widths,
+        figures=Figures(
+            retained_accuracy=row.report.get("retained", {}).get("accuracy"),
+            forgotten_accuracy=row.report.get("forgotten", {}).get("accuracy"),
+        ),
+        files={
+            name: FileObject(**file, href=f"{here}/files/{name}") for name, file in sorted(row.files.items())
+        },
+        links={
+            "self": here,
+            "report": f"{here}/report",
+            "lineage": f"{here}/lineage",
+            "job": f"/v1/jobs/{row.job_id}",
+        },
+    )
+
+
+def _ancestor(row: VersionRow) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "parent": row.parent,
+        "job": row.job_id,
+        "operation": row.operation,
+        "strategy": row.strategy,
+        "labels": sorted(row.labels, key=lambda name: row.labels[name]),
+        "parameters": row.parameters,
+        "revoked_by": row.revoked_by,
+        "created_at": row.created_at,
+    }
+
+
+def _number(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", cursor):
+        raise InvalidRequest(Violation("/query/after", "invalid_cursor", "pass `next` of the last page"))
+    return int(cursor)
+
+
+def _ranged(request: Request, data: bytes, headers: dict[str, str], media_type: str) -> Response:
+    """All of `data`, or the one range asked for (RFC 9110 14): 206, or 416 when it lies outside."""
+    asked = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
+    fresh = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    if not asked or asked.groups() == ("", "") or not fresh:
+        return Response(data, headers=headers, media_type=media_type)
+    first, last = asked.groups()
+    start = int(first) if first else max(len(data) - int(last), 0)
+    end = min(int(last), len(data) - 1) if first and last else len(data) - 1
+    if start >= len(data) or (not first and int(last) == 0):
+        raise Problem(
+            416,
+            "range_not_satisfiable",
+            f"The file has {len(data)} bytes.",
+            headers={"Content-Range": f"bytes */{len(data)}"},
+        )
+    if start > end:  # last before first: no range at all
+        return Response(data, headers=headers, media_type=media_type)
+    headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+    return Response(data[start : end + 1], 206, headers, media_type)

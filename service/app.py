@@ -1,0 +1,67 @@
+"""The HTTP application: one include line per resource."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+
+from service.api import (
+    catalog,
+    datasets,
+    health,
+    images,
+    jobs,
+    models,
+    operations,
+    pages,
+    problems,
+    samples,
+    versions,
+)
+from service.api.dependencies import Instance
+from service.api.openapi import document
+from service.api.request_ids import RequestIds
+from service.catalog import Catalog, read_catalog
+from service.generation import Generator
+from service.messages import wake_worker
+from service.registry.artifacts import FolderArtifacts
+from service.registry.database import Database
+from service.settings import Settings
+
+RESOURCES = (models, operations, versions, images, samples, jobs, datasets, catalog, health, pages)
+
+
+def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastAPI:
+    """The application of one deployment; `offered` replaces the committed catalog."""
+    database = Database(deployment.database_url)
+    artifacts = FolderArtifacts(deployment.artifacts)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        database.dispose()
+
+    app = FastAPI(
+        title="Palimpsest",
+        version="1",
+        summary="Generative models that learn and forget on request.",
+        lifespan=lifespan,
+        docs_url=None,  # the stock pages load their scripts from another host
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.instance = Instance(
+        settings=deployment,
+        database=database,
+        artifacts=artifacts,
+        generator=Generator(artifacts),
+        catalog=offered or read_catalog(),
+        wake=partial(wake_worker, deployment=deployment),
+    )
+    for resource in RESOURCES:
+        app.include_router(resource.router, responses=problems.refusals(406, 422, 500, 503))
+    problems.install(app)
+    document(app)
+    app.add_middleware(RequestIds)
+    return app

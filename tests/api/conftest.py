@@ -1,0 +1,24 @@
+"""One running server for a whole test module, on SQLite and on PostgreSQL; tests use models of their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.settings import Settings
+from tests.api.serving import Served, serving
+from tests.conftest import DATABASES, own_database
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home: Path = tmp_path_factory.mktemp("home")
+    with own_database(request.param, home) as url, serving(Settings(home=home, database_url=url)) as served:
+        yield served
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, served: Served) -> str:
+    """A model name of the test's own."""
+    served.http.headers.clear()
+    return f"m{abs(hash(request.node.nodeid)) % 10**12}"
