@@ -58,10 +58,12 @@ clean: ## remove .venv, caches and demo/
 # The first Python on PATH that is new enough; PYTHON=/path/to/python overrides the search.
 define FIND_PYTHON
 for candidate in $(or $(PYTHON),$(PYTHONS)); do \
-  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+  version=$$("$$candidate" --version 2>/dev/null) || continue; \
+  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python=$$candidate; break; fi; \
+  seen=$${seen:-$$version}; \
 done; \
 if [ -z "$${python:-}" ]; then \
-  echo "Palimpsest needs Python 3.11 or newer; found $$(python3 --version 2>&1 | head -n 1). Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; \
+  echo "Palimpsest needs Python 3.11 or newer; found $${seen:-none}. Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; \
 fi; \
 if ! "$$python" -c 'import venv, ensurepip' 2>/dev/null; then \
   echo "Palimpsest needs Python's venv module, which $$python lacks (Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; \
