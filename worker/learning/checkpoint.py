@@ -1,0 +1,139 @@
+"""A version as the learner holds it: spec + weights + labels + memory, to and from safetensors bytes."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import safetensors.torch
+from torch import Tensor
+
+FORMAT = 1
+Status = Literal["temporary", "permanent", "forgotten"]
+
+
+class NotACheckpoint(ValueError):
+    """The bytes are not a checkpoint of a format this code reads."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name the network can be (or once could be) asked to draw, and the slot that stands for it.
+
+    A label keeps its slot for life: learning it again empties the slot first and adds one to `generation`.
+    A forgotten label stays listed, so that every later version can be tested for a relapse.
+    """
+
+    name: str
+    slot: int
+    dataset: str
+    status: Status = "permanent"
+    generation: int = 1
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a network is built from. Widths are those of the hidden layers, input side first."""
+
+    architecture: str
+    encoder_widths: tuple[int, ...]
+    decoder_widths: tuple[int, ...]
+    latent: int
+    slots: int
+    pixels: int = 784
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An immutable state of a model. Strategies take one and return another.
+
+    weights: the network's state, on the CPU, float32. They are also the anchor theta* of the EWC penalty:
+        a resize maps them, and so the anchor, to the new shapes.
+    fisher: the diagonal of the Fisher information, parameter name -> tensor: the mean over examples of squared
+        per-example gradients of the ELBO [nats^2 / unit^2]; None before the first learn.
+    """
+
+    spec: Spec
+    weights: Mapping[str, Tensor]
+    labels: tuple[Label, ...] = ()
+    fisher: Mapping[str, Tensor] | None = field(default=None)
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained values, label priors included."""
+        return sum(tensor.numel() for tensor in self.weights.values())
+
+    @property
+    def widths(self) -> dict[str, list[int]]:
+        return {"encoder": list(self.spec.encoder_widths), "decoder": list(self.spec.decoder_widths)}
+
+    @property
+    def held(self) -> dict[str, int]:
+        """The labels this checkpoint may be asked to draw, name -> slot; forgotten ones are not."""
+        return {label.name: label.slot for label in self.labels if label.status != "forgotten"}
+
+    @property
+    def forgotten(self) -> dict[str, int]:
+        return {label.name: label.slot for label in self.labels if label.status == "forgotten"}
+
+    def label(self, name: str) -> Label:
+        for label in self.labels:
+            if label.name == name:
+                return label
+        raise KeyError(
+            f"no label {name!r} in this checkpoint; it knows {[label.name for label in self.labels]}"
+        )
+
+    def with_status(self, names: Iterable[str], status: Status) -> "Checkpoint":
+        chosen = set(names)
+        labels = tuple(replace(one, status=status) if one.name in chosen else one for one in self.labels)
+        return replace(self, labels=labels)
+
+    def to_bytes(self) -> bytes:
+        """The checkpoint as one safetensors file. Equal checkpoints give equal bytes."""
+        tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in self.weights.items()}
+        tensors |= {f"fisher/{name}": tensor.contiguous() for name, tensor in (self.fisher or {}).items()}
+        header = {
+            "format": FORMAT,
+            "spec": asdict(self.spec),
+            "labels": [asdict(label) for label in self.labels],
+        }
+        # One metadata key only: the library writes several in no fixed order.
+        return safetensors.torch.save(tensors, metadata={"palimpsest": json.dumps(header, sort_keys=True)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Checkpoint":
+        """Raises NotACheckpoint when the bytes cannot be read."""
+        header = _header(data)
+        if header.get("format") != FORMAT:
+            raise NotACheckpoint(
+                f"checkpoint format {header.get('format')!r}; this code reads format {FORMAT}"
+            )
+        tensors = safetensors.torch.load(data)
+        fisher = _under("fisher/", tensors)
+        return cls(
+            spec=_spec(header["spec"]),
+            weights=_under("weights/", tensors),
+            labels=tuple(Label(**label) for label in header["labels"]),
+            fisher=fisher or None,
+        )
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    # A safetensors file begins with the length of its JSON header, eight bytes, little endian.
+    try:
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        header = json.loads(metadata["palimpsest"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotACheckpoint("the bytes are not a Palimpsest checkpoint (no readable header)") from error
+    return dict(header)
+
+
+def _spec(fields: dict[str, Any]) -> Spec:
+    widths = {name: tuple(fields[name]) for name in ("encoder_widths", "decoder_widths")}
+    return Spec(**{**fields, **widths})
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensors[name] for name in sorted(tensors) if name.startswith(prefix)}

@@ -1,0 +1,60 @@
+"""The paper's learning: expand, then train on new examples, the old network's draws and an EWC penalty."""
+
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.elbo import negative_elbo
+from worker.learning.fisher import quadratic_penalty
+from worker.learning.memory import consolidated, remembered
+from worker.learning.networks import build, frozen
+from worker.learning.prior import fit_prior
+from worker.learning.replay import mixture, real, replay, some
+from worker.learning.resizing.units import grow
+from worker.learning.slots import with_slots
+from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.training import Schedule, fit
+
+PRIOR_EXAMPLES = 4000
+
+
+class ReplayEwcParams(StrategyParams):
+    schedule: Schedule = Schedule(steps=1000, learning_rate=4e-3)
+    ewc_strength: float = Field(100.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
+    expand_share: float = Field(0.1, ge=0, le=4, description="units added to every hidden layer; 0 for none")
+    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+@strategy("learn", "replay_ewc", ReplayEwcParams, source="The paper, sections 2.2 and 4", default=True)
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, bench: Workbench
+) -> Checkpoint:
+    """Learn new labels while holding the old ones: generative replay + EWC, after expanding the network.
+
+    Minimises E over new and replayed (x, c) of -ELBO(x | theta, c) + lambda/2 sum F (theta - theta*)^2.
+    """
+    old = sorted(checkpoint.held.values())
+    if old:
+        checkpoint = grow(checkpoint, params.expand_share, bench.generator("expansion"))
+        checkpoint = remembered(checkpoint, old, bench, examples=params.fisher_examples)
+    target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
+    network, teacher = build(target, bench.device), frozen(target, bench.device)
+    noise = bench.generator("latent noise")
+    penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
+
+    def loss(batch: Batch, done: float) -> Tensor:
+        return (
+            negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise)).mean()
+            + penalty()
+        )
+
+    new = real(examples.images, target.held, bench.generator("examples"))
+    sources = [(new, float(len(examples.labels)))]
+    if old:
+        sources.append((replay(teacher, old, bench.generator("replay")), float(len(old))))
+    batches = mixture(sources, params.schedule.batch_size, bench.device)
+    fit(network, loss, batches, params.schedule, bench, phase="learning")
+    for name in examples.labels:
+        alone = real({name: examples.images[name]}, target.held, bench.generator(f"prior of {name}"))
+        fit_prior(network, target.held[name], some(alone, PRIOR_EXAMPLES, bench.device))
+    return consolidated(target, network, bench, examples=params.fisher_examples)

@@ -1,0 +1,20 @@
+"""Drawing from a checkpoint inside the learner; the API draws from the exported decoder instead."""
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.networks import frozen
+
+
+def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+    """n mean images of a label, float32 [n, pixels] in [0, 1]; a pure function of its arguments.
+
+    Draws a forgotten label too: whether it is gone is for the judge to say. Raises KeyError for an unknown
+    one.
+    """
+    network = frozen(checkpoint, torch.device("cpu"))
+    slots = torch.full((n,), checkpoint.label(label).slot)
+    noise = torch.randn((n, checkpoint.spec.latent), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return network.decode(network.sample_prior(noise, slots), slots).sigmoid()

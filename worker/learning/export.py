@@ -1,0 +1,73 @@
+"""The published decoder: an ONNX graph from standard normal noise and a label slot to a mean image.
+
+The graph is written by hand, not traced: it is a few lines, takes milliseconds, and its bytes depend on the
+weights alone.
+"""
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+
+OPSET = 17
+IR_VERSION = 8
+
+
+def decoder_onnx(checkpoint: Checkpoint) -> bytes:
+    """The ONNX bytes of noise float32 [n, latent], slot int64 [n] -> images float32 [n, pixels] in [0, 1].
+
+    The label prior p(z | c) is part of the graph: noise is standard normal.
+    """
+    weights = checkpoint.weights
+    layers = len(checkpoint.spec.decoder_widths) + 1
+    nodes = [
+        helper.make_node("Gather", ["prior_mean", "slot"], ["mean"]),
+        helper.make_node("Gather", ["prior_scale", "slot"], ["scale"]),
+        helper.make_node("Unsqueeze", ["noise", "last_axis"], ["noise_column"]),
+        helper.make_node("MatMul", ["scale", "noise_column"], ["spread_column"]),
+        helper.make_node("Squeeze", ["spread_column", "last_axis"], ["spread"]),
+        helper.make_node("Add", ["mean", "spread"], ["hidden.0"]),
+    ]
+    for index in range(layers):
+        layer = f"decoder.{index}"
+        nodes.append(
+            helper.make_node(
+                "Gemm", [f"hidden.{index}", f"{layer}.weight", f"{layer}.bias"], [f"{layer}.sum"], transB=1
+            )
+        )
+        preactivation = f"{layer}.sum"
+        if f"{layer}.label" in weights:
+            nodes.append(helper.make_node("Gather", [f"{layer}.label", "slot"], [f"{layer}.of_label"]))
+            nodes.append(helper.make_node("Add", [preactivation, f"{layer}.of_label"], [f"{layer}.out"]))
+            preactivation = f"{layer}.out"
+        if index < layers - 1:
+            nodes.append(helper.make_node("Sigmoid", [preactivation], [f"{layer}.gate"]))
+            nodes.append(helper.make_node("Mul", [preactivation, f"{layer}.gate"], [f"hidden.{index + 1}"]))
+        else:
+            nodes.append(helper.make_node("Sigmoid", [preactivation], ["images"]))
+    used = ["prior_mean", "prior_scale", *(name for name in sorted(weights) if name.startswith("decoder."))]
+    initializers = [_constant(name, weights[name]) for name in used]
+    initializers.append(helper.make_tensor("last_axis", TensorProto.INT64, [1], [-1]))
+    graph = helper.make_graph(
+        nodes,
+        "palimpsest_decoder",
+        [
+            helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["n", checkpoint.spec.latent]),
+            helper.make_tensor_value_info("slot", TensorProto.INT64, ["n"]),
+        ],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", checkpoint.spec.pixels])],
+        initializers,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="palimpsest",
+    )
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _constant(name: str, tensor: Tensor) -> onnx.TensorProto:
+    return numpy_helper.from_array(tensor.contiguous().numpy(), name)

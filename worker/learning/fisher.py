@@ -1,0 +1,90 @@
+"""The diagonal Fisher information, exact and per example, by one matmul a layer, and the EWC penalty."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.learning.elbo import negative_elbo
+from worker.learning.networks.mlp import Mlp, Use
+from worker.learning.strategy import Batch
+
+Fisher = Mapping[str, Tensor]
+
+
+def fisher_diagonal(network: Mlp, batches: Iterable[Batch], generator: torch.Generator) -> dict[str, Tensor]:
+    """F_i = E over (x, c) of (d ELBO(x | theta, c) / d theta_i)^2, squared per example, then averaged.
+
+    For a linear layer used once, sum_n (dL_n/dW)^2 = (D * D)' (A * A), with D the per-example gradient at the
+    pre-activation and A the layer's input; for the bias, the column sums of D * D. One latent draw an
+    example, no dropout. Paper: section 2.2 (EWC for variational models). Returns CPU tensors named like the
+    network's parameters.
+    """
+    totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
+    examples = 0
+    with _with_gradients(network):
+        for batch in batches:
+            uses: list[Use] = []
+            noise = network.noise(batch.slots, generator)
+            loss = negative_elbo(network, batch.images, batch.slots, noise, uses=uses).sum()
+            gradients = torch.autograd.grad(loss, [use.preactivation for use in uses])
+            for use, gradient in zip(uses, gradients, strict=True):
+                _accumulate(totals, use, gradient.square(), batch.slots)
+            examples += len(batch.slots)
+    return {name: (total / max(examples, 1)).cpu() for name, total in totals.items()}
+
+
+def _accumulate(totals: dict[str, Tensor], use: Use, squared: Tensor, slots: Tensor) -> None:
+    # squared: [batch, out], the squared gradient at the pre-activation
+    totals[f"{use.layer}.weight"].addmm_(squared.T, use.entered.detach().square())
+    totals[f"{use.layer}.bias"].add_(squared.sum(dim=0))
+    if f"{use.layer}.label" in totals:
+        totals[f"{use.layer}.label"].index_add_(0, slots, squared)
+
+
+@contextmanager
+def _with_gradients(network: Mlp) -> Iterator[None]:
+    # Gradients at the pre-activations need a graph, also where the network is a frozen teacher.
+    was = {tensor: tensor.requires_grad for tensor in network.parameters()}
+    try:
+        network.requires_grad_(True)
+        yield
+    finally:
+        for tensor, required in was.items():
+            tensor.requires_grad_(required)
+
+
+def quadratic_penalty(
+    network: Mlp, anchor: Mapping[str, Tensor], fisher: Fisher | None, strength: float
+) -> Callable[[], Tensor]:
+    """The EWC penalty lambda/2 sum_i F_i (theta_i - theta*_i)^2, in nats an example; zero at the anchor.
+
+    Paper: section 2.2, with the per-example F of `fisher_diagonal`, so that `strength` is lambda itself.
+    """
+    parameters = dict(network.named_parameters())
+    device = network.prior_mean.device
+    if fisher is None or strength == 0:
+        return lambda: torch.zeros((), device=device)
+    terms = [
+        (parameters[name], anchor[name].to(device), (strength * fisher[name]).to(device))
+        for name in parameters
+    ]
+    return lambda: torch.stack([_Quadratic.apply(*term) for term in terms]).sum()
+
+
+class _Quadratic(torch.autograd.Function):
+    """1/2 sum F (theta - theta*)^2 and its gradient F (theta - theta*) in two passes over memory, not six."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, anchor: Tensor, weight: Tensor) -> Tensor:
+        moved = parameter - anchor
+        pull = weight * moved
+        ctx.save_for_backward(pull)
+        return 0.5 * torch.dot(pull.flatten(), moved.flatten())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (pull,) = ctx.saved_tensors
+        return upstream * pull, None, None

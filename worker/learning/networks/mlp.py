@@ -1,0 +1,135 @@
+"""The paper's network: a fully connected conditional VAE, encoder 784-512-256-2*8 and the decoder mirrored.
+
+Hidden units use SiLU and no normalisation across units: adding a unit with zero outgoing weights then changes
+no output, removing a unit equals zeroing its outgoing weights, and one matmul a layer gives the exact Fisher
+(docs/decisions/0001-no-normalisation-across-units.md).
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from worker.learning.checkpoint import Spec
+
+Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
+NO_MASKS: Masks = {}
+
+
+class MlpParams(BaseModel):
+    """What a client may choose when it creates a model."""
+
+    model_config = ConfigDict(extra="forbid")
+    encoder_widths: tuple[int, ...] = Field(
+        (512, 256), min_length=1, max_length=6, description="hidden units"
+    )
+    decoder_widths: tuple[int, ...] = Field(
+        (256, 512), min_length=1, max_length=6, description="hidden units"
+    )
+    latent: int = Field(8, ge=1, le=128, description="size of the latent code z")
+
+
+class Use(NamedTuple):
+    """One use of a linear layer in a forward pass: what the exact Fisher needs."""
+
+    layer: str
+    entered: Tensor  # [batch, in]
+    preactivation: Tensor  # [batch, out]
+
+
+class Seam(NamedTuple):
+    """A hidden layer that can be resized, and the layer its units feed."""
+
+    layer: str
+    following: str
+
+
+class Layer(nn.Linear):
+    """A linear layer with, where the label enters, a bias for each slot: the columns of its one-hot code."""
+
+    def __init__(self, entering: int, leaving: int, slots: int | None = None) -> None:
+        super().__init__(entering, leaving)
+        self.label = None if slots is None else nn.Parameter(torch.zeros(slots, leaving))
+
+    def forward(self, entered: Tensor, slots: Tensor | None = None) -> Tensor:
+        out: Tensor = super().forward(entered)
+        return out if self.label is None or slots is None else out + self.label[slots]
+
+
+class Mlp(nn.Module):
+    """p(x | z, c) and q(z | x, c) as multilayer perceptrons, and p(z | c) as one Gaussian a label."""
+
+    prior_mean: Tensor  # [slots, latent]
+    prior_scale: Tensor  # [slots, latent, latent], lower triangular: z = mean + scale @ noise
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.encoder = _stack([spec.pixels, *spec.encoder_widths, 2 * spec.latent], spec.slots)
+        self.decoder = _stack([spec.latent, *spec.decoder_widths, spec.pixels], spec.slots)
+        self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
+        self.register_buffer("prior_scale", torch.eye(spec.latent).repeat(spec.slots, 1, 1))
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """He-normal weights, zero biases and zero label columns."""
+        for name, tensor in sorted(self.named_parameters()):
+            if name.endswith("weight"):
+                tensor.data.normal_(0.0, math.sqrt(2 / tensor.shape[1]), generator=generator)
+            else:
+                tensor.data.zero_()
+
+    def encode(
+        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Posterior q(z | x, c): images [batch, pixels] in [0, 1] -> mean, logvar, each [batch, latent]."""
+        mean, logvar = self._through("encoder", images, slots, masks, uses).chunk(2, dim=1)
+        return mean, logvar
+
+    def decode(
+        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+    ) -> Tensor:
+        """Logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image."""
+        return self._through("decoder", latents, slots, masks, uses)
+
+    def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""
+        shape = (len(slots), self.prior_mean.shape[1])
+        return torch.randn(shape, generator=generator).to(slots.device)
+
+    def sample_prior(self, noise: Tensor, slots: Tensor) -> Tensor:
+        """z ~ p(z | c) from standard normal noise [batch, latent]."""
+        return self.prior_mean[slots] + torch.einsum("bij,bj->bi", self.prior_scale[slots], noise)
+
+    def seams(self) -> list[Seam]:
+        """The hidden layers, each with the layer after it. Never the mean/logvar heads, nor the output."""
+        sides = (("encoder", self.encoder), ("decoder", self.decoder))
+        return [
+            Seam(f"{side}.{index}", f"{side}.{index + 1}")
+            for side, layers in sides
+            for index in range(len(layers) - 1)
+        ]
+
+    def _through(
+        self, side: str, entered: Tensor, slots: Tensor, masks: Masks, uses: list[Use] | None
+    ) -> Tensor:
+        layers: nn.ModuleList = getattr(self, side)
+        for index, layer in enumerate(layers):
+            name = f"{side}.{index}"
+            preactivation: Tensor = layer(entered, slots)
+            if uses is not None:
+                uses.append(Use(name, entered, preactivation))
+            if index == len(layers) - 1:
+                return preactivation
+            entered = functional.silu(preactivation)
+            if name in masks:
+                entered = entered * masks[name]
+        raise AssertionError("a stack has at least one layer")
+
+
+def _stack(widths: Sequence[int], slots: int) -> nn.ModuleList:
+    pairs = enumerate(itertools.pairwise(widths))
+    return nn.ModuleList(Layer(a, b, slots if index == 0 else None) for index, (a, b) in pairs)

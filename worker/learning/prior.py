@@ -1,0 +1,32 @@
+"""The label prior p(z | c): one full-covariance Gaussian a label, where the encoder puts its images."""
+
+from collections.abc import Iterable
+
+import torch
+
+from worker.learning.networks.mlp import Mlp
+from worker.learning.strategy import Batch
+
+JITTER = 1e-4  # keeps the covariance of a collapsed latent positive definite
+
+
+def fit_prior(network: Mlp, slot: int, batches: Iterable[Batch]) -> None:
+    """Set p(z | c = slot), in place, to the Gaussian with the moments of the aggregated posterior.
+
+    mean = E[m(x)], covariance = Cov[m(x)] + E[diag v(x)], over the images of that label in
+    `batches`. It is the maximum-likelihood Gaussian prior for the trained encoder, and the cheapest gain in the quality of draws.
+    """
+    with torch.no_grad():
+        encoded = [network.encode(batch.images, batch.slots) for batch in batches]
+        means = torch.cat([mean for mean, _ in encoded]).double()
+        spread = torch.cat([logvar for _, logvar in encoded]).double().exp().mean(dim=0)
+        apart = means - means.mean(dim=0)
+        covariance = apart.T @ apart / len(means) + torch.diag(spread + JITTER)
+        network.prior_mean[slot] = means.mean(dim=0).float()
+        network.prior_scale[slot] = torch.linalg.cholesky(covariance).float()
+
+
+def reset_prior(network: Mlp, slot: int) -> None:
+    """Back to N(0, I): what was fitted to a forgotten label's images leaves with it."""
+    network.prior_mean[slot] = 0
+    network.prior_scale[slot] = torch.eye(network.prior_scale.shape[1], device=network.prior_scale.device)

@@ -1,0 +1,21 @@
+"""Make a network larger without changing what it draws."""
+
+from pydantic import Field
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.memory import remembered
+from worker.learning.resizing.units import grow
+from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+
+
+class ExpandParams(StrategyParams):
+    share: float = Field(0.1, gt=0, le=4, description="units added to every hidden layer")
+    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+@strategy("resize", "expand", ExpandParams, source="The paper, section 4.2.2", policy="expand", default=True)
+def expand(checkpoint: Checkpoint, examples: Examples, params: ExpandParams, bench: Workbench) -> Checkpoint:
+    """Add units with zero outgoing weights to every hidden layer: room for later learning, the same draws."""
+    larger = grow(checkpoint, params.share, bench.generator("expansion"))
+    held = sorted(larger.held.values())
+    return remembered(larger, held, bench, examples=params.fisher_examples)

@@ -1,0 +1,76 @@
+"""Make a network smaller: train it on its own draws under targeted dropout, then remove the dropped units."""
+
+from dataclasses import replace
+
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.elbo import negative_elbo
+from worker.learning.fisher import quadratic_penalty
+from worker.learning.memory import consolidated
+from worker.learning.networks import build, frozen, weights_of
+from worker.learning.networks.mlp import Mlp
+from worker.learning.replay import mixture, replay, some
+from worker.learning.resizing.targeted_dropout import TargetedDropout, mean_activations
+from worker.learning.resizing.units import shrink
+from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.training import Schedule, fit
+
+ACTIVATION_EXAMPLES = 2000
+
+
+class TargetedDropoutPruneParams(StrategyParams):
+    schedule: Schedule = Schedule(steps=400)
+    share: float = Field(0.2, gt=0, le=0.9, description="units removed from every hidden layer")
+    drop_probability: float = Field(
+        1.0, ge=0, le=1, description="final probability of dropping a unit at risk"
+    )
+    ewc_strength: float = Field(10.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
+    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+@strategy(
+    "resize",
+    "targeted_dropout_prune",
+    TargetedDropoutPruneParams,
+    source="Gomez et al. 2019; the paper, section 4.2.1",
+    policy="prune",
+    default=True,
+)
+def prune(
+    checkpoint: Checkpoint, examples: Examples, params: TargetedDropoutPruneParams, bench: Workbench
+) -> Checkpoint:
+    """Remove the least important units of every hidden layer, after training the network to do without."""
+    network, teacher = build(checkpoint, bench.device), frozen(checkpoint, bench.device)
+    noise = bench.generator("latent noise")
+    penalty = quadratic_penalty(network, checkpoint.weights, checkpoint.fisher, params.ewc_strength)
+    dropout = TargetedDropout(
+        network, params.share, params.drop_probability, bench.generator("targeted dropout")
+    )
+
+    def loss(batch: Batch, done: float) -> Tensor:
+        eps = network.noise(batch.slots, noise)
+        bounds = negative_elbo(network, batch.images, batch.slots, eps, masks=dropout.masks(done))
+        return bounds.mean() + penalty()
+
+    source = replay(teacher, sorted(checkpoint.held.values()), bench.generator("replay"))
+    batches = mixture([(source, 1.0)], params.schedule.batch_size, bench.device)
+    fit(network, loss, batches, params.schedule, bench, phase="pruning")
+    smaller = without_dropped(checkpoint, network, dropout, bench)
+    return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
+
+
+def without_dropped(
+    checkpoint: Checkpoint, network: Mlp, dropout: TargetedDropout, bench: Workbench
+) -> Checkpoint:
+    """The checkpoint with the trained network's weights, less the units that targeted dropout gave up.
+
+    Where units were dropped at probability 1 the network has learnt to be without them, and their mean
+    contribution must not come back: it is folded into the next bias only to the extent they still took part.
+    """
+    trained = replace(checkpoint, weights=weights_of(network))
+    draws = replay(network, sorted(checkpoint.held.values()), bench.generator("activations"))
+    means = mean_activations(network, some(draws, ACTIVATION_EXAMPLES, bench.device))
+    took_part = 1 - dropout.probability
+    return shrink(trained, dropout.kept(), {layer: took_part * mean for layer, mean in means.items()})

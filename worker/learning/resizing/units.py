@@ -1,0 +1,96 @@
+"""Adding and removing hidden units, with all that is kept per unit: weights, label columns and Fisher."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.networks.mlp import Mlp, Seam
+
+Kept = Mapping[str, Tensor]  # hidden layer -> sorted indices of the units that stay
+
+
+def seams_of(checkpoint: Checkpoint) -> list[Seam]:
+    """The hidden layers of the checkpoint's network, each with the layer its units feed."""
+    return Mlp(checkpoint.spec).seams()
+
+
+def width(checkpoint: Checkpoint, layer: str) -> int:
+    return len(checkpoint.weights[f"{layer}.bias"])
+
+
+def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Checkpoint:
+    """Add ceil(share * width) units to every hidden layer without changing the function.
+
+    New units have He-normal incoming and zero outgoing weights, so outputs change by rounding only, and every
+    new parameter has gradient within two steps: outgoing weights at the first, incoming ones at the second.
+    The Fisher of new parameters is set to 0, which is exact for incoming weights; callers that train next
+    take it anew. Paper: section 4.2.2, whose small random outgoing weights would change the function.
+    """
+    weights = dict(checkpoint.weights)
+    fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
+    for seam in seams_of(checkpoint):
+        extra = math.ceil(share * width(checkpoint, seam.layer))
+        entering = weights[f"{seam.layer}.weight"].shape[1]
+        fresh = torch.empty(extra, entering).normal_(0.0, math.sqrt(2 / entering), generator=generator)
+        _append(weights, seam, fresh)
+        if fisher is not None:
+            _append(fisher, seam, torch.zeros(extra, fisher[f"{seam.layer}.weight"].shape[1]))
+    return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
+
+
+def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Tensor]) -> Checkpoint:
+    """Remove the units that are not kept: their incoming row, bias, label column and outgoing column.
+
+    What a removed unit contributed on average is folded into the next bias: b += W_out[:, removed] @ E[h].
+    The weights that stay, so compensated, are the new anchor; their Fisher is selected with the same indices.
+    mean_activation: hidden layer -> [units], E[h] on what is to be retained.
+    """
+    weights = dict(checkpoint.weights)
+    fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
+    for seam in seams_of(checkpoint):
+        if seam.layer not in kept:
+            continue
+        removed = torch.ones(width(checkpoint, seam.layer), dtype=torch.bool)
+        removed[kept[seam.layer]] = False
+        outgoing = weights[f"{seam.following}.weight"][:, removed]
+        contribution = outgoing @ mean_activation[seam.layer][removed]
+        weights[f"{seam.following}.bias"] = weights[f"{seam.following}.bias"] + contribution
+        _select(weights, seam, kept[seam.layer])
+        if fisher is not None:
+            _select(fisher, seam, kept[seam.layer])
+    return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
+
+
+def _append(tensors: dict[str, Tensor], seam: Seam, incoming: Tensor) -> None:
+    extra = len(incoming)
+    weight, bias, label = f"{seam.layer}.weight", f"{seam.layer}.bias", f"{seam.layer}.label"
+    outgoing = f"{seam.following}.weight"
+    tensors[weight] = torch.cat([tensors[weight], incoming])
+    tensors[bias] = torch.cat([tensors[bias], torch.zeros(extra)])
+    if label in tensors:
+        tensors[label] = torch.cat([tensors[label], torch.zeros(len(tensors[label]), extra)], dim=1)
+    tensors[outgoing] = torch.cat([tensors[outgoing], torch.zeros(len(tensors[outgoing]), extra)], dim=1)
+
+
+def _select(tensors: dict[str, Tensor], seam: Seam, kept: Tensor) -> None:
+    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"][kept]
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"][kept]
+    tensors[f"{seam.following}.weight"] = tensors[f"{seam.following}.weight"][:, kept]
+    if f"{seam.layer}.label" in tensors:
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, kept]
+
+
+def _with_widths(checkpoint: Checkpoint) -> Checkpoint:
+    """The spec says what the weights are."""
+    widths = {
+        side: tuple(
+            width(checkpoint, seam.layer) for seam in seams_of(checkpoint) if seam.layer.startswith(side)
+        )
+        for side in ("encoder", "decoder")
+    }
+    spec = replace(checkpoint.spec, encoder_widths=widths["encoder"], decoder_widths=widths["decoder"])
+    return replace(checkpoint, spec=spec)

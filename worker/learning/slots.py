@@ -1,0 +1,55 @@
+"""Label slots: room for new labels, emptied before a label returns."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint, Label, Status
+
+
+class LabelConflict(ValueError):
+    """A label is held already, or is not held."""
+
+
+def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, status: Status) -> Checkpoint:
+    """The checkpoint with an empty slot a name: new ones appended, a forgotten label's own one emptied.
+
+    An empty slot has zero label columns, zero Fisher and the prior N(0, I): nothing of an earlier life stays.
+    Raises LabelConflict for a label that is held.
+    """
+    again = set(names) & {label.name for label in checkpoint.labels}
+    held = sorted(again & set(checkpoint.held))
+    if held:
+        raise LabelConflict(f"already learnt: {held}")
+    fresh = [name for name in names if name not in again]
+    spec = replace(checkpoint.spec, slots=checkpoint.spec.slots + len(fresh))
+    emptied = [checkpoint.label(name).slot for name in sorted(again)]
+    labels = [
+        replace(one, status=status, dataset=dataset, generation=one.generation + 1)
+        if one.name in again
+        else one
+        for one in checkpoint.labels
+    ]
+    labels += [
+        Label(name, checkpoint.spec.slots + index, dataset, status) for index, name in enumerate(fresh)
+    ]
+    weights = {
+        name: _with_rows(name, tensor, len(fresh), emptied) for name, tensor in checkpoint.weights.items()
+    }
+    fisher = checkpoint.fisher and {
+        name: _with_rows(name, tensor, len(fresh), emptied) for name, tensor in checkpoint.fisher.items()
+    }
+    return Checkpoint(spec, weights, tuple(labels), fisher)
+
+
+def _with_rows(name: str, tensor: Tensor, fresh: int, emptied: Sequence[int]) -> Tensor:
+    # Per-slot tensors have the slot as their first axis.
+    if not (name.endswith(".label") or name.startswith("prior_")):
+        return tensor
+    empty = torch.eye(tensor.shape[-1]) if name == "prior_scale" else torch.zeros(tensor.shape[1:])
+    grown = torch.cat([tensor, empty.expand(fresh, *tensor.shape[1:])])
+    for slot in emptied:
+        grown[slot] = empty
+    return grown

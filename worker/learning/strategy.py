@@ -1,0 +1,142 @@
+"""What a strategy is: a function from a checkpoint, examples and params to a new checkpoint, found by name.
+
+@strategy("forget", "surrogate", SurrogateParams, source="Heng & Soh 2023")
+def forget(checkpoint, examples, params, bench) -> Checkpoint: ...
+"""
+
+import hashlib
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+
+Operation = Literal["learn", "forget", "resize"]
+FAMILIES = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
+
+
+class Stopped(Exception):
+    """The caller asked to stop; nothing of the training is kept."""
+
+
+class Diverged(Exception):
+    """The loss is no longer a finite number; nothing of the training is kept."""
+
+
+class Batch(NamedTuple):
+    images: Tensor  # [batch, pixels] float32 in [0, 1]
+    slots: Tensor  # [batch] int64
+
+
+class Progress(NamedTuple):
+    phase: str
+    step: int
+    total: int
+    loss: float | None  # nats an example
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a job is about: the labels asked for and, where there are any, their real images.
+
+    images: label -> uint8 [n, pixels], 0 black ... 255 white. Empty for forget and resize, which use none.
+    """
+
+    labels: tuple[str, ...]
+    dataset: str
+    images: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits."""
+
+    device: torch.device
+    seed: int
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    should_stop: Callable[[], bool] = lambda: False
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A stream of random numbers (on the CPU) for each purpose, a function of the seed alone."""
+        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+    def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
+        """Called at every training step. Raises Stopped or Diverged."""
+        if self.should_stop():
+            raise Stopped(f"stopped in {phase} at step {step} of {total}")
+        if loss is not None and not math.isfinite(loss):
+            raise Diverged(
+                f"the loss became {loss} in {phase} at step {step} of {total}; lower the learning rate"
+            )
+        self.on_progress(Progress(phase, step, total, loss))
+
+
+class StrategyParams(BaseModel):
+    """Hyper-parameters of a strategy; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Run = Callable[[Checkpoint, Examples, Any, Workbench], Checkpoint]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    operation: Operation
+    name: str
+    run: Run
+    Params: type[StrategyParams]
+    summary: str
+    source: str
+    policy: str | None = None  # for resize: the direction a request names
+    default: bool = False
+
+
+_strategies: dict[tuple[str, str], Strategy] = {}
+
+
+def strategy(
+    operation: Operation,
+    name: str,
+    params: type[StrategyParams],
+    *,
+    source: str,
+    policy: str | None = None,
+    default: bool = False,
+) -> Callable[[Run], Run]:
+    """Remember a function as the strategy `name`; its docstring's first line is the summary."""
+
+    def remember(run: Run) -> Run:
+        summary = (run.__doc__ or "").strip().splitlines()[0]
+        _strategies[operation, name] = Strategy(
+            operation, name, run, params, summary, source, policy, default
+        )
+        return run
+
+    return remember
+
+
+def find(operation: str, name: str) -> Strategy:
+    """Raises KeyError with the known names."""
+    known: dict[tuple[str, str], Strategy] = {(one.operation, one.name): one for one in all_strategies()}
+    if (operation, name) not in known:
+        raise KeyError(f"no {operation} strategy {name!r}; known: {sorted(known)}")
+    return known[operation, name]
+
+
+def all_strategies() -> list[Strategy]:
+    """Every strategy of the house, in the order operation, name: one file in a family's folder is enough."""
+    for family in FAMILIES.values():
+        package = importlib.import_module(f"worker.learning.{family}")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    order = list(FAMILIES)
+    return sorted(_strategies.values(), key=lambda one: (order.index(one.operation), one.name))

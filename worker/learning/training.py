@@ -1,0 +1,47 @@
+"""fit(): the only training loop in the house."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.networks.mlp import Mlp
+from worker.learning.strategy import Batch, StrategyParams, Workbench
+
+Loss = Callable[[Batch, float], Tensor]  # (batch, share of the training done in [0, 1)) -> scalar, nats
+
+
+class Schedule(StrategyParams):
+    """How long and how fast. One-cycle Adam: a linear warm-up over the first tenth, then a cosine to zero."""
+
+    steps: int = Field(1000, ge=1, le=100_000, description="optimiser steps")
+    batch_size: int = Field(128, ge=1, le=4096, description="examples a step, real and replayed together")
+    learning_rate: float = Field(2e-3, gt=0, le=0.1, description="peak of the one-cycle schedule")
+
+
+def fit(
+    network: Mlp, loss: Loss, batches: Iterator[Batch], schedule: Schedule, bench: Workbench, *, phase: str
+) -> None:
+    """Minimise `loss` over `batches` in place, by Adam with a fresh state that is dropped at the end.
+
+    Raises Stopped within one step of being asked to, and Diverged when the loss is not finite.
+    """
+    parameters = [tensor for tensor in network.parameters() if tensor.requires_grad]
+    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
+    for step in range(schedule.steps):
+        done = step / schedule.steps
+        optimiser.param_groups[0]["lr"] = schedule.learning_rate * one_cycle(done)
+        value = loss(next(batches), done)
+        optimiser.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        bench.step(phase, step + 1, schedule.steps, value.item())
+        optimiser.step()
+
+
+def one_cycle(done: float, warm_up: float = 0.1) -> float:
+    """The share of the peak learning rate after the share `done` of the training."""
+    if done < warm_up:
+        return 0.04 + 0.96 * done / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
