@@ -1,0 +1,110 @@
+"""Short ways to say: a model, a job asked for, a job claimed, a job published."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from service.registry import claims, jobs, labels, models, publishing
+from service.registry.claims import Claim
+from service.registry.database import Database
+from service.registry.publishing import Publication
+from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
+
+FILES = {
+    "checkpoint.safetensors": {"sha256": "0" * 64, "bytes": 1, "media_type": "application/vnd.safetensors"}
+}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One model, and what can happen to it, each in a transaction of its own."""
+
+    database: Database
+    model: ModelRow
+
+    def ask(self, operation: Operation, *names: str, **changes: Any) -> JobRow:
+        with self.database.transaction() as session:
+            return ask(session, self.model, operation, *names, **changes)
+
+    def claim(self, job: JobRow, *, worker: str = "here:1", lease_seconds: float = 60.0) -> Claim | None:
+        with self.database.transaction() as session:
+            return claims.claim(session, job.id, worker=worker, lease_seconds=lease_seconds)
+
+    def claimed(self, job: JobRow, *, lease_seconds: float = 60.0) -> Claim:
+        claim = self.claim(job, lease_seconds=lease_seconds)
+        assert claim is not None, f"{job.id} could not be claimed"
+        return claim
+
+    def publish(self, claim: Claim) -> VersionRow:
+        with self.database.transaction() as session:
+            return publishing.publish(session, claim, publication(session, claim))
+
+    def done(self, operation: Operation, *names: str) -> VersionRow:
+        """The whole life of a job: asked for, claimed, published."""
+        return self.publish(self.claimed(self.ask(operation, *names)))
+
+    def job(self, job: JobRow | Claim) -> JobRow:
+        with self.database.reading() as session:
+            return jobs.find(session, job.job_id if isinstance(job, Claim) else job.id)
+
+    def head(self) -> int | None:
+        with self.database.reading() as session:
+            return models.find(session, self.model.id).head
+
+    def statuses(self) -> dict[str, str]:
+        with self.database.reading() as session:
+            return {name: row.status for name, row in labels.statuses(session, self.model.id).items()}
+
+
+def ask(session: Session, model: ModelRow, operation: Operation, *names: str, **changes: Any) -> JobRow:
+    asked: dict[str, Any] = {
+        "strategy": "some",
+        "labels": names,
+        "dataset": "digits",
+        "retention": "permanent" if operation == "learn" else None,
+        "params": {},
+        "acceptance": {},
+        "seed": 0,
+        "base_version": None,
+        "request_id": None,
+        "max_attempts": 3,
+    }
+    return jobs.request(session, model, operation, **(asked | changes))
+
+
+def publication(session: Session, claim: Claim) -> Publication:
+    """What a worker would bring: the labels held after the job, each in the slot it keeps for life."""
+    model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
+    known = labels.statuses(session, model.id)
+    slots = {name: row.slot for name, row in known.items()}
+    for name in job.labels:
+        slots.setdefault(name, len(slots))
+    held = {name for name, row in known.items() if row.status != "forgotten"}
+    held = held - set(job.labels) if job.operation == "forget" else held | set(job.labels)
+    return Publication(
+        parent=model.head,
+        held={name: slots[name] for name in sorted(held)},
+        files=FILES,
+        parameters=10,
+        widths={"encoder": [4], "decoder": [4]},
+        report={"level": "none"},
+    )
+
+
+@pytest.fixture
+def new_model(database: Database) -> Callable[[str], Registry]:
+    def make(name: str) -> Registry:
+        with database.transaction() as session:
+            model = models.create(session, name=name, dataset="digits", network={}, seed=1)
+        return Registry(database, model)
+
+    return make
+
+
+@pytest.fixture
+def registry(new_model: Callable[[str], Registry]) -> Registry:
+    """A model called `pages`, on every database in turn."""
+    return new_model("pages")

@@ -1,0 +1,68 @@
+"""An artifact is whole or absent, and never other than its name says."""
+
+import hashlib
+import os
+from pathlib import Path
+from subprocess import run
+from sys import executable
+
+import pytest
+
+from service.registry.artifacts import FolderArtifacts
+from service.registry.errors import ArtifactCorrupt, ArtifactMissing
+
+DATA = b"a page, written again" * 1000
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> FolderArtifacts:
+    return FolderArtifacts(tmp_path / "artifacts")
+
+
+def test_what_is_put_can_be_read_by_its_sha256(artifacts: FolderArtifacts) -> None:
+    name = artifacts.put(DATA)
+    assert name == hashlib.sha256(DATA).hexdigest()
+    assert artifacts.read(name) == DATA
+    assert artifacts.put(DATA) == name
+
+
+def test_a_missing_artifact_is_refused(artifacts: FolderArtifacts) -> None:
+    with pytest.raises(ArtifactMissing):
+        artifacts.read("0" * 64)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_corrupt_artifact_is_refused_and_mended_by_the_next_put(
+    artifacts: FolderArtifacts, damage: str
+) -> None:
+    name = artifacts.put(DATA)
+    changed = {"flip": bytes([DATA[0] ^ 1]) + DATA[1:], "truncate": DATA[:-1], "empty": b""}[damage]
+    artifacts.path(name).write_bytes(changed)
+    with pytest.raises(ArtifactCorrupt, match=name):
+        artifacts.read(name)
+    artifacts.put(DATA)
+    assert artifacts.read(name) == DATA
+
+
+def test_a_put_that_fails_leaves_nothing(artifacts: FolderArtifacts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        artifacts.put(DATA)
+    assert [path for path in artifacts.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_process_killed_while_putting_leaves_no_artifact(artifacts: FolderArtifacts) -> None:
+    """Killed where it hurts most: the bytes are written, the name is not."""
+    killed = f"""
+import os, signal
+from pathlib import Path
+from service.registry.artifacts import FolderArtifacts
+os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+FolderArtifacts(Path({str(artifacts.folder)!r})).put({DATA[:100]!r})
+"""
+    assert run([executable, "-c", killed]).returncode == -9
+    with pytest.raises(ArtifactMissing):
+        artifacts.read(hashlib.sha256(DATA[:100]).hexdigest())

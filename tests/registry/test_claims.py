@@ -1,0 +1,186 @@
+"""A job is one worker's at a time, and only as long as it keeps its lease."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import exc, update
+
+from service.registry import claims, jobs, sweeping
+from service.registry.errors import FencedOff
+from service.registry.tables import JobRow
+from tests.registry.conftest import Registry
+
+
+def sweep(registry: Registry) -> None:
+    with registry.database.transaction() as session:
+        assert sweeping.alone(session)
+        sweeping.take_back_expired(session)
+        sweeping.cancel_queued(session)
+
+
+def due(registry: Registry) -> list[str]:
+    with registry.database.reading() as session:
+        return sweeping.due(session, ring_again_seconds=3600, limit=10)
+
+
+def test_a_second_claim_of_the_same_job_gets_nothing(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    assert registry.claimed(job).fence == 1
+    assert registry.claim(job) is None
+
+
+def test_of_many_workers_one_gets_the_job(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(lambda number: registry.claim(job, worker=f"here:{number}"), range(8)))
+    assert sum(claim is not None for claim in got) == 1
+    assert registry.job(job).attempt == 1
+
+
+def test_jobs_of_one_model_run_one_after_another_in_order(registry: Registry) -> None:
+    first, second = registry.ask("learn", "1"), registry.ask("learn", "2")
+    assert registry.claim(second) is None
+    running = registry.claimed(first)
+    assert registry.claim(second) is None
+    registry.publish(running)
+    assert registry.claim(second) is not None
+
+
+def test_jobs_of_different_models_run_side_by_side(
+    registry: Registry, new_model: Callable[[str], Registry]
+) -> None:
+    assert registry.claim(registry.ask("learn", "1")) is not None
+    other = new_model("other")
+    assert other.claim(other.ask("learn", "1")) is not None
+
+
+def test_the_database_itself_refuses_two_running_jobs_of_a_model(registry: Registry) -> None:
+    first, second = registry.ask("learn", "1"), registry.ask("learn", "2")
+    registry.claimed(first)
+    stolen = (
+        update(JobRow).where(JobRow.id == second.id).values(state="running", lease_until=first.created_at)
+    )
+    with pytest.raises(exc.IntegrityError), registry.database.transaction() as session:
+        session.execute(stolen)
+
+
+def test_an_expired_lease_returns_the_job_to_the_queue_and_rings_at_once(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    registry.claimed(job, lease_seconds=-1)
+    sweep(registry)
+    assert registry.job(job).state == "queued"
+    assert due(registry) == [job.id]
+    again = registry.claimed(job)
+    assert (again.fence, again.attempt) == (2, 2)
+
+
+def test_a_lease_that_is_kept_is_not_taken(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    claim = registry.claimed(job, lease_seconds=-1)
+    with registry.database.transaction() as session:
+        progress = {"phase": "learning", "step": 3, "total": 9, "loss": 1.0}
+        assert claims.heartbeat(session, claim, lease_seconds=60, progress=progress) == "running"
+    sweep(registry)
+    assert registry.job(job).state == "running"
+    assert registry.job(job).progress == progress
+
+
+def test_a_job_fails_as_worker_lost_once_its_attempts_are_used_up(registry: Registry) -> None:
+    job = registry.ask("learn", "1", max_attempts=2)
+    for _ in range(2):
+        registry.claimed(job, lease_seconds=-1)
+        sweep(registry)
+    lost = registry.job(job)
+    assert (lost.state, lost.attempt) == ("failed", 2)
+    assert lost.error is not None
+    assert (lost.error["type"], lost.error["retryable"]) == ("worker_lost", True)
+    assert registry.claim(job) is None
+
+
+def test_a_zombie_changes_nothing_any_more(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    zombie = registry.claimed(job, lease_seconds=-1)
+    sweep(registry)
+    successor = registry.claimed(job)
+    with registry.database.transaction() as session:
+        assert claims.heartbeat(session, zombie, lease_seconds=60, progress=None) == "lost"
+    for write in (claims.verifying, claims.finish_cancelled, claims.release):
+        with pytest.raises(FencedOff), registry.database.transaction() as session:
+            write(session, zombie)
+    with pytest.raises(FencedOff):
+        registry.publish(zombie)
+    assert registry.head() is None
+    assert registry.publish(successor).number == 1
+
+
+def test_a_released_job_is_queued_with_its_attempt_given_back(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    with registry.database.transaction() as session:
+        claims.release(session, claim := registry_claim(session, job))
+    given_back = registry.job(job)
+    assert (given_back.state, given_back.attempt, given_back.worker) == ("queued", 0, None)
+    assert due(registry) == [job.id]
+    assert registry.claimed(job).fence == claim.fence + 1
+
+
+def registry_claim(session: object, job: JobRow) -> claims.Claim:
+    claim = claims.claim(session, job.id, worker="here:1", lease_seconds=60)  # type: ignore[arg-type]
+    assert claim is not None
+    return claim
+
+
+def test_a_running_job_hears_of_its_cancellation_at_the_next_beat(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    claim = registry.claimed(job)
+    with registry.database.transaction() as session:
+        assert jobs.cancel(session, job.id).shown_state == "cancelling"
+    with registry.database.transaction() as session:
+        assert claims.heartbeat(session, claim, lease_seconds=60, progress=None) == "cancel"
+        claims.finish_cancelled(session, claim)
+    assert registry.job(job).state == "cancelled"
+
+
+def test_a_cancel_that_was_accepted_wins_over_a_late_publish(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    claim = registry.claimed(job)
+    with registry.database.transaction() as session:
+        jobs.cancel(session, job.id)
+    with pytest.raises(FencedOff):
+        registry.publish(claim)
+    assert registry.head() is None
+
+
+def test_a_cancelled_job_whose_worker_died_is_not_run_again(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    registry.claimed(job, lease_seconds=-1)
+    with registry.database.transaction() as session:
+        jobs.cancel(session, job.id)
+    sweep(registry)
+    assert registry.job(job).state == "cancelled"
+
+
+def test_the_jobs_of_a_dead_worker_need_not_wait_for_their_lease(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    registry.claimed(job)
+    with registry.database.transaction() as session:
+        sweeping.expire_leases_of(session, "elsewhere:1")
+    sweep(registry)
+    assert registry.job(job).state == "running"
+    with registry.database.transaction() as session:
+        sweeping.expire_leases_of(session, "here:1")
+    sweep(registry)
+    assert registry.job(job).state == "queued"
+
+
+def test_only_the_next_job_of_a_model_is_rung_for(
+    registry: Registry, new_model: Callable[[str], Registry]
+) -> None:
+    first, _ = registry.ask("learn", "1"), registry.ask("learn", "2")
+    other = new_model("other").ask("learn", "1")
+    assert due(registry) == []  # their bells were rung when they were asked for
+    with registry.database.transaction() as session:
+        assert sweeping.due(session, ring_again_seconds=-1, limit=10) == [first.id, other.id]
+        sweeping.rung(session, [first.id])
+    with registry.database.reading() as session:
+        assert sweeping.next_of_model(session, registry.model.id) == first.id

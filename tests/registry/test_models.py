@@ -1,0 +1,48 @@
+"""Models are named once and found by name or id."""
+
+import pytest
+
+from service.registry import models
+from service.registry.database import Database
+from service.registry.errors import ModelExists, UnknownModel
+
+
+def test_a_model_is_found_by_name_and_by_id(database: Database) -> None:
+    with database.transaction() as session:
+        made = models.create(session, name="pages", dataset="digits", network={"latent": 8}, seed=7)
+    with database.reading() as session:
+        assert models.find(session, "pages").id == models.find(session, made.id).id == made.id
+        assert models.find(session, "pages").network == {"latent": 8}
+        with pytest.raises(UnknownModel, match="GET /v1/models"):
+            models.find(session, "other")
+
+
+def test_a_name_is_given_once(database: Database) -> None:
+    with database.transaction() as session:
+        models.create(session, name="pages", dataset="digits", network={}, seed=1)
+    with pytest.raises(ModelExists), database.transaction() as session:
+        models.create(session, name="pages", dataset="mnist", network={}, seed=2)
+    with database.reading() as session:
+        assert models.find(session, "pages").dataset == "digits"
+
+
+def test_pages_of_models_join_without_gap_or_repeat(database: Database) -> None:
+    with database.transaction() as session:
+        made = [
+            models.create(session, name=f"m{i}", dataset="digits", network={}, seed=1).id for i in range(5)
+        ]
+    seen: list[str] = []
+    has_more, after = True, None
+    with database.reading() as session:
+        while has_more:
+            rows, has_more = models.page(session, limit=2, after=after)
+            seen += [row.id for row in rows]
+            after = seen[-1]
+    assert seen == sorted(made, reverse=True)
+
+
+def test_created_at_is_the_databases_clock_in_utc(database: Database) -> None:
+    with database.transaction() as session:
+        made = models.create(session, name="pages", dataset="digits", network={}, seed=1)
+    assert made.created_at.utcoffset() is not None
+    assert made.created_at.utcoffset().total_seconds() == 0  # type: ignore[union-attr]

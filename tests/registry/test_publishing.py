@@ -1,0 +1,146 @@
+"""A version exists wholly or not at all, and its line has no gap."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import exc, update
+
+from service.registry import claims, publishing, versions
+from service.registry.errors import (
+    FencedOff,
+    LabelForgotten,
+    LabelNotLearned,
+    ModelHasNoVersion,
+    StaleBase,
+    UnknownSample,
+    UnknownVersion,
+    VersionRevoked,
+)
+from service.registry.tables import ModelRow, VersionRow
+from tests.registry.conftest import Registry, publication
+
+
+def test_versions_form_one_chain_without_gap(registry: Registry) -> None:
+    made = [registry.done("learn", "1", "2"), registry.done("forget", "1"), registry.done("resize")]
+    assert [(version.number, version.parent) for version in made] == [(1, None), (2, 1), (3, 2)]
+    assert registry.head() == 3
+
+
+def test_publishing_finishes_the_job_and_marks_the_labels(registry: Registry) -> None:
+    job = registry.ask("learn", "1", "2", retention="temporary")
+    registry.publish(registry.claimed(job))
+    done = registry.job(job)
+    assert (done.state, done.output_version, done.lease_until) == ("succeeded", 1, None)
+    assert done.finished_at is not None
+    assert done.started_at is not None
+    assert done.created_at <= done.started_at <= done.finished_at
+    assert registry.statuses() == {"1": "temporary", "2": "temporary"}
+    registry.done("forget", "1")
+    assert registry.statuses() == {"1": "forgotten", "2": "temporary"}
+
+
+def test_a_job_publishes_once(registry: Registry) -> None:
+    claim = registry.claimed(registry.ask("learn", "1"))
+    registry.publish(claim)
+    with pytest.raises(FencedOff):
+        registry.publish(claim)
+    with registry.database.reading() as session:
+        published = publishing.published_by(session, claim.job_id)
+        assert published is not None
+        assert published.number == 1
+
+
+def test_publishing_is_one_transaction(registry: Registry) -> None:
+    """Whatever fails inside it, not one row has changed."""
+    registry.done("learn", "1")
+    claim = registry.claimed(registry.ask("learn", "2"))
+    with registry.database.reading() as session:
+        stale = replace(publication(session, claim), parent=None)
+    with pytest.raises(StaleBase), registry.database.transaction() as session:
+        publishing.publish(session, claim, stale)
+    with registry.database.reading() as session:
+        twice = replace(publication(session, claim), held={"1": 0, "2": 0})
+    with pytest.raises(exc.IntegrityError), registry.database.transaction() as session:
+        publishing.publish(session, claim, twice)
+    assert registry.head() == 1
+    assert registry.job(claim).state == "running"
+    assert registry.statuses() == {"1": "permanent"}
+    with registry.database.reading() as session:
+        assert [row.number for row in versions.page(session, registry.model, limit=9)[0]] == [1]
+
+
+def test_the_database_itself_refuses_a_gap_in_the_chain(registry: Registry) -> None:
+    version = registry.done("learn", "1")
+    for broken in ({"number": 2}, {"number": 3, "parent": 1}, {"number": 2, "parent": 2}):
+        with pytest.raises(exc.IntegrityError), registry.database.transaction() as session:
+            session.execute(update(VersionRow).where(VersionRow.id == version.id).values(broken))
+
+
+def test_a_version_that_holds_a_forgotten_label_is_no_longer_drawn_from(registry: Registry) -> None:
+    registry.done("learn", "1")
+    registry.done("learn", "2")
+    forgetting = registry.ask("forget", "2")
+    registry.publish(registry.claimed(forgetting))
+    with registry.database.reading() as session:
+        first, second, third = (versions.find(session, registry.model, number) for number in (1, 2, 3))
+        assert (first.revoked_by, second.revoked_by, third.revoked_by) == (None, forgetting.id, None)
+        assert versions.drawable(session, registry.model, first, ["1"]) == {"1": 0}
+        with pytest.raises(VersionRevoked, match=forgetting.id):
+            versions.drawable(session, registry.model, second, ["1"])
+        with pytest.raises(LabelForgotten, match=forgetting.id) as refused:
+            versions.drawable(session, registry.model, third, ["1", "2"])
+        assert refused.value.job_id == forgetting.id
+        with pytest.raises(LabelNotLearned, match="'7'"):
+            versions.drawable(session, registry.model, third, ["1", "7"])
+
+
+def test_learning_it_again_does_not_bring_the_old_version_back(registry: Registry) -> None:
+    for operation, names in (("learn", "12"), ("forget", "1"), ("learn", "1")):
+        registry.done(operation, *names)  # type: ignore[arg-type]
+    with registry.database.reading() as session:
+        assert versions.find(session, registry.model, 1).revoked_by is not None
+        head = versions.head(session, registry.database and _fresh(registry))
+        assert versions.drawable(session, registry.model, head, ["1", "2"]) == {"1": 0, "2": 1}
+
+
+def _fresh(registry: Registry) -> ModelRow:
+    with registry.database.reading() as session:
+        return session.get_one(ModelRow, registry.model.id)
+
+
+def test_unknown_versions_and_samples_say_so(registry: Registry) -> None:
+    with registry.database.reading() as session:
+        with pytest.raises(ModelHasNoVersion):
+            versions.head(session, registry.model)
+        with pytest.raises(UnknownVersion):
+            versions.find(session, registry.model, 1)
+        with pytest.raises(UnknownSample):
+            versions.find_sample(session, "smp_nowhere")
+
+
+def test_a_recorded_sample_says_how_to_draw_it_again(registry: Registry) -> None:
+    version = registry.done("learn", "1", "2")
+    with registry.database.transaction() as session:
+        recorded = versions.record_sample(
+            session, registry.model, version, labels=["2", "1"], count=4, seed=9, format="png_grid"
+        )
+    with registry.database.reading() as session:
+        found = versions.find_sample(session, recorded.id)
+    assert (found.version, found.labels, found.count, found.seed) == (1, ["2", "1"], 4, 9)
+
+
+def test_a_failed_or_rejected_job_publishes_nothing(
+    registry: Registry, new_model: Callable[[str], Registry]
+) -> None:
+    error = {"type": "diverged", "code": "diverged", "message": "the loss became nan", "retryable": False}
+    for name, end in (("a", claims.finish_failed), ("b", claims.finish_rejected)):
+        model = new_model(name)
+        claim = model.claimed(model.ask("learn", "1"))
+        with model.database.transaction() as session:
+            end(session, claim, error)
+        ended = model.job(claim)
+        assert (ended.error, ended.output_version, ended.done) == (error, None, True)
+        assert model.head() is None
+        assert model.statuses() == {}
+        model.ask("learn", "1")  # its labels are free again

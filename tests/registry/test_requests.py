@@ -1,0 +1,173 @@
+"""What may be asked of a model, in the order it is asked."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service.registry import jobs, labels
+from service.registry.errors import (
+    JobAlreadyFinished,
+    LabelAlreadyLearned,
+    ModelHasNoVersion,
+    RegistryError,
+    StaleBase,
+    UnknownJob,
+    UnknownLabel,
+    WouldEmptyModel,
+)
+from tests.registry.conftest import Registry
+
+
+def test_learn_then_forget_can_be_asked_back_to_back(registry: Registry) -> None:
+    registry.ask("learn", "1", "2")
+    registry.ask("forget", "1")
+    registry.ask("resize")
+    with registry.database.reading() as session:
+        assert labels.projected(session, registry.model) == {"1": "forgotten", "2": "permanent"}
+
+
+@pytest.mark.parametrize("published", [True, False], ids=["published", "queued"])
+def test_a_held_label_is_not_learned_again(registry: Registry, published: bool) -> None:
+    job = registry.ask("learn", "1", "2")
+    if published:
+        registry.publish(registry.claimed(job))
+    with pytest.raises(LabelAlreadyLearned, match="'2'"):
+        registry.ask("learn", "2", "3")
+
+
+def test_a_forgotten_label_is_learned_again_in_its_old_slot(registry: Registry) -> None:
+    registry.done("learn", "1", "2")
+    registry.done("forget", "1")
+    version = registry.done("learn", "1")
+    with registry.database.reading() as session:
+        again = labels.statuses(session, registry.model.id)["1"]
+    assert (again.status, again.slot, again.generation, again.learned_version) == ("permanent", 0, 2, 3)
+    assert (again.forgotten_by, again.forgotten_version) == (None, None)
+    assert version.labels == {"1": 0, "2": 1}
+
+
+def test_what_was_never_learned_cannot_be_forgotten(registry: Registry) -> None:
+    registry.ask("learn", "1", "2")
+    with pytest.raises(UnknownLabel, match="'7'"):
+        registry.ask("forget", "1", "7")
+
+
+def test_a_model_is_never_emptied(registry: Registry) -> None:
+    registry.ask("learn", "1", "2")
+    with pytest.raises(WouldEmptyModel):
+        registry.ask("forget", "1", "2")
+    registry.ask("forget", "1")
+    with pytest.raises(WouldEmptyModel):
+        registry.ask("forget", "2")
+
+
+def test_forgetting_twice_answers_with_the_job_that_forgot(registry: Registry) -> None:
+    registry.ask("learn", "1", "2", "3")
+    first = registry.ask("forget", "1")
+    assert registry.ask("forget", "1").id == first.id
+
+
+def test_forgetting_the_forgotten_answers_with_the_job_that_forgot(registry: Registry) -> None:
+    registry.done("learn", "1", "2", "3")
+    forgetting = registry.ask("forget", "1")
+    registry.publish(registry.claimed(forgetting))
+    assert registry.ask("forget", "1").id == forgetting.id
+    assert registry.ask("forget", "1", "2").labels == ["2"]
+
+
+def test_an_empty_model_is_not_resized(registry: Registry) -> None:
+    with pytest.raises(ModelHasNoVersion):
+        registry.ask("resize")
+
+
+def test_a_base_that_is_not_the_head_is_stale(registry: Registry) -> None:
+    registry.done("learn", "1")
+    registry.ask("learn", "2", base_version=1)
+    with pytest.raises(StaleBase, match="base_version=1"):
+        registry.ask("learn", "3", base_version=4)
+
+
+def test_a_refused_request_leaves_no_row(registry: Registry) -> None:
+    for names in (("9",), ("8", "9")):
+        with pytest.raises(RegistryError):
+            registry.ask("forget", *names)
+    with registry.database.reading() as session:
+        assert jobs.page(session, limit=10) == ([], False)
+
+
+def test_concurrent_requests_for_one_label_make_one_job(registry: Registry) -> None:
+    def learn(_: int) -> str:
+        try:
+            return registry.ask("learn", "1").id
+        except LabelAlreadyLearned:
+            return "refused"
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(learn, range(8)))
+    assert answers.count("refused") == 7
+
+
+def test_concurrent_requests_for_many_labels_are_all_taken_in_one_order(registry: Registry) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(lambda label: registry.ask("learn", str(label)), range(16)))
+    assert len({job.sequence for job in asked}) == 16
+    with registry.database.reading() as session:
+        rows, _ = jobs.page(session, model=registry.model, limit=16)
+    assert [row.sequence for row in rows] == sorted((job.sequence for job in asked), reverse=True)
+
+
+def test_jobs_are_listed_by_model_and_by_the_state_they_show(
+    registry: Registry, new_model: Callable[[str], Registry]
+) -> None:
+    other = new_model("other")
+    running, queued, elsewhere = (
+        registry.ask("learn", "1"),
+        registry.ask("learn", "2"),
+        other.ask("learn", "1"),
+    )
+    registry.claimed(running)
+    with registry.database.transaction() as session:
+        jobs.cancel(session, running.id)
+
+    def listed(**filters: object) -> list[str]:
+        with registry.database.reading() as session:
+            return [row.id for row in jobs.page(session, limit=10, **filters)[0]]  # type: ignore[arg-type]
+
+    assert listed() == [elsewhere.id, queued.id, running.id]
+    assert listed(model=registry.model) == [queued.id, running.id]
+    assert listed(state="cancelling") == [running.id]
+    assert listed(state="running") == []
+    assert listed(state="queued", after=elsewhere.id) == [queued.id]
+
+
+def test_the_queue_position_counts_what_is_ahead(
+    registry: Registry, new_model: Callable[[str], Registry]
+) -> None:
+    first, second, third = (
+        registry.ask("learn", "1"),
+        new_model("other").ask("learn", "1"),
+        registry.ask("resize"),
+    )
+    registry.claimed(first)
+    with registry.database.reading() as session:
+        positions = [jobs.queue_position(session, registry.job(job)) for job in (first, second, third)]
+    assert positions == [None, 1, 2]
+
+
+def test_cancelling_a_queued_job_ends_it_at_once_and_is_idempotent(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    for _ in range(2):
+        with registry.database.transaction() as session:
+            assert jobs.cancel(session, job.id).state == "cancelled"
+    assert registry.claim(job) is None
+    registry.ask("learn", "1")  # its label is free again
+
+
+def test_a_finished_job_is_not_cancelled(registry: Registry) -> None:
+    job = registry.ask("learn", "1")
+    registry.publish(registry.claimed(job))
+    with pytest.raises(JobAlreadyFinished, match="succeeded"), registry.database.transaction() as session:
+        jobs.cancel(session, job.id)
+    with pytest.raises(UnknownJob), registry.database.transaction() as session:
+        jobs.cancel(session, "job_nowhere")
