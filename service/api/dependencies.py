@@ -76,13 +76,19 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _cursor(text: object) -> object:
+    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,64}", text):
+        raise PydanticCustomError("invalid_cursor", "pass the `next` of the last page")
+    return text
+
+
 class Page(BaseModel):
     """`?limit=&after=`: how many, and after which item of the last page."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int = Field(20, ge=1, le=100, description="how many items")
-    after: str | None = Field(None, pattern=r"^[A-Za-z0-9_]{1,64}$", description="the last page's `next`")
+    after: Annotated[str, BeforeValidator(_cursor)] | None = Field(None, description="the last `next`")
 
 
 PageQuery = Annotated[Page, Query()]
@@ -106,6 +112,11 @@ def listing(
         query = {**request.query_params, "after": following}
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     return Listing(data=data, has_more=has_more, next=following)
+
+
+def unknown_cursor() -> InvalidRequest:
+    """For an `after` that could be a cursor, but of another list."""
+    return InvalidRequest(Violation("/query/after", "invalid_cursor", "pass the `next` of the last page"))
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from service.api.dependencies import Here, Listing, Page, find_model, listing
+from service.api.dependencies import Here, Listing, Page, find_model, listing, unknown_cursor
 from service.api.problems import refusals
 from service.api.route import Route
 from service.registry import jobs
@@ -84,7 +84,8 @@ def list_jobs(
     """All jobs, newest first; of one model or in one state if asked."""
     with here.database.reading() as session:
         model = find_model(session, page.model) if page.model is not None else None
-        rows, has_more = jobs.page(session, model=model, state=page.state, limit=page.limit, after=page.after)
+        after = _known(session, page.after)
+        rows, has_more = jobs.page(session, model=model, state=page.state, limit=page.limit, after=after)
         data = [job_object(session, row) for row in rows]
     return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
@@ -107,6 +108,13 @@ def cancel_job(job: str, response: Response, here: Here) -> JobObject:
         cancelled = job_object(session, row)
     response.headers["Location"] = cancelled.links["self"]
     return cancelled
+
+
+def _known(session: Session, cursor: str | None) -> str | None:
+    try:
+        return None if cursor is None else find_job(session, cursor).id
+    except UnknownJob:
+        raise unknown_cursor() from None
 
 
 def find_job(session: Session, job_id: str) -> JobRow:

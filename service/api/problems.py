@@ -209,7 +209,7 @@ _MESSAGES = {
     "dict_type": "send a JSON object",
 }
 
-OURS = {"duplicate_item", "required", "unsupported_format", "invalid_name", "out_of_range"}
+OURS = {"required", "unsupported_format", "invalid_name", "invalid_cursor", "out_of_range"}
 
 
 def _violation(entry: Mapping[str, Any]) -> Violation:

@@ -8,10 +8,17 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import Here, Listing, PageQuery, find_model, find_version, listing
+from service.api.dependencies import (
+    Here,
+    Listing,
+    PageQuery,
+    find_model,
+    find_version,
+    listing,
+    unknown_cursor,
+)
 from service.api.problems import Problem, refusals
 from service.api.route import Route, not_modified
-from service.catalog import InvalidRequest, Violation
 from service.registry import versions
 from service.registry.errors import VersionRevoked
 from service.registry.tables import ModelRow, VersionRow
@@ -167,7 +174,7 @@ def _number(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     if not re.fullmatch(r"[0-9]{1,9}", cursor):
-        raise InvalidRequest(Violation("/query/after", "invalid_cursor", "pass `next` of the last page"))
+        raise unknown_cursor()
     return int(cursor)
 
 

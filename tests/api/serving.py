@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from migrations import upgrade
 from sqlalchemy import func, select
 
+from migrations import upgrade
 from service.app import create_app
 from service.registry import claims, jobs, publishing, versions
 from service.registry.artifacts import FolderArtifacts
@@ -162,7 +162,7 @@ def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
         assert time.monotonic() < deadline, "the server started in time"
         time.sleep(0.01)
     try:
-        yield "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(timeout=30)
