@@ -49,8 +49,8 @@ class Checkpoint:
 
     weights: the network's state, on the CPU, float32. They are also the anchor theta* of the EWC penalty:
         a resize maps them, and so the anchor, to the new shapes.
-    fisher: the diagonal of the Fisher information, parameter name -> tensor: the mean over examples of squared
-        per-example gradients of the ELBO [nats^2 / unit^2]; None before the first learn.
+    fisher: the diagonal of the Fisher information, parameter name -> tensor: the mean over examples of the
+        squared per-example gradients of the ELBO [nats^2 / unit^2]; None before the first learn.
     """
 
     spec: Spec

@@ -13,8 +13,9 @@ JITTER = 1e-4  # keeps the covariance of a collapsed latent positive definite
 def fit_prior(network: Mlp, slot: int, batches: Iterable[Batch]) -> None:
     """Set p(z | c = slot), in place, to the Gaussian with the moments of the aggregated posterior.
 
-    mean = E[m(x)], covariance = Cov[m(x)] + E[diag v(x)], over the images of that label in
-    `batches`. It is the maximum-likelihood Gaussian prior for the trained encoder, and the cheapest gain in the quality of draws.
+    mean = E[m(x)], covariance = Cov[m(x)] + E[diag v(x)], over the label's images in
+    `batches`: the maximum-likelihood Gaussian prior for the trained encoder, and the cheapest gain in the
+    quality of draws.
     """
     with torch.no_grad():
         encoded = [network.encode(batch.images, batch.slots) for batch in batches]

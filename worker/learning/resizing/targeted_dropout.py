@@ -20,8 +20,8 @@ class TargetedDropout:
     """Masks for one training: the bottom `share` of each hidden layer's units are dropped with `probability`.
 
     Importance of a unit: the L2 norm of its incoming weights, label columns left out. One draw a unit and
-    step. Both figures ramp up linearly; the choice is settled for the last fifth. At probability 1 the network
-    then trains as if the units were gone, and removing them changes nothing.
+    step. Both figures ramp up linearly; the choice is settled for the last fifth. At probability 1 the
+    network then trains as if the units were gone, and removing them changes nothing.
     """
 
     def __init__(self, network: Mlp, share: float, probability: float, generator: torch.Generator) -> None:

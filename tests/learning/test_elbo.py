@@ -1,0 +1,72 @@
+import torch
+from torch.distributions import Bernoulli, MultivariateNormal, kl_divergence
+
+from worker.learning.checkpoint import Spec
+from worker.learning.elbo import divergence, negative_elbo, reconstruction
+from worker.learning.networks.mlp import Mlp
+
+
+def network() -> Mlp:
+    """Two slots, with a correlated prior for the second."""
+    built = Mlp(Spec("mlp", (6,), (5,), latent=3, slots=2, pixels=9))
+    built.initialise(torch.Generator().manual_seed(1))
+    built.prior_mean[1] = torch.tensor([0.5, -1.0, 2.0])
+    built.prior_scale[1] = torch.tensor([[0.7, 0.0, 0.0], [0.3, 1.2, 0.0], [-0.4, 0.1, 0.5]])
+    return built
+
+
+def test_divergence_is_the_textbook_kl_between_gaussians_for_standard_and_correlated_priors():
+    torch.manual_seed(0)
+    mean, logvar, slots = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 1, 0])
+    built = network()
+    expected = torch.stack(
+        [
+            kl_divergence(
+                MultivariateNormal(mean[i], torch.diag(logvar[i].exp())),
+                MultivariateNormal(built.prior_mean[slots[i]], scale_tril=built.prior_scale[slots[i]]),
+            )
+            for i in range(4)
+        ]
+    )
+    assert torch.allclose(divergence(built, mean, logvar, slots), expected, atol=1e-4)
+
+
+def test_divergence_is_zero_where_the_posterior_is_the_prior():
+    zero = torch.zeros(2, 3)
+    assert torch.allclose(divergence(network(), zero, zero, torch.tensor([0, 0])), torch.zeros(2), atol=1e-6)
+
+
+def test_reconstruction_is_the_bernoulli_likelihood_summed_over_the_pixels():
+    torch.manual_seed(0)
+    logits, images = torch.randn(4, 9), torch.randint(0, 2, (4, 9)).float()
+    expected = -Bernoulli(logits=logits).log_prob(images).sum(dim=1)
+    assert torch.allclose(reconstruction(logits, images), expected, atol=1e-5)
+
+
+def test_flat_grey_on_noise_costs_784_ln_2_nats():
+    logits, images = torch.zeros(1, 784), torch.rand(1, 784)
+    assert torch.allclose(reconstruction(logits, images), torch.tensor([543.427]), atol=1e-2)
+
+
+def test_negative_elbo_bounds_the_likelihood_found_by_brute_force():
+    """-log p(x | c), integrated by a million prior draws, is below the mean bound."""
+    built = network().requires_grad_(False)
+    generator = torch.Generator().manual_seed(5)
+    image, slot = torch.rand(1, 9, generator=generator).round(), torch.tensor([1])
+    draws = 200_000
+    noise, slots = torch.randn(draws, 3, generator=generator), slot.expand(draws)
+    likelihood = -reconstruction(
+        built.decode(built.sample_prior(noise, slots), slots), image.expand(draws, 9)
+    )
+    exact = -(likelihood.logsumexp(0) - torch.log(torch.tensor(float(draws))))
+    bound = negative_elbo(built, image.expand(draws, 9), slots, noise).mean()
+    assert bound > exact
+
+
+def test_prior_draws_have_the_moments_of_the_prior():
+    built = network()
+    slots = torch.ones(200_000, dtype=torch.int64)
+    drawn = built.sample_prior(built.noise(slots, torch.Generator().manual_seed(0)), slots)
+    scale = built.prior_scale[1]
+    assert torch.allclose(drawn.mean(dim=0), built.prior_mean[1], atol=0.02)
+    assert torch.allclose(torch.cov(drawn.T), scale @ scale.T, atol=0.02)

@@ -1,0 +1,146 @@
+"""What holds for every strategy, on tiny data."""
+
+import pytest
+import torch
+
+from tests.learning.tiny import QUICK, TINY, asked, bench, examples, run, stripes
+from worker.learning.checkpoint import Checkpoint, NotACheckpoint
+from worker.learning.drawing import draw
+from worker.learning.networks import blank
+from worker.learning.slots import LabelConflict, with_slots
+from worker.learning.strategy import Diverged, Stopped, all_strategies, find
+
+EVERY = [(one.operation, one.name) for one in all_strategies()]
+TRAINED = [pair for pair in EVERY if "schedule" in find(*pair).Params.model_fields]
+GIVEN = {"learn": examples("frame"), "forget": asked("rows"), "resize": asked()}
+every_strategy = pytest.mark.parametrize(("operation", "name"), EVERY)
+
+
+def likeness(checkpoint: Checkpoint, label: str) -> float:
+    """How far the mean draw of a label is from its mean picture, mean absolute difference in [0, 1]."""
+    picture = stripes(label).float().mean(dim=0) / 255
+    return (draw(checkpoint, label, 200, seed=1).mean(dim=0) - picture).abs().mean().item()
+
+
+def test_every_operation_has_one_default_strategy():
+    defaults = [one.operation for one in all_strategies() if one.default and one.policy is None]
+    assert sorted(defaults) == ["forget", "learn"]
+    policies = [one.policy for one in all_strategies() if one.operation == "resize" and one.default]
+    assert sorted(policies) == ["expand", "prune"]
+
+
+@every_strategy
+def test_strategy_leaves_its_checkpoint_untouched(operation, name, two_labels):
+    before = two_labels.to_bytes()
+    after = run(operation, name, two_labels, GIVEN[operation])
+    assert two_labels.to_bytes() == before != after.to_bytes()
+
+
+@every_strategy
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(operation, name, two_labels):
+    first, again, other = (
+        run(operation, name, two_labels, GIVEN[operation], seed=seed) for seed in (1, 1, 2)
+    )
+    assert first.to_bytes() == again.to_bytes() != other.to_bytes()
+
+
+@every_strategy
+def test_bytes_round_trip_is_the_identity(operation, name, two_labels):
+    made = run(operation, name, two_labels, GIVEN[operation])
+    read = Checkpoint.from_bytes(made.to_bytes())
+    assert (read.spec, read.labels) == (made.spec, made.labels)
+    assert read.to_bytes() == made.to_bytes()
+    assert torch.equal(draw(read, "columns", 5, seed=0), draw(made, "columns", 5, seed=0))
+
+
+@every_strategy
+def test_what_is_held_can_still_be_drawn(operation, name, two_labels):
+    after = run(operation, name, two_labels, GIVEN[operation])
+    for label in after.held:
+        assert likeness(after, label) < 0.08, label
+
+
+@every_strategy
+def test_fisher_fits_the_new_shapes_and_is_not_negative(operation, name, two_labels):
+    after = run(operation, name, two_labels, GIVEN[operation])
+    for parameter, values in after.fisher.items():
+        assert values.shape == after.weights[parameter].shape
+        assert (values >= 0).all()
+
+
+@pytest.mark.parametrize(("operation", "name"), TRAINED)
+def test_strategy_stops_within_one_step_of_being_asked(operation, name, two_labels):
+    steps = []
+    found = find(operation, name)
+    params = found.Params(schedule=QUICK, fisher_examples=20)
+
+    def should_stop() -> bool:
+        return len(steps) == 5
+
+    with pytest.raises(Stopped):
+        found.run(
+            two_labels, GIVEN[operation], params, bench(on_progress=steps.append, should_stop=should_stop)
+        )
+    assert len(steps) == 5
+
+
+@pytest.mark.parametrize(("operation", "name"), TRAINED)
+def test_a_loss_that_is_not_finite_ends_the_training(operation, name, two_labels):
+    broken = {key: torch.full_like(value, 1e30) for key, value in two_labels.weights.items()}
+    found = find(operation, name)
+    with pytest.raises(Diverged, match="lower the learning rate"):
+        found.run(
+            Checkpoint(two_labels.spec, broken, two_labels.labels, two_labels.fisher),
+            GIVEN[operation],
+            found.Params(schedule=QUICK, fisher_examples=20),
+            bench(),
+        )
+
+
+@pytest.mark.parametrize("name", [name for operation, name in EVERY if operation == "forget"])
+def test_a_forgotten_label_is_no_longer_drawn_nor_held(name, two_labels):
+    after = run("forget", name, two_labels, asked("rows"))
+    assert after.held == {"columns": 1}
+    assert after.forgotten == {"rows": 0}
+    assert likeness(two_labels, "rows") < 0.08
+    assert likeness(after, "rows") > 0.2
+    assert torch.equal(after.weights["prior_mean"][0], torch.zeros(2)), "a prior left behind would leak"
+
+
+def test_learning_a_forgotten_label_again_starts_from_an_empty_slot(two_labels):
+    gone = run("forget", "surrogate", two_labels, asked("rows"))
+    emptied = with_slots(gone, ["rows"], "stripes", "permanent")
+    assert emptied.spec.slots == 2
+    assert emptied.label("rows").generation == 2
+    for name in ("encoder.0.label", "decoder.0.label"):
+        assert gone.weights[name][0].abs().sum() > 0
+        assert emptied.weights[name][0].abs().sum() == 0
+        assert emptied.fisher[name][0].abs().sum() == 0
+    again = run("learn", "replay_ewc", gone, examples("rows"))
+    assert likeness(again, "rows") < 0.08
+
+
+def test_a_held_label_has_no_second_slot(two_labels):
+    with pytest.raises(LabelConflict, match="rows"):
+        with_slots(two_labels, ["rows"], "stripes", "permanent")
+
+
+def test_a_blank_model_is_a_function_of_its_seed():
+    first, again, other = (blank(TINY, seed=seed, pixels=64).to_bytes() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_randomness_for_one_purpose_does_not_depend_on_another():
+    alone = torch.rand(3, generator=bench(7).generator("replay"))
+    shared = bench(7)
+    torch.rand(5, generator=shared.generator("examples"))
+    assert torch.equal(alone, torch.rand(3, generator=shared.generator("replay")))
+    assert not torch.equal(alone, torch.rand(3, generator=bench(7).generator("examples")))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x00" * 8, b"not a checkpoint at all", b"\x02" + b"\x00" * 7 + b"{}"]
+)
+def test_bytes_that_are_no_checkpoint_are_refused(data):
+    with pytest.raises(NotACheckpoint):
+        Checkpoint.from_bytes(data)

@@ -1,0 +1,55 @@
+import torch
+
+from tests.learning.tiny import stripes
+from worker.learning.drawing import draw
+from worker.learning.networks import build, frozen
+from worker.learning.prior import fit_prior, reset_prior
+from worker.learning.replay import mixture, real, replay, some
+
+CPU = torch.device("cpu")
+
+
+def test_replay_draws_only_the_slots_it_was_given(two_labels):
+    source = replay(frozen(two_labels, CPU), [1], torch.Generator().manual_seed(0))
+    assert source(50).slots.unique().tolist() == [1]
+
+
+def test_replay_draws_what_the_teacher_draws(two_labels):
+    replayed = replay(frozen(two_labels, CPU), [0], torch.Generator().manual_seed(0))(500).images
+    assert torch.allclose(replayed.mean(dim=0), draw(two_labels, "rows", 500, seed=3).mean(dim=0), atol=0.05)
+
+
+def test_real_batches_hold_every_label_equally_often_whatever_their_counts():
+    images = {"rows": stripes("rows", 10), "columns": stripes("columns", 190)}
+    batch = real(images, {"rows": 0, "columns": 1}, torch.Generator().manual_seed(0))(4000)
+    assert abs(batch.slots.float().mean() - 0.5) < 0.05
+    assert batch.images.max() <= 1
+
+
+def test_mixture_keeps_the_shares_in_every_batch(two_labels):
+    teacher = frozen(two_labels, CPU)
+    sources = [
+        (replay(teacher, [0], torch.Generator().manual_seed(0)), 3.0),
+        (replay(teacher, [1], torch.Generator().manual_seed(0)), 1.0),
+    ]
+    batches = mixture(sources, 32, CPU)
+    assert [next(batches).slots.sum().item() for _ in range(5)] == [8] * 5
+
+
+def test_prior_is_fitted_to_the_moments_of_the_posterior(two_labels):
+    network = build(two_labels, CPU)
+    alone = real({"rows": stripes("rows")}, {"rows": 0}, torch.Generator().manual_seed(0))
+    batches = list(some(alone, 1000, CPU))
+    fit_prior(network, 0, batches)
+    images = torch.cat([batch.images for batch in batches])
+    slots = torch.zeros(1000, dtype=torch.int64)
+    with torch.no_grad():
+        mean, logvar = network.encode(images, slots)
+    posterior = (
+        mean + torch.randn(mean.shape, generator=torch.Generator().manual_seed(1)) * (0.5 * logvar).exp()
+    )
+    scale = network.prior_scale[0]
+    assert torch.allclose(network.prior_mean[0], posterior.mean(dim=0), atol=0.1)
+    assert torch.allclose(scale @ scale.T, torch.cov(posterior.T), atol=0.15)
+    reset_prior(network, 0)
+    assert torch.equal(network.prior_scale[0], torch.eye(2))

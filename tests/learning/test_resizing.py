@@ -1,0 +1,172 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.learning.tiny import asked, bench, run
+from worker.learning.elbo import negative_elbo
+from worker.learning.memory import remembered
+from worker.learning.networks import blank, build
+from worker.learning.resizing.targeted_dropout import TargetedDropout, mean_activations
+from worker.learning.resizing.targeted_dropout_prune import without_dropped
+from worker.learning.resizing.units import grow, seams_of, shrink, width
+from worker.learning.slots import with_slots
+from worker.learning.strategy import Batch
+
+CPU = torch.device("cpu")
+
+
+def functions(checkpoint, count=1000):
+    """Decoder means on 1,000 (z, c), and the posterior on 1,000 (x, c)."""
+    network = build(checkpoint, CPU).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    slots = torch.randint(checkpoint.spec.slots, (count,), generator=generator)
+    images = torch.rand(count, checkpoint.spec.pixels, generator=generator)
+    drawn = network.decode(network.noise(slots, generator), slots).sigmoid()
+    return drawn, torch.cat(network.encode(images, slots), dim=1)
+
+
+def assert_same_function(one, other, atol=1e-6):
+    (drawn, posterior), (drawn_too, posterior_too) = functions(one), functions(other)
+    assert (drawn - drawn_too).abs().max() <= atol
+    assert torch.allclose(posterior, posterior_too, rtol=1e-6, atol=atol)
+
+
+def unlearnt(encoder, decoder):
+    start = blank({"encoder_widths": encoder, "decoder_widths": decoder, "latent": 2}, seed=3, pixels=16)
+    return with_slots(start, ["a", "b"], "none", "permanent")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    encoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    decoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    share=st.floats(0.01, 2.0),
+)
+def test_expansion_changes_no_output_beyond_rounding(encoder, decoder, share):
+    start = unlearnt(encoder, decoder)
+    larger = grow(start, share, torch.Generator().manual_seed(0))
+    assert larger.parameters > start.parameters
+    assert_same_function(larger, start)
+
+
+def test_expansion_of_a_trained_network_changes_no_output_beyond_rounding(two_labels):
+    larger = run("resize", "expand", two_labels, asked(), share=0.5)
+    assert larger.widths == {"encoder": [36, 18], "decoder": [18, 36]}
+    assert_same_function(larger, two_labels)
+
+
+def test_every_new_parameter_has_gradient_within_two_steps(two_labels):
+    larger = grow(two_labels, 0.5, torch.Generator().manual_seed(0))
+    network = build(larger, CPU)
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+    images, slots = torch.rand(64, 64, generator=generator), torch.arange(64) % 2
+    moved = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
+    for _ in range(2):
+        optimiser.zero_grad()
+        negative_elbo(network, images, slots, network.noise(slots, generator)).mean().backward()
+        for name, tensor in network.named_parameters():
+            moved[name] += tensor.grad.abs()
+        optimiser.step()
+    for seam in seams_of(two_labels):
+        old = width(two_labels, seam.layer)
+        assert (moved[f"{seam.layer}.weight"][old:].sum(dim=1) > 0).all(), seam
+        assert (moved[f"{seam.layer}.bias"][old:] > 0).all(), seam
+        assert (moved[f"{seam.following}.weight"][:, old:].sum(dim=0) > 0).all(), seam
+
+
+def test_expansion_keeps_the_fisher_of_every_old_parameter(two_labels):
+    """The remap against its oracle: the Fisher taken anew after the resize."""
+    slots = list(two_labels.held.values())
+    before = remembered(two_labels, slots, bench(), examples=300)
+    mapped = grow(before, 0.5, torch.Generator().manual_seed(0))
+    anew = remembered(mapped, slots, bench(), examples=300)
+    for name, tensor in before.fisher.items():
+        old = tuple(slice(0, size) for size in tensor.shape)
+        assert torch.allclose(anew.fisher[name][old], mapped.fisher[name][old], rtol=1e-3, atol=1e-8), name
+    for seam in seams_of(before):
+        fresh = slice(width(before, seam.layer), None)
+        assert anew.fisher[f"{seam.layer}.weight"][fresh].abs().sum() == 0, "incoming weights do nothing yet"
+        assert anew.fisher[f"{seam.following}.weight"][:, fresh].sum() > 0, "outgoing ones would"
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), share=st.floats(0.1, 0.8))
+def test_removing_units_is_zeroing_their_outgoing_weights(seed, share):
+    start = unlearnt((6, 5), (5, 6))
+    generator = torch.Generator().manual_seed(seed)
+    kept, nothing, zeroed = {}, {}, dict(start.weights)
+    for seam in seams_of(start):
+        units = width(start, seam.layer)
+        stays = torch.rand(units, generator=generator) >= share
+        stays[0] = True
+        kept[seam.layer], nothing[seam.layer] = stays.nonzero().flatten(), torch.zeros(units)
+        zeroed[f"{seam.following}.weight"] = zeroed[f"{seam.following}.weight"] * stays
+    silenced = replace(start, weights=zeroed)
+    assert_same_function(shrink(start, kept, nothing), silenced, atol=3e-6)
+
+
+def test_a_unit_that_never_varies_is_removed_for_free_by_the_bias(two_labels):
+    """Its mean activation, folded into the next bias, is all it ever said."""
+    weights = dict(two_labels.weights)
+    for layer in ("encoder.1", "decoder.1"):
+        weights[f"{layer}.weight"] = weights[f"{layer}.weight"].clone()
+        weights[f"{layer}.weight"][0] = 0
+    constant = replace(two_labels, weights=weights)
+    network = build(constant, CPU)
+    batch = Batch(torch.rand(50, 64), torch.arange(50) % 2)
+    kept = {layer: torch.arange(1, width(constant, layer)) for layer in ("encoder.1", "decoder.1")}
+    smaller = shrink(constant, kept, mean_activations(network, [batch]))
+    assert smaller.widths == {"encoder": [24, 11], "decoder": [12, 23]}
+    assert_same_function(smaller, constant, atol=1e-5)
+
+
+def test_pruning_selects_the_fisher_of_the_units_that_stay(two_labels):
+    kept = {"encoder.0": torch.tensor([0, 3, 5])}
+    smaller = shrink(two_labels, kept, {"encoder.0": torch.zeros(24)})
+    for name, tensor in smaller.weights.items():
+        if name in smaller.fisher:
+            assert smaller.fisher[name].shape == tensor.shape, name
+    assert torch.equal(smaller.fisher["encoder.0.weight"], two_labels.fisher["encoder.0.weight"][[0, 3, 5]])
+    assert torch.equal(
+        smaller.fisher["encoder.1.weight"], two_labels.fisher["encoder.1.weight"][:, [0, 3, 5]]
+    )
+
+
+def test_targeted_dropout_drops_only_the_weakest_units_and_whole_units(two_labels):
+    network = build(two_labels, CPU)
+    dropout = TargetedDropout(network, 0.25, 0.5, torch.Generator().manual_seed(0))
+    for seam in network.seams():
+        norms = network.get_parameter(f"{seam.layer}.weight").norm(dim=1)
+        weakest = set(norms.argsort()[: int(0.25 * len(norms))].tolist())
+        dropped = [dropout.masks(0.9)[seam.layer].eq(0).nonzero().flatten().tolist() for _ in range(100)]
+        assert set().union(*dropped) == weakest
+        often = sum(map(len, dropped)) / (100 * len(weakest))
+        assert often == pytest.approx(0.5, abs=0.1)
+
+
+def test_targeted_dropout_starts_gently_and_reaches_its_full_share(two_labels):
+    network = build(two_labels, CPU)
+    dropout = TargetedDropout(network, 0.5, 1.0, torch.Generator().manual_seed(0))
+    dropped = [int(dropout.masks(done)["encoder.0"].eq(0).sum()) for done in (0.0, 0.5, 0.9)]
+    assert dropped == [0, 12, 12]
+
+
+def test_units_dropped_for_good_are_pruned_without_changing_a_draw(two_labels):
+    network = build(two_labels, CPU)
+    dropout = TargetedDropout(network, 0.25, 1.0, torch.Generator().manual_seed(0))
+    masks = dropout.masks(0.9)
+    smaller = without_dropped(two_labels, network, dropout, bench())
+    slots = torch.arange(100) % 2
+    noise = network.noise(slots, torch.Generator().manual_seed(0))
+    pruned = build(smaller, CPU).decode(noise, slots)
+    assert torch.allclose(network.decode(noise, slots, masks), pruned, atol=1e-5)
+
+
+def test_prune_removes_the_share_it_was_asked_for(two_labels):
+    smaller = run("resize", "targeted_dropout_prune", two_labels, asked(), share=0.25)
+    assert smaller.widths == {"encoder": [18, 9], "decoder": [9, 18]}
+    assert smaller.parameters < two_labels.parameters

@@ -1,0 +1,44 @@
+"""Tiny 8x8 data of two kinds of stripes, and a network small enough to train within a second."""
+
+import torch
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.strategy import Examples, Workbench, find
+
+TINY = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
+QUICK = {"steps": 150, "batch_size": 32, "learning_rate": 1e-2}
+
+
+def stripes(name: str, count: int = 200) -> torch.Tensor:
+    """uint8 [count, 64]: rows, columns or a frame, with a little noise of their own."""
+    picture = torch.zeros(8, 8)
+    if name == "rows":
+        picture[::2] = 1
+    elif name == "columns":
+        picture[:, ::2] = 1
+    else:
+        picture[[0, -1]] = 1
+        picture[:, [0, -1]] = 1
+    generator = torch.Generator().manual_seed(len(name))
+    noisy = picture.flatten() * (0.7 + 0.3 * torch.rand(count, 64, generator=generator))
+    return (255 * noisy).to(torch.uint8)
+
+
+def examples(*names: str) -> Examples:
+    return Examples(names, "stripes", {name: stripes(name) for name in names})
+
+
+def asked(*names: str) -> Examples:
+    return Examples(names, "stripes")
+
+
+def bench(seed: int = 0, **callbacks) -> Workbench:
+    return Workbench(torch.device("cpu"), seed, **callbacks)
+
+
+def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, seed: int = 0, **params):
+    found = find(operation, strategy)
+    fields = found.Params.model_fields
+    quick = {"schedule": QUICK} if "schedule" in fields else {}
+    complete = found.Params(**{**quick, "fisher_examples": 200, **params})
+    return found.run(checkpoint, given, complete, bench(seed))
