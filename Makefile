@@ -78,6 +78,6 @@ $(READY): pyproject.toml constraints.txt
 	if ! { $(RUN) pip install -q -c constraints.txt uv && \
 	       $(VENV)/bin/uv pip install -q --python $(VENV)/bin/python -c constraints.txt -e '.[$(EXTRAS)]'; } 2> $(VENV)/uv.log; then \
 	  tail -n 3 $(VENV)/uv.log >&2; echo "uv could not install it (above); pip will, in some minutes ..." >&2; \
-	  $(RUN) pip install -q -c constraints.txt -e '.[$(EXTRAS)]'; \
+	  $(RUN) pip install -qq -c constraints.txt -e '.[$(EXTRAS)]'; \
 	fi; \
 	touch $@
