@@ -26,10 +26,23 @@ BROKERS = ("folder", "redis")
 BACKINGS = ("sqlite+folder", "postgresql+redis")
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL database of this test run's own; dropped at its end."""
+    _require("PostgreSQL", 5432)
+    name = f"palimpsest_test_{uuid4().hex}"
+    with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True) as administration:
+        administration.execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"{POSTGRESQL}/{name}"
+        finally:
+            administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of the test's own, without tables; dropped afterwards."""
-    with own_database(request.param, tmp_path) as url:
+    """An empty database of the test's own, without tables."""
+    with own_database(request.param, tmp_path, request) as url:
         yield url
 
 
@@ -52,24 +65,24 @@ def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture(params=BACKINGS)
 def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a whole deployment with its own home, database and broker; not yet migrated."""
-    kind_of_database, kind_of_broker = request.param.split("+")
-    with own_database(kind_of_database, tmp_path) as url, own_broker(kind_of_broker, tmp_path) as broker:
-        yield Settings(home=tmp_path / "home", database_url=url, broker_url=broker, port=0)
+    database, broker = request.param.split("+")
+    with own_database(database, tmp_path, request) as url, own_broker(broker, tmp_path) as broker_url:
+        yield Settings(home=tmp_path / "home", database_url=url, broker_url=broker_url, port=0)
 
 
 @contextmanager
-def own_database(kind: str, folder: Path) -> Iterator[str]:
+def own_database(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A file of its own, or a schema of its own in the PostgreSQL database of the test run."""
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'palimpsest.db'}"
         return
-    _require("PostgreSQL", 5432)
-    name = f"palimpsest_test_{uuid4().hex}"
-    with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True) as administration:
-        administration.execute(f"CREATE DATABASE {name}")
+    url, schema = request.getfixturevalue("postgresql"), f"test_{uuid4().hex}"
+    with psycopg.connect(url, autocommit=True) as administration:
+        administration.execute(f"CREATE SCHEMA {schema}")
         try:
-            yield f"{POSTGRESQL}/{name}".replace("postgresql://", "postgresql+psycopg://")
+            yield f"{url}?options=-csearch_path%3D{schema}".replace("postgresql://", "postgresql+psycopg://")
         finally:
-            administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            administration.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 @contextmanager
