@@ -1,0 +1,67 @@
+"""Writes service/catalog.json, the list of what a request may name, from what worker/learning declares.
+
+python -m worker.catalog            write it
+python -m worker.catalog --check    fail when the committed one is stale
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import service
+from worker.learning import datasets
+from worker.learning.networks import ARCHITECTURES
+from worker.learning.strategy import all_strategies
+
+CATALOG = Path(service.__file__).with_name("catalog.json")
+
+
+def main(arguments: list[str]) -> int:
+    written = json.dumps(catalog(), indent=2) + "\n"
+    if arguments == ["--check"]:
+        if CATALOG.is_file() and CATALOG.read_text(encoding="utf-8") == written:
+            return 0
+        sys.stderr.write(f"{CATALOG.name} is not what the learner declares; run: make catalog\n")
+        return 1
+    if arguments:
+        sys.stderr.write("usage: python -m worker.catalog [--check]\n")
+        return 2
+    CATALOG.write_text(written, encoding="utf-8")
+    return 0
+
+
+def catalog() -> dict[str, Any]:
+    """Strategies, datasets and architectures, each with the JSON Schema of what it can be told."""
+    return {
+        "strategies": [
+            {
+                "operation": one.operation,
+                "name": one.name,
+                "policy": one.policy,
+                "default": one.default,
+                "summary": one.summary,
+                "source": one.source,
+                "params": one.Params.model_json_schema(),
+            }
+            for one in all_strategies()
+        ],
+        "datasets": [
+            {
+                "name": one.name,
+                "title": one.title,
+                "labels": list(one.labels),
+                "image_shape": list(one.image_shape),
+                "bundled": one.bundled,
+            }
+            for one in datasets.catalog()
+        ],
+        "architectures": [
+            {"name": one.name, "summary": one.summary, "params": one.Params.model_json_schema()}
+            for one in ARCHITECTURES.values()
+        ],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
