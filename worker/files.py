@@ -1,0 +1,97 @@
+"""The files of a version: checkpoint, decoder, report, and the manifest that binds them by their sha256.
+
+The same job gives the same bytes, however often it is run: no clock, no host, no attempt in any of them.
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple
+
+from service.registry.artifacts import FolderArtifacts
+from service.registry.tables import JobRow, ModelRow, VersionRow
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.export import decoder_onnx
+
+MANIFEST_FORMAT = 1
+CHECKPOINT, DECODER, REPORT, MANIFEST = (
+    "checkpoint.safetensors",
+    "decoder.onnx",
+    "report.json",
+    "manifest.json",
+)
+
+
+class File(NamedTuple):
+    data: bytes
+    media_type: str
+
+    def entry(self) -> dict[str, Any]:
+        """What the registry and the manifest keep of it."""
+        return {
+            "sha256": sha256(self.data).hexdigest(),
+            "bytes": len(self.data),
+            "media_type": self.media_type,
+        }
+
+
+def version_files(
+    checkpoint: Checkpoint,
+    report: Mapping[str, Any],
+    *,
+    model: ModelRow,
+    job: JobRow,
+    base: VersionRow | None,
+    seed: int,
+) -> dict[str, File]:
+    """Every file of the version the job makes, by name. `seed` is the one the strategy ran with."""
+    files = {
+        CHECKPOINT: File(checkpoint.to_bytes(), "application/vnd.safetensors"),
+        DECODER: File(decoder_onnx(checkpoint), "application/onnx"),
+        REPORT: File(_json(report), "application/json"),
+    }
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "model": {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network},
+        "version": base.number + 1 if base else 1,
+        "parent": {"version": base.number, "manifest_sha256": base.files[MANIFEST]["sha256"]}
+        if base
+        else None,
+        "job": {
+            "operation": job.operation,
+            "strategy": job.strategy,
+            "labels": job.labels,
+            "dataset": job.dataset,
+            "retention": job.retention,
+            "params": job.params,
+            "acceptance": job.acceptance,
+            "seed": job.seed,
+        },
+        "seed": seed,
+        "labels": [
+            label._asdict() if hasattr(label, "_asdict") else vars(label) for label in checkpoint.labels
+        ],
+        "spec": vars(checkpoint.spec),
+        "files": {name: file.entry() for name, file in files.items()},
+        "code": _code_version(),
+    }
+    return {**files, MANIFEST: File(_json(manifest), "application/json")}
+
+
+def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
+    """Make every file durable; returns what the registry keeps of them."""
+    for file in files.values():
+        artifacts.put(file.data)
+    return {name: file.entry() for name, file in files.items()}
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def _code_version() -> str:
+    try:
+        return f"palimpsest {version('palimpsest')}"
+    except PackageNotFoundError:
+        return "palimpsest from source"
