@@ -1,0 +1,42 @@
+"""Why a job failed, in the words a client reads: type, code, message, retryable."""
+
+import errno
+import logging
+from typing import Any
+
+import torch
+
+from service.registry.errors import ArtifactCorrupt, ArtifactMissing, RegistryError
+from worker.learning.datasets import DatasetUnavailable
+from worker.learning.strategy import Diverged
+
+log = logging.getLogger(__name__)
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def explain(error: Exception, job_id: str) -> dict[str, Any]:
+    """The job's error object. Only what the client can act on says more than that it went wrong here."""
+    match error:
+        case DatasetUnavailable():
+            return _failure("user", "dataset_unavailable", str(error), retryable=True)
+        case ArtifactCorrupt() | ArtifactMissing():
+            return _failure("storage", error.code, error.message, retryable=True)
+        case RegistryError():
+            return _failure("user", error.code, error.message, retryable=False)
+        case Diverged():
+            return _failure("diverged", "diverged", str(error), retryable=False)
+        case MemoryError() | torch.OutOfMemoryError():
+            advice = "the worker ran out of memory; ask for a smaller batch_size or network"
+            return _failure("out_of_memory", "out_of_memory", advice, retryable=True)
+        case OSError() if error.errno in DISK_FULL:
+            advice = "there is no room left to store the version; make room and ask again"
+            return _failure("storage", "storage_full", advice, retryable=True)
+    log.exception("job %s failed", job_id, exc_info=error)
+    return _failure(
+        "internal", "internal_error", "an error inside the worker; its log has the trace", retryable=True
+    )
+
+
+def _failure(kind: str, code: str, message: str, *, retryable: bool) -> dict[str, Any]:
+    return {"type": kind, "code": code, "message": message, "retryable": retryable}
