@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 
 from migrations import upgrade
 from service.app import create_app
-from service.registry import claims, jobs, publishing, versions
+from service.registry import claims, jobs, labels, publishing, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
@@ -61,8 +61,11 @@ class StandInWorker:
             job = jobs.find(session, claim.job_id)
             model = session.get_one(ModelRow, job.model_id)
             held = {} if model.head is None else dict(versions.head(session, model).labels)
+            slots = {name: row.slot for name, row in labels.statuses(session, model.id).items()}
         if job.operation == "learn":
-            held |= {name: slot for slot, name in enumerate(job.labels, start=len(held))}
+            new = [name for name in job.labels if name not in slots]
+            slots |= {name: slot for slot, name in enumerate(new, start=len(slots))}
+            held |= {name: slots[name] for name in job.labels}
         elif job.operation == "forget":
             held = {name: slot for name, slot in held.items() if name not in job.labels}
         number = (model.head or 0) + 1

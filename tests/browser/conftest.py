@@ -1,0 +1,67 @@
+"""Debian's Chromium looking at a server of the test's own; whatever it complains about fails the test."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from service.settings import Settings
+from tests.api.serving import Served, serving
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        message = "chromium is not installed (apt-get install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message + "; with CI=true it is required")
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Served]:
+    """A server with nothing in it."""
+    with serving(Settings(home=tmp_path / "home")) as served:
+        yield served
+
+
+@pytest.fixture
+def page(browser: Browser, house: Served) -> Iterator[Page]:
+    """A page at 1200 x 900 whose console must stay silent and whose every request must be to the server."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
+    page = context.new_page()
+    complaints: list[str] = []
+    elsewhere: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: complaints.append(said.text) if said.type in NOISE else None)
+    page.on(
+        "request",
+        lambda asked: elsewhere.append(asked.url) if urlsplit(asked.url).hostname != "127.0.0.1" else None,
+    )
+    yield page
+    context.close()
+    assert [text for text in complaints if "net::ERR_CONNECTION_REFUSED" not in text] == []
+    assert elsewhere == []
+
+
+NOISE = ("error", "warning")
