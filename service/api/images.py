@@ -73,7 +73,7 @@ def draw_image(
     decoder = decoder_of(version)
     identity = f"{decoder}/{slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"
     headers = {"ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"', "Cache-Control": MAX_AGE}
-    if unchanged := not_modified(request, headers["ETag"], headers):
+    if unchanged := not_modified(request, headers):
         return unchanged
     images = here.generator.draw(decoder, label=label, slot=slot, seeds=range(seed, seed + rows * columns))
     return PngResponse(png(enlarge(grid(images, rows, columns), drawing.scale)), headers=headers)

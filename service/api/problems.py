@@ -147,7 +147,7 @@ async def _registry_error(request: Request, error: Exception) -> JSONResponse:
         return internal_error(request)
     status = STATUS[error.code]
     if status >= 500:
-        log.error("request %s: %s", request.state.request_id, error)
+        log.error("request %s: %s %s", request.state.request_id, error, getattr(error, "reason", ""))
     return answer(request, Problem(status, error.code, str(error)))
 
 

@@ -97,16 +97,17 @@ def tagged(request: Request, response: Response) -> Response:
     if "etag" not in response.headers:
         response.headers["ETag"] = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
         response.headers.setdefault("Cache-Control", "no-cache")
-    return not_modified(request, response.headers["ETag"], dict(response.headers)) or response
+    return not_modified(request, dict(response.headers)) or response
 
 
-def not_modified(request: Request, etag: str, headers: dict[str, str]) -> Response | None:
-    """304 when If-None-Match names `etag` (weak comparison, RFC 9110 13.1.2), else nothing."""
+def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
+    """304 when If-None-Match names the ETag among `headers` (weak comparison, RFC 9110 13.1.2)."""
+    etag = next(value for name, value in headers.items() if name.lower() == "etag")
     asked = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if etag not in asked and "*" not in asked:
         return None
     kept = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
-    return Response(status_code=304, headers={**kept, "ETag": etag})
+    return Response(status_code=304, headers=kept)
 
 
 def _refuse_unacceptable(request: Request, response_class: Any) -> None:

@@ -129,7 +129,7 @@ def get_file(model: str, number: str, name: str, request: Request, here: Here) -
     if version.revoked_by is not None and name not in EVIDENCE:
         raise VersionRevoked(row.name, version.number, version.revoked_by)
     headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
-    return not_modified(request, headers["ETag"], headers) or _ranged(
+    return not_modified(request, headers) or _ranged(
         request, here.artifacts.read(file["sha256"]), headers, file["media_type"]
     )
 

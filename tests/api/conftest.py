@@ -13,7 +13,10 @@ from tests.conftest import DATABASES, own_database
 @pytest.fixture(scope="module", params=DATABASES)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home: Path = tmp_path_factory.mktemp("home")
-    with own_database(request.param, home) as url, serving(Settings(home=home, database_url=url)) as served:
+    with (
+        own_database(request.param, home, request) as url,
+        serving(Settings(home=home, database_url=url)) as served,
+    ):
         yield served
 
 

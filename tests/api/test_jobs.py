@@ -1,0 +1,254 @@
+"""Jobs over HTTP: accepted with 202, polled cheaply, waited for, cancelled once and for all."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from service.settings import Settings
+from tests.api.serving import Served, serving
+
+FIELDS = {
+    "id", "object", "model", "operation", "strategy", "labels", "state", "done", "progress", "queue_position",
+    "attempt", "max_attempts", "base_version", "output_version", "seed", "error", "created_at", "started_at",
+    "finished_at", "links",
+}  # fmt: skip
+
+
+def test_an_accepted_job_says_where_to_look_and_when(served: Served, name: str) -> None:
+    served.model(name)
+    answer = served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1", "2"]})
+    job = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/v1/jobs/{job['id']}"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert set(job) == FIELDS
+    assert (job["object"], job["operation"], job["strategy"]) == ("job", "learn", "replay_ewc")
+    assert (job["state"], job["done"], job["labels"]) == ("queued", False, ["1", "2"])
+    assert served.http.get(answer.headers["Location"]).json() == job
+
+
+def test_a_job_is_followed_from_queued_to_succeeded(served: Served, name: str) -> None:
+    served.model(name)
+    job_id = served.ask(name, "learn", labels=["1", "2"], seed=5)["id"]
+
+    def now() -> dict[str, Any]:
+        return dict(served.http.get(f"/v1/jobs/{job_id}").json())
+
+    claim = served.worker.claim(job_id)
+    assert (now()["state"], now()["attempt"], now()["progress"]) == ("running", 1, None)
+    served.worker.progress(claim, "training", 250, 1000, 101.5)
+    assert now()["progress"] == {
+        "phase": "training",
+        "step": 250,
+        "total": 1000,
+        "fraction": 0.25,
+        "eta_seconds": None,
+        "loss": 101.5,
+    }
+    served.worker.finish(claim)
+    ended = now()
+    assert (ended["state"], ended["done"], ended["output_version"], ended["seed"]) == (
+        "succeeded",
+        True,
+        1,
+        5,
+    )
+    assert ended["created_at"] <= ended["started_at"] <= ended["finished_at"]
+    version = served.http.get(ended["links"]["version"]).json()
+    assert (version["number"], version["job"]) == (1, job_id)
+
+
+def test_params_are_recorded_complete(served: Served, name: str) -> None:
+    from service.registry import jobs
+
+    served.model(name)
+    body = {"labels": ["1"], "params": {"steps": 7}, "acceptance": {"retained_accuracy_min": 0.9}}
+    job_id = served.ask(name, "learn", **body)["id"]
+    with served.worker.database.reading() as session:
+        row = jobs.find(session, job_id)
+    assert row.params["steps"] == 7
+    assert row.params["learning_rate"] == 0.003
+    assert row.acceptance == {"retained_accuracy_min": 0.9}
+    assert (row.dataset, row.retention) == ("mnist", "permanent")
+
+
+def test_a_failed_job_says_why(served: Served, name: str) -> None:
+    served.model(name)
+    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    served.worker.fail(served.worker.claim(job_id))
+    job = served.http.get(f"/v1/jobs/{job_id}").json()
+    assert (job["state"], job["done"]) == ("failed", True)
+    assert job["error"] == {
+        "type": "user",
+        "code": "dataset_unavailable",
+        "message": "set PALIMPSEST_DATA",
+        "retryable": True,
+    }
+
+
+def test_resize_takes_the_strategy_of_its_policy(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1"])
+    assert served.ask(name, "resize", policy="prune", params={"share": 0.2})["strategy"] == "prune_units"
+    assert served.ask(name, "resize", policy="expand")["strategy"] == "expand_units"
+
+
+def test_learning_and_forgetting_can_be_asked_back_to_back(served: Served, name: str) -> None:
+    served.model(name)
+    first = served.ask(name, "learn", labels=["1", "2"])
+    second = served.ask(name, "forget", labels=["1"])
+    again = served.http.post(f"/v1/models/{name}/forget", json={"labels": ["1"]})
+    assert (again.status_code, again.json()["id"]) == (202, second["id"]), "the same job, still to run"
+    for job in (first, second):
+        served.worker.work(job["id"])
+    again = served.http.post(f"/v1/models/{name}/forget", json={"labels": ["1"]})
+    assert (again.status_code, again.json()["id"]) == (200, second["id"])
+    assert "Retry-After" not in again.headers
+
+
+def test_jobs_are_listed_newest_first_and_filtered(served: Served, name: str) -> None:
+    served.model(name)
+    asked = [served.ask(name, "learn", labels=[label])["id"] for label in "12345"]
+    served.worker.work(asked[0])
+
+    def listed(query: str) -> list[str]:
+        found, path = [], f"/v1/jobs?model={name}&limit=2{query}"
+        while path:
+            page = served.http.get(path)
+            found += [job["id"] for job in page.json()["data"]]
+            path = page.links["next"]["url"] if page.json()["has_more"] else ""
+        return found
+
+    assert listed("") == asked[::-1]
+    assert listed("&state=queued") == asked[:0:-1]
+    assert listed("&state=succeeded") == asked[:1]
+    assert listed("&state=failed") == []
+
+
+def test_a_poll_of_an_unchanged_job_is_a_304_without_a_body(served: Served, name: str) -> None:
+    served.model(name)
+    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    first = served.http.get(f"/v1/jobs/{job_id}")
+    known = {"If-None-Match": first.headers["ETag"]}
+    same = served.http.get(f"/v1/jobs/{job_id}", headers=known)
+    assert (same.status_code, same.content, same.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    assert same.headers["Retry-After"] == first.headers["Retry-After"]
+    served.worker.claim(job_id)
+    changed = served.http.get(f"/v1/jobs/{job_id}", headers=known)
+    assert (changed.status_code, changed.json()["state"]) == (200, "running")
+
+
+def test_a_job_is_small_to_poll(served: Served, name: str) -> None:
+    served.model(name)
+    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    assert len(served.http.get(f"/v1/jobs/{job_id}").content) < 1000
+
+
+def test_cancelling_twice_answers_the_same_and_makes_one_end(served: Served, name: str) -> None:
+    served.model(name)
+    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    answers = [served.http.post(f"/v1/jobs/{job_id}/cancel") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert answers[0].json()["state"] == "cancelled"
+    assert served.http.get(f"/v1/models/{name}").json()["head"] is None
+
+
+def test_cancelling_a_running_job_asks_it_to_stop(served: Served, name: str) -> None:
+    served.model(name)
+    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    served.worker.claim(job_id)
+    answer = served.http.post(f"/v1/jobs/{job_id}/cancel")
+    assert (answer.status_code, answer.json()["state"], answer.json()["done"]) == (202, "cancelling", False)
+    listed = served.http.get(f"/v1/jobs?model={name}&state=cancelling").json()["data"]
+    assert [job["id"] for job in listed] == [job_id]
+
+
+@pytest.mark.parametrize("end", ["finish", "fail"])
+def test_a_job_that_ended_cannot_be_cancelled(served: Served, name: str, end: str) -> None:
+    served.model(name)
+    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    getattr(served.worker, end)(served.worker.claim(job_id))
+    answer = served.http.post(f"/v1/jobs/{job_id}/cancel")
+    assert (answer.status_code, answer.json()["code"]) == (409, "job_already_finished")
+
+
+def test_prefer_wait_answers_200_once_the_job_is_done(served: Served, name: str) -> None:
+    served.model(name)
+
+    def work_soon() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            jobs = served.http.get(f"/v1/jobs?model={name}&state=queued").json()["data"]
+            if jobs:
+                served.worker.work(jobs[0]["id"])
+                return
+            time.sleep(0.05)
+
+    worker = threading.Thread(target=work_soon)
+    worker.start()
+    answer = served.http.post(
+        f"/v1/models/{name}/learn", json={"labels": ["1"]}, headers={"Prefer": "respond-async, wait=20"}
+    )
+    worker.join()
+    assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
+    assert answer.headers["Preference-Applied"] == "wait=20"
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.json()['id']}"
+
+
+def test_prefer_wait_answers_202_when_patience_ends_and_records_one_job(served: Served, name: str) -> None:
+    served.model(name)
+    started = time.monotonic()
+    answer = served.http.post(
+        f"/v1/models/{name}/learn", json={"labels": ["1"]}, headers={"Prefer": "wait=1"}
+    )
+    assert answer.status_code == 202
+    assert 1 <= time.monotonic() - started < 5
+    assert len(served.http.get(f"/v1/jobs?model={name}").json()["data"]) == 1
+
+
+@pytest.mark.parametrize("prefer", ["wait", "wait=", "wait=-1", "wait=soon", "wait=1.5", "nowait=9", ""])
+def test_a_preference_that_cannot_be_read_is_none(served: Served, name: str, prefer: str) -> None:
+    served.model(name)
+    answer = served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]}, headers={"Prefer": prefer})
+    assert answer.status_code == 202
+    assert "Preference-Applied" not in answer.headers
+
+
+def test_many_waiting_clients_keep_nobody_else_waiting(served: Served, name: str) -> None:
+    served.model(name)
+    labels = [str(digit) for digit in range(10)]
+    answers: list[int] = []
+
+    def wait(label: str) -> None:
+        body = {"labels": [label]}
+        headers = {"Prefer": "wait=3"}
+        answer = served.http.post(f"/v1/models/{name}/learn", json=body, headers=headers)
+        answers.append(answer.status_code)
+
+    threads = [threading.Thread(target=wait, args=(label,)) for label in labels]
+    for thread in threads:
+        thread.start()
+    slowest = 0.0
+    while any(thread.is_alive() for thread in threads):
+        started = time.monotonic()
+        assert served.http.get("/livez").status_code == 200
+        slowest = max(slowest, time.monotonic() - started)
+        time.sleep(0.05)
+    assert answers == [202] * 10
+    assert slowest < 1
+
+
+def test_a_job_is_accepted_while_the_broker_is_down(tmp_path: Any) -> None:
+    settings = Settings(home=tmp_path / "home", broker_url="redis://127.0.0.1:9/0")
+    with serving(settings) as served:
+        served.model("digits")
+        started = time.monotonic()
+        answer = served.http.post("/v1/models/digits/learn", json={"labels": ["1"]})
+        assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+        assert time.monotonic() - started < 2
+        ready = served.http.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        assert ready.json()["checks"]["broker"] != "ok"

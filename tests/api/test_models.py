@@ -1,0 +1,112 @@
+"""Models over HTTP: created once, found by name and id, listed page by page, labels by status."""
+
+import pytest
+
+from tests.api.serving import Served
+
+
+def statuses(served: Served, model: str) -> dict[str, str]:
+    labels = served.http.get(f"/v1/models/{model}").json()["labels"]
+    return {label["name"]: label["status"] for label in labels}
+
+
+def test_a_model_is_created_with_every_default_told(served: Served, name: str) -> None:
+    answer = served.http.post("/v1/models", json={"name": name, "dataset": "mnist"})
+    created = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == f"/v1/models/{name}" == created["links"]["self"]
+    assert created["id"].startswith("mdl_")
+    assert created["network"] == {"architecture": "cvae", "latent": 8, "widths": [512, 256]}
+    assert (created["object"], created["seed"], created["head"]) == ("model", 0, None)
+    assert {label["status"] for label in created["labels"]} == {"absent"}
+    assert created["created_at"].endswith("Z")
+
+
+def test_a_model_is_found_by_name_and_by_id(served: Served, name: str) -> None:
+    created = served.model(name)
+    assert served.http.get(f"/v1/models/{name}").json() == created
+    assert served.http.get(f"/v1/models/{created['id']}").json() == created
+
+
+def test_all_models_are_reached_by_following_next(served: Served, name: str) -> None:
+    created = [served.model(f"{name}-{i}")["id"] for i in range(5)]
+    found: list[str] = []
+    path: str | None = "/v1/models?limit=2"
+    while path:
+        answer = served.http.get(path)
+        page = answer.json()
+        assert page["object"] == "list"
+        assert len(page["data"]) <= 2
+        found += [model["id"] for model in page["data"]]
+        path = answer.links["next"]["url"] if page["has_more"] else None
+        assert (page["next"] is None) == (not page["has_more"]) == ("Link" not in answer.headers)
+    assert [one for one in found if one in created] == created[::-1], "newest first, each once"
+    assert len(found) == len(set(found)) == served.counts()["models"]
+
+
+def test_labels_pass_through_all_four_statuses(served: Served, name: str) -> None:
+    served.model(name)
+    assert set(statuses(served, name).values()) == {"absent"}
+    served.done(name, "learn", labels=["1", "2"])
+    served.done(name, "learn", labels=["3"], retention="temporary")
+    forgetting = served.done(name, "forget", labels=["2"])
+    assert statuses(served, name) == dict.fromkeys("0456789", "absent") | {
+        "1": "permanent",
+        "2": "forgotten",
+        "3": "temporary",
+    }
+    labels = {label["name"]: label for label in served.http.get(f"/v1/models/{name}").json()["labels"]}
+    assert list(labels) == list("0123456789"), "in the dataset's order"
+    assert labels["2"]["forgotten_by"] == forgetting.job_id
+    assert (labels["2"]["learned_version"], labels["2"]["forgotten_version"]) == (1, 3)
+    served.done(name, "learn", labels=["2"])
+    relearned = {label["name"]: label for label in served.http.get(f"/v1/models/{name}").json()["labels"]}
+    assert (relearned["2"]["status"], relearned["2"]["generation"]) == ("permanent", 2)
+
+
+def test_a_label_of_another_dataset_is_listed_behind(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["capital A"], dataset="letters")
+    last = served.http.get(f"/v1/models/{name}").json()["labels"][-1]
+    assert (last["name"], last["dataset"], last["status"]) == ("capital A", "letters", "permanent")
+    assert served.http.get(f"/v1/models/{name}/versions/1/images/capital%20A/0.png").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "expected", "code"),
+    [
+        ("absent", "permanent", 202, None),
+        ("absent", "temporary", 202, None),
+        ("absent", "forget", 404, "unknown_label"),
+        ("temporary", "temporary", 409, "label_already_learned"),
+        ("temporary", "forget", 202, None),
+        ("permanent", "permanent", 409, "label_already_learned"),
+        ("permanent", "temporary", 409, "label_already_learned"),
+        ("permanent", "forget", 202, None),
+        ("forgotten", "permanent", 202, None),
+        ("forgotten", "temporary", 202, None),
+        ("forgotten", "forget", 200, None),
+    ],
+)
+def test_what_a_label_can_be_asked_depends_on_its_status(
+    served: Served, name: str, status: str, asked: str, expected: int, code: str | None
+) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["9"])
+    if status != "absent":
+        served.done(
+            name, "learn", labels=["1"], retention="temporary" if status == "temporary" else "permanent"
+        )
+    forgotten = served.done(name, "forget", labels=["1"]).job_id if status == "forgotten" else None
+    assert statuses(served, name)["1"] == status
+    before = served.counts()
+    body = {"labels": ["1"]} | ({"retention": asked} if asked != "forget" else {})
+    answer = served.http.post(f"/v1/models/{name}/{'forget' if asked == 'forget' else 'learn'}", json=body)
+    assert (answer.status_code, answer.json().get("code")) == (expected, code), answer.text
+    assert served.counts()["jobs"] == before["jobs"] + (expected == 202)
+    if expected == 200:
+        assert answer.json()["id"] == forgotten, "the job that forgot it, and no second one"
+    if expected == 202:
+        served.worker.work(answer.json()["id"])
+        held = {"permanent": "permanent", "temporary": "temporary", "forget": "forgotten"}[asked]
+        assert statuses(served, name)["1"] == held

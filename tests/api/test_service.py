@@ -1,0 +1,252 @@
+"""The service as a whole: health, request ids, our own failures, and a document that tells the truth."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.registry.errors import DatabaseUnavailable
+from service.settings import Settings
+from tests.api.offered import CATALOG
+from tests.api.serving import Served, serving
+
+
+def test_the_service_imports_no_torch() -> None:
+    code = "import service.app, sys; assert not {'torch', 'onnx', 'sklearn', 'worker'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_datasets_and_catalog_are_those_of_the_committed_file(served: Served) -> None:
+    datasets = served.http.get("/v1/datasets").json()
+    assert [one["name"] for one in datasets["data"]] == ["mnist", "letters"]
+    assert served.http.get("/v1/catalog").json() == CATALOG.model_dump(mode="json")
+
+
+def test_a_healthy_service_is_alive_and_ready(served: Served) -> None:
+    assert served.http.get("/livez").json() == {"status": "alive"}
+    ready = served.http.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert set(ready.json()["checks"].values()) == {"ok"}
+
+
+@pytest.mark.parametrize("offered", ["abc-123", "job:7.x_y", "a" * 128])
+def test_a_clients_request_id_comes_back(served: Served, offered: str) -> None:
+    answer = served.http.get("/v1/models/nobody", headers={"X-Request-Id": offered})
+    assert answer.headers["X-Request-Id"] == answer.json()["request_id"] == offered
+
+
+@pytest.mark.parametrize("offered", ["", "a b", "a" * 129, "<script>", "é", '"'])
+def test_a_request_id_that_cannot_be_logged_is_replaced(served: Served, offered: str) -> None:
+    answer = served.http.get("/livez", headers={"X-Request-Id": offered.encode()})
+    assert answer.headers["X-Request-Id"].startswith("req_")
+
+
+def test_a_request_id_is_kept_with_the_job(served: Served, name: str) -> None:
+    from service.registry import jobs
+
+    served.model(name)
+    answer = served.http.post(
+        f"/v1/models/{name}/learn", json={"labels": ["1"]}, headers={"X-Request-Id": "mine"}
+    )
+    with served.worker.database.reading() as session:
+        assert jobs.find(session, answer.json()["id"]).request_id == "mine"
+
+
+def test_a_bug_of_ours_is_a_500_that_tells_nothing(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("secret: /home/someone/key")
+
+    monkeypatch.setattr("service.registry.models.find", broken)
+    answer = served.http.get("/v1/models/any")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["X-Request-Id"]
+    assert "secret" not in answer.text
+    assert "ZeroDivision" not in answer.text
+    assert answer.headers["X-Request-Id"] in caplog.text, "the log has the trace under the request id"
+    assert "ZeroDivisionError" in caplog.text
+    monkeypatch.undo()
+    assert served.http.get("/v1/models/any").status_code == 404
+
+
+def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any, **__: Any) -> None:
+        raise DatabaseUnavailable("connection to server at 10.0.0.7 refused")
+
+    monkeypatch.setattr("service.registry.models.find", away)
+    answer = served.http.get("/v1/models/any")
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "10.0.0.7" not in answer.text
+
+
+def test_a_service_without_its_database_is_not_ready_but_alive(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with serving(Settings(home=home)) as served:
+        served.worker.database.dispose()
+        served.app.state.instance.database.dispose()
+        for file in home.glob("palimpsest.db*"):
+            file.unlink()
+        ready = served.http.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
+        assert ready.json()["checks"]["database"] != "ok"
+        assert served.http.get("/livez").status_code == 200
+        assert served.http.get("/v1/models").json()["code"] == "database_unavailable"
+        assert str(home) not in ready.text
+
+
+def test_an_interrupted_body_breaks_nothing(served: Served) -> None:
+    def halves() -> Any:
+        yield b'{"name": "half'
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        served.http.post("/v1/models", content=halves(), headers={"Content-Type": "application/json"})
+    assert served.http.get("/v1/models").status_code == 200
+
+
+SAMPLES_OF_PARAMETERS = {
+    "model": "documented",
+    "number": "1",
+    "label": "1",
+    "seed": "0",
+    "name": "decoder.onnx",
+    "job": "{job}",
+    "sample": "{sample}",
+}
+
+
+@pytest.fixture(scope="module")
+def documented(served: Served) -> dict[str, Any]:
+    """The OpenAPI document, of a service that has one of everything."""
+    served.model("documented")
+    served.done("documented", "learn", labels=["1", "2"])
+    SAMPLES_OF_PARAMETERS["job"] = served.http.get("/v1/jobs?limit=1").json()["data"][0]["id"]
+    answer = served.http.post("/v1/models/documented/samples", json={"labels": ["1"]})
+    SAMPLES_OF_PARAMETERS["sample"] = answer.headers["X-Sample-Id"]
+    return dict(served.http.get("/openapi.json").json())
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (verb, path, operation)
+        for path, verbs in document["paths"].items()
+        for verb, operation in verbs.items()
+    ]
+
+
+def test_the_document_names_every_endpoint(documented: dict[str, Any]) -> None:
+    named = {f"{verb.upper()} {path}" for verb, path, _ in operations(documented)}
+    assert named == {
+        "POST /v1/models",
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+        "POST /v1/models/{model}/learn",
+        "POST /v1/models/{model}/forget",
+        "POST /v1/models/{model}/resize",
+        "POST /v1/models/{model}/samples",
+        "GET /v1/samples/{sample}",
+        "GET /v1/samples/{sample}/images",
+        "GET /v1/models/{model}/versions",
+        "GET /v1/models/{model}/versions/{number}",
+        "GET /v1/models/{model}/versions/{number}/report",
+        "GET /v1/models/{model}/versions/{number}/lineage",
+        "GET /v1/models/{model}/versions/{number}/files/{name}",
+        "GET /v1/models/{model}/versions/{number}/images/{label}/{seed}.png",
+        "GET /v1/jobs",
+        "GET /v1/jobs/{job}",
+        "POST /v1/jobs/{job}/cancel",
+        "GET /v1/datasets",
+        "GET /v1/catalog",
+        "GET /livez",
+        "GET /readyz",
+    }
+
+
+STRANGE = [
+    "",
+    "x",
+    "0",
+    "-1",
+    "1e5",
+    "9" * 40,
+    "%00",
+    "%ff",
+    "a b",
+    "..",
+    "%2e%2e",
+    "'; --",
+    "null",
+    "[]",
+    "é",
+]
+BODIES: list[bytes] = [
+    b"", b"{", b"null", b"[]", b"{}", b'"x"', b"1e999", b'{"labels": ["1"], "count": 1}',
+    b'{"labels": [0]}', b'{"labels": ["1"], "params": {"steps": 1e300}}', b'{"labels": ["1"], "seed": 1.0}',
+    b'{"name": "", "dataset": ""}', b'{"name": {}, "dataset": []}', b'{"policy": "prune"}', b'{"\\u0000": 1}',
+]  # fmt: skip
+
+
+def test_nothing_asked_of_any_endpoint_is_answered_with_an_undocumented_status(
+    served: Served, documented: dict[str, Any]
+) -> None:
+    asked = 0
+    for verb, path, operation in operations(documented):
+        allowed = {int(status) for status in operation["responses"]}
+        for request in requests(served.http, verb, path, operation):
+            answer = served.http.send(request)
+            asked += 1
+            elsewhere = answer.status_code == 404 and answer.json()["code"] == "route_not_found"
+            assert answer.status_code in allowed | {304} or elsewhere, f"{verb} {request.url}: {answer.text}"
+            assert answer.status_code < 500, f"{verb} {request.url}: {answer.text}"
+            if answer.status_code >= 400:
+                assert answer.headers["Content-Type"] == "application/problem+json"
+                documented_type = operation["responses"].get(str(answer.status_code), {}).get("content", {})
+                assert elsewhere or list(documented_type) == ["application/problem+json"]
+    assert asked > 500
+
+
+def requests(http: httpx.Client, verb: str, path: str, operation: dict[str, Any]) -> list[httpx.Request]:
+    """The good request, then one strange value at a time in every parameter and every strange body."""
+    good = path
+    for name, value in SAMPLES_OF_PARAMETERS.items():
+        good = good.replace(f"{{{name}}}", value)
+    paths = [good]
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            whole = SAMPLES_OF_PARAMETERS | {parameter["name"]: "{strange}"}
+            template = path
+            for name, value in whole.items():
+                template = template.replace(f"{{{name}}}", value)
+            paths += [template.replace("{strange}", strange) for strange in STRANGE]
+        elif parameter["in"] == "query":
+            paths += [f"{good}?{parameter['name']}={strange}" for strange in STRANGE]
+    bodies = BODIES if "requestBody" in operation else [b""]
+    headers = {"Content-Type": "application/json"} if "requestBody" in operation else {}
+    return [
+        http.build_request(verb.upper(), one, content=body or None, headers=headers)
+        for one in paths
+        for body in (bodies if one == good else bodies[-1:])
+    ]
+
+
+def test_the_document_refers_to_nothing_it_lacks(documented: dict[str, Any]) -> None:
+    schemas = documented["components"]["schemas"]
+
+    def references(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+            return own + [found for value in node.values() for found in references(value)]
+        if isinstance(node, list):
+            return [found for value in node for found in references(value)]
+        return []
+
+    for reference in references(documented):
+        assert reference.removeprefix("#/components/schemas/") in schemas
