@@ -33,16 +33,6 @@ def test_every_path_it_draws_exists() -> None:
 def test_every_module_of_the_house_has_a_place_in_it() -> None:
     """A file is drawn by name, or its folder is; api/ and one-file-one-thing folders are drawn as folders."""
     places = set(drawn())
-    as_folders = (
-        "networks",
-        "continual",
-        "unlearning",
-        "resizing",
-        "judging",
-        "datasets",
-        "api",
-        "dashboard",
-    )
     homeless = [
         str(path.relative_to(ROOT))
         for package in ("service", "worker")
