@@ -3,6 +3,7 @@
 The worker's side of a job is in claims.py and publishing.py, the sweeper's in sweeping.py.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.registry import labels as label_rules
-from service.registry.database import now
+from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, ModelHasNoVersion, StaleBase, UnknownJob
-from service.registry.tables import UNFINISHED, JobRow, ModelRow, Operation, new_id
+from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, Operation, new_id
 
 
 def request(
@@ -115,6 +116,26 @@ def queue_position(session: Session, job: JobRow) -> int | None:
         return None
     ahead = select(func.count()).where(JobRow.state.in_(UNFINISHED), JobRow.sequence < job.sequence)
     return session.scalar(ahead)
+
+
+def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
+    """{id: queue position} of the queued ones among `rows`, by one question for all of them."""
+    queued = [row for row in rows if row.state == "queued"]
+    if not queued:
+        return {}
+    last = max(row.sequence for row in queued)
+    ahead = select(JobRow.sequence).where(JobRow.state.in_(UNFINISHED), JobRow.sequence < last)
+    sequences = sorted(session.scalars(ahead))
+    return {row.id: bisect_left(sequences, row.sequence) for row in queued}
+
+
+def nobody_hears(session: Session, *, seconds: float) -> bool:
+    """Whether jobs have been queued that long while no worker runs any: is there a worker at all?"""
+    held = select(JobRow.id).where(JobRow.state.in_(HELD)).exists()
+    waiting = (
+        select(JobRow.id).where(JobRow.state == "queued", JobRow.created_at < from_now(-seconds)).exists()
+    )
+    return bool(session.scalar(select(waiting & ~held)))
 
 
 def cancel(session: Session, job_id: str) -> JobRow:

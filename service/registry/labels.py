@@ -11,8 +11,16 @@ from service.registry.tables import UNFINISHED, JobRow, LabelRow, ModelRow
 
 def statuses(session: Session, model_id: str) -> dict[str, LabelRow]:
     """Every label the model ever learned, by name, as published."""
-    rows = session.scalars(select(LabelRow).where(LabelRow.model_id == model_id).order_by(LabelRow.slot))
-    return {row.name: row for row in rows}
+    return statuses_of(session, [model_id])[model_id]
+
+
+def statuses_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[str, LabelRow]]:
+    """The same for several models, by model and name, by one question for all of them."""
+    found: dict[str, dict[str, LabelRow]] = {model_id: {} for model_id in model_ids}
+    query = select(LabelRow).where(LabelRow.model_id.in_(model_ids)).order_by(LabelRow.slot)
+    for row in session.scalars(query):
+        found[row.model_id][row.name] = row
+    return found
 
 
 def projected(session: Session, model: ModelRow) -> dict[str, str]:
