@@ -62,7 +62,7 @@ class Instance:
     wake: Callable[[str], object]
 
 
-def _instance(request: Request) -> Instance:
+async def _instance(request: Request) -> Instance:
     instance: Instance = request.app.state.instance
     return instance
 

@@ -10,7 +10,10 @@ from sqlalchemy import text
 from service.api.dependencies import Here, Instance
 from service.api.route import Route
 from service.messages import bells_outstanding
+from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
+
+UNHEARD_SECONDS = 10.0
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -37,7 +40,7 @@ def ready(here: Here, response: Response) -> Readiness:
     """What this process needs, each with `ok` or the reason why not."""
     response.headers["Cache-Control"] = "no-store"
     needed = {"database": _database(here), "artifacts": _artifacts(here)}
-    wanted = {"broker": _broker(here)}
+    wanted = {"broker": _broker(here), "worker": _worker(here)}
     if any(state != "ok" for state in needed.values()):
         response.status_code = 503
         return Readiness(status="unavailable", checks={**needed, **wanted})
@@ -52,6 +55,16 @@ def _database(here: Instance) -> str:
     except DatabaseUnavailable:
         return "the database does not answer, or `palimpsest migrate` has not been run"
     return "ok"
+
+
+def _worker(here: Instance) -> str:
+    """Told by the rows alone: wherever workers run, they take jobs."""
+    try:
+        with here.database.reading() as session:
+            unheard = jobs.nobody_hears(session, seconds=UNHEARD_SECONDS)
+    except DatabaseUnavailable:
+        return "unknown while the database is away"
+    return "jobs are queued and no worker takes them; start `palimpsest worker`" if unheard else "ok"
 
 
 def _artifacts(here: Instance) -> str:

@@ -86,7 +86,8 @@ def list_jobs(
         model = find_model(session, page.model) if page.model is not None else None
         after = _known(session, page.after)
         rows, has_more = jobs.page(session, model=model, state=page.state, limit=page.limit, after=after)
-        data = [job_object(session, row) for row in rows]
+        positions = jobs.queue_positions(session, rows)
+        data = [job_object(row, positions.get(row.id)) for row in rows]
     return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
@@ -94,7 +95,8 @@ def list_jobs(
 def get_job(job: str, response: Response, here: Here) -> JobObject:
     """One job. Small enough to poll: ETag, and Retry-After while it is not done."""
     with here.database.reading() as session:
-        found = job_object(session, find_job(session, job))
+        row = find_job(session, job)
+        found = job_object(row, jobs.queue_position(session, row))
     if not found.done:
         response.headers["Retry-After"] = POLL_SECONDS
     return found
@@ -105,7 +107,7 @@ def cancel_job(job: str, response: Response, here: Here) -> JobObject:
     """Ask a job to stop. Asking again changes nothing; a job that ended otherwise is a 409."""
     with here.database.transaction() as session:
         row = jobs.cancel(session, find_job(session, job).id)
-        cancelled = job_object(session, row)
+        cancelled = job_object(row, jobs.queue_position(session, row))
     response.headers["Location"] = cancelled.links["self"]
     return cancelled
 
@@ -124,7 +126,7 @@ def find_job(session: Session, job_id: str) -> JobRow:
     return jobs.find(session, job_id)
 
 
-def job_object(session: Session, row: JobRow) -> JobObject:
+def job_object(row: JobRow, queue_position: int | None) -> JobObject:
     """The job as clients see it."""
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
     if row.output_version is not None:
@@ -138,7 +140,7 @@ def job_object(session: Session, row: JobRow) -> JobObject:
         state=cast(ShownState, row.shown_state),
         done=row.done,
         progress=_progress(row.progress),
-        queue_position=jobs.queue_position(session, row),
+        queue_position=queue_position,
         attempt=row.attempt,
         max_attempts=row.max_attempts,
         base_version=row.base_version,

@@ -80,7 +80,8 @@ def list_models(page: PageQuery, request: Request, response: Response, here: Her
     """All models, newest first, each with its labels."""
     with here.database.reading() as session:
         rows, has_more = models.page(session, limit=page.limit, after=page.after)
-        data = [model_object(row, labels.statuses(session, row.id), here.catalog) for row in rows]
+        known = labels.statuses_of(session, [row.id for row in rows])
+        data = [model_object(row, known[row.id], here.catalog) for row in rows]
     return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 

@@ -113,7 +113,7 @@ class Submission:
                     request_id=self.request.state.request_id,
                     max_attempts=self.here.settings.max_attempts,
                 )
-                job = job_object(session, row)
+                job = job_object(row, jobs.queue_position(session, row))
             if not job.done:
                 self.here.wake(job.id)  # only now: the row is committed, the message is but its bell
             return job
@@ -171,7 +171,8 @@ async def resize(asked: Resize, submitted: Submitted) -> JobObject:
 
 def _read(here: Instance, job_id: str) -> JobObject:
     with here.database.reading() as session:
-        return job_object(session, jobs.find(session, job_id))
+        row = jobs.find(session, job_id)
+        return job_object(row, jobs.queue_position(session, row))
 
 
 def _wait_seconds(prefer: str) -> int | None:

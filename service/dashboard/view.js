@@ -37,8 +37,8 @@ const percent = (share) => `${(share * 100).toFixed(1)} %`;
 
 /** The page of a book with nothing in it: how to write the first line. */
 export function emptyBook() {
-  const create = `curl ${location.origin}/v1/models --json '{"name": "digits", "dataset": "mnist"}'`;
-  const learn = `curl ${location.origin}/v1/models/digits/learn --json '{"labels": ["0", "1", "2"]}'`;
+  const create = `curl ${location.origin}/v1/models --json '{"name": "numbers", "dataset": "digits"}'`;
+  const learn = `curl ${location.origin}/v1/models/numbers/learn --json '{"labels": ["0", "1", "2"]}'`;
   return h(
     "section.leaf.blank", { "aria-label": "No models" },
     h("h2", {}, "Nothing is written yet"),

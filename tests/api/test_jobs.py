@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from service.settings import Settings
 from tests.api.serving import Served, serving
@@ -125,6 +126,43 @@ def test_jobs_are_listed_newest_first_and_filtered(served: Served, name: str) ->
     assert listed("&state=queued") == asked[:0:-1]
     assert listed("&state=succeeded") == asked[:1]
     assert listed("&state=failed") == []
+
+
+def test_each_job_of_a_list_tells_how_many_are_before_it(served: Served, name: str) -> None:
+    served.model(name)
+    asked = [served.ask(name, "learn", labels=[label])["id"] for label in "1234"]
+    served.worker.claim(asked[0])
+    served.http.post(f"/v1/jobs/{asked[2]}/cancel")
+    alone = [served.http.get(f"/v1/jobs/{job}").json()["queue_position"] for job in asked]
+    listed = served.http.get(f"/v1/jobs?model={name}").json()["data"]
+    assert [job["queue_position"] for job in listed[::-1]] == alone
+    assert (alone[0], alone[2]) == (None, None)
+    assert isinstance(alone[1], int)
+    assert alone[3] == alone[1] + 1
+
+
+def test_a_list_asks_the_database_as_much_for_many_as_for_one(served: Served, name: str) -> None:
+    for index in range(3):
+        served.model(f"{name}-{index}")
+        for label in "123":
+            served.ask(f"{name}-{index}", "learn", labels=[label])
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    engine = served.app.state.instance.database.engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        for path in ("/v1/models", "/v1/jobs"):
+            counts = []
+            for limit in (1, 3):
+                asked.clear()
+                assert len(served.http.get(f"{path}?limit={limit}").json()["data"]) == limit
+                counts.append(len([statement for statement in asked if "SELECT" in statement]))
+            assert counts[0] == counts[1] > 0
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def test_a_poll_of_an_unchanged_job_is_a_304_without_a_body(served: Served, name: str) -> None:

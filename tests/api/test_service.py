@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ def test_a_healthy_service_is_alive_and_ready(served: Served) -> None:
     ready = served.http.get("/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert set(ready.json()["checks"].values()) == {"ok"}
+
+
+def test_a_queue_that_nobody_works_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.api.health.UNHEARD_SECONDS", 0.05)
+    with serving(Settings(home=tmp_path / "home")) as served:
+        served.model("digits")
+        job = served.ask("digits", "learn", labels=["1"])
+        time.sleep(0.1)
+        ready = served.http.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        assert "no worker takes them" in ready.json()["checks"]["worker"]
+        served.worker.claim(job["id"])
+        assert served.http.get("/readyz").json()["status"] == "ready"
 
 
 @pytest.mark.parametrize("offered", ["abc-123", "job:7.x_y", "a" * 128])
