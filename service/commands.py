@@ -91,6 +91,7 @@ def _starting() -> Iterator[Settings]:
         logging.basicConfig(
             level=deployment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         yield deployment
     except ValidationError as error:
         first = error.errors()[0]

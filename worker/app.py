@@ -1,0 +1,28 @@
+"""The worker process: `python -m celery --app worker.app worker --pool solo` (or `palimpsest worker`).
+
+One process, one job at a time. Celery only delivers bells; the job table decides what is run, and by whom.
+"""
+
+import logging
+
+from celery.signals import after_setup_logger, worker_init
+
+from service.messages import celery_app
+from service.settings import settings
+
+app = celery_app(settings())
+app.conf.imports = ("worker.tasks",)
+
+
+@after_setup_logger.connect  # type: ignore[untyped-decorator]
+def _log_jobs_not_bells(**_: object) -> None:
+    for chatter in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(chatter).setLevel(logging.WARNING)
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _prepare(**_: object) -> None:
+    """Pay for torch, the device and the judge before the first job rings."""
+    from worker.tasks import workshop
+
+    workshop()

@@ -1,0 +1,244 @@
+"""The bridge between the registry and the learner: one job from its claim to its version.
+
+claim -> load checkpoint and examples -> strategy -> judge -> gate -> durable files -> publish.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from sqlalchemy.orm import Session
+from torch import Tensor
+
+from service.registry import claims, jobs, labels, models, publishing, sweeping, versions
+from service.registry.artifacts import FolderArtifacts
+from service.registry.claims import Claim
+from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable, FencedOff, ModelHasNoVersion, StaleBase
+from service.registry.publishing import Publication
+from service.registry.tables import JobRow, ModelRow, VersionRow
+from worker.failures import explain
+from worker.files import CHECKPOINT, store, version_files
+from worker.gate import shortfalls
+from worker.heartbeat import Heartbeat
+from worker.learning import datasets, drawing, strategy
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.judge import load_judge
+from worker.learning.judging.report import quick
+from worker.learning.networks import blank
+from worker.learning.strategy import Examples, Stopped, Workbench
+
+log = logging.getLogger(__name__)
+
+RECORD_AGAIN_SECONDS = 0.5
+DRAWS_PER_LABEL = 1000
+SETTLED = {"cancel": "cancelled", "running": "given back", "lost": "taken over, nothing is written"}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a worker executes jobs with."""
+
+    database: Database
+    artifacts: FolderArtifacts
+    data: Path
+    device: torch.device
+    worker: str
+    """How it signs its claims."""
+    lease_seconds: float
+    shutting_down: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A claimed job with everything it starts from."""
+
+    job: JobRow
+    model: ModelRow
+    base: VersionRow | None
+
+    @property
+    def seed(self) -> int:
+        """A function of the model's and the job's seed: an attempt more changes no byte."""
+        digest = sha256(f"{self.model.seed}/{self.job.seed}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+def execute(job_id: str, workshop: Workshop) -> str | None:
+    """Run the job if it can be claimed, to whatever end. Returns the job of its model that runs next, if any.
+
+    Raises DatabaseUnavailable when the registry cannot be told the end: the lease then runs out, and the job
+    is run again.
+    """
+    with workshop.database.transaction() as session:
+        claim = claims.claim(session, job_id, worker=workshop.worker, lease_seconds=workshop.lease_seconds)
+    if claim is None:
+        return None
+    log.info("job %s: attempt %d", job_id, claim.attempt)
+    with Heartbeat(workshop.database, claim, lease_seconds=workshop.lease_seconds) as heartbeat:
+        attempt = Attempt(workshop, claim, heartbeat)
+        try:
+            attempt.run()
+        except (Stopped, FencedOff) as reason:
+            attempt.stop(reason)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            attempt.fail(error)
+    with workshop.database.reading() as session:
+        return sweeping.next_of_model(session, claim.model_id)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One claim being worked off."""
+
+    workshop: Workshop
+    claim: Claim
+    heartbeat: Heartbeat
+
+    def run(self) -> None:
+        """Raises Stopped, FencedOff, and whatever went wrong."""
+        with self.workshop.database.reading() as session:
+            work = _work(session, self.claim)
+        bench = Workbench(
+            self.workshop.device, work.seed, on_progress=self.heartbeat.show, should_stop=self.should_stop
+        )
+        checkpoint = _changed(work, self.workshop, bench)
+        self.record(lambda session: claims.verifying(session, self.claim))
+        report = _judged(checkpoint, bench)
+        shortfall = shortfalls(work.job.acceptance, report)
+        if shortfall:
+            self.record(lambda session: claims.finish_rejected(session, self.claim, shortfall))
+            return
+        files = version_files(
+            checkpoint, report, model=work.model, job=work.job, base=work.base, seed=work.seed
+        )
+        publication = Publication(
+            parent=work.base.number if work.base else None,
+            held=checkpoint.held,
+            files=store(files, self.workshop.artifacts),
+            parameters=checkpoint.parameters,
+            widths=checkpoint.widths,
+            report=report,
+        )
+        self.record(lambda session: _publish_once(session, self.claim, publication))
+        log.info("job %s: succeeded", self.claim.job_id)
+
+    def should_stop(self) -> bool:
+        return self.heartbeat.pulse != "running" or self.workshop.shutting_down()
+
+    def stop(self, reason: Exception) -> None:
+        """Cancelled: say so. Shutting down: give the job back. Taken over: leave everything to the other."""
+
+        def settle(session: Session) -> None:
+            pulse = claims.heartbeat(
+                session, self.claim, lease_seconds=self.workshop.lease_seconds, progress=None
+            )
+            if pulse == "cancel":
+                claims.finish_cancelled(session, self.claim)
+            elif pulse == "running":
+                claims.release(session, self.claim)
+            log.info("job %s: %s (%s)", self.claim.job_id, SETTLED[pulse], reason)
+
+        self.record(settle)
+
+    def fail(self, error: Exception) -> None:
+        failure = explain(error, self.claim.job_id)
+        log.warning("job %s: failed, %s: %s", self.claim.job_id, failure["code"], failure["message"])
+        try:
+            self.record(lambda session: claims.finish_failed(session, self.claim, failure))
+        except FencedOff as reason:
+            self.stop(reason)
+
+    def record(self, change: Callable[[Session], object]) -> None:
+        """Make the change in a transaction; while the database is away, try again as long as the job is ours.
+
+        A change whose commit went unanswered is made again, so it must notice by itself that it is done.
+        """
+        while True:
+            try:
+                with self.workshop.database.transaction() as session:
+                    change(session)
+                return
+            except DatabaseUnavailable:
+                if self.heartbeat.pulse == "lost":
+                    raise
+                time.sleep(RECORD_AGAIN_SECONDS)
+
+
+def _work(session: Session, claim: Claim) -> Work:
+    model = models.find(session, claim.model_id)
+    work = Work(
+        job=jobs.find(session, claim.job_id),
+        model=model,
+        base=None if model.head is None else versions.head(session, model),
+    )
+    _check_still_applies(work, {name: row.status for name, row in labels.statuses(session, model.id).items()})
+    return work
+
+
+def _check_still_applies(work: Work, status: Mapping[str, str]) -> None:
+    """The rules once more: an earlier job the request counted on may have failed. Raises RegistryError."""
+    if work.job.base_version is not None and work.job.base_version != work.model.head:
+        raise StaleBase(work.job.base_version, work.model.head)
+    if work.job.operation == "learn":
+        labels.check_learn(work.model.name, work.job.labels, status)
+    elif work.job.operation == "forget":
+        labels.check_forget(work.model.name, work.job.labels, status)
+    elif work.base is None:
+        raise ModelHasNoVersion(work.model.name)
+
+
+def _changed(work: Work, workshop: Workshop, bench: Workbench) -> Checkpoint:
+    """What the strategy makes of the base version."""
+    job = work.job
+    chosen = strategy.find(job.operation, job.strategy)
+    params = chosen.Params.model_validate(job.params)
+    checkpoint = chosen.run(_base(work, workshop), _examples(job, workshop), params, bench)
+    if job.operation == "learn" and job.retention == "temporary":
+        return checkpoint.with_status(job.labels, "temporary")
+    return checkpoint
+
+
+def _base(work: Work, workshop: Workshop) -> Checkpoint:
+    if work.base is None:
+        return blank(work.model.network, seed=work.model.seed)
+    return Checkpoint.from_bytes(workshop.artifacts.read(work.base.files[CHECKPOINT]["sha256"]))
+
+
+def _examples(job: JobRow, workshop: Workshop) -> Examples:
+    """The real images of what is to be learned; forgetting and resizing see none."""
+    if job.operation != "learn":
+        return Examples(tuple(job.labels), job.dataset)
+    dataset = _dataset(job.dataset, workshop.data)
+    return Examples(tuple(job.labels), job.dataset, {name: dataset.train[name] for name in job.labels})
+
+
+@lru_cache(maxsize=2)
+def _dataset(name: str, folder: Path) -> datasets.Dataset:
+    return datasets.load(name, folder)
+
+
+def _judged(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
+    """The report on every label the checkpoint knows, forgotten ones included."""
+    drawn = count()
+
+    def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        bench.step("judging", next(drawn), len(checkpoint.labels))
+        return drawing.draw(checkpoint, label, n, seed)
+
+    return quick(checkpoint, load_judge, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
+
+
+def _publish_once(session: Session, claim: Claim, publication: Publication) -> None:
+    """An earlier try may have been committed without the answer coming through."""
+    if publishing.published_by(session, claim.job_id) is None:
+        publishing.publish(session, claim, publication)
