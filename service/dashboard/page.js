@@ -44,7 +44,8 @@ function showAway() {
 async function turn() {
   try {
     const book = await look();
-    for (const model of book) model.line = await line(model);
+    const lineOf = await Promise.all(book.map(line));
+    book.forEach((model, index) => (model.line = lineOf[index]));
     lastSeen = new Date();
     show(book);
     return book.some((model) => model.busy) ? BUSY_MS : IDLE_MS;

@@ -82,7 +82,7 @@ export function showLeaf(node, model) {
 const FACE_SCALE = 4;
 
 function faceTile(label) {
-  return h("li.label", {}, h("div.face"), h("span.name", {}, label.name), h("span.status"));
+  return h("li.label", { "data-seed": "0" }, h("div.face"), h("span.name", {}, label.name), h("span.status"));
 }
 
 function showFace(tile, label, model) {
@@ -92,20 +92,28 @@ function showFace(tile, label, model) {
   tile.dataset.seen = seen;
   tile.dataset.status = label.status;
   text(tile.querySelector(".status"), label.status);
-  tile.querySelector(".face").replaceWith(held ? drawnFace(label, model) : emptyFace(label));
+  if (!held) tile.querySelector(".face").replaceWith(emptyFace(label));
+  else {
+    tile.dataset.images = `${model.links.versions}/${model.head}/images/${encodeURIComponent(label.name)}`;
+    if (!tile.querySelector("img")) tile.querySelector(".face").replaceWith(drawnFace(tile));
+    tile.querySelector("img").alt = `${label.name} as version ${model.head} draws it`;
+    draw(tile);
+  }
 }
 
 /** A face drawn by the head version. Pressing it draws the next seed. */
-function drawnFace(label, model) {
-  let seed = 0;
-  const address = () =>
-    `${model.links.versions}/${model.head}/images/${encodeURIComponent(label.name)}/${seed}.png?scale=${FACE_SCALE}`;
-  const image = h("img", { src: address(), alt: `${label.name} as version ${model.head} draws it`, width: "84", height: "84", loading: "lazy" });
+function drawnFace(tile) {
   const next = () => {
-    seed += 1;
-    image.src = address();
+    tile.dataset.seed = Number(tile.dataset.seed) + 1;
+    draw(tile);
   };
+  const again = () => delete tile.dataset.seen; // revoked a moment ago: the next turn knows the new head
+  const image = h("img", { width: "84", height: "84", loading: "lazy", error: again });
   return h("button.face", { type: "button", title: "Draw another", click: next }, image);
+}
+
+function draw(tile) {
+  tile.querySelector("img").src = `${tile.dataset.images}/${tile.dataset.seed}.png?scale=${FACE_SCALE}`;
 }
 
 function emptyFace(label) {
@@ -133,9 +141,9 @@ function showKnot(node, { version, before, largest }) {
 function deed(version, before) {
   const had = new Set(before ? before.labels : []);
   const has = new Set(version.labels);
+  if (!before && version.parent !== null) return version.operation; // the line begins in the middle
   if (version.operation === "learn") return `learn ${version.labels.filter((name) => !had.has(name)).join(" ")}`;
   if (version.operation === "forget") return `forget ${[...had].filter((name) => !has.has(name)).join(" ")}`;
-  if (!before) return version.operation;
   const change = version.parameters / before.parameters - 1;
   return `${version.operation} ${change < 0 ? "−" : "+"}${Math.abs(change * 100).toFixed(0)} %`;
 }

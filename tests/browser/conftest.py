@@ -46,7 +46,7 @@ def house(tmp_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def page(browser: Browser, house: Served) -> Iterator[Page]:
+def page(browser: Browser) -> Iterator[Page]:
     """A page at 1200 x 900 whose console must stay silent and whose every request must be to the server."""
     context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
     page = context.new_page()

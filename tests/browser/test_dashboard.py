@@ -1,6 +1,7 @@
 """What a person sees on the dashboard, by asking the browser what it shows."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from service.settings import Settings
 from tests.api.serving import Served, listening, serving
 
 
@@ -33,9 +35,15 @@ def pixels(locator: Locator) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("L"), dtype=float)
 
 
-@pytest.fixture
-def book(house: Served) -> Served:
-    """A model that learned five labels, then three more, forgot two and was made smaller."""
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A finished book, for tests that only look."""
+    with serving(Settings(home=tmp_path_factory.mktemp("book"))) as served:
+        yield written(served)
+
+
+def written(house: Served) -> Served:
+    """A model that learned five labels, one more for a while, forgot one and was made larger."""
     house.model("digits")
     house.done("digits", "learn", labels=list("01234"))
     house.done("digits", "learn", labels=["5"], retention="temporary")
@@ -112,7 +120,8 @@ def test_versions_stand_on_a_line_with_what_each_did(book: Served, page: Page) -
     expect(page.locator(".about")).to_have_text("mnist · version 4 · 1.04 M parameters")
 
 
-def test_a_running_jobs_bar_moves_and_its_label_gets_a_face(book: Served, page: Page) -> None:
+def test_a_running_jobs_bar_moves_and_its_label_gets_a_face(house: Served, page: Page) -> None:
+    book = written(house)
     page.goto(book.address)
     expect(page.locator("progress")).to_have_count(0)
     running = book.ask("digits", "learn", labels=["8"])
@@ -133,7 +142,8 @@ def test_a_running_jobs_bar_moves_and_its_label_gets_a_face(book: Served, page: 
     wait_until_loaded(page, "8")
 
 
-def test_a_job_that_failed_says_why(book: Served, page: Page) -> None:
+def test_a_job_that_failed_says_why(house: Served, page: Page) -> None:
+    book = written(house)
     book.worker.fail(book.worker.claim(book.ask("digits", "learn", labels=["8"])["id"]))
     page.goto(book.address)
     row = page.locator(".job")
@@ -144,8 +154,6 @@ def test_a_job_that_failed_says_why(book: Served, page: Page) -> None:
 
 
 def test_the_page_says_when_the_service_is_away_and_comes_back_with_it(tmp_path: Path, page: Page) -> None:
-    from service.settings import Settings
-
     with serving(Settings(home=tmp_path / "other")) as served:
         served.model("digits")
         with listening(served.app) as address:
