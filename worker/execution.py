@@ -111,9 +111,10 @@ class Attempt:
         bench = Workbench(
             self.workshop.device, work.seed, on_progress=self.heartbeat.show, should_stop=self.should_stop
         )
-        checkpoint = _changed(work, self.workshop, bench)
+        examples = _examples(work.job, self.workshop)
+        checkpoint = _changed(work, examples, self.workshop, bench)
         self.record(lambda session: claims.verifying(session, self.claim))
-        report = _judged(checkpoint, bench)
+        report = {**_judged(checkpoint, bench), "examples": _counted(examples)}
         shortfall = shortfalls(work.job.acceptance, report)
         if shortfall:
             self.record(lambda session: claims.finish_rejected(session, self.claim, shortfall))
@@ -197,12 +198,12 @@ def _check_still_applies(work: Work, status: Mapping[str, str]) -> None:
         raise ModelHasNoVersion(work.model.name)
 
 
-def _changed(work: Work, workshop: Workshop, bench: Workbench) -> Checkpoint:
+def _changed(work: Work, examples: Examples, workshop: Workshop, bench: Workbench) -> Checkpoint:
     """What the strategy makes of the base version."""
     job = work.job
     chosen = strategy.find(job.operation, job.strategy)
     params = chosen.Params.model_validate(job.params)
-    checkpoint = chosen.run(_base(work, workshop), _examples(job, workshop), params, bench)
+    checkpoint = chosen.run(_base(work, workshop), examples, params, bench)
     if job.operation == "learn" and job.retention == "temporary":
         return checkpoint.with_status(job.labels, "temporary")
     return checkpoint
@@ -225,6 +226,12 @@ def _examples(job: JobRow, workshop: Workshop) -> Examples:
 @lru_cache(maxsize=2)
 def _dataset(name: str, folder: Path) -> datasets.Dataset:
     return datasets.load(name, folder)
+
+
+def _counted(examples: Examples) -> dict[str, Any]:
+    """For the report: how many real images of each label the job was shown."""
+    shown = {name: len(images) for name, images in examples.images.items()}
+    return {"dataset": examples.dataset, "labels": shown}
 
 
 def _judged(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
