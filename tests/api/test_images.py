@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.generation import Generator
 from service.settings import Settings
 from tests.api.serving import Served, serving
 
@@ -148,6 +149,25 @@ def test_a_sample_of_a_version_since_revoked_is_gone(drawn: Served) -> None:
     images = drawn.http.get(f"{answer.headers['Location']}/images")
     assert (images.status_code, images.json()["code"]) == (410, "version_revoked")
     assert drawn.http.get(answer.headers["Location"]).status_code == 200, "the record stays"
+
+
+def test_what_is_forgotten_while_it_is_drawn_is_not_handed_out(
+    drawn: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn.model("racing")
+    drawn.done("racing", "learn", labels=["1", "2"])
+    before = drawn.counts()["samples"]
+    draw = Generator.draw
+
+    def draw_too_late(*asked: Any, **how: Any) -> Any:
+        monkeypatch.undo()
+        drawn.done("racing", "forget", labels=["2"])
+        return draw(*asked, **how)
+
+    monkeypatch.setattr(Generator, "draw", draw_too_late)
+    answer = drawn.http.post("/v1/models/racing/samples", json={"labels": ["2"], "version": 1})
+    assert (answer.status_code, answer.json()["code"]) == (410, "version_revoked")
+    assert drawn.counts()["samples"] == before
 
 
 @pytest.mark.parametrize("fault", ["flipped", "truncated", "empty", "deleted", "swapped"])
