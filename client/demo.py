@@ -201,7 +201,8 @@ def _show(bar: Progress, task: TaskID, job: Job) -> None:
     else:
         loss = "" if progress.loss is None else f"  loss {progress.loss:.1f}"
         steps = f"{progress.phase} {progress.step}/{progress.total}{loss}"
-        bar.update(task, completed=progress.fraction, detail=steps)
+        done = min(progress.fraction or 0.0, 0.99)  # the end of a phase is not the end of the job
+        bar.update(task, completed=done, detail=steps)
 
 
 def _seconds(job: Job) -> float:
