@@ -1,10 +1,13 @@
+import pytest
 import torch
 
 from tests.learning.tiny import stripes
 from worker.learning.drawing import draw
 from worker.learning.networks import build, frozen
 from worker.learning.prior import fit_prior, reset_prior
-from worker.learning.replay import mixture, real, replay, some
+from worker.learning.replay import interleave, real, replay, some
+from worker.learning.retention import distillation
+from worker.learning.strategy import Batch
 
 CPU = torch.device("cpu")
 
@@ -26,14 +29,14 @@ def test_real_batches_hold_every_label_equally_often_whatever_their_counts():
     assert batch.images.max() <= 1
 
 
-def test_mixture_keeps_the_shares_in_every_batch(two_labels):
+def test_interleave_keeps_the_shares_in_every_step(two_labels):
     teacher = frozen(two_labels, CPU)
     sources = [
         (replay(teacher, [0], torch.Generator().manual_seed(0)), 3.0),
         (replay(teacher, [1], torch.Generator().manual_seed(0)), 1.0),
     ]
-    batches = mixture(sources, 32, CPU)
-    assert [next(batches).slots.sum().item() for _ in range(5)] == [8] * 5
+    steps = interleave(sources, 32, CPU)
+    assert [[len(part.slots) for part in next(steps)] for _ in range(5)] == [[24, 8]] * 5
 
 
 def test_prior_is_fitted_to_the_moments_of_the_posterior(two_labels):
@@ -53,3 +56,16 @@ def test_prior_is_fitted_to_the_moments_of_the_posterior(two_labels):
     assert torch.allclose(scale @ scale.T, torch.cov(posterior.T), atol=0.15)
     reset_prior(network, 0)
     assert torch.equal(network.prior_scale[0], torch.eye(2))
+
+
+def test_distillation_costs_a_perfect_copy_only_the_entropy_of_the_images(two_labels):
+    teacher = frozen(two_labels, CPU)
+    batch = replay(teacher, [0, 1], torch.Generator().manual_seed(0))(64)
+    entropy = torch.distributions.Bernoulli(probs=batch.images).entropy().sum(dim=1)
+    assert torch.allclose(distillation(build(two_labels, CPU), teacher, batch), entropy, atol=1e-3)
+
+
+def test_distillation_needs_the_codes_of_the_images(two_labels):
+    teacher = frozen(two_labels, CPU)
+    with pytest.raises(ValueError, match="latents"):
+        distillation(teacher, teacher, Batch(torch.rand(2, 64), torch.tensor([0, 1])))

@@ -1,4 +1,4 @@
-"""Where batches come from: real examples, the teacher's own draws (generative replay), and mixtures."""
+"""Where batches come from: real examples, the teacher's own draws (generative replay), and both together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -37,30 +37,30 @@ def replay(teacher: Mlp, slots: Sequence[int], generator: torch.Generator) -> So
 
     def draw(count: int) -> Batch:
         chosen = slot_of[torch.randint(len(slot_of), (count,), generator=generator)]
-        noise = torch.randn((count, teacher.prior_mean.shape[1]), generator=generator)
-        device = teacher.prior_mean.device
+        here = chosen.to(teacher.prior_mean.device)
         with torch.no_grad():
-            latents = teacher.sample_prior(noise.to(device), chosen.to(device))
-            images = teacher.decode(latents, chosen.to(device)).sigmoid()
-        return Batch(images.cpu(), chosen)
+            latents = teacher.sample_prior(teacher.noise(here, generator), here)
+            return Batch(teacher.decode(latents, here).sigmoid(), here, latents)
 
     return draw
 
 
-def mixture(
+def interleave(
     sources: Sequence[tuple[Source, float]], batch_size: int, device: torch.device
-) -> Iterator[Batch]:
-    """Batches of `batch_size` with a fixed share of each source, at least one example of each."""
+) -> Iterator[list[Batch]]:
+    """Steps of `batch_size` examples: a batch from each source, in fixed shares, one example at least."""
     total = sum(share for _, share in sources)
     counts = [max(1, round(batch_size * share / total)) for _, share in sources]
     while True:
-        parts = [source(count) for (source, _), count in zip(sources, counts, strict=True)]
-        images = torch.cat([part.images for part in parts]).to(device)
-        yield Batch(images, torch.cat([part.slots for part in parts]).to(device))
+        yield [_on(device, source(count)) for (source, _), count in zip(sources, counts, strict=True)]
 
 
 def some(source: Source, count: int, device: torch.device, batch_size: int = 256) -> Iterator[Batch]:
     """`count` examples of one source, in batches."""
     for start in range(0, count, batch_size):
-        images, slots = source(min(batch_size, count - start))
-        yield Batch(images.to(device), slots.to(device))
+        yield _on(device, source(min(batch_size, count - start)))
+
+
+def _on(device: torch.device, batch: Batch) -> Batch:
+    images, slots, latents = batch
+    return Batch(images.to(device), slots.to(device), None if latents is None else latents.to(device))

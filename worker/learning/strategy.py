@@ -33,6 +33,7 @@ class Diverged(Exception):
 class Batch(NamedTuple):
     images: Tensor  # [batch, pixels] float32 in [0, 1]
     slots: Tensor  # [batch] int64
+    latents: Tensor | None = None  # [batch, latent], the codes replayed images were drawn from
 
 
 class Progress(NamedTuple):

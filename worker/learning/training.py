@@ -1,7 +1,7 @@
 """fit(): the only training loop in the house."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from pydantic import Field
@@ -10,7 +10,8 @@ from torch import Tensor
 from worker.learning.networks.mlp import Mlp
 from worker.learning.strategy import Batch, StrategyParams, Workbench
 
-Loss = Callable[[Batch, float], Tensor]  # (batch, share of the training done in [0, 1)) -> scalar, nats
+Parts = Sequence[Batch]  # one step's examples, a batch from each source
+Loss = Callable[[Parts, float], Tensor]  # (parts, share of the training done in [0, 1)) -> nats an example
 
 
 class Schedule(StrategyParams):
@@ -19,20 +20,26 @@ class Schedule(StrategyParams):
     steps: int = Field(1000, ge=1, le=100_000, description="optimiser steps")
     batch_size: int = Field(128, ge=1, le=4096, description="examples a step, real and replayed together")
     learning_rate: float = Field(2e-3, gt=0, le=0.1, description="peak of the one-cycle schedule")
+    label_rate: float = Field(10.0, gt=0, le=100, description="the label columns learn so many times faster")
 
 
 def fit(
-    network: Mlp, loss: Loss, batches: Iterator[Batch], schedule: Schedule, bench: Workbench, *, phase: str
+    network: Mlp, loss: Loss, batches: Iterator[Parts], schedule: Schedule, bench: Workbench, *, phase: str
 ) -> None:
     """Minimise `loss` over `batches` in place, by Adam with a fresh state that is dropped at the end.
 
     Raises Stopped within one step of being asked to, and Diverged when the loss is not finite.
     """
-    parameters = [tensor for tensor in network.parameters() if tensor.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=schedule.learning_rate, fused=True)
+    named = dict(network.named_parameters())
+    labels = [tensor for name, tensor in named.items() if name.endswith(".label")]
+    others = [tensor for name, tensor in named.items() if not name.endswith(".label")]
+    groups = [{"params": others}, {"params": labels}]
+    optimiser = torch.optim.Adam(groups, lr=schedule.learning_rate, fused=True)
     for step in range(schedule.steps):
         done = step / schedule.steps
-        optimiser.param_groups[0]["lr"] = schedule.learning_rate * one_cycle(done)
+        rate = schedule.learning_rate * one_cycle(done)
+        for group, factor in zip(optimiser.param_groups, (1.0, schedule.label_rate), strict=True):
+            group["lr"] = rate * factor
         value = loss(next(batches), done)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]

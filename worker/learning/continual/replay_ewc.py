@@ -1,5 +1,6 @@
 """The paper's learning: expand, then train on new examples, the old network's draws and an EWC penalty."""
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -9,17 +10,21 @@ from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, frozen
 from worker.learning.prior import fit_prior
-from worker.learning.replay import mixture, real, replay, some
+from worker.learning.replay import interleave, real, replay, some
 from worker.learning.resizing.units import grow
+from worker.learning.retention import Match, replay_loss
 from worker.learning.slots import with_slots
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
-from worker.learning.training import Schedule, fit
+from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.training import Parts, Schedule, fit
 
 PRIOR_EXAMPLES = 4000
 
 
 class ReplayEwcParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1000, learning_rate=4e-3)
+    replay_match: Match = Field(
+        "function", description="what replay holds: the function, or the paper's ELBO"
+    )
     ewc_strength: float = Field(100.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
     expand_share: float = Field(0.1, ge=0, le=4, description="units added to every hidden layer; 0 for none")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
@@ -31,7 +36,8 @@ def learn(
 ) -> Checkpoint:
     """Learn new labels while holding the old ones: generative replay + EWC, after expanding the network.
 
-    Minimises E over new and replayed (x, c) of -ELBO(x | theta, c) + lambda/2 sum F (theta - theta*)^2.
+    Minimises E over new (x, c) of -ELBO(x | theta, c), plus the replay loss over the teacher's draws of the
+    labels held, labels equally often, plus lambda/2 sum F (theta - theta*)^2.
     """
     old = sorted(checkpoint.held.values())
     if old:
@@ -41,18 +47,17 @@ def learn(
     network, teacher = build(target, bench.device), frozen(target, bench.device)
     noise = bench.generator("latent noise")
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
+    retain = replay_loss(params.replay_match, network, teacher, noise)
 
-    def loss(batch: Batch, done: float) -> Tensor:
-        return (
-            negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise)).mean()
-            + penalty()
-        )
+    def loss(parts: Parts, done: float) -> Tensor:
+        new, *replayed = parts
+        bounds = negative_elbo(network, new.images, new.slots, network.noise(new.slots, noise))
+        return torch.cat([bounds, *(retain(batch, {}) for batch in replayed)]).mean() + penalty()
 
-    new = real(examples.images, target.held, bench.generator("examples"))
-    sources = [(new, float(len(examples.labels)))]
+    sources = [(real(examples.images, target.held, bench.generator("examples")), float(len(examples.labels)))]
     if old:
         sources.append((replay(teacher, old, bench.generator("replay")), float(len(old))))
-    batches = mixture(sources, params.schedule.batch_size, bench.device)
+    batches = interleave(sources, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="learning")
     for name in examples.labels:
         alone = real({name: examples.images[name]}, target.held, bench.generator(f"prior of {name}"))

@@ -69,6 +69,7 @@ class Mlp(nn.Module):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
+        self.pixels, self.latent = spec.pixels, spec.latent
         self.encoder = _stack([spec.pixels, *spec.encoder_widths, 2 * spec.latent], spec.slots)
         self.decoder = _stack([spec.latent, *spec.decoder_widths, spec.pixels], spec.slots)
         self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
@@ -97,8 +98,7 @@ class Mlp(nn.Module):
 
     def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
         """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""
-        shape = (len(slots), self.prior_mean.shape[1])
-        return torch.randn(shape, generator=generator).to(slots.device)
+        return torch.randn((len(slots), self.latent), generator=generator).to(slots.device)
 
     def sample_prior(self, noise: Tensor, slots: Tensor) -> Tensor:
         """z ~ p(z | c) from standard normal noise [batch, latent]."""

@@ -6,16 +6,16 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen, weights_of
 from worker.learning.networks.mlp import Mlp
-from worker.learning.replay import mixture, replay, some
+from worker.learning.replay import interleave, replay, some
 from worker.learning.resizing.targeted_dropout import TargetedDropout, mean_activations
 from worker.learning.resizing.units import shrink
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
-from worker.learning.training import Schedule, fit
+from worker.learning.retention import Match, replay_loss
+from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.training import Parts, Schedule, fit
 
 ACTIVATION_EXAMPLES = 2000
 
@@ -25,6 +25,9 @@ class TargetedDropoutPruneParams(StrategyParams):
     share: float = Field(0.2, gt=0, le=0.9, description="units removed from every hidden layer")
     drop_probability: float = Field(
         1.0, ge=0, le=1, description="final probability of dropping a unit at risk"
+    )
+    replay_match: Match = Field(
+        "function", description="what replay holds: the function, or the paper's ELBO"
     )
     ewc_strength: float = Field(10.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
@@ -43,19 +46,18 @@ def prune(
 ) -> Checkpoint:
     """Remove the least important units of every hidden layer, after training the network to do without."""
     network, teacher = build(checkpoint, bench.device), frozen(checkpoint, bench.device)
-    noise = bench.generator("latent noise")
     penalty = quadratic_penalty(network, checkpoint.weights, checkpoint.fisher, params.ewc_strength)
+    retain = replay_loss(params.replay_match, network, teacher, bench.generator("latent noise"))
     dropout = TargetedDropout(
         network, params.share, params.drop_probability, bench.generator("targeted dropout")
     )
 
-    def loss(batch: Batch, done: float) -> Tensor:
-        eps = network.noise(batch.slots, noise)
-        bounds = negative_elbo(network, batch.images, batch.slots, eps, masks=dropout.masks(done))
-        return bounds.mean() + penalty()
+    def loss(parts: Parts, done: float) -> Tensor:
+        (replayed,) = parts
+        return retain(replayed, dropout.masks(done)).mean() + penalty()
 
     source = replay(teacher, sorted(checkpoint.held.values()), bench.generator("replay"))
-    batches = mixture([(source, 1.0)], params.schedule.batch_size, bench.device)
+    batches = interleave([(source, 1.0)], params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="pruning")
     smaller = without_dropped(checkpoint, network, dropout, bench)
     return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
