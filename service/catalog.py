@@ -165,7 +165,7 @@ def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
         for name in sorted(set(required) - set(instance)):
             yield Violation(f"{here}/{_escape(name)}", code, f"{name!r} is required")
     else:
-        yield Violation(here, code, _shortened(cause.message))
+        yield Violation(here, code, cause.message)
 
 
 def _cause(error: ValidationError) -> ValidationError:
@@ -204,7 +204,3 @@ def _unknown(pointer: str, code: str, what: str, known: list[str]) -> InvalidReq
 def _escape(step: str) -> str:
     """A JSON pointer's reference token (RFC 6901)."""
     return step.replace("~", "~0").replace("/", "~1")
-
-
-def _shortened(message: str, limit: int = 300) -> str:
-    return message if len(message) <= limit else message[: limit - 1] + "…"

@@ -41,6 +41,7 @@ STATUS = {
 """The status of every registry error a request can meet, by its code."""
 
 RETRY_AFTER_SECONDS = {503: "2"}
+MAX_VIOLATIONS_TOLD = 20
 
 
 class Problem(Exception):
@@ -128,11 +129,22 @@ def internal_error(request: Request) -> JSONResponse:
 
 
 def invalid(*violations: Violation) -> Problem:
-    """The 422 for those violations: its code is the one they share, or validation_failed."""
+    """The 422 for those violations: its code is the one they share, or validation_failed.
+
+    However much was wrong, and however long the words it was said in, the answer stays short.
+    """
+    told = tuple(
+        Violation(_short(each.pointer), each.code, _short(each.detail))
+        for each in violations[:MAX_VIOLATIONS_TOLD]
+    )
     codes = {violation.code for violation in violations}
     whole_document = any(violation.pointer == "" for violation in violations)
     code = codes.pop() if len(codes) == 1 and not whole_document else "validation_failed"
-    return Problem(422, code, "; ".join(v.detail for v in violations[:3]), violations=violations)
+    return Problem(422, code, "; ".join(each.detail for each in told[:3]), violations=told)
+
+
+def _short(words: str, limit: int = 300) -> str:
+    return words if len(words) <= limit else words[: limit - 1] + "…"
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
