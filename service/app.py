@@ -20,8 +20,8 @@ from service.api import (
     versions,
 )
 from service.api.dependencies import Instance
+from service.api.envelope import Envelope
 from service.api.openapi import document
-from service.api.request_ids import RequestIds
 from service.catalog import Catalog, read_catalog
 from service.generation import Generator
 from service.messages import wake_worker
@@ -63,5 +63,5 @@ def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastA
         app.include_router(resource.router, responses=problems.refusals(406, 422, 500, 503))
     problems.install(app)
     document(app)
-    app.add_middleware(RequestIds)
+    app.add_middleware(Envelope)
     return app

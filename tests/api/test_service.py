@@ -46,6 +46,19 @@ def test_a_queue_that_nobody_works_off_is_told(tmp_path: Path, monkeypatch: pyte
         assert served.http.get("/readyz").json()["status"] == "ready"
 
 
+@pytest.mark.parametrize("path", ["/", "/livez", "/v1/models", "/v1/models/nobody"])
+def test_head_answers_what_get_would_without_the_body(served: Served, path: str) -> None:
+    whole, head = served.http.get(path), served.http.head(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    for header in ("Content-Type", "Content-Length", "ETag"):
+        assert head.headers.get(header) == whole.headers.get(header)
+
+
+def test_a_wrong_method_is_told_the_right_ones(served: Served) -> None:
+    assert served.http.put("/v1/models").headers["Allow"] == "HEAD, GET, POST"
+    assert served.http.get("/v1/models/any/learn").headers["Allow"] == "POST"
+
+
 @pytest.mark.parametrize("offered", ["abc-123", "job:7.x_y", "a" * 128])
 def test_a_clients_request_id_comes_back(served: Served, offered: str) -> None:
     answer = served.http.get("/v1/models/nobody", headers={"X-Request-Id": offered})

@@ -1,4 +1,4 @@
-"""One request id everywhere: taken from X-Request-Id or made, logged, and in every answer."""
+"""What every request and answer is wrapped in: its id, HEAD for every GET, and the last net under a bug."""
 
 import logging
 import re
@@ -13,8 +13,8 @@ from service.registry.tables import new_id
 log = logging.getLogger(__name__)
 
 
-class RequestIds:
-    """ASGI middleware: the id of a request, and the last net under what a handler raises."""
+class Envelope:
+    """ASGI middleware around everything else."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,6 +25,8 @@ class RequestIds:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["method"] == "HEAD":  # uvicorn, which keeps its own scope, sends no body
+            scope = {**scope, "method": "GET"}
         started = False
 
         async def send_with_id(message: Message) -> None:
