@@ -1,0 +1,34 @@
+"""Wilson's interval, against the binomial distribution itself."""
+
+from math import comb
+
+import pytest
+
+from worker.learning.judging.figures import Bar, wilson
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "interval"),
+    [(0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (50, 100, (0.4038, 0.5962)), (1, 20, (0.0089, 0.2361))],
+)
+def test_the_interval_is_the_published_one(hits: int, n: int, interval: tuple[float, float]) -> None:
+    assert wilson(hits, n) == pytest.approx(interval, abs=1e-4)
+
+
+def test_nothing_measured_means_anything_is_possible() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2, 0.5, 0.93, 0.99])
+def test_it_covers_the_truth_about_95_times_in_100(share: float) -> None:
+    n = 200
+    chance = [comb(n, hits) * share**hits * (1 - share) ** (n - hits) for hits in range(n + 1)]
+    covered = sum(chance[hits] for hits in range(n + 1) if wilson(hits, n)[0] <= share <= wilson(hits, n)[1])
+    assert 0.92 < covered < 0.985
+
+
+def test_a_bar_holds_at_its_limit() -> None:
+    assert Bar(0.99).holds(0.99)
+    assert not Bar(0.99).holds(0.9899)
+    assert Bar(0.01, at_most=True).holds(0.01)
+    assert not Bar(0.01, at_most=True).holds(0.0101)

@@ -1,0 +1,91 @@
+"""The committed judges keep their bars, measured again from the committed weights."""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.datasets.real_mnist import real_mnist
+from worker.learning.datasets import Dataset, load
+from worker.learning.judging.figures import BARS, judge_figures
+from worker.learning.judging.judge import REJECT, WEIGHTS, JudgeUnavailable, load_judge, read_judge
+
+DATASETS = ["mnist", "digits"]
+
+
+def dataset_of(name: str) -> Dataset:
+    return real_mnist() if name == "mnist" else load(name, Path())
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_judge_keeps_every_bar_and_measures_what_its_recipe_says(name: str) -> None:
+    recipe = json.loads((WEIGHTS / f"{name}.json").read_text())
+    found = judge_figures(load_judge(name).classify, dataset_of(name), seed=recipe["figures_seed"])
+    assert found.keys() == recipe["figures"].keys()
+    for figure, measured in found.items():
+        # Another processor rounds otherwise: an image on the edge may fall to the other side.
+        assert measured["value"] == pytest.approx(recipe["figures"][figure]["value"], abs=0.004), figure
+    for figure, bar in BARS.items():
+        assert bar.holds(found[figure]["value"]), (figure, found[figure])
+
+
+def test_the_mnist_judge_was_trained_on_the_mnist_at_hand() -> None:
+    recipe = json.loads((WEIGHTS / "mnist.json").read_text())
+    assert recipe["data_sha256"] == real_mnist().sha256()
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_judge_is_small_and_knows_its_version_and_accuracy(name: str) -> None:
+    judge = load_judge(name)
+    recipe = json.loads((WEIGHTS / f"{name}.json").read_text())
+    assert (WEIGHTS / f"{name}.safetensors").stat().st_size < 300_000
+    assert judge.labels == tuple("0123456789")
+    assert judge.version == recipe["weights_sha256"]
+    assert judge.test_accuracy == recipe["figures"]["test_accuracy"]["value"] >= 0.985
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_blank_white_and_not_a_number_are_no_label(name: str) -> None:
+    images = torch.stack([torch.full((784,), value) for value in (0.0, 0.5, 1.0, float("nan"))])
+    assert load_judge(name).classify(images).tolist() == [REJECT] * 4
+
+
+def test_no_image_changes_the_answer_to_another() -> None:
+    images = torch.cat([images[:30] for images in dataset_of("digits").test.values()]) / 255
+    judge = load_judge("digits")
+    alone = torch.cat([judge.classify(image[None]) for image in images])
+    assert torch.equal(judge.classify(images), alone)
+
+
+def test_nothing_asked_is_nothing_answered() -> None:
+    assert load_judge("digits").classify(torch.empty(0, 784)).shape == (0,)
+
+
+def test_ten_thousand_images_take_seconds() -> None:
+    judge = load_judge("digits")
+    images = torch.rand(10_000, 784)
+    begun = time.process_time()
+    judge.classify(images)
+    assert time.process_time() - begun < 10  # 1 s on one thread of an idle core
+
+
+def test_a_dataset_without_a_judge_is_told_how_to_get_one() -> None:
+    with pytest.raises(
+        JudgeUnavailable, match=r"python -m worker\.learning\.judging\.train --dataset letters"
+    ):
+        load_judge("letters")
+
+
+def test_one_altered_byte_of_the_weights_is_refused(tmp_path: Path) -> None:
+    for suffix in ("json", "safetensors"):
+        shutil.copy(WEIGHTS / f"digits.{suffix}", tmp_path)
+    assert read_judge("digits", tmp_path).version == load_judge("digits").version
+    file = tmp_path / "digits.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(JudgeUnavailable, match="sha256"):
+        read_judge("digits", tmp_path)
