@@ -1,0 +1,129 @@
+"""The quick report says what was drawn, how often it was right, and what could not be measured."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint, Label, Spec
+from worker.learning.datasets import Dataset, load
+from worker.learning.judging.figures import wilson
+from worker.learning.judging.judge import load_judge
+from worker.learning.judging.report import quick
+
+SPEC = Spec("mlp", (5, 4), (3, 6), latent=2, slots=4)
+WEIGHTS = {"weight": torch.zeros(3, 4), "bias": torch.zeros(5)}
+
+
+@lru_cache
+def digits() -> Dataset:
+    return load("digits", Path())
+
+
+def checkpoint(*labels: Label) -> Checkpoint:
+    return Checkpoint(SPEC, WEIGHTS, labels)
+
+
+LABELS = (
+    Label("3", 0, "digits"),
+    Label("8", 1, "digits", "temporary"),
+    Label("1", 2, "digits", "forgotten"),
+)
+
+
+def draw_real(_checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+    """Real test images of a label not forgotten; uniform noise for the forgotten one."""
+    rng = torch.Generator().manual_seed(seed)
+    if label == "1":
+        return torch.rand(n, 784, generator=rng)
+    images = digits().test[label]
+    return images[torch.randint(len(images), (n,), generator=rng)].float() / 255
+
+
+def test_legible_draws_are_right_and_noise_is_rejected() -> None:
+    report = quick(checkpoint(*LABELS), load_judge, n=200, seed=0, draw=draw_real)
+    assert report["retained"]["accuracy"] > 0.95
+    assert list(report["retained"]["labels"]) == ["3", "8"]
+    assert list(report["forgotten"]["labels"]) == ["1"]
+    assert report["forgotten"]["accuracy"] == 0
+    assert report["forgotten"]["labels"]["1"] == {
+        "accuracy": 0.0,
+        "n": 200,
+        "interval": list(wilson(0, 200)),
+        "rejected": 1.0,
+    }
+
+
+def test_draws_of_another_label_are_wrong_but_not_rejected() -> None:
+    def draw_threes(of: Checkpoint, _label: str, n: int, seed: int) -> Tensor:
+        return draw_real(of, "3", n, seed)
+
+    report = quick(checkpoint(*LABELS), load_judge, n=100, seed=0, draw=draw_threes)
+    assert report["retained"]["labels"]["8"]["accuracy"] < 0.05
+    assert report["retained"]["labels"]["8"]["rejected"] < 0.05
+    assert report["forgotten"]["accuracy"] < 0.05
+
+
+def test_a_group_is_the_mean_of_its_labels_with_the_interval_of_all_its_draws() -> None:
+    group = quick(checkpoint(*LABELS), load_judge, n=50, seed=1, draw=draw_real)["retained"]
+    accuracies = [figure["accuracy"] for figure in group["labels"].values()]
+    assert group["accuracy"] == pytest.approx(sum(accuracies) / 2)
+    assert group["n"] == 100
+    assert group["interval"] == list(wilson(round(group["accuracy"] * 100), 100))
+
+
+def test_it_is_json_and_the_same_for_the_same_seed() -> None:
+    report = quick(checkpoint(*LABELS), load_judge, n=40, seed=7, draw=draw_real)
+    assert json.loads(json.dumps(report)) == report
+    assert quick(checkpoint(*LABELS), load_judge, n=40, seed=7, draw=draw_real) == report
+
+
+def test_it_names_the_judge_and_the_capacity() -> None:
+    report = quick(checkpoint(*LABELS), load_judge, n=10, seed=0, draw=draw_real)
+    judge = load_judge("digits")
+    assert (report["level"], report["n"], report["seed"]) == ("quick", 10, 0)
+    assert report["judge"] == {"digits": {"version": judge.version, "test_accuracy": judge.test_accuracy}}
+    assert report["capacity"] == {"parameters": 17, "encoder_widths": [5, 4], "decoder_widths": [3, 6]}
+
+
+def test_every_label_is_drawn_with_noise_of_its_own() -> None:
+    seeds = {}
+
+    def remember(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        seeds[label] = seed
+        return draw_real(of, label, n, seed)
+
+    quick(checkpoint(*LABELS), load_judge, n=5, seed=0, draw=remember)
+    assert len(set(seeds.values())) == 3
+
+
+def test_without_a_judge_the_accuracy_is_null_with_the_reason() -> None:
+    labels = (*LABELS, Label("a", 3, "letters"))
+    report = quick(checkpoint(*labels), load_judge, n=10, seed=0, draw=draw_real)
+    for found in (report["retained"], report["retained"]["labels"]["a"]):
+        assert found["accuracy"] is None
+        assert "no judge for the dataset 'letters'" in found["reason"]
+    assert "no judge" in report["judge"]["letters"]["reason"]
+    assert report["retained"]["labels"]["3"]["accuracy"] is not None
+    assert report["forgotten"]["accuracy"] == 0
+
+
+def test_a_label_the_judge_does_not_know_is_not_measured() -> None:
+    report = quick(checkpoint(Label("ten", 0, "digits")), load_judge, n=10, seed=0, draw=draw_real)
+    assert report["retained"]["accuracy"] is None
+    assert "does not know the label 'ten'" in report["retained"]["reason"]
+
+
+def test_a_model_that_forgot_nothing_has_nothing_to_say_of_it() -> None:
+    report = quick(checkpoint(LABELS[0]), load_judge, n=10, seed=0, draw=draw_real)
+    assert report["forgotten"] == {
+        "accuracy": None,
+        "n": 0,
+        "interval": None,
+        "rejected": None,
+        "reason": "there is no such label",
+        "labels": {},
+    }
