@@ -4,6 +4,7 @@ A model learns five digits, then three more, forgets two, is made smaller and la
 Writes demo/before.png, demo/after.png and demo/report.json; exits 0 only if every job succeeded.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ class Step:
 
     @property
     def title(self) -> str:
+        """As a person says it: `learn 5 6 7`."""
         return " ".join([self.operation, *self.labels, self.policy]).strip()
 
 
@@ -78,6 +80,7 @@ class Walk:
     palimpsest: Palimpsest
     console: Console
     dataset: str
+    quick: bool
     done: list[Done] = field(default_factory=list)
 
     def run(self, steps: Sequence[Step]) -> None:
@@ -99,11 +102,12 @@ class Walk:
             return self.palimpsest.wait(self._ask(step), on_progress=lambda job: _show(bar, task, job))
 
     def _ask(self, step: Step) -> Job:
+        params = _few_steps(step) if self.quick else None
         if step.operation == "learn":
-            return self.palimpsest.learn(self.dataset, step.labels)
+            return self.palimpsest.learn(self.dataset, step.labels, params=params)
         if step.operation == "forget":
-            return self.palimpsest.forget(self.dataset, step.labels)
-        return self.palimpsest.resize(self.dataset, step.policy)
+            return self.palimpsest.forget(self.dataset, step.labels, params=params)
+        return self.palimpsest.resize(self.dataset, step.policy, params=params)
 
     def _row(self, label: str) -> Row:
         last = self.done[-1]
@@ -119,13 +123,16 @@ class Walk:
 
 def main() -> int:
     """Run the demonstration; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m client.demo", description="The main job, end to end.")
+    parser.add_argument("--quick", action="store_true", help="few training steps: the way, not the quality")
+    quick = parser.parse_args().quick
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     FOLDER.mkdir(exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="palimpsest-demo-") as home:
             try:
-                _demonstrate(Path(home), console)
+                _demonstrate(Path(home), console, quick=quick)
             finally:
                 _keep_log(Path(home))
     except KeyboardInterrupt:
@@ -135,11 +142,11 @@ def main() -> int:
     return 0
 
 
-def _demonstrate(home: Path, console: Console) -> None:
+def _demonstrate(home: Path, console: Console, *, quick: bool) -> None:
     started = time.monotonic()
     with running(home, data=_data_folder()) as address, Palimpsest(address) as palimpsest:
         console.print(f"Palimpsest is up at {address}\n")
-        walk = _learn(palimpsest, console)
+        walk = _learn(palimpsest, console, quick=quick)
         walk.picture("Before: eight labels, learnt in two jobs", SUBTITLE, FOLDER / "before.png")
         walk.run(CHANGING)
         sample = palimpsest.samples(walk.dataset, KEPT, DRAWS, seed=FIRST_SEED)
@@ -149,10 +156,10 @@ def _demonstrate(home: Path, console: Console) -> None:
     _tell(console, walk, report)
 
 
-def _learn(palimpsest: Palimpsest, console: Console) -> Walk:
+def _learn(palimpsest: Palimpsest, console: Console, *, quick: bool) -> Walk:
     """The eight labels learnt from the first dataset that can be had."""
     for dataset in DATASETS:
-        walk = Walk(palimpsest, console, dataset)
+        walk = Walk(palimpsest, console, dataset, quick)
         palimpsest.create_model(dataset, dataset=dataset)
         try:
             walk.run(LEARNING)
@@ -164,6 +171,11 @@ def _learn(palimpsest: Palimpsest, console: Console) -> Walk:
                 f"{failed}\n\nGoing on with scikit-learn's bundled digits instead.\n", soft_wrap=True
             )
     raise AssertionError("the last dataset either returned or raised")
+
+
+def _few_steps(step: Step) -> dict[str, Any]:
+    schedule = {} if step.policy == "expand" else {"schedule": {"steps": 30}}
+    return {**schedule, "fisher_examples": 100}
 
 
 def _data_folder() -> Path:

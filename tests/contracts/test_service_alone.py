@@ -1,6 +1,5 @@
 """What the `service` image holds, its packages and its files and nothing else, is enough to serve."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from tests.contracts.dockerfile import ROOT, read_stages
 from tests.contracts.environment import service_environment
 
 LEARNER = ("torch", "torchvision", "safetensors", "onnx", "sklearn", "worker")
+FEW_STEPS = {"schedule": {"steps": 20}, "fisher_examples": 50}
 
 
 def image(folder: Path) -> tuple[Path, Path]:
@@ -28,13 +28,12 @@ def image(folder: Path) -> tuple[Path, Path]:
 @contextmanager
 def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
     """`palimpsest serve` as the image runs it, on a free loopback port."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(files), "PALIMPSEST_HOME": str(home)}
     log = home / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
             [python, "-m", "service.commands", "serve", "--port", "0"],
             cwd=files,
-            env=environment,
+            env={"PYTHONPATH": str(files), "PALIMPSEST_HOME": str(home)},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
@@ -50,14 +49,14 @@ def test_an_install_without_the_worker_extra_serves_what_a_worker_published(tmp_
     home.mkdir()
     with running(home) as address, Palimpsest(address) as palimpsest:
         palimpsest.create_model("m", dataset="digits")
-        job = palimpsest.wait(palimpsest.learn("m", ["0", "1"]), timeout=120)
+        job = palimpsest.wait(palimpsest.learn("m", ["0", "1"], params=FEW_STEPS), timeout=120)
         assert job.output_version == 1, job.error
         drawn_beside_a_worker = palimpsest.image("m", 1, "0", 7)
 
     python, files = image(tmp_path)
     for module in LEARNER:
         probe = subprocess.run(
-            [python, "-c", f"import {module}"], cwd=files, capture_output=True, check=False
+            [python, "-c", f"import {module}"], cwd=files, env={}, capture_output=True, check=False
         )
         assert probe.returncode != 0, f"{module} is in the service's environment"
     with serving(python, files, home) as address, Palimpsest(address) as palimpsest:

@@ -17,10 +17,10 @@ from PIL import Image
 UP = re.compile(r"Palimpsest is up at (http://\S+)")
 
 
-def started(folder: Path, data: Path) -> subprocess.Popen[str]:
+def started(folder: Path, data: Path, *options: str) -> subprocess.Popen[str]:
     """`make demo` without its set-up, writing into `folder`."""
     return subprocess.Popen(
-        [sys.executable, "-m", "client.demo"],
+        [sys.executable, "-m", "client.demo", *options],
         cwd=folder,
         env={**os.environ, "PALIMPSEST_DATA": str(data), "COLUMNS": "200"},
         stdout=subprocess.PIPE,
@@ -62,7 +62,7 @@ def closed_within(place: tuple[str, int], seconds: float) -> bool:
 
 
 def test_without_mnist_it_says_so_and_walks_the_main_job_on_the_bundled_digits(tmp_path: Path) -> None:
-    demo = started(tmp_path, without_mnist(tmp_path))
+    demo = started(tmp_path, without_mnist(tmp_path), "--quick")
     said, _ = demo.communicate(timeout=240)
     assert demo.returncode == 0, said
     assert "bundled digits" in said
