@@ -156,7 +156,8 @@ function figures({ retained_accuracy: kept, forgotten_accuracy: gone }) {
 }
 
 function jobRow(job) {
-  const title = `${job.operation} ${job.labels.join(job.labels.some((name) => name.length > 1) ? ", " : " ")}`.trim();
+  const between = job.labels.some((name) => name.length > 1) ? ", " : " ";
+  const title = `${job.operation} ${job.labels.join(between) || `by ${job.strategy.replaceAll("_", " ")}`}`;
   return h("li.job", {}, h("span.what", {}, title), h("span.state"), h("progress", { max: "1", "aria-label": title }), h("span.detail"));
 }
 
@@ -166,7 +167,7 @@ function showJob(node, job) {
   const bar = node.querySelector("progress");
   bar.hidden = job.done;
   if (job.state === "queued") bar.value = 0;
-  else if (job.progress) bar.value = job.progress.fraction;
+  else if (job.progress?.total > 1) bar.value = job.progress.fraction;
   else bar.removeAttribute("value");
   text(node.querySelector(".detail"), detail(job));
 }
@@ -177,7 +178,8 @@ function detail(job) {
   const words = [];
   if (job.progress) {
     const { phase, step, total, loss, eta_seconds: eta } = job.progress;
-    words.push(phase, `step ${step.toLocaleString("en")} of ${total.toLocaleString("en")}`);
+    words.push(phase);
+    if (total > 1) words.push(`step ${step.toLocaleString("en")} of ${total.toLocaleString("en")}`);
     if (loss !== null) words.push(`loss ${loss.toFixed(1)}`);
     if (eta !== null) words.push(`about ${Math.ceil(eta)} s left`);
   }

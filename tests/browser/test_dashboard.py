@@ -136,6 +136,10 @@ def test_a_running_jobs_bar_moves_and_its_label_gets_a_face(house: Served, page:
     expect(page.locator(".word")).to_have_text("1 model, 2 jobs at work")
     book.worker.progress(claim, "training", 600, 1000, 99.0)
     expect(bar).to_have_js_property("value", 0.6)
+    book.worker.progress(claim, "fisher", 0, 1, None)
+    expect(page.locator(".job").first.locator(".detail")).to_have_text("fisher")
+    expect(bar).not_to_have_attribute("value", "0")
+    expect(bar).to_have_js_property("position", -1)  # a step of unknown length
     book.worker.finish(claim)
     expect(bar).to_have_count(0)
     expect(page.locator(".version")).to_have_count(5)
