@@ -8,6 +8,7 @@ import logging
 from functools import lru_cache
 
 from celery import Celery
+from kombu import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from service.settings import Settings, settings
@@ -66,11 +67,14 @@ def _celery(broker_url: str) -> Celery:
         broker_connection_timeout=1,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # Redelivery is the job table's business: a message is taken off before its job starts.
+        # Redelivery is the job table's business: a message is taken off for good before its job starts. With
+        # acknowledgements, one that Redis missed would fill the prefetch window and leave the worker deaf
+        # (docs/decisions/0010-bells-without-acknowledgement.md).
+        task_queues=[Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
+        task_default_queue=QUEUE,
         task_acks_late=False,
         task_reject_on_worker_lost=False,
         worker_prefetch_multiplier=1,
-        task_default_queue=QUEUE,
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],

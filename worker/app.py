@@ -4,6 +4,7 @@ One process, one job at a time. Celery only delivers bells; the job table decide
 """
 
 import logging
+import sys
 
 from celery.signals import after_setup_logger, worker_init
 
@@ -22,7 +23,11 @@ def _log_jobs_not_bells(**_: object) -> None:
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare(**_: object) -> None:
-    """Pay for torch, the device and the judge before the first job rings."""
+    """Pay for torch and the device before the first job rings; end at once if the device is not there."""
+    from worker.devices import DeviceUnavailable
     from worker.tasks import workshop
 
-    workshop()
+    try:
+        workshop()
+    except DeviceUnavailable as error:
+        sys.exit(f"palimpsest: {error}")
