@@ -1,0 +1,77 @@
+"""The main job through the real processes, on SQLite with a folder and on PostgreSQL with Redis."""
+
+import httpx
+
+from service.registry.artifacts import FolderArtifacts
+from tests.instance import Instance
+
+FILES = {"checkpoint.safetensors", "decoder.onnx", "report.json", "manifest.json"}
+LONG = 100_000
+"""Steps that no test waits for."""
+
+
+def test_learn_learn_forget_prune_expand(running: Instance) -> None:
+    model_id = running.create("main")
+    asked = [
+        running.ask("learn", "main", labels=["0", "1", "2"], steps=20),
+        running.ask("learn", "main", labels=["3"], steps=20),
+        running.ask("forget", "main", labels=["1"], steps=10),
+        running.ask("resize", "main", policy="prune", steps=10),
+        running.ask("resize", "main", policy="expand", params={"fisher_examples": 50}),
+    ]
+    jobs = [running.succeeded(job_id, seconds=120) for job_id in asked]
+
+    assert [(job.attempt, job.output_version) for job in jobs] == [(1, number) for number in range(1, 6)]
+    first, second, third, fourth, fifth = versions = running.versions(model_id)
+    assert [version.parent for version in versions] == [None, 1, 2, 3, 4]
+    assert [version.job_id for version in versions] == asked
+    assert [sorted(version.labels) for version in (first, second, third)] == [
+        ["0", "1", "2"],
+        ["0", "1", "2", "3"],
+        ["0", "2", "3"],
+    ]
+    assert fifth.labels == fourth.labels == third.labels == {"0": 0, "2": 2, "3": 3}
+    assert [version.revoked_by for version in versions] == [asked[2], asked[2], None, None, None]
+    assert fourth.parameters < min(third.parameters, fifth.parameters)
+
+    artifacts = FolderArtifacts(running.deployment.artifacts)
+    for version in versions:
+        assert set(version.files) == FILES
+        assert all(len(artifacts.read(file["sha256"])) == file["bytes"] for file in version.files.values())
+
+    images = f"{running.url}/v1/models/main/versions"
+    assert httpx.get(f"{images}/5/images/3/7.png").headers["content-type"] == "image/png"
+    assert httpx.get(f"{images}/5/images/1/7.png").json()["code"] == "label_forgotten"
+    assert httpx.get(f"{images}/2/images/0/7.png").status_code == 410
+
+
+def test_a_version_below_its_criteria_is_rejected_and_changes_nothing(running: Instance) -> None:
+    model_id = running.create("rejected")
+    job = running.finished(
+        running.ask("learn", "rejected", labels=["0"], steps=1, acceptance={"retained_accuracy_min": 1})
+    )
+    assert (job.state, job.output_version) == ("rejected", None)
+    assert job.error is not None
+    assert job.error["type"] == "acceptance_failed"
+    assert "retained_accuracy_min is 1" in job.error["message"]
+    assert running.versions(model_id) == []
+    running.succeeded(running.ask("learn", "rejected", labels=["0"], steps=1))
+
+
+def test_a_cancel_reaches_a_running_job_within_a_moment(running: Instance) -> None:
+    model_id = running.create("cancelled")
+    job_id = running.ask("learn", "cancelled", labels=["0"], steps=LONG)
+    running.training(job_id)
+    assert running.request("POST", f"/v1/jobs/{job_id}/cancel", status=202)["state"] == "cancelling"
+    job = running.finished(job_id, seconds=5)
+    assert (job.state, job.output_version) == ("cancelled", None)
+    assert running.versions(model_id) == []
+    running.succeeded(running.ask("learn", "cancelled", labels=["0"], steps=1))
+
+
+def test_a_job_starts_within_a_moment_of_being_asked_for(running: Instance) -> None:
+    running.create("prompt")
+    running.succeeded(running.ask("learn", "prompt", labels=["0"], steps=1))
+    job = running.succeeded(running.ask("learn", "prompt", labels=["1"], steps=1))
+    assert job.started_at is not None
+    assert (job.started_at - job.created_at).total_seconds() < 1.0

@@ -1,0 +1,183 @@
+"""The broker loses, repeats and garbles bells, or is away: no job is lost and no worker dies of it."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from service.messages import QUEUE, bells_outstanding, producer, wake_worker
+from service.settings import Settings
+from tests.instance import Instance, instance_of, wait_for
+
+GOOD = {
+    "body": "W1sib25lIl0sIHt9LCB7fV0=",
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    "headers": {"task": "palimpsest.execute_job", "id": "1", "lang": "py"},
+    "properties": {
+        "delivery_tag": "1",
+        "body_encoding": "base64",
+        "delivery_info": {"exchange": "", "routing_key": QUEUE},
+    },
+}
+GARBAGE = {
+    "zero bytes": b"",
+    "truncated": json.dumps(GOOD).encode()[:60],
+    "not a message": b'{"hello": "world"}',
+    "a list": b"[1, 2]",
+    "not text": b"\xff\xfe\x00",
+    "no headers": json.dumps(GOOD | {"headers": None}).encode(),
+    "another task": json.dumps(GOOD | {"headers": {"task": "os.system", "id": "1", "lang": "py"}}).encode(),
+    "pickle": json.dumps(GOOD | {"content-type": "application/x-python-serialize"}).encode(),
+    "a broken body": json.dumps(GOOD | {"body": "!"}).encode(),
+    "a body that is no call": json.dumps(GOOD | {"body": "ImhlbGxvIg=="}).encode(),
+    "an unknown job": json.dumps(GOOD).encode(),
+}
+
+
+def put(folder: Path, name: str, content: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"0-{name.replace(' ', '-')}.{QUEUE}.msg").write_bytes(content)
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", port=0)
+
+
+def test_a_bell_rung_into_a_folder_is_heard_once_and_in_order(embedded: Settings) -> None:
+    for job_id in ("job_1", "job_2"):
+        assert wake_worker(job_id, embedded)
+    assert bells_outstanding(embedded) == 2
+    heard = []
+    with producer(embedded.broker_url).connection_for_read() as connection:
+        queue = connection.SimpleQueue(QUEUE)
+        for _ in range(2):
+            message = queue.get(timeout=1)
+            heard.append(message.payload[0])
+            message.ack()
+        queue.close()
+    assert heard == [["job_1"], ["job_2"]]
+    assert bells_outstanding(embedded) == 0
+    assert list((embedded.home / "queue").iterdir()) == []
+
+
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_the_worker_outlives_every_kind_of_garbage_in_the_folder(instance: Instance) -> None:
+    instance.up()
+    folder = instance.deployment.home.parent / "queue"
+    instance.create()
+    first = instance.succeeded(instance.ask("learn", labels=["0"]))
+    for name, content in GARBAGE.items():
+        put(folder, name, content)
+    second = instance.succeeded(instance.ask("learn", labels=["1"]))
+    wait_for("the folder is empty", lambda: not list(folder.iterdir()))
+    third = instance.succeeded(instance.ask("learn", labels=["2"]))
+    assert first.worker == second.worker == third.worker
+    assert [job.attempt for job in (first, second, third)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
+def test_lost_bells_are_rung_again(instance: Instance) -> None:
+    """Every message is thrown away before a worker is there to hear it."""
+    instance.up("serve")
+    for number in range(3):
+        instance.create(f"m{number}")
+    asked = [instance.ask("learn", f"m{number}", labels=["0"], steps=1) for number in range(3)]
+    producer(instance.deployment.broker_url).connection_for_read().channel().queue_purge(QUEUE)
+    instance.run("worker")
+    for job_id in asked:
+        assert instance.succeeded(job_id).attempt == 1
+
+
+@pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
+def test_a_bell_rung_many_times_to_two_workers_is_one_job(instance: Instance) -> None:
+    instance.up()
+    instance.run("worker")
+    models = [instance.create(f"m{number}") for number in range(4)]
+    asked = [instance.ask("learn", f"m{number}", labels=["0"], steps=20) for number in range(4)]
+    for job_id in asked * 5:
+        wake_worker(job_id, instance.deployment)
+    assert [instance.succeeded(job_id).attempt for job_id in asked] == [1] * 4
+    assert [len(instance.versions(model_id)) for model_id in models] == [1] * 4
+
+
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_a_folder_that_is_away_delays_the_job_and_nothing_else(instance: Instance) -> None:
+    instance.up()
+    instance.create()
+    instance.succeeded(instance.ask("learn", labels=["0"]))
+    folder = instance.deployment.home.parent / "queue"
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    begun = time.monotonic()
+    job_id = instance.ask("learn", labels=["1"])
+    assert time.monotonic() - begun < 1.0
+    assert instance.job(job_id).state == "queued"
+    folder.unlink()
+    assert instance.succeeded(job_id).attempt == 1
+
+
+def test_redis_that_is_away_delays_the_job_and_nothing_else(tmp_path: Path) -> None:
+    with own_redis() as server:
+        deployment = Settings(home=tmp_path / "home", broker_url=server.url, port=0)
+        with instance_of(deployment, tmp_path) as instance:
+            instance.up()
+            instance.create()
+            first = instance.succeeded(instance.ask("learn", labels=["0"]))
+            server.kill()
+            begun = time.monotonic()
+            job_id = instance.ask("learn", labels=["1"])
+            assert time.monotonic() - begun < 1.0
+            assert instance.job(job_id).state == "queued"
+            server.start()
+            second = instance.succeeded(job_id)
+            assert (second.attempt, second.worker) == (1, first.worker)
+
+
+class RedisServer:
+    """A Redis of the test's own on a free port, to be killed and started again."""
+
+    def __init__(self, command: str, port: int) -> None:
+        self.command, self.port = command, port
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen([self.command, *arguments], stdout=subprocess.DEVNULL)
+        wait_for("Redis answers", self._answers, seconds=10)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url) as connection:
+                return bool(connection.ping())
+        except redis.ConnectionError:
+            return False
+
+
+@contextmanager
+def own_redis() -> Iterator[RedisServer]:
+    command = shutil.which("redis-server")
+    if command is None:
+        pytest.skip("redis-server is not installed: a Redis that goes away is not tested")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = RedisServer(command, port)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

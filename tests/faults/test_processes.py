@@ -1,0 +1,133 @@
+"""Whatever is killed, and whenever: the same result, one version, nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from service.registry.artifacts import FolderArtifacts
+from service.registry.tables import VersionRow
+from tests.instance import Instance, alive, children, stop, wait_for
+
+LONG = 100_000
+"""Steps that no test waits for."""
+
+
+def result(instance: Instance, version: VersionRow) -> dict[str, Any]:
+    """The bytes of a version: the sha256 of each file, and the manifest without the model's own names."""
+    shas: dict[str, Any] = {name: file["sha256"] for name, file in version.files.items()}
+    manifest = json.loads(FolderArtifacts(instance.deployment.artifacts).read(shas.pop("manifest.json")))
+    del manifest["model"]["id"], manifest["model"]["name"]
+    return shas | {"manifest": manifest}
+
+
+def test_a_worker_killed_in_the_middle_of_a_job_changes_nothing_about_its_result(instance: Instance) -> None:
+    instance.up()
+    one, other = instance.create("killed", seed=3), instance.create("undisturbed", seed=3)
+    killed = instance.ask("learn", "killed", labels=["0", "1"], steps=1500)
+    worker = instance.training(killed)
+    os.kill(worker, signal.SIGKILL)
+    job = instance.succeeded(killed)
+    assert job.attempt == 2
+    undisturbed = instance.succeeded(instance.ask("learn", "undisturbed", labels=["0", "1"], steps=1500))
+    assert undisturbed.attempt == 1
+    [after_death], [at_once] = instance.versions(one), instance.versions(other)
+    assert result(instance, after_death) == result(instance, at_once)
+
+
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_a_killed_supervisor_leaves_no_children_and_its_job_goes_on_at_the_next_start(
+    instance: Instance,
+) -> None:
+    supervisor = instance.up()
+    instance.create()
+    job_id = instance.ask("learn", labels=["0"], steps=LONG)
+    worker = instance.training(job_id)
+    assert children(supervisor.pid) == [worker]
+    assert stop(supervisor, signal.SIGKILL) == -signal.SIGKILL
+    wait_for("the worker is gone", lambda: not alive(worker), seconds=5)
+    supervisor = instance.up()
+    job = instance.wait_until(job_id, lambda job: job.attempt == 2 and job.progress)
+    assert (job.state, job.worker != f"{os.uname().nodename}:{worker}") == ("running", True)
+    assert stop(supervisor) == 0
+
+
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_sigterm_gives_the_running_job_back_and_exits_cleanly(instance: Instance) -> None:
+    supervisor = instance.up()
+    instance.create()
+    job_id = instance.ask("learn", labels=["0"], steps=LONG)
+    worker = instance.training(job_id)
+    assert stop(supervisor) == 0
+    assert not alive(worker)
+    job = instance.job(job_id)
+    assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
+
+
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_a_second_instance_on_the_same_home_is_refused_in_one_line(instance: Instance) -> None:
+    first = instance.up()
+    second = subprocess.run(
+        [sys.executable, "-m", "service.commands", "up"],
+        env=os.environ | instance.deployment.as_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert second.returncode == 1
+    [line] = second.stderr.splitlines()
+    assert line.startswith(f"palimpsest: {instance.deployment.home} is in use by process {first.pid};")
+    assert httpx.get(f"{instance.url}/livez").status_code == 200
+
+
+@pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
+def test_a_worker_that_slept_through_its_lease_publishes_nothing(instance: Instance) -> None:
+    """SIGSTOP for longer than the lease; another worker takes over; SIGCONT wakes a zombie."""
+    deployment = instance.deployment.model_copy(update={"lease_seconds": 1.0})
+    instance.deployment = deployment
+    instance.up("serve")
+    sleeper = instance.run("worker")
+    model_id = instance.create()
+    job_id = instance.ask("learn", labels=["0"], steps=1500)
+    assert instance.training(job_id) == sleeper.pid
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    instance.wait_until(job_id, lambda job: job.state == "queued")
+    instance.run("worker")
+    job = instance.succeeded(job_id)
+    os.kill(sleeper.pid, signal.SIGCONT)
+    assert (job.attempt, job.fence) == (2, 2)
+    other = instance.ask("learn", labels=["1"], steps=1)
+    instance.succeeded(other)
+    assert stop(sleeper) == 0  # it woke, saw that it was replaced, and went on to serve its queue
+    assert [version.job_id for version in instance.versions(model_id)] == [job_id, other]
+
+
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_a_worker_that_dies_at_its_start_is_not_restarted_in_a_hurry_and_the_api_serves(
+    instance: Instance,
+) -> None:
+    supervisor = instance.up(PALIMPSEST_DEVICE="nowhere")
+    instance.create()
+    job_id = instance.ask("learn", labels=["0"])
+    wait_for("a restart with a wait", lambda: "starting another in 0.5 s" in instance.log.read_text())
+    assert httpx.get(f"{instance.url}/v1/jobs/{job_id}").json()["state"] == "queued"
+    assert stop(supervisor) == 0
+
+
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_a_job_that_kills_every_worker_fails_and_the_next_one_runs(instance: Instance) -> None:
+    supervisor = instance.up(PALIMPSEST_MAX_ATTEMPTS="2")
+    instance.create()
+    poison = instance.ask("learn", labels=["0"], steps=LONG)
+    for attempt in (1, 2):
+        job = instance.wait_until(poison, lambda job, n=attempt: job.attempt == n and job.state == "running")
+        assert job.worker is not None
+        os.kill(int(job.worker.partition(":")[2]), signal.SIGKILL)
+    job = instance.finished(poison)
+    assert (job.state, job.attempt, (job.error or {})["type"]) == ("failed", 2, "worker_lost")
+    instance.succeeded(instance.ask("learn", labels=["0"]))
+    assert stop(supervisor, signal.SIGINT) == 0

@@ -1,0 +1,166 @@
+"""A real instance for a test: `palimpsest` processes, asked over HTTP, watched through their database."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from service.registry.database import Database
+from service.registry.tables import JobRow, VersionRow
+from service.settings import Settings
+
+T = TypeVar("T")
+
+READY = re.compile(r"^Palimpsest is ready at (http://\S+)$", re.MULTILINE)
+TINY_NETWORK = {"encoder_widths": [16], "decoder_widths": [16], "latent": 2}
+
+
+def schedule(steps: int) -> dict[str, Any]:
+    """Params that make any strategy take `steps` steps of about a millisecond and little else."""
+    return {"schedule": {"steps": steps, "batch_size": 16}, "fisher_examples": 50}
+
+
+def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0) -> T:
+    """The first true answer of the condition. Fails, saying what was waited for, after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := condition():
+            return answer
+        time.sleep(0.02)
+    raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+
+
+@dataclass
+class Instance:
+    """One deployment, and the processes a test starts for it."""
+
+    deployment: Settings
+    database: Database
+    log: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    url: str = ""
+
+    def run(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start `palimpsest <command>` and return at once."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service.commands", *command],
+                env={**os.environ, **self.deployment.as_environment(), **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def up(self, command: str = "up", **env: str) -> subprocess.Popen[bytes]:
+        """Start it and wait until it answers."""
+        said = len(self.log.read_text()) if self.log.exists() else 0
+        process = self.run(command, env=env)
+
+        def ready() -> str | None:
+            assert process.poll() is None, f"ended with {process.returncode}: {self.log.read_text()[said:]}"
+            found = READY.search(self.log.read_text()[said:])
+            return found and found.group(1)
+
+        self.url = wait_for("the instance is ready", ready)
+        return process
+
+    def request(self, method: str, path: str, body: object = None, *, status: int) -> Any:
+        response = httpx.request(method, self.url + path, json=body, timeout=30)
+        assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json()
+
+    def create(self, model: str = "m", *, seed: int = 3) -> str:
+        """A new model with a tiny network; returns its id."""
+        body = {"name": model, "dataset": "digits", "seed": seed, "network": TINY_NETWORK}
+        return str(self.request("POST", "/v1/models", body, status=201)["id"])
+
+    def ask(self, operation: str, model: str = "m", *, steps: int = 5, **body: Any) -> str:
+        """Ask for a job; returns its id."""
+        body.setdefault("params", schedule(steps))
+        job: dict[str, Any] = self.request("POST", f"/v1/models/{model}/{operation}", body, status=202)
+        return str(job["id"])
+
+    def job(self, job_id: str) -> JobRow:
+        with self.database.reading() as session:
+            return session.query(JobRow).filter_by(id=job_id).one()
+
+    def versions(self, model_id: str) -> list[VersionRow]:
+        with self.database.reading() as session:
+            return session.query(VersionRow).filter_by(model_id=model_id).order_by(VersionRow.number).all()
+
+    def wait_until(self, job_id: str, condition: Callable[[JobRow], object], seconds: float = 60.0) -> JobRow:
+        def answer() -> JobRow | None:
+            job = self.job(job_id)
+            return job if condition(job) else None
+
+        try:
+            return wait_for(f"job {job_id}", answer, seconds)
+        except AssertionError as error:
+            job = self.job(job_id)
+            story = f"{job.state}, attempt {job.attempt}, {job.progress}, {job.error}\n{self.log.read_text()}"
+            raise AssertionError(f"{error}: {story}") from None
+
+    def finished(self, job_id: str, seconds: float = 60.0) -> JobRow:
+        return self.wait_until(job_id, lambda job: job.done, seconds)
+
+    def succeeded(self, job_id: str, seconds: float = 60.0) -> JobRow:
+        job = self.finished(job_id, seconds)
+        assert job.state == "succeeded", f"{job.state}: {job.error}\n{self.log.read_text()}"
+        return job
+
+    def training(self, job_id: str) -> int:
+        """Wait until the job is in the middle of its training; returns the process id of its worker."""
+        job = self.wait_until(job_id, lambda job: job.state == "running" and job.progress)
+        assert job.worker is not None
+        return int(job.worker.partition(":")[2])
+
+    def end(self) -> None:
+        """Kill whatever is left, so that no test leaves a process behind."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """The processes a process has started and not outlived."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (thread / "children").read_text().split()]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs (a zombie that nobody has buried does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def stop(process: subprocess.Popen[bytes], by: signal.Signals = signal.SIGTERM) -> int:
+    """Send the signal; returns the exit code."""
+    process.send_signal(by)
+    return process.wait(30)
+
+
+@contextmanager
+def instance_of(deployment: Settings, folder: Path) -> Iterator[Instance]:
+    with ExitStack() as stack:
+        database = Database(deployment.database_url)
+        stack.callback(database.dispose)
+        instance = Instance(deployment, database, folder / "log.txt")
+        stack.callback(instance.end)
+        yield instance
