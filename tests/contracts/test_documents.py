@@ -1,4 +1,4 @@
-"""The commands people type: those of the README are in the Makefile, and CI runs the README's own."""
+"""What the documents tell people to type and open exists, and CI runs the README's own test command."""
 
 import re
 import subprocess
@@ -18,6 +18,12 @@ def test_every_make_command_a_document_names_exists(document: str) -> None:
         re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b(?=[`\s]*(?:#|\n|`|$))", (ROOT / document).read_text())
     )
     assert named <= TARGETS
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_a_document_links_to_exists(document: str) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / document).read_text())
+    assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
 
 
 def test_make_alone_lists_every_command() -> None:
