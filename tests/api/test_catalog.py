@@ -1,10 +1,11 @@
 """The catalog checks what a request names before anything is recorded, and points at what is wrong."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from service.catalog import InvalidRequest, complete
+from service.catalog import InvalidRequest, complete, read_catalog
 from tests.api.offered import CATALOG, LearnParams
 
 DEFAULTS: dict[str, Any] = {
@@ -118,3 +119,31 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are(ask: Any, poin
 def test_a_network_is_completed_with_its_architecture() -> None:
     assert CATALOG.check_network({}) == {"architecture": "cvae", "latent": 8, "widths": [512, 256]}
     assert CATALOG.check_network({"latent": 2})["latent"] == 2
+
+
+def test_every_number_a_client_may_send_has_bounds() -> None:
+    """An unbounded width or step count is a job that never ends, or one that takes the machine with it."""
+    catalog = read_catalog()
+    unbounded = [
+        (entry.name, *place)
+        for entry in (*catalog.strategies, *catalog.architectures)
+        for place in _unbounded(entry.params)
+    ]
+    assert unbounded == []
+
+
+def _unbounded(schema: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(schema, dict):
+        bounds = [
+            {"minimum", "exclusiveMinimum"} & set(schema),
+            {"maximum", "exclusiveMaximum"} & set(schema),
+        ]
+        if schema.get("type") in ("integer", "number") and not all(bounds):
+            yield place
+        if schema.get("type") == "array" and "maxItems" not in schema:
+            yield place
+        for name, inner in schema.items():
+            yield from _unbounded(inner, (*place, name))
+    elif isinstance(schema, list):
+        for index, inner in enumerate(schema):
+            yield from _unbounded(inner, (*place, str(index)))

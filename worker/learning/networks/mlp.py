@@ -8,7 +8,7 @@ no output, removing a unit equals zeroing its outgoing weights, and one matmul a
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,14 +21,17 @@ Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and
 NO_MASKS: Masks = {}
 
 
+Width = Annotated[int, Field(ge=1, le=4096)]
+
+
 class MlpParams(BaseModel):
     """What a client may choose when it creates a model."""
 
     model_config = ConfigDict(extra="forbid")
-    encoder_widths: tuple[int, ...] = Field(
+    encoder_widths: tuple[Width, ...] = Field(
         (512, 256), min_length=1, max_length=6, description="hidden units"
     )
-    decoder_widths: tuple[int, ...] = Field(
+    decoder_widths: tuple[Width, ...] = Field(
         (256, 512), min_length=1, max_length=6, description="hidden units"
     )
     latent: int = Field(8, ge=1, le=128, description="size of the latent code z")
