@@ -20,7 +20,8 @@ from service.registry.errors import DatabaseUnavailable
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
 
 MAX_WAIT_SECONDS = 60
-LOOK_AGAIN_SECONDS = 0.1
+LOOK_SOON_SECONDS, LOOK_LATE_SECONDS, PATIENCE_GROWS = 0.05, 1.0, 1.3
+"""Who waits looks again ever less often: sixty waiting clients at 0.1 s each took all of two cores."""
 
 
 class Acceptance(Body):
@@ -131,8 +132,10 @@ class Submission:
             return job
         self.response.headers["Preference-Applied"] = f"wait={self.wait_seconds}"
         deadline = time.monotonic() + self.wait_seconds
+        pause = LOOK_SOON_SECONDS
         while not job.done and time.monotonic() < deadline and not await self.request.is_disconnected():
-            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
+            pause = min(pause * PATIENCE_GROWS, LOOK_LATE_SECONDS)
             try:
                 job = await run_in_threadpool(_read, self.here, job.id)
             except DatabaseUnavailable:
