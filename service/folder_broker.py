@@ -70,9 +70,10 @@ class Channel(virtual.Channel):
         try:
             message: dict[str, Any] = json.loads(content)
             task = virtual.Message(message, channel=self)
-            if not (isinstance(task.headers["task"], str) and isinstance(task.headers["id"], str)):
-                raise TypeError("task and id are not words")
-            task.decode()
+            arguments, named, embedded = task.decode()
+            fields = (task.headers["task"], str), (task.headers["id"], str), (arguments, list), (named, dict)
+            if not all(isinstance(field, kind) for field, kind in (*fields, (embedded, dict))):
+                raise TypeError("it is not a call of a task")
         except Exception as error:
             log.warning("dropped message %s: it cannot be read (%r)", path.name, error)
             return None
