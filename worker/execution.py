@@ -66,8 +66,10 @@ class Work:
 
     @property
     def seed(self) -> int:
-        """A function of the model's and the job's seed: an attempt more changes no byte."""
-        digest = sha256(f"{self.model.seed}/{self.job.seed}".encode()).digest()
+        """Of the model's seed, the job's and the version's number: each job has chances of its own, and one
+        that is run again has the same."""
+        number = self.base.number + 1 if self.base else 1
+        digest = sha256(f"{self.model.seed}/{self.job.seed}/{number}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 
 
