@@ -9,7 +9,7 @@ from tests.instance import Instance, instance_of
 
 @pytest.fixture(params=BACKINGS, scope="module")
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """`palimpsest up` on each backing in turn, shared by the tests of a file, each with a model of its own."""
+    """`palimpsest up` on each backing in turn, shared by a file's tests, each with a model of its own."""
     folder = tmp_path_factory.mktemp("running")
     database, broker = request.param.split("+")
     with own_database(database, folder, request) as url, own_broker(broker, folder) as broker_url:

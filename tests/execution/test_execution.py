@@ -1,0 +1,321 @@
+"""One job from its claim to its end, in this process: every end there is, and the same bytes each time."""
+
+import errno
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy.orm import Session
+
+from service.registry import claims, jobs, models, publishing, versions
+from service.registry.artifacts import FolderArtifacts
+from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable
+from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
+from tests.instance import TINY_NETWORK, schedule, wait_for
+from worker import execution
+from worker.devices import compute_reproducibly
+from worker.execution import Workshop, execute
+from worker.learning import strategy
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.datasets import DatasetUnavailable
+from worker.learning.strategy import Diverged, Examples, StrategyParams, Workbench
+
+STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _reproducible() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    compute_reproducibly(0)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def workshop(database: Database, tmp_path: Path) -> Workshop:
+    return Workshop(
+        database=database,
+        artifacts=FolderArtifacts(tmp_path / "artifacts"),
+        data=tmp_path / "datasets",
+        device=torch.device("cpu"),
+        worker="here:1",
+        lease_seconds=60.0,
+        shutting_down=lambda: False,
+    )
+
+
+@pytest.fixture
+def model(database: Database) -> ModelRow:
+    return new_model(database, "m")
+
+
+def new_model(database: Database, name: str) -> ModelRow:
+    with database.transaction() as session:
+        return models.create(session, name=name, dataset="digits", network=TINY_NETWORK, seed=3)
+
+
+def ask(workshop: Workshop, model: ModelRow, operation: Operation, *labels: str, **changes: Any) -> str:
+    params = {"fisher_examples": 50} if operation == "resize" else schedule(3)
+    asked: dict[str, Any] = {
+        "strategy": STRATEGIES[operation],
+        "labels": labels,
+        "dataset": "digits",
+        "retention": "permanent" if operation == "learn" else None,
+        "params": params,
+        "acceptance": {},
+        "seed": 0,
+        "base_version": None,
+        "request_id": None,
+        "max_attempts": 3,
+    }
+    with workshop.database.transaction() as session:
+        return jobs.request(session, model, operation, **(asked | changes)).id
+
+
+def job(workshop: Workshop, job_id: str) -> JobRow:
+    with workshop.database.reading() as session:
+        return jobs.find(session, job_id)
+
+
+def chain(workshop: Workshop, model: ModelRow) -> list[VersionRow]:
+    with workshop.database.reading() as session:
+        return versions.page(session, model, limit=100)[0][::-1]
+
+
+def strategy_that(monkeypatch: pytest.MonkeyPatch, act: Callable[[Workbench], None]) -> None:
+    """Let every job run `act` in place of its strategy."""
+
+    class AnyParams(StrategyParams, extra="allow"):
+        pass
+
+    def run(
+        checkpoint: Checkpoint, examples: Examples, params: StrategyParams, bench: Workbench
+    ) -> Checkpoint:
+        act(bench)
+        return checkpoint
+
+    def find(operation: str, name: str) -> strategy.Strategy:
+        return strategy.Strategy("learn", name, run, AnyParams, "", "")
+
+    monkeypatch.setattr(execution.strategy, "find", find)
+
+
+def steps_until_stopped(bench: Workbench) -> None:
+    for step in range(10**9):
+        bench.step("learning", step, 10**9, 1.0)
+
+
+@contextmanager
+def running(workshop: Workshop, job_id: str) -> Iterator[None]:
+    """The job being executed beside the block, seen to have begun; it has ended when this has."""
+    thread = Thread(target=execute, args=(job_id, workshop))
+    thread.start()
+    try:
+        wait_for("the job is in its training", lambda: job(workshop, job_id).progress)
+        yield
+    finally:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_a_job_becomes_a_version_and_names_the_next(workshop: Workshop, model: ModelRow) -> None:
+    first, second = ask(workshop, model, "learn", "0", "1"), ask(workshop, model, "forget", "1")
+    assert execute(second, workshop) is None  # not its turn
+    assert execute(first, workshop) == second
+    assert execute(first, workshop) is None  # a bell too many
+    assert execute(second, workshop) is None
+    learned, forgot = chain(workshop, model)
+    checkpoint = Checkpoint.from_bytes(
+        workshop.artifacts.read(forgot.files["checkpoint.safetensors"]["sha256"])
+    )
+    assert (learned.labels, forgot.labels) == ({"0": 0, "1": 1}, {"0": 0})
+    assert (checkpoint.held, checkpoint.forgotten) == ({"0": 0}, {"1": 1})
+
+
+def test_the_same_job_gives_the_same_bytes(workshop: Workshop, database: Database) -> None:
+    files = []
+    for name in ("one", "other"):
+        model = new_model(database, name)
+        for operation, labels in (("learn", "01"), ("resize", ""), ("learn", "2")):
+            execute(ask(workshop, model, operation, *labels), workshop)  # type: ignore[arg-type]
+        files.append([{**version.files, "manifest.json": None} for version in chain(workshop, model)])
+    assert len(files[0]) == 3
+    assert files[0] == files[1]
+
+
+def test_another_seed_gives_other_bytes(workshop: Workshop, database: Database) -> None:
+    shas = set()
+    for seed in (0, 1):
+        model = new_model(database, f"seed-{seed}")
+        execute(ask(workshop, model, "learn", "0", seed=seed), workshop)
+        shas.add(chain(workshop, model)[0].files["checkpoint.safetensors"]["sha256"])
+    assert len(shas) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "code", "retryable"),
+    [
+        (DatasetUnavailable("put it there"), "user", "dataset_unavailable", True),
+        (Diverged("the loss became nan"), "diverged", "diverged", False),
+        (MemoryError(), "out_of_memory", "out_of_memory", True),
+        (OSError(errno.ENOSPC, "No space left on device"), "storage", "storage_full", True),
+        (RuntimeError("/secret/path"), "internal", "internal_error", True),
+    ],
+)
+def test_a_job_that_goes_wrong_fails_with_words_a_client_can_act_on(
+    workshop: Workshop,
+    model: ModelRow,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    kind: str,
+    code: str,
+    retryable: bool,
+) -> None:
+    def fail(bench: Workbench) -> None:
+        raise error
+
+    strategy_that(monkeypatch, fail)
+    failed = ask(workshop, model, "learn", "0")
+    execute(failed, workshop)
+    row = job(workshop, failed)
+    assert row.state == "failed"
+    assert row.error is not None
+    assert (row.error["type"], row.error["code"], row.error["retryable"]) == (kind, code, retryable)
+    assert "secret" not in row.error["message"]
+    assert chain(workshop, model) == []
+
+
+def test_a_job_whose_premise_failed_fails_too(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was accepted because an earlier job would have learned the label; that one did not."""
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    learning, forgetting = ask(workshop, model, "learn", "2"), ask(workshop, model, "forget", "2")
+    with monkeypatch.context() as patch:
+        strategy_that(patch, lambda bench: bench.step("learning", 1, 1, float("nan")))
+        execute(learning, workshop)
+    execute(forgetting, workshop)
+    assert (job(workshop, learning).error or {})["code"] == "diverged"
+    assert (job(workshop, forgetting).error or {})["code"] == "unknown_label"
+
+
+def test_a_base_that_moved_meanwhile_fails_the_job(workshop: Workshop, model: ModelRow) -> None:
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    first, second = (ask(workshop, model, "learn", label, base_version=1) for label in "12")
+    execute(first, workshop)
+    execute(second, workshop)
+    assert (job(workshop, second).error or {})["code"] == "stale_base"
+
+
+def test_a_corrupt_base_is_never_built_upon(workshop: Workshop, model: ModelRow) -> None:
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    [base] = chain(workshop, model)
+    path = workshop.artifacts.path(base.files["checkpoint.safetensors"]["sha256"])
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    learning = ask(workshop, model, "learn", "1")
+    execute(learning, workshop)
+    assert (job(workshop, learning).error or {})["code"] == "artifact_corrupt"
+    assert len(chain(workshop, model)) == 1
+
+
+def test_a_cancel_stops_the_job_at_its_next_step(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy_that(monkeypatch, steps_until_stopped)
+    job_id = ask(workshop, model, "learn", "0")
+    with running(workshop, job_id), workshop.database.transaction() as session:
+        jobs.cancel(session, job_id)
+    assert job(workshop, job_id).state == "cancelled"
+
+
+def test_a_shutdown_gives_the_job_back(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy_that(monkeypatch, steps_until_stopped)
+    shutdown = Event()
+    workshop = replace(workshop, shutting_down=shutdown.is_set)
+    job_id = ask(workshop, model, "learn", "0")
+    with running(workshop, job_id):
+        shutdown.set()
+    row = job(workshop, job_id)
+    assert (row.state, row.attempt, row.lease_until) == ("queued", 0, None)
+
+
+def test_a_job_that_was_taken_over_stops_and_leaves_it_to_the_other(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy_that(monkeypatch, steps_until_stopped)
+    job_id = ask(workshop, model, "learn", "0")
+    with running(workshop, job_id), workshop.database.transaction() as session:
+        claims.release(session, claims.Claim(job_id, model.id, fence=1, attempt=1))
+        successor = claims.claim(session, job_id, worker="there:2", lease_seconds=60)
+    row = job(workshop, job_id)
+    assert successor is not None
+    assert (row.state, row.worker, row.fence) == ("running", "there:2", successor.fence)
+
+
+def test_a_cancel_accepted_during_the_last_moment_wins(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last step nothing looks at the pulse any more: the publishing transaction does."""
+    job_id = ask(workshop, model, "learn", "0")
+    put = FolderArtifacts.put
+
+    def cancel_then_put(artifacts: FolderArtifacts, data: bytes) -> str:
+        with workshop.database.transaction() as session:
+            jobs.cancel(session, job_id)
+        return put(artifacts, data)
+
+    monkeypatch.setattr(FolderArtifacts, "put", cancel_then_put)
+    execute(job_id, workshop)
+    assert job(workshop, job_id).state == "cancelled"
+    assert chain(workshop, model) == []
+
+
+def test_a_commit_without_an_answer_publishes_once(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost exactly at COMMIT of the publication: it happened, but nobody said so."""
+    publish, transaction = publishing.publish, workshop.database.transaction
+    unanswered = iter([True])
+
+    @contextmanager
+    def without_the_answer() -> Iterator[Session]:
+        with transaction() as session:
+            yield session
+        if session.info.pop("publishes", False) and next(unanswered, False):
+            raise DatabaseUnavailable("the connection was lost at COMMIT")
+
+    def marked(session: Session, *arguments: Any) -> VersionRow:
+        session.info["publishes"] = True
+        return publish(session, *arguments)
+
+    monkeypatch.setattr(publishing, "publish", marked)
+    monkeypatch.setattr(workshop.database, "transaction", without_the_answer)
+    job_id = ask(workshop, model, "learn", "0")
+    execute(job_id, workshop)
+    assert next(unanswered, None) is None
+    row = job(workshop, job_id)
+    assert (row.state, row.attempt, row.output_version) == ("succeeded", 1, 1)
+    assert [version.job_id for version in chain(workshop, model)] == [job_id]
+
+
+def test_the_manifest_binds_the_files_to_the_line_of_versions(workshop: Workshop, model: ModelRow) -> None:
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    execute(ask(workshop, model, "learn", "1"), workshop)
+    first, second = chain(workshop, model)
+    manifest = json.loads(workshop.artifacts.read(second.files["manifest.json"]["sha256"]))
+    assert manifest["parent"] == {"version": 1, "manifest_sha256": first.files["manifest.json"]["sha256"]}
+    assert manifest["files"] == {name: file for name, file in second.files.items() if name != "manifest.json"}
+    assert manifest["job"]["params"] == schedule(3)
+    assert [label["name"] for label in manifest["labels"]] == ["0", "1"]
