@@ -67,7 +67,6 @@ def request(
         base_version=base_version,
         state="queued",
         max_attempts=max_attempts,
-        rung_at=now(),
         request_id=request_id,
     )
     session.add(job)
@@ -155,6 +154,7 @@ def cancel(session: Session, job_id: str) -> JobRow:
         job.state = "cancelled"
         job.finished_at = now()
     session.flush()
+    session.refresh(job)
     return job
 
 

@@ -184,8 +184,8 @@ class JobRow(Row):
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     max_attempts: Mapped[int] = mapped_column(Integer)
     lease_until: Mapped[datetime | None] = mapped_column(Timestamp)
-    rung_at: Mapped[datetime | None] = mapped_column(Timestamp)
-    """When its bell was last rung; null asks the sweeper to ring at once."""
+    rung_at: Mapped[datetime | None] = mapped_column(Timestamp, default=now())
+    """When its bell was last rung (a new job's is about to be); null asks the sweeper to ring at once."""
     worker: Mapped[str | None] = mapped_column(Text)
     """host:pid of the worker that claimed it last."""
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)
