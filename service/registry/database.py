@@ -19,6 +19,8 @@ from service.registry.errors import DatabaseUnavailable
 
 SQLITE_BUSY_SECONDS = 30
 POSTGRESQL_CONNECT_SECONDS = 5
+UNDEFINED_TABLE = "42P01"
+"""PostgreSQL's code for a database that is not migrated yet; SQLite raises an OperationalError for that."""
 
 
 class Database:
@@ -56,7 +58,7 @@ def _session(engine: Engine) -> Iterator[Session]:
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise DatabaseUnavailable(_first_line(error)) from error
     except exc.DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
             raise DatabaseUnavailable(_first_line(error)) from error
         raise
 
