@@ -44,7 +44,7 @@ def bells_outstanding(deployment: Settings) -> int | None:
         with app.connection_or_acquire() as connection:
             return int(connection.default_channel.queue_declare(QUEUE).message_count)
     except Exception as error:
-        log.warning("the broker does not answer (%r)", error)
+        log.debug("the broker does not answer (%r)", error)
         return None
 
 

@@ -72,3 +72,6 @@ class Heartbeat:
                 log.warning("job %s: no heartbeat, %s (%s)", self._claim.job_id, error, error.reason)
                 if time.monotonic() - last_answer > self._lease_seconds:
                     self._pulse = "lost"
+            except Exception:
+                log.exception("job %s: the heartbeat failed, so the job stops", self._claim.job_id)
+                self._pulse = "lost"
