@@ -159,7 +159,8 @@ def test_cancelling_a_queued_job_ends_it_at_once_and_is_idempotent(registry: Reg
     job = registry.ask("learn", "1")
     for _ in range(2):
         with registry.database.transaction() as session:
-            assert jobs.cancel(session, job.id).state == "cancelled"
+            cancelled = jobs.cancel(session, job.id)
+    assert (cancelled.state, cancelled.finished_at is None) == ("cancelled", False)
     assert registry.claim(job) is None
     registry.ask("learn", "1")  # its label is free again
 

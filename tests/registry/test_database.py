@@ -1,0 +1,98 @@
+"""What every transaction promises, on SQLite and on PostgreSQL alike."""
+
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from migrations import upgrade
+from service.registry import models
+from service.registry.database import Database, from_now, now
+from service.registry.errors import DatabaseUnavailable
+from service.registry.tables import ModelRow
+
+
+def create(database: Database, name: str) -> None:
+    with database.transaction() as session:
+        models.create(session, name=name, dataset="digits", network={}, seed=1)
+
+
+def names(database: Database) -> list[str]:
+    with database.reading() as session:
+        return sorted(session.scalars(select(ModelRow.name)))
+
+
+def test_an_error_inside_a_transaction_undoes_all_of_it(database: Database) -> None:
+    def create_and_fail() -> None:
+        with database.transaction() as session:
+            models.create(session, name="pages", dataset="digits", network={}, seed=1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        create_and_fail()
+    assert names(database) == []
+
+
+def test_the_database_tells_the_time(database: Database) -> None:
+    with database.reading() as session:
+        past, present, future = session.execute(select(from_now(-1.5), now(), from_now(90))).one()
+    assert past < present < future
+
+
+def test_time_goes_on_inside_a_transaction(database: Database) -> None:
+    with database.reading() as session:
+        before = session.scalar(select(now()))
+        time.sleep(0.01)
+        assert session.scalar(select(now())) > before
+
+
+def test_a_database_that_does_not_answer_is_unavailable_and_names_no_host() -> None:
+    database = Database("postgresql+psycopg://somebody:secret@127.0.0.1:1/none")
+    with pytest.raises(DatabaseUnavailable) as refused:
+        names(database)
+    database.dispose()
+    assert "refused" in refused.value.reason
+    assert "127.0.0.1" not in refused.value.message
+    assert "secret" not in refused.value.reason
+
+
+def test_tables_that_are_missing_make_it_unavailable(database_url: str) -> None:
+    database = Database(database_url)
+    with pytest.raises(DatabaseUnavailable):
+        names(database)
+    database.dispose()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'new folder' / 'palimpsest.db'}")
+    upgrade(database)
+    return database
+
+
+def test_sqlite_is_durable_and_lets_readers_pass_writers(sqlite: Database) -> None:
+    with sqlite.transaction() as session:
+        found = [
+            session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert found == ["wal", 2, 1]
+    sqlite.dispose()
+
+
+def test_while_another_process_writes_readers_pass_and_writers_wait(sqlite: Database) -> None:
+    assert sqlite.engine.url.database
+    other = sqlite3.connect(sqlite.engine.url.database, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.5, lambda: other.execute("COMMIT"))
+    release.start()
+    begun = time.monotonic()
+    assert names(sqlite) == []
+    assert time.monotonic() - begun < 0.4
+    create(sqlite, "pages")
+    assert time.monotonic() - begun >= 0.5
+    release.join()
+    other.close()
+    sqlite.dispose()

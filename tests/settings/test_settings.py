@@ -1,0 +1,56 @@
+"""What the environment decides, and what it need not."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"PALIMPSEST_{name.upper()}", raising=False)
+
+
+def test_with_nothing_set_everything_lies_in_one_folder() -> None:
+    found = Settings()
+    home = Path("~/.palimpsest").expanduser()
+    assert (found.home, found.data, found.artifacts) == (home, home / "datasets", home / "artifacts")
+    assert found.database_url == f"sqlite:///{home}/palimpsest.db"
+    assert found.broker_url == f"folder://{home}/queue"
+
+
+def test_two_variables_move_it_to_postgresql_and_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_DATABASE_URL", "postgresql://me@db/pages")
+    monkeypatch.setenv("PALIMPSEST_BROKER_URL", "redis://broker/0")
+    found = Settings()
+    assert found.database_url == "postgresql+psycopg://me@db/pages"
+    assert found.broker_url == "redis://broker/0"
+
+
+def test_a_relative_home_is_settled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Settings(home=Path("here")).database_url == f"sqlite:///{tmp_path}/here/palimpsest.db"
+
+
+def test_a_child_process_gets_these_very_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = Settings(home=tmp_path, port=0, lease_seconds=1.5, log_level="debug", data=tmp_path / "data")
+    for name, value in parent.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == parent
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_PORT", "")
+    assert Settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "70000"), ("LEASE_SECONDS", "0"), ("LOG_LEVEL", "loud")]
+)
+def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"PALIMPSEST_{name}", value)
+    with pytest.raises(ValidationError):
+        Settings()
