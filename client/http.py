@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
@@ -168,7 +168,6 @@ class Palimpsest:
         labels: Sequence[str],
         *,
         dataset: str | None = None,
-        retention: Literal["permanent", "temporary"] | None = None,
         strategy: str | None = None,
         params: Json | None = None,
         acceptance: Json | None = None,
@@ -179,7 +178,6 @@ class Palimpsest:
         body = _given(
             labels=list(labels),
             dataset=dataset,
-            retention=retention,
             strategy=strategy,
             params=params,
             acceptance=acceptance,

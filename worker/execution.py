@@ -205,10 +205,7 @@ def _changed(work: Work, examples: Examples, workshop: Workshop, bench: Workbenc
     job = work.job
     chosen = strategy.find(job.operation, job.strategy)
     params = chosen.Params.model_validate(job.params)
-    checkpoint = chosen.run(_base(work, workshop), examples, params, bench)
-    if job.operation == "learn" and job.retention == "temporary":
-        return checkpoint.with_status(job.labels, "temporary")
-    return checkpoint
+    return chosen.run(_base(work, workshop), examples, params, bench)
 
 
 def _base(work: Work, workshop: Workshop) -> Checkpoint:

@@ -46,7 +46,9 @@ class Learn(Change):
 
     labels: Labels
     dataset: str | None = None
-    retention: Literal["permanent", "temporary"] = "permanent"
+    retention: Literal["permanent"] = Field(
+        "permanent", description="`temporary` is not offered yet: it takes a network of its own"
+    )
 
 
 class Forget(Change):

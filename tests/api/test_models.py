@@ -44,16 +44,16 @@ def test_all_models_are_reached_by_following_next(served: Served, name: str) -> 
     assert len(found) == len(set(found)) == served.counts()["models"]
 
 
-def test_labels_pass_through_all_four_statuses(served: Served, name: str) -> None:
+def test_labels_are_absent_then_learned_then_forgotten_then_learned_again(served: Served, name: str) -> None:
     served.model(name)
     assert set(statuses(served, name).values()) == {"absent"}
     served.done(name, "learn", labels=["1", "2"])
-    served.done(name, "learn", labels=["3"], retention="temporary")
+    served.done(name, "learn", labels=["3"])
     forgetting = served.done(name, "forget", labels=["2"])
     assert statuses(served, name) == dict.fromkeys("0456789", "absent") | {
         "1": "permanent",
         "2": "forgotten",
-        "3": "temporary",
+        "3": "permanent",
     }
     labels = {label["name"]: label for label in served.http.get(f"/v1/models/{name}").json()["labels"]}
     assert list(labels) == list("0123456789"), "in the dataset's order"
@@ -76,15 +76,13 @@ def test_a_label_of_another_dataset_is_listed_behind(served: Served, name: str) 
     ("status", "asked", "expected", "code"),
     [
         ("absent", "permanent", 202, None),
-        ("absent", "temporary", 202, None),
+        ("absent", "temporary", 422, "unknown_value"),
         ("absent", "forget", 404, "unknown_label"),
-        ("temporary", "temporary", 409, "label_already_learned"),
-        ("temporary", "forget", 202, None),
         ("permanent", "permanent", 409, "label_already_learned"),
-        ("permanent", "temporary", 409, "label_already_learned"),
+        ("permanent", "temporary", 422, "unknown_value"),
         ("permanent", "forget", 202, None),
         ("forgotten", "permanent", 202, None),
-        ("forgotten", "temporary", 202, None),
+        ("forgotten", "temporary", 422, "unknown_value"),
         ("forgotten", "forget", 200, None),
     ],
 )
@@ -94,9 +92,7 @@ def test_what_a_label_can_be_asked_depends_on_its_status(
     served.model(name)
     served.done(name, "learn", labels=["9"])
     if status != "absent":
-        served.done(
-            name, "learn", labels=["1"], retention="temporary" if status == "temporary" else "permanent"
-        )
+        served.done(name, "learn", labels=["1"])
     forgotten = served.done(name, "forget", labels=["1"]).job_id if status == "forgotten" else None
     assert statuses(served, name)["1"] == status
     before = served.counts()
@@ -108,5 +104,5 @@ def test_what_a_label_can_be_asked_depends_on_its_status(
         assert answer.json()["id"] == forgotten, "the job that forgot it, and no second one"
     if expected == 202:
         served.worker.work(answer.json()["id"])
-        held = {"permanent": "permanent", "temporary": "temporary", "forget": "forgotten"}[asked]
+        held = {"permanent": "permanent", "forget": "forgotten"}[asked]
         assert statuses(served, name)["1"] == held

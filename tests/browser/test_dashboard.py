@@ -43,10 +43,10 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def written(house: Served) -> Served:
-    """A model that learned five labels, one more for a while, forgot one and was made larger."""
+    """A model that learned five labels, one more, forgot one and was made larger."""
     house.model("digits")
     house.done("digits", "learn", labels=list("01234"))
-    house.done("digits", "learn", labels=["5"], retention="temporary")
+    house.done("digits", "learn", labels=["5"])
     house.done("digits", "forget", labels=["3"])
     house.done("digits", "resize", policy="expand")
     return house
@@ -68,7 +68,7 @@ def test_every_label_shows_its_status_and_the_held_ones_a_face(book: Served, pag
     expect(page.get_by_role("article", name="digits").locator(".label")).to_have_count(10)
     expected = {
         **dict.fromkeys("0124", "permanent"),
-        "5": "temporary",
+        "5": "permanent",
         "3": "forgotten",
         **dict.fromkeys("6789", "absent"),
     }
