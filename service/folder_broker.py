@@ -33,11 +33,10 @@ class Channel(virtual.Channel):
 
     @property
     def folder(self) -> Path:
-        folder = Path(self.connection.client.transport_options["folder"])
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return Path(self.connection.client.transport_options["folder"])
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{time.time_ns()}-{uuid4()}.{queue}.msg"
         unfinished = path.with_suffix(".tmp")
         try:
@@ -61,9 +60,11 @@ class Channel(virtual.Channel):
         return sum(_claim(path) is not None for path in self._files(queue))
 
     def _files(self, queue: str) -> Iterator[Path]:
-        folder = self.folder
-        names = sorted(name for name in os.listdir(folder) if name.endswith(f".{queue}.msg"))
-        return (folder / name for name in names)
+        try:
+            names = os.listdir(self.folder)
+        except OSError:  # not there yet, or away: nothing to hear in it; who writes to it will say so
+            return iter(())
+        return (self.folder / name for name in sorted(names) if name.endswith(f".{queue}.msg"))
 
     def _parse(self, path: Path, content: bytes) -> dict[str, Any] | None:
         """The message, if it is one that Celery can look at without falling over."""

@@ -29,12 +29,12 @@ def result(instance: Instance, version: VersionRow) -> dict[str, Any]:
 def test_a_worker_killed_in_the_middle_of_a_job_changes_nothing_about_its_result(instance: Instance) -> None:
     instance.up()
     one, other = instance.create("killed", seed=3), instance.create("undisturbed", seed=3)
-    killed = instance.ask("learn", "killed", labels=["0", "1"], steps=1500)
+    killed = instance.ask("learn", "killed", labels=["0", "1"], steps=2000)
     worker = instance.training(killed)
     os.kill(worker, signal.SIGKILL)
     job = instance.succeeded(killed)
     assert job.attempt == 2
-    undisturbed = instance.succeeded(instance.ask("learn", "undisturbed", labels=["0", "1"], steps=1500))
+    undisturbed = instance.succeeded(instance.ask("learn", "undisturbed", labels=["0", "1"], steps=2000))
     assert undisturbed.attempt == 1
     [after_death], [at_once] = instance.versions(one), instance.versions(other)
     assert result(instance, after_death) == result(instance, at_once)
