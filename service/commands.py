@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from typing import Annotated
@@ -40,6 +41,7 @@ Port = Annotated[
 def up(host: Host = None, port: Port = None) -> None:
     """Serve, sweep and work, all in one: the embedded default. Ctrl-C stops it."""
     with _starting() as deployment:
+        _need_the_learner("or run `palimpsest serve` for the API alone")
         supervise(_listening_on(deployment, host, port), with_worker=True, announce=typer.echo)
 
 
@@ -54,6 +56,7 @@ def serve(host: Host = None, port: Port = None) -> None:
 def worker() -> None:
     """Work: execute jobs, one at a time. Run one per GPU, anywhere that reaches database, broker and home."""
     with _starting() as deployment:
+        _need_the_learner("or run the worker where it is installed")
         command = worker_command(deployment.log_level)
         os.execv(command[0], command)
 
@@ -105,6 +108,11 @@ def _starting() -> Iterator[Settings]:
 def _give_up(reason: str) -> None:
     typer.echo(f"palimpsest: {reason}", err=True)
     raise typer.Exit(1)
+
+
+def _need_the_learner(otherwise: str) -> None:
+    if find_spec("torch") is None:
+        raise CannotStart(f"learning needs PyTorch: pip install 'palimpsest[worker]', {otherwise}")
 
 
 def _listening_on(deployment: Settings, host: str | None, port: int | None) -> Settings:
