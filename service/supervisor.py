@@ -154,17 +154,12 @@ def _listening(deployment: Settings) -> Iterator[socket.socket]:
     try:
         listener = socket.create_server((deployment.host, deployment.port), family=family, backlog=2048)
     except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # Python repeats the address in brackets
         raise CannotStart(
-            f"cannot listen on {deployment.host}:{deployment.port}: {_plainly(error)}; choose another --port"
+            f"cannot listen on {deployment.host}:{deployment.port}: {reason}; choose another --port"
         ) from error
     with listener:
         yield listener
-
-
-def _plainly(error: OSError) -> str:
-    """The system's own words; Python repeats the address in them. A name that is not found has other codes."""
-    known = error.errno if not isinstance(error, socket.gaierror) else None
-    return os.strerror(known) if known else str(error.strerror)
 
 
 def _url(host: str, listener: socket.socket) -> str:
