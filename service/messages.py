@@ -62,7 +62,7 @@ def celery_app(deployment: Settings) -> Celery:
 def _celery(broker_url: str) -> Celery:
     app = Celery("palimpsest", set_as_current=False)
     app.conf.update(
-        broker_url=FOLDER_SCHEME if broker_url.startswith(FOLDER_SCHEME) else broker_url,
+        broker_url="folder://localhost" if broker_url.startswith(FOLDER_SCHEME) else broker_url,
         broker_transport_options=_transport_options(broker_url),
         broker_connection_timeout=1,
         broker_connection_retry_on_startup=True,
