@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 from uuid import uuid4
 
 import psycopg
@@ -113,7 +114,11 @@ def _require(what: str, port: int) -> None:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError as error:
-        message = f"{what} does not answer on 127.0.0.1:{port} ({error})"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message + "; with CI=true it is required")
-        pytest.skip(message)
+        missing(f"{what} does not answer on 127.0.0.1:{port} ({error})")
+
+
+def missing(what: str) -> NoReturn:
+    """Skip loudly; with CI=true, fail."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}; with CI=true it is required")
+    pytest.skip(what)

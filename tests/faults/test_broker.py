@@ -14,6 +14,7 @@ import redis
 
 from service.messages import QUEUE, bells_outstanding, producer, wake_worker
 from service.settings import Settings
+from tests.conftest import missing
 from tests.instance import Instance, instance_of, wait_for
 
 GOOD = {
@@ -172,7 +173,7 @@ class RedisServer:
 def own_redis() -> Iterator[RedisServer]:
     command = shutil.which("redis-server")
     if command is None:
-        pytest.skip("redis-server is not installed: a Redis that goes away is not tested")
+        missing("redis-server is not installed, so a Redis that goes away cannot be tested")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = RedisServer(command, port)
