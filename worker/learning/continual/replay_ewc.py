@@ -21,7 +21,7 @@ PRIOR_EXAMPLES = 4000
 
 
 class ReplayEwcParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=4e-3)
+    schedule: Schedule = Schedule(steps=800, learning_rate=4e-3)
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )

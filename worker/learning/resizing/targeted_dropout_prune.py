@@ -21,7 +21,7 @@ ACTIVATION_EXAMPLES = 2000
 
 
 class TargetedDropoutPruneParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=400)
+    schedule: Schedule = Schedule(steps=300)
     share: float = Field(0.2, gt=0, le=0.9, description="units removed from every hidden layer")
     drop_probability: float = Field(
         1.0, ge=0, le=1, description="final probability of dropping a unit at risk"

@@ -26,7 +26,7 @@ MEAN_IMAGE_DRAWS = 2000
 
 
 class SurrogateParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=400)
+    schedule: Schedule = Schedule(steps=300, learning_rate=4e-3, label_rate=30)
     surrogate: Surrogate = Field("uniform_noise", description="what the forgotten labels draw afterwards")
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
