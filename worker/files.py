@@ -5,6 +5,7 @@ The same job gives the same bytes, however often it is run: no clock, no host, n
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -69,10 +70,8 @@ def version_files(
             "seed": job.seed,
         },
         "seed": seed,
-        "labels": [
-            label._asdict() if hasattr(label, "_asdict") else vars(label) for label in checkpoint.labels
-        ],
-        "spec": vars(checkpoint.spec),
+        "labels": [asdict(label) for label in checkpoint.labels],
+        "spec": asdict(checkpoint.spec),
         "files": {name: file.entry() for name, file in files.items()},
         "code": _code_version(),
     }
