@@ -87,16 +87,14 @@ def test_a_second_instance_on_the_same_home_is_refused_in_one_line(instance: Ins
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
 def test_a_worker_that_slept_through_its_lease_publishes_nothing(instance: Instance) -> None:
     """SIGSTOP for longer than the lease; another worker takes over; SIGCONT wakes a zombie."""
-    deployment = instance.deployment.model_copy(update={"lease_seconds": 1.0})
+    deployment = instance.deployment.model_copy(update={"lease_seconds": 2.0})
     instance.deployment = deployment
     instance.up("serve")
-    sleeper = instance.run("worker")
+    workers = {process.pid: process for process in (instance.run("worker"), instance.run("worker"))}
     model_id = instance.create()
-    job_id = instance.ask("learn", labels=["0"], steps=1500)
-    assert instance.training(job_id) == sleeper.pid
+    job_id = instance.ask("learn", labels=["0"], steps=1000)
+    sleeper = workers[instance.training(job_id)]
     os.kill(sleeper.pid, signal.SIGSTOP)
-    instance.wait_until(job_id, lambda job: job.state == "queued")
-    instance.run("worker")
     job = instance.succeeded(job_id)
     os.kill(sleeper.pid, signal.SIGCONT)
     assert (job.attempt, job.fence) == (2, 2)
