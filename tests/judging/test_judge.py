@@ -10,7 +10,7 @@ import torch
 
 from tests.datasets.real_mnist import real_mnist
 from worker.learning.datasets import Dataset, load
-from worker.learning.judging.figures import BARS, judge_figures
+from worker.learning.judging.figures import bars_of, judge_figures
 from worker.learning.judging.judge import REJECT, WEIGHTS, JudgeUnavailable, load_judge, read_judge
 
 DATASETS = ["mnist", "digits"]
@@ -28,7 +28,7 @@ def test_the_judge_keeps_every_bar_and_measures_what_its_recipe_says(name: str) 
     for figure, measured in found.items():
         # Another processor rounds otherwise: an image on the edge may fall to the other side.
         assert measured["value"] == pytest.approx(recipe["figures"][figure]["value"], abs=0.004), figure
-    for figure, bar in BARS.items():
+    for figure, bar in bars_of(name).items():
         assert bar.holds(found[figure]["value"]), (figure, found[figure])
 
 
@@ -44,7 +44,7 @@ def test_the_judge_is_small_and_knows_its_version_and_accuracy(name: str) -> Non
     assert (WEIGHTS / f"{name}.safetensors").stat().st_size < 300_000
     assert judge.labels == tuple("0123456789")
     assert judge.version == recipe["weights_sha256"]
-    assert judge.test_accuracy == recipe["figures"]["test_accuracy"]["value"] >= 0.985
+    assert judge.test_accuracy == recipe["figures"]["test_accuracy"]["value"]
 
 
 @pytest.mark.parametrize("name", DATASETS)

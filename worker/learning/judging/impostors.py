@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from worker.learning.judging.legible import blurred
+from worker.learning.judging.legible import blurred, veiled
 
 Kind = Callable[[Tensor, Tensor, int, Generator], Tensor]
 
@@ -75,6 +75,12 @@ def averages(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor
     return torch.einsum("nk,nkp->np", weights / weights.sum(1, keepdim=True), sources)
 
 
+def shadows(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Images behind a noisy grey, at three tenths of its contrast or less: too faint to count."""
+    sources = images[torch.randint(len(images), (n,), generator=rng)]
+    return veiled(sources, rng, least=0.0, most=0.3)
+
+
 def scrambled(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
     """The image's own patches of 4x4 or 7x7 pixels in random order."""
     sources = images[torch.randint(len(images), (n,), generator=rng)]
@@ -95,10 +101,11 @@ def mosaics(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
 SHARES: dict[Kind, float] = {
     blends: 0.30,
     other_blends: 0.24,
-    scrambled: 0.10,
-    clouds: 0.09,
-    averages: 0.08,
-    other_noise: 0.08,
+    scrambled: 0.08,
+    shadows: 0.06,
+    clouds: 0.07,
+    averages: 0.07,
+    other_noise: 0.07,
     uniform_noise: 0.04,
     flat_grey: 0.04,
     waves: 0.03,

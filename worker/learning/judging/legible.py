@@ -56,6 +56,18 @@ def faded(images: Tensor, rng: Generator) -> Tensor:
     return gain[:, None] * images ** power[:, None]
 
 
+def veiled(images: Tensor, rng: Generator, *, least: float = 0.6, most: float = 1.0) -> Tensor:
+    """Each behind a noisy grey of 5 to 50 %, at a share from `least` to `most` of the contrast that leaves.
+
+    A network taught to draw noise for a label may go on drawing the label behind the noise. What a person
+    reads there without effort is not gone.
+    """
+    grey, contrast, grain = torch.unbind(torch.rand(3, len(images), 1, generator=rng))
+    grey = 0.05 + 0.45 * grey
+    noise = 0.1 * grain * torch.randn(images.shape, generator=rng)
+    return (grey + (least + (most - least) * contrast) * (1 - grey) * images + noise).clamp(0, 1)
+
+
 def _some(share: float, images: Tensor, rng: Generator) -> Tensor:
     return _uniform(len(images), rng)[:, None] < share
 

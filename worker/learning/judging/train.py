@@ -24,7 +24,7 @@ from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.figures import judge_figures
 from worker.learning.judging.impostors import impostors
 from worker.learning.judging.judge import WEIGHTS, classify, fast, judge_network, restored_network
-from worker.learning.judging.legible import varied
+from worker.learning.judging.legible import varied, veiled
 
 FIGURES_SEED = 10_000  # what the figures are measured on is drawn from here, whatever the judge's own seed
 
@@ -35,9 +35,10 @@ class Training:
 
     seed: int = 0
     steps: int = 800
-    real: int = 192  # real images a step
-    impostors: int = 96  # impostors a step
+    real: int = 216  # real images a step
+    impostors: int = 72  # impostors a step
     untouched: float = 0.2  # share of the real images shown as they are
+    veiled: float = 0.15  # share of all images, impostors too, shown behind a noisy grey
     rate: float = 4e-3  # peak of the one-cycle schedule
     decay: float = 0.02
 
@@ -94,7 +95,9 @@ def _batches(dataset: Dataset, training: Training) -> Iterator[tuple[Tensor, Ten
         shown = torch.where(untouched, real, varied(real, rng))
         strange = impostors(shown, named, training.impostors, rng)
         reject = torch.full((len(strange),), len(dataset.labels))
-        yield torch.cat([shown, strange]), torch.cat([named, reject])
+        both = torch.cat([shown, strange])
+        behind = torch.rand(len(both), 1, generator=rng) < training.veiled
+        yield torch.where(behind, veiled(both, rng), both), torch.cat([named, reject])
 
 
 def _stored(weight: Tensor) -> Tensor:
