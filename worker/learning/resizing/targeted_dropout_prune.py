@@ -56,7 +56,9 @@ def prune(
         (replayed,) = parts
         return retain(replayed, dropout.masks(done)).mean() + penalty()
 
-    source = replay(teacher, sorted(checkpoint.held.values()), bench.generator("replay"))
+    # What a forgotten label draws now is replayed too: with nothing to hold it there, its ghost comes back.
+    drawn = sorted([*checkpoint.held.values(), *checkpoint.forgotten.values()])
+    source = replay(teacher, drawn, bench.generator("replay"))
     batches = interleave([(source, 1.0)], params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="pruning")
     smaller = without_dropped(checkpoint, network, dropout, bench)
