@@ -5,7 +5,7 @@ claim -> load checkpoint and examples -> strategy -> judge -> gate -> durable fi
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -29,11 +29,11 @@ from worker.files import CHECKPOINT, store, version_files
 from worker.gate import shortfalls
 from worker.heartbeat import Heartbeat
 from worker.learning import datasets, drawing, strategy
-from worker.learning.checkpoint import Checkpoint
+from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Stopped, Workbench
+from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,26 @@ class Work:
         number = self.base.number + 1 if self.base else 1
         digest = sha256(f"{self.model.seed}/{self.job.seed}/{number}".encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class ModelArchive:
+    """What a strategy may ask for besides its checkpoint: the model's datasets and earlier versions."""
+
+    workshop: Workshop
+    work: Work
+
+    def images(self, label: Label) -> Tensor:
+        try:
+            return _dataset(label.dataset, self.workshop.data).train[label.name]
+        except datasets.DatasetUnavailable as error:
+            raise Unavailable(str(error)) from error
+
+    def newest_without(self, names: Collection[str]) -> Checkpoint:
+        with self.workshop.database.reading() as session:
+            number = versions.newest_without(session, self.work.model, names)
+            ancestor = versions.find(session, self.work.model, number) if number else None
+        return _checkpoint(self.work.model, ancestor, self.workshop)
 
 
 def execute(job_id: str, workshop: Workshop) -> str | None:
@@ -111,12 +131,16 @@ class Attempt:
         with self.workshop.database.reading() as session:
             work = _work(session, self.claim)
         bench = Workbench(
-            self.workshop.device, work.seed, on_progress=self.heartbeat.show, should_stop=self.should_stop
+            self.workshop.device,
+            work.seed,
+            archive=ModelArchive(self.workshop, work),
+            on_progress=self.heartbeat.show,
+            should_stop=self.should_stop,
         )
         examples = _examples(work.job, self.workshop)
         checkpoint = _changed(work, examples, self.workshop, bench)
         self.record(lambda session: claims.verifying(session, self.claim))
-        report = {**_judged(checkpoint, bench), "examples": _counted(examples)}
+        report = {**_judged(checkpoint, bench), "examples": _counted(examples), "findings": bench.findings}
         shortfall = shortfalls(work.job.acceptance, report)
         if shortfall:
             self.record(lambda session: claims.finish_rejected(session, self.claim, shortfall))
@@ -205,13 +229,14 @@ def _changed(work: Work, examples: Examples, workshop: Workshop, bench: Workbenc
     job = work.job
     chosen = strategy.find(job.operation, job.strategy)
     params = chosen.Params.model_validate(job.params)
-    return chosen.run(_base(work, workshop), examples, params, bench)
+    return chosen.run(_checkpoint(work.model, work.base, workshop), examples, params, bench)
 
 
-def _base(work: Work, workshop: Workshop) -> Checkpoint:
-    if work.base is None:
-        return blank(work.model.network, seed=work.model.seed)
-    return Checkpoint.from_bytes(workshop.artifacts.read(work.base.files[CHECKPOINT]["sha256"]))
+def _checkpoint(model: ModelRow, version: VersionRow | None, workshop: Workshop) -> Checkpoint:
+    """What the version is made of; the blank model before the first one."""
+    if version is None:
+        return blank(model.network, seed=model.seed)
+    return Checkpoint.from_bytes(workshop.artifacts.read(version.files[CHECKPOINT]["sha256"]))
 
 
 def _examples(job: JobRow, workshop: Workshop) -> Examples:

@@ -8,7 +8,7 @@ import torch
 
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, RegistryError
 from worker.learning.datasets import DatasetUnavailable
-from worker.learning.strategy import Diverged
+from worker.learning.strategy import Diverged, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,8 @@ def explain(error: Exception, job_id: str) -> dict[str, Any]:
     match error:
         case DatasetUnavailable():
             return _failure("user", "dataset_unavailable", str(error), retryable=True)
+        case Unavailable():
+            return _failure("user", "source_unavailable", str(error), retryable=True)
         case ArtifactCorrupt() | ArtifactMissing():
             return _failure("storage", error.code, error.message, retryable=True)
         case RegistryError():

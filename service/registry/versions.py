@@ -1,6 +1,6 @@
 """Versions: found, listed, and what may be drawn from them. Also the recorded asks for images."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,7 +14,7 @@ from service.registry.errors import (
     UnknownVersion,
     VersionRevoked,
 )
-from service.registry.tables import ModelRow, SampleRow, VersionRow, new_id
+from service.registry.tables import JobRow, ModelRow, SampleRow, VersionRow, new_id
 
 
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
@@ -31,6 +31,15 @@ def head(session: Session, model: ModelRow) -> VersionRow:
     if model.head is None:
         raise ModelHasNoVersion(model.name)
     return find(session, model, model.head)
+
+
+def newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
+    """The number of the newest version no ancestor of which, nor itself, learned any of these labels."""
+    learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
+    learns = learns.where(VersionRow.model_id == model.id, VersionRow.operation == "learn")
+    saw = [number for number, learned in session.execute(learns).tuples() if set(names) & set(learned)]
+    newest = min(saw) - 1 if saw else model.head
+    return newest or None
 
 
 def page(

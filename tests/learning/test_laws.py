@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.learning.tiny import QUICK, TINY, asked, bench, examples, run, stripes
+from tests.learning.tiny import TINY, asked, bench, examples, quick, run, stripes
 from worker.learning.checkpoint import Checkpoint, NotACheckpoint
 from worker.learning.drawing import draw
 from worker.learning.networks import blank
@@ -72,7 +72,7 @@ def test_fisher_fits_the_new_shapes_and_is_not_negative(operation, name, two_lab
 def test_strategy_stops_within_one_step_of_being_asked(operation, name, two_labels):
     steps = []
     found = find(operation, name)
-    params = found.Params(schedule=QUICK, fisher_examples=20)
+    params = found.Params(**quick(found))
 
     def should_stop() -> bool:
         return len(steps) == 5
@@ -92,7 +92,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(operation, name, two_labels
         found.run(
             Checkpoint(two_labels.spec, broken, two_labels.labels, two_labels.fisher),
             GIVEN[operation],
-            found.Params(schedule=QUICK, fisher_examples=20),
+            found.Params(**quick(found)),
             bench(),
         )
 

@@ -2,8 +2,9 @@
 
 import torch
 
-from worker.learning.checkpoint import Checkpoint
-from worker.learning.strategy import Examples, Workbench, find
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.networks import blank
+from worker.learning.strategy import Examples, Strategy, Workbench, find
 
 TINY = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
 QUICK = {"steps": 150, "batch_size": 32, "learning_rate": 1e-2}
@@ -32,13 +33,26 @@ def asked(*names: str) -> Examples:
     return Examples(names, "stripes")
 
 
+class TinyArchive:
+    """Every label's stripes, and a model that has seen nothing yet as everybody's ancestor."""
+
+    def images(self, label: Label) -> torch.Tensor:
+        return stripes(label.name)
+
+    def newest_without(self, names) -> Checkpoint:
+        return blank(TINY, seed=0, pixels=64)
+
+
 def bench(seed: int = 0, **callbacks) -> Workbench:
-    return Workbench(torch.device("cpu"), seed, **callbacks)
+    return Workbench(torch.device("cpu"), seed, TinyArchive(), **callbacks)
 
 
 def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, seed: int = 0, **params):
     found = find(operation, strategy)
-    fields = found.Params.model_fields
-    quick = {"schedule": QUICK} if "schedule" in fields else {}
-    complete = found.Params(**{**quick, "fisher_examples": 200, **params})
-    return found.run(checkpoint, given, complete, bench(seed))
+    return found.run(checkpoint, given, found.Params(**{**quick(found), **params}), bench(seed))
+
+
+def quick(found: Strategy) -> dict:
+    """Params of a strategy that make it a matter of a second."""
+    small = {"schedule": QUICK, "fisher_examples": 200}
+    return {name: value for name, value in small.items() if name in found.Params.model_fields}

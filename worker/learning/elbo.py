@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.learning.networks.mlp import NO_MASKS, Masks, Mlp, Use
+from worker.learning.networks.network import NO_MASKS, Masks, Network, Use
 
 
 def negative_elbo(
-    network: Mlp,
+    network: Network,
     images: Tensor,
     slots: Tensor,
     noise: Tensor,
@@ -28,7 +28,7 @@ def negative_elbo(
 
 
 def negative_elbo_from_prior(
-    network: Mlp, images: Tensor, slots: Tensor, noise: Tensor, *, masks: Masks = NO_MASKS
+    network: Network, images: Tensor, slots: Tensor, noise: Tensor, *, masks: Masks = NO_MASKS
 ) -> Tensor:
     """-ELBO with the prior itself as the posterior the decoder sees: E over z ~ p(z | c) of -log p(x | z, c),
     plus KL(q(z | x, c) || p(z | c)), which leads the encoder there too. Per example, in nats.
@@ -47,7 +47,7 @@ def reconstruction(logits: Tensor, images: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, images, reduction="none").sum(dim=1)
 
 
-def divergence(network: Mlp, mean: Tensor, logvar: Tensor, slots: Tensor) -> Tensor:
+def divergence(network: Network, mean: Tensor, logvar: Tensor, slots: Tensor) -> Tensor:
     """KL(N(mean, diag exp logvar) || p(z | c)) with the label's Gaussian prior, [batch].
 
     KL = 1/2 (tr(P S) + d' P d - k - log det S + log det Sigma), P = Sigma^-1, d = mean - prior mean.

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from worker.learning.elbo import negative_elbo
-from worker.learning.networks.mlp import Mlp, Use
+from worker.learning.networks.network import Network, Use
 from worker.learning.strategy import Batch
 
 Fisher = Mapping[str, Tensor]
 
 
-def fisher_diagonal(network: Mlp, batches: Iterable[Batch], generator: torch.Generator) -> dict[str, Tensor]:
+def fisher_diagonal(
+    network: Network, batches: Iterable[Batch], generator: torch.Generator
+) -> dict[str, Tensor]:
     """F_i = E over (x, c) of (d ELBO(x | theta, c) / d theta_i)^2, squared per example, then averaged.
 
     For a linear layer used once, sum_n (dL_n/dW)^2 = (D * D)' (A * A), with D the per-example gradient at the
@@ -45,7 +47,7 @@ def _accumulate(totals: dict[str, Tensor], use: Use, squared: Tensor, slots: Ten
 
 
 @contextmanager
-def _with_gradients(network: Mlp) -> Iterator[None]:
+def _with_gradients(network: Network) -> Iterator[None]:
     # Gradients at the pre-activations need a graph, also where the network is a frozen teacher.
     was = {tensor: tensor.requires_grad for tensor in network.parameters()}
     try:
@@ -57,7 +59,7 @@ def _with_gradients(network: Mlp) -> Iterator[None]:
 
 
 def quadratic_penalty(
-    network: Mlp, anchor: Mapping[str, Tensor], fisher: Fisher | None, strength: float
+    network: Network, anchor: Mapping[str, Tensor], fisher: Fisher | None, strength: float
 ) -> Callable[[], Tensor]:
     """The EWC penalty lambda/2 sum_i F_i (theta_i - theta*_i)^2, in nats an example; zero at the anchor.
 

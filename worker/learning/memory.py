@@ -8,7 +8,7 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import frozen, weights_of
-from worker.learning.networks.mlp import Mlp
+from worker.learning.networks.network import Network
 from worker.learning.replay import replay, some
 from worker.learning.strategy import Workbench
 
@@ -16,7 +16,7 @@ FISHER_EXAMPLES = 10_000
 
 
 def consolidated(
-    checkpoint: Checkpoint, network: Mlp, bench: Workbench, *, examples: int = FISHER_EXAMPLES
+    checkpoint: Checkpoint, network: Network, bench: Workbench, *, examples: int = FISHER_EXAMPLES
 ) -> Checkpoint:
     """The checkpoint with the network's weights and the Fisher of the labels held, on its own draws.
 
@@ -37,7 +37,7 @@ def remembered(
 
 
 def fisher_of(
-    network: Mlp, slots: Collection[int], bench: Workbench, examples: int, purpose: str
+    network: Network, slots: Collection[int], bench: Workbench, examples: int, purpose: str
 ) -> dict[str, Tensor]:
     generator = bench.generator(purpose)
     draws = some(replay(network, sorted(slots), generator), examples, bench.device)

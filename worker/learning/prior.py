@@ -4,13 +4,13 @@ from collections.abc import Iterable
 
 import torch
 
-from worker.learning.networks.mlp import Mlp
+from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch
 
 JITTER = 1e-4  # keeps the covariance of a collapsed latent positive definite
 
 
-def fit_prior(network: Mlp, slot: int, batches: Iterable[Batch]) -> None:
+def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
     """Set p(z | c = slot), in place, to the Gaussian with the moments of the aggregated posterior.
 
     mean = E[m(x)], covariance = Cov[m(x)] + E[diag v(x)], over the label's images in
@@ -27,7 +27,7 @@ def fit_prior(network: Mlp, slot: int, batches: Iterable[Batch]) -> None:
         network.prior_scale[slot] = torch.linalg.cholesky(covariance).float()
 
 
-def reset_prior(network: Mlp, slot: int) -> None:
+def reset_prior(network: Network, slot: int) -> None:
     """Back to N(0, I): what was fitted to a forgotten label's images leaves with it."""
     network.prior_mean[slot] = 0
     network.prior_scale[slot] = torch.eye(network.prior_scale.shape[1], device=network.prior_scale.device)

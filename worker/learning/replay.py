@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from worker.learning.networks.mlp import Mlp
+from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch
 
 Source = Callable[[int], Batch]  # how many examples -> that many, freshly drawn
@@ -27,7 +27,7 @@ def real(images: Mapping[str, Tensor], slots: Mapping[str, int], generator: torc
     return draw
 
 
-def replay(teacher: Mlp, slots: Sequence[int], generator: torch.Generator) -> Source:
+def replay(teacher: Network, slots: Sequence[int], generator: torch.Generator) -> Source:
     """The teacher's mean images for its labels, equally often: c ~ U(slots), z ~ p(z | c), x = E[x | z, c].
 
     Shin et al. 2017; the paper's section 2.2. The slots are decided by the caller, before the copy: a label

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from worker.learning.elbo import negative_elbo, reconstruction
-from worker.learning.networks.mlp import NO_MASKS, Masks, Mlp
+from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.strategy import Batch
 
 Match = Literal["function", "elbo"]
 ReplayLoss = Callable[[Batch, Masks], Tensor]  # (replayed batch, masks) -> nats, [batch]
 
 
-def replay_loss(match: Match, network: Mlp, teacher: Mlp, generator: torch.Generator) -> ReplayLoss:
+def replay_loss(match: Match, network: Network, teacher: Network, generator: torch.Generator) -> ReplayLoss:
     """What a replayed example costs. `elbo`: the paper's, as if the draw were data. `function`: see below."""
     if match == "function":
         return lambda batch, masks: distillation(network, teacher, batch, masks=masks)
@@ -23,7 +23,7 @@ def replay_loss(match: Match, network: Mlp, teacher: Mlp, generator: torch.Gener
     )
 
 
-def distillation(network: Mlp, teacher: Mlp, batch: Batch, *, masks: Masks = NO_MASKS) -> Tensor:
+def distillation(network: Network, teacher: Network, batch: Batch, *, masks: Masks = NO_MASKS) -> Tensor:
     """Match the teacher's function on replayed (z, x, c), [batch], nats.
 
     -log p(x | z, c) at the very z the teacher drew x from, and KL(q(z | x, c) || q_teacher(z | x, c)). The

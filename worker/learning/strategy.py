@@ -8,15 +8,15 @@ import hashlib
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from worker.learning.checkpoint import Checkpoint
+from worker.learning.checkpoint import Checkpoint, Label
 
 Operation = Literal["learn", "forget", "resize"]
 FAMILIES = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
@@ -55,12 +55,42 @@ class Examples:
     images: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+class Unavailable(Exception):
+    """What a strategy asked the archive for cannot be had; the message says what and what to do."""
+
+
+class Archive(Protocol):
+    """What lies outside the checkpoint and only some strategies ask for: real images, earlier versions."""
+
+    def images(self, label: Label) -> Tensor:
+        """The real training images of a label the checkpoint knows, uint8 [n, pixels]. Raises Unavailable."""
+
+    def newest_without(self, names: Collection[str]) -> Checkpoint:
+        """The newest ancestor that never saw any of these labels; the blank model when every version did."""
+
+
+class NoArchive:
+    """The archive of a learner that was given none."""
+
+    def images(self, label: Label) -> Tensor:
+        raise Unavailable(f"the real images of {label.name!r} are not at hand here")
+
+    def newest_without(self, names: Collection[str]) -> Checkpoint:
+        raise Unavailable(f"no ancestor that never saw {sorted(names)} is at hand here")
+
+
 @dataclass(frozen=True)
 class Workbench:
-    """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits."""
+    """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits.
+
+    findings: what a strategy wants to be read in the version's report (a guarantee, a decision and why);
+        JSON-ready, and a function of its inputs and seed alone.
+    """
 
     device: torch.device
     seed: int
+    archive: Archive = field(default_factory=NoArchive)
+    findings: dict[str, Any] = field(default_factory=dict)
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from worker.learning.networks.mlp import Mlp
+from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch, StrategyParams, Workbench
 
 Parts = Sequence[Batch]  # one step's examples, a batch from each source
@@ -24,7 +24,13 @@ class Schedule(StrategyParams):
 
 
 def fit(
-    network: Mlp, loss: Loss, batches: Iterator[Parts], schedule: Schedule, bench: Workbench, *, phase: str
+    network: Network,
+    loss: Loss,
+    batches: Iterator[Parts],
+    schedule: Schedule,
+    bench: Workbench,
+    *,
+    phase: str,
 ) -> None:
     """Minimise `loss` over `batches` in place, by Adam with a fresh state that is dropped at the end.
 

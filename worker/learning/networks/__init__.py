@@ -9,12 +9,13 @@ from pydantic import BaseModel
 
 from worker.learning.checkpoint import Checkpoint, Spec
 from worker.learning.networks.mlp import Mlp, MlpParams
+from worker.learning.networks.network import Network
 
 
 @dataclass(frozen=True)
 class Architecture:
     name: str
-    network: type[Mlp]
+    network: type[Network]
     Params: type[BaseModel]
     summary: str
 
@@ -38,14 +39,20 @@ def blank(network: Mapping[str, Any], *, seed: int, pixels: int = 784) -> Checkp
     return Checkpoint(spec=spec, weights=weights_of(built))
 
 
-def build(checkpoint: Checkpoint, device: torch.device) -> Mlp:
+def outline(spec: Spec) -> Network:
+    """The network of a spec without weights: for questions about its structure."""
+    with torch.device("meta"):
+        return ARCHITECTURES[spec.architecture].network(spec)
+
+
+def build(checkpoint: Checkpoint, device: torch.device) -> Network:
     """A trainable network with the checkpoint's weights, on `device`."""
     network = ARCHITECTURES[checkpoint.spec.architecture].network(checkpoint.spec)
     network.load_state_dict({name: tensor.clone() for name, tensor in checkpoint.weights.items()})
     return network.to(device)
 
 
-def frozen(checkpoint: Checkpoint, device: torch.device) -> Mlp:
+def frozen(checkpoint: Checkpoint, device: torch.device) -> Network:
     """The teacher: the checkpoint's network, without gradients."""
     return build(checkpoint, device).requires_grad_(False)
 

@@ -7,8 +7,8 @@ no output, removing a unit equals zeroing its outgoing weights, and one matmul a
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.learning.checkpoint import Spec
-
-Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
-NO_MASKS: Masks = {}
-
+from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use
 
 Width = Annotated[int, Field(ge=1, le=4096)]
 
@@ -37,21 +34,6 @@ class MlpParams(BaseModel):
     latent: int = Field(8, ge=1, le=128, description="size of the latent code z")
 
 
-class Use(NamedTuple):
-    """One use of a linear layer in a forward pass: what the exact Fisher needs."""
-
-    layer: str
-    entered: Tensor  # [batch, in]
-    preactivation: Tensor  # [batch, out]
-
-
-class Seam(NamedTuple):
-    """A hidden layer that can be resized, and the layer its units feed."""
-
-    layer: str
-    following: str
-
-
 class Layer(nn.Linear):
     """A linear layer with, where the label enters, a bias for each slot: the columns of its one-hot code."""
 
@@ -64,22 +46,15 @@ class Layer(nn.Linear):
         return out if self.label is None or slots is None else out + self.label[slots]
 
 
-class Mlp(nn.Module):
-    """p(x | z, c) and q(z | x, c) as multilayer perceptrons, and p(z | c) as one Gaussian a label."""
-
-    prior_mean: Tensor  # [slots, latent]
-    prior_scale: Tensor  # [slots, latent, latent], lower triangular: z = mean + scale @ noise
+class Mlp(Network):
+    """Both networks as multilayer perceptrons; the label enters the first layer of each."""
 
     def __init__(self, spec: Spec) -> None:
-        super().__init__()
-        self.pixels, self.latent = spec.pixels, spec.latent
+        super().__init__(spec)
         self.encoder = _stack([spec.pixels, *spec.encoder_widths, 2 * spec.latent], spec.slots)
         self.decoder = _stack([spec.latent, *spec.decoder_widths, spec.pixels], spec.slots)
-        self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
-        self.register_buffer("prior_scale", torch.eye(spec.latent).repeat(spec.slots, 1, 1))
 
     def initialise(self, generator: torch.Generator) -> None:
-        """He-normal weights, zero biases and zero label columns."""
         for name, tensor in sorted(self.named_parameters()):
             if name.endswith("weight"):
                 tensor.data.normal_(0.0, math.sqrt(2 / tensor.shape[1]), generator=generator)
@@ -89,26 +64,15 @@ class Mlp(nn.Module):
     def encode(
         self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Posterior q(z | x, c): images [batch, pixels] in [0, 1] -> mean, logvar, each [batch, latent]."""
         mean, logvar = self._through("encoder", images, slots, masks, uses).chunk(2, dim=1)
         return mean, logvar
 
     def decode(
         self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
     ) -> Tensor:
-        """Logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image."""
         return self._through("decoder", latents, slots, masks, uses)
 
-    def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""
-        return torch.randn((len(slots), self.latent), generator=generator).to(slots.device)
-
-    def sample_prior(self, noise: Tensor, slots: Tensor) -> Tensor:
-        """z ~ p(z | c) from standard normal noise [batch, latent]."""
-        return self.prior_mean[slots] + torch.einsum("bij,bj->bi", self.prior_scale[slots], noise)
-
     def seams(self) -> list[Seam]:
-        """The hidden layers, each with the layer after it. Never the mean/logvar heads, nor the output."""
         sides = (("encoder", self.encoder), ("decoder", self.decoder))
         return [
             Seam(f"{side}.{index}", f"{side}.{index + 1}")

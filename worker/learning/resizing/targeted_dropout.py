@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.learning.networks.mlp import NO_MASKS, Masks, Mlp, Use
+from worker.learning.networks.network import NO_MASKS, Masks, Network, Use
 from worker.learning.strategy import Batch
 
 RAMP_UNTIL = 0.5  # by half of the training the whole share is at risk ...
@@ -24,7 +24,9 @@ class TargetedDropout:
     network then trains as if the units were gone, and removing them changes nothing.
     """
 
-    def __init__(self, network: Mlp, share: float, probability: float, generator: torch.Generator) -> None:
+    def __init__(
+        self, network: Network, share: float, probability: float, generator: torch.Generator
+    ) -> None:
         self._network = network
         self._share = share
         self.probability = probability
@@ -69,7 +71,7 @@ class TargetedDropout:
         return len(self._network.get_parameter(f"{layer}.bias"))
 
 
-def mean_activations(network: Mlp, batches: Iterable[Batch]) -> dict[str, Tensor]:
+def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
     """E[h] of every hidden unit, layer -> [units] on the CPU, with z at the posterior mean."""
     totals: dict[str, Tensor] = {}
     examples = 0

@@ -9,7 +9,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen, weights_of
-from worker.learning.networks.mlp import Mlp
+from worker.learning.networks.network import Network
 from worker.learning.replay import interleave, replay, some
 from worker.learning.resizing.targeted_dropout import TargetedDropout, mean_activations
 from worker.learning.resizing.units import shrink
@@ -66,7 +66,7 @@ def prune(
 
 
 def without_dropped(
-    checkpoint: Checkpoint, network: Mlp, dropout: TargetedDropout, bench: Workbench
+    checkpoint: Checkpoint, network: Network, dropout: TargetedDropout, bench: Workbench
 ) -> Checkpoint:
     """The checkpoint with the trained network's weights, less the units that targeted dropout gave up.
 

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.networks.mlp import Mlp, Seam
+from worker.learning.networks import outline
+from worker.learning.networks.network import Seam
 
 Kept = Mapping[str, Tensor]  # hidden layer -> sorted indices of the units that stay
 
 
 def seams_of(checkpoint: Checkpoint) -> list[Seam]:
     """The hidden layers of the checkpoint's network, each with the layer its units feed."""
-    return Mlp(checkpoint.spec).seams()
+    return outline(checkpoint.spec).seams()
 
 
 def width(checkpoint: Checkpoint, layer: str) -> int:

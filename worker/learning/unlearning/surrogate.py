@@ -12,7 +12,7 @@ from worker.learning.elbo import negative_elbo_from_prior
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, frozen
-from worker.learning.networks.mlp import Mlp
+from worker.learning.networks.network import Network
 from worker.learning.prior import reset_prior
 from worker.learning.replay import Source, interleave, replay
 from worker.learning.resizing.targeted_dropout import TargetedDropout
@@ -81,7 +81,7 @@ def forget(
 
 
 def surrogate_of(
-    name: Surrogate, gone: Sequence[int], kept: Sequence[int], teacher: Mlp, generator: torch.Generator
+    name: Surrogate, gone: Sequence[int], kept: Sequence[int], teacher: Network, generator: torch.Generator
 ) -> Source:
     """The surrogate q(x | c) for the labels to forget, equally often.
 

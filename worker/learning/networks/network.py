@@ -1,0 +1,76 @@
+"""What every architecture offers: a conditional VAE that can be resized, and whose Fisher is exact."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from worker.learning.checkpoint import Spec
+
+Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
+NO_MASKS: Masks = {}
+
+
+class Use(NamedTuple):
+    """One use of a layer in a forward pass: what the exact Fisher needs."""
+
+    layer: str
+    entered: Tensor  # [batch, in, ...]
+    preactivation: Tensor  # [batch, out, ...]
+
+
+class Seam(NamedTuple):
+    """A hidden layer that can be resized, and the layer its units feed.
+
+    A unit is `rows` consecutive entries of the layer's bias and first weight axis (of a dense layer
+    reshaped into channels: a channel's pixels), and `columns` consecutive ones of the following layer's
+    second axis.
+    """
+
+    layer: str
+    following: str
+    rows: int = 1
+    columns: int = 1
+
+
+class Network(nn.Module, ABC):
+    """p(x | z, c) and q(z | x, c) as networks, and p(z | c) as one Gaussian a label."""
+
+    prior_mean: Tensor  # [slots, latent]
+    prior_scale: Tensor  # [slots, latent, latent], lower triangular: z = mean + scale @ noise
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.pixels, self.latent = spec.pixels, spec.latent
+        self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
+        self.register_buffer("prior_scale", torch.eye(spec.latent).repeat(spec.slots, 1, 1))
+
+    @abstractmethod
+    def initialise(self, generator: torch.Generator) -> None:
+        """He-normal weights, zero biases and zero label columns."""
+
+    @abstractmethod
+    def encode(
+        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Posterior q(z | x, c): images [batch, pixels] in [0, 1] -> mean, logvar, each [batch, latent]."""
+
+    @abstractmethod
+    def decode(
+        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+    ) -> Tensor:
+        """Logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image."""
+
+    @abstractmethod
+    def seams(self) -> list[Seam]:
+        """The hidden layers, each with the layer after it. Never the mean/logvar heads, nor the output."""
+
+    def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""
+        return torch.randn((len(slots), self.latent), generator=generator).to(slots.device)
+
+    def sample_prior(self, noise: Tensor, slots: Tensor) -> Tensor:
+        """z ~ p(z | c) from standard normal noise [batch, latent]."""
+        return self.prior_mean[slots] + torch.einsum("bij,bj->bi", self.prior_scale[slots], noise)
