@@ -182,8 +182,11 @@ def _with_defaults(
     filled = dict(value)
     for name, declared in schema.get("properties", {}).items():
         inner = _resolved(declared, root)
+        default = deepcopy(inner.get("default"))
         if name not in filled and "default" in inner:
-            filled[name] = deepcopy(inner["default"])
+            filled[name] = default
+        elif isinstance(filled.get(name), Mapping) and isinstance(default, Mapping):
+            filled[name] = {**default, **filled[name]}  # what the strategy means by default, part by part
         if isinstance(filled.get(name), Mapping):
             filled[name] = _with_defaults(inner, filled[name], root)
     return filled

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     """Where the worker computes: auto, cpu, cuda, cuda:1."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads of the worker; 0 lets it choose."""
+    """CPU threads of the worker; 0 takes one, the fastest where cores are shared."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def as_environment(self) -> dict[str, str]:

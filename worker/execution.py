@@ -220,6 +220,7 @@ def _check_still_applies(work: Work, status: Mapping[str, str]) -> None:
         labels.check_learn(work.model.name, work.job.labels, status)
     elif work.job.operation == "forget":
         labels.check_forget(work.model.name, work.job.labels, status)
+        labels.check_held(work.model.name, work.job.labels, status)
     elif work.base is None:
         raise ModelHasNoVersion(work.model.name)
 

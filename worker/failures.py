@@ -8,6 +8,7 @@ import torch
 
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, RegistryError
 from worker.learning.datasets import DatasetUnavailable
+from worker.learning.resizing.units import TooWide
 from worker.learning.strategy import Diverged, Unavailable
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,16 @@ def explain(error: Exception, job_id: str) -> dict[str, Any]:
             return _failure("user", error.code, error.message, retryable=False)
         case Diverged():
             return _failure("diverged", "diverged", str(error), retryable=False)
+        case TooWide():
+            return _failure("user", "too_wide", str(error), retryable=False)
         case MemoryError() | torch.OutOfMemoryError():
             advice = "the worker ran out of memory; ask for a smaller batch_size or network"
             return _failure("out_of_memory", "out_of_memory", advice, retryable=True)
         case OSError() if error.errno in DISK_FULL:
             advice = "there is no room left to store the version; make room and ask again"
             return _failure("storage", "storage_full", advice, retryable=True)
+        case RuntimeError() if "can't allocate memory" in str(error):  # torch's CPU allocator has no class
+            return explain(MemoryError(), job_id)
     log.exception("job %s failed", job_id, exc_info=error)
     return _failure(
         "internal", "internal_error", "an error inside the worker; its log has the trace", retryable=True

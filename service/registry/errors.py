@@ -115,7 +115,8 @@ class LabelForgotten(RegistryError):
 
     def __init__(self, model: str, label: str, job_id: str | None) -> None:
         self.job_id = job_id
-        super().__init__(f"model {model!r} forgot {label!r} by job {job_id}; learn it again to draw it")
+        by = f" by job {job_id}" if job_id else " already"
+        super().__init__(f"model {model!r} forgot {label!r}{by}; learn it again to draw it")
 
 
 class VersionRevoked(RegistryError):

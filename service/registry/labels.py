@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.registry.errors import LabelAlreadyLearned, UnknownLabel, WouldEmptyModel
+from service.registry.errors import LabelAlreadyLearned, LabelForgotten, UnknownLabel, WouldEmptyModel
 from service.registry.tables import UNFINISHED, JobRow, LabelRow, ModelRow
 
 
@@ -62,3 +62,13 @@ def check_forget(model: str, asked: Sequence[str], status: Mapping[str, str]) ->
         raise UnknownLabel(model, unknown)
     if all(state == "forgotten" for name, state in status.items() if name not in asked):
         raise WouldEmptyModel(model)
+
+
+def check_held(model: str, asked: Sequence[str], status: Mapping[str, str]) -> None:
+    """Whether each is still there to be forgotten once the job runs: the learn it counted on may have failed.
+
+    Raises LabelForgotten.
+    """
+    for name in asked:
+        if status[name] == "forgotten":
+            raise LabelForgotten(model, name, None)

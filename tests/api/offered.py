@@ -21,7 +21,7 @@ class LearnParams(BaseModel):
     steps: int = Field(100, ge=1, le=100_000)
     batch_size: int = Field(256, ge=1, le=4096)
     clip: float | None = Field(None, gt=0)
-    schedule: Schedule = Schedule()
+    schedule: Schedule = Schedule(warm_up=0.2)
     widths: list[int] = Field([512, 256], min_length=1, max_length=4)
 
 

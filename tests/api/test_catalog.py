@@ -13,7 +13,7 @@ DEFAULTS: dict[str, Any] = {
     "steps": 100,
     "batch_size": 256,
     "clip": None,
-    "schedule": {"warm_up": 0.1, "shape": "one_cycle"},
+    "schedule": {"warm_up": 0.2, "shape": "one_cycle"},
     "widths": [512, 256],
 }
 
@@ -23,14 +23,14 @@ def test_every_default_is_filled_in() -> None:
 
 
 def test_defaults_fill_in_beside_what_was_sent_at_every_depth() -> None:
-    sent = {"steps": 7, "schedule": {"warm_up": 0.5}}
+    sent = {"steps": 7, "schedule": {"shape": "constant"}}
     found = CATALOG.check("learn", "replay_ewc", sent)
-    assert found == DEFAULTS | {"steps": 7, "schedule": {"warm_up": 0.5, "shape": "one_cycle"}}
-    assert sent == {"steps": 7, "schedule": {"warm_up": 0.5}}
+    assert found == DEFAULTS | {"steps": 7, "schedule": {"warm_up": 0.2, "shape": "constant"}}
+    assert sent == {"steps": 7, "schedule": {"shape": "constant"}}
 
 
 def test_checked_params_are_what_the_strategys_own_model_would_make_of_them() -> None:
-    sent = {"learning_rate": 1, "schedule": {"shape": "constant"}, "clip": 5.0}
+    sent = {"learning_rate": 1, "schedule": {"shape": "constant", "warm_up": 0.3}, "clip": 5.0}
     found = CATALOG.check("learn", "replay_ewc", sent)
     assert LearnParams.model_validate(found) == LearnParams.model_validate(sent)
     assert found == LearnParams.model_validate(sent).model_dump()

@@ -208,6 +208,19 @@ def test_a_job_whose_premise_failed_fails_too(
     assert (job(workshop, forgetting).error or {})["code"] == "unknown_label"
 
 
+def test_what_is_forgotten_already_when_the_job_runs_is_not_forgotten_twice(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    """Forget, learn again, forget again; the learn in the middle is cancelled."""
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    execute(ask(workshop, model, "forget", "1"), workshop)
+    learning, forgetting = ask(workshop, model, "learn", "1"), ask(workshop, model, "forget", "1")
+    with workshop.database.transaction() as session:
+        jobs.cancel(session, learning)
+    execute(forgetting, workshop)
+    assert (job(workshop, forgetting).error or {})["code"] == "label_forgotten"
+
+
 def test_a_base_that_moved_meanwhile_fails_the_job(workshop: Workshop, model: ModelRow) -> None:
     execute(ask(workshop, model, "learn", "0"), workshop)
     first, second = (ask(workshop, model, "learn", label, base_version=1) for label in "12")

@@ -49,7 +49,7 @@ def test_flat_grey_on_noise_costs_784_ln_2_nats():
 
 
 def test_negative_elbo_bounds_the_likelihood_found_by_brute_force():
-    """-log p(x | c), integrated by a million prior draws, is below the mean bound."""
+    """-log p(x | c), integrated by 200,000 prior draws, is below the mean bound."""
     built = network().requires_grad_(False)
     generator = torch.Generator().manual_seed(5)
     image, slot = torch.rand(1, 9, generator=generator).round(), torch.tensor([1])

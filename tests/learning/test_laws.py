@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from service.catalog import read_catalog
 from tests.learning.tiny import TINY, asked, bench, examples, quick, run, stripes
 from worker.learning.checkpoint import Checkpoint, NotACheckpoint
 from worker.learning.drawing import draw
+from worker.learning.memory import remembered
 from worker.learning.networks import blank
 from worker.learning.slots import LabelConflict, with_slots
 from worker.learning.strategy import Diverged, Stopped, all_strategies, find
@@ -27,6 +29,14 @@ def test_every_operation_has_one_default_strategy():
     assert sorted(defaults) == ["forget", "learn"]
     policies = [one.policy for one in all_strategies() if one.operation == "resize" and one.default]
     assert sorted(policies) == ["expand", "prune"]
+
+
+@pytest.mark.parametrize(("operation", "name"), TRAINED)
+def test_a_schedule_sent_in_part_keeps_the_rest_of_the_strategys_own(operation, name):
+    params = find(operation, name).Params
+    ours, sent = params().schedule.model_dump(), {"schedule": {"steps": 7}}
+    assert params.model_validate(sent).schedule.model_dump() == ours | {"steps": 7}
+    assert read_catalog().check(operation, name, sent) == params.model_validate(sent).model_dump(mode="json")
 
 
 @every_strategy
@@ -82,6 +92,13 @@ def test_strategy_stops_within_one_step_of_being_asked(operation, name, two_labe
             two_labels, GIVEN[operation], params, bench(on_progress=steps.append, should_stop=should_stop)
         )
     assert len(steps) == 5
+
+
+def test_the_fisher_can_be_stopped_between_batches(two_labels):
+    seen = []
+    attentive = bench(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
+    with pytest.raises(Stopped, match="fisher at step 512 of 10000"):
+        remembered(two_labels, [0, 1], attentive, examples=10_000)
 
 
 @pytest.mark.parametrize(("operation", "name"), TRAINED)

@@ -11,7 +11,7 @@ from worker.learning.memory import remembered
 from worker.learning.networks import blank, build
 from worker.learning.resizing.targeted_dropout import TargetedDropout, mean_activations
 from worker.learning.resizing.targeted_dropout_prune import without_dropped
-from worker.learning.resizing.units import grow, seams_of, shrink, width
+from worker.learning.resizing.units import TooWide, grow, seams_of, shrink, width
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Batch
 
@@ -164,6 +164,35 @@ def test_units_dropped_for_good_are_pruned_without_changing_a_draw(two_labels):
     noise = network.noise(slots, torch.Generator().manual_seed(0))
     pruned = build(smaller, CPU).decode(noise, slots)
     assert torch.allclose(network.decode(noise, slots, masks), pruned, atol=1e-5)
+
+
+def test_a_training_too_short_to_drop_a_unit_keeps_its_mean_contribution(two_labels):
+    network = build(two_labels, CPU)
+    dropout = TargetedDropout(network, 0.25, 1.0, torch.Generator().manual_seed(0))
+    dropout.masks(0.0)
+    smaller = without_dropped(two_labels, network, dropout, bench())
+    folded = smaller.weights["decoder.2.bias"] - two_labels.weights["decoder.2.bias"]
+    assert folded.abs().max() > 1e-3
+
+
+def test_no_network_grows_beyond_what_the_service_offers(two_labels):
+    with pytest.raises(TooWide, match="4096"):
+        grow(two_labels, 200.0, torch.Generator().manual_seed(0))
+
+
+def test_pruning_remaps_the_fisher_as_taking_it_anew_would(two_labels):
+    """Units whose outgoing weights are zero say nothing: without them every other Fisher is what it was."""
+    weights, kept, nothing = dict(two_labels.weights), {}, {}
+    for seam in seams_of(two_labels):
+        units = width(two_labels, seam.layer)
+        kept[seam.layer], nothing[seam.layer] = torch.arange(2, units), torch.zeros(units)
+        weights[f"{seam.following}.weight"] = weights[f"{seam.following}.weight"].clone()
+        weights[f"{seam.following}.weight"][:, :2] = 0
+    silent = remembered(replace(two_labels, weights=weights), [0, 1], bench(), examples=300)
+    mapped = shrink(silent, kept, nothing)
+    anew = remembered(mapped, [0, 1], bench(), examples=300)
+    for name, tensor in mapped.fisher.items():
+        assert torch.allclose(anew.fisher[name], tensor, rtol=1e-3, atol=1e-8), name
 
 
 def test_prune_removes_the_share_it_was_asked_for(two_labels):

@@ -1,6 +1,6 @@
 """What a version remembers for its successors: the Fisher at its weights, over the labels it holds."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import frozen, weights_of
 from worker.learning.networks.network import Network
 from worker.learning.replay import replay, some
-from worker.learning.strategy import Workbench
+from worker.learning.strategy import Batch, Workbench
 
 FISHER_EXAMPLES = 10_000
 
@@ -41,5 +41,13 @@ def fisher_of(
 ) -> dict[str, Tensor]:
     generator = bench.generator(purpose)
     draws = some(replay(network, sorted(slots), generator), examples, bench.device)
-    bench.step("fisher", 0, 1)
-    return fisher_diagonal(network, draws, generator)
+    return fisher_diagonal(network, _watched(draws, examples, bench), generator)
+
+
+def _watched(draws: Iterable[Batch], examples: int, bench: Workbench) -> Iterator[Batch]:
+    """The draws, each batch a step that shows progress and can be stopped at."""
+    seen = 0
+    for batch in draws:
+        bench.step("fisher", seen, examples)
+        seen += len(batch.slots)
+        yield batch

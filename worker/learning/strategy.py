@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint, Label
@@ -114,6 +114,19 @@ class StrategyParams(BaseModel):
     """Hyper-parameters of a strategy; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_rest(cls, sent: Any) -> Any:
+        """Of a group sent in part (`schedule: {steps: 300}`), the rest is this strategy's default."""
+        if not isinstance(sent, Mapping):
+            return sent
+        groups = {
+            name: {**one.default.model_dump(), **sent[name]}
+            for name, one in cls.model_fields.items()
+            if isinstance(one.default, StrategyParams) and isinstance(sent.get(name), Mapping)
+        }
+        return {**sent, **groups}
 
 
 Run = Callable[[Checkpoint, Examples, Any, Workbench], Checkpoint]

@@ -53,6 +53,11 @@ class TargetedDropout:
             kept[layer] = stays.nonzero().flatten()
         return kept
 
+    @property
+    def still_took_part(self) -> float:
+        """How much of a unit at risk was there at the end: all of it in a training too short to settle."""
+        return 1.0 if self._settled is None else 1 - self.probability
+
     def _candidates(self, share: float) -> dict[str, Tensor]:
         chosen = {}
         for seam in self._network.seams():

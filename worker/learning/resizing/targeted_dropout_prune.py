@@ -76,5 +76,5 @@ def without_dropped(
     trained = replace(checkpoint, weights=weights_of(network))
     draws = replay(network, sorted(checkpoint.held.values()), bench.generator("activations"))
     means = mean_activations(network, some(draws, ACTIVATION_EXAMPLES, bench.device))
-    took_part = 1 - dropout.probability
-    return shrink(trained, dropout.kept(), {layer: took_part * mean for layer, mean in means.items()})
+    contributed = {layer: dropout.still_took_part * mean for layer, mean in means.items()}
+    return shrink(trained, dropout.kept(), contributed)

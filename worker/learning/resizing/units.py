@@ -14,6 +14,13 @@ from worker.learning.networks.network import Seam
 Kept = Mapping[str, Tensor]  # hidden layer -> sorted indices of the units that stay
 
 
+MAX_WIDTH = 4096  # units of a hidden layer, as when a model is created
+
+
+class TooWide(ValueError):
+    """The network would grow beyond what the service offers; the message says by how much."""
+
+
 def seams_of(checkpoint: Checkpoint) -> list[Seam]:
     """The hidden layers of the checkpoint's network, each with the layer its units feed."""
     return outline(checkpoint.spec).seams()
@@ -30,11 +37,18 @@ def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Ch
     new parameter has gradient within two steps: outgoing weights at the first, incoming ones at the second.
     The Fisher of new parameters is set to 0, which is exact for incoming weights; callers that train next
     take it anew. Paper: section 4.2.2, whose small random outgoing weights would change the function.
+    Raises TooWide.
     """
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam in seams_of(checkpoint):
         extra = math.ceil(share * width(checkpoint, seam.layer))
+        wide = width(checkpoint, seam.layer) + extra
+        if wide > MAX_WIDTH:
+            raise TooWide(
+                f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
+                f"ask for a smaller share, or prune first"
+            )
         entering = weights[f"{seam.layer}.weight"].shape[1]
         fresh = torch.empty(extra, entering).normal_(0.0, math.sqrt(2 / entering), generator=generator)
         _append(weights, seam, fresh)
