@@ -5,6 +5,7 @@ CI=true a missing one is a failure.
 """
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,23 @@ REDIS = "redis://127.0.0.1:6379"
 DATABASES = ("sqlite", "postgresql")
 BROKERS = ("folder", "redis")
 BACKINGS = ("sqlite+folder", "postgresql+redis")
+
+
+@pytest.fixture(scope="session")
+def git() -> None:
+    _installed("git")
+
+
+@pytest.fixture(scope="session")
+def shell() -> None:
+    """What the README's calls are pasted into, and what they call."""
+    _installed("bash")
+    _installed("curl")
+
+
+def _installed(program: str) -> None:
+    if shutil.which(program) is None:
+        missing(f"{program} is not installed")
 
 
 @pytest.fixture(scope="session")

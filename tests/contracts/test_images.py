@@ -44,6 +44,7 @@ def test_what_an_image_runs_is_a_command_of_palimpsest(image: str) -> None:
     takes(STAGES[image].command)
 
 
+@pytest.mark.usefixtures("git")
 @pytest.mark.parametrize("image", IMAGES)
 def test_what_an_image_copies_is_tracked_and_reaches_the_build(image: str) -> None:
     reaching = (ROOT / ".dockerignore").read_text().splitlines()

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from client.http import Palimpsest
@@ -22,6 +23,7 @@ def calls() -> list[str]:
     return [call for call in re.split(r"^(?=# \d\.)", block.group(1), flags=re.MULTILINE) if call]
 
 
+@pytest.mark.usefixtures("shell")
 def test_the_five_calls_of_the_readme_run_as_pasted(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
