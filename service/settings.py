@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 def _absolute(path: Path) -> Path:
@@ -24,6 +26,22 @@ def _with_driver(url: str) -> str:
     return url
 
 
+def _of_a_database(url: str) -> str:
+    try:
+        scheme = make_url(url).drivername
+    except (ArgumentError, ValueError) as error:
+        raise ValueError("not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME") from error
+    if scheme not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError(f"{scheme} is not offered; use sqlite:///FILE or postgresql://USER@HOST/NAME")
+    return url
+
+
+def _of_a_broker(url: str) -> str:
+    if not url.startswith(("folder://", "redis://", "rediss://")):
+        raise ValueError("not a broker this service speaks to; write folder://FOLDER or redis://HOST/NUMBER")
+    return url
+
+
 def _in_home(pattern: str) -> Any:
     """A default that lies in the home folder: `{home}` in the pattern stands for it."""
     return Field(
@@ -32,7 +50,8 @@ def _in_home(pattern: str) -> Any:
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
-DatabaseUrl = Annotated[str, AfterValidator(_with_driver)]
+DatabaseUrl = Annotated[str, AfterValidator(_with_driver), AfterValidator(_of_a_database)]
+BrokerUrl = Annotated[str, AfterValidator(_of_a_broker)]
 
 
 class Settings(BaseSettings):
@@ -46,7 +65,7 @@ class Settings(BaseSettings):
     """The dataset folder, in torchvision's layout."""
     database_url: DatabaseUrl = _in_home("sqlite:///{home}/palimpsest.db")
     """SQLite, or postgresql://..."""
-    broker_url: str = _in_home("folder://{home}/queue")
+    broker_url: BrokerUrl = _in_home("folder://{home}/queue")
     """A folder, or redis://..."""
 
     host: str = "127.0.0.1"

@@ -116,16 +116,16 @@ def own_broker(kind: str, folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _free_redis_database() -> Iterator[int]:
-    """A number of Redis's sixteen that no other test run holds; the mark expires should this one die."""
+    """An empty one of Redis's sixteen that no other test run holds; the mark expires should this one die."""
     for number in range(15, 0, -1):
         with redis.Redis.from_url(f"{REDIS}/{number}") as connection:
-            if connection.set("palimpsest-test", os.getpid(), nx=True, ex=600):
+            if connection.dbsize() == 0 and connection.set("palimpsest-test", os.getpid(), nx=True, ex=600):
                 try:
                     yield number
                 finally:
                     connection.flushdb()
                 return
-    pytest.fail("no Redis database between 1 and 15 is free: other test runs hold them all")
+    pytest.fail("no Redis database between 1 and 15 is empty and free")
 
 
 def _require(what: str, port: int) -> None:

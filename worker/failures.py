@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from service.registry.errors import ArtifactCorrupt, ArtifactMissing, RegistryError
+from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
 from worker.learning.datasets import DatasetUnavailable
 from worker.learning.resizing.units import TooWide
 from worker.learning.strategy import Diverged, Unavailable
@@ -23,7 +23,7 @@ def explain(error: Exception, job_id: str) -> dict[str, Any]:
             return _failure("user", "dataset_unavailable", str(error), retryable=True)
         case Unavailable():
             return _failure("user", "source_unavailable", str(error), retryable=True)
-        case ArtifactCorrupt() | ArtifactMissing():
+        case ArtifactCorrupt() | ArtifactMissing() | ArtifactUnreadable():
             return _failure("storage", error.code, error.message, retryable=True)
         case RegistryError():
             return _failure("user", error.code, error.message, retryable=False)

@@ -29,12 +29,15 @@ class Heartbeat:
         self._progress: dict[str, Any] | None = None
         self._phase = ("", 0.0)
         self._pulse: Pulse = "running"
+        self._last_answer = time.monotonic()
         self._ended = Event()
         self._thread = Thread(target=self._beat, name=f"heartbeat of {claim.job_id}", daemon=True)
 
     @property
     def pulse(self) -> Pulse:
         """`running`; `cancel` once a client asked to stop; `lost` once the job is, or may be, another's."""
+        if self._pulse == "running" and time.monotonic() - self._last_answer > self._lease_seconds:
+            return "lost"  # also while a beat hangs on a connection that was cut without a word
         return self._pulse
 
     def show(self, progress: Progress) -> None:
@@ -59,7 +62,6 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        last_answer = time.monotonic()
         while self._pulse != "lost" and not self._ended.wait(self._interval):
             asked = time.monotonic()
             try:
@@ -67,11 +69,9 @@ class Heartbeat:
                     self._pulse = claims.heartbeat(
                         session, self._claim, lease_seconds=self._lease_seconds, progress=self._progress
                     )
-                last_answer = asked
+                self._last_answer = asked
             except DatabaseUnavailable as error:
                 log.warning("job %s: no heartbeat, %s (%s)", self._claim.job_id, error, error.reason)
-                if time.monotonic() - last_answer > self._lease_seconds:
-                    self._pulse = "lost"
             except Exception:
                 log.exception("job %s: the heartbeat failed, so the job stops", self._claim.job_id)
                 self._pulse = "lost"

@@ -42,13 +42,13 @@ def _read() -> dict[str, tuple[bytes, str]]:
 FILES = _read()
 
 
-@router.get("/")
+@router.get("/", response_class=Response)
 async def dashboard() -> Response:
     """The page people look at."""
     return _page("index.html")
 
 
-@router.get("/dashboard/{name}")
+@router.get("/dashboard/{name}", response_class=Response)
 async def dashboard_file(name: str) -> Response:
     """A style, script or picture of the page."""
     if name not in FILES:

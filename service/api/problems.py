@@ -36,6 +36,7 @@ STATUS = {
     "sample_not_found": 404,
     "artifact_missing": 503,
     "artifact_corrupt": 503,
+    "artifact_unreadable": 503,
     "database_unavailable": 503,
 }
 """The status of every registry error a request can meet, by its code."""

@@ -5,7 +5,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from service.registry.errors import ArtifactCorrupt, ArtifactMissing
+from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
+
+READABLE = 0o644  # API and workers may run as different users
 
 
 class FolderArtifacts:
@@ -19,17 +21,20 @@ class FolderArtifacts:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
         if _holds(path, sha256):
+            _fsync_names(path)  # whoever wrote it may have died before its name was durable
             return sha256
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_durably(path, data)
         return sha256
 
     def read(self, sha256: str) -> bytes:
-        """The bytes of that hash, checked. Raises ArtifactMissing, ArtifactCorrupt."""
+        """The bytes of that hash, checked. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
         try:
             data = self.path(sha256).read_bytes()
         except FileNotFoundError as error:
             raise ArtifactMissing(sha256) from error
+        except OSError as error:
+            raise ArtifactUnreadable(sha256, error.strerror or type(error).__name__) from error
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
             raise ArtifactCorrupt(
@@ -55,6 +60,7 @@ def _write_durably(path: Path, data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=".put-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), READABLE)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -62,6 +68,10 @@ def _write_durably(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _fsync_names(path)
+
+
+def _fsync_names(path: Path) -> None:
     _fsync_folder(path.parent)
     _fsync_folder(path.parent.parent)
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, Update, exc, func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import CursorResult, Update, exc, func, update
+from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
 from service.registry.errors import FencedOff
-from service.registry.tables import HELD, UNFINISHED, JobRow
+from service.registry.jobs import blocked
+from service.registry.tables import HELD, JobRow
 
 Pulse = Literal["running", "cancel", "lost"]
 
@@ -39,19 +40,13 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
 
     The attempt is counted here and not at failure: a process killed for memory cannot record its own.
     """
-    earlier = aliased(JobRow)
-    blocked = select(earlier.id).where(
-        earlier.model_id == JobRow.model_id,
-        earlier.sequence < JobRow.sequence,
-        earlier.state.in_(UNFINISHED),
-    )
     take = (
         update(JobRow)
         .where(
             JobRow.id == job_id,
             JobRow.state == "queued",
             JobRow.cancel_requested.is_(False),
-            ~blocked.exists(),
+            ~blocked(),
         )
         .values(
             state="running",

@@ -19,6 +19,13 @@ from service.registry.errors import DatabaseUnavailable
 
 SQLITE_BUSY_SECONDS = 30
 POSTGRESQL_CONNECT_SECONDS = 5
+CUT_CONNECTION_NOTICED = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,  # ms until unanswered bytes end the connection; TCP alone waits for minutes
+}
 UNDEFINED_TABLE = "42P01"
 """PostgreSQL's code for a database that is not migrated yet; SQLite raises an OperationalError for that."""
 
@@ -101,7 +108,7 @@ def _sqlite(url: URL) -> Engine:
 def _postgresql(url: URL) -> Engine:
     return create_engine(
         url,
-        connect_args={"connect_timeout": POSTGRESQL_CONNECT_SECONDS},
+        connect_args={"connect_timeout": POSTGRESQL_CONNECT_SECONDS, **CUT_CONNECTION_NOTICED},
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=30,

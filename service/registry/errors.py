@@ -156,6 +156,13 @@ class ArtifactMissing(RegistryError):
         super().__init__(f"artifact {sha256} is not in the artifact folder; restore it from a backup")
 
 
+class ArtifactUnreadable(RegistryError):
+    code = "artifact_unreadable"
+
+    def __init__(self, sha256: str, why: str) -> None:
+        super().__init__(f"artifact {sha256} cannot be read ({why}); mend the artifact folder and ask again")
+
+
 class ArtifactCorrupt(RegistryError):
     """The bytes of an artifact are not what they were (or never were what they should be)."""
 

@@ -7,8 +7,8 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from service.registry import labels as label_rules
 from service.registry.database import from_now, now
@@ -111,10 +111,7 @@ def page(
 
 def queue_position(session: Session, job: JobRow) -> int | None:
     """How many unfinished jobs were accepted before this one; null once it is no longer queued."""
-    if job.state != "queued":
-        return None
-    ahead = select(func.count()).where(JobRow.state.in_(UNFINISHED), JobRow.sequence < job.sequence)
-    return session.scalar(ahead)
+    return queue_positions(session, [job]).get(job.id)
 
 
 def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
@@ -128,13 +125,22 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
     return {row.id: bisect_left(sequences, row.sequence) for row in queued}
 
 
-def nobody_hears(session: Session, *, seconds: float) -> bool:
-    """Whether jobs have been queued that long while no worker runs any: is there a worker at all?"""
-    held = select(JobRow.id).where(JobRow.state.in_(HELD)).exists()
-    waiting = (
-        select(JobRow.id).where(JobRow.state == "queued", JobRow.created_at < from_now(-seconds)).exists()
+def blocked() -> ColumnElement[bool]:
+    """In a query of jobs: an earlier job of the same model is not finished."""
+    earlier = aliased(JobRow)
+    return exists().where(
+        earlier.model_id == JobRow.model_id,
+        earlier.sequence < JobRow.sequence,
+        earlier.state.in_(UNFINISHED),
     )
-    return bool(session.scalar(select(waiting & ~held)))
+
+
+def nobody_hears(session: Session, *, seconds: float) -> bool:
+    """Whether jobs have been queued that long and no worker ran any meanwhile: is there a worker at all?"""
+    since = from_now(-seconds)
+    waiting = exists().where(JobRow.state == "queued", JobRow.created_at < since)
+    heard = exists().where(or_(JobRow.state.in_(HELD), JobRow.finished_at >= since))
+    return bool(session.scalar(select(waiting & ~heard)))
 
 
 def cancel(session: Session, job_id: str) -> JobRow:
@@ -142,7 +148,8 @@ def cancel(session: Session, job_id: str) -> JobRow:
 
     Asking again changes nothing. Raises UnknownJob, JobAlreadyFinished.
     """
-    job = session.scalar(select(JobRow).where(JobRow.id == job_id).with_for_update())
+    locked = select(JobRow).where(JobRow.id == job_id).with_for_update()
+    job = session.scalar(locked.execution_options(populate_existing=True))
     if job is None:
         raise UnknownJob(job_id)
     if job.state == "cancelled":

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
-from service.registry.tables import HELD, UNFINISHED, JobRow
+from service.registry.jobs import blocked
+from service.registry.tables import HELD, JobRow
 
 SWEEPER_LOCK = 0x70616C696D  # "palim": the advisory lock of PostgreSQL under which one process sweeps
 
@@ -53,18 +54,12 @@ def cancel_queued(session: Session) -> None:
 
 def due(session: Session, *, ring_again_seconds: float, limit: int) -> list[str]:
     """Ids of jobs that could run but whose bell may be lost, oldest first."""
-    earlier = aliased(JobRow)
-    blocked = select(earlier.id).where(
-        earlier.model_id == JobRow.model_id,
-        earlier.sequence < JobRow.sequence,
-        earlier.state.in_(UNFINISHED),
-    )
     query = (
         select(JobRow.id)
         .where(
             JobRow.state == "queued",
             or_(JobRow.rung_at.is_(None), JobRow.rung_at < from_now(-ring_again_seconds)),
-            ~blocked.exists(),
+            ~blocked(),
         )
         .order_by(JobRow.sequence)
         .limit(limit)

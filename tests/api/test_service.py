@@ -277,3 +277,13 @@ def test_the_document_refers_to_nothing_it_lacks(documented: dict[str, Any]) -> 
 
     for reference in references(documented):
         assert reference.removeprefix("#/components/schemas/") in schemas
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [("/", "text/html"), ("/dashboard/style.css", "text/css"), ("/", "text/html,*/*;q=0.8")],
+)
+def test_a_page_is_served_to_who_asks_for_its_media_type(served: Served, path: str, accept: str) -> None:
+    answer = served.http.get(path, headers={"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].startswith(accept.split(",")[0])

@@ -9,7 +9,7 @@ from sys import executable
 import pytest
 
 from service.registry.artifacts import FolderArtifacts
-from service.registry.errors import ArtifactCorrupt, ArtifactMissing
+from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 
 DATA = b"a page, written again" * 1000
 
@@ -29,6 +29,16 @@ def test_what_is_put_can_be_read_by_its_sha256(artifacts: FolderArtifacts) -> No
 def test_a_missing_artifact_is_refused(artifacts: FolderArtifacts) -> None:
     with pytest.raises(ArtifactMissing):
         artifacts.read("0" * 64)
+
+
+def test_what_cannot_be_read_is_said_to_be_so(artifacts: FolderArtifacts) -> None:
+    artifacts.path("0" * 64).mkdir(parents=True)
+    with pytest.raises(ArtifactUnreadable, match="directory"):
+        artifacts.read("0" * 64)
+
+
+def test_other_users_of_the_deployment_can_read_an_artifact(artifacts: FolderArtifacts) -> None:
+    assert artifacts.path(artifacts.put(DATA)).stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])

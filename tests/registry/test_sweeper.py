@@ -8,7 +8,7 @@ import pytest
 
 from service import sweeper
 from service.messages import bells_outstanding
-from service.registry import sweeping
+from service.registry import jobs, sweeping
 from service.registry.database import Database
 from service.settings import Settings
 from tests.instance import wait_for
@@ -63,7 +63,7 @@ def test_a_broker_full_of_bells_is_not_filled_further(
 
 def test_one_sweeps_at_a_time(registry: Registry) -> None:
     """Whoever comes second either does nothing (PostgreSQL) or waits until the first is done (SQLite)."""
-    registry.claimed(registry.ask("learn", "1", max_attempts=1), lease_seconds=-1)
+    job = registry.claimed(registry.ask("learn", "1", max_attempts=1), lease_seconds=-1).job_id
     if registry.database.is_sqlite:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda _: sweep_rows(registry.database), range(4)))
@@ -71,6 +71,9 @@ def test_one_sweeps_at_a_time(registry: Registry) -> None:
         with registry.database.transaction() as first, registry.database.transaction() as second:
             assert [sweeping.alone(first), sweeping.alone(second)] == [True, False]
         assert sweep_rows(registry.database)
+    with registry.database.reading() as session:
+        ended = jobs.find(session, job)
+        assert (ended.state, ended.fence, (ended.error or {})["code"]) == ("failed", 1, "worker_lost")
 
 
 def sweep_rows(database: Database) -> bool:

@@ -54,3 +54,15 @@ def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: 
     monkeypatch.setenv(f"PALIMPSEST_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize("url", ["garbage", "mysql://me@db/pages", "postgresql://db:notaport/pages", "://"])
+def test_a_database_that_is_not_offered_is_refused_with_what_is(url: str) -> None:
+    with pytest.raises(ValidationError, match="sqlite:///FILE or postgresql://USER@HOST/NAME"):
+        Settings(database_url=url)
+
+
+@pytest.mark.parametrize("url", ["garbage", "amqp://broker"])
+def test_a_broker_that_is_not_offered_is_refused_with_what_is(url: str) -> None:
+    with pytest.raises(ValidationError, match="folder://FOLDER or redis://HOST/NUMBER"):
+        Settings(broker_url=url)
