@@ -14,6 +14,7 @@ from worker.learning.strategy import Diverged, Stopped, all_strategies, find
 
 EVERY = [(one.operation, one.name) for one in all_strategies()]
 TRAINED = [pair for pair in EVERY if "schedule" in find(*pair).Params.model_fields]
+FRESH = {"retrain"}  # starts from weights of its own: what its checkpoint's have become is nothing to it
 GIVEN = {"learn": examples("frame"), "forget": asked("rows"), "resize": asked()}
 every_strategy = pytest.mark.parametrize(("operation", "name"), EVERY)
 
@@ -66,7 +67,7 @@ def test_bytes_round_trip_is_the_identity(operation, name, two_labels):
 @every_strategy
 def test_what_is_held_can_still_be_drawn(operation, name, two_labels):
     after = run(operation, name, two_labels, GIVEN[operation])
-    for label in after.held:
+    for label in after.held if name != "finetune" else GIVEN[operation].labels:  # the control may forget
         assert likeness(after, label) < 0.08, label
 
 
@@ -101,7 +102,7 @@ def test_the_fisher_can_be_stopped_between_batches(two_labels):
         remembered(two_labels, [0, 1], attentive, examples=10_000)
 
 
-@pytest.mark.parametrize(("operation", "name"), TRAINED)
+@pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] not in FRESH])
 def test_a_loss_that_is_not_finite_ends_the_training(operation, name, two_labels):
     broken = {key: torch.full_like(value, 1e30) for key, value in two_labels.weights.items()}
     found = find(operation, name)

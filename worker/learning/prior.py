@@ -1,12 +1,15 @@
 """The label prior p(z | c): one full-covariance Gaussian a label, where the encoder puts its images."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
+from torch import Tensor
 
 from worker.learning.networks.network import Network
-from worker.learning.strategy import Batch
+from worker.learning.replay import real, some
+from worker.learning.strategy import Batch, Workbench
 
+EXAMPLES = 4000  # of a label, for the moments of its prior
 JITTER = 1e-4  # keeps the covariance of a collapsed latent positive definite
 
 
@@ -25,6 +28,15 @@ def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
         covariance = apart.T @ apart / len(means) + torch.diag(spread + JITTER)
         network.prior_mean[slot] = means.mean(dim=0).float()
         network.prior_scale[slot] = torch.linalg.cholesky(covariance).float()
+
+
+def fit_priors(
+    network: Network, images: Mapping[str, Tensor], slots: Mapping[str, int], bench: Workbench
+) -> None:
+    """Fit the prior of every label of `images` (label -> uint8 [n, pixels]), in place."""
+    for name in images:
+        alone = real({name: images[name]}, slots, bench.generator(f"prior of {name}"))
+        fit_prior(network, slots[name], some(alone, EXAMPLES, bench.device))
 
 
 def reset_prior(network: Network, slot: int) -> None:

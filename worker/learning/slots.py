@@ -44,6 +44,16 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     return Checkpoint(spec, weights, tuple(labels), fisher)
 
 
+def in_slots_of(head: Checkpoint, ancestor: Checkpoint) -> Checkpoint:
+    """The ancestor's network with as many slots as the head's, the further ones empty, and the head's labels.
+
+    A label keeps its slot for life, so the slots that both have mean the same.
+    """
+    fresh = head.spec.slots - ancestor.spec.slots
+    weights = {name: _with_rows(name, tensor, fresh, []) for name, tensor in ancestor.weights.items()}
+    return Checkpoint(replace(ancestor.spec, slots=head.spec.slots), weights, head.labels)
+
+
 def _with_rows(name: str, tensor: Tensor, fresh: int, emptied: Sequence[int]) -> Tensor:
     # Per-slot tensors have the slot as their first axis.
     if not (name.endswith(".label") or name.startswith("prior_")):

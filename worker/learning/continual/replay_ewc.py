@@ -1,5 +1,7 @@
 """The paper's learning: expand, then train on new examples, the old network's draws and an EWC penalty."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -9,25 +11,28 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, frozen
-from worker.learning.prior import fit_prior
-from worker.learning.replay import interleave, real, replay, some
+from worker.learning.prior import fit_priors
+from worker.learning.replay import interleave, real, replay
 from worker.learning.resizing.units import grow
 from worker.learning.retention import Match, replay_loss
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
-PRIOR_EXAMPLES = 4000
 
+class HoldingParams(StrategyParams):
+    """How to learn while holding what was learnt before."""
 
-class ReplayEwcParams(StrategyParams):
     schedule: Schedule = Schedule(steps=800, learning_rate=4e-3)
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )
     ewc_strength: float = Field(100.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
-    expand_share: float = Field(0.1, ge=0, le=4, description="units added to every hidden layer; 0 for none")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+class ReplayEwcParams(HoldingParams):
+    expand_share: float = Field(0.1, ge=0, le=4, description="units added to every hidden layer; 0 for none")
 
 
 @strategy("learn", "replay_ewc", ReplayEwcParams, source="The paper, sections 2.2 and 4", default=True)
@@ -44,6 +49,20 @@ def learn(
         checkpoint = grow(checkpoint, params.expand_share, bench.generator("expansion"))
         checkpoint = remembered(checkpoint, old, bench, examples=params.fisher_examples)
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
+    return taught(target, examples.images, old, params, bench)
+
+
+def taught(
+    target: Checkpoint,
+    images: Mapping[str, Tensor],
+    old: Sequence[int],
+    params: HoldingParams,
+    bench: Workbench,
+) -> Checkpoint:
+    """`target` after learning the labels of `images`, which have empty slots in it, while holding `old`.
+
+    target: with the Fisher over `old`; its weights are the teacher's and the anchor.
+    """
     network, teacher = build(target, bench.device), frozen(target, bench.device)
     noise = bench.generator("latent noise")
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
@@ -54,12 +73,10 @@ def learn(
         bounds = negative_elbo(network, new.images, new.slots, network.noise(new.slots, noise))
         return torch.cat([bounds, *(retain(batch, {}) for batch in replayed)]).mean() + penalty()
 
-    sources = [(real(examples.images, target.held, bench.generator("examples")), float(len(examples.labels)))]
+    sources = [(real(images, target.held, bench.generator("examples")), float(len(images)))]
     if old:
         sources.append((replay(teacher, old, bench.generator("replay")), float(len(old))))
     batches = interleave(sources, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="learning")
-    for name in examples.labels:
-        alone = real({name: examples.images[name]}, target.held, bench.generator(f"prior of {name}"))
-        fit_prior(network, target.held[name], some(alone, PRIOR_EXAMPLES, bench.device))
+    fit_priors(network, images, target.held, bench)
     return consolidated(target, network, bench, examples=params.fisher_examples)

@@ -1,7 +1,7 @@
 """Architectures: one file, one architecture. `build` makes a checkpoint a network, `blank` starts a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,13 @@ def outline(spec: Spec) -> Network:
     """The network of a spec without weights: for questions about its structure."""
     with torch.device("meta"):
         return ARCHITECTURES[spec.architecture].network(spec)
+
+
+def fresh(checkpoint: Checkpoint, generator: torch.Generator) -> Checkpoint:
+    """The same spec and labels with random weights and nothing learnt: no weight, prior or Fisher stays."""
+    network = ARCHITECTURES[checkpoint.spec.architecture].network(checkpoint.spec)
+    network.initialise(generator)
+    return replace(checkpoint, weights=weights_of(network), fisher=None)
 
 
 def build(checkpoint: Checkpoint, device: torch.device) -> Network:

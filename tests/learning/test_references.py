@@ -1,0 +1,80 @@
+"""The references: what training from real images, and never having seen a label, must mean."""
+
+import torch
+
+from tests.learning.tiny import TinyArchive, asked, examples, quick, run
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.strategy import Workbench, find
+
+NAMES = ("rows", "columns", "frame")
+
+
+class Ancestry(TinyArchive):
+    """An archive whose newest fitting ancestor is the one given; it remembers what it was asked for."""
+
+    def __init__(self, ancestor: Checkpoint) -> None:
+        self.ancestor, self.asked = ancestor, []
+
+    def images(self, label):
+        self.asked.append(label.name)
+        return super().images(label)
+
+    def newest_without(self, names) -> Checkpoint:
+        self.asked.append(sorted(names))
+        return self.ancestor
+
+
+def forget_exactly(checkpoint: Checkpoint, archive: Ancestry, *names: str) -> tuple[Checkpoint, Workbench]:
+    found = find("forget", "retrain")
+    workbench = Workbench(torch.device("cpu"), 0, archive)
+    return found.run(checkpoint, asked(*names), found.Params(**quick(found)), workbench), workbench
+
+
+def test_retraining_learns_nothing_from_the_weights_it_replaces(two_labels):
+    """Other weights, the same labels: the same reference."""
+    other = Checkpoint(
+        two_labels.spec, {name: 2 * tensor for name, tensor in two_labels.weights.items()}, two_labels.labels
+    )
+    one, same = (run("learn", "retrain", start, examples("frame")) for start in (two_labels, other))
+    assert one.to_bytes() == same.to_bytes()
+
+
+def test_exact_forgetting_is_a_function_of_the_ancestor_and_the_real_images_alone(two_labels):
+    """Whatever the network that saw the label has become, not a bit of it is in the result."""
+    ancestor = TinyArchive().newest_without([])
+    other = Checkpoint(
+        two_labels.spec, {name: 3 * tensor for name, tensor in two_labels.weights.items()}, two_labels.labels
+    )
+    (one, workbench), (same, _) = (
+        forget_exactly(start, Ancestry(ancestor), "rows") for start in (two_labels, other)
+    )
+    assert one.to_bytes() == same.to_bytes()
+    assert workbench.findings == {"guarantee": "exact"}
+
+
+def test_exact_forgetting_asks_only_for_the_images_its_ancestor_lacks(two_labels):
+    three = run("learn", "replay_ewc", two_labels, examples("frame"))
+    archive = Ancestry(two_labels)
+    after, _ = forget_exactly(three, archive, "frame")
+    assert archive.asked == [["frame"]]
+    assert after.held == two_labels.held
+    assert after.forgotten == {"frame": 2}
+    for name, tensor in two_labels.weights.items():
+        assert torch.equal(after.weights[name][: len(tensor)], tensor), "there was nothing to learn again"
+
+
+def test_exact_forgetting_never_starts_from_what_saw_an_earlier_forgotten_label(two_labels):
+    three = run("learn", "replay_ewc", two_labels, examples("frame"))
+    gone = run("forget", "surrogate", three, asked("rows"))
+    archive = Ancestry(TinyArchive().newest_without([]))
+    after, _ = forget_exactly(gone, archive, "frame")
+    assert archive.asked == [["frame", "rows"], "columns"]
+    assert after.held == {"columns": 1}
+
+
+def test_a_distilled_network_inherits_no_weight_and_nothing_in_the_forgotten_slot(two_labels):
+    after = run("forget", "distill", two_labels, asked("rows"), width_share=0.5)
+    assert after.widths == {"encoder": [12, 6], "decoder": [6, 12]}
+    assert torch.equal(after.weights["prior_mean"][1], two_labels.weights["prior_mean"][1])
+    for name in ("encoder.0.label", "decoder.0.label"):
+        assert after.weights[name][0].abs().sum() == 0, "it was never trained"

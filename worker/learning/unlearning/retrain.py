@@ -1,0 +1,32 @@
+"""Exact forgetting: go back to before the label was seen, and learn again what else has been learnt since."""
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.continual.replay_ewc import HoldingParams, taught
+from worker.learning.memory import remembered
+from worker.learning.slots import in_slots_of
+from worker.learning.strategy import Examples, Workbench, strategy
+
+
+@strategy(
+    "forget",
+    "retrain",
+    HoldingParams,
+    source="Bourtoule et al. 2021, with replay for the ancestor's labels",
+)
+def forget(checkpoint: Checkpoint, examples: Examples, params: HoldingParams, bench: Workbench) -> Checkpoint:
+    """Forget exactly: from the newest ancestor that never saw the labels, learn the others again.
+
+    The labels the ancestor lacks are learnt from their real images, those it holds are kept by replay and
+    EWC. Nothing forgotten earlier was seen by that ancestor either, so no weight was ever touched by any of
+    them. Raises Unavailable when the data of a label to learn again is gone.
+    """
+    target = checkpoint.with_status(examples.labels, "forgotten")
+    ancestor = bench.archive.newest_without(target.forgotten)
+    lacking = sorted(set(target.held) - set(ancestor.held))
+    images = {name: bench.archive.images(target.label(name)) for name in lacking}
+    start = in_slots_of(target, ancestor)
+    old = sorted(target.held[name] for name in target.held if name in ancestor.held)
+    if old:
+        start = remembered(start, old, bench, examples=params.fisher_examples)
+    bench.findings["guarantee"] = "exact"
+    return taught(start, images, old, params, bench) if images else start
