@@ -4,6 +4,10 @@ import torch
 
 from tests.learning.tiny import TinyArchive, asked, examples, quick, run
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.continual.der import dark_and_bound
+from worker.learning.elbo import negative_elbo
+from worker.learning.networks import build
+from worker.learning.replay import replay
 from worker.learning.strategy import Workbench, find
 
 NAMES = ("rows", "columns", "frame")
@@ -78,3 +82,18 @@ def test_a_distilled_network_inherits_no_weight_and_nothing_in_the_forgotten_slo
     assert torch.equal(after.weights["prior_mean"][1], two_labels.weights["prior_mean"][1])
     for name in ("encoder.0.label", "decoder.0.label"):
         assert after.weights[name][0].abs().sum() == 0, "it was never trained"
+
+
+def test_dark_replay_costs_nothing_but_the_bound_where_the_network_is_its_teacher(two_labels):
+    network = build(two_labels, torch.device("cpu")).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    batch = replay(network, [0, 1], generator)(20)
+    noise = network.noise(batch.slots, generator)
+    dark, bound = dark_and_bound(network, network, batch, noise)
+    assert torch.allclose(dark, torch.zeros(20), atol=1e-8)
+    assert torch.equal(bound, negative_elbo(network, batch.images, batch.slots, noise))
+    moved = build(two_labels, torch.device("cpu")).requires_grad_(False)
+    moved.decoder[-1].bias += 0.1
+    expected = moved.decode(batch.latents, batch.slots).sigmoid() - batch.images
+    dark, _ = dark_and_bound(moved, network, batch, noise)
+    assert torch.allclose(dark, expected.square().sum(dim=1), rtol=1e-5)
