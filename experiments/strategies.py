@@ -36,13 +36,13 @@ class Archive:
     """Real images, and the blank model as everybody's ancestor."""
 
     def __init__(self, dataset: datasets.Dataset, start: Checkpoint) -> None:
-        self._dataset, self._start = dataset, start
+        self._dataset, self.start = dataset, start
 
     def images(self, label: Label) -> torch.Tensor:
         return self._dataset.train[label.name]
 
     def newest_without(self, names: object) -> Checkpoint:
-        return self._start
+        return self.start
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ With PALIMPSEST_DATABASE_URL and PALIMPSEST_BROKER_URL the same code runs on Pos
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,8 +38,13 @@ def _of_a_database(url: str) -> str:
 
 
 def _of_a_broker(url: str) -> str:
+    advice = "write folder://FOLDER or redis://HOST/NUMBER"
     if not url.startswith(("folder://", "redis://", "rediss://")):
-        raise ValueError("not a broker this service speaks to; write folder://FOLDER or redis://HOST/NUMBER")
+        raise ValueError(f"not a broker this service speaks to; {advice}")
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it is the check
+    except ValueError as error:
+        raise ValueError(f"the broker's port is not a number below 65536; {advice}") from error
     return url
 
 

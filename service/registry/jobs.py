@@ -139,7 +139,8 @@ def nobody_hears(session: Session, *, seconds: float) -> bool:
     """Whether jobs have been queued that long and no worker ran any meanwhile: is there a worker at all?"""
     since = from_now(-seconds)
     waiting = exists().where(JobRow.state == "queued", JobRow.created_at < since)
-    heard = exists().where(or_(JobRow.state.in_(HELD), JobRow.finished_at >= since))
+    worked = JobRow.started_at.is_not(None) & (JobRow.finished_at >= since)
+    heard = exists().where(or_(JobRow.state.in_(HELD), worked))
     return bool(session.scalar(select(waiting & ~heard)))
 
 

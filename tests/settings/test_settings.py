@@ -62,7 +62,7 @@ def test_a_database_that_is_not_offered_is_refused_with_what_is(url: str) -> Non
         Settings(database_url=url)
 
 
-@pytest.mark.parametrize("url", ["garbage", "amqp://broker"])
+@pytest.mark.parametrize("url", ["garbage", "amqp://broker", "redis://h:notaport/0"])
 def test_a_broker_that_is_not_offered_is_refused_with_what_is(url: str) -> None:
     with pytest.raises(ValidationError, match="folder://FOLDER or redis://HOST/NUMBER"):
         Settings(broker_url=url)
