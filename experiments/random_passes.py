@@ -6,8 +6,8 @@ A model starts from a random set of MNIST's labels. Each pass is a coin flip: le
 of what is missing, or forget a random proper subset of what is held. After every pass 1,000 draws of every
 label ever learned are judged. `closed` takes the label the judge finds likeliest, as the paper's classifier
 does; `open` counts a rejected draw as wrong; `relapse` is the share of a forgotten label's draws that are, by
-the open-set judge, still its own, of the worst label. `simple` is a fresh network trained on real images of the
-labels held after the last pass.
+the open-set judge, still its own, of the worst label. `simple` is a fresh network trained on real images of
+the labels held after the last pass.
 
 A seed that is finished is kept in FILE.seeds/ and not run again; seeds run side by side in --processes.
 """

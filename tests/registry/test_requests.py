@@ -1,5 +1,6 @@
 """What may be asked of a model, in the order it is asked."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -172,3 +173,29 @@ def test_a_finished_job_is_not_cancelled(registry: Registry) -> None:
         jobs.cancel(session, job.id)
     with pytest.raises(UnknownJob), registry.database.transaction() as session:
         jobs.cancel(session, "job_nowhere")
+
+
+def unheard(registry: Registry) -> bool:
+    """A second after being asked for: does no worker hear the queue?"""
+    time.sleep(1.1)
+    with registry.database.reading() as session:
+        return jobs.nobody_hears(session, seconds=1.0)
+
+
+def test_a_busy_queue_is_heard_also_between_two_of_its_jobs(registry: Registry) -> None:
+    first, _ = registry.ask("learn", "1"), registry.ask("learn", "2")
+    time.sleep(1.1)
+    registry.publish(registry.claimed(first))
+    with registry.database.reading() as session:
+        assert not jobs.nobody_hears(session, seconds=1.0)
+    assert unheard(registry), "a second later nobody has taken the second"
+
+
+def test_a_cancelled_job_is_no_sign_of_a_worker(registry: Registry) -> None:
+    registry.ask("learn", "1")
+    second = registry.ask("learn", "2")
+    time.sleep(1.1)
+    with registry.database.transaction() as session:
+        jobs.cancel(session, second.id)
+    with registry.database.reading() as session:
+        assert jobs.nobody_hears(session, seconds=1.0)
