@@ -1,0 +1,70 @@
+"""What the experiments say is what they measured, and the page of strategies leaves none out."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.random_passes import remembered_history, summary
+from experiments.strategies import cells, key
+from worker.learning.strategy import all_strategies
+
+PAGE = Path(__file__).parents[2] / "docs" / "strategies.md"
+
+
+@pytest.mark.parametrize("one", all_strategies(), ids=lambda one: f"{one.operation}-{one.name}")
+def test_the_page_of_strategies_has_a_measured_row_and_a_paragraph_for_each(one):
+    page = PAGE.read_text()
+    assert f"## {one.operation}: `{one.name}`\n\n{one.summary}" in page
+    [row] = [line for line in page.splitlines() if line.startswith(f"| {one.operation} | `{one.name}`")]
+    assert row.count(" % |") >= 1
+
+
+def test_a_row_is_the_mean_over_its_seeds():
+    one = next(one for one in all_strategies() if one.operation == "forget")
+    row = {"operation": "forget", "strategy": one.name, "new": None, "parameters": 1000}
+    rows = [
+        row | {"retained": 0.9, "forgotten": 0.0, "seconds": 1.0},
+        row | {"retained": 1.0, "forgotten": 0.1, "seconds": 2.0},
+    ]
+    assert key(rows[0]) == ("forget", one.name)
+    assert cells(one, rows).endswith("| 95.0 % | - | 5.0 % | 1.5 | 1,000 |")
+
+
+def passes(*closed: float, relapse: float | None = None) -> list[dict]:
+    return [{"closed": one, "open": one - 0.1, "relapse": relapse, "seconds": one} for one in closed]
+
+
+def test_the_summary_of_two_histories():
+    figures = summary(
+        [
+            {"passes": passes(0.9, 0.9, 0.9, 0.8), "simple": {"closed": 0.9}},
+            {"passes": passes(1.0, 1.0, 1.0, 1.0, relapse=0.2), "simple": {"closed": 1.0}},
+        ]
+    )
+    expected = {
+        "mean_retained": 0.9375,
+        "spread_over_seeds": 0.0625,
+        "worst_pass": 0.8,
+        "open_retained": 0.8375,
+        "gap_to_simple": 0.05,
+        "first3": 0.95,
+        "last3": (0.9 + 0.9 + 0.8 + 3) / 6,
+        "worst_relapse": 0.2,
+        "seconds_per_pass": 0.95,
+        "slowest_pass": 1.0,
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_finished_seed_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ran = []
+
+    def once(seed: int, *_: object) -> dict:
+        ran.append(seed)
+        return {"seed": seed}
+
+    monkeypatch.setattr("experiments.random_passes.history", once)
+    for _ in range(2):
+        found = remembered_history(tmp_path, 3, passes=1, names=("a", "b"), data=tmp_path)
+        assert found == {"seed": 3}
+    assert ran == [3]
