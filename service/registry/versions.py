@@ -37,7 +37,7 @@ def newest_without(session: Session, model: ModelRow, names: Collection[str]) ->
     """The number of the newest version no ancestor of which, nor itself, learned any of these labels."""
     learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
     learns = learns.where(VersionRow.model_id == model.id, VersionRow.operation == "learn")
-    saw = [number for number, learned in session.execute(learns).tuples() if set(names) & set(learned)]
+    saw = [number for number, learned in session.execute(learns) if set(names) & set(learned)]
     newest = min(saw) - 1 if saw else model.head
     return newest or None
 

@@ -221,6 +221,39 @@ def test_what_is_forgotten_already_when_the_job_runs_is_not_forgotten_twice(
     assert (job(workshop, forgetting).error or {})["code"] == "label_forgotten"
 
 
+def test_exact_forgetting_starts_from_the_newest_version_that_never_saw_the_label(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    """Learn 0 and 1, then 2, then 3; forget 2 exactly: version 1, and 3 learnt again from its images."""
+    for labels in (("0", "1"), ("2",), ("3",)):
+        execute(ask(workshop, model, "learn", *labels), workshop)
+    execute(ask(workshop, model, "forget", "2", strategy="retrain"), workshop)
+    first, *_, last = chain(workshop, model)
+    assert last.report["findings"] == {"guarantee": "exact"}
+    assert sorted(last.labels) == ["0", "1", "3"]
+    assert last.widths == first.widths, "the expansions since are gone with what they were for"
+    anchor, after = (
+        Checkpoint.from_bytes(workshop.artifacts.read(one.files["checkpoint.safetensors"]["sha256"]))
+        for one in (first, last)
+    )
+    moved = (after.weights["decoder.1.weight"] - anchor.weights["decoder.1.weight"]).abs().max()
+    assert 0 < moved < 0.2, "three steps away from version 1"
+
+
+def test_the_newest_version_without_a_label_is_that_before_it_was_first_learned(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    for labels in (("0", "1"), ("2",)):
+        execute(ask(workshop, model, "learn", *labels), workshop)
+    execute(ask(workshop, model, "forget", "2"), workshop)
+    execute(ask(workshop, model, "learn", "2"), workshop)
+    with workshop.database.reading() as session:
+        found = models.find(session, model.id)
+        asked: list[list[str]] = [["2"], ["1"], ["0", "2"], ["9"]]
+        newest = [versions.newest_without(session, found, names) for names in asked]
+    assert newest == [1, None, None, 4]
+
+
 def test_a_base_that_moved_meanwhile_fails_the_job(workshop: Workshop, model: ModelRow) -> None:
     execute(ask(workshop, model, "learn", "0"), workshop)
     first, second = (ask(workshop, model, "learn", label, base_version=1) for label in "12")
