@@ -48,10 +48,10 @@ class FolderArtifacts:
 
 
 def _holds(path: Path, sha256: str) -> bool:
-    """Whether the file is there and whole: a corrupt one is written anew."""
+    """Whether the file is there and whole: a corrupt or unreadable one is written anew."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
