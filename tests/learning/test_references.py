@@ -76,6 +76,16 @@ def test_exact_forgetting_never_starts_from_what_saw_an_earlier_forgotten_label(
     assert after.held == {"columns": 1}
 
 
+def test_exact_forgetting_never_starts_from_an_earlier_life_of_a_label_it_holds(two_labels):
+    """Columns were forgotten once and learnt again: what saw their first life is no place to start."""
+    once = run("forget", "surrogate", two_labels, asked("columns"))
+    again = run("learn", "replay_ewc", once, examples("columns", "frame"))
+    archive = Ancestry(TinyArchive().newest_without([]))
+    after, _ = forget_exactly(again, archive, "frame")
+    assert archive.asked == [["columns", "frame"], "columns", "rows"]
+    assert after.held == {"rows": 0, "columns": 1}
+
+
 def test_a_distilled_network_inherits_no_weight_and_nothing_in_the_forgotten_slot(two_labels):
     after = run("forget", "distill", two_labels, asked("rows"), width_share=0.5)
     assert after.widths == {"encoder": [12, 6], "decoder": [6, 12]}
