@@ -32,7 +32,7 @@ from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
-from worker.learning.judging.judge import REJECT, Judge, load_judge
+from worker.learning.judging.judge import Judge, load_judge
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Workbench
 
@@ -130,12 +130,11 @@ def judged(checkpoint: Checkpoint, judge: Judge, *, seed: int) -> dict[str, Any]
 
 @torch.no_grad()
 def accuracies(checkpoint: Checkpoint, label: str, judge: Judge, seed: int) -> tuple[float, float]:
-    """Closed-set and open-set accuracy of one label's draws."""
-    images, right = draw(checkpoint, label, DRAWS, seed), judge.labels.index(label)
-    logits = judge.network(images)
-    closed = logits[:, :-1].argmax(dim=1).eq(right)
-    answers = judge.classify(images)
-    return closed.float().mean().item(), (answers.eq(right) & answers.ne(REJECT)).float().mean().item()
+    """Closed-set and open-set accuracy of one label's draws; the judge's last answer is "none of these"."""
+    right = judge.labels.index(label)
+    logits = judge.network(draw(checkpoint, label, DRAWS, seed))
+    closed, opened = (answers.argmax(dim=1).eq(right).float().mean() for answers in (logits[:, :-1], logits))
+    return closed.item(), opened.item()
 
 
 def summary(histories: list[dict[str, Any]]) -> dict[str, Any]:
