@@ -44,6 +44,7 @@ class StrategyEntry(_Entry):
     operation: Operation
     name: str
     policy: str | None
+    retention: Literal["permanent", "temporary"]
     default: bool
     summary: str
     source: str
@@ -84,10 +85,22 @@ class Catalog(_Entry):
         return found
 
     def strategy(
-        self, operation: Operation, name: str | None = None, *, policy: str | None = None
+        self,
+        operation: Operation,
+        name: str | None = None,
+        *,
+        policy: str | None = None,
+        retention: str = "permanent",
     ) -> StrategyEntry:
-        """The strategy asked for, or the operation's default (of that policy) when none is named."""
-        offered = [entry for entry in self.strategies if entry.operation == operation]
+        """The strategy asked for, or the operation's default (of that policy) when none is named.
+
+        retention: of the labels, which each strategy learns or forgets in its own way.
+        """
+        offered = [
+            entry
+            for entry in self.strategies
+            if entry.operation == operation and entry.retention == retention
+        ]
         if policy is not None:
             offered = [entry for entry in offered if entry.policy == policy]
             if not offered:
@@ -98,13 +111,14 @@ class Catalog(_Entry):
         found = next((entry for entry in offered if entry.name == name), None)
         if found is None:
             known = [entry.name for entry in offered]
-            raise _unknown("/strategy", "strategy_not_found", f"{operation} has no strategy {name!r}", known)
+            what = f"{operation} has no strategy {name!r} for {retention} labels"
+            raise _unknown("/strategy", "strategy_not_found", what, known)
         return found
 
     def check(self, operation: Operation, strategy: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """`params` with every default filled in, as the strategy's schema says; else InvalidRequest."""
-        entry = self.strategy(operation, strategy)
-        return complete(entry.params, params, pointer="/params")
+        """`params` with every default filled in, as the schema of that strategy says; else InvalidRequest."""
+        of_operation = {entry.name: entry for entry in self.strategies if entry.operation == operation}
+        return complete(of_operation[strategy].params, params, pointer="/params")
 
     def check_network(self, network: Mapping[str, Any]) -> dict[str, Any]:
         """A model's network with its architecture named and every default filled in."""

@@ -39,6 +39,7 @@ def catalog() -> dict[str, Any]:
                 "operation": one.operation,
                 "name": one.name,
                 "policy": one.policy,
+                "retention": one.retention,
                 "default": one.default,
                 "summary": one.summary,
                 "source": one.source,

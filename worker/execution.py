@@ -6,7 +6,7 @@ claim -> load checkpoint and examples -> strategy -> judge -> gate -> durable fi
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from itertools import count
@@ -21,14 +21,16 @@ from service.registry import claims, jobs, labels, models, publishing, sweeping,
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable, FencedOff, ModelHasNoVersion, StaleBase
+from service.registry.errors import DatabaseUnavailable, FencedOff, StaleBase
 from service.registry.publishing import Publication
 from service.registry.tables import JobRow, ModelRow, VersionRow
+from service.registry.versions import isolated_file
 from worker.failures import explain
 from worker.files import CHECKPOINT, store, version_files
 from worker.gate import shortfalls
 from worker.heartbeat import Heartbeat
 from worker.learning import datasets, drawing, strategy
+from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
@@ -63,14 +65,17 @@ class Work:
     job: JobRow
     model: ModelRow
     base: VersionRow | None
+    checkpoint: Checkpoint
+    """The base version's, or the blank model before the first."""
 
     @property
     def seed(self) -> int:
-        """Of the model's seed, the job's and the version's number: each job has chances of its own, and one
-        that is run again has the same."""
-        number = self.base.number + 1 if self.base else 1
-        digest = sha256(f"{self.model.seed}/{self.job.seed}/{number}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") >> 1
+        """Keyed by what is asked for and by the main network it starts from: a job that is run again has the
+        same chances, and what was temporary in between changes none. A temporary label's are its own."""
+        asked = (self.model.seed, self.job.seed, self.job.operation, sorted(self.job.labels))
+        if self.job.retention == "temporary":
+            return strategy.keyed(*asked)
+        return strategy.keyed(*asked, sha256(self.checkpoint.to_bytes()).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,7 @@ class Attempt:
 
     def run(self) -> None:
         """Raises Stopped, FencedOff, and whatever went wrong."""
-        with self.workshop.database.reading() as session:
-            work = _work(session, self.claim)
+        work = _work(self.claim, self.workshop)
         bench = Workbench(
             self.workshop.device,
             work.seed,
@@ -138,7 +142,7 @@ class Attempt:
             should_stop=self.should_stop,
         )
         examples = _examples(work.job, self.workshop)
-        checkpoint = _changed(work, examples, self.workshop, bench)
+        checkpoint = _changed(work, examples, bench)
         self.record(lambda session: claims.verifying(session, self.claim))
         report = {**_judged(checkpoint, bench), "examples": _counted(examples), "findings": bench.findings}
         shortfall = shortfalls(work.job.acceptance, report)
@@ -150,9 +154,14 @@ class Attempt:
         )
         publication = Publication(
             parent=work.base.number if work.base else None,
-            held=checkpoint.held,
+            held={**checkpoint.held, **dict.fromkeys(checkpoint.temporary)},
+            datasets={
+                label.name: label.dataset
+                for one in (checkpoint, *checkpoint.isolated)
+                for label in one.labels
+            },
             files=store(files, self.workshop.artifacts),
-            parameters=checkpoint.parameters,
+            parameters=sum(one.parameters for one in (checkpoint, *checkpoint.isolated)),
             widths=checkpoint.widths,
             report=report,
         )
@@ -201,48 +210,53 @@ class Attempt:
                 time.sleep(RECORD_AGAIN_SECONDS)
 
 
-def _work(session: Session, claim: Claim) -> Work:
-    model = models.find(session, claim.model_id)
-    work = Work(
-        job=jobs.find(session, claim.job_id),
-        model=model,
-        base=None if model.head is None else versions.head(session, model),
-    )
-    _check_still_applies(work, {name: row.status for name, row in labels.statuses(session, model.id).items()})
-    return work
+def _work(claim: Claim, workshop: Workshop) -> Work:
+    with workshop.database.reading() as session:
+        model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
+        base = None if model.head is None else versions.head(session, model)
+        status = {name: row.status for name, row in labels.statuses(session, model.id).items()}
+    _check_still_applies(job, model, status)
+    return Work(job, model, base, _checkpoint(model, base, workshop))
 
 
-def _check_still_applies(work: Work, status: Mapping[str, str]) -> None:
+def _check_still_applies(job: JobRow, model: ModelRow, status: Mapping[str, str]) -> None:
     """The rules once more: an earlier job the request counted on may have failed. Raises RegistryError."""
-    if work.job.base_version is not None and work.job.base_version != work.model.head:
-        raise StaleBase(work.job.base_version, work.model.head)
-    if work.job.operation == "learn":
-        labels.check_learn(work.model.name, work.job.labels, status)
-    elif work.job.operation == "forget":
-        labels.check_forget(work.model.name, work.job.labels, status)
-        labels.check_held(work.model.name, work.job.labels, status)
-    elif work.base is None:
-        raise ModelHasNoVersion(work.model.name)
+    if job.base_version is not None and job.base_version != model.head:
+        raise StaleBase(job.base_version, model.head)
+    if job.operation == "learn":
+        labels.check_learn(model.name, job.labels, status, retention=job.retention)
+    elif job.operation == "forget":
+        labels.check_forget(model.name, job.labels, status)
+        labels.check_held(model.name, job.labels, status)
+    else:
+        labels.check_resize(model.name, status)
 
 
-def _changed(work: Work, examples: Examples, workshop: Workshop, bench: Workbench) -> Checkpoint:
+def _changed(work: Work, examples: Examples, bench: Workbench) -> Checkpoint:
     """What the strategy makes of the base version."""
     job = work.job
     chosen = strategy.find(job.operation, job.strategy)
     params = chosen.Params.model_validate(job.params)
-    return chosen.run(_checkpoint(work.model, work.base, workshop), examples, params, bench)
+    return change(work.checkpoint, chosen, examples, params, bench)
 
 
 def _checkpoint(model: ModelRow, version: VersionRow | None, workshop: Workshop) -> Checkpoint:
     """What the version is made of; the blank model before the first one."""
     if version is None:
         return blank(model.network, seed=model.seed)
-    return Checkpoint.from_bytes(workshop.artifacts.read(version.files[CHECKPOINT]["sha256"]))
+    files = [
+        CHECKPOINT,
+        *(isolated_file(name, CHECKPOINT) for name, slot in version.labels.items() if slot is None),
+    ]
+    main, *isolated = (
+        Checkpoint.from_bytes(workshop.artifacts.read(version.files[name]["sha256"])) for name in files
+    )
+    return replace(main, isolated=tuple(isolated))
 
 
 def _examples(job: JobRow, workshop: Workshop) -> Examples:
     """The real images of what is to be learned; forgetting and resizing see none."""
-    if job.operation != "learn":
+    if job.operation != "learn" or job.strategy == "merge":
         return Examples(tuple(job.labels), job.dataset)
     dataset = _dataset(job.dataset, workshop.data)
     return Examples(tuple(job.labels), job.dataset, {name: dataset.train[name] for name in job.labels})
@@ -261,10 +275,10 @@ def _counted(examples: Examples) -> dict[str, Any]:
 
 def _judged(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
     """The report on every label the checkpoint knows, forgotten ones included."""
-    drawn = count()
+    drawn, labels_in_all = count(), sum(len(one.labels) for one in (checkpoint, *checkpoint.isolated))
 
     def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
-        bench.step("judging", next(drawn), len(checkpoint.labels))
+        bench.step("judging", next(drawn), labels_in_all)
         return drawing.draw(checkpoint, label, n, seed)
 
     return quick(checkpoint, load_judge, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)

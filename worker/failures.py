@@ -9,6 +9,7 @@ import torch
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
 from worker.learning.datasets import DatasetUnavailable
 from worker.learning.resizing.units import TooWide
+from worker.learning.slots import LabelConflict
 from worker.learning.strategy import Diverged, Unavailable
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ def explain(error: Exception, job_id: str) -> dict[str, Any]:
             return _failure("user", error.code, error.message, retryable=False)
         case Diverged():
             return _failure("diverged", "diverged", str(error), retryable=False)
+        case LabelConflict():
+            return _failure("user", "label_conflict", str(error), retryable=False)
         case TooWide():
             return _failure("user", "too_wide", str(error), retryable=False)
         case MemoryError() | torch.OutOfMemoryError():

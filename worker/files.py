@@ -1,5 +1,7 @@
 """The files of a version: checkpoint, decoder, report, and the manifest that binds them by their sha256.
 
+An isolated network has a checkpoint and a decoder of its own: when a temporary label comes or goes, the main
+network's files stay what they were, to the byte.
 The same job gives the same bytes, however often it is run: no clock, no host, no attempt in any of them.
 """
 
@@ -12,16 +14,13 @@ from typing import Any, NamedTuple
 
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import JobRow, ModelRow, VersionRow
+from service.registry.versions import DECODER, isolated_file
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
 
 MANIFEST_FORMAT = 1
-CHECKPOINT, DECODER, REPORT, MANIFEST = (
-    "checkpoint.safetensors",
-    "decoder.onnx",
-    "report.json",
-    "manifest.json",
-)
+CHECKPOINT, REPORT, MANIFEST = "checkpoint.safetensors", "report.json", "manifest.json"
+SAFETENSORS, ONNX = "application/vnd.safetensors", "application/onnx"
 
 
 class File(NamedTuple):
@@ -48,10 +47,13 @@ def version_files(
 ) -> dict[str, File]:
     """Every file of the version the job makes, by name. `seed` is the one the strategy ran with."""
     files = {
-        CHECKPOINT: File(checkpoint.to_bytes(), "application/vnd.safetensors"),
-        DECODER: File(decoder_onnx(checkpoint), "application/onnx"),
+        CHECKPOINT: File(checkpoint.to_bytes(), SAFETENSORS),
+        DECODER: File(decoder_onnx(checkpoint), ONNX),
         REPORT: File(_json(report), "application/json"),
     }
+    for name, isolated in checkpoint.temporary.items():
+        files[isolated_file(name, CHECKPOINT)] = File(isolated.to_bytes(), SAFETENSORS)
+        files[isolated_file(name, DECODER)] = File(decoder_onnx(isolated), ONNX)
     manifest = {
         "format": MANIFEST_FORMAT,
         "model": {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network},
@@ -70,7 +72,7 @@ def version_files(
             "seed": job.seed,
         },
         "seed": seed,
-        "labels": [asdict(label) for label in checkpoint.labels],
+        "labels": [asdict(label) for one in (checkpoint, *checkpoint.isolated) for label in one.labels],
         "spec": asdict(checkpoint.spec),
         "files": {name: file.entry() for name, file in files.items()},
         "code": _code_version(),

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -15,7 +15,6 @@ from service.catalog import InvalidRequest, Violation
 from service.generation import RENDERING
 from service.pictures import enlarge, grid, png
 from service.registry import versions
-from service.registry.tables import VersionRow
 
 router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["images"], route_class=Route)
 
@@ -67,22 +66,15 @@ def draw_image(
     with here.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        slot = versions.drawable(session, row, version, [label])[label]
+        decoder, slot = versions.drawable(session, row, version, [label])[label]
     rows, columns = (int(side) for side in drawing.grid.split("x"))
     _refuse_too_large(rows * columns * drawing.scale**2)
-    decoder = decoder_of(version)
     identity = f"{decoder}/{slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"
     headers = {"ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"', "Cache-Control": MAX_AGE}
     if unchanged := not_modified(request, headers):
         return unchanged
     images = here.generator.draw(decoder, label=label, slot=slot, seeds=range(seed, seed + rows * columns))
     return PngResponse(png(enlarge(grid(images, rows, columns), drawing.scale)), headers=headers)
-
-
-def decoder_of(version: VersionRow) -> str:
-    """The sha256 of the file images of this version are drawn with."""
-    sha256: Any = version.files["decoder.onnx"]["sha256"]
-    return str(sha256)
 
 
 def _refuse_too_large(area: int) -> None:

@@ -16,8 +16,12 @@ from service.api.route import Route
 from service.catalog import InvalidRequest, Operation, Violation
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
+from service.registry.labels import all_temporary, projected
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
+
+MERGE = "merge"
+"""The strategy that makes temporary labels permanent, and the default for it."""
 
 MAX_WAIT_SECONDS = 60
 LOOK_SOON_SECONDS, LOOK_LATE_SECONDS, PATIENCE_GROWS = 0.05, 1.0, 1.3
@@ -46,8 +50,10 @@ class Learn(Change):
 
     labels: Labels
     dataset: str | None = None
-    retention: Literal["permanent"] = Field(
-        "permanent", description="`temporary` is not offered yet: it takes a network of its own"
+    retention: Literal["permanent", "temporary"] = Field(
+        "permanent",
+        description="`temporary`: each label in a small network of its own, which forgetting drops exactly. "
+        "Learning a temporary label permanently merges its network into the main one",
     )
 
 
@@ -92,15 +98,27 @@ class Submission:
     ) -> JobObject:
         """Record the job, ring its bell, and answer 202 with it - or 200 when it is already done."""
         refuse_duplicates(labels)
-        strategy = self.here.catalog.strategy(operation, asked.strategy, policy=policy).name
-        params = self.here.catalog.check(operation, strategy, asked.params)
+        catalog = self.here.catalog
 
         def record() -> JobObject:
             with self.here.database.transaction() as session:
-                model = find_model(session, self.model)
+                model = jobs.locked(session, find_model(session, self.model))
+                isolated = all_temporary(labels, projected(session, model))
+                merging = operation == "learn" and retention == "permanent" and isolated
+                strategy = catalog.strategy(
+                    operation,
+                    asked.strategy or (MERGE if merging else None),
+                    policy=policy,
+                    retention="temporary" if operation == "forget" and isolated else retention or "permanent",
+                ).name
+                params = catalog.check(operation, strategy, asked.params)
                 source = dataset or model.dataset
-                if operation == "learn":
-                    _refuse_unknown(labels, self.here.catalog.dataset(source).labels, source)
+                if strategy == MERGE and not merging:
+                    raise InvalidRequest(
+                        Violation("/strategy", "label_not_temporary", f"{MERGE} takes temporary labels only")
+                    )
+                if operation == "learn" and not merging:
+                    _refuse_unknown(labels, catalog.dataset(source).labels, source)
                 row = jobs.request(
                     session,
                     model,

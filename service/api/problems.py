@@ -28,6 +28,7 @@ STATUS = {
     "label_forgotten": 422,
     "would_empty_model": 409,
     "model_has_no_version": 409,
+    "nothing_permanent": 409,
     "stale_base": 409,
     "version_not_found": 404,
     "version_revoked": 410,

@@ -14,7 +14,6 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service.api.dependencies import Body, Here, Instance, Labels, Seed, find_model, refuse_duplicates
-from service.api.images import decoder_of
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.catalog import InvalidRequest, Violation
@@ -22,6 +21,7 @@ from service.pictures import Pixels, labelled_grid, npz, png
 from service.registry import versions
 from service.registry.errors import UnknownSample
 from service.registry.tables import ModelRow, SampleRow, VersionRow
+from service.registry.versions import Decoding
 
 router = APIRouter(tags=["samples"], route_class=Route)
 
@@ -84,9 +84,9 @@ def create_sample(model: str, asked: CreateSample, here: Here) -> Response:
     _refuse_too_many(asked)
     with here.database.reading() as session:
         row, version = _asked_version(session, model, asked.version)
-        slots = versions.drawable(session, row, version, asked.labels)
+        decodings = versions.drawable(session, row, version, asked.labels)
     seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
-    drawn = _draw(here, version, slots, seed=seed, count=asked.count)
+    drawn = _draw(here, decodings, seed=seed, count=asked.count)
     with here.database.transaction() as session:
         row, version = _asked_version(session, row.id, version.number)
         versions.drawable(session, row, version, asked.labels)  # it may have been forgotten meanwhile
@@ -110,8 +110,8 @@ def get_sample_images(sample: str, here: Here) -> Response:
     with here.database.reading() as session:
         record = _sample_object(_find_sample(session, sample))
         row, version = _asked_version(session, record.model, record.version)
-        slots = versions.drawable(session, row, version, record.labels)
-    return _encoded(record, _draw(here, version, slots, seed=record.seed, count=record.count), {})
+        decodings = versions.drawable(session, row, version, record.labels)
+    return _encoded(record, _draw(here, decodings, seed=record.seed, count=record.count), {})
 
 
 def _asked_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:
@@ -125,14 +125,11 @@ def _find_sample(session: Session, sample_id: str) -> SampleRow:
     return versions.find_sample(session, sample_id)
 
 
-def _draw(
-    here: Instance, version: VersionRow, slots: Mapping[str, int], *, seed: int, count: int
-) -> dict[str, Pixels]:
+def _draw(here: Instance, decodings: Mapping[str, Decoding], *, seed: int, count: int) -> dict[str, Pixels]:
     seeds = range(seed, seed + count)
-    decoder = decoder_of(version)
     return {
-        label: here.generator.draw(decoder, label=label, slot=slot, seeds=seeds)
-        for label, slot in slots.items()
+        label: here.generator.draw(one.decoder, label=label, slot=one.slot, seeds=seeds)
+        for label, one in decodings.items()
     }
 
 

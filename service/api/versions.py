@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -145,7 +146,8 @@ def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
             forgotten_accuracy=row.report.get("forgotten", {}).get("accuracy"),
         ),
         files={
-            name: FileObject(**file, href=f"{here}/files/{name}") for name, file in sorted(row.files.items())
+            name: FileObject(**file, href=f"{here}/files/{quote(name)}")
+            for name, file in sorted(row.files.items())
         },
         links={
             "self": here,
@@ -163,7 +165,7 @@ def _ancestor(row: VersionRow) -> dict[str, Any]:
         "job": row.job_id,
         "operation": row.operation,
         "strategy": row.strategy,
-        "labels": sorted(row.labels, key=lambda name: row.labels[name]),
+        "labels": sorted(row.labels, key=lambda name: (row.labels[name] is None, row.labels[name], name)),
         "parameters": row.parameters,
         "revoked_by": row.revoked_by,
         "created_at": row.created_at,

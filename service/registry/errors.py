@@ -91,6 +91,16 @@ class WouldEmptyModel(RegistryError):
         )
 
 
+class NothingPermanent(RegistryError):
+    code = "nothing_permanent"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"model {model!r} holds temporary labels only, each in a small network of its own, which is not "
+            f"resized; learn a label permanently first"
+        )
+
+
 class StaleBase(RegistryError):
     code = "stale_base"
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from service.registry import labels as label_rules
 from service.registry.database import from_now, now
-from service.registry.errors import JobAlreadyFinished, ModelHasNoVersion, StaleBase, UnknownJob
+from service.registry.errors import JobAlreadyFinished, StaleBase, UnknownJob
 from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, Operation, new_id
 
 
@@ -36,23 +36,23 @@ def request(
 
     The rules are checked against what the labels will be once the queue has run. Forgetting what is already
     forgotten (or about to be) makes no second job: it answers with the one that forgot it.
-    Raises LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, StaleBase.
+    Raises LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, NothingPermanent, StaleBase.
     """
-    model = _locked(session, model)
+    model = locked(session, model)
     if base_version is not None and base_version != model.head:
         raise StaleBase(base_version, model.head)
     status = label_rules.projected(session, model)
     asked = list(labels)
     if operation == "learn":
-        label_rules.check_learn(model.name, asked, status)
+        label_rules.check_learn(model.name, asked, status, retention=retention)
     elif operation == "forget":
         held = [name for name in asked if status.get(name) != "forgotten"]
         if not held:
             return _forgotten_by(session, model, asked)
         asked = held
         label_rules.check_forget(model.name, asked, status)
-    elif all(state == "forgotten" for state in status.values()):
-        raise ModelHasNoVersion(model.name)
+    else:
+        label_rules.check_resize(model.name, status)
     job = JobRow(
         id=new_id("job"),
         model_id=model.id,
@@ -166,7 +166,7 @@ def cancel(session: Session, job_id: str) -> JobRow:
     return job
 
 
-def _locked(session: Session, model: ModelRow) -> ModelRow:
+def locked(session: Session, model: ModelRow) -> ModelRow:
     """The model row, locked: jobs of one model are accepted one after another, so sequence is their order."""
     return session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
 

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.registry.errors import LabelAlreadyLearned, LabelForgotten, UnknownLabel, WouldEmptyModel
+from service.registry.errors import (
+    LabelAlreadyLearned,
+    LabelForgotten,
+    ModelHasNoVersion,
+    NothingPermanent,
+    UnknownLabel,
+    WouldEmptyModel,
+)
 from service.registry.tables import UNFINISHED, JobRow, LabelRow, ModelRow
 
 
@@ -17,8 +24,8 @@ def statuses(session: Session, model_id: str) -> dict[str, LabelRow]:
 def statuses_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[str, LabelRow]]:
     """The same for several models, by model and name, by one question for all of them."""
     found: dict[str, dict[str, LabelRow]] = {model_id: {} for model_id in model_ids}
-    query = select(LabelRow).where(LabelRow.model_id.in_(model_ids)).order_by(LabelRow.slot)
-    for row in session.scalars(query):
+    query = select(LabelRow).where(LabelRow.model_id.in_(model_ids))
+    for row in session.scalars(query.order_by(LabelRow.slot.nulls_last(), LabelRow.name)):
         found[row.model_id][row.name] = row
     return found
 
@@ -48,9 +55,15 @@ def after(job: JobRow) -> str:
     return "forgotten" if job.operation == "forget" else job.retention or "permanent"
 
 
-def check_learn(model: str, asked: Sequence[str], status: Mapping[str, str]) -> None:
-    """A label can be learned when it is absent or forgotten. Raises LabelAlreadyLearned."""
-    held = [name for name in asked if status.get(name, "forgotten") != "forgotten"]
+def check_learn(
+    model: str, asked: Sequence[str], status: Mapping[str, str], *, retention: str | None
+) -> None:
+    """A label can be learned when it is absent or forgotten, and for good when it is temporary.
+
+    Raises LabelAlreadyLearned.
+    """
+    free = {"forgotten"} if retention == "temporary" else {"forgotten", "temporary"}
+    held = [name for name in asked if status.get(name, "forgotten") not in free]
     if held:
         raise LabelAlreadyLearned(model, held)
 
@@ -62,6 +75,20 @@ def check_forget(model: str, asked: Sequence[str], status: Mapping[str, str]) ->
         raise UnknownLabel(model, unknown)
     if all(state == "forgotten" for name, state in status.items() if name not in asked):
         raise WouldEmptyModel(model)
+
+
+def check_resize(model: str, status: Mapping[str, str]) -> None:
+    """Only the main network has a size to change. Raises ModelHasNoVersion, NothingPermanent."""
+    held = {state for state in status.values() if state != "forgotten"}
+    if not held:
+        raise ModelHasNoVersion(model)
+    if "permanent" not in held:
+        raise NothingPermanent(model)
+
+
+def all_temporary(asked: Sequence[str], status: Mapping[str, str]) -> bool:
+    """Whether there is a label, and each has a network of its own."""
+    return bool(asked) and all(status.get(name) == "temporary" for name in asked)
 
 
 def check_held(model: str, asked: Sequence[str], status: Mapping[str, str]) -> None:

@@ -20,8 +20,10 @@ class Publication:
 
     parent: int | None
     """The version it was computed from; None for the first."""
-    held: Mapping[str, int]
-    """{name: slot} of every label the new version holds."""
+    held: Mapping[str, int | None]
+    """{name: slot} of every label the new version holds; null for one with a network of its own."""
+    datasets: Mapping[str, str]
+    """{name: the dataset it was learnt from} of the same labels."""
     files: Mapping[str, Mapping[str, Any]]
     """{file name: {sha256, bytes, media_type}}."""
     parameters: int
@@ -54,7 +56,7 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
     )
     session.add(version)
     if job.operation == "learn":
-        _mark_learned(session, job, publication.held, number)
+        _mark_learned(session, job, publication, number)
     elif job.operation == "forget":
         _mark_forgotten(session, job, number)
         _revoke(session, job)
@@ -97,23 +99,29 @@ def _move_head(session: Session, model_id: str, parent: int | None, number: int)
         raise StaleBase(parent, session.scalar(select(ModelRow.head).where(ModelRow.id == model_id)))
 
 
-def _mark_learned(session: Session, job: JobRow, held: Mapping[str, int], number: int) -> None:
+def _mark_learned(session: Session, job: JobRow, publication: Publication, number: int) -> None:
     known = label_rules.statuses(session, job.model_id)
     for name in job.labels:
-        generation = known[name].generation + 1 if name in known else 1
         session.merge(
             LabelRow(
                 model_id=job.model_id,
                 name=name,
-                dataset=job.dataset,
-                slot=held[name],
+                dataset=publication.datasets[name],
+                slot=publication.held[name],
                 status=label_rules.after(job),
-                generation=generation,
+                generation=_generation(known.get(name)),
                 learned_version=number,
                 forgotten_version=None,
                 forgotten_by=None,
             )
         )
+
+
+def _generation(before: LabelRow | None) -> int:
+    """A label made permanent goes on with the life it has."""
+    if before is None:
+        return 1
+    return before.generation if before.status == "temporary" else before.generation + 1
 
 
 def _mark_forgotten(session: Session, job: JobRow, number: int) -> None:

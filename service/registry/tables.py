@@ -95,8 +95,9 @@ class LabelRow(Row):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     dataset: Mapped[str] = mapped_column(Name)
-    slot: Mapped[int] = mapped_column(Integer)
-    """The label's input of the network, for life: relearning keeps it."""
+    slot: Mapped[int | None] = mapped_column(Integer)
+    """The label's input of the main network, for life: relearning keeps it.
+    Null while it has a network of its own."""
     status: Mapped[LabelStatus] = mapped_column(String(16))
     generation: Mapped[int] = mapped_column(Integer)
     """How often the label has been learned."""
@@ -124,8 +125,8 @@ class VersionRow(Row):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
     operation: Mapped[Operation] = mapped_column(String(16))
     strategy: Mapped[str] = mapped_column(Name)
-    labels: Mapped[dict[str, int]] = mapped_column(Json)
-    """{name: slot} of every label this version holds."""
+    labels: Mapped[dict[str, int | None]] = mapped_column(Json)
+    """{name: slot} of every label this version holds; null for one with a network of its own."""
     parameters: Mapped[int] = mapped_column(BigInteger)
     widths: Mapped[dict[str, Any]] = mapped_column(Json)
     files: Mapped[dict[str, dict[str, Any]]] = mapped_column(Json)

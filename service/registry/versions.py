@@ -1,6 +1,7 @@
 """Versions: found, listed, and what may be drawn from them. Also the recorded asks for images."""
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -15,6 +16,20 @@ from service.registry.errors import (
     VersionRevoked,
 )
 from service.registry.tables import JobRow, ModelRow, SampleRow, VersionRow, new_id
+
+DECODER = "decoder.onnx"
+
+
+class Decoding(NamedTuple):
+    """What a label is drawn with: a published decoder, and the label's slot in it."""
+
+    decoder: str  # its sha256
+    slot: int
+
+
+def isolated_file(label: str, name: str) -> str:
+    """What the file `name` is called where it belongs to a temporary label's own network."""
+    return f"isolated-{label}-{name}"
 
 
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
@@ -34,9 +49,10 @@ def head(session: Session, model: ModelRow) -> VersionRow:
 
 
 def newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
-    """The number of the newest version no ancestor of which, nor itself, learned any of these labels."""
+    """The number of the newest version whose main network never learned any of these labels."""
     learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
     learns = learns.where(VersionRow.model_id == model.id, VersionRow.operation == "learn")
+    learns = learns.where(JobRow.retention.is_distinct_from("temporary"))
     saw = [number for number, learned in session.execute(learns) if set(names) & set(learned)]
     newest = min(saw) - 1 if saw else model.head
     return newest or None
@@ -53,8 +69,10 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-def drawable(session: Session, model: ModelRow, version: VersionRow, labels: Sequence[str]) -> dict[str, int]:
-    """{name: slot} of the labels asked for, if this version may draw them. By status, never by looks.
+def drawable(
+    session: Session, model: ModelRow, version: VersionRow, labels: Sequence[str]
+) -> dict[str, Decoding]:
+    """How to draw each label asked for, if this version may. By status, never by looks.
 
     Raises VersionRevoked, LabelForgotten, LabelNotLearned.
     """
@@ -67,7 +85,13 @@ def drawable(session: Session, model: ModelRow, version: VersionRow, labels: Seq
             if name in known and known[name].status == "forgotten":
                 raise LabelForgotten(model.name, name, known[name].forgotten_by)
         raise LabelNotLearned(model.name, version.number, missing)
-    return {name: version.labels[name] for name in labels}
+    return {name: _decoding(version, name) for name in labels}
+
+
+def _decoding(version: VersionRow, label: str) -> Decoding:
+    slot = version.labels[label]
+    file = isolated_file(label, DECODER) if slot is None else DECODER
+    return Decoding(version.files[file]["sha256"], slot or 0)
 
 
 def record_sample(

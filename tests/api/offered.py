@@ -31,6 +31,10 @@ class ResizeParams(BaseModel):
     share: float = Field(0.1, gt=0, lt=1)
 
 
+class NoParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
 class CvaeParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -43,6 +47,7 @@ def strategy(operation: str, name: str, params: type[BaseModel], **more: Any) ->
         "operation": operation,
         "name": name,
         "policy": None,
+        "retention": "permanent",
         "default": True,
         "summary": f"{operation} by {name}",
         "source": "a test",
@@ -56,7 +61,10 @@ CATALOG = Catalog.model_validate(
         "strategies": [
             strategy("learn", "replay_ewc", LearnParams),
             strategy("learn", "replay", ResizeParams, default=False),
+            strategy("learn", "merge", LearnParams, default=False),
+            strategy("learn", "isolated", LearnParams, retention="temporary"),
             strategy("forget", "surrogate", LearnParams),
+            strategy("forget", "drop", NoParams, retention="temporary"),
             strategy("resize", "prune_units", ResizeParams, policy="prune"),
             strategy("resize", "expand_units", ResizeParams, policy="expand"),
         ],

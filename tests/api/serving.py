@@ -23,6 +23,7 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.tables import JobRow, LabelRow, ModelRow, SampleRow, VersionRow
+from service.registry.versions import isolated_file
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.generation.decoders import decoder
@@ -61,8 +62,11 @@ class StandInWorker:
             job = jobs.find(session, claim.job_id)
             model = session.get_one(ModelRow, job.model_id)
             held = {} if model.head is None else dict(versions.head(session, model).labels)
-            slots = {name: row.slot for name, row in labels.statuses(session, model.id).items()}
-        if job.operation == "learn":
+            known = labels.statuses(session, model.id)
+        slots = {name: row.slot for name, row in known.items() if row.slot is not None}
+        if job.operation == "learn" and job.retention == "temporary":
+            held |= dict.fromkeys(job.labels)
+        elif job.operation == "learn":
             new = [name for name in job.labels if name not in slots]
             slots |= {name: slot for slot, name in enumerate(new, start=len(slots))}
             held |= {name: slots[name] for name in job.labels}
@@ -81,9 +85,12 @@ class StandInWorker:
             "report.json": b"{}",
             "manifest.json": b"{}",
         }
+        for name in (name for name, slot in held.items() if slot is None):
+            files[isolated_file(name, "decoder.onnx")] = decoder(slots=1, seed=1000 + len(name))
         publication = publishing.Publication(
             parent=model.head,
             held=held,
+            datasets={name: known[name].dataset if name in known else job.dataset for name in held},
             files={
                 name: {
                     "sha256": self.artifacts.put(data),

@@ -1,5 +1,7 @@
 """Models over HTTP: created once, found by name and id, listed page by page, labels by status."""
 
+from typing import Any
+
 import pytest
 
 from tests.api.serving import Served
@@ -76,13 +78,16 @@ def test_a_label_of_another_dataset_is_listed_behind(served: Served, name: str) 
     ("status", "asked", "expected", "code"),
     [
         ("absent", "permanent", 202, None),
-        ("absent", "temporary", 422, "unknown_value"),
+        ("absent", "temporary", 202, None),
         ("absent", "forget", 404, "unknown_label"),
         ("permanent", "permanent", 409, "label_already_learned"),
-        ("permanent", "temporary", 422, "unknown_value"),
+        ("permanent", "temporary", 409, "label_already_learned"),
         ("permanent", "forget", 202, None),
+        ("temporary", "permanent", 202, None),
+        ("temporary", "temporary", 409, "label_already_learned"),
+        ("temporary", "forget", 202, None),
         ("forgotten", "permanent", 202, None),
-        ("forgotten", "temporary", 422, "unknown_value"),
+        ("forgotten", "temporary", 202, None),
         ("forgotten", "forget", 200, None),
     ],
 )
@@ -92,7 +97,8 @@ def test_what_a_label_can_be_asked_depends_on_its_status(
     served.model(name)
     served.done(name, "learn", labels=["9"])
     if status != "absent":
-        served.done(name, "learn", labels=["1"])
+        retention = "temporary" if status == "temporary" else "permanent"
+        served.done(name, "learn", labels=["1"], retention=retention)
     forgotten = served.done(name, "forget", labels=["1"]).job_id if status == "forgotten" else None
     assert statuses(served, name)["1"] == status
     before = served.counts()
@@ -104,5 +110,55 @@ def test_what_a_label_can_be_asked_depends_on_its_status(
         assert answer.json()["id"] == forgotten, "the job that forgot it, and no second one"
     if expected == 202:
         served.worker.work(answer.json()["id"])
-        held = {"permanent": "permanent", "forget": "forgotten"}[asked]
-        assert statuses(served, name)["1"] == held
+        assert statuses(served, name)["1"] == {"forget": "forgotten"}.get(asked, asked)
+        temporary = asked == "temporary" or (status, asked) == ("temporary", "forget")
+        strategy = {"forget": "drop", "temporary": "isolated"}[asked] if temporary else None
+        strategy = strategy or {"forget": "surrogate", "permanent": "replay_ewc"}[asked]
+        strategy = "merge" if (status, asked) == ("temporary", "permanent") else strategy
+        assert answer.json()["strategy"] == strategy
+
+
+def test_a_temporary_label_is_drawn_from_its_own_file(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["9"])
+    served.done(name, "learn", labels=["a"], dataset="letters", retention="temporary")
+    version = served.http.get(f"/v1/models/{name}/versions/2").json()
+    assert version["labels"] == ["9", "a"]
+    assert "isolated-a-decoder.onnx" in version["files"]
+    assert served.http.get(version["files"]["isolated-a-decoder.onnx"]["href"]).status_code == 200
+    assert served.http.get(f"/v1/models/{name}/versions/2/images/a/0.png").status_code == 200
+    merged = served.ask(name, "learn", labels=["a"])
+    assert (merged["strategy"], merged["labels"]) == ("merge", ["a"]), "no dataset is needed"
+    served.worker.work(merged["id"])
+    label = next(one for one in served.http.get(f"/v1/models/{name}").json()["labels"] if one["name"] == "a")
+    assert (label["status"], label["dataset"], label["generation"]) == ("permanent", "letters", 1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        ("learn", {"labels": ["1"], "strategy": "isolated"}),
+        ("learn", {"labels": ["2"], "strategy": "replay", "retention": "temporary"}),
+        ("learn", {"labels": ["2"], "strategy": "merge"}),
+        ("forget", {"labels": ["1"], "strategy": "surrogate"}),
+        ("forget", {"labels": ["1", "9"], "strategy": "drop"}),
+    ],
+)
+def test_a_strategy_for_another_retention_is_refused(
+    served: Served, name: str, operation: str, body: dict[str, Any]
+) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["9"])
+    served.done(name, "learn", labels=["1"], retention="temporary")
+    before = served.counts()
+    answer = served.http.post(f"/v1/models/{name}/{operation}", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["pointer"] == "/strategy"
+    assert served.counts() == before
+
+
+def test_temporary_labels_alone_have_no_size_to_change(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1"], retention="temporary")
+    answer = served.http.post(f"/v1/models/{name}/resize", json={"policy": "prune"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "nothing_permanent")

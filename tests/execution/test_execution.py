@@ -13,7 +13,7 @@ import pytest
 import torch
 from sqlalchemy.orm import Session
 
-from service.registry import claims, jobs, models, publishing, versions
+from service.registry import claims, jobs, labels, models, publishing, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
@@ -145,11 +145,69 @@ def test_the_same_job_gives_the_same_bytes(workshop: Workshop, database: Databas
     files = []
     for name in ("one", "other"):
         model = new_model(database, name)
-        for operation, labels in (("learn", "01"), ("resize", ""), ("learn", "2")):
-            execute(ask(workshop, model, operation, *labels), workshop)  # type: ignore[arg-type]
+        for operation, names in (("learn", "01"), ("resize", ""), ("learn", "2")):
+            execute(ask(workshop, model, operation, *names), workshop)  # type: ignore[arg-type]
         files.append([{**version.files, "manifest.json": None} for version in chain(workshop, model)])
     assert len(files[0]) == 3
     assert files[0] == files[1]
+
+
+def test_a_dropped_temporary_label_leaves_the_bytes_as_if_it_had_never_been(
+    workshop: Workshop, database: Database
+) -> None:
+    """CLPU's [R0, T1, F1, R2] against [R0, R2]: what each ends with, and what changed on the way."""
+    ends = []
+    for name, temporary in (("with", True), ("without", False)):
+        model = new_model(database, name)
+        execute(ask(workshop, model, "learn", "0"), workshop)
+        if temporary:
+            isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
+            execute(ask(workshop, model, "learn", "1", **isolated), workshop)
+            execute(ask(workshop, model, "forget", "1", strategy="drop", params={}), workshop)
+        execute(ask(workshop, model, "learn", "2"), workshop)
+        ends.append(chain(workshop, model))
+    first, added, dropped, last = ends[0]
+    assert (added.labels, dropped.labels) == ({"0": 0, "1": None}, {"0": 0})
+    assert last.labels == ends[1][-1].labels == {"0": 0, "2": 1}
+    for name in ("checkpoint.safetensors", "decoder.onnx"):
+        assert first.files[name] == added.files[name] == dropped.files[name]
+        assert last.files[name] == ends[1][-1].files[name]
+    assert set(added.files) - set(dropped.files) == {
+        "isolated-1-checkpoint.safetensors",
+        "isolated-1-decoder.onnx",
+    }
+    assert dropped.report["findings"] == {"dropped": ["1"], "guarantee": "exact"}
+    assert dropped.report["forgotten"]["labels"] == {}, "no network is left that could draw it"
+    assert (added.revoked_by, last.revoked_by) == (dropped.job_id, None)
+
+
+def test_a_temporary_label_becomes_permanent_without_its_data(workshop: Workshop, model: ModelRow) -> None:
+    isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
+    execute(ask(workshop, model, "learn", "0", **isolated), workshop)
+    execute(ask(workshop, model, "learn", "1"), workshop)
+    promote = ask(workshop, model, "learn", "0", strategy="merge", dataset="elsewhere")
+    execute(promote, workshop)
+    alone, _, last = chain(workshop, model)
+    assert alone.labels == {"0": None}
+    assert last.labels == {"1": 0, "0": 1}
+    assert set(last.files) == {"checkpoint.safetensors", "decoder.onnx", "report.json", "manifest.json"}
+    assert last.report["findings"] == {"promoted": ["0"]}
+    with workshop.database.reading() as session:
+        row = labels.statuses(session, model.id)["0"]
+    assert (row.status, row.dataset, row.generation) == ("permanent", "digits", 1)
+
+
+def test_a_merge_whose_label_was_dropped_meanwhile_fails_in_words(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    learning = ask(workshop, model, "learn", "1", **isolated)
+    merging = ask(workshop, model, "learn", "1", strategy="merge")
+    with workshop.database.transaction() as session:
+        jobs.cancel(session, learning)
+    execute(merging, workshop)
+    assert (job(workshop, merging).error or {})["code"] == "label_conflict"
 
 
 def test_another_seed_gives_other_bytes(workshop: Workshop, database: Database) -> None:
@@ -225,8 +283,8 @@ def test_exact_forgetting_starts_from_the_newest_version_that_never_saw_the_labe
     workshop: Workshop, model: ModelRow
 ) -> None:
     """Learn 0 and 1, then 2, then 3; forget 2 exactly: version 1, and 3 learnt again from its images."""
-    for labels in (("0", "1"), ("2",), ("3",)):
-        execute(ask(workshop, model, "learn", *labels), workshop)
+    for names in (("0", "1"), ("2",), ("3",)):
+        execute(ask(workshop, model, "learn", *names), workshop)
     execute(ask(workshop, model, "forget", "2", strategy="retrain"), workshop)
     first, *_, last = chain(workshop, model)
     assert last.report["findings"] == {"guarantee": "exact"}
@@ -243,8 +301,8 @@ def test_exact_forgetting_starts_from_the_newest_version_that_never_saw_the_labe
 def test_the_newest_version_without_a_label_is_that_before_it_was_first_learned(
     workshop: Workshop, model: ModelRow
 ) -> None:
-    for labels in (("0", "1"), ("2",)):
-        execute(ask(workshop, model, "learn", *labels), workshop)
+    for names in (("0", "1"), ("2",)):
+        execute(ask(workshop, model, "learn", *names), workshop)
     execute(ask(workshop, model, "forget", "2"), workshop)
     execute(ask(workshop, model, "learn", "2"), workshop)
     with workshop.database.reading() as session:

@@ -86,7 +86,12 @@ def test_it_names_the_judge_and_the_capacity() -> None:
     judge = load_judge("digits")
     assert (report["level"], report["n"], report["seed"]) == ("quick", 10, 0)
     assert report["judge"] == {"digits": {"version": judge.version, "test_accuracy": judge.test_accuracy}}
-    assert report["capacity"] == {"parameters": 17, "encoder_widths": [5, 4], "decoder_widths": [3, 6]}
+    assert report["capacity"] == {
+        "parameters": 17,
+        "isolated_parameters": {},
+        "encoder_widths": [5, 4],
+        "decoder_widths": [3, 6],
+    }
 
 
 def test_every_label_is_drawn_with_noise_of_its_own() -> None:

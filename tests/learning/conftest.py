@@ -16,3 +16,9 @@ def empty() -> Checkpoint:
 def two_labels(empty: Checkpoint) -> Checkpoint:
     """A checkpoint that has learnt rows and columns."""
     return run("learn", "replay_ewc", empty, examples("rows", "columns"))
+
+
+@pytest.fixture(scope="session")
+def with_frame(two_labels: Checkpoint) -> Checkpoint:
+    """The same with a temporary label beside them."""
+    return run("learn", "isolated", two_labels, examples("frame"))

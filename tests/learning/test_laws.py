@@ -1,5 +1,8 @@
 """What holds for every strategy, on tiny data."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import pytest
 import torch
 
@@ -10,13 +13,36 @@ from worker.learning.drawing import draw
 from worker.learning.memory import remembered
 from worker.learning.networks import blank
 from worker.learning.slots import LabelConflict, with_slots
-from worker.learning.strategy import Diverged, Stopped, all_strategies, find
+from worker.learning.strategy import Diverged, Examples, Stopped, all_strategies, find
 
 EVERY = [(one.operation, one.name) for one in all_strategies()]
 TRAINED = [pair for pair in EVERY if "schedule" in find(*pair).Params.model_fields]
-FRESH = {"retrain"}  # starts from weights of its own: what its checkpoint's have become is nothing to it
+FRESH = {
+    "retrain",
+    "isolated",
+}  # starts from weights of its own: what its checkpoint's have become is nothing to it
 GIVEN = {"learn": examples("frame"), "forget": asked("rows"), "resize": asked()}
+OF_TEMPORARY = {"merge", "drop"}  # work on isolated networks
+ISOLATED = {"isolated", "drop"}  # leave the main network as it is
 every_strategy = pytest.mark.parametrize(("operation", "name"), EVERY)
+
+
+class Start(NamedTuple):
+    """What a strategy is given: labels it may work on."""
+
+    checkpoint: Checkpoint
+    given: Examples
+
+
+@pytest.fixture
+def start(operation: str, name: str, two_labels: Checkpoint, with_frame: Checkpoint) -> Start:
+    if name in OF_TEMPORARY:
+        return Start(with_frame, asked("frame"))
+    return Start(two_labels, GIVEN[operation])
+
+
+def files(checkpoint: Checkpoint) -> list[bytes]:
+    return [one.to_bytes() for one in (checkpoint, *checkpoint.isolated)]
 
 
 def likeness(checkpoint: Checkpoint, label: str) -> float:
@@ -26,8 +52,12 @@ def likeness(checkpoint: Checkpoint, label: str) -> float:
 
 
 def test_every_operation_has_one_default_strategy():
-    defaults = [one.operation for one in all_strategies() if one.default and one.policy is None]
-    assert sorted(defaults) == ["forget", "learn"]
+    defaults = [(one.operation, one.retention) for one in all_strategies() if one.default and not one.policy]
+    assert sorted(defaults) == [
+        (operation, retention)
+        for operation in ("forget", "learn")
+        for retention in ("permanent", "temporary")
+    ]
     policies = [one.policy for one in all_strategies() if one.operation == "resize" and one.default]
     assert sorted(policies) == ["expand", "prune"]
 
@@ -41,23 +71,34 @@ def test_a_schedule_sent_in_part_keeps_the_rest_of_the_strategys_own(operation, 
 
 
 @every_strategy
-def test_strategy_leaves_its_checkpoint_untouched(operation, name, two_labels):
-    before = two_labels.to_bytes()
-    after = run(operation, name, two_labels, GIVEN[operation])
-    assert two_labels.to_bytes() == before != after.to_bytes()
+def test_strategy_leaves_its_checkpoint_untouched(operation, name, start):
+    before = files(start.checkpoint)
+    after = run(operation, name, start.checkpoint, start.given)
+    assert files(start.checkpoint) == before != files(after)
 
 
 @every_strategy
-def test_same_seed_gives_the_same_bytes_and_another_seed_others(operation, name, two_labels):
-    first, again, other = (
-        run(operation, name, two_labels, GIVEN[operation], seed=seed) for seed in (1, 1, 2)
-    )
-    assert first.to_bytes() == again.to_bytes() != other.to_bytes()
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(operation, name, start):
+    first, again, other = (files(run(operation, name, *start, seed=seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert (first != other) is (name != "drop"), "dropping takes no chances"
 
 
 @every_strategy
-def test_bytes_round_trip_is_the_identity(operation, name, two_labels):
-    made = run(operation, name, two_labels, GIVEN[operation])
+def test_the_networks_a_strategy_is_not_asked_about_keep_their_bytes(operation, name, two_labels, with_frame):
+    isolated = with_frame.temporary["frame"].to_bytes()
+    given = examples("blot") if operation == "learn" else GIVEN[operation]
+    if name not in OF_TEMPORARY:
+        after = run(operation, name, with_frame, given)
+        assert after.temporary["frame"].to_bytes() == isolated
+    if name in ISOLATED:
+        after = run(operation, name, with_frame, given if operation == "learn" else asked("frame"))
+        assert after.to_bytes() == two_labels.to_bytes()
+
+
+@every_strategy
+def test_bytes_round_trip_is_the_identity(operation, name, start):
+    made = run(operation, name, *start)
     read = Checkpoint.from_bytes(made.to_bytes())
     assert (read.spec, read.labels) == (made.spec, made.labels)
     assert read.to_bytes() == made.to_bytes()
@@ -65,22 +106,23 @@ def test_bytes_round_trip_is_the_identity(operation, name, two_labels):
 
 
 @every_strategy
-def test_what_is_held_can_still_be_drawn(operation, name, two_labels):
-    after = run(operation, name, two_labels, GIVEN[operation])
-    for label in after.held if name != "finetune" else GIVEN[operation].labels:  # the control may forget
+def test_what_is_held_can_still_be_drawn(operation, name, start):
+    after = run(operation, name, *start)
+    labels = {*after.held, *after.temporary}
+    for label in labels if name != "finetune" else start.given.labels:  # the control may forget
         assert likeness(after, label) < 0.08, label
 
 
 @every_strategy
-def test_fisher_fits_the_new_shapes_and_is_not_negative(operation, name, two_labels):
-    after = run(operation, name, two_labels, GIVEN[operation])
+def test_fisher_fits_the_new_shapes_and_is_not_negative(operation, name, start):
+    after = run(operation, name, *start)
     for parameter, values in after.fisher.items():
         assert values.shape == after.weights[parameter].shape
         assert (values >= 0).all()
 
 
 @pytest.mark.parametrize(("operation", "name"), TRAINED)
-def test_strategy_stops_within_one_step_of_being_asked(operation, name, two_labels):
+def test_strategy_stops_within_one_step_of_being_asked(operation, name, start):
     steps = []
     found = find(operation, name)
     params = found.Params(**quick(found))
@@ -89,9 +131,7 @@ def test_strategy_stops_within_one_step_of_being_asked(operation, name, two_labe
         return len(steps) == 5
 
     with pytest.raises(Stopped):
-        found.run(
-            two_labels, GIVEN[operation], params, bench(on_progress=steps.append, should_stop=should_stop)
-        )
+        found.run(*start, params, bench(on_progress=steps.append, should_stop=should_stop))
     assert len(steps) == 5
 
 
@@ -103,19 +143,17 @@ def test_the_fisher_can_be_stopped_between_batches(two_labels):
 
 
 @pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] not in FRESH])
-def test_a_loss_that_is_not_finite_ends_the_training(operation, name, two_labels):
-    broken = {key: torch.full_like(value, 1e30) for key, value in two_labels.weights.items()}
-    found = find(operation, name)
+def test_a_loss_that_is_not_finite_ends_the_training(operation, name, start):
+    weights = {key: torch.full_like(value, 1e30) for key, value in start.checkpoint.weights.items()}
+    broken, found = replace(start.checkpoint, weights=weights), find(operation, name)
     with pytest.raises(Diverged, match="lower the learning rate"):
-        found.run(
-            Checkpoint(two_labels.spec, broken, two_labels.labels, two_labels.fisher),
-            GIVEN[operation],
-            found.Params(**quick(found)),
-            bench(),
-        )
+        found.run(broken, start.given, found.Params(**quick(found)), bench())
 
 
-@pytest.mark.parametrize("name", [name for operation, name in EVERY if operation == "forget"])
+@pytest.mark.parametrize(
+    "name",
+    [one.name for one in all_strategies() if (one.operation, one.retention) == ("forget", "permanent")],
+)
 def test_a_forgotten_label_is_no_longer_drawn_nor_held(name, two_labels):
     after = run("forget", name, two_labels, asked("rows"))
     assert after.held == {"columns": 1}

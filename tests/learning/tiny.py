@@ -11,15 +11,17 @@ QUICK = {"steps": 150, "batch_size": 32, "learning_rate": 1e-2}
 
 
 def stripes(name: str, count: int = 200) -> torch.Tensor:
-    """uint8 [count, 64]: rows, columns or a frame, with a little noise of their own."""
+    """uint8 [count, 64]: rows, columns, a frame or a blot, with a little noise of their own."""
     picture = torch.zeros(8, 8)
     if name == "rows":
         picture[::2] = 1
     elif name == "columns":
         picture[:, ::2] = 1
-    else:
+    elif name == "frame":
         picture[[0, -1]] = 1
         picture[:, [0, -1]] = 1
+    else:
+        picture[2:6, 2:6] = 1
     generator = torch.Generator().manual_seed(len(name))
     noisy = picture.flatten() * (0.7 + 0.3 * torch.rand(count, 64, generator=generator))
     return (255 * noisy).to(torch.uint8)
@@ -55,4 +57,6 @@ def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, 
 def quick(found: Strategy) -> dict:
     """Params of a strategy that make it a matter of a second."""
     small = {"schedule": QUICK, "fisher_examples": 200}
+    if found.name == "isolated":
+        small |= {name: TINY[name] for name in ("encoder_widths", "decoder_widths")}
     return {name: value for name, value in small.items() if name in found.Params.model_fields}

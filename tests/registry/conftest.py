@@ -14,7 +14,8 @@ from service.registry.publishing import Publication
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 
 FILES = {
-    "checkpoint.safetensors": {"sha256": "0" * 64, "bytes": 1, "media_type": "application/vnd.safetensors"}
+    "checkpoint.safetensors": {"sha256": "0" * 64, "bytes": 1, "media_type": "application/vnd.safetensors"},
+    "decoder.onnx": {"sha256": "d" * 64, "bytes": 1, "media_type": "application/onnx"},
 }
 
 
@@ -80,13 +81,19 @@ def publication(session: Session, claim: Claim) -> Publication:
     model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
     known = labels.statuses(session, model.id)
     slots = {name: row.slot for name, row in known.items()}
-    for name in job.labels:
-        slots.setdefault(name, len(slots))
+    taken = [slot for slot in slots.values() if slot is not None]
+    for name in job.labels if job.operation == "learn" else ():
+        if job.retention == "temporary":
+            slots[name] = None
+        elif slots.get(name) is None:
+            slots[name] = len(taken)
+            taken.append(len(taken))
     held = {name for name, row in known.items() if row.status != "forgotten"}
     held = held - set(job.labels) if job.operation == "forget" else held | set(job.labels)
     return Publication(
         parent=model.head,
         held={name: slots[name] for name in sorted(held)},
+        datasets={name: known[name].dataset if name in known else job.dataset for name in held},
         files=FILES,
         parameters=10,
         widths={"encoder": [4], "decoder": [4]},

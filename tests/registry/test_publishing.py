@@ -21,6 +21,11 @@ from service.registry.tables import ModelRow, VersionRow
 from tests.registry.conftest import Registry, publication
 
 
+def drawn(*names: str) -> dict[str, versions.Decoding]:
+    """By the only decoder there is, in the order the labels were learnt."""
+    return {name: versions.Decoding("d" * 64, slot) for slot, name in enumerate(names)}
+
+
 def test_versions_form_one_chain_without_gap(registry: Registry) -> None:
     made = [registry.done("learn", "1", "2"), registry.done("forget", "1"), registry.done("resize")]
     assert [(version.number, version.parent) for version in made] == [(1, None), (2, 1), (3, 2)]
@@ -85,7 +90,7 @@ def test_a_version_that_holds_a_forgotten_label_is_no_longer_drawn_from(registry
     with registry.database.reading() as session:
         first, second, third = (versions.find(session, registry.model, number) for number in (1, 2, 3))
         assert (first.revoked_by, second.revoked_by, third.revoked_by) == (None, forgetting.id, None)
-        assert versions.drawable(session, registry.model, first, ["1"]) == {"1": 0}
+        assert versions.drawable(session, registry.model, first, ["1"]) == drawn("1")
         with pytest.raises(VersionRevoked, match=forgetting.id):
             versions.drawable(session, registry.model, second, ["1"])
         with pytest.raises(LabelForgotten, match=forgetting.id) as refused:
@@ -101,7 +106,7 @@ def test_learning_it_again_does_not_bring_the_old_version_back(registry: Registr
     with registry.database.reading() as session:
         assert versions.find(session, registry.model, 1).revoked_by is not None
         head = versions.head(session, registry.database and _fresh(registry))
-        assert versions.drawable(session, registry.model, head, ["1", "2"]) == {"1": 0, "2": 1}
+        assert versions.drawable(session, registry.model, head, ["1", "2"]) == drawn("1", "2")
 
 
 def _fresh(registry: Registry) -> ModelRow:

@@ -51,12 +51,15 @@ class Checkpoint:
         a resize maps them, and so the anchor, to the new shapes.
     fisher: the diagonal of the Fisher information, parameter name -> tensor: the mean over examples of the
         squared per-example gradients of the ELBO [nats^2 / unit^2]; None before the first learn.
+    isolated: a checkpoint of its own for each temporary label, which has no slot here. Everything else in
+        this class speaks of the main network alone, so no strategy can mix the two by accident.
     """
 
     spec: Spec
     weights: Mapping[str, Tensor]
     labels: tuple[Label, ...] = ()
     fisher: Mapping[str, Tensor] | None = field(default=None)
+    isolated: tuple["Checkpoint", ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -76,6 +79,20 @@ class Checkpoint:
     def forgotten(self) -> dict[str, int]:
         return {label.name: label.slot for label in self.labels if label.status == "forgotten"}
 
+    @property
+    def temporary(self) -> dict[str, "Checkpoint"]:
+        """The isolated networks, by the label each holds."""
+        return {label.name: one for one in self.isolated for label in one.labels}
+
+    def without_isolated(self, names: Iterable[str]) -> "Checkpoint":
+        """The checkpoint less the isolated networks of these labels; no bit of another network changes."""
+        gone = set(names)
+        return replace(self, isolated=tuple(one for name, one in self.temporary.items() if name not in gone))
+
+    def holder(self, name: str) -> "Checkpoint":
+        """Whose network draws the label: its own, if it is temporary, else the main one."""
+        return self.temporary.get(name, self)
+
     def label(self, name: str) -> Label:
         for label in self.labels:
             if label.name == name:
@@ -90,7 +107,10 @@ class Checkpoint:
         return replace(self, labels=labels)
 
     def to_bytes(self) -> bytes:
-        """The checkpoint as one safetensors file. Equal checkpoints give equal bytes."""
+        """The main network as one safetensors file: an isolated one is a file of its own.
+
+        Equal checkpoints give equal bytes.
+        """
         tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in self.weights.items()}
         tensors |= {f"fisher/{name}": tensor.contiguous() for name, tensor in (self.fisher or {}).items()}
         header = {

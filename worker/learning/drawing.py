@@ -13,8 +13,9 @@ def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
     Draws a forgotten label too: whether it is gone is for the judge to say. Raises KeyError for an unknown
     one.
     """
-    network = frozen(checkpoint, torch.device("cpu"))
-    slots = torch.full((n,), checkpoint.label(label).slot)
-    noise = torch.randn((n, checkpoint.spec.latent), generator=torch.Generator().manual_seed(seed))
+    holder = checkpoint.holder(label)
+    network = frozen(holder, torch.device("cpu"))
+    slots = torch.full((n,), holder.label(label).slot)
+    noise = torch.randn((n, holder.spec.latent), generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         return network.decode(network.sample_prior(noise, slots), slots).sigmoid()

@@ -41,7 +41,7 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     fisher = checkpoint.fisher and {
         name: _with_rows(name, tensor, len(fresh), emptied) for name, tensor in checkpoint.fisher.items()
     }
-    return Checkpoint(spec, weights, tuple(labels), fisher)
+    return replace(checkpoint, spec=spec, weights=weights, labels=tuple(labels), fisher=fisher)
 
 
 def in_slots_of(head: Checkpoint, ancestor: Checkpoint) -> Checkpoint:
@@ -51,12 +51,28 @@ def in_slots_of(head: Checkpoint, ancestor: Checkpoint) -> Checkpoint:
     """
     fresh = head.spec.slots - ancestor.spec.slots
     weights = {name: _with_rows(name, tensor, fresh, []) for name, tensor in ancestor.weights.items()}
-    return Checkpoint(replace(ancestor.spec, slots=head.spec.slots), weights, head.labels)
+    spec = replace(ancestor.spec, slots=head.spec.slots)
+    return replace(head, spec=spec, weights=weights, fisher=None)
+
+
+def placed(isolated: Checkpoint, slot: int, slots: int) -> Checkpoint:
+    """The isolated network with its only label at `slot` of `slots`, where another network has it."""
+    weights = dict(isolated.weights)
+    for name, tensor in isolated.weights.items():
+        if _has_slots(name):
+            weights[name] = _with_rows(name, tensor[:0], slots, [])
+            weights[name][slot] = tensor[0]
+    labels = tuple(replace(label, slot=slot) for label in isolated.labels)
+    return replace(isolated, spec=replace(isolated.spec, slots=slots), weights=weights, labels=labels)
+
+
+def _has_slots(name: str) -> bool:
+    """Whether the slot is the first axis of the tensor."""
+    return name.endswith(".label") or name.startswith("prior_")
 
 
 def _with_rows(name: str, tensor: Tensor, fresh: int, emptied: Sequence[int]) -> Tensor:
-    # Per-slot tensors have the slot as their first axis.
-    if not (name.endswith(".label") or name.startswith("prior_")):
+    if not _has_slots(name):
         return tensor
     empty = torch.eye(tensor.shape[-1]) if name == "prior_scale" else torch.zeros(tensor.shape[1:])
     grown = torch.cat([tensor, empty.expand(fresh, *tensor.shape[1:])])

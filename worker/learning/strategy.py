@@ -9,7 +9,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint, Label
 
 Operation = Literal["learn", "forget", "resize"]
+Retention = Literal["permanent", "temporary"]
 FAMILIES = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
 
 
@@ -79,6 +80,12 @@ class NoArchive:
         raise Unavailable(f"no ancestor that never saw {sorted(names)} is at hand here")
 
 
+def keyed(*key: object) -> int:
+    """A seed that is a function of the key alone: 63 bits of the SHA-256 of its parts."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
 @dataclass(frozen=True)
 class Workbench:
     """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits.
@@ -96,8 +103,11 @@ class Workbench:
 
     def generator(self, purpose: str) -> torch.Generator:
         """A stream of random numbers (on the CPU) for each purpose, a function of the seed alone."""
-        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        return torch.Generator().manual_seed(keyed(self.seed, purpose))
+
+    def apart(self, purpose: str) -> "Workbench":
+        """The same bench with chances of its own."""
+        return replace(self, seed=keyed(self.seed, purpose))
 
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
         """Called at every training step. Raises Stopped or Diverged."""
@@ -141,6 +151,7 @@ class Strategy:
     summary: str
     source: str
     policy: str | None = None  # for resize: the direction a request names
+    retention: Retention = "permanent"  # of the labels it learns or forgets; temporary ones are isolated
     default: bool = False
 
 
@@ -154,6 +165,7 @@ def strategy(
     *,
     source: str,
     policy: str | None = None,
+    retention: Retention = "permanent",
     default: bool = False,
 ) -> Callable[[Run], Run]:
     """Remember a function as the strategy `name`; its docstring's first line is the summary."""
@@ -161,7 +173,7 @@ def strategy(
     def remember(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().splitlines()[0]
         _strategies[operation, name] = Strategy(
-            operation, name, run, params, summary, source, policy, default
+            operation, name, run, params, summary, source, policy, retention, default
         )
         return run
 

@@ -45,11 +45,17 @@ def learn(
     labels held, labels equally often, plus lambda/2 sum F (theta - theta*)^2.
     """
     old = sorted(checkpoint.held.values())
-    if old:
-        checkpoint = grow(checkpoint, params.expand_share, bench.generator("expansion"))
-        checkpoint = remembered(checkpoint, old, bench, examples=params.fisher_examples)
-    target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
+    target = grown(checkpoint, params, bench)
+    target = with_slots(target, examples.labels, examples.dataset, "permanent")
     return taught(target, examples.images, old, params, bench)
+
+
+def grown(checkpoint: Checkpoint, params: ReplayEwcParams, bench: Workbench) -> Checkpoint:
+    """The checkpoint with room to learn in, and the Fisher over what it holds; itself if that is nothing."""
+    if not checkpoint.held:
+        return checkpoint
+    wider = grow(checkpoint, params.expand_share, bench.generator("expansion"))
+    return remembered(wider, wider.held.values(), bench, examples=params.fisher_examples)
 
 
 def taught(

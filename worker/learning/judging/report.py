@@ -5,6 +5,7 @@ their own; they take none away.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -28,7 +29,9 @@ def quick(checkpoint: Checkpoint, judges: Judges, *, n: int = 1000, seed: int, d
     share it gives none. interval: Wilson's, 95 %. What cannot be measured is null, with a reason beside it.
     """
     measured = {
-        label: _label_figures(checkpoint, label, judges, n, seed, draw) for label in checkpoint.labels
+        label: _label_figures(network, label, judges, n, seed, draw)
+        for network in (replace(checkpoint, isolated=()), *checkpoint.isolated)
+        for label in network.labels
     }
     retained = {label.name: figure for label, figure in measured.items() if label.status != "forgotten"}
     forgotten = {label.name: figure for label, figure in measured.items() if label.status == "forgotten"}
@@ -41,6 +44,7 @@ def quick(checkpoint: Checkpoint, judges: Judges, *, n: int = 1000, seed: int, d
         "forgotten": _together(forgotten),
         "capacity": {
             "parameters": checkpoint.parameters,
+            "isolated_parameters": {name: one.parameters for name, one in checkpoint.temporary.items()},
             "encoder_widths": list(checkpoint.spec.encoder_widths),
             "decoder_widths": list(checkpoint.spec.decoder_widths),
         },

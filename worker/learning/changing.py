@@ -1,0 +1,48 @@
+"""From one checkpoint to the next, main network and isolated ones together: the cases of CLPU."""
+
+from dataclasses import replace
+
+from pydantic import BaseModel
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.networks import fresh
+from worker.learning.strategy import Examples, Strategy, Workbench
+from worker.learning.unlearning import drop
+
+
+def change(
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, bench: Workbench
+) -> Checkpoint:
+    """What the strategy makes of the checkpoint, whatever the labels' retention.
+
+    Forgetting drops the networks of temporary labels and leaves the others to the strategy; with no permanent
+    label left to retain, the main network starts from random weights again. Learning a temporary label
+    permanently ends its isolated network. Liu et al. 2022, table 1.
+    """
+    if chosen.operation == "forget":
+        return _forgotten(checkpoint, chosen, examples, params, bench)
+    changed = chosen.run(checkpoint, examples, params, bench)
+    if chosen.operation == "resize" or chosen.retention == "temporary":
+        return changed
+    promoted = sorted(set(examples.labels) & set(checkpoint.temporary))
+    if promoted:
+        bench.findings["promoted"] = promoted
+    return changed.without_isolated(promoted)
+
+
+def _forgotten(
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, bench: Workbench
+) -> Checkpoint:
+    temporary = tuple(name for name in examples.labels if name in checkpoint.temporary)
+    permanent = tuple(name for name in examples.labels if name not in temporary)
+    if temporary:
+        gone = replace(examples, labels=temporary)
+        checkpoint = drop.forget(checkpoint, gone, drop.DropParams(), bench)
+    if not permanent:
+        return checkpoint
+    bench.findings.pop("guarantee", None)  # that of the dropped; what follows has its own
+    target = checkpoint.with_status(permanent, "forgotten")
+    if target.held:
+        return chosen.run(checkpoint, replace(examples, labels=permanent), params, bench)
+    bench.findings["guarantee"] = "exact"
+    return fresh(target, bench.generator("weights"))

@@ -1,0 +1,65 @@
+"""Make temporary labels permanent: the main network learns to be their isolated networks as well."""
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.continual.replay_ewc import ReplayEwcParams, grown
+from worker.learning.fisher import quadratic_penalty
+from worker.learning.memory import consolidated
+from worker.learning.networks import build, frozen
+from worker.learning.replay import interleave, replay
+from worker.learning.retention import distillation, replay_loss
+from worker.learning.slots import LabelConflict, placed, with_slots
+from worker.learning.strategy import Examples, Workbench, strategy
+from worker.learning.training import Parts, fit
+
+
+@strategy("learn", "merge", ReplayEwcParams, source="CLPU of Liu et al. 2022, case 3, by matching functions")
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, bench: Workbench
+) -> Checkpoint:
+    """Make temporary labels permanent: distil their isolated networks into the main one, without their data.
+
+    Minimises, over c in L, z ~ p_c(z), -log p(x | z, c) with x what the label's isolated network draws at z,
+    plus KL(q(z | x, c) || q_c(z | x)), plus the replay loss over the labels held and
+    lambda/2 sum F (theta - theta*)^2. The isolated priors are copied. From here on the labels can no
+    longer be dropped exactly.
+    Raises LabelConflict for a label that is not temporary.
+    """
+    temporary = checkpoint.temporary
+    absent = sorted(set(examples.labels) - set(temporary))
+    if absent:
+        raise LabelConflict(f"not temporary, so there is nothing to merge: {absent}")
+    old = sorted(checkpoint.held.values())
+    target = grown(checkpoint, params, bench)
+    for name in examples.labels:
+        target = with_slots(target, [name], temporary[name].label(name).dataset, "permanent")
+    network, teacher = build(target, bench.device), frozen(target, bench.device)
+    slots = {name: target.held[name] for name in examples.labels}
+    isolated = {
+        slot: frozen(placed(temporary[name], slot, target.spec.slots), bench.device)
+        for name, slot in slots.items()
+    }
+    for slot, one in isolated.items():
+        network.prior_mean[slot], network.prior_scale[slot] = one.prior_mean[slot], one.prior_scale[slot]
+    penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
+    retain = replay_loss(params.replay_match, network, teacher, bench.generator("latent noise"))
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        merging, holding = parts[: len(isolated)], parts[len(isolated) :]
+        costs = [
+            distillation(network, one, batch) for one, batch in zip(isolated.values(), merging, strict=True)
+        ]
+        return torch.cat([*costs, *(retain(batch, {}) for batch in holding)]).mean() + penalty()
+
+    sources = [
+        (replay(one, [slot], bench.generator(f"replay of slot {slot}")), 1.0)
+        for slot, one in isolated.items()
+    ]
+    if old:
+        sources.append((replay(teacher, old, bench.generator("replay")), float(len(old))))
+    batches = interleave(sources, params.schedule.batch_size, bench.device)
+    fit(network, loss, batches, params.schedule, bench, phase="merging")
+    merged = consolidated(target, network, bench, examples=params.fisher_examples)
+    return merged.without_isolated(examples.labels)

@@ -1,0 +1,30 @@
+"""Forgetting what is temporary: its network is thrown away."""
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.slots import LabelConflict
+from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+
+
+class DropParams(StrategyParams):
+    """There is nothing to choose."""
+
+
+@strategy(
+    "forget",
+    "drop",
+    DropParams,
+    source="CLPU of Liu et al. 2022, case 4",
+    retention="temporary",
+    default=True,
+)
+def forget(checkpoint: Checkpoint, examples: Examples, params: DropParams, bench: Workbench) -> Checkpoint:
+    """Forget temporary labels exactly: drop their isolated networks; no bit of another network changes.
+
+    Nothing is minimised. Raises LabelConflict for a label that is not temporary.
+    """
+    permanent = sorted(set(examples.labels) - set(checkpoint.temporary))
+    if permanent:
+        raise LabelConflict(f"not temporary, so there is no network to drop: {permanent}")
+    bench.findings["dropped"] = sorted(examples.labels)
+    bench.findings["guarantee"] = "exact"
+    return checkpoint.without_isolated(examples.labels)
