@@ -82,7 +82,7 @@ class ModelArchive:
 
     def images(self, label: Label) -> Tensor:
         try:
-            return _dataset(label.dataset, self.workshop.data).train[label.name]
+            return _dataset(label.dataset, self.workshop.data).train[label.source]
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -230,7 +230,8 @@ def _changed(work: Work, examples: Examples, workshop: Workshop, bench: Workbenc
     job = work.job
     chosen = strategy.find(job.operation, job.strategy)
     params = chosen.Params.model_validate(job.params)
-    return chosen.run(_checkpoint(work.model, work.base, workshop), examples, params, bench)
+    changed = chosen.run(_checkpoint(work.model, work.base, workshop), examples, params, bench)
+    return changed.renamed(job.renamed or {})
 
 
 def _checkpoint(model: ModelRow, version: VersionRow | None, workshop: Workshop) -> Checkpoint:
@@ -245,7 +246,9 @@ def _examples(job: JobRow, workshop: Workshop) -> Examples:
     if job.operation != "learn":
         return Examples(tuple(job.labels), job.dataset)
     dataset = _dataset(job.dataset, workshop.data)
-    return Examples(tuple(job.labels), job.dataset, {name: dataset.train[name] for name in job.labels})
+    return Examples(
+        tuple(job.labels), job.dataset, {name: dataset.train[own] for name, own in job.sources.items()}
+    )
 
 
 @lru_cache(maxsize=2)

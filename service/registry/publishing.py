@@ -106,6 +106,7 @@ def _mark_learned(session: Session, job: JobRow, held: Mapping[str, int], number
                 model_id=job.model_id,
                 name=name,
                 dataset=job.dataset,
+                renamed_from=(job.renamed or {}).get(name),
                 slot=held[name],
                 status=label_rules.after(job),
                 generation=generation,
