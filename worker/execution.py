@@ -28,9 +28,9 @@ from worker.failures import explain
 from worker.files import CHECKPOINT, store, version_files
 from worker.gate import shortfalls
 from worker.heartbeat import Heartbeat
+from worker.judges import judges_of
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint, Label
-from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench
@@ -49,6 +49,8 @@ class Workshop:
     database: Database
     artifacts: FolderArtifacts
     data: Path
+    judges: Path
+    """Where the judges trained here are kept."""
     device: torch.device
     worker: str
     """How it signs its claims."""
@@ -140,7 +142,11 @@ class Attempt:
         examples = _examples(work.job, self.workshop)
         checkpoint = _changed(work, examples, self.workshop, bench)
         self.record(lambda session: claims.verifying(session, self.claim))
-        report = {**_judged(checkpoint, bench), "examples": _counted(examples), "findings": bench.findings}
+        report = {
+            **_judged(checkpoint, self.workshop, bench),
+            "examples": _counted(examples),
+            "findings": bench.findings,
+        }
         shortfall = shortfalls(work.job.acceptance, report)
         if shortfall:
             self.record(lambda session: claims.finish_rejected(session, self.claim, shortfall))
@@ -262,7 +268,7 @@ def _counted(examples: Examples) -> dict[str, Any]:
     return {"dataset": examples.dataset, "labels": shown}
 
 
-def _judged(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
+def _judged(checkpoint: Checkpoint, workshop: Workshop, bench: Workbench) -> dict[str, Any]:
     """The report on every label the checkpoint knows, forgotten ones included."""
     drawn = count()
 
@@ -270,7 +276,8 @@ def _judged(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
         bench.step("judging", next(drawn), len(checkpoint.labels))
         return drawing.draw(checkpoint, label, n, seed)
 
-    return quick(checkpoint, load_judge, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
+    judges = judges_of(lambda name: _dataset(name, workshop.data), workshop.judges, bench)
+    return quick(checkpoint, judges, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
 
 
 def _publish_once(session: Session, claim: Claim, publication: Publication) -> None:

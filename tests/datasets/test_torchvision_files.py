@@ -1,15 +1,14 @@
 """Fashion-MNIST, KMNIST and EMNIST are read as they lie on disk; else an error says what to do."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
-from tests.datasets.idx_files import COLLECTIONS, RAMP, idx, write
+from tests.datasets.idx_files import COLLECTIONS, RAMP, idx, small, write
 from worker.learning.datasets import DatasetUnavailable, find, load
-from worker.learning.datasets.torchvision_files import Collection, read
+from worker.learning.datasets.torchvision_files import read
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
 
@@ -17,10 +16,6 @@ NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
 @pytest.fixture(params=COLLECTIONS)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def small(collection: Collection) -> Collection:
-    return replace(collection, train=2 * len(collection.labels), test=len(collection.labels))
 
 
 @pytest.fixture
