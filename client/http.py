@@ -95,10 +95,15 @@ class Job(_Answer):
 
 
 class Label(_Answer):
-    """A name the model can be asked to draw; its status is absent, temporary, permanent or forgotten."""
+    """A name the model can be asked to draw; its status is absent, temporary, permanent or forgotten.
+
+    `source` is what its dataset calls it.
+    """
 
     name: str
     status: str
+    dataset: str | None = None
+    source: str | None = None
 
 
 class Model(_Answer):
@@ -168,16 +173,21 @@ class Palimpsest:
         labels: Sequence[str],
         *,
         dataset: str | None = None,
+        names: Mapping[str, str] | None = None,
         strategy: str | None = None,
         params: Json | None = None,
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
     ) -> Job:
-        """Ask the model to learn labels; None leaves a choice to the server."""
+        """Ask the model to learn labels; None leaves a choice to the server.
+
+        names: what the model is to call a label, where not as its dataset does: {"sneaker": "shoe"}.
+        """
         body = _given(
             labels=list(labels),
             dataset=dataset,
+            **{"as": names},
             strategy=strategy,
             params=params,
             acceptance=acceptance,

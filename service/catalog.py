@@ -165,7 +165,7 @@ _CODES = {
 
 def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
     cause = _cause(error)
-    here = pointer + "".join(f"/{_escape(str(step))}" for step in cause.absolute_path)
+    here = pointer + "".join(f"/{escape(str(step))}" for step in cause.absolute_path)
     code = _CODES.get(str(cause.validator), "out_of_range")
     instance: Any = cause.instance
     if code == "unknown_field":
@@ -173,11 +173,11 @@ def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
         allowed = schema.get("properties", {})
         for name in sorted(set(instance) - set(allowed)):
             detail = f"{name!r} is not a field here; fields are: {', '.join(sorted(allowed)) or 'none'}"
-            yield Violation(f"{here}/{_escape(name)}", code, detail)
+            yield Violation(f"{here}/{escape(name)}", code, detail)
     elif code == "required":
         required: Any = cause.validator_value
         for name in sorted(set(required) - set(instance)):
-            yield Violation(f"{here}/{_escape(name)}", code, f"{name!r} is required")
+            yield Violation(f"{here}/{escape(name)}", code, f"{name!r} is required")
     else:
         yield Violation(here, code, cause.message)
 
@@ -218,6 +218,6 @@ def _unknown(pointer: str, code: str, what: str, known: list[str]) -> InvalidReq
     return InvalidRequest(Violation(pointer, code, f"{what}; there is: {', '.join(known) or 'nothing'}"))
 
 
-def _escape(step: str) -> str:
+def escape(step: str) -> str:
     """A JSON pointer's reference token (RFC 6901)."""
     return step.replace("~", "~0").replace("/", "~1")

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", env_ignore_empty=True, frozen=True)
 
     home: Folder = Field(default=Path("~/.palimpsest"), validate_default=True)
-    """The folder this instance owns: palimpsest.db, queue/, artifacts/, lock."""
+    """The folder this instance owns: palimpsest.db, queue/, artifacts/, judges/, lock."""
     data: Folder = _in_home("{home}/datasets")
     """The dataset folder, in torchvision's layout."""
     database_url: DatabaseUrl = _in_home("sqlite:///{home}/palimpsest.db")
@@ -101,6 +101,11 @@ class Settings(BaseSettings):
     def artifacts(self) -> Path:
         """The folder of published files, named by their sha256."""
         return self.home / "artifacts"
+
+    @property
+    def judges(self) -> Path:
+        """The folder of judges that were trained here, for datasets no judge was committed for."""
+        return self.home / "judges"
 
 
 @lru_cache(maxsize=1)

@@ -22,17 +22,17 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, FencedOff, StaleBase
-from service.registry.publishing import Publication
+from service.registry.publishing import Origin, Publication
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.versions import isolated_file
 from worker.failures import explain
 from worker.files import CHECKPOINT, store, version_files
 from worker.gate import shortfalls
 from worker.heartbeat import Heartbeat
+from worker.judges import judges_of
 from worker.learning import datasets, drawing, strategy
 from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint, Label
-from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench
@@ -51,6 +51,8 @@ class Workshop:
     database: Database
     artifacts: FolderArtifacts
     data: Path
+    judges: Path
+    """Where the judges trained here are kept."""
     device: torch.device
     worker: str
     """How it signs its claims."""
@@ -87,7 +89,7 @@ class ModelArchive:
 
     def images(self, label: Label) -> Tensor:
         try:
-            return _dataset(label.dataset, self.workshop.data).train[label.name]
+            return _dataset(label.dataset, self.workshop.data).train[label.source]
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -144,7 +146,11 @@ class Attempt:
         examples = _examples(work.job, self.workshop)
         checkpoint = _changed(work, examples, bench)
         self.record(lambda session: claims.verifying(session, self.claim))
-        report = {**_judged(checkpoint, bench), "examples": _counted(examples), "findings": bench.findings}
+        report = {
+            **_judged(checkpoint, self.workshop, bench),
+            "examples": _counted(examples),
+            "findings": bench.findings,
+        }
         shortfall = shortfalls(work.job.acceptance, report)
         if shortfall:
             self.record(lambda session: claims.finish_rejected(session, self.claim, shortfall))
@@ -155,8 +161,8 @@ class Attempt:
         publication = Publication(
             parent=work.base.number if work.base else None,
             held={**checkpoint.held, **dict.fromkeys(checkpoint.temporary)},
-            datasets={
-                label.name: label.dataset
+            origins={
+                label.name: Origin(label.dataset, label.renamed_from)
                 for one in (checkpoint, *checkpoint.isolated)
                 for label in one.labels
             },
@@ -237,7 +243,8 @@ def _changed(work: Work, examples: Examples, bench: Workbench) -> Checkpoint:
     job = work.job
     chosen = strategy.find(job.operation, job.strategy)
     params = chosen.Params.model_validate(job.params)
-    return change(work.checkpoint, chosen, examples, params, bench)
+    changed = change(work.checkpoint, chosen, examples, params, bench)
+    return changed.renamed(job.renamed or {})
 
 
 def _checkpoint(model: ModelRow, version: VersionRow | None, workshop: Workshop) -> Checkpoint:
@@ -259,7 +266,9 @@ def _examples(job: JobRow, workshop: Workshop) -> Examples:
     if job.operation != "learn" or job.strategy == "merge":
         return Examples(tuple(job.labels), job.dataset)
     dataset = _dataset(job.dataset, workshop.data)
-    return Examples(tuple(job.labels), job.dataset, {name: dataset.train[name] for name in job.labels})
+    return Examples(
+        tuple(job.labels), job.dataset, {name: dataset.train[own] for name, own in job.sources.items()}
+    )
 
 
 @lru_cache(maxsize=2)
@@ -273,7 +282,7 @@ def _counted(examples: Examples) -> dict[str, Any]:
     return {"dataset": examples.dataset, "labels": shown}
 
 
-def _judged(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
+def _judged(checkpoint: Checkpoint, workshop: Workshop, bench: Workbench) -> dict[str, Any]:
     """The report on every label the checkpoint knows, forgotten ones included."""
     drawn, labels_in_all = count(), sum(len(one.labels) for one in (checkpoint, *checkpoint.isolated))
 
@@ -281,7 +290,8 @@ def _judged(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
         bench.step("judging", next(drawn), labels_in_all)
         return drawing.draw(checkpoint, label, n, seed)
 
-    return quick(checkpoint, load_judge, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
+    judges = judges_of(lambda name: _dataset(name, workshop.data), workshop.judges, bench)
+    return quick(checkpoint, judges, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
 
 
 def _publish_once(session: Session, claim: Claim, publication: Publication) -> None:

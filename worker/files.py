@@ -66,6 +66,7 @@ def version_files(
             "strategy": job.strategy,
             "labels": job.labels,
             "dataset": job.dataset,
+            "renamed": job.renamed or {},
             "retention": job.retention,
             "params": job.params,
             "acceptance": job.acceptance,

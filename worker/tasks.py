@@ -32,6 +32,7 @@ def workshop() -> Workshop:
         database=Database(deployment.database_url),
         artifacts=FolderArtifacts(deployment.artifacts),
         data=deployment.data,
+        judges=deployment.judges,
         device=choose_device(deployment.device),
         worker=worker_name(os.getpid()),
         lease_seconds=deployment.lease_seconds,

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from service.api.dependencies import Here, Listing, Page, find_model, listing, unknown_cursor
@@ -54,6 +54,7 @@ class JobObject(BaseModel):
     operation: str
     strategy: str
     labels: list[str]
+    renamed: dict[str, str] = Field(description="the dataset's own name for a label, where it is another")
     state: ShownState
     done: bool
     progress: ProgressObject | None
@@ -137,6 +138,7 @@ def job_object(row: JobRow, queue_position: int | None) -> JobObject:
         operation=row.operation,
         strategy=row.strategy,
         labels=row.labels,
+        renamed=row.renamed or {},
         state=cast(ShownState, row.shown_state),
         done=row.done,
         progress=_progress(row.progress),

@@ -41,6 +41,7 @@ class LabelObject(BaseModel):
 
     name: str
     dataset: str
+    source: str = Field(description="the dataset's own name for it")
     status: Literal["absent", "temporary", "permanent", "forgotten"]
     generation: int = Field(description="how often it has been learnt")
     learned_version: int | None
@@ -116,6 +117,7 @@ def _label(name: str, row: LabelRow | None, dataset: str) -> LabelObject:
         return LabelObject(
             name=name,
             dataset=dataset,
+            source=name,
             status="absent",
             generation=0,
             learned_version=None,

@@ -3,17 +3,27 @@
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
-from service.api.dependencies import Body, Here, Instance, Labels, Seed, find_model, refuse_duplicates
+from service.api.dependencies import (
+    Body,
+    Here,
+    Instance,
+    LabelName,
+    Labels,
+    Seed,
+    find_model,
+    refuse_duplicates,
+)
 from service.api.jobs import POLL_SECONDS, JobObject, job_object
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
-from service.catalog import InvalidRequest, Operation, Violation
+from service.catalog import InvalidRequest, Operation, Violation, escape
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
 from service.registry.labels import all_temporary, projected
@@ -50,6 +60,9 @@ class Learn(Change):
 
     labels: Labels
     dataset: str | None = None
+    names: dict[str, LabelName] = Field(
+        {}, alias="as", description="what the model is to call a label, where not as its dataset does"
+    )
     retention: Literal["permanent", "temporary"] = Field(
         "permanent",
         description="`temporary`: each label in a small network of its own, which forgetting drops exactly. "
@@ -93,17 +106,18 @@ class Submission:
         *,
         labels: list[str],
         dataset: str | None = None,
+        names: Mapping[str, str] | None = None,
         retention: str | None = None,
         policy: str | None = None,
     ) -> JobObject:
         """Record the job, ring its bell, and answer 202 with it - or 200 when it is already done."""
         refuse_duplicates(labels)
-        catalog = self.here.catalog
+        sources, catalog = _sources(labels, names or {}), self.here.catalog
 
         def record() -> JobObject:
             with self.here.database.transaction() as session:
                 model = jobs.locked(session, find_model(session, self.model))
-                isolated = all_temporary(labels, projected(session, model))
+                isolated = all_temporary(list(sources), projected(session, model))
                 merging = operation == "learn" and retention == "permanent" and isolated
                 strategy = catalog.strategy(
                     operation,
@@ -124,8 +138,9 @@ class Submission:
                     model,
                     operation,
                     strategy=strategy,
-                    labels=labels,
+                    labels=list(sources),
                     dataset=source,
+                    renamed={name: own for name, own in sources.items() if name != own},
                     retention=retention,
                     params=params,
                     acceptance=asked.acceptance.model_dump(exclude_none=True),
@@ -176,7 +191,12 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 async def learn(asked: Learn, submitted: Submitted) -> JobObject:
     """Learn new labels while keeping the old ones."""
     return await submitted.accept(
-        "learn", asked, labels=asked.labels, dataset=asked.dataset, retention=asked.retention
+        "learn",
+        asked,
+        labels=asked.labels,
+        dataset=asked.dataset,
+        names=asked.names,
+        retention=asked.retention,
     )
 
 
@@ -202,6 +222,26 @@ def _wait_seconds(prefer: str) -> int | None:
     """N of `wait=N` among the preferences (RFC 7240), at most 60; what is malformed is no preference."""
     found = re.search(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?:$|[,;])', prefer, re.IGNORECASE)
     return min(int(found[1]), MAX_WAIT_SECONDS) if found else None
+
+
+def _sources(labels: list[str], names: Mapping[str, str]) -> dict[str, str]:
+    """The model's name for each label -> the dataset's own. InvalidRequest where `as` makes no sense."""
+    strangers = [own for own in names if own not in labels]
+    if strangers:
+        raise InvalidRequest(
+            *(
+                Violation(f"/as/{escape(own)}", "unknown_label", f"{own!r} is not among the labels asked for")
+                for own in strangers
+            )
+        )
+    sources: dict[str, str] = {}
+    for own in sorted(labels, key=names.__contains__):  # the renamed last: they are what a clash points at
+        name = names.get(own, own)
+        if name in sources:
+            detail = f"{own!r} and {sources[name]!r} cannot both be called {name!r}"
+            raise InvalidRequest(Violation(f"/as/{escape(own)}", "duplicate_item", detail))
+        sources[name] = own
+    return {names.get(own, own): own for own in labels}
 
 
 def _refuse_unknown(labels: list[str], known: tuple[str, ...], dataset: str) -> None:

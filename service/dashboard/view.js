@@ -92,6 +92,7 @@ function showFace(tile, label, model) {
   tile.dataset.seen = seen;
   tile.dataset.status = label.status;
   text(tile.querySelector(".status"), label.status);
+  tile.querySelector(".name").title = `${label.source} of ${label.dataset}`;
   if (!held) tile.querySelector(".face").replaceWith(emptyFace(label));
   else {
     tile.dataset.images = `${model.links.versions}/${model.head}/images/${encodeURIComponent(label.name)}`;

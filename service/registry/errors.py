@@ -78,7 +78,8 @@ class LabelAlreadyLearned(RegistryError):
 
     def __init__(self, model: str, labels: Iterable[str]) -> None:
         super().__init__(
-            f"model {model!r} already holds (or will, by a queued job) {_list(labels)}; leave it out"
+            f"model {model!r} already holds (or will, by a queued job) {_list(labels)}; leave it out, "
+            "or learn it under another name with `as`"
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
@@ -14,6 +14,13 @@ from service.registry.errors import FencedOff, StaleBase
 from service.registry.tables import HELD, JobRow, LabelRow, ModelRow, VersionRow, new_id
 
 
+class Origin(NamedTuple):
+    """Where a label was learnt from: a dataset, and its name for it where the model's is another."""
+
+    dataset: str
+    renamed_from: str | None = None
+
+
 @dataclass(frozen=True)
 class Publication:
     """What a finished job brings to the registry. Its files are already durable artifacts."""
@@ -22,8 +29,8 @@ class Publication:
     """The version it was computed from; None for the first."""
     held: Mapping[str, int | None]
     """{name: slot} of every label the new version holds; null for one with a network of its own."""
-    datasets: Mapping[str, str]
-    """{name: the dataset it was learnt from} of the same labels."""
+    origins: Mapping[str, Origin]
+    """{name: where it was learnt from} of the same labels."""
     files: Mapping[str, Mapping[str, Any]]
     """{file name: {sha256, bytes, media_type}}."""
     parameters: int
@@ -106,7 +113,8 @@ def _mark_learned(session: Session, job: JobRow, publication: Publication, numbe
             LabelRow(
                 model_id=job.model_id,
                 name=name,
-                dataset=publication.datasets[name],
+                dataset=publication.origins[name].dataset,
+                renamed_from=publication.origins[name].renamed_from,
                 slot=publication.held[name],
                 status=label_rules.after(job),
                 generation=_generation(known.get(name)),

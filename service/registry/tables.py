@@ -95,6 +95,8 @@ class LabelRow(Row):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     dataset: Mapped[str] = mapped_column(Name)
+    renamed_from: Mapped[str | None] = mapped_column(Name)
+    """The dataset's own name for it, where the model's is another."""
     slot: Mapped[int | None] = mapped_column(Integer)
     """The label's input of the main network, for life: relearning keeps it.
     Null while it has a network of its own."""
@@ -104,6 +106,11 @@ class LabelRow(Row):
     learned_version: Mapped[int] = mapped_column(Integer)
     forgotten_version: Mapped[int | None] = mapped_column(Integer)
     forgotten_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+
+    @property
+    def source(self) -> str:
+        """The dataset's own name for it."""
+        return self.renamed_from or self.name
 
 
 class VersionRow(Row):
@@ -172,6 +179,8 @@ class JobRow(Row):
     strategy: Mapped[str] = mapped_column(Name)
     labels: Mapped[list[str]] = mapped_column(Json)
     dataset: Mapped[str] = mapped_column(Name)
+    renamed: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """{label: the dataset's own name for it}, of the labels to be learned under another."""
     retention: Mapped[str | None] = mapped_column(String(16))
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     acceptance: Mapped[dict[str, Any]] = mapped_column(Json)
@@ -197,6 +206,11 @@ class JobRow(Row):
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The dataset's own name for each label."""
+        return {name: name for name in self.labels} | (self.renamed or {})
 
     @property
     def done(self) -> bool:

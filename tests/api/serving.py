@@ -22,6 +22,7 @@ from service.registry import claims, jobs, labels, publishing, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
+from service.registry.publishing import Origin
 from service.registry.tables import JobRow, LabelRow, ModelRow, SampleRow, VersionRow
 from service.registry.versions import isolated_file
 from service.settings import Settings
@@ -90,7 +91,7 @@ class StandInWorker:
         publication = publishing.Publication(
             parent=model.head,
             held=held,
-            datasets={name: known[name].dataset if name in known else job.dataset for name in held},
+            origins={name: origin(name, job, known) for name in held},
             files={
                 name: {
                     "sha256": self.artifacts.put(data),
@@ -109,6 +110,13 @@ class StandInWorker:
     def work(self, job_id: str) -> VersionRow:
         """Run a queued job from claim to publication."""
         return self.finish(self.claim(job_id))
+
+
+def origin(name: str, job: JobRow, known: Mapping[str, LabelRow]) -> Origin:
+    """Of the label's row while the model holds it, else what the job says."""
+    if name in known and known[name].status != "forgotten":
+        return Origin(known[name].dataset, known[name].renamed_from)
+    return Origin(job.dataset, (job.renamed or {}).get(name))
 
 
 @dataclass

@@ -11,9 +11,9 @@ from service.settings import Settings
 from tests.api.serving import Served, serving
 
 FIELDS = {
-    "id", "object", "model", "operation", "strategy", "labels", "state", "done", "progress", "queue_position",
-    "attempt", "max_attempts", "base_version", "output_version", "seed", "error", "created_at", "started_at",
-    "finished_at", "links",
+    "id", "object", "model", "operation", "strategy", "labels", "renamed", "state", "done", "progress",
+    "queue_position", "attempt", "max_attempts", "base_version", "output_version", "seed", "error",
+    "created_at", "started_at", "finished_at", "links",
 }  # fmt: skip
 
 

@@ -74,6 +74,45 @@ def test_a_label_of_another_dataset_is_listed_behind(served: Served, name: str) 
     assert served.http.get(f"/v1/models/{name}/versions/1/images/capital%20A/0.png").status_code == 200
 
 
+def test_a_label_goes_by_the_name_it_was_learned_as(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    asked = {"labels": ["a", "capital A"], "dataset": "letters", "as": {"a": "1st letter"}}
+    job = served.ask(name, "learn", **asked)
+    assert (job["labels"], job["renamed"]) == (["1st letter", "capital A"], {"1st letter": "a"})
+    assert served.worker.work(job["id"]).labels == {"1": 0, "2": 1, "1st letter": 2, "capital A": 3}
+    labels = {label["name"]: label for label in served.http.get(f"/v1/models/{name}").json()["labels"]}
+    assert {one: (labels[one]["dataset"], labels[one]["source"]) for one in ("1", "1st letter", "3")} == {
+        "1": ("mnist", "1"),
+        "1st letter": ("letters", "a"),
+        "3": ("mnist", "3"),
+    }
+    served.done(name, "forget", labels=["1st letter"])
+    assert statuses(served, name)["1st letter"] == "forgotten"
+
+
+def test_two_labels_may_swap_their_names(served: Served, name: str) -> None:
+    served.model(name)
+    job = served.ask(name, "learn", labels=["1", "2"], **{"as": {"1": "2", "2": "1"}})
+    assert (job["labels"], job["renamed"]) == (["2", "1"], {"2": "1", "1": "2"})
+
+
+def test_the_same_class_may_be_learned_twice_under_two_names(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1"])
+    served.done(name, "learn", labels=["1"], **{"as": {"1": "one again"}})
+    assert statuses(served, name)["one again"] == "permanent"
+
+
+def test_learning_a_name_again_from_elsewhere_forgets_where_it_came_from(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"], **{"as": {"1": "a"}})
+    served.done(name, "forget", labels=["a"])
+    served.done(name, "learn", labels=["a"], dataset="letters")
+    label = next(one for one in served.http.get(f"/v1/models/{name}").json()["labels"] if one["name"] == "a")
+    assert (label["dataset"], label["source"], label["generation"]) == ("letters", "a", 2)
+
+
 @pytest.mark.parametrize(
     ("status", "asked", "expected", "code"),
     [

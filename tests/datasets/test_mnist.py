@@ -15,7 +15,7 @@ from torchvision.datasets import MNIST
 
 from tests.datasets.real_mnist import real_mnist
 from worker.learning.datasets import DatasetUnavailable, load
-from worker.learning.datasets import mnist as subject
+from worker.learning.datasets import torchvision_files as subject
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
 

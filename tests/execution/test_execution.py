@@ -18,13 +18,15 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
+from tests.datasets.idx_files import small, write
 from tests.instance import TINY_NETWORK, schedule, wait_for
 from worker import execution
 from worker.devices import compute_reproducibly
 from worker.execution import Workshop, execute
 from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.datasets import DatasetUnavailable
+from worker.learning.datasets import DatasetUnavailable, fashion_mnist
+from worker.learning.datasets.fashion_mnist import FASHION_MNIST
 from worker.learning.strategy import Diverged, Examples, StrategyParams, Workbench
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand"}
@@ -46,6 +48,7 @@ def workshop(database: Database, tmp_path: Path) -> Workshop:
         database=database,
         artifacts=FolderArtifacts(tmp_path / "artifacts"),
         data=tmp_path / "datasets",
+        judges=tmp_path / "judges",
         device=torch.device("cpu"),
         worker="here:1",
         lease_seconds=60.0,
@@ -208,6 +211,34 @@ def test_a_merge_whose_label_was_dropped_meanwhile_fails_in_words(
         jobs.cancel(session, learning)
     execute(merging, workshop)
     assert (job(workshop, merging).error or {})["code"] == "label_conflict"
+
+
+def test_labels_of_two_datasets_live_in_one_model_under_names_of_the_clients_choice(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fashion_mnist, "FASHION_MNIST", small(FASHION_MNIST))
+    write(fashion_mnist.FASHION_MNIST, workshop.data)
+    clothes = {"dataset": "fashion_mnist", "renamed": {"shoe": "sneaker", "0": "bag"}}
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    execute(ask(workshop, model, "forget", "0"), workshop)
+    execute(ask(workshop, model, "learn", "shoe", "0", "coat", **clothes), workshop)
+    execute(ask(workshop, model, "learn", "2", strategy="retrain"), workshop)  # from every label's images
+    *_, learned, last = chain(workshop, model)
+    assert learned.report["examples"]["labels"] == {"shoe": 2, "0": 2, "coat": 2}
+    assert "too small for an honest judge" in learned.report["retained"]["labels"]["shoe"]["reason"]
+    checkpoint = Checkpoint.from_bytes(
+        workshop.artifacts.read(last.files["checkpoint.safetensors"]["sha256"])
+    )
+    assert {one.name: (one.dataset, one.source) for one in checkpoint.labels} == {
+        "0": ("fashion_mnist", "bag"),
+        "1": ("digits", "1"),
+        "shoe": ("fashion_mnist", "sneaker"),
+        "coat": ("fashion_mnist", "coat"),
+        "2": ("digits", "2"),
+    }
+    manifest = json.loads(workshop.artifacts.read(learned.files["manifest.json"]["sha256"]))
+    assert manifest["job"]["renamed"] == {"shoe": "sneaker", "0": "bag"}
+    assert [one["renamed_from"] for one in manifest["labels"]] == ["bag", None, "sneaker", None]
 
 
 def test_another_seed_gives_other_bytes(workshop: Workshop, database: Database) -> None:

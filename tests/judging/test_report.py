@@ -122,6 +122,18 @@ def test_a_label_the_judge_does_not_know_is_not_measured() -> None:
     assert "does not know the label 'ten'" in report["retained"]["reason"]
 
 
+def test_a_label_is_judged_as_what_its_dataset_calls_it() -> None:
+    """Two names swapped: judged by its own name each would be wrong throughout."""
+    swapped = checkpoint(Label("8", 0, "digits", renamed_from="3"), Label("3", 1, "digits", renamed_from="8"))
+
+    def draw(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        return draw_real(of, of.label(label).source, n, seed)
+
+    report = quick(swapped, load_judge, n=100, seed=0, draw=draw)
+    assert report["retained"]["accuracy"] > 0.95
+    assert list(report["retained"]["labels"]) == ["8", "3"]
+
+
 def test_a_model_that_forgot_nothing_has_nothing_to_say_of_it() -> None:
     report = quick(checkpoint(LABELS[0]), load_judge, n=10, seed=0, draw=draw_real)
     assert report["forgotten"] == {

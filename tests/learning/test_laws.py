@@ -1,6 +1,6 @@
 """What holds for every strategy, on tiny data."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import pytest
@@ -174,6 +174,16 @@ def test_learning_a_forgotten_label_again_starts_from_an_empty_slot(two_labels):
         assert emptied.fisher[name][0].abs().sum() == 0
     again = run("learn", "replay_ewc", gone, examples("rows"))
     assert likeness(again, "rows") < 0.08
+
+
+def test_a_checkpoint_written_before_labels_could_be_renamed_is_read(two_labels, monkeypatch):
+    monkeypatch.setattr(
+        "worker.learning.checkpoint.asdict",
+        lambda one: {name: value for name, value in asdict(one).items() if name != "renamed_from"},
+    )
+    written = two_labels.to_bytes()
+    assert b"renamed_from" not in written
+    assert Checkpoint.from_bytes(written).labels == two_labels.labels
 
 
 def test_a_held_label_has_no_second_slot(two_labels):

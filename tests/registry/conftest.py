@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service.registry import claims, jobs, labels, models, publishing
 from service.registry.claims import Claim
 from service.registry.database import Database
-from service.registry.publishing import Publication
+from service.registry.publishing import Origin, Publication
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 
 FILES = {
@@ -93,7 +93,7 @@ def publication(session: Session, claim: Claim) -> Publication:
     return Publication(
         parent=model.head,
         held={name: slots[name] for name in sorted(held)},
-        datasets={name: known[name].dataset if name in known else job.dataset for name in held},
+        origins={name: Origin(known[name].dataset if name in known else job.dataset) for name in held},
         files=FILES,
         parameters=10,
         widths={"encoder": [4], "decoder": [4]},

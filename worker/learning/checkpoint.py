@@ -29,6 +29,12 @@ class Label:
     dataset: str
     status: Status = "permanent"
     generation: int = 1
+    renamed_from: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The dataset's own name for it: what its images and its judge know it by."""
+        return self.renamed_from or self.name
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,13 @@ class Checkpoint:
         chosen = set(names)
         labels = tuple(replace(one, status=status) if one.name in chosen else one for one in self.labels)
         return replace(self, labels=labels)
+
+    def renamed(self, sources: Mapping[str, str]) -> "Checkpoint":
+        """With it told which labels their datasets know by another name: label -> that name."""
+        labels = tuple(
+            replace(one, renamed_from=sources.get(one.name, one.renamed_from)) for one in self.labels
+        )
+        return replace(self, labels=labels, isolated=tuple(one.renamed(sources) for one in self.isolated))
 
     def to_bytes(self) -> bytes:
         """The main network as one safetensors file: an isolated one is a file of its own.

@@ -27,7 +27,7 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     spec = replace(checkpoint.spec, slots=checkpoint.spec.slots + len(fresh))
     emptied = [checkpoint.label(name).slot for name in sorted(again)]
     labels = [
-        replace(one, status=status, dataset=dataset, generation=one.generation + 1)
+        replace(one, status=status, dataset=dataset, generation=one.generation + 1, renamed_from=None)
         if one.name in again
         else one
         for one in checkpoint.labels

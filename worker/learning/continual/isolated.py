@@ -18,10 +18,10 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 class IsolatedParams(StrategyParams):
     schedule: Schedule = Schedule(steps=400, learning_rate=4e-3)
     encoder_widths: tuple[Width, ...] = Field(
-        (128, 64), min_length=1, max_length=6, description="hidden units"
+        (256, 128), min_length=1, max_length=6, description="hidden units"
     )
     decoder_widths: tuple[Width, ...] = Field(
-        (64, 128), min_length=1, max_length=6, description="hidden units"
+        (128, 256), min_length=1, max_length=6, description="hidden units"
     )
     fisher_examples: int = Field(1_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 

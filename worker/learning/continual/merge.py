@@ -34,7 +34,10 @@ def learn(
     old = sorted(checkpoint.held.values())
     target = grown(checkpoint, params, bench)
     for name in examples.labels:
-        target = with_slots(target, [name], temporary[name].label(name).dataset, "permanent")
+        label = temporary[name].label(name)
+        target = with_slots(target, [name], label.dataset, "permanent")
+        if label.renamed_from:
+            target = target.renamed({name: label.renamed_from})
     network, teacher = build(target, bench.device), frozen(target, bench.device)
     slots = {name: target.held[name] for name in examples.labels}
     isolated = {

@@ -1,4 +1,4 @@
-"""What can be learnt. One file one dataset: a new file in this folder is in the catalog at once."""
+"""What can be learnt: a new file in this folder is in the catalog at once."""
 
 from importlib import import_module
 from pathlib import Path
@@ -6,7 +6,7 @@ from pkgutil import iter_modules
 
 from worker.learning.datasets.dataset import Dataset, DatasetInfo, DatasetUnavailable, find, registered
 
-__all__ = ["Dataset", "DatasetInfo", "DatasetUnavailable", "catalog", "load"]
+__all__ = ["Dataset", "DatasetInfo", "DatasetUnavailable", "catalog", "find", "load"]
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

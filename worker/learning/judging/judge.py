@@ -46,6 +46,11 @@ def load_judge(dataset: str) -> Judge:
     return read_judge(dataset, WEIGHTS)
 
 
+def is_committed(dataset: str) -> bool:
+    """Whether a judge of the dataset comes with this code."""
+    return (WEIGHTS / f"{dataset}.json").is_file()
+
+
 def read_judge(dataset: str, folder: Path) -> Judge:
     """The judge kept in `folder` as <dataset>.safetensors beside its recipe <dataset>.json.
 
@@ -57,6 +62,10 @@ def read_judge(dataset: str, folder: Path) -> Judge:
         data = (folder / f"{dataset}.safetensors").read_bytes()
     except FileNotFoundError as error:
         raise JudgeUnavailable(f"there is no judge for the dataset {dataset!r}; {again}") from error
+    except ValueError as error:
+        raise JudgeUnavailable(
+            f"the recipe of the judge of {dataset!r} is no JSON ({error}); {again}"
+        ) from error
     found, expected = sha256(data).hexdigest(), recipe["weights_sha256"]
     if found != expected:
         raise JudgeUnavailable(

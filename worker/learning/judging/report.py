@@ -58,10 +58,10 @@ def _label_figures(
         judge = judges(label.dataset)
     except JudgeUnavailable as error:
         return _unmeasured(str(error))
-    if label.name not in judge.labels:
-        return _unmeasured(f"the judge of {label.dataset!r} does not know the label {label.name!r}")
+    if label.source not in judge.labels:
+        return _unmeasured(f"the judge of {label.dataset!r} does not know the label {label.source!r}")
     answers = judge.classify(draw(checkpoint, label.name, n, _stream(seed, label.name)))
-    hits = int(torch.sum(answers == judge.labels.index(label.name)))
+    hits = int(torch.sum(answers == judge.labels.index(label.source)))
     rejected = int(torch.sum(answers == REJECT))
     return {"accuracy": hits / n, "n": n, "interval": list(wilson(hits, n)), "rejected": rejected / n}
 

@@ -8,10 +8,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from worker.learning.judging.impostors import impostors
 from worker.learning.judging.judge import WEIGHTS, classify, fast, judge_network, restored_network
 from worker.learning.judging.legible import varied, veiled
 
+FIGURES = 16  # how often the figures ask the judge
 FIGURES_SEED = 10_000  # what the figures are measured on is drawn from here, whatever the judge's own seed
 
 
@@ -43,15 +44,27 @@ class Training:
     decay: float = 0.02
 
 
-def trained(dataset: Dataset, training: Training) -> bytes:
+Step = Callable[[str, int, int], object]  # told (phase, step, total) at every step; what it raises ends all
+
+
+def unwatched(phase: str, step: int, total: int) -> None:
+    """Nobody waits for this training."""
+
+
+def trained(dataset: Dataset, training: Training, step: Step = unwatched) -> bytes:
     """The weights of a judge of the dataset, learnt from its train split, as float16 safetensors."""
-    network = fitted_network(dataset, training)
+    network = fitted_network(dataset, training, step)
     return save({name: _stored(weight) for name, weight in network.state_dict().items()})
 
 
-def recipe_of(data: bytes, dataset: Dataset, training: Training) -> dict[str, Any]:
+def recipe_of(data: bytes, dataset: Dataset, training: Training, step: Step = unwatched) -> dict[str, Any]:
     """What describes these weights: how they came about, and figures measured on the test split."""
-    stored = partial(classify, restored_network(data, len(dataset.labels)))
+    network, asked = restored_network(data, len(dataset.labels)), count()
+
+    def stored(images: Tensor) -> Tensor:
+        step(f"measuring the judge of {dataset.name}", next(asked), FIGURES)
+        return classify(network, images)
+
     return {
         "dataset": dataset.name,
         "labels": list(dataset.labels),
@@ -63,14 +76,15 @@ def recipe_of(data: bytes, dataset: Dataset, training: Training) -> dict[str, An
     }
 
 
-def fitted_network(dataset: Dataset, training: Training) -> nn.Module:
+def fitted_network(dataset: Dataset, training: Training, step: Step) -> nn.Module:
     """The network after `training.steps` of cross-entropy over the labels and the reject answer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network = fast(judge_network(len(dataset.labels)))
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=training.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=training.steps)
-    for images, targets in _batches(dataset, training):
+    for number, (images, targets) in enumerate(_batches(dataset, training)):
+        step(f"training the judge of {dataset.name}", number, training.steps)
         loss = cross_entropy(network(images), targets)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

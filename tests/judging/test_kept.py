@@ -1,0 +1,225 @@
+"""A dataset without a committed judge gets one: trained once, kept, honest about what it cannot do."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from worker.judges import judges_of
+from worker.learning.datasets import Dataset, DatasetUnavailable, load
+from worker.learning.judging import kept as subject
+from worker.learning.judging.judge import REJECT, JudgeUnavailable, load_judge
+from worker.learning.judging.kept import LEAST_TEST, LEAST_TRAIN, balanced, kept_judge
+from worker.learning.judging.train import FIGURES, Training
+from worker.learning.strategy import Progress, Stopped, Workbench
+
+BRIEF = Training(steps=60)
+
+
+@lru_cache
+def doodles() -> Dataset:
+    """Zeros and ones under other names: easily told apart."""
+    digits = load("digits", Path())
+    train, test = ({"ring": one["0"], "bar": one["1"]} for one in (digits.train, digits.test))
+    return Dataset("doodles", ("ring", "bar"), digits.image_shape, train, test)
+
+
+def cut(dataset: Dataset, train: int, test: int) -> Dataset:
+    """With so many images of its last label."""
+    last = dataset.labels[-1]
+    return replace(
+        dataset,
+        train={**dataset.train, last: dataset.train[last][:train]},
+        test={**dataset.test, last: dataset.test[last][:test]},
+    )
+
+
+class Steps(list[tuple[str, int, int]]):
+    def told(self, phase: str, step: int, total: int) -> None:
+        self.append((phase, step, total))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the judge of the doodles is kept already."""
+    folder = tmp_path_factory.mktemp("judges")
+    kept_judge(doodles(), folder, BRIEF)
+    return folder
+
+
+def test_it_names_what_it_was_trained_on_and_rejects_what_is_none_of_it(folder: Path) -> None:
+    judge = kept_judge(doodles(), folder, BRIEF)
+    images = doodles().test["bar"].float() / 255
+    assert (judge.dataset, judge.labels) == ("doodles", ("ring", "bar"))
+    assert judge.test_accuracy > 0.9
+    assert (judge.classify(images) == 1).float().mean() > 0.8
+    assert (judge.classify(torch.rand(100, 784)) == REJECT).float().mean() > 0.9
+
+
+def test_it_is_trained_once(folder: Path) -> None:
+    steps = Steps()
+    kept_judge(doodles(), folder, BRIEF, steps.told)
+    assert steps == []
+
+
+@pytest.fixture
+def undemanding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a few steps teach is good enough."""
+    monkeypatch.setattr(subject, "LEAST_ACCURACY", 0.0)
+
+
+@pytest.mark.usefixtures("undemanding")
+def test_other_images_and_other_recipes_have_judges_of_their_own(folder: Path) -> None:
+    altered = doodles().train["bar"].clone()
+    altered[0, 0] ^= 1
+    other = replace(doodles(), train={**doodles().train, "bar": altered})
+    for dataset, training in ((other, Training(steps=2)), (doodles(), Training(steps=2, seed=1))):
+        steps = Steps()
+        kept_judge(dataset, folder, training, steps.told)
+        assert len(steps) == 2 + FIGURES
+
+
+@pytest.mark.usefixtures("undemanding")
+def test_whoever_waits_is_told_every_step(tmp_path: Path) -> None:
+    steps = Steps()
+    kept_judge(doodles(), tmp_path, Training(steps=3), steps.told)
+    assert steps[:3] == [("training the judge of doodles", step, 3) for step in range(3)]
+    assert steps[3:] == [("measuring the judge of doodles", step, FIGURES) for step in range(FIGURES)]
+
+
+def test_a_judge_that_errs_too_often_is_none_and_is_not_trained_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "LEAST_ACCURACY", 1.01)
+    steps = Steps()
+    with pytest.raises(
+        JudgeUnavailable, match=r"names 100.0% of its real test images rightly, an honest one"
+    ):
+        kept_judge(doodles(), folder, BRIEF, steps.told)
+    assert steps == []
+
+
+@pytest.mark.parametrize("moment", ["training", "measuring"])
+def test_a_training_that_is_stopped_leaves_nothing_behind(moment: str, tmp_path: Path) -> None:
+    def stop(phase: str, step: int, total: int) -> None:
+        if phase.startswith(moment) and step == 1:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        kept_judge(doodles(), tmp_path, Training(steps=3), stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_crash_while_it_is_written_leaves_no_half_a_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(path: Path, data: bytes) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subject, "_write", crash)
+        with pytest.raises(OSError, match="no space"):
+            kept_judge(doodles(), tmp_path, Training(steps=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("undemanding")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda place: (place / "doodles.safetensors").write_bytes(b"half"),
+        lambda place: (place / "doodles.json").write_bytes(b"{"),
+        lambda place: (place / "doodles.json").unlink(),
+    ],
+)
+def test_a_damaged_judge_is_trained_anew(damage: Callable[[Path], object], tmp_path: Path) -> None:
+    training = Training(steps=2)
+    first = kept_judge(doodles(), tmp_path, training)
+    [place] = tmp_path.iterdir()
+    damage(place)
+    again = kept_judge(doodles(), tmp_path, training)
+    assert again.version == first.version
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.usefixtures("undemanding")
+def test_of_two_who_train_it_at_once_the_first_is_kept_and_serves_both(tmp_path: Path) -> None:
+    nested = []
+
+    def race(phase: str, step: int, total: int) -> None:
+        if phase.startswith("measuring") and step == 0:
+            nested.append(kept_judge(doodles(), tmp_path, Training(steps=2)).version)
+
+    assert [kept_judge(doodles(), tmp_path, Training(steps=2), race).version] == nested
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        (cut(doodles(), LEAST_TRAIN - 1, LEAST_TEST), "79 train and 20 test"),
+        (cut(doodles(), LEAST_TRAIN, LEAST_TEST - 1), "80 train and 19 test"),
+        (replace(doodles(), labels=("ring",)), "but one label"),
+    ],
+)
+def test_a_dataset_too_small_has_none_with_the_reason(dataset: Dataset, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(JudgeUnavailable, match=reason):
+        kept_judge(dataset, tmp_path, BRIEF)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plentiful_label_does_not_drown_a_rare_one() -> None:
+    images = torch.zeros(100_000, 784, dtype=torch.uint8)
+    rare = {"plenty": images, "rare": images[:90]}
+    evened = balanced(
+        Dataset("x", ("plenty", "rare"), (28, 28), rare, {"plenty": images[:50], "rare": images[:30]})
+    )
+    assert [len(one) for one in evened.train.values()] == [360, 90]
+    assert [len(one) for one in evened.test.values()] == [50, 30]
+
+
+def bench(told: list[Progress]) -> Workbench:
+    return Workbench(torch.device("cpu"), 0, on_progress=told.append)
+
+
+def refusing(name: str) -> Dataset:
+    raise DatasetUnavailable(f"no images of {name} here")
+
+
+def test_a_committed_judge_goes_before_and_needs_no_images(tmp_path: Path) -> None:
+    assert judges_of(refusing, tmp_path, bench([]))("digits") is load_judge("digits")
+
+
+def test_without_its_images_a_dataset_has_no_judge(tmp_path: Path) -> None:
+    with pytest.raises(JudgeUnavailable, match="no images of doodles here"):
+        judges_of(refusing, tmp_path, bench([]))("doodles")
+
+
+def test_a_job_reads_a_dataset_once_for_all_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.judges.TRAINING", Training(steps=2))
+    monkeypatch.setattr(subject, "LEAST_ACCURACY", 1.01)
+    asked: list[str] = []
+    told: list[Progress] = []
+
+    def read(name: str) -> Dataset:
+        asked.append(name)
+        return doodles()
+
+    judges = judges_of(read, tmp_path, bench(told))
+    for _ in range(3):
+        with pytest.raises(JudgeUnavailable, match="an honest one"):
+            judges("doodles")
+    assert asked == ["doodles"]
+    assert [one.phase for one in told[:2]] == ["training the judge of doodles"] * 2
+
+
+def test_a_cancelled_job_stops_within_one_step_of_the_training(tmp_path: Path) -> None:
+    steps: list[Progress] = []
+    bench = Workbench(torch.device("cpu"), 0, on_progress=steps.append, should_stop=lambda: len(steps) == 2)
+    with pytest.raises(Stopped, match="training the judge of doodles at step 2 of 800"):
+        judges_of(lambda _: doodles(), tmp_path, bench)("doodles")

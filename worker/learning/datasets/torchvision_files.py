@@ -1,0 +1,154 @@
+"""MNIST and those made in its likeness, through torchvision: from the data folder, else downloaded."""
+
+import errno
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.learning.datasets.dataset import DatasetUnavailable, Split, by_label
+
+REACH_SECONDS = 5.0  # how long a mirror may take to answer at all
+STALL_SECONDS = 15.0  # how long a download that has begun may stand still
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Two files of images, two of targets, that torchvision reads; images are 28x28."""
+
+    name: str  # torchvision's class, and the folder it reads
+    labels: tuple[str, ...]
+    train: int  # images
+    test: int
+    split: str | None = None  # EMNIST's files hold the same writing sorted in several ways
+    first_target: int = 0  # of labels[0]
+    transposed: bool = False  # rows and columns are stored in each other's place
+
+
+def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
+    """The train and the test images, from `folder`/NAME/raw; what is missing is downloaded there.
+
+    Raises DatasetUnavailable within seconds when the files are neither there nor to be had, or are damaged.
+    """
+    if not all((_raw(collection, folder) / name).is_file() for name in file_names(collection)):
+        _download(collection, folder)
+    return _read(collection, folder, train=True), _read(collection, folder, train=False)
+
+
+def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
+    expected = collection.train if train else collection.test
+    try:
+        found = _open(collection, folder, train=train)
+        if found.data.shape != (expected, 28, 28) or found.targets.shape != (expected,):
+            raise ValueError(f"expected {expected} images, found {tuple(found.data.shape)}")
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
+        raise DatasetUnavailable(
+            f"The {collection.name} files in {_raw(collection, folder)} cannot be read ({error}). "
+            f"Delete that folder so that they are fetched again, or copy the four files there anew."
+        ) from error
+    images = found.data.mT if collection.transposed else found.data
+    return by_label(images, found.targets - collection.first_target, collection.labels)
+
+
+def _open(collection: Collection, folder: Path, *, train: bool = True, download: bool = False) -> Any:
+    split = {"split": collection.split} if collection.split else {}
+    return _of_torchvision(collection)(folder, train=train, download=download, **split)
+
+
+def _of_torchvision(collection: Collection) -> Any:
+    from torchvision import datasets  # a second to import: only a job that reads one of these pays it
+
+    return getattr(datasets, collection.name)
+
+
+def _download(collection: Collection, folder: Path) -> None:
+    packed = all((_raw(collection, folder) / name).is_file() for name in _packed(collection))
+    if not packed and not any(_answers(mirror) for mirror in _mirrors(collection)):
+        raise _unavailable(collection, folder, "no download mirror could be reached")
+    try:
+        with _patience(STALL_SECONDS):
+            _open(collection, folder, download=True)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise  # a full disk is the storage's fault, not the dataset's
+        raise _unavailable(collection, folder, f"the download failed ({error})") from error
+    except RuntimeError as error:
+        reason = f"the download failed ({' '.join(str(error).split())})"
+        raise _unavailable(collection, folder, reason) from error
+
+
+def _unavailable(collection: Collection, folder: Path, reason: str) -> DatasetUnavailable:
+    files, packed = ", ".join(file_names(collection)), ", ".join(_packed(collection))
+    return DatasetUnavailable(
+        f"{collection.name} is not in {_raw(collection, folder)}, and {reason}. Put {files} "
+        f"(or, as they are distributed, {packed}) there, "
+        f"set PALIMPSEST_DATA to a folder that holds {collection.name}/raw, allow the download, "
+        f"or use the dataset 'digits', which needs neither."
+    )
+
+
+def _raw(collection: Collection, folder: Path) -> Path:
+    return folder / collection.name / "raw"
+
+
+def file_names(collection: Collection) -> list[str]:
+    """The four files as torchvision reads them."""
+    if collection.split is None:
+        return [name.removesuffix(".gz") for name in _packed(collection)]
+    return [
+        f"emnist-{collection.split}-{part}-{kind}-ubyte"
+        for part in ("train", "test")
+        for kind in ("images-idx3", "labels-idx1")
+    ]
+
+
+def _packed(collection: Collection) -> list[str]:
+    """What is downloaded: the four packed, or one archive of all splits."""
+    if collection.split is None:
+        return [name for name, _ in _of_torchvision(collection).resources]
+    return [_of_torchvision(collection).url.rpartition("/")[2]]
+
+
+def _mirrors(collection: Collection) -> list[str]:
+    kind = _of_torchvision(collection)
+    return [kind.url] if collection.split else list(kind.mirrors)
+
+
+def _answers(url: str) -> bool:
+    """Whether a server answers at all, with whatever status, within REACH_SECONDS.
+
+    On a thread that is left behind when it is late: neither name resolution nor a host with many
+    addresses honours a socket's timeout.
+    """
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_SECONDS):
+                answered.set()
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            answered.set()
+        except (OSError, ValueError):
+            return
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(REACH_SECONDS)
+    return answered.is_set()
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """torchvision sets no timeout of its own, so a mirror that goes silent would be waited on for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
