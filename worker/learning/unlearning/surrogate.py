@@ -1,6 +1,6 @@
 """The paper's forgetting: map the labels onto noise, hold the rest by replay and EWC, come out smaller."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +12,7 @@ from worker.learning.elbo import negative_elbo_from_prior
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, frozen
-from worker.learning.networks.network import Network
+from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
 from worker.learning.replay import Source, interleave, replay
 from worker.learning.resizing.targeted_dropout import TargetedDropout
@@ -25,12 +25,18 @@ Surrogate = Literal["uniform_noise", "blank", "mean_image"]
 MEAN_IMAGE_DRAWS = 2000
 
 
-class SurrogateParams(StrategyParams):
+class MappingParams(StrategyParams):
+    """How to train labels onto a surrogate while holding the others."""
+
     schedule: Schedule = Schedule(steps=300, learning_rate=4e-3, label_rate=30)
     surrogate: Surrogate = Field("uniform_noise", description="what the forgotten labels draw afterwards")
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )
+    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+class SurrogateParams(MappingParams):
     ewc_strength: float = Field(10.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
     prune_share: float = Field(
         0.1, ge=0, le=0.9, description="units removed from every hidden layer; 0 for none"
@@ -38,7 +44,6 @@ class SurrogateParams(StrategyParams):
     drop_probability: float = Field(
         1.0, ge=0, le=1, description="final probability of dropping a unit at risk"
     )
-    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
 @strategy("forget", "surrogate", SurrogateParams, source="The paper, sections 3.1 and 4", default=True)
@@ -51,24 +56,45 @@ def forget(
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    kept = sorted(target.held.values())
-    gone = sorted(checkpoint.held[name] for name in examples.labels)
-    target = remembered(target, kept, bench, examples=params.fisher_examples)
-    network, teacher = build(target, bench.device), frozen(target, bench.device)
-    for slot in gone:
-        reset_prior(network, slot)
-    noise = bench.generator("latent noise")
+    target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
+    network = build(target, bench.device)
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
-    retain = replay_loss(params.replay_match, network, teacher, noise)
     dropout = TargetedDropout(
         network, params.prune_share, params.drop_probability, bench.generator("targeted dropout")
     )
+    map_onto_surrogate(network, target, examples.labels, params, bench, penalty=penalty, masks=dropout.masks)
+    smaller = without_dropped(target, network, dropout, bench)
+    return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
+
+
+def map_onto_surrogate(
+    network: Network,
+    target: Checkpoint,
+    labels: Collection[str],
+    params: MappingParams,
+    bench: Workbench,
+    *,
+    penalty: Callable[[], Tensor | float] = lambda: 0.0,
+    masks: Callable[[float], Masks] = lambda done: NO_MASKS,
+) -> None:
+    """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for those held.
+
+    target: the teacher, which has `labels` as forgotten ones. Their priors become N(0, I) first.
+    penalty: nats an example, added to the loss; masks: share of the training done -> masks of the step.
+    """
+    teacher = frozen(target, bench.device)
+    kept = sorted(target.held.values())
+    gone = sorted(target.forgotten[name] for name in labels)
+    for slot in gone:
+        reset_prior(network, slot)
+    noise = bench.generator("latent noise")
+    retain = replay_loss(params.replay_match, network, teacher, noise)
 
     def loss(parts: Parts, done: float) -> Tensor:
-        (surrogate, replayed), masks = parts, dropout.masks(done)
+        (surrogate, replayed), dropped = parts, masks(done)
         eps = network.noise(surrogate.slots, noise)
-        bounds = negative_elbo_from_prior(network, surrogate.images, surrogate.slots, eps, masks=masks)
-        return torch.cat([bounds, retain(replayed, masks)]).mean() + penalty()
+        bounds = negative_elbo_from_prior(network, surrogate.images, surrogate.slots, eps, masks=dropped)
+        return torch.cat([bounds, retain(replayed, dropped)]).mean() + penalty()
 
     sources = [
         (surrogate_of(params.surrogate, gone, kept, teacher, bench.generator("surrogate")), float(len(gone))),
@@ -76,8 +102,6 @@ def forget(
     ]
     batches = interleave(sources, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="forgetting")
-    smaller = without_dropped(target, network, dropout, bench)
-    return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
 
 
 def surrogate_of(

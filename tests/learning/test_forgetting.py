@@ -1,0 +1,39 @@
+"""What each way to forget promises beyond the laws of every strategy."""
+
+import torch
+
+from tests.learning.test_laws import likeness
+from tests.learning.tiny import asked, run
+from worker.learning.unlearning.dampening import dampened
+
+
+def test_a_weight_is_shrunk_by_how_much_more_the_forgotten_need_it():
+    weights = {"a": torch.tensor([8.0, 8.0, 8.0, 8.0, 8.0]), "prior_mean": torch.ones(2)}
+    of_gone = {"a": torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])}
+    of_kept = {"a": torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])}
+    found = dampened(weights, of_gone, of_kept, alpha=1.5, beta=1.0)
+    assert found["a"].tolist() == [2.0, 4.0, 8.0, 0.0, 8.0]
+    assert torch.equal(found["prior_mean"], weights["prior_mean"])
+    never_grown = dampened(weights, of_gone, of_kept, alpha=1.5, beta=3.0)
+    assert never_grown["a"].tolist() == [6.0, 8.0, 8.0, 0.0, 8.0]
+
+
+def test_dampening_alone_empties_the_slot_and_no_other(two_labels):
+    after = run("forget", "dampening", two_labels, asked("rows"), polish=False, alpha=1e6)
+    for name, before in two_labels.weights.items():
+        moved = after.weights[name] != before
+        if name.endswith(".label"):
+            assert not after.weights[name][0].any(), "only the forgotten label needs its columns"
+            assert not moved[1].any()
+        elif not name.startswith("prior_"):
+            left = after.weights[name][moved].abs() / before[moved].abs()
+            assert (left <= 1.01e-6).all(), "what is dampened keeps less than 1 / alpha of itself"
+
+
+def test_the_polish_learns_from_the_network_before_it_was_dampened(two_labels):
+    """Dampened until the label to retain is lost, only the old network can still teach it."""
+    harsh = {"alpha": 0.5, "beta": 0.1}
+    lost = run("forget", "dampening", two_labels, asked("rows"), polish=False, **harsh)
+    assert likeness(lost, "columns") > 0.1
+    polished = run("forget", "dampening", two_labels, asked("rows"), **harsh)
+    assert likeness(polished, "columns") < 0.08
