@@ -3,8 +3,10 @@
 import torch
 
 from tests.learning.test_laws import likeness
-from tests.learning.tiny import asked, run
+from tests.learning.tiny import asked, bench, run
+from worker.learning.networks import build
 from worker.learning.unlearning.dampening import dampened
+from worker.learning.unlearning.saliency import gradient, top_share
 
 
 def test_a_weight_is_shrunk_by_how_much_more_the_forgotten_need_it():
@@ -37,3 +39,27 @@ def test_the_polish_learns_from_the_network_before_it_was_dampened(two_labels):
     assert likeness(lost, "columns") > 0.1
     polished = run("forget", "dampening", two_labels, asked("rows"), **harsh)
     assert likeness(polished, "columns") < 0.08
+
+
+def test_the_top_share_is_of_all_parameters_together():
+    gradients = {"a": torch.tensor([[1.0, -5.0], [0.0, 2.0]]), "b": torch.tensor([-4.0, 3.0])}
+    found = top_share(gradients, 0.5)
+    assert {name: mask.tolist() for name, mask in found.items()} == {
+        "a": [[False, True], [False, False]],
+        "b": [True, True],
+    }
+    assert sum(mask.sum().item() for mask in top_share(gradients, 0.01).values()) == 1
+    ties = top_share({"a": torch.zeros(10)}, 0.3)
+    assert ties["a"].sum() == 3, "ties give no more than the share"
+
+
+def test_weights_that_are_not_salient_stay_bit_for_bit(two_labels):
+    after = run("forget", "saliency", two_labels, asked("rows"), share=0.3, saliency_examples=500)
+    found = gradient(build(two_labels, bench().device), [0], 500, bench())
+    salient = top_share(found, 0.3)
+    moved = 0
+    for name, may_move in salient.items():
+        same = after.weights[name] == two_labels.weights[name]
+        assert same[~may_move].all(), name
+        moved += (~same).sum().item()
+    assert moved > 0.2 * sum(mask.numel() for mask in salient.values()), "those that are salient do move"

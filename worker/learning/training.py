@@ -31,9 +31,11 @@ def fit(
     bench: Workbench,
     *,
     phase: str,
+    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Minimise `loss` over `batches` in place, by Adam with a fresh state that is dropped at the end.
 
+    after_step: called after every step of the optimiser, to correct what it did to the weights.
     Raises Stopped within one step of being asked to, and Diverged when the loss is not finite.
     """
     named = dict(network.named_parameters())
@@ -51,6 +53,7 @@ def fit(
         value.backward()  # type: ignore[no-untyped-call]
         bench.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step()
+        after_step()
 
 
 def one_cycle(done: float, warm_up: float = 0.1) -> float:

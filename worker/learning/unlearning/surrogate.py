@@ -76,11 +76,13 @@ def map_onto_surrogate(
     *,
     penalty: Callable[[], Tensor | float] = lambda: 0.0,
     masks: Callable[[float], Masks] = lambda done: NO_MASKS,
+    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for those held.
 
     target: the teacher, which has `labels` as forgotten ones. Their priors become N(0, I) first.
-    penalty: nats an example, added to the loss; masks: share of the training done -> masks of the step.
+    penalty: nats an example, added to the loss; masks: share of the training done -> masks of the step;
+    after_step: as in `fit`.
     """
     teacher = frozen(target, bench.device)
     kept = sorted(target.held.values())
@@ -101,7 +103,7 @@ def map_onto_surrogate(
         (replay(teacher, kept, bench.generator("replay")), float(len(kept))),
     ]
     batches = interleave(sources, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="forgetting")
+    fit(network, loss, batches, params.schedule, bench, phase="forgetting", after_step=after_step)
 
 
 def surrogate_of(
