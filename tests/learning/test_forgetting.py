@@ -1,10 +1,15 @@
 """What each way to forget promises beyond the laws of every strategy."""
 
+import itertools
+
+import pytest
 import torch
 
 from tests.learning.test_laws import likeness
 from tests.learning.tiny import asked, bench, run
 from worker.learning.networks import build
+from worker.learning.strategy import find
+from worker.learning.training import Schedule, fit, one_cycle
 from worker.learning.unlearning.dampening import dampened
 from worker.learning.unlearning.saliency import gradient, top_share
 
@@ -63,3 +68,59 @@ def test_weights_that_are_not_salient_stay_bit_for_bit(two_labels):
         assert same[~may_move].all(), name
         moved += (~same).sum().item()
     assert moved > 0.2 * sum(mask.numel() for mask in salient.values()), "those that are salient do move"
+
+
+def test_selective_amnesia_has_its_published_values_and_size(two_labels):
+    published = find("forget", "selective_amnesia").Params()
+    assert published.model_dump() == {
+        "schedule": {
+            "steps": 10_000,
+            "batch_size": 2 * 256,
+            "learning_rate": 1e-4,
+            "label_rate": 1,
+            "shape": "constant",
+        },
+        "ewc_strength": pytest.approx(2 * 100 / 256, abs=2e-3),
+        "replay_strength": 1,
+        "replay_match": "elbo",
+        "fisher_examples": 50_000,
+    }
+    after = run("forget", "selective_amnesia", two_labels, asked("rows"))
+    assert after.spec == two_labels.spec
+
+
+def test_selective_amnesia_takes_its_fisher_over_the_forgotten_label_too(two_labels):
+    """As published: the columns of the label to forget are held by EWC, so a strong enough one keeps them."""
+    column = "decoder.0.label"
+    free, tied = (
+        run("forget", "selective_amnesia", two_labels, asked("rows"), ewc_strength=strength)
+        for strength in (0.0, 1e6)
+    )
+    moved = [
+        (after.weights[column][0] - two_labels.weights[column][0]).norm().item() for after in (free, tied)
+    ]
+    assert moved[1] < 0.2 * moved[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "lengths"),
+    [("constant", 4 * 1.0), ("one_cycle", sum(one_cycle(step / 4) for step in range(4)))],
+)
+def test_the_learning_rate_takes_the_shape_asked_for(two_labels, shape, lengths):
+    """Under a gradient of 1 every step of Adam is as long as its learning rate."""
+    network = build(two_labels, bench().device)
+    schedule = Schedule(steps=4, learning_rate=0.01, label_rate=3, shape=shape)
+    corrected = []
+    fit(
+        network,
+        lambda parts, done: sum(tensor.sum() for tensor in network.parameters()),
+        itertools.repeat(()),
+        schedule,
+        bench(),
+        phase="a test",
+        after_step=lambda: corrected.append(1),
+    )
+    assert len(corrected) == 4
+    for name, rate in (("decoder.0.weight", 0.01), ("decoder.0.label", 0.03)):
+        walked = two_labels.weights[name] - network.get_parameter(name)
+        assert torch.allclose(walked, torch.full_like(walked, rate * lengths), rtol=1e-3)
