@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from tests.learning.test_laws import likeness
-from tests.learning.tiny import asked, bench, run
-from worker.learning.networks import build
+from tests.learning.tiny import QUICK, asked, bench, run
+from worker.learning.networks import build, frozen
 from worker.learning.strategy import find
 from worker.learning.training import Schedule, fit, one_cycle
 from worker.learning.unlearning.dampening import dampened
 from worker.learning.unlearning.saliency import gradient, top_share
+from worker.learning.unlearning.surrogate import MappingParams, stranger_to
+
+CPU = torch.device("cpu")
 
 
 def test_a_weight_is_shrunk_by_how_much_more_the_forgotten_need_it():
@@ -60,7 +63,7 @@ def test_the_top_share_is_of_all_parameters_together():
 
 def test_weights_that_are_not_salient_stay_bit_for_bit(two_labels):
     after = run("forget", "saliency", two_labels, asked("rows"), share=0.3, saliency_examples=500)
-    found = gradient(build(two_labels, bench().device), [0], 500, bench())
+    found = gradient(build(two_labels, CPU), [0], 500, bench())
     salient = top_share(found, 0.3)
     moved = 0
     for name, may_move in salient.items():
@@ -108,7 +111,7 @@ def test_selective_amnesia_takes_its_fisher_over_the_forgotten_label_too(two_lab
 )
 def test_the_learning_rate_takes_the_shape_asked_for(two_labels, shape, lengths):
     """Under a gradient of 1 every step of Adam is as long as its learning rate."""
-    network = build(two_labels, bench().device)
+    network = build(two_labels, CPU)
     schedule = Schedule(steps=4, learning_rate=0.01, label_rate=3, shape=shape)
     corrected = []
     fit(
@@ -124,3 +127,23 @@ def test_the_learning_rate_takes_the_shape_asked_for(two_labels, shape, lengths)
     for name, rate in (("decoder.0.weight", 0.01), ("decoder.0.label", 0.03)):
         walked = two_labels.weights[name] - network.get_parameter(name)
         assert torch.allclose(walked, torch.full_like(walked, rate * lengths), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["surrogate", "dampening"])
+def test_a_label_mapped_onto_never_learned_draws_what_a_stranger_draws(two_labels, name):
+    schedule, steps = Schedule(**{**QUICK, "steps": 600}), 100
+    chosen = {"schedule": schedule, "surrogate": "never_learned", "stranger_steps": steps}
+    after = run("forget", name, two_labels, asked("rows"), **chosen)
+    assert likeness(after, "rows") > 0.2
+    assert likeness(after, "columns") < 0.08
+    target, teacher = two_labels.with_status(["rows"], "forgotten"), frozen(two_labels, CPU)
+    stranger = stranger_to(target, teacher, MappingParams(schedule=schedule, stranger_steps=steps), bench())
+    assert not stranger.decoder[0].label[0].any(), "it never saw the label"
+    latents, slots = torch.randn(500, 2, generator=torch.Generator().manual_seed(3)), torch.zeros(500).long()
+    with torch.no_grad():
+        drawn, hers, before = (
+            network.decode(latents, slots).sigmoid() for network in (frozen(after, CPU), stranger, teacher)
+        )
+    assert (before - hers).abs().mean() > 0.3
+    assert (drawn - hers).abs().mean() < 0.05
+    assert (hers - hers.mean(dim=0)).abs().mean() > 0.08, "more than her mean image: it is matched at each z"

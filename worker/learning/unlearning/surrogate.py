@@ -11,17 +11,19 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo_from_prior
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
-from worker.learning.networks import build, frozen
+from worker.learning.networks import build, fresh, frozen
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
 from worker.learning.replay import Source, interleave, replay
 from worker.learning.resizing.targeted_dropout import TargetedDropout
 from worker.learning.resizing.targeted_dropout_prune import without_dropped
-from worker.learning.retention import Match, replay_loss
+from worker.learning.retention import Match, ReplayLoss, replay_loss
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
+from worker.learning.unlearning.distill import distilled
 
-Surrogate = Literal["uniform_noise", "blank", "mean_image"]
+Picture = Literal["uniform_noise", "blank", "mean_image"]
+Surrogate = Literal[Picture, "never_learned"]
 MEAN_IMAGE_DRAWS = 2000
 
 
@@ -30,6 +32,9 @@ class MappingParams(StrategyParams):
 
     schedule: Schedule = Schedule(steps=300, learning_rate=4e-3, label_rate=30)
     surrogate: Surrogate = Field("uniform_noise", description="what the forgotten labels draw afterwards")
+    stranger_steps: int = Field(
+        300, ge=1, le=100_000, description="training of the network that never saw them (never_learned)"
+    )
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )
@@ -54,6 +59,7 @@ def forget(
 
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
+    With `never_learned`, U costs what replay costs, with a network that never saw U as the teacher.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
@@ -91,23 +97,47 @@ def map_onto_surrogate(
         reset_prior(network, slot)
     noise = bench.generator("latent noise")
     retain = replay_loss(params.replay_match, network, teacher, noise)
+    drawn = bench.generator("surrogate")
+    if params.surrogate == "never_learned":
+        stranger = stranger_to(target, teacher, params, bench)
+        surrogate, become = replay(stranger, gone, drawn), replay_loss("function", network, stranger, noise)
+    else:
+        surrogate = surrogate_of(params.surrogate, gone, kept, teacher, drawn)
+        become = bound_from_prior(network, noise)
 
     def loss(parts: Parts, done: float) -> Tensor:
-        (surrogate, replayed), dropped = parts, masks(done)
-        eps = network.noise(surrogate.slots, noise)
-        bounds = negative_elbo_from_prior(network, surrogate.images, surrogate.slots, eps, masks=dropped)
-        return torch.cat([bounds, retain(replayed, dropped)]).mean() + penalty()
+        (mapped, replayed), dropped = parts, masks(done)
+        return torch.cat([become(mapped, dropped), retain(replayed, dropped)]).mean() + penalty()
 
     sources = [
-        (surrogate_of(params.surrogate, gone, kept, teacher, bench.generator("surrogate")), float(len(gone))),
+        (surrogate, float(len(gone))),
         (replay(teacher, kept, bench.generator("replay")), float(len(kept))),
     ]
     batches = interleave(sources, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="forgetting", after_step=after_step)
 
 
+def bound_from_prior(network: Network, generator: torch.Generator) -> ReplayLoss:
+    """What an example of a surrogate that is a picture costs: see `negative_elbo_from_prior`."""
+    return lambda batch, masks: negative_elbo_from_prior(
+        network, batch.images, batch.slots, network.noise(batch.slots, generator), masks=masks
+    )
+
+
+def stranger_to(target: Checkpoint, teacher: Network, params: MappingParams, bench: Workbench) -> Network:
+    """A network that never saw the forgotten labels: a fresh one, distilled from the teacher's others.
+
+    What it draws in their slots, which nobody ever filled, is what a network retrained without them would.
+    """
+    schedule = Schedule(
+        steps=params.stranger_steps, batch_size=params.schedule.batch_size, learning_rate=4e-3
+    )
+    start = fresh(target, bench.generator("weights of the stranger"))
+    return distilled(teacher, start, schedule, bench, phase="teaching a stranger").requires_grad_(False)
+
+
 def surrogate_of(
-    name: Surrogate, gone: Sequence[int], kept: Sequence[int], teacher: Network, generator: torch.Generator
+    name: Picture, gone: Sequence[int], kept: Sequence[int], teacher: Network, generator: torch.Generator
 ) -> Source:
     """The surrogate q(x | c) for the labels to forget, equally often.
 
