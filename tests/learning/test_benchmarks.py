@@ -3,8 +3,15 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
+
+from benchmarks.learning import STEPS, split_steps
+from tests.datasets.real_mnist import real_mnist
+from tests.learning.tiny import examples
+from worker.learning.networks import build
 
 
 def printed_by(benchmark: str, *options: str) -> dict:
@@ -20,3 +27,24 @@ def test_the_fisher_is_exact_and_fast():
     assert figures["relative_error"] <= 1e-5
     assert figures["seconds_10k"] <= 5
     assert figures["seconds_50k"] <= 10
+
+
+@pytest.mark.slow
+def test_forgetting_beats_the_published_way_and_a_step_is_near_its_floor():
+    real_mnist()
+    figures = printed_by("learning")
+    assert figures["published"]["extrapolated"], "and it says so"
+    assert figures["speedup"] >= 20
+    assert figures["step_over_floor"] <= 2.5
+    assert {"1 thread", "2 threads", "1 thread bf16"} <= figures["variants_step_ms"].keys()
+    compiled = [name for name in figures["variants_step_ms"] if name.endswith("compiled")]
+    assert bool(compiled) == (figures["compile_skipped"] is None)
+
+
+def test_the_parts_of_a_step_add_up_to_the_step(two_labels):
+    network = build(two_labels, torch.device("cpu"))
+    began = time.perf_counter()
+    spent = split_steps(network, two_labels, examples("rows", "columns"))
+    whole = time.perf_counter() - began
+    assert {len(seconds) for seconds in spent.values()} == {STEPS}
+    assert 0.5 * whole < sum(sum(seconds) for seconds in spent.values()) <= whole

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,13 +14,16 @@ from worker.learning.strategy import Batch, StrategyParams, Workbench
 Parts = Sequence[Batch]  # one step's examples, a batch from each source
 Loss = Callable[[Parts, float], Tensor]  # (parts, share of the training done in [0, 1)) -> nats an example
 
+Shape = Literal["one_cycle", "constant"]
+
 
 class Schedule(StrategyParams):
-    """How long and how fast. One-cycle Adam: a linear warm-up over the first tenth, then a cosine to zero."""
+    """How long and how fast, by Adam. one_cycle: a linear warm-up over the first tenth, a cosine to zero."""
 
     steps: int = Field(1000, ge=1, le=100_000, description="optimiser steps")
     batch_size: int = Field(128, ge=1, le=4096, description="examples a step, real and replayed together")
-    learning_rate: float = Field(2e-3, gt=0, le=0.1, description="peak of the one-cycle schedule")
+    learning_rate: float = Field(2e-3, gt=0, le=0.1, description="of Adam, at its peak")
+    shape: Shape = Field("one_cycle", description="of the learning rate over the training")
     label_rate: float = Field(10.0, gt=0, le=100, description="the label columns learn so many times faster")
 
 
@@ -31,9 +35,11 @@ def fit(
     bench: Workbench,
     *,
     phase: str,
+    after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Minimise `loss` over `batches` in place, by Adam with a fresh state that is dropped at the end.
 
+    after_step: called after every step of the optimiser, to correct what it did to the weights.
     Raises Stopped within one step of being asked to, and Diverged when the loss is not finite.
     """
     named = dict(network.named_parameters())
@@ -43,7 +49,7 @@ def fit(
     optimiser = torch.optim.Adam(groups, lr=schedule.learning_rate, fused=True)
     for step in range(schedule.steps):
         done = step / schedule.steps
-        rate = schedule.learning_rate * one_cycle(done)
+        rate = schedule.learning_rate * (one_cycle(done) if schedule.shape == "one_cycle" else 1)
         for group, factor in zip(optimiser.param_groups, (1.0, schedule.label_rate), strict=True):
             group["lr"] = rate * factor
         value = loss(next(batches), done)
@@ -51,6 +57,7 @@ def fit(
         value.backward()  # type: ignore[no-untyped-call]
         bench.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step()
+        after_step()
 
 
 def one_cycle(done: float, warm_up: float = 0.1) -> float:

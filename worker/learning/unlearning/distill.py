@@ -8,6 +8,7 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, fresh, frozen
+from worker.learning.networks.network import Network
 from worker.learning.replay import interleave, replay
 from worker.learning.retention import distillation
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
@@ -32,10 +33,17 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
     Minimises E over c in K, z ~ p(z | c) of -log p(x | z, c) with x the teacher's mean image, plus
     KL(q(z | x, c) || q_teacher(z | x, c)). The priors of K are copied; the slots of the forgotten stay empty.
     """
-    target = checkpoint.with_status(examples.labels, "forgotten")
-    kept = sorted(target.held.values())
-    teacher = frozen(checkpoint, bench.device)
-    start = fresh(_narrowed(target, params.width_share), bench.generator("weights"))
+    target = _narrowed(checkpoint.with_status(examples.labels, "forgotten"), params.width_share)
+    start = fresh(target, bench.generator("weights"))
+    network = distilled(frozen(checkpoint, bench.device), start, params.schedule, bench, phase="forgetting")
+    return consolidated(start, network, bench, examples=params.fisher_examples)
+
+
+def distilled(
+    teacher: Network, start: Checkpoint, schedule: Schedule, bench: Workbench, *, phase: str
+) -> Network:
+    """The network of `start`, trained to be the teacher on the labels that `start` holds, and on no other."""
+    kept = sorted(start.held.values())
     network = build(start, bench.device)
     network.prior_mean[kept] = teacher.prior_mean[kept]
     network.prior_scale[kept] = teacher.prior_scale[kept]
@@ -44,10 +52,10 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
         (replayed,) = parts
         return distillation(network, teacher, replayed).mean()
 
-    source = replay(teacher, kept, bench.generator("replay"))
-    batches = interleave([(source, 1.0)], params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="forgetting")
-    return consolidated(start, network, bench, examples=params.fisher_examples)
+    source = replay(teacher, kept, bench.generator(f"replay, {phase}"))
+    batches = interleave([(source, 1.0)], schedule.batch_size, bench.device)
+    fit(network, loss, batches, schedule, bench, phase=phase)
+    return network
 
 
 def _narrowed(checkpoint: Checkpoint, share: float) -> Checkpoint:

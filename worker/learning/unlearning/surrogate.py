@@ -1,6 +1,6 @@
 """The paper's forgetting: map the labels onto noise, hold the rest by replay and EWC, come out smaller."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
 import torch
@@ -11,26 +11,37 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo_from_prior
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
-from worker.learning.networks import build, frozen
-from worker.learning.networks.network import Network
+from worker.learning.networks import build, fresh, frozen
+from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
 from worker.learning.replay import Source, interleave, replay
 from worker.learning.resizing.targeted_dropout import TargetedDropout
 from worker.learning.resizing.targeted_dropout_prune import without_dropped
-from worker.learning.retention import Match, replay_loss
+from worker.learning.retention import Match, ReplayLoss, replay_loss
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
+from worker.learning.unlearning.distill import distilled
 
-Surrogate = Literal["uniform_noise", "blank", "mean_image"]
+Picture = Literal["uniform_noise", "blank", "mean_image"]
+Surrogate = Literal[Picture, "never_learned"]
 MEAN_IMAGE_DRAWS = 2000
 
 
-class SurrogateParams(StrategyParams):
+class MappingParams(StrategyParams):
+    """How to train labels onto a surrogate while holding the others."""
+
     schedule: Schedule = Schedule(steps=300, learning_rate=4e-3, label_rate=30)
     surrogate: Surrogate = Field("uniform_noise", description="what the forgotten labels draw afterwards")
+    stranger_steps: int = Field(
+        300, ge=1, le=100_000, description="training of the network that never saw them (never_learned)"
+    )
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )
+    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+class SurrogateParams(MappingParams):
     ewc_strength: float = Field(10.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
     prune_share: float = Field(
         0.1, ge=0, le=0.9, description="units removed from every hidden layer; 0 for none"
@@ -38,7 +49,6 @@ class SurrogateParams(StrategyParams):
     drop_probability: float = Field(
         1.0, ge=0, le=1, description="final probability of dropping a unit at risk"
     )
-    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
 @strategy("forget", "surrogate", SurrogateParams, source="The paper, sections 3.1 and 4", default=True)
@@ -49,39 +59,85 @@ def forget(
 
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
+    With `never_learned`, U costs what replay costs, with a network that never saw U as the teacher.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    kept = sorted(target.held.values())
-    gone = sorted(checkpoint.held[name] for name in examples.labels)
-    target = remembered(target, kept, bench, examples=params.fisher_examples)
-    network, teacher = build(target, bench.device), frozen(target, bench.device)
-    for slot in gone:
-        reset_prior(network, slot)
-    noise = bench.generator("latent noise")
+    target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
+    network = build(target, bench.device)
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
-    retain = replay_loss(params.replay_match, network, teacher, noise)
     dropout = TargetedDropout(
         network, params.prune_share, params.drop_probability, bench.generator("targeted dropout")
     )
-
-    def loss(parts: Parts, done: float) -> Tensor:
-        (surrogate, replayed), masks = parts, dropout.masks(done)
-        eps = network.noise(surrogate.slots, noise)
-        bounds = negative_elbo_from_prior(network, surrogate.images, surrogate.slots, eps, masks=masks)
-        return torch.cat([bounds, retain(replayed, masks)]).mean() + penalty()
-
-    sources = [
-        (surrogate_of(params.surrogate, gone, kept, teacher, bench.generator("surrogate")), float(len(gone))),
-        (replay(teacher, kept, bench.generator("replay")), float(len(kept))),
-    ]
-    batches = interleave(sources, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="forgetting")
+    map_onto_surrogate(network, target, examples.labels, params, bench, penalty=penalty, masks=dropout.masks)
     smaller = without_dropped(target, network, dropout, bench)
     return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
 
 
+def map_onto_surrogate(
+    network: Network,
+    target: Checkpoint,
+    labels: Collection[str],
+    params: MappingParams,
+    bench: Workbench,
+    *,
+    penalty: Callable[[], Tensor | float] = lambda: 0.0,
+    masks: Callable[[float], Masks] = lambda done: NO_MASKS,
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for those held.
+
+    target: the teacher, which has `labels` as forgotten ones. Their priors become N(0, I) first.
+    penalty: nats an example, added to the loss; masks: share of the training done -> masks of the step;
+    after_step: as in `fit`.
+    """
+    teacher = frozen(target, bench.device)
+    kept = sorted(target.held.values())
+    gone = sorted(target.forgotten[name] for name in labels)
+    for slot in gone:
+        reset_prior(network, slot)
+    noise = bench.generator("latent noise")
+    retain = replay_loss(params.replay_match, network, teacher, noise)
+    drawn = bench.generator("surrogate")
+    if params.surrogate == "never_learned":
+        stranger = stranger_to(target, teacher, params, bench)
+        surrogate, become = replay(stranger, gone, drawn), replay_loss("function", network, stranger, noise)
+    else:
+        surrogate = surrogate_of(params.surrogate, gone, kept, teacher, drawn)
+        become = bound_from_prior(network, noise)
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        (mapped, replayed), dropped = parts, masks(done)
+        return torch.cat([become(mapped, dropped), retain(replayed, dropped)]).mean() + penalty()
+
+    sources = [
+        (surrogate, float(len(gone))),
+        (replay(teacher, kept, bench.generator("replay")), float(len(kept))),
+    ]
+    batches = interleave(sources, params.schedule.batch_size, bench.device)
+    fit(network, loss, batches, params.schedule, bench, phase="forgetting", after_step=after_step)
+
+
+def bound_from_prior(network: Network, generator: torch.Generator) -> ReplayLoss:
+    """What an example of a surrogate that is a picture costs: see `negative_elbo_from_prior`."""
+    return lambda batch, masks: negative_elbo_from_prior(
+        network, batch.images, batch.slots, network.noise(batch.slots, generator), masks=masks
+    )
+
+
+def stranger_to(target: Checkpoint, teacher: Network, params: MappingParams, bench: Workbench) -> Network:
+    """A network that never saw the forgotten labels: a fresh one, distilled from the teacher's others.
+
+    What it draws in their slots, which nobody ever filled, is what a network retrained without them would.
+    """
+    schedule = Schedule(
+        steps=params.stranger_steps, batch_size=params.schedule.batch_size, learning_rate=4e-3
+    )
+    start = fresh(target, bench.generator("weights of the stranger"))
+    return distilled(teacher, start, schedule, bench, phase="teaching a stranger").requires_grad_(False)
+
+
 def surrogate_of(
-    name: Surrogate, gone: Sequence[int], kept: Sequence[int], teacher: Network, generator: torch.Generator
+    name: Picture, gone: Sequence[int], kept: Sequence[int], teacher: Network, generator: torch.Generator
 ) -> Source:
     """The surrogate q(x | c) for the labels to forget, equally often.
 
