@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from worker.learning.networks.network import NO_MASKS, Masks, Network, Use
+from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use
 from worker.learning.strategy import Batch
 
 RAMP_UNTIL = 0.5  # by half of the training the whole share is at risk ...
@@ -85,8 +84,15 @@ def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Te
             uses: list[Use] = []
             mean, _ = network.encode(batch.images, batch.slots, uses=uses)
             network.decode(mean, batch.slots, uses=uses)
-            for use in uses:
-                activation = functional.silu(use.preactivation).sum(dim=0).cpu()
-                totals[use.layer] = totals.get(use.layer, 0) + activation
+            entered = {use.layer: use.entered for use in uses}
+            for seam in network.seams():
+                activation = per_unit(network, seam, entered[seam.following]).mean(dim=2).sum(dim=0).cpu()
+                totals[seam.layer] = totals.get(seam.layer, 0) + activation
             examples += len(batch.slots)
     return {layer: total / examples for layer, total in totals.items()}
+
+
+def per_unit(network: Network, seam: Seam, entered: Tensor) -> Tensor:
+    """What the following layer receives, [batch, in, ...], as [batch, units, entries of a unit]."""
+    units = len(network.get_parameter(f"{seam.layer}.bias")) // seam.rows
+    return entered.reshape(len(entered), units, -1)
