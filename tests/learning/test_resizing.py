@@ -15,7 +15,7 @@ from worker.learning.resizing.targeted_dropout import (
     with_weights_masked,
 )
 from worker.learning.resizing.targeted_dropout_prune import with_weights_zeroed, without_dropped
-from worker.learning.resizing.units import TooWide, grow, seams_of, shrink, width
+from worker.learning.resizing.units import TooWide, grow, replicate, seams_of, shrink, width
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Batch
 
@@ -48,22 +48,25 @@ def unlearnt(encoder, decoder):
     encoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     decoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     share=st.floats(0.01, 2.0),
+    larger_by=st.sampled_from([grow, replicate]),
 )
-def test_expansion_changes_no_output_beyond_rounding(encoder, decoder, share):
+def test_expansion_changes_no_output_beyond_rounding(encoder, decoder, share, larger_by):
     start = unlearnt(encoder, decoder)
-    larger = grow(start, share, torch.Generator().manual_seed(0))
+    larger = larger_by(start, share, torch.Generator().manual_seed(0))
     assert larger.parameters > start.parameters
     assert_same_function(larger, start)
 
 
-def test_expansion_of_a_trained_network_changes_no_output_beyond_rounding(two_labels):
-    larger = run("resize", "expand", two_labels, asked(), share=0.5)
+@pytest.mark.parametrize("method", ["zero_outgoing", "net2net"])
+def test_expansion_of_a_trained_network_changes_no_output_beyond_rounding(method, two_labels):
+    larger = run("resize", "expand", two_labels, asked(), share=0.5, method=method)
     assert larger.widths == {"encoder": [36, 18], "decoder": [18, 36]}
     assert_same_function(larger, two_labels)
 
 
-def test_every_new_parameter_has_gradient_within_two_steps(two_labels):
-    larger = grow(two_labels, 0.5, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("larger_by", [grow, replicate])
+def test_every_new_parameter_has_gradient_within_two_steps(larger_by, two_labels):
+    larger = larger_by(two_labels, 0.5, torch.Generator().manual_seed(0))
     network = build(larger, CPU)
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-2)
     generator = torch.Generator().manual_seed(0)
@@ -277,3 +280,33 @@ def test_the_fisher_of_a_sparser_network_is_taken_at_its_own_weights(two_labels)
         assert torch.equal(sparser.fisher[name], tensor), name
     gone = sparser.weights["encoder.0.weight"] == 0
     assert sparser.fisher["encoder.0.weight"][gone].sum() > 0, "a weight at zero can move again, and matters"
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0, 2.5])
+def test_replication_remaps_the_fisher_as_taking_it_anew_would(share, two_labels):
+    before = remembered(two_labels, [0, 1], bench(), examples=300)
+    mapped = replicate(before, share, torch.Generator().manual_seed(0))
+    anew = remembered(mapped, [0, 1], bench(), examples=300)
+    for name, tensor in mapped.fisher.items():
+        assert torch.allclose(anew.fisher[name], tensor, rtol=1e-3, atol=1e-8), name
+
+
+def test_copies_start_alike_and_do_not_stay_so(two_labels):
+    larger = replicate(two_labels, 1.0, torch.Generator().manual_seed(0))
+    network = build(larger, CPU)
+    generator = torch.Generator().manual_seed(0)
+    images, slots = torch.rand(64, 64, generator=generator), torch.arange(64) % 2
+    negative_elbo(network, images, slots, network.noise(slots, generator)).mean().backward()
+    for seam in seams_of(two_labels):
+        weight = network.get_parameter(f"{seam.layer}.weight")
+        twin = torch.cdist(weight.detach(), weight.detach()).fill_diagonal_(torch.inf).argmin(dim=1)
+        assert (weight == weight[twin]).all(), seam
+        assert ((weight.grad - weight.grad[twin]).norm(dim=1) > 0).all(), seam
+
+
+def test_no_unit_is_copied_again_before_all_had_a_turn(two_labels):
+    larger = replicate(two_labels, 1.5, torch.Generator().manual_seed(0))
+    for seam in seams_of(two_labels)[:1]:
+        rows = larger.weights[f"{seam.layer}.weight"]
+        _, times = rows.unique(dim=0, return_counts=True)
+        assert sorted(set(times.tolist())) == [2, 3]
