@@ -7,11 +7,15 @@ from hypothesis import strategies as st
 
 from tests.learning.tiny import asked, bench, run
 from worker.learning.elbo import negative_elbo
-from worker.learning.memory import remembered
+from worker.learning.memory import fisher_of, remembered
 from worker.learning.networks import blank, build
-from worker.learning.resizing.targeted_dropout import TargetedDropout, mean_activations
-from worker.learning.resizing.targeted_dropout_prune import without_dropped
-from worker.learning.resizing.units import TooWide, grow, seams_of, shrink, width
+from worker.learning.resizing.targeted_dropout import (
+    TargetedDropout,
+    mean_activations,
+    with_weights_masked,
+)
+from worker.learning.resizing.targeted_dropout_prune import with_weights_zeroed, without_dropped
+from worker.learning.resizing.units import TooWide, grow, replicate, seams_of, shrink, width
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Batch
 
@@ -44,22 +48,25 @@ def unlearnt(encoder, decoder):
     encoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     decoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
     share=st.floats(0.01, 2.0),
+    larger_by=st.sampled_from([grow, replicate]),
 )
-def test_expansion_changes_no_output_beyond_rounding(encoder, decoder, share):
+def test_expansion_changes_no_output_beyond_rounding(encoder, decoder, share, larger_by):
     start = unlearnt(encoder, decoder)
-    larger = grow(start, share, torch.Generator().manual_seed(0))
+    larger = larger_by(start, share, torch.Generator().manual_seed(0))
     assert larger.parameters > start.parameters
     assert_same_function(larger, start)
 
 
-def test_expansion_of_a_trained_network_changes_no_output_beyond_rounding(two_labels):
-    larger = run("resize", "expand", two_labels, asked(), share=0.5)
+@pytest.mark.parametrize("method", ["zero_outgoing", "net2net"])
+def test_expansion_of_a_trained_network_changes_no_output_beyond_rounding(method, two_labels):
+    larger = run("resize", "expand", two_labels, asked(), share=0.5, method=method)
     assert larger.widths == {"encoder": [36, 18], "decoder": [18, 36]}
     assert_same_function(larger, two_labels)
 
 
-def test_every_new_parameter_has_gradient_within_two_steps(two_labels):
-    larger = grow(two_labels, 0.5, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("larger_by", [grow, replicate])
+def test_every_new_parameter_has_gradient_within_two_steps(larger_by, two_labels):
+    larger = larger_by(two_labels, 0.5, torch.Generator().manual_seed(0))
     network = build(larger, CPU)
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-2)
     generator = torch.Generator().manual_seed(0)
@@ -199,3 +206,107 @@ def test_prune_removes_the_share_it_was_asked_for(two_labels):
     smaller = run("resize", "targeted_dropout_prune", two_labels, asked(), share=0.25)
     assert smaller.widths == {"encoder": [18, 9], "decoder": [9, 18]}
     assert smaller.parameters < two_labels.parameters
+
+
+def test_weight_mode_drops_only_the_weakest_weights_of_each_unit_one_by_one(two_labels):
+    network = build(two_labels, CPU)
+    dropout = TargetedDropout(network, 0.5, 0.5, torch.Generator().manual_seed(0), "weight")
+    masks = [dropout.masks(0.9) for _ in range(100)]
+    assert set(masks[0]) == {seam.layer for seam in network.seams()}, "no head, no output layer, no labels"
+    for layer in masks[0]:
+        weight = network.get_parameter(f"{layer}.weight").detach().abs()
+        dropped = torch.stack([mask[layer] == 0 for mask in masks]).float().mean(dim=0)
+        count = weight.shape[1] // 2
+        for row, often in zip(weight, dropped, strict=True):
+            weakest = row.argsort()[:count]
+            assert set(often.nonzero().flatten().tolist()) == set(weakest.tolist())
+        assert dropped.sum() / (count * len(weight)) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_masked_weight_is_a_weight_at_zero_that_gets_no_gradient(two_labels):
+    network, zeroed = build(two_labels, CPU), build(two_labels, CPU)
+    dropout = TargetedDropout(network, 0.5, 0.5, torch.Generator().manual_seed(0), "weight")
+    masks = dropout.masks(0.9)
+    generator = torch.Generator().manual_seed(0)
+    images, slots = torch.rand(20, 64, generator=generator), torch.arange(20) % 2
+    noise = network.noise(slots, generator)
+
+    def bound() -> torch.Tensor:
+        return negative_elbo(network, images, slots, noise).mean()
+
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    masked = with_weights_masked(network, masks, bound)
+    masked.backward()
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    with torch.no_grad():
+        for layer, mask in masks.items():
+            zeroed.get_parameter(f"{layer}.weight").mul_(mask)
+    expected = negative_elbo(zeroed, images, slots, noise).mean()
+    expected.backward()
+    assert masked.item() == pytest.approx(expected.item(), rel=1e-6) != bound().item()
+    gradients = dict(zeroed.named_parameters())
+    for name, parameter in network.named_parameters():
+        mask = masks.get(name.removesuffix(".weight"), torch.ones(1)) if name.endswith("weight") else 1
+        assert torch.allclose(parameter.grad, gradients[name].grad * mask, atol=1e-6), name
+
+
+def test_weights_dropped_for_good_are_zeroed_without_changing_a_draw(two_labels):
+    network = build(two_labels, CPU)
+    dropout = TargetedDropout(network, 0.25, 1.0, torch.Generator().manual_seed(0), "weight")
+    masks = dropout.masks(0.9)
+    sparser = build(with_weights_zeroed(two_labels, network, dropout), CPU)
+    slots = torch.arange(100) % 2
+    noise = network.noise(slots, torch.Generator().manual_seed(0))
+    masked = with_weights_masked(network, masks, network.decode, noise, slots)
+    assert torch.allclose(masked, sparser.decode(noise, slots), atol=1e-6)
+    assert not torch.allclose(masked, network.decode(noise, slots), atol=1e-2)
+
+
+def test_weight_mode_keeps_the_shape_and_zeroes_its_share_of_every_row(two_labels):
+    sparser = run("resize", "targeted_dropout_prune", two_labels, asked(), share=0.25, mode="weight")
+    assert sparser.spec == two_labels.spec
+    hidden = {seam.layer for seam in seams_of(two_labels)}
+    for name, tensor in sparser.weights.items():
+        if name.removesuffix(".weight") in hidden:
+            assert (tensor.eq(0).sum(dim=1) == int(0.25 * tensor.shape[1])).all(), name
+        elif name.endswith("weight"):
+            assert not tensor.eq(0).any(), name
+
+
+def test_the_fisher_of_a_sparser_network_is_taken_at_its_own_weights(two_labels):
+    sparser = run("resize", "targeted_dropout_prune", two_labels, asked(), share=0.25, mode="weight")
+    anew = fisher_of(build(sparser, CPU), [0, 1], bench(), 200, "fisher")
+    for name, tensor in anew.items():
+        assert torch.equal(sparser.fisher[name], tensor), name
+    gone = sparser.weights["encoder.0.weight"] == 0
+    assert sparser.fisher["encoder.0.weight"][gone].sum() > 0, "a weight at zero can move again, and matters"
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0, 2.5])
+def test_replication_remaps_the_fisher_as_taking_it_anew_would(share, two_labels):
+    before = remembered(two_labels, [0, 1], bench(), examples=300)
+    mapped = replicate(before, share, torch.Generator().manual_seed(0))
+    anew = remembered(mapped, [0, 1], bench(), examples=300)
+    for name, tensor in mapped.fisher.items():
+        assert torch.allclose(anew.fisher[name], tensor, rtol=1e-3, atol=1e-8), name
+
+
+def test_copies_start_alike_and_do_not_stay_so(two_labels):
+    larger = replicate(two_labels, 1.0, torch.Generator().manual_seed(0))
+    network = build(larger, CPU)
+    generator = torch.Generator().manual_seed(0)
+    images, slots = torch.rand(64, 64, generator=generator), torch.arange(64) % 2
+    negative_elbo(network, images, slots, network.noise(slots, generator)).mean().backward()
+    for seam in seams_of(two_labels):
+        weight = network.get_parameter(f"{seam.layer}.weight")
+        twin = torch.cdist(weight.detach(), weight.detach()).fill_diagonal_(torch.inf).argmin(dim=1)
+        assert (weight == weight[twin]).all(), seam
+        assert ((weight.grad - weight.grad[twin]).norm(dim=1) > 0).all(), seam
+
+
+def test_no_unit_is_copied_again_before_all_had_a_turn(two_labels):
+    larger = replicate(two_labels, 1.5, torch.Generator().manual_seed(0))
+    for seam in seams_of(two_labels)[:1]:
+        rows = larger.weights[f"{seam.layer}.weight"]
+        _, times = rows.unique(dim=0, return_counts=True)
+        assert sorted(set(times.tolist())) == [2, 3]

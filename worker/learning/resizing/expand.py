@@ -1,21 +1,37 @@
 """Make a network larger without changing what it draws."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.memory import remembered
-from worker.learning.resizing.units import grow
+from worker.learning.resizing.units import grow, replicate
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+
+Method = Literal["zero_outgoing", "net2net"]
+METHODS = {"zero_outgoing": grow, "net2net": replicate}
 
 
 class ExpandParams(StrategyParams):
     share: float = Field(0.1, gt=0, le=4, description="units added to every hidden layer")
+    method: Method = Field(
+        "zero_outgoing",
+        description="fresh units that say nothing yet, or copies that share their unit's part",
+    )
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
-@strategy("resize", "expand", ExpandParams, source="The paper, section 4.2.2", policy="expand", default=True)
+@strategy(
+    "resize",
+    "expand",
+    ExpandParams,
+    source="The paper, section 4.2.2; Chen et al. 2016 (Net2Net)",
+    policy="expand",
+    default=True,
+)
 def expand(checkpoint: Checkpoint, examples: Examples, params: ExpandParams, bench: Workbench) -> Checkpoint:
-    """Add units with zero outgoing weights to every hidden layer: room for later learning, the same draws."""
-    larger = grow(checkpoint, params.share, bench.generator("expansion"))
+    """Add silent units or shared copies to every hidden layer: room for later learning, the same draws."""
+    larger = METHODS[params.method](checkpoint, params.share, bench.generator("expansion"))
     held = sorted(larger.held.values())
     return remembered(larger, held, bench, examples=params.fisher_examples)

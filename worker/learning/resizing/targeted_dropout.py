@@ -1,79 +1,114 @@
-"""Targeted unit dropout: train a network to do without its least important units, then remove them.
+"""Targeted dropout: train a network to do without its least important units or weights, then give them up.
 
 Gomez et al. 2019; the paper's section 4.2.1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from worker.learning.networks.network import NO_MASKS, Masks, Network, Use
+from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use
 from worker.learning.strategy import Batch
 
 RAMP_UNTIL = 0.5  # by half of the training the whole share is at risk ...
-SETTLED_FROM = 0.8  # ... and for the last fifth the choice of units no longer changes
+SETTLED_FROM = 0.8  # ... and for the last fifth the choice no longer changes
+
+Mode = Literal["unit", "weight"]
 
 
 class TargetedDropout:
-    """Masks for one training: the bottom `share` of each hidden layer's units are dropped with `probability`.
+    """Masks for one training: the bottom `share` of each hidden layer is dropped with `probability`.
 
-    Importance of a unit: the L2 norm of its incoming weights, label columns left out. One draw a unit and
-    step. Both figures ramp up linearly; the choice is settled for the last fifth. At probability 1 the
-    network then trains as if the units were gone, and removing them changes nothing.
+    `unit`: whole units, by the L2 norm of their incoming weights; `weight`: single weights, by |w| within
+    their unit's row. Never the label columns, the mean/logvar heads or the output layer. One draw a unit (or
+    weight) and step. Both figures ramp up linearly; the choice is settled for the last fifth. At probability
+    1 the network then trains as if what is at risk were gone, and giving it up changes nothing.
     """
 
     def __init__(
-        self, network: Network, share: float, probability: float, generator: torch.Generator
+        self,
+        network: Network,
+        share: float,
+        probability: float,
+        generator: torch.Generator,
+        mode: Mode = "unit",
     ) -> None:
         self._network = network
         self._share = share
         self.probability = probability
         self._generator = generator
+        self._mode = mode
         self._settled: dict[str, Tensor] | None = None
 
     def masks(self, done: float) -> Masks:
-        """The masks of the step after the share `done` of the training."""
+        """The masks of the step after the share `done` of the training: hidden layer -> 1 keeps, 0 drops.
+
+        [units], or in weight mode as the layer's weight: [units, in].
+        """
         if self._share == 0:
             return NO_MASKS
         if self._settled is None and done >= SETTLED_FROM:
-            self._settled = self._candidates(self._share)
+            self._settled = self._least_important(self._share)
         ramp = min(1.0, done / RAMP_UNTIL)
-        candidates = self._settled or self._candidates(self._share * ramp)
-        return {layer: self._mask(layer, units, ramp) for layer, units in candidates.items()}
+        at_risk = self._settled or self._least_important(self._share * ramp)
+        return {layer: self._mask(chosen, ramp) for layer, chosen in at_risk.items()}
 
-    def kept(self) -> dict[str, Tensor]:
-        """Hidden layer -> sorted indices (on the CPU) of the units that stay: all but the bottom `share`."""
-        candidates = self._settled or self._candidates(self._share)
-        kept = {}
-        for layer, units in candidates.items():
-            stays = torch.ones(self._width(layer), dtype=torch.bool)
-            stays[units.cpu()] = False
-            kept[layer] = stays.nonzero().flatten()
-        return kept
+    def given_up(self) -> dict[str, Tensor]:
+        """Hidden layer -> bool on the CPU, true for the bottom `share`; shaped like the masks."""
+        at_risk = self._settled or self._least_important(self._share)
+        return {layer: chosen.cpu() for layer, chosen in at_risk.items()}
 
     @property
     def still_took_part(self) -> float:
         """How much of a unit at risk was there at the end: all of it in a training too short to settle."""
         return 1.0 if self._settled is None else 1 - self.probability
 
-    def _candidates(self, share: float) -> dict[str, Tensor]:
-        chosen = {}
-        for seam in self._network.seams():
-            importance = self._network.get_parameter(f"{seam.layer}.weight").detach().norm(dim=1)
-            count = min(int(share * len(importance)), len(importance) - 1)
-            chosen[seam.layer] = importance.argsort(stable=True)[:count]
-        return chosen
+    def _least_important(self, share: float) -> dict[str, Tensor]:
+        return {seam.layer: bottom(self._importance(seam), share) for seam in self._network.seams()}
 
-    def _mask(self, layer: str, units: Tensor, ramp: float) -> Tensor:
-        dropped = torch.rand(len(units), generator=self._generator) < self.probability * ramp
-        mask = torch.ones(self._width(layer))
-        mask[units.cpu()[dropped]] = 0
-        return mask.to(units.device)
+    def _importance(self, seam: Seam) -> Tensor:
+        weight = self._network.get_parameter(f"{seam.layer}.weight").detach()
+        if self._mode == "weight":
+            return weight.abs().flatten(1)
+        norms: Tensor = weight.reshape(len(weight) // seam.rows, -1).norm(dim=1)
+        return norms
 
-    def _width(self, layer: str) -> int:
-        return len(self._network.get_parameter(f"{layer}.bias"))
+    def _mask(self, at_risk: Tensor, ramp: float) -> Tensor:
+        draws = torch.rand(at_risk.shape, generator=self._generator).to(at_risk.device)
+        return 1 - (at_risk & (draws < self.probability * ramp)).float()
+
+
+def bottom(importance: Tensor, share: float) -> Tensor:
+    """True for the smallest `share` of the last axis, rounded down; one entry stays whatever the share."""
+    size = importance.shape[-1]
+    smallest = importance.topk(min(int(share * size), size - 1), dim=-1, largest=False).indices
+    return torch.zeros_like(importance, dtype=torch.bool).scatter(-1, smallest, True)
+
+
+def with_weights_masked(network: Network, masks: Masks, loss: Callable[..., Tensor], *given: Any) -> Tensor:
+    """loss(*given), which evaluates the network, as if each masked layer's weight were weight * mask.
+
+    The parameters stay what they are and keep their names; a dropped one has no gradient in the step.
+    """
+    masked = {}
+    for layer, mask in masks.items():
+        weight = network.get_parameter(f"{layer}.weight")
+        masked[f"network.{layer}.weight"] = weight * mask.view_as(weight)
+    value: Tensor = torch.func.functional_call(_Evaluated(network, loss), masked, given)
+    return value
+
+
+class _Evaluated(nn.Module):
+    """A function of a network as a module that holds it, as functional_call wants it."""
+
+    def __init__(self, network: Network, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.network, self._function = network, function
+
+    def forward(self, *given: Any) -> Tensor:
+        return self._function(*given)
 
 
 def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
@@ -85,8 +120,15 @@ def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Te
             uses: list[Use] = []
             mean, _ = network.encode(batch.images, batch.slots, uses=uses)
             network.decode(mean, batch.slots, uses=uses)
-            for use in uses:
-                activation = functional.silu(use.preactivation).sum(dim=0).cpu()
-                totals[use.layer] = totals.get(use.layer, 0) + activation
+            entered = {use.layer: use.entered for use in uses}
+            for seam in network.seams():
+                activation = per_unit(network, seam, entered[seam.following]).mean(dim=2).sum(dim=0).cpu()
+                totals[seam.layer] = totals.get(seam.layer, 0) + activation
             examples += len(batch.slots)
     return {layer: total / examples for layer, total in totals.items()}
+
+
+def per_unit(network: Network, seam: Seam, entered: Tensor) -> Tensor:
+    """What the following layer receives, [batch, in, ...], as [batch, units, entries of a unit]."""
+    units = len(network.get_parameter(f"{seam.layer}.bias")) // seam.rows
+    return entered.reshape(len(entered), units, -1)

@@ -1,4 +1,4 @@
-"""Make a network smaller: train it on its own draws under targeted dropout, then remove the dropped units."""
+"""Make a network smaller: train it on its own draws under targeted dropout, then give up what was dropped."""
 
 from dataclasses import replace
 
@@ -9,9 +9,14 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen, weights_of
-from worker.learning.networks.network import Network
+from worker.learning.networks.network import NO_MASKS, Network
 from worker.learning.replay import interleave, replay, some
-from worker.learning.resizing.targeted_dropout import TargetedDropout, mean_activations
+from worker.learning.resizing.targeted_dropout import (
+    Mode,
+    TargetedDropout,
+    mean_activations,
+    with_weights_masked,
+)
 from worker.learning.resizing.units import shrink
 from worker.learning.retention import Match, replay_loss
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
@@ -22,9 +27,12 @@ ACTIVATION_EXAMPLES = 2000
 
 class TargetedDropoutPruneParams(StrategyParams):
     schedule: Schedule = Schedule(steps=300)
-    share: float = Field(0.2, gt=0, le=0.9, description="units removed from every hidden layer")
+    share: float = Field(0.2, gt=0, le=0.9, description="given up in every hidden layer")
+    mode: Mode = Field(
+        "unit", description="remove whole units, or set single incoming weights of every unit to zero"
+    )
     drop_probability: float = Field(
-        1.0, ge=0, le=1, description="final probability of dropping a unit at risk"
+        1.0, ge=0, le=1, description="final probability of dropping what is at risk"
     )
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
@@ -44,24 +52,34 @@ class TargetedDropoutPruneParams(StrategyParams):
 def prune(
     checkpoint: Checkpoint, examples: Examples, params: TargetedDropoutPruneParams, bench: Workbench
 ) -> Checkpoint:
-    """Remove the least important units of every hidden layer, after training the network to do without."""
+    """Give up the least important units or weights of every hidden layer, after training to do without.
+
+    Minimises the replay loss, E over draws (z, x, c) of the old network, of the network with a random part m
+    of the bottom share dropped each step, theta * m, plus lambda/2 sum F (theta - theta*)^2. Units are
+    removed at the end, which makes the network smaller; weights become zero, which makes it sparser.
+    """
     network, teacher = build(checkpoint, bench.device), frozen(checkpoint, bench.device)
     penalty = quadratic_penalty(network, checkpoint.weights, checkpoint.fisher, params.ewc_strength)
     retain = replay_loss(params.replay_match, network, teacher, bench.generator("latent noise"))
     dropout = TargetedDropout(
-        network, params.share, params.drop_probability, bench.generator("targeted dropout")
+        network, params.share, params.drop_probability, bench.generator("targeted dropout"), params.mode
     )
 
     def loss(parts: Parts, done: float) -> Tensor:
-        (replayed,) = parts
-        return retain(replayed, dropout.masks(done)).mean() + penalty()
+        (replayed,), masks = parts, dropout.masks(done)
+        if params.mode == "unit":
+            return retain(replayed, masks).mean() + penalty()
+        return with_weights_masked(network, masks, retain, replayed, NO_MASKS).mean() + penalty()
 
     # What a forgotten label draws now is replayed too: with nothing to hold it there, its ghost comes back.
     drawn = sorted([*checkpoint.held.values(), *checkpoint.forgotten.values()])
     source = replay(teacher, drawn, bench.generator("replay"))
     batches = interleave([(source, 1.0)], params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="pruning")
-    smaller = without_dropped(checkpoint, network, dropout, bench)
+    if params.mode == "unit":
+        smaller = without_dropped(checkpoint, network, dropout, bench)
+    else:
+        smaller = with_weights_zeroed(checkpoint, network, dropout)
     return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
 
 
@@ -77,4 +95,14 @@ def without_dropped(
     draws = replay(network, sorted(checkpoint.held.values()), bench.generator("activations"))
     means = mean_activations(network, some(draws, ACTIVATION_EXAMPLES, bench.device))
     contributed = {layer: dropout.still_took_part * mean for layer, mean in means.items()}
-    return shrink(trained, dropout.kept(), contributed)
+    kept = {layer: (~gone).nonzero().flatten() for layer, gone in dropout.given_up().items()}
+    return shrink(trained, kept, contributed)
+
+
+def with_weights_zeroed(checkpoint: Checkpoint, network: Network, dropout: TargetedDropout) -> Checkpoint:
+    """The checkpoint with the trained network's weights, those that targeted dropout gave up at zero."""
+    weights = weights_of(network)
+    for layer, gone in dropout.given_up().items():
+        weight = weights[f"{layer}.weight"]
+        weights[f"{layer}.weight"] = weight.masked_fill(gone.view_as(weight), 0)
+    return replace(checkpoint, weights=weights)

@@ -41,20 +41,48 @@ def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Ch
     """
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
-    for seam in seams_of(checkpoint):
-        extra = math.ceil(share * width(checkpoint, seam.layer))
-        wide = width(checkpoint, seam.layer) + extra
-        if wide > MAX_WIDTH:
-            raise TooWide(
-                f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
-                f"ask for a smaller share, or prune first"
-            )
+    for seam, extra in added(checkpoint, share).items():
         entering = weights[f"{seam.layer}.weight"].shape[1]
         fresh = torch.empty(extra, entering).normal_(0.0, math.sqrt(2 / entering), generator=generator)
         _append(weights, seam, fresh)
         if fisher is not None:
             _append(fisher, seam, torch.zeros(extra, fisher[f"{seam.layer}.weight"].shape[1]))
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
+
+
+def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Checkpoint:
+    """Add ceil(share * width) copies of units to every hidden layer without changing the function: Net2Net.
+
+    A copy has its original's incoming weights, so its activation; the outgoing weights are split among a unit
+    and its copies, in unequal parts a that sum to 1 (equal ones would keep copies equal for ever). Outputs
+    change by rounding only. The Fisher follows exactly: the gradient at a copy's activation is a times the
+    original's, so F_in becomes a^2 F_in; h is the same, so F_out stays.
+    Source: Chen et al. 2016 (Net2WiderNet). Raises TooWide.
+    """
+    weights = dict(checkpoint.weights)
+    fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
+    for seam, extra in added(checkpoint, share).items():
+        originals = _spread(width(checkpoint, seam.layer), extra, generator)
+        parts = _parts(originals, generator)
+        _select(weights, seam, originals)
+        weights[f"{seam.following}.weight"] = weights[f"{seam.following}.weight"] * parts
+        if fisher is not None:
+            _select(fisher, seam, originals)
+            _scale_incoming(fisher, seam, parts.square())
+    return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
+
+
+def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
+    """How many units a growth by `share` adds to each hidden layer. Raises TooWide."""
+    extra = {seam: math.ceil(share * width(checkpoint, seam.layer)) for seam in seams_of(checkpoint)}
+    for seam, units in extra.items():
+        wide = width(checkpoint, seam.layer) + units
+        if wide > MAX_WIDTH:
+            raise TooWide(
+                f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
+                f"ask for a smaller share, or prune first"
+            )
+    return extra
 
 
 def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Tensor]) -> Checkpoint:
@@ -97,6 +125,25 @@ def _select(tensors: dict[str, Tensor], seam: Seam, kept: Tensor) -> None:
     tensors[f"{seam.following}.weight"] = tensors[f"{seam.following}.weight"][:, kept]
     if f"{seam.layer}.label" in tensors:
         tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, kept]
+
+
+def _spread(units: int, extra: int, generator: torch.Generator) -> Tensor:
+    """Every unit, then the originals of `extra` copies: at random, none again before all had a turn."""
+    turns = [torch.randperm(units, generator=generator) for _ in range(math.ceil(extra / units))]
+    return torch.cat([torch.arange(units), torch.cat(turns)[:extra]])
+
+
+def _parts(originals: Tensor, generator: torch.Generator) -> Tensor:
+    """The part of its original's outgoing weights that each unit gets: unequal, 1 in all, 1 where alone."""
+    drawn = 0.5 + torch.rand(len(originals), generator=generator)
+    return drawn / torch.zeros(len(originals)).index_add_(0, originals, drawn)[originals]
+
+
+def _scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
+    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"] * factors[:, None]
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * factors
+    if f"{seam.layer}.label" in tensors:
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * factors
 
 
 def _with_widths(checkpoint: Checkpoint) -> Checkpoint:

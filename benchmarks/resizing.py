@@ -1,0 +1,198 @@
+"""What resizing costs a model of real digits: predicted against measured, Taylor against magnitude, growth.
+
+    python -m benchmarks.resizing --json -
+
+The model is the paper's network after it learned `--labels` by the default strategy in `--steps` steps.
+`spearman`: predicted against measured loss change of 30 random sets of units, 5 to 40 % of them;
+`spearman_same_size`: of 30 sets of 10 %, where size tells nothing. `taylor_loss_pp`, `magnitude_loss_pp`: the
+judged accuracy lost when 30 % of every hidden layer is removed and nothing trained, by the predicted loss and
+by the L2 norm of incoming weights, means folded into the next bias in both; `ratio` is their quotient.
+`taylor_network_loss_pp`: likewise, 30 % of all hidden units together. `expansion_output_change`: the largest
+change of a pixel on 1,000 (z, c) when half as many units are added; `expansion_posterior_change`: of a
+posterior's mean or logvar on 1,000 (x, c), relative to the largest; `expansion_without_gradient`: parameters
+of the new units that get no gradient in two steps. One thread.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.devices import compute_reproducibly
+from worker.learning import datasets, drawing, strategy
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.elbo import negative_elbo
+from worker.learning.judging.judge import load_judge
+from worker.learning.judging.report import quick
+from worker.learning.networks import blank, build, frozen
+from worker.learning.resizing.taylor import (
+    Curvature,
+    Removed,
+    curvature,
+    measured_change,
+    predicted_change,
+    without,
+)
+from worker.learning.resizing.taylor_prune import least_missed, replay_set
+from worker.learning.resizing.units import grow, seams_of, width
+from worker.learning.strategy import Batch, Examples, Workbench
+
+CPU = torch.device("cpu")
+SHARE, SETS, DRAWS = 0.3, 30, 2000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
+    parser.add_argument("--labels", default="01234", help="the digits learnt")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of the model")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    options = parser.parse_args()
+    compute_reproducibly(threads=1)
+    bench = Workbench(CPU, options.seed)
+    checkpoint = learnt(tuple(options.labels), options.steps, Path(options.data).expanduser(), bench)
+    text = json.dumps(measure(checkpoint, bench), indent=2)
+    if options.json == "-":
+        sys.stdout.write(text + "\n")
+    else:
+        Path(options.json).write_text(text + "\n")
+
+
+def learnt(labels: tuple[str, ...], steps: int, data: Path, bench: Workbench) -> Checkpoint:
+    mnist = datasets.load("mnist", data)
+    default = strategy.find("learn", "replay_ewc")
+    examples = Examples(labels, "mnist", {name: mnist.train[name] for name in labels})
+    return default.run(blank({}, seed=bench.seed), examples, default.Params(schedule={"steps": steps}), bench)
+
+
+def measure(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
+    draws = replay_set(checkpoint, DRAWS, bench)
+    began = time.perf_counter()
+    around = curvature(build(checkpoint, CPU), draws, bench.generator("curvature"))
+    chosen = least_missed(around, SHARE, "layer")
+    seconds = time.perf_counter() - began
+    removals = {
+        "taylor": chosen,
+        "magnitude": smallest(checkpoint, SHARE),
+        "taylor_network": least_missed(around, SHARE, "network"),
+    }
+    before = accuracy(checkpoint, bench.seed)
+    smaller = {name: without(checkpoint, removed, around) for name, removed in removals.items()}
+    lost = {name: 100 * (before - accuracy(one, bench.seed)) for name, one in smaller.items()}
+    return {
+        "spearman": spearman_of(checkpoint, around, draws, bench, low=0.05, high=0.4),
+        "spearman_same_size": spearman_of(checkpoint, around, draws, bench, low=0.1, high=0.1),
+        "accuracy": before,
+        **{f"{name}_loss_pp": round(loss, 2) for name, loss in lost.items()},
+        "ratio": round(lost["taylor"] / lost["magnitude"], 4),
+        **{
+            f"{name}_{kind}_nats": round(value, 2)
+            for name in removals
+            for kind, value in (
+                ("predicted", predicted_change(around, removals[name])),
+                ("measured", measured_change(checkpoint, smaller[name], draws, CPU)),
+            )
+        },
+        "taylor_seconds": round(seconds, 3),
+        **expansion(checkpoint, draws, bench),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def accuracy(checkpoint: Checkpoint, seed: int) -> float:
+    report = quick(checkpoint, load_judge, n=1000, seed=seed, draw=drawing.draw)
+    return float(report["retained"]["accuracy"])
+
+
+def smallest(checkpoint: Checkpoint, share: float) -> Removed:
+    """Magnitude pruning: the share of every hidden layer with the smallest L2 norm of incoming weights."""
+    removed = {}
+    for seam in seams_of(checkpoint):
+        norms = checkpoint.weights[f"{seam.layer}.weight"].norm(dim=1)
+        removed[seam.layer] = torch.zeros(len(norms), dtype=torch.bool)
+        removed[seam.layer][norms.argsort(stable=True)[: int(share * len(norms))]] = True
+    return removed
+
+
+def spearman_of(
+    checkpoint: Checkpoint,
+    around: Curvature,
+    draws: Sequence[Batch],
+    bench: Workbench,
+    *,
+    low: float,
+    high: float,
+) -> float:
+    generator = bench.generator("random sets of units")
+    predicted, measured = [], []
+    for _ in range(SETS):
+        share = low + (high - low) * torch.rand(1, generator=generator).item()
+        removed = {
+            layer: torch.randperm(units, generator=generator) < share * units
+            for layer, units in around.widths.items()
+        }
+        predicted.append(predicted_change(around, removed))
+        measured.append(measured_change(checkpoint, without(checkpoint, removed, around), draws, CPU))
+    return round(spearman(torch.tensor(predicted), torch.tensor(measured)), 4)
+
+
+def spearman(one: Tensor, other: Tensor) -> float:
+    """The correlation of the ranks; no value may occur twice."""
+    ranks = torch.stack([values.argsort().argsort().double() for values in (one, other)])
+    return torch.corrcoef(ranks)[0, 1].item()
+
+
+def expansion(checkpoint: Checkpoint, draws: Sequence[Batch], bench: Workbench) -> dict[str, float | int]:
+    images, slots, latents = (torch.cat(parts)[:1000] for parts in zip(*draws, strict=True))
+    larger = grow(checkpoint, 0.5, bench.generator("expansion"))
+    before, after = frozen(checkpoint, CPU), frozen(larger, CPU)
+    pixels = [network.decode(latents, slots).sigmoid() for network in (before, after)]
+    posteriors = [torch.cat(network.encode(images, slots), dim=1) for network in (before, after)]
+    return {
+        "expansion_output_change": apart(*pixels),
+        "expansion_posterior_change": apart(*posteriors) / posteriors[0].abs().max().item(),
+        "expansion_without_gradient": without_gradient(checkpoint, larger, images, slots, bench),
+    }
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    return (one - other).abs().max().item()
+
+
+def without_gradient(
+    checkpoint: Checkpoint, larger: Checkpoint, images: Tensor, slots: Tensor, bench: Workbench
+) -> int:
+    """How many of the new units' parameters have no gradient in either of two steps."""
+    network, generator = build(larger, CPU), bench.generator("two steps")
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-4)
+    reached = {name: torch.zeros_like(one, dtype=torch.bool) for name, one in network.named_parameters()}
+    for _ in range(2):
+        optimiser.zero_grad()
+        negative_elbo(network, images, slots, network.noise(slots, generator)).mean().backward()
+        for name, parameter in network.named_parameters():
+            reached[name] |= parameter.grad != 0
+        optimiser.step()
+    unreached = 0
+    for seam in seams_of(checkpoint):
+        old = width(checkpoint, seam.layer)
+        fresh = [
+            reached[f"{seam.layer}.weight"][old:],
+            reached[f"{seam.layer}.bias"][old:],
+            reached[f"{seam.following}.weight"][:, old:],
+        ]
+        if f"{seam.layer}.label" in reached:
+            fresh.append(reached[f"{seam.layer}.label"][:, old:])
+        unreached += sum(int((~one).sum()) for one in fresh)
+    return unreached
+
+
+if __name__ == "__main__":
+    main()

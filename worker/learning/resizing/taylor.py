@@ -1,0 +1,146 @@
+"""What removing hidden units costs: predicted to second order for any set of them, and measured.
+
+Removing a unit is the same function as zeroing its outgoing weights w and adding w E[h] to the next bias: a
+displacement d of those weights alone, which takes the unit's activation from h to E[h]. The loss is that of
+matching the network's own function on replay of the labels to retain (retention.distillation):
+
+    L(theta + d) - L(theta) = g.d + 1/2 d'Hd + O(d^3), and here g = 0 and d'Hd = E[(s . removed)^2].
+
+The network is its own teacher, so L is at its minimum: the gradient g vanishes, and the Hessian is exactly
+the Gauss-Newton matrix J'CJ, with J the Jacobian of the outputs (posterior mean and logvar, pixel logits) and
+C the diagonal curvature of the loss in them. With random signs e, E[ee'] = I, the vector s = e' C^(1/2) J is
+one backward pass an example: a single pass predicts the loss of every set of units, interactions included.
+Source: Molchanov et al. 2017, to second order; Schraudolph 2002 for the Gauss-Newton products.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.networks import frozen
+from worker.learning.networks.network import Network, Use
+from worker.learning.resizing.targeted_dropout import mean_activations, per_unit
+from worker.learning.resizing.units import Kept, shrink
+from worker.learning.retention import distillation
+from worker.learning.strategy import Batch
+
+Removed = Mapping[str, Tensor]  # hidden layer -> bool [units], true for the units to remove
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """The loss around a network as its hidden units see it. All tensors are on the CPU."""
+
+    mean_activation: Mapping[str, Tensor]  # hidden layer -> [units], E[h]; the layers in the order of scores
+    scores: Tensor  # [examples, units of all layers], s; in units of nats^(1/2)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        return {layer: len(mean) for layer, mean in self.mean_activation.items()}
+
+
+def curvature(network: Network, batches: Sequence[Batch], generator: torch.Generator) -> Curvature:
+    """One forward and one backward an example. batches: the network's own draws of the labels to retain."""
+    network.requires_grad_(True)
+    seams, means = network.seams(), mean_activations(network, batches)
+    rows = []
+    for batch in batches:
+        if batch.latents is None:
+            raise ValueError("the curvature needs the latents the images were drawn from")
+        uses: list[Use] = []
+        mean, logvar = network.encode(batch.images, batch.slots, uses=uses)
+        logits = network.decode(batch.latents, batch.slots, uses=uses)
+        entered = {use.layer: use.entered for use in uses}
+        hidden = [entered[seam.following] for seam in seams]
+        pulls = [_signed(root, generator) for root in _root_curvature(logvar, logits)]
+        gradients = torch.autograd.grad([mean, logvar, logits], hidden, pulls)
+        shares = []
+        for seam, activation, gradient in zip(seams, hidden, gradients, strict=True):
+            away = means[seam.layer].to(activation)[:, None] - per_unit(network, seam, activation)
+            shares.append((per_unit(network, seam, gradient) * away).sum(dim=2))
+        rows.append(torch.cat(shares, dim=1).detach().cpu())
+    return Curvature({seam.layer: means[seam.layer] for seam in seams}, torch.cat(rows))
+
+
+def predicted_change(around: Curvature, removed: Removed) -> float:
+    """1/2 E[(s . removed)^2]: what removing these units adds to the loss, nats an example, untrained."""
+    chosen = torch.cat([removed[layer] for layer in around.widths])
+    return 0.5 * around.scores[:, chosen].sum(dim=1).square().mean().item()
+
+
+def measured_change(
+    checkpoint: Checkpoint, smaller: Checkpoint, batches: Iterable[Batch], device: torch.device
+) -> float:
+    """L(smaller) - L(checkpoint), nats an example: what matching the checkpoint's function really costs.
+
+    batches: draws of the checkpoint with their latents, on `device`.
+    """
+    teacher, network = frozen(checkpoint, device), frozen(smaller, device)
+    with torch.no_grad():
+        changes = [
+            distillation(network, teacher, batch) - distillation(teacher, teacher, batch) for batch in batches
+        ]
+    return torch.cat(changes).mean().item()
+
+
+def without(checkpoint: Checkpoint, removed: Removed, around: Curvature) -> Checkpoint:
+    """The checkpoint less these units, their mean activation folded into the next bias."""
+    return shrink(checkpoint, kept_of(removed), around.mean_activation)
+
+
+def kept_of(removed: Removed) -> Kept:
+    return {layer: (~gone).nonzero().flatten() for layer, gone in removed.items()}
+
+
+@dataclass(frozen=True)
+class Order:
+    """Units in the order in which they are best removed, and the predicted loss change once each is gone."""
+
+    units: tuple[tuple[str, int], ...]  # hidden layer, unit
+    changes: tuple[float, ...]  # nats an example, after so many removals
+
+    def first(self, count: int, widths: Mapping[str, int]) -> Removed:
+        removed = {layer: torch.zeros(width, dtype=torch.bool) for layer, width in widths.items()}
+        for layer, unit in self.units[:count]:
+            removed[layer][unit] = True
+        return removed
+
+
+def removal_order(around: Curvature, most: Mapping[str, int], total: int | None = None) -> Order:
+    """Greedy backward elimination: always the unit whose removal, after those before it, costs least.
+
+    most: hidden layer -> the most units to take from it; a layer always keeps one. total: stop after so many.
+    Removing unit u after the set S adds 1/2 Q_uu + sum over v in S of Q_uv, with Q = E[ss'].
+    """
+    names = [(layer, unit) for layer, width in around.widths.items() for unit in range(width)]
+    layer_of = torch.arange(len(around.widths)).repeat_interleave(torch.tensor([*around.widths.values()]))
+    left = torch.tensor([min(most[layer], width - 1) for layer, width in around.widths.items()])
+    together = around.scores.T @ around.scores / len(around.scores)  # Q, [units, units]
+    cost, taken = 0.5 * together.diag(), torch.zeros(len(names), dtype=torch.bool)
+    chosen, costs = [], []
+    for _ in range(int(left.sum()) if total is None else min(total, int(left.sum()))):
+        unit = int(cost.masked_fill(taken | (left[layer_of] == 0), torch.inf).argmin())
+        chosen.append(names[unit])
+        costs.append(cost[unit].item())
+        taken[unit] = True
+        left[layer_of[unit]] -= 1
+        cost = cost + together[unit]
+    return Order(tuple(chosen), tuple(itertools.accumulate(costs)))
+
+
+def _signed(magnitude: Tensor, generator: torch.Generator) -> Tensor:
+    signs = 2 * torch.randint(2, magnitude.shape, generator=generator) - 1
+    return magnitude.detach() * signs.to(magnitude)
+
+
+def _root_curvature(logvar: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """C^(1/2) of the loss in posterior mean, logvar and logits, where the network is its own teacher.
+
+    KL(N(m, v) || N(m_t, v_t)) has the second derivatives 1/v_t and 1/2 there; a pixel's BCE has p (1 - p).
+    """
+    mean_image = logits.sigmoid()
+    return (-0.5 * logvar).exp(), torch.full_like(logvar, 0.5**0.5), (mean_image * (1 - mean_image)).sqrt()
