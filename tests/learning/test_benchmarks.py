@@ -13,8 +13,6 @@ from tests.datasets.real_mnist import real_mnist
 from tests.learning.tiny import examples
 from worker.learning.networks import build
 
-from tests.datasets.real_mnist import real_mnist
-
 
 def printed_by(benchmark: str, *options: str) -> dict:
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--json", "-", *options]
@@ -32,7 +30,6 @@ def test_the_fisher_is_exact_and_fast():
 
 
 @pytest.mark.slow
-<<<<<<< HEAD
 def test_forgetting_beats_the_published_way_and_a_step_is_near_its_floor():
     real_mnist()
     figures = printed_by("learning")
@@ -51,7 +48,9 @@ def test_the_parts_of_a_step_add_up_to_the_step(two_labels):
     whole = time.perf_counter() - began
     assert {len(seconds) for seconds in spent.values()} == {STEPS}
     assert 0.5 * whole < sum(sum(seconds) for seconds in spent.values()) <= whole
-=======
+
+
+@pytest.mark.slow
 def test_removal_is_predicted_and_growth_is_free():
     real_mnist()  # skips where it is missing
     figures = printed_by("resizing")
@@ -61,4 +60,3 @@ def test_removal_is_predicted_and_growth_is_free():
     assert figures["expansion_output_change"] <= 1e-6
     assert figures["expansion_posterior_change"] <= 1e-6
     assert figures["expansion_without_gradient"] == 0
->>>>>>> resizing
