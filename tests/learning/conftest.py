@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.learning.tiny import TINY, examples, run
+from tests.learning.tiny import NETWORKS, TINY, examples, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 
@@ -22,3 +22,15 @@ def two_labels(empty: Checkpoint) -> Checkpoint:
 def with_frame(two_labels: Checkpoint) -> Checkpoint:
     """The same with a temporary label beside them."""
     return run("learn", "isolated", two_labels, examples("frame"))
+
+
+@pytest.fixture(scope="session", params=sorted(NETWORKS))
+def learnt(request: pytest.FixtureRequest) -> Checkpoint:
+    """A network of every architecture in turn that has learnt rows and columns."""
+    start = blank(NETWORKS[request.param], seed=0, pixels=64)
+    return run("learn", "replay_ewc", start, examples("rows", "columns"))
+
+
+@pytest.fixture(scope="session")
+def learnt_with_frame(learnt: Checkpoint) -> Checkpoint:
+    return run("learn", "isolated", learnt, examples("frame"))

@@ -11,8 +11,8 @@ def session(data: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
 
-def test_the_exported_decoder_draws_what_the_network_draws(two_labels):
-    for checkpoint in (two_labels, run("resize", "expand", two_labels, asked(), share=0.5)):
+def test_the_exported_decoder_draws_what_the_network_draws(learnt):
+    for checkpoint in (learnt, run("resize", "expand", learnt, asked(), share=0.5)):
         network = build(checkpoint, torch.device("cpu")).requires_grad_(False)
         slots = torch.arange(64) % 2
         noise = network.noise(slots, torch.Generator().manual_seed(0))
@@ -23,8 +23,8 @@ def test_the_exported_decoder_draws_what_the_network_draws(two_labels):
         assert numpy.abs(images - expected).max() < 1e-5
 
 
-def test_the_exported_bytes_depend_on_the_weights_alone(two_labels):
-    assert decoder_onnx(two_labels) == decoder_onnx(two_labels)
+def test_the_exported_bytes_depend_on_the_weights_alone(learnt):
+    assert decoder_onnx(learnt) == decoder_onnx(learnt)
 
 
 def test_the_exported_decoder_carries_no_encoder(two_labels):

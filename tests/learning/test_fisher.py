@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from worker.learning.checkpoint import Spec
 from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import fisher_diagonal, quadratic_penalty
+from worker.learning.networks.conv import Conv
 from worker.learning.networks.mlp import Mlp
+from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch
 
 
@@ -18,13 +20,13 @@ def network(encoder=(7, 5), decoder=(4, 6), slots=3) -> Mlp:
     return built
 
 
-def batch(count: int, slots: int = 3) -> Batch:
+def batch(count: int, slots: int = 3, pixels: int = 10) -> Batch:
     generator = torch.Generator().manual_seed(4)
-    images = torch.rand(count, 10, generator=generator, dtype=torch.float64)
+    images = torch.rand(count, pixels, generator=generator, dtype=torch.float64)
     return Batch(images, torch.randint(slots, (count,), generator=generator))
 
 
-def one_example_at_a_time(network: Mlp, batches: list[Batch], generator: torch.Generator):
+def one_example_at_a_time(network: Network, batches: list[Batch], generator: torch.Generator):
     """The slow and obvious Fisher: one backward an example, squared, then averaged."""
     totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
     count = 0
@@ -52,6 +54,24 @@ def test_fast_fisher_equals_one_example_at_a_time(encoder, decoder, sizes):
     fast = fisher_diagonal(built, batches, torch.Generator().manual_seed(9))
     slow = one_example_at_a_time(built, batches, torch.Generator().manual_seed(9))
     assert fast.keys() == slow.keys()
+    for name in slow:
+        assert torch.allclose(fast[name], slow[name], rtol=1e-10, atol=1e-14), name
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    encoder=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)),
+    decoder=st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 4)),
+    side=st.sampled_from([4, 8]),
+)
+def test_fast_fisher_of_a_convolutional_network_equals_one_example_at_a_time(encoder, decoder, side):
+    built = Conv(Spec("conv", encoder, decoder, latent=2, slots=3, pixels=side**2)).double()
+    built.initialise(torch.Generator().manual_seed(1))
+    for layer in (built.encoder[0], built.decoder[0]):
+        layer.label.data.normal_(generator=torch.Generator().manual_seed(2))
+    batches = [batch(size, pixels=side**2) for size in (3, 1)]
+    fast = fisher_diagonal(built, batches, torch.Generator().manual_seed(9))
+    slow = one_example_at_a_time(built, batches, torch.Generator().manual_seed(9))
     for name in slow:
         assert torch.allclose(fast[name], slow[name], rtol=1e-10, atol=1e-14), name
 

@@ -7,6 +7,10 @@ from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Strategy, Workbench, find
 
 TINY = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
+NETWORKS = {
+    "mlp": TINY,
+    "conv": {"architecture": "conv", "encoder_widths": (8, 8, 16), "decoder_widths": (16, 8, 8), "latent": 2},
+}
 QUICK = {"steps": 150, "batch_size": 32, "learning_rate": 1e-2}
 
 
@@ -38,20 +42,24 @@ def asked(*names: str) -> Examples:
 class TinyArchive:
     """Every label's stripes, and a model that has seen nothing yet as everybody's ancestor."""
 
+    def __init__(self, architecture: str = "mlp") -> None:
+        self.architecture = architecture
+
     def images(self, label: Label) -> torch.Tensor:
         return stripes(label.name)
 
     def newest_without(self, names) -> Checkpoint:
-        return blank(TINY, seed=0, pixels=64)
+        return blank(NETWORKS[self.architecture], seed=0, pixels=64)
 
 
-def bench(seed: int = 0, **callbacks) -> Workbench:
-    return Workbench(torch.device("cpu"), seed, TinyArchive(), **callbacks)
+def bench(seed: int = 0, architecture: str = "mlp", **callbacks) -> Workbench:
+    return Workbench(torch.device("cpu"), seed, TinyArchive(architecture), **callbacks)
 
 
 def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, seed: int = 0, **params):
     found = find(operation, strategy)
-    return found.run(checkpoint, given, found.Params(**{**quick(found), **params}), bench(seed))
+    worker = bench(seed, checkpoint.spec.architecture)
+    return found.run(checkpoint, given, found.Params(**{**quick(found), **params}), worker)
 
 
 def quick(found: Strategy) -> dict:

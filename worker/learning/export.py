@@ -1,8 +1,10 @@
 """The published decoder: an ONNX graph from standard normal noise and a label slot to a mean image.
 
 The graph is written by hand, not traced: it is a few lines, takes milliseconds, and its bytes depend on the
-weights alone.
+weights alone. Their shapes say all: a matrix is a dense layer, a kernel a convolution of the image doubled.
 """
+
+import math
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -11,6 +13,7 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint
 
 OPSET = 17
+NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 IR_VERSION = 8
 
 
@@ -21,6 +24,7 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     """
     weights = checkpoint.weights
     layers = len(checkpoint.spec.decoder_widths) + 1
+    constants: dict[str, list[int]] = {"last_axis": [-1], "flat": [0, checkpoint.spec.pixels]}
     nodes = [
         helper.make_node("Gather", ["prior_mean", "slot"], ["mean"]),
         helper.make_node("Gather", ["prior_scale", "slot"], ["scale"]),
@@ -30,12 +34,21 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
         helper.make_node("Add", ["mean", "spread"], ["hidden.0"]),
     ]
     for index in range(layers):
-        layer = f"decoder.{index}"
-        nodes.append(
-            helper.make_node(
-                "Gemm", [f"hidden.{index}", f"{layer}.weight", f"{layer}.bias"], [f"{layer}.sum"], transB=1
+        layer, entered = f"decoder.{index}", f"hidden.{index}"
+        parameters = [f"{layer}.weight", f"{layer}.bias"]
+        if weights[f"{layer}.weight"].dim() == 2:
+            nodes.append(helper.make_node("Gemm", [entered, *parameters], [f"{layer}.sum"], transB=1))
+        else:
+            if weights[f"decoder.{index - 1}.weight"].dim() == 2:  # from a vector to channels
+                channels = weights[f"{layer}.weight"].shape[1]
+                side = math.isqrt(len(weights[f"decoder.{index - 1}.bias"]) // channels)
+                constants[f"{layer}.shape"] = [0, channels, side, side]
+                nodes.append(helper.make_node("Reshape", [entered, f"{layer}.shape"], [f"{layer}.channels"]))
+                entered = f"{layer}.channels"
+            nodes.append(helper.make_node("Resize", [entered, "", "twice"], [f"{layer}.large"], **NEAREST))
+            nodes.append(
+                helper.make_node("Conv", [f"{layer}.large", *parameters], [f"{layer}.sum"], pads=[1] * 4)
             )
-        )
         preactivation = f"{layer}.sum"
         if f"{layer}.label" in weights:
             nodes.append(helper.make_node("Gather", [f"{layer}.label", "slot"], [f"{layer}.of_label"]))
@@ -45,10 +58,13 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
             nodes.append(helper.make_node("Sigmoid", [preactivation], [f"{layer}.gate"]))
             nodes.append(helper.make_node("Mul", [preactivation, f"{layer}.gate"], [f"hidden.{index + 1}"]))
         else:
-            nodes.append(helper.make_node("Sigmoid", [preactivation], ["images"]))
+            nodes.append(helper.make_node("Sigmoid", [preactivation], ["drawn"]))
+            nodes.append(helper.make_node("Reshape", ["drawn", "flat"], ["images"]))
     used = ["prior_mean", "prior_scale", *(name for name in sorted(weights) if name.startswith("decoder."))]
     initializers = [_constant(name, weights[name]) for name in used]
-    initializers.append(helper.make_tensor("last_axis", TensorProto.INT64, [1], [-1]))
+    for name, values in constants.items():
+        initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
+    initializers.append(helper.make_tensor("twice", TensorProto.FLOAT, [4], [1, 1, 2, 2]))
     graph = helper.make_graph(
         nodes,
         "palimpsest_decoder",

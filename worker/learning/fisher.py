@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks.network import Network, Use
@@ -20,8 +21,9 @@ def fisher_diagonal(
     """F_i = E over (x, c) of (d ELBO(x | theta, c) / d theta_i)^2, squared per example, then averaged.
 
     For a linear layer used once, sum_n (dL_n/dW)^2 = (D * D)' (A * A), with D the per-example gradient at the
-    pre-activation and A the layer's input; for the bias, the column sums of D * D. One latent draw an
-    example, no dropout. Paper: section 2.2 (EWC for variational models). Returns CPU tensors named like the
+    pre-activation and A the layer's input; for the bias, the column sums of D * D. A convolution is used once
+    a position: its gradients are summed over them first, then squared. One latent draw an example, no
+    dropout. Paper: section 2.2 (EWC for variational models). Returns CPU tensors named like the
     network's parameters.
     """
     totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
@@ -33,17 +35,34 @@ def fisher_diagonal(
             loss = negative_elbo(network, batch.images, batch.slots, noise, uses=uses).sum()
             gradients = torch.autograd.grad(loss, [use.preactivation for use in uses])
             for use, gradient in zip(uses, gradients, strict=True):
-                _accumulate(totals, use, gradient.square(), batch.slots)
+                _accumulate(totals, network, use, gradient, batch.slots)
             examples += len(batch.slots)
     return {name: (total / max(examples, 1)).cpu() for name, total in totals.items()}
 
 
-def _accumulate(totals: dict[str, Tensor], use: Use, squared: Tensor, slots: Tensor) -> None:
-    # squared: [batch, out], the squared gradient at the pre-activation
-    totals[f"{use.layer}.weight"].addmm_(squared.T, use.entered.detach().square())
+def _accumulate(
+    totals: dict[str, Tensor], network: Network, use: Use, gradient: Tensor, slots: Tensor
+) -> None:
+    # gradient: at the pre-activation, [batch, out] or [batch, out, height, width]
+    entered, weight = use.entered.detach(), totals[f"{use.layer}.weight"]
+    if gradient.dim() == 2:
+        squared = gradient.square()
+        weight.addmm_(squared.T, entered.square())
+    else:
+        patches = _patches(network.get_submodule(use.layer), entered)
+        by_example = torch.bmm(gradient.flatten(2), patches.transpose(1, 2))  # [batch, out, in * kernel]
+        weight.add_(by_example.square_().sum(dim=0).view_as(weight))
+        squared = gradient.sum(dim=(2, 3)).square()
     totals[f"{use.layer}.bias"].add_(squared.sum(dim=0))
     if f"{use.layer}.label" in totals:
         totals[f"{use.layer}.label"].index_add_(0, slots, squared)
+
+
+def _patches(layer: nn.Module, entered: Tensor) -> Tensor:
+    """What a convolution sees at every position: [batch, in * kernel, positions]."""
+    if not isinstance(layer, nn.Conv2d) or isinstance(layer.padding, str):
+        raise TypeError(f"no exact Fisher for {layer}")
+    return functional.unfold(entered, layer.kernel_size, padding=layer.padding, stride=layer.stride)
 
 
 @contextmanager

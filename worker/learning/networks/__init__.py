@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel
 
 from worker.learning.checkpoint import Checkpoint, Spec
+from worker.learning.networks.conv import Conv, ConvParams
 from worker.learning.networks.mlp import Mlp, MlpParams
 from worker.learning.networks.network import Network
 
@@ -22,6 +23,7 @@ class Architecture:
 
 ARCHITECTURES = {
     "mlp": Architecture("mlp", Mlp, MlpParams, "Fully connected conditional VAE (the paper's 512/256/8)"),
+    "conv": Architecture("conv", Conv, ConvParams, "Convolutional conditional VAE, a fifth of the weights"),
 }
 
 

@@ -6,7 +6,6 @@ no output, removing a unit equals zeroing its outgoing weights, and one matmul a
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -53,13 +52,6 @@ class Mlp(Network):
         super().__init__(spec)
         self.encoder = _stack([spec.pixels, *spec.encoder_widths, 2 * spec.latent], spec.slots)
         self.decoder = _stack([spec.latent, *spec.decoder_widths, spec.pixels], spec.slots)
-
-    def initialise(self, generator: torch.Generator) -> None:
-        for name, tensor in sorted(self.named_parameters()):
-            if name.endswith("weight"):
-                tensor.data.normal_(0.0, math.sqrt(2 / tensor.shape[1]), generator=generator)
-            else:
-                tensor.data.zero_()
 
     def encode(
         self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None

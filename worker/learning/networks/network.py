@@ -1,5 +1,6 @@
 """What every architecture offers: a conditional VAE that can be resized, and whose Fisher is exact."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -47,9 +48,13 @@ class Network(nn.Module, ABC):
         self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
         self.register_buffer("prior_scale", torch.eye(spec.latent).repeat(spec.slots, 1, 1))
 
-    @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
         """He-normal weights, zero biases and zero label columns."""
+        for name, tensor in sorted(self.named_parameters()):
+            if name.endswith("weight"):
+                tensor.data.normal_(0.0, math.sqrt(2 / tensor[0].numel()), generator=generator)
+            else:
+                tensor.data.zero_()
 
     @abstractmethod
     def encode(
@@ -65,7 +70,10 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def seams(self) -> list[Seam]:
-        """The hidden layers, each with the layer after it. Never the mean/logvar heads, nor the output."""
+        """The hidden layers in the order of the spec's widths, each with the layer after it.
+
+        Never the mean/logvar heads, nor the output.
+        """
 
     def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
         """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""

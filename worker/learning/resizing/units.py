@@ -26,8 +26,9 @@ def seams_of(checkpoint: Checkpoint) -> list[Seam]:
     return outline(checkpoint.spec).seams()
 
 
-def width(checkpoint: Checkpoint, layer: str) -> int:
-    return len(checkpoint.weights[f"{layer}.bias"])
+def width(checkpoint: Checkpoint, seam: Seam) -> int:
+    """The units of a hidden layer: of a convolution, its channels."""
+    return len(checkpoint.weights[f"{seam.layer}.bias"]) // seam.rows
 
 
 def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Checkpoint:
@@ -42,11 +43,12 @@ def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Ch
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam, extra in added(checkpoint, share).items():
-        entering = weights[f"{seam.layer}.weight"].shape[1]
-        fresh = torch.empty(extra, entering).normal_(0.0, math.sqrt(2 / entering), generator=generator)
+        incoming = weights[f"{seam.layer}.weight"]
+        fresh = incoming.new_empty(extra * seam.rows, *incoming.shape[1:])
+        fresh.normal_(0.0, math.sqrt(2 / incoming[0].numel()), generator=generator)
         _append(weights, seam, fresh)
         if fisher is not None:
-            _append(fisher, seam, torch.zeros(extra, fisher[f"{seam.layer}.weight"].shape[1]))
+            _append(fisher, seam, torch.zeros_like(fresh))
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
 
 
@@ -62,10 +64,11 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam, extra in added(checkpoint, share).items():
-        originals = _spread(width(checkpoint, seam.layer), extra, generator)
+        originals = _spread(width(checkpoint, seam), extra, generator)
         parts = _parts(originals, generator)
         _select(weights, seam, originals)
-        weights[f"{seam.following}.weight"] = weights[f"{seam.following}.weight"] * parts
+        outgoing = weights[f"{seam.following}.weight"]
+        weights[f"{seam.following}.weight"] = outgoing * _along(1, parts, seam.columns, outgoing)
         if fisher is not None:
             _select(fisher, seam, originals)
             _scale_incoming(fisher, seam, parts.square())
@@ -74,9 +77,9 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
 
 def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
     """How many units a growth by `share` adds to each hidden layer. Raises TooWide."""
-    extra = {seam: math.ceil(share * width(checkpoint, seam.layer)) for seam in seams_of(checkpoint)}
+    extra = {seam: math.ceil(share * width(checkpoint, seam)) for seam in seams_of(checkpoint)}
     for seam, units in extra.items():
-        wide = width(checkpoint, seam.layer) + units
+        wide = width(checkpoint, seam) + units
         if wide > MAX_WIDTH:
             raise TooWide(
                 f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
@@ -88,7 +91,8 @@ def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
 def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Tensor]) -> Checkpoint:
     """Remove the units that are not kept: their incoming row, bias, label column and outgoing column.
 
-    What a removed unit contributed on average is folded into the next bias: b += W_out[:, removed] @ E[h].
+    What a removed unit contributed on average is folded into the next bias: b += W_out[:, removed] @ E[h],
+    summed over the kernel of a convolution, which is exact but for its border.
     The weights that stay, so compensated, are the new anchor; their Fisher is selected with the same indices.
     mean_activation: hidden layer -> [units], E[h] on what is to be retained.
     """
@@ -97,10 +101,11 @@ def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Ten
     for seam in seams_of(checkpoint):
         if seam.layer not in kept:
             continue
-        removed = torch.ones(width(checkpoint, seam.layer), dtype=torch.bool)
+        removed = torch.ones(width(checkpoint, seam), dtype=torch.bool)
         removed[kept[seam.layer]] = False
-        outgoing = weights[f"{seam.following}.weight"][:, removed]
-        contribution = outgoing @ mean_activation[seam.layer][removed]
+        outgoing = weights[f"{seam.following}.weight"]
+        gone = _along(1, mean_activation[seam.layer] * removed, seam.columns, outgoing)
+        contribution = (outgoing * gone).flatten(1).sum(dim=1)
         weights[f"{seam.following}.bias"] = weights[f"{seam.following}.bias"] + contribution
         _select(weights, seam, kept[seam.layer])
         if fisher is not None:
@@ -109,22 +114,35 @@ def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Ten
 
 
 def _append(tensors: dict[str, Tensor], seam: Seam, incoming: Tensor) -> None:
-    extra = len(incoming)
+    rows, columns = len(incoming), len(incoming) // seam.rows * seam.columns
     weight, bias, label = f"{seam.layer}.weight", f"{seam.layer}.bias", f"{seam.layer}.label"
-    outgoing = f"{seam.following}.weight"
+    outgoing = tensors[f"{seam.following}.weight"]
     tensors[weight] = torch.cat([tensors[weight], incoming])
-    tensors[bias] = torch.cat([tensors[bias], torch.zeros(extra)])
+    tensors[bias] = torch.cat([tensors[bias], torch.zeros(rows)])
     if label in tensors:
-        tensors[label] = torch.cat([tensors[label], torch.zeros(len(tensors[label]), extra)], dim=1)
-    tensors[outgoing] = torch.cat([tensors[outgoing], torch.zeros(len(tensors[outgoing]), extra)], dim=1)
+        tensors[label] = torch.cat([tensors[label], torch.zeros(len(tensors[label]), rows)], dim=1)
+    silent = outgoing.new_zeros(len(outgoing), columns, *outgoing.shape[2:])
+    tensors[f"{seam.following}.weight"] = torch.cat([outgoing, silent], dim=1)
 
 
 def _select(tensors: dict[str, Tensor], seam: Seam, kept: Tensor) -> None:
-    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"][kept]
-    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"][kept]
-    tensors[f"{seam.following}.weight"] = tensors[f"{seam.following}.weight"][:, kept]
+    rows, columns = _entries(kept, seam.rows), _entries(kept, seam.columns)
+    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"][rows]
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"][rows]
+    tensors[f"{seam.following}.weight"] = tensors[f"{seam.following}.weight"][:, columns]
     if f"{seam.layer}.label" in tensors:
-        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, kept]
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, rows]
+
+
+def _entries(units: Tensor, each: int) -> Tensor:
+    """The indices of the entries that belong to these units, `each` consecutive ones a unit."""
+    return (units[:, None] * each + torch.arange(each)).flatten()
+
+
+def _along(axis: int, of_unit: Tensor, each: int, tensor: Tensor) -> Tensor:
+    """One value a unit, repeated for its entries and shaped to multiply `tensor` along the axis."""
+    shape = [-1 if index == axis else 1 for index in range(tensor.dim())]
+    return of_unit.repeat_interleave(each).view(shape)
 
 
 def _spread(units: int, extra: int, generator: torch.Generator) -> Tensor:
@@ -140,18 +158,17 @@ def _parts(originals: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
-    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"] * factors[:, None]
-    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * factors
-    if f"{seam.layer}.label" in tensors:
-        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * factors
+    weight, bias, label = f"{seam.layer}.weight", f"{seam.layer}.bias", f"{seam.layer}.label"
+    tensors[weight] = tensors[weight] * _along(0, factors, seam.rows, tensors[weight])
+    tensors[bias] = tensors[bias] * _along(0, factors, seam.rows, tensors[bias])
+    if label in tensors:
+        tensors[label] = tensors[label] * _along(1, factors, seam.rows, tensors[label])
 
 
 def _with_widths(checkpoint: Checkpoint) -> Checkpoint:
     """The spec says what the weights are."""
     widths = {
-        side: tuple(
-            width(checkpoint, seam.layer) for seam in seams_of(checkpoint) if seam.layer.startswith(side)
-        )
+        side: tuple(width(checkpoint, seam) for seam in seams_of(checkpoint) if seam.layer.startswith(side))
         for side in ("encoder", "decoder")
     }
     spec = replace(checkpoint.spec, encoder_widths=widths["encoder"], decoder_widths=widths["decoder"])
