@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from tests.learning.tiny import stripes
+from tests.learning.tiny import NETWORKS, examples, run, stripes
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
-from worker.learning.networks import build, frozen
+from worker.learning.networks import blank, build, frozen
 from worker.learning.prior import fit_prior, reset_prior
 from worker.learning.replay import interleave, real, replay, some
 from worker.learning.retention import distillation
@@ -69,3 +70,15 @@ def test_distillation_needs_the_codes_of_the_images(two_labels):
     teacher = frozen(two_labels, CPU)
     with pytest.raises(ValueError, match="latents"):
         distillation(teacher, teacher, Batch(torch.rand(2, 64), torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize("architecture", sorted(NETWORKS))
+def test_a_standard_prior_stays_standard(architecture):
+    empty = blank(NETWORKS[architecture] | {"prior": "standard"}, seed=0, pixels=64)
+    learnt = run("learn", "replay_ewc", empty, examples("rows", "columns"))
+    beside = run("learn", "isolated", learnt, examples("frame"))
+    for checkpoint in (learnt, *beside.isolated):
+        scale = checkpoint.weights["prior_scale"]
+        assert torch.equal(checkpoint.weights["prior_mean"], torch.zeros(len(scale), 2))
+        assert torch.equal(scale, torch.eye(2).expand_as(scale))
+        assert checkpoint.to_bytes() == Checkpoint.from_bytes(checkpoint.to_bytes()).to_bytes()

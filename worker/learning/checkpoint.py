@@ -10,6 +10,7 @@ from torch import Tensor
 
 FORMAT = 1
 Status = Literal["temporary", "permanent", "forgotten"]
+Prior = Literal["fitted", "standard"]
 
 
 class NotACheckpoint(ValueError):
@@ -39,7 +40,10 @@ class Label:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a network is built from. Widths are those of the hidden layers, input side first."""
+    """What a network is built from. Widths are those of the hidden layers, input side first.
+
+    prior: p(z | c) is `fitted` to each label once it is learnt, or stays `standard`, N(0, I) for all.
+    """
 
     architecture: str
     encoder_widths: tuple[int, ...]
@@ -47,6 +51,7 @@ class Spec:
     latent: int
     slots: int
     pixels: int = 784
+    prior: Prior = "fitted"
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: IsolatedParams, be
     for name in examples.labels:
         alone = bench.apart(name)
         widths = {"encoder_widths": params.encoder_widths, "decoder_widths": params.decoder_widths}
-        network = {**widths, "latent": checkpoint.spec.latent}
+        network = {**widths, "latent": checkpoint.spec.latent, "prior": checkpoint.spec.prior}
         start = blank(network, seed=alone.seed, pixels=checkpoint.spec.pixels)
         start = with_slots(start, [name], examples.dataset, "temporary")
         learnt.append(taught(start, {name: examples.images[name]}, [], plain, alone))

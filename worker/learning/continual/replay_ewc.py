@@ -27,7 +27,7 @@ class HoldingParams(StrategyParams):
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )
-    ewc_strength: float = Field(100.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
+    ewc_strength: float = Field(1.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 

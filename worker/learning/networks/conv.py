@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.learning.checkpoint import Spec
+from worker.learning.checkpoint import Prior, Spec
 from worker.learning.networks.mlp import Layer
 from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use
 
@@ -31,6 +31,7 @@ class ConvParams(BaseModel):
         (128, 32, 16), description="hidden units, channels at a quarter of the side, channels at half"
     )
     latent: int = Field(8, ge=1, le=128, description="size of the latent code z")
+    prior: Prior = Field("fitted", description="of z: a Gaussian fitted to each label, or N(0, I) for all")
 
 
 class Convolution(nn.Conv2d):

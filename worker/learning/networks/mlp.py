@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.learning.checkpoint import Spec
+from worker.learning.checkpoint import Prior, Spec
 from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use
 
 Width = Annotated[int, Field(ge=1, le=4096)]
@@ -31,6 +31,7 @@ class MlpParams(BaseModel):
         (256, 512), min_length=1, max_length=6, description="hidden units"
     )
     latent: int = Field(8, ge=1, le=128, description="size of the latent code z")
+    prior: Prior = Field("fitted", description="of z: a Gaussian fitted to each label, or N(0, I) for all")
 
 
 class Layer(nn.Linear):

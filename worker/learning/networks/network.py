@@ -44,7 +44,7 @@ class Network(nn.Module, ABC):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
-        self.pixels, self.latent = spec.pixels, spec.latent
+        self.pixels, self.latent, self.prior = spec.pixels, spec.latent, spec.prior
         self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
         self.register_buffer("prior_scale", torch.eye(spec.latent).repeat(spec.slots, 1, 1))
 
