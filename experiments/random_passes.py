@@ -6,8 +6,9 @@ A model starts from a random set of MNIST's labels. Each pass is a coin flip: le
 of what is missing, or forget a random proper subset of what is held. After every pass 1,000 draws of every
 label ever learned are judged. `closed` takes the label the judge finds likeliest, as the paper's classifier
 does; `open` counts a rejected draw as wrong; `relapse` is the share of a forgotten label's draws that are, by
-the open-set judge, still its own, of the worst label. `simple` is a fresh network trained on real images of
-the labels held after the last pass.
+the open-set judge, still its own, of the worst label. `coverage` is the share of real test images with a draw
+among their five nearest neighbours, in the judge's last hidden layer. `simple` is a fresh network trained on
+real images of the labels held after the last pass; the gap and the ratio to it are those of that pass.
 
 A seed that is finished is kept in FILE.seeds/ and not run again; seeds run side by side in --processes.
 """
@@ -20,10 +21,11 @@ import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,6 +34,7 @@ from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
+from worker.learning.judging.coverage import Neighbourhoods, embedded
 from worker.learning.judging.judge import Judge, load_judge
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Workbench
@@ -82,7 +85,8 @@ def remembered_history(
 def history(seed: int, passes: int, names: tuple[str, str], data: Path) -> dict[str, Any]:
     """One start and its passes, and the simple model at their end."""
     compute_reproducibly(threads=1)
-    mnist, judge, chance = datasets.load("mnist", data), load_judge("mnist"), random.Random(seed)
+    mnist, chance = datasets.load("mnist", data), random.Random(seed)
+    critic = Critic.of(mnist)
     archive = Archive(mnist, blank({"architecture": "mlp"}, seed=seed))
     first = chance.sample(mnist.labels, chance.randint(1, len(mnist.labels)))
     checkpoint = changed("learn", names[0], archive.start, given(mnist, tuple(first)), archive, seed)
@@ -97,14 +101,14 @@ def history(seed: int, passes: int, names: tuple[str, str], data: Path) -> dict[
         began = time.perf_counter()
         checkpoint = changed(operation, name, checkpoint, asked, archive, 1000 * seed + number)
         seconds = time.perf_counter() - began
-        figures = judged(checkpoint, judge, seed=1000 * seed + number)
+        figures = judged(checkpoint, critic, seed=1000 * seed + number)
         rows.append({"pass": number, "operation": operation, "labels": chosen, "seconds": seconds} | figures)
         sys.stderr.write(
             f"seed {seed} pass {number}: {operation} {' '.join(chosen)}, {figures['closed']:.3f}\n"
         )
     everything = given(mnist, tuple(sorted(checkpoint.held)))
     simple = changed("learn", "retrain", archive.start, everything, archive, seed)
-    return {"seed": seed, "passes": rows, "simple": judged(simple, judge, seed=seed)}
+    return {"seed": seed, "passes": rows, "simple": judged(simple, critic, seed=seed)}
 
 
 def changed(
@@ -114,14 +118,37 @@ def changed(
     return chosen.run(checkpoint, asked, chosen.Params(), Workbench(CPU, seed, archive))
 
 
-def judged(checkpoint: Checkpoint, judge: Judge, *, seed: int) -> dict[str, Any]:
-    """Mean accuracies over the labels held, the worst label's, relapse of the forgotten, and the size."""
-    shares = {name: accuracies(checkpoint, name, judge, seed) for name in checkpoint.held}
-    gone = [accuracies(checkpoint, name, judge, seed)[1] for name in checkpoint.forgotten]
+class Shares(NamedTuple):
+    """Of one label's draws; each in [0, 1]."""
+
+    closed: float  # the likeliest label is the right one
+    open: float  # and the judge does not reject the draw
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Critic:
+    """The judge, and what the real test images of each label look like to it."""
+
+    judge: Judge
+    real: dict[str, Neighbourhoods]
+
+    @classmethod
+    def of(cls, dataset: datasets.Dataset) -> "Critic":
+        judge = load_judge(dataset.name)
+        test = {name: images.float() / 255 for name, images in dataset.test.items()}
+        return cls(judge, {name: Neighbourhoods.of(embedded(judge, images)) for name, images in test.items()})
+
+
+def judged(checkpoint: Checkpoint, critic: Critic, *, seed: int) -> dict[str, Any]:
+    """Means over the labels held, the worst label's accuracy, relapse of the forgotten, and the size."""
+    shares = {name: shares_of(checkpoint, name, critic, seed) for name in checkpoint.held}
+    gone = [shares_of(checkpoint, name, critic, seed).open for name in checkpoint.forgotten]
     return {
-        "closed": statistics.mean(closed for closed, _ in shares.values()),
-        "open": statistics.mean(opened for _, opened in shares.values()),
-        "worst_label": min(closed for closed, _ in shares.values()),
+        "closed": statistics.mean(one.closed for one in shares.values()),
+        "open": statistics.mean(one.open for one in shares.values()),
+        "coverage": statistics.mean(one.coverage for one in shares.values()),
+        "worst_label": min(one.closed for one in shares.values()),
         "relapse": max(gone, default=None),
         "held": len(shares),
         "parameters": checkpoint.parameters,
@@ -129,12 +156,13 @@ def judged(checkpoint: Checkpoint, judge: Judge, *, seed: int) -> dict[str, Any]
 
 
 @torch.no_grad()
-def accuracies(checkpoint: Checkpoint, label: str, judge: Judge, seed: int) -> tuple[float, float]:
-    """Closed-set and open-set accuracy of one label's draws; the judge's last answer is "none of these"."""
-    right = judge.labels.index(label)
-    logits = judge.network(draw(checkpoint, label, DRAWS, seed))
+def shares_of(checkpoint: Checkpoint, label: str, critic: Critic, seed: int) -> Shares:
+    """What the critic says of 1,000 draws; the judge's last answer is "none of these"."""
+    right = critic.judge.labels.index(label)
+    drawn = embedded(critic.judge, draw(checkpoint, label, DRAWS, seed))
+    logits = list(critic.judge.network.children())[-1](drawn)
     closed, opened = (answers.argmax(dim=1).eq(right).float().mean() for answers in (logits[:, :-1], logits))
-    return closed.item(), opened.item()
+    return Shares(closed.item(), opened.item(), critic.real[label].coverage(drawn))
 
 
 def summary(histories: list[dict[str, Any]]) -> dict[str, Any]:
@@ -142,7 +170,8 @@ def summary(histories: list[dict[str, Any]]) -> dict[str, Any]:
     each = [[one["closed"] for one in history["passes"]] for history in histories]
     passes = [one for history in histories for one in history["passes"]]
     means = [statistics.mean(one) for one in each]
-    gaps = [one["simple"]["closed"] - one["passes"][-1]["closed"] for one in histories]
+    ends = [(one["simple"], one["passes"][-1]) for one in histories]
+    gaps = [simple["closed"] - last["closed"] for simple, last in ends]
     relapses = [one["relapse"] for one in passes if one["relapse"] is not None]
     return {
         "seeds": len(histories),
@@ -152,6 +181,9 @@ def summary(histories: list[dict[str, Any]]) -> dict[str, Any]:
         "worst_pass": min(map(min, each)),
         "open_retained": statistics.mean(one["open"] for one in passes),
         "gap_to_simple": statistics.mean(gaps),
+        "open_gap_to_simple": statistics.mean(simple["open"] - last["open"] for simple, last in ends),
+        "coverage": statistics.mean(one["coverage"] for one in passes),
+        "coverage_ratio": statistics.mean(last["coverage"] / simple["coverage"] for simple, last in ends),
         "first3": statistics.mean(value for one in each for value in one[:3]),
         "last3": statistics.mean(value for one in each for value in one[-3:]),
         "worst_relapse": max(relapses, default=None),

@@ -31,14 +31,18 @@ def test_a_row_is_the_mean_over_its_seeds():
 
 
 def passes(*closed: float, relapse: float | None = None) -> list[dict]:
-    return [{"closed": one, "open": one - 0.1, "relapse": relapse, "seconds": one} for one in closed]
+    return [figures(one) | {"relapse": relapse, "seconds": one} for one in closed]
+
+
+def figures(closed: float) -> dict:
+    return {"closed": closed, "open": closed - 0.1, "coverage": closed / 2}
 
 
 def test_the_summary_of_two_histories():
-    figures = summary(
+    found = summary(
         [
-            {"passes": passes(0.9, 0.9, 0.9, 0.8), "simple": {"closed": 0.9}},
-            {"passes": passes(1.0, 1.0, 1.0, 1.0, relapse=0.2), "simple": {"closed": 1.0}},
+            {"passes": passes(0.9, 0.9, 0.9, 0.8), "simple": figures(0.9)},
+            {"passes": passes(1.0, 1.0, 1.0, 1.0, relapse=0.2), "simple": figures(1.0)},
         ]
     )
     expected = {
@@ -47,13 +51,16 @@ def test_the_summary_of_two_histories():
         "worst_pass": 0.8,
         "open_retained": 0.8375,
         "gap_to_simple": 0.05,
+        "open_gap_to_simple": 0.05,
+        "coverage": 0.46875,
+        "coverage_ratio": (0.8 / 0.9 + 1) / 2,
         "first3": 0.95,
         "last3": (0.9 + 0.9 + 0.8 + 3) / 6,
         "worst_relapse": 0.2,
         "seconds_per_pass": 0.95,
         "slowest_pass": 1.0,
     }
-    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
 
 
 def test_a_finished_seed_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

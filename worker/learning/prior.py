@@ -33,7 +33,7 @@ def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
 def fit_priors(
     network: Network, images: Mapping[str, Tensor], slots: Mapping[str, int], bench: Workbench
 ) -> None:
-    """Fit the prior of every label of `images` (label -> uint8 [n, pixels]), in place; a standard one stays."""
+    """Fit the prior of every label of `images` (label -> uint8 [n, pixels]), in place; a standard one is."""
     for name in images if network.prior == "fitted" else ():
         alone = real({name: images[name]}, slots, bench.generator(f"prior of {name}"))
         fit_prior(network, slots[name], some(alone, EXAMPLES, bench.device))

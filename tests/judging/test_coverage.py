@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from worker.learning.judging.coverage import Neighbourhoods
+
+
+def slow(real: torch.Tensor, drawn: torch.Tensor, k: int) -> float:
+    """Word for word: a real image is covered if a draw is no further than its k-th nearest real neighbour."""
+    covered = 0
+    for i in range(len(real)):
+        others = sorted((real[i] - real[j]).norm().item() for j in range(len(real)) if j != i)
+        covered += any((real[i] - one).norm().item() <= others[k - 1] + 1e-6 for one in drawn)
+    return covered / len(real)
+
+
+def points(count: int, seed: int) -> torch.Tensor:
+    return torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_coverage_is_the_share_of_real_images_a_draw_is_near(k):
+    real, drawn = points(40, 0), points(15, 1)
+    assert Neighbourhoods.of(real, k).coverage(drawn) == pytest.approx(slow(real, drawn, k))
+
+
+def test_draws_as_varied_as_the_real_ones_cover_them_and_a_collapsed_one_does_not():
+    real = points(300, 0)
+    around = Neighbourhoods.of(real)
+    assert around.coverage(real) == 1
+    assert around.coverage(points(300, 1)) > 0.9
+    assert around.coverage(real.mean(dim=0).expand(300, 4)) < 0.2
