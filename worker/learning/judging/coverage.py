@@ -1,4 +1,4 @@
-"""Coverage: how much of the real images' variety the draws reach. Accuracy alone is highest when draws collapse.
+"""Coverage: how much of the variety of real images the draws reach. Accuracy is highest when draws collapse.
 
 Naeem et al. 2020, equation 9.
 """
