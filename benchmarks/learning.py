@@ -71,8 +71,8 @@ def learnt(given: Examples) -> Checkpoint:
 
 def forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
     """Seconds of one forget by the default strategy, and of the published one from slices of it."""
-    ways = [one for one in all_strategies() if (one.operation, one.retention) == ("forget", "permanent")]
-    default = next(one for one in ways if one.default)
+    kinds = {(one.operation, one.retention): one for one in all_strategies() if one.default}
+    default = kinds["forget", "permanent"]
     began = time.perf_counter()
     steps = steps_of(default, start, {})
     seconds = time.perf_counter() - began

@@ -34,6 +34,7 @@ def test_forgetting_beats_the_published_way_and_a_step_is_near_its_floor():
     real_mnist()
     figures = printed_by("learning")
     assert figures["published"]["extrapolated"], "and it says so"
+    assert figures["forget_strategy"] == "surrogate", "the default for what a network itself has learnt"
     assert figures["speedup"] >= 20
     assert figures["step_over_floor"] <= 2.5
     assert {"1 thread", "2 threads", "1 thread bf16"} <= figures["variants_step_ms"].keys()
