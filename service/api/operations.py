@@ -18,6 +18,7 @@ from service.api.dependencies import (
     Labels,
     Seed,
     find_model,
+    offered,
     refuse_duplicates,
 )
 from service.api.jobs import POLL_SECONDS, JobObject, job_object
@@ -132,7 +133,7 @@ class Submission:
                         Violation("/strategy", "label_not_temporary", f"{MERGE} takes temporary labels only")
                     )
                 if operation == "learn" and not merging:
-                    _refuse_unknown(labels, catalog.dataset(source).labels, source)
+                    _refuse_unknown(labels, offered(session, self.here).dataset(source).labels, source)
                 row = jobs.request(
                     session,
                     model,
