@@ -106,6 +106,14 @@ class Label(_Answer):
     source: str | None = None
 
 
+class Dataset(_Answer):
+    """Labelled images to learn from."""
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+
+
 class Model(_Answer):
     """The named thing that learns and forgets; `head` numbers its newest version, None before the first."""
 
@@ -155,6 +163,19 @@ class Palimpsest:
     def close(self) -> None:
         """Give the connections back."""
         self._http.close()
+
+    def datasets(self) -> list[Dataset]:
+        """Everything that can be learnt from."""
+        return [Dataset.model_validate(entry) for entry in self._get("/v1/datasets").json()["data"]]
+
+    def upload_dataset(self, name: str, archive: bytes) -> Dataset:
+        """Have the server keep images to learn from; others under the same name are refused.
+
+        archive: an npz of `images` (uint8 [n, 28, 28]) and `labels` ([n]), or a zip of PNGs, LABEL/NAME.png.
+        """
+        headers = {"Content-Type": "application/zip"}
+        answer = self._ask("PUT", f"/v1/datasets/{_step(name)}", content=archive, headers=headers)
+        return Dataset.model_validate(answer.json())
 
     def create_model(
         self, name: str, *, dataset: str, network: Json | None = None, seed: int | None = None

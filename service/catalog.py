@@ -4,7 +4,7 @@
 committed, so the API can check a request to the last parameter without importing the learner.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import resources
@@ -83,6 +83,11 @@ class Catalog(_Entry):
             known = [entry.name for entry in self.datasets]
             raise _unknown(pointer, "dataset_not_found", f"there is no dataset {name!r}", known)
         return found
+
+    def including(self, datasets: Iterable[DatasetEntry]) -> "Catalog":
+        """With further datasets behind its own; one of the same name takes the place of its own."""
+        named = {entry.name: entry for entry in (*self.datasets, *datasets)}
+        return self.model_copy(update={"datasets": tuple(named.values())})
 
     def strategy(
         self,

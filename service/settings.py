@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     """How often a job may be claimed before it fails as worker_lost."""
 
+    max_upload_bytes: int = Field(default=64 << 20, ge=1)
+    """How large an uploaded dataset may be, packed and unpacked: 64 MiB are 85,000 images."""
+
     device: str = "auto"
     """Where the worker computes: auto, cpu, cuda, cuda:1."""
     threads: int = Field(default=0, ge=0)

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from torch import Tensor
 
 from service.registry import claims, jobs, labels, models, publishing, sweeping, versions
+from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
@@ -89,7 +90,7 @@ class ModelArchive:
 
     def images(self, label: Label) -> Tensor:
         try:
-            return _dataset(label.dataset, self.workshop.data).train[label.source]
+            return _dataset(label.dataset, self.workshop).train[label.source]
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -265,15 +266,20 @@ def _examples(job: JobRow, workshop: Workshop) -> Examples:
     """The real images of what is to be learned; forgetting and resizing see none."""
     if job.operation != "learn" or job.strategy == "merge":
         return Examples(tuple(job.labels), job.dataset)
-    dataset = _dataset(job.dataset, workshop.data)
+    dataset = _dataset(job.dataset, workshop)
     return Examples(
         tuple(job.labels), job.dataset, {name: dataset.train[own] for name, own in job.sources.items()}
     )
 
 
 @lru_cache(maxsize=2)
-def _dataset(name: str, folder: Path) -> datasets.Dataset:
-    return datasets.load(name, folder)
+def _dataset(name: str, workshop: Workshop) -> datasets.Dataset:
+    """An uploaded dataset, else one the learner knows. Neither ever changes."""
+    with workshop.database.reading() as session:
+        row = uploads.find(session, name)
+    if row is None:
+        return datasets.load(name, workshop.data)
+    return datasets.uploaded(name, row.images, workshop.artifacts.read(row.sha256))
 
 
 def _counted(examples: Examples) -> dict[str, Any]:
@@ -290,7 +296,7 @@ def _judged(checkpoint: Checkpoint, workshop: Workshop, bench: Workbench) -> dic
         bench.step("judging", next(drawn), labels_in_all)
         return drawing.draw(checkpoint, label, n, seed)
 
-    judges = judges_of(lambda name: _dataset(name, workshop.data), workshop.judges, bench)
+    judges = judges_of(lambda name: _dataset(name, workshop), workshop.judges, bench)
     return quick(checkpoint, judges, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
 
 

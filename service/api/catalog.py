@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.api.dependencies import Here
+from service.api.dependencies import Here, offered
 from service.api.route import Route
 from service.catalog import Catalog
 
@@ -11,5 +11,6 @@ router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 
 @router.get("")
 def get_catalog(here: Here) -> Catalog:
-    """Strategies of every operation, datasets and architectures."""
-    return here.catalog
+    """Strategies of every operation, datasets (uploaded ones last) and architectures."""
+    with here.database.reading() as session:
+        return offered(session, here)

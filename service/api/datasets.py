@@ -1,14 +1,33 @@
-"""GET /v1/datasets: what can be learnt."""
+"""/v1/datasets: what can be learnt, and uploading one's own."""
 
-from typing import Literal
+import errno
+from hashlib import sha256
+from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from service.api.dependencies import Here, Listing
-from service.api.route import Route
+from service.api.dependencies import NAME, Here, Instance, Listing, offered
+from service.api.problems import READS_BODY, Problem, refusals
+from service.api.route import Route, body_of
+from service.catalog import DatasetEntry, InvalidRequest, Violation
+from service.registry import datasets
+from service.registry.errors import DatasetExists, UnknownDataset
+from service.uploads import InvalidUpload, Upload, read_upload
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalog"], route_class=Route)
+
+ARCHIVES = ("application/zip", "application/x-zip-compressed", "application/octet-stream", "")
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "an npz of `images` (uint8 [n, 28, 28] or [n, 784], ink bright on black) and `labels` "
+        "(text or whole numbers, [n]), or a zip of 28x28 PNGs as LABEL/NAME.png",
+        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 
 
 class DatasetObject(BaseModel):
@@ -24,6 +43,85 @@ class DatasetObject(BaseModel):
 
 @router.get("")
 def list_datasets(here: Here) -> Listing[DatasetObject]:
-    """All datasets; there are few, so this is always the whole list."""
-    data = [DatasetObject.model_validate(entry.model_dump()) for entry in here.catalog.datasets]
+    """All datasets, uploaded ones last; there are few, so this is always the whole list."""
+    with here.database.reading() as session:
+        data = [_object(entry) for entry in offered(session, here).datasets]
     return Listing(data=data, has_more=False, next=None)
+
+
+@router.get("/{dataset}", responses=refusals(404))
+def get_dataset(dataset: str, here: Here) -> DatasetObject:
+    """One dataset."""
+    return _found(dataset, here)
+
+
+@router.put(
+    "/{dataset}",
+    status_code=201,
+    openapi_extra=_BODY,
+    responses={
+        200: {"model": DatasetObject, "description": "These very images were uploaded before"},
+        **READS_BODY,
+        **refusals(409, 507),
+    },
+)
+async def put_dataset(dataset: str, request: Request, response: Response, here: Here) -> DatasetObject:
+    """Upload images to learn from, once: the same again is a 200, others under the same name are a 409."""
+    if not NAME.fullmatch(dataset):
+        rule = "1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
+        raise InvalidRequest(Violation("/path/dataset", "invalid_name", f"a name is {rule}"))
+    if any(entry.name == dataset for entry in here.catalog.datasets):
+        raise DatasetExists(dataset, "which comes with the service")
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in ARCHIVES:
+        detail = f"The body is {media_type}; send an npz or a zip as application/zip."
+        raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
+    body = await body_of(request, here.settings.max_upload_bytes)
+    created = await run_in_threadpool(_put, dataset, body, here)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/datasets/{dataset}"
+    return await run_in_threadpool(_found, dataset, here)
+
+
+def _put(name: str, body: bytes, here: Instance) -> bool:
+    """Whether it is new. First the bytes are durable, then the row that names them exists."""
+    upload = _uploaded(body, here.settings.max_upload_bytes)
+    pixels = upload.pixels()
+    digest = sha256(pixels).hexdigest()
+    with here.database.reading() as session:
+        known = datasets.find(session, name)
+    if known is None or known.sha256 == digest:
+        _store(pixels, here)
+    with here.database.transaction() as session:
+        _, created = datasets.put(session, name, images=upload.counts, sha256=digest)
+    return created
+
+
+def _store(pixels: bytes, here: Instance) -> None:
+    try:
+        here.artifacts.put(pixels)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Problem(507, "storage_full", "There is no room left for these images; make some.") from error
+
+
+def _uploaded(body: bytes, most_bytes: int) -> Upload:
+    try:
+        return read_upload(body, most_bytes=most_bytes)
+    except InvalidUpload as refused:
+        status = 413 if refused.code == "payload_too_large" else 422
+        raise Problem(status, refused.code, str(refused)) from refused
+
+
+def _found(name: str, here: Instance) -> DatasetObject:
+    with here.database.reading() as session:
+        entries = offered(session, here).datasets
+    entry = next((entry for entry in entries if entry.name == name), None)
+    if entry is None:
+        raise UnknownDataset(name)
+    return _object(entry)
+
+
+def _object(entry: DatasetEntry) -> DatasetObject:
+    return DatasetObject.model_validate(entry.model_dump())

@@ -12,16 +12,19 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service.api.problems import Problem
-from service.catalog import Catalog, InvalidRequest, Violation
+from service.catalog import Catalog, DatasetEntry, InvalidRequest, Violation
 from service.generation import Generator
-from service.registry import models, versions
+from service.registry import datasets, labels, models, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import UnknownModel
-from service.registry.tables import ModelRow, VersionRow
+from service.registry.tables import DatasetRow, ModelRow, VersionRow
 from service.settings import Settings
 
 Item = TypeVar("Item")
+
+IMAGE_SHAPE = (28, 28)
+"""Of every dataset that can be uploaded."""
 
 MAX_SEED = 2**53 - 1
 """Seeds are integers every JSON reader keeps exact (RFC 7493)."""
@@ -29,14 +32,14 @@ MAX_SEED = 2**53 - 1
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
 
 
-def _at_least_one(labels: object) -> object:
-    if labels == []:
+def _at_least_one(asked: object) -> object:
+    if asked == []:
         raise PydanticCustomError("required", "name at least one label")
-    return labels
+    return asked
 
 
 def _label_name(name: str) -> str:
-    if not re.fullmatch(r"[^\x00-\x1f\x7f/]{1,64}", name):
+    if not re.fullmatch(labels.NAME, name):
         raise PydanticCustomError("invalid_name", "a label is 1 to 64 printable characters without a slash")
     return name
 
@@ -137,10 +140,25 @@ def find_version(session: Session, model: ModelRow, path_part: str) -> VersionRo
     return versions.find(session, model, int(path_part))
 
 
-def refuse_duplicates(labels: Sequence[str]) -> None:
+def refuse_duplicates(asked: Sequence[str]) -> None:
     """InvalidRequest pointing at every label named a second time."""
-    repeated = [i for i, label in enumerate(labels) if label in labels[:i]]
+    repeated = [i for i, label in enumerate(asked) if label in asked[:i]]
     if repeated:
         raise InvalidRequest(
-            *(Violation(f"/labels/{i}", "duplicate_item", f"{labels[i]!r} is named twice") for i in repeated)
+            *(Violation(f"/labels/{i}", "duplicate_item", f"{asked[i]!r} is named twice") for i in repeated)
         )
+
+
+def offered(session: Session, here: Instance) -> Catalog:
+    """What a request may name: the catalog, and the datasets that were uploaded."""
+    return here.catalog.including([_entry(row) for row in datasets.every(session)])
+
+
+def _entry(row: DatasetRow) -> DatasetEntry:
+    return DatasetEntry(
+        name=row.name,
+        title=f"Uploaded: {sum(row.images.values()):,} images",
+        labels=tuple(row.images),
+        image_shape=IMAGE_SHAPE,
+        bundled=True,
+    )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
-from service.api.dependencies import NAME, Body, Here, Listing, PageQuery, Seed, find_model, listing
+from service.api.dependencies import NAME, Body, Here, Listing, PageQuery, Seed, find_model, listing, offered
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.catalog import Catalog
@@ -67,11 +67,12 @@ class ModelObject(BaseModel):
 @router.post("", status_code=201, responses=READS_BODY | refusals(409))
 def create_model(asked: CreateModel, here: Here, response: Response) -> ModelObject:
     """Create a model: a name, the dataset it learns from by default, and a network."""
-    here.catalog.dataset(asked.dataset)
     network = here.catalog.check_network(asked.network)
     with here.database.transaction() as session:
+        catalog = offered(session, here)
+        catalog.dataset(asked.dataset)
         row = models.create(session, name=asked.name, dataset=asked.dataset, network=network, seed=asked.seed)
-        created = model_object(row, {}, here.catalog)
+        created = model_object(row, {}, catalog)
     response.headers["Location"] = created.links["self"]
     return created
 
@@ -82,7 +83,8 @@ def list_models(page: PageQuery, request: Request, response: Response, here: Her
     with here.database.reading() as session:
         rows, has_more = models.page(session, limit=page.limit, after=page.after)
         known = labels.statuses_of(session, [row.id for row in rows])
-        data = [model_object(row, known[row.id], here.catalog) for row in rows]
+        catalog = offered(session, here)
+        data = [model_object(row, known[row.id], catalog) for row in rows]
     return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
@@ -91,13 +93,13 @@ def get_model(model: str, here: Here) -> ModelObject:
     """One model, by name or id."""
     with here.database.reading() as session:
         row = find_model(session, model)
-        return model_object(row, labels.statuses(session, row.id), here.catalog)
+        return model_object(row, labels.statuses(session, row.id), offered(session, here))
 
 
 def model_object(row: ModelRow, known: dict[str, LabelRow], catalog: Catalog) -> ModelObject:
     """The model as clients see it; labels of its dataset that it never learnt are absent."""
-    offered = next((entry.labels for entry in catalog.datasets if entry.name == row.dataset), ())
-    names = [*offered, *(name for name in sorted(known) if name not in offered)]
+    own = next((entry.labels for entry in catalog.datasets if entry.name == row.dataset), ())
+    names = [*own, *(name for name in sorted(known) if name not in own)]
     here = f"/v1/models/{row.name}"
     return ModelObject(
         id=row.id,

@@ -18,6 +18,7 @@ from service.api.dependencies import (
     Labels,
     Seed,
     find_model,
+    offered,
     refuse_duplicates,
 )
 from service.api.jobs import POLL_SECONDS, JobObject, job_object
@@ -131,8 +132,11 @@ class Submission:
                     raise InvalidRequest(
                         Violation("/strategy", "label_not_temporary", f"{MERGE} takes temporary labels only")
                     )
+                if merging and names:
+                    detail = "a temporary label is made permanent under the name it has; leave `as` out"
+                    raise InvalidRequest(Violation("/as", "label_already_named", detail))
                 if operation == "learn" and not merging:
-                    _refuse_unknown(labels, catalog.dataset(source).labels, source)
+                    _refuse_unknown(labels, offered(session, self.here).dataset(source).labels, source)
                 row = jobs.request(
                     session,
                     model,

@@ -22,6 +22,8 @@ MEDIA_TYPE = "application/problem+json"
 STATUS = {
     "model_not_found": 404,
     "model_exists": 409,
+    "dataset_not_found": 404,
+    "dataset_exists": 409,
     "unknown_label": 404,
     "label_already_learned": 409,
     "label_not_learned": 422,

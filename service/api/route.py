@@ -53,18 +53,19 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         """The body's bytes, read no further than MAX_BODY_BYTES."""
         if not hasattr(self, "_body"):
-            body = bytearray()
-            async for chunk in self.stream():
-                body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise Problem(
-                        413,
-                        "payload_too_large",
-                        f"The body is larger than {MAX_BODY_BYTES} bytes.",
-                        headers={"Connection": "close"},
-                    )
-            self._body = bytes(body)
+            self._body = await body_of(self, MAX_BODY_BYTES)
         return self._body
+
+
+async def body_of(request: Request, most_bytes: int) -> bytes:
+    """The body's bytes, read no further than `most_bytes`; Problem 413 when there are more."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most_bytes:
+            detail = f"The body is larger than {most_bytes} bytes."
+            raise Problem(413, "payload_too_large", detail, headers={"Connection": "close"})
+    return bytes(body)
 
 
 def parse(body: bytes) -> Any:

@@ -47,6 +47,13 @@ class UnknownSample(RegistryError):
         super().__init__(f"there is no sample {sample_id!r}; it is the X-Sample-Id of an earlier answer")
 
 
+class UnknownDataset(RegistryError):
+    code = "dataset_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no dataset {name!r}; GET /v1/datasets lists them")
+
+
 class UnknownLabel(RegistryError):
     code = "unknown_label"
 
@@ -71,6 +78,13 @@ class ModelExists(RegistryError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"a model named {name!r} exists; choose another name or go on with that one")
+
+
+class DatasetExists(RegistryError):
+    code = "dataset_exists"
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"there is a dataset {name!r} already, {what}; upload yours under another name")
 
 
 class LabelAlreadyLearned(RegistryError):

@@ -15,6 +15,9 @@ from service.registry.errors import (
 )
 from service.registry.tables import UNFINISHED, JobRow, LabelRow, ModelRow
 
+NAME = r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f/\ud800-\udfff]{1,64}"
+"""What a label may be called: it is a line of a page and a step of a path."""
+
 
 def statuses(session: Session, model_id: str) -> dict[str, LabelRow]:
     """Every label the model ever learned, by name, as published."""

@@ -222,6 +222,19 @@ class JobRow(Row):
         return "cancelling" if self.cancel_requested and not self.done else self.state
 
 
+class DatasetRow(Row):
+    """Images a client uploaded to learn from: once, and never changed."""
+
+    __tablename__ = "datasets"
+
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    images: Mapped[dict[str, int]] = mapped_column(Json)
+    """{label: how many}, in the order their pixels are stored in."""
+    sha256: Mapped[str] = mapped_column(String(64))
+    """The artifact: every image's 784 bytes, label after label."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+
+
 class SampleRow(Row):
     """A recorded ask for images: enough to draw exactly the same pixels again."""
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.datasets.archives import as_npz, doodles, zipped
+
 Body = bytes | dict[str, Any] | list[Any] | str | int | None
 
 
@@ -38,6 +40,11 @@ def resize(name: str, status: int, code: str, *pointers: str, body: Body) -> Bad
 
 def create(name: str, status: int, code: str, *pointers: str, body: Body) -> Bad:
     return Bad(name, "POST", "/v1/models", status, code, body, pointers)
+
+
+def upload(name: str, status: int, code: str, *pointers: str, path: str = "cats", **more: Any) -> Bad:
+    headers = more.pop("headers", {"Content-Type": "application/zip"})
+    return Bad(name, "PUT", f"/v1/datasets/{path}", status, code, pointers=pointers, headers=headers, **more)
 
 
 def sample(name: str, status: int, code: str, *pointers: str, body: Body) -> Bad:
@@ -100,6 +107,9 @@ NOT_THERE = [
     Bad("learn by nobody", "POST", "/v1/models/nobody/learn", 404, "model_not_found", {"labels": ["3"]}),
     Bad("samples of nobody", "POST", "/v1/models/nobody/samples", 404, "model_not_found", {"labels": ["3"]}),
     Bad("cancel nothing", "POST", "/v1/jobs/job_nothing/cancel", 404, "job_not_found"),
+    get("an unknown dataset", "/v1/datasets/cats", 404, "dataset_not_found"),
+    get("a NUL for a dataset", "/v1/datasets/%00", 404, "dataset_not_found"),
+    Bad("DELETE a dataset", "DELETE", "/v1/datasets/mnist", 405, "method_not_allowed"),
     Bad("PUT on learn", "PUT", "/v1/models/{m}/learn", 405, "method_not_allowed"),
     Bad("DELETE a job", "DELETE", "/v1/jobs/job_nothing", 405, "method_not_allowed"),
     Bad("PATCH models", "PATCH", "/v1/models", 405, "method_not_allowed"),
@@ -230,6 +240,20 @@ MODELS = [
     get("an unknown state", "/v1/jobs?state=lost", 422, "unknown_value", "/query/state"),
 ]  # fmt: skip
 
+DATASETS = [
+    upload("no archive", 422, "invalid_archive", body=b"no archive"),
+    upload("nothing", 422, "invalid_archive", body=b""),
+    upload("a path out", 422, "invalid_path", body=zipped({"../0.png": b""})),
+    upload("JSON", 415, "unsupported_media_type", body=b"{}", headers={"Content-Type": "application/json"}),
+    upload(
+        "a form", 415, "unsupported_media_type", body=b"", headers={"Content-Type": "multipart/form-data"}
+    ),
+    upload("over another's name", 409, "dataset_exists", path="mnist", body=as_npz(doodles())),
+    upload("a NUL in the name", 422, "invalid_name", "/path/dataset", path="a%00", body=as_npz(doodles())),
+    upload("dots for a name", 422, "invalid_name", "/path/dataset", path=".cats", body=as_npz(doodles())),
+    upload("an endless name", 422, "invalid_name", "/path/dataset", path="a" * 65, body=as_npz(doodles())),
+]
+
 IMAGES = [
     sample("count 0", 422, "out_of_range", "/count", body={"labels": ["1"], "count": 0}),
     sample("count -1", 422, "out_of_range", "/count", body={"labels": ["1"], "count": -1}),
@@ -276,4 +300,4 @@ IMAGES = [
     image("the decoder of a revoked version", "1/files/decoder.onnx", 410, "version_revoked"),
 ]  # fmt: skip
 
-TABLE = NOT_JSON + NOT_THERE + CHANGES + MODELS + IMAGES
+TABLE = NOT_JSON + NOT_THERE + CHANGES + MODELS + DATASETS + IMAGES

@@ -23,13 +23,13 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.publishing import Origin
-from service.registry.tables import JobRow, LabelRow, ModelRow, SampleRow, VersionRow
+from service.registry.tables import DatasetRow, JobRow, LabelRow, ModelRow, SampleRow, VersionRow
 from service.registry.versions import isolated_file
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.generation.decoders import decoder
 
-TABLES = (ModelRow, LabelRow, VersionRow, JobRow, SampleRow)
+TABLES = (ModelRow, LabelRow, VersionRow, JobRow, SampleRow, DatasetRow)
 
 
 @dataclass

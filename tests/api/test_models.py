@@ -196,6 +196,20 @@ def test_a_strategy_for_another_retention_is_refused(
     assert served.counts() == before
 
 
+def test_a_temporary_label_goes_by_the_name_it_was_learned_as(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["2"])
+    asked = {"labels": ["a"], "dataset": "letters", "as": {"a": "first"}}
+    served.done(name, "learn", retention="temporary", **asked)
+    before = served.http.get(f"/v1/models/{name}").json()["labels"][-1]
+    assert (before["name"], before["source"], before["status"]) == ("first", "a", "temporary")
+    refused = served.http.post(f"/v1/models/{name}/learn", json=asked)
+    assert (refused.status_code, refused.json()["code"]) == (422, "label_already_named")
+    served.done(name, "learn", labels=["first"])
+    after = served.http.get(f"/v1/models/{name}").json()["labels"][-1]
+    assert (after["name"], after["dataset"], after["status"]) == ("first", "letters", "permanent")
+
+
 def test_temporary_labels_alone_have_no_size_to_change(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["1"], retention="temporary")

@@ -142,6 +142,7 @@ def test_an_interrupted_body_breaks_nothing(served: Served) -> None:
 SAMPLES_OF_PARAMETERS = {
     "model": "documented",
     "number": "1",
+    "dataset": "mnist",
     "label": "1",
     "seed": "0",
     "name": "decoder.onnx",
@@ -191,6 +192,8 @@ def test_the_document_names_every_endpoint(documented: dict[str, Any]) -> None:
         "GET /v1/jobs/{job}",
         "POST /v1/jobs/{job}/cancel",
         "GET /v1/datasets",
+        "GET /v1/datasets/{dataset}",
+        "PUT /v1/datasets/{dataset}",
         "GET /v1/catalog",
         "GET /livez",
         "GET /readyz",

@@ -132,6 +132,17 @@ def test_a_choice_left_open_is_not_sent() -> None:
     ]
 
 
+def test_an_archive_is_sent_as_it_is() -> None:
+    sent: list[tuple[str, str, str, bytes]] = []
+
+    def remember(request: httpx.Request) -> httpx.Response:
+        sent.append((request.method, request.url.path, request.headers["Content-Type"], request.content))
+        return httpx.Response(201, json={"name": "doodles", "title": "Uploaded", "labels": ["a"]})
+
+    assert served(remember).upload_dataset("doodles", b"PK...").labels == ("a",)
+    assert sent == [("PUT", "/v1/datasets/doodles", "application/zip", b"PK...")]
+
+
 def test_a_slash_in_a_name_stays_inside_its_path_segment() -> None:
     asked: list[bytes] = []
 

@@ -14,19 +14,21 @@ import torch
 from sqlalchemy.orm import Session
 
 from service.registry import claims, jobs, labels, models, publishing, versions
+from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 from tests.datasets.idx_files import small, write
 from tests.instance import TINY_NETWORK, schedule, wait_for
-from worker import execution
+from worker import execution, judges
 from worker.devices import compute_reproducibly
 from worker.execution import Workshop, execute
 from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.datasets import DatasetUnavailable, fashion_mnist
+from worker.learning.datasets import DatasetUnavailable, fashion_mnist, load
 from worker.learning.datasets.fashion_mnist import FASHION_MNIST
+from worker.learning.judging.train import Training
 from worker.learning.strategy import Diverged, Examples, StrategyParams, Workbench
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand"}
@@ -239,6 +241,49 @@ def test_labels_of_two_datasets_live_in_one_model_under_names_of_the_clients_cho
     manifest = json.loads(workshop.artifacts.read(learned.files["manifest.json"]["sha256"]))
     assert manifest["job"]["renamed"] == {"shoe": "sneaker", "0": "bag"}
     assert [one["renamed_from"] for one in manifest["labels"]] == ["bag", None, "sneaker", None]
+
+
+def test_what_was_uploaded_is_learned_and_judged_as_any_other(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its judge is trained in the first job, and serves the second."""
+    monkeypatch.setattr(judges, "TRAINING", Training(steps=40))
+    bundled = load("digits", workshop.data).train
+    images = {"ring": bundled["0"][:100], "bar": bundled["1"][:100]}
+    pixels = b"".join(one.numpy().tobytes() for one in images.values())
+    with workshop.database.transaction() as session:
+        sha256 = workshop.artifacts.put(pixels)
+        uploads.put(session, "doodles", images=dict.fromkeys(images, 100), sha256=sha256)
+    execute(ask(workshop, model, "learn", "ring", "0", dataset="doodles", renamed={"0": "bar"}), workshop)
+    [kept] = workshop.judges.iterdir()
+    trained_at = kept.stat().st_mtime_ns
+    execute(ask(workshop, model, "learn", "1"), workshop)
+    first, second = chain(workshop, model)
+    assert first.report["examples"]["labels"] == {"ring": 80, "0": 80}, "each fifth image is for testing"
+    assert first.report["retained"]["n"] == 2000
+    assert sorted(second.report["judge"]) == ["digits", "doodles"]
+    assert first.report["judge"]["doodles"] == second.report["judge"]["doodles"]
+    assert first.report["judge"]["doodles"]["test_accuracy"] > 0.9
+    assert [one.stat().st_mtime_ns for one in workshop.judges.iterdir()] == [trained_at]
+
+
+def test_a_cancel_stops_the_training_of_a_judge(workshop: Workshop, model: ModelRow) -> None:
+    images = load("digits", workshop.data).train["0"][:100]
+    with workshop.database.transaction() as session:
+        sha256 = workshop.artifacts.put(images.numpy().tobytes() * 2)
+        uploads.put(session, "doodles", images={"ring": 100, "same": 100}, sha256=sha256)
+    job_id = ask(workshop, model, "learn", "ring", "same", dataset="doodles")
+    thread = Thread(target=execute, args=(job_id, workshop))
+    thread.start()
+    wait_for(
+        "the judge is in its training", lambda: "training the judge" in str(job(workshop, job_id).progress)
+    )
+    with workshop.database.transaction() as session:
+        jobs.cancel(session, job_id)
+    thread.join(30)
+    assert not thread.is_alive()
+    assert job(workshop, job_id).state == "cancelled"
+    assert not workshop.judges.exists()
 
 
 def test_another_seed_gives_other_bytes(workshop: Workshop, database: Database) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from worker.learning.datasets.dataset import Dataset, DatasetInfo, DatasetUnavailable, find, registered
+from worker.learning.datasets.uploaded import uploaded
 
-__all__ = ["Dataset", "DatasetInfo", "DatasetUnavailable", "catalog", "find", "load"]
+__all__ = ["Dataset", "DatasetInfo", "DatasetUnavailable", "catalog", "find", "load", "uploaded"]
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")

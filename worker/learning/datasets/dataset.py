@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 Split = dict[str, Tensor]  # label -> images, uint8 [n, pixels], ink is bright
@@ -78,3 +79,11 @@ def registered() -> list[DatasetInfo]:
 def by_label(images: Tensor, targets: Tensor, labels: tuple[str, ...]) -> Split:
     """Split uint8 images [n, height, width] with targets [n] (an index into labels) by label."""
     return {label: images[targets == index].flatten(1).contiguous() for index, label in enumerate(labels)}
+
+
+def each_fifth_for_testing(every: Split) -> tuple[Split, Split]:
+    """(train, test): of each label, in the order its images have, each fifth is a test image."""
+    is_test = {label: torch.arange(len(images)) % 5 == 4 for label, images in every.items()}
+    train = {label: images[~is_test[label]] for label, images in every.items()}
+    test = {label: images[is_test[label]] for label, images in every.items()}
+    return train, test

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from worker.learning.datasets.dataset import Split, by_label, dataset
+from worker.learning.datasets.dataset import Split, by_label, dataset, each_fifth_for_testing
 
 DIGITS = tuple("0123456789")
 FRAME = 28
 INK_SIDE = 20  # pixels of the ink box's longer side
 INK_LEVEL = 0.25  # a pixel at least this bright belongs to the ink box
-EVERY = 5  # each fifth image of a label is a test image
 
 
 @dataset(
@@ -34,10 +33,7 @@ def digits(_folder: Path) -> tuple[Split, Split]:
     source = load_digits()
     images = like_mnist(torch.from_numpy(source.images).float() / 16)
     every = by_label(images, torch.from_numpy(source.target), DIGITS)
-    is_test = {label: torch.arange(len(every[label])) % EVERY == EVERY - 1 for label in DIGITS}
-    train = {label: every[label][~is_test[label]] for label in DIGITS}
-    test = {label: every[label][is_test[label]] for label in DIGITS}
-    return train, test
+    return each_fifth_for_testing(every)
 
 
 def like_mnist(cells: Tensor) -> Tensor:

@@ -1,0 +1,146 @@
+"""Datasets over HTTP: uploaded once, listed with the others, named by every request that names one."""
+
+from concurrent.futures import ThreadPoolExecutor
+from errno import ENOSPC
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.registry import datasets
+from service.registry.artifacts import FolderArtifacts
+from service.settings import Settings
+from tests.api.serving import Served, serving
+from tests.datasets.archives import as_folders, as_npz, doodles
+
+ZIP = {"Content-Type": "application/zip"}
+
+
+def put(served: Served, name: str, archive: bytes) -> httpx.Response:
+    return served.http.put(f"/v1/datasets/{name}", content=archive, headers=ZIP)
+
+
+def test_an_upload_is_a_dataset_like_the_others(served: Served, name: str) -> None:
+    answer = put(served, name, as_npz(doodles()))
+    assert (answer.status_code, answer.headers["Location"]) == (201, f"/v1/datasets/{name}")
+    assert answer.json() == {
+        "object": "dataset",
+        "name": name,
+        "title": "Uploaded: 12 images",
+        "labels": ["bar", "ring"],
+        "image_shape": [28, 28],
+        "bundled": True,
+    }
+    assert served.http.get(f"/v1/datasets/{name}").json() == answer.json()
+    for path in ("datasets", "catalog"):
+        listed = served.http.get(f"/v1/{path}").json()
+        assert name in [one["name"] for one in listed.get("data", listed.get("datasets"))]
+
+
+def test_its_pixels_are_kept_under_their_own_hash(served: Served, name: str) -> None:
+    put(served, name, as_folders(doodles()))
+    with served.worker.database.reading() as session:
+        row = datasets.find(session, name)
+    assert row is not None
+    assert row.images == {"bar": 6, "ring": 6}
+    assert served.worker.artifacts.read(row.sha256) == b"".join(one.tobytes() for one in doodles().values())
+
+
+def test_the_same_images_again_change_nothing_in_whatever_archive(served: Served, name: str) -> None:
+    put(served, name, as_npz(doodles()))
+    before = served.counts()
+    for archive in (as_npz(doodles()), as_folders(doodles())):
+        answer = put(served, name, archive)
+        assert (answer.status_code, answer.json()["name"]) == (200, name)
+    assert served.counts() == before
+
+
+def test_other_images_under_the_same_name_are_refused(served: Served, name: str) -> None:
+    put(served, name, as_npz(doodles()))
+    renamed = {"bar": doodles()["bar"], "wheel": doodles()["ring"]}  # the same pixels
+    for images in (doodles(seed=1), renamed):
+        answer = put(served, name, as_npz(images))
+        assert (answer.status_code, answer.json()["code"]) == (409, "dataset_exists")
+    assert served.http.get(f"/v1/datasets/{name}").json()["labels"] == ["bar", "ring"]
+
+
+def test_an_artifact_that_was_lost_is_mended_by_the_same_upload(served: Served, name: str) -> None:
+    images = doodles(seed=2)
+    put(served, name, as_npz(images))
+    with served.worker.database.reading() as session:
+        row = datasets.find(session, name)
+    assert row is not None
+    served.worker.artifacts.path(row.sha256).unlink()
+    assert put(served, name, as_npz(images)).status_code == 200
+    assert len(served.worker.artifacts.read(row.sha256)) == 12 * 784
+
+
+def test_of_uploads_at_once_one_is_new_and_all_are_answered(served: Served, name: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        same = list(pool.map(lambda _: put(served, name, as_npz(doodles())).status_code, range(8)))
+        other = list(
+            pool.map(lambda i: put(served, f"{name}-", as_npz(doodles(seed=i))).status_code, range(8))
+        )
+    assert sorted(same) == [200] * 7 + [201]
+    assert sorted(other) == [201] + [409] * 7
+
+
+def test_a_body_without_a_media_type_is_looked_at(served: Served, name: str) -> None:
+    """As `curl -T` sends it."""
+    request = httpx.Request("PUT", f"{served.address}/v1/datasets/{name}", content=as_npz(doodles()))
+    assert "content-type" not in request.headers
+    assert served.http.send(request).status_code == 201
+
+
+def test_a_model_is_made_from_it_and_learns_from_it(served: Served, name: str) -> None:
+    put(served, name, as_npz(doodles()))
+    created = served.http.post("/v1/models", json={"name": name, "dataset": name}).json()
+    assert [(one["name"], one["status"]) for one in created["labels"]] == [
+        ("bar", "absent"),
+        ("ring", "absent"),
+    ]
+    served.done(name, "learn", labels=["ring"])
+    served.done(name, "learn", labels=["1"], dataset="mnist")
+    answer = served.http.post(f"/v1/models/{name}/learn", json={"labels": ["wheel"]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_label")
+    assert answer.json()["detail"].endswith("it has: bar, ring")
+    for found in (
+        served.http.get(f"/v1/models/{name}").json(),
+        served.http.get("/v1/models").json()["data"][0],
+    ):
+        statuses = [(one["name"], one["dataset"], one["status"]) for one in found["labels"]]
+        assert statuses == [("bar", name, "absent"), ("ring", name, "permanent"), ("1", "mnist", "permanent")]
+
+
+def test_a_model_of_another_dataset_learns_from_it_under_another_name(served: Served, name: str) -> None:
+    put(served, name, as_npz(doodles()))
+    served.model(name)
+    served.done(name, "learn", labels=["ring"], dataset=name, **{"as": {"ring": "circle"}})
+    assert served.http.get(f"/v1/models/{name}").json()["labels"][-1]["source"] == "ring"
+
+
+def test_what_is_too_large_is_refused_packed_or_unpacked(tmp_path: Path) -> None:
+    with serving(Settings(home=tmp_path / "home", max_upload_bytes=20_000)) as served:
+        packed = put(served, "packed", as_npz(doodles(each=20)))
+        assert (packed.status_code, packed.json()["code"]) == (413, "payload_too_large")
+        blank = {"a": doodles(each=30)["bar"] * 0}
+        assert len(as_npz(blank)) < 20_000
+        unpacked = put(served, "unpacked", as_npz(blank))
+        assert (unpacked.status_code, unpacked.json()["code"]) == (413, "payload_too_large")
+        assert "unpacks to" in unpacked.json()["detail"]
+        assert put(served, "small", as_npz(doodles())).status_code == 201
+        assert [one["name"] for one in served.http.get("/v1/datasets").json()["data"]][2:] == ["small"]
+
+
+def test_a_full_disk_is_told_and_leaves_no_dataset(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: FolderArtifacts, data: bytes) -> str:
+        raise OSError(ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderArtifacts, "put", full)
+        answer = put(served, name, as_npz(doodles()))
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+    assert served.http.get(f"/v1/datasets/{name}").status_code == 404
+    assert put(served, name, as_npz(doodles())).status_code == 201
