@@ -68,7 +68,11 @@ def replay_set(checkpoint: Checkpoint, count: int, bench: Workbench) -> Sequence
     """A fixed set of the checkpoint's draws of the labels it holds."""
     teacher = frozen(checkpoint, bench.device)
     source = replay(teacher, sorted(checkpoint.held.values()), bench.generator("replay for the curvature"))
-    return list(some(source, count, bench.device))
+    draws: list[Batch] = []
+    for batch in some(source, count, bench.device):
+        draws.append(batch)
+        bench.step("drawing replay", sum(len(one.slots) for one in draws), count)
+    return draws
 
 
 def least_missed(around: Curvature, share: float, scope: Scope) -> Removed:

@@ -1,0 +1,141 @@
+import pytest
+import torch
+
+from tests.learning.tiny import QUICK, asked, bench
+from worker.learning.networks import build
+from worker.learning.resizing.auto import AutoParams, candidates, choice
+from worker.learning.resizing.capacity import Capacity, capacity, effective_rank
+from worker.learning.resizing.taylor import Order, curvature
+from worker.learning.resizing.taylor_prune import replay_set
+from worker.learning.resizing.units import grow
+from worker.learning.strategy import find
+
+CPU = torch.device("cpu")
+
+
+def signals(rank: float, *widths: int) -> Capacity:
+    layers = {f"layer.{index}": width for index, width in enumerate(widths)}
+    return Capacity(layers, {layer: rank / len(widths) for layer in layers}, dict.fromkeys(layers, 0))
+
+
+def order(units: int, cost_of_a_unit: float) -> Order:
+    return Order(
+        tuple(("layer.0", unit) for unit in range(units)),
+        tuple(cost_of_a_unit * (unit + 1) for unit in range(units)),
+    )
+
+
+def chosen(rank: float, cost_of_a_unit: float = 0.0, widths=(60, 40), **params) -> float:
+    params = AutoParams(**{"density": 0.1, "reserve": 0, "epsilon": 5.0, **params})
+    measured = signals(rank, *widths)
+    offered = candidates(measured, order(sum(widths) - 2, cost_of_a_unit), params)
+    return choice(measured, offered, params)[0].share
+
+
+def test_the_narrowest_width_that_is_not_tight_is_chosen():
+    assert chosen(rank=8) == -0.2  # 80 units with a rank of 8
+    assert chosen(rank=7.4) == -0.25  # 74 would do; 75 is the narrowest candidate
+
+
+def test_no_more_is_removed_than_may_be_lost():
+    assert chosen(rank=5, cost_of_a_unit=0.01) == -0.5
+    assert chosen(rank=5, cost_of_a_unit=0.2) == -0.25
+    assert chosen(rank=5, cost_of_a_unit=2.0) == 0
+
+
+def test_a_tight_network_grows_until_it_is_not():
+    assert chosen(rank=13) == 0.3
+    assert chosen(rank=30) == 1.0, "at most twice as wide in one decision"
+
+
+@pytest.mark.parametrize("rank", [9.6, 9.9, 10.0, 10.4])
+def test_a_change_under_five_per_cent_is_not_made(rank):
+    assert chosen(rank=rank) == 0
+
+
+def test_a_larger_hysteresis_holds_still_longer():
+    assert chosen(rank=8.2) == -0.15 != chosen(rank=8.2, hysteresis=0.2) == 0
+    assert chosen(rank=11.5) == 0.15 != chosen(rank=11.5, hysteresis=0.2) == 0
+
+
+@pytest.mark.parametrize("rank", [2.0, 5.0, 8.0, 9.5, 10.2, 10.6, 13.0, 19.0])
+def test_a_choice_once_made_is_kept_while_nothing_changes(rank):
+    """The rank follows the function, which a resize keeps: asked again, the answer is to stay."""
+    params = AutoParams(density=0.1, reserve=0)
+    units = 1000
+    for _ in range(10):
+        now = signals(rank * 10, *[units // 4] * 4)
+        units = now.units
+        offered = candidates(now, order(units - 1, 0.0), params)
+        became = choice(now, offered, params)[0].units
+        if became == units:
+            break
+        units = became
+    assert became == units
+    assert 0.95 * rank * 10 / 0.1 <= units <= 1.07 * rank * 10 / 0.1
+
+
+def test_room_is_kept_for_what_is_learnt_next():
+    assert chosen(rank=6) == -0.4
+    assert chosen(rank=6, reserve=15) == -0.25
+    assert chosen(rank=6, reserve=60) == 0.2
+
+
+def test_the_bounds_hold():
+    assert chosen(rank=30, widest=70) == 0.15, "the layer of 60 becomes 69"
+    assert chosen(rank=30, widest=60) == 0
+    measured, params = signals(1, 60, 40), AutoParams(density=0.1, reserve=0)
+    assert choice(measured, candidates(measured, order(12, 0.0), params), params)[0].share == -0.1
+
+
+def test_the_effective_rank_counts_directions():
+    generator = torch.Generator().manual_seed(0)
+    three = torch.linalg.qr(torch.randn(500, 3, generator=generator))[0]
+    three = three - three.mean(dim=0)
+    mixed = three @ torch.linalg.qr(torch.randn(20, 3, generator=generator))[0].T
+    assert effective_rank(mixed + 5.0) == pytest.approx(3, abs=0.05)
+    assert effective_rank(torch.randn(5000, 20, generator=generator)) == pytest.approx(20, abs=0.2)
+
+
+def test_units_that_say_nothing_are_idle(two_labels):
+    draws = replay_set(two_labels, 500, bench())
+
+    def idle(checkpoint) -> dict[str, int]:
+        network = build(checkpoint, CPU)
+        around = curvature(network, draws, torch.Generator().manual_seed(0))
+        return dict(capacity(network, draws, around).idle_units)
+
+    before = idle(two_labels)
+    after = idle(grow(two_labels, 0.5, torch.Generator().manual_seed(0)))
+    assert {layer: after[layer] - before[layer] for layer in before} == {
+        "encoder.0": 12,
+        "encoder.1": 6,
+        "decoder.0": 6,
+        "decoder.1": 12,
+    }
+
+
+def resized(checkpoint, **params):
+    found, workbench = find("resize", "auto"), bench()
+    params = found.Params(schedule=QUICK, fisher_examples=200, narrowest=2, **params)
+    return found.run(checkpoint, asked(), params, workbench), workbench.findings["width"]
+
+
+def test_every_decision_is_explained(two_labels):
+    smaller, found = resized(two_labels, density=0.5, reserve=0)
+    assert found["reason"].startswith("shrinks")
+    assert found["signals"]["labels"] == 2
+    assert found["chosen"] in found["candidates"]
+    assert sum(found["signals"]["widths"].values()) == 72
+    assert sum(smaller.spec.encoder_widths + smaller.spec.decoder_widths) == found["chosen"]["units"] < 72
+    assert found["measured_loss_change"] > 0
+    assert found["chosen"]["predicted_loss_change"] <= 5
+
+
+def test_a_tight_network_becomes_wider_and_draws_the_same(two_labels):
+    larger, found = resized(two_labels, density=0.01)
+    assert found["reason"].startswith("grows")
+    assert larger.widths == {"encoder": [48, 24], "decoder": [24, 48]}
+    network, before = build(larger, CPU), build(two_labels, CPU)
+    noise, slots = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 2
+    assert torch.allclose(network.decode(noise, slots), before.decode(noise, slots), atol=1e-5)

@@ -1,0 +1,138 @@
+"""Let the network's own signals choose its width: smaller, larger or as it is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from pydantic import Field
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.memory import remembered
+from worker.learning.networks import build
+from worker.learning.resizing.capacity import Capacity, capacity
+from worker.learning.resizing.taylor import Order, curvature, measured_change, removal_order, without
+from worker.learning.resizing.taylor_prune import matched, replay_set
+from worker.learning.resizing.units import grow
+from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.training import Schedule
+
+STEP = 0.05  # between candidate widths, as a share of the present one
+SMALLEST, LARGEST = -0.5, 1.0  # the most one decision takes away or adds
+
+
+class AutoParams(StrategyParams):
+    schedule: Schedule = Schedule(steps=300)
+    epsilon: float = Field(
+        5.0, gt=0, le=1000, description="nats an example that a removal may be predicted to cost, untrained"
+    )
+    density: float = Field(0.12, gt=0, le=1, description="effective rank that a hidden unit can carry")
+    reserve: int = Field(
+        600, ge=0, le=20_000, description="hidden units beyond those, as room for what is learnt next"
+    )
+    hysteresis: float = Field(
+        0.05, ge=STEP, le=0.5, description="changes of width that are smaller than this share are not made"
+    )
+    narrowest: int = Field(16, ge=1, le=4096, description="no hidden layer is pruned below so many units")
+    widest: int = Field(1024, ge=1, le=4096, description="no hidden layer grows beyond so many units")
+    taylor_examples: int = Field(2000, ge=1, le=100_000, description="draws that the signals are measured on")
+    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A width that could be chosen."""
+
+    share: float  # of the present hidden units, taken away (negative) or added
+    units: int
+    predicted_loss_change: float  # nats an example, untrained; growing costs nothing
+
+
+@strategy(
+    "resize",
+    "auto",
+    AutoParams,
+    source="Roy & Vetterli 2007 (effective rank); Molchanov et al. 2017 (Taylor), to second order",
+    policy="auto",
+)
+def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench: Workbench) -> Checkpoint:
+    """Choose the smallest width that keeps the function and leaves room: prune, grow or stay, and say why.
+
+    Minimises width subject to 1/2 d'Hd <= epsilon, the predicted loss change on replay of the labels held,
+    and width >= effective rank / density + reserve. What is removed is trained away as `taylor_prune` does;
+    what is added changes no draw. Signals, candidates and the reason are in the version's findings.
+    """
+    draws = replay_set(checkpoint, params.taylor_examples, bench)
+    network = build(checkpoint, bench.device)
+    around = curvature(network, draws, bench.generator("curvature"))
+    order = removal_order(around, removable(around.widths, params.narrowest))
+    bench.step("measuring the capacity", 1, 1, order.changes[-1] if order.changes else None)
+    signals = capacity(network, draws, around)
+    offered = candidates(signals, order, params)
+    chosen, reason = choice(signals, offered, params)
+    bench.findings["width"] = {
+        "signals": {
+            "labels": len(checkpoint.held),
+            **asdict(signals),
+            "units_needed": needed(signals, params),
+        },
+        "candidates": [asdict(one) for one in offered],
+        "chosen": asdict(chosen),
+        "reason": reason,
+    }
+    if chosen.share < 0:
+        smaller = without(checkpoint, order.first(signals.units - chosen.units, around.widths), around)
+        change = measured_change(checkpoint, smaller, draws, bench.device)
+        bench.findings["width"]["measured_loss_change"] = change
+        return matched(checkpoint, smaller, params.schedule, params.fisher_examples, bench)
+    if chosen.share > 0:
+        checkpoint = grow(checkpoint, chosen.share, bench.generator("expansion"))
+    return remembered(checkpoint, sorted(checkpoint.held.values()), bench, examples=params.fisher_examples)
+
+
+def removable(widths: Mapping[str, int], narrowest: int) -> dict[str, int]:
+    return {layer: max(0, width - narrowest) for layer, width in widths.items()}
+
+
+def candidates(signals: Capacity, order: Order, params: AutoParams) -> list[Candidate]:
+    """Every width in reach, narrowest first, the present one among them."""
+    offered = []
+    for step in range(round(SMALLEST / STEP), round(LARGEST / STEP) + 1):
+        share = round(step * STEP, 2)
+        units = units_after(share, signals, order, params)
+        if units is not None:
+            cost = order.changes[signals.units - units - 1] if units < signals.units else 0.0
+            offered.append(Candidate(share, units, cost))
+    return offered
+
+
+def units_after(share: float, signals: Capacity, order: Order, params: AutoParams) -> int | None:
+    """The hidden units after a change by `share`; None where a bound or the hysteresis forbids it."""
+    if 0 < abs(share) < params.hysteresis:
+        return None
+    if share <= 0:
+        gone = int(-share * signals.units)
+        return signals.units - gone if gone <= len(order.units) else None
+    larger = [width + math.ceil(share * width) for width in signals.widths.values()]
+    return sum(larger) if max(larger) <= params.widest else None
+
+
+def needed(signals: Capacity, params: AutoParams) -> int:
+    """The hidden units below which the network is tight. A resize keeps the function, and so the rank."""
+    return math.ceil(signals.rank / params.density) + params.reserve
+
+
+def choice(signals: Capacity, offered: Sequence[Candidate], params: AutoParams) -> tuple[Candidate, str]:
+    """The candidate to become, and why."""
+    present, least = next(one for one in offered if one.share == 0), needed(signals, params)
+    state = f"{signals.units} hidden units, {least} needed for an effective rank of {signals.rank:.1f}"
+    if least > (1 + params.hysteresis) * signals.units:
+        larger = [one for one in offered if one.units > signals.units]
+        if not larger:
+            return present, f"stays: {state}, but a layer would grow beyond {params.widest} units"
+        return next((one for one in larger if one.units >= least), larger[-1]), f"grows: {state}"
+    kept = [one for one in offered if one.predicted_loss_change <= params.epsilon]
+    narrowest = next((one for one in kept if one.units >= least), present)
+    if narrowest.units >= signals.units:
+        return present, f"stays: {state}, and no smaller candidate has them within {params.epsilon:g} nats"
+    cost = f"{narrowest.predicted_loss_change:.3g} of at most {params.epsilon:g} nats an example"
+    return narrowest, f"shrinks: {state}; the removal is predicted to cost {cost}"
