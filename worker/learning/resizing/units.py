@@ -40,11 +40,16 @@ def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Ch
     take it anew. Paper: section 4.2.2, whose small random outgoing weights would change the function.
     Raises TooWide.
     """
+    return grow_by(checkpoint, added(checkpoint, share), generator)
+
+
+def grow_by(checkpoint: Checkpoint, extra: Mapping[Seam, int], generator: torch.Generator) -> Checkpoint:
+    """As `grow`, by so many units for each hidden layer."""
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
-    for seam, extra in added(checkpoint, share).items():
+    for seam, units in extra.items():
         incoming = weights[f"{seam.layer}.weight"]
-        fresh = incoming.new_empty(extra * seam.rows, *incoming.shape[1:])
+        fresh = incoming.new_empty(units * seam.rows, *incoming.shape[1:])
         fresh.normal_(0.0, math.sqrt(2 / incoming[0].numel()), generator=generator)
         _append(weights, seam, fresh)
         if fisher is not None:
@@ -73,6 +78,21 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
             _select(fisher, seam, originals)
             _scale_incoming(fisher, seam, parts.square())
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
+
+
+def duplicate(checkpoint: Checkpoint, units: Kept) -> Checkpoint:
+    """Add a copy of each of these units, with its incoming weights and no outgoing ones; no Fisher is kept.
+
+    units: hidden layer -> indices. The copies come behind all units of the layer, in that order.
+    """
+    weights = dict(checkpoint.weights)
+    for seam in seams_of(checkpoint):
+        chosen, before = units[seam.layer], width(checkpoint, seam)
+        _select(weights, seam, torch.cat([torch.arange(before), chosen]))
+        outgoing = weights[f"{seam.following}.weight"].clone()
+        outgoing[:, before * seam.columns :] = 0
+        weights[f"{seam.following}.weight"] = outgoing
+    return _with_widths(replace(checkpoint, weights=weights, fisher=None))
 
 
 def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
@@ -126,7 +146,7 @@ def _append(tensors: dict[str, Tensor], seam: Seam, incoming: Tensor) -> None:
 
 
 def _select(tensors: dict[str, Tensor], seam: Seam, kept: Tensor) -> None:
-    rows, columns = _entries(kept, seam.rows), _entries(kept, seam.columns)
+    rows, columns = entries(kept, seam.rows), entries(kept, seam.columns)
     tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"][rows]
     tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"][rows]
     tensors[f"{seam.following}.weight"] = tensors[f"{seam.following}.weight"][:, columns]
@@ -134,7 +154,7 @@ def _select(tensors: dict[str, Tensor], seam: Seam, kept: Tensor) -> None:
         tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, rows]
 
 
-def _entries(units: Tensor, each: int) -> Tensor:
+def entries(units: Tensor, each: int) -> Tensor:
     """The indices of the entries that belong to these units, `each` consecutive ones a unit."""
     return (units[:, None] * each + torch.arange(each)).flatten()
 

@@ -1,0 +1,108 @@
+"""Dynamically expandable networks: what may move, what is added, what is split."""
+
+import pytest
+import torch
+
+from tests.learning.tiny import QUICK, bench, examples
+from worker.learning.continual.den import (
+    DenParams,
+    group_lasso,
+    learn,
+    movable,
+    put_back,
+    reached_units,
+    soft_threshold,
+)
+from worker.learning.networks import build
+from worker.learning.resizing.units import duplicate, seams_of, width
+from worker.learning.slots import with_slots
+
+CPU = torch.device("cpu")
+
+
+def learnt_by(checkpoint, **params):
+    worker = bench(0, checkpoint.spec.architecture)
+    given = DenParams(schedule=QUICK, fisher_examples=100, probe_steps=30, **params)
+    return learn(checkpoint, examples("frame"), given, worker), worker.findings["subnetwork"]
+
+
+def test_a_unit_is_reached_from_the_label_columns_through_large_weights(two_labels):
+    network = build(with_slots(two_labels, ["frame"], "stripes", "permanent"), CPU)
+    parameters = dict(network.named_parameters())
+    with torch.no_grad():
+        parameters["decoder.0.label"][2, 5] = 0.1
+        parameters["decoder.1.weight"].fill_(0.01)
+        parameters["decoder.1.weight"][7, 5] = 10
+        parameters["decoder.1.weight"][9, 6] = 10
+    reached = reached_units(network, two_labels, [2], reach=3.0)
+    assert reached["decoder.0"].nonzero().flatten().tolist() == [5]
+    assert reached["decoder.1"].nonzero().flatten().tolist() == [7]
+    assert not reached["encoder.0"].any()
+    moving = movable(network, two_labels, reached, [2])
+    assert moving["decoder.1.weight"].nonzero().tolist() == [[7, 5]]
+    assert moving["decoder.1.bias"].nonzero().flatten().tolist() == [7]
+    assert moving["decoder.0.label"].nonzero().tolist() == [[2, 5]]
+    assert moving["decoder.2.weight"].nonzero()[:, 1].unique().tolist() == [7]
+
+
+def test_without_room_to_add_or_to_split_only_the_subnetwork_moves(learnt):
+    after, found = learnt_by(learnt, added_units=0, drift=100, column_l1=0.05)
+    assert after.spec.encoder_widths == learnt.spec.encoder_widths
+    for seam in seams_of(learnt):
+        was, now = (one.weights[f"{seam.layer}.bias"].view(-1, seam.rows) for one in (learnt, after))
+        moved = (was != now).any(dim=1)
+        assert int(moved.sum()) <= found["reached"][seam.layer] < width(learnt, seam)
+
+
+def test_units_are_added_where_the_loss_stays_and_only_those_that_are_needed(learnt):
+    some, found = learnt_by(learnt, tolerance=0, column_l1=0.5, added_units=4, group_lasso=0.0, drift=100)
+    assert set(found["added"].values()) == {4}
+    assert some.parameters > learnt.parameters
+    none, found = learnt_by(learnt, tolerance=0, column_l1=0.5, added_units=4, group_lasso=0.5, drift=100)
+    assert set(found["added"].values()) == {0}, "a strong penalty leaves no unit standing"
+    assert none.widths == learnt.widths
+
+
+def test_units_that_drift_are_split_into_what_they_were_and_what_they_became(learnt):
+    after, found = learnt_by(learnt, drift=0.01, added_units=0, column_l1=0)
+    assert sum(found["split"].values()) > 0
+    for seam in seams_of(learnt):
+        assert width(after, seam) == width(learnt, seam) + found["split"][seam.layer]
+
+
+def test_a_split_puts_the_original_back_and_keeps_a_silent_copy(learnt):
+    moved = {name: tensor + 1 for name, tensor in learnt.weights.items()}
+    trained = type(learnt)(learnt.spec, moved, learnt.labels)
+    units = {seam.layer: torch.tensor([1]) for seam in seams_of(learnt)}
+    doubled = put_back(duplicate(trained, units), learnt, units)
+    for seam in seams_of(learnt):
+        rows = slice(seam.rows, 2 * seam.rows)
+        was, now = (one.weights[f"{seam.layer}.weight"] for one in (learnt, doubled))
+        assert torch.equal(now[rows, : was.shape[1]], was[rows])
+        assert torch.equal(now[-seam.rows :, : was.shape[1]], moved[f"{seam.layer}.weight"][rows])
+        assert (doubled.weights[f"{seam.following}.weight"][:, -seam.columns :] == 0).all()
+
+
+def test_proximal_steps_shrink_towards_zero_and_stop_there(two_labels):
+    network = build(two_labels, CPU)
+    moving = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in network.named_parameters()}
+    before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    with torch.no_grad():
+        soft_threshold(moving, 0.1)(network)
+    for name, tensor in network.named_parameters():
+        expected = before[name].sign() * (before[name].abs() - 0.1).clamp(min=0)
+        assert torch.allclose(tensor, expected)
+
+
+@pytest.mark.parametrize("strength", [0.1, 1e6])
+def test_group_lasso_shortens_whole_vectors_of_the_units_it_is_given(learnt, strength):
+    network = build(learnt, CPU)
+    first = {seam.layer: torch.arange(width(learnt, seam)) == 0 for seam in seams_of(learnt)}
+    before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    with torch.no_grad():
+        group_lasso(learnt, first, strength)(network)
+    for seam in seams_of(learnt):
+        was = before[f"{seam.layer}.weight"].view(width(learnt, seam), -1)
+        now = network.get_parameter(f"{seam.layer}.weight").detach().view(width(learnt, seam), -1)
+        assert torch.equal(now[1:], was[1:])
+        assert now[0].norm().item() == pytest.approx(max(0.0, (was[0].norm() - strength).item()), abs=1e-5)
