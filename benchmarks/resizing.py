@@ -182,7 +182,7 @@ def without_gradient(
         optimiser.step()
     unreached = 0
     for seam in seams_of(checkpoint):
-        old = width(checkpoint, seam.layer)
+        old = width(checkpoint, seam)
         fresh = [
             reached[f"{seam.layer}.weight"][old:],
             reached[f"{seam.layer}.bias"][old:],

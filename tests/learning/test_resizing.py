@@ -79,7 +79,7 @@ def test_every_new_parameter_has_gradient_within_two_steps(larger_by, two_labels
             moved[name] += tensor.grad.abs()
         optimiser.step()
     for seam in seams_of(two_labels):
-        old = width(two_labels, seam.layer)
+        old = width(two_labels, seam)
         assert (moved[f"{seam.layer}.weight"][old:].sum(dim=1) > 0).all(), seam
         assert (moved[f"{seam.layer}.bias"][old:] > 0).all(), seam
         assert (moved[f"{seam.following}.weight"][:, old:].sum(dim=0) > 0).all(), seam
@@ -95,7 +95,7 @@ def test_expansion_keeps_the_fisher_of_every_old_parameter(two_labels):
         old = tuple(slice(0, size) for size in tensor.shape)
         assert torch.allclose(anew.fisher[name][old], mapped.fisher[name][old], rtol=1e-3, atol=1e-8), name
     for seam in seams_of(before):
-        fresh = slice(width(before, seam.layer), None)
+        fresh = slice(width(before, seam), None)
         assert anew.fisher[f"{seam.layer}.weight"][fresh].abs().sum() == 0, "incoming weights do nothing yet"
         assert anew.fisher[f"{seam.following}.weight"][:, fresh].sum() > 0, "outgoing ones would"
 
@@ -107,7 +107,7 @@ def test_removing_units_is_zeroing_their_outgoing_weights(seed, share):
     generator = torch.Generator().manual_seed(seed)
     kept, nothing, zeroed = {}, {}, dict(start.weights)
     for seam in seams_of(start):
-        units = width(start, seam.layer)
+        units = width(start, seam)
         stays = torch.rand(units, generator=generator) >= share
         stays[0] = True
         kept[seam.layer], nothing[seam.layer] = stays.nonzero().flatten(), torch.zeros(units)
@@ -118,14 +118,14 @@ def test_removing_units_is_zeroing_their_outgoing_weights(seed, share):
 
 def test_a_unit_that_never_varies_is_removed_for_free_by_the_bias(two_labels):
     """Its mean activation, folded into the next bias, is all it ever said."""
-    weights = dict(two_labels.weights)
-    for layer in ("encoder.1", "decoder.1"):
+    weights, layers = dict(two_labels.weights), ("encoder.1", "decoder.1")
+    for layer in layers:
         weights[f"{layer}.weight"] = weights[f"{layer}.weight"].clone()
         weights[f"{layer}.weight"][0] = 0
     constant = replace(two_labels, weights=weights)
     network = build(constant, CPU)
     batch = Batch(torch.rand(50, 64), torch.arange(50) % 2)
-    kept = {layer: torch.arange(1, width(constant, layer)) for layer in ("encoder.1", "decoder.1")}
+    kept = {layer: torch.arange(1, len(constant.weights[f"{layer}.bias"])) for layer in layers}
     smaller = shrink(constant, kept, mean_activations(network, [batch]))
     assert smaller.widths == {"encoder": [24, 11], "decoder": [12, 23]}
     assert_same_function(smaller, constant, atol=1e-5)
@@ -191,7 +191,7 @@ def test_pruning_remaps_the_fisher_as_taking_it_anew_would(two_labels):
     """Units whose outgoing weights are zero say nothing: without them every other Fisher is what it was."""
     weights, kept, nothing = dict(two_labels.weights), {}, {}
     for seam in seams_of(two_labels):
-        units = width(two_labels, seam.layer)
+        units = width(two_labels, seam)
         kept[seam.layer], nothing[seam.layer] = torch.arange(2, units), torch.zeros(units)
         weights[f"{seam.following}.weight"] = weights[f"{seam.following}.weight"].clone()
         weights[f"{seam.following}.weight"][:, :2] = 0

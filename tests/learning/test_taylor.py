@@ -35,7 +35,7 @@ def some_units(checkpoint, seed: int, share: float):
     generator = torch.Generator().manual_seed(seed)
     removed = {}
     for seam in seams_of(checkpoint):
-        removed[seam.layer] = torch.rand(width(checkpoint, seam.layer), generator=generator) < share
+        removed[seam.layer] = torch.rand(width(checkpoint, seam), generator=generator) < share
         removed[seam.layer][-1] = False
     return removed
 

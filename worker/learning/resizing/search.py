@@ -59,7 +59,7 @@ def grown(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoint:
 
 def in_reach(checkpoint: Checkpoint) -> list[float]:
     """The shares by which every hidden layer can grow; 0 among them."""
-    widest = max(width(checkpoint, seam.layer) for seam in seams_of(checkpoint))
+    widest = max(width(checkpoint, seam) for seam in seams_of(checkpoint))
     return [share for share in SHARES if widest + math.ceil(share * widest) <= MAX_WIDTH]
 
 

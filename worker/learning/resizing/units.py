@@ -26,8 +26,9 @@ def seams_of(checkpoint: Checkpoint) -> list[Seam]:
     return outline(checkpoint.spec).seams()
 
 
-def width(checkpoint: Checkpoint, layer: str) -> int:
-    return len(checkpoint.weights[f"{layer}.bias"])
+def width(checkpoint: Checkpoint, seam: Seam) -> int:
+    """The units of a hidden layer."""
+    return len(checkpoint.weights[f"{seam.layer}.bias"]) // seam.rows
 
 
 def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Checkpoint:
@@ -42,11 +43,12 @@ def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Ch
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam, extra in added(checkpoint, share).items():
-        entering = weights[f"{seam.layer}.weight"].shape[1]
-        fresh = torch.empty(extra, entering).normal_(0.0, math.sqrt(2 / entering), generator=generator)
+        entering = weights[f"{seam.layer}.weight"][0]
+        fresh = torch.empty(extra * seam.rows, *entering.shape)
+        fresh.normal_(0.0, math.sqrt(2 / entering.numel()), generator=generator)
         _append(weights, seam, fresh)
         if fisher is not None:
-            _append(fisher, seam, torch.zeros(extra, fisher[f"{seam.layer}.weight"].shape[1]))
+            _append(fisher, seam, torch.zeros_like(fresh))
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
 
 
@@ -62,10 +64,10 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam, extra in added(checkpoint, share).items():
-        originals = _spread(width(checkpoint, seam.layer), extra, generator)
+        originals = _spread(width(checkpoint, seam), extra, generator)
         parts = _parts(originals, generator)
         _select(weights, seam, originals)
-        weights[f"{seam.following}.weight"] = weights[f"{seam.following}.weight"] * parts
+        _scale_outgoing(weights, seam, parts)
         if fisher is not None:
             _select(fisher, seam, originals)
             _scale_incoming(fisher, seam, parts.square())
@@ -74,9 +76,9 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
 
 def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
     """How many units a growth by `share` adds to each hidden layer. Raises TooWide."""
-    extra = {seam: math.ceil(share * width(checkpoint, seam.layer)) for seam in seams_of(checkpoint)}
+    extra = {seam: math.ceil(share * width(checkpoint, seam)) for seam in seams_of(checkpoint)}
     for seam, units in extra.items():
-        wide = width(checkpoint, seam.layer) + units
+        wide = width(checkpoint, seam) + units
         if wide > MAX_WIDTH:
             raise TooWide(
                 f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
@@ -88,19 +90,22 @@ def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
 def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Tensor]) -> Checkpoint:
     """Remove the units that are not kept: their incoming row, bias, label column and outgoing column.
 
-    What a removed unit contributed on average is folded into the next bias: b += W_out[:, removed] @ E[h].
+    What a removed unit contributed on average is folded into the next bias: b += W_out[:, removed] @ E[h]
+    (of a kernel, the sum of its entries: exact but for the padded border).
     The weights that stay, so compensated, are the new anchor; their Fisher is selected with the same indices.
-    mean_activation: hidden layer -> [units], E[h] on what is to be retained.
+    mean_activation: hidden layer -> E[h] of each of its columns in the following layer, [units] where a unit
+    has one, on what is to be retained.
     """
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam in seams_of(checkpoint):
         if seam.layer not in kept:
             continue
-        removed = torch.ones(width(checkpoint, seam.layer), dtype=torch.bool)
+        removed = torch.ones(width(checkpoint, seam), dtype=torch.bool)
         removed[kept[seam.layer]] = False
-        outgoing = weights[f"{seam.following}.weight"][:, removed]
-        contribution = outgoing @ mean_activation[seam.layer][removed]
+        columns = entries(removed.nonzero().flatten(), seam.columns)
+        outgoing, mean = weights[f"{seam.following}.weight"][:, columns], mean_activation[seam.layer][columns]
+        contribution = torch.einsum("oi...,i->o", outgoing, mean)
         weights[f"{seam.following}.bias"] = weights[f"{seam.following}.bias"] + contribution
         _select(weights, seam, kept[seam.layer])
         if fisher is not None:
@@ -108,23 +113,30 @@ def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Ten
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
 
 
+def entries(units: Tensor, each: int) -> Tensor:
+    """The indices along an axis on which every unit has `each` consecutive entries."""
+    return (units[:, None] * each + torch.arange(each)).flatten()
+
+
 def _append(tensors: dict[str, Tensor], seam: Seam, incoming: Tensor) -> None:
     extra = len(incoming)
     weight, bias, label = f"{seam.layer}.weight", f"{seam.layer}.bias", f"{seam.layer}.label"
-    outgoing = f"{seam.following}.weight"
+    outgoing = tensors[f"{seam.following}.weight"]
     tensors[weight] = torch.cat([tensors[weight], incoming])
     tensors[bias] = torch.cat([tensors[bias], torch.zeros(extra)])
     if label in tensors:
         tensors[label] = torch.cat([tensors[label], torch.zeros(len(tensors[label]), extra)], dim=1)
-    tensors[outgoing] = torch.cat([tensors[outgoing], torch.zeros(len(tensors[outgoing]), extra)], dim=1)
+    silent = torch.zeros(len(outgoing), extra // seam.rows * seam.columns, *outgoing.shape[2:])
+    tensors[f"{seam.following}.weight"] = torch.cat([outgoing, silent], dim=1)
 
 
 def _select(tensors: dict[str, Tensor], seam: Seam, kept: Tensor) -> None:
-    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"][kept]
-    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"][kept]
-    tensors[f"{seam.following}.weight"] = tensors[f"{seam.following}.weight"][:, kept]
+    rows, columns = entries(kept, seam.rows), entries(kept, seam.columns)
+    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"][rows]
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"][rows]
+    tensors[f"{seam.following}.weight"] = tensors[f"{seam.following}.weight"][:, columns]
     if f"{seam.layer}.label" in tensors:
-        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, kept]
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, rows]
 
 
 def _spread(units: int, extra: int, generator: torch.Generator) -> Tensor:
@@ -140,18 +152,22 @@ def _parts(originals: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
-    tensors[f"{seam.layer}.weight"] = tensors[f"{seam.layer}.weight"] * factors[:, None]
-    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * factors
+    rows, weight = factors.repeat_interleave(seam.rows), tensors[f"{seam.layer}.weight"]
+    tensors[f"{seam.layer}.weight"] = weight * rows.reshape(-1, *[1] * (weight.dim() - 1))
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * rows
     if f"{seam.layer}.label" in tensors:
-        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * factors
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * rows
+
+
+def _scale_outgoing(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
+    columns, weight = factors.repeat_interleave(seam.columns), tensors[f"{seam.following}.weight"]
+    tensors[f"{seam.following}.weight"] = weight * columns.reshape(-1, *[1] * (weight.dim() - 2))
 
 
 def _with_widths(checkpoint: Checkpoint) -> Checkpoint:
     """The spec says what the weights are."""
     widths = {
-        side: tuple(
-            width(checkpoint, seam.layer) for seam in seams_of(checkpoint) if seam.layer.startswith(side)
-        )
+        side: tuple(width(checkpoint, seam) for seam in seams_of(checkpoint) if seam.layer.startswith(side))
         for side in ("encoder", "decoder")
     }
     spec = replace(checkpoint.spec, encoder_widths=widths["encoder"], decoder_widths=widths["decoder"])
