@@ -238,7 +238,7 @@ def expanded(trained: Checkpoint, lesson: Lesson) -> tuple[Checkpoint, dict[str,
         stays = ~fresh[seam.layer] | (incoming.norm(dim=1) > 0)
         kept[seam.layer] = stays.nonzero().flatten()
         stayed[seam.layer] = len(kept[seam.layer]) - before[seam.layer]
-    silent = {seam.layer: torch.zeros(width(larger, seam)) for seam in seams_of(larger)}
+    silent = {seam.layer: torch.zeros(width(larger, seam) * seam.columns) for seam in seams_of(larger)}
     return shrink(larger, kept, silent), stayed
 
 

@@ -25,9 +25,9 @@ class AutoParams(StrategyParams):
     epsilon: float = Field(
         5.0, gt=0, le=1000, description="nats an example that a removal may be predicted to cost, untrained"
     )
-    density: float = Field(0.12, gt=0, le=1, description="effective rank that a hidden unit can carry")
+    density: float = Field(0.2, gt=0, le=1, description="effective rank that a hidden unit can carry")
     reserve: int = Field(
-        600, ge=0, le=20_000, description="hidden units beyond those, as room for what is learnt next"
+        700, ge=0, le=20_000, description="hidden units beyond those, as room for what is learnt next"
     )
     hysteresis: float = Field(
         0.05, ge=STEP, le=0.5, description="changes of width that are smaller than this share are not made"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from worker.learning.networks.network import Network, Use
-from worker.learning.resizing.targeted_dropout import per_unit
+from worker.learning.resizing.targeted_dropout import by_column
 from worker.learning.resizing.taylor import Curvature
 from worker.learning.strategy import Batch
 
@@ -66,6 +66,7 @@ def activations(network: Network, batches: Sequence[Batch]) -> dict[str, Tensor]
             network.decode(batch.latents, batch.slots, uses=uses)
             entered = {use.layer: use.entered for use in uses}
             for seam in network.seams():
-                values = per_unit(network, seam, entered[seam.following])
-                seen[seam.layer].append(values.transpose(1, 2).flatten(0, 1).cpu())
+                values = by_column(entered[seam.following])  # [batch, columns, places]
+                by_unit = values.reshape(len(values), -1, seam.columns * values.shape[2])
+                seen[seam.layer].append(by_unit.transpose(1, 2).flatten(0, 1).cpu())
     return {layer: torch.cat(values) for layer, values in seen.items()}

@@ -112,7 +112,10 @@ class _Evaluated(nn.Module):
 
 
 def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
-    """E[h] of every hidden unit, layer -> [units] on the CPU, with z at the posterior mean."""
+    """E[h] of every hidden unit, layer -> [units] on the CPU, with z at the posterior mean.
+
+    Where a unit is several columns of the following layer, of each of them: [units * columns].
+    """
     totals: dict[str, Tensor] = {}
     examples = 0
     with torch.no_grad():
@@ -122,13 +125,12 @@ def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Te
             network.decode(mean, batch.slots, uses=uses)
             entered = {use.layer: use.entered for use in uses}
             for seam in network.seams():
-                activation = per_unit(network, seam, entered[seam.following]).mean(dim=2).sum(dim=0).cpu()
+                activation = by_column(entered[seam.following]).mean(dim=2).sum(dim=0).cpu()
                 totals[seam.layer] = totals.get(seam.layer, 0) + activation
             examples += len(batch.slots)
     return {layer: total / examples for layer, total in totals.items()}
 
 
-def per_unit(network: Network, seam: Seam, entered: Tensor) -> Tensor:
-    """What the following layer receives, [batch, in, ...], as [batch, units, entries of a unit]."""
-    units = len(network.get_parameter(f"{seam.layer}.bias")) // seam.rows
-    return entered.reshape(len(entered), units, -1)
+def by_column(entered: Tensor) -> Tensor:
+    """What a layer receives, [batch, columns, ...], as [batch, columns, places]."""
+    return entered.reshape(*entered.shape[:2], -1)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import frozen
-from worker.learning.networks.network import Network, Use
-from worker.learning.resizing.targeted_dropout import mean_activations, per_unit
+from worker.learning.networks.network import Network, Seam, Use
+from worker.learning.resizing.targeted_dropout import by_column, mean_activations
 from worker.learning.resizing.units import Kept, shrink
 from worker.learning.retention import distillation
 from worker.learning.strategy import Batch
@@ -35,12 +35,9 @@ Removed = Mapping[str, Tensor]  # hidden layer -> bool [units], true for the uni
 class Curvature:
     """The loss around a network as its hidden units see it. All tensors are on the CPU."""
 
-    mean_activation: Mapping[str, Tensor]  # hidden layer -> [units], E[h]; the layers in the order of scores
-    scores: Tensor  # [examples, units of all layers], s; in units of nats^(1/2)
-
-    @property
-    def widths(self) -> dict[str, int]:
-        return {layer: len(mean) for layer, mean in self.mean_activation.items()}
+    widths: Mapping[str, int]  # hidden layer -> units
+    scores: Tensor  # [examples, units of all layers in the order of widths], s; in nats^(1/2)
+    mean_activation: Mapping[str, Tensor]  # hidden layer -> E[h], as `shrink` takes it
 
 
 def curvature(network: Network, batches: Sequence[Batch], generator: torch.Generator) -> Curvature:
@@ -58,12 +55,17 @@ def curvature(network: Network, batches: Sequence[Batch], generator: torch.Gener
         hidden = [entered[seam.following] for seam in seams]
         pulls = [_signed(root, generator) for root in _root_curvature(logvar, logits)]
         gradients = torch.autograd.grad([mean, logvar, logits], hidden, pulls)
-        shares = []
-        for seam, activation, gradient in zip(seams, hidden, gradients, strict=True):
-            away = means[seam.layer].to(activation)[:, None] - per_unit(network, seam, activation)
-            shares.append((per_unit(network, seam, gradient) * away).sum(dim=2))
-        rows.append(torch.cat(shares, dim=1).detach().cpu())
-    return Curvature({seam.layer: means[seam.layer] for seam in seams}, torch.cat(rows))
+        each = zip(seams, hidden, gradients, strict=True)
+        rows.append(torch.cat([_score(*one, means[one[0].layer]) for one in each], dim=1))
+    widths = {seam.layer: len(means[seam.layer]) // seam.columns for seam in seams}
+    return Curvature(widths, torch.cat(rows), means)
+
+
+def _score(seam: Seam, activation: Tensor, gradient: Tensor, mean: Tensor) -> Tensor:
+    """gradient . (E[h] - h), summed over the entries of each unit, [batch, units] on the CPU."""
+    away = mean.to(activation)[:, None] - by_column(activation)
+    pulled = (by_column(gradient) * away).sum(dim=2).detach().cpu()
+    return pulled.reshape(len(pulled), -1, seam.columns).sum(dim=2)
 
 
 def predicted_change(around: Curvature, removed: Removed) -> float:

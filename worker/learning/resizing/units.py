@@ -72,8 +72,7 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
         originals = _spread(width(checkpoint, seam), extra, generator)
         parts = _parts(originals, generator)
         _select(weights, seam, originals)
-        outgoing = weights[f"{seam.following}.weight"]
-        weights[f"{seam.following}.weight"] = outgoing * _along(1, parts, seam.columns, outgoing)
+        _scale_outgoing(weights, seam, parts)
         if fisher is not None:
             _select(fisher, seam, originals)
             _scale_incoming(fisher, seam, parts.square())
@@ -111,10 +110,11 @@ def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
 def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Tensor]) -> Checkpoint:
     """Remove the units that are not kept: their incoming row, bias, label column and outgoing column.
 
-    What a removed unit contributed on average is folded into the next bias: b += W_out[:, removed] @ E[h],
-    summed over the kernel of a convolution, which is exact but for its border.
+    What a removed unit contributed on average is folded into the next bias: b += W_out[:, removed] @ E[h]
+    (of a kernel, the sum of its entries: exact but for the padded border).
     The weights that stay, so compensated, are the new anchor; their Fisher is selected with the same indices.
-    mean_activation: hidden layer -> [units], E[h] on what is to be retained.
+    mean_activation: hidden layer -> E[h] of each of its columns in the following layer, [units] where a unit
+    has one, on what is to be retained.
     """
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
@@ -123,14 +123,19 @@ def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Ten
             continue
         removed = torch.ones(width(checkpoint, seam), dtype=torch.bool)
         removed[kept[seam.layer]] = False
-        outgoing = weights[f"{seam.following}.weight"]
-        gone = _along(1, mean_activation[seam.layer] * removed, seam.columns, outgoing)
-        contribution = (outgoing * gone).flatten(1).sum(dim=1)
+        columns = entries(removed.nonzero().flatten(), seam.columns)
+        outgoing, mean = weights[f"{seam.following}.weight"][:, columns], mean_activation[seam.layer][columns]
+        contribution = torch.einsum("oi...,i->o", outgoing, mean)
         weights[f"{seam.following}.bias"] = weights[f"{seam.following}.bias"] + contribution
         _select(weights, seam, kept[seam.layer])
         if fisher is not None:
             _select(fisher, seam, kept[seam.layer])
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
+
+
+def entries(units: Tensor, each: int) -> Tensor:
+    """The indices along an axis on which every unit has `each` consecutive entries."""
+    return (units[:, None] * each + torch.arange(each)).flatten()
 
 
 def _append(tensors: dict[str, Tensor], seam: Seam, incoming: Tensor) -> None:
@@ -154,17 +159,6 @@ def _select(tensors: dict[str, Tensor], seam: Seam, kept: Tensor) -> None:
         tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"][:, rows]
 
 
-def entries(units: Tensor, each: int) -> Tensor:
-    """The indices of the entries that belong to these units, `each` consecutive ones a unit."""
-    return (units[:, None] * each + torch.arange(each)).flatten()
-
-
-def _along(axis: int, of_unit: Tensor, each: int, tensor: Tensor) -> Tensor:
-    """One value a unit, repeated for its entries and shaped to multiply `tensor` along the axis."""
-    shape = [-1 if index == axis else 1 for index in range(tensor.dim())]
-    return of_unit.repeat_interleave(each).view(shape)
-
-
 def _spread(units: int, extra: int, generator: torch.Generator) -> Tensor:
     """Every unit, then the originals of `extra` copies: at random, none again before all had a turn."""
     turns = [torch.randperm(units, generator=generator) for _ in range(math.ceil(extra / units))]
@@ -178,11 +172,16 @@ def _parts(originals: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
-    weight, bias, label = f"{seam.layer}.weight", f"{seam.layer}.bias", f"{seam.layer}.label"
-    tensors[weight] = tensors[weight] * _along(0, factors, seam.rows, tensors[weight])
-    tensors[bias] = tensors[bias] * _along(0, factors, seam.rows, tensors[bias])
-    if label in tensors:
-        tensors[label] = tensors[label] * _along(1, factors, seam.rows, tensors[label])
+    rows, weight = factors.repeat_interleave(seam.rows), tensors[f"{seam.layer}.weight"]
+    tensors[f"{seam.layer}.weight"] = weight * rows.reshape(-1, *[1] * (weight.dim() - 1))
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * rows
+    if f"{seam.layer}.label" in tensors:
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * rows
+
+
+def _scale_outgoing(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
+    columns, weight = factors.repeat_interleave(seam.columns), tensors[f"{seam.following}.weight"]
+    tensors[f"{seam.following}.weight"] = weight * columns.reshape(-1, *[1] * (weight.dim() - 2))
 
 
 def _with_widths(checkpoint: Checkpoint) -> Checkpoint:

@@ -1,0 +1,129 @@
+"""Make a network larger by as much as a short search finds worth its parameters."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.elbo import negative_elbo
+from worker.learning.memory import remembered
+from worker.learning.networks import build, frozen
+from worker.learning.networks.network import Network
+from worker.learning.replay import Source, interleave, replay, some
+from worker.learning.resizing.units import MAX_WIDTH, grow, seams_of, width
+from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.training import Parts, Schedule, fit
+
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)  # units that the children add to every hidden layer
+
+
+class SearchParams(StrategyParams):
+    schedule: Schedule = Schedule(steps=600)  # of all probes together, each rung an equal part
+    mu: float = Field(
+        1e-6, ge=0, le=1, description="nats an example that a parameter must be worth to be added"
+    )
+    validation_examples: int = Field(
+        2000, ge=1, le=100_000, description="draws that the children are compared on"
+    )
+    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+
+@strategy(
+    "resize",
+    "search",
+    SearchParams,
+    source="Zhang et al. 2020 (REC); Jamieson & Talwalkar 2016 (successive halving)",
+    policy="expand",
+)
+def search(checkpoint: Checkpoint, examples: Examples, params: SearchParams, bench: Workbench) -> Checkpoint:
+    """Add the units that short training on replay finds worth their parameters, by successive halving.
+
+    Minimises over children, +0 to +40 % of every hidden layer, -ELBO on held-out replay after a probe, plus
+    mu times the number of parameters. The better half of the children goes on to a longer probe until one is
+    left. Probes share their seed and are dropped: the child chosen draws what its parent draws.
+    """
+    children = {share: grown(checkpoint, share, bench) for share in in_reach(checkpoint)}
+    winner, rungs = tournament(children, frozen(checkpoint, bench.device), params, bench)
+    bench.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
+    child = children[winner]
+    return remembered(child, sorted(child.held.values()), bench, examples=params.fisher_examples)
+
+
+def grown(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoint:
+    return grow(checkpoint, share, bench.generator("expansion"))
+
+
+def in_reach(checkpoint: Checkpoint) -> list[float]:
+    """The shares by which every hidden layer can grow; 0 among them."""
+    widest = max(width(checkpoint, seam) for seam in seams_of(checkpoint))
+    return [share for share in SHARES if widest + math.ceil(share * widest) <= MAX_WIDTH]
+
+
+def tournament(
+    children: Mapping[float, Checkpoint], teacher: Network, params: SearchParams, bench: Workbench
+) -> tuple[float, list[dict[str, Any]]]:
+    """The share of the child that is left, and what each rung measured, in nats an example."""
+    held = sorted(next(iter(children.values())).held.values())
+    source = replay(teacher, held, bench.generator("validation"))
+    draws = list(some(source, params.validation_examples, bench.device))
+    probes = {share: build(child, bench.device) for share, child in children.items()}
+    rungs: list[dict[str, Any]] = []
+    while len(probes) > 1:
+        steps = max(1, params.schedule.steps // (halvings(len(children)) * len(probes)))
+        schedule = params.schedule.model_copy(update={"steps": steps})
+        for probe in probes.values():
+            train(
+                probe, replay(teacher, held, bench.generator(f"replay of rung {len(rungs)}")), schedule, bench
+            )
+        bounds = {share: validation(probe, draws, bench) for share, probe in probes.items()}
+        costs = {share: bound + params.mu * children[share].parameters for share, bound in bounds.items()}
+        rungs.append({"steps": steps, "negative_elbo": _named(bounds), "objective": _named(costs)})
+        probes = {share: probes[share] for share in better_half(costs)}
+    return next(iter(probes)), rungs
+
+
+def halvings(children: int) -> int:
+    """How often `children` can be halved, rounding up, until one is left."""
+    return math.ceil(math.log2(children))
+
+
+def better_half(costs: Mapping[float, float]) -> list[float]:
+    """The shares of least cost, half of them, rounded up; of equal ones the smaller."""
+    return sorted(costs, key=lambda share: (costs[share], share))[: math.ceil(len(costs) / 2)]
+
+
+def train(probe: Network, source: Source, schedule: Schedule, bench: Workbench) -> None:
+    """Minimise -ELBO on the source, in place; the same examples and noise for every probe of a rung."""
+    noise = bench.generator("latent noise")
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        (drawn,) = parts
+        return negative_elbo(probe, drawn.images, drawn.slots, probe.noise(drawn.slots, noise)).mean()
+
+    fit(
+        probe,
+        loss,
+        interleave([(source, 1.0)], schedule.batch_size, bench.device),
+        schedule,
+        bench,
+        phase="probing",
+    )
+
+
+def validation(probe: Network, draws: Sequence[Batch], bench: Workbench) -> float:
+    """-ELBO on the draws, nats an example, with the same noise for every probe."""
+    noise = bench.generator("validation noise")
+    with torch.no_grad():
+        bounds = [
+            negative_elbo(probe, drawn.images, drawn.slots, probe.noise(drawn.slots, noise))
+            for drawn in draws
+        ]
+    return torch.cat(bounds).mean().item()
+
+
+def _named(figures: Mapping[float, float]) -> dict[str, float]:
+    return {f"+{share:.0%}": figure for share, figure in figures.items()}
