@@ -60,6 +60,8 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     Minimises width subject to 1/2 d'Hd <= epsilon, the predicted loss change on replay of the labels held,
     and width >= effective rank / density + reserve. What is removed is trained away as `taylor_prune` does;
     what is added changes no draw. Signals, candidates and the reason are in the version's findings.
+
+    Best after learning with a generous `expand_share`: room while it is needed (docs/decisions/0008).
     """
     draws = replay_set(checkpoint, params.taylor_examples, bench)
     network = build(checkpoint, bench.device)
