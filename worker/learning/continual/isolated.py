@@ -16,7 +16,7 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class IsolatedParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=400, learning_rate=4e-3)
+    schedule: Schedule = Schedule(steps=400, learning_rate=1e-2)
     encoder_widths: tuple[Width, ...] = Field(
         (256, 128), min_length=1, max_length=6, description="hidden units"
     )

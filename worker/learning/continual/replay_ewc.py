@@ -23,7 +23,7 @@ from worker.learning.training import Parts, Schedule, fit
 class HoldingParams(StrategyParams):
     """How to learn while holding what was learnt before."""
 
-    schedule: Schedule = Schedule(steps=1200, learning_rate=4e-3)
+    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )
