@@ -4,7 +4,7 @@ import torch
 from tests.learning.tiny import QUICK, asked, bench
 from worker.learning.networks import build
 from worker.learning.resizing.auto import AutoParams, candidates, choice
-from worker.learning.resizing.capacity import Capacity, capacity, effective_rank
+from worker.learning.resizing.capacity import Capacity, capacity, covariances, effective_rank
 from worker.learning.resizing.taylor import Order, curvature
 from worker.learning.resizing.taylor_prune import replay_set
 from worker.learning.resizing.units import grow
@@ -90,11 +90,27 @@ def test_the_bounds_hold():
 
 def test_the_effective_rank_counts_directions():
     generator = torch.Generator().manual_seed(0)
-    three = torch.linalg.qr(torch.randn(500, 3, generator=generator))[0]
-    three = three - three.mean(dim=0)
-    mixed = three @ torch.linalg.qr(torch.randn(20, 3, generator=generator))[0].T
-    assert effective_rank(mixed + 5.0) == pytest.approx(3, abs=0.05)
-    assert effective_rank(torch.randn(5000, 20, generator=generator)) == pytest.approx(20, abs=0.2)
+    three = torch.linalg.qr(torch.randn(20, 3, generator=generator))[0]
+    assert effective_rank(three @ three.T) == pytest.approx(3, abs=1e-3)
+    assert effective_rank(torch.eye(20)) == pytest.approx(20, abs=1e-3)
+    assert effective_rank(torch.diag(torch.tensor([1.0, 1.0, 1e-9]))) == pytest.approx(2, abs=1e-3)
+
+
+def test_covariances_are_those_of_all_activations_at_once(two_labels):
+    draws, network = replay_set(two_labels, 600, bench()), build(two_labels, CPU)
+    whole = torch.cat([one.latents for one in draws]), torch.cat([one.slots for one in draws])
+    uses = []
+    network.decode(*whole, uses=uses)
+    found = covariances(network, draws)
+    assert {layer: len(one) for layer, one in found.items()} == {
+        "encoder.0": 24,
+        "encoder.1": 12,
+        "decoder.0": 12,
+        "decoder.1": 24,
+    }
+    for layer, use in zip(("decoder.0", "decoder.1"), uses[1:], strict=True):
+        expected = use.entered.detach().double().T.cov(correction=0)
+        assert torch.allclose(found[layer], expected, atol=1e-6)
 
 
 def test_units_that_say_nothing_are_idle(two_labels):

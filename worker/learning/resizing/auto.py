@@ -67,7 +67,7 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     network = build(checkpoint, bench.device)
     around = curvature(network, draws, bench.generator("curvature"))
     order = removal_order(around, removable(around.widths, params.narrowest))
-    bench.step("measuring the capacity", 1, 1, order.changes[-1] if order.changes else None)
+    bench.step("measuring the capacity", 1, 1, around.alone.sum().item())
     signals = capacity(network, draws, around)
     offered = candidates(signals, order, params)
     chosen, reason = choice(signals, offered, params)
