@@ -3,7 +3,7 @@ import torch
 
 from tests.learning.tiny import QUICK, asked, bench
 from worker.learning.networks import build
-from worker.learning.resizing.auto import AutoParams, candidates, choice
+from worker.learning.resizing.auto import AutoParams, candidates, choice, needed, usual_units
 from worker.learning.resizing.capacity import Capacity, capacity, covariances, effective_rank
 from worker.learning.resizing.taylor import Order, curvature
 from worker.learning.resizing.taylor_prune import replay_set
@@ -29,7 +29,7 @@ def chosen(rank: float, cost_of_a_unit: float = 0.0, widths=(60, 40), **params) 
     params = AutoParams(**{"density": 0.1, "reserve": 0, "epsilon": 5.0, **params})
     measured = signals(rank, *widths)
     offered = candidates(measured, order(sum(widths) - 2, cost_of_a_unit), params)
-    return choice(measured, offered, params)[0].share
+    return choice(measured, offered, needed(measured, 100, params), params)[0].share
 
 
 def test_the_narrowest_width_that_is_not_tight_is_chosen():
@@ -67,7 +67,7 @@ def test_a_choice_once_made_is_kept_while_nothing_changes(rank):
         now = signals(rank * 10, *[units // 4] * 4)
         units = now.units
         offered = candidates(now, order(units - 1, 0.0), params)
-        became = choice(now, offered, params)[0].units
+        became = choice(now, offered, needed(now, 1000, params), params)[0].units
         if became == units:
             break
         units = became
@@ -77,15 +77,20 @@ def test_a_choice_once_made_is_kept_while_nothing_changes(rank):
 
 def test_room_is_kept_for_what_is_learnt_next():
     assert chosen(rank=6) == -0.4
-    assert chosen(rank=6, reserve=15) == -0.25
-    assert chosen(rank=6, reserve=60) == 0.2
+    assert chosen(rank=6, reserve=0.15) == -0.25
+    assert chosen(rank=6, reserve=0.6) == 0.2
+
+
+def test_the_room_is_a_share_of_the_default_network_of_the_architecture(two_labels):
+    assert usual_units(two_labels.spec) == 512 + 256 + 256 + 512
+    assert needed(signals(10, 60, 40), 1536, AutoParams(density=0.1, reserve=0.5)) == 100 + 768
 
 
 def test_the_bounds_hold():
     assert chosen(rank=30, widest=70) == 0.15, "the layer of 60 becomes 69"
     assert chosen(rank=30, widest=60) == 0
-    measured, params = signals(1, 60, 40), AutoParams(density=0.1, reserve=0)
-    assert choice(measured, candidates(measured, order(12, 0.0), params), params)[0].share == -0.1
+    measured, params = signals(1, 60, 40), AutoParams()
+    assert choice(measured, candidates(measured, order(12, 0.0), params), 10, params)[0].share == -0.1
 
 
 def test_the_effective_rank_counts_directions():
