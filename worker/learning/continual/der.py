@@ -17,7 +17,7 @@ from worker.learning.training import Parts, Schedule, fit
 
 
 class DerParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=800, learning_rate=4e-3)
+    schedule: Schedule = Schedule(steps=1200, learning_rate=4e-3)
     dark_strength: float = Field(
         0.5, ge=0, le=100, description="alpha, of the squared error to the old means"
     )

@@ -15,7 +15,7 @@ from worker.learning.training import Parts, Schedule, fit
 
 
 class FinetuneParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=800, learning_rate=4e-3)
+    schedule: Schedule = Schedule(steps=1200, learning_rate=4e-3)
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 

@@ -23,7 +23,7 @@ from worker.learning.training import Parts, Schedule, fit
 class HoldingParams(StrategyParams):
     """How to learn while holding what was learnt before."""
 
-    schedule: Schedule = Schedule(steps=800, learning_rate=4e-3)
+    schedule: Schedule = Schedule(steps=1200, learning_rate=4e-3)
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
     )
@@ -47,7 +47,7 @@ def learn(
     old = sorted(checkpoint.held.values())
     target = grown(checkpoint, params, bench)
     target = with_slots(target, examples.labels, examples.dataset, "permanent")
-    return taught(target, examples.images, old, params, bench)
+    return taught(target, examples.images, old, params, bench, forgotten=sorted(target.forgotten.values()))
 
 
 def grown(checkpoint: Checkpoint, params: ReplayEwcParams, bench: Workbench) -> Checkpoint:
@@ -64,10 +64,14 @@ def taught(
     old: Sequence[int],
     params: HoldingParams,
     bench: Workbench,
+    *,
+    forgotten: Sequence[int] = (),
 ) -> Checkpoint:
     """`target` after learning the labels of `images`, which have empty slots in it, while holding `old`.
 
-    target: with the Fisher over `old`; its weights are the teacher's and the anchor.
+    target: with the Fisher over `old`; its weights are the teacher's and the anchor. forgotten: slots to keep
+    drawing what they draw now, all of them together as often as one label: with nothing to hold it there, a
+    ghost comes back as its neighbours learn.
     """
     network, teacher = build(target, bench.device), frozen(target, bench.device)
     noise = bench.generator("latent noise")
@@ -82,6 +86,8 @@ def taught(
     sources = [(real(images, target.held, bench.generator("examples")), float(len(images)))]
     if old:
         sources.append((replay(teacher, old, bench.generator("replay")), float(len(old))))
+    if forgotten:
+        sources.append((replay(teacher, forgotten, bench.generator("replay of the forgotten")), 1.0))
     batches = interleave(sources, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="learning")
     fit_priors(network, images, target.held, bench)
