@@ -3,8 +3,8 @@ import torch
 
 from tests.learning.tiny import QUICK, asked, bench
 from worker.learning.networks import build
-from worker.learning.resizing.auto import AutoParams, candidates, choice
-from worker.learning.resizing.capacity import Capacity, capacity, effective_rank
+from worker.learning.resizing.auto import AutoParams, candidates, choice, needed, usual_units
+from worker.learning.resizing.capacity import Capacity, capacity, covariances, effective_rank
 from worker.learning.resizing.taylor import Order, curvature
 from worker.learning.resizing.taylor_prune import replay_set
 from worker.learning.resizing.units import grow
@@ -29,7 +29,7 @@ def chosen(rank: float, cost_of_a_unit: float = 0.0, widths=(60, 40), **params) 
     params = AutoParams(**{"density": 0.1, "reserve": 0, "epsilon": 5.0, **params})
     measured = signals(rank, *widths)
     offered = candidates(measured, order(sum(widths) - 2, cost_of_a_unit), params)
-    return choice(measured, offered, params)[0].share
+    return choice(measured, offered, needed(measured, 100, params), params)[0].share
 
 
 def test_the_narrowest_width_that_is_not_tight_is_chosen():
@@ -67,7 +67,7 @@ def test_a_choice_once_made_is_kept_while_nothing_changes(rank):
         now = signals(rank * 10, *[units // 4] * 4)
         units = now.units
         offered = candidates(now, order(units - 1, 0.0), params)
-        became = choice(now, offered, params)[0].units
+        became = choice(now, offered, needed(now, 1000, params), params)[0].units
         if became == units:
             break
         units = became
@@ -77,24 +77,45 @@ def test_a_choice_once_made_is_kept_while_nothing_changes(rank):
 
 def test_room_is_kept_for_what_is_learnt_next():
     assert chosen(rank=6) == -0.4
-    assert chosen(rank=6, reserve=15) == -0.25
-    assert chosen(rank=6, reserve=60) == 0.2
+    assert chosen(rank=6, reserve=0.15) == -0.25
+    assert chosen(rank=6, reserve=0.6) == 0.2
+
+
+def test_the_room_is_a_share_of_the_default_network_of_the_architecture(two_labels):
+    assert usual_units(two_labels.spec) == 512 + 256 + 256 + 512
+    assert needed(signals(10, 60, 40), 1536, AutoParams(density=0.1, reserve=0.5)) == 100 + 768
 
 
 def test_the_bounds_hold():
     assert chosen(rank=30, widest=70) == 0.15, "the layer of 60 becomes 69"
     assert chosen(rank=30, widest=60) == 0
-    measured, params = signals(1, 60, 40), AutoParams(density=0.1, reserve=0)
-    assert choice(measured, candidates(measured, order(12, 0.0), params), params)[0].share == -0.1
+    measured, params = signals(1, 60, 40), AutoParams()
+    assert choice(measured, candidates(measured, order(12, 0.0), params), 10, params)[0].share == -0.1
 
 
 def test_the_effective_rank_counts_directions():
     generator = torch.Generator().manual_seed(0)
-    three = torch.linalg.qr(torch.randn(500, 3, generator=generator))[0]
-    three = three - three.mean(dim=0)
-    mixed = three @ torch.linalg.qr(torch.randn(20, 3, generator=generator))[0].T
-    assert effective_rank(mixed + 5.0) == pytest.approx(3, abs=0.05)
-    assert effective_rank(torch.randn(5000, 20, generator=generator)) == pytest.approx(20, abs=0.2)
+    three = torch.linalg.qr(torch.randn(20, 3, generator=generator))[0]
+    assert effective_rank(three @ three.T) == pytest.approx(3, abs=1e-3)
+    assert effective_rank(torch.eye(20)) == pytest.approx(20, abs=1e-3)
+    assert effective_rank(torch.diag(torch.tensor([1.0, 1.0, 1e-9]))) == pytest.approx(2, abs=1e-3)
+
+
+def test_covariances_are_those_of_all_activations_at_once(two_labels):
+    draws, network = replay_set(two_labels, 600, bench()), build(two_labels, CPU)
+    whole = torch.cat([one.latents for one in draws]), torch.cat([one.slots for one in draws])
+    uses = []
+    network.decode(*whole, uses=uses)
+    found = covariances(network, draws)
+    assert {layer: len(one) for layer, one in found.items()} == {
+        "encoder.0": 24,
+        "encoder.1": 12,
+        "decoder.0": 12,
+        "decoder.1": 24,
+    }
+    for layer, use in zip(("decoder.0", "decoder.1"), uses[1:], strict=True):
+        expected = use.entered.detach().double().T.cov(correction=0)
+        assert torch.allclose(found[layer], expected, atol=1e-6)
 
 
 def test_units_that_say_nothing_are_idle(two_labels):

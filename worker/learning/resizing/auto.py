@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 from pydantic import Field
 
-from worker.learning.checkpoint import Checkpoint
+from worker.learning.checkpoint import Checkpoint, Spec
 from worker.learning.memory import remembered
-from worker.learning.networks import build
+from worker.learning.networks import ARCHITECTURES, build
 from worker.learning.resizing.capacity import Capacity, capacity
 from worker.learning.resizing.taylor import Order, curvature, measured_change, removal_order, without
 from worker.learning.resizing.taylor_prune import matched, replay_set
@@ -26,8 +26,11 @@ class AutoParams(StrategyParams):
         5.0, gt=0, le=1000, description="nats an example that a removal may be predicted to cost, untrained"
     )
     density: float = Field(0.2, gt=0, le=1, description="effective rank that a hidden unit can carry")
-    reserve: int = Field(
-        700, ge=0, le=20_000, description="hidden units beyond those, as room for what is learnt next"
+    reserve: float = Field(
+        0.45,
+        ge=0,
+        le=10,
+        description="room beyond those for what is learnt next, as a share of the architecture's default",
     )
     hysteresis: float = Field(
         0.05, ge=STEP, le=0.5, description="changes of width that are smaller than this share are not made"
@@ -58,7 +61,7 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     """Choose the smallest width that keeps the function and leaves room: prune, grow or stay, and say why.
 
     Minimises width subject to 1/2 d'Hd <= epsilon, the predicted loss change on replay of the labels held,
-    and width >= effective rank / density + reserve. What is removed is trained away as `taylor_prune` does;
+    and units >= effective rank / density + reserve. What is removed is trained away as `taylor_prune` does;
     what is added changes no draw. Signals, candidates and the reason are in the version's findings.
 
     Best after learning with a generous `expand_share`: room while it is needed (docs/decisions/0008).
@@ -67,16 +70,13 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     network = build(checkpoint, bench.device)
     around = curvature(network, draws, bench.generator("curvature"))
     order = removal_order(around, removable(around.widths, params.narrowest))
-    bench.step("measuring the capacity", 1, 1, order.changes[-1] if order.changes else None)
+    bench.step("measuring the capacity", 1, 1, around.alone.sum().item())
     signals = capacity(network, draws, around)
     offered = candidates(signals, order, params)
-    chosen, reason = choice(signals, offered, params)
+    least = needed(signals, usual_units(checkpoint.spec), params)
+    chosen, reason = choice(signals, offered, least, params)
     bench.findings["width"] = {
-        "signals": {
-            "labels": len(checkpoint.held),
-            **asdict(signals),
-            "units_needed": needed(signals, params),
-        },
+        "signals": {"labels": len(checkpoint.held), **asdict(signals), "units_needed": least},
         "candidates": [asdict(one) for one in offered],
         "chosen": asdict(chosen),
         "reason": reason,
@@ -118,14 +118,22 @@ def units_after(share: float, signals: Capacity, order: Order, params: AutoParam
     return sum(larger) if max(larger) <= params.widest else None
 
 
-def needed(signals: Capacity, params: AutoParams) -> int:
+def usual_units(spec: Spec) -> int:
+    """The hidden units of the architecture's default network."""
+    usual = ARCHITECTURES[spec.architecture].Params().model_dump()
+    return int(sum(usual["encoder_widths"]) + sum(usual["decoder_widths"]))
+
+
+def needed(signals: Capacity, usual: int, params: AutoParams) -> int:
     """The hidden units below which the network is tight. A resize keeps the function, and so the rank."""
-    return math.ceil(signals.rank / params.density) + params.reserve
+    return math.ceil(signals.rank / params.density + params.reserve * usual)
 
 
-def choice(signals: Capacity, offered: Sequence[Candidate], params: AutoParams) -> tuple[Candidate, str]:
-    """The candidate to become, and why."""
-    present, least = next(one for one in offered if one.share == 0), needed(signals, params)
+def choice(
+    signals: Capacity, offered: Sequence[Candidate], least: int, params: AutoParams
+) -> tuple[Candidate, str]:
+    """The candidate to become, given the least units that are needed, and why."""
+    present = next(one for one in offered if one.share == 0)
     state = f"{signals.units} hidden units, {least} needed for an effective rank of {signals.rank:.1f}"
     if least > (1 + params.hysteresis) * signals.units:
         larger = [one for one in offered if one.units > signals.units]

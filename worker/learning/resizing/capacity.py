@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.learning.networks.network import Network, Use
+from worker.learning.networks.network import Network, Seam, Use
 from worker.learning.resizing.targeted_dropout import by_column
 from worker.learning.resizing.taylor import Curvature
 from worker.learning.strategy import Batch
@@ -33,30 +33,29 @@ class Capacity:
 
 def capacity(network: Network, batches: Sequence[Batch], around: Curvature) -> Capacity:
     """The signals on `batches`, the draws of the labels held that `around` was taken on."""
-    alone = torch.split(0.5 * around.scores.square().mean(dim=0), list(around.widths.values()))
-    layers = zip(around.widths, alone, strict=True)
+    layers = zip(around.widths, torch.split(around.alone, list(around.widths.values())), strict=True)
     return Capacity(
         widths=around.widths,
-        effective_rank={name: effective_rank(acts) for name, acts in activations(network, batches).items()},
+        effective_rank={layer: effective_rank(one) for layer, one in covariances(network, batches).items()},
         idle_units={layer: int((cost < IDLE).sum()) for layer, cost in layers},
     )
 
 
-def effective_rank(activations: Tensor) -> float:
+def effective_rank(covariance: Tensor) -> float:
     """exp(H(p)), p the variances along the principal directions as shares of their sum, in 1 ... units.
 
-    activations: [n, units]. It follows the function, not the width: networks of real digits, pruned by a
+    covariance: [units, units]. It follows the function, not the width: networks of real digits, pruned by a
     quarter and trained to match, kept their rank within 4 %; it fell as labels were forgotten and rose again.
     Source: Roy & Vetterli 2007, on variances instead of singular values.
     """
-    variances = torch.linalg.eigvalsh(activations.double().T.cov()).clamp(min=0)
+    variances = torch.linalg.eigvalsh(covariance).clamp(min=0)
     entropy = torch.special.entr(variances / variances.sum()).sum()
     return float(entropy.exp())
 
 
-def activations(network: Network, batches: Sequence[Batch]) -> dict[str, Tensor]:
-    """Hidden layer -> [examples (times the entries of a unit), units] on the CPU."""
-    seen: dict[str, list[Tensor]] = {seam.layer: [] for seam in network.seams()}
+def covariances(network: Network, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    """Of every hidden layer's units over the examples (and places), [units, units] float64 on the CPU."""
+    moments: dict[str, Tensor] = {}
     with torch.no_grad():
         for batch in batches:
             if batch.latents is None:
@@ -66,7 +65,24 @@ def activations(network: Network, batches: Sequence[Batch]) -> dict[str, Tensor]
             network.decode(batch.latents, batch.slots, uses=uses)
             entered = {use.layer: use.entered for use in uses}
             for seam in network.seams():
-                values = by_column(entered[seam.following])  # [batch, columns, places]
-                by_unit = values.reshape(len(values), -1, seam.columns * values.shape[2])
-                seen[seam.layer].append(by_unit.transpose(1, 2).flatten(0, 1).cpu())
-    return {layer: torch.cat(values) for layer, values in seen.items()}
+                one = with_one(by_unit(seam, entered[seam.following]).cpu().double())
+                moments[seam.layer] = moments.get(seam.layer, 0) + one.T @ one
+    return {layer: central(moment) for layer, moment in moments.items()}
+
+
+def by_unit(seam: Seam, entered: Tensor) -> Tensor:
+    """What the following layer receives as [examples * entries of a unit, units]."""
+    values = by_column(entered)  # [batch, columns, places]
+    entries = values.reshape(len(values), -1, seam.columns * values.shape[2])
+    return entries.transpose(1, 2).flatten(0, 1)
+
+
+def with_one(values: Tensor) -> Tensor:
+    """[n, units] -> [n, units + 1], the last column 1: its second moments are all that a covariance needs."""
+    return torch.cat([values, values.new_ones(len(values), 1)], dim=1)
+
+
+def central(moment: Tensor) -> Tensor:
+    """The covariance from sum [h 1]'[h 1]."""
+    mean = moment[:-1, -1] / moment[-1, -1]
+    return moment[:-1, :-1] / moment[-1, -1] - torch.outer(mean, mean)

@@ -39,6 +39,12 @@ class Curvature:
     scores: Tensor  # [examples, units of all layers in the order of widths], s; in nats^(1/2)
     mean_activation: Mapping[str, Tensor]  # hidden layer -> E[h], as `shrink` takes it
 
+    @property
+    def alone(self) -> Tensor:
+        """The predicted loss change of each unit's removal, all others there, [units of all layers]."""
+        changes: Tensor = 0.5 * self.scores.square().mean(dim=0)
+        return changes
+
 
 def curvature(network: Network, batches: Sequence[Batch], generator: torch.Generator) -> Curvature:
     """One forward and one backward an example. batches: the network's own draws of the labels to retain."""
