@@ -3,11 +3,17 @@ import torch
 
 from tests.learning.tiny import QUICK, asked, bench
 from worker.learning.networks import frozen
+from worker.learning.replay import replay
 from worker.learning.resizing.search import SHARES, SearchParams, better_half, in_reach, tournament
 from worker.learning.resizing.units import MAX_WIDTH, grow
 from worker.learning.strategy import find
 
 CPU = torch.device("cpu")
+
+
+def replayed(checkpoint):
+    teacher = frozen(checkpoint, CPU)
+    return lambda purpose: [(replay(teacher, [0, 1], bench().generator(purpose)), 1.0)]
 
 
 def searched(checkpoint, seed=0, **params):
@@ -45,7 +51,7 @@ def test_equal_children_have_equal_probes(two_labels):
     """The same seed for all: what differs between children is their width alone."""
     twins = {0.0: two_labels, 0.05: grow(two_labels, 0.0, torch.Generator())}
     params = SearchParams(schedule=QUICK, mu=0)
-    winner, [rung] = tournament(twins, frozen(two_labels, CPU), params, bench())
+    winner, [rung] = tournament(twins, replayed(two_labels), params, params.schedule, bench())
     assert rung["negative_elbo"]["+0%"] == rung["negative_elbo"]["+5%"]
     assert winner == 0
 

@@ -1,6 +1,6 @@
 """The paper's learning: expand, then train on new examples, the old network's draws and an EWC penalty."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from pydantic import Field
@@ -11,6 +11,7 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, frozen
+from worker.learning.networks.network import Network
 from worker.learning.prior import fit_priors
 from worker.learning.replay import interleave, real, replay
 from worker.learning.resizing.units import grow
@@ -66,12 +67,13 @@ def taught(
     bench: Workbench,
     *,
     forgotten: Sequence[int] = (),
+    regulariser: Callable[[Network], Tensor] | None = None,
 ) -> Checkpoint:
     """`target` after learning the labels of `images`, which have empty slots in it, while holding `old`.
 
     target: with the Fisher over `old`; its weights are the teacher's and the anchor. forgotten: slots to keep
     drawing what they draw now, all of them together as often as one label: with nothing to hold it there, a
-    ghost comes back as its neighbours learn.
+    ghost comes back as its neighbours learn. regulariser: nats an example, added to the loss.
     """
     network, teacher = build(target, bench.device), frozen(target, bench.device)
     noise = bench.generator("latent noise")
@@ -81,7 +83,8 @@ def taught(
     def loss(parts: Parts, done: float) -> Tensor:
         new, *replayed = parts
         bounds = negative_elbo(network, new.images, new.slots, network.noise(new.slots, noise))
-        return torch.cat([bounds, *(retain(batch, {}) for batch in replayed)]).mean() + penalty()
+        cost = torch.cat([bounds, *(retain(batch, {}) for batch in replayed)]).mean() + penalty()
+        return cost if regulariser is None else cost + regulariser(network)
 
     sources = [(real(images, target.held, bench.generator("examples")), float(len(images)))]
     if old:

@@ -1,7 +1,8 @@
 """Make a network larger by as much as a short search finds worth its parameters."""
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,22 +14,28 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.memory import remembered
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Network
-from worker.learning.replay import Source, interleave, replay, some
+from worker.learning.replay import Source, interleave, replay
 from worker.learning.resizing.units import MAX_WIDTH, grow, seams_of, width
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
+Lesson = Sequence[tuple[Source, float]]  # sources of examples, each with its share
+
+VALIDATION_BATCH = 250
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)  # units that the children add to every hidden layer
 
 
-class SearchParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=600)  # of all probes together, each rung an equal part
+class TournamentParams(StrategyParams):
     mu: float = Field(
         1e-6, ge=0, le=1, description="nats an example that a parameter must be worth to be added"
     )
     validation_examples: int = Field(
         2000, ge=1, le=100_000, description="draws that the children are compared on"
     )
+
+
+class SearchParams(TournamentParams):
+    schedule: Schedule = Schedule(steps=600)  # of all probes together, each rung an equal part
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
@@ -47,7 +54,12 @@ def search(checkpoint: Checkpoint, examples: Examples, params: SearchParams, ben
     left. Probes share their seed and are dropped: the child chosen draws what its parent draws.
     """
     children = {share: grown(checkpoint, share, bench) for share in in_reach(checkpoint)}
-    winner, rungs = tournament(children, frozen(checkpoint, bench.device), params, bench)
+    teacher, held = frozen(checkpoint, bench.device), sorted(checkpoint.held.values())
+
+    def lesson(purpose: str) -> Lesson:
+        return [(replay(teacher, held, bench.generator(purpose)), 1.0)]
+
+    winner, rungs = tournament(children, lesson, params, params.schedule, bench)
     bench.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
     child = children[winner]
     return remembered(child, sorted(child.held.values()), bench, examples=params.fisher_examples)
@@ -64,21 +76,26 @@ def in_reach(checkpoint: Checkpoint) -> list[float]:
 
 
 def tournament(
-    children: Mapping[float, Checkpoint], teacher: Network, params: SearchParams, bench: Workbench
+    children: Mapping[float, Checkpoint],
+    lesson: Callable[[str], Lesson],
+    params: TournamentParams,
+    schedule: Schedule,
+    bench: Workbench,
 ) -> tuple[float, list[dict[str, Any]]]:
-    """The share of the child that is left, and what each rung measured, in nats an example."""
-    held = sorted(next(iter(children.values())).held.values())
-    source = replay(teacher, held, bench.generator("validation"))
-    draws = list(some(source, params.validation_examples, bench.device))
+    """The share of the child that is left, and what each rung measured, in nats an example.
+
+    lesson: the examples for a purpose, a random stream each. schedule: of all probes together.
+    """
+    batches = interleave(lesson("validation"), VALIDATION_BATCH, bench.device)
+    drawn = math.ceil(params.validation_examples / VALIDATION_BATCH)
+    draws = [batch for parts in itertools.islice(batches, drawn) for batch in parts]
     probes = {share: build(child, bench.device) for share, child in children.items()}
     rungs: list[dict[str, Any]] = []
     while len(probes) > 1:
-        steps = max(1, params.schedule.steps // (halvings(len(children)) * len(probes)))
-        schedule = params.schedule.model_copy(update={"steps": steps})
+        steps = max(1, schedule.steps // (halvings(len(children)) * len(probes)))
+        short = schedule.model_copy(update={"steps": steps})
         for probe in probes.values():
-            train(
-                probe, replay(teacher, held, bench.generator(f"replay of rung {len(rungs)}")), schedule, bench
-            )
+            train(probe, lesson(f"rung {len(rungs)}"), short, bench)
         bounds = {share: validation(probe, draws, bench) for share, probe in probes.items()}
         costs = {share: bound + params.mu * children[share].parameters for share, bound in bounds.items()}
         rungs.append({"steps": steps, "negative_elbo": _named(bounds), "objective": _named(costs)})
@@ -96,22 +113,19 @@ def better_half(costs: Mapping[float, float]) -> list[float]:
     return sorted(costs, key=lambda share: (costs[share], share))[: math.ceil(len(costs) / 2)]
 
 
-def train(probe: Network, source: Source, schedule: Schedule, bench: Workbench) -> None:
-    """Minimise -ELBO on the source, in place; the same examples and noise for every probe of a rung."""
+def train(probe: Network, lesson: Lesson, schedule: Schedule, bench: Workbench) -> None:
+    """Minimise -ELBO on the lesson, in place; the same examples and noise for every probe of a rung."""
     noise = bench.generator("latent noise")
 
     def loss(parts: Parts, done: float) -> Tensor:
-        (drawn,) = parts
-        return negative_elbo(probe, drawn.images, drawn.slots, probe.noise(drawn.slots, noise)).mean()
+        bounds = [
+            negative_elbo(probe, drawn.images, drawn.slots, probe.noise(drawn.slots, noise))
+            for drawn in parts
+        ]
+        return torch.cat(bounds).mean()
 
-    fit(
-        probe,
-        loss,
-        interleave([(source, 1.0)], schedule.batch_size, bench.device),
-        schedule,
-        bench,
-        phase="probing",
-    )
+    batches = interleave(lesson, schedule.batch_size, bench.device)
+    fit(probe, loss, batches, schedule, bench, phase="probing")
 
 
 def validation(probe: Network, draws: Sequence[Batch], bench: Workbench) -> float:
