@@ -3,8 +3,9 @@
     python -m experiments.strategies --seeds 1 --json - --page docs/strategies.md
 
 The start is a model that learned 0-4 by the default strategy. Each learn strategy then learns 5, 6 and 7,
-each forget strategy forgets 3, each resize strategy resizes, with its default params. Accuracy is the share
-of 1,000 draws a label that the open-set judge takes for their label; a rejected draw is a wrong one.
+each forget strategy forgets 3, each resize strategy resizes, with its default params; `merge` and `drop` find
+5, 6 and 7 learnt temporarily, and make them permanent or forget them. Accuracy is the share of 1,000 draws a
+label that the open-set judge takes for their label; a rejected draw is a wrong one.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Strategy, Workbench
 
 START, NEW, GONE = ("0", "1", "2", "3", "4"), ("5", "6", "7"), ("3",)
+OF_TEMPORARY = ("merge", "drop")  # work on isolated networks: those of NEW
 CPU = torch.device("cpu")
 COLUMNS = ("operation", "strategy", "retained", "new", "forgotten", "seconds", "parameters")
 
@@ -71,7 +73,14 @@ def measured(mnist: datasets.Dataset, seed: int) -> list[dict[str, Any]]:
     default = strategy.find("learn", "replay_ewc")
     start = default.run(empty, given(mnist, START), default.Params(), Workbench(CPU, seed, archive))
     asked = {"learn": given(mnist, NEW), "forget": Examples(GONE, "mnist"), "resize": Examples((), "mnist")}
-    return [row(one, start, asked[one.operation], archive, seed) for one in strategy.all_strategies()]
+    beside = strategy.find("learn", "isolated")
+    temporary = beside.run(start, given(mnist, NEW), beside.Params(), Workbench(CPU, seed, archive))
+    rows = []
+    for one in strategy.all_strategies():
+        isolated = one.name in OF_TEMPORARY
+        labels = Examples(NEW, "mnist") if isolated else asked[one.operation]
+        rows.append(row(one, temporary if isolated else start, labels, archive, seed))
+    return rows
 
 
 def given(mnist: datasets.Dataset, names: tuple[str, ...]) -> Examples:
@@ -93,7 +102,7 @@ def row(one: Strategy, start: Checkpoint, asked: Examples, archive: Archive, see
         "new": statistics.mean(accuracy[name] for name in NEW) if one.operation == "learn" else None,
         "forgotten": report["forgotten"]["accuracy"],
         "seconds": round(seconds, 1),
-        "parameters": after.parameters,
+        "parameters": sum(network.parameters for network in (after, *after.isolated)),
     }
 
 

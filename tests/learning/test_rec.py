@@ -1,4 +1,4 @@
-"""Regularize, expand and compress: the child that is taught, what it is held by, and the size it ends with."""
+"""Regularize, expand and compress: which child is taught, what holds it, and the size it ends with."""
 
 import pytest
 import torch

@@ -64,7 +64,8 @@ def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, 
 
 def quick(found: Strategy) -> dict:
     """Params of a strategy that make it a matter of a second."""
-    small = {"schedule": QUICK, "fisher_examples": 200}
+    brief = QUICK | {"steps": 60}
+    small = {"schedule": QUICK, "fisher_examples": 200, "search": brief, "compression": brief}
     if found.name == "isolated":
         small |= {name: TINY[name] for name in ("encoder_widths", "decoder_widths")}
     return {name: value for name, value in small.items() if name in found.Params.model_fields}
