@@ -20,12 +20,13 @@ import random
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -54,12 +55,9 @@ def main() -> None:
     options = parser.parse_args()
     kept = options.json.with_suffix(options.json.suffix + ".seeds")
     kept.mkdir(parents=True, exist_ok=True)
+    plan = Plan(options.learn, options.forget)
     one = partial(
-        remembered_history,
-        kept,
-        passes=options.passes,
-        names=(options.learn, options.forget),
-        data=Path(options.data).expanduser(),
+        remembered_history, kept, passes=options.passes, plan=plan, data=Path(options.data).expanduser()
     )
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         histories = list(pool.map(one, range(options.seeds)))
@@ -68,13 +66,26 @@ def main() -> None:
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
 
 
-def remembered_history(
-    kept: Path, seed: int, *, passes: int, names: tuple[str, str], data: Path
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Plan:
+    """How a history learns and forgets: strategies, params that are not their defaults, a resize after each."""
+
+    learn: str
+    forget: str
+    name: str = ""
+    learn_params: Mapping[str, Any] = field(default_factory=dict)
+    forget_params: Mapping[str, Any] = field(default_factory=dict)
+    resize: str | None = None
+
+    def operation(self, name: Literal["learn", "forget"]) -> tuple[str, Mapping[str, Any]]:
+        return (self.learn, self.learn_params) if name == "learn" else (self.forget, self.forget_params)
+
+
+def remembered_history(kept: Path, seed: int, *, passes: int, plan: Plan, data: Path) -> dict[str, Any]:
     """The history of a seed, read from `kept` where it is finished already."""
-    file = kept / f"{names[0]}-{names[1]}-{passes}-{seed}.json"
+    file = kept / f"{plan.learn}-{plan.forget}{plan.name}-{passes}-{seed}.json"
     if not file.is_file():
-        made = json.dumps(history(seed, passes, names, data))
+        made = json.dumps(history(seed, passes, plan, data))
         unfinished = file.with_suffix(".part")
         unfinished.write_text(made)
         unfinished.rename(file)
@@ -82,24 +93,24 @@ def remembered_history(
     return found
 
 
-def history(seed: int, passes: int, names: tuple[str, str], data: Path) -> dict[str, Any]:
+def history(seed: int, passes: int, plan: Plan, data: Path) -> dict[str, Any]:
     """One start and its passes, and the simple model at their end."""
     compute_reproducibly(threads=1)
     mnist, chance = datasets.load("mnist", data), random.Random(seed)
     critic = Critic.of(mnist)
     archive = Archive(mnist, blank({"architecture": "mlp"}, seed=seed))
     first = chance.sample(mnist.labels, chance.randint(1, len(mnist.labels)))
-    checkpoint = changed("learn", names[0], archive.start, given(mnist, tuple(first)), archive, seed)
+    checkpoint = changed("learn", plan, archive.start, given(mnist, tuple(first)), archive, seed)
     rows: list[dict[str, Any]] = []
     for number in range(1, passes + 1):
         held, missing = sorted(checkpoint.held), sorted(set(mnist.labels) - set(checkpoint.held))
         learns = bool(missing) and (len(held) < 2 or chance.random() < 0.5)
         most = len(missing) if learns else len(held) - 1
         chosen = tuple(sorted(chance.sample(missing if learns else held, chance.randint(1, most))))
-        operation, name = ("learn", names[0]) if learns else ("forget", names[1])
+        operation: Literal["learn", "forget"] = "learn" if learns else "forget"
         asked = given(mnist, chosen) if learns else Examples(chosen, "mnist")
         began = time.perf_counter()
-        checkpoint = changed(operation, name, checkpoint, asked, archive, 1000 * seed + number)
+        checkpoint = changed(operation, plan, checkpoint, asked, archive, 1000 * seed + number)
         seconds = time.perf_counter() - began
         figures = judged(checkpoint, critic, seed=1000 * seed + number)
         rows.append({"pass": number, "operation": operation, "labels": chosen, "seconds": seconds} | figures)
@@ -107,15 +118,26 @@ def history(seed: int, passes: int, names: tuple[str, str], data: Path) -> dict[
             f"seed {seed} pass {number}: {operation} {' '.join(chosen)}, {figures['closed']:.3f}\n"
         )
     everything = given(mnist, tuple(sorted(checkpoint.held)))
-    simple = changed("learn", "retrain", archive.start, everything, archive, seed)
+    simple = changed("learn", Plan("retrain", ""), archive.start, everything, archive, seed)
     return {"seed": seed, "passes": rows, "simple": judged(simple, critic, seed=seed)}
 
 
 def changed(
-    operation: str, name: str, checkpoint: Checkpoint, asked: Examples, archive: Archive, seed: int
+    operation: Literal["learn", "forget"],
+    plan: Plan,
+    checkpoint: Checkpoint,
+    asked: Examples,
+    archive: Archive,
+    seed: int,
 ) -> Checkpoint:
-    chosen = strategy.find(operation, name)
-    return chosen.run(checkpoint, asked, chosen.Params(), Workbench(CPU, seed, archive))
+    """The checkpoint after the operation, and after the resize that follows it, if one does."""
+    name, params = plan.operation(operation)
+    chosen, bench = strategy.find(operation, name), Workbench(CPU, seed, archive)
+    after = chosen.run(checkpoint, asked, chosen.Params(**params), bench)
+    if plan.resize is None:
+        return after
+    resize = strategy.find("resize", plan.resize)
+    return resize.run(after, Examples((), "mnist"), resize.Params(), bench.apart("resize"))
 
 
 class Shares(NamedTuple):
@@ -152,6 +174,7 @@ def judged(checkpoint: Checkpoint, critic: Critic, *, seed: int) -> dict[str, An
         "relapse": max(gone, default=None),
         "held": len(shares),
         "parameters": checkpoint.parameters,
+        "units": sum(map(sum, checkpoint.widths.values())),
     }
 
 

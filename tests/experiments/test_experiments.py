@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.random_passes import remembered_history, summary
+from experiments.auto_size import compared, spearman
+from experiments.random_passes import Plan, remembered_history, summary
 from experiments.strategies import cells, key
 from worker.learning.strategy import all_strategies
 
@@ -72,6 +73,31 @@ def test_a_finished_seed_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("experiments.random_passes.history", once)
     for _ in range(2):
-        found = remembered_history(tmp_path, 3, passes=1, names=("a", "b"), data=tmp_path)
+        found = remembered_history(tmp_path, 3, passes=1, plan=Plan("a", "b"), data=tmp_path)
         assert found == {"seed": 3}
     assert ran == [3]
+
+
+def sized(closed: float, parameters: int, units: int, held: int) -> dict:
+    return {"open": closed, "parameters": parameters, "units": units, "held": held}
+
+
+def test_sizes_are_compared_pass_by_pass():
+    fixed = [{"passes": [sized(0.9, 100, 10, 1), sized(0.9, 100, 10, 5)]}]
+    auto = [{"passes": [sized(0.9, 50, 5, 1), sized(0.8, 70, 9, 5)]}]
+    found = compared(fixed, auto)
+    assert found["accuracy_difference"] == pytest.approx(-0.05)
+    assert found["parameters_saved"] == pytest.approx(0.4)
+    assert found["width_follows_labels"] == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [([1, 2, 3], [10, 20, 30], 1), ([1, 2, 3], [3, 2, 1], -1), ([1, 1, 2, 3], [1, 2, 3, 4], 0.9486833)],
+)
+def test_spearman_is_the_correlation_of_ranks_ties_sharing_theirs(one, other, expected):
+    assert spearman(one, other) == pytest.approx(expected)
+
+
+def test_a_width_that_never_changes_follows_nothing():
+    assert spearman([3, 3, 3], [1, 2, 3]) == 0

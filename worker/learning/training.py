@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch, StrategyParams, Workbench
@@ -25,6 +25,9 @@ class Schedule(StrategyParams):
     learning_rate: float = Field(2e-3, gt=0, le=0.1, description="of Adam, at its peak")
     shape: Shape = Field("one_cycle", description="of the learning rate over the training")
     label_rate: float = Field(10.0, gt=0, le=100, description="the label columns learn so many times faster")
+    gradient_norm: float = Field(
+        100.0, gt=0, description="a longer gradient is shortened to this, nats an example a unit of weight"
+    )
 
 
 def fit(
@@ -55,6 +58,8 @@ def fit(
         value = loss(next(batches), done)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
+        # Once in some ten trainings at 1e-2 a rare batch has a gradient a thousand times the usual 20 to 100.
+        nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
         bench.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step()
         after_step()

@@ -1,0 +1,101 @@
+"""Whether the policy `auto` chooses a better size than fixed shares do, over the same random histories.
+
+    python -m experiments.auto_size --seeds 10 --passes 10 --json FILE
+
+Two arms run the histories of `experiments.random_passes`, pass by pass the same labels. `fixed` learns with
+10 % more units and forgets with 10 % fewer, as by default. `auto` learns with 35 % more, forgets without
+pruning, and resizes by `auto` after every operation. Accuracy is open-set. `width_follows_labels` is the rank
+correlation of hidden units and labels held over the passes of a history, the mean over histories.
+
+A finished history is kept in FILE.seeds/ and not run again; histories run side by side in --processes.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from experiments.random_passes import Plan, remembered_history
+
+FIXED = Plan("replay_ewc", "surrogate")
+AUTO = Plan(
+    "replay_ewc",
+    "surrogate",
+    name="-auto",
+    learn_params={"expand_share": 0.35},
+    forget_params={"prune_share": 0.0},
+    resize="auto",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
+    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    options = parser.parse_args()
+    kept = options.json.with_suffix(options.json.suffix + ".seeds")
+    kept.mkdir(parents=True, exist_ok=True)
+    arms = []
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        for plan in (FIXED, AUTO):
+            one = partial(
+                remembered_history,
+                kept,
+                passes=options.passes,
+                plan=plan,
+                data=Path(options.data).expanduser(),
+            )
+            arms.append(list(pool.map(one, range(options.seeds))))
+    figures = compared(*arms)
+    options.json.write_text(json.dumps(figures | {"fixed": arms[0], "auto": arms[1]}, indent=2) + "\n")
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+
+
+def compared(fixed: list[dict[str, Any]], auto: list[dict[str, Any]]) -> dict[str, Any]:
+    """The automatic size against the fixed one, over histories with the same seeds."""
+
+    def mean(histories: list[dict[str, Any]], figure: str) -> float:
+        return statistics.mean(float(one[figure]) for history in histories for one in history["passes"])
+
+    follows = [
+        spearman([one["units"] for one in history["passes"]], [one["held"] for one in history["passes"]])
+        for history in auto
+    ]
+    gains = [mean([one], "open") - mean([other], "open") for one, other in zip(auto, fixed, strict=True)]
+    return {
+        "seeds": len(auto),
+        "accuracy": mean(auto, "open"),
+        "accuracy_fixed": mean(fixed, "open"),
+        "accuracy_difference": statistics.mean(gains),
+        "spread_over_seeds": statistics.pstdev(gains),
+        "parameters": mean(auto, "parameters"),
+        "parameters_fixed": mean(fixed, "parameters"),
+        "parameters_saved": 1 - mean(auto, "parameters") / mean(fixed, "parameters"),
+        "width_follows_labels": statistics.mean(follows),
+    }
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float:
+    """The correlation of ranks, equal values sharing theirs; 0 where one side never changes."""
+    if len(set(one)) == 1 or len(set(other)) == 1:
+        return 0.0
+    return statistics.correlation(_ranks(one), _ranks(other))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(values)
+    return [order.index(value) + (order.count(value) - 1) / 2 for value in values]
+
+
+if __name__ == "__main__":
+    main()
