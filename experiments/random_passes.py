@@ -68,7 +68,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a history learns and forgets: strategies, params that are not their defaults, a resize after each."""
+    """How a history learns and forgets: strategies, params besides their defaults, a resize after each."""
 
     learn: str
     forget: str

@@ -1,0 +1,85 @@
+"""The most memory a worker needs for one job of each strategy, on MNIST at full size.
+
+    python -m benchmarks.memory --json -
+
+Each strategy runs in a process of its own that loads the dataset, a model that learned 0-4 and the judge, as
+a worker does; `peak_mb` is the largest resident set any of them reached (ru_maxrss). Trainings are cut to a
+few steps: a step needs no more memory the hundredth time. Fisher and curvature have all their examples.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.strategies import GONE, NEW, OF_TEMPORARY, START, Archive, given
+from worker.devices import compute_reproducibly
+from worker.learning import datasets, drawing, strategy
+from worker.learning.judging.judge import load_judge
+from worker.learning.judging.report import quick
+from worker.learning.networks import blank
+from worker.learning.strategy import Examples, Strategy, Workbench
+
+FEW = {"steps": 5}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
+    parser.add_argument(
+        "--one", nargs=2, metavar=("OPERATION", "STRATEGY"), help="this strategy, in this process"
+    )
+    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    options = parser.parse_args()
+    if options.one:
+        sys.stdout.write(f"{peak_of(*options.one, Path(options.data).expanduser())}\n")
+        return
+    peaks = {f"{one.operation} {one.name}": in_its_own_process(one, options.data) for one in strategies()}
+    text = json.dumps({"peak_mb": max(peaks.values()), "mb": peaks}, indent=2)
+    if options.json == "-":
+        sys.stdout.write(text + "\n")
+    else:
+        Path(options.json).write_text(text + "\n")
+
+
+def strategies() -> list[Strategy]:
+    return strategy.all_strategies()
+
+
+def in_its_own_process(one: Strategy, data: str) -> float:
+    sys.stderr.write(f"{one.operation} {one.name}\n")
+    command = [sys.executable, "-m", "benchmarks.memory", "--data", data, "--one", one.operation, one.name]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_of(operation: str, name: str, data: Path) -> float:
+    """Megabytes (of 10^6 bytes) at the most, from the start of this process to the report."""
+    compute_reproducibly(threads=1)
+    mnist, archive_start = datasets.load("mnist", data), blank({}, seed=0)
+    archive = Archive(mnist, archive_start)
+    start = ran("learn", "replay_ewc", archive_start, given(mnist, START), archive)
+    asked = {"learn": given(mnist, NEW), "forget": Examples(GONE, "mnist"), "resize": Examples((), "mnist")}
+    labels = asked[operation]
+    if name in OF_TEMPORARY:
+        start, labels = ran("learn", "isolated", start, given(mnist, NEW), archive), Examples(NEW, "mnist")
+    after = ran(operation, name, start, labels, archive)
+    quick(after, load_judge, n=1000, seed=0, draw=drawing.draw)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def ran(operation: str, name: str, start: Any, labels: Examples, archive: Archive) -> Any:
+    found = strategy.find(operation, name)
+    few = {
+        field: FEW for field in ("schedule", "search", "compression") if field in found.Params.model_fields
+    }
+    return found.run(start, labels, found.Params(**few), Workbench(torch.device("cpu"), 0, archive))
+
+
+if __name__ == "__main__":
+    main()
