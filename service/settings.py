@@ -92,6 +92,8 @@ class Settings(BaseSettings):
 
     device: str = "auto"
     """Where the worker computes: auto, cpu, cuda, cuda:1."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the matrix products of a training: auto is bfloat16 on a GPU and float32 on a CPU."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of the worker; 0 takes one, the fastest where cores are shared."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -23,6 +23,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Of the matrix products of a training: `auto` takes bfloat16 on a GPU, float32 on a CPU."""
+    lower = device.type == "cuda" if name == "auto" else name == "bfloat16"
+    return torch.bfloat16 if lower else torch.float32
+
+
 def compute_reproducibly(threads: int) -> None:
     """Fix whatever else could change a result: thread count, kernels, denormals.
 

@@ -59,6 +59,7 @@ class Workshop:
     """How it signs its claims."""
     lease_seconds: float
     shutting_down: Callable[[], bool]
+    precision: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class Attempt:
             self.workshop.device,
             work.seed,
             archive=ModelArchive(self.workshop, work),
+            precision=self.workshop.precision,
             on_progress=self.heartbeat.show,
             should_stop=self.should_stop,
         )

@@ -12,7 +12,7 @@ from service.registry.claims import worker_name
 from service.registry.database import Database
 from service.settings import settings
 from worker.app import app
-from worker.devices import choose_device, compute_reproducibly
+from worker.devices import choose_device, choose_precision, compute_reproducibly
 from worker.execution import Workshop, execute
 
 _shutting_down = Event()
@@ -28,12 +28,14 @@ def execute_job(job_id: str) -> None:
 def workshop() -> Workshop:
     deployment = settings()
     compute_reproducibly(deployment.threads)
+    device = choose_device(deployment.device)
     return Workshop(
         database=Database(deployment.database_url),
         artifacts=FolderArtifacts(deployment.artifacts),
         data=deployment.data,
         judges=deployment.judges,
-        device=choose_device(deployment.device),
+        device=device,
+        precision=choose_precision(deployment.precision, device),
         worker=worker_name(os.getpid()),
         lease_seconds=deployment.lease_seconds,
         shutting_down=_shutting_down.is_set,

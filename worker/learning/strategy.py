@@ -92,12 +92,15 @@ class Workbench:
 
     findings: what a strategy wants to be read in the version's report (a guarantee, a decision and why);
         JSON-ready, and a function of its inputs and seed alone.
+    precision: of the matrix products of a training, torch.float32 or torch.bfloat16; everything else, the
+        Fisher and the priors with it, is float32.
     """
 
     device: torch.device
     seed: int
     archive: Archive = field(default_factory=NoArchive)
     findings: dict[str, Any] = field(default_factory=dict)
+    precision: torch.dtype = torch.float32
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
 

@@ -50,6 +50,7 @@ def fit(
     others = [tensor for name, tensor in named.items() if not name.endswith(".label")]
     groups = [{"params": others}, {"params": labels}]
     optimiser = torch.optim.Adam(groups, lr=schedule.learning_rate, fused=True)
+    network.precision = bench.precision
     for step in range(schedule.steps):
         done = step / schedule.steps
         rate = schedule.learning_rate * (one_cycle(done) if schedule.shape == "one_cycle" else 1)
@@ -63,6 +64,7 @@ def fit(
         bench.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step()
         after_step()
+    network.precision = torch.float32
 
 
 def one_cycle(done: float, warm_up: float = 0.1) -> float:

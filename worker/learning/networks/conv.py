@@ -114,7 +114,7 @@ class Conv(Network):
         return activation * mask.view(1, -1, *[1] * (activation.dim() - 2))
 
     def _used(self, name: str, entered: Tensor, slots: Tensor, uses: list[Use] | None) -> Tensor:
-        preactivation: Tensor = self.get_submodule(name)(entered, slots)
+        preactivation = self.computed(self.get_submodule(name), entered, slots)
         if uses is not None:
             uses.append(Use(name, entered, preactivation))
         return preactivation

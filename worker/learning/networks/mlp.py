@@ -79,7 +79,7 @@ class Mlp(Network):
         layers: nn.ModuleList = getattr(self, side)
         for index, layer in enumerate(layers):
             name = f"{side}.{index}"
-            preactivation: Tensor = layer(entered, slots)
+            preactivation = self.computed(layer, entered, slots)
             if uses is not None:
                 uses.append(Use(name, entered, preactivation))
             if index == len(layers) - 1:

@@ -45,6 +45,7 @@ class Network(nn.Module, ABC):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.pixels, self.latent, self.prior = spec.pixels, spec.latent, spec.prior
+        self.precision = torch.float32  # of the matrix products while training; weights are float32 always
         self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
         self.register_buffer("prior_scale", torch.eye(spec.latent).repeat(spec.slots, 1, 1))
 
@@ -74,6 +75,13 @@ class Network(nn.Module, ABC):
 
         Never the mean/logvar heads, nor the output.
         """
+
+    def computed(self, layer: nn.Module, entered: Tensor, slots: Tensor) -> Tensor:
+        """What a layer makes of its input, in the network's precision and the input's type."""
+        lower = self.precision is torch.bfloat16
+        with torch.autocast(entered.device.type, dtype=torch.bfloat16, enabled=lower):
+            out: Tensor = layer(entered, slots)
+        return out.to(entered.dtype)
 
     def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
         """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""

@@ -1,0 +1,86 @@
+"""Lower precision and a GPU give what float32 on the CPU gives, but for rounding."""
+
+import pytest
+import torch
+
+from tests.learning.test_laws import likeness
+from tests.learning.tiny import NETWORKS, QUICK, TinyArchive, asked, examples
+from worker.devices import choose_precision
+from worker.learning.fisher import fisher_diagonal
+from worker.learning.networks import blank, build
+from worker.learning.replay import replay, some
+from worker.learning.strategy import Workbench, find
+
+CPU = torch.device("cpu")
+CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
+architectures = pytest.mark.parametrize("architecture", sorted(NETWORKS))
+
+
+@pytest.fixture(params=["cpu", CUDA])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("SKIPPED LOUDLY: there is no CUDA device here, so nothing was shown about one")
+    return torch.device(request.param)
+
+
+def history(architecture: str, bench: Workbench):
+    """Learn, forget, prune: the three ways of training."""
+    learn, forget, prune = (
+        find(*names)
+        for names in (
+            ("learn", "replay_ewc"),
+            ("forget", "surrogate"),
+            ("resize", "targeted_dropout_prune"),
+        )
+    )
+    given = {"schedule": QUICK, "fisher_examples": 200}
+    checkpoint = blank(NETWORKS[architecture], seed=0, pixels=64)
+    checkpoint = learn.run(checkpoint, examples("rows", "columns"), learn.Params(**given), bench)
+    checkpoint = learn.run(checkpoint, examples("frame"), learn.Params(**given), bench)
+    checkpoint = forget.run(checkpoint, asked("rows"), forget.Params(**given), bench)
+    return prune.run(checkpoint, asked(), prune.Params(**given), bench)
+
+
+@architectures
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_what_is_held_is_drawn_and_what_is_forgotten_is_not(architecture, device, precision):
+    after = history(architecture, Workbench(device, 0, TinyArchive(architecture), precision=precision))
+    assert likeness(after, "columns") < 0.1
+    assert likeness(after, "frame") < 0.1
+    assert likeness(after, "rows") > 0.2
+    assert {tensor.dtype for tensor in after.weights.values()} == {torch.float32}
+    assert {tensor.device.type for tensor in after.weights.values()} == {"cpu"}
+
+
+def test_lower_precision_is_deterministic_too_and_not_the_same(device):
+    low, again, full = (
+        history("mlp", Workbench(device, 0, TinyArchive(), precision=precision)).to_bytes()
+        for precision in (torch.bfloat16, torch.bfloat16, torch.float32)
+    )
+    assert low == again != full
+
+
+def test_the_fisher_and_the_draws_agree_with_the_cpu(learnt, device):
+    drawn, fishers = [], []
+    for where in (CPU, device):
+        network = build(learnt, where)
+        source = replay(network, [0, 1], torch.Generator().manual_seed(0))
+        batches = list(some(source, 100, where))
+        drawn.append(torch.cat([batch.images for batch in batches]).cpu())
+        fishers.append(fisher_diagonal(network, batches, torch.Generator().manual_seed(1)))
+    assert torch.allclose(*drawn, atol=1e-4)
+    for name in fishers[0]:
+        assert torch.allclose(fishers[0][name], fishers[1][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "expected"),
+    [
+        ("auto", "cuda", torch.bfloat16),
+        ("auto", "cpu", torch.float32),
+        ("float32", "cuda", torch.float32),
+        ("bfloat16", "cpu", torch.bfloat16),
+    ],
+)
+def test_auto_is_lower_precision_on_a_gpu_alone(name, device, expected):
+    assert choose_precision(name, torch.device(device)) is expected
