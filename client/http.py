@@ -195,6 +195,7 @@ class Palimpsest:
         *,
         dataset: str | None = None,
         names: Mapping[str, str] | None = None,
+        retention: str | None = None,
         strategy: str | None = None,
         params: Json | None = None,
         acceptance: Json | None = None,
@@ -204,11 +205,13 @@ class Palimpsest:
         """Ask the model to learn labels; None leaves a choice to the server.
 
         names: what the model is to call a label, where not as its dataset does: {"sneaker": "shoe"}.
+        retention: permanent or temporary; a temporary label is forgotten exactly, by dropping its network.
         """
         body = _given(
             labels=list(labels),
             dataset=dataset,
             **{"as": names},
+            retention=retention,
             strategy=strategy,
             params=params,
             acceptance=acceptance,

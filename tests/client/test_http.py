@@ -125,9 +125,11 @@ def test_a_choice_left_open_is_not_sent() -> None:
         return httpx.Response(202, json=RUNNING)
 
     served(remember).learn("m", ["0"], seed=3)
+    served(remember).learn("m", ["0"], retention="temporary")
     served(remember).learn("m", ["sneaker"], dataset="fashion_mnist", names={"sneaker": "shoe"})
     assert sent == [
         b'{"labels":["0"],"seed":3}',
+        b'{"labels":["0"],"retention":"temporary"}',
         b'{"labels":["sneaker"],"dataset":"fashion_mnist","as":{"sneaker":"shoe"}}',
     ]
 
