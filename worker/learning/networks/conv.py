@@ -81,8 +81,7 @@ class Conv(Network):
         for index in (0, 1):
             entered = self._activated(f"encoder.{index}", entered, slots, masks, uses)
         hidden = self._activated("encoder.2", entered.flatten(1), slots, masks, uses)
-        mean, logvar = self._used("encoder.3", hidden, slots, uses).chunk(2, dim=1)
-        return mean, logvar
+        return self.posterior(self._used("encoder.3", hidden, slots, uses))
 
     def decode(
         self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None

@@ -57,8 +57,7 @@ class Mlp(Network):
     def encode(
         self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
     ) -> tuple[Tensor, Tensor]:
-        mean, logvar = self._through("encoder", images, slots, masks, uses).chunk(2, dim=1)
-        return mean, logvar
+        return self.posterior(self._through("encoder", images, slots, masks, uses))
 
     def decode(
         self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None

@@ -12,6 +12,7 @@ from worker.learning.checkpoint import Spec
 
 Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
 NO_MASKS: Masks = {}
+LOGVAR_BOUND = 10.0
 
 
 class Use(NamedTuple):
@@ -82,6 +83,15 @@ class Network(nn.Module, ABC):
         with torch.autocast(entered.device.type, dtype=torch.bfloat16, enabled=lower):
             out: Tensor = layer(entered, slots)
         return out.to(entered.dtype)
+
+    def posterior(self, heads: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and logvar from the encoder's last layer, [batch, 2 latent]; logvar within +-LOGVAR_BOUND.
+
+        What an encoder says of images unlike any it has seen, as noise is, has no bound of its own: its exp
+        overflowed at the first step of a forgetting. The bound is smooth, so there is a way back from it.
+        """
+        mean, logvar = heads.chunk(2, dim=1)
+        return mean, LOGVAR_BOUND * (logvar / LOGVAR_BOUND).tanh()
 
     def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
         """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""
