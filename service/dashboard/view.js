@@ -143,7 +143,8 @@ function deed(version, before) {
   const had = new Set(before ? before.labels : []);
   const has = new Set(version.labels);
   if (!before && version.parent !== null) return version.operation; // the line begins in the middle
-  if (version.operation === "learn") return `learn ${version.labels.filter((name) => !had.has(name)).join(" ")}`;
+  const learnt = version.labels.filter((name) => !had.has(name)).join(" ");
+  if (version.operation === "learn") return learnt ? `learn ${learnt}` : "make permanent"; // held already, apart
   if (version.operation === "forget") return `forget ${[...had].filter((name) => !has.has(name)).join(" ")}`;
   const change = version.parameters / before.parameters - 1;
   return `${version.operation} ${change < 0 ? "−" : "+"}${Math.abs(change * 100).toFixed(0)} %`;
