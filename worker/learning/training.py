@@ -26,7 +26,7 @@ class Schedule(StrategyParams):
     shape: Shape = Field("one_cycle", description="of the learning rate over the training")
     label_rate: float = Field(10.0, gt=0, le=100, description="the label columns learn so many times faster")
     gradient_norm: float = Field(
-        100.0, gt=0, description="a longer gradient is shortened to this, nats an example a unit of weight"
+        100.0, gt=0, le=1e9, description="a longer gradient is shortened to this, nats a unit of weight"
     )
 
 

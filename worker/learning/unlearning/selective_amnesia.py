@@ -20,7 +20,7 @@ class SelectiveAmnesiaParams(StrategyParams):
     """The published values. Half of a batch is noise, half of it replay."""
 
     schedule: Schedule = Schedule(
-        steps=10_000, batch_size=512, learning_rate=1e-4, label_rate=1, shape="constant"
+        steps=10_000, batch_size=512, learning_rate=1e-4, label_rate=1, shape="constant", gradient_norm=1e9
     )
     # Published as 100, beside sums over 256 examples and without the 1/2: 2 * 100 / 256.
     ewc_strength: float = Field(0.78, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
