@@ -30,7 +30,7 @@ MEAN_IMAGE_DRAWS = 2000
 class MappingParams(StrategyParams):
     """How to train labels onto a surrogate while holding the others."""
 
-    schedule: Schedule = Schedule(steps=300, learning_rate=1e-2, label_rate=30)
+    schedule: Schedule = Schedule(steps=300, learning_rate=1e-2, label_rate=30, gradient_norm=1e9)
     surrogate: Surrogate = Field("uniform_noise", description="what the forgotten labels draw afterwards")
     stranger_steps: int = Field(
         300, ge=1, le=100_000, description="training of the network that never saw them (never_learned)"
