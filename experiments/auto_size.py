@@ -10,19 +10,13 @@ correlation of hidden units and labels held over the passes of a history, the me
 A finished history is kept in FILE.seeds/ and not run again; histories run side by side in --processes.
 """
 
-import argparse
 import json
-import os
 import statistics
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-from experiments.random_passes import Plan, remembered_history
+from experiments.random_passes import Plan, every_history, parser_of_histories
 
 FIXED = Plan("replay_ewc", "surrogate")
 AUTO = Plan(
@@ -36,26 +30,8 @@ AUTO = Plan(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--passes", type=int, default=10)
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
-    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
-    options = parser.parse_args()
-    kept = options.json.with_suffix(options.json.suffix + ".seeds")
-    kept.mkdir(parents=True, exist_ok=True)
-    arms = []
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        for plan in (FIXED, AUTO):
-            one = partial(
-                remembered_history,
-                kept,
-                passes=options.passes,
-                plan=plan,
-                data=Path(options.data).expanduser(),
-            )
-            arms.append(list(pool.map(one, range(options.seeds))))
+    options = parser_of_histories(__doc__).parse_args()
+    arms = [every_history(plan, options) for plan in (FIXED, AUTO)]
     figures = compared(*arms)
     options.json.write_text(json.dumps(figures | {"fixed": arms[0], "auto": arms[1]}, indent=2) + "\n")
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")

@@ -44,26 +44,35 @@ DRAWS = 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--passes", type=int, default=10)
+    parser = parser_of_histories(__doc__)
     parser.add_argument("--learn", default="replay_ewc", help="learn strategy, with its default params")
     parser.add_argument("--forget", default="surrogate", help="forget strategy, with its default params")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
-    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
     options = parser.parse_args()
-    kept = options.json.with_suffix(options.json.suffix + ".seeds")
-    kept.mkdir(parents=True, exist_ok=True)
-    plan = Plan(options.learn, options.forget)
-    one = partial(
-        remembered_history, kept, passes=options.passes, plan=plan, data=Path(options.data).expanduser()
-    )
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        histories = list(pool.map(one, range(options.seeds)))
+    histories = every_history(Plan(options.learn, options.forget), options)
     figures = summary(histories) | {"learn": options.learn, "forget": options.forget}
     options.json.write_text(json.dumps(figures | {"histories": histories}, indent=2) + "\n")
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+
+
+def parser_of_histories(description: str | None) -> argparse.ArgumentParser:
+    """The options of every experiment that runs histories."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
+    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    return parser
+
+
+def every_history(plan: "Plan", options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The histories of all seeds by one plan, side by side; finished ones are kept beside the figures."""
+    kept = options.json.with_suffix(options.json.suffix + ".seeds")
+    kept.mkdir(parents=True, exist_ok=True)
+    data = Path(options.data).expanduser()
+    one = partial(remembered_history, kept, passes=options.passes, plan=plan, data=data)
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(one, range(options.seeds)))
 
 
 @dataclass(frozen=True)

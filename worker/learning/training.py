@@ -59,7 +59,7 @@ def fit(
         value = loss(next(batches), done)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        # Once in some ten trainings at 1e-2 a rare batch has a gradient a thousand times the usual 20 to 100.
+        # A guard: usual gradients are 20 to 100 (docs/decisions/0006-faster-and-looser.md).
         nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
         bench.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step()
