@@ -1,10 +1,19 @@
+import math
+
 import pytest
 import torch
 
 from tests.learning.tiny import QUICK, asked, bench
 from worker.learning.networks import build
-from worker.learning.resizing.auto import AutoParams, candidates, choice, needed, usual_units
-from worker.learning.resizing.capacity import Capacity, capacity, covariances, effective_rank
+from worker.learning.resizing.auto import AutoParams, candidates, choice
+from worker.learning.resizing.capacity import (
+    Capacity,
+    capacity,
+    covariances,
+    effective_rank,
+    units_needed,
+    usual_units,
+)
 from worker.learning.resizing.taylor import Order, curvature
 from worker.learning.resizing.taylor_prune import replay_set
 from worker.learning.resizing.units import grow
@@ -29,7 +38,12 @@ def chosen(rank: float, cost_of_a_unit: float = 0.0, widths=(60, 40), **params) 
     params = AutoParams(**{"density": 0.1, "reserve": 0, "epsilon": 5.0, **params})
     measured = signals(rank, *widths)
     offered = candidates(measured, order(sum(widths) - 2, cost_of_a_unit), params)
-    return choice(measured, offered, needed(measured, 100, params), params)[0].share
+    return choice(measured, offered, least(measured, params), params)[0].share
+
+
+def least(measured: Capacity, params: AutoParams) -> int:
+    """Of a network whose architecture's default has no room to keep."""
+    return math.ceil(measured.rank / params.density + 100 * params.reserve)
 
 
 def test_the_narrowest_width_that_is_not_tight_is_chosen():
@@ -67,7 +81,7 @@ def test_a_choice_once_made_is_kept_while_nothing_changes(rank):
         now = signals(rank * 10, *[units // 4] * 4)
         units = now.units
         offered = candidates(now, order(units - 1, 0.0), params)
-        became = choice(now, offered, needed(now, 1000, params), params)[0].units
+        became = choice(now, offered, least(now, params), params)[0].units
         if became == units:
             break
         units = became
@@ -83,7 +97,7 @@ def test_room_is_kept_for_what_is_learnt_next():
 
 def test_the_room_is_a_share_of_the_default_network_of_the_architecture(two_labels):
     assert usual_units(two_labels.spec) == 512 + 256 + 256 + 512
-    assert needed(signals(10, 60, 40), 1536, AutoParams(density=0.1, reserve=0.5)) == 100 + 768
+    assert units_needed(10.0, two_labels.spec, density=0.1, reserve=0.5) == 100 + 768
 
 
 def test_the_bounds_hold():

@@ -1,13 +1,15 @@
 """The references: what training from real images, and never having seen a label, must mean."""
 
+import pytest
 import torch
 
-from tests.learning.tiny import TinyArchive, asked, examples, quick, run
+from tests.learning.tiny import TinyArchive, asked, bench, examples, quick, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.der import dark_and_bound
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build
 from worker.learning.replay import replay
+from worker.learning.resizing.capacity import units_needed
 from worker.learning.strategy import Workbench, find
 
 NAMES = ("rows", "columns", "frame")
@@ -92,6 +94,21 @@ def test_a_distilled_network_inherits_no_weight_and_nothing_in_the_forgotten_slo
     assert torch.equal(after.weights["prior_mean"][1], two_labels.weights["prior_mean"][1])
     for name in ("encoder.0.label", "decoder.0.label"):
         assert after.weights[name][0].abs().sum() == 0, "it was never trained"
+
+
+def test_a_distilled_network_is_as_wide_as_what_is_retained_needs(two_labels):
+    """Twice the rank would need twice the units beyond the reserve; the decision is explained."""
+    found, workbench = find("forget", "distill"), bench()
+    params = found.Params(**quick(found), size="auto")
+    after = found.run(two_labels, asked("rows"), params, workbench)
+    width = workbench.findings["width"]
+    ranks = width["signals"]["effective_rank"]
+    assert width["signals"]["labels"] == 1
+    assert width["signals"]["units_needed"] == units_needed(sum(ranks.values()), two_labels.spec)
+    units = sum((*after.spec.encoder_widths, *after.spec.decoder_widths))
+    assert units == pytest.approx(width["signals"]["units_needed"], abs=2), "four layers are rounded"
+    assert width["chosen"] == after.widths
+    assert "measured_loss_change" in width
 
 
 def test_dark_replay_costs_nothing_but_the_bound_where_the_network_is_its_teacher(two_labels):

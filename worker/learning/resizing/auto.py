@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 
 from pydantic import Field
 
-from worker.learning.checkpoint import Checkpoint, Spec
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.memory import remembered
-from worker.learning.networks import ARCHITECTURES, build
-from worker.learning.resizing.capacity import Capacity, capacity
+from worker.learning.networks import build
+from worker.learning.resizing.capacity import DENSITY, RESERVE, Capacity, capacity, units_needed
 from worker.learning.resizing.taylor import Order, curvature, measured_change, removal_order, without
 from worker.learning.resizing.taylor_prune import matched, replay_set
 from worker.learning.resizing.units import grow
@@ -25,9 +25,9 @@ class AutoParams(StrategyParams):
     epsilon: float = Field(
         5.0, gt=0, le=1000, description="nats an example that a removal may be predicted to cost, untrained"
     )
-    density: float = Field(0.2, gt=0, le=1, description="effective rank that a hidden unit can carry")
+    density: float = Field(DENSITY, gt=0, le=1, description="effective rank that a hidden unit can carry")
     reserve: float = Field(
-        0.45,
+        RESERVE,
         ge=0,
         le=10,
         description="room beyond those for what is learnt next, as a share of the architecture's default",
@@ -73,7 +73,8 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     bench.step("measuring the capacity", 1, 1, around.alone.sum().item())
     signals = capacity(network, draws, around)
     offered = candidates(signals, order, params)
-    least = needed(signals, usual_units(checkpoint.spec), params)
+    # A resize keeps the function, and so the rank.
+    least = units_needed(signals.rank, checkpoint.spec, density=params.density, reserve=params.reserve)
     chosen, reason = choice(signals, offered, least, params)
     bench.findings["width"] = {
         "signals": {"labels": len(checkpoint.held), **asdict(signals), "units_needed": least},
@@ -116,17 +117,6 @@ def units_after(share: float, signals: Capacity, order: Order, params: AutoParam
         return signals.units - gone if gone <= len(order.units) else None
     larger = [width + math.ceil(share * width) for width in signals.widths.values()]
     return sum(larger) if max(larger) <= params.widest else None
-
-
-def usual_units(spec: Spec) -> int:
-    """The hidden units of the architecture's default network."""
-    usual = ARCHITECTURES[spec.architecture].Params().model_dump()
-    return int(sum(usual["encoder_widths"]) + sum(usual["decoder_widths"]))
-
-
-def needed(signals: Capacity, usual: int, params: AutoParams) -> int:
-    """The hidden units below which the network is tight. A resize keeps the function, and so the rank."""
-    return math.ceil(signals.rank / params.density + params.reserve * usual)
 
 
 def choice(

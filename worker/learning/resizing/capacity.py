@@ -1,17 +1,22 @@
 """How full a network is: what its hidden units do on its own draws of the labels it holds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from worker.learning.checkpoint import Spec
+from worker.learning.networks import ARCHITECTURES
 from worker.learning.networks.network import Network, Seam, Use
 from worker.learning.resizing.targeted_dropout import by_column
 from worker.learning.resizing.taylor import Curvature
 from worker.learning.strategy import Batch
 
 IDLE = 1e-3  # nats an example: a unit whose removal costs less does nothing
+DENSITY = 0.2  # of the effective rank, that a hidden unit can carry
+RESERVE = 0.45  # room for what is learnt next, as a share of the architecture's default width
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,25 @@ def capacity(network: Network, batches: Sequence[Batch], around: Curvature) -> C
     layers = zip(around.widths, torch.split(around.alone, list(around.widths.values())), strict=True)
     return Capacity(
         widths=around.widths,
-        effective_rank={layer: effective_rank(one) for layer, one in covariances(network, batches).items()},
+        effective_rank=effective_ranks(network, batches),
         idle_units={layer: int((cost < IDLE).sum()) for layer, cost in layers},
     )
+
+
+def units_needed(rank: float, spec: Spec, *, density: float = DENSITY, reserve: float = RESERVE) -> int:
+    """The hidden units below which a network of that rank is tight (docs/decisions/0008)."""
+    return math.ceil(rank / density + reserve * usual_units(spec))
+
+
+def usual_units(spec: Spec) -> int:
+    """The hidden units of the architecture's default network."""
+    usual = ARCHITECTURES[spec.architecture].Params().model_dump()
+    return int(sum(usual["encoder_widths"]) + sum(usual["decoder_widths"]))
+
+
+def effective_ranks(network: Network, batches: Sequence[Batch]) -> dict[str, float]:
+    """The effective rank of every hidden layer's activations on the draws in `batches`."""
+    return {layer: effective_rank(one) for layer, one in covariances(network, batches).items()}
 
 
 def effective_rank(covariance: Tensor) -> float:

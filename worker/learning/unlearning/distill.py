@@ -1,6 +1,7 @@
 """Forgetting by distillation: a fresh network learns to be the old one, on the labels to retain only."""
 
 from dataclasses import replace
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -10,6 +11,10 @@ from worker.learning.memory import consolidated
 from worker.learning.networks import build, fresh, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay import interleave, replay
+from worker.learning.resizing.capacity import effective_ranks, units_needed
+from worker.learning.resizing.taylor import measured_change
+from worker.learning.resizing.taylor_prune import replay_set
+from worker.learning.resizing.units import MAX_WIDTH
 from worker.learning.retention import distillation
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
@@ -17,7 +22,11 @@ from worker.learning.training import Parts, Schedule, fit
 
 class DistillParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1500, learning_rate=4e-3)
+    size: Literal["share", "auto"] = Field(
+        "share", description="of the fresh network: `width_share`, or `auto`, what the rank of the rest needs"
+    )
     width_share: float = Field(1.0, ge=0.1, le=1, description="width of the fresh network, of the old one's")
+    rank_examples: int = Field(2000, ge=1, le=100_000, description="draws the rank is measured on (auto)")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
@@ -33,9 +42,32 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
     Minimises E over c in K, z ~ p(z | c) of -log p(x | z, c) with x the teacher's mean image, plus
     KL(q(z | x, c) || q_teacher(z | x, c)). The priors of K are copied; the slots of the forgotten stay empty.
     """
-    target = _narrowed(checkpoint.with_status(examples.labels, "forgotten"), params.width_share)
-    start = fresh(target, bench.generator("weights"))
-    network = distilled(frozen(checkpoint, bench.device), start, params.schedule, bench, phase="forgetting")
+    kept = checkpoint.with_status(examples.labels, "forgotten")
+    if params.size == "share":
+        return _distilled(kept, params.width_share, params, bench)
+    draws = replay_set(kept, params.rank_examples, bench)
+    ranks = effective_ranks(frozen(kept, bench.device), draws)
+    units = sum((*kept.spec.encoder_widths, *kept.spec.decoder_widths))
+    needed = units_needed(sum(ranks.values()), kept.spec)
+    after = _distilled(kept, needed / units, params, bench)
+    bench.findings["width"] = {
+        "signals": {
+            "labels": len(kept.held),
+            "units": units,
+            "effective_rank": ranks,
+            "units_needed": needed,
+        },
+        "chosen": after.widths,
+        "reason": f"{needed} of {units} hidden units: those that what is retained needs, and a reserve",
+        "measured_loss_change": measured_change(kept, after, draws, bench.device),
+    }
+    return after
+
+
+def _distilled(kept: Checkpoint, share: float, params: DistillParams, bench: Workbench) -> Checkpoint:
+    """A fresh network `share` times as wide that draws what `kept` holds as its network does."""
+    start = fresh(_of_width(kept, share), bench.generator("weights"))
+    network = distilled(frozen(kept, bench.device), start, params.schedule, bench, phase="forgetting")
     return consolidated(start, network, bench, examples=params.fisher_examples)
 
 
@@ -58,10 +90,12 @@ def distilled(
     return network
 
 
-def _narrowed(checkpoint: Checkpoint, share: float) -> Checkpoint:
-    def narrow(widths: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(max(1, round(share * width)) for width in widths)
+def _of_width(checkpoint: Checkpoint, share: float) -> Checkpoint:
+    """The checkpoint's labels, and hidden layers `share` times as wide as its own."""
+
+    def scaled(widths: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(min(MAX_WIDTH, max(1, round(share * width))) for width in widths)
 
     encoder, decoder = checkpoint.spec.encoder_widths, checkpoint.spec.decoder_widths
-    spec = replace(checkpoint.spec, encoder_widths=narrow(encoder), decoder_widths=narrow(decoder))
+    spec = replace(checkpoint.spec, encoder_widths=scaled(encoder), decoder_widths=scaled(decoder))
     return replace(checkpoint, spec=spec)
