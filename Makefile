@@ -27,7 +27,7 @@ up: $(READY) ## serve on http://127.0.0.1:8000 until Ctrl-C
 	@exec $(VENV)/bin/palimpsest up
 
 test: $(READY) ## the tests
-	@$(RUN) pytest -m "not slow"
+	@$(RUN) pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(READY) ## the tests that take minutes
 	@$(RUN) pytest -m slow

@@ -21,6 +21,7 @@ from migrations import upgrade
 from service.registry.database import Database
 from service.settings import Settings
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, by torch: the suite runs as a process a core
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
 REDIS = "redis://127.0.0.1:6379"
 DATABASES = ("sqlite", "postgresql")

@@ -4,6 +4,8 @@
 Time comes from the database only: `now()` and `from_now(seconds)` are SQL, never this machine's clock.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from service.registry.errors import DatabaseUnavailable
 
 SQLITE_BUSY_SECONDS = 30
+SQLITE_ASK_AGAIN_SECONDS = 0.005
 POSTGRESQL_CONNECT_SECONDS = 5
 CUT_CONNECTION_NOTICED = {
     "keepalives": 1,
@@ -91,7 +94,7 @@ def _sqlite(url: URL) -> Engine:
     def configure(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _switch_to_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
@@ -103,6 +106,24 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options()["sqlite_begin"])
 
     return engine
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
+    """Make the file a WAL file, unless it is one. Waits for others who hold it, SQLITE_BUSY_SECONDS at most.
+
+    The switch turns a read lock into the write lock. Where two do so at once, waiting would never end, so
+    SQLite does not: whatever busy_timeout says, it refuses one at once, which lets go and has to ask again.
+    """
+    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+        time.sleep(SQLITE_ASK_AGAIN_SECONDS)
 
 
 def _postgresql(url: URL) -> Engine:

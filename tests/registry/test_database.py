@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,31 @@ def test_while_another_process_writes_readers_pass_and_writers_wait(sqlite: Data
     release.join()
     other.close()
     sqlite.dispose()
+
+
+@pytest.mark.parametrize(
+    "lock",
+    ["BEGIN; SELECT * FROM sqlite_master", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"],
+    ids=["reading", "writing", "committing"],
+)
+def test_many_who_open_one_new_sqlite_file_while_another_holds_it_all_succeed(
+    lock: str, tmp_path: Path
+) -> None:
+    starters = 8
+    file = tmp_path / "palimpsest.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    reading = [other.execute(statement) for statement in lock.split("; ")]
+    release = threading.Timer(0.3, lambda: (reading.clear(), other.execute("COMMIT")))
+
+    def first_connection(_: int) -> str:
+        database = Database(f"sqlite:///{file}")
+        with database.transaction() as session:
+            mode = session.scalar(text("PRAGMA journal_mode"))
+        database.dispose()
+        return str(mode)
+
+    with ThreadPoolExecutor(starters) as pool:
+        release.start()
+        assert list(pool.map(first_connection, range(starters))) == ["wal"] * starters
+    release.join()
+    other.close()
