@@ -30,16 +30,15 @@ def negative_elbo(
 def negative_elbo_from_prior(
     network: Network, images: Tensor, slots: Tensor, noise: Tensor, *, masks: Masks = NO_MASKS
 ) -> Tensor:
-    """-ELBO with the prior itself as the posterior the decoder sees: E over z ~ p(z | c) of -log p(x | z, c),
-    plus KL(q(z | x, c) || p(z | c)), which leads the encoder there too. Per example, in nats.
+    """-ELBO with the prior itself as the posterior: E over z ~ p(z | c) of -log p(x | z, c), as its KL is 0.
+    Per example, in nats.
 
     A bound for every x, and a tight one where x says nothing about z, as noise does. It trains the decoder on
     exactly the latents that are drawn: under the usual bound the encoder puts noise into a corner of its own,
     and the rest of the label's latents go on drawing the digit (docs/decisions/0004).
     """
-    mean, logvar = network.encode(images, slots, masks)
     logits = network.decode(network.sample_prior(noise, slots), slots, masks)
-    return reconstruction(logits, images) + divergence(network, mean, logvar, slots)
+    return reconstruction(logits, images)
 
 
 def reconstruction(logits: Tensor, images: Tensor) -> Tensor:

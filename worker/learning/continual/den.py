@@ -12,13 +12,13 @@ from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.elbo import negative_elbo
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen, weights_of
-from worker.learning.networks.network import Network
+from worker.learning.networks.network import Masks, Network
 from worker.learning.prior import fit_priors
-from worker.learning.replay import interleave, real, replay, some
+from worker.learning.replay import interleave, real, some
 from worker.learning.resizing.units import duplicate, entries, grow_by, seams_of, shrink, width
-from worker.learning.retention import replay_loss
+from worker.learning.retention import Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import with_slots
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 VALIDATION_EXAMPLES = 1000
@@ -121,10 +121,18 @@ class Lesson:
         retain = replay_loss("function", network, teacher, noise)
         still = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
 
+        def bound(batch: Batch, masks: Masks) -> Tensor:
+            return negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise))
+
+        new = real(self.examples.images, self.target.held, self.bench.generator(f"examples, {phase}"))
+        gone = sorted(self.target.forgotten.values())
+        streams = [
+            Stream(new, float(len(self.new_slots)), bound),
+            *holding(network, teacher, self.old, gone, retain, self.bench, f"replay, {phase}"),
+        ]
+
         def loss(parts: Parts, done: float) -> Tensor:
-            new, replayed = parts
-            bounds = negative_elbo(network, new.images, new.slots, network.noise(new.slots, noise))
-            return torch.cat([bounds, retain(replayed, {})]).mean()
+            return mean_cost(streams, parts)
 
         @torch.no_grad()
         def after_step() -> None:
@@ -132,17 +140,10 @@ class Lesson:
             for name, tensor in network.named_parameters():
                 tensor.copy_(torch.where(moving[name], tensor, still[name]))
 
-        sources = [
-            (
-                real(self.examples.images, self.target.held, self.bench.generator(f"examples, {phase}")),
-                float(len(self.new_slots)),
-            ),
-            (replay(teacher, self.old, self.bench.generator(f"replay, {phase}")), float(len(self.old))),
-        ]
         schedule = self.params.schedule.model_copy(
             update={"steps": max(1, round(share * self.params.schedule.steps))}
         )
-        batches = interleave(sources, schedule.batch_size, self.bench.device)
+        batches = mixed(streams, schedule.batch_size, self.bench.device)
         fit(network, loss, batches, schedule, self.bench, phase=phase, after_step=after_step)
 
     @torch.no_grad()

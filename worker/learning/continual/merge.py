@@ -1,6 +1,5 @@
 """Make temporary labels permanent: the main network learns to be their isolated networks as well."""
 
-import torch
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
@@ -8,10 +7,11 @@ from worker.learning.continual.replay_ewc import ReplayEwcParams, grown
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen
-from worker.learning.replay import interleave, replay
-from worker.learning.retention import distillation, replay_loss
+from worker.learning.networks.network import Masks, Network
+from worker.learning.replay import replay
+from worker.learning.retention import Cost, Stream, distillation, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import LabelConflict, placed, with_slots
-from worker.learning.strategy import Examples, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, Workbench, strategy
 from worker.learning.training import Parts, fit
 
 
@@ -49,20 +49,25 @@ def learn(
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
     retain = replay_loss(params.replay_match, network, teacher, bench.generator("latent noise"))
 
-    def loss(parts: Parts, done: float) -> Tensor:
-        merging, holding = parts[: len(isolated)], parts[len(isolated) :]
-        costs = [
-            distillation(network, one, batch) for one, batch in zip(isolated.values(), merging, strict=True)
-        ]
-        return torch.cat([*costs, *(retain(batch, {}) for batch in holding)]).mean() + penalty()
-
-    sources = [
-        (replay(one, [slot], bench.generator(f"replay of slot {slot}")), 1.0)
+    streams = [
+        Stream(replay(one, [slot], bench.generator(f"replay of slot {slot}")), 1.0, becoming(network, one))
         for slot, one in isolated.items()
     ]
-    if old:
-        sources.append((replay(teacher, old, bench.generator("replay")), float(len(old))))
-    batches = interleave(sources, params.schedule.batch_size, bench.device)
+    streams += holding(network, teacher, old, sorted(target.forgotten.values()), retain, bench)
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        return mean_cost(streams, parts) + penalty()
+
+    batches = mixed(streams, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="merging")
     merged = consolidated(target, network, bench, examples=params.fisher_examples)
     return merged.without_isolated(examples.labels)
+
+
+def becoming(network: Network, other: Network) -> Cost:
+    """What a draw of the other network costs one that is to be it."""
+
+    def cost(batch: Batch, masks: Masks) -> Tensor:
+        return distillation(network, other, batch, masks=masks)
+
+    return cost

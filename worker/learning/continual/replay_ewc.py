@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -11,13 +10,13 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, frozen
-from worker.learning.networks.network import Network
+from worker.learning.networks.network import Masks, Network
 from worker.learning.prior import fit_priors
-from worker.learning.replay import interleave, real, replay
+from worker.learning.replay import real
 from worker.learning.resizing.units import grow
-from worker.learning.retention import Match, replay_loss
+from worker.learning.retention import Match, Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import with_slots
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 
@@ -72,26 +71,34 @@ def taught(
     """`target` after learning the labels of `images`, which have empty slots in it, while holding `old`.
 
     target: with the Fisher over `old`; its weights are the teacher's and the anchor. forgotten: slots to keep
-    drawing what they draw now, all of them together as often as one label: with nothing to hold it there, a
-    ghost comes back as its neighbours learn. regulariser: nats an example, added to the loss.
+    drawing what they draw now. regulariser: nats an example, added to the loss.
     """
     network, teacher = build(target, bench.device), frozen(target, bench.device)
     noise = bench.generator("latent noise")
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
     retain = replay_loss(params.replay_match, network, teacher, noise)
 
+    streams = [
+        to_learn(images, target, network, bench),
+        *holding(network, teacher, old, forgotten, retain, bench),
+    ]
+
     def loss(parts: Parts, done: float) -> Tensor:
-        new, *replayed = parts
-        bounds = negative_elbo(network, new.images, new.slots, network.noise(new.slots, noise))
-        cost = torch.cat([bounds, *(retain(batch, {}) for batch in replayed)]).mean() + penalty()
+        cost = mean_cost(streams, parts) + penalty()
         return cost if regulariser is None else cost + regulariser(network)
 
-    sources = [(real(images, target.held, bench.generator("examples")), float(len(images)))]
-    if old:
-        sources.append((replay(teacher, old, bench.generator("replay")), float(len(old))))
-    if forgotten:
-        sources.append((replay(teacher, forgotten, bench.generator("replay of the forgotten")), 1.0))
-    batches = interleave(sources, params.schedule.batch_size, bench.device)
+    batches = mixed(streams, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="learning")
     fit_priors(network, images, target.held, bench)
     return consolidated(target, network, bench, examples=params.fisher_examples)
+
+
+def to_learn(images: Mapping[str, Tensor], target: Checkpoint, network: Network, bench: Workbench) -> Stream:
+    """Real images of new labels, equally often, at -ELBO an image."""
+    noise = bench.generator("latent noise of the new")
+
+    def bound(batch: Batch, masks: Masks) -> Tensor:
+        eps = network.noise(batch.slots, noise)
+        return negative_elbo(network, batch.images, batch.slots, eps, masks=masks)
+
+    return Stream(real(images, target.held, bench.generator("examples")), float(len(images)), bound)

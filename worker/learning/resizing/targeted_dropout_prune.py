@@ -9,8 +9,8 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen, weights_of
-from worker.learning.networks.network import NO_MASKS, Network
-from worker.learning.replay import interleave, replay, some
+from worker.learning.networks.network import Network
+from worker.learning.replay import replay, some
 from worker.learning.resizing.targeted_dropout import (
     Mode,
     TargetedDropout,
@@ -18,7 +18,7 @@ from worker.learning.resizing.targeted_dropout import (
     with_weights_masked,
 )
 from worker.learning.resizing.units import shrink
-from worker.learning.retention import Match, replay_loss
+from worker.learning.retention import Match, holding, mean_cost, mixed, replay_loss
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
@@ -65,16 +65,16 @@ def prune(
         network, params.share, params.drop_probability, bench.generator("targeted dropout"), params.mode
     )
 
-    def loss(parts: Parts, done: float) -> Tensor:
-        (replayed,), masks = parts, dropout.masks(done)
-        if params.mode == "unit":
-            return retain(replayed, masks).mean() + penalty()
-        return with_weights_masked(network, masks, retain, replayed, NO_MASKS).mean() + penalty()
+    kept, gone = sorted(checkpoint.held.values()), sorted(checkpoint.forgotten.values())
+    streams = holding(network, teacher, kept, gone, retain, bench)
 
-    # What a forgotten label draws now is replayed too: with nothing to hold it there, its ghost comes back.
-    drawn = sorted([*checkpoint.held.values(), *checkpoint.forgotten.values()])
-    source = replay(teacher, drawn, bench.generator("replay"))
-    batches = interleave([(source, 1.0)], params.schedule.batch_size, bench.device)
+    def loss(parts: Parts, done: float) -> Tensor:
+        masks = dropout.masks(done)
+        if params.mode == "unit":
+            return mean_cost(streams, parts, masks) + penalty()
+        return with_weights_masked(network, masks, mean_cost, streams, parts) + penalty()
+
+    batches = mixed(streams, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="pruning")
     if params.mode == "unit":
         smaller = without_dropped(checkpoint, network, dropout, bench)

@@ -9,7 +9,7 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen
-from worker.learning.replay import interleave, replay, some
+from worker.learning.replay import replay, some
 from worker.learning.resizing.taylor import (
     Curvature,
     Removed,
@@ -19,7 +19,7 @@ from worker.learning.resizing.taylor import (
     removal_order,
     without,
 )
-from worker.learning.retention import distillation
+from worker.learning.retention import holding, mean_cost, mixed, replay_loss
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
@@ -90,14 +90,13 @@ def matched(
 ) -> Checkpoint:
     """`smaller` after training it to be the checkpoint's function on the checkpoint's draws."""
     network, teacher = build(smaller, bench.device), frozen(checkpoint, bench.device)
+    retain = replay_loss("function", network, teacher, bench.generator("latent noise"))
+    kept, gone = sorted(checkpoint.held.values()), sorted(checkpoint.forgotten.values())
+    streams = holding(network, teacher, kept, gone, retain, bench)
 
     def loss(parts: Parts, done: float) -> Tensor:
-        (replayed,) = parts
-        return distillation(network, teacher, replayed).mean()
+        return mean_cost(streams, parts)
 
-    # What a forgotten label draws now is replayed too: with nothing to hold it there, its ghost comes back.
-    drawn = sorted([*checkpoint.held.values(), *checkpoint.forgotten.values()])
-    source = replay(teacher, drawn, bench.generator("replay"))
-    batches = interleave([(source, 1.0)], schedule.batch_size, bench.device)
+    batches = mixed(streams, schedule.batch_size, bench.device)
     fit(network, loss, batches, schedule, bench, phase="matching")
     return consolidated(smaller, network, bench, examples=fisher_examples)

@@ -14,10 +14,10 @@ from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, fresh, frozen
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
-from worker.learning.replay import Source, interleave, replay
+from worker.learning.replay import Source, replay
 from worker.learning.resizing.targeted_dropout import TargetedDropout
 from worker.learning.resizing.targeted_dropout_prune import without_dropped
-from worker.learning.retention import Match, ReplayLoss, replay_loss
+from worker.learning.retention import Cost, Match, Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.distill import distilled
@@ -84,17 +84,21 @@ def map_onto_surrogate(
     masks: Callable[[float], Masks] = lambda done: NO_MASKS,
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for those held.
+    """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for the others.
 
-    target: the teacher, which has `labels` as forgotten ones. Their priors become N(0, I) first.
+    target: the teacher, which has `labels` as forgotten ones. Their priors become N(0, I) first. At least
+    half of what is seen is of the labels held, however few they are: forgetting nine labels of ten with a
+    tenth of the examples left for the last cost it a quarter of its coverage (docs/decisions/0007).
     penalty: nats an example, added to the loss; masks: share of the training done -> masks of the step;
     after_step: as in `fit`.
     """
     teacher = frozen(target, bench.device)
     kept = sorted(target.held.values())
     gone = sorted(target.forgotten[name] for name in labels)
+    gone_before = sorted(set(target.forgotten.values()) - set(gone))
     for slot in gone:
         reset_prior(network, slot)
+        empty_encoder_column(network, slot)
     noise = bench.generator("latent noise")
     retain = replay_loss(params.replay_match, network, teacher, noise)
     drawn = bench.generator("surrogate")
@@ -105,19 +109,27 @@ def map_onto_surrogate(
         surrogate = surrogate_of(params.surrogate, gone, kept, teacher, drawn)
         become = bound_from_prior(network, noise)
 
-    def loss(parts: Parts, done: float) -> Tensor:
-        (mapped, replayed), dropped = parts, masks(done)
-        return torch.cat([become(mapped, dropped), retain(replayed, dropped)]).mean() + penalty()
-
-    sources = [
-        (surrogate, float(len(gone))),
-        (replay(teacher, kept, bench.generator("replay")), float(len(kept))),
+    streams = [
+        Stream(surrogate, float(min(len(gone), len(kept))), become),
+        *holding(network, teacher, kept, gone_before, retain, bench),
     ]
-    batches = interleave(sources, params.schedule.batch_size, bench.device)
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        return mean_cost(streams, parts, masks(done)) + penalty()
+
+    batches = mixed(streams, params.schedule.batch_size, bench.device)
     fit(network, loss, batches, params.schedule, bench, phase="forgetting", after_step=after_step)
 
 
-def bound_from_prior(network: Network, generator: torch.Generator) -> ReplayLoss:
+def empty_encoder_column(network: Network, slot: int) -> None:
+    """Zero, as in an empty slot: only the decoder is mapped onto a surrogate, and nothing else moves it."""
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            if name.startswith("encoder.") and name.endswith(".label"):
+                tensor[slot] = 0
+
+
+def bound_from_prior(network: Network, generator: torch.Generator) -> Cost:
     """What an example of a surrogate that is a picture costs: see `negative_elbo_from_prior`."""
     return lambda batch, masks: negative_elbo_from_prior(
         network, batch.images, batch.slots, network.noise(batch.slots, generator), masks=masks
