@@ -17,6 +17,8 @@ from worker.learning.prior import reset_prior
 from worker.learning.replay import Source, replay
 from worker.learning.resizing.targeted_dropout import TargetedDropout
 from worker.learning.resizing.targeted_dropout_prune import without_dropped
+from worker.learning.resizing.taylor import curvature, without
+from worker.learning.resizing.taylor_prune import least_missed, replay_set
 from worker.learning.retention import Cost, Match, Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
@@ -42,12 +44,18 @@ class MappingParams(StrategyParams):
 
 
 class SurrogateParams(MappingParams):
-    ewc_strength: float = Field(10.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
+    ewc_strength: float = Field(1.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
     prune_share: float = Field(
         0.1, ge=0, le=0.9, description="units removed from every hidden layer; 0 for none"
     )
+    prune_by: Literal["taylor", "targeted_dropout"] = Field(
+        "taylor",
+        description="which units: those the retained labels miss least, at the start; or, as in the paper, "
+        "those with the smallest weights, dropped ever more often and removed at the end",
+    )
+    taylor_examples: int = Field(2000, ge=1, le=20_000, description="draws that importance is measured on")
     drop_probability: float = Field(
-        1.0, ge=0, le=1, description="final probability of dropping a unit at risk"
+        1.0, ge=0, le=1, description="final probability of dropping a unit at risk (targeted_dropout)"
     )
 
 
@@ -63,14 +71,26 @@ def forget(
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
-    network = build(target, bench.device)
-    penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
+    by_taylor = params.prune_by == "taylor" and params.prune_share > 0
+    start = without_least_missed(target, params, bench) if by_taylor else target
+    network = build(start, bench.device)
+    penalty = quadratic_penalty(network, start.weights, start.fisher, params.ewc_strength)
     dropout = TargetedDropout(
-        network, params.prune_share, params.drop_probability, bench.generator("targeted dropout")
+        network,
+        0.0 if by_taylor else params.prune_share,
+        params.drop_probability,
+        bench.generator("targeted dropout"),
     )
     map_onto_surrogate(network, target, examples.labels, params, bench, penalty=penalty, masks=dropout.masks)
-    smaller = without_dropped(target, network, dropout, bench)
+    smaller = without_dropped(start, network, dropout, bench)
     return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
+
+
+def without_least_missed(target: Checkpoint, params: SurrogateParams, bench: Workbench) -> Checkpoint:
+    """The checkpoint less the units that what it holds misses least: those of the forgotten go first."""
+    draws = replay_set(target, params.taylor_examples, bench)
+    around = curvature(build(target, bench.device), draws, bench.generator("curvature"))
+    return without(target, least_missed(around, params.prune_share, "layer"), around)
 
 
 def map_onto_surrogate(
