@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
-from scipy.spatial import distance
+from scipy import special, stats
 
 CONFIDENCE = 0.95
 
@@ -51,9 +50,18 @@ def _all_the_same(values: Sequence[float]) -> bool:
     return float(np.ptp(values)) < 1e-12
 
 
-def divergence(one: Sequence[float], other: Sequence[float]) -> float:
-    """The Jensen-Shannon divergence of two distributions, in bits: 0 where they are the same, at most 1."""
-    return float(distance.jensenshannon(one, other, base=2) ** 2)
+def bernoulli_divergence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The Jensen-Shannon divergence of Bernoulli distributions with these means, entry by entry, in bits.
+
+    0 where they are the same, 1 where one is always and the other never.
+    """
+    found: np.ndarray = _bits((one + other) / 2) - (_bits(one) + _bits(other)) / 2
+    return found.clip(min=0)
+
+
+def _bits(mean: np.ndarray) -> np.ndarray:
+    entropy: np.ndarray = (special.entr(mean) + special.entr(1 - mean)) / np.log(2)
+    return entropy
 
 
 def apart(distances: np.ndarray, first: Sequence[int], second: Sequence[int]) -> dict[str, Any]:
