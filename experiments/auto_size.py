@@ -34,9 +34,8 @@ AUTO = Plan(
 
 def main() -> None:
     began = time.monotonic()
-    options = parser_of_histories(__doc__).parse_args()
-    if options.quick:
-        options.seeds, options.passes = 1, 4
+    full, quick = {"seeds": 10, "passes": 10}, {"seeds": 1, "passes": 4}
+    options = running.asked(parser_of_histories(__doc__), full, quick)
     plans = [replace(plan, quick=options.quick) for plan in (FIXED, AUTO)]
     fixed, auto = every_history(plans, options)
     details = {"fixed": fixed, "auto": auto}

@@ -64,8 +64,9 @@ def saved(drawn: Figure, file: Path) -> None:
 
 def percent(axes: Axes, low: float | None = None, high: float | None = None) -> None:
     """The y axis in percent, of shares."""
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     axes.set_ylim(low, high)
+    bottom, top = axes.get_ylim()
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if top - bottom > 0.04 else 1, symbol=" %"))
 
 
 def runs(

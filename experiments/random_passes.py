@@ -24,22 +24,23 @@ from experiments.history_plots import draw_histories
 from experiments.running import Found
 from experiments.significance import bootstrapped, interval
 
+FULL = {"seeds": 10, "passes": 10, "simple": "every"}
 QUICK = {"seeds": 2, "passes": 4, "simple": "last"}
 
 
 def main() -> None:
     began = time.monotonic()
-    options = parser_of_histories(__doc__)
-    options.add_argument("--learn", default="replay_ewc", help="learn strategy, with its default params")
-    options.add_argument(
+    parser = parser_of_histories(__doc__)
+    parser.add_argument("--learn", default="replay_ewc", help="learn strategy, with its default params")
+    parser.add_argument(
         "--strategies", "--forget", default="surrogate", help="forget strategies, with commas between them"
     )
-    options.add_argument("--simple", choices=("every", "last"), default="every", help="simple models after")
-    asked = options.parse_args()
-    if asked.quick:
-        vars(asked).update(QUICK)
-    plans = [Plan(asked.learn, forget, quick=asked.quick) for forget in asked.strategies.split(",")]
-    histories = every_history(plans, asked)
+    parser.add_argument(
+        "--simple", choices=("every", "last"), help="after which passes simple models are trained"
+    )
+    options = running.asked(parser, FULL, QUICK)
+    plans = [Plan(options.learn, forget, quick=options.quick) for forget in options.strategies.split(",")]
+    histories = every_history(plans, options)
     figures = {
         plan.forget: summary(found) | named(plan) for plan, found in zip(plans, histories, strict=True)
     }
@@ -47,9 +48,9 @@ def main() -> None:
     others_too = {"strategies": figures} if others else {}
     by_strategy = {plan.forget: found for plan, found in zip(plans, histories, strict=True)}
     details = {"histories": histories[0], "histories_of": by_strategy}
-    running.delivered("random_passes", first | others_too, details, asked, began=began)
-    if asked.plots:
-        draw_histories(by_strategy, asked.plots)
+    running.delivered("random_passes", first | others_too, details, options, began=began)
+    if options.plots:
+        draw_histories(by_strategy, options.plots)
 
 
 def named(plan: Plan) -> Found:
@@ -58,8 +59,8 @@ def named(plan: Plan) -> Found:
 
 def parser_of_histories(description: str | None) -> argparse.ArgumentParser:
     """The options of every experiment that runs histories."""
-    parser = running.options_of(description, seeds=10)
-    parser.add_argument("--passes", type=int, default=10)
+    parser = running.options_of(description)
+    parser.add_argument("--passes", type=int)
     return parser
 
 

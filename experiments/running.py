@@ -61,18 +61,27 @@ class Work:
     run: Callable[[Tell], Found]
 
 
-def options_of(description: str | None, *, seeds: int) -> argparse.ArgumentParser:
-    """The options that every experiment has."""
+def options_of(description: str | None) -> argparse.ArgumentParser:
+    """The options that every experiment has; `asked` reads them."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--seeds", type=int)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of one thread each")
     parser.add_argument(
         "--json", type=Path, required=True, help="file for the figures and all they come from"
     )
     parser.add_argument("--plots", type=Path, help="folder for the pictures")
-    parser.add_argument("--quick", action="store_true", help="a few minutes: few seeds, short trainings")
+    parser.add_argument("--quick", action="store_true", help="a few minutes: short trainings, few seeds")
     parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
     return parser
+
+
+def asked(parser: argparse.ArgumentParser, full: Found, quick: Found) -> argparse.Namespace:
+    """The options as given; what is not given is as in a full run, or in a quick one."""
+    options = parser.parse_args()
+    for name, value in (full | (quick if options.quick else {})).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    return options
 
 
 def kept_by(options: argparse.Namespace) -> Kept:

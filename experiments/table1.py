@@ -51,11 +51,9 @@ COMPARED = {  # what is compared, and with what
 
 def main() -> None:
     began = time.monotonic()
-    parser = running.options_of(__doc__, seeds=10)
-    parser.add_argument("--steps", type=int, default=1000, help="of every arm but `service`")
-    options = parser.parse_args()
-    if options.quick:
-        options.seeds, options.steps = 2, 100
+    parser = running.options_of(__doc__)
+    parser.add_argument("--steps", type=int, help="of every arm but `service`")
+    options = running.asked(parser, {"seeds": 10, "steps": 1000}, {"seeds": 2, "steps": 100})
     data = running.data_of(options)
     works = [
         Work(f"{options.steps}-{seed}", 1 + len(arms(1)), partial(run, seed, options.steps, data))
