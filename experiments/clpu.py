@@ -39,6 +39,7 @@ from experiments.plots import COLOURS, GREY, figure
 from experiments.running import Found, Tell, Work
 from experiments.significance import apart, bernoulli_divergence, interval
 from experiments.strategies import CPU, Archive, given
+from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint
@@ -93,6 +94,7 @@ def works_of(options: Any) -> list[Work]:
 
 def run(group: str, seed: int, forgets: Sequence[str], quick: bool, data: Path, tell: Tell) -> Found:
     """The networks of one seed of a group: one, and for `kept` one more for each way to forget."""
+    compute_reproducibly(threads=1)
     mnist = datasets.load("mnist", data)
     critic, archive = Critic.of(mnist), Archive(mnist, blank({}, seed=seed))
     checkpoint = archive.start

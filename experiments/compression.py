@@ -32,6 +32,7 @@ from experiments.plots import BLUE, GREEN, GREY, ORANGE, RED, band, figure, perc
 from experiments.running import Found, Tell, Work
 from experiments.significance import interval, paired
 from experiments.strategies import CPU, given
+from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank, build, frozen, weights_of
@@ -78,6 +79,7 @@ def main() -> None:
 
 def run(seed: int, shares: Sequence[float], learning: int, steps: int, data: Path, tell: Tell) -> Found:
     """One network, and what is left of its draws after each share is removed in each way."""
+    compute_reproducibly(threads=1)
     mnist, bench = datasets.load("mnist", data), Workbench(CPU, seed)
     critic, learn = Critic.of(mnist), strategy.find("learn", "replay_ewc")
     params = learn.Params.model_validate({"schedule": {"steps": learning}})

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from experiments.critic import Critic, judged
 from experiments.running import Found, Kept, Tell, Work
 from experiments.strategies import CPU, Archive, given
+from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
@@ -64,6 +65,7 @@ def work_of(plan: Plan, seed: int, setting: Setting, kept: Kept) -> Work:
 
 def history(plan: Plan, seed: int, setting: Setting, kept: Kept, tell: Tell) -> Found:
     """One start and its passes, each judged, with the simple models asked for."""
+    compute_reproducibly(threads=1)
     dataset, chance = datasets.load(setting.dataset, setting.data), random.Random(seed)
     critic = Critic.of(dataset)
     archive = Archive(dataset, blank(setting.network, seed=seed))

@@ -14,7 +14,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 from rich.console import Console
@@ -27,10 +26,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from worker.devices import compute_reproducibly
-
 Found = dict[str, Any]  # JSON-ready
-Tell = Callable[[str], None]  # says that one more step is done, and what comes next
+Tell = Callable[[str], None]  # says that one more step is done, and which
+WHERE = ("json", "plots", "data", "processes")  # options that change no figure
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Work:
-    """A piece of an experiment. `run` can be pickled, and calls what it is given `steps` times."""
+    """A piece of an experiment, of one thread. `run` can be pickled, and tells of each of its steps."""
 
     name: str
     steps: int
@@ -114,10 +112,9 @@ def delivered(
     name: str, figures: Found, details: Found, options: argparse.Namespace, *, began: float
 ) -> None:
     """Write the figures with their details to the file, and print the figures with how they were got."""
-    asked = [f"--seeds {options.seeds}", *(["--quick"] if options.quick else [])]
     known = {
         "experiment": name,
-        "command": " ".join([f"python -m experiments.{name}", *asked]),
+        "command": _command(name, options),
         "quick": options.quick,
         "processes": options.processes,
         "minutes": round((time.monotonic() - began) / 60, 1),
@@ -125,6 +122,13 @@ def delivered(
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(known | figures | details, indent=2) + "\n")
     sys.stdout.write(json.dumps(known | figures, indent=2) + "\n")
+
+
+def _command(name: str, options: argparse.Namespace) -> str:
+    """What to type for the same figures, wherever they are written."""
+    given = {option: value for option, value in vars(options).items() if option not in WHERE and value}
+    words = [f"--{option}" if value is True else f"--{option} {value}" for option, value in given.items()]
+    return " ".join([f"python -m experiments.{name}", *words])
 
 
 def _found(work: Work, kept: Kept, show: Callable[[str, int], None]) -> Found:
@@ -136,11 +140,7 @@ def _found(work: Work, kept: Kept, show: Callable[[str, int], None]) -> Found:
         shown += 1
         show(what, 1)
 
-    def run() -> Found:
-        compute_reproducibly(threads=1)
-        return work.run(tell)
-
-    found = kept.once(work.name, run)
+    found = kept.once(work.name, lambda: work.run(tell))
     show(f"{work.name} done", work.steps - shown)
     return found
 
@@ -149,7 +149,7 @@ def _side_by_side(
     works: Sequence[Work], kept: Kept, processes: int, show: Callable[[str, int], None]
 ) -> list[Found]:
     context = get_context("spawn")
-    told: Any = context.Queue()
+    told = context.SimpleQueue()  # what was put is there: a Queue's thread may be late with it
     pool = ProcessPoolExecutor(processes, context, initializer=_listened_to, initargs=(told,))
     try:
         futures = [pool.submit(_told_of, work, kept) for work in works]
@@ -165,11 +165,8 @@ def _side_by_side(
 
 
 def _drain(told: Any, show: Callable[[str, int], None]) -> None:
-    while True:
-        try:
-            show(*told.get_nowait())
-        except Empty:
-            return
+    while not told.empty():
+        show(*told.get())
 
 
 _line: Any = None  # of a process of the pool to the one that shows progress

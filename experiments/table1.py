@@ -29,10 +29,12 @@ import numpy as np
 
 from experiments import running
 from experiments.critic import Critic, judged
+from experiments.histories import params_of
 from experiments.plots import BLUE, GREY, ORANGE, figure, percent
 from experiments.running import Found, Tell, Work
 from experiments.significance import interval, paired
 from experiments.strategies import CPU, Archive, given
+from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
@@ -56,7 +58,11 @@ def main() -> None:
     options = running.asked(parser, {"seeds": 10, "steps": 1000}, {"seeds": 2, "steps": 100})
     data = running.data_of(options)
     works = [
-        Work(f"{options.steps}-{seed}", 1 + len(arms(1)), partial(run, seed, options.steps, data))
+        Work(
+            f"{options.steps}{'-quick' if options.quick else ''}-{seed}",
+            1 + len(arms(1)),
+            partial(run, seed, options.steps, options.quick, data),
+        )
         for seed in range(options.seeds)
     ]
     found = running.all_of(works, options)
@@ -80,8 +86,9 @@ def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def run(seed: int, steps: int, data: Path, tell: Tell) -> Found:
+def run(seed: int, steps: int, quick: bool, data: Path, tell: Tell) -> Found:
     """One base, and what every arm makes of it."""
+    compute_reproducibly(threads=1)
     mnist, chance = datasets.load("mnist", data), random.Random(seed)
     critic = Critic.of(mnist)
     learnt = tuple(sorted(chance.sample(mnist.labels, chance.randint(2, len(mnist.labels)))))
@@ -89,7 +96,8 @@ def run(seed: int, steps: int, data: Path, tell: Tell) -> Found:
     start = blank({}, seed=seed)
     archive = Archive(mnist, start)
     learn = strategy.find("learn", "replay_ewc")
-    base = learn.run(start, given(mnist, learnt), learn.Params(), Workbench(CPU, seed, archive))
+    brief = params_of(learn, {}, quick=quick)
+    base = learn.run(start, given(mnist, learnt), brief, Workbench(CPU, seed, archive))
     before = judged(base, critic, seed=seed)
     tell(f"seed {seed}: learnt {' '.join(learnt)}")
     rows = {}
