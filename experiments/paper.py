@@ -40,7 +40,8 @@ def page(results: Mapping[str, Found], folder: Path) -> str:
     parts = [INTRO]
     for name, (title, command, write) in PARTS.items():
         found = results.get(name)
-        body = [f"Not run in full yet: `{command}`."] if found is None else [_run(found), *write(found)]
+        never = [f"Not run in full yet: `{command}`."]
+        body = never if found is None else [_run(found, command), *write(found)]
         pictures = [
             f"![{alt}]({FIGURES}/{file})"
             for file, alt in CAPTIONS.get(name, {}).items()
@@ -51,7 +52,9 @@ def page(results: Mapping[str, Found], folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _run(found: Found) -> str:
+def _run(found: Found, command: str) -> str:
+    if "command" not in found:
+        return f"`{command}`."
     quick = "A quick run, which is no evidence yet. " if found["quick"] else ""
     seeds = f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''}"
     took = f"{found['minutes']:.0f} minutes, {found['processes']} at a time"
@@ -174,12 +177,27 @@ def compression(found: Found) -> list[str]:
 
 
 def audit(found: Found) -> list[str]:
-    strategies = found.get("strategies", {})
-    columns = sorted({name for one in strategies.values() for name in one})
-    rows = [(f"`{name}`", *(_any(one.get(column)) for column in columns)) for name, one in strategies.items()]
-    return [_table(("strategy", *columns), rows)]
+    """Of what `experiments.audit` prints, or of the file it writes."""
+    strategies: Mapping[str, Found] = found.get("strategies", found)
+    rows = [
+        (
+            f"`{name}`",
+            *(_with_spread(one, figure) for figure in AUDITED),
+            ": ".join([one["verdict"], *filter(None, [", ".join(one.get("missed", []))])]),
+        )
+        for name, one in strategies.items()
+    ]
+    return [_table(("strategy", *(name.replace("_", " ") for name in AUDITED), "verdict"), rows)]
 
 
+AUDITED = (
+    "recovery_gap",
+    "relearn_ratio",
+    "membership_auc_gap",
+    "forgotten_accuracy",
+    "retained_accuracy",
+    "coverage_ratio",
+)
 WHAT_IS_COMPARED = {
     "same_ewc": "the same EWC in both",
     "confounded": "the paper's pair: EWC in one only",
@@ -248,8 +266,9 @@ def _seconds(found: Found) -> str:
     return f"{found['seconds_per_pass']:.0f} s / {found['slowest_pass']:.0f} s"
 
 
-def _any(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _with_spread(one: Found, figure: str) -> str:
+    spread = one.get("spread", {}).get(figure)
+    return f"{one[figure]:.3f}" if spread is None else f"{one[figure]:.3f} (s = {spread:.3f})"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ DIFFERS = {
     "random_passes": """What differs: the paper trains 20,000 to 100,000 steps a pass and counts a draw as
 right only where five CNNs agree, none of which can reject. Here a learning takes 1,000 steps, priors are
 fitted to each label, replay matches the old network's function instead of its draws, and EWC survives a
-resize. Its simple model is trained once, at the end of a run; here one is trained after each pass. A
+resize. The paper trains its simple model once, at the end of a run; here there is one after each pass. A
 forgotten label is tested after every later pass; the paper never tests one.""",
     "auto_size": """The paper grows and shrinks by fixed shares, so its width follows the number of
 operations and not the labels held. It names a better policy as future work.""",

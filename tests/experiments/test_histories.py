@@ -11,6 +11,7 @@ from experiments.histories import Plan, Setting, drawn_pass, history, params_of
 from experiments.history_plots import draw_histories
 from experiments.random_passes import summary
 from experiments.running import Kept
+from tests.experiments.made_up import two_histories
 from tests.learning.tiny import TINY
 from worker.learning.strategy import find
 
@@ -68,30 +69,6 @@ def test_every_pass_is_judged_label_by_label_beside_its_simple_model(short):
 def test_a_simple_model_is_kept_by_its_seed_and_labels(short):
     held = {"_".join(sorted(row["by_label"])) for row in short["history"]["passes"]}
     assert short["kept"] == sorted(f"digits-simple-quick-1-{labels}.json" for labels in held)
-
-
-def row(number: int, closed: float, simple: float | None, relapse: float | None = None) -> dict:
-    judged = figures(closed) | {"relapse": relapse, "gone": {} if relapse is None else {"7": relapse}}
-    beside = None if simple is None else figures(simple) | {"seconds": 3.0}
-    size = {"held": number, "units": 10 * number, "parameters": 1000 * number}
-    return {"pass": number, "seconds": closed, "simple": beside} | judged | size
-
-
-def figures(closed: float) -> dict:
-    shares = {"closed": closed, "open": closed - 0.1, "coverage": closed / 2}
-    return shares | {"by_label": {"1": shares, "2": shares | {"closed": 1.0}}}
-
-
-def two_histories(*, every: bool) -> list[dict]:
-    def passes(values: list[float], simple: float, relapse: float | None) -> dict:
-        last = len(values) - 1
-        rows = [
-            row(number + 1, value, simple if every or number == last else None, relapse)
-            for number, value in enumerate(values)
-        ]
-        return {"seed": 0, "passes": rows, "simple": rows[-1]["simple"]}
-
-    return [passes([0.9, 0.9, 0.9, 0.8], 0.9, None), passes([1.0, 1.0, 1.0, 1.0], 1.0, 0.2)]
 
 
 def test_the_summary_of_two_histories():
