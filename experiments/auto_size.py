@@ -11,7 +11,6 @@ A finished history is kept in FILE.seeds/ and not run again; histories run side 
 """
 
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -33,13 +32,12 @@ AUTO = Plan(
 
 
 def main() -> None:
-    began = time.monotonic()
     full, quick = {"seeds": 10, "passes": 10}, {"seeds": 1, "passes": 4}
     options = running.asked(parser_of_histories(__doc__), full, quick)
     plans = [replace(plan, quick=options.quick) for plan in (FIXED, AUTO)]
     fixed, auto = every_history(plans, options)
     details = {"fixed": fixed, "auto": auto}
-    running.delivered("auto_size", compared(fixed, auto), details, options, began=began)
+    running.delivered("auto_size", compared(fixed, auto), details, options, works=[*fixed, *auto])
     if options.plots:
         accuracy_over_passes(details, options.plots / "auto-size-accuracy.png")
         size_over_passes(auto, options.plots / "auto-size.png")

@@ -22,7 +22,6 @@ prove two groups alike; a small one shows that they are not. No correction is ma
 import base64
 import hashlib
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -57,7 +56,6 @@ IMAGES = 240  # test images a network is compared on, of each kind
 
 
 def main() -> None:
-    began = time.monotonic()
     parser = running.options_of(__doc__)
     parser.add_argument("--strategies", default="surrogate,distill", help="forget strategies of `kept`")
     options = running.asked(parser, {"seeds": 5}, {"seeds": 2})
@@ -65,7 +63,7 @@ def main() -> None:
     networks = [network for one in found for network in one["networks"]]
     details = {"networks": [_without_outputs(one) for one in networks]}
     figures = summary(networks)
-    running.delivered("clpu", figures, details, options, began=began)
+    running.delivered("clpu", figures, details, options, works=found)
     if options.plots:
         draw(figures, options.plots / "clpu.png")
 
@@ -74,18 +72,13 @@ def works_of(options: Any) -> list[Work]:
     """The runs of every group. The groups' seeds do not overlap, but for those of `exact`."""
     n, forgets, data = options.seeds, tuple(options.strategies.split(",")), running.data_of(options)
     seeds = {"without": range(2 * n), "exact": range(n), "kept": range(2 * n, 3 * n)}
+    then = {"without": (), "exact": (), "kept": forgets}
+    length = "quick" if options.quick else "full"
     return [
         Work(
-            "-".join(
-                [
-                    group,
-                    *(forgets if group == "kept" else ()),
-                    "quick" if options.quick else "full",
-                    str(seed),
-                ]
-            ),
-            len(SCRIPTS[group]) + (len(forgets) if group == "kept" else 0),
-            partial(run, group, seed, forgets if group == "kept" else (), options.quick, data),
+            "-".join([group, *then[group], length, str(seed)]),
+            len(SCRIPTS[group]) + len(then[group]),
+            partial(run, group, seed, then[group], options.quick, data),
         )
         for group, chosen in seeds.items()
         for seed in chosen

@@ -17,7 +17,6 @@ The mean activation of what is removed is folded into the next bias in every way
 `cliff` is the largest share that costs at most 5 pp of accuracy.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -55,7 +54,6 @@ AFFORDED = 0.05  # accuracy that may be lost on this side of the cliff
 
 
 def main() -> None:
-    began = time.monotonic()
     parser = running.options_of(__doc__)
     parser.add_argument("--steps", type=int, help="of every training after the first")
     options = running.asked(parser, {"seeds": 5, "steps": 300}, {"seeds": 1, "steps": 60})
@@ -71,7 +69,7 @@ def main() -> None:
     ]
     found = running.all_of(works, options)
     running.delivered(
-        "compression", {"steps": options.steps} | summary(found), {"runs": found}, options, began=began
+        "compression", {"steps": options.steps} | summary(found), {"runs": found}, options, works=found
     )
     if options.plots:
         draw(found, options.plots / "compression.png")

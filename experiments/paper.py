@@ -57,8 +57,7 @@ def _run(found: Found, command: str) -> str:
         return f"`{command}`."
     quick = "A quick run, which is no evidence yet. " if found["quick"] else ""
     seeds = f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''}"
-    took = f"{found['minutes']:.0f} minutes, {found['processes']} at a time"
-    return f"{quick}`{found['command']}` ({seeds}, {took})."
+    return f"{quick}`{found['command']}` ({seeds}, {found['minutes']:.0f} minutes of computing)."
 
 
 def random_passes(found: Found) -> list[str]:

@@ -14,7 +14,6 @@ does so after each pass, with intervals over the seeds: `--simple every` trains 
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +28,6 @@ QUICK = {"seeds": 2, "passes": 4, "simple": "last"}
 
 
 def main() -> None:
-    began = time.monotonic()
     parser = parser_of_histories(__doc__)
     parser.add_argument("--learn", default="replay_ewc", help="learn strategy, with its default params")
     parser.add_argument(
@@ -48,7 +46,8 @@ def main() -> None:
     others_too = {"strategies": figures} if others else {}
     by_strategy = {plan.forget: found for plan, found in zip(plans, histories, strict=True)}
     details = {"histories": histories[0], "histories_of": by_strategy}
-    running.delivered("random_passes", first | others_too, details, options, began=began)
+    works = [history for found in histories for history in found]
+    running.delivered("random_passes", first | others_too, details, options, works=works)
     if options.plots:
         draw_histories(by_strategy, options.plots)
 

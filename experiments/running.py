@@ -28,6 +28,7 @@ from rich.progress import (
 
 Found = dict[str, Any]  # JSON-ready
 Tell = Callable[[str], None]  # says that one more step is done, and which
+TOOK = "took_seconds"
 WHERE = ("json", "plots", "data", "processes")  # options that change no figure
 
 
@@ -91,7 +92,7 @@ def data_of(options: argparse.Namespace) -> Path:
 
 
 def all_of(works: Sequence[Work], options: argparse.Namespace) -> list[Found]:
-    """What every piece of work found, in order; with one process, in this one."""
+    """What every piece of work found, in order, and the seconds it took; with one process, in this one."""
     kept = kept_by(options)
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -109,15 +110,18 @@ def all_of(works: Sequence[Work], options: argparse.Namespace) -> list[Found]:
 
 
 def delivered(
-    name: str, figures: Found, details: Found, options: argparse.Namespace, *, began: float
+    name: str, figures: Found, details: Found, options: argparse.Namespace, *, works: Sequence[Found]
 ) -> None:
-    """Write the figures with their details to the file, and print the figures with how they were got."""
+    """Write the figures with their details to the file, and print the figures with how they were got.
+
+    works: what all the works found, whether now or earlier; `minutes` is what they took, one after another.
+    """
     known = {
         "experiment": name,
         "command": _command(name, options),
         "quick": options.quick,
-        "processes": options.processes,
-        "minutes": round((time.monotonic() - began) / 60, 1),
+        "seeds": options.seeds,
+        "minutes": round(sum(one[TOOK] for one in works) / 60, 1),
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(known | figures | details, indent=2) + "\n")
@@ -140,7 +144,11 @@ def _found(work: Work, kept: Kept, show: Callable[[str, int], None]) -> Found:
         shown += 1
         show(what, 1)
 
-    found = kept.once(work.name, lambda: work.run(tell))
+    def timed() -> Found:
+        began = time.monotonic()
+        return {**work.run(tell), TOOK: time.monotonic() - began}
+
+    found = kept.once(work.name, timed)
     show(f"{work.name} done", work.steps - shown)
     return found
 

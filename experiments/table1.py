@@ -52,7 +52,6 @@ COMPARED = {  # what is compared, and with what
 
 
 def main() -> None:
-    began = time.monotonic()
     parser = running.options_of(__doc__)
     parser.add_argument("--steps", type=int, help="of every arm but `service`")
     options = running.asked(parser, {"seeds": 10, "steps": 1000}, {"seeds": 2, "steps": 100})
@@ -67,7 +66,7 @@ def main() -> None:
     ]
     found = running.all_of(works, options)
     budget = {"steps": options.steps, "batch_size": PUBLISHED.schedule.batch_size, "published_steps": 10_000}
-    running.delivered("table1", budget | summary(found), {"runs": found}, options, began=began)
+    running.delivered("table1", budget | summary(found), {"runs": found}, options, works=found)
     if options.plots:
         draw(found, options.plots / "table1.png")
 

@@ -24,6 +24,9 @@ def squared(number: int, marks: Path, tell: Tell) -> Found:
     return {"square": number**2, "process": os.getpid()}
 
 
+WORKS = [{"took_seconds": 30.0}, {"took_seconds": 60.0}]
+
+
 @pytest.fixture
 def options(tmp_path: Path) -> argparse.Namespace:
     return argparse.Namespace(json=tmp_path / "figures.json", processes=1, seeds=2, quick=False)
@@ -85,8 +88,8 @@ def test_options_left_out_are_those_of_a_full_or_a_quick_run(monkeypatch, given,
 
 def test_the_figures_are_printed_and_their_details_only_written(options, capsys):
     options.quick, options.steps = True, 300
-    running.delivered("table1", {"mean": 0.5}, {"runs": [1, 2]}, options, began=0.0)
+    running.delivered("table1", {"mean": 0.5}, {"runs": [1, 2]}, options, works=WORKS)
     printed = json.loads(capsys.readouterr().out)
     assert printed["command"] == "python -m experiments.table1 --seeds 2 --quick --steps 300"
-    assert printed["mean"] == 0.5
+    assert (printed["mean"], printed["minutes"]) == (0.5, 1.5)
     assert json.loads(options.json.read_text()) == printed | {"runs": [1, 2]}
