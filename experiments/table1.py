@@ -73,7 +73,7 @@ def main() -> None:
 
 def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
     """The arms, each a forget strategy and its params."""
-    schedule = {**PUBLISHED.schedule.model_dump(), "steps": steps}
+    schedule = shortened(steps)
     same = {"schedule": schedule, "replay_match": PUBLISHED.replay_match}
     ewc = PUBLISHED.ewc_strength
     return {
@@ -83,6 +83,16 @@ def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
         "unpruned": ("surrogate", {**same, "ewc_strength": ewc, "prune_share": 0.0}),
         "service": ("surrogate", {}),
     }
+
+
+def shortened(steps: int) -> dict[str, Any]:
+    """The published schedule in fewer steps, as many times faster: steps * learning rate stays.
+
+    At the published rate 1,000 steps are no forgetting: a forgotten label kept 88 % of its draws.
+    """
+    published = PUBLISHED.schedule
+    rate = published.learning_rate * published.steps / steps
+    return {**published.model_dump(), "steps": steps, "learning_rate": rate}
 
 
 def run(seed: int, steps: int, quick: bool, data: Path, tell: Tell) -> Found:
