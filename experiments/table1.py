@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from experiments import running
 from experiments.critic import Critic, judged
@@ -162,13 +163,12 @@ def draw(found: Sequence[Found], file: Path) -> None:
         for panel, (name, title) in zip(
             axes, (("same_ewc", "the same EWC in both arms"), ("confounded", "the paper's pair")), strict=True
         ):
-            _pairs(panel, found, name)
-            panel.set_title(title, loc="left")
+            _pairs(panel, found, name, title)
         axes[0].set_ylabel("accuracy of the labels retained")
         percent(axes[0])
 
 
-def _pairs(panel: Any, found: Sequence[Found], name: str) -> None:
+def _pairs(panel: Axes, found: Sequence[Found], name: str, title: str) -> None:
     resized, fixed = COMPARED[name]
     pairs = np.array([[one["arms"][arm]["retained_closed"] for arm in (fixed, resized)] for one in found])
     for pair in pairs:
@@ -180,8 +180,8 @@ def _pairs(panel: Any, found: Sequence[Found], name: str) -> None:
         panel.errorbar(place + (-0.12, 0.12)[place], one["mean"], bounds, fmt="s", color=colour, capsize=3)
     test = paired(pairs[:, 1].tolist(), pairs[:, 0].tolist())
     said = "" if test["p"] is None else f", p = {test['p']:.2g}"
-    panel.text(0.5, 0.02, f"{100 * test['mean']:+.2f} pp{said}", transform=panel.transAxes, ha="center")
-    ewc = ", no EWC" if resized == "resized_free" else ""
+    panel.set_title(f"{title}\n{100 * test['mean']:+.2f} pp{said}", loc="left")
+    ewc = ",\nno EWC" if resized == "resized_free" else ""
     panel.set_xticks([0, 1], ["Selective Amnesia,\nfixed size", f"with resizing{ewc}"])
     panel.set_xlim(-0.4, 1.4)
     panel.grid(axis="x", visible=False)
