@@ -118,11 +118,16 @@ def table1(found: Found) -> list[str]:
         named = f"`{one['arms'][0]}` - `{one['arms'][1]}` ({WHAT_IS_COMPARED[name]})"
         tests.append((named, _points(closed), _p(closed), _points(one["retained"])))
     budget = (
-        f"Every arm but `service` took {found['steps']:,} steps of {found['batch_size']}; "
-        f"Selective Amnesia was published with {found['published_steps']:,}."
+        f"Every arm but `service` took {_steps(found)}; Selective Amnesia was published with "
+        f"{_steps(found['published'])}."
     )
     compared = ("difference", "closed-set", "paired t-test", "open-set")
     return [budget, _table(heads, arms), _table(compared, tests)]
+
+
+def _steps(schedule: Mapping[str, Any]) -> str:
+    rate = schedule["learning_rate"]
+    return f"{schedule['steps']:,} steps of {schedule['batch_size']} examples at {rate:.1e}"
 
 
 def clpu(found: Found) -> list[str]:

@@ -1,11 +1,11 @@
 """The paper's table 1: Selective Amnesia at a fixed size against forgetting with resizing, paired.
 
-    python -m experiments.table1 --seeds 10 --json FILE [--plots FOLDER] [--steps 1000] [--quick]
+    python -m experiments.table1 --seeds 10 --json FILE [--plots FOLDER] [--steps 4000] [--quick]
 
 A seed draws two to ten labels of MNIST, a model learns them, and every arm forgets the same random proper
 subset of them from that same model, in the same number of steps:
 
-`fixed`            Selective Amnesia at its published values but for the steps, which were 10,000.
+`fixed`            Selective Amnesia at its published values, but for the schedule: see `shortened`.
 `resized`          its objective, batch, learning rate and EWC strength again, under targeted dropout of a
                    tenth of the units, which are pruned at the end; its Fisher is over what is retained.
 `resized_free`     the same without EWC: with `fixed` the paper's own pair, which differs in both.
@@ -43,6 +43,7 @@ from worker.learning.strategy import Examples, Workbench
 from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
 
 PUBLISHED = SelectiveAmnesiaParams()
+BATCH = 128  # published: 512, four times the time of a step
 FIGURES = ("retained_closed", "retained", "worst_label", "coverage", "forgotten", "seconds", "parameters")
 COMPARED = {  # what is compared, and with what
     "same_ewc": ("resized", "fixed"),
@@ -55,7 +56,7 @@ COMPARED = {  # what is compared, and with what
 def main() -> None:
     parser = running.options_of(__doc__)
     parser.add_argument("--steps", type=int, help="of every arm but `service`")
-    options = running.asked(parser, {"seeds": 10, "steps": 1000}, {"seeds": 2, "steps": 100})
+    options = running.asked(parser, {"seeds": 10, "steps": 4000}, {"seeds": 2, "steps": 300})
     data = running.data_of(options)
     works = [
         Work(
@@ -66,7 +67,9 @@ def main() -> None:
         for seed in range(options.seeds)
     ]
     found = running.all_of(works, options)
-    budget = {"steps": options.steps, "batch_size": PUBLISHED.schedule.batch_size, "published_steps": 10_000}
+    names = ("steps", "batch_size", "learning_rate")
+    budget = {name: shortened(options.steps)[name] for name in names}
+    budget["published"] = {name: getattr(PUBLISHED.schedule, name) for name in names}
     running.delivered("table1", budget | summary(found), {"runs": found}, options, works=found)
     if options.plots:
         draw(found, options.plots / "table1.png")
@@ -87,13 +90,14 @@ def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def shortened(steps: int) -> dict[str, Any]:
-    """The published schedule in fewer steps, as many times faster: steps * learning rate stays.
+    """The published schedule in fewer and smaller steps, as many times faster: steps * learning rate stays.
 
-    At the published rate 1,000 steps are no forgetting: a forgotten label kept 88 % of its draws.
+    Fewer steps forget less. Of ten labels, one run each, a forgotten one kept 88 % of its draws after 1,000
+    steps of 512 at the published rate, 44 % after 300 of 512 at 33 times that, 13 % after 2,500 of 128 at 4.
     """
     published = PUBLISHED.schedule
     rate = published.learning_rate * published.steps / steps
-    return {**published.model_dump(), "steps": steps, "learning_rate": rate}
+    return {**published.model_dump(), "steps": steps, "batch_size": BATCH, "learning_rate": rate}
 
 
 def run(seed: int, steps: int, quick: bool, data: Path, tell: Tell) -> Found:

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from experiments import clpu, compression, table1
 from experiments.significance import paired
 from experiments.strategies import CPU, Archive
+from tests.experiments.made_up import of_clpu, of_compression, of_table1
 from tests.learning.tiny import TINY, bench, examples, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
@@ -28,22 +29,17 @@ def test_both_arms_of_table_1_have_the_same_steps_batch_and_ewc():
     assert params("fixed")["schedule"]["steps"] == 300
 
 
+def test_at_the_published_steps_the_rate_is_the_published_one():
+    published = table1.PUBLISHED.schedule
+    assert table1.shortened(published.steps)["learning_rate"] == published.learning_rate
+    assert table1.shortened(published.steps // 4)["learning_rate"] == 4 * published.learning_rate
+
+
 @pytest.mark.parametrize(
     ("one", "differs"), [("unpruned", {"prune_share": 0.0}), ("resized_free", {"ewc_strength": 0.0})]
 )
 def test_the_other_arms_of_table_1_differ_from_the_resized_in_one_thing(one, differs):
     assert params(one) == params("resized") | differs
-
-
-def of_table1(accuracy: dict[str, list[float]]) -> list[dict]:
-    rest = dict.fromkeys(table1.FIGURES, 1.0)
-    return [
-        {
-            "seed": seed,
-            "arms": {name: rest | {"retained_closed": values[seed]} for name, values in accuracy.items()},
-        }
-        for seed in range(len(accuracy["fixed"]))
-    ]
 
 
 def test_table_1_compares_seed_by_seed(tmp_path):
@@ -90,20 +86,6 @@ def test_magnitude_is_the_norm_of_incoming_weights(two_labels):
         norms = two_labels.weights[f"{layer}.weight"].square().sum(dim=1)
         assert gone.sum() == len(norms) // 4
         assert norms[gone].max() <= norms[~gone].min()
-
-
-def of_compression(open_accuracy: dict[str, list[float]]) -> dict:
-    points = [
-        {
-            "share": share,
-            **{
-                way: {"open": values[index], "coverage": 0.5, "parameters": 10}
-                for way, values in open_accuracy.items()
-            },
-        }
-        for index, share in enumerate((0.3, 0.6))
-    ]
-    return {"seed": 0, "before": {"open": 0.95}, "rows": points}
 
 
 def test_the_cliff_is_the_largest_share_that_costs_at_most_5_points(tmp_path):
@@ -176,25 +158,8 @@ def test_networks_are_compared_on_what_they_make_of_the_same_images(networks, ti
     assert np.array_equal(distances, distances.T)
 
 
-def network(group: str, seed: int, sha256: str, shade: float) -> dict:
-    outputs = {kind: clpu._packed(torch.full((3, 4), shade)) for kind in clpu.ON}
-    known = [] if group in ("without", "exact") else [0.1]
-    return {
-        "group": group,
-        "seed": seed,
-        "sha256": [sha256],
-        "retained": 0.9,
-        "forgotten": known,
-        "outputs": outputs,
-    }
-
-
 def test_the_summary_of_clpu_counts_twins_and_tells_groups_apart(tmp_path):
-    shades = [0.40, 0.42, 0.44, 0.41, 0.43, 0.45]
-    networks = [network("without", seed, f"w{seed}", shade) for seed, shade in enumerate(shades)]
-    networks += [network("exact", seed, f"w{min(seed, 1)}", shades[seed]) for seed in range(3)]
-    networks += [network("kept", 6 + seed, f"k{seed}", 0.8 + seed / 100) for seed in range(3)]
-    found = clpu.summary(networks)
+    found = clpu.summary(of_clpu())
     assert found["identical"] == {"same": 2, "of": 3}
     assert found["smallest_p"] == pytest.approx(2 / 20)
     assert set(found["forgotten"]) == {"kept"}

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments import clpu, compression, table1
 from experiments.paper import AUDITED, PARTS, page, results_in
 from experiments.paper_prose import CAPTIONS, DIFFERS
 from experiments.random_passes import summary
-from tests.experiments.made_up import two_histories
+from tests.experiments.made_up import of_clpu, of_compression, of_table1, two_histories
 
 DOCS = Path(__file__).parents[2] / "docs"
 RAN = {"quick": False, "seeds": 2, "minutes": 12.3, "command": "python -m experiments.some"}
@@ -65,3 +66,24 @@ def test_the_audit_has_a_row_a_strategy_with_what_it_missed(tmp_path):
         text = page({"audit": found}, tmp_path)
         assert "| `distill` | 0.500 (s = 0.250) | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | met |" in text
         assert "| missed: recovery_gap, relearn_ratio |" in text
+
+
+def test_the_comparisons_stand_beside_the_papers_own(tmp_path):
+    schedule = {"steps": 4000, "batch_size": 128, "learning_rate": 2.5e-4}
+    runs = of_table1({name: [0.9, 0.95, 0.99] for name in table1.arms(1)} | {"resized": [0.91, 0.97, 0.995]})
+    ways = {way: [0.92, 0.2] for _, panel in compression.PANELS for way in panel}
+    text = page(
+        {
+            "table1": RAN | schedule | {"published": schedule} | table1.summary(runs),
+            "compression": RAN | {"steps": 300} | compression.summary([of_compression(ways)] * 2),
+            "clpu": RAN | clpu.summary(of_clpu()),
+        },
+        tmp_path,
+    )
+    assert "| the paper's table 1 | +1.38 pp (-0.83 to +3.59) | t = 1.99, p = 0.14, n = 4 | - |" in text
+    assert "| `resized` - `fixed` (the same EWC in both) | +1.17 pp (" in text
+    assert "took 4,000 steps of 128 examples at 2.5e-04;" in text
+    assert "| `dropout_on` | 92.0 % | 20.0 % | 30% |" in text
+    assert "Byte identity: 2 of 3 networks" in text
+    assert "| `exact` |" in text
+    assert "no such label |" in text
