@@ -9,7 +9,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 READY := $(VENV)/.ready
 PYTHONS := python3 python3.11 python3.12 python3.13 python3.14 python
-EXTRAS := worker,dev
+EXTRAS := worker,experiments,dev
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # uv trusts its own certificate list unless told to trust the machine's, as pip and browsers do.

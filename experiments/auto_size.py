@@ -1,8 +1,8 @@
 """Whether the policy `auto` chooses a better size than fixed shares do, over the same random histories.
 
-    python -m experiments.auto_size --seeds 10 --passes 10 --json FILE
+    python -m experiments.auto_size --seeds 10 --passes 10 --json FILE [--plots FOLDER] [--quick]
 
-Two arms run the histories of `experiments.random_passes`, pass by pass the same labels. `fixed` learns with
+Two arms run the histories of `experiments.histories`, pass by pass the same labels. `fixed` learns with
 10 % more units and forgets with 10 % fewer, as by default. `auto` learns with 35 % more, forgets without
 pruning, and resizes by `auto` after every operation. Accuracy is open-set. `width_follows_labels` is the rank
 correlation of hidden units and labels held over the passes of a history, the mean over histories.
@@ -10,13 +10,15 @@ correlation of hidden units and labels held over the passes of a history, the me
 A finished history is kept in FILE.seeds/ and not run again; histories run side by side in --processes.
 """
 
-import json
 import statistics
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from experiments.random_passes import Plan, every_history, parser_of_histories
+from experiments import running
+from experiments.histories import Plan
+from experiments.history_plots import accuracy_over_passes, size_over_passes
+from experiments.random_passes import every_history, parser_of_histories
 
 FIXED = Plan("replay_ewc", "surrogate")
 AUTO = Plan(
@@ -30,11 +32,15 @@ AUTO = Plan(
 
 
 def main() -> None:
-    options = parser_of_histories(__doc__).parse_args()
-    arms = [every_history(plan, options) for plan in (FIXED, AUTO)]
-    figures = compared(*arms)
-    options.json.write_text(json.dumps(figures | {"fixed": arms[0], "auto": arms[1]}, indent=2) + "\n")
-    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+    full, quick = {"seeds": 10, "passes": 10}, {"seeds": 1, "passes": 4}
+    options = running.asked(parser_of_histories(__doc__), full, quick)
+    plans = [replace(plan, quick=options.quick) for plan in (FIXED, AUTO)]
+    fixed, auto = every_history(plans, options)
+    details = {"fixed": fixed, "auto": auto}
+    running.delivered("auto_size", compared(fixed, auto), details, options, works=[*fixed, *auto])
+    if options.plots:
+        accuracy_over_passes(details, options.plots / "auto-size-accuracy.png")
+        size_over_passes(auto, options.plots / "auto-size.png")
 
 
 def compared(fixed: list[dict[str, Any]], auto: list[dict[str, Any]]) -> dict[str, Any]:

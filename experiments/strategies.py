@@ -84,7 +84,7 @@ def measured(mnist: datasets.Dataset, seed: int) -> list[dict[str, Any]]:
 
 
 def given(mnist: datasets.Dataset, names: tuple[str, ...]) -> Examples:
-    return Examples(names, "mnist", {name: mnist.train[name] for name in names})
+    return Examples(names, mnist.name, {name: mnist.train[name] for name in names})
 
 
 def row(one: Strategy, start: Checkpoint, asked: Examples, archive: Archive, seed: int) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""What the experiments say is what they measured, and the page of strategies leaves none out."""
+"""The page of strategies leaves none out; sizes are compared pass by pass."""
 
 from pathlib import Path
 
 import pytest
 
 from experiments.auto_size import compared, spearman
-from experiments.random_passes import Plan, remembered_history, summary
 from experiments.strategies import cells, key
 from worker.learning.strategy import all_strategies
 
@@ -29,53 +28,6 @@ def test_a_row_is_the_mean_over_its_seeds():
     ]
     assert key(rows[0]) == ("forget", one.name)
     assert cells(one, rows).endswith("| 95.0 % | - | 5.0 % | 1.5 | 1,000 |")
-
-
-def passes(*closed: float, relapse: float | None = None) -> list[dict]:
-    return [figures(one) | {"relapse": relapse, "seconds": one} for one in closed]
-
-
-def figures(closed: float) -> dict:
-    return {"closed": closed, "open": closed - 0.1, "coverage": closed / 2}
-
-
-def test_the_summary_of_two_histories():
-    found = summary(
-        [
-            {"passes": passes(0.9, 0.9, 0.9, 0.8), "simple": figures(0.9)},
-            {"passes": passes(1.0, 1.0, 1.0, 1.0, relapse=0.2), "simple": figures(1.0)},
-        ]
-    )
-    expected = {
-        "mean_retained": 0.9375,
-        "spread_over_seeds": 0.0625,
-        "worst_pass": 0.8,
-        "open_retained": 0.8375,
-        "gap_to_simple": 0.05,
-        "open_gap_to_simple": 0.05,
-        "coverage": 0.46875,
-        "coverage_ratio": (0.8 / 0.9 + 1) / 2,
-        "first3": 0.95,
-        "last3": (0.9 + 0.9 + 0.8 + 3) / 6,
-        "worst_relapse": 0.2,
-        "seconds_per_pass": 0.95,
-        "slowest_pass": 1.0,
-    }
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
-
-
-def test_a_finished_seed_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    ran = []
-
-    def once(seed: int, *_: object) -> dict:
-        ran.append(seed)
-        return {"seed": seed}
-
-    monkeypatch.setattr("experiments.random_passes.history", once)
-    for _ in range(2):
-        found = remembered_history(tmp_path, 3, passes=1, plan=Plan("a", "b"), data=tmp_path)
-        assert found == {"seed": 3}
-    assert ran == [3]
 
 
 def sized(closed: float, parameters: int, units: int, held: int) -> dict:

@@ -1,0 +1,46 @@
+"""The words of docs/paper.md that hold no number of ours: captions, and what differs and why."""
+
+INTRO = """# The paper's figures and tables, re-made
+
+Written by `python -m experiments.paper`; do not edit it by hand. The paper is *Unifying Continual Learning
+and Machine Unlearning for Expressiveness Aware Models* (Bangar et al.). Everything here is on MNIST, with
+the paper's network (784-512-256-8) and one CPU thread a process. Intervals are of 95 %, over seeds:
+Student's, or the bootstrap's where marked b. Accuracy is of 1,000 draws a label: *closed-set* takes the label
+the judge finds likeliest, as the paper's classifier does; *open-set* counts a draw the judge rejects as
+wrong. Where the paper only draws a curve, its number is read off the figure."""
+
+CAPTIONS = {
+    "random_passes": {
+        "labels-against-simple.png": "Accuracy of every label after the last pass, beside the simple model's",
+        "accuracy-over-passes.png": "Average accuracy after every pass, a thin line a seed, their mean thick",
+        "relapse-over-passes.png": "Share of draws still judged as a forgotten label, after every later pass",
+        "size-over-passes.png": "Labels held, hidden units and parameters after every pass",
+    },
+    "auto_size": {"auto-size.png": "Labels held, hidden units and parameters after every pass, by auto"},
+    "table1": {"table1.png": "Each seed's accuracy with a fixed size and with resizing, joined by a line"},
+    "compression": {"compression.png": "Accuracy and coverage against the share of units removed"},
+    "clpu": {"clpu.png": "Divergence of the outputs of every two networks, group by group"},
+}
+
+DIFFERS = {
+    "random_passes": """What differs: the paper trains 20,000 to 100,000 steps a pass and counts a draw as
+right only where five CNNs agree, none of which can reject. Here a learning takes 1,000 steps, priors are
+fitted to each label, replay matches the old network's function instead of its draws, and EWC survives a
+resize. The paper trains its simple model once, at the end of a run; here there is one after each pass. A
+forgotten label is tested after every later pass; the paper never tests one.""",
+    "auto_size": """The paper grows and shrinks by fixed shares, so its width follows the number of
+operations and not the labels held. It names a better policy as future work.""",
+    "table1": """What differs: the paper's arms differ in EWC as well as in resizing (its code leaves EWC
+out of the arm that resizes), and four runs are too few to tell. Here both arms forget from the same
+network in as many steps, and the confounded pair is a row of its own. The arms that resize are the
+strategy `surrogate` with Selective Amnesia's schedule, EWC strength and replay; it weighs every label
+alike, where Selective Amnesia gives the forgotten ones half of the batch, and takes its Fisher over the
+retained labels only. `unpruned` is it without resizing, so the row that compares it is about resizing and
+nothing else.""",
+    "compression": """Published for targeted dropout (Gomez et al. 2019), on ResNet-32 with 70 % of the
+units removed: 90.03 % accurate with it, 11.70 % without; and a network trained to do without 75 % of its
+weights falls from 90 to 34 % when 80 % go. The paper removes a tenth at a time and shows no curve.""",
+    "clpu": """What differs: CLPU starts a temporary network at the head's weights and shares one stream
+of random numbers, so it is exact in distribution only, and it cannot forget what was learnt for good. The
+divergence here is of a decoder's pixels, not of a classifier's answers.""",
+}
