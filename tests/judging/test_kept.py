@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker.judges import judges_of
+from worker.judges import judges_of, kept_judge
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
-from worker.learning.judging import kept as subject
+from worker.learning.judging.honest import LEAST_TEST, LEAST_TRAIN, balanced
 from worker.learning.judging.judge import REJECT, JudgeUnavailable, load_judge
-from worker.learning.judging.kept import LEAST_TEST, LEAST_TRAIN, balanced, kept_judge
 from worker.learning.judging.train import FIGURES, Training
 from worker.learning.strategy import Progress, Stopped, Workbench
 
@@ -68,7 +67,7 @@ def test_it_is_trained_once(folder: Path) -> None:
 @pytest.fixture
 def undemanding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a few steps teach is good enough."""
-    monkeypatch.setattr(subject, "LEAST_ACCURACY", 0.0)
+    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 0.0)
 
 
 @pytest.mark.usefixtures("undemanding")
@@ -93,7 +92,7 @@ def test_whoever_waits_is_told_every_step(tmp_path: Path) -> None:
 def test_a_judge_that_errs_too_often_is_none_and_is_not_trained_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subject, "LEAST_ACCURACY", 1.01)
+    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 1.01)
     steps = Steps()
     with pytest.raises(
         JudgeUnavailable, match=r"names 100.0% of its real test images rightly, an honest one"
@@ -120,7 +119,7 @@ def test_a_crash_while_it_is_written_leaves_no_half_a_judge(
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr(subject, "_write", crash)
+        patch.setattr("worker.judges._write", crash)
         with pytest.raises(OSError, match="no space"):
             kept_judge(doodles(), tmp_path, Training(steps=1))
     assert list(tmp_path.iterdir()) == []
@@ -202,7 +201,7 @@ def test_a_job_reads_a_dataset_once_for_all_its_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.judges.TRAINING", Training(steps=2))
-    monkeypatch.setattr(subject, "LEAST_ACCURACY", 1.01)
+    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 1.01)
     asked: list[str] = []
     told: list[Progress] = []
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from worker.learning.adam import Adam
 from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch, StrategyParams, Workbench
 
@@ -48,21 +49,18 @@ def fit(
     named = dict(network.named_parameters())
     labels = [tensor for name, tensor in named.items() if name.endswith(".label")]
     others = [tensor for name, tensor in named.items() if not name.endswith(".label")]
-    groups = [{"params": others}, {"params": labels}]
-    optimiser = torch.optim.Adam(groups, lr=schedule.learning_rate, fused=True)
+    optimiser = Adam([others, labels])
     network.precision = bench.precision
     for step in range(schedule.steps):
         done = step / schedule.steps
         rate = schedule.learning_rate * (one_cycle(done) if schedule.shape == "one_cycle" else 1)
-        for group, factor in zip(optimiser.param_groups, (1.0, schedule.label_rate), strict=True):
-            group["lr"] = rate * factor
         value = loss(next(batches), done)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         # A guard: usual gradients are 20 to 100 (docs/decisions/0006-faster-and-looser.md).
         nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
         bench.step(phase, step + 1, schedule.steps, value.item())
-        optimiser.step()
+        optimiser.step([rate, rate * schedule.label_rate])
         after_step()
     network.precision = torch.float32
 

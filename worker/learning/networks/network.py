@@ -48,7 +48,9 @@ class Network(nn.Module, ABC):
         self.pixels, self.latent, self.prior = spec.pixels, spec.latent, spec.prior
         self.precision = torch.float32  # of the matrix products while training; weights are float32 always
         self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
-        self.register_buffer("prior_scale", torch.eye(spec.latent).repeat(spec.slots, 1, 1))
+        identities = torch.zeros(spec.slots, spec.latent, spec.latent)
+        identities.diagonal(dim1=1, dim2=2).fill_(1.0)  # torch.eye on `meta` imports a compiler: 6 s of CPU
+        self.register_buffer("prior_scale", identities)
 
     def initialise(self, generator: torch.Generator) -> None:
         """He-normal weights, zero biases and zero label columns."""
