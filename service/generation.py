@@ -21,6 +21,11 @@ from service.registry.errors import RegistryError
 
 Pixels = NDArray[np.uint8]
 
+CAPACITY = 8
+"""Decoders a process keeps loaded."""
+FORGET_SECONDS = 1.0
+"""How often a process looks whether the file of one was deleted."""
+
 RENDERING = f"1/ort-{onnxruntime.__version__}/numpy-{np.__version__}"
 """Names everything besides the version that decides a pixel; part of every image's ETag."""
 
@@ -37,7 +42,7 @@ class NotADecoder(RegistryError):
 class Generator:
     """Draws images of published versions; keeps the last few decoders loaded. For any thread."""
 
-    def __init__(self, artifacts: FolderArtifacts, *, capacity: int = 8) -> None:
+    def __init__(self, artifacts: FolderArtifacts, *, capacity: int = CAPACITY) -> None:
         self._artifacts = artifacts
         self._capacity = capacity
         self._decoders: OrderedDict[str, Decoder] = OrderedDict()
@@ -51,6 +56,12 @@ class Generator:
         """
         loaded = self._loaded(decoder)
         return np.stack([loaded.draw(slot, noise(label, seed, loaded.latent)) for seed in seeds])
+
+    def forget_deleted(self) -> None:
+        """Let go of every decoder whose artifact was deleted: what was purged stays in no memory either."""
+        with self._lock:
+            for sha256 in [one for one in self._decoders if not self._artifacts.holds(one)]:
+                del self._decoders[sha256]
 
     def _loaded(self, sha256: str) -> "Decoder":
         with self._lock:  # loading takes a few ms: one thread loads, the others wait for it
