@@ -17,6 +17,8 @@ from rich.console import Console
 from migrations import differences, upgrade
 from service import sweeper, verdict, verifying
 from service.child import worker_command
+from service.registry import references
+from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.tables import Row
@@ -72,6 +74,17 @@ def sweep(once: Annotated[bool, typer.Option(help="Sweep once and end.")] = Fals
             sweeper.sweep(database, deployment)
         else:
             sweeper.sweep_until(Event(), database, deployment)
+
+
+@app.command()
+def collect() -> None:
+    """Delete artifacts that no row of this database refers to: jobs that died left them behind."""
+    with _starting() as deployment:
+        with Database(deployment.database_url).transaction() as session:
+            collected = references.collect(session, FolderArtifacts(deployment.artifacts))
+        if collected is None:
+            _give_up("artifacts are being stored or deleted at this moment; ask again")
+        typer.echo(f"collected {collected} files that no row refers to")
 
 
 @app.command()

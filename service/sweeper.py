@@ -1,17 +1,15 @@
 """The sweeper: whatever was lost on the way between the rows and the worker, it sets going again.
 
-It ends what a forget began, too: deletes what a purge takes, signs receipts, collects what nobody refers to.
-
-It runs beside the API, never as a job, and may run more than once: the database lets one sweep at a time.
+What a forget began it ends: it deletes what a purge takes, and signs receipts. It runs beside the API, never
+as a job, and may run more than once: the database lets one sweep at a time.
 """
 
 import logging
-import time
 from threading import Event
 
 from service import receipts
 from service.messages import bells_outstanding, wake_worker
-from service.registry import jobs, purging, references, sweeping
+from service.registry import jobs, purging, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
@@ -24,21 +22,12 @@ MOST_BELLS = 200
 """Bells in the broker beyond which no more are rung: a worker that wakes at all empties them in a moment."""
 
 
-COLLECT_SECONDS = 600.0
-"""How often a sweeper that stays looks through the whole artifact folder."""
-SETTLED_SECONDS = 3600.0
-"""How long ago an artifact no row refers to was put before it is collected: its publication has failed."""
-
-
 def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
     """Sweep every `sweep_seconds`, through outages of the database and the broker, until told to stop."""
-    answered, collect_at = True, time.monotonic() + COLLECT_SECONDS
+    answered = True
     while not stop.is_set():
         try:
             sweep(database, deployment)
-            if time.monotonic() >= collect_at:
-                collect(database, deployment)
-                collect_at = time.monotonic() + COLLECT_SECONDS
             answered = True
         except DatabaseUnavailable as error:
             if answered:
@@ -64,15 +53,6 @@ def sweep(database: Database, deployment: Settings) -> None:
         _ring(database, deployment, due)
     _purge(database, deployment)
     _sign(database, deployment)
-
-
-def collect(database: Database, deployment: Settings) -> None:
-    """Delete artifacts that no row refers to. Raises DatabaseUnavailable."""
-    with database.transaction() as session:
-        artifacts = FolderArtifacts(deployment.artifacts)
-        collected = references.collect(session, artifacts, older_than_seconds=SETTLED_SECONDS)
-    if collected:
-        log.info("collected %d artifacts that no row refers to", collected)
 
 
 def _ring(database: Database, deployment: Settings, due: list[str]) -> None:

@@ -18,6 +18,9 @@ from service.registry.versions import EVIDENCE
 
 ARTIFACT_LOCK = 0x617274  # "art": PostgreSQL's advisory lock. SQLite has one writer at a time anyway
 
+SETTLED_SECONDS = 3600.0
+"""How long ago what no row refers to was put before it is collected: whoever put it has failed since."""
+
 
 def keeping(session: Session) -> None:
     """From here to the commit no artifact is deleted; store again what is gone, then write its row."""
@@ -46,26 +49,27 @@ def referred_to(session: Session) -> set[str]:
     return held
 
 
-def collect(session: Session, artifacts: FolderArtifacts, *, older_than_seconds: float) -> int:
-    """Delete what no row refers to and nobody put lately; how many there were.
+def collect(session: Session, artifacts: FolderArtifacts) -> int | None:
+    """Delete what no row refers to and nobody put lately: how many files. None while another puts or deletes.
 
-    The age spares the files of a publication that is under way: they would only be stored again.
+    The age spares the files of a publication that is under way: they would only be stored again. A database
+    that refers to nothing at all is another than the one these artifacts belong to: nothing is deleted.
     """
     if not deleting(session):
-        return 0
+        return None
     held = referred_to(session)
-    orphans = [path for path in _settled(artifacts, older_than_seconds) if path.name not in held]
+    orphans = [path for path in _settled(artifacts) if path.name not in held] if held else []
     for path in orphans:
         path.unlink(missing_ok=True)
     return len(orphans)
 
 
-def _settled(artifacts: FolderArtifacts, older_than_seconds: float) -> Iterable[Path]:
+def _settled(artifacts: FolderArtifacts) -> Iterable[Path]:
     """Files last put that long ago by the folder's own clock, halves of a killed put among them."""
-    now = time.time()
+    before = time.time() - SETTLED_SECONDS
     for path in artifacts.every():
         try:
-            if now - path.stat().st_mtime >= older_than_seconds:
+            if path.stat().st_mtime <= before:
                 yield path
         except FileNotFoundError:  # another is quicker
             continue
