@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from fastapi import FastAPI
@@ -28,8 +28,10 @@ from service.api.openapi import document
 from service.catalog import Catalog, read_catalog
 from service.generation import FORGET_SECONDS, Generator
 from service.messages import wake_worker
+from service.registry import references
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable
 from service.settings import Settings
 
 RESOURCES = (models, operations, versions, images, samples, jobs, datasets, catalog, keys, health, pages)
@@ -43,7 +45,7 @@ def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastA
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        forgetting = asyncio.create_task(_forget_deleted(generator))
+        forgetting = asyncio.create_task(_forget_purged(database, generator))
         yield
         forgetting.cancel()
         database.dispose()
@@ -73,8 +75,16 @@ def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastA
     return app
 
 
-async def _forget_deleted(generator: Generator) -> None:
-    """Beside the requests: decoders that a purge deleted leave this process's memory too."""
+async def _forget_purged(database: Database, generator: Generator) -> None:
+    """Beside the requests: a decoder that no row refers to any more leaves this process's memory too."""
     while True:
         await asyncio.sleep(FORGET_SECONDS)
-        await run_in_threadpool(generator.forget_deleted)
+        with suppress(DatabaseUnavailable):
+            await run_in_threadpool(_look_for_purged, database, generator)
+
+
+def _look_for_purged(database: Database, generator: Generator) -> None:
+    away = generator.without_file()
+    if away:
+        with database.reading() as session:
+            generator.forget(away - references.referred_to(session))
