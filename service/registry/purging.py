@@ -6,7 +6,7 @@ Rows first, files after, the word `done` last: whatever dies on the way, the nex
 
 from collections.abc import Sequence
 
-from sqlalchemy import exists, select
+from sqlalchemy import exc, exists, select, update
 from sqlalchemy.orm import Session
 
 from service.registry import references, versions
@@ -25,10 +25,15 @@ def ask(session: Session, job: JobRow, reason: PurgeReason = "asked") -> None:
     """
     purge = session.get(PurgeRow, job.id)
     if purge is None:
-        session.add(PurgeRow(job_id=job.id, reason=reason, state="asked"))
-    elif (purge.reason, reason) == ("retention", "asked"):  # the rule took what was revoked; this takes more
+        try:
+            with session.begin_nested():
+                session.add(PurgeRow(job_id=job.id, reason=reason, state="asked"))
+            return
+        except exc.IntegrityError:  # a client and the sweeper at the same moment
+            purge = session.get_one(PurgeRow, job.id)
+    if (purge.reason, reason) == ("retention", "asked"):  # the rule took what was revoked; this takes more
         purge.reason, purge.state, purge.finished_at = "asked", "asked", None
-    session.flush()
+        session.flush()
 
 
 def begin(session: Session, job: JobRow) -> None:
@@ -58,6 +63,8 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
     if not references.deleting(session):
         return False
     purge = session.get_one(PurgeRow, job_id, with_for_update=True, populate_existing=True)
+    if purge.state != "pending":  # asked for more since it was begun, or done by another
+        return False
     held = references.referred_to(session)
     sealed = select(VersionRow).where(VersionRow.purged_by == job_id).order_by(VersionRow.number)
     files = [
@@ -103,6 +110,4 @@ def _taken(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRo
 
 def _unsign(session: Session, job: JobRow) -> None:
     """A receipt signed before no longer tells how things stand; one is due again when the files are gone."""
-    receipt = session.get(ReceiptRow, job.id)
-    if receipt is not None:
-        receipt.envelope = None
+    session.execute(update(ReceiptRow).where(ReceiptRow.job_id == job.id).values(envelope=None))

@@ -12,6 +12,9 @@ import httpx
 from service.settings import Settings
 from tests.instance import instance_of, wait_for
 
+PATIENCE_SECONDS = 120.0
+"""The worker imports torch first, which on a busy machine takes its time."""
+
 
 def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_folder(
     deployment: Settings, tmp_path: Path
@@ -19,9 +22,9 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
     with instance_of(deployment, tmp_path) as instance:
         instance.up()
         instance.create()
-        instance.succeeded(instance.ask("learn", labels=["0", "1"]))
+        instance.succeeded(instance.ask("learn", labels=["0", "1"]), PATIENCE_SECONDS)
         job_id = instance.ask("forget", labels=["1"], purge=True)
-        instance.succeeded(job_id)
+        instance.succeeded(job_id, PATIENCE_SECONDS)
         address = f"{instance.url}/v1/jobs/{job_id}"
         wait_for("the purge is done", lambda: httpx.get(address).json()["purge"]["state"] == "done")
         receipt = tmp_path / "receipt.json"
