@@ -120,7 +120,9 @@ def test_a_dropped_network_is_told_apart_from_changed_weights(served: Served, na
     served.model(name)
     served.done(name, "learn", labels=["1"])
     served.done(name, "learn", labels=["9"], retention="temporary")
-    weights = statement(served, served.done(name, "forget", labels=["9"]).job_id)["predicate"]["stores"][0]
+    job_id = served.done(name, "forget", labels=["9"]).job_id
+    served.done(name, "learn", labels=["9"])  # permanently, and before anybody asks for the receipt
+    weights = statement(served, job_id)["predicate"]["stores"][0]
     assert weights["state"] == "dropped"
     assert "the main network never learned them" in weights["detail"]
 
