@@ -1,7 +1,8 @@
 """The main job, end to end, against a real server: `make demo` or `python -m client.demo`.
 
 A model learns five digits, then three more, forgets two, is made smaller and larger, and draws every label.
-Writes demo/before.png, demo/after.png and demo/report.json; exits 0 only if every job succeeded.
+Writes demo/before.png, demo/after.png, demo/report.json, and the signed receipt of what was forgotten with
+the key to check it; exits 0 only if every job succeeded.
 """
 
 import argparse
@@ -30,6 +31,7 @@ DATASETS = ("mnist", "digits")  # the first that can be had; digits always can
 DRAWS, SCALE, FIRST_SEED = 10, 2, 0
 FOLDER = Path("demo")
 LOG = FOLDER / "server.log"
+RECEIPT, KEY = FOLDER / "receipt.json", FOLDER / "signing.pub.pem"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,12 @@ class Walk:
         """Every label ever learnt, drawn by the newest version; what it refuses to draw is struck out."""
         page(title, subtitle, [self._row(label) for label in LEARNT]).save(path)
 
+    def keep_receipt(self) -> None:
+        """The receipt of what was forgotten, and the public key that this deployment signs with."""
+        [forget] = [done for done in self.done if done.step.operation == "forget"]
+        RECEIPT.write_bytes(self.palimpsest.receipt(forget.job.id))
+        KEY.write_text(self.palimpsest.signing_key().public_key)
+
     def _follow(self, step: Step) -> Job:
         with _bar(self.console) as bar:
             task = bar.add_task(step.title, total=1.0, detail="")
@@ -151,6 +159,7 @@ def _demonstrate(home: Path, console: Console, *, quick: bool) -> None:
         walk.run(CHANGING)
         sample = palimpsest.samples(walk.dataset, KEPT, DRAWS, seed=FIRST_SEED)
         walk.picture("After: two forgotten, six still drawn", SUBTITLE, FOLDER / "after.png")
+        walk.keep_receipt()
     report = _report(walk, sample.id, seconds_total=time.monotonic() - started)
     (FOLDER / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     _tell(console, walk, report)
@@ -270,6 +279,7 @@ def _tell(console: Console, walk: Walk, report: dict[str, Any]) -> None:
         f"Percentages: images the judge took for their label, {walk.done[-1].report['n']:,} a label."
     )
     console.print(f"Look at {FOLDER}/before.png, {FOLDER}/after.png and {FOLDER}/report.json.")
+    console.print(f"What was forgotten has a receipt: .venv/bin/palimpsest verify {RECEIPT} --key {KEY}")
 
 
 def _parameters(done: Done) -> int:

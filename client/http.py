@@ -73,6 +73,13 @@ class JobError(_Answer):
     retryable: bool
 
 
+class Purge(_Answer):
+    """The deletion of what holds forgotten labels: asked, pending, or done with the keys that are gone."""
+
+    state: str
+    keys: tuple[Json, ...] = ()
+
+
 class Job(_Answer):
     """One accepted request to change a model. Poll `done`; never compare `state` with a list of your own."""
 
@@ -87,6 +94,7 @@ class Job(_Answer):
     attempt: int
     base_version: int | None = None
     output_version: int | None = None
+    purge: Purge | None = None
     seed: int
     error: JobError | None = None
     created_at: str
@@ -133,6 +141,14 @@ class Version(_Answer):
     strategy: str
     labels: tuple[str, ...]
     parameters: int
+
+
+class SigningKey(_Answer):
+    """The public half of the key that signs receipts, in PEM."""
+
+    keyid: str
+    algorithm: str
+    public_key: str
 
 
 @dataclass(frozen=True)
@@ -227,15 +243,20 @@ class Palimpsest:
         *,
         strategy: str | None = None,
         params: Json | None = None,
+        purge: bool | None = None,
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
     ) -> Job:
-        """Ask the model to forget labels; forgetting what is forgotten answers the job that forgot it."""
+        """Ask the model to forget labels; forgetting what is forgotten answers the job that forgot it.
+
+        purge: also delete the files of every older version made from these labels.
+        """
         body = _given(
             labels=list(labels),
             strategy=strategy,
             params=params,
+            purge=purge,
             acceptance=acceptance,
             seed=seed,
             base_version=base_version,
@@ -261,6 +282,17 @@ class Palimpsest:
     def job(self, job_id: str) -> Job:
         """The job as it is now."""
         return Job.model_validate(self._get(f"/v1/jobs/{_step(job_id)}").json())
+
+    def receipt(self, job_id: str) -> bytes:
+        """The signed receipt of a forget that succeeded, for `palimpsest verify`: keep its bytes as they are.
+
+        Refused as `receipt_not_ready` while a purge is pending.
+        """
+        return self._get(f"/v1/jobs/{_step(job_id)}/receipt").content
+
+    def signing_key(self) -> SigningKey:
+        """What the server's receipts are checked with; keep it apart from them."""
+        return SigningKey.model_validate(self._get("/v1/keys/signing").json())
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop; it does within one training step. Asking twice is harmless."""

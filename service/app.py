@@ -1,10 +1,12 @@
 """The HTTP application: one include line per resource."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 
 from service.api import (
     catalog,
@@ -12,6 +14,7 @@ from service.api import (
     health,
     images,
     jobs,
+    keys,
     models,
     operations,
     pages,
@@ -23,23 +26,28 @@ from service.api.dependencies import Instance
 from service.api.envelope import Envelope
 from service.api.openapi import document
 from service.catalog import Catalog, read_catalog
-from service.generation import Generator
+from service.generation import FORGET_SECONDS, Generator
 from service.messages import wake_worker
+from service.registry import references
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable
 from service.settings import Settings
 
-RESOURCES = (models, operations, versions, images, samples, jobs, datasets, catalog, health, pages)
+RESOURCES = (models, operations, versions, images, samples, jobs, datasets, catalog, keys, health, pages)
 
 
 def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastAPI:
     """The application of one deployment; `offered` replaces the committed catalog."""
     database = Database(deployment.database_url)
     artifacts = FolderArtifacts(deployment.artifacts)
+    generator = Generator(artifacts)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        forgetting = asyncio.create_task(_forget_purged(database, generator))
         yield
+        forgetting.cancel()
         database.dispose()
 
     app = FastAPI(
@@ -55,7 +63,7 @@ def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastA
         settings=deployment,
         database=database,
         artifacts=artifacts,
-        generator=Generator(artifacts),
+        generator=generator,
         catalog=offered or read_catalog(),
         wake=partial(wake_worker, deployment=deployment),
     )
@@ -65,3 +73,18 @@ def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastA
     document(app)
     app.add_middleware(Envelope)
     return app
+
+
+async def _forget_purged(database: Database, generator: Generator) -> None:
+    """Beside the requests: a decoder that no row refers to any more leaves this process's memory too."""
+    while True:
+        await asyncio.sleep(FORGET_SECONDS)
+        with suppress(DatabaseUnavailable):
+            await run_in_threadpool(_look_for_purged, database, generator)
+
+
+def _look_for_purged(database: Database, generator: Generator) -> None:
+    away = generator.without_file()
+    if away:
+        with database.reading() as session:
+            generator.forget(away - references.referred_to(session))

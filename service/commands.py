@@ -1,4 +1,4 @@
-"""The command `palimpsest`: run an instance, or one part of it."""
+"""The command `palimpsest`: run an instance, or one part of it; check a receipt."""
 
 import logging
 import os
@@ -8,18 +8,22 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
 from migrations import differences, upgrade
-from service import sweeper
+from service import sweeper, verdict, verifying
 from service.child import worker_command
+from service.registry import references
+from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.tables import Row
 from service.settings import Settings, settings
+from service.signing import PUBLIC
 from service.supervisor import CannotStart, supervise
 
 app = typer.Typer(
@@ -73,6 +77,17 @@ def sweep(once: Annotated[bool, typer.Option(help="Sweep once and end.")] = Fals
 
 
 @app.command()
+def collect() -> None:
+    """Delete artifacts that no row of this database refers to: jobs that died left them behind."""
+    with _starting() as deployment:
+        with Database(deployment.database_url).transaction() as session:
+            collected = references.collect(session, FolderArtifacts(deployment.artifacts))
+        if collected is None:
+            _give_up("artifacts are being stored or deleted at this moment; ask again")
+        typer.echo(f"collected {collected} files that no row refers to")
+
+
+@app.command()
 def migrate(
     check: Annotated[
         bool, typer.Option(help="Change nothing: compare the migrations with tables.py.")
@@ -84,6 +99,27 @@ def migrate(
         return
     with _starting() as deployment:
         upgrade(Database(deployment.database_url))
+
+
+@app.command()
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="What GET /v1/jobs/JOB/receipt answered.")],
+    key: Annotated[Path | None, typer.Option(help="The public key in PEM (default: this home's).")] = None,
+    url: Annotated[str | None, typer.Option(help="A running service to ask for its key instead.")] = None,
+    files: Annotated[Path | None, typer.Option(help="Compare the version's files in this folder.")] = None,
+) -> None:
+    """Check a receipt: its signature, its shape and, where they are at hand, the files. Needs no service."""
+    with _starting() as deployment:
+        try:
+            if key is None and url is None and not (deployment.keys / PUBLIC).exists():
+                raise verifying.CannotCheck("no key is at hand; name one with --key FILE or --url URL")
+            trusted = verifying.key_of(url) if url else verifying.key_in(key or deployment.keys / PUBLIC)
+            checked = verifying.check(verifying.receipt_in(receipt), trusted, files)
+        except verifying.CannotCheck as error:
+            _give_up(f"{receipt} is not checked: {error}")
+        except verifying.NotGenuine as error:
+            _give_up(f"{receipt} is NOT genuine: {error}")
+        verdict.tell(Console(highlight=False, markup=False, emoji=False), str(receipt), checked)
 
 
 @contextmanager
@@ -105,7 +141,7 @@ def _starting() -> Iterator[Settings]:
         _give_up(str(error))
 
 
-def _give_up(reason: str) -> None:
+def _give_up(reason: str) -> NoReturn:
     typer.echo(f"palimpsest: {reason}", err=True)
     raise typer.Exit(1)
 

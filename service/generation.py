@@ -9,7 +9,7 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,11 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.errors import RegistryError
 
 Pixels = NDArray[np.uint8]
+
+CAPACITY = 8
+"""Decoders a process keeps loaded."""
+FORGET_SECONDS = 1.0
+"""How often a process looks whether one was purged."""
 
 RENDERING = f"1/ort-{onnxruntime.__version__}/numpy-{np.__version__}"
 """Names everything besides the version that decides a pixel; part of every image's ETag."""
@@ -37,7 +42,7 @@ class NotADecoder(RegistryError):
 class Generator:
     """Draws images of published versions; keeps the last few decoders loaded. For any thread."""
 
-    def __init__(self, artifacts: FolderArtifacts, *, capacity: int = 8) -> None:
+    def __init__(self, artifacts: FolderArtifacts, *, capacity: int = CAPACITY) -> None:
         self._artifacts = artifacts
         self._capacity = capacity
         self._decoders: OrderedDict[str, Decoder] = OrderedDict()
@@ -51,6 +56,17 @@ class Generator:
         """
         loaded = self._loaded(decoder)
         return np.stack([loaded.draw(slot, noise(label, seed, loaded.latent)) for seed in seeds])
+
+    def without_file(self) -> set[str]:
+        """Loaded decoders whose artifact is away: purged, or in a folder that is not there at this moment."""
+        with self._lock:
+            return {sha256 for sha256 in self._decoders if not self._artifacts.holds(sha256)}
+
+    def forget(self, decoders: Collection[str]) -> None:
+        """Let go of these: what was purged stays in no memory either."""
+        with self._lock:
+            for sha256 in decoders:
+                self._decoders.pop(sha256, None)
 
     def _loaded(self, sha256: str) -> "Decoder":
         with self._lock:  # loading takes a few ms: one thread loads, the others wait for it

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", env_ignore_empty=True, frozen=True)
 
     home: Folder = Field(default=Path("~/.palimpsest"), validate_default=True)
-    """The folder this instance owns: palimpsest.db, queue/, artifacts/, judges/, lock."""
+    """The folder this instance owns: palimpsest.db, queue/, artifacts/, judges/, keys/, lock."""
     data: Folder = _in_home("{home}/datasets")
     """The dataset folder, in torchvision's layout."""
     database_url: DatabaseUrl = _in_home("sqlite:///{home}/palimpsest.db")
@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     """How often a job may be claimed before it fails as worker_lost."""
 
+    purge_after_days: float = Field(default=0, ge=0)
+    """How long the files of a revoked version are kept before they are purged; 0 keeps them."""
+
     max_upload_bytes: int = Field(default=64 << 20, ge=1)
     """How large an uploaded dataset may be, packed and unpacked: 64 MiB are 85,000 images."""
 
@@ -106,6 +109,11 @@ class Settings(BaseSettings):
     def artifacts(self) -> Path:
         """The folder of published files, named by their sha256."""
         return self.home / "artifacts"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the key that signs receipts. The API and the sweeper read it; a worker need not."""
+        return self.home / "keys"
 
     @property
     def judges(self) -> Path:

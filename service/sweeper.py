@@ -1,16 +1,20 @@
 """The sweeper: whatever was lost on the way between the rows and the worker, it sets going again.
 
-It runs beside the API, never as a job, and may run more than once: the database lets one sweep at a time.
+What a forget began it ends: it deletes what a purge takes, and signs receipts. It runs beside the API, never
+as a job, and may run more than once: the database lets one sweep at a time.
 """
 
 import logging
 from threading import Event
 
+from service import receipts
 from service.messages import bells_outstanding, wake_worker
-from service.registry import sweeping
+from service.registry import jobs, purging, sweeping
+from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable
+from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.settings import Settings
+from service.signing import signing_key
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,10 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
 
 
 def sweep(database: Database, deployment: Settings) -> None:
-    """Take back expired leases, cancel what nobody runs, ring lost bells. Raises DatabaseUnavailable."""
+    """Take back expired leases, cancel what nobody runs, ring lost bells; then what forgets left to be done.
+
+    Raises DatabaseUnavailable.
+    """
     with database.transaction() as session:
         if not sweeping.alone(session):
             return
@@ -44,6 +51,8 @@ def sweep(database: Database, deployment: Settings) -> None:
         due = sweeping.due(session, ring_again_seconds=deployment.ring_again_seconds, limit=MOST_BELLS)
     if due:
         _ring(database, deployment, due)
+    _purge(database, deployment)
+    _sign(database, deployment)
 
 
 def _ring(database: Database, deployment: Settings, due: list[str]) -> None:
@@ -54,3 +63,36 @@ def _ring(database: Database, deployment: Settings, due: list[str]) -> None:
     rung = [job_id for job_id in due[: max(0, MOST_BELLS - outstanding)] if wake_worker(job_id, deployment)]
     with database.transaction() as session:
         sweeping.rung(session, rung)
+
+
+def _purge(database: Database, deployment: Settings) -> None:
+    """Seal first, delete after, in two transactions: what is being deleted is refused already."""
+    with database.reading() as session:
+        days = deployment.purge_after_days
+        overdue = purging.overdue(session, days=days) if days else []
+        unfinished = purging.unfinished(session)
+    for job_id in [*overdue, *unfinished]:
+        with database.transaction() as session:
+            job = jobs.find(session, job_id)
+            if job_id in overdue:
+                purging.ask(session, job, reason="retention")
+            purging.begin(session, job)
+        try:
+            with database.transaction() as session:
+                if purging.finish(session, job_id, FolderArtifacts(deployment.artifacts)):
+                    log.info("job %s: purged", job_id)
+        except OSError as error:
+            log.error("job %s: its data cannot be deleted yet: %s", job_id, error)
+
+
+def _sign(database: Database, deployment: Settings) -> None:
+    with database.reading() as session:
+        due = receipts.due(session)
+    for job_id in due:
+        try:
+            key, artifacts = signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)
+            receipts.issue(database, artifacts, key, job_id)
+        except DatabaseUnavailable:
+            raise
+        except RegistryError as error:
+            log.error("job %s: no receipt yet: %s", job_id, error)

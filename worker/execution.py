@@ -17,7 +17,7 @@ import torch
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from service.registry import claims, jobs, labels, models, publishing, sweeping, versions
+from service.registry import claims, jobs, labels, models, publishing, references, sweeping, versions
 from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
@@ -27,7 +27,7 @@ from service.registry.publishing import Origin, Publication
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.versions import isolated_file
 from worker.failures import explain
-from worker.files import CHECKPOINT, store, version_files
+from worker.files import CHECKPOINT, File, store, store_again, version_files
 from worker.gate import shortfalls
 from worker.heartbeat import Heartbeat
 from worker.judges import judges_of
@@ -174,8 +174,16 @@ class Attempt:
             widths=checkpoint.widths,
             report=report,
         )
-        self.record(lambda session: _publish_once(session, self.claim, publication))
+        self.record(lambda session: self.publish_once(session, publication, files))
         log.info("job %s: succeeded", self.claim.job_id)
+
+    def publish_once(self, session: Session, publication: Publication, files: Mapping[str, File]) -> None:
+        """An earlier try may have been committed without the answer coming through; and a purge may have
+        deleted a file of another version that is the same as one of these."""
+        if publishing.published_by(session, self.claim.job_id) is None:
+            references.keeping(session)
+            store_again(files, self.workshop.artifacts)
+            publishing.publish(session, self.claim, publication)
 
     def should_stop(self) -> bool:
         return self.heartbeat.pulse != "running" or self.workshop.shutting_down()
@@ -300,9 +308,3 @@ def _judged(checkpoint: Checkpoint, workshop: Workshop, bench: Workbench) -> dic
 
     judges = judges_of(lambda name: _dataset(name, workshop), workshop.judges, bench)
     return quick(checkpoint, judges, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
-
-
-def _publish_once(session: Session, claim: Claim, publication: Publication) -> None:
-    """An earlier try may have been committed without the answer coming through."""
-    if publishing.published_by(session, claim.job_id) is None:
-        publishing.publish(session, claim, publication)

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import DECODER, isolated_file
+from service.registry.versions import DECODER, MANIFEST, REPORT, isolated_file
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
 
 MANIFEST_FORMAT = 1
-CHECKPOINT, REPORT, MANIFEST = "checkpoint.safetensors", "report.json", "manifest.json"
+CHECKPOINT = "checkpoint.safetensors"
 SAFETENSORS, ONNX = "application/vnd.safetensors", "application/onnx"
 
 
@@ -86,6 +86,13 @@ def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, di
     for file in files.values():
         artifacts.put(file.data)
     return {name: file.entry() for name, file in files.items()}
+
+
+def store_again(files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
+    """Once nothing is deleted any more: whichever of the stored files was deleted since is put back."""
+    for file in files.values():
+        if not artifacts.holds(sha256(file.data).hexdigest()):
+            artifacts.put(file.data)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

@@ -1,7 +1,8 @@
 """What endpoints share: the instance they serve, path names -> rows or 404, paging, keyset lists."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar
 from urllib.parse import urlencode
@@ -17,7 +18,7 @@ from service.generation import Generator
 from service.registry import datasets, labels, models, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
-from service.registry.errors import UnknownModel
+from service.registry.errors import ArtifactMissing, UnknownModel
 from service.registry.tables import DatasetRow, ModelRow, VersionRow
 from service.settings import Settings
 
@@ -138,6 +139,17 @@ def find_version(session: Session, model: ModelRow, path_part: str) -> VersionRo
     if not re.fullmatch(r"[1-9][0-9]{0,8}", path_part):
         raise Problem(404, "version_not_found", "A version is named by its number, 1 or more.")
     return versions.find(session, model, int(path_part))
+
+
+@contextmanager
+def unless_purged(here: Instance, model: ModelRow, version: VersionRow) -> Iterator[None]:
+    """For reading a version's files after its row: what was deleted in between is a 410, as from then on."""
+    try:
+        yield
+    except ArtifactMissing:
+        with here.database.reading() as session:
+            versions.check_open(model, versions.find(session, model, version.number))
+        raise
 
 
 def refuse_duplicates(asked: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from service.api.dependencies import MAX_SEED, Here, LabelName, find_model, find_version
+from service.api.dependencies import MAX_SEED, Here, LabelName, find_model, find_version, unless_purged
 from service.api.problems import refusals
 from service.api.route import Route, not_modified
 from service.catalog import InvalidRequest, Violation
@@ -73,7 +73,10 @@ def draw_image(
     headers = {"ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"', "Cache-Control": MAX_AGE}
     if unchanged := not_modified(request, headers):
         return unchanged
-    images = here.generator.draw(decoder, label=label, slot=slot, seeds=range(seed, seed + rows * columns))
+    with unless_purged(here, row, version):
+        images = here.generator.draw(
+            decoder, label=label, slot=slot, seeds=range(seed, seed + rows * columns)
+        )
     return PngResponse(png(enlarge(grid(images, rows, columns), drawing.scale)), headers=headers)
 
 

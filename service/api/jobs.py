@@ -8,12 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from service import receipts
 from service.api.dependencies import Here, Listing, Page, find_model, listing, unknown_cursor
 from service.api.problems import refusals
 from service.api.route import Route
 from service.registry import jobs
-from service.registry.errors import UnknownJob
-from service.registry.tables import JobRow
+from service.registry.errors import ReceiptNotReady, UnknownJob
+from service.registry.tables import JobRow, PurgeRow
+from service.signing import signing_key
+from service.statement import MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
 
@@ -45,6 +48,33 @@ class JobErrorObject(BaseModel):
     retryable: bool
 
 
+class KeyObject(BaseModel):
+    """A deleted file of a sealed version, by the sha256 it was stored under."""
+
+    version: int
+    file: str
+    sha256: str
+    bytes: int
+
+
+class PurgeObject(BaseModel):
+    """The deletion of what holds the forgotten labels.
+
+    `asked`: begins once the job succeeds. `pending`: the versions are sealed, their files are being deleted.
+    `done`: each of `keys` is gone; `kept` are files that another version refers to.
+    """
+
+    reason: Literal["asked", "retention"]
+    state: Literal["asked", "pending", "done"]
+    keys: list[KeyObject]
+    kept: list[KeyObject]
+    finished_at: datetime | None
+
+
+class ReceiptResponse(Response):
+    media_type = MEDIA_TYPE
+
+
 class JobObject(BaseModel):
     """One accepted request to change a model. Poll it until `done`."""
 
@@ -63,6 +93,9 @@ class JobObject(BaseModel):
     max_attempts: int
     base_version: int | None
     output_version: int | None
+    purge: PurgeObject | None = Field(
+        description="of a forget that was asked to purge, or whose time has come"
+    )
     seed: int
     error: JobErrorObject | None
     created_at: datetime
@@ -113,6 +146,20 @@ def cancel_job(job: str, response: Response, here: Here) -> JobObject:
     return cancelled
 
 
+@router.get("/{job}/receipt", response_class=ReceiptResponse, responses=refusals(404, 409))
+def get_receipt(job: str, here: Here) -> Response:
+    """The signed receipt of a forget: an in-toto statement in a DSSE envelope, for `palimpsest verify`."""
+    with here.database.reading() as session:
+        row = find_job(session, job)
+        receipt = receipts.found(session, row)
+    if receipt is None:
+        key = signing_key(here.settings.keys)
+        receipt = receipts.issue(here.database, here.artifacts, key, row.id)
+    if receipt is None:
+        raise ReceiptNotReady(row.id, "the deletion of its data is pending")
+    return ReceiptResponse(receipt)
+
+
 def _known(session: Session, cursor: str | None) -> str | None:
     try:
         return None if cursor is None else find_job(session, cursor).id
@@ -132,6 +179,8 @@ def job_object(row: JobRow, queue_position: int | None) -> JobObject:
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
     if row.output_version is not None:
         links["version"] = f"/v1/models/{row.model_id}/versions/{row.output_version}"
+    if row.operation == "forget" and row.state == "succeeded":
+        links["receipt"] = f"/v1/jobs/{row.id}/receipt"
     return JobObject(
         id=row.id,
         model=row.model_id,
@@ -147,6 +196,7 @@ def job_object(row: JobRow, queue_position: int | None) -> JobObject:
         max_attempts=row.max_attempts,
         base_version=row.base_version,
         output_version=row.output_version,
+        purge=_purge(row.purge) if row.operation == "forget" and row.purge else None,
         seed=row.seed,
         error=JobErrorObject.model_validate(row.error) if row.error else None,
         created_at=row.created_at,
@@ -154,6 +204,11 @@ def job_object(row: JobRow, queue_position: int | None) -> JobObject:
         finished_at=row.finished_at,
         links=links,
     )
+
+
+def _purge(row: PurgeRow) -> PurgeObject:
+    keys, kept = ([KeyObject(**file) for file in files] for files in (row.keys, row.kept))
+    return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
 
 
 def _progress(progress: dict[str, Any] | None) -> ProgressObject | None:

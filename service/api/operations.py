@@ -75,6 +75,9 @@ class Forget(Change):
     """Labels to forget."""
 
     labels: Labels
+    purge: bool = Field(
+        False, description="also delete the files of every older version that was made from these labels"
+    )
 
 
 class Resize(Change):
@@ -110,6 +113,7 @@ class Submission:
         names: Mapping[str, str] | None = None,
         retention: str | None = None,
         policy: str | None = None,
+        purge: bool = False,
     ) -> JobObject:
         """Record the job, ring its bell, and answer 202 with it - or 200 when it is already done."""
         refuse_duplicates(labels)
@@ -152,6 +156,7 @@ class Submission:
                     base_version=asked.base_version,
                     request_id=self.request.state.request_id,
                     max_attempts=self.here.settings.max_attempts,
+                    purge=purge,
                 )
                 job = job_object(row, jobs.queue_position(session, row))
             if not job.done:
@@ -207,7 +212,7 @@ async def learn(asked: Learn, submitted: Submitted) -> JobObject:
 @router.post("/forget", status_code=202, responses=_ANSWERS)
 async def forget(asked: Forget, submitted: Submitted) -> JobObject:
     """Forget labels while keeping the others. What is forgotten already is a 200, and no second job."""
-    return await submitted.accept("forget", asked, labels=asked.labels)
+    return await submitted.accept("forget", asked, labels=asked.labels, purge=asked.purge)
 
 
 @router.post("/resize", status_code=202, responses=_ANSWERS)

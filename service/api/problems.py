@@ -34,12 +34,16 @@ STATUS = {
     "stale_base": 409,
     "version_not_found": 404,
     "version_revoked": 410,
+    "version_purged": 410,
+    "receipt_not_found": 404,
+    "receipt_not_ready": 409,
     "job_not_found": 404,
     "job_already_finished": 409,
     "sample_not_found": 404,
     "artifact_missing": 503,
     "artifact_corrupt": 503,
     "artifact_unreadable": 503,
+    "signing_key_unusable": 503,
     "database_unavailable": 503,
 }
 """The status of every registry error a request can meet, by its code."""

@@ -13,7 +13,16 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
-from service.api.dependencies import Body, Here, Instance, Labels, Seed, find_model, refuse_duplicates
+from service.api.dependencies import (
+    Body,
+    Here,
+    Instance,
+    Labels,
+    Seed,
+    find_model,
+    refuse_duplicates,
+    unless_purged,
+)
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.catalog import InvalidRequest, Violation
@@ -86,7 +95,8 @@ def create_sample(model: str, asked: CreateSample, here: Here) -> Response:
         row, version = _asked_version(session, model, asked.version)
         decodings = versions.drawable(session, row, version, asked.labels)
     seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
-    drawn = _draw(here, decodings, seed=seed, count=asked.count)
+    with unless_purged(here, row, version):
+        drawn = _draw(here, decodings, seed=seed, count=asked.count)
     with here.database.transaction() as session:
         row, version = _asked_version(session, row.id, version.number)
         versions.drawable(session, row, version, asked.labels)  # it may have been forgotten meanwhile
@@ -111,7 +121,9 @@ def get_sample_images(sample: str, here: Here) -> Response:
         record = _sample_object(_find_sample(session, sample))
         row, version = _asked_version(session, record.model, record.version)
         decodings = versions.drawable(session, row, version, record.labels)
-    return _encoded(record, _draw(here, decodings, seed=record.seed, count=record.count), {})
+    with unless_purged(here, row, version):
+        drawn = _draw(here, decodings, seed=record.seed, count=record.count)
+    return _encoded(record, drawn, {})
 
 
 def _asked_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:

@@ -17,18 +17,14 @@ from service.api.dependencies import (
     find_version,
     listing,
     unknown_cursor,
+    unless_purged,
 )
 from service.api.problems import Problem, refusals
 from service.api.route import Route, not_modified
 from service.registry import versions
-from service.registry.errors import VersionRevoked
 from service.registry.tables import ModelRow, VersionRow
 
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
-
-EVIDENCE = ("report.json", "manifest.json")
-"""Files that tell about a version without drawing from it: they stay when it is revoked."""
-
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file", "content": {"application/octet-stream": {}}},
@@ -64,6 +60,7 @@ class AncestorObject(BaseModel):
     labels: list[str] = Field(description="every label the version holds")
     parameters: int
     revoked_by: str | None = Field(description="the job that forgot a label this version still holds")
+    purged_by: str | None = Field(description="the job whose purge deleted all its files but the evidence")
     created_at: datetime
 
 
@@ -127,12 +124,14 @@ def get_file(model: str, number: str, name: str, request: Request, here: Here) -
     file = version.files.get(name)
     if file is None:
         raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
-    if version.revoked_by is not None and name not in EVIDENCE:
-        raise VersionRevoked(row.name, version.number, version.revoked_by)
+    if name not in versions.EVIDENCE:
+        versions.check_open(row, version)
     headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
-    return not_modified(request, headers) or _ranged(
-        request, here.artifacts.read(file["sha256"]), headers, file["media_type"]
-    )
+    if unchanged := not_modified(request, headers):
+        return unchanged
+    with unless_purged(here, row, version):
+        data = here.artifacts.read(file["sha256"])
+    return _ranged(request, data, headers, file["media_type"])
 
 
 def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
@@ -154,6 +153,7 @@ def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
             "report": f"{here}/report",
             "lineage": f"{here}/lineage",
             "job": f"/v1/jobs/{row.job_id}",
+            **({"receipt": f"/v1/jobs/{row.job_id}/receipt"} if row.operation == "forget" else {}),
         },
     )
 
@@ -168,6 +168,7 @@ def _ancestor(row: VersionRow) -> dict[str, Any]:
         "labels": sorted(row.labels, key=lambda name: (row.labels[name] is None, row.labels[name], name)),
         "parameters": row.parameters,
         "revoked_by": row.revoked_by,
+        "purged_by": row.purged_by,
         "created_at": row.created_at,
     }
 

@@ -128,11 +128,12 @@ function knot() {
 }
 
 function showKnot(node, { version, before, largest }) {
-  node.classList.toggle("revoked", version.revoked_by !== null);
-  node.title = version.revoked_by ? `Revoked: it holds a label that ${version.revoked_by} forgot` : version.strategy;
+  node.classList.toggle("revoked", version.revoked_by !== null || version.purged_by !== null);
+  node.title = version.purged_by ? `Purged with what ${version.purged_by} forgot: its files are deleted`
+    : version.revoked_by ? `Revoked: it holds a label that ${version.revoked_by} forgot` : version.strategy;
   text(node.querySelector(".number"), `v${version.number}`);
   text(node.querySelector(".did"), deed(version, before));
-  text(node.querySelector(".held"), version.revoked_by ? "revoked" : `holds ${version.labels.join(" ")}`);
+  text(node.querySelector(".held"), version.purged_by ? "purged" : version.revoked_by ? "revoked" : `holds ${version.labels.join(" ")}`);
   node.querySelector(".bar").style.inlineSize = `${(100 * version.parameters) / largest}%`;
   text(node.querySelector(".count"), millions(version.parameters));
   text(node.querySelector(".figures"), figures(version.figures));

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
@@ -22,6 +23,7 @@ class FolderArtifacts:
         path = self.path(sha256)
         if _holds(path, sha256):
             _fsync_names(path)  # whoever wrote it may have died before its name was durable
+            os.utime(path)  # young again: it is about to be referred to
             return sha256
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_durably(path, data)
@@ -41,6 +43,22 @@ class FolderArtifacts:
                 f"artifact {sha256} has bytes that hash to {found}; restore it from a backup"
             )
         return data
+
+    def holds(self, sha256: str) -> bool:
+        """Whether a file of that name is there; `read` tells whether it is whole."""
+        return self.path(sha256).exists()
+
+    def delete(self, sha256: str) -> None:
+        """Its name is durably gone when this returns; deleting what is not there is fine."""
+        path = self.path(sha256)
+        path.unlink(missing_ok=True)
+        if path.parent.exists():
+            _fsync_folder(path.parent)
+
+    def every(self) -> Iterator[Path]:
+        """Every file of the folder, halves that a killed `put` left among them."""
+        for folder in self.folder.glob("??"):
+            yield from (path for path in folder.iterdir() if path.is_file())
 
     def path(self, sha256: str) -> Path:
         """Where the bytes of that hash are (or would be)."""

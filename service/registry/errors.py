@@ -155,6 +155,31 @@ class VersionRevoked(RegistryError):
         )
 
 
+class VersionPurged(RegistryError):
+    code = "version_purged"
+
+    def __init__(self, model: str, number: int, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"version {number} of model {model!r} was purged with what job {job_id} forgot; its report and "
+            "manifest are still there, its weights and images are not"
+        )
+
+
+class NoReceipt(RegistryError):
+    code = "receipt_not_found"
+
+    def __init__(self, job_id: str, what: str) -> None:
+        super().__init__(f"job {job_id} has no receipt and gets none: {what}; a forget that succeeds has one")
+
+
+class ReceiptNotReady(RegistryError):
+    code = "receipt_not_ready"
+
+    def __init__(self, job_id: str, what: str) -> None:
+        super().__init__(f"job {job_id} has no receipt yet: {what}; ask again in a moment")
+
+
 class JobAlreadyFinished(RegistryError):
     code = "job_already_finished"
 
@@ -192,6 +217,13 @@ class ArtifactCorrupt(RegistryError):
     """The bytes of an artifact are not what they were (or never were what they should be)."""
 
     code = "artifact_corrupt"
+
+
+class SigningKeyUnusable(RegistryError):
+    code = "signing_key_unusable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the deployment's signing key cannot be used: {why}")
 
 
 class DatabaseUnavailable(RegistryError):

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, exists, or_, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, selectinload
 
 from service.registry import labels as label_rules
+from service.registry import purging
 from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, StaleBase, UnknownJob
 from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, Operation, new_id
@@ -32,11 +33,13 @@ def request(
     base_version: int | None,
     request_id: str | None,
     max_attempts: int,
+    purge: bool = False,
 ) -> JobRow:
     """Record the job as queued, or say why not; ring its bell after the commit.
 
     The rules are checked against what the labels will be once the queue has run. Forgetting what is already
-    forgotten (or about to be) makes no second job: it answers with the one that forgot it.
+    forgotten (or about to be) makes no second job: it answers with the one that forgot it, whose purge can
+    be asked for this way.
     Raises LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, NothingPermanent, StaleBase.
     """
     model = locked(session, model)
@@ -48,8 +51,11 @@ def request(
         label_rules.check_learn(model.name, asked, status, retention=retention)
     elif operation == "forget":
         held = [name for name in asked if status.get(name) != "forgotten"]
+        before = _forgotten_by(session, model, [name for name in asked if name not in held])
+        for job in before if purge else ():
+            purging.ask(session, job)
         if not held:
-            return _forgotten_by(session, model, asked)
+            return before[-1]
         asked = held
         label_rules.check_forget(model.name, asked, status)
     else:
@@ -73,6 +79,8 @@ def request(
     )
     session.add(job)
     session.flush()
+    if purge:
+        purging.ask(session, job)
     return job
 
 
@@ -97,6 +105,7 @@ def page(
     `state` is a state as shown: `cancelling` finds what is being cancelled, and no other state does.
     """
     query = select(JobRow).order_by(JobRow.sequence.desc()).limit(limit + 1)
+    query = query.options(selectinload(JobRow.purge))
     if model is not None:
         query = query.where(JobRow.model_id == model.id)
     if state == "cancelling":
@@ -173,11 +182,11 @@ def locked(session: Session, model: ModelRow) -> ModelRow:
     return session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
 
 
-def _forgotten_by(session: Session, model: ModelRow, names: Sequence[str]) -> JobRow:
-    """The newest job that forgot (or will forget) one of these labels."""
-    pending = [job for job in label_rules.unfinished(session, model.id) if set(job.labels) & set(names)]
-    if pending:
-        return pending[-1]
+def _forgotten_by(session: Session, model: ModelRow, names: Sequence[str]) -> list[JobRow]:
+    """The jobs that forgot (or will forget) these labels last, the newest at the end."""
     published = label_rules.statuses(session, model.id)
-    done = [find(session, job_id) for name in names if (job_id := published[name].forgotten_by)]
-    return max(done, key=lambda job: job.sequence)
+    last = {name: row.forgotten_by for name, row in published.items() if name in names}
+    for job in label_rules.unfinished(session, model.id):
+        last |= {name: job.id for name in job.labels if name in names}
+    found = [find(session, job_id) for job_id in {*last.values()} if job_id is not None]
+    return sorted(found, key=lambda job: job.sequence)

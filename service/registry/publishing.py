@@ -8,10 +8,11 @@ from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from service.registry import labels as label_rules
+from service.registry import purging
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff, StaleBase
-from service.registry.tables import HELD, JobRow, LabelRow, ModelRow, VersionRow, new_id
+from service.registry.tables import HELD, JobRow, LabelRow, ModelRow, ReceiptRow, VersionRow, new_id
 
 
 class Origin(NamedTuple):
@@ -41,6 +42,8 @@ class Publication:
 def publish(session: Session, claim: Claim, publication: Publication) -> VersionRow:
     """Finish the job, move the head, insert the version, write its labels, revoke what holds the forgotten.
 
+    A forget's receipt is due from here on, and what its purge takes is sealed.
+
     Raises FencedOff (taken over or cancelled), StaleBase (the head is not the parent any more); the caller's
     transaction must then roll back, which `with database.transaction()` does.
     """
@@ -67,6 +70,9 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
     elif job.operation == "forget":
         _mark_forgotten(session, job, number)
         _revoke(session, job)
+        session.add(ReceiptRow(job_id=job.id))
+        session.flush()
+        purging.begin(session, job)
     session.flush()
     return version
 

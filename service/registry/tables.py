@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from ulid import ULID
 
 from service.registry.database import now
@@ -31,6 +31,8 @@ UNFINISHED: tuple[JobState, ...] = ("queued", *HELD)
 
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize"]
+PurgeState = Literal["asked", "pending", "done"]
+PurgeReason = Literal["asked", "retention"]
 
 
 def new_id(prefix: str) -> str:
@@ -141,6 +143,8 @@ class VersionRow(Row):
     report: Mapped[dict[str, Any]] = mapped_column(Json)
     revoked_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     """The job that forgot a label this version still holds."""
+    purged_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    """The job whose purge sealed it: its files, but for the evidence, are deleted or about to be."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
@@ -207,6 +211,9 @@ class JobRow(Row):
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
+    purge: Mapped["PurgeRow | None"] = relationship(viewonly=True)
+    """Looked up when it is asked for; only a forget has one."""
+
     @property
     def sources(self) -> dict[str, str]:
         """The dataset's own name for each label."""
@@ -220,6 +227,48 @@ class JobRow(Row):
     def shown_state(self) -> str:
         """The state a client sees: `cancelling` from the moment a cancel was accepted."""
         return "cancelling" if self.cancel_requested and not self.done else self.state
+
+
+class PurgeRow(Row):
+    """The deletion of what holds the labels a job forgot; a job has one at most."""
+
+    __tablename__ = "purges"
+    __table_args__ = (
+        Index("ix_purges_state", "state"),
+        CheckConstraint("state IN ('asked', 'pending', 'done')", name="state"),
+        CheckConstraint("reason IN ('asked', 'retention')", name="reason"),
+        CheckConstraint("(state = 'done') = (finished_at IS NOT NULL)", name="finished_at"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    reason: Mapped[PurgeReason] = mapped_column(String(16))
+    """Asked for by a client, or the deployment's rule for revoked versions."""
+    state: Mapped[PurgeState] = mapped_column(String(16))
+    """asked: the job has yet to succeed; pending: versions are sealed, files go; done: every key is gone."""
+    keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """The artifacts deleted: [{version, file, sha256, bytes}]."""
+    kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """Those of a sealed version that something else refers to, likewise."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
+class ReceiptRow(Row):
+    """The receipt of a forget that succeeded; without an envelope it is yet to be signed."""
+
+    __tablename__ = "receipts"
+    __table_args__ = (
+        Index(
+            "ix_receipts_unsigned",
+            "job_id",
+            sqlite_where=text("envelope IS NULL"),
+            postgresql_where=text("envelope IS NULL"),
+        ),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    envelope: Mapped[str | None] = mapped_column(Text)
+    """The receipt's very bytes."""
 
 
 class DatasetRow(Row):

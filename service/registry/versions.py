@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.registry import labels as label_rules
@@ -13,11 +13,15 @@ from service.registry.errors import (
     ModelHasNoVersion,
     UnknownSample,
     UnknownVersion,
+    VersionPurged,
     VersionRevoked,
 )
 from service.registry.tables import JobRow, ModelRow, SampleRow, VersionRow, new_id
 
 DECODER = "decoder.onnx"
+REPORT, MANIFEST = "report.json", "manifest.json"
+EVIDENCE = (REPORT, MANIFEST)
+"""Files that tell about a version without drawing from it: they stay when it is revoked, or purged."""
 
 
 class Decoding(NamedTuple):
@@ -49,13 +53,23 @@ def head(session: Session, model: ModelRow) -> VersionRow:
 
 
 def newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
-    """The number of the newest version whose main network never learned any of these labels."""
+    """The number of the newest version whose main network never learned any of these labels.
+
+    What was purged counts as gone: a purge for a temporary label seals versions that others could go back to.
+    """
+    first = first_that_learned(session, model.id, names)
+    there = select(func.max(VersionRow.number)).where(VersionRow.model_id == model.id)
+    there = there.where(VersionRow.purged_by.is_(None))
+    return session.scalar(there if first is None else there.where(VersionRow.number < first))
+
+
+def first_that_learned(session: Session, model_id: str, names: Collection[str]) -> int | None:
+    """The number of the first version whose main network learned one of these labels, if any did."""
     learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
-    learns = learns.where(VersionRow.model_id == model.id, VersionRow.operation == "learn")
+    learns = learns.where(VersionRow.model_id == model_id, VersionRow.operation == "learn")
     learns = learns.where(JobRow.retention.is_distinct_from("temporary"))
-    saw = [number for number, learned in session.execute(learns) if set(names) & set(learned)]
-    newest = min(saw) - 1 if saw else model.head
-    return newest or None
+    learned = [number for number, labels in session.execute(learns) if set(names) & set(labels)]
+    return min(learned, default=None)
 
 
 def page(
@@ -74,10 +88,9 @@ def drawable(
 ) -> dict[str, Decoding]:
     """How to draw each label asked for, if this version may. By status, never by looks.
 
-    Raises VersionRevoked, LabelForgotten, LabelNotLearned.
+    Raises VersionPurged, VersionRevoked, LabelForgotten, LabelNotLearned.
     """
-    if version.revoked_by is not None:
-        raise VersionRevoked(model.name, version.number, version.revoked_by)
+    check_open(model, version)
     missing = [name for name in labels if name not in version.labels]
     if missing:
         known = label_rules.statuses(session, model.id)
@@ -86,6 +99,14 @@ def drawable(
                 raise LabelForgotten(model.name, name, known[name].forgotten_by)
         raise LabelNotLearned(model.name, version.number, missing)
     return {name: _decoding(version, name) for name in labels}
+
+
+def check_open(model: ModelRow, version: VersionRow) -> None:
+    """Whether the version may be drawn from and downloaded. Raises VersionPurged, VersionRevoked."""
+    if version.purged_by is not None:
+        raise VersionPurged(model.name, version.number, version.purged_by)
+    if version.revoked_by is not None:
+        raise VersionRevoked(model.name, version.number, version.revoked_by)
 
 
 def _decoding(version: VersionRow, label: str) -> Decoding:

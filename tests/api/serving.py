@@ -17,19 +17,29 @@ from fastapi import FastAPI
 from sqlalchemy import func, select
 
 from migrations import upgrade
+from service import sweeper
 from service.app import create_app
 from service.registry import claims, jobs, labels, publishing, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.publishing import Origin
-from service.registry.tables import DatasetRow, JobRow, LabelRow, ModelRow, SampleRow, VersionRow
+from service.registry.tables import (
+    DatasetRow,
+    JobRow,
+    LabelRow,
+    ModelRow,
+    PurgeRow,
+    ReceiptRow,
+    SampleRow,
+    VersionRow,
+)
 from service.registry.versions import isolated_file
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.generation.decoders import decoder
 
-TABLES = (ModelRow, LabelRow, VersionRow, JobRow, SampleRow, DatasetRow)
+TABLES = (ModelRow, LabelRow, VersionRow, JobRow, SampleRow, DatasetRow, PurgeRow, ReceiptRow)
 
 
 @dataclass
@@ -82,7 +92,7 @@ class StandInWorker:
         }
         files = {
             "decoder.onnx": self.decoders.get(number) or decoder(slots=12, seed=number),
-            "checkpoint.safetensors": b"weights " * 100 + str(number).encode(),
+            "checkpoint.safetensors": b"weights " * 100 + claim.job_id.encode(),
             "report.json": b"{}",
             "manifest.json": b"{}",
         }
@@ -150,6 +160,10 @@ class Served:
         answer = self.http.post(f"/v1/models/{model}/{operation}", json=body)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
+
+    def sweep(self) -> None:
+        """What the sweeper beside the server does twice a second."""
+        sweeper.sweep(self.worker.database, self.settings)
 
     def done(self, model: str, operation: str, **body: Any) -> VersionRow:
         """A job asked for and worked off: the version it published."""

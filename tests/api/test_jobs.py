@@ -12,7 +12,7 @@ from tests.api.serving import Served, serving
 
 FIELDS = {
     "id", "object", "model", "operation", "strategy", "labels", "renamed", "state", "done", "progress",
-    "queue_position", "attempt", "max_attempts", "base_version", "output_version", "seed", "error",
+    "queue_position", "attempt", "max_attempts", "base_version", "output_version", "purge", "seed", "error",
     "created_at", "started_at", "finished_at", "links",
 }  # fmt: skip
 

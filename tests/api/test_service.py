@@ -190,6 +190,8 @@ def test_the_document_names_every_endpoint(documented: dict[str, Any]) -> None:
         "GET /v1/models/{model}/versions/{number}/images/{label}/{seed}.png",
         "GET /v1/jobs",
         "GET /v1/jobs/{job}",
+        "GET /v1/jobs/{job}/receipt",
+        "GET /v1/keys/signing",
         "POST /v1/jobs/{job}/cancel",
         "GET /v1/datasets",
         "GET /v1/datasets/{dataset}",

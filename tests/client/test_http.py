@@ -126,10 +126,12 @@ def test_a_choice_left_open_is_not_sent() -> None:
 
     served(remember).learn("m", ["0"], seed=3)
     served(remember).learn("m", ["0"], retention="temporary")
+    served(remember).forget("m", ["0"], purge=True)
     served(remember).learn("m", ["sneaker"], dataset="fashion_mnist", names={"sneaker": "shoe"})
     assert sent == [
         b'{"labels":["0"],"seed":3}',
         b'{"labels":["0"],"retention":"temporary"}',
+        b'{"labels":["0"],"purge":true}',
         b'{"labels":["sneaker"],"dataset":"fashion_mnist","as":{"sneaker":"shoe"}}',
     ]
 
@@ -143,6 +145,11 @@ def test_an_archive_is_sent_as_it_is() -> None:
 
     assert served(remember).upload_dataset("doodles", b"PK...").labels == ("a",)
     assert sent == [("PUT", "/v1/datasets/doodles", "application/zip", b"PK...")]
+
+
+def test_a_receipt_is_handed_on_byte_for_byte() -> None:
+    server = one_after_the_other(httpx.Response(200, content=b'{ "payload": ... }\n'))
+    assert served(server).receipt("job_1") == b'{ "payload": ... }\n'
 
 
 def test_a_slash_in_a_name_stays_inside_its_path_segment() -> None:

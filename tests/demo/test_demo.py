@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[2]
 UP = re.compile(r"Palimpsest is up at (http://\S+)")
 
 
@@ -85,6 +86,13 @@ def test_without_mnist_it_says_so_and_walks_the_main_job_on_the_bundled_digits(t
         with Image.open(tmp_path / "demo" / name) as picture:
             assert picture.format == "PNG"
             assert min(picture.size) > 400
+    [verify] = re.findall(r"palimpsest (verify demo/\S+ --key demo/\S+)", said)
+    command = [sys.executable, "-m", "service.commands", *verify.split()]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    verified = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert verified.returncode == 0, verified.stderr
+    assert "forgotten" in verified.stdout
+    assert "3, 6 of model digits" in verified.stdout
 
 
 @pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.instance import TINY_NETWORK, schedule, wait_for
 from worker import execution, judges
 from worker.devices import compute_reproducibly
 from worker.execution import Workshop, execute
+from worker.files import File, store
 from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import DatasetUnavailable, fashion_mnist, load
@@ -241,6 +242,22 @@ def test_labels_of_two_datasets_live_in_one_model_under_names_of_the_clients_cho
     manifest = json.loads(workshop.artifacts.read(learned.files["manifest.json"]["sha256"]))
     assert manifest["job"]["renamed"] == {"shoe": "sneaker", "0": "bag"}
     assert [one["renamed_from"] for one in manifest["labels"]] == ["bag", None, "sneaker", None]
+
+
+def test_a_file_deleted_between_being_stored_and_being_published_is_stored_again(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge may take a version with the very same file: the publication is later, so it wins."""
+
+    def store_and_lose(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
+        stored = store(files, artifacts)
+        artifacts.delete(stored["decoder.onnx"]["sha256"])
+        return stored
+
+    monkeypatch.setattr(execution, "store", store_and_lose)
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    [version] = chain(workshop, model)
+    assert all(workshop.artifacts.holds(file["sha256"]) for file in version.files.values())
 
 
 def test_what_was_uploaded_is_learned_and_judged_as_any_other(

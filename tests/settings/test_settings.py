@@ -48,7 +48,8 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "70000"), ("LEASE_SECONDS", "0"), ("LOG_LEVEL", "loud")]
+    ("name", "value"),
+    [("PORT", "70000"), ("LEASE_SECONDS", "0"), ("PURGE_AFTER_DAYS", "-1"), ("LOG_LEVEL", "loud")],
 )
 def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PALIMPSEST_{name}", value)

@@ -1,0 +1,113 @@
+"""Purging: the files of every version made from a label are deleted, once a job has forgotten it.
+
+ask -> (the job succeeds) begin: versions sealed, 410 from here on -> finish: files deleted, keys listed.
+Rows first, files after, the word `done` last: whatever dies on the way, the next sweep goes on from the rows.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import exc, exists, select, update
+from sqlalchemy.orm import Session
+
+from service.registry import references, versions
+from service.registry.artifacts import FolderArtifacts
+from service.registry.database import from_now, now
+from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, VersionRow
+from service.registry.versions import EVIDENCE
+
+SECONDS_A_DAY = 86_400
+
+
+def ask(session: Session, job: JobRow, reason: PurgeReason = "asked") -> None:
+    """Have what the job forgets (or forgot) purged. Asking again changes nothing.
+
+    Only inserts beside the job's row, so that it waits for no worker that is about to publish.
+    """
+    purge = session.get(PurgeRow, job.id)
+    if purge is None:
+        try:
+            with session.begin_nested():
+                session.add(PurgeRow(job_id=job.id, reason=reason, state="asked"))
+            return
+        except exc.IntegrityError:  # a client and the sweeper at the same moment
+            purge = session.get_one(PurgeRow, job.id)
+    if (purge.reason, reason) == ("retention", "asked"):  # the rule took what was revoked; this takes more
+        purge.reason, purge.state, purge.finished_at = "asked", "asked", None
+        session.flush()
+
+
+def begin(session: Session, job: JobRow) -> None:
+    """Seal the versions that the purge of a job that succeeded takes, if it was asked for one."""
+    purge = session.get(PurgeRow, job.id, with_for_update=True, populate_existing=True)
+    if purge is None or purge.state != "asked":
+        return
+    for version in _taken(session, purge, job):
+        version.purged_by = job.id
+    purge.state = "pending"
+    _unsign(session, job)
+    session.flush()
+
+
+def unfinished(session: Session) -> list[str]:
+    """Jobs that succeeded and whose purge is not done yet, the oldest first."""
+    waiting = select(PurgeRow.job_id).join(JobRow, JobRow.id == PurgeRow.job_id)
+    waiting = waiting.where(PurgeRow.state != "done", JobRow.state == "succeeded")
+    return list(session.scalars(waiting.order_by(JobRow.sequence)))
+
+
+def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
+    """Delete what the sealed versions alone refer to, and list it. False while it has to wait.
+
+    Killed in the middle, no row has changed and some files are gone: the next call lists the same keys.
+    """
+    if not references.deleting(session):
+        return False
+    purge = session.get_one(PurgeRow, job_id, with_for_update=True, populate_existing=True)
+    if purge.state != "pending":  # asked for more since it was begun, or done by another
+        return False
+    held = references.referred_to(session)
+    sealed = select(VersionRow).where(VersionRow.purged_by == job_id).order_by(VersionRow.number)
+    files = [
+        {"version": version.number, "file": name, "sha256": file["sha256"], "bytes": file["bytes"]}
+        for version in session.scalars(sealed)
+        for name, file in sorted(version.files.items())
+        if name not in EVIDENCE
+    ]
+    purge.keys = [file for file in files if file["sha256"] not in held]
+    purge.kept = [file for file in files if file["sha256"] in held]
+    for sha256 in sorted({file["sha256"] for file in purge.keys}):
+        artifacts.delete(sha256)
+    purge.state, purge.finished_at = "done", now()
+    return True
+
+
+def overdue(session: Session, *, days: float) -> list[str]:
+    """Jobs whose forgetting revoked versions that long ago, none of them purged since."""
+    revoked = exists().where(VersionRow.revoked_by == JobRow.id, VersionRow.purged_by.is_(None))
+    asked = exists().where(PurgeRow.job_id == JobRow.id)
+    before = from_now(-days * SECONDS_A_DAY)
+    query = select(JobRow.id).where(JobRow.state == "succeeded", JobRow.finished_at < before, revoked, ~asked)
+    return list(session.scalars(query.order_by(JobRow.sequence)))
+
+
+def _taken(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRow]:
+    """Asked for: every version before the job's own that lists such a label or was made after one learned it.
+
+    The newest version without the label stays, which forgetting exactly goes back to, and so does the job's
+    own. By the retention rule: the versions that the job revoked.
+    """
+    older = select(VersionRow).where(VersionRow.model_id == job.model_id, VersionRow.purged_by.is_(None))
+    older = older.order_by(VersionRow.number)
+    if purge.reason == "retention":
+        return session.scalars(older.where(VersionRow.revoked_by == job.id)).all()
+    first = versions.first_that_learned(session, job.model_id, job.labels)
+    return [
+        version
+        for version in session.scalars(older.where(VersionRow.number < job.output_version))
+        if set(job.labels) & set(version.labels) or (first is not None and version.number >= first)
+    ]
+
+
+def _unsign(session: Session, job: JobRow) -> None:
+    """A receipt signed before no longer tells how things stand; one is due again when the files are gone."""
+    session.execute(update(ReceiptRow).where(ReceiptRow.job_id == job.id).values(envelope=None))

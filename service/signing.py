@@ -1,0 +1,134 @@
+"""The deployment's signing key: Ed25519, made once, kept in PALIMPSEST_HOME/keys, told to nobody.
+
+Several processes share that folder. The first that needs the key makes it; whoever comes at the same moment
+uses the one that was there first.
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from service.registry.errors import SigningKeyUnusable
+
+ALGORITHM = "ed25519"
+PRIVATE, PUBLIC = "signing.pem", "signing.pub.pem"
+ONLY_OWNER, EVERYBODY = 0o600, 0o644
+
+
+class NotAPublicKey(ValueError):
+    """The bytes are no Ed25519 public key in PEM."""
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """The private key, for this process; its `repr` and every error keep it to themselves."""
+
+    signer: CryptoSigner
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.keyid})"
+
+    @property
+    def keyid(self) -> str:
+        """The sha256 of the public key, as securesystemslib writes it: what a signature names its key by."""
+        return self.signer.public_key.keyid
+
+    @property
+    def public_pem(self) -> str:
+        return pem_of(self.signer.public_key)
+
+    def sign(self, payload: bytes, payload_type: str) -> Envelope:
+        """The payload in a DSSE envelope. Ed25519: the same payload gives the same signature."""
+        envelope = Envelope(payload, payload_type, {})
+        envelope.sign(self.signer)
+        return envelope
+
+
+@lru_cache(maxsize=8)
+def signing_key(folder: Path) -> SigningKey:
+    """The key of that folder, made if there is none yet. Raises SigningKeyUnusable."""
+    private = folder / PRIVATE
+    try:
+        if not private.exists():
+            _make(private)
+        key = load_pem_private_key(private.read_bytes(), password=None)
+    except OSError as error:
+        raise SigningKeyUnusable(f"{PRIVATE} cannot be read or made ({error.strerror})") from error
+    except (ValueError, TypeError):
+        raise SigningKeyUnusable(f"{PRIVATE} is no private key in PEM; restore it from a backup") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SigningKeyUnusable(f"{PRIVATE} is not an Ed25519 key; restore it from a backup")
+    made = SigningKey(CryptoSigner(key))
+    _lay_out(folder / PUBLIC, made.public_pem.encode())
+    return made
+
+
+def public_key(pem: bytes) -> SSlibKey:
+    """The key to check signatures with. Raises NotAPublicKey."""
+    try:
+        key = load_pem_public_key(pem)
+    except ValueError as error:
+        raise NotAPublicKey("it holds no public key in PEM") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise NotAPublicKey("it holds a key of another kind than Ed25519")
+    return SSlibKey.from_crypto(key)
+
+
+def pem_of(key: SSlibKey) -> str:
+    """A public key as other tools read it."""
+    raw = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
+    return raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def _make(private: Path) -> None:
+    """Write a whole key beside the name, then give it the name unless there is one: two starters make one."""
+    private.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _written(private, CryptoSigner.generate_ed25519().private_bytes, ONLY_OWNER)
+    try:
+        os.link(temporary, private)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
+    for folder in (private.parent, private.parent.parent):
+        _fsync(folder)
+
+
+def _lay_out(public: Path, pem: bytes) -> None:
+    """The public key beside it, for `palimpsest verify` on this machine; a read-only folder lacks it."""
+    try:
+        if not public.exists() or public.read_bytes() != pem:
+            _written(public, pem, EVERYBODY).rename(public)
+    except OSError:
+        return
+
+
+def _written(beside: Path, data: bytes, mode: int) -> Path:
+    """A durable temporary file, readable as `mode` says from its first moment."""
+    descriptor, name = tempfile.mkstemp(prefix=".key-", dir=beside.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(name)
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""Every place where something of a label can be, and what a forget did there: the middle of its receipt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.generation import CAPACITY, FORGET_SECONDS
+from service.registry.tables import JobRow, PurgeRow, VersionRow
+from service.statement import Store
+
+
+@dataclass(frozen=True)
+class History:
+    """A forget that published, and what came before it."""
+
+    job: JobRow
+    version: VersionRow
+    parent: VersionRow | None
+    older: Sequence[VersionRow]
+    """Versions from before that list one of the labels, or were made after one learned it."""
+    first_learned: int | None
+    """The first version whose main network learned one of the labels; None when none ever did."""
+    datasets: Sequence[str]
+    """What the labels were learnt from."""
+    purge: PurgeRow | None
+
+    @property
+    def guarantee(self) -> str:
+        """What the strategy itself states of its result: exact, or else approximate."""
+        found = self.version.report.get("findings", {}).get("guarantee")
+        return "exact" if found == "exact" else "approximate"
+
+    @property
+    def isolated(self) -> bool:
+        """Whether each of the labels had a network of its own, apart from the main one."""
+        slots = {} if self.parent is None else self.parent.labels
+        return all(name in slots and slots[name] is None for name in self.job.labels)
+
+
+ALWAYS = {
+    "optimiser state": ("never stored", "it lives in the worker's memory while a job trains, and in no file"),
+    "replay": ("never stored", "draws of the labels to retain live in the worker's memory, and in no file"),
+    "HTTP caches": ("expire", "answered with max-age=60; what a client or a proxy saved is not known here"),
+    "recorded samples": (
+        "refused",
+        "each holds labels and a seed, no pixel; of these versions it answers 410",
+    ),
+    "judges": ("remain", "classifiers of whole datasets, used in no training, still test for a relapse"),
+    "database": (
+        "kept",
+        "names, params, figures, hashes of models, jobs and versions; no weight or image",
+    ),
+    "logs": ("kept", "they name jobs, and labels where addresses of requests are logged"),
+    "backups": ("not reached", "copies made of folders or of the database are outside this service"),
+}
+
+
+def stores(history: History) -> list[Store]:
+    """Each store once, those that the forget changed first."""
+    datasets = f"the real images in {', '.join(history.datasets)} are where they were"
+    return [
+        _weights(history),
+        _fisher(history),
+        _older_versions(history),
+        _decoder_caches(history),
+        Store(store="datasets", state="remain", detail=datasets),
+        *(Store(store=name, state=state, detail=detail) for name, (state, detail) in ALWAYS.items()),
+    ]
+
+
+def _weights(history: History) -> Store:
+    number, learned = history.version.number, history.first_learned
+    if history.isolated:
+        before = (
+            "the main network never learned them"
+            if learned is None
+            else f"the main network had learned one of them in version {learned}, and descends from that"
+        )
+        detail = f"version {number} no longer has the networks these labels had of their own; {before}"
+        return Store(store="weights", state="dropped", detail=detail)
+    if history.guarantee == "exact":
+        detail = f"version {number} was made from weights that never learned these labels"
+        return Store(store="weights", state="made without", detail=detail)
+    detail = (
+        f"version {number} was changed by {history.job.strategy} so as not to draw these labels; it is kept, "
+        f"with all that is made from it, although its weights descend from those that had learned them"
+    )
+    return Store(store="weights", state="changed", detail=detail)
+
+
+def _fisher(history: History) -> Store:
+    if history.isolated:
+        detail = "those of the dropped networks went with them; the main network's is of its own labels"
+        return Store(store="Fisher", state="dropped", detail=detail)
+    detail = f"version {history.version.number} remembers one taken anew over draws of the labels it retains"
+    return Store(store="Fisher", state="made anew", detail=detail)
+
+
+def _older_versions(history: History) -> Store:
+    purged = [version.number for version in history.older if version.purged_by]
+    revoked = [version.number for version in history.older if version.revoked_by and not version.purged_by]
+    kept = [version.number for version in history.older if not version.revoked_by and not version.purged_by]
+    said = [
+        (purged, "files deleted but for report and manifest, every answer 410"),
+        (revoked, "files kept, no longer drawn from or downloaded: 410"),
+        (kept, "kept and served: made after the label was learned, and after it was forgotten once before"),
+    ]
+    detail = "; ".join(f"{_numbers(numbers)}: {words}" for numbers, words in said if numbers)
+    state = "purged" if purged and not revoked else "revoked" if revoked else "kept"
+    return Store(store="older versions", state=state, detail=detail or "there are none")
+
+
+def _decoder_caches(history: History) -> Store:
+    refused = (
+        f"an API process keeps {CAPACITY} decoders in memory; that of a revoked version is not drawn from"
+    )
+    if history.purge is None:
+        return Store(store="decoder caches", state="refused", detail=refused)
+    gone = f"{refused}, and leaves memory within {FORGET_SECONDS:g} s of its file"
+    return Store(store="decoder caches", state="dropped", detail=gone)
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return f"version{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"

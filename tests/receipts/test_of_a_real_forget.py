@@ -1,0 +1,44 @@
+"""From the request to the verdict, with real processes on each backing."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import CompletedProcess, run
+
+import httpx
+
+from service.settings import Settings
+from tests.instance import instance_of, wait_for
+
+PATIENCE_SECONDS = 120.0
+"""The worker imports torch first, which on a busy machine takes its time."""
+
+
+def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_folder(
+    deployment: Settings, tmp_path: Path
+) -> None:
+    with instance_of(deployment, tmp_path) as instance:
+        instance.up()
+        instance.create()
+        instance.succeeded(instance.ask("learn", labels=["0", "1"]), PATIENCE_SECONDS)
+        job_id = instance.ask("forget", labels=["1"], purge=True)
+        instance.succeeded(job_id, PATIENCE_SECONDS)
+        address = f"{instance.url}/v1/jobs/{job_id}"
+        wait_for("the purge is done", lambda: httpx.get(address).json()["purge"]["state"] == "done")
+        receipt = tmp_path / "receipt.json"
+        receipt.write_bytes(httpx.get(f"{address}/receipt").raise_for_status().content)
+        for key in json.loads(httpx.get(address).text)["purge"]["keys"]:
+            assert not (deployment.artifacts / key["sha256"][:2] / key["sha256"]).exists()
+        verified = verify(receipt, "--url", instance.url, "--files", deployment.artifacts)
+    assert verified.returncode == 0, verified.stderr
+    assert "; 4 files are those it names" in verified.stdout
+    assert "palimpsest 0" in verified.stdout
+    own = verify(receipt, env=deployment.as_environment())  # this home's own key, and no service any more
+    assert own.returncode == 0, own.stderr
+
+
+def verify(receipt: Path, *options: object, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.commands", "verify", str(receipt), *map(str, options)]
+    return run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})

@@ -1,0 +1,78 @@
+"""A receipt says of every store what happened there, and no more than that."""
+
+from typing import Any
+
+from service.registry.tables import JobRow, PurgeRow, VersionRow
+from service.stores import History, stores
+
+
+def version(number: int, labels: dict[str, int | None], **fields: Any) -> VersionRow:
+    return VersionRow(number=number, labels=labels, **({"report": {}} | fields))
+
+
+def told(store: str, **changes: Any) -> tuple[str, str]:
+    """State and detail of a store after 2 was forgotten in version 3; it was learned in version 2."""
+    parent = version(2, {"1": 0, "2": 1}, revoked_by="job_3")
+    history: dict[str, Any] = {
+        "job": JobRow(labels=["2"], strategy="surrogate"),
+        "version": version(3, {"1": 0}),
+        "parent": parent,
+        "older": [parent],
+        "first_learned": 2,
+        "datasets": ["mnist"],
+        "purge": None,
+    }
+    found = {one.store: (one.state, one.detail) for one in stores(History(**(history | changes)))}
+    return found[store]
+
+
+EXACT = {"findings": {"guarantee": "exact"}}
+
+
+def test_changed_weights_are_said_to_descend_from_what_knew_the_label() -> None:
+    state, detail = told("weights")
+    assert state == "changed"
+    assert "changed by surrogate" in detail
+    assert "descend from those that had learned them" in detail
+
+
+def test_weights_made_without_the_label_are_said_to_be() -> None:
+    assert told("weights", version=version(3, {"1": 0}, report=EXACT)) == (
+        "made without",
+        "version 3 was made from weights that never learned these labels",
+    )
+
+
+def test_a_dropped_network_is_said_to_be_dropped_and_what_the_main_one_knew_is_not_hidden() -> None:
+    isolated = {"parent": version(2, {"1": 0, "2": None}), "version": version(3, {"1": 0}, report=EXACT)}
+    state, never = told("weights", **isolated, first_learned=None)
+    assert (state, "the main network never learned them" in never) == ("dropped", True)
+    _, before = told("weights", **isolated, first_learned=1)
+    assert "the main network had learned one of them in version 1, and descends from that" in before
+    assert told("Fisher", **isolated)[0] == "dropped"
+
+
+def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
+    older = [
+        version(2, {"2": 1}, revoked_by="job_3", purged_by="job_9"),
+        version(3, {"2": 1}, revoked_by="job_3"),
+        version(4, {"1": 0}),
+        version(5, {"1": 0}),
+    ]
+    state, detail = told("older versions", older=older)
+    assert state == "revoked"
+    assert [part.partition(":")[0] for part in detail.split("; ")] == [
+        "version 2",
+        "version 3",
+        "versions 4, 5",
+    ]
+    assert told("older versions", older=older[:1], purge=PurgeRow()) == (
+        "purged",
+        "version 2: files deleted but for report and manifest, every answer 410",
+    )
+    assert told("older versions", older=[]) == ("kept", "there are none")
+
+
+def test_decoders_leave_memory_only_with_their_files() -> None:
+    assert told("decoder caches")[0] == "refused"
+    assert told("decoder caches", purge=PurgeRow())[0] == "dropped"
