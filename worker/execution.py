@@ -90,8 +90,14 @@ class ModelArchive:
     work: Work
 
     def images(self, label: Label) -> Tensor:
+        return self._dataset(label).train[label.source]
+
+    def held_out(self, label: Label) -> Tensor:
+        return self._dataset(label).test[label.source]
+
+    def _dataset(self, label: Label) -> datasets.Dataset:
         try:
-            return _dataset(label.dataset, self.workshop).train[label.source]
+            return _dataset(label.dataset, self.workshop)
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.judge import Judge, JudgeUnavailable, is_committed, load_judge
 from worker.learning.judging.kept import kept_judge
+from worker.learning.judging.lessons import Training
 from worker.learning.judging.report import Judges
-from worker.learning.judging.train import Training
 from worker.learning.strategy import Workbench
 
 TRAINING = Training()

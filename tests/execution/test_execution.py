@@ -28,7 +28,7 @@ from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import DatasetUnavailable, fashion_mnist, load
 from worker.learning.datasets.fashion_mnist import FASHION_MNIST
-from worker.learning.judging.train import Training
+from worker.learning.judging.lessons import Training
 from worker.learning.strategy import Diverged, Examples, StrategyParams, Workbench
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand"}

@@ -13,7 +13,8 @@ from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging import kept as subject
 from worker.learning.judging.judge import REJECT, JudgeUnavailable, load_judge
 from worker.learning.judging.kept import LEAST_TEST, LEAST_TRAIN, balanced, kept_judge
-from worker.learning.judging.train import FIGURES, Training
+from worker.learning.judging.lessons import Training
+from worker.learning.judging.train import FIGURES
 from worker.learning.strategy import Progress, Stopped, Workbench
 
 BRIEF = Training(steps=60)

@@ -87,6 +87,13 @@ def classify(network: nn.Module, images: Tensor) -> Tensor:
     return answers.masked_fill(nothing, REJECT)
 
 
+@torch.no_grad()
+def closed_answers(network: nn.Module, images: Tensor) -> Tensor:
+    """The likeliest label of each image, int64 [n]: a closed-set classifier's answer, which never rejects."""
+    chunks = torch.split(images.float().cpu(), CHUNK)
+    return torch.cat([network(chunk)[:, :-1].argmax(1) for chunk in chunks])
+
+
 def restored_network(data: bytes, labels: int) -> nn.Module:
     """The network of a judge of so many labels, from its safetensors bytes, ready to classify."""
     with torch.device("meta"):  # no random start, so nobody's random numbers are used up

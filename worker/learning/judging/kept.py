@@ -14,7 +14,8 @@ from torch import Tensor
 
 from worker.learning.datasets import Dataset
 from worker.learning.judging.judge import Judge, JudgeUnavailable, read_judge
-from worker.learning.judging.train import Step, Training, recipe_of, trained, unwatched
+from worker.learning.judging.lessons import Training
+from worker.learning.judging.train import Step, recipe_of, trained, unwatched
 
 LEAST_TRAIN, LEAST_TEST = 80, 20  # images a label; `digits`, whose judge is just good enough, has 139 and 34
 LEAST_ACCURACY = 0.7  # a judge that errs more often says too much of itself and too little of what it judges
