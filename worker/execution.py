@@ -305,7 +305,14 @@ def _judged(checkpoint: Checkpoint, workshop: Workshop, bench: Workbench) -> dic
         return drawing.draw(checkpoint, label, n, seed)
 
     judges = judges_of(lambda name: _dataset(name, workshop), workshop.judges, bench)
-    return quick(checkpoint, judges, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
+    return quick(
+        checkpoint,
+        judges,
+        n=DRAWS_PER_LABEL,
+        seed=bench.seed,
+        draw=draw,
+        held_out=bench.archive.held_out,
+    )
 
 
 def _publish_once(session: Session, claim: Claim, publication: Publication) -> None:

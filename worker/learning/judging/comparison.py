@@ -15,6 +15,7 @@ RECOVERY_MARGIN = 0.10  # the gap, on either side, averaged over labels
 RELEARN_RATIO = Bar(0.8)
 MEMBERSHIP_MARGIN = Bar(0.02, at_most=True)
 CONTROL = Bar(0.6)  # the membership attack on a network that knows its members by heart
+COVERAGE_RATIO = Bar(0.95)  # of what is retained, over the references'
 LEARNT = 0.9  # accuracy at which a label counts as learnt again
 SINGLE = ("elbo", "reconstruction")
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from worker.learning.elbo import negative_elbo
-from worker.learning.judging.coverage import Neighbourhoods
+from worker.learning.judging.coverage import Neighbourhoods, embedded
 from worker.learning.judging.distances import diversity, frechet
 from worker.learning.judging.evidence import Figure, figure, over_images, share, unmeasured
-from worker.learning.judging.judge import Judge, closed_answers
+from worker.learning.judging.judge import Judge
 from worker.learning.judging.witness import Witness
 from worker.learning.networks.network import Network
 
@@ -53,15 +53,24 @@ def _of_label(
     right = judge.labels.index(seen.source)
     drawn, real = witness.embedded(seen.drawn), witness.embedded(seen.test)
     around, n = Neighbourhoods.of(real), len(seen.drawn)
-    covered = around.covered(drawn)
+    covered, judged = around.covered(drawn), embedded(judge, seen.drawn)
     return {
-        "accuracy": share(int(torch.sum(judge.classify(seen.drawn) == right)), n),
-        "closed_accuracy": share(int(torch.sum(closed_answers(judge.network, seen.drawn) == right)), n),
+        "accuracy": share(int(torch.sum(judge.answers(judged) == right)), n),
+        "closed_accuracy": share(int(torch.sum(judge.closed_answers(judged) == right)), n),
         "density": over_images(around.depths(drawn)),
         "coverage": share(int(covered.sum()), len(covered)),
         "diversity": figure(diversity(drawn, real), n),
         "elbo": over_images(-negative_elbos(network, slot, seen.test, rng)),
     }
+
+
+def coverage_of(seen: Mapping[str, Seen], witness: Witness) -> float:
+    """The mean coverage over labels."""
+    each = [
+        Neighbourhoods.of(witness.embedded(one.test)).coverage(witness.embedded(one.drawn))
+        for one in seen.values()
+    ]
+    return sum(each) / len(each)
 
 
 @torch.no_grad()
