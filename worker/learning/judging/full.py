@@ -148,11 +148,14 @@ def _quality_of(inquiry: _Inquiry, labels: list[Label], references: list[Checkpo
     figures = quality(network, slots, seen(inquiry.checkpoint), judge, witness, bench.generator("elbo"))
     if references:
         others = [coverage_of(seen(one), witness) for one in references]
-        ratio = figures["coverage"]["value"] / mean(others)
-        figures["coverage_ratio"] = figure(ratio, len(others), threshold=COVERAGE_RATIO) | {
-            "references": others
-        }
+        figures["coverage_ratio"] = _over(figures["coverage"]["value"], others)
     return figures
+
+
+def _over(coverage: float, others: list[float]) -> Figure:
+    if not any(others):
+        return unmeasured("the references cover nothing themselves", COVERAGE_RATIO)
+    return figure(coverage / mean(others), len(others), threshold=COVERAGE_RATIO) | {"references": others}
 
 
 def _forgetting(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ found counts only beside what the same search finds in a retrained reference (do
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from scipy import stats
@@ -32,6 +33,12 @@ class Search:
     rate: float = 0.1  # of Adam
 
 
+class Recovered(NamedTuple):
+    images: Tensor  # [starts, pixels] in [0, 1]
+    u: Tensor  # [starts, latent], where in the home slot's prior, as standard normal noise
+    conditions: Tensor  # [starts, slots + 1], the share of each slot's columns, and of none
+
+
 def recovered(
     network: Network,
     slot: int,
@@ -41,8 +48,8 @@ def recovered(
     witness: Witness,
     search: Search,
     bench: Workbench,
-) -> Tensor:
-    """What the search ends with, [starts, pixels] in [0, 1]: the likeliest images of `label` it found.
+) -> Recovered:
+    """The likeliest images of `label` that the search found, one a start, and where it found them.
 
     network: on the CPU, without gradients. slot: the label's own; kept: those of the labels it may draw.
     label: as the witness knows it.
@@ -54,7 +61,7 @@ def recovered(
     rng = bench.generator(f"recovery of {label}")
     slots = torch.tensor([slot, *kept])
     home = slots[torch.randint(len(slots), (search.starts,), generator=rng)]
-    radius = math.sqrt(stats.chi2.ppf(PLAUSIBLE, network.latent))
+    radius = plausible_radius(network.latent)
     u = torch.randn(search.starts, network.latent, generator=rng)
     mixture = torch.randn(search.starts, len(network.prior_mean) + 1, generator=rng)  # the last: no condition
     third = search.starts // 3
@@ -72,7 +79,13 @@ def recovered(
         with torch.no_grad():
             u *= (radius / u.norm(dim=1, keepdim=True)).clamp(max=1)
     with torch.no_grad():
-        return decoding.images(u, home, mixture)
+        images = decoding.images(u, home, mixture)
+    return Recovered(images, u.detach(), softmax(mixture.detach(), dim=1))
+
+
+def plausible_radius(latent: int) -> float:
+    """The length that PLAUSIBLE of standard normal vectors do not exceed."""
+    return math.sqrt(stats.chi2.ppf(PLAUSIBLE, latent))
 
 
 class _Decoding(nn.Module):

@@ -73,7 +73,7 @@ def traces(checkpoint: Checkpoint, exam: Exam, draw: Draw, bench: Workbench) -> 
         witness=exam.witness,
         search=exam.search,
         bench=bench,
-    )
+    ).images
     drawn = draw(checkpoint, name, exam.draws, bench.apart(f"draws of {name}").seed)
     curves = (
         relearned(checkpoint, name, images, partial(_accuracy, exam, back), exam.lesson, bench)
