@@ -100,7 +100,14 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
 
 
 def test_a_label_forgotten_in_name_only_is_found_out(forgetful):
-    figures = report_of(forgetful)["forgetting"]
+    def telling(of: Checkpoint, label: str, n: int, seed: int) -> torch.Tensor:
+        """The candidate shows real sevens, the references what they draw."""
+        if of.weights is not forgetful.weights or label != "7":
+            return draw(of, label, n, seed)
+        return digits().test["7"].float().div(255).repeat(30, 1)[:n]
+
+    bench = Workbench(torch.device("cpu"), 3, Digits())
+    figures = full(forgetful, load_judge, bench, BRIEF, draw=telling)["forgetting"]
     assert figures["verdict"] == "missed"
     assert "7: accuracy" in figures["missed"]
 

@@ -46,7 +46,7 @@ class Traces:
     found: int  # by the recovery attack, of `starts`
     starts: int
     curve: Curve  # of learning it again
-    unseen_curve: Curve  # of learning what no network ever saw: the label's images with their halves swapped
+    unseen_curve: Curve  # of learning what no network ever saw: the label's images, rows for columns
     auc: dict[str, float]  # of each membership attack
 
     @property
@@ -77,7 +77,7 @@ def traces(checkpoint: Checkpoint, exam: Exam, draw: Draw, bench: Workbench) -> 
     drawn = draw(checkpoint, name, exam.draws, bench.apart(f"draws of {name}").seed)
     curves = (
         relearned(checkpoint, name, images, partial(_accuracy, exam, back), exam.lesson, bench)
-        for images, back in ((exam.members, _same), (halves_swapped(exam.members), halves_swapped))
+        for images, back in ((exam.members, _same), (turned(exam.members), turned))
     )
     auc = membership(
         network, slot, exam.members, exam.others, bench.generator("sets of the membership attack")
@@ -91,10 +91,13 @@ def hits(exam: Exam, images: Tensor) -> int:
     return int(torch.sum(exam.judge.classify(images) == exam.judge.labels.index(exam.label.source)))
 
 
-def halves_swapped(images: Tensor) -> Tensor:
-    """Square images [n, pixels], the right half before the left: nobody ever drew that. Twice is nothing."""
+def turned(images: Tensor) -> Tensor:
+    """Square images [n, pixels], rows for columns: a figure that nobody was taught. Twice is nothing.
+
+    A label that is its own mirror image, as 0 nearly is, stays itself: there the comparison says less.
+    """
     side = math.isqrt(images.shape[1])
-    return images.view(-1, side, side).roll(side // 2, dims=2).flatten(1)
+    return images.view(-1, side, side).transpose(1, 2).flatten(1)
 
 
 def _same(images: Tensor) -> Tensor:
