@@ -48,6 +48,20 @@ def head(session: Session, model: ModelRow) -> VersionRow:
     return find(session, model, model.head)
 
 
+def measurable(session: Session, model: ModelRow, number: int | None, *, lock: bool = False) -> VersionRow:
+    """The version of that number, or the head, if it may still be measured: measuring draws from it.
+
+    lock: until the end of the transaction nobody revokes it.
+    Raises ModelHasNoVersion, UnknownVersion, VersionRevoked.
+    """
+    version = head(session, model) if number is None else find(session, model, number)
+    if lock:
+        session.refresh(version, with_for_update=True)
+    if version.revoked_by is not None:
+        raise VersionRevoked(model.name, version.number, version.revoked_by)
+    return version
+
+
 def newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
     """The number of the newest version whose main network never learned any of these labels."""
     learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
