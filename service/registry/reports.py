@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import and_, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
 from service.registry import claims, versions
 from service.registry.claims import Claim
@@ -79,6 +79,13 @@ def of_version(session: Session, version: VersionRow, level: Level | None = None
         if level == "full":
             raise UnknownReport(_how_to_get_one(session.get_one(ModelRow, version.model_id), version))
     return _own(version, session.scalars(select(JobRow).where(JobRow.id == version.job_id)).one())
+
+
+def line_of(session: Session, model: ModelRow, *, limit: int) -> list[VersionRow]:
+    """The newest versions of the model, oldest first, of each only what its relapses are told by."""
+    columns = (VersionRow.number, VersionRow.operation, VersionRow.strategy, VersionRow.report)
+    query = select(VersionRow).options(load_only(*columns)).where(VersionRow.model_id == model.id)
+    return list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)))[::-1]
 
 
 def heads_of(session: Session, models: Sequence[ModelRow]) -> dict[str, Mapping[str, Any]]:

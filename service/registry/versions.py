@@ -32,6 +32,11 @@ def isolated_file(label: str, name: str) -> str:
     return f"isolated-{label}-{name}"
 
 
+def forgotten_file(label: str) -> str:
+    """What the picture of a forgotten label is called: what the network still draws for it."""
+    return f"forgotten-{label}.png"
+
+
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
     """Version `number` of the model. Raises UnknownVersion."""
     query = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number == number)
