@@ -16,6 +16,7 @@ from service.api import (
     operations,
     pages,
     problems,
+    reports,
     samples,
     versions,
 )
@@ -29,7 +30,19 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.settings import Settings
 
-RESOURCES = (models, operations, versions, images, samples, jobs, datasets, catalog, health, pages)
+RESOURCES = (
+    models,
+    operations,
+    reports,
+    versions,
+    images,
+    samples,
+    jobs,
+    datasets,
+    catalog,
+    health,
+    pages,
+)
 
 
 def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastAPI:

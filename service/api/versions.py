@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from service.api.dependencies import (
@@ -26,9 +25,8 @@ from service.registry.tables import ModelRow, VersionRow
 
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
 
-EVIDENCE = ("report.json", "manifest.json")
+EVIDENCE = re.compile(r"report\.json|manifest\.json|forgotten-.*\.png", re.DOTALL)
 """Files that tell about a version without drawing from it: they stay when it is revoked."""
-
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file", "content": {"application/octet-stream": {}}},
@@ -97,13 +95,6 @@ def get_version(model: str, number: str, here: Here) -> VersionObject:
         return _version_object(row, find_version(session, row, number))
 
 
-@router.get("/{number}/report", responses=refusals(404))
-def get_report(model: str, number: str, here: Here) -> JSONResponse:
-    """The evidence measured before the version was published."""
-    with here.database.reading() as session:
-        return JSONResponse(find_version(session, find_model(session, model), number).report)
-
-
 @router.get("/{number}/lineage", responses=refusals(404))
 def get_lineage(
     model: str, number: str, page: PageQuery, request: Request, response: Response, here: Here
@@ -127,7 +118,7 @@ def get_file(model: str, number: str, name: str, request: Request, here: Here) -
     file = version.files.get(name)
     if file is None:
         raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
-    if version.revoked_by is not None and name not in EVIDENCE:
+    if version.revoked_by is not None and not EVIDENCE.fullmatch(name):
         raise VersionRevoked(row.name, version.number, version.revoked_by)
     headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
     return not_modified(request, headers) or _ranged(
