@@ -44,9 +44,10 @@ check: $(READY) ## style, types, import rules; migrations and catalog are up to 
 catalog: $(READY) ## write service/catalog.json from what worker/learning declares
 	@$(RUN) worker.catalog
 
-judge: $(READY) ## train the judges again (DATA=folder with MNIST)
+judge: $(READY) ## train the judges and the witness again (DATA=folder with MNIST)
 	@$(RUN) worker.learning.judging.train --dataset mnist --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"
 	@$(RUN) worker.learning.judging.train --dataset digits --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"
+	@$(RUN) worker.learning.judging.witness --dataset mnist --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"
 
 setup: $(READY) ## create .venv and install what constraints.txt pins
 	@echo "$(VENV) is ready"

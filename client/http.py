@@ -64,6 +64,17 @@ class Progress(_Answer):
     loss: float | None = None
 
 
+class Reason(_Answer):
+    """A criterion that a rejected candidate missed, with what was measured of it (None: nothing could be)."""
+
+    criterion: str
+    label: str | None = None
+    bound: float
+    measured: float | None = None
+    n: int
+    interval: tuple[float, float] | None = None
+
+
 class JobError(_Answer):
     """Why a job failed: `code` is stable, `retryable` tells whether asking again can help."""
 
@@ -71,6 +82,7 @@ class JobError(_Answer):
     code: str
     message: str
     retryable: bool
+    reasons: tuple[Reason, ...] = ()
 
 
 class Purge(_Answer):
@@ -93,6 +105,7 @@ class Job(_Answer):
     progress: Progress | None = None
     attempt: int
     base_version: int | None = None
+    evaluated_version: int | None = None
     output_version: int | None = None
     purge: Purge | None = None
     seed: int
@@ -123,12 +136,16 @@ class Dataset(_Answer):
 
 
 class Model(_Answer):
-    """The named thing that learns and forgets; `head` numbers its newest version, None before the first."""
+    """The named thing that learns and forgets; `head` numbers its newest version, None before the first.
+
+    `relapsed`: forgotten labels that the head was measured to draw again.
+    """
 
     id: str
     name: str
     dataset: str
     head: int | None = None
+    relapsed: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
 
 
@@ -194,10 +211,16 @@ class Palimpsest:
         return Dataset.model_validate(answer.json())
 
     def create_model(
-        self, name: str, *, dataset: str, network: Json | None = None, seed: int | None = None
+        self,
+        name: str,
+        *,
+        dataset: str,
+        network: Json | None = None,
+        seed: int | None = None,
+        acceptance: Json | None = None,
     ) -> Model:
-        """A new model that holds nothing yet."""
-        body = _given(name=name, dataset=dataset, network=network, seed=seed)
+        """A new model that holds nothing yet. acceptance: for every job that brings none of its own."""
+        body = _given(name=name, dataset=dataset, network=network, seed=seed, acceptance=acceptance)
         return Model.model_validate(self._post("/v1/models", body).json())
 
     def model(self, model: str) -> Model:
@@ -278,6 +301,12 @@ class Palimpsest:
             policy=policy, params=params, acceptance=acceptance, seed=seed, base_version=base_version
         )
         return self._change(model, "resize", body)
+
+    def evaluate(
+        self, model: str, *, version: int | None = None, params: Json | None = None, seed: int | None = None
+    ) -> Job:
+        """Ask for a full report on a version (the head), beside retrained references."""
+        return self._change(model, "evaluate", _given(version=version, params=params, seed=seed))
 
     def job(self, job_id: str) -> Job:
         """The job as it is now."""
@@ -369,10 +398,27 @@ class Palimpsest:
                 return sorted(rows, key=lambda version: version.number)
             query["after"] = page["next"]
 
-    def report(self, model: str, version: int) -> Report:
-        """The evidence the judge measured for that version."""
-        report: Report = self._get(f"/v1/models/{_step(model)}/versions/{version}/report").json()
+    def report(self, model: str, version: int, *, level: str | None = None) -> Report:
+        """The evidence for that version: `quick`, `full`, or the fullest there is."""
+        path = f"/v1/models/{_step(model)}/versions/{version}/report"
+        report: Report = self._get(path, _given(level=level)).json()
         return report
+
+    def report_of_job(self, job_id: str) -> Report:
+        """What a job measured; of a rejected one too."""
+        report: Report = self._get(f"/v1/jobs/{_step(job_id)}/report").json()
+        return report
+
+    def relapse(self, model: str) -> Report:
+        """Every forgotten label, and what each version since drew for it."""
+        series: Report = self._get(f"/v1/models/{_step(model)}/relapse").json()
+        return series
+
+    def compare(self, model: str, before: int, after: int) -> Report:
+        """The figures of two versions side by side."""
+        query = {"from": before, "to": after}
+        compared: Report = self._get(f"/v1/models/{_step(model)}/compare", query).json()
+        return compared
 
     def _change(self, model: str, operation: str, body: Json) -> Job:
         return Job.model_validate(self._post(f"/v1/models/{_step(model)}/{operation}", body).json())

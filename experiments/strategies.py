@@ -43,6 +43,9 @@ class Archive:
     def images(self, label: Label) -> torch.Tensor:
         return self._dataset.train[label.name]
 
+    def held_out(self, label: Label) -> torch.Tensor:
+        return self._dataset.test[label.name]
+
     def newest_without(self, names: object) -> Checkpoint:
         return self.start
 

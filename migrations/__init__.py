@@ -22,14 +22,17 @@ MIGRATION_LOCK = (
 )
 
 
-def upgrade(database: Database) -> None:
-    """Apply every step the database lacks, in one transaction. Raises DatabaseTooNew, DatabaseUnavailable."""
-    with database.transaction() as session:
+def upgrade(database: Database, *, to: str = "head") -> None:
+    """Apply every step the database lacks, in one transaction; `to` stops at an earlier one.
+
+    Raises DatabaseTooNew, DatabaseUnavailable.
+    """
+    with database.migrating() as session:
         connection = session.connection()
         if not database.is_sqlite:
             session.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
         _refuse_newer(connection)
-        command.upgrade(_config(connection), "head")
+        command.upgrade(_config(connection), to)
 
 
 def differences(migrated: Database, declared: Database) -> list[str]:

@@ -19,6 +19,7 @@ from service.api import (
     operations,
     pages,
     problems,
+    reports,
     samples,
     versions,
 )
@@ -34,7 +35,20 @@ from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.settings import Settings
 
-RESOURCES = (models, operations, versions, images, samples, jobs, datasets, catalog, keys, health, pages)
+RESOURCES = (
+    models,
+    operations,
+    reports,
+    versions,
+    images,
+    samples,
+    jobs,
+    datasets,
+    catalog,
+    keys,
+    health,
+    pages,
+)
 
 
 def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastAPI:

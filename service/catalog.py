@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from pydantic import BaseModel, ConfigDict
 
-Operation = Literal["learn", "forget", "resize"]
+Operation = Literal["learn", "forget", "resize", "evaluate"]
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,11 @@ ALWAYS = {
     "optimiser state": ("never stored", "it lives in the worker's memory while a job trains, and in no file"),
     "replay": ("never stored", "draws of the labels to retain live in the worker's memory, and in no file"),
     "HTTP caches": ("expire", "answered with max-age=60; what a client or a proxy saved is not known here"),
+    "full reports": (
+        "kept",
+        "with the versions that were measured in full, and pictures of what attacks found in them; "
+        "a purge deletes those of the versions it takes",
+    ),
     "recorded samples": (
         "refused",
         "each holds labels and a seed, no pixel; of these versions it answers 410",
@@ -47,7 +52,7 @@ ALWAYS = {
     "judges": ("remain", "classifiers of whole datasets, used in no training, still test for a relapse"),
     "database": (
         "kept",
-        "names, params, figures, hashes of models, jobs and versions; no weight or image",
+        "names, params, figures, hashes of models, jobs and versions; no weight, no image but in full reports",
     ),
     "logs": ("kept", "they name jobs, and labels where addresses of requests are logged"),
     "backups": ("not reached", "copies made of folders or of the database are outside this service"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import service
 from worker.learning import datasets
+from worker.learning.judging.full import FullParams, full
 from worker.learning.networks import ARCHITECTURES
 from worker.learning.strategy import all_strategies
 
@@ -46,7 +47,8 @@ def catalog() -> dict[str, Any]:
                 "params": one.Params.model_json_schema(),
             }
             for one in all_strategies()
-        ],
+        ]
+        + [_evaluation()],
         "datasets": [
             {
                 "name": one.name,
@@ -61,6 +63,20 @@ def catalog() -> dict[str, Any]:
             {"name": one.name, "summary": one.summary, "params": one.Params.model_json_schema()}
             for one in ARCHITECTURES.values()
         ],
+    }
+
+
+def _evaluation() -> dict[str, Any]:
+    """How a version is measured again: listed with the strategies, checked like them."""
+    return {
+        "operation": "evaluate",
+        "name": "full",
+        "policy": None,
+        "retention": "permanent",
+        "default": True,
+        "summary": (full.__doc__ or "").strip().splitlines()[0],
+        "source": "this house; docs/strategies.md has the sources of each figure",
+        "params": FullParams.model_json_schema(),
     }
 
 

@@ -1,6 +1,7 @@
-"""The bridge between the registry and the learner: one job from its claim to its version.
+"""The bridge between the registry and the learner: one job from its claim to its version, or to its report.
 
 claim -> load checkpoint and examples -> strategy -> judge -> gate -> durable files -> publish.
+claim -> load checkpoint -> measure in full -> durable report -> record.
 """
 
 import logging
@@ -17,26 +18,29 @@ import torch
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from service.registry import claims, jobs, labels, models, publishing, references, sweeping, versions
+from service.registry import claims, jobs, labels, models, publishing, references, reports, sweeping, versions
 from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, FencedOff, StaleBase
 from service.registry.publishing import Origin, Publication
-from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import isolated_file
+from service.registry.reports import Measured
+from service.registry.tables import JobRow, Level, ModelRow, ReportRow, VersionRow
+from service.registry.versions import MANIFEST, isolated_file
+from worker.cost import Meter
 from worker.failures import explain
-from worker.files import CHECKPOINT, File, store, store_again, version_files
-from worker.gate import shortfalls
+from worker.files import CHECKPOINT, File, report_file, store, store_again, version_files
+from worker.gate import judged, refusal
 from worker.heartbeat import Heartbeat
 from worker.judges import judges_of
 from worker.learning import datasets, drawing, strategy
 from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench
+from worker.learning.strategy import Examples, Progress, Stopped, Unavailable, Workbench
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +73,9 @@ class Work:
     job: JobRow
     model: ModelRow
     base: VersionRow | None
+    """What it starts from, or measures; None before the first."""
     checkpoint: Checkpoint
-    """The base version's, or the blank model before the first."""
+    """The base version's, or the blank model."""
 
     @property
     def seed(self) -> int:
@@ -88,10 +93,19 @@ class ModelArchive:
 
     workshop: Workshop
     work: Work
+    meter: Meter
 
     def images(self, label: Label) -> Tensor:
+        images = self._dataset(label).train[label.source]
+        self.meter.count(label.name, len(images))
+        return images
+
+    def held_out(self, label: Label) -> Tensor:
+        return self._dataset(label).test[label.source]
+
+    def _dataset(self, label: Label) -> datasets.Dataset:
         try:
-            return _dataset(label.dataset, self.workshop).train[label.source]
+            return _dataset(label.dataset, self.workshop)
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -114,7 +128,7 @@ def execute(job_id: str, workshop: Workshop) -> str | None:
         return None
     log.info("job %s: attempt %d", job_id, claim.attempt)
     with Heartbeat(workshop.database, claim, lease_seconds=workshop.lease_seconds) as heartbeat:
-        attempt = Attempt(workshop, claim, heartbeat)
+        attempt = Attempt(workshop, claim, heartbeat, Meter())
         try:
             attempt.run()
         except (Stopped, FencedOff) as reason:
@@ -134,6 +148,7 @@ class Attempt:
     workshop: Workshop
     claim: Claim
     heartbeat: Heartbeat
+    meter: Meter
 
     def run(self) -> None:
         """Raises Stopped, FencedOff, and whatever went wrong."""
@@ -141,22 +156,32 @@ class Attempt:
         bench = Workbench(
             self.workshop.device,
             work.seed,
-            archive=ModelArchive(self.workshop, work),
+            archive=ModelArchive(self.workshop, work, self.meter),
             precision=self.workshop.precision,
-            on_progress=self.heartbeat.show,
+            on_progress=self.show,
             should_stop=self.should_stop,
         )
+        if work.job.operation == "evaluate":
+            self.evaluate(work, bench)
+        else:
+            self.change(work, bench)
+
+    def change(self, work: Work, bench: Workbench) -> None:
+        """From the base version to the next one, unless what is measured of it misses a criterion."""
         examples = _examples(work.job, self.workshop)
+        for name, images in examples.images.items():
+            self.meter.count(name, len(images))
         checkpoint = _changed(work, examples, bench)
         self.record(lambda session: claims.verifying(session, self.claim))
-        report = {
+        measured = {
             **_judged(checkpoint, self.workshop, bench),
             "examples": _counted(examples),
             "findings": bench.findings,
         }
-        shortfall = shortfalls(work.job.acceptance, report)
-        if shortfall:
-            self.record(lambda session: claims.finish_rejected(session, self.claim, shortfall))
+        report = judged(measured, work.job.acceptance)
+        refused = refusal(report)
+        if refused:
+            self.refuse(refused, report)
             return
         files = version_files(
             checkpoint, report, model=work.model, job=work.job, base=work.base, seed=work.seed
@@ -173,6 +198,7 @@ class Attempt:
             parameters=sum(one.parameters for one in (checkpoint, *checkpoint.isolated)),
             widths=checkpoint.widths,
             report=report,
+            cost=self.meter.cost(),
         )
         self.record(lambda session: self.publish_once(session, publication, files))
         log.info("job %s: succeeded", self.claim.job_id)
@@ -184,6 +210,26 @@ class Attempt:
             references.keeping(session)
             store_again(files, self.workshop.artifacts)
             publishing.publish(session, self.claim, publication)
+
+    def refuse(self, error: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+        """The head stays; what was measured of the candidate is kept with the job."""
+        measured, cost = self.kept("quick", report), self.meter.cost()
+        self.record(lambda session: reports.record_refused(session, self.claim, error, measured, cost))
+        log.info("job %s: rejected, %s", self.claim.job_id, error["message"])
+
+    def evaluate(self, work: Work, bench: Workbench) -> None:
+        """Everything the judges can say of a version that exists; it stays what it is."""
+        measured, cost = self.kept("full", _measured(work, self.workshop, bench)), self.meter.cost()
+        self.record(lambda session: _record_once(session, self.claim, measured, cost))
+        log.info("job %s: succeeded", self.claim.job_id)
+
+    def kept(self, level: Level, report: Mapping[str, Any]) -> Measured:
+        """The report, its bytes made durable."""
+        return Measured(level, self.workshop.artifacts.put(report_file(report).data), report)
+
+    def show(self, progress: Progress) -> None:
+        self.meter.show(progress)
+        self.heartbeat.show(progress)
 
     def should_stop(self) -> bool:
         return self.heartbeat.pulse != "running" or self.workshop.shutting_down()
@@ -230,10 +276,17 @@ class Attempt:
 def _work(claim: Claim, workshop: Workshop) -> Work:
     with workshop.database.reading() as session:
         model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
-        base = None if model.head is None else versions.head(session, model)
+        base = _base(session, model, job)
         status = {name: row.status for name, row in labels.statuses(session, model.id).items()}
     _check_still_applies(job, model, status)
     return Work(job, model, base, _checkpoint(model, base, workshop))
+
+
+def _base(session: Session, model: ModelRow, job: JobRow) -> VersionRow | None:
+    """What the job measures, or starts from. Raises VersionRevoked."""
+    if job.operation == "evaluate":
+        return versions.measurable(session, model, job.evaluated_version)
+    return None if model.head is None else versions.head(session, model)
 
 
 def _check_still_applies(job: JobRow, model: ModelRow, status: Mapping[str, str]) -> None:
@@ -245,7 +298,7 @@ def _check_still_applies(job: JobRow, model: ModelRow, status: Mapping[str, str]
     elif job.operation == "forget":
         labels.check_forget(model.name, job.labels, status)
         labels.check_held(model.name, job.labels, status)
-    else:
+    elif job.operation == "resize":
         labels.check_resize(model.name, status)
 
 
@@ -307,4 +360,35 @@ def _judged(checkpoint: Checkpoint, workshop: Workshop, bench: Workbench) -> dic
         return drawing.draw(checkpoint, label, n, seed)
 
     judges = judges_of(lambda name: _dataset(name, workshop), workshop.judges, bench)
-    return quick(checkpoint, judges, n=DRAWS_PER_LABEL, seed=bench.seed, draw=draw)
+    return quick(
+        checkpoint,
+        judges,
+        n=DRAWS_PER_LABEL,
+        seed=bench.seed,
+        draw=draw,
+        held_out=bench.archive.held_out,
+    )
+
+
+def _measured(work: Work, workshop: Workshop, bench: Workbench) -> dict[str, Any]:
+    """The full report on the base version, bound to it by hash, held to what it was published under."""
+    assert work.base is not None
+    with workshop.database.reading() as session:
+        acceptance = jobs.find(session, work.base.job_id).acceptance
+    params = FullParams.model_validate(work.job.params)
+    judges = judges_of(lambda name: _dataset(name, workshop), workshop.judges, bench)
+    measured = full(work.checkpoint, judges, bench, params, draw=drawing.draw)
+    return judged(measured, acceptance) | {
+        "evaluated": {
+            "version": work.base.number,
+            "manifest_sha256": work.base.files[MANIFEST]["sha256"],
+            "params": work.job.params,
+            "seed": work.job.seed,
+        }
+    }
+
+
+def _record_once(session: Session, claim: Claim, measured: Measured, cost: Mapping[str, Any]) -> None:
+    """As below."""
+    if session.get(ReportRow, claim.job_id) is None:
+        reports.record(session, claim, measured, cost)

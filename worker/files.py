@@ -1,26 +1,34 @@
 """The files of a version: checkpoint, decoder, report, and the manifest that binds them by their sha256.
 
+Beside them a picture of what is still drawn for each forgotten label: nobody may draw it later.
 An isolated network has a checkpoint and a decoder of its own: when a temporary label comes or goes, the main
 network's files stay what they were, to the byte.
 The same job gives the same bytes, however often it is run: no clock, no host, no attempt in any of them.
 """
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
-from service.registry.artifacts import FolderArtifacts
+import torch
+
+from service.pictures import grid, png
+from service.registry.artifacts import FolderArtifacts, document
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import DECODER, MANIFEST, REPORT, isolated_file
+from service.registry.versions import DECODER, MANIFEST, REPORT, forgotten_file, isolated_file
+from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
 
 MANIFEST_FORMAT = 1
 CHECKPOINT = "checkpoint.safetensors"
 SAFETENSORS, ONNX = "application/vnd.safetensors", "application/onnx"
+JSON, PNG = "application/json", "image/png"
+PICTURE_ROWS, PICTURE_COLUMNS, PICTURE_SEED = 2, 8, 0
+"""Of a forgotten label's picture; the same noise for every version, so that pictures compare."""
 
 
 class File(NamedTuple):
@@ -49,11 +57,13 @@ def version_files(
     files = {
         CHECKPOINT: File(checkpoint.to_bytes(), SAFETENSORS),
         DECODER: File(decoder_onnx(checkpoint), ONNX),
-        REPORT: File(_json(report), "application/json"),
+        REPORT: report_file(report),
     }
     for name, isolated in checkpoint.temporary.items():
         files[isolated_file(name, CHECKPOINT)] = File(isolated.to_bytes(), SAFETENSORS)
         files[isolated_file(name, DECODER)] = File(decoder_onnx(isolated), ONNX)
+    for name in checkpoint.forgotten:
+        files[forgotten_file(name)] = File(_picture(checkpoint, name), PNG)
     manifest = {
         "format": MANIFEST_FORMAT,
         "model": {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network},
@@ -78,7 +88,12 @@ def version_files(
         "files": {name: file.entry() for name, file in files.items()},
         "code": _code_version(),
     }
-    return {**files, MANIFEST: File(_json(manifest), "application/json")}
+    return {**files, MANIFEST: File(document(manifest), JSON)}
+
+
+def report_file(report: Mapping[str, Any]) -> File:
+    """A report as it is published."""
+    return File(document(report), JSON)
 
 
 def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
@@ -95,8 +110,12 @@ def store_again(files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
             artifacts.put(file.data)
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+def _picture(checkpoint: Checkpoint, label: str) -> bytes:
+    """A grid of what the network draws for a label it may not draw."""
+    count = PICTURE_ROWS * PICTURE_COLUMNS
+    images = drawing.draw(checkpoint, label, count, PICTURE_SEED).mul(255).round().to(torch.uint8)
+    side = math.isqrt(images.shape[1])
+    return png(grid(images.reshape(count, side, side).numpy(), PICTURE_ROWS, PICTURE_COLUMNS))
 
 
 def _code_version() -> str:

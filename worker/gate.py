@@ -1,39 +1,116 @@
-"""The gate: whether a report meets the criteria that were frozen when its job was accepted."""
+"""The gate: whether what was measured meets the criteria that were frozen when its job was accepted.
 
-from collections.abc import Mapping
+retained_accuracy_min: of all labels held together. worst_retained_accuracy_min: of each one alone.
+forgotten_accuracy_max: of each forgotten label alone, whenever it was forgotten. relapse_accuracy_max: of the
+labels it names, as the jobs that forgot them promised.
+"""
+
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-CRITERIA = {"retained_accuracy_min": "retained", "forgotten_accuracy_max": "forgotten"}
+from worker.learning.judging.figures import Bar
+
+Report = Mapping[str, Any]
+
+RELAPSED = Bar(0.05, at_most=True)
+"""What a forgotten label is held against where no criterion speaks of it: told, but no reason to refuse."""
 
 
-def shortfalls(acceptance: Mapping[str, float], report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The job's error object when a criterion is missed, None when all are met.
+def judged(report: Report, acceptance: Mapping[str, Any]) -> dict[str, Any]:
+    """The report with `criteria`, and with threshold and verdict beside every accuracy that is held to one.
 
-    acceptance: {retained_accuracy_min: share in [0, 1], forgotten_accuracy_max: likewise}, either or none. A
-    figure that could not be measured misses its criterion; one about no labels at all meets it.
+    criteria: [{criterion, label, bound, value, n, interval, threshold, verdict}]; verdict is `met` or
+    `missed`. A figure that could not be measured misses its criterion; what there is no label for has none.
     """
-    missed = [
-        f"{name} is {bound:g}, measured {_words(measured)}"
-        for name, bound in sorted(acceptance.items())
-        if not _meets(name, bound, report[CRITERIA[name]], measured := report[CRITERIA[name]]["accuracy"])
-    ]
+    criteria = list(_criteria(acceptance, report))
+    of = {(one["criterion"].endswith("_max"), one["label"]): one for one in criteria}
+    retained, forgotten = report["retained"], report["forgotten"]
+    return {
+        **report,
+        "retained": {
+            **retained,
+            **_told(of.get((False, None))),
+            "labels": {
+                name: figure | _told(of.get((False, name))) for name, figure in retained["labels"].items()
+            },
+        },
+        "forgotten": {
+            **forgotten,
+            "labels": {
+                name: figure | _told(of.get((True, name)) or _criterion("", name, figure, RELAPSED))
+                for name, figure in forgotten["labels"].items()
+            },
+        },
+        "criteria": criteria,
+    }
+
+
+def refusal(report: Report) -> dict[str, Any] | None:
+    """The job's error object when a criterion of a judged report is missed, None when all are met."""
+    missed = [one for one in report["criteria"] if one["verdict"] == "missed"]
     if not missed:
         return None
     return {
         "type": "acceptance_failed",
         "code": "acceptance_failed",
-        "message": f"{'; '.join(missed)}: nothing was published",
+        "message": f"{'; '.join(map(_words, missed))}: nothing was published",
         "retryable": True,
+        "reasons": [
+            {
+                "criterion": one["criterion"],
+                "label": one["label"],
+                "bound": one["bound"],
+                "measured": one["value"],
+                "n": one["n"],
+                "interval": one["interval"],
+            }
+            for one in missed
+        ],
     }
 
 
-def _meets(name: str, bound: float, group: Mapping[str, Any], measured: float | None) -> bool:
-    if not group["labels"]:
-        return True
-    if measured is None:
-        return False
-    return measured >= bound if name.endswith("_min") else measured <= bound
+def _criteria(acceptance: Mapping[str, Any], report: Report) -> Iterator[dict[str, Any]]:
+    retained, forgotten = report["retained"], report["forgotten"]
+    name = "retained_accuracy_min"
+    if name in acceptance and retained["labels"]:
+        yield _criterion(name, None, retained, Bar(acceptance[name]))
+    name = "worst_retained_accuracy_min"
+    if name in acceptance:
+        for label, figure in retained["labels"].items():
+            yield _criterion(name, label, figure, Bar(acceptance[name]))
+    for label, figure in forgotten["labels"].items():
+        bounds = {
+            "forgotten_accuracy_max": acceptance.get("forgotten_accuracy_max"),
+            "relapse_accuracy_max": acceptance.get("relapse_accuracy_max", {}).get(label),
+        }
+        told = {name: bound for name, bound in bounds.items() if bound is not None}
+        if told:
+            name = min(told, key=lambda one: told[one])
+            yield _criterion(name, label, figure, Bar(told[name], at_most=True))
 
 
-def _words(measured: float | None) -> str:
-    return "nothing" if measured is None else f"{measured:.4g}"
+def _criterion(name: str, label: str | None, figure: Mapping[str, Any], bar: Bar) -> dict[str, Any]:
+    measured = figure["accuracy"]
+    return {
+        "criterion": name,
+        "label": label,
+        "bound": bar.limit,
+        "value": measured,
+        "n": figure["n"],
+        "interval": figure["interval"],
+        "threshold": str(bar),
+        "verdict": "met" if measured is not None and bar.holds(measured) else "missed",
+    }
+
+
+def _told(criterion: Mapping[str, Any] | None) -> dict[str, Any]:
+    if criterion is None:
+        return {}
+    unmeasured = criterion["value"] is None
+    return {"threshold": criterion["threshold"], "verdict": None if unmeasured else criterion["verdict"]}
+
+
+def _words(missed: Mapping[str, Any]) -> str:
+    whose = f" for {missed['label']!r}" if missed["label"] is not None else ""
+    measured = "nothing" if missed["value"] is None else f"{missed['value']:.4g} of {missed['n']}"
+    return f"{missed['criterion']} is {missed['bound']:g}{whose}, measured {measured}"

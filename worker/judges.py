@@ -14,8 +14,9 @@ from pathlib import Path
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.honest import balanced, refuse_too_small, refuse_too_wrong
 from worker.learning.judging.judge import Judge, JudgeUnavailable, is_committed, load_judge, read_judge
+from worker.learning.judging.lessons import Training
 from worker.learning.judging.report import Judges
-from worker.learning.judging.train import Step, Training, recipe_of, trained, unwatched
+from worker.learning.judging.train import Step, recipe_of, trained, unwatched
 from worker.learning.strategy import Workbench
 
 TRAINING = Training()

@@ -80,6 +80,20 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class Acceptance(Body):
+    """What a candidate must reach to be published; frozen with its job. A share of 1,000 draws a label."""
+
+    retained_accuracy_min: float | None = Field(None, ge=0, le=1, description="of all labels held together")
+    worst_retained_accuracy_min: float | None = Field(None, ge=0, le=1, description="of each label held")
+    forgotten_accuracy_max: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of each forgotten label, whenever it was forgotten. What a forget job is accepted with "
+        "holds for its labels in every later job of the model",
+    )
+
+
 def _cursor(text: object) -> object:
     if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,64}", text):
         raise PydanticCustomError("invalid_cursor", "pass the `next` of the last page")

@@ -39,6 +39,17 @@ class ProgressObject(BaseModel):
     loss: float | None
 
 
+class ReasonObject(BaseModel):
+    """One criterion a candidate missed; measured is null where nothing could be."""
+
+    criterion: str
+    label: str | None
+    bound: float
+    measured: float | None
+    n: int
+    interval: tuple[float, float] | None
+
+
 class JobErrorObject(BaseModel):
     """Why a job failed or was refused."""
 
@@ -46,6 +57,7 @@ class JobErrorObject(BaseModel):
     code: str
     message: str
     retryable: bool
+    reasons: list[ReasonObject] = Field([], description="of a rejected job: every criterion it missed")
 
 
 class KeyObject(BaseModel):
@@ -76,7 +88,7 @@ class ReceiptResponse(Response):
 
 
 class JobObject(BaseModel):
-    """One accepted request to change a model. Poll it until `done`."""
+    """One accepted request to change a model, or to measure a version. Poll it until `done`."""
 
     id: str
     object: Literal["job"] = "job"
@@ -92,11 +104,14 @@ class JobObject(BaseModel):
     attempt: int
     max_attempts: int
     base_version: int | None
+    evaluated_version: int | None = Field(description="the version an evaluate job measures")
     output_version: int | None
     purge: PurgeObject | None = Field(
         description="of a forget that was asked to purge, or whose time has come"
     )
     seed: int
+    acceptance: dict[str, Any] = Field(description="what was frozen when it was accepted")
+    cost: dict[str, Any] | None = Field(description="seconds, examples and energy of its last attempt")
     error: JobErrorObject | None
     created_at: datetime
     started_at: datetime | None
@@ -177,8 +192,11 @@ def find_job(session: Session, job_id: str) -> JobRow:
 def job_object(row: JobRow, queue_position: int | None) -> JobObject:
     """The job as clients see it."""
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
-    if row.output_version is not None:
-        links["version"] = f"/v1/models/{row.model_id}/versions/{row.output_version}"
+    version = row.evaluated_version or row.output_version
+    if version is not None:
+        links["version"] = f"/v1/models/{row.model_id}/versions/{version}"
+    if row.state in ("succeeded", "rejected"):
+        links["report"] = f"/v1/jobs/{row.id}/report"
     if row.operation == "forget" and row.state == "succeeded":
         links["receipt"] = f"/v1/jobs/{row.id}/receipt"
     return JobObject(
@@ -195,9 +213,12 @@ def job_object(row: JobRow, queue_position: int | None) -> JobObject:
         attempt=row.attempt,
         max_attempts=row.max_attempts,
         base_version=row.base_version,
+        evaluated_version=row.evaluated_version,
         output_version=row.output_version,
         purge=_purge(row.purge) if row.operation == "forget" and row.purge else None,
         seed=row.seed,
+        acceptance=row.acceptance,
+        cost=row.cost,
         error=JobErrorObject.model_validate(row.error) if row.error else None,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -1,5 +1,6 @@
 """/v1/models: the named things a client creates, and what each can be asked to draw."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -7,11 +8,23 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
-from service.api.dependencies import NAME, Body, Here, Listing, PageQuery, Seed, find_model, listing, offered
+from service.api.dependencies import (
+    NAME,
+    Acceptance,
+    Body,
+    Here,
+    Listing,
+    PageQuery,
+    Seed,
+    find_model,
+    listing,
+    offered,
+)
+from service.api.figures import relapsed
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.catalog import Catalog
-from service.registry import labels, models
+from service.registry import labels, models, reports
 from service.registry.tables import LabelRow, ModelRow
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
@@ -34,6 +47,7 @@ class CreateModel(Body):
     dataset: str
     network: dict[str, Any] = Field({}, description="architecture and its params; defaults from /v1/catalog")
     seed: Seed = 0
+    acceptance: Acceptance = Field(Acceptance(), description="for every job whose request says no other")
 
 
 class LabelObject(BaseModel):
@@ -58,7 +72,9 @@ class ModelObject(BaseModel):
     dataset: str
     network: dict[str, Any]
     seed: int
+    acceptance: dict[str, Any] = Field(description="what every job is held to that says no other")
     head: int | None
+    relapsed: list[str] = Field(description="forgotten labels the head was measured to draw again")
     labels: list[LabelObject]
     created_at: datetime
     links: dict[str, str]
@@ -71,8 +87,15 @@ def create_model(asked: CreateModel, here: Here, response: Response) -> ModelObj
     with here.database.transaction() as session:
         catalog = offered(session, here)
         catalog.dataset(asked.dataset)
-        row = models.create(session, name=asked.name, dataset=asked.dataset, network=network, seed=asked.seed)
-        created = model_object(row, {}, catalog)
+        row = models.create(
+            session,
+            name=asked.name,
+            dataset=asked.dataset,
+            network=network,
+            seed=asked.seed,
+            acceptance=asked.acceptance.model_dump(exclude_none=True),
+        )
+        created = model_object(row, {}, catalog, None)
     response.headers["Location"] = created.links["self"]
     return created
 
@@ -83,8 +106,8 @@ def list_models(page: PageQuery, request: Request, response: Response, here: Her
     with here.database.reading() as session:
         rows, has_more = models.page(session, limit=page.limit, after=page.after)
         known = labels.statuses_of(session, [row.id for row in rows])
-        catalog = offered(session, here)
-        data = [model_object(row, known[row.id], catalog) for row in rows]
+        catalog, evidence = offered(session, here), reports.heads_of(session, rows)
+        data = [model_object(row, known[row.id], catalog, evidence.get(row.id)) for row in rows]
     return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
@@ -93,11 +116,19 @@ def get_model(model: str, here: Here) -> ModelObject:
     """One model, by name or id."""
     with here.database.reading() as session:
         row = find_model(session, model)
-        return model_object(row, labels.statuses(session, row.id), offered(session, here))
+        evidence = reports.heads_of(session, [row])
+        return model_object(
+            row, labels.statuses(session, row.id), offered(session, here), evidence.get(row.id)
+        )
 
 
-def model_object(row: ModelRow, known: dict[str, LabelRow], catalog: Catalog) -> ModelObject:
-    """The model as clients see it; labels of its dataset that it never learnt are absent."""
+def model_object(
+    row: ModelRow, known: dict[str, LabelRow], catalog: Catalog, evidence: Mapping[str, Any] | None
+) -> ModelObject:
+    """The model as clients see it; labels of its dataset that it never learnt are absent.
+
+    evidence: the report of its head version.
+    """
     own = next((entry.labels for entry in catalog.datasets if entry.name == row.dataset), ())
     names = [*own, *(name for name in sorted(known) if name not in own)]
     here = f"/v1/models/{row.name}"
@@ -107,10 +138,17 @@ def model_object(row: ModelRow, known: dict[str, LabelRow], catalog: Catalog) ->
         dataset=row.dataset,
         network=row.network,
         seed=row.seed,
+        acceptance=row.acceptance or {},
         head=row.head,
+        relapsed=relapsed(evidence or {}),
         labels=[_label(name, known.get(name), row.dataset) for name in names],
         created_at=row.created_at,
-        links={"self": here, "versions": f"{here}/versions", "jobs": f"/v1/jobs?model={row.name}"},
+        links={
+            "self": here,
+            "versions": f"{here}/versions",
+            "relapse": f"{here}/relapse",
+            "jobs": f"/v1/jobs?model={row.name}",
+        },
     )
 
 

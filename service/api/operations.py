@@ -1,16 +1,18 @@
-"""POST /v1/models/{model}/learn, /forget and /resize: a request to change a model becomes a job."""
+"""POST /v1/models/{model}/learn, /forget, /resize and /evaluate: a request becomes a job."""
 
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from service.api.dependencies import (
+    Acceptance,
     Body,
     Here,
     Instance,
@@ -22,12 +24,13 @@ from service.api.dependencies import (
     refuse_duplicates,
 )
 from service.api.jobs import POLL_SECONDS, JobObject, job_object
-from service.api.problems import READS_BODY, refusals
+from service.api.problems import READS_BODY, Problem, refusals
 from service.api.route import Route
 from service.catalog import InvalidRequest, Operation, Violation, escape
 from service.registry import jobs
-from service.registry.errors import DatabaseUnavailable
+from service.registry.errors import DatabaseUnavailable, VersionRevoked
 from service.registry.labels import all_temporary, projected
+from service.registry.tables import JobRow
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
 
@@ -37,13 +40,6 @@ MERGE = "merge"
 MAX_WAIT_SECONDS = 60
 LOOK_SOON_SECONDS, LOOK_LATE_SECONDS, PATIENCE_GROWS = 0.05, 1.0, 1.3
 """Who waits looks again ever less often: sixty waiting clients at 0.1 s each took all of two cores."""
-
-
-class Acceptance(Body):
-    """What the candidate must reach to be published; frozen with the job."""
-
-    retained_accuracy_min: float | None = Field(None, ge=0, le=1)
-    forgotten_accuracy_max: float | None = Field(None, ge=0, le=1)
 
 
 class Change(Body):
@@ -86,8 +82,16 @@ class Resize(Change):
     policy: str = Field(description="prune or expand, as /v1/catalog lists them")
 
 
+class Evaluate(Body):
+    """A version to measure in full."""
+
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="the head when it is left out")
+    params: dict[str, Any] = Field({}, description="how much is measured; the schema is in /v1/catalog")
+    seed: Seed = 0
+
+
 class Submission:
-    """One request on its way to becoming a job: the dependency the three endpoints share."""
+    """One request on its way to becoming a job: the dependency the endpoints share."""
 
     def __init__(
         self,
@@ -119,51 +123,87 @@ class Submission:
         refuse_duplicates(labels)
         sources, catalog = _sources(labels, names or {}), self.here.catalog
 
-        def record() -> JobObject:
-            with self.here.database.transaction() as session:
-                model = jobs.locked(session, find_model(session, self.model))
-                isolated = all_temporary(list(sources), projected(session, model))
-                merging = operation == "learn" and retention == "permanent" and isolated
-                strategy = catalog.strategy(
-                    operation,
-                    asked.strategy or (MERGE if merging else None),
-                    policy=policy,
-                    retention="temporary" if operation == "forget" and isolated else retention or "permanent",
-                ).name
-                params = catalog.check(operation, strategy, asked.params)
-                source = dataset or model.dataset
-                if strategy == MERGE and not merging:
-                    raise InvalidRequest(
-                        Violation("/strategy", "label_not_temporary", f"{MERGE} takes temporary labels only")
-                    )
-                if merging and names:
-                    detail = "a temporary label is made permanent under the name it has; leave `as` out"
-                    raise InvalidRequest(Violation("/as", "label_already_named", detail))
-                if operation == "learn" and not merging:
-                    _refuse_unknown(labels, offered(session, self.here).dataset(source).labels, source)
-                row = jobs.request(
+        def record(session: Session) -> JobRow:
+            model = jobs.locked(session, find_model(session, self.model))
+            isolated = all_temporary(list(sources), projected(session, model))
+            merging = operation == "learn" and retention == "permanent" and isolated
+            strategy = catalog.strategy(
+                operation,
+                asked.strategy or (MERGE if merging else None),
+                policy=policy,
+                retention="temporary" if operation == "forget" and isolated else retention or "permanent",
+            ).name
+            params = catalog.check(operation, strategy, asked.params)
+            source = dataset or model.dataset
+            if strategy == MERGE and not merging:
+                raise InvalidRequest(
+                    Violation("/strategy", "label_not_temporary", f"{MERGE} takes temporary labels only")
+                )
+            if merging and names:
+                detail = "a temporary label is made permanent under the name it has; leave `as` out"
+                raise InvalidRequest(Violation("/as", "label_already_named", detail))
+            if operation == "learn" and not merging:
+                _refuse_unknown(labels, offered(session, self.here).dataset(source).labels, source)
+            return jobs.request(
+                session,
+                model,
+                operation,
+                strategy=strategy,
+                labels=list(sources),
+                dataset=source,
+                renamed={name: own for name, own in sources.items() if name != own},
+                retention=retention,
+                params=params,
+                acceptance=asked.acceptance.model_dump(exclude_none=True),
+                seed=asked.seed,
+                base_version=asked.base_version,
+                request_id=self.request.state.request_id,
+                max_attempts=self.here.settings.max_attempts,
+                purge=purge,
+            )
+
+        return await self._answered(record)
+
+    async def evaluate(self, asked: Evaluate) -> JobObject:
+        """The same for a job that measures a version and changes nothing."""
+
+        def record(session: Session) -> JobRow:
+            model = find_model(session, self.model)
+            strategy = self.here.catalog.strategy("evaluate").name
+            try:
+                return jobs.request(
                     session,
                     model,
-                    operation,
+                    "evaluate",
                     strategy=strategy,
-                    labels=list(sources),
-                    dataset=source,
-                    renamed={name: own for name, own in sources.items() if name != own},
-                    retention=retention,
-                    params=params,
-                    acceptance=asked.acceptance.model_dump(exclude_none=True),
+                    labels=[],
+                    dataset=model.dataset,
+                    retention=None,
+                    params=self.here.catalog.check("evaluate", strategy, asked.params),
+                    acceptance={},
                     seed=asked.seed,
-                    base_version=asked.base_version,
+                    base_version=None,
+                    evaluated_version=asked.version,
                     request_id=self.request.state.request_id,
                     max_attempts=self.here.settings.max_attempts,
-                    purge=purge,
                 )
+            except VersionRevoked as error:  # nothing is gone that was asked for: the model is in the way
+                raise Problem(409, error.code, error.message) from error
+
+        return await self._answered(record)
+
+    async def _answered(self, record: Callable[[Session], JobRow]) -> JobObject:
+        """The job as `record` writes it, its bell rung, waited for if that was preferred."""
+
+        def commit() -> JobObject:
+            with self.here.database.transaction() as session:
+                row = record(session)
                 job = job_object(row, jobs.queue_position(session, row))
             if not job.done:
                 self.here.wake(job.id)  # only now: the row is committed, the message is but its bell
             return job
 
-        job = await self._waited_for(await run_in_threadpool(record))
+        job = await self._waited_for(await run_in_threadpool(commit))
         self.response.status_code = 200 if job.done else 202
         self.response.headers["Location"] = job.links["self"]
         if not job.done:
@@ -219,6 +259,12 @@ async def forget(asked: Forget, submitted: Submitted) -> JobObject:
 async def resize(asked: Resize, submitted: Submitted) -> JobObject:
     """Give the network another size."""
     return await submitted.accept("resize", asked, labels=[], policy=asked.policy)
+
+
+@router.post("/evaluate", status_code=202, responses=_ANSWERS)
+async def evaluate(asked: Evaluate, submitted: Submitted) -> JobObject:
+    """Measure a version in full, beside references retrained without what it forgot."""
+    return await submitted.evaluate(asked)
 
 
 def _read(here: Instance, job_id: str) -> JobObject:

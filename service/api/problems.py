@@ -33,6 +33,7 @@ STATUS = {
     "nothing_permanent": 409,
     "stale_base": 409,
     "version_not_found": 404,
+    "report_not_found": 404,
     "version_revoked": 410,
     "version_purged": 410,
     "receipt_not_found": 404,

@@ -114,15 +114,35 @@ def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
 def _refuse_unacceptable(request: Request, response_class: Any) -> None:
     """Problem 406 when the one media type of this endpoint is none of those the client accepts."""
     made = getattr(getattr(response_class, "value", response_class), "media_type", None)
-    accepted = request.headers.get("accept", "")
-    if not made or not accepted.strip():
-        return
-    wanted = {f"{made.partition('/')[0]}/*", made, "*/*"}
-    for entry in accepted.lower().split(","):
+    if made:
+        preferred(request, made)
+
+
+def preferred(request: Request, *made: str) -> str:
+    """The media type of `made` that the client likes best, the first where it does not mind (RFC 9110).
+
+    Problem 406 when it accepts none of them.
+    """
+    accepted = request.headers.get("accept", "").lower()
+    if not accepted.strip():
+        return made[0]
+    liking = {one: _quality(one, accepted) for one in made}
+    best = max(made, key=lambda one: liking[one])
+    if liking[best] == 0:
+        raise Problem(406, "not_acceptable", f"This address answers {' or '.join(made)}; accept it, or */*.")
+    return best
+
+
+def _quality(made: str, accepted: str) -> float:
+    """How much of 0 to 1 an Accept header likes a media type: what its most specific range says."""
+    ranges = ["*/*", f"{made.partition('/')[0]}/*", made]
+    found = {-1: 0.0}
+    for entry in accepted.split(","):
         media_range, _, parameters = entry.partition(";")
-        if media_range.strip() in wanted and not re.search(r"\bq=0(\.0*)?\s*$", parameters):
-            return
-    raise Problem(406, "not_acceptable", f"This address answers {made}; accept it, or */*.")
+        if media_range.strip() in ranges:
+            quality = re.search(r"\bq=([01](?:\.[0-9]{0,3})?)\s*$", parameters)
+            found[ranges.index(media_range.strip())] = float(quality[1]) if quality else 1.0
+    return found[max(found)]
 
 
 def _refuse_constant(name: str) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from service.api.dependencies import (
@@ -94,13 +93,6 @@ def get_version(model: str, number: str, here: Here) -> VersionObject:
         return _version_object(row, find_version(session, row, number))
 
 
-@router.get("/{number}/report", responses=refusals(404))
-def get_report(model: str, number: str, here: Here) -> JSONResponse:
-    """The evidence measured before the version was published."""
-    with here.database.reading() as session:
-        return JSONResponse(find_version(session, find_model(session, model), number).report)
-
-
 @router.get("/{number}/lineage", responses=refusals(404))
 def get_lineage(
     model: str, number: str, page: PageQuery, request: Request, response: Response, here: Here
@@ -124,8 +116,7 @@ def get_file(model: str, number: str, name: str, request: Request, here: Here) -
     file = version.files.get(name)
     if file is None:
         raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
-    if name not in versions.EVIDENCE:
-        versions.check_open(row, version)
+    versions.check_readable(row, version, name)
     headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
     if unchanged := not_modified(request, headers):
         return unchanged

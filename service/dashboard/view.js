@@ -87,11 +87,13 @@ function faceTile(label) {
 
 function showFace(tile, label, model) {
   const held = label.status === "permanent" || label.status === "temporary";
-  const seen = `${label.status} ${held ? model.head : label.forgotten_version}`;
+  const relapsed = model.relapsed.includes(label.name);
+  const seen = `${label.status} ${held ? model.head : label.forgotten_version} ${relapsed}`;
   if (tile.dataset.seen === seen) return;
   tile.dataset.seen = seen;
   tile.dataset.status = label.status;
-  text(tile.querySelector(".status"), label.status);
+  text(tile.querySelector(".status"), relapsed ? "relapsed" : label.status);
+  tile.classList.toggle("relapsed", relapsed);
   tile.querySelector(".name").title = `${label.source} of ${label.dataset}`;
   if (!held) tile.querySelector(".face").replaceWith(emptyFace(label));
   else {
@@ -124,14 +126,17 @@ function emptyFace(label) {
 }
 
 function knot() {
-  return h("li.version", {}, h("div.number"), h("div.did"), h("div.held"), h("div.size", {}, h("span.gauge", {}, h("span.bar")), h("span.count")), h("div.figures"));
+  return h("li.version", {}, h("div.number", {}, h("a")), h("div.did"), h("div.held"), h("div.size", {}, h("span.gauge", {}, h("span.bar")), h("span.count")), h("div.figures"));
 }
 
 function showKnot(node, { version, before, largest }) {
   node.classList.toggle("revoked", version.revoked_by !== null || version.purged_by !== null);
   node.title = version.purged_by ? `Purged with what ${version.purged_by} forgot: its files are deleted`
     : version.revoked_by ? `Revoked: it holds a label that ${version.revoked_by} forgot` : version.strategy;
-  text(node.querySelector(".number"), `v${version.number}`);
+  const link = node.querySelector(".number a");
+  link.href = version.links.report;
+  link.title = "The evidence measured for this version";
+  text(link, `v${version.number}`);
   text(node.querySelector(".did"), deed(version, before));
   text(node.querySelector(".held"), version.purged_by ? "purged" : version.revoked_by ? "revoked" : `holds ${version.labels.join(" ")}`);
   node.querySelector(".bar").style.inlineSize = `${(100 * version.parameters) / largest}%`;

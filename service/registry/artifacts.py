@@ -1,14 +1,21 @@
 """Published files, named by the sha256 of their bytes: durable when `put` returns, checked when read."""
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 
 READABLE = 0o644  # API and workers may run as different users
+
+
+def document(value: Mapping[str, Any]) -> bytes:
+    """A JSON document as it is stored: equal values give equal bytes."""
+    return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 class FolderArtifacts:

@@ -92,9 +92,12 @@ def finish_failed(session: Session, claim: Claim, error: Mapping[str, Any]) -> N
     _change(session, claim, state="failed", error=dict(error), lease_until=None, finished_at=now())
 
 
-def finish_rejected(session: Session, claim: Claim, error: Mapping[str, Any]) -> None:
+def finish_rejected(
+    session: Session, claim: Claim, error: Mapping[str, Any], *, cost: Mapping[str, Any] | None = None
+) -> None:
     """End the job as rejected: the version did not meet the criteria frozen with it. Raises FencedOff."""
-    _change(session, claim, state="rejected", error=dict(error), lease_until=None, finished_at=now())
+    values = {"error": dict(error), "cost": dict(cost) if cost else None}
+    _change(session, claim, state="rejected", lease_until=None, finished_at=now(), **values)
 
 
 def finish_cancelled(session: Session, claim: Claim) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DateTime, Engine, create_engine, event, exc, literal
+from sqlalchemy import Connection, DateTime, Engine, create_engine, event, exc, literal, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -56,14 +56,38 @@ class Database:
         with _session(self._reading) as session:
             yield session
 
+    @contextmanager
+    def migrating(self) -> Iterator[Session]:
+        """A transaction that may rebuild tables which others refer to.
+
+        SQLite alters most things only by building the table anew, and dropping the old one counts as deleting
+        its rows. So foreign keys rest meanwhile there, and must hold again before anything is committed.
+        """
+        if not self.is_sqlite:
+            with self.transaction() as session:
+                yield session
+            return
+        with self.engine.connect() as connection:
+            driver = connection.connection.cursor()  # beside SQLAlchemy: inside a transaction this is no-op
+            driver.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with _session(connection) as session:
+                    yield session
+                    broken = session.execute(text("PRAGMA foreign_key_check")).all()
+                    if broken:
+                        raise RuntimeError(f"rows would refer to what is not there: {broken[:3]}")
+            finally:
+                driver.execute("PRAGMA foreign_keys = ON")
+                driver.close()
+
     def dispose(self) -> None:
         self.engine.dispose()
 
 
 @contextmanager
-def _session(engine: Engine) -> Iterator[Session]:
+def _session(bind: Engine | Connection) -> Iterator[Session]:
     try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
+        with Session(bind, expire_on_commit=False) as session, session.begin():
             yield session
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise DatabaseUnavailable(_first_line(error)) from error

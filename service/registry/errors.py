@@ -47,6 +47,10 @@ class UnknownSample(RegistryError):
         super().__init__(f"there is no sample {sample_id!r}; it is the X-Sample-Id of an earlier answer")
 
 
+class UnknownReport(RegistryError):
+    code = "report_not_found"
+
+
 class UnknownDataset(RegistryError):
     code = "dataset_not_found"
 

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import Session, aliased, selectinload
 
 from service.registry import labels as label_rules
-from service.registry import purging
+from service.registry import purging, versions
+from service.registry.acceptance import frozen
 from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, StaleBase, UnknownJob
 from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, Operation, new_id
@@ -31,6 +32,7 @@ def request(
     acceptance: Mapping[str, Any],
     seed: int,
     base_version: int | None,
+    evaluated_version: int | None = None,
     request_id: str | None,
     max_attempts: int,
     purge: bool = False,
@@ -40,7 +42,10 @@ def request(
     The rules are checked against what the labels will be once the queue has run. Forgetting what is already
     forgotten (or about to be) makes no second job: it answers with the one that forgot it, whose purge can
     be asked for this way.
-    Raises LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, NothingPermanent, StaleBase.
+    `acceptance` is frozen with the model's own and with what earlier forgets promised. `evaluated_version`:
+    what an evaluate job measures.
+    Raises LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, NothingPermanent, StaleBase,
+    UnknownVersion, VersionRevoked.
     """
     model = locked(session, model)
     if base_version is not None and base_version != model.head:
@@ -58,6 +63,8 @@ def request(
             return before[-1]
         asked = held
         label_rules.check_forget(model.name, asked, status)
+    elif operation == "evaluate":
+        evaluated_version = versions.measurable(session, model, evaluated_version).number
     else:
         label_rules.check_resize(model.name, status)
     job = JobRow(
@@ -70,9 +77,10 @@ def request(
         renamed=dict(renamed) if renamed else None,
         retention=retention,
         params=dict(params),
-        acceptance=dict(acceptance),
+        acceptance={} if operation == "evaluate" else frozen(session, model, acceptance),
         seed=seed,
         base_version=base_version,
+        evaluated_version=evaluated_version,
         state="queued",
         max_attempts=max_attempts,
         request_id=request_id,
@@ -137,9 +145,14 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
 
 
 def blocked() -> ColumnElement[bool]:
-    """In a query of jobs: an earlier job of the same model is not finished."""
+    """In a query of jobs: an earlier change of the same model is not finished.
+
+    Measuring a version neither waits nor keeps others waiting: a version never changes.
+    """
     earlier = aliased(JobRow)
     return exists().where(
+        JobRow.operation != "evaluate",
+        earlier.operation != "evaluate",
         earlier.model_id == JobRow.model_id,
         earlier.sequence < JobRow.sequence,
         earlier.state.in_(UNFINISHED),

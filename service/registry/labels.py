@@ -46,11 +46,12 @@ def projected(session: Session, model: ModelRow) -> dict[str, str]:
 
 
 def unfinished(session: Session, model_id: str) -> list[JobRow]:
-    """Jobs of the model that may still publish, in the order they will run."""
+    """Jobs of the model that may still change a label, in the order they will run."""
     query = select(JobRow).where(
         JobRow.model_id == model_id, JobRow.state.in_(UNFINISHED), JobRow.cancel_requested.is_(False)
     )
-    return [job for job in session.scalars(query.order_by(JobRow.sequence)) if job.operation != "resize"]
+    rows = session.scalars(query.order_by(JobRow.sequence))
+    return [job for job in rows if job.operation in ("learn", "forget")]
 
 
 def after(job: JobRow) -> str:

@@ -1,5 +1,6 @@
 """Models: named, created once, found by name or id."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import exc, select
@@ -9,9 +10,27 @@ from service.registry.errors import ModelExists, UnknownModel
 from service.registry.tables import ModelRow, new_id
 
 
-def create(session: Session, *, name: str, dataset: str, network: dict[str, Any], seed: int) -> ModelRow:
-    """A new model without a version. Raises ModelExists."""
-    model = ModelRow(id=new_id("mdl"), name=name, dataset=dataset, network=network, seed=seed)
+def create(
+    session: Session,
+    *,
+    name: str,
+    dataset: str,
+    network: dict[str, Any],
+    seed: int,
+    acceptance: Mapping[str, Any] | None = None,
+) -> ModelRow:
+    """A new model without a version. Raises ModelExists.
+
+    acceptance: the criteria of every job that names none itself.
+    """
+    model = ModelRow(
+        id=new_id("mdl"),
+        name=name,
+        dataset=dataset,
+        network=network,
+        seed=seed,
+        acceptance=dict(acceptance) if acceptance else None,
+    )
     session.add(model)
     try:
         session.flush()

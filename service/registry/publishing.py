@@ -37,6 +37,8 @@ class Publication:
     parameters: int
     widths: Mapping[str, Any]
     report: Mapping[str, Any]
+    cost: Mapping[str, Any] | None = None
+    """What the job took; no part of any file."""
 
 
 def publish(session: Session, claim: Claim, publication: Publication) -> VersionRow:
@@ -48,7 +50,7 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
     transaction must then roll back, which `with database.transaction()` does.
     """
     number = (publication.parent or 0) + 1
-    job = _finish_job(session, claim, number)
+    job = finish_job(session, claim, output_version=number, cost=publication.cost)
     _move_head(session, claim.model_id, publication.parent, number)
     version = VersionRow(
         id=new_id("ver"),
@@ -82,8 +84,13 @@ def published_by(session: Session, job_id: str) -> VersionRow | None:
     return session.scalar(select(VersionRow).where(VersionRow.job_id == job_id))
 
 
-def _finish_job(session: Session, claim: Claim, number: int) -> JobRow:
-    """An accepted cancel wins over a late publish: a job is cancelled or succeeded, never both."""
+def finish_job(
+    session: Session, claim: Claim, *, output_version: int | None, cost: Mapping[str, Any] | None
+) -> JobRow:
+    """End the job as succeeded. Raises FencedOff.
+
+    An accepted cancel wins over a late publish: a job is cancelled or succeeded, never both.
+    """
     finish = (
         update(JobRow)
         .where(
@@ -92,7 +99,13 @@ def _finish_job(session: Session, claim: Claim, number: int) -> JobRow:
             JobRow.state.in_(HELD),
             JobRow.cancel_requested.is_(False),
         )
-        .values(state="succeeded", output_version=number, lease_until=None, finished_at=now())
+        .values(
+            state="succeeded",
+            output_version=output_version,
+            cost=dict(cost) if cost else None,
+            lease_until=None,
+            finished_at=now(),
+        )
         .execution_options(synchronize_session=False)
     )
     if cast(CursorResult[Any], session.execute(finish)).rowcount != 1:

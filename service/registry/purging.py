@@ -5,14 +5,15 @@ Rows first, files after, the word `done` last: whatever dies on the way, the nex
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import exc, exists, select, update
 from sqlalchemy.orm import Session
 
 from service.registry import references, versions
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import FolderArtifacts, document
 from service.registry.database import from_now, now
-from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, VersionRow
+from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.registry.versions import EVIDENCE
 
 SECONDS_A_DAY = 86_400
@@ -65,7 +66,6 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
     purge = session.get_one(PurgeRow, job_id, with_for_update=True, populate_existing=True)
     if purge.state != "pending":  # asked for more since it was begun, or done by another
         return False
-    held = references.referred_to(session)
     sealed = select(VersionRow).where(VersionRow.purged_by == job_id).order_by(VersionRow.number)
     files = [
         {"version": version.number, "file": name, "sha256": file["sha256"], "bytes": file["bytes"]}
@@ -73,6 +73,8 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
         for name, file in sorted(version.files.items())
         if name not in EVIDENCE
     ]
+    files += [_without(session, report) for report in _full_reports(session, job_id)]
+    held = references.referred_to(session)
     purge.keys = [file for file in files if file["sha256"] not in held]
     purge.kept = [file for file in files if file["sha256"] in held]
     for sha256 in sorted({file["sha256"] for file in purge.keys}):
@@ -106,6 +108,23 @@ def _taken(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRo
         for version in session.scalars(older.where(VersionRow.number < job.output_version))
         if set(job.labels) & set(version.labels) or (first is not None and version.number >= first)
     ]
+
+
+def _full_reports(session: Session, job_id: str) -> Sequence[ReportRow]:
+    """Those on sealed versions: they hold pictures of what was drawn for the label."""
+    query = select(ReportRow).join(
+        VersionRow,
+        (VersionRow.model_id == ReportRow.model_id) & (VersionRow.number == ReportRow.version),
+    )
+    return session.scalars(query.where(VersionRow.purged_by == job_id).order_by(ReportRow.job_id)).all()
+
+
+def _without(session: Session, report: ReportRow) -> dict[str, Any]:
+    """The row is deleted; what the list of keys says of its artifact."""
+    session.delete(report)
+    session.flush()
+    size = len(document(report.report))
+    return {"version": report.version, "file": "full report", "sha256": report.sha256, "bytes": size}
 
 
 def _unsign(session: Session, job: JobRow) -> None:

@@ -73,8 +73,10 @@ def rung(session: Session, job_ids: Sequence[str]) -> None:
 
 
 def next_of_model(session: Session, model_id: str) -> str | None:
-    """The queued job of the model that runs next, if any."""
-    query = select(JobRow.id).where(JobRow.model_id == model_id, JobRow.state == "queued")
+    """The queued change of the model that runs next, if any; what only measures waits for nothing."""
+    query = select(JobRow.id).where(
+        JobRow.model_id == model_id, JobRow.state == "queued", JobRow.operation != "evaluate"
+    )
     return session.scalar(query.order_by(JobRow.sequence).limit(1))
 
 

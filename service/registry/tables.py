@@ -29,8 +29,12 @@ JobState = Literal["queued", "running", "verifying", "succeeded", "failed", "rej
 HELD: tuple[JobState, ...] = ("running", "verifying")
 UNFINISHED: tuple[JobState, ...] = ("queued", *HELD)
 
+RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation <> 'evaluate'"
+"""Of these a model has one at most. A version never changes, so measuring one disturbs nobody."""
+
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
-Operation = Literal["learn", "forget", "resize"]
+Operation = Literal["learn", "forget", "resize", "evaluate"]
+Level = Literal["quick", "full"]
 PurgeState = Literal["asked", "pending", "done"]
 PurgeReason = Literal["asked", "retention"]
 
@@ -79,6 +83,8 @@ class ModelRow(Row):
     dataset: Mapped[str] = mapped_column(Name)
     network: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)
+    acceptance: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What every version must reach, unless its request says otherwise."""
     head: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
@@ -149,7 +155,10 @@ class VersionRow(Row):
 
 
 class JobRow(Row):
-    """One accepted request to change a model. The row is the job; a message is only its bell."""
+    """One accepted request to change a model, or to measure a version of it.
+
+    The row is the job; a message is only its bell.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -157,18 +166,24 @@ class JobRow(Row):
             "one_running_job_per_model",
             "model_id",
             unique=True,
-            sqlite_where=text("state IN ('running', 'verifying')"),
-            postgresql_where=text("state IN ('running', 'verifying')"),
+            sqlite_where=text(RUNNING_CHANGE),
+            postgresql_where=text(RUNNING_CHANGE),
         ),
         Index("ix_jobs_model_id_sequence", "model_id", "sequence"),
         Index("ix_jobs_state_sequence", "state", "sequence"),
-        CheckConstraint("operation IN ('learn', 'forget', 'resize')", name="operation"),
+        CheckConstraint("operation IN ('learn', 'forget', 'resize', 'evaluate')", name="operation"),
         CheckConstraint(
             "state IN ('queued', 'running', 'verifying', 'succeeded', 'failed', 'rejected', 'cancelled')",
             name="state",
         ),
         CheckConstraint("(state IN ('running', 'verifying')) = (lease_until IS NOT NULL)", name="lease"),
-        CheckConstraint("(state = 'succeeded') = (output_version IS NOT NULL)", name="output_version"),
+        CheckConstraint(
+            "(state = 'succeeded' AND operation <> 'evaluate') = (output_version IS NOT NULL)",
+            name="output_version",
+        ),
+        CheckConstraint(
+            "(operation = 'evaluate') = (evaluated_version IS NOT NULL)", name="evaluated_version"
+        ),
         CheckConstraint("attempt <= max_attempts", name="attempt"),
         {"sqlite_autoincrement": True},
     )
@@ -191,6 +206,8 @@ class JobRow(Row):
     seed: Mapped[int] = mapped_column(BigInteger)
     base_version: Mapped[int | None] = mapped_column(Integer)
     """The head the client insisted on, if it did."""
+    evaluated_version: Mapped[int | None] = mapped_column(Integer)
+    """The version an evaluate job measures."""
 
     state: Mapped[JobState] = mapped_column(String(16))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
@@ -205,6 +222,9 @@ class JobRow(Row):
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """{type, code, message, retryable}."""
+    cost: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What the attempt that ended it took, as worker/cost.py writes it. No two runs take the same: so it is
+    here, and in no file."""
     output_version: Mapped[int | None] = mapped_column(Integer)
     request_id: Mapped[str | None] = mapped_column(Name)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
@@ -269,6 +289,27 @@ class ReceiptRow(Row):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     envelope: Mapped[str | None] = mapped_column(Text)
     """The receipt's very bytes."""
+
+
+class ReportRow(Row):
+    """What a job measured, where that is no version's own report: a fuller one, or a refused candidate's."""
+
+    __tablename__ = "reports"
+    __table_args__ = (
+        ForeignKeyConstraint(["model_id", "version"], ["versions.model_id", "versions.number"]),
+        Index("ix_reports_model_id_version", "model_id", "version"),
+        CheckConstraint("level IN ('quick', 'full')", name="level"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int | None] = mapped_column(Integer)
+    """The version it is about; null for a candidate that was refused, and never became one."""
+    level: Mapped[Level] = mapped_column(String(16))
+    sha256: Mapped[str] = mapped_column(String(64))
+    """The artifact: the report's own bytes."""
+    report: Mapped[dict[str, Any]] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
 class DatasetRow(Row):

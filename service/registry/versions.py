@@ -20,6 +20,7 @@ from service.registry.tables import JobRow, ModelRow, SampleRow, VersionRow, new
 
 DECODER = "decoder.onnx"
 REPORT, MANIFEST = "report.json", "manifest.json"
+PICTURE_OF_FORGOTTEN = "forgotten-"
 EVIDENCE = (REPORT, MANIFEST)
 """Files that tell about a version without drawing from it: they stay when it is revoked, or purged."""
 
@@ -36,6 +37,11 @@ def isolated_file(label: str, name: str) -> str:
     return f"isolated-{label}-{name}"
 
 
+def forgotten_file(label: str) -> str:
+    """What the picture of a forgotten label is called: what the network still draws for it."""
+    return f"{PICTURE_OF_FORGOTTEN}{label}.png"
+
+
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
     """Version `number` of the model. Raises UnknownVersion."""
     query = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number == number)
@@ -50,6 +56,19 @@ def head(session: Session, model: ModelRow) -> VersionRow:
     if model.head is None:
         raise ModelHasNoVersion(model.name)
     return find(session, model, model.head)
+
+
+def measurable(session: Session, model: ModelRow, number: int | None, *, lock: bool = False) -> VersionRow:
+    """The version of that number, or the head, if it may still be measured: measuring draws from it.
+
+    lock: until the end of the transaction nobody revokes it.
+    Raises ModelHasNoVersion, UnknownVersion, VersionPurged, VersionRevoked.
+    """
+    version = head(session, model) if number is None else find(session, model, number)
+    if lock:
+        session.refresh(version, with_for_update=True)
+    check_open(model, version)
+    return version
 
 
 def newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
@@ -107,6 +126,14 @@ def check_open(model: ModelRow, version: VersionRow) -> None:
         raise VersionPurged(model.name, version.number, version.purged_by)
     if version.revoked_by is not None:
         raise VersionRevoked(model.name, version.number, version.revoked_by)
+
+
+def check_readable(model: ModelRow, version: VersionRow, file: str) -> None:
+    """Whether the file may be downloaded: what tells about a version may always, a picture of what it draws
+    for a forgotten label until a purge takes it. Raises VersionPurged, VersionRevoked."""
+    picture = file.startswith(PICTURE_OF_FORGOTTEN) and version.purged_by is None
+    if file not in EVIDENCE and not picture:
+        check_open(model, version)
 
 
 def _decoding(version: VersionRow, label: str) -> Decoding:

@@ -38,6 +38,10 @@ def resize(name: str, status: int, code: str, *pointers: str, body: Body) -> Bad
     return Bad(name, "POST", "/v1/models/{m}/resize", status, code, body, pointers)
 
 
+def evaluate(name: str, status: int, code: str, *pointers: str, body: Body) -> Bad:
+    return Bad(name, "POST", "/v1/models/{m}/evaluate", status, code, body, pointers)
+
+
 def create(name: str, status: int, code: str, *pointers: str, body: Body) -> Bad:
     return Bad(name, "POST", "/v1/models", status, code, body, pointers)
 
@@ -224,6 +228,43 @@ CHANGES = [
         {"policy": "prune"}),
 ]  # fmt: skip
 
+EVALUATIONS = [
+    evaluate("version 0", 422, "out_of_range", "/version", body={"version": 0}),
+    evaluate("a word for a version", 422, "wrong_type", "/version", body={"version": "head"}),
+    evaluate("an unknown version", 404, "version_not_found", body={"version": 9}),
+    evaluate("a revoked version", 409, "version_revoked", body={"version": 1}),
+    evaluate("no references", 422, "out_of_range", "/params/seeds", body={"params": {"seeds": 0}}),
+    evaluate("an unknown param", 422, "unknown_field", "/params/epochs", body={"params": {"epochs": 1}}),
+    evaluate("a criterion", 422, "unknown_field", "/acceptance", body={"acceptance": {}}),
+    evaluate("force", 422, "unknown_field", "/force", body={"force": True}),
+    evaluate("labels", 422, "unknown_field", "/labels", body={"labels": ["1"]}),
+    evaluate("an array", 422, "validation_failed", "", body=[]),
+    Bad("evaluate nothing", "POST", "/v1/models/{empty}/evaluate", 409, "model_has_no_version", {}),
+    Bad("evaluate by nobody", "POST", "/v1/models/nobody/evaluate", 404, "model_not_found", {}),
+    learn("a worst label of 200 %", 422, "out_of_range", "/acceptance/worst_retained_accuracy_min",
+          body={"labels": ["7"], "acceptance": {"worst_retained_accuracy_min": 2}}),
+    learn("a promise for another job", 422, "unknown_field", "/acceptance/relapse_accuracy_max",
+          body={"labels": ["7"], "acceptance": {"relapse_accuracy_max": {"3": 1}}}),
+    create("a model that accepts 95", 422, "out_of_range", "/acceptance/retained_accuracy_min",
+           body={"name": "a", "dataset": "mnist", "acceptance": {"retained_accuracy_min": 95}}),
+    create("an unknown criterion", 422, "unknown_field", "/acceptance/fid",
+           body={"name": "a", "dataset": "mnist", "acceptance": {"fid": 3}}),
+    get("a report nobody measured", "/v1/models/{m}/versions/2/report?level=full", 404, "report_not_found"),
+    get("a level that is none", "/v1/models/{m}/versions/2/report?level=deep", 422, "unknown_value",
+        "/query/level"),
+    get("a report as XML", "/v1/models/{m}/versions/2/report", 406, "not_acceptable",
+        headers={"Accept": "text/xml"}),
+    get("a report of no version", "/v1/models/{m}/versions/9/report", 404, "version_not_found"),
+    get("a report of no job", "/v1/jobs/job_nothing/report", 404, "job_not_found"),
+    get("a picture of no job", "/v1/jobs/job_nothing/report/recovered/3/candidate.png", 404, "job_not_found"),
+    get("relapses of nobody", "/v1/models/nobody/relapse", 404, "model_not_found"),
+    get("a comparison with nothing", "/v1/models/{m}/compare?from=1", 422, "required", "/query/to"),
+    get("a comparison of version 0", "/v1/models/{m}/compare?from=0&to=1", 422, "out_of_range",
+        "/query/from"),
+    get("a comparison with what is not there", "/v1/models/{m}/compare?from=1&to=9", 404,
+        "version_not_found"),
+]  # fmt: skip
+
 MODELS = [
     create("a taken name", 409, "model_exists", body={"name": "{m}", "dataset": "mnist"}),
     create("no name", 422, "required", "/name", body={"dataset": "mnist"}),
@@ -312,4 +353,4 @@ IMAGES = [
     image("the decoder of a revoked version", "1/files/decoder.onnx", 410, "version_revoked"),
 ]  # fmt: skip
 
-TABLE = NOT_JSON + NOT_THERE + CHANGES + MODELS + DATASETS + IMAGES
+TABLE = NOT_JSON + NOT_THERE + CHANGES + EVALUATIONS + MODELS + DATASETS + IMAGES

@@ -31,6 +31,12 @@ class ResizeParams(BaseModel):
     share: float = Field(0.1, gt=0, lt=1)
 
 
+class EvaluateParams(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    seeds: int = Field(3, ge=2, le=20)
+
+
 class NoParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -67,6 +73,7 @@ CATALOG = Catalog.model_validate(
             strategy("forget", "drop", NoParams, retention="temporary"),
             strategy("resize", "prune_units", ResizeParams, policy="prune"),
             strategy("resize", "expand_units", ResizeParams, policy="expand"),
+            strategy("evaluate", "full", EvaluateParams),
         ],
         "datasets": [
             {

@@ -4,14 +4,17 @@ The stand-in goes through the registry as the worker does (claim, heartbeat, pub
 missing, so that what HTTP answers can be tested in milliseconds.
 """
 
+import base64
+import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import func, select
@@ -19,27 +22,64 @@ from sqlalchemy import func, select
 from migrations import upgrade
 from service import sweeper
 from service.app import create_app
-from service.registry import claims, jobs, labels, publishing, versions
+from service.pictures import png
+from service.registry import claims, jobs, labels, publishing, reports, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.publishing import Origin
+from service.registry.reports import Measured
 from service.registry.tables import (
     DatasetRow,
     JobRow,
     LabelRow,
+    Level,
     ModelRow,
     PurgeRow,
     ReceiptRow,
+    ReportRow,
     SampleRow,
     VersionRow,
 )
-from service.registry.versions import isolated_file
+from service.registry.versions import forgotten_file, isolated_file
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.generation.decoders import decoder
 
-TABLES = (ModelRow, LabelRow, VersionRow, JobRow, SampleRow, DatasetRow, PurgeRow, ReceiptRow)
+TABLES = (
+    ModelRow,
+    LabelRow,
+    VersionRow,
+    JobRow,
+    ReportRow,
+    SampleRow,
+    DatasetRow,
+    PurgeRow,
+    ReceiptRow,
+)
+MEDIA_TYPES = {"json": "application/json", "png": "image/png"}
+COST = {
+    "seconds": 12.5,
+    "phases": {"preparing": 0.5, "learning": 12.0},
+    "examples": 400,
+    "energy": {"joules": None, "reason": "this machine has no energy counter (RAPL)"},
+}
+REFUSAL = {
+    "type": "acceptance_failed",
+    "code": "acceptance_failed",
+    "message": "retained_accuracy_min is 0.99, measured 0.951 of 1000: nothing was published",
+    "retryable": True,
+    "reasons": [
+        {
+            "criterion": "retained_accuracy_min",
+            "label": None,
+            "bound": 0.99,
+            "measured": 0.951,
+            "n": 1000,
+            "interval": [0.936, 0.963],
+        }
+    ],
+}
 
 
 @dataclass
@@ -50,6 +90,8 @@ class StandInWorker:
     artifacts: FolderArtifacts
     decoders: Mapping[int, bytes] = field(default_factory=dict)
     """Decoder bytes by version number; a small random one for every other."""
+    relapses: dict[str, float] = field(default_factory=dict)
+    """What is measured of a forgotten label, where it is not 1.2 %."""
 
     def claim(self, job_id: str) -> Claim:
         with self.database.transaction() as session:
@@ -84,20 +126,19 @@ class StandInWorker:
         elif job.operation == "forget":
             held = {name: slot for name, slot in held.items() if name not in job.labels}
         number = (model.head or 0) + 1
-        report = {
-            "level": "quick",
-            "n": 1000,
-            "retained": {"accuracy": 0.951, "labels": {}},
-            "forgotten": {"accuracy": 0.012 if job.operation == "forget" else None, "labels": {}},
-        }
+        gone = [name for name, row in known.items() if row.status == "forgotten" and name not in held]
+        gone += [name for name in job.labels if job.operation == "forget"]
+        report = quick_report(held, {name: self.relapses.get(name, 0.012) for name in gone})
         files = {
             "decoder.onnx": self.decoders.get(number) or decoder(slots=12, seed=number),
             "checkpoint.safetensors": b"weights " * 100 + claim.job_id.encode(),
-            "report.json": b"{}",
+            "report.json": json.dumps(report).encode(),
             "manifest.json": b"{}",
         }
         for name in (name for name, slot in held.items() if slot is None):
             files[isolated_file(name, "decoder.onnx")] = decoder(slots=1, seed=1000 + len(name))
+        for name in gone:
+            files[forgotten_file(name)] = png(np.full((56, 224), 120, dtype=np.uint8))
         publication = publishing.Publication(
             parent=model.head,
             held=held,
@@ -106,20 +147,90 @@ class StandInWorker:
                 name: {
                     "sha256": self.artifacts.put(data),
                     "bytes": len(data),
-                    "media_type": "application/json" if name.endswith("json") else "application/octet-stream",
+                    "media_type": MEDIA_TYPES.get(name.rpartition(".")[2], "application/octet-stream"),
                 }
                 for name, data in files.items()
             },
             parameters=1_000_000 + number * 10_000,
             widths={"encoder": [512, 256], "decoder": [256, 512]},
             report=report,
+            cost=COST,
         )
         with self.database.transaction() as session:
             return publishing.publish(session, claim, publication)
 
+    def refuse(self, claim: Claim) -> None:
+        """End the job as the gate would: its report kept, nothing published."""
+        report = quick_report(["1"], {})
+        with self.database.transaction() as session:
+            reports.record_refused(session, claim, REFUSAL, self.kept("quick", report), COST)
+
+    def measure(self, claim: Claim) -> None:
+        """End an evaluate job."""
+        with self.database.reading() as session:
+            job = jobs.find(session, claim.job_id)
+            model = session.get_one(ModelRow, job.model_id)
+            version = versions.measurable(session, model, job.evaluated_version)
+        with self.database.transaction() as session:
+            reports.record(session, claim, self.kept("full", full_report(version.report)), COST)
+
+    def kept(self, level: Level, report: dict[str, Any]) -> Measured:
+        return Measured(level, self.artifacts.put(json.dumps(report).encode()), report)
+
     def work(self, job_id: str) -> VersionRow:
         """Run a queued job from claim to publication."""
         return self.finish(self.claim(job_id))
+
+
+def measured(accuracy: float | None, *, limit: float | None = None) -> dict[str, Any]:
+    """An accuracy as a report tells it."""
+    if accuracy is None:
+        return {"accuracy": None, "n": 0, "interval": None, "rejected": None, "reason": "no such label"}
+    told = {"accuracy": accuracy, "n": 1000, "interval": [max(accuracy - 0.01, 0), accuracy + 0.01]}
+    verdict = None if limit is None else "met" if accuracy <= limit else "missed"
+    return {**told, "rejected": 0.0} | ({"threshold": f"<= {limit}", "verdict": verdict} if limit else {})
+
+
+def quick_report(held: Iterable[str], gone: Mapping[str, float]) -> dict[str, Any]:
+    """What is measured of every version: 95.1 % of each label held."""
+    mean = sum(gone.values()) / len(gone) if gone else None
+    return {
+        "level": "quick",
+        "n": 1000,
+        "seed": 7,
+        "judge": {"mnist": {"version": "a" * 64, "test_accuracy": 0.991}},
+        "retained": {**measured(0.951), "labels": {name: measured(0.951) for name in held}},
+        "forgotten": {
+            **measured(mean),
+            "labels": {name: measured(accuracy, limit=0.05) for name, accuracy in gone.items()},
+        },
+        "capacity": {"parameters": 1_000_000, "encoder_widths": [512, 256]},
+        "criteria": [],
+        "findings": {"guarantee": "approximate"},
+    }
+
+
+def full_report(quick: Mapping[str, Any]) -> dict[str, Any]:
+    """The same in full: a few figures of each kind, and the pictures of an attack."""
+    picture = {"n": 16, "pixels": 784, "base64": base64.b64encode(bytes(range(256)) * 49).decode()}
+    figure = {"value": 0.9, "n": 256, "interval": [0.8, 0.95], "threshold": ">= 0.8", "verdict": "met"}
+    labels = {
+        name: {
+            "recovery": {**figure, "verdict": "missed", "references": [0.3, 0.5]},
+            "relearning": {**figure, "references": [20, 24]},
+            "pictures": {"candidate": picture, "reference": picture},
+        }
+        for name in quick["forgotten"]["labels"]
+    }
+    return {
+        **quick,
+        "level": "full",
+        "quality": {"mnist": {"coverage": figure, "labels": {"1": {"coverage": figure}}}},
+        "forgetting": {"labels": labels, "control": figure},
+        "capacity": quick["capacity"]
+        | {"layers": {"decoder.0": {"units": 256, "dead_units": 3, "effective_rank": 80.2}}},
+        "reference": {"seeds": 2},
+    }
 
 
 def origin(name: str, job: JobRow, known: Mapping[str, LabelRow]) -> Origin:

@@ -215,7 +215,13 @@ def test_a_version_already_loaded_goes_on_drawing_while_its_file_is_away(tmp_pat
 
 def test_a_file_is_served_whole_with_its_sha256_for_etag(drawn: Served) -> None:
     version = drawn.http.get("/v1/models/drawing/versions/2").json()
-    assert set(version["files"]) == {"decoder.onnx", "checkpoint.safetensors", "report.json", "manifest.json"}
+    assert set(version["files"]) == {
+        "decoder.onnx",
+        "checkpoint.safetensors",
+        "report.json",
+        "manifest.json",
+        "forgotten-3.png",
+    }
     for file in version["files"].values():
         answer = drawn.http.get(file["href"])
         assert answer.status_code == 200

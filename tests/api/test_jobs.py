@@ -12,8 +12,8 @@ from tests.api.serving import Served, serving
 
 FIELDS = {
     "id", "object", "model", "operation", "strategy", "labels", "renamed", "state", "done", "progress",
-    "queue_position", "attempt", "max_attempts", "base_version", "output_version", "purge", "seed", "error",
-    "created_at", "started_at", "finished_at", "links",
+    "queue_position", "attempt", "max_attempts", "base_version", "evaluated_version", "output_version",
+    "purge", "seed", "acceptance", "cost", "error", "created_at", "started_at", "finished_at", "links",
 }  # fmt: skip
 
 
@@ -96,6 +96,7 @@ def test_a_failed_job_says_why(served: Served, name: str) -> None:
         "code": "dataset_unavailable",
         "message": "set PALIMPSEST_DATA",
         "retryable": True,
+        "reasons": [],
     }
 
 

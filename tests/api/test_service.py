@@ -197,6 +197,11 @@ def test_the_document_names_every_endpoint(documented: dict[str, Any]) -> None:
         "GET /v1/datasets/{dataset}",
         "PUT /v1/datasets/{dataset}",
         "GET /v1/catalog",
+        "POST /v1/models/{model}/evaluate",
+        "GET /v1/models/{model}/relapse",
+        "GET /v1/models/{model}/compare",
+        "GET /v1/jobs/{job}/report",
+        "GET /v1/jobs/{job}/report/recovered/{label}/{network}.png",
         "GET /livez",
         "GET /readyz",
     }

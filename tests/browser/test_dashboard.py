@@ -112,7 +112,7 @@ def test_versions_stand_on_a_line_with_what_each_did(book: Served, page: Page) -
         ("v1", "learn 0 1 2 3 4", "revoked", "1.01 M", "kept 95.1 %"),
         ("v2", "learn 5", "revoked", "1.02 M", "kept 95.1 %"),
         ("v3", "forget 3", "holds 0 1 2 4 5", "1.03 M", "kept 95.1 %\nforgotten 1.2 %"),
-        ("v4", "resize +1 %", "holds 0 1 2 4 5", "1.04 M", "kept 95.1 %"),
+        ("v4", "resize +1 %", "holds 0 1 2 4 5", "1.04 M", "kept 95.1 %\nforgotten 1.2 %"),
     ]
     for index, words in enumerate(expected):
         for part, text in zip(("number", "did", "held", "count", "figures"), words, strict=True):

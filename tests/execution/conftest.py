@@ -1,10 +1,18 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 
+from service.registry.artifacts import FolderArtifacts
+from service.registry.database import Database
+from service.registry.tables import ModelRow
 from service.settings import Settings
 from tests.conftest import BACKINGS, own_broker, own_database
+from tests.execution.workshops import new_model
 from tests.instance import Instance, instance_of
+from worker.devices import compute_reproducibly
+from worker.execution import Workshop
 
 
 @pytest.fixture(params=BACKINGS, scope="module")
@@ -17,3 +25,32 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         with instance_of(deployment, folder) as instance:
             instance.up()
             yield instance
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _reproducible() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    compute_reproducibly(0)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_flush_denormal(False)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def workshop(database: Database, tmp_path: Path) -> Workshop:
+    return Workshop(
+        database=database,
+        artifacts=FolderArtifacts(tmp_path / "artifacts"),
+        data=tmp_path / "datasets",
+        judges=tmp_path / "judges",
+        device=torch.device("cpu"),
+        worker="here:1",
+        lease_seconds=60.0,
+        shutting_down=lambda: False,
+    )
+
+
+@pytest.fixture
+def model(database: Database) -> ModelRow:
+    return new_model(database, "m")

@@ -5,12 +5,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
-import torch
 from sqlalchemy.orm import Session
 
 from service.registry import claims, jobs, labels, models, publishing, versions
@@ -18,83 +16,19 @@ from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
-from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
+from service.registry.tables import ModelRow, VersionRow
 from tests.datasets.idx_files import small, write
-from tests.instance import TINY_NETWORK, schedule, wait_for
+from tests.execution.workshops import ask, chain, job, new_model
+from tests.instance import schedule, wait_for
 from worker import execution, judges
-from worker.devices import compute_reproducibly
 from worker.execution import Workshop, execute
 from worker.files import File, store
 from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import DatasetUnavailable, fashion_mnist, load
 from worker.learning.datasets.fashion_mnist import FASHION_MNIST
-from worker.learning.judging.train import Training
+from worker.learning.judging.lessons import Training
 from worker.learning.strategy import Diverged, Examples, StrategyParams, Workbench
-
-STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _reproducible() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    compute_reproducibly(0)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def workshop(database: Database, tmp_path: Path) -> Workshop:
-    return Workshop(
-        database=database,
-        artifacts=FolderArtifacts(tmp_path / "artifacts"),
-        data=tmp_path / "datasets",
-        judges=tmp_path / "judges",
-        device=torch.device("cpu"),
-        worker="here:1",
-        lease_seconds=60.0,
-        shutting_down=lambda: False,
-    )
-
-
-@pytest.fixture
-def model(database: Database) -> ModelRow:
-    return new_model(database, "m")
-
-
-def new_model(database: Database, name: str) -> ModelRow:
-    with database.transaction() as session:
-        return models.create(session, name=name, dataset="digits", network=TINY_NETWORK, seed=3)
-
-
-def ask(workshop: Workshop, model: ModelRow, operation: Operation, *labels: str, **changes: Any) -> str:
-    params = {"fisher_examples": 50} if operation == "resize" else schedule(3)
-    asked: dict[str, Any] = {
-        "strategy": STRATEGIES[operation],
-        "labels": labels,
-        "dataset": "digits",
-        "retention": "permanent" if operation == "learn" else None,
-        "params": params,
-        "acceptance": {},
-        "seed": 0,
-        "base_version": None,
-        "request_id": None,
-        "max_attempts": 3,
-    }
-    with workshop.database.transaction() as session:
-        return jobs.request(session, model, operation, **(asked | changes)).id
-
-
-def job(workshop: Workshop, job_id: str) -> JobRow:
-    with workshop.database.reading() as session:
-        return jobs.find(session, job_id)
-
-
-def chain(workshop: Workshop, model: ModelRow) -> list[VersionRow]:
-    with workshop.database.reading() as session:
-        return versions.page(session, model, limit=100)[0][::-1]
 
 
 def strategy_that(monkeypatch: pytest.MonkeyPatch, act: Callable[[Workbench], None]) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from service.registry import reports
 from service.registry.artifacts import FolderArtifacts
-from service.registry.tables import VersionRow
+from service.registry.tables import ReportRow, VersionRow
+from tests.execution.workshops import FEW
 from tests.instance import Instance, alive, children, stop, wait_for
 
 LONG = 100_000
@@ -38,6 +40,30 @@ def test_a_worker_killed_in_the_middle_of_a_job_changes_nothing_about_its_result
     assert undisturbed.attempt == 1
     [after_death], [at_once] = instance.versions(one), instance.versions(other)
     assert result(instance, after_death) == result(instance, at_once)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
+def test_a_worker_killed_while_it_measures_a_version_leaves_one_report_and_the_same_bytes(
+    instance: Instance,
+) -> None:
+    instance.up()
+    model_id = instance.create()
+    instance.succeeded(instance.ask("learn", labels=["0", "1"]))
+    instance.succeeded(instance.ask("forget", labels=["1"]))
+    thorough = FEW | {"reference": {"steps": 400, "batch_size": 16}}
+    killed = instance.ask("evaluate", params=thorough)
+    os.kill(instance.training(killed), signal.SIGKILL)
+    learned = instance.ask("learn", labels=["2"])
+    again = instance.succeeded(killed, seconds=120)
+    undisturbed = instance.succeeded(instance.ask("evaluate", params=thorough, version=2), seconds=120)
+    instance.succeeded(learned)
+    assert (again.attempt, undisturbed.attempt) == (2, 1)
+    with instance.database.reading() as session:
+        found = [reports.of_job(session, job) for job in (again, undisturbed)]
+        assert session.query(ReportRow).filter_by(model_id=model_id).count() == 2
+    assert found[0].sha256 == found[1].sha256
+    assert [version.number for version in instance.versions(model_id)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)

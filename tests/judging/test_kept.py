@@ -12,7 +12,8 @@ from worker.judges import judges_of, kept_judge
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.honest import LEAST_TEST, LEAST_TRAIN, balanced
 from worker.learning.judging.judge import REJECT, JudgeUnavailable, load_judge
-from worker.learning.judging.train import FIGURES, Training
+from worker.learning.judging.lessons import Training
+from worker.learning.judging.train import FIGURES
 from worker.learning.strategy import Progress, Stopped, Workbench
 
 BRIEF = Training(steps=60)

@@ -54,6 +54,10 @@ def test_legible_draws_are_right_and_noise_is_rejected() -> None:
         "n": 200,
         "interval": list(wilson(0, 200)),
         "rejected": 1.0,
+        "closed_accuracy": report["forgotten"]["closed_accuracy"],
+        "coverage": None,
+        "threshold": "<= 0.05",
+        "verdict": "met",
     }
 
 
@@ -141,6 +145,58 @@ def test_a_model_that_forgot_nothing_has_nothing_to_say_of_it() -> None:
         "n": 0,
         "interval": None,
         "rejected": None,
+        "closed_accuracy": None,
+        "coverage": None,
+        "threshold": None,
+        "verdict": None,
         "reason": "there is no such label",
         "labels": {},
     }
+
+
+def test_a_forgotten_label_that_is_drawn_again_has_relapsed() -> None:
+    def draw(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        return draw_real(of, "3", n, seed)
+
+    ghost = checkpoint(Label("8", 0, "digits"), Label("3", 1, "digits", "forgotten"))
+    report = quick(ghost, load_judge, n=50, seed=0, draw=draw)["forgotten"]
+    assert (report["verdict"], report["labels"]["3"]["verdict"]) == ("missed", "missed")
+
+
+def test_one_relapse_among_many_labels_is_not_averaged_away() -> None:
+    labels = [Label(name, slot, "digits", "forgotten") for slot, name in enumerate("123")]
+
+    def draw(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        rng = torch.Generator().manual_seed(seed)
+        real = draw_real(of, "3", n, seed)
+        faint = torch.rand(n, 1, generator=rng) < 0.1
+        return torch.where(faint, real, torch.rand(n, 784, generator=rng)) if label == "3" else real * 0
+
+    report = quick(checkpoint(*labels), load_judge, n=200, seed=0, draw=draw)["forgotten"]
+    assert report["accuracy"] < 0.05
+    assert report["verdict"] == "missed"
+
+
+def test_closed_set_accuracy_counts_what_is_rejected_and_the_open_one_does_not() -> None:
+    """A 3 over another digit: the judge rejects most such blends, their likeliest label is often 3."""
+
+    def draw(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        return 0.55 * draw_real(of, "3", n, seed) + 0.45 * draw_real(of, "8", n, seed)
+
+    figure = quick(checkpoint(Label("3", 0, "digits")), load_judge, n=100, seed=0, draw=draw)["retained"]
+    assert figure["closed_accuracy"] >= figure["accuracy"] + 0.3
+
+
+def test_coverage_is_measured_where_real_test_images_are_at_hand() -> None:
+    def held_out(label: Label) -> Tensor:
+        return digits().test[label.source]
+
+    def draw_one(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        return draw_real(of, label, n, seed)[:1].expand(n, 784)
+
+    one = checkpoint(LABELS[0])
+    varied = quick(one, load_judge, n=200, seed=0, draw=draw_real, held_out=held_out)
+    collapsed = quick(one, load_judge, n=200, seed=0, draw=draw_one, held_out=held_out)
+    assert varied["retained"]["coverage"] > 0.95
+    assert collapsed["retained"]["coverage"] < 0.5 < collapsed["retained"]["accuracy"]
+    assert quick(one, load_judge, n=200, seed=0, draw=draw_real)["retained"]["coverage"] is None

@@ -11,7 +11,8 @@ import torch
 from worker.learning.datasets import Dataset, load
 from worker.learning.judging import train as subject
 from worker.learning.judging.judge import read_judge
-from worker.learning.judging.train import Training, recipe_of, trained
+from worker.learning.judging.lessons import Training
+from worker.learning.judging.train import recipe_of, trained
 
 
 @lru_cache

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from service.registry import claims, jobs, labels, models, publishing
+from service.registry import claims, jobs, labels, models, publishing, versions
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.publishing import Origin, Publication
@@ -50,6 +50,10 @@ class Registry:
     def job(self, job: JobRow | Claim) -> JobRow:
         with self.database.reading() as session:
             return jobs.find(session, job.job_id if isinstance(job, Claim) else job.id)
+
+    def version(self, number: int) -> VersionRow:
+        with self.database.reading() as session:
+            return versions.find(session, self.model, number)
 
     def head(self) -> int | None:
         with self.database.reading() as session:

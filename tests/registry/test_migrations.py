@@ -7,12 +7,13 @@ from sys import executable
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import IntegrityError
 
 from migrations import _config, differences, upgrade
 from service.registry.database import Database
 from service.registry.errors import DatabaseTooNew
-from service.registry.tables import Row
+from service.registry.tables import JobRow, LabelRow, ModelRow, Row, VersionRow
 from service.settings import Settings
 from tests.conftest import own_database
 
@@ -84,3 +85,41 @@ def test_two_starters_migrate_once(database_url: str, tmp_path: Path) -> None:
 
 def test_the_command_says_when_migrations_and_tables_differ() -> None:
     assert run([executable, "-m", "service.commands", "migrate", "--check"]).returncode == 0
+
+
+def test_rows_of_the_first_release_survive_every_step(database_url: str) -> None:
+    """A table others refer to is rebuilt on the way; nothing that refers to it may break or vanish."""
+    database = Database(database_url)
+    upgrade(database, to="0004")
+    with database.transaction() as session:
+        for statement in ROWS_OF_0004:
+            session.execute(text(statement))
+    upgrade(database)
+    with database.transaction() as session:
+        [job] = session.scalars(select(JobRow))
+        [version] = session.scalars(select(VersionRow))
+        [label] = session.scalars(select(LabelRow))
+        assert (job.id, job.state, job.evaluated_version, job.cost) == ("job_1", "succeeded", None, None)
+        assert (version.job_id, label.forgotten_by) == ("job_1", "job_1")
+        assert session.scalars(select(ModelRow)).one().acceptance is None
+    if database.is_sqlite:
+        with pytest.raises(IntegrityError), database.transaction() as session:
+            session.execute(text("DELETE FROM jobs"))  # foreign keys watch again
+    database.dispose()
+
+
+NOON = "'2026-01-01 12:00:00+00:00'"
+ROWS_OF_0004 = [
+    "INSERT INTO models (id, name, dataset, network, seed, created_at) "
+    f"VALUES ('mdl_1', 'm', 'digits', '{{}}', 0, {NOON})",
+    "INSERT INTO jobs (id, model_id, operation, strategy, labels, dataset, params, acceptance, seed, state, "
+    "cancel_requested, fence, attempt, max_attempts, output_version, created_at) "
+    "VALUES ('job_1', 'mdl_1', 'learn', 's', '[]', 'digits', '{}', '{}', 0, 'succeeded', "
+    f"false, 1, 1, 3, 1, {NOON})",
+    "INSERT INTO versions (id, model_id, number, job_id, operation, strategy, labels, parameters, widths, "
+    "files, report, created_at) "
+    f"VALUES ('ver_1', 'mdl_1', 1, 'job_1', 'learn', 's', '{{}}', 1, '{{}}', '{{}}', '{{}}', {NOON})",
+    "INSERT INTO labels (model_id, name, dataset, slot, status, generation, learned_version, "
+    "forgotten_version, forgotten_by) "
+    "VALUES ('mdl_1', 'a', 'digits', 0, 'forgotten', 1, 1, 1, 'job_1')",
+]

@@ -10,14 +10,14 @@ from sys import executable
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from service import sweeper
-from service.registry import claims, publishing, purging, references, versions
-from service.registry.artifacts import FolderArtifacts
+from service.registry import claims, publishing, purging, references, reports, versions
+from service.registry.artifacts import FolderArtifacts, document
 from service.registry.claims import Claim
 from service.registry.errors import VersionPurged
-from service.registry.tables import JobRow, PurgeRow, ReceiptRow, VersionRow
+from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
 from tests.registry.conftest import Registry, publication
 
@@ -52,6 +52,15 @@ class Shelf:
                 for name, one in data.items()
             }
             return publishing.publish(session, claim, replace(publication(session, claim), files=stored))
+
+    def measured(self, number: int) -> str:
+        """The sha256 of a full report on the version, as an evaluate job leaves one."""
+        claim = self.registry.claimed(self.registry.ask("evaluate", evaluated_version=number))
+        report = {"of": number}
+        sha256 = self.artifacts.put(document(report))
+        with self.registry.database.transaction() as session:
+            reports.record(session, claim, reports.Measured("full", sha256, report), {})
+        return sha256
 
     def sweep(self) -> None:
         sweeper.sweep(self.registry.database, self.deployment)
@@ -100,6 +109,19 @@ def test_a_purge_seals_at_once_and_deletes_in_the_next_sweep(shelf: Shelf) -> No
         (number, name) for number in (2, 3) for name in ("checkpoint.safetensors", "decoder.onnx")
     ]
     assert [shelf.there(number) for number in (1, 2, 3, 4)] == [EVERY_FILE, EVIDENCE, EVIDENCE, EVERY_FILE]
+
+
+def test_full_reports_on_what_is_purged_go_with_their_pictures_and_others_stay(shelf: Shelf) -> None:
+    shelf.done("learn", "1")
+    shelf.done("learn", "2")
+    stored = {number: shelf.measured(number) for number in (1, 2)}
+    job_id = shelf.done("forget", "2", purge=True)
+    shelf.sweep()
+    with shelf.registry.database.reading() as session:
+        assert set(session.scalars(select(ReportRow.version))) == {1}
+    assert [shelf.artifacts.holds(sha256) for sha256 in stored.values()] == [True, False]
+    [key] = [key for key in shelf.purge(job_id).keys if key["file"] == "full report"]
+    assert (key["version"], key["sha256"], key["bytes"]) == (2, stored[2], len(document({"of": 2})))
 
 
 def test_what_was_made_from_a_label_forgotten_once_before_goes_too(shelf: Shelf) -> None:

@@ -66,6 +66,9 @@ class Archive(Protocol):
     def images(self, label: Label) -> Tensor:
         """The real training images of a label the checkpoint knows, uint8 [n, pixels]. Raises Unavailable."""
 
+    def held_out(self, label: Label) -> Tensor:
+        """Its real test images, shown to no learner, likewise. For judging only."""
+
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         """The newest ancestor that never saw any of these labels; the blank model when every version did."""
 
@@ -75,6 +78,9 @@ class NoArchive:
 
     def images(self, label: Label) -> Tensor:
         raise Unavailable(f"the real images of {label.name!r} are not at hand here")
+
+    def held_out(self, label: Label) -> Tensor:
+        raise Unavailable(f"the real test images of {label.name!r} are not at hand here")
 
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         raise Unavailable(f"no ancestor that never saw {sorted(names)} is at hand here")

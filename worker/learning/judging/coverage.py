@@ -1,6 +1,6 @@
-"""Coverage: how much of the variety of real images the draws reach. Accuracy is highest when draws collapse.
+"""Density and coverage: how near the draws are to real images, and how many of those they reach.
 
-Naeem et al. 2020, equation 9.
+Accuracy is highest when draws collapse; coverage shows it. Naeem et al. 2020, equations 8 and 9.
 """
 
 from dataclasses import dataclass
@@ -19,17 +19,30 @@ class Neighbourhoods:
 
     real: Tensor  # [n, features]
     radii: Tensor  # [n]
+    k: int = NEIGHBOURS
 
     @classmethod
     def of(cls, real: Tensor, k: int = NEIGHBOURS) -> "Neighbourhoods":
         """real: [n, features], n > k."""
         apart = torch.cdist(real, real)
-        return cls(real, apart.kthvalue(k + 1, dim=1).values)  # the first is the image itself
+        return cls(real, apart.kthvalue(k + 1, dim=1).values, k)  # the first is the image itself
 
     def coverage(self, drawn: Tensor) -> float:
         """The share of real images with at least one draw, [m, features], in their neighbourhood."""
-        nearest = torch.cdist(self.real, drawn).min(dim=1).values
-        return (nearest <= self.radii).float().mean().item()
+        return self.covered(drawn).float().mean().item()
+
+    def covered(self, drawn: Tensor) -> Tensor:
+        """Which real images have a draw in their neighbourhood, bool [n]."""
+        return torch.cdist(self.real, drawn).min(dim=1).values <= self.radii
+
+    def density(self, drawn: Tensor) -> float:
+        """In how many real neighbourhoods a draw lies on average, over k: 1 for real images, 0 for junk."""
+        return self.depths(drawn).mean().item()
+
+    def depths(self, drawn: Tensor) -> Tensor:
+        """The same for every draw, [m]."""
+        within = torch.cdist(self.real, drawn) <= self.radii[:, None]
+        return within.float().sum(dim=0) / self.k
 
 
 @torch.no_grad()

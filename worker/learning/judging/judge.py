@@ -36,6 +36,20 @@ class Judge:
         """Which label each image [n, pixels] in [0, 1] shows: int64 [n], an index into labels, or REJECT."""
         return classify(self.network, images)
 
+    @torch.no_grad()
+    def answers(self, features: Tensor) -> Tensor:
+        """The same of images as its last hidden layer sees them, [n, 128] (see `coverage.embedded`)."""
+        return _answers(self._logits(features))
+
+    @torch.no_grad()
+    def closed_answers(self, features: Tensor) -> Tensor:
+        """The likeliest label of each, int64 [n]: a closed-set classifier's answer, which never rejects."""
+        return self._logits(features)[:, :-1].argmax(1)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        logits: Tensor = list(self.network.children())[-1](features)
+        return logits
+
 
 @lru_cache
 def load_judge(dataset: str) -> Judge:
@@ -81,7 +95,10 @@ def read_judge(dataset: str, folder: Path) -> Judge:
 def classify(network: nn.Module, images: Tensor) -> Tensor:
     """The answers of a judge's network, int64 [n]: a label's index, or REJECT. Not a number is no label."""
     chunks = torch.split(images.float().cpu(), CHUNK)
-    logits = torch.cat([network(chunk) for chunk in chunks])
+    return _answers(torch.cat([network(chunk) for chunk in chunks]))
+
+
+def _answers(logits: Tensor) -> Tensor:
     answers = logits.argmax(1)
     nothing = (answers == logits.shape[1] - 1) | logits.isnan().any(1)
     return answers.masked_fill(nothing, REJECT)

@@ -13,23 +13,43 @@ import torch
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint, Label
-from worker.learning.judging.figures import wilson
+from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods, embedded
+from worker.learning.judging.figures import Bar, wilson
 from worker.learning.judging.judge import REJECT, Judge, JudgeUnavailable
+from worker.learning.strategy import Unavailable
 
 Judges = Callable[[str], Judge]  # the judge of a dataset; raises JudgeUnavailable
+HeldOut = Callable[[Label], Tensor]  # a label's real test images, uint8 [n, pixels]; raises Unavailable
 Draw = Callable[[Checkpoint, str, int, int], Tensor]  # (checkpoint, label, n, seed) -> [n, pixels] in [0, 1]
 
+RELAPSE = Bar(0.05, at_most=True)  # the open-set accuracy of a forgotten label, after every later operation
 
-def quick(checkpoint: Checkpoint, judges: Judges, *, n: int = 1000, seed: int, draw: Draw) -> dict[str, Any]:
+
+def none_held_out(label: Label) -> Tensor:
+    raise Unavailable(f"the real test images of {label.name!r} are not at hand here")
+
+
+def quick(
+    checkpoint: Checkpoint,
+    judges: Judges,
+    *,
+    n: int = 1000,
+    seed: int,
+    draw: Draw,
+    held_out: HeldOut = none_held_out,
+) -> dict[str, Any]:
     """n draws of every label the checkpoint ever learnt, judged. JSON-ready, and a function of its arguments.
 
     {level, n, seed, judge: {dataset: {version, test_accuracy}}, retained, forgotten, capacity}, where each of
-    retained and forgotten is {accuracy, n, interval, labels: {name: {accuracy, n, interval, rejected}}}.
-    accuracy: the share of draws the judge gives their label; a rejected draw is a wrong one. rejected: the
-    share it gives none. interval: Wilson's, 95 %. What cannot be measured is null, with a reason beside it.
+    retained and forgotten is {accuracy, n, interval, rejected, closed_accuracy, coverage, threshold, verdict,
+    labels: {name: the same}}. accuracy: the share of draws the judge gives their label; a rejected draw is a
+    wrong one. rejected: the share it gives none. closed_accuracy: of those whose likeliest label is theirs,
+    rejected or not. interval: Wilson's, 95 %, of accuracy. coverage: the share of real test images (where
+    `held_out` has any) with a draw near them. threshold, verdict: of a forgotten label's accuracy, its
+    relapse; null elsewhere. What cannot be measured is null, with a reason beside it.
     """
     measured = {
-        label: _label_figures(network, label, judges, n, seed, draw)
+        label: _label_figures(network, label, judges, n, seed, draw, held_out)
         for network in (replace(checkpoint, isolated=()), *checkpoint.isolated)
         for label in network.labels
     }
@@ -40,8 +60,8 @@ def quick(checkpoint: Checkpoint, judges: Judges, *, n: int = 1000, seed: int, d
         "n": n,
         "seed": seed,
         "judge": {name: _judge_figures(name, judges) for name in sorted({one.dataset for one in measured})},
-        "retained": _together(retained),
-        "forgotten": _together(forgotten),
+        "retained": _together(retained, forgotten=False),
+        "forgotten": _together(forgotten, forgotten=True),
         "capacity": {
             "parameters": checkpoint.parameters,
             "isolated_parameters": {name: one.parameters for name, one in checkpoint.temporary.items()},
@@ -52,7 +72,7 @@ def quick(checkpoint: Checkpoint, judges: Judges, *, n: int = 1000, seed: int, d
 
 
 def _label_figures(
-    checkpoint: Checkpoint, label: Label, judges: Judges, n: int, seed: int, draw: Draw
+    checkpoint: Checkpoint, label: Label, judges: Judges, n: int, seed: int, draw: Draw, held_out: HeldOut
 ) -> dict[str, Any]:
     try:
         judge = judges(label.dataset)
@@ -60,25 +80,57 @@ def _label_figures(
         return _unmeasured(str(error))
     if label.source not in judge.labels:
         return _unmeasured(f"the judge of {label.dataset!r} does not know the label {label.source!r}")
-    answers = judge.classify(draw(checkpoint, label.name, n, _stream(seed, label.name)))
-    hits = int(torch.sum(answers == judge.labels.index(label.source)))
-    rejected = int(torch.sum(answers == REJECT))
-    return {"accuracy": hits / n, "n": n, "interval": list(wilson(hits, n)), "rejected": rejected / n}
+    right = judge.labels.index(label.source)
+    seen = embedded(judge, draw(checkpoint, label.name, n, _stream(seed, label.name)))
+    opened, closed = judge.answers(seen), judge.closed_answers(seen)
+    hits = int(torch.sum(opened == right))
+    return {
+        "accuracy": hits / n,
+        "n": n,
+        "interval": list(wilson(hits, n)),
+        "rejected": int(torch.sum(opened == REJECT)) / n,
+        "closed_accuracy": int(torch.sum(closed == right)) / n,
+        "coverage": None if label.status == "forgotten" else _coverage(judge, seen, label, held_out),
+        **_relapse(hits / n, label.status == "forgotten"),
+    }
 
 
-def _together(labels: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _coverage(judge: Judge, seen: Tensor, label: Label, held_out: HeldOut) -> float | None:
+    try:
+        real = held_out(label)
+    except Unavailable:
+        return None
+    if len(real) <= NEIGHBOURS:
+        return None
+    return Neighbourhoods.of(embedded(judge, real.float() / 255)).coverage(seen)
+
+
+def _relapse(accuracy: float | None, forgotten: bool) -> dict[str, Any]:
+    if not forgotten:
+        return {"threshold": None, "verdict": None}
+    kept = None if accuracy is None else "met" if RELAPSE.holds(accuracy) else "missed"
+    return {"threshold": str(RELAPSE), "verdict": kept}
+
+
+def _together(labels: dict[str, dict[str, Any]], *, forgotten: bool) -> dict[str, Any]:
     """The mean over the labels, each drawn equally often; null unless every one of them was measured."""
     reasons = sorted({figure["reason"] for figure in labels.values() if "reason" in figure})
     if reasons or not labels:
         return _unmeasured("; ".join(reasons) or "there is no such label") | {"labels": labels}
     n = sum(figure["n"] for figure in labels.values())
-    hits = sum(round(figure["accuracy"] * figure["n"]) for figure in labels.values())
-    rejected = sum(round(figure["rejected"] * figure["n"]) for figure in labels.values())
+    hits, rejected, closed = (
+        sum(round(figure[name] * figure["n"]) for figure in labels.values())
+        for name in ("accuracy", "rejected", "closed_accuracy")
+    )
+    covered = [figure["coverage"] for figure in labels.values()]
     return {
         "accuracy": hits / n,
         "n": n,
         "interval": list(wilson(hits, n)),
         "rejected": rejected / n,
+        "closed_accuracy": closed / n,
+        "coverage": None if None in covered else sum(covered) / len(covered),
+        **_relapse(max(figure["accuracy"] for figure in labels.values()), forgotten),
         "labels": labels,
     }
 
@@ -92,7 +144,17 @@ def _judge_figures(dataset: str, judges: Judges) -> dict[str, Any]:
 
 
 def _unmeasured(reason: str) -> dict[str, Any]:
-    return {"accuracy": None, "n": 0, "interval": None, "rejected": None, "reason": reason}
+    return {
+        "accuracy": None,
+        "n": 0,
+        "interval": None,
+        "rejected": None,
+        "closed_accuracy": None,
+        "coverage": None,
+        "threshold": None,
+        "verdict": None,
+        "reason": reason,
+    }
 
 
 def _stream(seed: int, label: str) -> int:

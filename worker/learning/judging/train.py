@@ -8,8 +8,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -17,31 +17,16 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.figures import judge_figures
-from worker.learning.judging.impostors import impostors
 from worker.learning.judging.judge import WEIGHTS, classify, fast, judge_network, restored_network
-from worker.learning.judging.legible import varied, veiled
+from worker.learning.judging.lessons import Training, lessons
 
 FIGURES = 16  # how often the figures ask the judge
 FIGURES_SEED = 10_000  # what the figures are measured on is drawn from here, whatever the judge's own seed
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a judge is trained."""
-
-    seed: int = 0
-    steps: int = 800
-    real: int = 216  # real images a step
-    impostors: int = 72  # impostors a step
-    untouched: float = 0.2  # share of the real images shown as they are
-    veiled: float = 0.15  # share of all images, impostors too, shown behind a noisy grey
-    rate: float = 4e-3  # peak of the one-cycle schedule
-    decay: float = 0.02
 
 
 Step = Callable[[str, int, int], object]  # told (phase, step, total) at every step; what it raises ends all
@@ -83,7 +68,7 @@ def fitted_network(dataset: Dataset, training: Training, step: Step) -> nn.Modul
         network = fast(judge_network(len(dataset.labels)))
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=training.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=training.steps)
-    for number, (images, targets) in enumerate(_batches(dataset, training)):
+    for number, (images, targets) in enumerate(lessons(dataset.train, dataset.labels, training)):
         step(f"training the judge of {dataset.name}", number, training.steps)
         loss = cross_entropy(network(images), targets)
         optimiser.zero_grad()
@@ -91,27 +76,6 @@ def fitted_network(dataset: Dataset, training: Training, step: Step) -> nn.Modul
         optimiser.step()
         schedule.step()
     return network
-
-
-def _batches(dataset: Dataset, training: Training) -> Iterator[tuple[Tensor, Tensor]]:
-    """Real images with their targets, then impostors with the reject target; real ones in shuffled rounds."""
-    rng = Generator().manual_seed(training.seed)
-    images = torch.cat([dataset.train[label] for label in dataset.labels])
-    sizes = torch.tensor([len(dataset.train[label]) for label in dataset.labels])
-    targets = torch.arange(len(sizes)).repeat_interleave(sizes)
-    order = torch.empty(0, dtype=torch.int64)
-    for _ in range(training.steps):
-        while len(order) < training.real:
-            order = torch.cat([order, torch.randperm(len(images), generator=rng)])
-        chosen, order = order[: training.real], order[training.real :]
-        real, named = images[chosen].float() / 255, targets[chosen]
-        untouched = torch.rand(len(real), 1, generator=rng) < training.untouched
-        shown = torch.where(untouched, real, varied(real, rng))
-        strange = impostors(shown, named, training.impostors, rng)
-        reject = torch.full((len(strange),), len(dataset.labels))
-        both = torch.cat([shown, strange])
-        behind = torch.rand(len(both), 1, generator=rng) < training.veiled
-        yield torch.where(behind, veiled(both, rng), both), torch.cat([named, reject])
 
 
 def _stored(weight: Tensor) -> Tensor:

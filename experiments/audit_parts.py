@@ -1,0 +1,174 @@
+"""The parts of `experiments.audit`: a network made by a strategy or retrained, and what it shows."""
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from experiments.strategies import CPU, Archive, given
+from worker.devices import compute_reproducibly
+from worker.learning import datasets, strategy
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.continual.retrain import RetrainParams
+from worker.learning.drawing import draw
+from worker.learning.judging.coverage import Neighbourhoods
+from worker.learning.judging.judge import load_judge
+from worker.learning.judging.recovery import Search
+from worker.learning.judging.references import control_auc, retrained
+from worker.learning.judging.relearning import SLOW, Lesson
+from worker.learning.judging.traces import Exam, traces
+from worker.learning.judging.witness import Witness, load_witness
+from worker.learning.networks import blank
+from worker.learning.strategy import Examples, Workbench
+
+SEED = 0  # of the base and of every strategy
+EXAM_SEED = 1000  # the same chances for every network that is examined
+REFERENCE = RetrainParams(fisher_examples=1)  # its schedule is that of `retrain`; a Fisher is not asked for
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard it is looked, and what is spent on Selective Amnesia."""
+
+    starts: int
+    relearning_steps: int
+    draws: int  # a label, of those retained; and of the forgotten one, for likeness
+    budget: float  # share of Selective Amnesia's published steps
+    published_first: bool  # but all of them on the first label
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network to make and examine: `strategy` forgets `label`, with `budget` of its published steps."""
+
+    label: str
+    strategy: str  # or "reference" or "nothing"
+    seed: int
+    budget: float = 1.0
+
+    @property
+    def key(self) -> str:
+        return sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+
+
+def made(part: Part | None, kept: Path, data: Path, effort: Effort) -> dict[str, Any]:
+    """The part's findings, read from `kept` where it is finished; None is the base, which has none."""
+    compute_reproducibly(threads=1)
+    base = _network(kept / "base.network", lambda: _learnt(data))
+    if part is None:
+        return {}
+    name = f"{part.label}-{part.strategy.split(':')[0]}-{part.seed}-{part.key}"
+    looked = sha256(json.dumps(effort.as_json()).encode()).hexdigest()[:6]
+    file = kept / f"{name}-{looked}.json"
+    if not file.is_file():
+        network = _network(kept / f"{name}.network", lambda: _without(base, part, data))
+        found, tensors = _examined(network, part, data, effort)
+        save_file(tensors, file.with_suffix(".safetensors"))
+        _appear(file, (json.dumps(found) + "\n").encode())
+    found = json.loads(file.read_text())
+    return dict(found) | {"tensors": str(file.with_suffix(".safetensors"))}
+
+
+def tensors_of(found: dict[str, Any]) -> dict[str, Tensor]:
+    """`embedded`: the label's draws as the witness sees them; `recovered`: images the attack ended with."""
+    return load_file(found["tensors"])
+
+
+def _network(file: Path, make: Any) -> Checkpoint:
+    if not file.is_file():
+        _appear(file, make().to_bytes())
+    return Checkpoint.from_bytes(file.read_bytes())
+
+
+def _appear(file: Path, data: bytes) -> None:
+    """All of the file or nothing, whenever the process dies."""
+    unfinished = file.with_suffix(".part")
+    unfinished.write_bytes(data)
+    unfinished.rename(file)
+
+
+@lru_cache
+def _mnist(data: Path) -> datasets.Dataset:
+    return datasets.load("mnist", data)
+
+
+def _bench(data: Path, seed: int) -> Workbench:
+    start = blank({"architecture": "mlp"}, seed=SEED)
+    return Workbench(CPU, seed, Archive(_mnist(data), start))
+
+
+def _learnt(data: Path) -> Checkpoint:
+    """All labels, learnt by the default strategy."""
+    mnist, default = _mnist(data), strategy.find("learn", "replay_ewc")
+    start = blank({"architecture": "mlp"}, seed=SEED)
+    return default.run(start, given(mnist, mnist.labels), default.Params(), _bench(data, SEED))
+
+
+def _without(base: Checkpoint, part: Part, data: Path) -> Checkpoint:
+    """The base after the strategy made it forget; or what never knew; or the base with a new status."""
+    struck = base.with_status([part.label], "forgotten")
+    if part.strategy == "nothing":
+        return struck
+    if part.strategy == "reference":
+        return retrained(struck, part.seed, REFERENCE, _bench(data, SEED))
+    name, _, sent = part.strategy.partition(":")
+    chosen = strategy.find("forget", name)
+    params = json.loads(sent) if sent else {}
+    if part.budget < 1:
+        whole = chosen.Params(**params).model_dump()
+        params |= {"schedule": {"steps": round(part.budget * whole["schedule"]["steps"])}}
+        params |= {"fisher_examples": round(part.budget * whole["fisher_examples"])}
+    asked = Examples((part.label,), "mnist")
+    return chosen.run(base, asked, chosen.Params(**params), _bench(data, SEED))
+
+
+def _examined(
+    network: Checkpoint, part: Part, data: Path, effort: Effort
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    mnist, witness, bench = (
+        _mnist(data),
+        load_witness("mnist"),
+        Workbench(CPU, 1000),
+    )  # the same chances for all
+    exam = Exam(
+        label=network.label(part.label),
+        judge=load_judge("mnist"),
+        witness=witness,
+        members=mnist.train[part.label],
+        others=mnist.test[part.label],
+        draws=1000,
+        search=Search(starts=effort.starts),
+        lesson=Lesson(schedule=SLOW.model_copy(update={"steps": effort.relearning_steps})),
+    )
+    shown, recovered = traces(network, exam, draw, bench)
+    embedded = witness.embedded(draw(network, part.label, effort.draws, bench.apart("likeness").seed))
+    found = {"traces": shown.as_json(), **_retained(network, witness, mnist, effort), **asdict(part)}
+    found |= {"parameters": network.parameters}
+    if part.strategy == "nothing":
+        found["control_auc"] = control_auc(network, part.label, exam.members, exam.others, bench)
+    return found, {"embedded": embedded, "recovered": recovered}
+
+
+def _retained(
+    network: Checkpoint, witness: Witness, mnist: datasets.Dataset, effort: Effort
+) -> dict[str, float]:
+    """Open-set accuracy and coverage of the labels held, the means over them."""
+    judge, right, covered = load_judge("mnist"), [], []
+    for name in network.held:
+        drawn = draw(network, name, effort.draws, SEED)
+        right.append((judge.classify(drawn) == judge.labels.index(name)).float().mean())
+        real = witness.embedded(mnist.test[name].float() / 255)
+        covered.append(Neighbourhoods.of(real).coverage(witness.embedded(drawn)))
+    return {
+        "retained": torch.stack(right).mean().item(),
+        "coverage": sum(covered) / len(covered),
+    }

@@ -1,0 +1,295 @@
+"""A version's report as a page people read: verdicts first, then every figure with what it rests on.
+
+Made on the server from `dashboard/report.jinja`, without a script; charts are drawn in the page itself.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from service.api.figures import Figure, figure, figures, recovered, relapsed
+from service.api.pages import POLICY
+from service.registry.reports import Evidence
+from service.registry.tables import JobRow, ModelRow, VersionRow
+from service.registry.versions import forgotten_file
+
+HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Vary": "Accept"}
+
+DRAWS = "0.png?grid=1x8&scale=2"
+"""Eight draws of a label, none chosen: seeds 0 to 7."""
+
+CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 300, 70, 12
+LEAST_TOP = 0.02
+"""A chart of next to nothing still has a height."""
+
+DEEDS = {"learn": "learned", "forget": "forgot", "resize": "resized"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a page is about."""
+
+    model: ModelRow
+    version: VersionRow
+    parent: VersionRow | None
+    job: JobRow
+    evidence: Evidence
+    relapses: Mapping[str, Sequence[Mapping[str, Any]]]
+    """{forgotten label: what each version drew for it}."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A verdict in one glance."""
+
+    title: str
+    value: str
+    rests_on: str
+    verdict: str | None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share of 0 to 1 as a bar, its interval and its limit as marks. Positions are 0 to 100."""
+
+    name: str
+    figure: Figure
+    width: float
+    low: float | None
+    high: float | None
+    limit: float | None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Points joined by a line: {x, y, low, high, words}, in pixels from the upper left corner."""
+
+    name: str
+    points: list[dict[str, Any]]
+    limit: float | None
+    top: str
+    """What the upper edge stands for."""
+    missed: bool
+
+
+def render(subject: Subject) -> str:
+    """The page, as HTML."""
+    report, version = subject.evidence.report, subject.version
+    labels = {kind: report.get(kind, {}).get("labels", {}) for kind in ("retained", "forgotten")}
+    return PAGE.render(
+        subject=subject,
+        report=report,
+        here=f"/v1/models/{subject.model.name}/versions/{version.number}",
+        deed=_deed(subject.job),
+        headlines=_headlines(report),
+        criteria=[(_criterion(one), figure(one)) for one in report.get("criteria", [])],
+        bars={kind: [_bar(name, one) for name, one in found.items()] for kind, found in labels.items()},
+        relapses=[_relapse(name, points, version.number) for name, points in subject.relapses.items()],
+        pictures=_pictures(subject, labels["forgotten"]),
+        details=_details(report),
+        recovered=[(name, quote(name, safe="")) for name in recovered(report)],
+        layers=report.get("capacity", {}).get("layers", {}),
+        cost=subject.evidence.cost,
+        findings=[(name, json.dumps(value)) for name, value in report.get("findings", {}).items()],
+        files=[(name, quote(name), file) for name, file in sorted(version.files.items())],
+    )
+
+
+def _deed(job: JobRow) -> str:
+    """What the job did, as a person says it."""
+    what = ", ".join(job.labels) if job.labels else "the network"
+    return f"{DEEDS.get(job.operation, job.operation)} {what} by {job.strategy.replace('_', ' ')}"
+
+
+def _headlines(report: Mapping[str, Any]) -> list[Headline]:
+    found = [
+        _share("Kept", report.get("retained", {}), _verdict(report, "retained")),
+        _share("Forgotten", report.get("forgotten", {}), _verdict(report, "forgotten")),
+    ]
+    criteria = report.get("criteria", [])
+    missed = [one for one in criteria if one["verdict"] == "missed"]
+    words = f"{len(criteria) - len(missed)} of {len(criteria)} met" if criteria else "none were set"
+    found.append(Headline("Criteria", words, "frozen when the job was accepted", _passed(criteria, missed)))
+    again = relapsed(report)
+    if report.get("forgotten", {}).get("labels"):
+        rests_on = "forgotten labels above their limit"
+        found.append(Headline("Relapsed", ", ".join(again) or "none", rests_on, "missed" if again else "met"))
+    if report.get("level") == "full":
+        verdicts = [one.figure["verdict"] for one in figures(report) if one.figure["verdict"]]
+        met = verdicts.count("met")
+        whole = "met" if met == len(verdicts) else "missed"
+        found.append(Headline("Tests", f"{met} of {len(verdicts)} met", "of all that have a limit", whole))
+    return found
+
+
+def _criterion(entry: Mapping[str, Any]) -> str:
+    whose = f" of {entry['label']}" if entry["label"] is not None else ""
+    return words(entry["criterion"]) + whose
+
+
+def _share(title: str, group: Mapping[str, Any], verdict: str | None) -> Headline:
+    told = figure(group)
+    if told["value"] is None:
+        why = told.get("reason") or "not measured"
+        return Headline(title, "—", why, None)
+    return Headline(title, percent(told["value"]), f"{interval(told)}, {told['n']:,} draws", verdict)
+
+
+def _verdict(report: Mapping[str, Any], kind: str) -> str | None:
+    """Of a group: missed if any part of it is."""
+    group = report.get(kind, {})
+    verdicts = [one.get("verdict") for one in (group, *group.get("labels", {}).values())]
+    return "missed" if "missed" in verdicts else "met" if "met" in verdicts else None
+
+
+def _passed(criteria: Sequence[object], missed: Sequence[object]) -> str | None:
+    return None if not criteria else "missed" if missed else "met"
+
+
+def _bar(name: str, entry: Mapping[str, Any]) -> Bar:
+    told = figure(entry)
+    low, high = told["interval"] or (None, None)
+    return Bar(
+        name,
+        told,
+        width=100 * (told["value"] or 0.0),
+        low=None if low is None else 100 * low,
+        high=None if high is None else 100 * high,
+        limit=None if (limit := _limit(told["threshold"])) is None else 100 * limit,
+    )
+
+
+def _relapse(name: str, points: Sequence[Mapping[str, Any]], number: int) -> Chart:
+    """A forgotten label's accuracy by version, up to this one and beyond it."""
+    measured = [point for point in points if point["accuracy"] is not None]
+    limits = [limit for point in points if (limit := _limit(point["threshold"])) is not None]
+    highest = [(point["interval"] or [0, point["accuracy"]])[1] for point in measured]
+    top = min(1.0, max([2 * limit for limit in limits] + highest + [LEAST_TOP]))
+    step = (CHART_WIDTH - 2 * CHART_MARGIN) / max(len(measured) - 1, 1)
+    drawn = []
+    for index, point in enumerate(measured):
+        low, high = point["interval"] or [point["accuracy"]] * 2
+        drawn.append(
+            {
+                "x": round(CHART_MARGIN + index * step, 1),
+                "y": _height(point["accuracy"], top),
+                "low": _height(low, top),
+                "high": _height(high, top),
+                "missed": point["verdict"] == "missed",
+                "here": point["version"] == number,
+                "words": f"version {point['version']}: {percent(point['accuracy'])}",
+            }
+        )
+    limit = _height(limits[-1], top) if limits else None
+    return Chart(name, drawn, limit, percent(top), any(point["missed"] for point in drawn[-1:]))
+
+
+def _height(value: float, top: float) -> float:
+    """Pixels from the upper edge."""
+    return round(4 + (CHART_HEIGHT - 8) * (1 - min(value / top, 1.0)), 1)
+
+
+def _pictures(subject: Subject, forgotten: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of every label held: what the parent drew and what this version draws. Of a forgotten one: its file."""
+    version, parent, model = subject.version, subject.parent, subject.model
+    drawable = {} if version.revoked_by else version.labels
+    before = {} if parent is None or parent.revoked_by else parent.labels
+    rows = [
+        {
+            "label": name,
+            "status": "held",
+            "before": _address(model, parent, name) if name in before and parent else None,
+            "after": _address(model, version, name),
+        }
+        for name in sorted(drawable)
+    ]
+    for name in forgotten:
+        file = forgotten_file(name)
+        if file in version.files:
+            here = f"/v1/models/{model.name}/versions/{version.number}/files/{quote(file)}"
+            rows.append({"label": name, "status": "forgotten", "before": None, "after": here})
+    return rows
+
+
+def _address(model: ModelRow, version: VersionRow, label: str) -> str:
+    return f"/v1/models/{model.name}/versions/{version.number}/images/{quote(label, safe='')}/{DRAWS}"
+
+
+def _details(report: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, Figure]]]]:
+    """The figures of a full report beyond those of a quick one, section by section."""
+    quick = ("retained", "forgotten", "capacity")
+    sections: dict[str, list[tuple[str, Figure]]] = {}
+    for found in figures(report):
+        section, *place = found.path
+        if section not in quick:
+            name = " · ".join(words(step) for step in place if step != "labels")
+            sections.setdefault(section, []).append((name or words(section), found.figure))
+    return list(sections.items())
+
+
+def _limit(threshold: str | None) -> float | None:
+    """The number of `<= 0.05` or `>= 0.9`; a threshold of two sides has no one mark."""
+    found = re.fullmatch(r"[<>]= ?([0-9.eE+-]+)", threshold or "")
+    return float(found[1]) if found else None
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def interval(told: Figure) -> str:
+    """Of a share, as `95.9 to 96.8 %`."""
+    if not told["interval"]:
+        return "no interval"
+    low, high = told["interval"]
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def number(value: Any) -> str:
+    """Any figure's value, to four digits."""
+    if value is None:
+        return "—"
+    if isinstance(value, list):
+        return ", ".join(map(number, value))
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {number(one)}" for name, one in value.items())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def span(told: Figure) -> str:
+    """Any figure's interval."""
+    return " to ".join(map(number, told["interval"])) if told["interval"] else "—"
+
+
+def words(name: str) -> str:
+    """`worst_retained_accuracy_min` as it is read."""
+    return name.replace("_", " ")
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("service", "dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "number": number,
+        "span": span,
+        "words": words,
+    }
+    made.globals |= {"chart_width": CHART_WIDTH, "chart_height": CHART_HEIGHT}
+    return made
+
+
+PAGE = _environment().get_template("report.jinja")

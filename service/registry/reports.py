@@ -1,0 +1,128 @@
+"""Reports beside a version's own: fuller ones of evaluate jobs, and those of candidates that were refused."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session, load_only
+
+from service.registry import claims, versions
+from service.registry.claims import Claim
+from service.registry.errors import UnknownReport
+from service.registry.publishing import finish_job
+from service.registry.tables import JobRow, Level, ModelRow, ReportRow, VersionRow
+from service.registry.versions import REPORT
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a job measured: the report, and the artifact that holds its bytes."""
+
+    level: Level
+    sha256: str
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A report with what is beside it: who measured it when, at what cost."""
+
+    level: Level
+    report: Mapping[str, Any]
+    sha256: str
+    job_id: str
+    cost: Mapping[str, Any] | None
+    created_at: datetime
+
+
+def record(session: Session, claim: Claim, measured: Measured, cost: Mapping[str, Any]) -> ReportRow:
+    """End an evaluate job: its report stands beside the version's own. Nothing else changes.
+
+    Raises FencedOff, and VersionRevoked when a label was forgotten meanwhile that the version still holds.
+    """
+    job = finish_job(session, claim, output_version=None, cost=cost)
+    model = session.get_one(ModelRow, claim.model_id)
+    versions.measurable(session, model, job.evaluated_version, lock=True)
+    return _insert(session, claim, job.evaluated_version, measured)
+
+
+def record_refused(
+    session: Session, claim: Claim, error: Mapping[str, Any], measured: Measured, cost: Mapping[str, Any]
+) -> ReportRow:
+    """End a job as rejected, and keep what was measured of its candidate. Raises FencedOff."""
+    claims.finish_rejected(session, claim, error, cost=cost)
+    return _insert(session, claim, None, measured)
+
+
+def of_job(session: Session, job: JobRow) -> Evidence:
+    """What the job measured, whether it was published, evaluated or refused. Raises UnknownReport."""
+    found = session.get(ReportRow, job.id)
+    if found is not None:
+        return _evidence(found, job)
+    version = session.scalar(select(VersionRow).where(VersionRow.job_id == job.id))
+    if version is None:
+        raise UnknownReport(f"job {job.id} is {job.state} and measured nothing that was kept")
+    return _own(version, job)
+
+
+def of_version(session: Session, version: VersionRow, level: Level | None = None) -> Evidence:
+    """The newest report of that level, or the fullest there is. Raises UnknownReport."""
+    if level != "quick":
+        newest = select(ReportRow, JobRow).join(JobRow, JobRow.id == ReportRow.job_id)
+        newest = newest.where(ReportRow.model_id == version.model_id, ReportRow.version == version.number)
+        row = session.execute(newest.order_by(JobRow.sequence.desc()).limit(1)).one_or_none()
+        if row is not None:
+            return _evidence(row.ReportRow, row.JobRow)
+        if level == "full":
+            raise UnknownReport(_how_to_get_one(session.get_one(ModelRow, version.model_id), version))
+    return _own(version, session.scalars(select(JobRow).where(JobRow.id == version.job_id)).one())
+
+
+def line_of(session: Session, model: ModelRow, *, limit: int) -> list[VersionRow]:
+    """The newest versions of the model, oldest first, of each only what its relapses are told by."""
+    columns = (VersionRow.number, VersionRow.operation, VersionRow.strategy, VersionRow.report)
+    query = select(VersionRow).options(load_only(*columns)).where(VersionRow.model_id == model.id)
+    return list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)))[::-1]
+
+
+def heads_of(session: Session, models: Sequence[ModelRow]) -> dict[str, Mapping[str, Any]]:
+    """{model id: its head version's own report} of those that have one, by one question for all of them."""
+    heads = [
+        and_(VersionRow.model_id == model.id, VersionRow.number == model.head)
+        for model in models
+        if model.head is not None
+    ]
+    if not heads:
+        return {}
+    found = session.execute(select(VersionRow.model_id, VersionRow.report).where(or_(*heads)))
+    return {row.model_id: row.report for row in found}
+
+
+def _how_to_get_one(model: ModelRow, version: VersionRow) -> str:
+    ask = f'POST /v1/models/{model.name}/evaluate with {{"version": {version.number}}}'
+    return f"version {version.number} of model {model.name!r} has no full report; {ask} makes one"
+
+
+def _insert(session: Session, claim: Claim, version: int | None, measured: Measured) -> ReportRow:
+    row = ReportRow(
+        job_id=claim.job_id,
+        model_id=claim.model_id,
+        version=version,
+        level=measured.level,
+        sha256=measured.sha256,
+        report=dict(measured.report),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _evidence(row: ReportRow, job: JobRow) -> Evidence:
+    return Evidence(row.level, row.report, row.sha256, job.id, job.cost, row.created_at)
+
+
+def _own(version: VersionRow, job: JobRow) -> Evidence:
+    sha256 = version.files.get(REPORT, {}).get("sha256", "")
+    return Evidence("quick", version.report, sha256, job.id, job.cost, version.created_at)

@@ -1,0 +1,247 @@
+"""Evidence over HTTP: reports by level and kind, relapses, comparisons, and jobs that only measure."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.api.serving import COST, REFUSAL, Served
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+@pytest.fixture
+def evidence(served: Served, name: str) -> Iterator[str]:
+    """A model that learned 1, 2, 3 (version 1, revoked), forgot 3 (2) and grew (3)."""
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2", "3"])
+    served.done(name, "forget", labels=["3"])
+    served.done(name, "resize", policy="expand")
+    yield name
+    served.worker.relapses.clear()
+
+
+def report(served: Served, model: str, version: int, query: str = "", **headers: str) -> Any:
+    return served.http.get(f"/v1/models/{model}/versions/{version}/report{query}", headers=headers)
+
+
+def evaluated(served: Served, model: str, **body: Any) -> dict[str, Any]:
+    """An evaluate job, worked off."""
+    asked = served.ask(model, "evaluate", **body)
+    served.worker.measure(served.worker.claim(asked["id"]))
+    return dict(served.http.get(f"/v1/jobs/{asked['id']}").json())
+
+
+def test_evaluating_is_a_job_like_any_other_and_makes_no_version(served: Served, evidence: str) -> None:
+    answer = served.http.post(f"/v1/models/{evidence}/evaluate", json={"seed": 4, "params": {"seeds": 2}})
+    job = answer.json()
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/jobs/{job['id']}")
+    assert (job["operation"], job["strategy"], job["labels"]) == ("evaluate", "full", [])
+    assert (job["evaluated_version"], job["output_version"], job["acceptance"]) == (3, None, {})
+    served.worker.measure(served.worker.claim(job["id"]))
+    job = served.http.get(answer.headers["Location"]).json()
+    assert (job["state"], job["output_version"], job["cost"]) == ("succeeded", None, COST)
+    assert served.http.get(job["links"]["version"]).json()["number"] == 3
+    assert served.http.get(f"/v1/models/{evidence}").json()["head"] == 3
+
+
+def test_evaluating_needs_no_turn_behind_a_change(served: Served, evidence: str) -> None:
+    running = served.worker.claim(served.ask(evidence, "learn", labels=["4"])["id"])
+    assert evaluated(served, evidence, version=2)["state"] == "succeeded"
+    served.worker.finish(running)
+
+
+def test_a_report_is_the_fullest_there_is_or_of_the_level_asked_for(served: Served, evidence: str) -> None:
+    quick = report(served, evidence, 3).json()
+    assert quick["level"] == "quick"
+    assert report(served, evidence, 3, "?level=full").json()["code"] == "report_not_found"
+    job = evaluated(served, evidence)
+    full = report(served, evidence, 3).json()
+    assert (full["level"], full["source"]["job"]) == ("full", job["id"])
+    assert report(served, evidence, 3, "?level=full").json() == full
+    assert report(served, evidence, 3, "?level=quick").json() == quick
+    assert report(served, evidence, 2).json()["level"] == "quick", "of its own version only"
+
+
+def test_what_a_job_took_stands_beside_its_report_and_in_no_file(served: Served, evidence: str) -> None:
+    told = report(served, evidence, 2).json()
+    assert told["cost"] == COST
+    file = served.http.get(f"/v1/models/{evidence}/versions/2/files/report.json")
+    assert "cost" not in file.json()
+    assert {**file.json(), "cost": COST, "source": told["source"]} == told
+    assert told["source"]["sha256"] == hashlib.sha256(file.content).hexdigest()
+
+
+def test_the_bytes_of_a_jobs_report_are_those_of_its_hash(served: Served, evidence: str) -> None:
+    full = evaluated(served, evidence)
+    for job_id in (full["id"], served.http.get(f"/v1/models/{evidence}/versions/2").json()["job"]):
+        job = served.http.get(f"/v1/jobs/{job_id}").json()
+        answer = served.http.get(job["links"]["report"])
+        assert answer.headers["ETag"] == f'"{hashlib.sha256(answer.content).hexdigest()}"'
+        again = served.http.get(job["links"]["report"], headers={"If-None-Match": answer.headers["ETag"]})
+        assert again.status_code == 304
+
+
+def test_a_rejected_job_gives_its_reasons_and_its_report(served: Served, evidence: str) -> None:
+    asked = served.ask(evidence, "learn", labels=["4"])
+    assert "report" not in asked["links"], "nothing is measured yet"
+    served.worker.refuse(served.worker.claim(asked["id"]))
+    job = served.http.get(f"/v1/jobs/{asked['id']}").json()
+    assert (job["state"], job["error"]) == ("rejected", REFUSAL)
+    assert served.http.get(job["links"]["report"]).json()["retained"]["accuracy"] == 0.951
+    assert served.http.get(f"/v1/models/{evidence}").json()["head"] == 3
+
+
+def test_a_job_that_measured_nothing_says_so(served: Served, evidence: str) -> None:
+    queued = served.ask(evidence, "learn", labels=["4"])
+    answer = served.http.get(f"/v1/jobs/{queued['id']}/report")
+    assert (answer.status_code, answer.json()["code"]) == (404, "report_not_found")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "application/json"),
+        ("application/json", "application/json"),
+        (BROWSER, "text/html"),
+        ("text/*", "text/html"),
+        ("application/json;q=0.5, text/html", "text/html"),
+        ("text/html;q=0.5, application/json", "application/json"),
+        ("text/html, */*;q=0", "text/html"),
+        ("application/json;q=0, */*", "text/html"),
+    ],
+)
+def test_who_prefers_a_page_gets_one(served: Served, evidence: str, accept: str, media_type: str) -> None:
+    answer = report(served, evidence, 3, Accept=accept)
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"].partition(";")[0] == media_type
+    assert answer.headers["Vary"] == "Accept"
+
+
+def test_a_page_carries_no_script_and_says_what_a_test_can(served: Served, evidence: str) -> None:
+    evaluated(served, evidence)
+    answer = report(served, evidence, 3, Accept="text/html")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for word in ("<script", "style=", "onclick", "http://", "https://", "proof", "guaranteed"):
+        assert word not in answer.text
+    assert "A process was performed, and tests measured what it left" in answer.text
+
+
+def test_names_on_a_page_are_only_names(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"], **{"as": {"1": "<b>&\"'{{x}}"}})
+    page = report(served, name, 1, Accept="text/html").text
+    assert "<b>&" not in page
+    assert "&lt;b&gt;&amp;&#34;&#39;{{x}}" in page
+
+
+def test_a_revoked_version_keeps_its_evidence_and_draws_nothing(served: Served, evidence: str) -> None:
+    page = report(served, evidence, 1, Accept="text/html")
+    assert page.status_code == 200
+    assert "Revoked" in page.text
+    assert "<img" not in page.text
+    served.done(evidence, "learn", labels=["4"])
+    served.done(evidence, "forget", labels=["4"])
+    kept = served.http.get(f"/v1/models/{evidence}/versions/4/files/forgotten-3.png")
+    assert (kept.status_code, kept.headers["Content-Type"]) == (200, "image/png")
+    assert served.http.get(f"/v1/models/{evidence}/versions/4/files/decoder.onnx").status_code == 410
+
+
+def test_an_attacks_pictures_are_drawn_from_the_report(served: Served, evidence: str) -> None:
+    job = evaluated(served, evidence)
+    path = f"{job['links']['report']}/recovered/3/candidate.png"
+    answer = served.http.get(path)
+    with Image.open(io.BytesIO(answer.content), formats=["PNG"]) as image:
+        assert image.size == (8 * 28 * 2, 2 * 28 * 2)
+    for missing in ("1/candidate", "9/reference"):
+        gone = served.http.get(f"{job['links']['report']}/recovered/{missing}.png")
+        assert (gone.status_code, gone.json()["code"]) == (404, "picture_not_found")
+
+
+def test_every_forgotten_label_is_followed_version_by_version(served: Served, evidence: str) -> None:
+    served.done(evidence, "forget", labels=["2"])
+    served.worker.relapses["3"] = 0.21
+    served.done(evidence, "learn", labels=["5"])
+    told = served.http.get(f"/v1/models/{evidence}/relapse").json()
+    assert (told["head"], told["relapsed"], told["earlier"]) == (5, ["3"], False)
+    assert [one["label"] for one in told["labels"]] == ["3", "2"], "in the order they were forgotten"
+    three, two = told["labels"]
+    assert (three["forgotten_version"], three["relapsed"], two["relapsed"]) == (2, True, False)
+    assert [(one["version"], one["operation"], one["accuracy"]) for one in three["series"]] == [
+        (2, "forget", 0.012),
+        (3, "resize", 0.012),
+        (4, "forget", 0.012),
+        (5, "learn", 0.21),
+    ]
+    assert [one["verdict"] for one in three["series"]] == ["met", "met", "met", "missed"]
+    assert three["series"][-1]["threshold"] == "<= 0.05"
+    assert three["series"][-1]["interval"] == [pytest.approx(0.2), pytest.approx(0.22)]
+    assert [one["version"] for one in two["series"]] == [4, 5]
+
+
+def test_a_relapse_shows_on_the_model_until_it_is_over(served: Served, evidence: str) -> None:
+    def relapsed() -> list[str]:
+        listed = served.http.get("/v1/models?limit=100").json()["data"]
+        [one] = [model["relapsed"] for model in listed if model["name"] == evidence]
+        assert served.http.get(f"/v1/models/{evidence}").json()["relapsed"] == one
+        return list(one)
+
+    assert relapsed() == []
+    served.worker.relapses["3"] = 0.21
+    served.done(evidence, "learn", labels=["5"])
+    assert relapsed() == ["3"]
+    served.worker.relapses.clear()
+    served.done(evidence, "learn", labels=["6"])
+    assert relapsed() == []
+
+
+def test_a_model_that_forgot_nothing_has_no_relapses(served: Served, name: str) -> None:
+    served.model(name)
+    told = served.http.get(f"/v1/models/{name}/relapse").json()
+    assert (told["head"], told["labels"], told["relapsed"]) == (None, [], [])
+
+
+def test_two_versions_stand_side_by_side(served: Served, evidence: str) -> None:
+    told = served.http.get(f"/v1/models/{evidence}/compare?from=1&to=3").json()
+    assert (told["from"]["version"], told["to"]["version"]) == (1, 3)
+    assert (told["forgotten"], told["learned"]) == (["3"], [])
+    assert told["to"]["seconds"] == COST["seconds"]
+    rows = {one["figure"]: one for one in told["figures"]}
+    assert rows["retained.labels.1"]["change"] == 0
+    assert rows["retained.labels.1"]["clear"] is False
+    gone = rows["retained.labels.3"]
+    assert (gone["from"]["value"], gone["to"], gone["change"]) == (0.951, None, None)
+    served.worker.relapses["3"] = 0.21
+    served.done(evidence, "learn", labels=["5"])
+    later = served.http.get(f"/v1/models/{evidence}/compare?from=3&to=4").json()
+    moved = next(one for one in later["figures"] if one["figure"] == "forgotten.labels.3")
+    assert (round(moved["change"], 3), moved["clear"]) == (0.198, True)
+
+
+def test_versions_are_compared_in_full_where_both_were_measured_so(served: Served, evidence: str) -> None:
+    def level() -> set[str]:
+        told = served.http.get(f"/v1/models/{evidence}/compare?from=2&to=3").json()
+        return {told["from"]["level"], told["to"]["level"]}
+
+    evaluated(served, evidence, version=3)
+    assert level() == {"quick"}
+    evaluated(served, evidence, version=2)
+    assert level() == {"full"}
+
+
+def test_a_models_criteria_are_shown_and_frozen_with_each_job(served: Served, name: str) -> None:
+    criteria = {"retained_accuracy_min": 0.9, "forgotten_accuracy_max": 0.05}
+    model = served.model(name, acceptance=criteria)
+    assert model["acceptance"] == criteria
+    assert served.http.get(f"/v1/models/{name}").json()["acceptance"] == criteria
+    job = served.ask(name, "learn", labels=["1"], acceptance={"retained_accuracy_min": 0.5})
+    assert job["acceptance"] == {"retained_accuracy_min": 0.5, "forgotten_accuracy_max": 0.05}
+
+
+def test_the_stored_report_is_json_to_the_last_figure(served: Served, evidence: str) -> None:
+    job = evaluated(served, evidence)
+    assert json.loads(served.http.get(job["links"]["report"]).content)["level"] == "full"

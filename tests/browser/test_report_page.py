@@ -1,0 +1,134 @@
+"""What a person sees on a version's page of evidence, by asking the browser what it shows."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from service.settings import Settings
+from tests.api.serving import Served, serving
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`digits`: learned five labels, forgot 3 (2), grew (3, measured in full), learned 5 (4): 3 relapsed."""
+    with serving(Settings(home=tmp_path_factory.mktemp("house"))) as served:
+        served.model("digits")
+        served.done("digits", "learn", labels=list("01234"))
+        served.done("digits", "forget", labels=["3"])
+        served.done("digits", "resize", policy="expand")
+        served.worker.measure(served.worker.claim(served.ask("digits", "evaluate")["id"]))
+        served.worker.relapses["3"] = 0.21
+        served.done("digits", "learn", labels=["5"])
+        yield served
+
+
+def opened(page: Page, house: Served, version: int) -> Page:
+    page.goto(f"{house.address}/v1/models/digits/versions/{version}/report")
+    return page
+
+
+def headline(page: Page, title: str) -> str:
+    return page.locator(".headlines li", has=page.get_by_role("heading", name=title)).inner_text()
+
+
+def test_the_verdicts_come_first(house: Served, page: Page) -> None:
+    opened(page, house, 4)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Version 4")
+    expect(page.locator(".motto")).to_have_text("learned 5 by replay ewc")
+    assert "95.1 %" in headline(page, "Kept")
+    assert "21.0 %" in headline(page, "Forgotten")
+    assert "missed" in headline(page, "Forgotten")
+    assert "none were set" in headline(page, "Criteria")
+    relapsed = headline(page, "Relapsed")
+    assert "3" in relapsed
+    assert "missed" in relapsed
+
+
+def test_every_label_has_a_bar_as_long_as_its_share(house: Served, page: Page) -> None:
+    opened(page, house, 4)
+    rows = page.locator(".shares li")
+    expect(rows).to_have_count(6)
+    ground = rows.last.locator(".ground").bounding_box()
+    fill = rows.last.locator(".fill").bounding_box()
+    assert ground is not None
+    assert fill is not None
+    assert fill["width"] / ground["width"] == pytest.approx(0.21, abs=0.01)
+    expect(rows.last).to_contain_text("20.0 to 22.0 %")
+    expect(rows.last).to_contain_text("n 1,000")
+    expect(rows.last).to_contain_text("limit <= 0.05")
+    expect(rows.last.locator(".verdict")).to_have_text("missed")
+
+
+def test_a_forgotten_labels_curve_has_a_point_for_every_version_since(house: Served, page: Page) -> None:
+    opened(page, house, 3)
+    chart = page.get_by_role("img", name="3: version 2: 1.2 %, version 3: 1.2 %, version 4: 21.0 %")
+    points = chart.locator("circle")
+    expect(points).to_have_count(3)
+    heights = [float(points.nth(index).get_attribute("cy") or "nan") for index in range(3)]
+    assert heights[0] == heights[1] > heights[2], "up is more"
+    expect(points.nth(1)).to_have_class("point here")
+    expect(points.nth(2)).to_have_class("point missed")
+
+
+def test_pictures_show_before_and_after_and_what_is_left_of_the_forgotten(house: Served, page: Page) -> None:
+    opened(page, house, 4)
+    pictures = page.locator("section", has=page.get_by_role("heading", name="What it draws"))
+    expect(pictures.get_by_alt_text("0 as version 3 drew it")).to_be_visible()
+    expect(pictures.get_by_alt_text("0 as this version draws it")).to_be_visible()
+    expect(pictures.get_by_alt_text("What is left of 3, sixteen draws")).to_be_visible()
+    for image in pictures.locator("img").all():
+        image.scroll_into_view_if_needed()
+        image.evaluate("img => img.decode()")
+    new = pictures.locator("li").filter(has_text="this version")
+    expect(new.locator(".name")).to_have_text("5")
+
+
+def test_a_full_report_shows_its_figures_and_what_an_attack_brought_back(house: Served, page: Page) -> None:
+    opened(page, house, 3)
+    assert "of all that have a limit" in headline(page, "Tests")
+    row = page.get_by_role("row", name="3 · recovery")
+    expect(row).to_contain_text("0.3, 0.5")
+    expect(row).to_contain_text("missed")
+    for network in ("this version", "a reference that never saw it"):
+        image = page.get_by_alt_text(f"3 as searched for in {network}")
+        image.scroll_into_view_if_needed()
+        image.evaluate("img => img.decode()")
+    expect(page.get_by_role("row", name="decoder.0")).to_contain_text("80.2")
+    expect(page.locator(".facts")).to_contain_text("12.5")
+
+
+def test_the_dashboard_leads_to_the_evidence_and_the_page_back(house: Served, page: Page) -> None:
+    page.goto(house.address)
+    page.locator(".version").nth(2).get_by_role("link", name="v3").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Version 3")
+    page.get_by_role("link", name="Version 4").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Version 4")
+    page.get_by_role("link", name="Palimpsest").click()
+    expect(page.get_by_role("article", name="digits")).to_be_visible()
+
+
+def test_a_relapse_is_flagged_on_the_dashboard(house: Served, page: Page) -> None:
+    page.goto(house.address)
+    status = page.locator('.label:has(.name:text-is("3")) .status')
+    expect(status).to_have_text("relapsed")
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1200])
+def test_nothing_runs_off_the_side_of_any_screen(house: Served, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    for version in (1, 2, 3, 4):
+        opened(page, house, version)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_the_dashboards_parchment_by_day_and_by_night(
+    house: Served, page: Page, scheme: str
+) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    ground = "getComputedStyle(document.body).backgroundColor"
+    opened(page, house, 3)
+    here = page.evaluate(ground)
+    page.goto(house.address)
+    assert page.evaluate(ground) == here

@@ -1,0 +1,209 @@
+"""Evidence by the worker: full reports beside a version, refused candidates' reports, pictures, costs."""
+
+import io
+import json
+from dataclasses import replace
+from threading import Thread
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.registry import jobs, reports, versions
+from service.registry.artifacts import FolderArtifacts
+from service.registry.tables import JobRow, ModelRow
+from tests.execution.workshops import FEW, ask, chain, job, new_model
+from tests.instance import wait_for
+from worker.execution import Workshop, execute
+from worker.learning import drawing
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging import full
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digits have no committed witness; one trained for a moment will do here."""
+    monkeypatch.setattr(full, "BRIEF", replace(full.BRIEF, steps=3))
+
+
+def evidence(workshop: Workshop, row: JobRow) -> reports.Evidence:
+    with workshop.database.reading() as session:
+        return reports.of_job(session, row)
+
+
+def forgot_one(workshop: Workshop, model: ModelRow) -> None:
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    execute(ask(workshop, model, "forget", "1"), workshop)
+
+
+def test_a_full_report_is_bound_to_its_version_and_its_bytes_are_kept(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    forgot_one(workshop, model)
+    evaluating = ask(workshop, model, "evaluate")
+    execute(evaluating, workshop)
+    row = job(workshop, evaluating)
+    assert (row.state, row.evaluated_version, row.error) == ("succeeded", 2, None)
+    _, version = chain(workshop, model)
+    found = evidence(workshop, row)
+    assert found.report["level"] == found.level == "full"
+    assert found.report["evaluated"]["version"] == 2
+    assert found.report["evaluated"]["manifest_sha256"] == version.files["manifest.json"]["sha256"]
+    assert set(version.report) - {"examples", "findings"} < set(found.report), "it takes nothing away"
+    assert json.loads(workshop.artifacts.read(found.sha256)) == found.report
+    assert row.cost is not None
+    assert row.cost["seconds"] > 0
+    assert "seconds" not in found.report
+
+
+def test_evaluating_again_gives_the_same_bytes_and_changes_no_version(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    forgot_one(workshop, model)
+    before = [(version.files, version.report) for version in chain(workshop, model)]
+    shas = []
+    for _ in range(2):
+        evaluating = ask(workshop, model, "evaluate")
+        execute(evaluating, workshop)
+        shas.append(evidence(workshop, job(workshop, evaluating)).sha256)
+    assert shas[0] == shas[1]
+    assert [(version.files, version.report) for version in chain(workshop, model)] == before
+
+
+def test_an_earlier_version_can_be_evaluated_while_the_model_goes_on(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    evaluating = ask(workshop, model, "evaluate", evaluated_version=1)
+    execute(ask(workshop, model, "learn", "1"), workshop)
+    assert len(chain(workshop, model)) == 2, "it did not wait for the evaluation"
+    execute(evaluating, workshop)
+    report = evidence(workshop, job(workshop, evaluating)).report
+    assert sorted(report["retained"]["labels"]) == ["0"]
+
+
+def test_a_version_revoked_before_its_evaluation_is_not_measured(workshop: Workshop, model: ModelRow) -> None:
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    evaluating = ask(workshop, model, "evaluate")
+    execute(ask(workshop, model, "forget", "1"), workshop)
+    execute(evaluating, workshop)
+    row = job(workshop, evaluating)
+    assert (row.state, (row.error or {})["code"]) == ("failed", "version_revoked")
+
+
+def test_a_version_revoked_while_it_is_measured_gets_no_report(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report's bytes are durable, and only then the label is forgotten: the last transaction notices."""
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    evaluating, forgetting = ask(workshop, model, "evaluate"), ask(workshop, model, "forget", "1")
+    put = FolderArtifacts.put
+
+    def put_then_forget(artifacts: FolderArtifacts, data: bytes) -> str:
+        monkeypatch.undo()
+        execute(forgetting, workshop)
+        return put(artifacts, data)
+
+    monkeypatch.setattr(FolderArtifacts, "put", put_then_forget)
+    execute(evaluating, workshop)
+    row = job(workshop, evaluating)
+    assert len(chain(workshop, model)) == 2
+    assert (row.state, (row.error or {})["code"]) == ("failed", "version_revoked")
+
+
+def test_a_cancel_stops_an_evaluation(workshop: Workshop, model: ModelRow) -> None:
+    forgot_one(workshop, model)
+    endless = {**FEW, "reference": {"steps": 100_000, "batch_size": 16}}
+    evaluating = ask(workshop, model, "evaluate", params=endless)
+    thread = Thread(target=execute, args=(evaluating, workshop))
+    thread.start()
+    wait_for("it measures", lambda: job(workshop, evaluating).progress)
+    with workshop.database.transaction() as session:
+        jobs.cancel(session, evaluating)
+    thread.join(60)
+    assert not thread.is_alive()
+    assert job(workshop, evaluating).state == "cancelled"
+
+
+def test_what_is_still_drawn_for_a_forgotten_label_is_a_file_of_every_later_version(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    forgot_one(workshop, model)
+    execute(ask(workshop, model, "resize"), workshop)
+    first, *later = chain(workshop, model)
+    name = versions.forgotten_file("1")
+    assert name not in first.files
+    for version in later:
+        data = workshop.artifacts.read(version.files[name]["sha256"])
+        assert version.files[name] == {"sha256": version.files[name]["sha256"], "bytes": len(data)} | {
+            "media_type": "image/png"
+        }
+        assert len(data) < 20_000
+        manifest = json.loads(workshop.artifacts.read(version.files["manifest.json"]["sha256"]))
+        assert manifest["files"][name] == version.files[name]
+        checkpoint = Checkpoint.from_bytes(
+            workshop.artifacts.read(version.files["checkpoint.safetensors"]["sha256"])
+        )
+        drawn = drawing.draw(checkpoint, "1", 16, 0).mul(255).round().reshape(16, 28, 28).numpy()
+        picture = np.asarray(Image.open(io.BytesIO(data)))
+        assert picture.shape == (56, 224)
+        assert np.array_equal(picture[28:, 28:56], drawn[9])
+
+
+def test_a_rejected_candidates_report_is_kept_and_the_head_stays(workshop: Workshop, model: ModelRow) -> None:
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    asked = {"acceptance": {"worst_retained_accuracy_min": 1.0}}
+    refused = ask(workshop, model, "learn", "1", **asked)
+    execute(refused, workshop)
+    row = job(workshop, refused)
+    assert (row.state, row.output_version) == ("rejected", None)
+    assert row.error is not None
+    assert {one["label"] for one in row.error["reasons"]} <= {"0", "1"}
+    found = evidence(workshop, row)
+    measured = {one["label"]: one["value"] for one in found.report["criteria"]}
+    assert set(measured) == {"0", "1"}
+    assert all(one["measured"] == measured[one["label"]] for one in row.error["reasons"])
+    assert json.loads(workshop.artifacts.read(found.sha256)) == found.report
+    assert row.cost is not None
+    assert len(chain(workshop, model)) == 1
+
+
+def test_a_relapse_beyond_what_the_forgetting_promised_rejects_a_later_job(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    """The promise was kept when it was made; no bound is below what a blurred network may draw later."""
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    execute(ask(workshop, model, "forget", "1", acceptance={"forgotten_accuracy_max": 1.0}), workshop)
+    resizing = ask(workshop, model, "resize")
+    row = job(workshop, resizing)
+    assert row.acceptance == {"relapse_accuracy_max": {"1": 1.0}}
+    with workshop.database.transaction() as session:
+        session.get_one(JobRow, row.sequence).acceptance = {"relapse_accuracy_max": {"1": -1.0}}
+    execute(resizing, workshop)
+    row = job(workshop, resizing)
+    assert row.state == "rejected"
+    [reason] = (row.error or {})["reasons"]
+    assert (reason["criterion"], reason["label"]) == ("relapse_accuracy_max", "1")
+
+
+def test_a_report_tells_the_real_images_and_the_seconds_of_its_job_apart(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    learning = ask(workshop, model, "learn", "0")
+    execute(learning, workshop)
+    cost = job(workshop, learning).cost
+    [version] = chain(workshop, model)
+    assert cost is not None
+    assert cost["examples"] == version.report["examples"]["labels"]["0"] > 0
+    assert {"judging"} < set(cost["phases"])
+    assert sum(cost["phases"].values()) == pytest.approx(cost["seconds"], abs=0.01)
+
+
+def test_a_model_with_criteria_of_its_own_freezes_them_with_its_jobs(workshop: Workshop) -> None:
+    model = new_model(workshop.database, "strict", acceptance={"retained_accuracy_min": 1.0})
+    refused = ask(workshop, model, "learn", "0")
+    execute(refused, workshop)
+    assert job(workshop, refused).state == "rejected"
+    lenient = ask(workshop, model, "learn", "0", acceptance={"retained_accuracy_min": 0.0})
+    execute(lenient, workshop)
+    assert job(workshop, lenient).state == "succeeded"

@@ -1,0 +1,133 @@
+"""The audit's rows and plan: who passes, who is flagged, what is made once."""
+
+import json
+from argparse import Namespace
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from experiments import audit_parts
+from experiments.audit import ANOTHER, NOTHING, QUICK, parser, parts_of, plan_of, summary
+from experiments.audit_parts import Effort, Part
+from experiments.audit_rows import p_of_another, row
+from worker.learning.judging.traces import Traces
+
+RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
+AUC = dict.fromkeys(("elbo", "reconstruction", "elbo_set", "reconstruction_set"), 0.5)
+USUAL = Traces(20, 1000, 160, 256, RISING, RISING, AUC)
+
+
+@pytest.fixture
+def found(tmp_path):
+    """What a part leaves: traces, the quality of the retained, and draws around `centre`."""
+    made = 0
+
+    def make(traces: Traces = USUAL, coverage: float = 0.8, centre: float = 0.0) -> dict:
+        nonlocal made
+        made += 1
+        drawn = centre + torch.randn(60, 4, generator=torch.Generator().manual_seed(made))
+        save_file({"embedded": drawn}, tmp_path / f"{made}.safetensors")
+        tensors = str(tmp_path / f"{made}.safetensors")
+        return {"traces": asdict(traces), "retained": 0.98, "coverage": coverage, "tensors": tensors}
+
+    return make
+
+
+def references(found) -> list[dict]:
+    return [found(replace(USUAL, found=count)) for count in (150, 160, 170)]
+
+
+def test_one_more_reference_passes(found):
+    made = row({"3": found(), "8": found()}, {"3": references(found), "8": references(found)})
+    assert (made["verdict"], made["missed"]) == ("met", [])
+    assert abs(made["likeness"]) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("changed", "missed"),
+    [
+        ({"found": 240}, {"recovery_gap", "recovery_within_spread"}),
+        ({"found": 20}, {"recovery_gap", "recovery_within_spread"}),
+        ({"drawn": 900}, {"forgotten_accuracy"}),
+        ({"curve": ((0, 0.0), (10, 1.0))}, {"relearn_ratio"}),
+        ({"auc": AUC | {"elbo": 0.54}}, {"membership_auc_gap"}),
+    ],
+)
+def test_what_is_far_from_the_references_is_flagged(found, changed, missed):
+    left = {label: found(replace(USUAL, **changed)) for label in "38"}
+    made = row(left, {"3": references(found), "8": references(found)})
+    assert set(made["missed"]) == missed
+
+
+def test_gaps_on_both_sides_do_not_cancel(found):
+    """Far above on one label and far below on another: the mean gap is nothing, the spread says all."""
+    left = {"3": found(replace(USUAL, found=250)), "8": found(replace(USUAL, found=70))}
+    made = row(left, {"3": references(found), "8": references(found)})
+    assert abs(made["recovery_gap"]) < 0.01
+    assert made["missed"] == ["recovery_within_spread"]
+
+
+def test_draws_of_another_kind_are_unlike_the_references(found):
+    made = row({"3": found(centre=3.0)}, {"3": references(found)})
+    assert made["likeness"] > 1
+
+
+def test_the_p_value_of_one_more_reference_is_uniform():
+    rng = torch.Generator().manual_seed(0)
+    likely = []
+    for _ in range(300):
+        runs = torch.randn(5, 4, generator=rng).tolist()  # five labels, three references and one more
+        gaps = [one[3] - sum(one[:3]) / 3 for one in runs]
+        likely.append(p_of_another(gaps, [one[:3] for one in runs]))
+    assert sum(p < 0.1 for p in likely) / 300 == pytest.approx(0.1, abs=0.05)
+    assert sum(p < 0.5 for p in likely) / 300 == pytest.approx(0.5, abs=0.1)
+
+
+def asked(*words: str) -> Namespace:
+    return parser().parse_args(["--json", "figures.json", *words])
+
+
+def test_the_full_form_takes_every_label_and_one_reference_more_than_it_compares_with():
+    plan = plan_of(asked())
+    parts = parts_of(plan)
+    assert len(plan.labels) == 10
+    assert len({part.seed for part in parts if part.strategy == ANOTHER}) == plan.references + 1
+    assert sum(part.strategy == NOTHING for part in parts) == 10
+    assert len(parts) == len(set(parts)) == len({part.key for part in parts})
+
+
+def test_selective_amnesia_has_its_published_budget_on_the_first_label_and_a_stated_share_elsewhere():
+    parts = parts_of(plan_of(asked("--strategies", "selective_amnesia", "distill")))
+    shares = {part.label: part.budget for part in parts if part.strategy == "selective_amnesia"}
+    assert shares == {"0": 1.0} | dict.fromkeys("123456789", 0.1)
+    assert {part.budget for part in parts if part.strategy == "distill"} == {1.0}
+
+
+def test_the_summary_has_a_row_for_each_strategy_the_reference_and_nothing(found):
+    plan = plan_of(asked("--quick", "--labels", "3"))
+    figures = summary(plan, {part: found() for part in parts_of(plan)})
+    assert set(figures["strategies"]) == {*QUICK, ANOTHER, NOTHING}
+    assert figures["budgets"] == {"selective_amnesia 3": 0.02}
+    json.dumps(figures, allow_nan=False)
+
+
+def test_what_is_finished_is_not_made_again(tmp_path, monkeypatch):
+    """Killed and started anew: the base and the parts that were done are read, not computed."""
+    part, effort = Part("3", "distill", 0), Effort(8, 8, 100, 0.1, False)
+    base = audit_parts.blank({"encoder_widths": (4, 4), "decoder_widths": (4, 4), "latent": 2}, seed=0)
+    made = []
+
+    def examined(network, one, data, how):
+        made.append(one)
+        return {"label": one.label}, {"embedded": torch.zeros(2, 2)}
+
+    monkeypatch.setattr(audit_parts, "_learnt", lambda data: made.append("base") or base)
+    monkeypatch.setattr(audit_parts, "_without", lambda base, one, data: made.append("network") or base)
+    monkeypatch.setattr(audit_parts, "_examined", examined)
+    monkeypatch.setattr(audit_parts, "compute_reproducibly", lambda threads: None)
+    first = audit_parts.made(part, tmp_path, tmp_path, effort)
+    assert made == ["base", "network", part]
+    assert audit_parts.made(part, tmp_path, tmp_path, effort) == first
+    assert made == ["base", "network", part]

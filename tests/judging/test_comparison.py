@@ -1,0 +1,53 @@
+"""A candidate that is one more reference passes; one that is far from them, on either side, does not."""
+
+from dataclasses import replace
+
+import pytest
+
+from worker.learning.judging.comparison import compared, verdict
+from worker.learning.judging.traces import Traces
+
+RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
+AUC = {"elbo": 0.5, "reconstruction": 0.5, "elbo_set": 0.5, "reconstruction_set": 0.5}
+REFERENCE = Traces(20, 1000, 160, 256, RISING, RISING, AUC)
+OTHERS = [replace(REFERENCE, found=found, drawn=drawn) for found, drawn in ((150, 15), (160, 20), (170, 25))]
+
+
+def test_a_candidate_like_the_references_meets_every_bar():
+    figures = compared(REFERENCE, OTHERS)
+    assert verdict(figures) == {"verdict": "met", "missed": [], "unmeasured": []}
+    for figure in figures.values():
+        assert {"value", "n", "interval", "threshold", "verdict", "references"} <= figure.keys()
+
+
+@pytest.mark.parametrize(
+    ("changed", "missed"),
+    [
+        ({"found": 250}, "recovery"),  # it still knows the label
+        ({"found": 2}, "recovery"),  # a fingerprint: no network that never saw it is so blank
+        ({"drawn": 60}, "accuracy"),
+        ({"curve": ((0, 0.0), (20, 0.95))}, "relearning"),
+        ({"auc": AUC | {"elbo": 0.55}}, "membership"),
+        ({"auc": AUC | {"reconstruction": 0.45}}, "membership"),
+    ],
+)
+def test_what_is_far_from_the_references_misses_its_bar_and_no_other(changed, missed):
+    assert verdict(compared(replace(REFERENCE, **changed), OTHERS))["missed"] == [missed]
+
+
+def test_a_network_that_learns_anything_fast_is_not_said_to_remember():
+    quick = ((0, 0.0), (10, 0.5), (20, 1.0))
+    figure = compared(replace(REFERENCE, curve=quick, unseen_curve=quick), OTHERS)["relearning"]
+    assert figure["value"] == pytest.approx(0.5)
+    assert figure["memory"] == pytest.approx(1)
+
+
+def test_a_label_never_learnt_again_counts_as_the_whole_curve():
+    figure = compared(replace(REFERENCE, curve=((0, 0.0), (40, 0.1))), OTHERS)["relearning"]
+    assert figure["steps"] == pytest.approx(40)
+    assert figure["value"] == pytest.approx(40 / 36)
+
+
+def test_a_wide_spread_of_the_references_widens_what_is_near():
+    apart = [replace(REFERENCE, found=found) for found in (60, 160, 250)]
+    assert compared(replace(REFERENCE, found=2), apart)["recovery"]["verdict"] == "met"

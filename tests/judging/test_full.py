@@ -1,0 +1,140 @@
+"""The full report has the quick one's keys and more; what cannot be had is null with a reason."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.datasets import Dataset, load
+from worker.learning.drawing import draw
+from worker.learning.judging import full as subject
+from worker.learning.judging.full import FullParams, full
+from worker.learning.judging.judge import load_judge
+from worker.learning.judging.lessons import Training
+from worker.learning.judging.report import quick
+from worker.learning.networks import blank
+from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench, find
+
+SMALL = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
+BRIEF = FullParams(
+    seeds=2,
+    reference={"steps": 20},
+    draws=100,
+    attacks=16,
+    attack_steps=3,
+    relearning={"steps": 8},
+    capacity_examples=64,
+)
+
+
+@lru_cache
+def digits() -> Dataset:
+    return load("digits", Path())
+
+
+class Digits:
+    """The archive of a model of the bundled digits, less those whose data is gone."""
+
+    def __init__(self, *gone: str) -> None:
+        self.gone = gone
+
+    def images(self, label: Label) -> torch.Tensor:
+        if label.name in self.gone:
+            raise Unavailable(f"the images of {label.name} were deleted")
+        return digits().train[label.source]
+
+    def held_out(self, label: Label) -> torch.Tensor:
+        return digits().test[label.source]
+
+
+@pytest.fixture(scope="module")
+def forgetful() -> Checkpoint:
+    """It learnt 0, 1 and 7, and forgot 7 in name only."""
+    names = ("0", "1", "7")
+    given = Examples(names, "digits", {name: digits().train[name] for name in names})
+    found = find("learn", "retrain")
+    params = found.Params(schedule={"steps": 60}, fisher_examples=1)
+    learnt = found.run(blank(SMALL, seed=0), given, params, Workbench(torch.device("cpu"), 0, Digits()))
+    return learnt.with_status(["7"], "forgotten")
+
+
+@pytest.fixture(autouse=True)
+def _brief_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "BRIEF", Training(seed=101, steps=2, real=32, impostors=10))
+
+
+def report_of(checkpoint: Checkpoint, *gone: str, **callbacks) -> dict:
+    bench = Workbench(torch.device("cpu"), 3, Digits(*gone), **callbacks)
+    return full(checkpoint, load_judge, bench, BRIEF, draw=draw)
+
+
+def figures_in(value, path=()):
+    if isinstance(value, dict):
+        if {"value", "n", "threshold"} <= value.keys():
+            yield path, value
+        for name, one in value.items():
+            yield from figures_in(one, (*path, name))
+
+
+def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
+    report = report_of(forgetful)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    expected = quick(forgetful, load_judge, n=100, seed=3, draw=draw)
+    assert report["level"] == "full"
+    for name in ("n", "seed", "judge", "retained", "forgotten"):
+        assert report[name] == expected[name]
+    assert expected["capacity"].items() <= report["capacity"].items()
+    assert set(report["capacity"]["layers"]["encoder.0"]) == {"units", "dead_units", "effective_rank"}
+    assert report["reference"]["seeds"] == 2
+    found = list(figures_in(report))
+    assert len(found) > 20
+    for path, figure in found:
+        assert {"value", "n", "interval", "threshold", "verdict"} <= figure.keys(), path
+        assert figure["value"] is not None or figure["reason"], path
+    assert {"accuracy", "recovery", "relearning", "membership", "two_sample", "distance"} <= report[
+        "forgetting"
+    ]["labels"]["7"].keys()
+
+
+def test_a_label_forgotten_in_name_only_is_found_out(forgetful):
+    def telling(of: Checkpoint, label: str, n: int, seed: int) -> torch.Tensor:
+        """The candidate shows real sevens, the references what they draw."""
+        if of.weights is not forgetful.weights or label != "7":
+            return draw(of, label, n, seed)
+        return digits().test["7"].float().div(255).repeat(30, 1)[:n]
+
+    bench = Workbench(torch.device("cpu"), 3, Digits())
+    figures = full(forgetful, load_judge, bench, BRIEF, draw=telling)["forgetting"]
+    assert figures["verdict"] == "missed"
+    assert "7: accuracy" in figures["missed"]
+
+
+def test_a_label_to_retain_whose_data_is_gone_leaves_no_reference_and_says_so(forgetful):
+    figures = report_of(forgetful, "1")
+    label = figures["forgetting"]["labels"]["7"]
+    assert label["recovery"]["value"] is None
+    assert "the images of 1 were deleted" in label["recovery"]["reason"]
+    assert label["verdict"] is None
+    assert "deleted" in figures["reference"]["reason"]
+
+
+def test_a_forgotten_label_whose_data_is_gone_is_not_audited_and_says_so(forgetful):
+    figures = report_of(forgetful, "7")["forgetting"]
+    assert figures["labels"]["7"]["membership"]["reason"] == "the images of 7 were deleted"
+    assert figures["control"]["value"] is None
+    assert figures["verdict"] is None
+
+
+def test_with_nothing_forgotten_nothing_is_retrained(forgetful):
+    report = report_of(forgetful.with_status(["7"], "permanent"))
+    assert report["forgetting"]["labels"] == {}
+    assert report["reference"]["seeds"] == 0
+    assert report["quality"]["digits"]["coverage"]["value"] > 0
+
+
+def test_it_stops_when_asked_to(forgetful):
+    with pytest.raises(Stopped):
+        report_of(forgetful, should_stop=lambda: True)

@@ -1,0 +1,112 @@
+"""The candidate beside networks retrained without the label: how far apart, and is that near enough?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+from worker.learning.judging.evidence import Figure, figure, of_another, over_seeds, share
+from worker.learning.judging.figures import Bar, wilson
+from worker.learning.judging.relearning import Curve, steps_to
+from worker.learning.judging.traces import Traces
+
+ACCURACY_MARGIN = 0.02  # forgotten labels: at most so much above the references
+RECOVERY_MARGIN = 0.10  # the gap, on either side, averaged over labels
+RELEARN_RATIO = Bar(0.8)
+MEMBERSHIP_MARGIN = Bar(0.02, at_most=True)
+CONTROL = Bar(0.6)  # the membership attack on a network that knows its members by heart
+COVERAGE_RATIO = Bar(0.95)  # of what is retained, over the references'
+LEARNT = 0.9  # accuracy at which a label counts as learnt again
+SINGLE = ("elbo", "reconstruction")
+
+
+@dataclass(frozen=True)
+class Within:
+    """A limit on both sides."""
+
+    low: float
+    high: float
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:.3f} ... {self.high:.3f}"
+
+
+def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figure]:
+    """One label's figures, each with what the references show (`references`) beside it.
+
+    accuracy: of the draws, at most the references' mean + 2 pp. recovery: the share of attacks that succeed,
+    no further from the references than one more of them would be, or than 10 pp. relearning: steps to 90 %
+    over the references' mean; `memory` is the same ratio over that of a figure nobody ever saw, so that a
+    network which learns anything fast is not taken for one that remembers. membership: the largest difference
+    of an attack on single images.
+    """
+    return {
+        "accuracy": accuracy(candidate, references),
+        "recovery": recovery(candidate, references),
+        "relearning": relearning(candidate, references),
+        "membership": membership(candidate, references),
+    }
+
+
+def accuracy(candidate: Traces, references: Sequence[Traces]) -> Figure:
+    others = [one.accuracy for one in references]
+    most = Bar(round(mean(others) + ACCURACY_MARGIN, 4), at_most=True)
+    return share(candidate.drawn, candidate.draws, most) | {"references": others}
+
+
+def recovery(candidate: Traces, references: Sequence[Traces]) -> Figure:
+    others = [one.recovery for one in references]
+    interval = wilson(candidate.found, candidate.starts)
+    low, high = of_another(others) if len(others) > 1 else (mean(others), mean(others))
+    near = Within(min(low, mean(others) - RECOVERY_MARGIN), max(high, mean(others) + RECOVERY_MARGIN))
+    found = figure(candidate.recovery, candidate.starts, interval=interval, threshold=near)
+    return found | {"references": others, "gap": candidate.recovery - mean(others)}
+
+
+def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
+    ratio, others = _ratio(candidate, references, lambda one: one.curve)
+    elsewhere, _ = _ratio(candidate, references, lambda one: one.unseen_curve)
+    spread = over_seeds(others)["interval"]  # of the references' mean
+    mine = ratio * mean(others)
+    interval = None if spread is None else (mine / spread[1], mine / max(spread[0], 1e-9))
+    found = figure(ratio, len(others), interval=interval, threshold=RELEARN_RATIO)
+    return found | {
+        "references": others,
+        "steps": mine,
+        "unseen_ratio": elsewhere,
+        "memory": ratio / elsewhere,
+    }
+
+
+def membership(candidate: Traces, references: Sequence[Traces]) -> Figure:
+    gaps = {name: abs(auc - mean(one.auc[name] for one in references)) for name, auc in candidate.auc.items()}
+    widest = max(SINGLE, key=lambda name: gaps[name])
+    others = [one.auc[widest] for one in references]
+    found = figure(gaps[widest], len(others), threshold=MEMBERSHIP_MARGIN)
+    return found | {"references": others, "auc": candidate.auc, "gaps": gaps, "attack": widest}
+
+
+def _ratio(
+    candidate: Traces, references: Sequence[Traces], curve: Callable[[Traces], Curve]
+) -> tuple[float, list[float]]:
+    """The candidate's steps over the references' mean, and the references' steps."""
+    others = [steps(curve(one)) for one in references]
+    return steps(curve(candidate)) / mean(others), others
+
+
+def steps(curve: Curve) -> float:
+    """To LEARNT; the last step of the curve where it never got there."""
+    reached = steps_to(LEARNT, curve)
+    return max(1.0, curve[-1][0] if reached is None else reached)
+
+
+def verdict(figures: dict[str, Figure]) -> dict[str, Any]:
+    """All figures together: "missed" if one is; "met" if each that has a threshold met it; else null."""
+    given = {name: one["verdict"] for name, one in figures.items() if one["threshold"] is not None}
+    missed = sorted(name for name, one in given.items() if one == "missed")
+    unmeasured = sorted(name for name, one in given.items() if one is None)
+    whole = "missed" if missed else None if unmeasured else "met"
+    return {"verdict": whole, "missed": missed, "unmeasured": unmeasured}

@@ -1,0 +1,298 @@
+"""The full report: the quick one's figures, and quality, forgetting and capacity beside retrained references.
+
+Minutes, most of them the training of the references. Who cannot be compared (the data is gone, there is no
+judge) gets null figures with the reason.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from statistics import mean
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.continual.retrain import RetrainParams
+from worker.learning.judging.comparison import CONTROL, COVERAGE_RATIO, compared, verdict
+from worker.learning.judging.evidence import Figure, figure, unmeasured
+from worker.learning.judging.judge import JudgeUnavailable
+from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
+from worker.learning.judging.quality import Seen, coverage_of, quality
+from worker.learning.judging.recovery import Search
+from worker.learning.judging.references import control_auc, retrained
+from worker.learning.judging.relearning import SLOW, Lesson
+from worker.learning.judging.report import Draw, Judges, quick
+from worker.learning.judging.traces import Exam, Traces, traces
+from worker.learning.judging.witness import BRIEF, Witness, is_committed, load_witness, restored, trained
+from worker.learning.networks import frozen
+from worker.learning.resizing.capacity import capacity
+from worker.learning.resizing.taylor import curvature
+from worker.learning.resizing.taylor_prune import replay_set
+from worker.learning.strategy import StrategyParams, Unavailable, Workbench
+from worker.learning.training import Schedule
+
+CPU = torch.device("cpu")
+PICTURES = 16  # recovered images a network in the report
+LIKENESS_DRAWS = 500
+
+
+class FullParams(StrategyParams):
+    """How much evidence a full report is to gather."""
+
+    seeds: int = Field(3, ge=2, le=20, description="retrained references, each of another seed")
+    reference: Schedule = Field(RetrainParams().schedule, description="how a reference is trained")
+    draws: int = Field(1000, ge=100, le=10_000, description="draws of every label, open-set judged")
+    attacks: int = Field(256, ge=16, le=4096, description="starts of the recovery attack")
+    attack_steps: int = Field(60, ge=1, le=1000, description="of each of them")
+    relearning: Schedule = Field(SLOW, description="the fine-tuning that teaches a forgotten label again")
+    capacity_examples: int = Field(1000, ge=1, le=100_000, description="draws the capacity is measured on")
+
+
+@dataclass(frozen=True)
+class _Inquiry:
+    """What every part of the report is measured with."""
+
+    checkpoint: Checkpoint  # the main network alone
+    judges: Judges
+    bench: Workbench
+    params: FullParams
+    draw: Draw
+    witness: Callable[[str], Witness]  # of a dataset; raises Unavailable
+
+    def train(self, label: Label) -> Tensor:
+        return self.bench.archive.images(label)
+
+    def test(self, label: Label) -> Tensor:
+        return self.bench.archive.held_out(label)
+
+
+def full(
+    checkpoint: Checkpoint, judges: Judges, bench: Workbench, params: FullParams, *, draw: Draw
+) -> dict[str, Any]:
+    """The report at level "full". JSON-ready, and a function of its arguments; takes minutes.
+
+    The keys of `quick`, and: quality {label figures, over all labels, of the labels in the main network},
+    forgetting {labels: {name: {accuracy, recovery, relearning, membership, two_sample, distance, pictures,
+    verdict, missed}}, control, verdict}, capacity, reference {seeds, schedule, spec}. Every figure is
+    {value, n, interval, threshold, verdict}. Temporary labels are judged and not audited: theirs is a network
+    of its own, and dropping it is exact. Raises Stopped.
+    """
+    found = quick(checkpoint, judges, n=params.draws, seed=bench.seed, draw=draw)
+    main = replace(checkpoint, isolated=())
+    witness = cache(partial(_witness, main, bench))
+    inquiry = _Inquiry(main, judges, bench, params, draw, witness)
+    references, reason = _references(inquiry)
+    return {
+        **found,
+        "level": "full",
+        "quality": _quality(inquiry, references),
+        "forgetting": _forgetting(inquiry, references, reason),
+        "capacity": found["capacity"] | _capacity(inquiry),
+        "reference": {
+            "seeds": len(references),
+            "schedule": params.reference.model_dump(),
+            "encoder_widths": list(checkpoint.spec.encoder_widths),
+            "decoder_widths": list(checkpoint.spec.decoder_widths),
+            **({"reason": reason} if reason else {}),
+        },
+    }
+
+
+def _references(inquiry: _Inquiry) -> tuple[list[Checkpoint], str | None]:
+    """The retrained networks, or why there are none."""
+    if not inquiry.checkpoint.forgotten:
+        return [], "nothing was forgotten, so nothing was retrained"
+    if not inquiry.checkpoint.held:
+        return [], "no label is held, so there is nothing to retrain on"
+    how = RetrainParams(schedule=inquiry.params.reference, fisher_examples=1)
+    try:
+        seeds = range(inquiry.params.seeds)
+        return [retrained(inquiry.checkpoint, seed, how, inquiry.bench) for seed in seeds], None
+    except Unavailable as error:
+        return [], f"no reference can be retrained: {error}"
+
+
+def _quality(inquiry: _Inquiry, references: list[Checkpoint]) -> dict[str, Any]:
+    """By dataset: the figures of its labels, and how their coverage compares with the references'."""
+    held = [inquiry.checkpoint.label(name) for name in inquiry.checkpoint.held]
+    return {
+        dataset: _quality_of(inquiry, [one for one in held if one.dataset == dataset], references)
+        for dataset in sorted({one.dataset for one in held})
+    }
+
+
+def _quality_of(inquiry: _Inquiry, labels: list[Label], references: list[Checkpoint]) -> dict[str, Any]:
+    dataset, bench = labels[0].dataset, inquiry.bench
+    try:
+        judge, witness = inquiry.judges(dataset), inquiry.witness(dataset)
+        real = {one.name: (inquiry.train(one), inquiry.test(one)) for one in labels}
+    except (JudgeUnavailable, Unavailable) as error:
+        return unmeasured(str(error))
+
+    def seen(checkpoint: Checkpoint) -> dict[str, Seen]:
+        return {
+            one.name: Seen(
+                one.source,
+                inquiry.draw(checkpoint, one.name, inquiry.params.draws, bench.apart(one.name).seed),
+                *(split.float() / 255 for split in real[one.name]),
+            )
+            for one in labels
+        }
+
+    slots, network = inquiry.checkpoint.held, frozen(inquiry.checkpoint, CPU)
+    bench.step(f"quality of {dataset}", 0, 1)
+    figures = quality(network, slots, seen(inquiry.checkpoint), judge, witness, bench.generator("elbo"))
+    if references:
+        others = [coverage_of(seen(one), witness) for one in references]
+        figures["coverage_ratio"] = _over(figures["coverage"]["value"], others)
+    return figures
+
+
+def _over(coverage: float, others: list[float]) -> Figure:
+    if not any(others):
+        return unmeasured("the references cover nothing themselves", COVERAGE_RATIO)
+    return figure(coverage / mean(others), len(others), threshold=COVERAGE_RATIO) | {"references": others}
+
+
+def _forgetting(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None) -> dict[str, Any]:
+    """Every forgotten label of the main network, beside the references."""
+    forgotten = [inquiry.checkpoint.label(name) for name in inquiry.checkpoint.forgotten]
+    labels = {one.name: _label_forgotten(one, inquiry, references, reason) for one in forgotten}
+    return {"labels": labels, "control": _control(forgotten, inquiry), **_whole(labels)}
+
+
+def _label_forgotten(
+    label: Label, inquiry: _Inquiry, references: list[Checkpoint], reason: str | None
+) -> dict[str, Any]:
+    try:
+        exam = _exam(label, inquiry)
+    except (JudgeUnavailable, Unavailable) as error:
+        return _none_of(str(error))
+    if not references:
+        return _none_of(reason or "there is no reference")
+    shown, found = _examined(inquiry.checkpoint, exam, inquiry)
+    others = [_examined(one, exam, inquiry) for one in references]
+    figures = compared(shown, [one for one, _ in others])
+    figures |= _likeness(label, exam.witness, inquiry, references)
+    pictures = {"candidate": _picture(found), "reference": _picture(others[0][1])}
+    return {**figures, "pictures": pictures, **verdict(figures)}
+
+
+def _exam(label: Label, inquiry: _Inquiry) -> Exam:
+    """Raises JudgeUnavailable or Unavailable."""
+    judge, params = inquiry.judges(label.dataset), inquiry.params
+    if label.source not in judge.labels:
+        raise JudgeUnavailable(f"the judge of {label.dataset!r} does not know the label {label.source!r}")
+    return Exam(
+        label=label,
+        judge=judge,
+        witness=inquiry.witness(label.dataset),
+        members=inquiry.train(label),
+        others=inquiry.test(label),
+        draws=params.draws,
+        search=Search(starts=params.attacks, steps=params.attack_steps),
+        lesson=Lesson(schedule=params.relearning),
+    )
+
+
+def _examined(checkpoint: Checkpoint, exam: Exam, inquiry: _Inquiry) -> tuple[Traces, Tensor]:
+    return traces(checkpoint, exam, inquiry.draw, inquiry.bench.apart("exam"))
+
+
+def _likeness(
+    label: Label, witness: Witness, inquiry: _Inquiry, references: list[Checkpoint]
+) -> dict[str, Figure]:
+    """Two figures that inform: how far apart the networks are in the label's draws, and as functions."""
+    bench, rng = inquiry.bench, inquiry.bench.generator("permutations")
+    seed = bench.apart("likeness").seed
+    mine, *theirs = (
+        witness.embedded(inquiry.draw(one, label.name, LIKENESS_DRAWS, seed))
+        for one in (inquiry.checkpoint, *references)
+    )
+    apart = mean(energy_distance(mine, other) for other in theirs)
+    between = energy_distance(theirs[0], theirs[1])
+    p = permutation_p(mine, theirs[0], rng)
+    two_sample = figure(apart, LIKENESS_DRAWS) | {"p": p, "between_references": between}
+    examples = [
+        (inquiry.test(inquiry.checkpoint.label(name)).float() / 255, slot)
+        for name, slot in inquiry.checkpoint.held.items()
+    ]
+    network, *others = (frozen(one, CPU) for one in (inquiry.checkpoint, *references))
+    distance = mean(function_distance(network, other, examples) for other in others)
+    usual = function_distance(others[0], others[1], examples)
+    far = figure(distance / usual, len(others)) | {"distance": distance, "between_references": usual}
+    return {"two_sample": two_sample, "distance": far}
+
+
+def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
+    """The membership attack must succeed where there is something to find."""
+    if not forgotten:
+        return unmeasured("nothing was forgotten", CONTROL)
+    try:
+        train, test = inquiry.train(forgotten[0]), inquiry.test(forgotten[0])
+    except Unavailable as error:
+        return unmeasured(str(error), CONTROL)
+    auc = control_auc(inquiry.checkpoint, forgotten[0].name, train, test, inquiry.bench)
+    return figure(auc, len(test), threshold=CONTROL)
+
+
+def _whole(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """met if every label met its bars, missed if one missed any, null where one could not be measured."""
+    verdicts = [one["verdict"] for one in labels.values()]
+    whole = "missed" if "missed" in verdicts else None if None in verdicts or not verdicts else "met"
+    missed = [f"{name}: {one}" for name, figures in labels.items() for one in figures["missed"]]
+    return {"verdict": whole, "missed": missed}
+
+
+def _none_of(reason: str) -> dict[str, Any]:
+    names = ("accuracy", "recovery", "relearning", "membership", "two_sample", "distance")
+    return {name: unmeasured(reason) for name in names} | {
+        "pictures": None,
+        "verdict": None,
+        "missed": [],
+        "unmeasured": list(names),
+    }
+
+
+def _capacity(inquiry: _Inquiry) -> dict[str, Any]:
+    """By hidden layer of the main network: its units, how many do nothing, the directions they vary in."""
+    if not inquiry.checkpoint.held:
+        return {"layers": {}}
+    network = frozen(inquiry.checkpoint, inquiry.bench.device)
+    draws = replay_set(inquiry.checkpoint, inquiry.params.capacity_examples, inquiry.bench)
+    signals = capacity(network, draws, curvature(network, draws, inquiry.bench.generator("curvature")))
+    return {
+        "layers": {
+            name: {
+                "units": units,
+                "dead_units": signals.idle_units[name],
+                "effective_rank": signals.effective_rank[name],
+            }
+            for name, units in signals.widths.items()
+        }
+    }
+
+
+def _witness(checkpoint: Checkpoint, bench: Workbench, dataset: str) -> Witness:
+    """The committed one; else one trained on the labels of the dataset that this checkpoint knows."""
+    if is_committed(dataset):
+        return load_witness(dataset)
+    known = {one.source: one for one in checkpoint.labels if one.dataset == dataset}
+    if len(known) < 2:
+        raise Unavailable(f"a witness of {dataset!r} needs two of its labels, here is one")
+    images = {source: bench.archive.images(one) for source, one in known.items()}
+    return restored(trained(images, BRIEF, bench.step), tuple(images))
+
+
+def _picture(images: Tensor) -> dict[str, Any]:
+    """uint8 [n, pixels] as base64, row by row."""
+    some = images[:PICTURES]
+    return {
+        "n": len(some),
+        "pixels": some.shape[1],
+        "base64": base64.b64encode(some.numpy().tobytes()).decode(),
+    }

@@ -1,0 +1,116 @@
+"""What a network, candidate or reference, shows of a label it should not know: all are asked the same."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.judging.judge import Judge
+from worker.learning.judging.membership import membership
+from worker.learning.judging.recovery import Search, recovered
+from worker.learning.judging.relearning import Curve, Lesson, relearned
+from worker.learning.judging.report import Draw
+from worker.learning.judging.witness import Witness
+from worker.learning.networks import frozen
+from worker.learning.strategy import Workbench
+
+CPU = torch.device("cpu")
+SHOWN = 64  # recovered images that are kept for people to look at
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a network is examined with on one label: the same for the candidate and every reference."""
+
+    label: Label
+    judge: Judge
+    witness: Witness
+    members: Tensor  # the label's real train images, uint8 [n, pixels]
+    others: Tensor  # its real test images
+    draws: int
+    search: Search
+    lesson: Lesson
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The raw counts and curves. JSON-ready by `asdict`; images, uint8 [SHOWN, pixels], lie beside them."""
+
+    drawn: int  # of `draws`, that the judge takes for the label
+    draws: int
+    found: int  # by the recovery attack, of `starts`
+    starts: int
+    curve: Curve  # of learning it again
+    unseen_curve: Curve  # of learning what no network ever saw: the label's images, rows for columns
+    auc: dict[str, float]  # of each membership attack
+
+    @property
+    def accuracy(self) -> float:
+        return self.drawn / self.draws
+
+    @property
+    def recovery(self) -> float:
+        return self.found / self.starts
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def traces(checkpoint: Checkpoint, exam: Exam, draw: Draw, bench: Workbench) -> tuple[Traces, Tensor]:
+    """The network's traces, and the first images the attack ended with: a function of the bench's seed."""
+    name, network = exam.label.name, frozen(checkpoint, CPU)
+    slot, kept = checkpoint.label(name).slot, sorted(checkpoint.held.values())
+    found = recovered(
+        network,
+        slot,
+        kept,
+        label=exam.label.source,
+        witness=exam.witness,
+        search=exam.search,
+        bench=bench,
+    ).images
+    drawn = draw(checkpoint, name, exam.draws, bench.apart(f"draws of {name}").seed)
+    curve, unseen_curve = (
+        relearned(checkpoint, name, images, partial(_accuracy, exam, back), exam.lesson, bench)
+        for images, back in ((exam.members, _same), (turned(exam.members), turned))
+    )
+    auc = membership(
+        network, slot, exam.members, exam.others, bench.generator("sets of the membership attack")
+    )
+    counted = Traces(
+        drawn=hits(exam, drawn),
+        draws=exam.draws,
+        found=hits(exam, found),
+        starts=exam.search.starts,
+        curve=curve,
+        unseen_curve=unseen_curve,
+        auc=auc,
+    )
+    return counted, found[:SHOWN].mul(255).round().to(torch.uint8)
+
+
+def hits(exam: Exam, images: Tensor) -> int:
+    """How many images the judge takes for the label."""
+    return int(torch.sum(exam.judge.classify(images) == exam.judge.labels.index(exam.label.source)))
+
+
+def turned(images: Tensor) -> Tensor:
+    """Square images [n, pixels], rows for columns: a figure that nobody was taught. Twice is nothing.
+
+    A label that is its own mirror image, as 0 nearly is, stays itself: there the comparison says less.
+    """
+    side = math.isqrt(images.shape[1])
+    return images.view(-1, side, side).transpose(1, 2).flatten(1)
+
+
+def _same(images: Tensor) -> Tensor:
+    return images
+
+
+def _accuracy(exam: Exam, back: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    return hits(exam, back(images)) / len(images)

@@ -1,0 +1,176 @@
+"""The witness: a second classifier, of its own architecture and seed, that never gives a verdict.
+
+Its features are where FID, density and distances are measured; its gradient is what a recovery attack climbs.
+It knows "none of these", as the judge does, or an attack would be led to grey that it calls a digit. Whether
+an attack found anything is for the judge to say, which nothing here imports.
+
+Train it: python -m worker.learning.judging.witness --dataset mnist --data FOLDER
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from worker.learning import datasets
+from worker.learning.judging.lessons import Training, lessons
+
+WEIGHTS = Path(__file__).parent / "weights"
+TRAINING = Training(seed=101, steps=800)
+BRIEF = Training(seed=101, steps=300)  # where none is committed, and somebody waits
+FEATURES = 64
+CHUNK = 500  # images at a time: what they need fits a core's cache
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A trained witness of one dataset, or of some of its labels."""
+
+    labels: tuple[str, ...]
+    network: nn.Sequential
+    version: str  # sha256 of its weights
+
+    @torch.no_grad()
+    def embedded(self, images: Tensor) -> Tensor:
+        """Images [n, pixels] in [0, 1] as its last hidden layer sees them, [n, FEATURES]."""
+        chunks = torch.split(images.float().cpu(), CHUNK)
+        return torch.cat([self.network[:-1](chunk) for chunk in chunks])
+
+    def disbelief(self, images: Tensor, label: str) -> Tensor:
+        """-log of the probability it gives the label, nats, [n]; differentiable in the images."""
+        target = torch.full((len(images),), self.labels.index(label))
+        return cross_entropy(self.network(images), target, reduction="none")
+
+    @torch.no_grad()
+    def accuracy(self, images_of: Mapping[str, Tensor]) -> float:
+        """The share of real images (label -> uint8 [n, pixels]) it names rightly."""
+        right = [
+            self.network(chunk.float() / 255).argmax(dim=1) == self.labels.index(label)
+            for label, images in images_of.items()
+            for chunk in torch.split(images, CHUNK)
+        ]
+        return torch.cat(right).float().mean().item()
+
+
+class WitnessUnavailable(Exception):
+    """There is no usable witness for a dataset; the message says what to do."""
+
+
+@lru_cache
+def load_witness(dataset: str) -> Witness:
+    """The committed witness of a dataset. Raises WitnessUnavailable when there is none."""
+    if not is_committed(dataset):
+        raise WitnessUnavailable(
+            f"no witness of {dataset!r} comes with this code; train it with: "
+            f"python -m worker.learning.judging.witness --dataset {dataset} --data FOLDER"
+        )
+    labels = tuple(json.loads((WEIGHTS / f"{dataset}.witness.json").read_text())["labels"])
+    return restored((WEIGHTS / f"{dataset}.witness.safetensors").read_bytes(), labels)
+
+
+def is_committed(dataset: str) -> bool:
+    """Whether a witness of the dataset comes with this code."""
+    return (WEIGHTS / f"{dataset}.witness.json").is_file()
+
+
+def restored(data: bytes, labels: Sequence[str]) -> Witness:
+    """The witness of these labels from its safetensors bytes."""
+    stored = load(data)
+    with torch.device("meta"):  # no random start, so nobody's random numbers are used up
+        network = witness_network(len(labels))
+    network.load_state_dict({name: weight.float() for name, weight in stored.items()}, assign=True)
+    return Witness(tuple(labels), network.eval().requires_grad_(False), sha256(data).hexdigest())
+
+
+def trained(
+    images_of: Mapping[str, Tensor],
+    training: Training,
+    step: Callable[[str, int, int], object] = lambda phase, step, total: None,
+) -> bytes:
+    """The weights of a witness taught on real images (label -> uint8 [n, pixels]), float16 safetensors.
+
+    `step` is told (phase, step, total) at every step; what it raises ends all.
+    """
+    labels = tuple(images_of)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        network = witness_network(len(labels))
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=training.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=training.steps)
+    for number, (images, targets) in enumerate(lessons(images_of, labels, training)):
+        step("training the witness", number, training.steps)
+        loss = cross_entropy(network(images), targets)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+    state = network.state_dict()
+    return save({name: w.half() if w.is_floating_point() else w for name, w in state.items()})
+
+
+def witness_network(labels: int) -> nn.Sequential:
+    """Square images [n, pixels] -> logits [n, labels + 1], the last for "none of these". 61,000 weights.
+
+    Smooth throughout (SiLU, mean pooling): an attack follows its gradient.
+    """
+    return nn.Sequential(
+        _Square(),
+        *_block(1, 16, stride=2),
+        *_block(16, 32),
+        *_block(32, 64, stride=2),
+        *_block(64, FEATURES),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(FEATURES, labels + 1),
+    )
+
+
+class _Square(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        side = math.isqrt(images.shape[1])
+        return images.view(-1, 1, side, side)
+
+
+def _block(inputs: int, outputs: int, *, stride: int = 1) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return convolution, nn.BatchNorm2d(outputs), nn.SiLU()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Train a witness and keep it beside its recipe.")
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds the datasets")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights and the recipe go")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    dataset = datasets.load(asked.dataset, asked.data)
+    data = trained(dataset.train, TRAINING)
+    witness = restored(data, dataset.labels)
+    recipe = {
+        "dataset": dataset.name,
+        "labels": list(dataset.labels),
+        "weights_sha256": witness.version,
+        "data_sha256": dataset.sha256(),
+        "training": asdict(TRAINING),
+        "test_accuracy": witness.accuracy(dataset.test),
+    }
+    asked.out.mkdir(parents=True, exist_ok=True)
+    (asked.out / f"{asked.dataset}.witness.safetensors").write_bytes(data)
+    text = json.dumps(recipe, indent=1) + "\n"
+    (asked.out / f"{asked.dataset}.witness.json").write_text(text)
+    sys.stdout.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
