@@ -52,7 +52,7 @@ ALWAYS = {
     "judges": ("remain", "classifiers of whole datasets, used in no training, still test for a relapse"),
     "database": (
         "kept",
-        "names, params, figures, hashes of models, jobs and versions; no weight, no image but in full reports",
+        "names, params, figures and hashes of models, jobs and versions; images in full reports alone",
     ),
     "logs": ("kept", "they name jobs, and labels where addresses of requests are logged"),
     "backups": ("not reached", "copies made of folders or of the database are outside this service"),
