@@ -1,7 +1,7 @@
 """Pictures of an audit: what the attacks found, the curves of learning again, and the figures as bars."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.audit_parts import Part, tensors_of
@@ -44,14 +45,14 @@ def short(strategy: str) -> str:
     return f"{name} {sent.split(':')[-1].strip('{} ').replace(chr(34), '')}".strip()
 
 
-def _recovered(everything: Everything) -> plt.Figure:
+def _recovered(everything: Everything) -> Figure:
     """Of the first label: what the recovery attack ended with, a row a network."""
     label = min(part.label for part in everything)
     parts = sorted((one for one in everything if one.label == label), key=_order)
     plot, axes = plt.subplots(len(parts), 1, figsize=(11, 0.85 * len(parts) + 0.6), squeeze=False)
     for axis, part in zip(axes[:, 0], parts, strict=True):
         found = everything[part]
-        axis.imshow(_strip(tensors_of(found)["recovered"]), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(_strip(tensors_of(found)["recovered"]).numpy(), cmap="gray", vmin=0, vmax=255)
         share = found["traces"]["found"] / found["traces"]["starts"]
         name = f"{short(part.strategy)}{f' {part.seed}' if part.strategy == 'reference' else ''}"
         axis.set_ylabel(f"{name}\n{share:.0%}", rotation=0, ha="right", va="center", fontsize=9)
@@ -71,7 +72,7 @@ def _strip(images: Tensor) -> Tensor:
     return chosen.view(COLUMNS, side, side).permute(1, 0, 2).reshape(side, COLUMNS * side)
 
 
-def _relearning(everything: Everything) -> plt.Figure:
+def _relearning(everything: Everything) -> Figure:
     """The label's accuracy over steps, means over labels; and a figure that no network ever saw."""
     plot, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     kinds = (("curve", "The forgotten label"), ("unseen_curve", "What no network ever saw"))
@@ -92,13 +93,13 @@ def _relearning(everything: Everything) -> plt.Figure:
     return plot
 
 
-def _bars(rows: Mapping[str, Mapping[str, Any]]) -> plt.Figure:
+def _bars(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Each figure's mean over labels, with the deviation between labels, and the lines it must keep."""
     names = list(rows)
     plot, axes = plt.subplots(2, 3, figsize=(12, 2.2 + 0.55 * len(names)), sharey=True)
     for axis, (figure, (title, lines)) in zip(axes.flat, BARS.items(), strict=True):
         spreads = [(rows[name]["spread"].get(figure) or 0) for name in names]
-        colours = ["tab:red" if _misses(rows[name], figure) else "tab:green" for name in names]
+        colours = [_colour(rows[name], figure) if lines else "tab:grey" for name in names]
         axis.barh([short(name) for name in names], [rows[name][figure] for name in names], color=colours)
         axis.errorbar(
             [rows[name][figure] for name in names], range(len(names)), xerr=spreads, fmt="none", c="k"
@@ -111,12 +112,19 @@ def _bars(rows: Mapping[str, Mapping[str, Any]]) -> plt.Figure:
     return plot
 
 
-def _misses(row: Mapping[str, Any], figure: str) -> bool:
+def _colour(row: Mapping[str, Any], figure: str) -> str:
+    """Red: further off than one more reference may be. Orange: only the plain bar is missed."""
+    if _among(figure, row["missed"]):
+        return "tab:red"
+    return "tab:orange" if _among(figure, row["bars_missed"]) else "tab:green"
+
+
+def _among(figure: str, missed: Collection[str]) -> bool:
     names = {
         "recovery_gap": {"recovery_gap", "recovery_within_spread"},
         "forgotten_above_references": {"forgotten_accuracy"},
     }
-    return bool(names.get(figure, {figure}) & set(row["missed"]))
+    return bool(names.get(figure, {figure}) & set(missed))
 
 
 def _order(part: Part) -> tuple[int, str, int]:
