@@ -1,7 +1,7 @@
 """Pictures of an audit: what the attacks found, the curves of learning again, and the figures as bars."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def _recovered(everything: Everything) -> Figure:
     plot, axes = plt.subplots(len(parts), 1, figsize=(11, 0.85 * len(parts) + 0.6), squeeze=False)
     for axis, part in zip(axes[:, 0], parts, strict=True):
         found = everything[part]
-        axis.imshow(_strip(tensors_of(found)["recovered"]), cmap="gray", vmin=0, vmax=255)
+        axis.imshow(_strip(tensors_of(found)["recovered"]).numpy(), cmap="gray", vmin=0, vmax=255)
         share = found["traces"]["found"] / found["traces"]["starts"]
         name = f"{short(part.strategy)}{f' {part.seed}' if part.strategy == 'reference' else ''}"
         axis.set_ylabel(f"{name}\n{share:.0%}", rotation=0, ha="right", va="center", fontsize=9)
@@ -99,7 +99,7 @@ def _bars(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     plot, axes = plt.subplots(2, 3, figsize=(12, 2.2 + 0.55 * len(names)), sharey=True)
     for axis, (figure, (title, lines)) in zip(axes.flat, BARS.items(), strict=True):
         spreads = [(rows[name]["spread"].get(figure) or 0) for name in names]
-        colours = ["tab:red" if _misses(rows[name], figure) else "tab:green" for name in names]
+        colours = [_colour(rows[name], figure) if lines else "tab:grey" for name in names]
         axis.barh([short(name) for name in names], [rows[name][figure] for name in names], color=colours)
         axis.errorbar(
             [rows[name][figure] for name in names], range(len(names)), xerr=spreads, fmt="none", c="k"
@@ -112,12 +112,19 @@ def _bars(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
     return plot
 
 
-def _misses(row: Mapping[str, Any], figure: str) -> bool:
+def _colour(row: Mapping[str, Any], figure: str) -> str:
+    """Red: further off than one more reference may be. Orange: only the plain bar is missed."""
+    if _among(figure, row["missed"]):
+        return "tab:red"
+    return "tab:orange" if _among(figure, row["bars_missed"]) else "tab:green"
+
+
+def _among(figure: str, missed: Collection[str]) -> bool:
     names = {
         "recovery_gap": {"recovery_gap", "recovery_within_spread"},
         "forgotten_above_references": {"forgotten_accuracy"},
     }
-    return bool(names.get(figure, {figure}) & set(row["missed"]))
+    return bool(names.get(figure, {figure}) & set(missed))
 
 
 def _order(part: Part) -> tuple[int, str, int]:

@@ -1,10 +1,11 @@
 """One strategy's row of `experiments.audit`: its figures over all labels, and the verdict."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from experiments.audit_parts import tensors_of
@@ -19,8 +20,9 @@ OUTSIDE = 0.01  # a p-value under which the recoveries are not those of one more
 def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -> dict[str, Any]:
     """Of what a strategy left in each label's network, label -> findings, and of the references of each.
 
-    verdict: "met" where every bar is kept; `missed` names those that are not. Ratios and gaps are means over
-    labels; `spread` is their standard deviation between labels.
+    Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
+    are the plain bars; `missed`, which the verdict rests on, those missed by more than one more reference
+    would miss them in 95 of 100 audits: on one label that is much, on ten it is little.
     """
     figures = {
         label: compared(_traces(one), [_traces(other) for other in references[label]])
@@ -39,28 +41,38 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
         one["coverage"] / statistics.mean(other["coverage"] for other in references[label])
         for label, one in found.items()
     ]
-    bars = {
-        "recovery_gap": abs(statistics.mean(gaps)) <= 0.10,
-        "recovery_within_spread": likely >= OUTSIDE,
-        "relearn_ratio": statistics.mean(ratios) >= 0.8,
-        "membership_auc_gap": statistics.mean(memberships) <= 0.02,
-        "forgotten_accuracy": statistics.mean(above) <= 0.02,
-        "coverage_ratio": statistics.mean(covered) >= 0.95,
+    of = [figures[label] for label in found]
+    accuracies, recoveries, steps, aucs = (
+        [one[name]["references"] for one in of]
+        for name in ("accuracy", "recovery", "relearning", "membership")
+    )
+    coverages = [[other["coverage"] for other in references[label]] for label in found]
+    ratio, covering = statistics.mean(ratios), statistics.mean(covered)
+    bars = {  # figure -> (by how much the bar is missed, by how much one more reference may miss it)
+        "recovery_gap": (abs(statistics.mean(gaps)) - 0.10, margin(recoveries) - 0.10),
+        "relearn_ratio": (0.8 - ratio, margin(_relative(steps)) - 0.2),
+        "membership_auc_gap": (statistics.mean(memberships) - 0.02, margin_of_sizes(aucs) - 0.02),
+        "forgotten_accuracy": (statistics.mean(above) - 0.02, margin(accuracies) - 0.02),
+        "coverage_ratio": (0.95 - covering, margin(_relative(coverages)) - 0.05),
     }
-    missed = [name for name, kept in bars.items() if not kept]
+    strictly = [name for name, (over, _) in bars.items() if over > 0]
+    missed = [name for name, (over, allowed) in bars.items() if over > max(0.0, allowed)]
+    if likely < OUTSIDE:
+        missed.append("recovery_within_spread")
     return {
         "recovery_gap": statistics.mean(gaps),
         "recovery_p": likely,
-        "relearn_ratio": statistics.mean(ratios),
+        "relearn_ratio": ratio,
         "relearn_memory": statistics.mean(memories),
         "membership_auc_gap": statistics.mean(memberships),
         "forgotten_accuracy": statistics.mean(drawn),
         "forgotten_above_references": statistics.mean(above),
         "retained_accuracy": statistics.mean(one["retained"] for one in found.values()),
-        "coverage_ratio": statistics.mean(covered),
+        "coverage_ratio": covering,
         "likeness": statistics.mean(likeness(one, references[label]) for label, one in found.items()),
         "verdict": "missed" if missed else "met",
         "missed": missed,
+        "bars_missed": strictly,
         "spread": {
             "recovery_gap": _spread(gaps),
             "relearn_ratio": _spread(ratios),
@@ -72,16 +84,44 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
     }
 
 
+def margin(references: Sequence[Sequence[float]]) -> float:
+    """How far the mean over labels of one more reference is from the others', in 95 of 100 audits.
+
+    references: a label's k values each. t s sqrt((1 + 1/k) / labels), s pooled over the labels.
+    """
+    count, k = len(references), len(references[0])
+    return _student(count, k) * _apart(references) / math.sqrt(count)
+
+
+def margin_of_sizes(references: Sequence[Sequence[float]]) -> float:
+    """The same of the root mean square of the differences, which bounds their mean size: by Fisher's F."""
+    count, k = len(references), len(references[0])
+    return _apart(references) * math.sqrt(special.fdtri(count, count * (k - 1), 0.95))
+
+
+def _apart(references: Sequence[Sequence[float]]) -> float:
+    """The deviation of one more reference from the mean of the others, pooled over labels."""
+    within = statistics.mean(statistics.variance(one) for one in references)
+    return math.sqrt(within * (1 + 1 / len(references[0])))
+
+
+def _student(count: int, k: int) -> float:
+    return float(special.stdtrit(count * (k - 1), 0.975))
+
+
+def _relative(references: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [[value / statistics.mean(one) for value in one] for one in references]
+
+
 def p_of_another(gaps: Sequence[float], references: Sequence[Sequence[float]]) -> float:
     """The probability that one more reference a label would be as far from the others as these gaps are.
 
     F = mean gap^2 / (s^2 (1 + 1/k)), s^2 pooled over the labels' k references each: Fisher's F with as many
     degrees of freedom as there are labels, and labels times k - 1.
     """
-    within = statistics.mean(statistics.variance(one) for one in references)
     count, k = len(gaps), len(references[0])
-    ratio = statistics.mean(gap**2 for gap in gaps) / max(within * (1 + 1 / k), 1e-9)
-    return float(stats.f.sf(ratio, count, count * (k - 1)))
+    ratio = statistics.mean(gap**2 for gap in gaps) / max(_apart(references) ** 2, 1e-9)
+    return float(special.fdtrc(count, count * (k - 1), ratio))
 
 
 def likeness(found: Found, references: Sequence[Found]) -> float:

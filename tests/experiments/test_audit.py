@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from experiments import audit_parts
 from experiments.audit import ANOTHER, NOTHING, QUICK, parser, parts_of, plan_of, summary
 from experiments.audit_parts import Effort, Part
+from experiments.audit_plots import plots
 from experiments.audit_rows import p_of_another, row
 from worker.learning.judging.traces import Traces
 
@@ -131,3 +132,20 @@ def test_what_is_finished_is_not_made_again(tmp_path, monkeypatch):
     assert made == ["base", "network", part]
     assert audit_parts.made(part, tmp_path, tmp_path, effort) == first
     assert made == ["base", "network", part]
+
+
+def test_the_pictures_are_drawn_from_what_the_parts_left(found, tmp_path):
+    """Of every network, the references included; three files that a browser can show."""
+    plan = plan_of(asked("--quick"))
+    everything = {}
+    for part in parts_of(plan):
+        one = found()
+        drawn = {
+            "embedded": torch.randn(60, 4),
+            "recovered": torch.randint(0, 256, (64, 784), dtype=torch.uint8),
+        }
+        save_file(drawn, one["tensors"])
+        everything[part] = one
+    plots(summary(plan, everything), everything, tmp_path / "plots")
+    for name in ("recovered", "relearning", "figures"):
+        assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")

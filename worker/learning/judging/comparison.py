@@ -38,10 +38,12 @@ def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figur
     """One label's figures, each with what the references show (`references`) beside it.
 
     accuracy: of the draws, at most the references' mean + 2 pp. recovery: the share of attacks that succeed,
-    no further from the references than one more of them would be, or than 10 pp. relearning: steps to 90 %
-    over the references' mean; `memory` is the same ratio over that of a figure nobody ever saw, so that a
-    network which learns anything fast is not taken for one that remembers. membership: the largest difference
-    of an attack on single images.
+    within 10 pp of theirs. relearning: steps to 90 % over their mean, at least 0.8; `memory` is that over the
+    same ratio of a figure nobody ever saw, so that a network which learns anything fast is not taken for one
+    that remembers. membership: the largest difference of an attack on single images, at most 0.02.
+
+    Where one more reference may well be further away than that, the threshold is where it would be; `bar`
+    says whether the plain bar is met.
     """
     return {
         "accuracy": accuracy(candidate, references),
@@ -53,28 +55,31 @@ def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figur
 
 def accuracy(candidate: Traces, references: Sequence[Traces]) -> Figure:
     others = [one.accuracy for one in references]
-    most = Bar(round(mean(others) + ACCURACY_MARGIN, 4), at_most=True)
-    return share(candidate.drawn, candidate.draws, most) | {"references": others}
+    bar = mean(others) + ACCURACY_MARGIN
+    found = share(candidate.drawn, candidate.draws, Bar(max(bar, of_another(others)[1]), at_most=True))
+    return found | {"references": others, "bar": _word(found["value"] <= bar)}
 
 
 def recovery(candidate: Traces, references: Sequence[Traces]) -> Figure:
     others = [one.recovery for one in references]
+    (low, high), usual = of_another(others), mean(others)
+    near = Within(min(low, usual - RECOVERY_MARGIN), max(high, usual + RECOVERY_MARGIN))
     interval = wilson(candidate.found, candidate.starts)
-    low, high = of_another(others) if len(others) > 1 else (mean(others), mean(others))
-    near = Within(min(low, mean(others) - RECOVERY_MARGIN), max(high, mean(others) + RECOVERY_MARGIN))
     found = figure(candidate.recovery, candidate.starts, interval=interval, threshold=near)
-    return found | {"references": others, "gap": candidate.recovery - mean(others)}
+    gap = candidate.recovery - usual
+    return found | {"references": others, "gap": gap, "bar": _word(abs(gap) <= RECOVERY_MARGIN)}
 
 
 def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
     ratio, others = _ratio(candidate, references, lambda one: one.curve)
     elsewhere, _ = _ratio(candidate, references, lambda one: one.unseen_curve)
-    spread = over_seeds(others)["interval"]  # of the references' mean
-    mine = ratio * mean(others)
-    interval = None if spread is None else (mine / spread[1], mine / max(spread[0], 1e-9))
-    found = figure(ratio, len(others), interval=interval, threshold=RELEARN_RATIO)
+    mine, usual = ratio * mean(others), mean(others)
+    low, high = over_seeds(others)["interval"]  # of the references' mean
+    least = Bar(min(RELEARN_RATIO.limit, of_another(others)[0] / usual))
+    found = figure(ratio, len(others), interval=(mine / high, mine / max(low, 1.0)), threshold=least)
     return found | {
         "references": others,
+        "bar": _word(RELEARN_RATIO.holds(ratio)),
         "steps": mine,
         "unseen_ratio": elsewhere,
         "memory": ratio / elsewhere,
@@ -85,8 +90,14 @@ def membership(candidate: Traces, references: Sequence[Traces]) -> Figure:
     gaps = {name: abs(auc - mean(one.auc[name] for one in references)) for name, auc in candidate.auc.items()}
     widest = max(SINGLE, key=lambda name: gaps[name])
     others = [one.auc[widest] for one in references]
-    found = figure(gaps[widest], len(others), threshold=MEMBERSHIP_MARGIN)
-    return found | {"references": others, "auc": candidate.auc, "gaps": gaps, "attack": widest}
+    most = Bar(max(MEMBERSHIP_MARGIN.limit, of_another(others)[1] - mean(others)), at_most=True)
+    found = figure(gaps[widest], len(others), threshold=most)
+    bar = _word(MEMBERSHIP_MARGIN.holds(gaps[widest]))
+    return found | {"references": others, "bar": bar, "auc": candidate.auc, "gaps": gaps, "attack": widest}
+
+
+def _word(met: bool) -> str:
+    return "met" if met else "missed"
 
 
 def _ratio(

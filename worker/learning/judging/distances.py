@@ -23,7 +23,11 @@ def diversity(drawn: Tensor, real: Tensor) -> float:
 
     1 where the draws are as varied as the real ones, 0 where they are one image.
     """
-    return (torch.pdist(drawn.double()).mean() / torch.pdist(real.double()).mean()).item()
+    return _mean_distance(drawn) / _mean_distance(real)
+
+
+def _mean_distance(features: Tensor) -> float:
+    return float(torch.pdist(features.double()).mean())
 
 
 def _mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from worker.learning.judging.figures import Z_95, wilson
@@ -71,4 +71,4 @@ def of_another(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _student(n: int) -> float:
-    return float(stats.t.ppf(0.975, n - 1))
+    return float(special.stdtrit(n - 1, 0.975))

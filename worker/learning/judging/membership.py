@@ -7,7 +7,6 @@ differ by themselves (other people wrote them), so an AUC speaks only beside a r
 from collections.abc import Mapping
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from worker.learning.elbo import divergence, reconstruction
@@ -47,7 +46,8 @@ def costs(network: Network, slot: int, images: Tensor) -> Mapping[str, Tensor]:
 
 def auc(members: Tensor, others: Tensor) -> float:
     """P(a member's cost < another's) + 1/2 P(they are equal), over all pairs: Mann-Whitney's U."""
-    ranks = stats.rankdata(torch.cat([others, members]).double().numpy())
+    _, which, ties = torch.unique(torch.cat([others, members]), return_inverse=True, return_counts=True)
+    ranks = (ties.cumsum(0) - (ties - 1) / 2)[which].double()  # equal values share theirs
     wins = ranks[: len(others)].sum() - len(others) * (len(others) + 1) / 2
     return float(wins / (len(others) * len(members)))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softmax
@@ -85,7 +85,7 @@ def recovered(
 
 def plausible_radius(latent: int) -> float:
     """The length that PLAUSIBLE of standard normal vectors do not exceed."""
-    return math.sqrt(stats.chi2.ppf(PLAUSIBLE, latent))
+    return math.sqrt(2 * special.gammaincinv(latent / 2, PLAUSIBLE))
 
 
 class _Decoding(nn.Module):

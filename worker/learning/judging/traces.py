@@ -62,7 +62,7 @@ class Traces:
 
 
 def traces(checkpoint: Checkpoint, exam: Exam, draw: Draw, bench: Workbench) -> tuple[Traces, Tensor]:
-    """The network's traces, and the first images the attack ended with: a function of the bench's seed."""
+    """The network's traces, and images the attack ended with: a function of the bench's seed."""
     name, network = exam.label.name, frozen(checkpoint, CPU)
     slot, kept = checkpoint.label(name).slot, sorted(checkpoint.held.values())
     found = recovered(
@@ -75,23 +75,20 @@ def traces(checkpoint: Checkpoint, exam: Exam, draw: Draw, bench: Workbench) -> 
         bench=bench,
     ).images
     drawn = draw(checkpoint, name, exam.draws, bench.apart(f"draws of {name}").seed)
-    curve, unseen_curve = (
+    curve, unseen = (
         relearned(checkpoint, name, images, partial(_accuracy, exam, back), exam.lesson, bench)
         for images, back in ((exam.members, _same), (turned(exam.members), turned))
     )
     auc = membership(
         network, slot, exam.members, exam.others, bench.generator("sets of the membership attack")
     )
-    counted = Traces(
-        drawn=hits(exam, drawn),
-        draws=exam.draws,
-        found=hits(exam, found),
-        starts=exam.search.starts,
-        curve=curve,
-        unseen_curve=unseen_curve,
-        auc=auc,
-    )
-    return counted, found[:SHOWN].mul(255).round().to(torch.uint8)
+    counts = hits(exam, drawn), exam.draws, hits(exam, found), exam.search.starts
+    return Traces(*counts, curve, unseen, auc), _spread(found).mul(255).round().to(torch.uint8)
+
+
+def _spread(found: Tensor) -> Tensor:
+    """SHOWN of the images, of every kind of start."""
+    return found[torch.linspace(0, len(found) - 1, min(SHOWN, len(found))).long()]
 
 
 def hits(exam: Exam, images: Tensor) -> int:
