@@ -6,15 +6,17 @@ import torch
 from tests.learning.tiny import QUICK, bench, examples
 from worker.learning.continual.den import (
     DenParams,
+    Lesson,
     group_lasso,
     learn,
     movable,
     put_back,
     reached_units,
     soft_threshold,
+    split,
 )
 from worker.learning.networks import build
-from worker.learning.resizing.units import duplicate, seams_of, width
+from worker.learning.resizing.units import duplicate, grow, seams_of, width
 from worker.learning.slots import with_slots
 
 CPU = torch.device("cpu")
@@ -106,3 +108,13 @@ def test_group_lasso_shortens_whole_vectors_of_the_units_it_is_given(learnt, str
         now = network.get_parameter(f"{seam.layer}.weight").detach().view(width(learnt, seam), -1)
         assert torch.equal(now[1:], was[1:])
         assert now[0].norm().item() == pytest.approx(max(0.0, (was[0].norm() - strength).item()), abs=1e-5)
+
+
+def test_a_unit_that_never_moved_is_not_split_because_the_layer_before_it_grew(learnt):
+    target = with_slots(learnt, ["frame"], "stripes", "permanent")
+    grown = grow(target, 0.5, torch.Generator().manual_seed(0))
+    every = {seam.layer: torch.ones(width(learnt, seam), dtype=torch.bool) for seam in seams_of(learnt)}
+    lesson = Lesson(target, [0, 1], examples("frame"), DenParams(drift=0), bench())
+    after, found = split(grown, target, every, lesson)
+    assert set(found.values()) == {0}
+    assert after is grown

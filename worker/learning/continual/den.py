@@ -248,13 +248,11 @@ def split(
     """With the reached units that drifted put back, and a copy of each that goes on as they had become."""
     drifted = {}
     for seam in seams_of(before):
-        units = width(before, seam)
-        was, now = (
-            one.weights[f"{seam.layer}.weight"].reshape(width(one, seam), -1)[:units]
-            for one in (before, trained)
-        )
-        shared = was.shape[1]  # a layer before may have grown: those weights are new, and no drift
-        moved = (now[:, :shared] - was).norm(dim=1) > lesson.params.drift * was.norm(dim=1)
+        units, name = width(before, seam), f"{seam.layer}.weight"
+        was = before.weights[name]
+        now = trained.weights[name][: len(was), : was.shape[1]]  # what was added since is no drift
+        distance, norm = (one.reshape(units, -1).norm(dim=1) for one in (now - was, was))
+        moved = distance > lesson.params.drift * norm
         drifted[seam.layer] = (moved & reached[seam.layer].cpu()).nonzero().flatten()
     count = {layer: len(units) for layer, units in drifted.items()}
     if not any(count.values()):
