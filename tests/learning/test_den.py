@@ -14,8 +14,9 @@ from worker.learning.continual.den import (
     reached_units,
     soft_threshold,
     split,
+    touching,
 )
-from worker.learning.networks import build
+from worker.learning.networks import build, outline
 from worker.learning.resizing.units import duplicate, grow, seams_of, width
 from worker.learning.slots import with_slots
 
@@ -118,3 +119,29 @@ def test_a_unit_that_never_moved_is_not_split_because_the_layer_before_it_grew(l
     after, found = split(grown, target, every, lesson)
     assert set(found.values()) == {0}
     assert after is grown
+
+
+def test_what_may_move_is_where_the_network_is_though_the_units_are_counted_on_the_cpu(learnt):
+    """The meta device computes nothing, but refuses as a GPU does to mix with the CPU."""
+    elsewhere = outline(learnt.spec)
+    first = {seam.layer: torch.arange(width(learnt, seam)) == 0 for seam in seams_of(learnt)}
+    found = touching(elsewhere, learnt, first, [1])
+    assert {tensor.device.type for tensor in found.values()} == {"meta"}
+    with torch.no_grad():
+        soft_threshold(found, 0.1)(elsewhere)
+        group_lasso(learnt, first, 0.1)(elsewhere)
+
+
+def test_what_belongs_to_a_unit_is_its_weights_both_ways_its_bias_and_its_new_columns(learnt):
+    network = build(learnt, CPU)
+    first = {seam.layer: torch.arange(width(learnt, seam)) == 0 for seam in seams_of(learnt)}
+    found = touching(network, learnt, first, [1])
+    for seam in seams_of(learnt):
+        entering = {one.following: one.columns for one in seams_of(learnt)}.get(seam.layer, 0)
+        weight = found[f"{seam.layer}.weight"]
+        assert weight[: seam.rows].all()
+        assert weight[:, :entering].all()
+        assert not weight[seam.rows :, entering:].any()
+        assert found[f"{seam.layer}.bias"].nonzero().flatten().tolist() == list(range(seam.rows))
+        if f"{seam.layer}.label" in found:
+            assert found[f"{seam.layer}.label"].nonzero().tolist() == [[1, row] for row in range(seam.rows)]

@@ -289,10 +289,12 @@ def touching(
     """What belongs to these units: incoming and outgoing weights, biases, their columns of the labels."""
     found = {name: none_of(tensor) for name, tensor in network.named_parameters()}
     for seam in seams_of(checkpoint):
-        out, into = (units[seam.layer].repeat_interleave(each) for each in (seam.rows, seam.columns))
-        found[f"{seam.layer}.weight"][out] = True
-        found[f"{seam.layer}.bias"][out] = True
-        found[f"{seam.following}.weight"][:, into] = True
+        ours = units[seam.layer].to(found[f"{seam.layer}.bias"].device)
+        out, into = (ours.repeat_interleave(each) for each in (seam.rows, seam.columns))
+        incoming, outgoing = found[f"{seam.layer}.weight"], found[f"{seam.following}.weight"]
+        incoming |= out.view(-1, *[1] * (incoming.dim() - 1))
+        outgoing |= into.view(1, -1, *[1] * (outgoing.dim() - 2))
+        found[f"{seam.layer}.bias"] |= out
         if f"{seam.layer}.label" in found:
             label = found[f"{seam.layer}.label"]
             found[f"{seam.layer}.label"] = rows(label, slots) & out
