@@ -1,5 +1,7 @@
 """Dynamically expandable networks: what may move, what is added, what is split."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,9 +17,11 @@ from worker.learning.continual.den import (
     soft_threshold,
     split,
     touching,
+    without_silent,
 )
+from worker.learning.drawing import draw
 from worker.learning.networks import build, outline
-from worker.learning.resizing.units import duplicate, grow, seams_of, width
+from worker.learning.resizing.units import duplicate, grow, grow_by, seams_of, width
 from worker.learning.slots import with_slots
 
 CPU = torch.device("cpu")
@@ -98,17 +102,49 @@ def test_proximal_steps_shrink_towards_zero_and_stop_there(two_labels):
 
 
 @pytest.mark.parametrize("strength", [0.1, 1e6])
-def test_group_lasso_shortens_whole_vectors_of_the_units_it_is_given(learnt, strength):
+def test_group_lasso_shortens_all_that_enters_a_unit_as_one_vector(learnt, strength):
     network = build(learnt, CPU)
     first = {seam.layer: torch.arange(width(learnt, seam)) == 0 for seam in seams_of(learnt)}
     before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
     with torch.no_grad():
         group_lasso(learnt, first, strength)(network)
+    after = dict(network.named_parameters())
     for seam in seams_of(learnt):
-        was = before[f"{seam.layer}.weight"].view(width(learnt, seam), -1)
-        now = network.get_parameter(f"{seam.layer}.weight").detach().view(width(learnt, seam), -1)
+        was, now = (entering(tensors, seam) for tensors in (before, after))
         assert torch.equal(now[1:], was[1:])
         assert now[0].norm().item() == pytest.approx(max(0.0, (was[0].norm() - strength).item()), abs=1e-5)
+        assert torch.allclose(now[0] * was[0].norm(), was[0] * now[0].norm(), atol=1e-5), "another direction"
+
+
+def test_an_added_unit_is_dropped_only_if_it_says_nothing_and_then_no_draw_changes(learnt):
+    """Of three units a layer, one without weights but with a bias, one with weights, one with neither."""
+    target = with_slots(learnt, ["frame"], "stripes", "permanent")
+    larger = grow_by(target, dict.fromkeys(seams_of(target), 3), torch.Generator().manual_seed(0))
+    weights = {name: tensor.clone() for name, tensor in larger.weights.items()}
+    fresh, generator = {}, torch.Generator().manual_seed(1)
+    for seam in seams_of(larger):
+        old = width(target, seam)
+        fresh[seam.layer] = torch.arange(old + 3) >= old
+        biased, _, silent = (slice(unit * seam.rows, (unit + 1) * seam.rows) for unit in range(old, old + 3))
+        weights[f"{seam.layer}.weight"][biased] = 0
+        weights[f"{seam.layer}.weight"][silent] = 0
+        weights[f"{seam.layer}.bias"][biased] = 1
+        outgoing = weights[f"{seam.following}.weight"][:, old * seam.columns :]
+        outgoing.normal_(0, 0.1, generator=generator)
+    speaking = replace(larger, weights=weights)
+    after, stayed = without_silent(speaking, fresh)
+    assert set(stayed.values()) == {2}
+    for label in ("rows", "columns", "frame"):
+        assert torch.allclose(draw(after, label, 20, seed=0), draw(speaking, label, 20, seed=0), atol=1e-5)
+
+
+def entering(tensors, seam):
+    """All that enters each unit, [units, ...]: weights, bias, label columns."""
+    parts = [tensors[f"{seam.layer}.weight"], tensors[f"{seam.layer}.bias"]]
+    if f"{seam.layer}.label" in tensors:
+        parts.append(tensors[f"{seam.layer}.label"].T)
+    units = len(parts[1]) // seam.rows
+    return torch.cat([part.detach().reshape(units, -1) for part in parts], dim=1)
 
 
 def test_a_unit_that_never_moved_is_not_split_because_the_layer_before_it_grew(learnt):

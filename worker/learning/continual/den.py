@@ -12,10 +12,18 @@ from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.elbo import negative_elbo
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen, weights_of
-from worker.learning.networks.network import Network
+from worker.learning.networks.network import Network, Seam
 from worker.learning.prior import fit_priors
 from worker.learning.replay import interleave, real, replay, some
-from worker.learning.resizing.units import duplicate, entries, grow_by, seams_of, shrink, width
+from worker.learning.resizing.units import (
+    duplicate,
+    entries,
+    grow_by,
+    scale_incoming,
+    seams_of,
+    shrink,
+    width,
+)
 from worker.learning.retention import replay_loss
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
@@ -33,7 +41,7 @@ class DenParams(StrategyParams):
     column_l1: float = Field(5e-3, ge=0, le=1, description="what a step takes off every new label column")
     l1: float = Field(1e-5, ge=0, le=1, description="what a step takes off every weight of the subnetwork")
     group_lasso: float = Field(
-        5e-3, ge=0, le=1, description="what a step takes off the norm of an added unit's incoming weights"
+        5e-3, ge=0, le=1, description="what a step takes off the norm of all that enters an added unit"
     )
     reach: float = Field(
         3.0, ge=0, le=100, description="a unit is reached by a weight so many times its layer's RMS"
@@ -60,7 +68,7 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: DenParams, bench: 
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus the function-matching replay loss over K, plus
     mu |theta_S|_1, over the subnetwork S that the new label columns, fitted sparsely first, reach; over k
-    added units a layer, plus gamma sum |theta_g|_2 over their incoming weights, if the loss exceeds a probe's
+    added units a layer, plus gamma sum |theta_g|_2 over all that enters each, if the loss exceeds a probe's
     by more than tau; and once more over copies of the units whose incoming weights moved by more than sigma,
     the originals put back. The penalties are proximal steps. The first labels of all need none of this.
     """
@@ -232,13 +240,20 @@ def expanded(trained: Checkpoint, lesson: Lesson) -> tuple[Checkpoint, dict[str,
     fresh = {seam.layer: torch.arange(width(larger, seam)) >= before[seam.layer] for seam in seams_of(larger)}
     moving = touching(network, larger, fresh, lesson.new_slots)
     lesson.train(network, moving, EXPAND, "expanding", group_lasso(larger, fresh, params.group_lasso))
-    larger, kept, stayed = replace(larger, weights=weights_of(network)), {}, {}
+    return without_silent(replace(larger, weights=weights_of(network)), fresh)
+
+
+def without_silent(larger: Checkpoint, fresh: Units) -> tuple[Checkpoint, dict[str, int]]:
+    """Without those of the fresh units that nothing enters, and how many of the others there are.
+
+    Where weights, bias and label columns are all zero, so is silu(0): removing the unit changes no draw.
+    """
+    kept, stayed, silent = {}, {}, {}
     for seam in seams_of(larger):
-        incoming = larger.weights[f"{seam.layer}.weight"].reshape(width(larger, seam), -1)
-        stays = ~fresh[seam.layer] | (incoming.norm(dim=1) > 0)
+        stays = ~fresh[seam.layer] | (entering_norms(larger.weights, seam) > 0)
         kept[seam.layer] = stays.nonzero().flatten()
-        stayed[seam.layer] = len(kept[seam.layer]) - before[seam.layer]
-    silent = {seam.layer: torch.zeros(width(larger, seam) * seam.columns) for seam in seams_of(larger)}
+        stayed[seam.layer] = int((stays & fresh[seam.layer]).sum())
+        silent[seam.layer] = torch.zeros(width(larger, seam) * seam.columns)
     return shrink(larger, kept, silent), stayed
 
 
@@ -313,19 +328,30 @@ def soft_threshold(moving: Movable, strength: float) -> Callable[[Network], None
 
 
 def group_lasso(checkpoint: Checkpoint, units: Units, strength: float) -> Callable[[Network], None]:
-    """The proximal step of a group lasso: each of these units' incoming weights, a vector, get shorter."""
+    """The proximal step of a group lasso: all that enters each of these units, one vector, gets shorter."""
     seams = seams_of(checkpoint)
 
     def shorten(network: Network) -> None:
+        parameters = dict(network.named_parameters())
+        shorter: dict[str, Tensor] = dict(parameters)
         for seam in seams:
-            weight = network.get_parameter(f"{seam.layer}.weight")
-            grouped = weight.view(len(units[seam.layer]), -1)
-            norms = grouped.norm(dim=1, keepdim=True)
-            shorter = grouped * (1 - strength / norms.clamp(min=1e-12)).clamp(min=0)
-            chosen = units[seam.layer].to(weight.device)[:, None]
-            weight.copy_(torch.where(chosen, shorter, grouped).view_as(weight))
+            norms = entering_norms(parameters, seam)
+            factors = (1 - strength / norms.clamp(min=1e-12)).clamp(min=0)
+            chosen = units[seam.layer].to(norms.device)
+            scale_incoming(shorter, seam, torch.where(chosen, factors, torch.ones_like(factors)))
+        for name, tensor in parameters.items():
+            tensor.copy_(shorter[name])
 
     return shorten
+
+
+def entering_norms(tensors: Mapping[str, Tensor], seam: Seam) -> Tensor:
+    """The L2 norm of all that enters each unit of a layer: weights, bias and label columns, [units]."""
+    squares = tensors[f"{seam.layer}.weight"].square().flatten(1).sum(dim=1)
+    squares = squares + tensors[f"{seam.layer}.bias"].square()
+    if f"{seam.layer}.label" in tensors:
+        squares = squares + tensors[f"{seam.layer}.label"].square().sum(dim=0)
+    return squares.view(-1, seam.rows).sum(dim=1).sqrt()
 
 
 def rows(tensor: Tensor, chosen: Sequence[int]) -> Tensor:

@@ -75,7 +75,7 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
         _scale_outgoing(weights, seam, parts)
         if fisher is not None:
             _select(fisher, seam, originals)
-            _scale_incoming(fisher, seam, parts.square())
+            scale_incoming(fisher, seam, parts.square())
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
 
 
@@ -138,6 +138,15 @@ def entries(units: Tensor, each: int) -> Tensor:
     return (units[:, None] * each + torch.arange(each)).flatten()
 
 
+def scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
+    """Replace all that enters the units of a layer by itself times the unit's factor, [units]."""
+    rows, weight = factors.repeat_interleave(seam.rows), tensors[f"{seam.layer}.weight"]
+    tensors[f"{seam.layer}.weight"] = weight * rows.reshape(-1, *[1] * (weight.dim() - 1))
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * rows
+    if f"{seam.layer}.label" in tensors:
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * rows
+
+
 def _append(tensors: dict[str, Tensor], seam: Seam, incoming: Tensor) -> None:
     rows, columns = len(incoming), len(incoming) // seam.rows * seam.columns
     weight, bias, label = f"{seam.layer}.weight", f"{seam.layer}.bias", f"{seam.layer}.label"
@@ -169,14 +178,6 @@ def _parts(originals: Tensor, generator: torch.Generator) -> Tensor:
     """The part of its original's outgoing weights that each unit gets: unequal, 1 in all, 1 where alone."""
     drawn = 0.5 + torch.rand(len(originals), generator=generator)
     return drawn / torch.zeros(len(originals)).index_add_(0, originals, drawn)[originals]
-
-
-def _scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
-    rows, weight = factors.repeat_interleave(seam.rows), tensors[f"{seam.layer}.weight"]
-    tensors[f"{seam.layer}.weight"] = weight * rows.reshape(-1, *[1] * (weight.dim() - 1))
-    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * rows
-    if f"{seam.layer}.label" in tensors:
-        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * rows
 
 
 def _scale_outgoing(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
