@@ -1,6 +1,8 @@
 """Dynamically expandable networks: what may move, what is added, what is split."""
 
+import itertools
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from worker.learning.drawing import draw
 from worker.learning.networks import build, outline
 from worker.learning.resizing.units import duplicate, grow, grow_by, seams_of, width
 from worker.learning.slots import with_slots
+from worker.learning.training import Schedule, fit, one_cycle
 
 CPU = torch.device("cpu")
 
@@ -53,7 +56,7 @@ def test_a_unit_is_reached_from_the_label_columns_through_large_weights(two_labe
 
 
 def test_without_room_to_add_or_to_split_only_the_subnetwork_moves(learnt):
-    after, found = learnt_by(learnt, added_units=0, drift=100, column_l1=0.05)
+    after, found = learnt_by(learnt, added_units=0, drift=100, column_l1=10)
     assert after.spec.encoder_widths == learnt.spec.encoder_widths
     for seam in seams_of(learnt):
         was, now = (one.weights[f"{seam.layer}.bias"].view(-1, seam.rows) for one in (learnt, after))
@@ -62,10 +65,10 @@ def test_without_room_to_add_or_to_split_only_the_subnetwork_moves(learnt):
 
 
 def test_units_are_added_where_the_loss_stays_and_only_those_that_are_needed(learnt):
-    some, found = learnt_by(learnt, tolerance=0, column_l1=0.5, added_units=4, group_lasso=0.0, drift=100)
+    some, found = learnt_by(learnt, tolerance=0, column_l1=100, added_units=4, group_lasso=0.0, drift=100)
     assert set(found["added"].values()) == {4}
     assert some.parameters > learnt.parameters
-    none, found = learnt_by(learnt, tolerance=0, column_l1=0.5, added_units=4, group_lasso=0.5, drift=100)
+    none, found = learnt_by(learnt, tolerance=0, column_l1=100, added_units=4, group_lasso=100, drift=100)
     assert set(found["added"].values()) == {0}, "a strong penalty leaves no unit standing"
     assert none.widths == learnt.widths
 
@@ -95,10 +98,28 @@ def test_proximal_steps_shrink_towards_zero_and_stop_there(two_labels):
     moving = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in network.named_parameters()}
     before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
     with torch.no_grad():
-        soft_threshold(moving, 0.1)(network)
+        soft_threshold(moving, 0.4)(network, 0.25)
     for name, tensor in network.named_parameters():
         expected = before[name].sign() * (before[name].abs() - 0.1).clamp(min=0)
         assert torch.allclose(tensor, expected)
+
+
+def test_a_training_at_twice_the_rate_takes_twice_as_much_off_what_nothing_pulls(two_labels):
+    schedule, taken = Schedule(steps=20, learning_rate=1e-4), []
+    for given in (schedule, schedule.model_copy(update={"learning_rate": 2e-4})):
+        network = build(two_labels, CPU)
+        every = {name: torch.ones_like(one, dtype=torch.bool) for name, one in network.named_parameters()}
+        step = partial(soft_threshold(every, 0.5), network)
+        weight = network.get_parameter("decoder.2.weight").data.fill_(1.0)
+        nothing = partial(no_pull, network)
+        fit(network, nothing, itertools.repeat([]), given, bench(), phase="shrinking", proximal=step)
+        taken.append(1 - weight.mean().item())
+    assert taken[0] == pytest.approx(0.5 * sum(1e-4 * one_cycle(n / 20) for n in range(20)), rel=1e-2)
+    assert taken[1] == pytest.approx(2 * taken[0], rel=1e-2)
+
+
+def no_pull(network, parts, done):
+    return sum(0 * tensor.sum() for tensor in network.parameters())
 
 
 @pytest.mark.parametrize("strength", [0.1, 1e6])
@@ -107,7 +128,7 @@ def test_group_lasso_shortens_all_that_enters_a_unit_as_one_vector(learnt, stren
     first = {seam.layer: torch.arange(width(learnt, seam)) == 0 for seam in seams_of(learnt)}
     before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
     with torch.no_grad():
-        group_lasso(learnt, first, strength)(network)
+        group_lasso(learnt, first, 4 * strength)(network, 0.25)
     after = dict(network.named_parameters())
     for seam in seams_of(learnt):
         was, now = (entering(tensors, seam) for tensors in (before, after))
@@ -164,8 +185,8 @@ def test_what_may_move_is_where_the_network_is_though_the_units_are_counted_on_t
     found = touching(elsewhere, learnt, first, [1])
     assert {tensor.device.type for tensor in found.values()} == {"meta"}
     with torch.no_grad():
-        soft_threshold(found, 0.1)(elsewhere)
-        group_lasso(learnt, first, 0.1)(elsewhere)
+        soft_threshold(found, 0.1)(elsewhere, 1.0)
+        group_lasso(learnt, first, 0.1)(elsewhere, 1.0)
 
 
 def test_what_belongs_to_a_unit_is_its_weights_both_ways_its_bias_and_its_new_columns(learnt):

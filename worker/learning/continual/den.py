@@ -34,14 +34,19 @@ FIT, RETRAIN, EXPAND, SPLIT = 0.15, 0.45, 0.2, 0.2  # shares of the steps
 
 Units = Mapping[str, Tensor]  # hidden layer -> bool [units]
 Movable = Mapping[str, Tensor]  # parameter -> bool, shaped like it
+Proximal = Callable[[Network, float], None]  # (network, learning rate) -> in place, the step of a penalty
 
 
 class DenParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1000, learning_rate=4e-3)
-    column_l1: float = Field(5e-3, ge=0, le=1, description="what a step takes off every new label column")
-    l1: float = Field(1e-5, ge=0, le=1, description="what a step takes off every weight of the subnetwork")
+    column_l1: float = Field(
+        2.5, ge=0, le=1000, description="mu of the l1 norm of the new label columns, nats an example"
+    )
+    l1: float = Field(
+        5e-3, ge=0, le=1000, description="mu of the l1 norm of the subnetwork and of added units, nats"
+    )
     group_lasso: float = Field(
-        5e-3, ge=0, le=1, description="what a step takes off the norm of all that enters an added unit"
+        2.5, ge=0, le=1000, description="gamma of the norms of all that enters each added unit, nats"
     )
     reach: float = Field(
         3.0, ge=0, le=100, description="a unit is reached by a weight so many times its layer's RMS"
@@ -68,9 +73,10 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: DenParams, bench: 
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus the function-matching replay loss over K, plus
     mu |theta_S|_1, over the subnetwork S that the new label columns, fitted sparsely first, reach; over k
-    added units a layer, plus gamma sum |theta_g|_2 over all that enters each, if the loss exceeds a probe's
-    by more than tau; and once more over copies of the units whose incoming weights moved by more than sigma,
-    the originals put back. The penalties are proximal steps. The first labels of all need none of this.
+    added units a layer, plus mu |.|_1 and gamma sum |theta_g|_2 over all that enters each, if the loss
+    exceeds a probe's by more than tau; and once more over copies of the units whose incoming weights moved
+    by more than sigma, the originals put back. The penalties are proximal steps: at learning rate r (that of
+    the weights), r mu off every value and r gamma off a norm. The first labels of all need none of this.
     """
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
     if not checkpoint.held:
@@ -120,9 +126,7 @@ class Lesson:
             for name, tensor in network.named_parameters()
         }
 
-    def train(
-        self, network: Network, moving: Movable, share: float, phase: str, proximal: Callable[[Network], None]
-    ) -> None:
+    def train(self, network: Network, moving: Movable, share: float, phase: str, proximal: Proximal) -> None:
         """Some of the steps, in place, with every value outside `moving` put back after each."""
         teacher = frozen(self.target, self.bench.device)
         noise = self.bench.generator(f"latent noise, {phase}")
@@ -135,8 +139,7 @@ class Lesson:
             return torch.cat([bounds, retain(replayed, {})]).mean()
 
         @torch.no_grad()
-        def after_step() -> None:
-            proximal(network)
+        def put_others_back() -> None:
             for name, tensor in network.named_parameters():
                 tensor.copy_(torch.where(moving[name], tensor, still[name]))
 
@@ -151,7 +154,16 @@ class Lesson:
             update={"steps": max(1, round(share * self.params.schedule.steps))}
         )
         batches = interleave(sources, schedule.batch_size, self.bench.device)
-        fit(network, loss, batches, schedule, self.bench, phase=phase, after_step=after_step)
+        fit(
+            network,
+            loss,
+            batches,
+            schedule,
+            self.bench,
+            phase=phase,
+            proximal=lambda rate: proximal(network, rate),
+            after_step=put_others_back,
+        )
 
     @torch.no_grad()
     def loss(self, network: Network) -> float:
@@ -239,7 +251,14 @@ def expanded(trained: Checkpoint, lesson: Lesson) -> tuple[Checkpoint, dict[str,
     network = build(larger, lesson.bench.device)
     fresh = {seam.layer: torch.arange(width(larger, seam)) >= before[seam.layer] for seam in seams_of(larger)}
     moving = touching(network, larger, fresh, lesson.new_slots)
-    lesson.train(network, moving, EXPAND, "expanding", group_lasso(larger, fresh, params.group_lasso))
+    sparse = soft_threshold(moving, params.l1)
+    lasso = group_lasso(larger, fresh, params.group_lasso)
+
+    def both(network: Network, rate: float) -> None:
+        sparse(network, rate)
+        lasso(network, rate)
+
+    lesson.train(network, moving, EXPAND, "expanding", both)
     return without_silent(replace(larger, weights=weights_of(network)), fresh)
 
 
@@ -277,7 +296,7 @@ def split(
     network = build(doubled, lesson.bench.device)
     copies = {seam.layer: torch.arange(width(doubled, seam)) >= old[seam.layer] for seam in seams_of(doubled)}
     moving = touching(network, doubled, copies, lesson.new_slots)
-    lesson.train(network, moving, SPLIT, "splitting", lambda network: None)
+    lesson.train(network, moving, SPLIT, "splitting", lambda network, rate: None)
     return replace(doubled, weights=weights_of(network)), count
 
 
@@ -316,27 +335,27 @@ def touching(
     return found
 
 
-def soft_threshold(moving: Movable, strength: float) -> Callable[[Network], None]:
-    """The proximal step of an l1 penalty: every moving value `strength` nearer to zero, and no further."""
+def soft_threshold(moving: Movable, strength: float) -> Proximal:
+    """The proximal step of an l1 penalty: every moving value nearer to zero, and no further."""
 
-    def shrink_values(network: Network) -> None:
+    def shrink_values(network: Network, rate: float) -> None:
         for name, tensor in network.named_parameters():
-            nearer = tensor.sign() * (tensor.abs() - strength).clamp(min=0)
+            nearer = tensor.sign() * (tensor.abs() - rate * strength).clamp(min=0)
             tensor.copy_(torch.where(moving[name], nearer, tensor))
 
     return shrink_values
 
 
-def group_lasso(checkpoint: Checkpoint, units: Units, strength: float) -> Callable[[Network], None]:
+def group_lasso(checkpoint: Checkpoint, units: Units, strength: float) -> Proximal:
     """The proximal step of a group lasso: all that enters each of these units, one vector, gets shorter."""
     seams = seams_of(checkpoint)
 
-    def shorten(network: Network) -> None:
+    def shorten(network: Network, rate: float) -> None:
         parameters = dict(network.named_parameters())
         shorter: dict[str, Tensor] = dict(parameters)
         for seam in seams:
             norms = entering_norms(parameters, seam)
-            factors = (1 - strength / norms.clamp(min=1e-12)).clamp(min=0)
+            factors = (1 - rate * strength / norms.clamp(min=1e-12)).clamp(min=0)
             chosen = units[seam.layer].to(norms.device)
             scale_incoming(shorter, seam, torch.where(chosen, factors, torch.ones_like(factors)))
         for name, tensor in parameters.items():
