@@ -174,3 +174,7 @@ def test_a_tight_network_becomes_wider_and_draws_the_same(two_labels):
     network, before = build(larger, CPU), build(two_labels, CPU)
     noise, slots = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 2
     assert torch.allclose(network.decode(noise, slots), before.decode(noise, slots), atol=1e-5)
+
+
+def test_a_layer_that_never_varies_has_the_rank_of_a_constant():
+    assert effective_rank(torch.zeros(5, 5, dtype=torch.float64)) == 1.0
