@@ -44,7 +44,8 @@ def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Ch
 
 
 def grow_by(checkpoint: Checkpoint, extra: Mapping[Seam, int], generator: torch.Generator) -> Checkpoint:
-    """As `grow`, by so many units for each hidden layer."""
+    """As `grow`, by so many units for each hidden layer. Raises TooWide."""
+    check_room(checkpoint, extra)
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam, units in extra.items():
@@ -68,8 +69,10 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
     """
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
-    for seam, extra in added(checkpoint, share).items():
-        originals = _spread(width(checkpoint, seam), extra, generator)
+    extra = added(checkpoint, share)
+    check_room(checkpoint, extra)
+    for seam, units in extra.items():
+        originals = _spread(width(checkpoint, seam), units, generator)
         parts = _parts(originals, generator)
         _select(weights, seam, originals)
         _scale_outgoing(weights, seam, parts)
@@ -83,7 +86,9 @@ def duplicate(checkpoint: Checkpoint, units: Kept) -> Checkpoint:
     """Add a copy of each of these units, with its incoming weights and no outgoing ones; no Fisher is kept.
 
     units: hidden layer -> indices. The copies come behind all units of the layer, in that order.
+    Raises TooWide.
     """
+    check_room(checkpoint, {seam: len(units[seam.layer]) for seam in seams_of(checkpoint)})
     weights = dict(checkpoint.weights)
     for seam in seams_of(checkpoint):
         chosen, before = units[seam.layer], width(checkpoint, seam)
@@ -95,16 +100,19 @@ def duplicate(checkpoint: Checkpoint, units: Kept) -> Checkpoint:
 
 
 def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
-    """How many units a growth by `share` adds to each hidden layer. Raises TooWide."""
-    extra = {seam: math.ceil(share * width(checkpoint, seam)) for seam in seams_of(checkpoint)}
+    """How many units a growth by `share` adds to each hidden layer."""
+    return {seam: math.ceil(share * width(checkpoint, seam)) for seam in seams_of(checkpoint)}
+
+
+def check_room(checkpoint: Checkpoint, extra: Mapping[Seam, int]) -> None:
+    """Raises TooWide where a hidden layer has no room for so many units more, before they take memory."""
     for seam, units in extra.items():
         wide = width(checkpoint, seam) + units
         if wide > MAX_WIDTH:
             raise TooWide(
                 f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
-                f"ask for a smaller share, or prune first"
+                f"ask for fewer units to be added, or prune first"
             )
-    return extra
 
 
 def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Tensor]) -> Checkpoint:
