@@ -55,7 +55,7 @@ def _forgotten(
     if target.held:
         return chosen.run(checkpoint, replace(examples, labels=permanent), params, bench)
     bench.findings["guarantee"] = "exact"
-    return fresh(target, bench.generator("weights"))
+    return fresh(target, bench.since(None).generator("weights"))
 
 
 def _check_finite(checkpoint: Checkpoint) -> None:
