@@ -116,7 +116,7 @@ class Workbench:
         return replace(self, seed=keyed(self.seed, purpose))
 
     def since(self, ancestor: Checkpoint | None) -> "Workbench":
-        """The same bench with chances that no network later than the ancestor (None: than none) had a part in.
+        """The same bench with chances in which no network has a part but the ancestor, where there is one.
 
         A seed is a channel too: keyed by a network that saw what is to be forgotten, it would make the
         weights drawn from it a function of the forgotten images.
