@@ -1,18 +1,16 @@
 """Temporary retention: each label learns in a small network of its own, which can be dropped exactly."""
 
 from dataclasses import replace
-from typing import Annotated
 
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.networks import blank
+from worker.learning.networks.network import Width
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Schedule
-
-Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class IsolatedParams(StrategyParams):
