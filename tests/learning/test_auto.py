@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.learning.tiny import QUICK, asked, bench
+from worker.failures import explain
 from worker.learning.networks import build
 from worker.learning.resizing.auto import AutoParams, candidates, choice
 from worker.learning.resizing.capacity import (
@@ -178,3 +180,12 @@ def test_a_tight_network_becomes_wider_and_draws_the_same(two_labels):
 
 def test_a_layer_that_never_varies_has_the_rank_of_a_constant():
     assert effective_rank(torch.zeros(5, 5, dtype=torch.float64)) == 1.0
+
+
+def test_a_lower_bound_above_the_upper_one_is_refused_in_words_a_client_can_act_on():
+    with pytest.raises(ValidationError) as refused:
+        AutoParams(narrowest=65, widest=64)
+    failure = explain(refused.value, "job")
+    assert (failure["type"], failure["retryable"]) == ("user", False)
+    assert failure["message"] == "narrowest (65) must not exceed widest (64)"
+    assert AutoParams(narrowest=64, widest=64)

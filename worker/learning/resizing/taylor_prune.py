@@ -32,7 +32,7 @@ class TaylorPruneParams(StrategyParams):
     scope: Scope = Field(
         "layer", description="the share of every hidden layer, or of all hidden units together"
     )
-    taylor_examples: int = Field(2000, ge=1, le=100_000, description="draws the loss change is predicted on")
+    taylor_examples: int = Field(2000, ge=1, le=20_000, description="draws the loss change is predicted on")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
