@@ -222,3 +222,16 @@ def test_randomness_for_one_purpose_does_not_depend_on_another():
 def test_bytes_that_are_no_checkpoint_are_refused(data):
     with pytest.raises(NotACheckpoint):
         Checkpoint.from_bytes(data)
+
+
+@pytest.mark.parametrize("lost", [1, 1000])
+def test_a_checkpoint_whose_end_is_missing_is_refused(lost, two_labels):
+    with pytest.raises(NotACheckpoint, match="not whole"):
+        Checkpoint.from_bytes(two_labels.to_bytes()[:-lost])
+
+
+@pytest.mark.parametrize("part", ["spec", "labels"])
+def test_a_checkpoint_whose_header_lacks_a_part_is_refused(part, two_labels):
+    data = two_labels.to_bytes().replace(f'\\"{part}\\":'.encode(), f'\\"{part[::-1]}\\":'.encode())
+    with pytest.raises(NotACheckpoint, match="not whole"):
+        Checkpoint.from_bytes(data)
