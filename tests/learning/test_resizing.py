@@ -141,6 +141,18 @@ def test_a_unit_that_never_varies_is_removed_for_free_by_the_bias(two_labels):
     assert_same_function(smaller, constant, atol=1e-5)
 
 
+def test_mean_activations_are_those_at_the_codes_that_the_draws_were_drawn_from(two_labels):
+    network = build(two_labels, CPU).requires_grad_(False)
+    slots = torch.arange(50) % 2
+    latents = network.sample_prior(network.noise(slots, torch.Generator().manual_seed(0)), slots)
+    images = network.decode(latents, slots).sigmoid()
+    found = mean_activations(network, [Batch(images, slots, latents)])
+    hidden = torch.nn.functional.silu(network.decoder[0](latents, slots))
+    assert torch.allclose(found["decoder.0"], hidden.mean(dim=0), atol=1e-6)
+    inferred = mean_activations(network, [Batch(images, slots)])
+    assert not torch.allclose(inferred["decoder.0"], found["decoder.0"], atol=1e-4)
+
+
 def test_pruning_selects_the_fisher_of_the_units_that_stay(two_labels):
     kept = {"encoder.0": torch.tensor([0, 3, 5])}
     smaller = shrink(two_labels, kept, {"encoder.0": torch.zeros(24)})
