@@ -139,7 +139,7 @@ def test_units_that_say_nothing_are_idle(two_labels):
 
     def idle(checkpoint) -> dict[str, int]:
         network = build(checkpoint, CPU)
-        around = curvature(network, draws, torch.Generator().manual_seed(0))
+        around = curvature(network, draws, bench())
         return dict(capacity(network, draws, around).idle_units)
 
     before = idle(two_labels)

@@ -107,7 +107,7 @@ def compressed(learnt: Checkpoint, before: Checkpoint, params: RecParams, bench:
     if not any(extra.values()):
         return learnt
     draws = replay_set(learnt, TAYLOR_EXAMPLES, bench)
-    around = curvature(build(learnt, bench.device), draws, bench.generator("curvature"))
+    around = curvature(build(learnt, bench.device), draws, bench)
     removed = removal_order(around, extra).first(sum(extra.values()), around.widths)
     smaller = without(learnt, removed, around)
     return matched(learnt, smaller, params.compression, params.fisher_examples, bench)

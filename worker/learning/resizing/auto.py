@@ -76,7 +76,7 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     """
     draws = replay_set(checkpoint, params.taylor_examples, bench)
     network = build(checkpoint, bench.device)
-    around = curvature(network, draws, bench.generator("curvature"))
+    around = curvature(network, draws, bench)
     order = removal_order(around, removable(around.widths, params.narrowest))
     bench.step("measuring the capacity", 1, 1, around.alone.sum().item())
     signals = capacity(network, draws, around)

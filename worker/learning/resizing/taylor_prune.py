@@ -53,7 +53,7 @@ def prune(
     -log p(x | z, c) + KL(q(z | x, c) || q_old(z | x, c)).
     """
     draws = replay_set(checkpoint, params.taylor_examples, bench)
-    around = curvature(build(checkpoint, bench.device), draws, bench.generator("curvature"))
+    around = curvature(build(checkpoint, bench.device), draws, bench)
     removed = least_missed(around, params.share, params.scope)
     smaller = without(checkpoint, removed, around)
     bench.findings["pruning"] = {
