@@ -76,7 +76,7 @@ def learnt(labels: tuple[str, ...], steps: int, data: Path, bench: Workbench) ->
 def measure(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
     draws = replay_set(checkpoint, DRAWS, bench)
     began = time.perf_counter()
-    around = curvature(build(checkpoint, CPU), draws, bench.generator("curvature"))
+    around = curvature(build(checkpoint, CPU), draws, bench)
     chosen = least_missed(around, SHARE, "layer")
     seconds = time.perf_counter() - began
     removals = {

@@ -84,7 +84,7 @@ def run(seed: int, shares: Sequence[float], learning: int, steps: int, data: Pat
     base = learn.run(blank({}, seed=seed), given(mnist, mnist.labels), params, bench)
     before = _figures(base, critic, seed)
     tell(f"seed {seed}: learnt, {before['open']:.1%}")
-    around = curvature(build(base, CPU), replay_set(base, TAYLOR_DRAWS, bench), bench.generator("curvature"))
+    around = curvature(build(base, CPU), replay_set(base, TAYLOR_DRAWS, bench), bench)
     spared = trained(base, HALF, steps, bench)
     rows = []
     for share in shares:
@@ -148,7 +148,7 @@ def trained(base: Checkpoint, share: float, steps: int, bench: Workbench) -> Che
 def removed_from(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoint:
     """The checkpoint less the share of its units with the smallest incoming weights."""
     draws = replay_set(checkpoint, TAYLOR_DRAWS, bench)
-    around = curvature(build(checkpoint, CPU), draws, bench.generator("curvature"))
+    around = curvature(build(checkpoint, CPU), draws, bench)
     return without(checkpoint, smallest(checkpoint, share), around)
 
 

@@ -78,13 +78,20 @@ class Work:
     """The base version's, or the blank model."""
 
     @property
+    def asked(self) -> int:
+        """Keyed by what is asked for alone, of the main network where a forgetting is of both kinds."""
+        names = set(self.job.labels)
+        if self.job.operation == "forget":
+            names -= set(self.checkpoint.temporary)  # dropping takes no chances
+        return strategy.keyed(self.model.seed, self.job.seed, self.job.operation, sorted(names))
+
+    @property
     def seed(self) -> int:
-        """Keyed by what is asked for and by the main network it starts from: a job that is run again has the
-        same chances, and what was temporary in between changes none. A temporary label's are its own."""
-        asked = (self.model.seed, self.job.seed, self.job.operation, sorted(self.job.labels))
+        """Keyed by the main network it starts from, too: a job that is run again has the same chances, and
+        what was temporary in between changes none. A temporary label's are its own."""
         if self.job.retention == "temporary":
-            return strategy.keyed(*asked)
-        return strategy.keyed(*asked, sha256(self.checkpoint.to_bytes()).hexdigest())
+            return self.asked
+        return strategy.keyed(self.asked, sha256(self.checkpoint.to_bytes()).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,7 @@ class Attempt:
         bench = Workbench(
             self.workshop.device,
             work.seed,
+            asked=work.asked,
             archive=ModelArchive(self.workshop, work, self.meter),
             precision=self.workshop.precision,
             on_progress=self.show,

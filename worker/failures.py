@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
 from worker.learning.datasets import DatasetUnavailable
@@ -32,6 +33,9 @@ def explain(error: Exception, job_id: str) -> dict[str, Any]:
             return _failure("diverged", "diverged", str(error), retryable=False)
         case LabelConflict():
             return _failure("user", "label_conflict", str(error), retryable=False)
+        case ValidationError():  # of params that are each in range, but not together
+            told = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
+            return _failure("user", "validation_failed", told, retryable=False)
         case TooWide():
             return _failure("user", "too_wide", str(error), retryable=False)
         case MemoryError() | torch.OutOfMemoryError():

@@ -67,6 +67,39 @@ def running(workshop: Workshop, job_id: str) -> Iterator[None]:
         assert not thread.is_alive()
 
 
+@pytest.mark.parametrize("strategy", ["retrain", "surrogate"])
+def test_exact_forgetting_gives_the_same_bytes_whatever_the_network_that_saw_the_label_had_become(
+    strategy: str, workshop: Workshop, model: ModelRow
+) -> None:
+    """Two models part where one trains longer on what both then forget: one label of three, and all."""
+    forgot = {"retrain": ("1",), "surrogate": ("0", "1", "2")}[strategy]
+    other, found = new_model(workshop.database, "other"), []
+    for one, steps in ((model, 3), (other, 5)):
+        for asked in (
+            ask(workshop, one, "learn", "0"),
+            ask(workshop, one, "learn", "1", "2", params=schedule(steps)),
+            ask(workshop, one, "forget", *forgot, strategy=strategy),
+        ):
+            execute(asked, workshop)
+        found.append([version.files["checkpoint.safetensors"]["sha256"] for version in chain(workshop, one)])
+    (first, saw, after), (first_too, saw_too, after_too) = found
+    assert (first == first_too, saw == saw_too, after == after_too) == (True, False, True)
+
+
+def test_what_is_dropped_with_a_permanent_label_changes_no_chance_of_forgetting_that_one(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    other, found = new_model(workshop.database, "other"), []
+    for one, names in ((model, ()), (other, ("1",))):
+        execute(ask(workshop, one, "learn", "0", "2"), workshop)
+        if names:
+            isolated = {"strategy": "isolated", "retention": "temporary"}
+            execute(ask(workshop, one, "learn", *names, **isolated), workshop)
+        execute(ask(workshop, one, "forget", "0", *names), workshop)
+        found.append(chain(workshop, one)[-1].files["checkpoint.safetensors"]["sha256"])
+    assert found[0] == found[1]
+
+
 def test_a_job_becomes_a_version_and_names_the_next(workshop: Workshop, model: ModelRow) -> None:
     first, second = ask(workshop, model, "learn", "0", "1"), ask(workshop, model, "forget", "1")
     assert execute(second, workshop) is None  # not its turn

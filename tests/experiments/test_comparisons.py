@@ -62,7 +62,7 @@ def two_labels() -> Checkpoint:
 @pytest.fixture(scope="module")
 def ways(two_labels: Checkpoint) -> dict[str, Checkpoint]:
     draws = replay_set(two_labels, 200, bench())
-    around = curvature(build(two_labels, CPU), draws, bench().generator("curvature"))
+    around = curvature(build(two_labels, CPU), draws, bench())
     spared = compression.trained(two_labels, 0.5, 5, bench())
     return compression.every_way(two_labels, around, spared, 0.5, 5, bench())
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.learning.tiny import NETWORKS, TINY, examples, run
+from tests.learning.tiny import GIVEN, NETWORKS, OF_TEMPORARY, TINY, Start, asked, examples, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 
@@ -34,3 +34,10 @@ def learnt(request: pytest.FixtureRequest) -> Checkpoint:
 @pytest.fixture(scope="session")
 def learnt_with_frame(learnt: Checkpoint) -> Checkpoint:
     return run("learn", "isolated", learnt, examples("frame"))
+
+
+@pytest.fixture
+def start(operation: str, name: str, learnt: Checkpoint, learnt_with_frame: Checkpoint) -> Start:
+    if name in OF_TEMPORARY:
+        return Start(learnt_with_frame, asked("frame"))
+    return Start(learnt, GIVEN[operation])

@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.learning.tiny import QUICK, asked, bench
+from worker.failures import explain
 from worker.learning.networks import build
 from worker.learning.resizing.auto import AutoParams, candidates, choice
 from worker.learning.resizing.capacity import (
@@ -137,7 +139,7 @@ def test_units_that_say_nothing_are_idle(two_labels):
 
     def idle(checkpoint) -> dict[str, int]:
         network = build(checkpoint, CPU)
-        around = curvature(network, draws, torch.Generator().manual_seed(0))
+        around = curvature(network, draws, bench())
         return dict(capacity(network, draws, around).idle_units)
 
     before = idle(two_labels)
@@ -174,3 +176,16 @@ def test_a_tight_network_becomes_wider_and_draws_the_same(two_labels):
     network, before = build(larger, CPU), build(two_labels, CPU)
     noise, slots = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), torch.arange(50) % 2
     assert torch.allclose(network.decode(noise, slots), before.decode(noise, slots), atol=1e-5)
+
+
+def test_a_layer_that_never_varies_has_the_rank_of_a_constant():
+    assert effective_rank(torch.zeros(5, 5, dtype=torch.float64)) == 1.0
+
+
+def test_a_lower_bound_above_the_upper_one_is_refused_in_words_a_client_can_act_on():
+    with pytest.raises(ValidationError) as refused:
+        AutoParams(narrowest=65, widest=64)
+    failure = explain(refused.value, "job")
+    assert (failure["type"], failure["retryable"]) == ("user", False)
+    assert failure["message"] == "narrowest (65) must not exceed widest (64)"
+    assert AutoParams(narrowest=64, widest=64)

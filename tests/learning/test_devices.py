@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from tests.learning.test_laws import likeness
-from tests.learning.tiny import NETWORKS, QUICK, TinyArchive, asked, examples
+from tests.learning.test_laws import brief, every_strategy, likeness
+from tests.learning.tiny import NETWORKS, QUICK, TinyArchive, asked, examples, quick
 from worker.devices import choose_precision
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import blank, build
@@ -49,6 +49,22 @@ def test_what_is_held_is_drawn_and_what_is_forgotten_is_not(architecture, device
     assert likeness(after, "frame") < 0.1
     assert likeness(after, "rows") > 0.2
     assert {tensor.dtype for tensor in after.weights.values()} == {torch.float32}
+    assert {tensor.device.type for tensor in after.weights.values()} == {"cpu"}
+
+
+@every_strategy
+@pytest.mark.gpu
+def test_every_strategy_runs_on_a_gpu(operation, name, start):
+    """`den` with units to add and to split, whatever its training finds."""
+    if not torch.cuda.is_available():
+        pytest.skip("SKIPPED LOUDLY: there is no CUDA device here, so nothing was shown about one")
+    found, architecture = find(operation, name), start.checkpoint.spec.architecture
+    sent = quick(found) | brief(operation, name)
+    if name == "den":
+        sent |= {"tolerance": 0, "column_l1": 0, "drift": 0, "added_units": 2}
+    worker = Workbench(torch.device("cuda"), 0, TinyArchive(architecture))
+    after = found.run(*start, found.Params(**sent), worker)
+    assert all(tensor.isfinite().all() for tensor in after.weights.values())
     assert {tensor.device.type for tensor in after.weights.values()} == {"cpu"}
 
 

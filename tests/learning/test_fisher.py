@@ -2,7 +2,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from worker.learning import fisher
 from worker.learning.checkpoint import Spec
 from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import fisher_diagonal, quadratic_penalty
@@ -76,14 +78,39 @@ def test_fast_fisher_of_a_convolutional_network_equals_one_example_at_a_time(enc
         assert torch.allclose(fast[name], slow[name], rtol=1e-10, atol=1e-14), name
 
 
+class Largest(TorchDispatchMode):
+    """The most values that any operation makes while it is entered."""
+
+    values = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        if operation in (torch.ops.aten.im2col.default, torch.ops.aten.bmm.default):
+            self.values = max(self.values, made.numel())
+        return made
+
+
+def test_the_fisher_of_convolutions_is_the_same_in_parts_that_fit_into_memory(monkeypatch):
+    built = Conv(Spec("conv", (4, 5, 6), (6, 5, 4), latent=2, slots=3, pixels=64)).double()
+    built.initialise(torch.Generator().manual_seed(1))
+    batches = [batch(50, pixels=64)]
+    whole = fisher_diagonal(built, batches, torch.Generator().manual_seed(9))
+    monkeypatch.setattr(fisher, "VALUES_AT_ONCE", 5000)
+    with Largest() as largest:
+        parts = fisher_diagonal(built, batches, torch.Generator().manual_seed(9))
+    assert 2500 < largest.values <= 5000
+    for name in whole:
+        assert torch.allclose(parts[name], whole[name], rtol=1e-12, atol=1e-16), name
+
+
 def test_fisher_is_not_the_square_of_the_batch_gradient():
     """The common mistake, wrong by about the batch size."""
     built, one = network(), batch(32)
-    fisher = fisher_diagonal(built, [one], torch.Generator().manual_seed(9))
+    found = fisher_diagonal(built, [one], torch.Generator().manual_seed(9))
     noise = built.noise(one.slots, torch.Generator().manual_seed(9))
     negative_elbo(built, one.images, one.slots, noise).mean().backward()
     mistaken = built.decoder[-1].weight.grad.square().sum()
-    assert fisher["decoder.2.weight"].sum() > 2 * mistaken
+    assert found["decoder.2.weight"].sum() > 2 * mistaken
 
 
 def test_fisher_of_a_frozen_teacher_leaves_it_frozen():
@@ -94,9 +121,9 @@ def test_fisher_of_a_frozen_teacher_leaves_it_frozen():
 
 def test_a_label_that_was_not_drawn_has_no_fisher():
     built, one = network(), batch(20, slots=2)
-    fisher = fisher_diagonal(built, [one], torch.Generator().manual_seed(9))
-    assert fisher["encoder.0.label"][2].abs().sum() == 0
-    assert fisher["encoder.0.label"][0].abs().sum() > 0
+    found = fisher_diagonal(built, [one], torch.Generator().manual_seed(9))
+    assert found["encoder.0.label"][2].abs().sum() == 0
+    assert found["encoder.0.label"][0].abs().sum() > 0
 
 
 def test_penalty_and_its_gradient_are_those_of_the_formula():

@@ -94,6 +94,12 @@ def test_with_no_permanent_label_left_the_main_network_starts_again(with_frame):
     assert likeness(again, "frame") < 0.08
 
 
+@pytest.mark.parametrize("name", ["rows", "frame"])
+def test_a_label_that_is_learnt_already_gets_no_network_of_its_own(name, with_frame):
+    with pytest.raises(LabelConflict, match=f"already learnt.*{name}"):
+        run("learn", "isolated", with_frame, examples(name))
+
+
 @pytest.mark.parametrize(("operation", "strategy"), [("learn", "merge"), ("forget", "drop")])
 def test_what_works_on_isolated_networks_refuses_a_permanent_label(operation, strategy, two_labels):
     with pytest.raises(LabelConflict, match=r"not temporary.*rows"):

@@ -1,19 +1,30 @@
 """What holds for every strategy, on tiny data."""
 
 from dataclasses import asdict, replace
-from typing import NamedTuple
 
 import pytest
 import torch
 
 from service.catalog import read_catalog
-from tests.learning.tiny import QUICK, TINY, asked, bench, examples, quick, run, stripes
+from tests.learning.tiny import (
+    GIVEN,
+    OF_TEMPORARY,
+    QUICK,
+    TINY,
+    Start,
+    asked,
+    bench,
+    examples,
+    quick,
+    run,
+    stripes,
+)
 from worker.learning.checkpoint import Checkpoint, NotACheckpoint
 from worker.learning.drawing import draw
 from worker.learning.memory import remembered
 from worker.learning.networks import blank
 from worker.learning.slots import LabelConflict, with_slots
-from worker.learning.strategy import Diverged, Examples, Stopped, all_strategies, find
+from worker.learning.strategy import Diverged, Stopped, all_strategies, find
 
 EVERY = [(one.operation, one.name) for one in all_strategies()]
 TRAINED = [pair for pair in EVERY if "schedule" in find(*pair).Params.model_fields]
@@ -21,24 +32,8 @@ FRESH = {
     "retrain",
     "isolated",
 }  # starts from weights of its own: what its checkpoint's have become is nothing to it
-GIVEN = {"learn": examples("frame"), "forget": asked("rows"), "resize": asked()}
-OF_TEMPORARY = {"merge", "drop"}  # work on isolated networks
 ISOLATED = {"isolated", "drop"}  # leave the main network as it is
 every_strategy = pytest.mark.parametrize(("operation", "name"), EVERY)
-
-
-class Start(NamedTuple):
-    """What a strategy is given: labels it may work on."""
-
-    checkpoint: Checkpoint
-    given: Examples
-
-
-@pytest.fixture
-def start(operation: str, name: str, learnt: Checkpoint, learnt_with_frame: Checkpoint) -> Start:
-    if name in OF_TEMPORARY:
-        return Start(learnt_with_frame, asked("frame"))
-    return Start(learnt, GIVEN[operation])
 
 
 @pytest.fixture
@@ -226,4 +221,17 @@ def test_randomness_for_one_purpose_does_not_depend_on_another():
 )
 def test_bytes_that_are_no_checkpoint_are_refused(data):
     with pytest.raises(NotACheckpoint):
+        Checkpoint.from_bytes(data)
+
+
+@pytest.mark.parametrize("lost", [1, 1000])
+def test_a_checkpoint_whose_end_is_missing_is_refused(lost, two_labels):
+    with pytest.raises(NotACheckpoint, match="not whole"):
+        Checkpoint.from_bytes(two_labels.to_bytes()[:-lost])
+
+
+@pytest.mark.parametrize("part", ["spec", "labels"])
+def test_a_checkpoint_whose_header_lacks_a_part_is_refused(part, two_labels):
+    data = two_labels.to_bytes().replace(f'\\"{part}\\":'.encode(), f'\\"{part[::-1]}\\":'.encode())
+    with pytest.raises(NotACheckpoint, match="not whole"):
         Checkpoint.from_bytes(data)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.learning.tiny import bench, examples, quick
-from worker.learning.continual.rec import RecParams, learn, multi_task
+from worker.learning.continual.rec import RecParams, consolidation, learn
 from worker.learning.networks import build
 from worker.learning.resizing.units import grow, seams_of
 from worker.learning.slots import with_slots
@@ -27,8 +27,8 @@ def test_the_regulariser_groups_old_and_new_rows_and_sums_what_is_new(learnt):
     with torch.no_grad():
         for tensor in network.parameters():
             tensor.add_(0.1)
-    found = multi_task(target, child, [2], RecParams(common_subset=1.0, task_specific=0.0))(network)
-    new = multi_task(target, child, [2], RecParams(common_subset=0.0, task_specific=1.0))(network)
+    found = consolidation(target, child, [2], RecParams(common_subset=1.0, new_l1=0.0))(network)
+    new = consolidation(target, child, [2], RecParams(common_subset=0.0, new_l1=1.0))(network)
     parameters, expected, expected_new = dict(network.named_parameters()), 0.0, 0.0
     for seam in seams_of(target):
         name = f"{seam.layer}.weight"

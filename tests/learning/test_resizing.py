@@ -9,13 +9,23 @@ from tests.learning.tiny import asked, bench, run
 from worker.learning.elbo import negative_elbo
 from worker.learning.memory import fisher_of, remembered
 from worker.learning.networks import blank, build
+from worker.learning.resizing import units
 from worker.learning.resizing.targeted_dropout import (
     TargetedDropout,
     mean_activations,
     with_weights_masked,
 )
 from worker.learning.resizing.targeted_dropout_prune import with_weights_zeroed, without_dropped
-from worker.learning.resizing.units import TooWide, grow, replicate, seams_of, shrink, width
+from worker.learning.resizing.units import (
+    TooWide,
+    duplicate,
+    grow,
+    grow_by,
+    replicate,
+    seams_of,
+    shrink,
+    width,
+)
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Batch
 
@@ -131,6 +141,18 @@ def test_a_unit_that_never_varies_is_removed_for_free_by_the_bias(two_labels):
     assert_same_function(smaller, constant, atol=1e-5)
 
 
+def test_mean_activations_are_those_at_the_codes_that_the_draws_were_drawn_from(two_labels):
+    network = build(two_labels, CPU).requires_grad_(False)
+    slots = torch.arange(50) % 2
+    latents = network.sample_prior(network.noise(slots, torch.Generator().manual_seed(0)), slots)
+    images = network.decode(latents, slots).sigmoid()
+    found = mean_activations(network, [Batch(images, slots, latents)])
+    hidden = torch.nn.functional.silu(network.decoder[0](latents, slots))
+    assert torch.allclose(found["decoder.0"], hidden.mean(dim=0), atol=1e-6)
+    inferred = mean_activations(network, [Batch(images, slots)])
+    assert not torch.allclose(inferred["decoder.0"], found["decoder.0"], atol=1e-4)
+
+
 def test_pruning_selects_the_fisher_of_the_units_that_stay(two_labels):
     kept = {"encoder.0": torch.tensor([0, 3, 5])}
     smaller = shrink(two_labels, kept, {"encoder.0": torch.zeros(24)})
@@ -182,9 +204,19 @@ def test_a_training_too_short_to_drop_a_unit_keeps_its_mean_contribution(two_lab
     assert folded.abs().max() > 1e-3
 
 
-def test_no_network_grows_beyond_what_the_service_offers(two_labels):
-    with pytest.raises(TooWide, match="4096"):
-        grow(two_labels, 200.0, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("way", ["share", "copies", "units", "split"])
+def test_no_network_grows_beyond_what_the_service_offers_whatever_makes_it_grow(way, two_labels, monkeypatch):
+    monkeypatch.setattr(units, "MAX_WIDTH", 30)  # the widest layers have 24
+    generator, seams = torch.Generator().manual_seed(0), seams_of(two_labels)
+    ways = {
+        "share": lambda more: grow(two_labels, more / 24, generator),
+        "copies": lambda more: replicate(two_labels, more / 24, generator),
+        "units": lambda more: grow_by(two_labels, dict.fromkeys(seams, more), generator),
+        "split": lambda more: duplicate(two_labels, {seam.layer: torch.arange(more) for seam in seams}),
+    }
+    assert max(ways[way](6).spec.encoder_widths) == 30
+    with pytest.raises(TooWide, match="30 is the most"):
+        ways[way](7)
 
 
 def test_pruning_remaps_the_fisher_as_taking_it_anew_would(two_labels):

@@ -17,6 +17,7 @@ from worker.learning.resizing.taylor import (
 from worker.learning.resizing.taylor_prune import least_missed, replay_set
 from worker.learning.resizing.units import seams_of, width
 from worker.learning.retention import distillation
+from worker.learning.strategy import Stopped
 
 CPU = torch.device("cpu")
 
@@ -28,7 +29,14 @@ def draws(two_labels):
 
 @pytest.fixture(scope="module")
 def around(two_labels, draws) -> Curvature:
-    return curvature(build(two_labels, CPU), draws, torch.Generator().manual_seed(0))
+    return curvature(build(two_labels, CPU), draws, bench())
+
+
+def test_the_curvature_can_be_stopped_between_batches(two_labels, draws):
+    seen = []
+    attentive = bench(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
+    with pytest.raises(Stopped, match="curvature at step 2 of 4"):
+        curvature(build(two_labels, CPU), draws, attentive)
 
 
 def some_units(checkpoint, seed: int, share: float):
@@ -138,9 +146,7 @@ def test_units_that_serve_only_a_forgotten_label_go_first(two_labels):
     weights["decoder.0.label"][0, :3] = 30  # ... unless label 0 is asked for
     weights["decoder.1.weight"][:, :3] = 5
     only_rows = replace(two_labels, weights=weights).with_status(["rows"], "forgotten")
-    around = curvature(
-        build(only_rows, CPU), replay_set(only_rows, 500, bench()), torch.Generator().manual_seed(0)
-    )
+    around = curvature(build(only_rows, CPU), replay_set(only_rows, 500, bench()), bench())
     gone = least_missed(around, 0.25, "layer")["decoder.0"]
     assert gone.nonzero().flatten().tolist() == [0, 1, 2]
 

@@ -1,5 +1,7 @@
 """Tiny 8x8 data of two kinds of stripes, and a network small enough to train within a second."""
 
+from typing import NamedTuple
+
 import torch
 
 from worker.learning.checkpoint import Checkpoint, Label
@@ -37,6 +39,17 @@ def examples(*names: str) -> Examples:
 
 def asked(*names: str) -> Examples:
     return Examples(names, "stripes")
+
+
+GIVEN = {"learn": examples("frame"), "forget": asked("rows"), "resize": asked()}
+OF_TEMPORARY = {"merge", "drop"}  # work on isolated networks
+
+
+class Start(NamedTuple):
+    """What a strategy is given: labels it may work on."""
+
+    checkpoint: Checkpoint
+    given: Examples
 
 
 class TinyArchive:

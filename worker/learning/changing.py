@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import fresh
-from worker.learning.strategy import Examples, Strategy, Workbench
+from worker.learning.strategy import Diverged, Examples, Strategy, Workbench
 from worker.learning.unlearning import drop
 
 
@@ -17,8 +17,18 @@ def change(
 
     Forgetting drops the networks of temporary labels and leaves the others to the strategy; with no permanent
     label left to retain, the main network starts from random weights again. Learning a temporary label
-    permanently ends its isolated network. Liu et al. 2022, table 1.
+    permanently ends its isolated network. Liu et al. 2022, table 1. Raises Diverged also where it was the
+    last step of a training, whose loss nobody saw, that made a weight or the Fisher infinite.
     """
+    changed = _changed(checkpoint, chosen, examples, params, bench)
+    for one in (changed, *changed.isolated):
+        _check_finite(one)
+    return changed
+
+
+def _changed(
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, bench: Workbench
+) -> Checkpoint:
     if chosen.operation == "forget":
         return _forgotten(checkpoint, chosen, examples, params, bench)
     changed = chosen.run(checkpoint, examples, params, bench)
@@ -45,4 +55,11 @@ def _forgotten(
     if target.held:
         return chosen.run(checkpoint, replace(examples, labels=permanent), params, bench)
     bench.findings["guarantee"] = "exact"
-    return fresh(target, bench.generator("weights"))
+    return fresh(target, bench.since(None).generator("weights"))
+
+
+def _check_finite(checkpoint: Checkpoint) -> None:
+    for kind, tensors in (("weights", checkpoint.weights), ("Fisher", checkpoint.fisher or {})):
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise Diverged(f"the {kind} of {name} are no longer finite numbers; lower the learning rate")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 FORMAT = 1
@@ -60,8 +61,9 @@ class Checkpoint:
 
     weights: the network's state, on the CPU, float32. They are also the anchor theta* of the EWC penalty:
         a resize maps them, and so the anchor, to the new shapes.
-    fisher: the diagonal of the Fisher information, parameter name -> tensor: the mean over examples of the
-        squared per-example gradients of the ELBO [nats^2 / unit^2]; None before the first learn.
+    fisher: the diagonal of the Fisher information at these weights, parameter name -> tensor: the mean over
+        the network's own draws of the labels held, of the squared per-example gradients of the ELBO
+        [nats^2 / unit^2]; None before the first learn, and of a network that starts again.
     isolated: a checkpoint of its own for each temporary label, which has no slot here. Everything else in
         this class speaks of the main network alone, so no strategy can mix the two by accident.
     """
@@ -147,14 +149,16 @@ class Checkpoint:
             raise NotACheckpoint(
                 f"checkpoint format {header.get('format')!r}; this code reads format {FORMAT}"
             )
-        tensors = safetensors.torch.load(data)
-        fisher = _under("fisher/", tensors)
-        return cls(
-            spec=_spec(header["spec"]),
-            weights=_under("weights/", tensors),
-            labels=tuple(Label(**label) for label in header["labels"]),
-            fisher=fisher or None,
-        )
+        try:
+            tensors = safetensors.torch.load(data)
+            return cls(
+                spec=_spec(header["spec"]),
+                weights=_under("weights/", tensors),
+                labels=tuple(Label(**label) for label in header["labels"]),
+                fisher=_under("fisher/", tensors) or None,
+            )
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise NotACheckpoint(f"the checkpoint is not whole: {error!r}") from error
 
 
 def _header(data: bytes) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.networks.network import Network, Use
 from worker.learning.strategy import Batch
 
+VALUES_AT_ONCE = 2**23  # of a convolution's patches or per-example gradients: 32 MiB of float32
+
 Fisher = Mapping[str, Tensor]
 
 
@@ -49,9 +51,12 @@ def _accumulate(
         squared = gradient.square()
         weight.addmm_(squared.T, entered.square())
     else:
-        patches = _patches(network.get_submodule(use.layer), entered)
-        by_example = torch.bmm(gradient.flatten(2), patches.transpose(1, 2))  # [batch, out, in * kernel]
-        weight.add_(by_example.square_().sum(dim=0).view_as(weight))
+        layer, positions = network.get_submodule(use.layer), gradient[0, 0].numel()
+        at_once = max(1, VALUES_AT_ONCE // max(weight.numel(), weight[0].numel() * positions))
+        for gradients, seen in zip(gradient.split(at_once), entered.split(at_once), strict=True):
+            patches = _patches(layer, seen).transpose(1, 2)
+            by_example = torch.bmm(gradients.flatten(2), patches)  # [some, out, in * kernel]
+            weight.add_(by_example.square_().sum(dim=0).view_as(weight))
         squared = gradient.sum(dim=(2, 3)).square()
     totals[f"{use.layer}.bias"].add_(squared.sum(dim=0))
     if f"{use.layer}.label" in totals:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from worker.learning.networks.network import Network
 from worker.learning.replay import real, some
-from worker.learning.strategy import Batch, Workbench
+from worker.learning.strategy import Batch, Diverged, Workbench
 
 EXAMPLES = 4000  # of a label, for the moments of its prior
 JITTER = 1e-4  # keeps the covariance of a collapsed latent positive definite
@@ -18,7 +18,7 @@ def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
 
     mean = E[m(x)], covariance = Cov[m(x)] + E[diag v(x)], over the label's images in
     `batches`: the maximum-likelihood Gaussian prior for the trained encoder, and the cheapest gain in the
-    quality of draws.
+    quality of draws. Raises Diverged where the encoder's answers are not finite numbers.
     """
     with torch.no_grad():
         encoded = [network.encode(batch.images, batch.slots) for batch in batches]
@@ -27,7 +27,16 @@ def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
         apart = means - means.mean(dim=0)
         covariance = apart.T @ apart / len(means) + torch.diag(spread + JITTER)
         network.prior_mean[slot] = means.mean(dim=0).float()
-        network.prior_scale[slot] = torch.linalg.cholesky(covariance).float()
+        network.prior_scale[slot] = _root(covariance).float()
+
+
+def _root(covariance: Tensor) -> Tensor:
+    try:
+        return torch.linalg.cholesky(covariance)
+    except torch.linalg.LinAlgError as error:
+        raise Diverged(
+            "the encoder puts a label's images nowhere finite, so they have no prior; lower the learning rate"
+        ) from error
 
 
 def fit_priors(

@@ -96,6 +96,8 @@ def keyed(*key: object) -> int:
 class Workbench:
     """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits.
 
+    seed: what all chances are keyed by; in a worker, by what is asked for and the network it is asked of.
+    asked: by what is asked for alone. The chances of exact forgetting are keyed by it: see `since`.
     findings: what a strategy wants to be read in the version's report (a guarantee, a decision and why);
         JSON-ready, and a function of its inputs and seed alone.
     precision: of the matrix products of a training, torch.float32 or torch.bfloat16; everything else, the
@@ -109,6 +111,7 @@ class Workbench:
     precision: torch.dtype = torch.float32
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
+    asked: int = 0
 
     def generator(self, purpose: str) -> torch.Generator:
         """A stream of random numbers (on the CPU) for each purpose, a function of the seed alone."""
@@ -117,6 +120,15 @@ class Workbench:
     def apart(self, purpose: str) -> "Workbench":
         """The same bench with chances of its own."""
         return replace(self, seed=keyed(self.seed, purpose))
+
+    def since(self, ancestor: Checkpoint | None) -> "Workbench":
+        """The same bench with chances in which no network has a part but the ancestor, where there is one.
+
+        A seed is a channel too: keyed by a network that saw what is to be forgotten, it would make the
+        weights drawn from it a function of the forgotten images.
+        """
+        began = "" if ancestor is None else hashlib.sha256(ancestor.to_bytes()).hexdigest()
+        return replace(self, seed=keyed(self.asked, "since", began))
 
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
         """Called at every training step. Raises Stopped or Diverged."""

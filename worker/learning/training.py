@@ -39,11 +39,14 @@ def fit(
     bench: Workbench,
     *,
     phase: str,
+    proximal: Callable[[float], None] = lambda rate: None,
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Minimise `loss` over `batches` in place, by Adam with a fresh state that is dropped at the end.
 
-    after_step: called after every step of the optimiser, to correct what it did to the weights.
+    proximal: called after every step of the optimiser with the step's learning rate, to take the step of a
+        penalty that has no gradient at zero: of mu |theta|, rate * mu towards zero.
+    after_step: called then, to correct what it did to the weights.
     Raises Stopped within one step of being asked to, and Diverged when the loss is not finite.
     """
     named = dict(network.named_parameters())
@@ -61,6 +64,8 @@ def fit(
         nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
         bench.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step([rate, rate * schedule.label_rate])
+        with torch.no_grad():
+            proximal(rate)
         after_step()
     network.precision = torch.float32
 

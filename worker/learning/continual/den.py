@@ -12,10 +12,18 @@ from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.elbo import negative_elbo
 from worker.learning.memory import consolidated
 from worker.learning.networks import build, frozen, weights_of
-from worker.learning.networks.network import Masks, Network
+from worker.learning.networks.network import Masks, Network, Seam
 from worker.learning.prior import fit_priors
 from worker.learning.replay import interleave, real, some
-from worker.learning.resizing.units import duplicate, entries, grow_by, seams_of, shrink, width
+from worker.learning.resizing.units import (
+    duplicate,
+    entries,
+    grow_by,
+    scale_incoming,
+    seams_of,
+    shrink,
+    width,
+)
 from worker.learning.retention import Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
@@ -26,14 +34,19 @@ FIT, RETRAIN, EXPAND, SPLIT = 0.15, 0.45, 0.2, 0.2  # shares of the steps
 
 Units = Mapping[str, Tensor]  # hidden layer -> bool [units]
 Movable = Mapping[str, Tensor]  # parameter -> bool, shaped like it
+Proximal = Callable[[Network, float], None]  # (network, learning rate) -> in place, the step of a penalty
 
 
 class DenParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1000, learning_rate=4e-3)
-    column_l1: float = Field(5e-3, ge=0, le=1, description="what a step takes off every new label column")
-    l1: float = Field(1e-5, ge=0, le=1, description="what a step takes off every weight of the subnetwork")
+    column_l1: float = Field(
+        2.5, ge=0, le=1000, description="mu of the l1 norm of the new label columns, nats an example"
+    )
+    l1: float = Field(
+        5e-3, ge=0, le=1000, description="mu of the l1 norm of the subnetwork and of added units, nats"
+    )
     group_lasso: float = Field(
-        5e-3, ge=0, le=1, description="what a step takes off the norm of an added unit's incoming weights"
+        2.5, ge=0, le=1000, description="gamma of the norms of all that enters each added unit, nats"
     )
     reach: float = Field(
         3.0, ge=0, le=100, description="a unit is reached by a weight so many times its layer's RMS"
@@ -60,9 +73,10 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: DenParams, bench: 
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus the function-matching replay loss over K, plus
     mu |theta_S|_1, over the subnetwork S that the new label columns, fitted sparsely first, reach; over k
-    added units a layer, plus gamma sum |theta_g|_2 over their incoming weights, if the loss exceeds a probe's
-    by more than tau; and once more over copies of the units whose incoming weights moved by more than sigma,
-    the originals put back. The penalties are proximal steps. The first labels of all need none of this.
+    added units a layer, plus mu |.|_1 and gamma sum |theta_g|_2 over all that enters each, if the loss
+    exceeds a probe's by more than tau; and once more over copies of the units whose incoming weights moved
+    by more than sigma, the originals put back. The penalties are proximal steps: at learning rate r (that of
+    the weights), r mu off every value and r gamma off a norm. The first labels of all need none of this.
     """
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
     if not checkpoint.held:
@@ -112,9 +126,7 @@ class Lesson:
             for name, tensor in network.named_parameters()
         }
 
-    def train(
-        self, network: Network, moving: Movable, share: float, phase: str, proximal: Callable[[Network], None]
-    ) -> None:
+    def train(self, network: Network, moving: Movable, share: float, phase: str, proximal: Proximal) -> None:
         """Some of the steps, in place, with every value outside `moving` put back after each."""
         teacher = frozen(self.target, self.bench.device)
         noise = self.bench.generator(f"latent noise, {phase}")
@@ -135,8 +147,7 @@ class Lesson:
             return mean_cost(streams, parts)
 
         @torch.no_grad()
-        def after_step() -> None:
-            proximal(network)
+        def put_others_back() -> None:
             for name, tensor in network.named_parameters():
                 tensor.copy_(torch.where(moving[name], tensor, still[name]))
 
@@ -144,7 +155,16 @@ class Lesson:
             update={"steps": max(1, round(share * self.params.schedule.steps))}
         )
         batches = mixed(streams, schedule.batch_size, self.bench.device)
-        fit(network, loss, batches, schedule, self.bench, phase=phase, after_step=after_step)
+        fit(
+            network,
+            loss,
+            batches,
+            schedule,
+            self.bench,
+            phase=phase,
+            proximal=lambda rate: proximal(network, rate),
+            after_step=put_others_back,
+        )
 
     @torch.no_grad()
     def loss(self, network: Network) -> float:
@@ -232,14 +252,28 @@ def expanded(trained: Checkpoint, lesson: Lesson) -> tuple[Checkpoint, dict[str,
     network = build(larger, lesson.bench.device)
     fresh = {seam.layer: torch.arange(width(larger, seam)) >= before[seam.layer] for seam in seams_of(larger)}
     moving = touching(network, larger, fresh, lesson.new_slots)
-    lesson.train(network, moving, EXPAND, "expanding", group_lasso(larger, fresh, params.group_lasso))
-    larger, kept, stayed = replace(larger, weights=weights_of(network)), {}, {}
+    sparse = soft_threshold(moving, params.l1)
+    lasso = group_lasso(larger, fresh, params.group_lasso)
+
+    def both(network: Network, rate: float) -> None:
+        sparse(network, rate)
+        lasso(network, rate)
+
+    lesson.train(network, moving, EXPAND, "expanding", both)
+    return without_silent(replace(larger, weights=weights_of(network)), fresh)
+
+
+def without_silent(larger: Checkpoint, fresh: Units) -> tuple[Checkpoint, dict[str, int]]:
+    """Without those of the fresh units that nothing enters, and how many of the others there are.
+
+    Where weights, bias and label columns are all zero, so is silu(0): removing the unit changes no draw.
+    """
+    kept, stayed, silent = {}, {}, {}
     for seam in seams_of(larger):
-        incoming = larger.weights[f"{seam.layer}.weight"].reshape(width(larger, seam), -1)
-        stays = ~fresh[seam.layer] | (incoming.norm(dim=1) > 0)
+        stays = ~fresh[seam.layer] | (entering_norms(larger.weights, seam) > 0)
         kept[seam.layer] = stays.nonzero().flatten()
-        stayed[seam.layer] = len(kept[seam.layer]) - before[seam.layer]
-    silent = {seam.layer: torch.zeros(width(larger, seam) * seam.columns) for seam in seams_of(larger)}
+        stayed[seam.layer] = int((stays & fresh[seam.layer]).sum())
+        silent[seam.layer] = torch.zeros(width(larger, seam) * seam.columns)
     return shrink(larger, kept, silent), stayed
 
 
@@ -249,13 +283,11 @@ def split(
     """With the reached units that drifted put back, and a copy of each that goes on as they had become."""
     drifted = {}
     for seam in seams_of(before):
-        units = width(before, seam)
-        was, now = (
-            one.weights[f"{seam.layer}.weight"].reshape(width(one, seam), -1)[:units]
-            for one in (before, trained)
-        )
-        shared = was.shape[1]  # a layer before may have grown: those weights are new, and no drift
-        moved = (now[:, :shared] - was).norm(dim=1) > lesson.params.drift * was.norm(dim=1)
+        units, name = width(before, seam), f"{seam.layer}.weight"
+        was = before.weights[name]
+        now = trained.weights[name][: len(was), : was.shape[1]]  # what was added since is no drift
+        distance, norm = (one.reshape(units, -1).norm(dim=1) for one in (now - was, was))
+        moved = distance > lesson.params.drift * norm
         drifted[seam.layer] = (moved & reached[seam.layer].cpu()).nonzero().flatten()
     count = {layer: len(units) for layer, units in drifted.items()}
     if not any(count.values()):
@@ -265,7 +297,7 @@ def split(
     network = build(doubled, lesson.bench.device)
     copies = {seam.layer: torch.arange(width(doubled, seam)) >= old[seam.layer] for seam in seams_of(doubled)}
     moving = touching(network, doubled, copies, lesson.new_slots)
-    lesson.train(network, moving, SPLIT, "splitting", lambda network: None)
+    lesson.train(network, moving, SPLIT, "splitting", lambda network, rate: None)
     return replace(doubled, weights=weights_of(network)), count
 
 
@@ -292,41 +324,54 @@ def touching(
     """What belongs to these units: incoming and outgoing weights, biases, their columns of the labels."""
     found = {name: none_of(tensor) for name, tensor in network.named_parameters()}
     for seam in seams_of(checkpoint):
-        out, into = (units[seam.layer].repeat_interleave(each) for each in (seam.rows, seam.columns))
-        found[f"{seam.layer}.weight"][out] = True
-        found[f"{seam.layer}.bias"][out] = True
-        found[f"{seam.following}.weight"][:, into] = True
+        ours = units[seam.layer].to(found[f"{seam.layer}.bias"].device)
+        out, into = (ours.repeat_interleave(each) for each in (seam.rows, seam.columns))
+        incoming, outgoing = found[f"{seam.layer}.weight"], found[f"{seam.following}.weight"]
+        incoming |= out.view(-1, *[1] * (incoming.dim() - 1))
+        outgoing |= into.view(1, -1, *[1] * (outgoing.dim() - 2))
+        found[f"{seam.layer}.bias"] |= out
         if f"{seam.layer}.label" in found:
             label = found[f"{seam.layer}.label"]
             found[f"{seam.layer}.label"] = rows(label, slots) & out
     return found
 
 
-def soft_threshold(moving: Movable, strength: float) -> Callable[[Network], None]:
-    """The proximal step of an l1 penalty: every moving value `strength` nearer to zero, and no further."""
+def soft_threshold(moving: Movable, strength: float) -> Proximal:
+    """The proximal step of an l1 penalty: every moving value nearer to zero, and no further."""
 
-    def shrink_values(network: Network) -> None:
+    def shrink_values(network: Network, rate: float) -> None:
         for name, tensor in network.named_parameters():
-            nearer = tensor.sign() * (tensor.abs() - strength).clamp(min=0)
+            nearer = tensor.sign() * (tensor.abs() - rate * strength).clamp(min=0)
             tensor.copy_(torch.where(moving[name], nearer, tensor))
 
     return shrink_values
 
 
-def group_lasso(checkpoint: Checkpoint, units: Units, strength: float) -> Callable[[Network], None]:
-    """The proximal step of a group lasso: each of these units' incoming weights, a vector, get shorter."""
+def group_lasso(checkpoint: Checkpoint, units: Units, strength: float) -> Proximal:
+    """The proximal step of a group lasso: all that enters each of these units, one vector, gets shorter."""
     seams = seams_of(checkpoint)
 
-    def shorten(network: Network) -> None:
+    def shorten(network: Network, rate: float) -> None:
+        parameters = dict(network.named_parameters())
+        shorter: dict[str, Tensor] = dict(parameters)
         for seam in seams:
-            weight = network.get_parameter(f"{seam.layer}.weight")
-            grouped = weight.view(len(units[seam.layer]), -1)
-            norms = grouped.norm(dim=1, keepdim=True)
-            shorter = grouped * (1 - strength / norms.clamp(min=1e-12)).clamp(min=0)
-            chosen = units[seam.layer].to(weight.device)[:, None]
-            weight.copy_(torch.where(chosen, shorter, grouped).view_as(weight))
+            norms = entering_norms(parameters, seam)
+            factors = (1 - rate * strength / norms.clamp(min=1e-12)).clamp(min=0)
+            chosen = units[seam.layer].to(norms.device)
+            scale_incoming(shorter, seam, torch.where(chosen, factors, torch.ones_like(factors)))
+        for name, tensor in parameters.items():
+            tensor.copy_(shorter[name])
 
     return shorten
+
+
+def entering_norms(tensors: Mapping[str, Tensor], seam: Seam) -> Tensor:
+    """The L2 norm of all that enters each unit of a layer: weights, bias and label columns, [units]."""
+    squares = tensors[f"{seam.layer}.weight"].square().flatten(1).sum(dim=1)
+    squares = squares + tensors[f"{seam.layer}.bias"].square()
+    if f"{seam.layer}.label" in tensors:
+        squares = squares + tensors[f"{seam.layer}.label"].square().sum(dim=0)
+    return squares.view(-1, seam.rows).sum(dim=1).sqrt()
 
 
 def rows(tensor: Tensor, chosen: Sequence[int]) -> Tensor:

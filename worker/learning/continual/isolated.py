@@ -1,18 +1,16 @@
 """Temporary retention: each label learns in a small network of its own, which can be dropped exactly."""
 
 from dataclasses import replace
-from typing import Annotated
 
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.networks import blank
-from worker.learning.slots import with_slots
+from worker.learning.networks.network import Width
+from worker.learning.slots import LabelConflict, with_slots
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Schedule
-
-Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 class IsolatedParams(StrategyParams):
@@ -39,8 +37,12 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: IsolatedParams, be
 
     Minimises E over (x, c) of -ELBO(x | theta_c, c), for each label c alone, from random weights theta_c. The
     main network is neither read nor changed: nothing of what it holds, or once held, is copied into a network
-    that outlives it (docs/decisions/0005-isolated-networks.md).
+    that outlives it (docs/decisions/0005-isolated-networks.md). Raises LabelConflict for a label that is
+    learnt already, permanently or temporarily.
     """
+    known = sorted(set(examples.labels) & {*checkpoint.held, *checkpoint.temporary})
+    if known:
+        raise LabelConflict(f"already learnt: {known}")
     plain = HoldingParams(schedule=params.schedule, ewc_strength=0, fisher_examples=params.fisher_examples)
     learnt = []
     for name in examples.labels:

@@ -12,7 +12,7 @@ from worker.learning.memory import remembered
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay import real, replay
-from worker.learning.resizing.search import Lesson, TournamentParams, grown, in_reach, tournament
+from worker.learning.resizing.search import Sources, TournamentParams, child_of, in_reach, tournament
 from worker.learning.resizing.taylor import curvature, removal_order, without
 from worker.learning.resizing.taylor_prune import matched, replay_set
 from worker.learning.resizing.units import seams_of, width
@@ -29,7 +29,7 @@ class RecParams(HoldingParams, TournamentParams):
     common_subset: float = Field(
         1e-3, ge=0, le=100, description="of the l2,1 norm over rows of old and new weights, nats"
     )
-    task_specific: float = Field(
+    new_l1: float = Field(
         1e-4, ge=0, le=100, description="of the l1 norm of added units and new label columns, nats"
     )
 
@@ -52,13 +52,13 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: 
         return taught(target, examples.images, old, params, bench)
     teacher = frozen(target, bench.device)
 
-    def lesson(purpose: str) -> Lesson:
+    def sources_for(purpose: str) -> Sources:
         new = real(examples.images, target.held, bench.generator(f"examples of {purpose}"))
         kept = replay(teacher, old, bench.generator(f"replay of {purpose}"))
         return [(new, float(len(examples.labels))), (kept, float(len(old)))]
 
-    children = {share: grown(target, share, bench) for share in in_reach(target)}
-    winner, rungs = tournament(children, lesson, params, params.search, bench)
+    children = {share: child_of(target, share, bench) for share in in_reach(target)}
+    winner, rungs = tournament(children, sources_for, params, params.search, bench)
     bench.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
     child = remembered(children[winner], old, bench, examples=params.fisher_examples)
     learnt = taught(
@@ -68,12 +68,12 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: 
         params,
         bench,
         forgotten=sorted(target.forgotten.values()),
-        regulariser=multi_task(target, child, [target.held[name] for name in examples.labels], params),
+        regulariser=consolidation(target, child, [target.held[name] for name in examples.labels], params),
     )
     return compressed(learnt, target, params, bench)
 
 
-def multi_task(
+def consolidation(
     before: Checkpoint, child: Checkpoint, new_slots: list[int], params: RecParams
 ) -> Callable[[Network], Tensor]:
     """a sum over rows of hidden layers |(theta*_row, theta_row)|_2 + b |theta_new|_1, in nats an example.
@@ -93,10 +93,7 @@ def multi_task(
         for name, tensor in network.named_parameters():
             if name.endswith(".label"):
                 specific.append(tensor[new_slots].abs().sum())
-        return (
-            params.common_subset * torch.stack(common).sum()
-            + params.task_specific * torch.stack(specific).sum()
-        )
+        return params.common_subset * torch.stack(common).sum() + params.new_l1 * torch.stack(specific).sum()
 
     return penalty
 
@@ -107,7 +104,7 @@ def compressed(learnt: Checkpoint, before: Checkpoint, params: RecParams, bench:
     if not any(extra.values()):
         return learnt
     draws = replay_set(learnt, TAYLOR_EXAMPLES, bench)
-    around = curvature(build(learnt, bench.device), draws, bench.generator("curvature"))
+    around = curvature(build(learnt, bench.device), draws, bench)
     removed = removal_order(around, extra).first(sum(extra.values()), around.widths)
     smaller = without(learnt, removed, around)
     return matched(learnt, smaller, params.compression, params.fisher_examples, bench)

@@ -264,7 +264,7 @@ def _capacity(inquiry: _Inquiry) -> dict[str, Any]:
         return {"layers": {}}
     network = frozen(inquiry.checkpoint, inquiry.bench.device)
     draws = replay_set(inquiry.checkpoint, inquiry.params.capacity_examples, inquiry.bench)
-    signals = capacity(network, draws, curvature(network, draws, inquiry.bench.generator("curvature")))
+    signals = capacity(network, draws, curvature(network, draws, inquiry.bench))
     return {
         "layers": {
             name: {

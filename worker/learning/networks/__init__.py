@@ -23,7 +23,9 @@ class Architecture:
 
 ARCHITECTURES = {
     "mlp": Architecture("mlp", Mlp, MlpParams, "Fully connected conditional VAE (the paper's 512/256/8)"),
-    "conv": Architecture("conv", Conv, ConvParams, "Convolutional conditional VAE, a fifth of the weights"),
+    "conv": Architecture(
+        "conv", Conv, ConvParams, "Convolutional conditional VAE, two fifths of the weights"
+    ),
 }
 
 

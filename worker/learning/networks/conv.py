@@ -15,19 +15,20 @@ from torch.nn import functional
 
 from worker.learning.checkpoint import Prior, Spec
 from worker.learning.networks.mlp import Layer
-from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use
+from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use, Width
 
-Width = Annotated[int, Field(ge=1, le=4096)]
+# A kernel has nine weights for every pair of channels: 512 x 512 are as many as 1536 x 1536 units have.
+Channels = Annotated[int, Field(ge=1, le=512)]
 
 
 class ConvParams(BaseModel):
     """What a client may choose when it creates a model."""
 
     model_config = ConfigDict(extra="forbid")
-    encoder_widths: tuple[Width, Width, Width] = Field(
+    encoder_widths: tuple[Channels, Channels, Width] = Field(
         (16, 32, 128), description="channels at half the side, channels at a quarter, hidden units"
     )
-    decoder_widths: tuple[Width, Width, Width] = Field(
+    decoder_widths: tuple[Width, Channels, Channels] = Field(
         (128, 32, 16), description="hidden units, channels at a quarter of the side, channels at half"
     )
     latent: int = Field(8, ge=1, le=128, description="size of the latent code z")

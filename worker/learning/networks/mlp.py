@@ -7,7 +7,6 @@ no output, removing a unit equals zeroing its outgoing weights, and one matmul a
 
 import itertools
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,9 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.learning.checkpoint import Prior, Spec
-from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use
-
-Width = Annotated[int, Field(ge=1, le=4096)]
+from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use, Width
 
 
 class MlpParams(BaseModel):

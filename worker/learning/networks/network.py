@@ -3,15 +3,17 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from worker.learning.checkpoint import Spec
 
 Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
 NO_MASKS: Masks = {}
+Width = Annotated[int, Field(ge=1, le=4096)]  # hidden units of a layer
 LOGVAR_BOUND = 10.0
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.memory import remembered
@@ -25,7 +25,7 @@ class AutoParams(StrategyParams):
     epsilon: float = Field(
         5.0, gt=0, le=1000, description="nats an example that a removal may be predicted to cost, untrained"
     )
-    density: float = Field(DENSITY, gt=0, le=1, description="effective rank that a hidden unit can carry")
+    density: float = Field(DENSITY, ge=0.01, le=1, description="effective rank that a hidden unit can carry")
     reserve: float = Field(
         RESERVE,
         ge=0,
@@ -37,8 +37,16 @@ class AutoParams(StrategyParams):
     )
     narrowest: int = Field(16, ge=1, le=4096, description="no hidden layer is pruned below so many units")
     widest: int = Field(1024, ge=1, le=4096, description="no hidden layer grows beyond so many units")
-    taylor_examples: int = Field(2000, ge=1, le=100_000, description="draws that the signals are measured on")
+    taylor_examples: int = Field(2000, ge=1, le=20_000, description="draws that the signals are measured on")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+
+    @model_validator(mode="after")
+    def _have_a_width_between(self) -> "AutoParams":
+        if self.narrowest > self.widest:
+            raise ValueError(
+                f"no layer is as wide as narrowest={self.narrowest}, widest={self.widest} ask for"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     """
     draws = replay_set(checkpoint, params.taylor_examples, bench)
     network = build(checkpoint, bench.device)
-    around = curvature(network, draws, bench.generator("curvature"))
+    around = curvature(network, draws, bench)
     order = removal_order(around, removable(around.widths, params.narrowest))
     bench.step("measuring the capacity", 1, 1, around.alone.sum().item())
     signals = capacity(network, draws, around)

@@ -65,11 +65,14 @@ def effective_ranks(network: Network, batches: Sequence[Batch]) -> dict[str, flo
 def effective_rank(covariance: Tensor) -> float:
     """exp(H(p)), p the variances along the principal directions as shares of their sum, in 1 ... units.
 
-    covariance: [units, units]. It follows the function, not the width: networks of real digits, pruned by a
-    quarter and trained to match, kept their rank within 4 %; it fell as labels were forgotten and rose again.
+    covariance: [units, units]; of units that never vary the rank is 1. It follows the function, not the
+    width: networks of real digits, pruned by a quarter and trained to match, kept their rank within 4 %; it
+    fell as labels were forgotten and rose again.
     Source: Roy & Vetterli 2007, on variances instead of singular values.
     """
     variances = torch.linalg.eigvalsh(covariance).clamp(min=0)
+    if variances.sum() == 0:
+        return 1.0
     entropy = torch.special.entr(variances / variances.sum()).sum()
     return float(entropy.exp())
 

@@ -19,7 +19,7 @@ from worker.learning.resizing.units import MAX_WIDTH, grow, seams_of, width
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
-Lesson = Sequence[tuple[Source, float]]  # sources of examples, each with its share
+Sources = Sequence[tuple[Source, float]]  # sources of examples, each with its share
 
 VALIDATION_BATCH = 250
 SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)  # units that the children add to every hidden layer
@@ -53,19 +53,19 @@ def search(checkpoint: Checkpoint, examples: Examples, params: SearchParams, ben
     mu times the number of parameters. The better half of the children goes on to a longer probe until one is
     left. Probes share their seed and are dropped: the child chosen draws what its parent draws.
     """
-    children = {share: grown(checkpoint, share, bench) for share in in_reach(checkpoint)}
+    children = {share: child_of(checkpoint, share, bench) for share in in_reach(checkpoint)}
     teacher, held = frozen(checkpoint, bench.device), sorted(checkpoint.held.values())
 
-    def lesson(purpose: str) -> Lesson:
+    def sources_for(purpose: str) -> Sources:
         return [(replay(teacher, held, bench.generator(purpose)), 1.0)]
 
-    winner, rungs = tournament(children, lesson, params, params.schedule, bench)
+    winner, rungs = tournament(children, sources_for, params, params.schedule, bench)
     bench.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
     child = children[winner]
     return remembered(child, sorted(child.held.values()), bench, examples=params.fisher_examples)
 
 
-def grown(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoint:
+def child_of(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoint:
     return grow(checkpoint, share, bench.generator("expansion"))
 
 
@@ -77,16 +77,16 @@ def in_reach(checkpoint: Checkpoint) -> list[float]:
 
 def tournament(
     children: Mapping[float, Checkpoint],
-    lesson: Callable[[str], Lesson],
+    sources_for: Callable[[str], Sources],
     params: TournamentParams,
     schedule: Schedule,
     bench: Workbench,
 ) -> tuple[float, list[dict[str, Any]]]:
     """The share of the child that is left, and what each rung measured, in nats an example.
 
-    lesson: the examples for a purpose, a random stream each. schedule: of all probes together.
+    sources_for: the examples for a purpose, a random stream each. schedule: of all probes together.
     """
-    batches = interleave(lesson("validation"), VALIDATION_BATCH, bench.device)
+    batches = interleave(sources_for("validation"), VALIDATION_BATCH, bench.device)
     drawn = math.ceil(params.validation_examples / VALIDATION_BATCH)
     draws = [batch for parts in itertools.islice(batches, drawn) for batch in parts]
     probes = {share: build(child, bench.device) for share, child in children.items()}
@@ -95,7 +95,7 @@ def tournament(
         steps = max(1, schedule.steps // (halvings(len(children)) * len(probes)))
         short = schedule.model_copy(update={"steps": steps})
         for probe in probes.values():
-            train(probe, lesson(f"rung {len(rungs)}"), short, bench)
+            train(probe, sources_for(f"rung {len(rungs)}"), short, bench)
         bounds = {share: validation(probe, draws, bench) for share, probe in probes.items()}
         costs = {share: bound + params.mu * children[share].parameters for share, bound in bounds.items()}
         rungs.append({"steps": steps, "negative_elbo": _named(bounds), "objective": _named(costs)})
@@ -113,8 +113,8 @@ def better_half(costs: Mapping[float, float]) -> list[float]:
     return sorted(costs, key=lambda share: (costs[share], share))[: math.ceil(len(costs) / 2)]
 
 
-def train(probe: Network, lesson: Lesson, schedule: Schedule, bench: Workbench) -> None:
-    """Minimise -ELBO on the lesson, in place; the same examples and noise for every probe of a rung."""
+def train(probe: Network, sources: Sources, schedule: Schedule, bench: Workbench) -> None:
+    """Minimise -ELBO on the examples, in place; the same examples and noise for every probe of a rung."""
     noise = bench.generator("latent noise")
 
     def loss(parts: Parts, done: float) -> Tensor:
@@ -124,7 +124,7 @@ def train(probe: Network, lesson: Lesson, schedule: Schedule, bench: Workbench) 
         ]
         return torch.cat(bounds).mean()
 
-    batches = interleave(lesson, schedule.batch_size, bench.device)
+    batches = interleave(sources, schedule.batch_size, bench.device)
     fit(probe, loss, batches, schedule, bench, phase="probing")
 
 

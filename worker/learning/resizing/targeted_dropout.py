@@ -112,7 +112,9 @@ class _Evaluated(nn.Module):
 
 
 def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
-    """E[h] of every hidden unit, layer -> [units] on the CPU, with z at the posterior mean.
+    """E[h] of every hidden unit, layer -> [units] on the CPU, at the z a draw was drawn from.
+
+    Of an image that was drawn from none, at the posterior mean.
 
     Where a unit is several columns of the following layer, of each of them: [units * columns].
     """
@@ -122,7 +124,7 @@ def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Te
         for batch in batches:
             uses: list[Use] = []
             mean, _ = network.encode(batch.images, batch.slots, uses=uses)
-            network.decode(mean, batch.slots, uses=uses)
+            network.decode(mean if batch.latents is None else batch.latents, batch.slots, uses=uses)
             entered = {use.layer: use.entered for use in uses}
             for seam in network.seams():
                 activation = by_column(entered[seam.following]).mean(dim=2).sum(dim=0).cpu()

@@ -32,7 +32,7 @@ class TaylorPruneParams(StrategyParams):
     scope: Scope = Field(
         "layer", description="the share of every hidden layer, or of all hidden units together"
     )
-    taylor_examples: int = Field(2000, ge=1, le=100_000, description="draws the loss change is predicted on")
+    taylor_examples: int = Field(2000, ge=1, le=20_000, description="draws the loss change is predicted on")
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
@@ -53,7 +53,7 @@ def prune(
     -log p(x | z, c) + KL(q(z | x, c) || q_old(z | x, c)).
     """
     draws = replay_set(checkpoint, params.taylor_examples, bench)
-    around = curvature(build(checkpoint, bench.device), draws, bench.generator("curvature"))
+    around = curvature(build(checkpoint, bench.device), draws, bench)
     removed = least_missed(around, params.share, params.scope)
     smaller = without(checkpoint, removed, around)
     bench.findings["pruning"] = {

@@ -44,7 +44,8 @@ def grow(checkpoint: Checkpoint, share: float, generator: torch.Generator) -> Ch
 
 
 def grow_by(checkpoint: Checkpoint, extra: Mapping[Seam, int], generator: torch.Generator) -> Checkpoint:
-    """As `grow`, by so many units for each hidden layer."""
+    """As `grow`, by so many units for each hidden layer. Raises TooWide."""
+    check_room(checkpoint, extra)
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
     for seam, units in extra.items():
@@ -68,14 +69,16 @@ def replicate(checkpoint: Checkpoint, share: float, generator: torch.Generator) 
     """
     weights = dict(checkpoint.weights)
     fisher = None if checkpoint.fisher is None else dict(checkpoint.fisher)
-    for seam, extra in added(checkpoint, share).items():
-        originals = _spread(width(checkpoint, seam), extra, generator)
+    extra = added(checkpoint, share)
+    check_room(checkpoint, extra)
+    for seam, units in extra.items():
+        originals = _spread(width(checkpoint, seam), units, generator)
         parts = _parts(originals, generator)
         _select(weights, seam, originals)
         _scale_outgoing(weights, seam, parts)
         if fisher is not None:
             _select(fisher, seam, originals)
-            _scale_incoming(fisher, seam, parts.square())
+            scale_incoming(fisher, seam, parts.square())
     return _with_widths(replace(checkpoint, weights=weights, fisher=fisher))
 
 
@@ -83,7 +86,9 @@ def duplicate(checkpoint: Checkpoint, units: Kept) -> Checkpoint:
     """Add a copy of each of these units, with its incoming weights and no outgoing ones; no Fisher is kept.
 
     units: hidden layer -> indices. The copies come behind all units of the layer, in that order.
+    Raises TooWide.
     """
+    check_room(checkpoint, {seam: len(units[seam.layer]) for seam in seams_of(checkpoint)})
     weights = dict(checkpoint.weights)
     for seam in seams_of(checkpoint):
         chosen, before = units[seam.layer], width(checkpoint, seam)
@@ -95,16 +100,19 @@ def duplicate(checkpoint: Checkpoint, units: Kept) -> Checkpoint:
 
 
 def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
-    """How many units a growth by `share` adds to each hidden layer. Raises TooWide."""
-    extra = {seam: math.ceil(share * width(checkpoint, seam)) for seam in seams_of(checkpoint)}
+    """How many units a growth by `share` adds to each hidden layer."""
+    return {seam: math.ceil(share * width(checkpoint, seam)) for seam in seams_of(checkpoint)}
+
+
+def check_room(checkpoint: Checkpoint, extra: Mapping[Seam, int]) -> None:
+    """Raises TooWide where a hidden layer has no room for so many units more, before they take memory."""
     for seam, units in extra.items():
         wide = width(checkpoint, seam) + units
         if wide > MAX_WIDTH:
             raise TooWide(
                 f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
-                f"ask for a smaller share, or prune first"
+                f"ask for fewer units to be added, or prune first"
             )
-    return extra
 
 
 def shrink(checkpoint: Checkpoint, kept: Kept, mean_activation: Mapping[str, Tensor]) -> Checkpoint:
@@ -138,6 +146,15 @@ def entries(units: Tensor, each: int) -> Tensor:
     return (units[:, None] * each + torch.arange(each)).flatten()
 
 
+def scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
+    """Replace all that enters the units of a layer by itself times the unit's factor, [units]."""
+    rows, weight = factors.repeat_interleave(seam.rows), tensors[f"{seam.layer}.weight"]
+    tensors[f"{seam.layer}.weight"] = weight * rows.reshape(-1, *[1] * (weight.dim() - 1))
+    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * rows
+    if f"{seam.layer}.label" in tensors:
+        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * rows
+
+
 def _append(tensors: dict[str, Tensor], seam: Seam, incoming: Tensor) -> None:
     rows, columns = len(incoming), len(incoming) // seam.rows * seam.columns
     weight, bias, label = f"{seam.layer}.weight", f"{seam.layer}.bias", f"{seam.layer}.label"
@@ -169,14 +186,6 @@ def _parts(originals: Tensor, generator: torch.Generator) -> Tensor:
     """The part of its original's outgoing weights that each unit gets: unequal, 1 in all, 1 where alone."""
     drawn = 0.5 + torch.rand(len(originals), generator=generator)
     return drawn / torch.zeros(len(originals)).index_add_(0, originals, drawn)[originals]
-
-
-def _scale_incoming(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:
-    rows, weight = factors.repeat_interleave(seam.rows), tensors[f"{seam.layer}.weight"]
-    tensors[f"{seam.layer}.weight"] = weight * rows.reshape(-1, *[1] * (weight.dim() - 1))
-    tensors[f"{seam.layer}.bias"] = tensors[f"{seam.layer}.bias"] * rows
-    if f"{seam.layer}.label" in tensors:
-        tensors[f"{seam.layer}.label"] = tensors[f"{seam.layer}.label"] * rows
 
 
 def _scale_outgoing(tensors: dict[str, Tensor], seam: Seam, factors: Tensor) -> None:

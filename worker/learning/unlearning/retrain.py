@@ -18,14 +18,15 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: HoldingParams, be
 
     The labels the ancestor lacks are learnt from their real images, those it holds are kept by replay and
     EWC. Nothing forgotten earlier was seen by that ancestor either, nor an earlier life of a label that was
-    learnt again, so no weight was ever touched by any of them. Raises Unavailable when the data of a label to
-    learn again is gone.
+    learnt again, so no weight was ever touched by any of them; nor were the chances, which are keyed by what
+    is asked and by the ancestor. Raises Unavailable when the data of a label to learn again is gone.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     learned_again = {
         one.name for one in target.labels if one.generation > 1
     }  # and once asked to be forgotten
     ancestor = bench.archive.newest_without({*target.forgotten, *learned_again})
+    bench = bench.since(ancestor)
     lacking = sorted(set(target.held) - set(ancestor.held))
     images = {name: bench.archive.images(target.label(name)) for name in lacking}
     start = in_slots_of(target, ancestor)

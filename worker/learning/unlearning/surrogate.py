@@ -89,7 +89,7 @@ def forget(
 def without_least_missed(target: Checkpoint, params: SurrogateParams, bench: Workbench) -> Checkpoint:
     """The checkpoint less the units that what it holds misses least: those of the forgotten go first."""
     draws = replay_set(target, params.taylor_examples, bench)
-    around = curvature(build(target, bench.device), draws, bench.generator("curvature"))
+    around = curvature(build(target, bench.device), draws, bench)
     return without(target, least_missed(around, params.prune_share, "layer"), around)
 
 
