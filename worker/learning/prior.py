@@ -31,12 +31,12 @@ def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
 
 
 def _root(covariance: Tensor) -> Tensor:
-    try:
-        return torch.linalg.cholesky(covariance)
-    except torch.linalg.LinAlgError as error:
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if failed or not root.isfinite().all():
         raise Diverged(
             "the encoder puts a label's images nowhere finite, so they have no prior; lower the learning rate"
-        ) from error
+        )
+    return root
 
 
 def fit_priors(
