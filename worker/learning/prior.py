@@ -31,6 +31,7 @@ def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
 
 
 def _root(covariance: Tensor) -> Tensor:
+    root: Tensor
     root, failed = torch.linalg.cholesky_ex(covariance)
     if failed or not root.isfinite().all():
         raise Diverged(
