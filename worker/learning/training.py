@@ -60,7 +60,7 @@ def fit(
         value = loss(next(batches), done)
         optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        # A guard: usual gradients are 20 to 100 (docs/decisions/0006-faster-and-looser.md).
+        # A guard: most gradients are some hundreds long (docs/decisions/0007).
         nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
         bench.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step([rate, rate * schedule.label_rate])
