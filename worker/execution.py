@@ -397,6 +397,6 @@ def _measured(work: Work, workshop: Workshop, bench: Workbench) -> dict[str, Any
 
 
 def _record_once(session: Session, claim: Claim, measured: Measured, cost: Mapping[str, Any]) -> None:
-    """As below."""
+    """An earlier try may have been committed without the answer coming through."""
     if session.get(ReportRow, claim.job_id) is None:
         reports.record(session, claim, measured, cost)
