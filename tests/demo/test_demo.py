@@ -102,7 +102,7 @@ def test_stopped_in_the_middle_it_stops_its_server_too(
     demo = started(tmp_path, without_mnist(tmp_path))
     place = address(demo)
     demo.send_signal(sign)
-    demo.communicate(timeout=60)
+    demo.communicate(timeout=120)
     assert demo.returncode == status
     assert closed_within(place, 5)
 
@@ -115,7 +115,7 @@ def test_a_server_that_cannot_start_is_one_clear_line(tmp_path: Path) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert demo.returncode == 1

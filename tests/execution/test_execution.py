@@ -71,18 +71,19 @@ def running(workshop: Workshop, job_id: str) -> Iterator[None]:
 def test_exact_forgetting_gives_the_same_bytes_whatever_the_network_that_saw_the_label_had_become(
     strategy: str, workshop: Workshop, model: ModelRow
 ) -> None:
-    """Two models part where one trains longer on what both then forget: one label of three, and all."""
+    """Two models part where one trains longer on what both then forget: a label, or all that is permanent."""
     forgot = {"retrain": ("1",), "surrogate": ("0", "1", "2")}[strategy]
     other, found = new_model(workshop.database, "other"), []
     for one, steps in ((model, 3), (other, 5)):
         for asked in (
             ask(workshop, one, "learn", "0"),
             ask(workshop, one, "learn", "1", "2", params=schedule(steps)),
+            ask(workshop, one, "learn", "3", strategy="isolated", retention="temporary"),
             ask(workshop, one, "forget", *forgot, strategy=strategy),
         ):
             execute(asked, workshop)
         found.append([version.files["checkpoint.safetensors"]["sha256"] for version in chain(workshop, one)])
-    (first, saw, after), (first_too, saw_too, after_too) = found
+    (first, saw, _, after), (first_too, saw_too, _, after_too) = found
     assert (first == first_too, saw == saw_too, after == after_too) == (True, False, True)
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.learning.tiny import asked, bench, run
+from tests.learning.tiny import NETWORKS, asked, bench, run
 from worker.learning.elbo import negative_elbo
 from worker.learning.memory import fisher_of, remembered
 from worker.learning.networks import blank, build
@@ -64,6 +64,15 @@ def test_expansion_changes_no_output_beyond_rounding(encoder, decoder, share, la
     start = unlearnt(encoder, decoder)
     larger = larger_by(start, share, torch.Generator().manual_seed(0))
     assert larger.parameters > start.parameters
+    assert_same_function(larger, start)
+
+
+@pytest.mark.parametrize("larger_by", [grow, replicate])
+def test_expansion_of_kernels_changes_no_output_beyond_rounding(larger_by):
+    network = NETWORKS["conv"]
+    start = with_slots(blank(network, seed=3, pixels=64), ["a", "b"], "none", "permanent")
+    larger = larger_by(start, 0.5, torch.Generator().manual_seed(0))
+    assert larger.widths == {"encoder": [12, 12, 24], "decoder": [24, 12, 12]}
     assert_same_function(larger, start)
 
 

@@ -53,9 +53,8 @@ def _accumulate(
     else:
         layer, positions = network.get_submodule(use.layer), gradient[0, 0].numel()
         at_once = max(1, VALUES_AT_ONCE // max(weight.numel(), weight[0].numel() * positions))
-        for gradients, seen in zip(
-            torch.split(gradient, at_once), torch.split(entered, at_once), strict=True
-        ):
+        parts = (torch.split(one, at_once) for one in (gradient, entered))
+        for gradients, seen in zip(*parts, strict=True):
             patches = _patches(layer, seen).transpose(1, 2)
             by_example = torch.bmm(gradients.flatten(2), patches)  # [some, out, in * kernel]
             weight.add_(by_example.square_().sum(dim=0).view_as(weight))

@@ -43,9 +43,7 @@ class AutoParams(StrategyParams):
     @model_validator(mode="after")
     def _have_a_width_between(self) -> "AutoParams":
         if self.narrowest > self.widest:
-            raise ValueError(
-                f"no layer is as wide as narrowest={self.narrowest}, widest={self.widest} ask for"
-            )
+            raise ValueError(f"narrowest ({self.narrowest}) must not exceed widest ({self.widest})")
         return self
 
 

@@ -65,7 +65,9 @@ def curvature(network: Network, batches: Sequence[Batch], bench: Workbench) -> C
         entered = {use.layer: use.entered for use in uses}
         hidden = [entered[seam.following] for seam in seams]
         pulls = [_signed(root, generator) for root in _root_curvature(logvar, logits)]
-        gradients = torch.autograd.grad([mean, logvar, logits], hidden, pulls)
+        # Their product, not grad_outputs, for which torch imports sympy: seconds of a worker's first job.
+        pulled = [(out * pull).sum() for out, pull in zip((mean, logvar, logits), pulls, strict=True)]
+        gradients = torch.autograd.grad(torch.stack(pulled).sum(), hidden)
         each = zip(seams, hidden, gradients, strict=True)
         rows.append(torch.cat([_score(*one, means[one[0].layer]) for one in each], dim=1))
     widths = {seam.layer: len(means[seam.layer]) // seam.columns for seam in seams}
