@@ -58,6 +58,18 @@ def test_exact_forgetting_is_a_function_of_the_ancestor_and_the_real_images_alon
     assert workbench.findings == {"guarantee": "exact"}
 
 
+def test_the_chances_since_an_ancestor_are_those_of_what_is_asked_and_of_the_ancestor_alone(
+    empty, two_labels
+):
+    def chances(seed: int, ancestor: Checkpoint | None, asked: int | None = None) -> int:
+        return Workbench(torch.device("cpu"), seed, asked=asked).since(ancestor).seed
+
+    assert chances(1, empty, asked=7) == chances(2, empty, asked=7), "a seed keyed by what saw the label"
+    assert len({chances(1, one, asked=7) for one in (None, empty, two_labels)}) == 3
+    assert chances(1, empty, asked=7) != chances(1, empty, asked=8)
+    assert chances(1, empty) != chances(2, empty), "outside a worker, the seed is all that is asked"
+
+
 def test_exact_forgetting_asks_only_for_the_images_its_ancestor_lacks(two_labels):
     three = run("learn", "replay_ewc", two_labels, examples("frame"))
     archive = Ancestry(two_labels)

@@ -97,7 +97,8 @@ class Workbench:
     """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits.
 
     seed: what all chances are keyed by; in a worker, by what is asked for and the network it is asked of.
-    asked: by what is asked for alone. The chances of exact forgetting are keyed by it: see `since`.
+    asked: by what is asked for alone; None where that is all that `seed` is keyed by. The chances of exact
+        forgetting are keyed by it: see `since`.
     findings: what a strategy wants to be read in the version's report (a guarantee, a decision and why);
         JSON-ready, and a function of its inputs and seed alone.
     precision: of the matrix products of a training, torch.float32 or torch.bfloat16; everything else, the
@@ -111,7 +112,7 @@ class Workbench:
     precision: torch.dtype = torch.float32
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
-    asked: int = 0
+    asked: int | None = None
 
     def generator(self, purpose: str) -> torch.Generator:
         """A stream of random numbers (on the CPU) for each purpose, a function of the seed alone."""
@@ -128,7 +129,8 @@ class Workbench:
         weights drawn from it a function of the forgotten images.
         """
         began = "" if ancestor is None else hashlib.sha256(ancestor.to_bytes()).hexdigest()
-        return replace(self, seed=keyed(self.asked, "since", began))
+        asked = self.seed if self.asked is None else self.asked
+        return replace(self, seed=keyed(asked, "since", began))
 
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
         """Called at every training step. Raises Stopped or Diverged."""
