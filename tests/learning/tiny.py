@@ -69,8 +69,7 @@ class TinyArchive:
 
 
 def bench(seed: int = 0, architecture: str = "mlp", **callbacks) -> Workbench:
-    """As a worker makes one: another seed asked for is another seed of either kind."""
-    return Workbench(torch.device("cpu"), seed, TinyArchive(architecture), asked=seed, **callbacks)
+    return Workbench(torch.device("cpu"), seed, TinyArchive(architecture), **callbacks)
 
 
 def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, seed: int = 0, **params):
