@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
+from service.registry.artifacts import fsync_folder
 from service.registry.errors import SigningKeyUnusable
 
 ALGORITHM = "ed25519"
@@ -103,7 +104,7 @@ def _make(private: Path) -> None:
     finally:
         temporary.unlink()
     for folder in (private.parent, private.parent.parent):
-        _fsync(folder)
+        fsync_folder(folder)
 
 
 def _lay_out(public: Path, pem: bytes) -> None:
@@ -124,11 +125,3 @@ def _written(beside: Path, data: bytes, mode: int) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return Path(name)
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

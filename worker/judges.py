@@ -11,6 +11,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+from service.registry.artifacts import fsync_folder
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.honest import balanced, refuse_too_small, refuse_too_wrong
 from worker.learning.judging.judge import Judge, JudgeUnavailable, is_committed, load_judge, read_judge
@@ -79,9 +80,9 @@ def _train(dataset: Dataset, place: Path, training: Training, step: Step) -> Non
     try:
         _write(making / f"{dataset.name}.safetensors", data)
         _write(making / f"{dataset.name}.json", recipe.encode())
-        _fsync(making)
+        fsync_folder(making)
         os.rename(making, place)
-        _fsync(place.parent)
+        fsync_folder(place.parent)
     except OSError as error:
         if error.errno not in (
             errno.ENOTEMPTY,
@@ -97,11 +98,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

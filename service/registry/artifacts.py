@@ -60,7 +60,7 @@ class FolderArtifacts:
         path = self.path(sha256)
         path.unlink(missing_ok=True)
         if path.parent.exists():
-            _fsync_folder(path.parent)
+            fsync_folder(path.parent)
 
     def every(self) -> Iterator[Path]:
         """Every file of the folder, halves that a killed `put` left among them."""
@@ -97,11 +97,12 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 def _fsync_names(path: Path) -> None:
-    _fsync_folder(path.parent)
-    _fsync_folder(path.parent.parent)
+    fsync_folder(path.parent)
+    fsync_folder(path.parent.parent)
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make the names in the folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
