@@ -78,7 +78,12 @@ def main() -> None:
 def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
     """The arms, each a forget strategy and its params."""
     schedule = shortened(steps)
-    same = {"schedule": schedule, "replay_match": PUBLISHED.replay_match}
+    same = {
+        "schedule": schedule,
+        "replay_match": PUBLISHED.replay_match,
+        "surrogate": "uniform_noise",
+        "prune_by": "targeted_dropout",
+    }
     ewc = PUBLISHED.ewc_strength
     return {
         "fixed": ("selective_amnesia", {"schedule": schedule}),

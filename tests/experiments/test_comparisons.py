@@ -27,6 +27,7 @@ def test_both_arms_of_table_1_have_the_same_steps_batch_and_ewc():
     for name in ("schedule", "ewc_strength", "replay_match"):
         assert params("fixed")[name] == params("resized")[name]
     assert params("fixed")["schedule"]["steps"] == 300
+    assert params("resized")["surrogate"] == "uniform_noise"
 
 
 def test_at_the_published_steps_the_rate_is_the_published_one():
