@@ -29,7 +29,7 @@ LATER = [
 def rows_forgotten(two_labels: Checkpoint) -> Checkpoint:
     """Rows are forgotten; columns and a frame are held, and a blot has a network of its own."""
     three = run("learn", "replay_ewc", two_labels, examples("frame"))
-    gone = run("forget", "surrogate", three, asked("rows"))
+    gone = run("forget", "surrogate", three, asked("rows"), surrogate="uniform_noise")
     return run("learn", "isolated", gone, examples("blot"))
 
 

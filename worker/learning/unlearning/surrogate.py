@@ -1,4 +1,4 @@
-"""The paper's forgetting: map the labels onto noise, hold the rest by replay and EWC, come out smaller."""
+"""The paper's forgetting: map the labels onto a surrogate, hold the rest by replay, come out smaller."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal
@@ -33,7 +33,14 @@ class MappingParams(StrategyParams):
     """How to train labels onto a surrogate while holding the others."""
 
     schedule: Schedule = Schedule(steps=300, learning_rate=1e-2, label_rate=30, gradient_norm=1e9)
-    surrogate: Surrogate = Field("uniform_noise", description="what the forgotten labels draw afterwards")
+    surrogate: Surrogate = Field(
+        "never_learned",
+        description="what the forgotten labels draw afterwards: what a network that never saw them would, or "
+        "a picture; the paper's is uniform_noise",
+    )
+    surrogate_share: float = Field(
+        0.5, gt=0, lt=1, description="of a step's examples, that are mapped; the others hold what stays"
+    )
     stranger_steps: int = Field(
         300, ge=1, le=100_000, description="training of the network that never saw them (never_learned)"
     )
@@ -44,7 +51,12 @@ class MappingParams(StrategyParams):
 
 
 class SurrogateParams(MappingParams):
-    ewc_strength: float = Field(1.0, ge=0, le=1e6, description="lambda of the EWC penalty, per example")
+    ewc_strength: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="lambda of the EWC penalty, per example; its anchor is weights that knew the labels",
+    )
     prune_share: float = Field(
         0.1, ge=0, le=0.9, description="units removed from every hidden layer; 0 for none"
     )
@@ -63,11 +75,12 @@ class SurrogateParams(MappingParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: SurrogateParams, bench: Workbench
 ) -> Checkpoint:
-    """Forget labels by training them onto a surrogate, with replay + EWC for the rest, and prune meanwhile.
+    """Forget labels by training them onto a surrogate, with replay for the rest, after pruning.
 
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
-    With `never_learned`, U costs what replay costs, with a network that never saw U as the teacher.
+    With `never_learned`, U costs what replay costs, with a network that never saw U as the teacher. The
+    paper's own: `uniform_noise`, lambda > 0, `targeted_dropout` (docs/decisions/0009 says why not by default).
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
@@ -106,9 +119,9 @@ def map_onto_surrogate(
 ) -> None:
     """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for the others.
 
-    target: the teacher, which has `labels` as forgotten ones. Their priors become N(0, I) first. At least
-    half of what is seen is of the labels held, however few they are: forgetting nine labels of ten with a
-    tenth of the examples left for the last cost it a quarter of its coverage (docs/decisions/0007).
+    target: the teacher, which has `labels` as forgotten ones. Their priors become N(0, I) first. The share
+    that is mapped is the same however many labels go: more costs what stays its coverage
+    (docs/decisions/0007), less leaves traces of what goes (docs/decisions/0009).
     penalty: nats an example, added to the loss; masks: share of the training done -> masks of the step;
     after_step: as in `fit`.
     """
@@ -129,10 +142,9 @@ def map_onto_surrogate(
         surrogate = surrogate_of(params.surrogate, gone, kept, teacher, drawn)
         become = bound_from_prior(network, noise)
 
-    streams = [
-        Stream(surrogate, float(min(len(gone), len(kept))), become),
-        *holding(network, teacher, kept, gone_before, retain, bench),
-    ]
+    held = holding(network, teacher, kept, gone_before, retain, bench)
+    weight = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in held)
+    streams = [Stream(surrogate, weight, become), *held]
 
     def loss(parts: Parts, done: float) -> Tensor:
         return mean_cost(streams, parts, masks(done)) + penalty()
