@@ -25,17 +25,18 @@ CAPTIONS = {
 DIFFERS = {
     "random_passes": """What differs: the paper trains 20,000 to 100,000 steps a pass and counts a draw as
 right only where five CNNs agree, none of which can reject. Here a learning takes 1,000 steps, priors are
-fitted to each label, replay matches the old network's function instead of its draws, EWC survives a
-resize, and a forgotten label draws what a network that never saw it would, instead of grey. The paper trains its simple model once, at the end of a run; here there is one after each pass. A
-forgotten label is tested after every later pass; the paper never tests one.""",
+fitted to each label, replay matches the old network's function instead of its draws, EWC survives a resize,
+and a forgotten label draws what a network that never saw it would, instead of grey. The paper trains its
+simple model once, at the end of a run; here there is one after each pass. A forgotten label is tested after
+every later pass; the paper never tests one.""",
     "auto_size": """The paper grows and shrinks by fixed shares, so its width follows the number of
 operations and not the labels held. It names a better policy as future work.""",
     "table1": """What differs: the paper's arms differ in EWC as well as in resizing (its code leaves EWC
-out of the arm that resizes), and four runs are too few to tell. Here both arms forget from the same
-network in as many steps, and the confounded pair is a row of its own. The arms that resize are the
-strategy `surrogate` with Selective Amnesia's schedule, surrogate, EWC strength and replay; its Fisher is
-over the retained labels only, and it holds a surrogate by the decoder alone. `unpruned` is it without resizing, so the row that compares it is about resizing and
-nothing else.""",
+out of the arm that resizes), and four runs are too few to tell. Here both arms forget from the same network
+in as many steps, and the confounded pair is a row of its own. The arms that resize are the strategy
+`surrogate` with Selective Amnesia's schedule, surrogate, EWC strength and replay; its Fisher is over the
+retained labels only, and it holds a surrogate by the decoder alone. `unpruned` is it without resizing, so
+the row that compares it is about resizing and nothing else.""",
     "compression": """Published for targeted dropout (Gomez et al. 2019), on ResNet-32 with 70 % of the
 units removed: 90.03 % accurate with it, 11.70 % without; and a network trained to do without 75 % of its
 weights falls from 90 to 34 % when 80 % go. The paper removes a tenth at a time and shows no curve.""",

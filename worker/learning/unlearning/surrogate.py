@@ -80,7 +80,7 @@ def forget(
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
     With `never_learned`, U costs what replay costs, with a network that never saw U as the teacher. The
-    paper's own: `uniform_noise`, lambda > 0, `targeted_dropout` (docs/decisions/0009 says why not by default).
+    paper's own: `uniform_noise`, lambda > 0, `targeted_dropout`; docs/decisions/0009 says what changed.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
