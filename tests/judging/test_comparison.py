@@ -42,6 +42,14 @@ def test_a_network_that_learns_anything_fast_is_not_said_to_remember():
     assert figure["memory"] == pytest.approx(1)
 
 
+def test_the_curves_that_steps_are_read_from_stand_beside_them_in_four_digits():
+    thirds = ((0, 0.0), (20, 1 / 3), (40, 2 / 3))
+    curves = compared(replace(REFERENCE, curve=thirds), OTHERS)["relearning"]["curves"]
+    assert curves["learnt"] == 0.9
+    assert curves["candidate"] == [[0, 0.0], [20, 0.3333], [40, 0.6667]]
+    assert curves["references"] == [[list(point) for point in RISING]] * 3
+
+
 def test_a_label_never_learnt_again_counts_as_the_whole_curve():
     figure = compared(replace(REFERENCE, curve=((0, 0.0), (40, 0.1))), OTHERS)["relearning"]
     assert figure["steps"] == pytest.approx(40)

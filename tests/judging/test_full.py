@@ -99,6 +99,16 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
     ]["labels"]["7"].keys()
 
 
+def test_the_curves_of_learning_a_label_again_are_kept_of_every_network(forgetful):
+    figure = report_of(forgetful)["forgetting"]["labels"]["7"]["relearning"]
+    curves = figure["curves"]
+    assert curves["learnt"] == 0.9
+    assert len(curves["references"]) == 2
+    for curve in (curves["candidate"], *curves["references"]):
+        assert [step for step, _ in curve] == [0, 4, 8]
+        assert all(accuracy == round(accuracy, 4) for _, accuracy in curve)
+
+
 def test_a_label_forgotten_in_name_only_is_found_out(forgetful):
     def telling(of: Checkpoint, label: str, n: int, seed: int) -> torch.Tensor:
         """The candidate shows real sevens, the references what they draw."""

@@ -40,7 +40,8 @@ def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figur
     accuracy: of the draws, at most the references' mean + 2 pp. recovery: the share of attacks that succeed,
     within 10 pp of theirs. relearning: steps to 90 % over their mean, at least 0.8; `memory` is that over the
     same ratio of a figure nobody ever saw, so that a network which learns anything fast is not taken for one
-    that remembers. membership: the largest difference of an attack on single images, at most 0.02.
+    that remembers; `curves` are what the steps are read from. membership: the largest difference of an attack
+    on single images, at most 0.02.
 
     Where one more reference may well be further away than that, the threshold is where it would be; `bar`
     says whether the plain bar is met.
@@ -83,6 +84,11 @@ def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
         "steps": mine,
         "unseen_ratio": elsewhere,
         "memory": ratio / elsewhere,
+        "curves": {
+            "learnt": LEARNT,
+            "candidate": _told(candidate.curve),
+            "references": [_told(one.curve) for one in references],
+        },
     }
 
 
@@ -106,6 +112,11 @@ def _ratio(
     """The candidate's steps over the references' mean, and the references' steps."""
     others = [steps(curve(one)) for one in references]
     return steps(curve(candidate)) / mean(others), others
+
+
+def _told(curve: Curve) -> list[list[float]]:
+    """[steps, accuracy] point by point, in as many digits as a picture needs."""
+    return [[step, round(accuracy, 4)] for step, accuracy in curve]
 
 
 def steps(curve: Curve) -> float:
