@@ -45,6 +45,16 @@ def recovered(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: one["pictures"] for name, one in labels.items() if one.get("pictures")}
 
 
+def relearned(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """{forgotten label: its relearning figure}, where there are `curves`: {learnt, candidate, references}.
+
+    Each curve is [[optimiser steps, accuracy of the label's draws], ...], `learnt` the accuracy to reach.
+    """
+    labels: Mapping[str, Mapping[str, Any]] = report.get("forgetting", {}).get("labels", {})
+    found = {name: one.get("relearning", {}) for name, one in labels.items()}
+    return {name: one for name, one in found.items() if one.get("curves")}
+
+
 def moved(before: Figure | None, after: Figure | None) -> dict[str, Any]:
     """{change, clear}: how far a value moved, and whether its intervals are apart; null where unknown."""
     if before is None or after is None or None in (before["value"], after["value"]):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from service.api.figures import Figure, figure, figures, recovered, relapsed
+from service.api.figures import Figure, figure, figures, recovered, relapsed, relearned
 from service.api.pages import POLICY
 from service.registry.reports import Evidence
 from service.registry.tables import JobRow, ModelRow, VersionRow
@@ -24,6 +24,8 @@ DRAWS = "0.png?grid=1x8&scale=2"
 """Eight draws of a label, none chosen: seeds 0 to 7."""
 
 CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 300, 70, 12
+PLOT = {"left": 38, "right": 300, "top": 20, "bottom": 134}
+"""Where a curve is drawn, in pixels; around it are the words of its axes."""
 LEAST_TOP = 0.02
 """A chart of next to nothing still has a height."""
 
@@ -77,6 +79,22 @@ class Chart:
     missed: bool
 
 
+@dataclass(frozen=True)
+class Curves:
+    """How a label was learned again, as points of polylines, `x,y x,y ...` in pixels."""
+
+    name: str
+    figure: Figure
+    candidate: str
+    references: list[str]
+    limit: float
+    """The height at which it counts as learned."""
+    learnt: float
+    steps: int
+    """What the right edge stands for."""
+    words: str
+
+
 def render(subject: Subject) -> str:
     """The page, as HTML."""
     report, version = subject.evidence.report, subject.version
@@ -93,6 +111,7 @@ def render(subject: Subject) -> str:
         pictures=_pictures(subject, labels["forgotten"]),
         details=_details(report),
         recovered=[(name, quote(name, safe="")) for name in recovered(report)],
+        relearned=[_curves(name, one) for name, one in relearned(report).items()],
         layers=report.get("capacity", {}).get("layers", {}),
         cost=subject.evidence.cost,
         findings=[(name, json.dumps(value)) for name, value in report.get("findings", {}).items()],
@@ -194,6 +213,33 @@ def _height(value: float, top: float) -> float:
     return round(4 + (CHART_HEIGHT - 8) * (1 - min(value / top, 1.0)), 1)
 
 
+def _curves(name: str, entry: Mapping[str, Any]) -> Curves:
+    told = entry["curves"]
+    mine, others = told["candidate"], told["references"]
+    steps = max(curve[-1][0] for curve in (mine, *others))
+    ends = ", ".join(percent(curve[-1][1]) for curve in others)
+    return Curves(
+        name,
+        figure(entry),
+        candidate=_line(mine, steps),
+        references=[_line(curve, steps) for curve in others],
+        limit=_down(told["learnt"]),
+        learnt=told["learnt"],
+        steps=steps,
+        words=f"accuracy after {steps} steps: this version {percent(mine[-1][1])}, references {ends}",
+    )
+
+
+def _line(curve: Sequence[Sequence[float]], steps: int) -> str:
+    across = (PLOT["right"] - PLOT["left"]) / max(steps, 1)
+    return " ".join(f"{PLOT['left'] + step * across:.1f},{_down(accuracy)}" for step, accuracy in curve)
+
+
+def _down(accuracy: float) -> float:
+    """Pixels from the upper edge of a plot whose top is 1."""
+    return round(PLOT["bottom"] - (PLOT["bottom"] - PLOT["top"]) * accuracy, 1)
+
+
 def _pictures(subject: Subject, forgotten: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of every label held: what the parent drew and what this version draws. Of a forgotten one: its file."""
     version, parent, model = subject.version, subject.parent, subject.model
@@ -288,7 +334,7 @@ def _environment() -> Environment:
         "span": span,
         "words": words,
     }
-    made.globals |= {"chart_width": CHART_WIDTH, "chart_height": CHART_HEIGHT}
+    made.globals |= {"chart_width": CHART_WIDTH, "chart_height": CHART_HEIGHT, "plot": PLOT}
     return made
 
 

@@ -211,13 +211,14 @@ def quick_report(held: Iterable[str], gone: Mapping[str, float]) -> dict[str, An
 
 
 def full_report(quick: Mapping[str, Any]) -> dict[str, Any]:
-    """The same in full: a few figures of each kind, and the pictures of an attack."""
+    """The same in full: a few figures of each kind, the pictures of an attack, curves of learning again."""
     picture = {"n": 16, "pixels": 784, "base64": base64.b64encode(bytes(range(256)) * 49).decode()}
     figure = {"value": 0.9, "n": 256, "interval": [0.8, 0.95], "threshold": ">= 0.8", "verdict": "met"}
+    curves = {"learnt": 0.9, "candidate": learning(18), "references": [learning(20), learning(24)]}
     labels = {
         name: {
             "recovery": {**figure, "verdict": "missed", "references": [0.3, 0.5]},
-            "relearning": {**figure, "references": [20, 24]},
+            "relearning": {**figure, "references": [20, 24], "curves": curves},
             "pictures": {"candidate": picture, "reference": picture},
         }
         for name in quick["forgotten"]["labels"]
@@ -231,6 +232,11 @@ def full_report(quick: Mapping[str, Any]) -> dict[str, Any]:
         | {"layers": {"decoder.0": {"units": 256, "dead_units": 3, "effective_rank": 80.2}}},
         "reference": {"seeds": 2},
     }
+
+
+def learning(steps: int) -> list[list[float]]:
+    """A curve of 40 steps that reaches 90 % after so many."""
+    return [[step, round(1 - 0.1 ** ((step / steps) ** 2), 4)] for step in range(0, 41, 4)]
 
 
 def origin(name: str, job: JobRow, known: Mapping[str, LabelRow]) -> Origin:

@@ -1,5 +1,6 @@
 """Evidence over HTTP: reports by level and kind, relapses, comparisons, and jobs that only measure."""
 
+import copy
 import hashlib
 import io
 import json
@@ -8,7 +9,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
+from service.registry.tables import ReportRow
 from tests.api.serving import COST, REFUSAL, Served
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -160,6 +163,32 @@ def test_an_attacks_pictures_are_drawn_from_the_report(served: Served, evidence:
     for missing in ("1/candidate", "9/reference"):
         gone = served.http.get(f"{job['links']['report']}/recovered/{missing}.png")
         assert (gone.status_code, gone.json()["code"]) == (404, "picture_not_found")
+
+
+def test_a_full_report_without_curves_still_has_its_page(served: Served, evidence: str) -> None:
+    """Those measured before curves were kept, and those whose labels could not be measured."""
+    evaluated(served, evidence)
+    assert "learned again" in report(served, evidence, 3, Accept="text/html").text
+    with served.worker.database.transaction() as session:
+        for row in session.scalars(select(ReportRow)):
+            older = copy.deepcopy(row.report)
+            for label in older.get("forgetting", {}).get("labels", {}).values():
+                del label["relearning"]["curves"]
+            row.report = older
+    page = report(served, evidence, 3, Accept="text/html")
+    assert page.status_code == 200
+    assert "learned again" not in page.text
+    assert "What an attack brings back" in page.text
+
+
+def test_curves_are_part_of_a_figure_and_no_figure_themselves(served: Served, evidence: str) -> None:
+    for version in (2, 3):
+        evaluated(served, evidence, version=version)
+    told = served.http.get(f"/v1/models/{evidence}/compare?from=2&to=3").json()
+    rows = {one["figure"]: one for one in told["figures"]}
+    assert rows["forgetting.labels.3.relearning"]["to"]["references"] == [20, 24]
+    assert "curves" not in rows["forgetting.labels.3.relearning"]["to"]
+    assert [name for name in rows if "curves" in name] == []
 
 
 def test_every_forgotten_label_is_followed_version_by_version(served: Served, evidence: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from service.settings import Settings
 from tests.api.serving import Served, serving
@@ -96,6 +96,27 @@ def test_a_full_report_shows_its_figures_and_what_an_attack_brought_back(house: 
         image.evaluate("img => img.decode()")
     expect(page.get_by_role("row", name="decoder.0")).to_contain_text("80.2")
     expect(page.locator(".facts")).to_contain_text("12.5")
+
+
+def test_a_label_learned_again_has_its_curve_beside_the_references(house: Served, page: Page) -> None:
+    opened(page, house, 3)
+    section = page.locator("section", has=page.get_by_role("heading", name="How fast it is learned again"))
+    expect(section).to_contain_text("0.9 of the references' steps · limit >= 0.8")
+    chart = section.get_by_role("img", name="3 learned again, accuracy after 40 steps: this version 100.0 %")
+    for word in ("accuracy", "90 %", "40 steps"):
+        expect(chart).to_contain_text(word)
+    expect(chart.locator(".reference")).to_have_count(2)
+    mine = points(chart.locator(".candidate"))
+    limit = float((chart.locator(".limit").get_attribute("d") or "").split()[1].partition("H")[0])
+    assert len(mine) == 11
+    assert mine == sorted(mine), "steps go to the right"
+    assert mine[4][1] > limit > mine[5][1], "after 16 steps below 90 %, after 20 above"
+
+
+def points(line: Locator) -> list[tuple[float, ...]]:
+    """Of a polyline, (x, y) each."""
+    drawn = (line.get_attribute("points") or "").split()
+    return [tuple(float(number) for number in point.split(",")) for point in drawn]
 
 
 def test_the_dashboard_leads_to_the_evidence_and_the_page_back(house: Served, page: Page) -> None:
