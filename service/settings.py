@@ -117,7 +117,7 @@ class Settings(BaseSettings):
 
     @property
     def judges(self) -> Path:
-        """The folder of judges that were trained here, for datasets no judge was committed for."""
+        """The folder of judges and witnesses trained here, for datasets that none was committed for."""
         return self.home / "judges"
 
 

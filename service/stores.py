@@ -49,7 +49,10 @@ ALWAYS = {
         "refused",
         "each holds labels and a seed, no pixel; of these versions it answers 410",
     ),
-    "judges": ("remain", "classifiers of whole datasets, used in no training, still test for a relapse"),
+    "judges": (
+        "remain",
+        "they and witnesses classify whole datasets, are used in no training, and still test for a relapse",
+    ),
     "database": (
         "kept",
         "names, params, figures and hashes of models, jobs and versions; images in full reports alone",

@@ -41,6 +41,7 @@ from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Progress, Stopped, Unavailable, Workbench
+from worker.witnesses import witnesses_of
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class Workshop:
     artifacts: FolderArtifacts
     data: Path
     judges: Path
-    """Where the judges trained here are kept."""
+    """Where the judges trained here are kept, and the witnesses."""
     device: torch.device
     worker: str
     """How it signs its claims."""
@@ -384,8 +385,9 @@ def _measured(work: Work, workshop: Workshop, bench: Workbench) -> dict[str, Any
     with workshop.database.reading() as session:
         acceptance = jobs.find(session, work.base.job_id).acceptance
     params = FullParams.model_validate(work.job.params)
-    judges = judges_of(lambda name: _dataset(name, workshop), workshop.judges, bench)
-    measured = full(work.checkpoint, judges, bench, params, draw=drawing.draw)
+    where = (lambda name: _dataset(name, workshop), workshop.judges, bench)
+    judges, witnesses = judges_of(*where), witnesses_of(*where)
+    measured = full(work.checkpoint, judges, witnesses, bench, params, draw=drawing.draw)
     return judged(measured, acceptance) | {
         "evaluated": {
             "version": work.base.number,

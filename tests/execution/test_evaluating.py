@@ -14,16 +14,19 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
 from tests.execution.workshops import FEW, ask, chain, job, new_model
 from tests.instance import wait_for
+from worker import witnesses
 from worker.execution import Workshop, execute
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.judging import full
+from worker.learning.datasets import Dataset
+from worker.learning.judging.lessons import Step, Training
+from worker.learning.judging.witness import files_of
 
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The digits have no committed witness; one trained for a moment will do here."""
-    monkeypatch.setattr(full, "BRIEF", replace(full.BRIEF, steps=3))
+    monkeypatch.setattr(witnesses, "BRIEF", replace(witnesses.BRIEF, steps=3))
 
 
 def evidence(workshop: Workshop, row: JobRow) -> reports.Evidence:
@@ -68,6 +71,27 @@ def test_evaluating_again_gives_the_same_bytes_and_changes_no_version(
         shas.append(evidence(workshop, job(workshop, evaluating)).sha256)
     assert shas[0] == shas[1]
     assert [(version.files, version.report) for version in chain(workshop, model)] == before
+
+
+def test_a_witness_is_trained_in_the_first_full_report_alone(
+    workshop: Workshop, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainings: list[str] = []
+
+    def counted(dataset: Dataset, training: Training, step: Step) -> dict[str, bytes]:
+        trainings.append(dataset.name)
+        return files_of(dataset, training, step)
+
+    monkeypatch.setattr(witnesses, "files_of", counted)
+    forgot_one(workshop, model)
+    execute(ask(workshop, model, "evaluate"), workshop)
+    assert trainings == ["digits"]
+    execute(ask(workshop, model, "learn", "2"), workshop)
+    evaluating = ask(workshop, model, "evaluate")
+    execute(evaluating, workshop)
+    report = evidence(workshop, job(workshop, evaluating)).report
+    assert report["quality"]["digits"]["coverage"]["value"] is not None
+    assert trainings == ["digits"], "it serves every version and model of its dataset"
 
 
 def test_an_earlier_version_can_be_evaluated_while_the_model_goes_on(

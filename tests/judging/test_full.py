@@ -10,11 +10,11 @@ import torch
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset, load
 from worker.learning.drawing import draw
-from worker.learning.judging import full as subject
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.lessons import Training
 from worker.learning.judging.report import quick
+from worker.learning.judging.witness import Witness, restored, trained
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench, find
 
@@ -61,14 +61,16 @@ def forgetful() -> Checkpoint:
     return learnt.with_status(["7"], "forgotten")
 
 
-@pytest.fixture(autouse=True)
-def _brief_witness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "BRIEF", Training(seed=101, steps=2, real=32, impostors=10))
+@lru_cache
+def witness_of(dataset: str) -> Witness:
+    """Trained for a moment."""
+    training = Training(seed=101, steps=2, real=32, impostors=10)
+    return restored(trained(digits().train, training), digits().labels)
 
 
 def report_of(checkpoint: Checkpoint, *gone: str, **callbacks) -> dict:
     bench = Workbench(torch.device("cpu"), 3, Digits(*gone), **callbacks)
-    return full(checkpoint, load_judge, bench, BRIEF, draw=draw)
+    return full(checkpoint, load_judge, witness_of, bench, BRIEF, draw=draw)
 
 
 def figures_in(value, path=()):
@@ -117,7 +119,7 @@ def test_a_label_forgotten_in_name_only_is_found_out(forgetful):
         return digits().test["7"].float().div(255).repeat(30, 1)[:n]
 
     bench = Workbench(torch.device("cpu"), 3, Digits())
-    figures = full(forgetful, load_judge, bench, BRIEF, draw=telling)["forgetting"]
+    figures = full(forgetful, load_judge, witness_of, bench, BRIEF, draw=telling)["forgetting"]
     assert figures["verdict"] == "missed"
     assert "7: accuracy" in figures["missed"]
 

@@ -1,4 +1,4 @@
-"""A dataset without a committed judge gets one: trained once, kept, honest about what it cannot do."""
+"""A dataset without a committed judge or witness gets one: trained once, kept; no judge that is dishonest."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +14,9 @@ from worker.learning.judging.honest import LEAST_TEST, LEAST_TRAIN, balanced
 from worker.learning.judging.judge import REJECT, JudgeUnavailable, load_judge
 from worker.learning.judging.lessons import Training
 from worker.learning.judging.train import FIGURES
-from worker.learning.strategy import Progress, Stopped, Workbench
+from worker.learning.judging.witness import load_witness
+from worker.learning.strategy import Progress, Stopped, Unavailable, Workbench
+from worker.witnesses import kept_witness, witnesses_of
 
 BRIEF = Training(steps=60)
 
@@ -120,7 +122,7 @@ def test_a_crash_while_it_is_written_leaves_no_half_a_judge(
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("worker.judges._write", crash)
+        patch.setattr("worker.keeping._write", crash)
         with pytest.raises(OSError, match="no space"):
             kept_judge(doodles(), tmp_path, Training(steps=1))
     assert list(tmp_path.iterdir()) == []
@@ -223,3 +225,50 @@ def test_a_cancelled_job_stops_within_one_step_of_the_training(tmp_path: Path) -
     bench = Workbench(torch.device("cpu"), 0, on_progress=steps.append, should_stop=lambda: len(steps) == 2)
     with pytest.raises(Stopped, match="training the judge of doodles at step 2 of 800"):
         judges_of(lambda _: doodles(), tmp_path, bench)("doodles")
+
+
+HASTY = Training(seed=101, steps=2)
+
+
+def test_a_witness_is_trained_once_on_every_label_of_its_dataset(tmp_path: Path) -> None:
+    steps = Steps()
+    first = kept_witness(doodles(), tmp_path, HASTY, steps.told)
+    assert steps == [("training the witness", step, 2) for step in range(2)]
+    again = kept_witness(doodles(), tmp_path, HASTY, steps.told)
+    assert len(steps) == 2
+    assert (again.version, again.labels) == (first.version, ("ring", "bar"))
+
+
+def test_other_images_recipes_and_revisions_have_witnesses_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_witness(doodles(), tmp_path, HASTY)
+    kept_witness(cut(doodles(), 100, 30), tmp_path, HASTY)
+    kept_witness(doodles(), tmp_path, replace(HASTY, seed=1))
+    monkeypatch.setattr("worker.witnesses.REVISION", 0)
+    kept_witness(doodles(), tmp_path, HASTY)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(("file", "data"), [("safetensors", b"half"), ("json", b"{")])
+def test_a_damaged_witness_is_trained_anew(file: str, data: bytes, tmp_path: Path) -> None:
+    first = kept_witness(doodles(), tmp_path, HASTY)
+    [place] = tmp_path.iterdir()
+    (place / f"doodles.witness.{file}").write_bytes(data)
+    assert kept_witness(doodles(), tmp_path, HASTY).version == first.version
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_witness_whose_training_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
+    steps: list[Progress] = []
+    bench = Workbench(torch.device("cpu"), 0, on_progress=steps.append, should_stop=lambda: len(steps) == 2)
+    with pytest.raises(Stopped, match="training the witness at step 2 of 300"):
+        witnesses_of(lambda _: doodles(), tmp_path, bench)("doodles")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_committed_witness_goes_before_and_without_images_there_is_none(tmp_path: Path) -> None:
+    witnesses = witnesses_of(refusing, tmp_path, bench([]))
+    assert witnesses("mnist") is load_witness("mnist")
+    with pytest.raises(Unavailable, match="no images of doodles here"):
+        witnesses("doodles")

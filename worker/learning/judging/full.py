@@ -7,7 +7,6 @@ judge) gets null figures with the reason.
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from statistics import mean
 from typing import Any
 
@@ -27,7 +26,7 @@ from worker.learning.judging.references import control_auc, retrained
 from worker.learning.judging.relearning import SLOW, Lesson
 from worker.learning.judging.report import Draw, Judges, quick
 from worker.learning.judging.traces import Exam, Traces, traces
-from worker.learning.judging.witness import BRIEF, Witness, is_committed, load_witness, restored, trained
+from worker.learning.judging.witness import Witness
 from worker.learning.networks import frozen
 from worker.learning.resizing.capacity import capacity
 from worker.learning.resizing.taylor import curvature
@@ -38,6 +37,8 @@ from worker.learning.training import Schedule
 CPU = torch.device("cpu")
 PICTURES = 16  # recovered images a network in the report
 LIKENESS_DRAWS = 500
+
+Witnesses = Callable[[str], Witness]  # the witness of a dataset; raises Unavailable
 
 
 class FullParams(StrategyParams):
@@ -58,10 +59,10 @@ class _Inquiry:
 
     checkpoint: Checkpoint  # the main network alone
     judges: Judges
+    witnesses: Witnesses
     bench: Workbench
     params: FullParams
     draw: Draw
-    witness: Callable[[str], Witness]  # of a dataset; raises Unavailable
 
     def train(self, label: Label) -> Tensor:
         return self.bench.archive.images(label)
@@ -71,7 +72,13 @@ class _Inquiry:
 
 
 def full(
-    checkpoint: Checkpoint, judges: Judges, bench: Workbench, params: FullParams, *, draw: Draw
+    checkpoint: Checkpoint,
+    judges: Judges,
+    witnesses: Witnesses,
+    bench: Workbench,
+    params: FullParams,
+    *,
+    draw: Draw,
 ) -> dict[str, Any]:
     """The report at level "full". JSON-ready, and a function of its arguments; takes minutes.
 
@@ -82,9 +89,7 @@ def full(
     of its own, and dropping it is exact. Raises Stopped.
     """
     found = quick(checkpoint, judges, n=params.draws, seed=bench.seed, draw=draw)
-    main = replace(checkpoint, isolated=())
-    witness = cache(partial(_witness, main, bench))
-    inquiry = _Inquiry(main, judges, bench, params, draw, witness)
+    inquiry = _Inquiry(replace(checkpoint, isolated=()), judges, witnesses, bench, params, draw)
     references, reason = _references(inquiry)
     return {
         **found,
@@ -128,7 +133,7 @@ def _quality(inquiry: _Inquiry, references: list[Checkpoint]) -> dict[str, Any]:
 def _quality_of(inquiry: _Inquiry, labels: list[Label], references: list[Checkpoint]) -> dict[str, Any]:
     dataset, bench = labels[0].dataset, inquiry.bench
     try:
-        judge, witness = inquiry.judges(dataset), inquiry.witness(dataset)
+        judge, witness = inquiry.judges(dataset), inquiry.witnesses(dataset)
         real = {one.name: (inquiry.train(one), inquiry.test(one)) for one in labels}
     except (JudgeUnavailable, Unavailable) as error:
         return unmeasured(str(error))
@@ -190,7 +195,7 @@ def _exam(label: Label, inquiry: _Inquiry) -> Exam:
     return Exam(
         label=label,
         judge=judge,
-        witness=inquiry.witness(label.dataset),
+        witness=inquiry.witnesses(label.dataset),
         members=inquiry.train(label),
         others=inquiry.test(label),
         draws=params.draws,
@@ -275,17 +280,6 @@ def _capacity(inquiry: _Inquiry) -> dict[str, Any]:
             for name, units in signals.widths.items()
         }
     }
-
-
-def _witness(checkpoint: Checkpoint, bench: Workbench, dataset: str) -> Witness:
-    """The committed one; else one trained on the labels of the dataset that this checkpoint knows."""
-    if is_committed(dataset):
-        return load_witness(dataset)
-    known = {one.source: one for one in checkpoint.labels if one.dataset == dataset}
-    if len(known) < 2:
-        raise Unavailable(f"a witness of {dataset!r} needs two of its labels, here is one")
-    images = {source: bench.archive.images(one) for source, one in known.items()}
-    return restored(trained(images, BRIEF, bench.step), tuple(images))
 
 
 def _picture(images: Tensor) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Who imports this knows nothing of the judge: the witness (judging/witness.py) is taught likewise.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,12 @@ from torch import Generator, Tensor
 
 from worker.learning.judging.impostors import impostors
 from worker.learning.judging.legible import varied, veiled
+
+Step = Callable[[str, int, int], object]  # told (phase, step, total) at every step; what it raises ends all
+
+
+def unwatched(phase: str, step: int, total: int) -> None:
+    """Nobody waits for this training."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
 from itertools import count
@@ -23,17 +22,10 @@ from torch.nn.functional import cross_entropy
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.figures import judge_figures
 from worker.learning.judging.judge import WEIGHTS, classify, fast, judge_network, restored_network
-from worker.learning.judging.lessons import Training, lessons
+from worker.learning.judging.lessons import Step, Training, lessons, unwatched
 
 FIGURES = 16  # how often the figures ask the judge
 FIGURES_SEED = 10_000  # what the figures are measured on is drawn from here, whatever the judge's own seed
-
-
-Step = Callable[[str, int, int], object]  # told (phase, step, total) at every step; what it raises ends all
-
-
-def unwatched(phase: str, step: int, total: int) -> None:
-    """Nobody waits for this training."""
 
 
 def trained(dataset: Dataset, training: Training, step: Step = unwatched) -> bytes:

@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -23,11 +23,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from worker.learning import datasets
-from worker.learning.judging.lessons import Training, lessons
+from worker.learning.datasets import Dataset
+from worker.learning.judging.lessons import Step, Training, lessons, unwatched
 
 WEIGHTS = Path(__file__).parent / "weights"
 TRAINING = Training(seed=101, steps=800)
 BRIEF = Training(seed=101, steps=300)  # where none is committed, and somebody waits
+REVISION = 1  # one more with the network or the lessons: what was kept before is then trained anew
 FEATURES = 64
 CHUNK = 500  # images at a time: what they need fits a core's cache
 
@@ -69,18 +71,44 @@ class WitnessUnavailable(Exception):
 @lru_cache
 def load_witness(dataset: str) -> Witness:
     """The committed witness of a dataset. Raises WitnessUnavailable when there is none."""
-    if not is_committed(dataset):
-        raise WitnessUnavailable(
-            f"no witness of {dataset!r} comes with this code; train it with: "
-            f"python -m worker.learning.judging.witness --dataset {dataset} --data FOLDER"
-        )
-    labels = tuple(json.loads((WEIGHTS / f"{dataset}.witness.json").read_text())["labels"])
-    return restored((WEIGHTS / f"{dataset}.witness.safetensors").read_bytes(), labels)
+    return read_witness(dataset, WEIGHTS)
 
 
 def is_committed(dataset: str) -> bool:
     """Whether a witness of the dataset comes with this code."""
     return (WEIGHTS / f"{dataset}.witness.json").is_file()
+
+
+def read_witness(dataset: str, folder: Path) -> Witness:
+    """The witness kept in `folder` as <dataset>.witness.safetensors beside its recipe <dataset>.witness.json.
+
+    Raises WitnessUnavailable where there is none, or its weights are not those its recipe describes.
+    """
+    again = f"train it with: python -m worker.learning.judging.witness --dataset {dataset} --data FOLDER"
+    try:
+        recipe = json.loads((folder / f"{dataset}.witness.json").read_text())
+        data = (folder / f"{dataset}.witness.safetensors").read_bytes()
+    except (FileNotFoundError, ValueError) as error:
+        raise WitnessUnavailable(f"there is no witness of {dataset!r} ({error}); {again}") from error
+    if sha256(data).hexdigest() != recipe["weights_sha256"]:
+        raise WitnessUnavailable(f"the witness of {dataset!r} is not the one its recipe describes; {again}")
+    return restored(data, recipe["labels"])
+
+
+def files_of(dataset: Dataset, training: Training, step: Step = unwatched) -> dict[str, bytes]:
+    """A witness taught on the dataset's train split, by file name: its weights, and its recipe."""
+    data = trained(dataset.train, training, step)
+    witness = restored(data, tuple(dataset.train))
+    recipe = {
+        "dataset": dataset.name,
+        "labels": list(witness.labels),
+        "weights_sha256": witness.version,
+        "data_sha256": dataset.sha256(),
+        "training": asdict(training),
+        "test_accuracy": witness.accuracy(dataset.test),
+    }
+    text = json.dumps(recipe, indent=1) + "\n"
+    return {f"{dataset.name}.witness.safetensors": data, f"{dataset.name}.witness.json": text.encode()}
 
 
 def restored(data: bytes, labels: Sequence[str]) -> Witness:
@@ -95,7 +123,7 @@ def restored(data: bytes, labels: Sequence[str]) -> Witness:
 def trained(
     images_of: Mapping[str, Tensor],
     training: Training,
-    step: Callable[[str, int, int], object] = lambda phase, step, total: None,
+    step: Step = unwatched,
 ) -> bytes:
     """The weights of a witness taught on real images (label -> uint8 [n, pixels]), float16 safetensors.
 
@@ -154,21 +182,11 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     dataset = datasets.load(asked.dataset, asked.data)
-    data = trained(dataset.train, TRAINING)
-    witness = restored(data, dataset.labels)
-    recipe = {
-        "dataset": dataset.name,
-        "labels": list(dataset.labels),
-        "weights_sha256": witness.version,
-        "data_sha256": dataset.sha256(),
-        "training": asdict(TRAINING),
-        "test_accuracy": witness.accuracy(dataset.test),
-    }
+    files = files_of(dataset, TRAINING)
     asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / f"{asked.dataset}.witness.safetensors").write_bytes(data)
-    text = json.dumps(recipe, indent=1) + "\n"
-    (asked.out / f"{asked.dataset}.witness.json").write_text(text)
-    sys.stdout.write(text)
+    for name, data in files.items():
+        (asked.out / name).write_bytes(data)
+    sys.stdout.write(files[f"{dataset.name}.witness.json"].decode())
     return 0
 
 
