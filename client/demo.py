@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from client.http import Job, Palimpsest, Report, RequestRefused
+from client.answers import Job, Report
+from client.http import Palimpsest, RequestRefused
 from client.pictures import Row, page
 from client.server import ServerFailed, running
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from client.http import Job, Palimpsest, RequestRefused
+from client.answers import Job
+from client.http import Palimpsest, RequestRefused
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
