@@ -6,122 +6,41 @@ claim -> load checkpoint -> measure in full -> durable report -> record.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from hashlib import sha256
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-import torch
 from sqlalchemy.orm import Session
 from torch import Tensor
 
-from service.registry import claims, jobs, labels, models, publishing, references, reports, sweeping, versions
-from service.registry import datasets as uploads
-from service.registry.artifacts import FolderArtifacts
+from service.registry import claims, jobs, publishing, references, reports, sweeping
 from service.registry.claims import Claim
-from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable, FencedOff, StaleBase
+from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import Measured
-from service.registry.tables import JobRow, Level, ModelRow, ReportRow, VersionRow
-from service.registry.versions import MANIFEST, isolated_file
+from service.registry.tables import Level, ReportRow
+from service.registry.versions import MANIFEST
 from worker.cost import Meter
 from worker.failures import explain
-from worker.files import CHECKPOINT, File, report_file, store, store_again, version_files
+from worker.files import File, report_file, store, store_again, version_files
 from worker.gate import judged, refusal
 from worker.heartbeat import Heartbeat
 from worker.judges import judges_of
-from worker.learning import datasets, drawing, strategy
+from worker.learning import drawing, strategy
 from worker.learning.changing import change
-from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.report import quick
-from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Progress, Stopped, Unavailable, Workbench
+from worker.learning.strategy import Examples, Progress, Stopped, Workbench
 from worker.witnesses import witnesses_of
+from worker.work import ModelArchive, Work, Workshop, dataset_of, examples_of, work_of
 
 log = logging.getLogger(__name__)
 
 RECORD_AGAIN_SECONDS = 0.5
 DRAWS_PER_LABEL = 1000
 SETTLED = {"cancel": "cancelled", "running": "given back", "lost": "taken over, nothing is written"}
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What a worker executes jobs with."""
-
-    database: Database
-    artifacts: FolderArtifacts
-    data: Path
-    judges: Path
-    """Where the judges trained here are kept, and the witnesses."""
-    device: torch.device
-    worker: str
-    """How it signs its claims."""
-    lease_seconds: float
-    shutting_down: Callable[[], bool]
-    precision: torch.dtype = torch.float32
-
-
-@dataclass(frozen=True)
-class Work:
-    """A claimed job with everything it starts from."""
-
-    job: JobRow
-    model: ModelRow
-    base: VersionRow | None
-    """What it starts from, or measures; None before the first."""
-    checkpoint: Checkpoint
-    """The base version's, or the blank model."""
-
-    @property
-    def asked(self) -> int:
-        """Keyed by what is asked for alone, of the main network where a forgetting is of both kinds."""
-        names = set(self.job.labels)
-        if self.job.operation == "forget":
-            names -= set(self.checkpoint.temporary)  # dropping takes no chances
-        return strategy.keyed(self.model.seed, self.job.seed, self.job.operation, sorted(names))
-
-    @property
-    def seed(self) -> int:
-        """Keyed by the main network it starts from, too: a job that is run again has the same chances, and
-        what was temporary in between changes none. A temporary label's are its own."""
-        if self.job.retention == "temporary":
-            return self.asked
-        return strategy.keyed(self.asked, sha256(self.checkpoint.to_bytes()).hexdigest())
-
-
-@dataclass(frozen=True)
-class ModelArchive:
-    """What a strategy may ask for besides its checkpoint: the model's datasets and earlier versions."""
-
-    workshop: Workshop
-    work: Work
-    meter: Meter
-
-    def images(self, label: Label) -> Tensor:
-        images = self._dataset(label).train[label.source]
-        self.meter.count(label.name, len(images))
-        return images
-
-    def held_out(self, label: Label) -> Tensor:
-        return self._dataset(label).test[label.source]
-
-    def _dataset(self, label: Label) -> datasets.Dataset:
-        try:
-            return _dataset(label.dataset, self.workshop)
-        except datasets.DatasetUnavailable as error:
-            raise Unavailable(str(error)) from error
-
-    def newest_without(self, names: Collection[str]) -> Checkpoint:
-        with self.workshop.database.reading() as session:
-            number = versions.newest_without(session, self.work.model, names)
-            ancestor = versions.find(session, self.work.model, number) if number else None
-        return _checkpoint(self.work.model, ancestor, self.workshop)
 
 
 def execute(job_id: str, workshop: Workshop) -> str | None:
@@ -160,7 +79,7 @@ class Attempt:
 
     def run(self) -> None:
         """Raises Stopped, FencedOff, and whatever went wrong."""
-        work = _work(self.claim, self.workshop)
+        work = work_of(self.claim, self.workshop)
         bench = Workbench(
             self.workshop.device,
             work.seed,
@@ -177,7 +96,7 @@ class Attempt:
 
     def change(self, work: Work, bench: Workbench) -> None:
         """From the base version to the next one, unless what is measured of it misses a criterion."""
-        examples = _examples(work.job, self.workshop)
+        examples = examples_of(work.job, self.workshop)
         for name, images in examples.images.items():
             self.meter.count(name, len(images))
         checkpoint = _changed(work, examples, bench)
@@ -282,35 +201,6 @@ class Attempt:
                 time.sleep(RECORD_AGAIN_SECONDS)
 
 
-def _work(claim: Claim, workshop: Workshop) -> Work:
-    with workshop.database.reading() as session:
-        model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
-        base = _base(session, model, job)
-        status = {name: row.status for name, row in labels.statuses(session, model.id).items()}
-    _check_still_applies(job, model, status)
-    return Work(job, model, base, _checkpoint(model, base, workshop))
-
-
-def _base(session: Session, model: ModelRow, job: JobRow) -> VersionRow | None:
-    """What the job measures, or starts from. Raises VersionRevoked."""
-    if job.operation == "evaluate":
-        return versions.measurable(session, model, job.evaluated_version)
-    return None if model.head is None else versions.head(session, model)
-
-
-def _check_still_applies(job: JobRow, model: ModelRow, status: Mapping[str, str]) -> None:
-    """The rules once more: an earlier job the request counted on may have failed. Raises RegistryError."""
-    if job.base_version is not None and job.base_version != model.head:
-        raise StaleBase(job.base_version, model.head)
-    if job.operation == "learn":
-        labels.check_learn(model.name, job.labels, status, retention=job.retention)
-    elif job.operation == "forget":
-        labels.check_forget(model.name, job.labels, status)
-        labels.check_held(model.name, job.labels, status)
-    elif job.operation == "resize":
-        labels.check_resize(model.name, status)
-
-
 def _changed(work: Work, examples: Examples, bench: Workbench) -> Checkpoint:
     """What the strategy makes of the base version."""
     job = work.job
@@ -318,40 +208,6 @@ def _changed(work: Work, examples: Examples, bench: Workbench) -> Checkpoint:
     params = chosen.Params.model_validate(job.params)
     changed = change(work.checkpoint, chosen, examples, params, bench)
     return changed.renamed(job.renamed or {})
-
-
-def _checkpoint(model: ModelRow, version: VersionRow | None, workshop: Workshop) -> Checkpoint:
-    """What the version is made of; the blank model before the first one."""
-    if version is None:
-        return blank(model.network, seed=model.seed)
-    files = [
-        CHECKPOINT,
-        *(isolated_file(name, CHECKPOINT) for name, slot in version.labels.items() if slot is None),
-    ]
-    main, *isolated = (
-        Checkpoint.from_bytes(workshop.artifacts.read(version.files[name]["sha256"])) for name in files
-    )
-    return replace(main, isolated=tuple(isolated))
-
-
-def _examples(job: JobRow, workshop: Workshop) -> Examples:
-    """The real images of what is to be learned; forgetting and resizing see none."""
-    if job.operation != "learn" or job.strategy == "merge":
-        return Examples(tuple(job.labels), job.dataset)
-    dataset = _dataset(job.dataset, workshop)
-    return Examples(
-        tuple(job.labels), job.dataset, {name: dataset.train[own] for name, own in job.sources.items()}
-    )
-
-
-@lru_cache(maxsize=2)
-def _dataset(name: str, workshop: Workshop) -> datasets.Dataset:
-    """An uploaded dataset, else one the learner knows. Neither ever changes."""
-    with workshop.database.reading() as session:
-        row = uploads.find(session, name)
-    if row is None:
-        return datasets.load(name, workshop.data)
-    return datasets.uploaded(name, row.images, workshop.artifacts.read(row.sha256))
 
 
 def _counted(examples: Examples) -> dict[str, Any]:
@@ -368,7 +224,7 @@ def _judged(checkpoint: Checkpoint, workshop: Workshop, bench: Workbench) -> dic
         bench.step("judging", next(drawn), labels_in_all)
         return drawing.draw(checkpoint, label, n, seed)
 
-    judges = judges_of(lambda name: _dataset(name, workshop), workshop.judges, bench)
+    judges = judges_of(lambda name: dataset_of(name, workshop), workshop.judges, bench)
     return quick(
         checkpoint,
         judges,
@@ -385,7 +241,7 @@ def _measured(work: Work, workshop: Workshop, bench: Workbench) -> dict[str, Any
     with workshop.database.reading() as session:
         acceptance = jobs.find(session, work.base.job_id).acceptance
     params = FullParams.model_validate(work.job.params)
-    where = (lambda name: _dataset(name, workshop), workshop.judges, bench)
+    where = (lambda name: dataset_of(name, workshop), workshop.judges, bench)
     judges, witnesses = judges_of(*where), witnesses_of(*where)
     measured = full(work.checkpoint, judges, witnesses, bench, params, draw=drawing.draw)
     return judged(measured, acceptance) | {

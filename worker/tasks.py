@@ -13,7 +13,8 @@ from service.registry.database import Database
 from service.settings import settings
 from worker.app import app
 from worker.devices import choose_device, choose_precision, compute_reproducibly
-from worker.execution import Workshop, execute
+from worker.execution import execute
+from worker.work import Workshop
 
 _shutting_down = Event()
 

@@ -12,7 +12,7 @@ from tests.conftest import BACKINGS, own_broker, own_database
 from tests.execution.workshops import new_model
 from tests.instance import Instance, instance_of
 from worker.devices import compute_reproducibly
-from worker.execution import Workshop
+from worker.work import Workshop
 
 
 @pytest.fixture(params=BACKINGS, scope="module")

@@ -15,12 +15,13 @@ from service.registry.tables import JobRow, ModelRow
 from tests.execution.workshops import FEW, ask, chain, job, new_model
 from tests.instance import wait_for
 from worker import witnesses
-from worker.execution import Workshop, execute
+from worker.execution import execute
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.judging.lessons import Step, Training
 from worker.learning.judging.witness import files_of
+from worker.work import Workshop
 
 
 @pytest.fixture(autouse=True)

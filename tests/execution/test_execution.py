@@ -21,7 +21,7 @@ from tests.datasets.idx_files import small, write
 from tests.execution.workshops import ask, chain, job, new_model
 from tests.instance import schedule, wait_for
 from worker import execution, judges
-from worker.execution import Workshop, execute
+from worker.execution import execute
 from worker.files import File, store
 from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
@@ -29,6 +29,7 @@ from worker.learning.datasets import DatasetUnavailable, fashion_mnist, load
 from worker.learning.datasets.fashion_mnist import FASHION_MNIST
 from worker.learning.judging.lessons import Training
 from worker.learning.strategy import Diverged, Examples, StrategyParams, Workbench
+from worker.work import Workshop
 
 
 def strategy_that(monkeypatch: pytest.MonkeyPatch, act: Callable[[Workbench], None]) -> None:

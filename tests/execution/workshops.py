@@ -6,7 +6,7 @@ from service.registry import jobs, models, versions
 from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 from tests.instance import TINY_NETWORK, schedule
-from worker.execution import Workshop
+from worker.work import Workshop
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand", "evaluate": "full"}
 
