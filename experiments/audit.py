@@ -8,7 +8,7 @@ attack, the steps to learn the label again, the membership attack, the label's d
 is retained. `reference` is one more retrained network against the others: the audit must pass it, or it is
 broken. `nothing` is the base itself with the label struck out by name only: the audit must flag it.
 
-A strategy may carry params: `surrogate:{"surrogate":"never_learned"}`. Selective Amnesia takes its published
+A strategy may carry params: `surrogate:{"surrogate":"uniform_noise"}`. Selective Amnesia takes its published
 10,000 steps on the first label and the share --budget of them on the others. What is finished is kept in
 FILE.parts/ and not made again; parts are made side by side in --processes.
 """
@@ -35,7 +35,7 @@ ANOTHER = "reference"  # one more of them, compared like a strategy
 NOTHING = "nothing"
 STRATEGIES = (
     "surrogate",
-    'surrogate:{"surrogate":"never_learned"}',
+    'surrogate:{"surrogate":"uniform_noise"}',
     "distill",
     "dampening",
     "retrain",
