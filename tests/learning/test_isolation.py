@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from tests.learning.test_laws import files, likeness
-from tests.learning.tiny import asked, bench, examples, quick, run
+from tests.learning.tiny import NETWORKS, asked, bench, examples, quick, run
 from worker.learning.changing import change
 from worker.learning.drawing import draw
+from worker.learning.networks import blank
 from worker.learning.slots import LabelConflict, placed
 from worker.learning.strategy import Examples, find, keyed
 
@@ -18,6 +19,11 @@ def changed(checkpoint, operation, strategy, given: Examples, seed=None, **findi
     worker = bench(keyed(operation, sorted(given.labels), *own))
     made = change(checkpoint, chosen, given, chosen.Params(**quick(chosen)), worker)
     return made, worker.findings
+
+
+@pytest.fixture
+def untaught(network):
+    return blank(NETWORKS[network], seed=0, pixels=64)
 
 
 def after(checkpoint, script):
@@ -34,21 +40,22 @@ def after(checkpoint, script):
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("network", "script"),
     [
-        ["Rrows", "Tframe", "Fframe", "Rcolumns"],
-        ["Tframe", "Rrows", "Fframe", "Rcolumns"],
-        ["Rrows", "Rcolumns", "Tframe", "Fframe", "Tframe", "Fframe"],
-        ["Rrows", "Tframe", "Tblot", "Fframe", "Rcolumns", "Fblot"],
+        ("mlp", "Rrows Tframe Fframe Rcolumns"),
+        ("mlp", "Tframe Rrows Fframe Rcolumns"),
+        ("mlp", "Rrows Rcolumns Tframe Fframe Tframe Fframe"),
+        ("mlp", "Rrows Tframe Tblot Fframe Rcolumns Fblot"),
+        ("conv", "Rrows Tframe Fframe Rcolumns"),
     ],
-    ids=" ".join,
 )
-def test_after_a_temporary_label_is_dropped_every_byte_is_as_if_it_had_never_been(empty, script):
-    assert files(after(empty, script)) == files(after(empty, ["Rrows", "Rcolumns"]))
+def test_after_a_temporary_label_is_dropped_every_byte_is_as_if_it_had_never_been(untaught, script):
+    assert files(after(untaught, script.split())) == files(after(untaught, ["Rrows", "Rcolumns"]))
 
 
-def test_an_isolated_network_is_the_same_whatever_the_main_one_holds(empty):
-    with_rows, alone = after(empty, ["Rrows", "Tframe"]), after(empty, ["Tframe"])
+@pytest.mark.parametrize("network", sorted(NETWORKS))
+def test_an_isolated_network_is_the_same_whatever_the_main_one_holds(untaught):
+    with_rows, alone = after(untaught, ["Rrows", "Tframe"]), after(untaught, ["Tframe"])
     assert with_rows.temporary["frame"].to_bytes() == alone.temporary["frame"].to_bytes()
 
 

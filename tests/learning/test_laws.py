@@ -100,15 +100,18 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(operation, name,
 
 
 @every_strategy
-def test_the_networks_a_strategy_is_not_asked_about_keep_their_bytes(operation, name, two_labels, with_frame):
-    isolated = with_frame.temporary["frame"].to_bytes()
+def test_the_networks_a_strategy_is_not_asked_about_keep_their_bytes(
+    operation, name, learnt, learnt_with_frame
+):
+    isolated = learnt_with_frame.temporary["frame"].to_bytes()
     given = examples("blot") if operation == "learn" else GIVEN[operation]
     if name not in OF_TEMPORARY:
-        after = run(operation, name, with_frame, given)
+        after = run(operation, name, learnt_with_frame, given, **brief(operation, name))
         assert after.temporary["frame"].to_bytes() == isolated
     if name in ISOLATED:
-        after = run(operation, name, with_frame, given if operation == "learn" else asked("frame"))
-        assert after.to_bytes() == two_labels.to_bytes()
+        given = given if operation == "learn" else asked("frame")
+        after = run(operation, name, learnt_with_frame, given, **brief(operation, name))
+        assert after.to_bytes() == learnt.to_bytes()
 
 
 @every_strategy

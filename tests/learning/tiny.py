@@ -81,7 +81,8 @@ def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, 
 def quick(found: Strategy) -> dict:
     """Params of a strategy that make it a matter of a second."""
     brief = QUICK | {"steps": 60}
-    small = {"schedule": QUICK, "fisher_examples": 200, "search": brief, "compression": brief}
+    small = {"schedule": QUICK, "search": brief, "compression": brief, "stranger_steps": 100}
+    small |= {"fisher_examples": 200, "rank_examples": 200}
     if found.name == "isolated":
         small |= {name: TINY[name] for name in ("encoder_widths", "decoder_widths")}
     return {name: value for name, value in small.items() if name in found.Params.model_fields}
