@@ -113,7 +113,7 @@ def test_a_distilled_network_is_as_wide_as_what_is_retained_needs(two_labels):
     found, workbench = find("forget", "distill"), bench()
     params = found.Params(**quick(found), size="auto")
     after = found.run(two_labels, asked("rows"), params, workbench)
-    width = workbench.findings["width"]
+    width = workbench.findings["fresh_width"]
     ranks = width["signals"]["effective_rank"]
     assert width["signals"]["labels"] == 1
     assert width["signals"]["units_needed"] == units_needed(sum(ranks.values()), two_labels.spec)

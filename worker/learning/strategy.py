@@ -48,7 +48,8 @@ class Progress(NamedTuple):
 class Examples:
     """What a job is about: the labels asked for and, where there are any, their real images.
 
-    images: label -> uint8 [n, pixels], 0 black ... 255 white. Empty for forget and resize, which use none.
+    images: label -> uint8 [n, pixels], 0 black ... 255 white. Empty but where labels are learnt: forget,
+        resize and merge are shown none; what they may ask for besides is in the archive.
     """
 
     labels: tuple[str, ...]

@@ -50,7 +50,7 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
     units = sum((*kept.spec.encoder_widths, *kept.spec.decoder_widths))
     needed = units_needed(sum(ranks.values()), kept.spec)
     after = _distilled(kept, needed / units, params, bench)
-    bench.findings["width"] = {
+    bench.findings["fresh_width"] = {
         "signals": {
             "labels": len(kept.held),
             "units": units,
