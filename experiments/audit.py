@@ -18,15 +18,15 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from experiments import running
 from experiments.audit_parts import Effort, Part, made
 from experiments.audit_rows import row
 
@@ -121,7 +121,7 @@ def finished(parts: Sequence[Part], options: argparse.Namespace) -> dict[Part, d
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, console=Console(stderr=True)) as progress,
-        ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool,
+        running.pool(options.processes) as pool,
     ):
         shown = progress.add_task("the base", total=len(parts) + 1)
         pool.submit(made, None, kept, data, effort).result()

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from rich.console import Console
@@ -153,14 +155,36 @@ def _found(work: Work, kept: Kept, show: Callable[[str, int], None]) -> Found:
     return found
 
 
+def _nothing() -> None:
+    """No preparation."""
+
+
+def pool(processes: int, prepare: Callable[..., object] = _nothing, *given: object) -> ProcessPoolExecutor:
+    """Processes of their own that begin with `prepare(*given)`, and end when this one does, killed or not."""
+    context = get_context("spawn")
+    return ProcessPoolExecutor(processes, context, initializer=partial(_begin, prepare, *given))
+
+
+def _begin(prepare: Callable[..., object], *given: object) -> None:
+    Thread(target=_end_with_the_parent, daemon=True).start()
+    prepare(*given)
+
+
+def _end_with_the_parent() -> None:
+    """A pool's process waits for work on a pipe it holds both ends of: it would outlive a killed parent."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _side_by_side(
     works: Sequence[Work], kept: Kept, processes: int, show: Callable[[str, int], None]
 ) -> list[Found]:
-    context = get_context("spawn")
-    told = context.SimpleQueue()  # what was put is there: a Queue's thread may be late with it
-    pool = ProcessPoolExecutor(processes, context, initializer=_listened_to, initargs=(told,))
+    told = get_context("spawn").SimpleQueue()  # what was put is there: a Queue's thread may be late with it
+    workers = pool(processes, _listened_to, told)
     try:
-        futures = [pool.submit(_told_of, work, kept) for work in works]
+        futures = [workers.submit(_told_of, work, kept) for work in works]
         waiting: set[Future[Found]] = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -169,7 +193,7 @@ def _side_by_side(
                 one.result()  # the first that fails ends the experiment; what is finished is kept
         return [one.result() for one in futures]
     finally:
-        pool.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
 
 
 def _drain(told: Any, show: Callable[[str, int], None]) -> None:

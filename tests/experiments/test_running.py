@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from experiments import running
 from experiments.running import Found, Kept, Tell, Work
+from tests.instance import alive, wait_for
 
 
 def squared(number: int, marks: Path, tell: Tell) -> Found:
@@ -57,6 +59,22 @@ def test_with_several_processes_the_work_is_done_in_others_and_every_step_is_sho
     assert [one["square"] for one in found] == [4, 9]
     assert os.getpid() not in {one["process"] for one in found}
     assert "4/4" in capfd.readouterr().err
+
+
+def test_the_processes_of_a_killed_experiment_end_with_it():
+    script = """
+import os, time
+from experiments.running import pool
+workers = pool(2)
+naps = [workers.submit(time.sleep, 600) for _ in range(2)]
+print(*workers._processes, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as experiment:
+        processes = [int(word) for word in experiment.stdout.readline().split()]
+        experiment.kill()
+    assert len(processes) == 2
+    wait_for("they are gone", lambda: not any(map(alive, processes)), seconds=10)
 
 
 def test_progress_counts_what_was_kept_as_done(tmp_path, options, capfd):
