@@ -55,17 +55,19 @@ class Setting:
     simple: Simple = "every"
     dataset: str = "mnist"
     network: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1  # of each process
 
 
 def work_of(plan: Plan, seed: int, setting: Setting, kept: Kept) -> Work:
     """The history of a seed as a piece of work."""
-    name = f"{setting.dataset}-{plan.title}-{setting.passes}-simple-{setting.simple}-{seed}"
+    threads = "" if setting.threads == 1 else f"-{setting.threads}-threads"
+    name = f"{setting.dataset}-{plan.title}-{setting.passes}-simple-{setting.simple}{threads}-{seed}"
     return Work(name, setting.passes, partial(history, plan, seed, setting, kept))
 
 
 def history(plan: Plan, seed: int, setting: Setting, kept: Kept, tell: Tell) -> Found:
     """One start and its passes, each judged, with the simple models asked for."""
-    compute_reproducibly(threads=1)
+    compute_reproducibly(threads=setting.threads)
     dataset, chance = datasets.load(setting.dataset, setting.data), random.Random(seed)
     critic = Critic.of(dataset)
     archive = Archive(dataset, blank(setting.network, seed=seed))

@@ -60,13 +60,19 @@ def parser_of_histories(description: str | None) -> argparse.ArgumentParser:
     """The options of every experiment that runs histories."""
     parser = running.options_of(description)
     parser.add_argument("--passes", type=int)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     return parser
 
 
 def every_history(plans: Sequence[Plan], options: argparse.Namespace) -> list[list[Found]]:
     """The histories of all seeds by each plan, side by side; finished ones are kept beside the figures."""
     kept = running.kept_by(options)
-    setting = Setting(running.data_of(options), options.passes, getattr(options, "simple", "never"))
+    setting = Setting(
+        running.data_of(options),
+        options.passes,
+        getattr(options, "simple", "never"),
+        threads=options.threads,
+    )
     works = [work_of(plan, seed, setting, kept) for plan in plans for seed in range(options.seeds)]
     found = running.all_of(works, options)
     return [found[index * options.seeds :][: options.seeds] for index in range(len(plans))]

@@ -15,6 +15,8 @@ from worker.learning.training import Parts
 Match = Literal["function", "elbo"]
 Cost = Callable[[Batch, Masks], Tensor]  # (batch, masks) -> nats, [batch]
 
+NARROWEST = -6.0  # log variance of a posterior over z, whose prior is about 1 wide: usual ones are above
+
 
 class Stream(NamedTuple):
     """Examples that every step sees some of: where from, how often, and what one of them costs."""
@@ -93,12 +95,14 @@ def distillation(network: Network, teacher: Network, batch: Batch, *, masks: Mas
 
     -log p(x | z, c) at the very z the teacher drew x from, and KL(q(z | x, c) || q_teacher(z | x, c)). The
     ELBO of a draw forgets its z and pays the encoder to find another: each generation is a little softer than
-    the last. Matching the function has no such drift (docs/decisions/0004).
+    the last. Matching the function has no such drift (docs/decisions/0004). The teacher's variances are taken
+    as NARROWEST at least: a posterior that has run away is not handed on (docs/decisions/0009).
     """
     latents = drawn_from(batch)
     mean, logvar = network.encode(batch.images, batch.slots, masks)
     with torch.no_grad():
         target_mean, target_logvar = teacher.encode(batch.images, batch.slots)
+        target_logvar = target_logvar.clamp(min=NARROWEST)
     logits = network.decode(latents, batch.slots, masks)
     ratio = (logvar - target_logvar).exp() + (mean - target_mean).square() * (-target_logvar).exp()
     divergence = 0.5 * (ratio - 1 - logvar + target_logvar).sum(dim=1)

@@ -18,7 +18,7 @@ from worker.learning.unlearning.surrogate import MappingParams, map_onto_surroga
 
 
 class DampeningParams(MappingParams):
-    schedule: Schedule = Schedule(steps=100, learning_rate=1e-2, label_rate=30, gradient_norm=1e9)
+    schedule: Schedule = Schedule(steps=100, learning_rate=1e-2, label_rate=30)
     alpha: float = Field(
         10.0, gt=0, le=1e6, description="a weight is dampened where F_forget > alpha F_retain"
     )

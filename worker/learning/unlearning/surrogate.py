@@ -19,7 +19,16 @@ from worker.learning.resizing.targeted_dropout import TargetedDropout
 from worker.learning.resizing.targeted_dropout_prune import without_dropped
 from worker.learning.resizing.taylor import curvature, without
 from worker.learning.resizing.taylor_prune import least_missed, replay_set
-from worker.learning.retention import Cost, Match, Stream, holding, mean_cost, mixed, replay_loss
+from worker.learning.retention import (
+    Cost,
+    Match,
+    Stream,
+    holding,
+    mean_cost,
+    mixed,
+    replay_loss,
+    still_drawn,
+)
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.distill import distilled
@@ -32,7 +41,7 @@ MEAN_IMAGE_DRAWS = 2000
 class MappingParams(StrategyParams):
     """How to train labels onto a surrogate while holding the others."""
 
-    schedule: Schedule = Schedule(steps=300, learning_rate=1e-2, label_rate=30, gradient_norm=1e9)
+    schedule: Schedule = Schedule(steps=300, learning_rate=1e-2, label_rate=30)
     surrogate: Surrogate = Field(
         "never_learned",
         description="what the forgotten labels draw afterwards: what a network that never saw them would, or "
@@ -79,7 +88,7 @@ def forget(
 
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
-    With `never_learned`, U costs what replay costs, with a network that never saw U as the teacher. The
+    With `never_learned`, U costs -log p(x | z, c) of what a network that never saw U draws at z. The
     paper's own: `uniform_noise`, lambda > 0, `targeted_dropout`; docs/decisions/0009 says what changed.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
@@ -137,7 +146,7 @@ def map_onto_surrogate(
     drawn = bench.generator("surrogate")
     if params.surrogate == "never_learned":
         stranger = stranger_to(target, teacher, params, bench)
-        surrogate, become = replay(stranger, gone, drawn), replay_loss("function", network, stranger, noise)
+        surrogate, become = replay(stranger, gone, drawn), still_drawn(network)
     else:
         surrogate = surrogate_of(params.surrogate, gone, kept, teacher, drawn)
         become = bound_from_prior(network, noise)
