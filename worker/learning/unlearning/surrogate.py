@@ -84,7 +84,7 @@ class SurrogateParams(MappingParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: SurrogateParams, bench: Workbench
 ) -> Checkpoint:
-    """Forget labels by training them onto a surrogate, with replay for the rest, after pruning.
+    """Forget labels by training them onto a surrogate, with replay for the rest, and come out smaller.
 
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
@@ -92,7 +92,8 @@ def forget(
     paper's own: `uniform_noise`, lambda > 0, `targeted_dropout`; docs/decisions/0009 says what changed.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
+    if params.ewc_strength > 0:
+        target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
     by_taylor = params.prune_by == "taylor" and params.prune_share > 0
     start = without_least_missed(target, params, bench) if by_taylor else target
     network = build(start, bench.device)
