@@ -10,27 +10,19 @@ broken. `nothing` is the base itself with the label struck out by name only: the
 
 A strategy may carry params: `surrogate:{"surrogate":"uniform_noise"}`. Selective Amnesia takes its published
 10,000 steps on the first label and the share --budget of them on the others. What is finished is kept in
-FILE.parts/ and not made again; parts are made side by side in --processes.
+FILE.seeds/ and not made again; parts are made side by side in --processes.
 """
 
 import argparse
-import json
-import os
-import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from functools import partial
 
 from experiments import running
-from experiments.audit_parts import Effort, Part, made
+from experiments.audit_parts import Effort, Part, base_of, examined, with_tensors
 from experiments.audit_rows import row
+from experiments.running import Found, Work
 
-REFERENCES = 3  # networks that every strategy is compared with
 ANOTHER = "reference"  # one more of them, compared like a strategy
 NOTHING = "nothing"
 STRATEGIES = (
@@ -43,6 +35,8 @@ STRATEGIES = (
 )
 QUICK = ("surrogate", "distill", "dampening", "selective_amnesia")
 LABELS = tuple("0123456789")
+FULL = {"strategies": STRATEGIES, "labels": LABELS, "references": 3, "budget": 0.1}
+BRIEF = {"strategies": QUICK, "labels": ("3", "8"), "budget": 0.02}
 
 
 @dataclass(frozen=True)
@@ -54,30 +48,24 @@ class Plan:
 
 
 def main() -> None:
-    options = parser().parse_args()
+    options = running.asked(parser(), FULL, BRIEF)
     plan = plan_of(options)
-    parts = parts_of(plan)
-    everything = finished(parts, options)
-    figures = summary(plan, everything)
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    found = finished(plan, options)
+    rows = {"strategies": summary(plan, found)}
+    how = {"dataset": "mnist", "effort": plan.effort.as_json(), "budgets": budgets(found)}
+    running.delivered("audit", rows, how, options, works=list(found.values()))
     if options.plots:
         from experiments.audit_plots import plots  # matplotlib takes a second to import
 
-        plots(figures, everything, options.plots)
-    sys.stdout.write(json.dumps(figures["strategies"], indent=2) + "\n")
+        plots(rows["strategies"], found, options.plots)
 
 
 def parser() -> argparse.ArgumentParser:
-    one = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    one.add_argument("--json", type=Path, required=True, help="file for the figures")
-    one.add_argument("--quick", action="store_true", help="two labels, fewer strategies and looks: minutes")
+    one = running.options_of(__doc__, seeds=False)
     one.add_argument("--strategies", nargs="+", help="forget strategies, with their default params")
     one.add_argument("--labels", nargs="+", help="labels to forget, each from the same base")
-    one.add_argument("--references", type=int, default=REFERENCES)
+    one.add_argument("--references", type=int, help="networks that every strategy is compared with")
     one.add_argument("--budget", type=float, help="of Selective Amnesia's published steps, in (0, 1]")
-    one.add_argument("--plots", type=Path, help="folder for the pictures")
-    one.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    one.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
     return one
 
 
@@ -87,12 +75,10 @@ def plan_of(options: argparse.Namespace) -> Plan:
         starts=192 if brief else 256,
         relearning_steps=80 if brief else 120,
         draws=1000,
-        budget=options.budget or (0.02 if brief else 0.1),
+        budget=options.budget,
         published_first=not brief,
     )
-    labels = tuple(options.labels or (LABELS[3:9:5] if brief else LABELS))
-    strategies = tuple(options.strategies or (QUICK if brief else STRATEGIES))
-    return Plan(strategies, labels, options.references, effort)
+    return Plan(tuple(options.strategies), tuple(options.labels), options.references, effort)
 
 
 def parts_of(plan: Plan) -> list[Part]:
@@ -113,48 +99,32 @@ def parts_of(plan: Plan) -> list[Part]:
     return [*candidates, *references, *(Part(label, NOTHING, 0) for label in plan.labels)]
 
 
-def finished(parts: Sequence[Part], options: argparse.Namespace) -> dict[Part, dict[str, Any]]:
+def finished(plan: Plan, options: argparse.Namespace) -> dict[Part, Found]:
     """Every part's findings. The base is made first; then all others, side by side."""
-    kept = options.json.with_suffix(options.json.suffix + ".parts")
-    kept.mkdir(parents=True, exist_ok=True)
-    data, effort = Path(options.data).expanduser(), plan_of(options).effort
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        running.pool(options.processes) as pool,
-    ):
-        shown = progress.add_task("the base", total=len(parts) + 1)
-        pool.submit(made, None, kept, data, effort).result()
-        progress.advance(shown)
-        waiting = {pool.submit(made, part, kept, data, effort): part for part in parts}
-        everything = {}
-        for done in as_completed(waiting):
-            part = waiting[done]
-            everything[part] = done.result()
-            progress.update(shown, advance=1, description=f"{part.strategy} forgets {part.label}"[:40])
-    return everything
+    folder, data = running.kept_by(options).folder, running.data_of(options)
+    running.all_of([Work("base", 1, partial(base_of, folder, data))], options)
+    parts = parts_of(plan)
+    works = [
+        Work(part.name(plan.effort), 1, partial(examined, part, folder, data, plan.effort)) for part in parts
+    ]
+    found = running.all_of(works, options)
+    return {
+        part: with_tensors(one, part, folder, plan.effort) for part, one in zip(parts, found, strict=True)
+    }
 
 
-def summary(plan: Plan, everything: dict[Part, dict[str, Any]]) -> dict[str, Any]:
-    """A row a strategy, its figures by label, and how it was measured."""
-    by = {(part.strategy, part.label, part.seed): found for part, found in everything.items()}
+def summary(plan: Plan, found: Mapping[Part, Found]) -> dict[str, Found]:
+    """A row a strategy, with its figures by label."""
+    by = {(part.strategy, part.label, part.seed): one for part, one in found.items()}
     references = {
         label: [by[ANOTHER, label, seed] for seed in range(plan.references)] for label in plan.labels
     }
 
-    def of(strategy: str, seed: int) -> dict[str, Any]:
+    def of(strategy: str, seed: int) -> Found:
         return row({label: by[strategy, label, seed] for label in plan.labels}, references)
 
     rows = {strategy: of(strategy, 0) for strategy in (*plan.strategies, NOTHING)}
-    rows[ANOTHER] = of(ANOTHER, plan.references)
-    return {
-        "dataset": "mnist",
-        "labels": plan.labels,
-        "references": plan.references,
-        "effort": plan.effort.as_json(),
-        "budgets": budgets(everything),
-        "strategies": rows,
-    }
+    return rows | {ANOTHER: of(ANOTHER, plan.references)}
 
 
 def budgets(parts: Iterable[Part]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The parts of `experiments.audit`: a network made by a strategy or retrained, and what it shows."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from experiments.running import Found, Tell
 from experiments.strategies import CPU, Archive, given
 from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
@@ -55,45 +57,57 @@ class Part:
     seed: int
     budget: float = 1.0
 
+    def name(self, effort: Effort) -> str:
+        """What its findings are kept under: all that they depend on."""
+        looked = sha256(json.dumps(effort.as_json()).encode()).hexdigest()[:6]
+        return f"{self.network}-{looked}"
+
     @property
-    def key(self) -> str:
-        return sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+    def network(self) -> str:
+        key = sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
+        return f"{self.label}-{self.strategy.split(':')[0]}-{self.seed}-{key}"
 
 
-def made(part: Part | None, kept: Path, data: Path, effort: Effort) -> dict[str, Any]:
-    """The part's findings, read from `kept` where it is finished; None is the base, which has none."""
+def base_of(folder: Path, data: Path, tell: Tell = lambda what: None) -> Found:
+    """Make the base in `folder`, where it is not there yet. It has no findings of its own."""
     compute_reproducibly(threads=1)
-    base = _network(kept / "base.network", lambda: _learnt(data))
-    if part is None:
-        return {}
-    name = f"{part.label}-{part.strategy.split(':')[0]}-{part.seed}-{part.key}"
-    looked = sha256(json.dumps(effort.as_json()).encode()).hexdigest()[:6]
-    file = kept / f"{name}-{looked}.json"
-    if not file.is_file():
-        network = _network(kept / f"{name}.network", lambda: _without(base, part, data))
-        found, tensors = _examined(network, part, data, effort)
-        save_file(tensors, file.with_suffix(".safetensors"))
-        _appear(file, (json.dumps(found) + "\n").encode())
-    found = json.loads(file.read_text())
-    return dict(found) | {"tensors": str(file.with_suffix(".safetensors"))}
+    _network(folder / "base.network", lambda: _learnt(data))
+    tell("the base")
+    return {}
 
 
-def tensors_of(found: dict[str, Any]) -> dict[str, Tensor]:
+def examined(part: Part, folder: Path, data: Path, effort: Effort, tell: Tell) -> Found:
+    """The part's findings. Its network and what `tensors_of` reads stay in `folder`, where the base is."""
+    compute_reproducibly(threads=1)
+    base = _network(folder / "base.network", lambda: _learnt(data))
+    network = _network(folder / f"{part.network}.network", lambda: _without(base, part, data))
+    found, tensors = _examined(network, part, data, effort)
+    save_file(tensors, _tensors(folder, part, effort))
+    tell(f"{part.strategy} forgets {part.label}")
+    return found
+
+
+def with_tensors(found: Found, part: Part, folder: Path, effort: Effort) -> Found:
+    """The findings of `examined`, and where `tensors_of` finds the rest of them."""
+    return found | {"tensors": str(_tensors(folder, part, effort))}
+
+
+def tensors_of(found: Found) -> dict[str, Tensor]:
     """`embedded`: the label's draws as the witness sees them; `recovered`: images the attack ended with."""
     return load_file(found["tensors"])
 
 
-def _network(file: Path, make: Any) -> Checkpoint:
+def _tensors(folder: Path, part: Part, effort: Effort) -> Path:
+    return folder / f"{part.name(effort)}.safetensors"
+
+
+def _network(file: Path, make: Callable[[], Checkpoint]) -> Checkpoint:
     if not file.is_file():
-        _appear(file, make().to_bytes())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_suffix(".part")
+        unfinished.write_bytes(make().to_bytes())
+        unfinished.rename(file)  # all of it or nothing, whenever the process dies
     return Checkpoint.from_bytes(file.read_bytes())
-
-
-def _appear(file: Path, data: bytes) -> None:
-    """All of the file or nothing, whenever the process dies."""
-    unfinished = file.with_suffix(".part")
-    unfinished.write_bytes(data)
-    unfinished.rename(file)
 
 
 @lru_cache

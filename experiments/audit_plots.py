@@ -5,15 +5,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from experiments.audit_parts import Part, tensors_of
+from experiments.plots import COLOURS, GREEN, GREY, ORANGE, RED, figure, percent
 
 Everything = Mapping[Part, dict[str, Any]]
 COLUMNS = 16  # recovered images a row
@@ -27,16 +24,11 @@ BARS = {  # figure -> what it is called, and the lines it must keep
 }
 
 
-def plots(figures: Mapping[str, Any], everything: Everything, folder: Path) -> None:
-    """Writes recovered.png, relearning.png and figures.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, plot in (
-        ("recovered", _recovered(everything)),
-        ("relearning", _relearning(everything)),
-        ("figures", _bars(figures["strategies"])),
-    ):
-        plot.savefig(folder / f"{name}.png", dpi=110)
-        plt.close(plot)
+def plots(rows: Mapping[str, Any], everything: Everything, folder: Path) -> None:
+    """Writes audit-recovered.png, audit-relearning.png and audit-figures.png."""
+    recovered(everything, folder / "audit-recovered.png")
+    relearning(everything, folder / "audit-relearning.png")
+    bars(rows, folder / "audit-figures.png")
 
 
 def short(strategy: str) -> str:
@@ -45,24 +37,24 @@ def short(strategy: str) -> str:
     return f"{name} {sent.split(':')[-1].strip('{} ').replace(chr(34), '')}".strip()
 
 
-def _recovered(everything: Everything) -> Figure:
+def recovered(everything: Everything, file: Path) -> None:
     """Of the first label: what the recovery attack ended with, a row a network."""
     label = min(part.label for part in everything)
     parts = sorted((one for one in everything if one.label == label), key=_order)
-    plot, axes = plt.subplots(len(parts), 1, figsize=(11, 0.85 * len(parts) + 0.6), squeeze=False)
-    for axis, part in zip(axes[:, 0], parts, strict=True):
-        found = everything[part]
-        axis.imshow(_strip(tensors_of(found)["recovered"]).numpy(), cmap="gray", vmin=0, vmax=255)
-        share = found["traces"]["found"] / found["traces"]["starts"]
-        name = f"{short(part.strategy)}{f' {part.seed}' if part.strategy == 'reference' else ''}"
-        axis.set_ylabel(f"{name}\n{share:.0%}", rotation=0, ha="right", va="center", fontsize=9)
-        axis.set_xticks([])
-        axis.set_yticks([])
-    plot.suptitle(
-        f"Recovery attacks on the forgotten {label}, and the share the judge takes for one", fontsize=11
-    )
-    plot.tight_layout()
-    return plot
+    size = (8.6, 0.66 * len(parts) + 0.4)
+    with figure(file, rows=len(parts), size=size, squeeze=False) as axes:
+        for axis, part in zip(axes[:, 0], parts, strict=True):
+            found = everything[part]
+            axis.imshow(_strip(tensors_of(found)["recovered"]).numpy(), cmap="gray", vmin=0, vmax=255)
+            share = found["traces"]["found"] / found["traces"]["starts"]
+            name = f"{short(part.strategy)}{f' {part.seed}' if part.strategy == 'reference' else ''}"
+            axis.set_ylabel(f"{name}\n{share:.0%}", rotation=0, ha="right", va="center")
+            axis.grid(visible=False)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        axes[0, 0].set_title(
+            f"Attacks to recover the forgotten {label}; the share the judge takes for one", loc="left"
+        )
 
 
 def _strip(images: Tensor) -> Tensor:
@@ -72,59 +64,67 @@ def _strip(images: Tensor) -> Tensor:
     return chosen.view(COLUMNS, side, side).permute(1, 0, 2).reshape(side, COLUMNS * side)
 
 
-def _relearning(everything: Everything) -> Figure:
+def relearning(everything: Everything, file: Path) -> None:
     """The label's accuracy over steps, means over labels; and a figure that no network ever saw."""
-    plot, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
-    kinds = (("curve", "The forgotten label"), ("unseen_curve", "What no network ever saw"))
-    for axis, (kind, title) in zip(axes, kinds, strict=True):
-        for strategy in sorted({part.strategy for part in everything}, key=_order_of):
-            curves = [
-                found["traces"][kind] for part, found in everything.items() if part.strategy == strategy
-            ]
-            steps = [step for step, _ in curves[0]]
-            means = [statistics.mean(point[1] for point in points) for points in zip(*curves, strict=True)]
-            usual = strategy == "reference"
-            axis.plot(steps, means, label=short(strategy), lw=3 if usual else 1.4, c="k" if usual else None)
-        axis.axhline(0.9, c="grey", lw=0.8, ls=":")
-        axis.set(title=title, xlabel="steps")
-    axes[0].set_ylabel("share of draws the judge takes for it")
-    axes[1].legend(fontsize=8)
-    plot.tight_layout()
-    return plot
+    kinds = (("curve", "The forgotten label, learnt again"), ("unseen_curve", "What no network ever saw"))
+    strategies = sorted({part.strategy for part in everything}, key=_order_of)
+    colours = dict(zip([name for name in strategies if name != "reference"], COLOURS * 3, strict=False))
+    with figure(file, columns=2, size=(8.6, 3.4), sharey=True) as axes:
+        for axis, (kind, title) in zip(axes, kinds, strict=True):
+            for strategy in strategies:
+                curves = [
+                    one["traces"][kind] for part, one in everything.items() if part.strategy == strategy
+                ]
+                steps = [step for step, _ in curves[0]]
+                means = [
+                    statistics.mean(point[1] for point in points) for points in zip(*curves, strict=True)
+                ]
+                usual = strategy == "reference"
+                width, colour = (3.2, "black") if usual else (1.4, colours[strategy])
+                axis.plot(steps, means, label=short(strategy), linewidth=width, color=colour)
+            axis.axhline(0.9, color=GREY, linewidth=0.8, linestyle=":")
+            axis.set_title(title, loc="left")
+            axis.set_xlabel("steps")
+        axes[0].set_ylabel("draws the judge takes for it")
+        percent(axes[0], low=0, high=1.02)
+        axes[1].legend(loc="lower right")
 
 
-def _bars(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
+def bars(rows: Mapping[str, Mapping[str, Any]], file: Path) -> None:
     """Each figure's mean over labels, with the deviation between labels, and the lines it must keep."""
     names = list(rows)
-    plot, axes = plt.subplots(2, 3, figsize=(12, 2.2 + 0.55 * len(names)), sharey=True)
-    for axis, (figure, (title, lines)) in zip(axes.flat, BARS.items(), strict=True):
-        spreads = [(rows[name]["spread"].get(figure) or 0) for name in names]
-        colours = [_colour(rows[name], figure) if lines else "tab:grey" for name in names]
-        axis.barh([short(name) for name in names], [rows[name][figure] for name in names], color=colours)
-        axis.errorbar(
-            [rows[name][figure] for name in names], range(len(names)), xerr=spreads, fmt="none", c="k"
-        )
-        for line in lines:
-            axis.axvline(line, c="k", lw=0.9, ls="--")
-        axis.set_title(title, fontsize=9)
-    axes[0, 0].invert_yaxis()
-    plot.tight_layout()
-    return plot
+    size = (8.6, 1.2 + 0.5 * len(names))
+    with figure(file, rows=2, columns=3, size=size, sharey=True) as axes:
+        for axis, (name, (title, lines)) in zip(axes.flat, BARS.items(), strict=True):
+            _bars(axis, rows, name, lines)
+            axis.set_title(title, loc="left")
+        axes[0, 0].invert_yaxis()
 
 
-def _colour(row: Mapping[str, Any], figure: str) -> str:
+def _bars(axis: Axes, rows: Mapping[str, Mapping[str, Any]], name: str, lines: Collection[float]) -> None:
+    values = [row[name] for row in rows.values()]
+    spreads = [row["spread"].get(name) or 0 for row in rows.values()]
+    colours = [_colour(row, name) if lines else GREY for row in rows.values()]
+    axis.barh([short(one) for one in rows], values, color=colours)
+    axis.errorbar(values, range(len(values)), xerr=spreads, fmt="none", color="black", linewidth=0.9)
+    for line in lines:
+        axis.axvline(line, color="black", linewidth=0.9, linestyle="--")
+    axis.grid(axis="y", visible=False)
+
+
+def _colour(row: Mapping[str, Any], name: str) -> str:
     """Red: further off than one more reference may be. Orange: only the plain bar is missed."""
-    if _among(figure, row["missed"]):
-        return "tab:red"
-    return "tab:orange" if _among(figure, row["bars_missed"]) else "tab:green"
+    if _among(name, row["missed"]):
+        return RED
+    return ORANGE if _among(name, row["bars_missed"]) else GREEN
 
 
-def _among(figure: str, missed: Collection[str]) -> bool:
+def _among(name: str, missed: Collection[str]) -> bool:
     names = {
         "recovery_gap": {"recovery_gap", "recovery_within_spread"},
         "forgotten_above_references": {"forgotten_accuracy"},
     }
-    return bool(names.get(figure, {figure}) & set(missed))
+    return bool(names.get(name, {name}) & set(missed))
 
 
 def _order(part: Part) -> tuple[int, str, int]:

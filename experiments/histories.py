@@ -2,7 +2,8 @@
 
 A model starts from a random set of a dataset's labels. Each pass is a coin flip: learn a random non-empty
 subset of what is missing, or forget a random proper subset of what is held. A `simple` model is a fresh
-network of the first size, trained on real images of the labels held, in the steps one learning takes.
+network of the first size, trained on real images of the labels held, in the steps one learning takes. What it
+draws in a slot nobody filled (`unfilled`: the judge's answers) is what a forgotten label should draw.
 """
 
 import random
@@ -20,10 +21,12 @@ from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
+from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, Workbench
 
 Simple = Literal["every", "last", "never"]
 QUICKER = 5  # times fewer steps in a quick history
+NOBODY = "nobody"  # a label of a simple model's that it never learnt
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,9 @@ def simple_model(
         retrain = Plan("retrain", "", quick=plan.quick)
         model = changed("learn", retrain, archive.start, given(dataset, held), archive, seed)
         seconds = time.perf_counter() - began
-        return judged(model, critic, seed=seed) | {"seconds": seconds}
+        empty = critic.answers(with_slots(model, [NOBODY], dataset.name, "forgotten"), NOBODY, seed)
+        unfilled = dict(zip(critic.judge.labels, empty, strict=False))  # the last answer: none of these
+        return judged(model, critic, seed=seed) | {"seconds": seconds, "unfilled": unfilled}
 
     budget = "-quick" if plan.quick else ""
     return kept.once(f"{dataset.name}-simple{budget}-{seed}-{'_'.join(held)}", trained)

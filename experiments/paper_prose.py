@@ -20,6 +20,11 @@ CAPTIONS = {
     "table1": {"table1.png": "Each seed's accuracy with a fixed size and with resizing, joined by a line"},
     "compression": {"compression.png": "Accuracy and coverage against the share of units removed"},
     "clpu": {"clpu.png": "Divergence of the outputs of every two networks, group by group"},
+    "audit": {
+        "audit-figures.png": "Every figure of the audit, a bar a strategy, and the lines it must keep",
+        "audit-relearning.png": "The forgotten label learnt again, and a figure that no network ever saw",
+        "audit-recovered.png": "What attacks on a forgotten label end with, a row a network",
+    },
 }
 
 DIFFERS = {

@@ -9,7 +9,8 @@ judge, still its own, of the worst label. `coverage` is the share of real test i
 five nearest neighbours, in the judge's last hidden layer.
 
 `gap_to_simple` and `coverage_ratio` compare the last pass with a simple model of its labels; `every_pass`
-does so after each pass, with intervals over the seeds: `--simple every` trains those models for it.
+does so after each pass, with intervals over the seeds: `--simple every` trains those models for it. There,
+`relapse_above_simple` is by how much more a forgotten label is drawn than by a network that never saw it.
 """
 
 import argparse
@@ -116,13 +117,30 @@ def against_simple(histories: Sequence[Found]) -> Found | None:
     if any(one["simple"] is None for history in histories for one in history["passes"]):
         return None
     simple = [one["simple"] for history in histories for one in history["passes"]]
+    above = [over for history in histories for over in relapse_above_simple(history)]
     return {
         "gap": over_seeds(histories, lambda one: one["simple"]["closed"] - one["closed"]),
         "open_gap": over_seeds(histories, lambda one: one["simple"]["open"] - one["open"]),
         "coverage_ratio": over_seeds(histories, lambda one: one["coverage"] / one["simple"]["coverage"]),
         "simple_open": over_seeds(histories, lambda one: one["simple"]["open"]),
         "simple_seconds": statistics.median(one["seconds"] for one in simple),
+        "relapse_above_simple": interval(
+            [statistics.mean(relapse_above_simple(history) or [0.0]) for history in histories]
+        ),
+        "relapses_over_2_pp": sum(over > 0.02 for over in above) / max(1, len(above)),
     }
+
+
+def relapse_above_simple(history: Found) -> list[float]:
+    """How much more of a forgotten label is drawn than the simple model draws of it where it never learnt.
+
+    One value for each forgotten label after each pass.
+    """
+    return [
+        share - one["simple"]["unfilled"][label]
+        for one in history["passes"]
+        for label, share in one["gone"].items()
+    ]
 
 
 def at_the_end(histories: Sequence[Found]) -> Found:

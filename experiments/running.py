@@ -7,6 +7,7 @@ finds is kept in FILE.seeds/ and not computed again: an experiment that was stop
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -62,10 +63,11 @@ class Work:
     run: Callable[[Tell], Found]
 
 
-def options_of(description: str | None) -> argparse.ArgumentParser:
-    """The options that every experiment has; `asked` reads them."""
+def options_of(description: str | None, *, seeds: bool = True) -> argparse.ArgumentParser:
+    """The options that every experiment has, `--seeds` if it is over several; `asked` reads them."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int)
+    if seeds:
+        parser.add_argument("--seeds", type=int)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of one thread each")
     parser.add_argument(
         "--json", type=Path, required=True, help="file for the figures and all they come from"
@@ -122,7 +124,7 @@ def delivered(
         "experiment": name,
         "command": _command(name, options),
         "quick": options.quick,
-        "seeds": options.seeds,
+        "seeds": getattr(options, "seeds", 1),
         "minutes": round(sum(one[TOOK] for one in works) / 60, 1),
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -133,8 +135,14 @@ def delivered(
 def _command(name: str, options: argparse.Namespace) -> str:
     """What to type for the same figures, wherever they are written."""
     given = {option: value for option, value in vars(options).items() if option not in WHERE and value}
-    words = [f"--{option}" if value is True else f"--{option} {value}" for option, value in given.items()]
+    words = [
+        f"--{option}" + ("" if value is True else f" {_typed(value)}") for option, value in given.items()
+    ]
     return " ".join([f"python -m experiments.{name}", *words])
+
+
+def _typed(value: Any) -> str:
+    return shlex.join(map(str, value)) if isinstance(value, list | tuple) else shlex.quote(str(value))
 
 
 def _found(work: Work, kept: Kept, show: Callable[[str, int], None]) -> Found:

@@ -7,7 +7,7 @@ from experiments import clpu, table1
 
 def row(number: int, closed: float, simple: float | None, relapse: float | None = None) -> dict:
     judged = figures(closed) | {"relapse": relapse, "gone": {} if relapse is None else {"7": relapse}}
-    beside = None if simple is None else figures(simple) | {"seconds": 3.0}
+    beside = None if simple is None else figures(simple) | {"seconds": 3.0, "unfilled": {"7": 0.15}}
     size = {"held": number, "units": 10 * number, "parameters": 1000 * number}
     return {"pass": number, "seconds": closed, "simple": beside} | judged | size
 

@@ -8,12 +8,26 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from experiments import audit_parts
-from experiments.audit import ANOTHER, NOTHING, QUICK, parser, parts_of, plan_of, summary
-from experiments.audit_parts import Effort, Part
+from experiments import audit_parts, running
+from experiments.audit import (
+    ANOTHER,
+    BRIEF,
+    FULL,
+    NOTHING,
+    QUICK,
+    Plan,
+    budgets,
+    finished,
+    parser,
+    parts_of,
+    plan_of,
+    summary,
+)
+from experiments.audit_parts import Effort, tensors_of
 from experiments.audit_plots import plots
 from experiments.audit_rows import p_of_another, row
 from worker.learning.judging.traces import Traces
+from worker.learning.networks import blank
 
 RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
 AUC = dict.fromkeys(("elbo", "reconstruction", "elbo_set", "reconstruction_set"), 0.5)
@@ -87,7 +101,9 @@ def test_the_p_value_of_one_more_reference_is_uniform():
 
 
 def asked(*words: str) -> Namespace:
-    return parser().parse_args(["--json", "figures.json", *words])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["audit", "--json", "figures.json", *words])
+        return running.asked(parser(), FULL, BRIEF)
 
 
 def test_the_full_form_takes_every_label_and_one_reference_more_than_it_compares_with():
@@ -96,7 +112,7 @@ def test_the_full_form_takes_every_label_and_one_reference_more_than_it_compares
     assert len(plan.labels) == 10
     assert len({part.seed for part in parts if part.strategy == ANOTHER}) == plan.references + 1
     assert sum(part.strategy == NOTHING for part in parts) == 10
-    assert len(parts) == len(set(parts)) == len({part.key for part in parts})
+    assert len(parts) == len(set(parts)) == len({part.network for part in parts})
 
 
 def test_selective_amnesia_has_its_published_budget_on_the_first_label_and_a_stated_share_elsewhere():
@@ -108,30 +124,33 @@ def test_selective_amnesia_has_its_published_budget_on_the_first_label_and_a_sta
 
 def test_the_summary_has_a_row_for_each_strategy_the_reference_and_nothing(found):
     plan = plan_of(asked("--quick", "--labels", "3"))
-    figures = summary(plan, {part: found() for part in parts_of(plan)})
-    assert set(figures["strategies"]) == {*QUICK, ANOTHER, NOTHING}
-    assert figures["budgets"] == {"selective_amnesia 3": 0.02}
-    json.dumps(figures, allow_nan=False)
+    parts = {part: found() for part in parts_of(plan)}
+    rows = summary(plan, parts)
+    assert set(rows) == {*QUICK, ANOTHER, NOTHING}
+    assert budgets(parts) == {"selective_amnesia 3": 0.02}
+    json.dumps(rows, allow_nan=False)
 
 
 def test_what_is_finished_is_not_made_again(tmp_path, monkeypatch):
     """Killed and started anew: the base and the parts that were done are read, not computed."""
-    part, effort = Part("3", "distill", 0), Effort(8, 8, 100, 0.1, False)
-    base = audit_parts.blank({"encoder_widths": (4, 4), "decoder_widths": (4, 4), "latent": 2}, seed=0)
+    plan = Plan(("distill",), ("3",), 1, Effort(8, 8, 100, 0.1, False))
+    options = asked("--json", str(tmp_path / "audit.json"), "--processes", "1")
+    base = blank({"encoder_widths": (4, 4), "decoder_widths": (4, 4), "latent": 2}, seed=0)
     made = []
 
-    def examined(network, one, data, how):
+    def looked_at(network, one, data, how):
         made.append(one)
-        return {"label": one.label}, {"embedded": torch.zeros(2, 2)}
+        return {"label": one.label}, {"embedded": torch.full((2, 2), float(len(made)))}
 
     monkeypatch.setattr(audit_parts, "_learnt", lambda data: made.append("base") or base)
-    monkeypatch.setattr(audit_parts, "_without", lambda base, one, data: made.append("network") or base)
-    monkeypatch.setattr(audit_parts, "_examined", examined)
+    monkeypatch.setattr(audit_parts, "_without", lambda base, one, data: base)
+    monkeypatch.setattr(audit_parts, "_examined", looked_at)
     monkeypatch.setattr(audit_parts, "compute_reproducibly", lambda threads: None)
-    first = audit_parts.made(part, tmp_path, tmp_path, effort)
-    assert made == ["base", "network", part]
-    assert audit_parts.made(part, tmp_path, tmp_path, effort) == first
-    assert made == ["base", "network", part]
+    first = finished(plan, options)
+    assert made == ["base", *parts_of(plan)]
+    assert finished(plan, options) == first
+    assert made == ["base", *parts_of(plan)]
+    assert [tensors_of(one)["embedded"][0, 0] for one in first.values()] == [2, 3, 4, 5], "each its own"
 
 
 def test_the_pictures_are_drawn_from_what_the_parts_left(found, tmp_path):
@@ -148,4 +167,4 @@ def test_the_pictures_are_drawn_from_what_the_parts_left(found, tmp_path):
         everything[part] = one
     plots(summary(plan, everything), everything, tmp_path / "plots")
     for name in ("recovered", "relearning", "figures"):
-        assert (tmp_path / "plots" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "plots" / f"audit-{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -60,6 +60,7 @@ def test_every_pass_is_judged_label_by_label_beside_its_simple_model(short):
     for row in short["history"]["passes"]:
         assert len(row["by_label"]) == row["held"]
         assert row["simple"]["by_label"].keys() == row["by_label"].keys()
+        assert row["simple"]["unfilled"].keys() == set("0123456789")
         assert row["closed"] == pytest.approx(np.mean([one["closed"] for one in row["by_label"].values()]))
         assert row["relapse"] == max(row["gone"].values(), default=None)
         assert not set(row["gone"]) & set(row["by_label"])
@@ -99,6 +100,8 @@ def test_with_a_simple_model_after_every_pass_the_gap_is_over_all_of_them():
     assert every["open_gap"]["mean"] == pytest.approx(((0 + 0 + 0 + 0.1) / 4 + 0) / 2)
     assert every["coverage_ratio"]["mean"] == pytest.approx(((3 + 8 / 9) / 4 + 1) / 2)
     assert every["simple_seconds"] == 3.0
+    assert every["relapse_above_simple"]["mean"] == pytest.approx((0 + 0.05) / 2)
+    assert every["relapses_over_2_pp"] == 1.0, "of the forgotten labels there are"
     assert summary(two_histories(every=False))["every_pass"] is None
 
 
