@@ -1,10 +1,11 @@
-"""The most memory a worker needs for one job of each strategy, on MNIST at full size.
+"""The most memory a worker needs for one job: of each strategy, and of an evaluation, on MNIST at full size.
 
     python -m benchmarks.memory --json -
 
-Each strategy runs in a process of its own that loads the dataset, a model that learned 0-4 and the judge, as
+Each runs in a process of its own that loads the dataset, a model that learned 0-4 and the judge, as
 a worker does; `peak_mb` is the largest resident set any of them reached (ru_maxrss). Trainings are cut to a
-few steps: a step needs no more memory the hundredth time. Fisher and curvature have all their examples.
+few steps: a step needs no more memory the hundredth time. Fisher and curvature have all their examples, and
+the evaluation all its draws and attacks.
 """
 
 import argparse
@@ -16,31 +17,32 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from experiments.strategies import GONE, NEW, OF_TEMPORARY, START, Archive, given
+from experiments.strategies import CPU, GONE, NEW, OF_TEMPORARY, START, Archive, given
 from worker.devices import compute_reproducibly
 from worker.learning import datasets, drawing, strategy
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
+from worker.learning.judging.witness import load_witness
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Strategy, Workbench
+from worker.learning.strategy import Examples, Workbench
+from worker.learning.training import Schedule
 
-FEW = {"steps": 5}
+FEW: dict[str, Any] = {"steps": 5}
+EVALUATE = ("evaluate", "full")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
-    parser.add_argument(
-        "--one", nargs=2, metavar=("OPERATION", "STRATEGY"), help="this strategy, in this process"
-    )
+    parser.add_argument("--one", nargs=2, metavar=("OPERATION", "STRATEGY"), help="this one, in this process")
     parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
     options = parser.parse_args()
     if options.one:
         sys.stdout.write(f"{peak_of(*options.one, Path(options.data).expanduser())}\n")
         return
-    peaks = {f"{one.operation} {one.name}": in_its_own_process(one, options.data) for one in strategies()}
+    peaks = {" ".join(one): in_its_own_process(one, options.data) for one in jobs()}
     text = json.dumps({"peak_mb": max(peaks.values()), "mb": peaks}, indent=2)
     if options.json == "-":
         sys.stdout.write(text + "\n")
@@ -48,13 +50,14 @@ def main() -> None:
         Path(options.json).write_text(text + "\n")
 
 
-def strategies() -> list[Strategy]:
-    return strategy.all_strategies()
+def jobs() -> list[tuple[str, str]]:
+    """(operation, strategy) of each kind of job."""
+    return [*((one.operation, one.name) for one in strategy.all_strategies()), EVALUATE]
 
 
-def in_its_own_process(one: Strategy, data: str) -> float:
-    sys.stderr.write(f"{one.operation} {one.name}\n")
-    command = [sys.executable, "-m", "benchmarks.memory", "--data", data, "--one", one.operation, one.name]
+def in_its_own_process(one: tuple[str, str], data: str) -> float:
+    sys.stderr.write(" ".join(one) + "\n")
+    command = [sys.executable, "-m", "benchmarks.memory", "--data", data, "--one", *one]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -64,13 +67,25 @@ def peak_of(operation: str, name: str, data: Path) -> float:
     mnist, archive_start = datasets.load("mnist", data), blank({}, seed=0)
     archive = Archive(mnist, archive_start)
     start = ran("learn", "replay_ewc", archive_start, given(mnist, START), archive)
+    if (operation, name) == EVALUATE:
+        evaluated(ran("forget", "surrogate", start, Examples(GONE, "mnist"), archive), archive)
+        return peak_mb()
     asked = {"learn": given(mnist, NEW), "forget": Examples(GONE, "mnist"), "resize": Examples((), "mnist")}
     labels = asked[operation]
     if name in OF_TEMPORARY:
         start, labels = ran("learn", "isolated", start, given(mnist, NEW), archive), Examples(NEW, "mnist")
     after = ran(operation, name, start, labels, archive)
     quick(after, load_judge, n=1000, seed=0, draw=drawing.draw)
+    return peak_mb()
+
+
+def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def evaluated(checkpoint: Checkpoint, archive: Archive) -> None:
+    params = FullParams(reference=Schedule(**FEW), relearning=Schedule(**FEW))
+    full(checkpoint, load_judge, load_witness, Workbench(CPU, 0, archive), params, draw=drawing.draw)
 
 
 def ran(operation: str, name: str, start: Any, labels: Examples, archive: Archive) -> Any:
@@ -78,7 +93,7 @@ def ran(operation: str, name: str, start: Any, labels: Examples, archive: Archiv
     few = {
         field: FEW for field in ("schedule", "search", "compression") if field in found.Params.model_fields
     }
-    return found.run(start, labels, found.Params(**few), Workbench(torch.device("cpu"), 0, archive))
+    return found.run(start, labels, found.Params(**few), Workbench(CPU, 0, archive))
 
 
 if __name__ == "__main__":
