@@ -41,7 +41,7 @@ MEAN_IMAGE_DRAWS = 2000
 class MappingParams(StrategyParams):
     """How to train labels onto a surrogate while holding the others."""
 
-    schedule: Schedule = Schedule(steps=300, learning_rate=1e-2, label_rate=30)
+    schedule: Schedule = Schedule(steps=500, learning_rate=1e-2, label_rate=30)
     surrogate: Surrogate = Field(
         "never_learned",
         description="what the forgotten labels draw afterwards: what a network that never saw them would, or "
