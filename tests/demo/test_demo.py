@@ -123,6 +123,7 @@ def test_a_server_that_cannot_start_is_one_clear_line(tmp_path: Path) -> None:
     assert len(demo.stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_on_mnist_what_is_retained_is_drawn_and_what_is_forgotten_is_not(tmp_path: Path) -> None:
     demo = started(tmp_path, Path(os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets")).expanduser())
     said, _ = demo.communicate(timeout=280)
