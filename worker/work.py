@@ -65,9 +65,10 @@ class Work:
     @property
     def seed(self) -> int:
         """Keyed by the main network it starts from, too: a job that is run again has the same chances, and
-        what was temporary in between changes none. A temporary label's are its own."""
+        what was temporary in between changes none. A temporary label's are its own, whatever labels are asked
+        for with it: the strategy keys them by its name."""
         if self.job.retention == "temporary":
-            return self.asked
+            return strategy.keyed(self.model.seed, self.job.seed, self.job.operation, "temporary")
         return strategy.keyed(self.asked, sha256(self.checkpoint.to_bytes()).hexdigest())
 
 

@@ -156,6 +156,36 @@ def test_a_dropped_temporary_label_leaves_the_bytes_as_if_it_had_never_been(
     assert (added.revoked_by, last.revoked_by) == (dropped.job_id, None)
 
 
+def test_a_temporary_label_is_learnt_the_same_whatever_else_the_request_asked_for(
+    workshop: Workshop, database: Database
+) -> None:
+    isolated, ends = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}, []
+    for name, asked in (("with", "12"), ("alone", "2")):
+        model = new_model(database, name)
+        execute(ask(workshop, model, "learn", *asked, **isolated), workshop)
+        if name == "with":
+            execute(ask(workshop, model, "forget", "1", strategy="drop", params={}), workshop)
+        ends.append(chain(workshop, model)[-1].files)
+    for file in ("isolated-2-checkpoint.safetensors", "isolated-2-decoder.onnx", "checkpoint.safetensors"):
+        assert ends[0][file] == ends[1][file]
+
+
+def test_a_temporary_label_with_the_name_of_a_forgotten_one_leaves_the_main_network_as_it_is(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    """Its images are called otherwise in their dataset; those of the forgotten one were not."""
+    isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    execute(ask(workshop, model, "forget", "1"), workshop)
+    execute(ask(workshop, model, "learn", "1", renamed={"1": "8"}, **isolated), workshop)
+    _, before, after = chain(workshop, model)
+    assert after.files["checkpoint.safetensors"] == before.files["checkpoint.safetensors"]
+    alone = Checkpoint.from_bytes(
+        workshop.artifacts.read(after.files["isolated-1-checkpoint.safetensors"]["sha256"])
+    )
+    assert alone.label("1").source == "8"
+
+
 def test_a_temporary_label_becomes_permanent_without_its_data(workshop: Workshop, model: ModelRow) -> None:
     isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
     execute(ask(workshop, model, "learn", "0", **isolated), workshop)

@@ -15,8 +15,9 @@ from worker.learning.strategy import Examples, find, keyed
 def changed(checkpoint, operation, strategy, given: Examples, seed=None, **findings):
     """As a worker does it: chances keyed by what is asked and by the main network."""
     chosen = find(operation, strategy)
-    own = () if chosen.retention == "temporary" and operation == "learn" else (checkpoint.to_bytes(),)
-    worker = bench(keyed(operation, sorted(given.labels), *own))
+    beside = chosen.retention == "temporary" and operation == "learn"
+    key = ("temporary",) if beside else (sorted(given.labels), checkpoint.to_bytes())
+    worker = bench(keyed(operation, *key))
     made = change(checkpoint, chosen, given, chosen.Params(**quick(chosen)), worker)
     return made, worker.findings
 
@@ -27,7 +28,7 @@ def untaught(network):
 
 
 def after(checkpoint, script):
-    """R learns a label for good, T for a time, F forgets it: the CLPU paper's scripts."""
+    """R learns labels for good, T for a time, F forgets them: the CLPU paper's scripts."""
     steps = {
         "R": ("learn", "replay_ewc", examples),
         "T": ("learn", "isolated", examples),
@@ -35,7 +36,7 @@ def after(checkpoint, script):
     }
     for step in script:
         operation, strategy, given = steps[step[0]]
-        checkpoint, _ = changed(checkpoint, operation, strategy, given(step[1:]))
+        checkpoint, _ = changed(checkpoint, operation, strategy, given(*step[1:].split("+")))
     return checkpoint
 
 
@@ -46,6 +47,7 @@ def after(checkpoint, script):
         ("mlp", "Tframe Rrows Fframe Rcolumns"),
         ("mlp", "Rrows Rcolumns Tframe Fframe Tframe Fframe"),
         ("mlp", "Rrows Tframe Tblot Fframe Rcolumns Fblot"),
+        ("mlp", "Rrows Tframe+blot Fframe Rcolumns Fblot"),
         ("conv", "Rrows Tframe Fframe Rcolumns"),
     ],
 )
@@ -54,9 +56,10 @@ def test_after_a_temporary_label_is_dropped_every_byte_is_as_if_it_had_never_bee
 
 
 @pytest.mark.parametrize("network", sorted(NETWORKS))
-def test_an_isolated_network_is_the_same_whatever_the_main_one_holds(untaught):
-    with_rows, alone = after(untaught, ["Rrows", "Tframe"]), after(untaught, ["Tframe"])
-    assert with_rows.temporary["frame"].to_bytes() == alone.temporary["frame"].to_bytes()
+def test_an_isolated_network_is_the_same_whatever_the_main_one_holds_and_is_learnt_with_it(untaught):
+    alone = after(untaught, ["Tframe"]).temporary["frame"].to_bytes()
+    for script in (["Rrows", "Tframe"], ["Tblot+frame", "Fblot"]):
+        assert after(untaught, script).temporary["frame"].to_bytes() == alone
 
 
 def test_a_temporary_label_is_drawn_by_its_own_network(two_labels, with_frame):

@@ -108,17 +108,22 @@ def test_a_distilled_network_inherits_no_weight_and_nothing_in_the_forgotten_slo
         assert after.weights[name][0].abs().sum() == 0, "it was never trained"
 
 
-def test_a_distilled_network_is_as_wide_as_what_is_retained_needs(two_labels):
-    """Twice the rank would need twice the units beyond the reserve; the decision is explained."""
+@pytest.mark.parametrize("reserve", [0.0, 0.45])
+def test_a_distilled_network_is_as_wide_as_what_is_retained_needs_and_no_wider_than_it_was(
+    reserve, two_labels
+):
+    """The reserve is a share of the default network, which is ten times as wide as this one."""
     found, workbench = find("forget", "distill"), bench()
-    params = found.Params(**quick(found), size="auto")
+    params = found.Params(**quick(found), size="auto", reserve=reserve)
     after = found.run(two_labels, asked("rows"), params, workbench)
     width = workbench.findings["fresh_width"]
     ranks = width["signals"]["effective_rank"]
     assert width["signals"]["labels"] == 1
-    assert width["signals"]["units_needed"] == units_needed(sum(ranks.values()), two_labels.spec)
+    needed = units_needed(sum(ranks.values()), two_labels.spec, reserve=reserve)
+    assert width["signals"]["units_needed"] == needed
     units = sum((*after.spec.encoder_widths, *after.spec.decoder_widths))
-    assert units == pytest.approx(width["signals"]["units_needed"], abs=2), "four layers are rounded"
+    assert (needed < 72) == (reserve == 0.0)
+    assert units == pytest.approx(min(needed, 72), abs=2), "four layers are rounded"
     assert width["chosen"] == after.widths
     assert "measured_loss_change" in width
 

@@ -5,11 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.learning.tiny import NETWORKS, asked, bench, run
+from tests.learning.tiny import NETWORKS, asked, bench, examples, run
 from worker.learning.elbo import negative_elbo
 from worker.learning.memory import fisher_of, remembered
 from worker.learning.networks import blank, build
-from worker.learning.resizing import units
 from worker.learning.resizing.targeted_dropout import (
     TargetedDropout,
     mean_activations,
@@ -213,19 +212,35 @@ def test_a_training_too_short_to_drop_a_unit_keeps_its_mean_contribution(two_lab
     assert folded.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("architecture", "widths", "most"), [("mlp", (4093, 4), 4096), ("conv", (509, 4, 6), 512)]
+)
 @pytest.mark.parametrize("way", ["share", "copies", "units", "split"])
-def test_no_network_grows_beyond_what_the_service_offers_whatever_makes_it_grow(way, two_labels, monkeypatch):
-    monkeypatch.setattr(units, "MAX_WIDTH", 30)  # the widest layers have 24
-    generator, seams = torch.Generator().manual_seed(0), seams_of(two_labels)
+def test_no_network_grows_beyond_what_the_service_offers_whatever_makes_it_grow(
+    way, architecture, widths, most
+):
+    """Three units more are what the widest layer has room for: of kernels, channels."""
+    given = {"architecture": architecture, "encoder_widths": widths, "decoder_widths": widths[::-1]}
+    full = blank(given | {"latent": 2}, seed=0, pixels=16)
+    generator, seams = torch.Generator().manual_seed(0), seams_of(full)
     ways = {
-        "share": lambda more: grow(two_labels, more / 24, generator),
-        "copies": lambda more: replicate(two_labels, more / 24, generator),
-        "units": lambda more: grow_by(two_labels, dict.fromkeys(seams, more), generator),
-        "split": lambda more: duplicate(two_labels, {seam.layer: torch.arange(more) for seam in seams}),
+        "share": lambda more: grow(full, more / widths[0], generator),
+        "copies": lambda more: replicate(full, more / widths[0], generator),
+        "units": lambda more: grow_by(full, dict.fromkeys(seams, more), generator),
+        "split": lambda more: duplicate(
+            full, {seam.layer: torch.arange(more if width(full, seam) > 9 else 1) for seam in seams}
+        ),
     }
-    assert max(ways[way](6).spec.encoder_widths) == 30
-    with pytest.raises(TooWide, match="30 is the most"):
-        ways[way](7)
+    assert ways[way](3).spec.encoder_widths[0] == most
+    with pytest.raises(TooWide, match=f"{most} is the most"):
+        ways[way](4)
+
+
+def test_learning_goes_on_where_no_layer_can_grow_further():
+    start = blank({"encoder_widths": (4090,), "decoder_widths": (20,), "latent": 2}, seed=0, pixels=64)
+    for name in ("rows", "columns", "frame"):
+        start = run("learn", "replay_ewc", start, examples(name), schedule={"steps": 1}, fisher_examples=1)
+    assert (start.spec.encoder_widths, start.spec.decoder_widths) == ((4096,), (25,))
 
 
 def test_pruning_remaps_the_fisher_as_taking_it_anew_would(two_labels):

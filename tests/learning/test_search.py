@@ -3,9 +3,10 @@ import torch
 
 from tests.learning.tiny import QUICK, asked, bench
 from worker.learning.networks import frozen
+from worker.learning.networks.network import WIDEST
 from worker.learning.replay import replay
 from worker.learning.resizing.search import SHARES, SearchParams, better_half, in_reach, tournament
-from worker.learning.resizing.units import MAX_WIDTH, grow
+from worker.learning.resizing.units import grow
 from worker.learning.strategy import find
 
 CPU = torch.device("cpu")
@@ -70,5 +71,5 @@ def test_the_better_half_is_rounded_up_and_prefers_the_smaller(costs, left):
 
 def test_no_child_is_wider_than_the_service_offers(two_labels):
     assert in_reach(two_labels) == list(SHARES)
-    wide = grow(two_labels, MAX_WIDTH / 24 / 1.06 - 1, torch.Generator().manual_seed(0))
+    wide = grow(two_labels, WIDEST / 24 / 1.06 - 1, torch.Generator().manual_seed(0))
     assert in_reach(wide) == [0.0, 0.05]

@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ from tests.learning.tiny import asked, bench, run
 from worker.learning.networks import build, frozen
 from worker.learning.resizing.taylor import (
     Curvature,
+    _root_curvature,
     curvature,
     measured_change,
     predicted_change,
@@ -37,6 +39,25 @@ def test_the_curvature_can_be_stopped_between_batches(two_labels, draws):
     attentive = bench(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
     with pytest.raises(Stopped, match="curvature at step 2 of 4"):
         curvature(build(two_labels, CPU), draws, attentive)
+
+
+def test_a_posterior_narrower_than_is_imitated_weighs_as_little_as_in_the_loss(two_labels):
+    """Where the log variance is -8, the loss is that of imitating -6: a mean counts e^6 times, not e^8."""
+    weights = dict(two_labels.weights)
+    layer = max(name for name in weights if name.startswith("encoder.") and name.endswith(".weight"))[:-7]
+    heads = weights[f"{layer}.weight"].clone(), weights[f"{layer}.bias"].clone()
+    heads[0][2:], heads[1][2:] = 0.0, 10 * math.atanh(-0.8)
+    narrow = replace(two_labels, weights=weights | {f"{layer}.weight": heads[0], f"{layer}.bias": heads[1]})
+    draws = replay_set(narrow, 500, bench())
+    network = build(narrow, CPU)
+    _, logvar = network.encode(draws[0].images, draws[0].slots)
+    assert torch.allclose(logvar, torch.full_like(logvar, -8.0))
+    moved = build(narrow, CPU)
+    moved.encoder[-1].bias.data[:2] += 1e-2
+    change = distillation(moved, network, draws[0]) - distillation(network, network, draws[0])
+    of_mean, of_logvar, _ = _root_curvature(logvar, network.decode(draws[0].latents, draws[0].slots))
+    assert torch.allclose(0.5 * (of_mean * 1e-2).square().sum(dim=1), change, rtol=1e-2)
+    assert torch.allclose(of_logvar.square(), torch.full_like(of_logvar, 0.5 * math.exp(-2)))
 
 
 def some_units(checkpoint, seed: int, share: float):

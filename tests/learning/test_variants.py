@@ -15,11 +15,12 @@ VARIANTS = [
     ("forget", "surrogate", {"surrogate": "mean_image"}),
     ("forget", "surrogate", {"replay_match": "elbo"}),
     ("forget", "saliency", {"surrogate": "mean_image"}),
-    ("forget", "distill", {"size": "auto", "rank_examples": 100}),
+    ("forget", "distill", {"size": "auto", "rank_examples": 100, "reserve": 0}),
     ("resize", "targeted_dropout_prune", {"mode": "weight"}),
     ("resize", "targeted_dropout_prune", {"replay_match": "elbo"}),
     ("resize", "taylor_prune", {"scope": "network", "taylor_examples": 100}),
     ("resize", "expand", {"method": "net2net"}),
+    ("resize", "auto", {"reserve": 0, "density": 0.5, "narrowest": 2}),  # shrinks; grows by default
 ]
 TEMPORARY = [("learn", "merge"), ("forget", "drop")]
 WITH_PRIORS = [("learn", "replay_ewc"), ("forget", "surrogate"), ("resize", "expand")]

@@ -120,9 +120,15 @@ class Checkpoint:
         return replace(self, labels=labels)
 
     def renamed(self, sources: Mapping[str, str]) -> "Checkpoint":
-        """With it told which labels their datasets know by another name: label -> that name."""
+        """With it told which labels their datasets know by another name: label -> that name.
+
+        What is forgotten keeps its own: its name may be that of a temporary label now, of other images.
+        """
         labels = tuple(
-            replace(one, renamed_from=sources.get(one.name, one.renamed_from)) for one in self.labels
+            one
+            if one.status == "forgotten"
+            else replace(one, renamed_from=sources.get(one.name, one.renamed_from))
+            for one in self.labels
         )
         return replace(self, labels=labels, isolated=tuple(one.renamed(sources) for one in self.isolated))
 

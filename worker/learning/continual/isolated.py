@@ -37,7 +37,8 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: IsolatedParams, be
 
     Minimises E over (x, c) of -ELBO(x | theta_c, c), for each label c alone, from random weights theta_c. The
     main network is neither read nor changed: nothing of what it holds, or once held, is copied into a network
-    that outlives it (docs/decisions/0005-isolated-networks.md). Raises LabelConflict for a label that is
+    that outlives it (docs/decisions/0005-isolated-networks.md). It is an `mlp`, whatever the main network is.
+    Raises LabelConflict for a label that is
     learnt already, permanently or temporarily.
     """
     known = sorted(set(examples.labels) & {*checkpoint.held, *checkpoint.temporary})

@@ -60,7 +60,9 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: 
     children = {share: child_of(target, share, bench) for share in in_reach(target)}
     winner, rungs = tournament(children, sources_for, params, params.search, bench)
     bench.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
-    child = remembered(children[winner], old, bench, examples=params.fisher_examples)
+    child = children[winner]
+    if params.ewc_strength > 0:
+        child = remembered(child, old, bench, examples=params.fisher_examples)
     learnt = taught(
         child,
         examples.images,

@@ -13,7 +13,7 @@ from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Masks, Network
 from worker.learning.prior import fit_priors
 from worker.learning.replay import real
-from worker.learning.resizing.units import grow
+from worker.learning.resizing.units import added, grow_by, room
 from worker.learning.retention import Match, Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
@@ -32,7 +32,9 @@ class HoldingParams(StrategyParams):
 
 
 class ReplayEwcParams(HoldingParams):
-    expand_share: float = Field(0.1, ge=0, le=4, description="units added to every hidden layer; 0 for none")
+    expand_share: float = Field(
+        0.1, ge=0, le=4, description="units added to every hidden layer, as far as it may grow; 0 for none"
+    )
 
 
 @strategy("learn", "replay_ewc", ReplayEwcParams, source="The paper, sections 2.2 and 4", default=True)
@@ -51,10 +53,17 @@ def learn(
 
 
 def grown(checkpoint: Checkpoint, params: ReplayEwcParams, bench: Workbench) -> Checkpoint:
-    """The checkpoint with room to learn in, and the Fisher over what it holds; itself if that is nothing."""
+    """The checkpoint with room to learn in, and the Fisher over what it holds; itself if that is nothing.
+
+    A layer as wide as it may be stays so: there are more labels than growths.
+    """
     if not checkpoint.held:
         return checkpoint
-    wider = grow(checkpoint, params.expand_share, bench.generator("expansion"))
+    asked = added(checkpoint, params.expand_share)
+    extra = {seam: min(units, room(checkpoint, seam)) for seam, units in asked.items()}
+    wider = grow_by(checkpoint, extra, bench.generator("expansion"))
+    if params.ewc_strength == 0:
+        return wider
     return remembered(wider, wider.held.values(), bench, examples=params.fisher_examples)
 
 

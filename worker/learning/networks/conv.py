@@ -18,7 +18,8 @@ from worker.learning.networks.mlp import Layer
 from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use, Width
 
 # A kernel has nine weights for every pair of channels: 512 x 512 are as many as 1536 x 1536 units have.
-Channels = Annotated[int, Field(ge=1, le=512)]
+MOST_CHANNELS = 512
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
 class ConvParams(BaseModel):
@@ -96,12 +97,12 @@ class Conv(Network):
     def seams(self) -> list[Seam]:
         area = (self.side // 4) ** 2
         return [
-            Seam("encoder.0", "encoder.1"),
-            Seam("encoder.1", "encoder.2", columns=area),
+            Seam("encoder.0", "encoder.1", most=MOST_CHANNELS),
+            Seam("encoder.1", "encoder.2", columns=area, most=MOST_CHANNELS),
             Seam("encoder.2", "encoder.3"),
             Seam("decoder.0", "decoder.1"),
-            Seam("decoder.1", "decoder.2", rows=area),
-            Seam("decoder.2", "decoder.3"),
+            Seam("decoder.1", "decoder.2", rows=area, most=MOST_CHANNELS),
+            Seam("decoder.2", "decoder.3", most=MOST_CHANNELS),
         ]
 
     def _activated(

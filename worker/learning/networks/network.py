@@ -13,7 +13,8 @@ from worker.learning.checkpoint import Spec
 
 Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
 NO_MASKS: Masks = {}
-Width = Annotated[int, Field(ge=1, le=4096)]  # hidden units of a layer
+WIDEST = 4096
+Width = Annotated[int, Field(ge=1, le=WIDEST)]  # hidden units of a layer
 LOGVAR_BOUND = 10.0
 
 
@@ -30,13 +31,14 @@ class Seam(NamedTuple):
 
     A unit is `rows` consecutive entries of the layer's bias and first weight axis (of a dense layer
     reshaped into channels: a channel's pixels), and `columns` consecutive ones of the following layer's
-    second axis.
+    second axis. The layer has `most` units at the most, when a model is created and ever after.
     """
 
     layer: str
     following: str
     rows: int = 1
     columns: int = 1
+    most: int = WIDEST
 
 
 class Network(nn.Module, ABC):

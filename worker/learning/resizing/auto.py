@@ -78,7 +78,8 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     order = removal_order(around, removable(around.widths, params.narrowest))
     bench.step("measuring the capacity", 1, 1, around.alone.sum().item())
     signals = capacity(network, draws, around)
-    offered = candidates(signals, order, params)
+    limits = {seam.layer: min(params.widest, seam.most) for seam in network.seams()}
+    offered = candidates(signals, order, params, limits)
     # A resize keeps the function, and so the rank.
     least = units_needed(signals.rank, checkpoint.spec, density=params.density, reserve=params.reserve)
     chosen, reason = choice(signals, offered, least, params)
@@ -94,7 +95,10 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
         bench.findings["width"]["measured_loss_change"] = change
         return matched(checkpoint, smaller, params.schedule, params.fisher_examples, bench)
     if chosen.share > 0:
-        checkpoint = grow(checkpoint, chosen.share, bench.generator("expansion"))
+        larger = grow(checkpoint, chosen.share, bench.generator("expansion"))
+        change = measured_change(checkpoint, larger, draws, bench.device)
+        bench.findings["width"]["measured_loss_change"] = change
+        checkpoint = larger
     return remembered(checkpoint, sorted(checkpoint.held.values()), bench, examples=params.fisher_examples)
 
 
@@ -102,27 +106,31 @@ def removable(widths: Mapping[str, int], narrowest: int) -> dict[str, int]:
     return {layer: max(0, width - narrowest) for layer, width in widths.items()}
 
 
-def candidates(signals: Capacity, order: Order, params: AutoParams) -> list[Candidate]:
-    """Every width in reach, narrowest first, the present one among them."""
+def candidates(
+    signals: Capacity, order: Order, params: AutoParams, limits: Mapping[str, int]
+) -> list[Candidate]:
+    """Every width in reach, narrowest first, the present one among them. limits: layer -> most units."""
     offered = []
     for step in range(round(SMALLEST / STEP), round(LARGEST / STEP) + 1):
         share = round(step * STEP, 2)
-        units = units_after(share, signals, order, params)
+        units = units_after(share, signals, order, params, limits)
         if units is not None:
             cost = order.changes[signals.units - units - 1] if units < signals.units else 0.0
             offered.append(Candidate(share, units, cost))
     return offered
 
 
-def units_after(share: float, signals: Capacity, order: Order, params: AutoParams) -> int | None:
+def units_after(
+    share: float, signals: Capacity, order: Order, params: AutoParams, limits: Mapping[str, int]
+) -> int | None:
     """The hidden units after a change by `share`; None where a bound or the hysteresis forbids it."""
     if 0 < abs(share) < params.hysteresis:
         return None
     if share <= 0:
         gone = int(-share * signals.units)
         return signals.units - gone if gone <= len(order.units) else None
-    larger = [width + math.ceil(share * width) for width in signals.widths.values()]
-    return sum(larger) if max(larger) <= params.widest else None
+    larger = {layer: width + math.ceil(share * width) for layer, width in signals.widths.items()}
+    return sum(larger.values()) if all(larger[layer] <= limits[layer] for layer in larger) else None
 
 
 def choice(
@@ -134,7 +142,7 @@ def choice(
     if least > (1 + params.hysteresis) * signals.units:
         larger = [one for one in offered if one.units > signals.units]
         if not larger:
-            return present, f"stays: {state}, but a layer would grow beyond {params.widest} units"
+            return present, f"stays: {state}, but a layer would grow beyond what it may"
         return next((one for one in larger if one.units >= least), larger[-1]), f"grows: {state}"
     kept = [one for one in offered if one.predicted_loss_change <= params.epsilon]
     narrowest = next((one for one in kept if one.units >= least), present)

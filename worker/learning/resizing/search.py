@@ -15,7 +15,7 @@ from worker.learning.memory import remembered
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay import Source, interleave, replay
-from worker.learning.resizing.units import MAX_WIDTH, grow, seams_of, width
+from worker.learning.resizing.units import added, grow, room
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
@@ -71,8 +71,11 @@ def child_of(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoi
 
 def in_reach(checkpoint: Checkpoint) -> list[float]:
     """The shares by which every hidden layer can grow; 0 among them."""
-    widest = max(width(checkpoint, seam) for seam in seams_of(checkpoint))
-    return [share for share in SHARES if widest + math.ceil(share * widest) <= MAX_WIDTH]
+
+    def fits(share: float) -> bool:
+        return all(units <= room(checkpoint, seam) for seam, units in added(checkpoint, share).items())
+
+    return [share for share in SHARES if fits(share)]
 
 
 def tournament(

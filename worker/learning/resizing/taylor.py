@@ -6,10 +6,11 @@ matching the network's own function on replay of the labels to retain (retention
 
     L(theta + d) - L(theta) = g.d + 1/2 d'Hd + O(d^3), and here g = 0 and d'Hd = E[(s . removed)^2].
 
-The network is its own teacher, so L is at its minimum: the gradient g vanishes, and the Hessian is exactly
-the Gauss-Newton matrix J'CJ, with J the Jacobian of the outputs (posterior mean and logvar, pixel logits) and
-C the diagonal curvature of the loss in them. With random signs e, E[ee'] = I, the vector s = e' C^(1/2) J is
-one backward pass an example: a single pass predicts the loss of every set of units, interactions included.
+The network is its own teacher, so L is at its minimum (but for posteriors narrower than are imitated, of
+which there should be none): the gradient g vanishes, and the Hessian is exactly the Gauss-Newton matrix J'CJ,
+with J the Jacobian of the outputs (posterior mean and logvar, pixel logits) and C the diagonal curvature of
+the loss in them. With random signs e, E[ee'] = I, the vector s = e' C^(1/2) J is one backward pass an
+example: a single pass predicts the loss of every set of units, interactions included.
 Source: Molchanov et al. 2017, to second order; Schraudolph 2002 for the Gauss-Newton products.
 """
 
@@ -25,7 +26,7 @@ from worker.learning.networks import frozen
 from worker.learning.networks.network import Network, Seam, Use
 from worker.learning.resizing.targeted_dropout import by_column, mean_activations
 from worker.learning.resizing.units import Kept, shrink
-from worker.learning.retention import distillation
+from worker.learning.retention import NARROWEST, distillation
 from worker.learning.strategy import Batch, Workbench
 
 Removed = Mapping[str, Tensor]  # hidden layer -> bool [units], true for the units to remove
@@ -155,7 +156,10 @@ def _signed(magnitude: Tensor, generator: torch.Generator) -> Tensor:
 def _root_curvature(logvar: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """C^(1/2) of the loss in posterior mean, logvar and logits, where the network is its own teacher.
 
-    KL(N(m, v) || N(m_t, v_t)) has the second derivatives 1/v_t and 1/2 there; a pixel's BCE has p (1 - p).
+    KL(N(m, v) || N(m_t, v_t)) has the second derivatives 1/v_t and v / (2 v_t) there, with v_t = v but for
+    posteriors narrower than are imitated; a pixel's BCE has p (1 - p).
     """
+    imitated = logvar.clamp(min=NARROWEST)
     mean_image = logits.sigmoid()
-    return (-0.5 * logvar).exp(), torch.full_like(logvar, 0.5**0.5), (mean_image * (1 - mean_image)).sqrt()
+    of_logvar = (0.5 * (logvar - imitated).exp()).sqrt()
+    return (-0.5 * imitated).exp(), of_logvar, (mean_image * (1 - mean_image)).sqrt()

@@ -14,9 +14,6 @@ from worker.learning.networks.network import Seam
 Kept = Mapping[str, Tensor]  # hidden layer -> sorted indices of the units that stay
 
 
-MAX_WIDTH = 4096  # units of a hidden layer, as when a model is created
-
-
 class TooWide(ValueError):
     """The network would grow beyond what the service offers; the message says by how much."""
 
@@ -104,14 +101,18 @@ def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
     return {seam: math.ceil(share * width(checkpoint, seam)) for seam in seams_of(checkpoint)}
 
 
+def room(checkpoint: Checkpoint, seam: Seam) -> int:
+    """How many units more a hidden layer may have."""
+    return seam.most - width(checkpoint, seam)
+
+
 def check_room(checkpoint: Checkpoint, extra: Mapping[Seam, int]) -> None:
     """Raises TooWide where a hidden layer has no room for so many units more, before they take memory."""
     for seam, units in extra.items():
-        wide = width(checkpoint, seam) + units
-        if wide > MAX_WIDTH:
+        if units > room(checkpoint, seam):
             raise TooWide(
-                f"{seam.layer} would have {wide} units, and {MAX_WIDTH} is the most; "
-                f"ask for fewer units to be added, or prune first"
+                f"{seam.layer} would have {width(checkpoint, seam) + units} units, and {seam.most} is the "
+                f"most; ask for fewer units to be added, or prune first"
             )
 
 

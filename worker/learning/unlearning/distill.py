@@ -11,10 +11,9 @@ from worker.learning.memory import consolidated
 from worker.learning.networks import build, fresh, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay import interleave, replay
-from worker.learning.resizing.capacity import effective_ranks, units_needed
+from worker.learning.resizing.capacity import RESERVE, effective_ranks, units_needed
 from worker.learning.resizing.taylor import measured_change
 from worker.learning.resizing.taylor_prune import replay_set
-from worker.learning.resizing.units import MAX_WIDTH
 from worker.learning.retention import distillation
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
@@ -27,6 +26,9 @@ class DistillParams(StrategyParams):
     )
     width_share: float = Field(1.0, ge=0.1, le=1, description="width of the fresh network, of the old one's")
     rank_examples: int = Field(2000, ge=1, le=100_000, description="draws the rank is measured on (auto)")
+    reserve: float = Field(
+        RESERVE, ge=0, le=10, description="room for what is learnt next, of the architecture's default (auto)"
+    )
     fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
 
 
@@ -48,8 +50,8 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
     draws = replay_set(kept, params.rank_examples, bench)
     ranks = effective_ranks(frozen(kept, bench.device), draws)
     units = sum((*kept.spec.encoder_widths, *kept.spec.decoder_widths))
-    needed = units_needed(sum(ranks.values()), kept.spec)
-    after = _distilled(kept, needed / units, params, bench)
+    needed = units_needed(sum(ranks.values()), kept.spec, reserve=params.reserve)
+    after = _distilled(kept, min(1.0, needed / units), params, bench)
     bench.findings["fresh_width"] = {
         "signals": {
             "labels": len(kept.held),
@@ -58,7 +60,8 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
             "units_needed": needed,
         },
         "chosen": after.widths,
-        "reason": f"{needed} of {units} hidden units: those that what is retained needs, and a reserve",
+        "reason": f"what is retained needs {needed} hidden units, a reserve among them, of {units}; "
+        "forgetting makes no network larger",
         "measured_loss_change": measured_change(kept, after, draws, bench.device),
     }
     return after
@@ -91,10 +94,10 @@ def distilled(
 
 
 def _of_width(checkpoint: Checkpoint, share: float) -> Checkpoint:
-    """The checkpoint's labels, and hidden layers `share` times as wide as its own."""
+    """The checkpoint's labels, and hidden layers `share` times as wide as its own, share in (0, 1]."""
 
     def scaled(widths: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(min(MAX_WIDTH, max(1, round(share * width))) for width in widths)
+        return tuple(max(1, round(share * width)) for width in widths)
 
     encoder, decoder = checkpoint.spec.encoder_widths, checkpoint.spec.decoder_widths
     spec = replace(checkpoint.spec, encoder_widths=scaled(encoder), decoder_widths=scaled(decoder))

@@ -31,7 +31,7 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: HoldingParams, be
     images = {name: bench.archive.images(target.label(name)) for name in lacking}
     start = in_slots_of(target, ancestor)
     old = sorted(target.held[name] for name in target.held if name in ancestor.held)
-    if old:
+    if old and params.ewc_strength > 0:
         start = remembered(start, old, bench, examples=params.fisher_examples)
     bench.findings["guarantee"] = "exact"
     return taught(start, images, old, params, bench) if images else start

@@ -1,6 +1,7 @@
 """The paper's forgetting: map the labels onto a surrogate, hold the rest by replay, come out smaller."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo_from_prior
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
-from worker.learning.networks import build, fresh, frozen
+from worker.learning.networks import build, fresh, frozen, weights_of
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
 from worker.learning.replay import Source, replay
@@ -105,7 +106,10 @@ def forget(
         bench.generator("targeted dropout"),
     )
     map_onto_surrogate(network, target, examples.labels, params, bench, penalty=penalty, masks=dropout.masks)
-    smaller = without_dropped(start, network, dropout, bench)
+    if by_taylor:
+        smaller = replace(start, weights=weights_of(network))
+    else:
+        smaller = without_dropped(start, network, dropout, bench)
     return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
 
 
