@@ -8,7 +8,7 @@ A full-size network (784-512-256-8) learns 0-4 of MNIST in a few hundred steps. 
 budget: 50,000 one-example backwards for the Fisher and 10,000 steps, each extrapolated from a measured slice.
 `step_over_floor`: a step of `fit` on real images at the default batch size over the floor, the matmuls of the
 same shapes alone: one forward and two backward a layer, without the gradient at the images.
-`variants`: median step with 1 and 2 threads, bf16 autocast and torch.compile, measured in turns.
+`variants`: median step with 1 and 2 threads, bf16 as the worker has it, and torch.compile, measured in turns.
 """
 
 import argparse
@@ -141,7 +141,11 @@ def training_step(start: Checkpoint, given: Examples) -> dict[str, Any]:
 
 
 def split_steps(
-    network: Network, start: Checkpoint, given: Examples, objective: Objective = negative_elbo
+    network: Network,
+    start: Checkpoint,
+    given: Examples,
+    objective: Objective = negative_elbo,
+    precision: torch.dtype = torch.float32,
 ) -> dict[str, list[float]]:
     """Seconds of data, forward, backward and optimiser of every step of a `fit` on real images."""
     spent: dict[str, list[float]] = {"data": [], "forward": [], "backward": [], "optimiser": []}
@@ -165,7 +169,7 @@ def split_steps(
         return value
 
     schedule = Schedule(steps=STEPS, learning_rate=1e-4)
-    bench = Workbench(CPU, 0, on_progress=lambda progress: lap("backward"))
+    bench = Workbench(CPU, 0, precision=precision, on_progress=lambda progress: lap("backward"))
     noise = bench.generator("latent noise")
     source = real(given.images, start.held, bench.generator("examples"))
     batches = timed(interleave([(source, 1.0)], schedule.batch_size, CPU))
@@ -185,7 +189,7 @@ def variants(start: Checkpoint, given: Examples) -> dict[str, Any]:
         ):
             name = f"{threads} thread{'s' if threads > 1 else ''}{' bf16' if bf16 else ''}{suffix}"
             torch.set_num_threads(threads)
-            split = split_steps(network, start, given, in_bf16(objective) if bf16 else objective)
+            split = split_steps(network, start, given, objective, torch.bfloat16 if bf16 else torch.float32)
             steps = [sum(parts) for parts in zip(*split.values(), strict=True)]
             spent.setdefault(name, []).extend(steps[STEPS // 4 :])
     torch.set_num_threads(1)
@@ -201,14 +205,6 @@ def compiled_objective(start: Checkpoint, given: Examples) -> tuple[Objective | 
     except Exception as error:  # whatever a missing compiler or header turns into
         return None, f"torch.compile does not work here: {str(error).strip().splitlines()[0]}"
     return compiled, None
-
-
-def in_bf16(objective: Objective) -> Objective:
-    def autocast(network: Network, images: Tensor, slots: Tensor, noise: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return objective(network, images, slots, noise)
-
-    return autocast
 
 
 def floor(network: Network, batch_size: int) -> float:

@@ -5,7 +5,7 @@ import torch
 
 from tests.learning.test_laws import brief, every_strategy, likeness
 from tests.learning.tiny import NETWORKS, QUICK, TinyArchive, asked, examples, quick
-from worker.devices import choose_precision
+from worker.devices import choose_precision, compute_reproducibly
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import blank, build
 from worker.learning.replay import replay, some
@@ -20,6 +20,8 @@ architectures = pytest.mark.parametrize("architecture", sorted(NETWORKS))
 def device(request: pytest.FixtureRequest) -> torch.device:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("SKIPPED LOUDLY: there is no CUDA device here, so nothing was shown about one")
+    if request.param == "cuda":
+        compute_reproducibly(threads=1)  # as a worker does: what is not deterministic is an error there
     return torch.device(request.param)
 
 
@@ -53,16 +55,18 @@ def test_what_is_held_is_drawn_and_what_is_forgotten_is_not(architecture, device
 
 
 @every_strategy
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.gpu
-def test_every_strategy_runs_on_a_gpu(operation, name, start):
+def test_every_strategy_runs_on_a_gpu(operation, name, precision, start):
     """`den` with units to add and to split, whatever its training finds."""
     if not torch.cuda.is_available():
         pytest.skip("SKIPPED LOUDLY: there is no CUDA device here, so nothing was shown about one")
+    compute_reproducibly(threads=1)
     found, architecture = find(operation, name), start.checkpoint.spec.architecture
     sent = quick(found) | brief(operation, name)
     if name == "den":
         sent |= {"tolerance": 0, "column_l1": 0, "drift": 0, "added_units": 2}
-    worker = Workbench(torch.device("cuda"), 0, TinyArchive(architecture))
+    worker = Workbench(torch.device("cuda"), 0, TinyArchive(architecture), precision=precision)
     after = found.run(*start, found.Params(**sent), worker)
     assert all(tensor.isfinite().all() for tensor in after.weights.values())
     assert {tensor.device.type for tensor in after.weights.values()} == {"cpu"}

@@ -23,6 +23,7 @@ from worker.learning.checkpoint import Checkpoint, NotACheckpoint
 from worker.learning.drawing import draw
 from worker.learning.memory import remembered
 from worker.learning.networks import blank
+from worker.learning.networks.network import Network
 from worker.learning.slots import LabelConflict, with_slots
 from worker.learning.strategy import Diverged, Stopped, all_strategies, find
 
@@ -163,6 +164,18 @@ def test_a_loss_that_is_not_finite_ends_the_training(operation, name, start):
     broken, found = replace(start.checkpoint, weights=weights), find(operation, name)
     with pytest.raises(Diverged, match="lower the learning rate"):
         found.run(broken, start.given, found.Params(**quick(found)), bench())
+
+
+@pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] in FRESH])
+def test_a_fresh_network_whose_loss_is_not_finite_ends_the_training(operation, name, start, monkeypatch):
+    def far_out(network: Network, generator: torch.Generator) -> None:
+        for tensor in network.parameters():
+            tensor.data.fill_(1e30)
+
+    monkeypatch.setattr(Network, "initialise", far_out)
+    found = find(operation, name)
+    with pytest.raises(Diverged, match="lower the learning rate"):
+        found.run(*start, found.Params(**quick(found)), bench(0, start.checkpoint.spec.architecture))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.learning.tiny import bench, examples, quick
-from worker.learning.continual.rec import RecParams, consolidation, learn
+from worker.learning.continual.rec import RecParams, consolidation, learn, set_apart
 from worker.learning.networks import build
 from worker.learning.resizing.units import grow, seams_of
 from worker.learning.slots import with_slots
@@ -18,6 +18,13 @@ def test_the_network_learns_in_a_larger_child_and_ends_at_the_size_it_had(learnt
     assert worker.findings["search"]["chosen"] > 0, "parameters are free here"
     assert after.widths == learnt.widths
     assert set(after.held) == {"rows", "columns", "frame"}
+
+
+def test_the_children_are_compared_on_images_they_have_not_learnt_from():
+    shown, validated = set_apart({"many": torch.arange(40).view(20, 2), "one": torch.arange(2).view(1, 2)})
+    assert {name: len(one) for name, one in shown.items()} == {"many": 18, "one": 1}
+    assert {name: len(one) for name, one in validated.items()} == {"many": 2, "one": 1}
+    assert not set(shown["many"].flatten().tolist()) & set(validated["many"].flatten().tolist())
 
 
 def test_the_regulariser_groups_old_and_new_rows_and_sums_what_is_new(learnt):

@@ -1,6 +1,6 @@
 """Label slots: room for new labels, emptied before a label returns."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,7 +17,9 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     """The checkpoint with an empty slot a name: new ones appended, a forgotten label's own one emptied.
 
     An empty slot has zero label columns, zero Fisher and the prior N(0, I): nothing of an earlier life stays.
-    Raises LabelConflict for a label that is held.
+    One that a label is to be learnt in for good has the mean of the columns of the labels held, where there
+    are any: there the network works; zero may be far from it (docs/decisions/0051). Raises LabelConflict for
+    a label that is held.
     """
     again = set(names) & {label.name for label in checkpoint.labels}
     held = sorted(again & set(checkpoint.held))
@@ -41,7 +43,21 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     fisher = checkpoint.fisher and {
         name: _with_rows(name, tensor, len(fresh), emptied) for name, tensor in checkpoint.fisher.items()
     }
-    return replace(checkpoint, spec=spec, weights=weights, labels=tuple(labels), fisher=fisher)
+    after = replace(checkpoint, spec=spec, weights=weights, labels=tuple(labels), fisher=fisher)
+    if status != "permanent":
+        return after
+    return amid(after, [after.held[name] for name in names], checkpoint.held.values())
+
+
+def amid(checkpoint: Checkpoint, slots: Sequence[int], others: Collection[int]) -> Checkpoint:
+    """With the mean of the other slots' label columns in `slots`; itself where there are no others."""
+    if not others:
+        return checkpoint
+    weights = dict(checkpoint.weights)
+    for name in filter(_is_columns, weights):
+        weights[name] = weights[name].clone()
+        weights[name][slots] = weights[name][sorted(others)].mean(dim=0)
+    return replace(checkpoint, weights=weights)
 
 
 def in_slots_of(head: Checkpoint, ancestor: Checkpoint) -> Checkpoint:
@@ -68,7 +84,11 @@ def placed(isolated: Checkpoint, slot: int, slots: int) -> Checkpoint:
 
 def _has_slots(name: str) -> bool:
     """Whether the slot is the first axis of the tensor."""
-    return name.endswith(".label") or name.startswith("prior_")
+    return _is_columns(name) or name.startswith("prior_")
+
+
+def _is_columns(name: str) -> bool:
+    return name.endswith(".label")
 
 
 def _with_rows(name: str, tensor: Tensor, fresh: int, emptied: Sequence[int]) -> Tensor:

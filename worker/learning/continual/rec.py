@@ -52,8 +52,11 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: 
         return taught(target, examples.images, old, params, bench)
     teacher = frozen(target, bench.device)
 
+    probed, validated = set_apart(examples.images)
+
     def sources_for(purpose: str) -> Sources:
-        new = real(examples.images, target.held, bench.generator(f"examples of {purpose}"))
+        images = validated if purpose == "validation" else probed
+        new = real(images, target.held, bench.generator(f"examples of {purpose}"))
         kept = replay(teacher, old, bench.generator(f"replay of {purpose}"))
         return [(new, float(len(examples.labels))), (kept, float(len(old)))]
 
@@ -73,6 +76,13 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: 
         regulariser=consolidation(target, child, [target.held[name] for name in examples.labels], params),
     )
     return compressed(learnt, target, params, bench)
+
+
+def set_apart(images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the probes learn from, and the tenth that they are compared on; of a single image, both."""
+    tenth = {name: max(1, len(one) // 10) for name, one in images.items()}
+    shown = {name: one[tenth[name] :] if len(one) > 1 else one for name, one in images.items()}
+    return shown, {name: one[: tenth[name]] for name, one in images.items()}
 
 
 def consolidation(

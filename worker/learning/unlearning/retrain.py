@@ -3,7 +3,7 @@
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.memory import remembered
-from worker.learning.slots import in_slots_of
+from worker.learning.slots import amid, in_slots_of
 from worker.learning.strategy import Examples, Workbench, strategy
 
 
@@ -31,6 +31,7 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: HoldingParams, be
     images = {name: bench.archive.images(target.label(name)) for name in lacking}
     start = in_slots_of(target, ancestor)
     old = sorted(target.held[name] for name in target.held if name in ancestor.held)
+    start = amid(start, [target.held[name] for name in lacking], old)
     if old and params.ewc_strength > 0:
         start = remembered(start, old, bench, examples=params.fisher_examples)
     bench.findings["guarantee"] = "exact"
