@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments.auto_size import compared, spearman
-from experiments.strategies import cells, key
+from experiments.strategies import cells, key, page
 from worker.learning.strategy import all_strategies
 
 PAGE = Path(__file__).parents[2] / "docs" / "strategies.md"
@@ -19,15 +19,27 @@ def test_the_page_of_strategies_has_a_measured_row_and_a_paragraph_for_each(one)
     assert row.count(" % |") >= 1
 
 
+def test_the_page_of_strategies_says_what_its_command_would_but_for_the_figures():
+    """A docstring, a column or a strategy that changed since it was written makes it false."""
+
+    def words(text: str) -> list[str]:
+        of_a_strategy = tuple(f"| {one.operation} |" for one in all_strategies())
+        return [line for line in text.splitlines() if not line.startswith(of_a_strategy)]
+
+    zero = {"retained": 0, "coverage": 0, "new": 0, "forgotten": 0, "seconds": 0, "parameters": 0}
+    rows = [{"operation": one.operation, "strategy": one.name} | zero for one in all_strategies()]
+    assert words(PAGE.read_text()) == words(page(rows, 1))
+
+
 def test_a_row_is_the_mean_over_its_seeds():
     one = next(one for one in all_strategies() if one.operation == "forget")
-    row = {"operation": "forget", "strategy": one.name, "new": None, "parameters": 1000}
+    row = {"operation": "forget", "strategy": one.name, "coverage": 0.8, "new": None, "parameters": 1000}
     rows = [
         row | {"retained": 0.9, "forgotten": 0.0, "seconds": 1.0},
         row | {"retained": 1.0, "forgotten": 0.1, "seconds": 2.0},
     ]
     assert key(rows[0]) == ("forget", one.name)
-    assert cells(one, rows).endswith("| 95.0 % | - | 5.0 % | 1.5 | 1,000 |")
+    assert cells(one, rows).endswith("| 95.0 % | 80.0 % | - | 5.0 % | 1.5 | 1,000 |")
 
 
 def sized(closed: float, parameters: int, units: int, held: int) -> dict:
