@@ -25,9 +25,11 @@ class History:
 
     @property
     def guarantee(self) -> str:
-        """What the strategy itself states of its result: exact, or else approximate."""
+        """Exact where the strategy states it of its result, else approximate: as it is where networks of
+        their own were dropped, but the main one had learned one of the labels, whatever the report states."""
         found = self.version.report.get("findings", {}).get("guarantee")
-        return "exact" if found == "exact" else "approximate"
+        learned = self.isolated and self.first_learned is not None
+        return "exact" if found == "exact" and not learned else "approximate"
 
     @property
     def isolated(self) -> bool:
@@ -81,7 +83,7 @@ def _weights(history: History) -> Store:
         before = (
             "the main network never learned them"
             if learned is None
-            else f"the main network had learned one of them in version {learned}, and descends from that"
+            else f"the main network had learned one of them in version {learned}, and may descend from that"
         )
         detail = f"version {number} no longer has the networks these labels had of their own; {before}"
         return Store(store="weights", state="dropped", detail=detail)

@@ -94,6 +94,15 @@ def test_forgetting_both_kinds_at_once_drops_the_one_and_unlearns_the_other(with
     assert findings == {"dropped": ["frame"]}, "the guarantee is that of the weaker part: none"
 
 
+def test_dropping_is_exact_only_of_what_the_main_network_never_learned(two_labels):
+    forgot, _ = changed(two_labels, "forget", "surrogate", asked("rows"))
+    both = after(forgot, ["Trows", "Tframe"])
+    _, of_frame = changed(both, "forget", "drop", asked("frame"))
+    _, of_rows = changed(both, "forget", "drop", asked("rows"))
+    assert of_frame == {"dropped": ["frame"], "guarantee": "exact"}
+    assert of_rows == {"dropped": ["rows"]}
+
+
 def test_with_no_permanent_label_left_the_main_network_starts_again(with_frame):
     forgot, findings = changed(with_frame, "forget", "surrogate", asked("rows", "columns"))
     assert (forgot.held, set(forgot.forgotten)) == ({}, {"rows", "columns"})

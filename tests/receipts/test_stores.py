@@ -10,10 +10,10 @@ def version(number: int, labels: dict[str, int | None], **fields: Any) -> Versio
     return VersionRow(number=number, labels=labels, **({"report": {}} | fields))
 
 
-def told(store: str, **changes: Any) -> tuple[str, str]:
-    """State and detail of a store after 2 was forgotten in version 3; it was learned in version 2."""
+def history(**changes: Any) -> History:
+    """2 was forgotten in version 3; it was learned in version 2."""
     parent = version(2, {"1": 0, "2": 1}, revoked_by="job_3")
-    history: dict[str, Any] = {
+    told: dict[str, Any] = {
         "job": JobRow(labels=["2"], strategy="surrogate"),
         "version": version(3, {"1": 0}),
         "parent": parent,
@@ -22,11 +22,17 @@ def told(store: str, **changes: Any) -> tuple[str, str]:
         "datasets": ["mnist"],
         "purge": None,
     }
-    found = {one.store: (one.state, one.detail) for one in stores(History(**(history | changes)))}
+    return History(**(told | changes))
+
+
+def told(store: str, **changes: Any) -> tuple[str, str]:
+    """State and detail of one of its stores."""
+    found = {one.store: (one.state, one.detail) for one in stores(history(**changes))}
     return found[store]
 
 
 EXACT = {"findings": {"guarantee": "exact"}}
+DROPPED = {"parent": version(2, {"1": 0, "2": None}), "version": version(3, {"1": 0}, report=EXACT)}
 
 
 def test_changed_weights_are_said_to_descend_from_what_knew_the_label() -> None:
@@ -44,12 +50,19 @@ def test_weights_made_without_the_label_are_said_to_be() -> None:
 
 
 def test_a_dropped_network_is_said_to_be_dropped_and_what_the_main_one_knew_is_not_hidden() -> None:
-    isolated = {"parent": version(2, {"1": 0, "2": None}), "version": version(3, {"1": 0}, report=EXACT)}
-    state, never = told("weights", **isolated, first_learned=None)
+    state, never = told("weights", **DROPPED, first_learned=None)
     assert (state, "the main network never learned them" in never) == ("dropped", True)
-    _, before = told("weights", **isolated, first_learned=1)
-    assert "the main network had learned one of them in version 1, and descends from that" in before
-    assert told("Fisher", **isolated)[0] == "dropped"
+    _, before = told("weights", **DROPPED, first_learned=1)
+    assert "the main network had learned one of them in version 1, and may descend from that" in before
+    assert told("Fisher", **DROPPED)[0] == "dropped"
+
+
+def test_a_dropped_network_makes_nothing_exact_if_the_main_one_learned_the_label_once() -> None:
+    assert history(**DROPPED, first_learned=None).guarantee == "exact"
+    assert history(**DROPPED, first_learned=1).guarantee == "approximate"
+    made_without = version(3, {"1": 0}, report=EXACT)
+    assert history(version=made_without).guarantee == "exact", "a network made anew is, whoever learned it"
+    assert history().guarantee == "approximate"
 
 
 def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
