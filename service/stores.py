@@ -98,10 +98,15 @@ def _weights(history: History) -> Store:
 
 
 def _fisher(history: History) -> Store:
+    number, holds = history.version.number, any(slot is not None for slot in history.version.labels.values())
     if history.isolated:
-        detail = "those of the dropped networks went with them; the main network's is of its own labels"
+        main = "the main network's is of its own labels" if holds else "the main network holds no label"
+        detail = f"those of the dropped networks went with them; {main}"
         return Store(store="Fisher", state="dropped", detail=detail)
-    detail = f"version {history.version.number} remembers one taken anew over draws of the labels it retains"
+    if not holds:
+        detail = f"the main network of version {number} holds no label, and there is no Fisher of it"
+        return Store(store="Fisher", state="none", detail=detail)
+    detail = f"version {number} remembers one taken anew over draws of the labels it retains"
     return Store(store="Fisher", state="made anew", detail=detail)
 
 

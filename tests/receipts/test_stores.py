@@ -65,6 +65,21 @@ def test_a_dropped_network_makes_nothing_exact_if_the_main_one_learned_the_label
     assert history().guarantee == "approximate"
 
 
+def test_a_main_network_that_holds_no_label_is_said_to_have_no_fisher() -> None:
+    alone = version(3, {"9": None}, report=EXACT)
+    assert told("Fisher", version=alone, parent=version(2, {"2": 1, "9": None})) == (
+        "none",
+        "the main network of version 3 holds no label, and there is no Fisher of it",
+    )
+    dropped = told("Fisher", version=alone, parent=version(2, {"2": None, "9": None}))
+    assert dropped[0] == "dropped"
+    assert "the main network holds no label" in dropped[1]
+    assert told("Fisher") == (
+        "made anew",
+        "version 3 remembers one taken anew over draws of the labels it retains",
+    )
+
+
 def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
     older = [
         version(2, {"2": 1}, revoked_by="job_3", purged_by="job_9"),
