@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from service.generation import CAPACITY, FORGET_SECONDS
 from service.registry.tables import JobRow, PurgeRow, VersionRow
+from service.registry.versions import forgotten_file
 from service.statement import Store
 
 
@@ -47,6 +48,11 @@ ALWAYS = {
         "with the versions that were measured in full, and pictures of what attacks found in them; "
         "a purge deletes those of the versions it takes",
     ),
+    "files no row names": (
+        "not reached",
+        "a job that was cancelled, outrun by a forget or killed can leave what it had stored: in no answer "
+        "and no list of a purge; `palimpsest collect` deletes it",
+    ),
     "recorded samples": (
         "refused",
         "each holds labels and a seed, no pixel; of these versions it answers 410",
@@ -71,6 +77,7 @@ def stores(history: History) -> list[Store]:
         _weights(history),
         _fisher(history),
         _older_versions(history),
+        _pictures(history),
         _decoder_caches(history),
         Store(store="datasets", state="remain", detail=datasets),
         *(Store(store=name, state=state, detail=detail) for name, (state, detail) in ALWAYS.items()),
@@ -111,6 +118,7 @@ def _fisher(history: History) -> Store:
 
 
 def _older_versions(history: History) -> Store:
+    """Its state is that of the version the least was done to."""
     purged = [version.number for version in history.older if version.purged_by]
     revoked = [version.number for version in history.older if version.revoked_by and not version.purged_by]
     kept = [version.number for version in history.older if not version.revoked_by and not version.purged_by]
@@ -120,8 +128,20 @@ def _older_versions(history: History) -> Store:
         (kept, "kept and served: made after the label was learned, and after it was forgotten once before"),
     ]
     detail = "; ".join(f"{_numbers(numbers)}: {words}" for numbers, words in said if numbers)
-    state = "purged" if purged and not revoked else "revoked" if revoked else "kept"
+    state = "kept" if kept else "revoked" if revoked else "purged" if purged else "kept"
     return Store(store="older versions", state=state, detail=detail or "there are none")
+
+
+def _pictures(history: History) -> Store:
+    names = [name for name in map(forgotten_file, history.job.labels) if name in history.version.files]
+    if not names:
+        detail = "no network is left that could draw these labels"
+        return Store(store="pictures of what is left", state="none", detail=detail)
+    detail = (
+        f"{', '.join(sorted(names))}: sixteen draws each, a file of version {history.version.number} and of "
+        f"those made from it while the label stays forgotten; downloaded as evidence until a purge takes it"
+    )
+    return Store(store="pictures of what is left", state="kept", detail=detail)
 
 
 def _decoder_caches(history: History) -> Store:

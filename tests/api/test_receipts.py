@@ -93,8 +93,9 @@ def test_a_receipt_says_what_was_asked_done_and_measured_and_where_the_rest_is(
     assert (predicate["guarantee"], predicate["purge"]) == ("approximate", None)
     assert predicate["figures"]["forgotten"]["accuracy"] == 0.012
     assert [store["store"] for store in predicate["stores"]] == [
-        "weights", "Fisher", "older versions", "decoder caches", "datasets", "optimiser state", "replay",
-        "HTTP caches", "full reports", "recorded samples", "judges", "database", "logs", "backups",
+        "weights", "Fisher", "older versions", "pictures of what is left", "decoder caches", "datasets",
+        "optimiser state", "replay", "HTTP caches", "full reports", "files no row names", "recorded samples",
+        "judges", "database", "logs", "backups",
     ]  # fmt: skip
     [older] = predicate["older_versions"]
     assert (older["version"], older["state"], older["lists"]) == (2, "revoked", ["1", "2", "3"])

@@ -7,7 +7,7 @@ from service.stores import History, stores
 
 
 def version(number: int, labels: dict[str, int | None], **fields: Any) -> VersionRow:
-    return VersionRow(number=number, labels=labels, **({"report": {}} | fields))
+    return VersionRow(number=number, labels=labels, **({"report": {}, "files": {}} | fields))
 
 
 def history(**changes: Any) -> History:
@@ -88,17 +88,32 @@ def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
         version(5, {"1": 0}),
     ]
     state, detail = told("older versions", older=older)
-    assert state == "revoked"
+    assert state == "kept"
     assert [part.partition(":")[0] for part in detail.split("; ")] == [
         "version 2",
         "version 3",
         "versions 4, 5",
     ]
+    assert told("older versions", older=older[:2])[0] == "revoked"
+    assert told("older versions", older=[older[0], older[2]])[0] == "kept", "that one is served"
     assert told("older versions", older=older[:1], purge=PurgeRow()) == (
         "purged",
         "version 2: files deleted but for report and manifest, every answer 410",
     )
     assert told("older versions", older=[]) == ("kept", "there are none")
+
+
+def test_pictures_of_what_is_left_are_named_where_there_are_any() -> None:
+    drawn = version(3, {"1": 0}, files={"forgotten-0.png": {}, "forgotten-2.png": {}})
+    state, detail = told("pictures of what is left", version=drawn)
+    assert state == "kept"
+    assert detail.startswith(
+        "forgotten-2.png: sixteen draws each, a file of version 3 and of those made from"
+    )
+    assert told("pictures of what is left", **DROPPED) == (
+        "none",
+        "no network is left that could draw these labels",
+    )
 
 
 def test_decoders_leave_memory_only_with_their_files() -> None:
