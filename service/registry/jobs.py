@@ -67,6 +67,7 @@ def request(
         evaluated_version = versions.measurable(session, model, evaluated_version).number
     else:
         label_rules.check_resize(model.name, status)
+    forgets = asked if operation == "forget" else ()
     job = JobRow(
         id=new_id("job"),
         model_id=model.id,
@@ -77,7 +78,7 @@ def request(
         renamed=dict(renamed) if renamed else None,
         retention=retention,
         params=dict(params),
-        acceptance={} if operation == "evaluate" else frozen(session, model, acceptance),
+        acceptance={} if operation == "evaluate" else frozen(session, model, acceptance, forgets=forgets),
         seed=seed,
         base_version=base_version,
         evaluated_version=evaluated_version,

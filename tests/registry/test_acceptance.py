@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from service.registry import models
 from tests.registry.conftest import Registry
 
@@ -47,11 +49,31 @@ def test_a_promise_about_a_forgotten_label_holds_for_every_later_job(registry: R
     assert later.acceptance == {"forgotten_accuracy_max": 0.5, "relapse_accuracy_max": {"1": 0.02}}
 
 
-def test_learning_a_label_again_ends_the_promise(registry: Registry) -> None:
+PROMISED = {"relapse_accuracy_max": {"1": 0.02}}
+
+
+def test_learning_a_label_again_ends_the_promise_once_it_is_learned(registry: Registry) -> None:
+    """Not before: what is queued behind the learn runs with the label forgotten, should that one fail."""
     registry.done("learn", "1", "2")
     forgetting = registry.ask("forget", "1", acceptance={"forgotten_accuracy_max": 0.02})
     registry.publish(registry.claimed(forgetting))
     learning = registry.ask("learn", "1")
-    assert registry.ask("resize").acceptance == {}
+    assert registry.ask("resize").acceptance == PROMISED
     registry.publish(registry.claimed(learning))
     assert registry.ask("resize").acceptance == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "bound"),
+    [({}, 0.02), ({"forgotten_accuracy_max": 0.5}, 0.02), ({"forgotten_accuracy_max": 0.01}, 0.01)],
+)
+def test_a_queued_forget_loosens_no_promise_for_the_learn_before_it_may_fail(
+    registry: Registry, asked: dict[str, float], bound: float
+) -> None:
+    registry.done("learn", "1", "2")
+    forgetting = registry.ask("forget", "1", acceptance={"forgotten_accuracy_max": 0.02})
+    registry.publish(registry.claimed(forgetting))
+    registry.ask("learn", "1")
+    again = registry.ask("forget", "1", acceptance=asked)
+    assert again.acceptance == asked, "it runs only once the label was learned again"
+    assert registry.ask("resize").acceptance == {"relapse_accuracy_max": {"1": bound}}
