@@ -74,6 +74,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
         if name not in EVIDENCE
     ]
     files += [_without(session, report) for report in _full_reports(session, job_id)]
+    files += [one for one in (*purge.keys, *purge.kept) if one not in files]  # reports an earlier round took
     held = references.referred_to(session)
     purge.keys = [file for file in files if file["sha256"] not in held]
     purge.kept = [file for file in files if file["sha256"] in held]

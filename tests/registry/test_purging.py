@@ -263,6 +263,22 @@ def test_revoked_versions_are_purged_once_they_are_old_enough(shelf: Shelf) -> N
     assert kept.sealed() == [2, 3, 4]  # who asks gets all of it
 
 
+def test_what_the_rule_took_stays_listed_when_somebody_asks_for_the_rest(shelf: Shelf) -> None:
+    shelf.done("learn", "1", "2")
+    sha256 = shelf.measured(1)
+    job_id = shelf.done("forget", "2")
+    with shelf.registry.database.transaction() as session:
+        purging.ask(session, session.scalars(select(JobRow).where(JobRow.id == job_id)).one(), "retention")
+    shelf.sweep()
+    taken = shelf.purge(job_id).keys
+    assert sha256 in {key["sha256"] for key in taken}
+    shelf.registry.ask("forget", "2", purge=True)
+    shelf.sweep()
+    purge = shelf.purge(job_id)
+    assert (purge.reason, purge.state, purge.kept) == ("asked", "done", [])
+    assert purge.keys == taken
+
+
 def test_what_no_row_refers_to_is_collected_once_it_has_settled(shelf: Shelf) -> None:
     orphan, young = (shelf.artifacts.path(shelf.artifacts.put(data)) for data in (b"orphan", b"young"))
     half = orphan.parent / ".put-killed"
