@@ -8,7 +8,7 @@ The same job gives the same bytes, however often it is run: no clock, no host, n
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
@@ -62,8 +62,9 @@ def version_files(
     for name, isolated in checkpoint.temporary.items():
         files[isolated_file(name, CHECKPOINT)] = File(isolated.to_bytes(), SAFETENSORS)
         files[isolated_file(name, DECODER)] = File(decoder_onnx(isolated), ONNX)
-    for name in checkpoint.forgotten:
-        files[forgotten_file(name)] = File(_picture(checkpoint, name), PNG)
+    main = replace(checkpoint, isolated=())  # a label learned again for a time is drawn there by its own
+    for name in main.forgotten:
+        files[forgotten_file(name)] = File(_picture(main, name), PNG)
     manifest = {
         "format": MANIFEST_FORMAT,
         "model": {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network},

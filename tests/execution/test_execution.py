@@ -186,6 +186,18 @@ def test_a_temporary_label_with_the_name_of_a_forgotten_one_leaves_the_main_netw
     assert alone.label("1").source == "8"
 
 
+def test_the_picture_of_what_is_left_is_the_main_networks_while_the_label_is_back_for_a_time(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    isolated = {"strategy": "isolated", "retention": "temporary"}
+    execute(ask(workshop, model, "learn", "0", "1"), workshop)
+    execute(ask(workshop, model, "forget", "1"), workshop)
+    execute(ask(workshop, model, "learn", "1", **isolated), workshop)
+    _, forgot, back = chain(workshop, model)
+    assert back.files["decoder.onnx"] == forgot.files["decoder.onnx"]
+    assert back.files["forgotten-1.png"] == forgot.files["forgotten-1.png"]
+
+
 def test_a_temporary_label_becomes_permanent_without_its_data(workshop: Workshop, model: ModelRow) -> None:
     isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
     execute(ask(workshop, model, "learn", "0", **isolated), workshop)
