@@ -241,10 +241,15 @@ def _down(accuracy: float) -> float:
 
 
 def _pictures(subject: Subject, forgotten: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Of every label held: what the parent drew and what this version draws. Of a forgotten one: its file."""
+    """Of every label held: what the parent drew and what this version draws. Of a forgotten one: its file.
+
+    Nothing is drawn from a revoked version; a purged one has lost the files of what it forgot, too.
+    """
     version, parent, model = subject.version, subject.parent, subject.model
+    if version.purged_by:
+        return []
     drawable = {} if version.revoked_by else version.labels
-    before = {} if parent is None or parent.revoked_by else parent.labels
+    before = {} if parent is None or parent.revoked_by or parent.purged_by else parent.labels
     rows = [
         {
             "label": name,

@@ -154,6 +154,28 @@ def test_a_revoked_version_keeps_its_evidence_and_draws_nothing(served: Served, 
     assert served.http.get(f"/v1/models/{evidence}/versions/4/files/decoder.onnx").status_code == 410
 
 
+def test_a_purged_version_says_so_and_shows_no_picture_it_has_lost(served: Served, evidence: str) -> None:
+    """Version 2 forgot 3 and holds none of it, but was made from what had learned it: it was never revoked."""
+    served.done(evidence, "learn", labels=["3"])
+    before = report(served, evidence, 2, Accept="text/html").text
+    assert "images/1/" in before
+    assert "forgotten-3.png" in before
+    job_id = served.done(evidence, "forget", labels=["3"], purge=True).job_id
+    assert served.http.get(f"/v1/models/{evidence}/versions/2").json()["revoked_by"] is None
+    for _ in range(2):  # sealed already, and after the files are gone
+        for number in (1, 2, 4):
+            page = report(served, evidence, number, Accept="text/html").text
+            assert "Purged" in page
+            assert "Revoked" not in page
+            assert f'href="/v1/jobs/{job_id}"' in page
+            assert "<img" not in page
+        served.sweep()
+    after = report(served, evidence, 5, Accept="text/html").text
+    assert "Purged" not in after
+    assert "forgotten-3.png" in after
+    assert "versions/4/images" not in after
+
+
 def test_an_attacks_pictures_are_drawn_from_the_report(served: Served, evidence: str) -> None:
     job = evaluated(served, evidence)
     path = f"{job['links']['report']}/recovered/3/candidate.png"
