@@ -155,7 +155,7 @@ def test_a_revoked_version_keeps_its_evidence_and_draws_nothing(served: Served, 
 
 
 def test_a_purged_version_says_so_and_shows_no_picture_it_has_lost(served: Served, evidence: str) -> None:
-    """Version 2 forgot 3 and holds none of it, but was made from what had learned it: it was never revoked."""
+    """Version 2 forgot 3 and holds none of it, but was made from what had learned it: it is not revoked."""
     served.done(evidence, "learn", labels=["3"])
     before = report(served, evidence, 2, Accept="text/html").text
     assert "images/1/" in before
