@@ -24,10 +24,11 @@ def tell(console: Console, name: str, checked: Checked) -> None:
 def _asked(predicate: Predicate) -> Table:
     asked, version, purge = predicate.asked, predicate.version, predicate.purge
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")  # a hash is told to its end
     table.add_row("forgotten", f"{', '.join(asked.labels)} of model {predicate.model.name}")
-    table.add_row(
-        "by", f"{asked.strategy}, {predicate.guarantee}, seed {asked.seed}; {predicate.code or '-'}"
-    )
+    table.add_row("by", f"{asked.strategy}, {predicate.guarantee}, seed {asked.seed}")
+    table.add_row("run by", predicate.code or "-")
     table.add_row("in", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC, {predicate.job}")
     for group, drawn in (("retained", "labels kept"), ("forgotten", "labels forgotten")):
         table.add_row(drawn, _figure(predicate.figures.get(group, {})))

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +21,7 @@ from service.registry.versions import DECODER, MANIFEST, REPORT, forgotten_file,
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
+from worker.sources import CODE
 
 MANIFEST_FORMAT = 1
 CHECKPOINT = "checkpoint.safetensors"
@@ -87,7 +87,7 @@ def version_files(
         "labels": [asdict(label) for one in (checkpoint, *checkpoint.isolated) for label in one.labels],
         "spec": asdict(checkpoint.spec),
         "files": {name: file.entry() for name, file in files.items()},
-        "code": _code_version(),
+        "code": CODE,
     }
     return {**files, MANIFEST: File(document(manifest), JSON)}
 
@@ -117,10 +117,3 @@ def _picture(checkpoint: Checkpoint, label: str) -> bytes:
     images = drawing.draw(checkpoint, label, count, PICTURE_SEED).mul(255).round().to(torch.uint8)
     side = math.isqrt(images.shape[1])
     return png(grid(images.reshape(count, side, side).numpy(), PICTURE_ROWS, PICTURE_COLUMNS))
-
-
-def _code_version() -> str:
-    try:
-        return f"palimpsest {version('palimpsest')}"
-    except PackageNotFoundError:
-        return "palimpsest from source"

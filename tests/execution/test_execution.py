@@ -29,6 +29,7 @@ from worker.learning.datasets import DatasetUnavailable, fashion_mnist, load
 from worker.learning.datasets.fashion_mnist import FASHION_MNIST
 from worker.learning.judging.lessons import Training
 from worker.learning.strategy import Diverged, Examples, StrategyParams, Workbench
+from worker.sources import CODE
 from worker.work import Workshop
 
 
@@ -526,4 +527,5 @@ def test_the_manifest_binds_the_files_to_the_line_of_versions(workshop: Workshop
     assert manifest["parent"] == {"version": 1, "manifest_sha256": first.files["manifest.json"]["sha256"]}
     assert manifest["files"] == {name: file for name, file in second.files.items() if name != "manifest.json"}
     assert manifest["job"]["params"] == schedule(3)
+    assert manifest["code"] == CODE
     assert [label["name"] for label in manifest["labels"]] == ["0", "1"]

@@ -11,6 +11,7 @@ import httpx
 
 from service.settings import Settings
 from tests.instance import instance_of, wait_for
+from worker.sources import CODE
 
 PATIENCE_SECONDS = 120.0
 """The worker imports torch first, which on a busy machine takes its time."""
@@ -34,7 +35,7 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
         verified = verify(receipt, "--url", instance.url, "--files", deployment.artifacts)
     assert verified.returncode == 0, verified.stderr
     assert "; 5 files are those it names" in verified.stdout
-    assert "palimpsest 0" in verified.stdout
+    assert CODE.rpartition(":")[2] in "".join(verified.stdout.split()), "of the worker's own process"
     own = verify(receipt, env=deployment.as_environment())  # this home's own key, and no service any more
     assert own.returncode == 0, own.stderr
 
