@@ -163,13 +163,15 @@ def _parent(parent: VersionRow | None) -> Parent | None:
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the version's report: the judge, what is retained in all, and what is forgotten label by label."""
+    """Of the version's report: the judge, what is retained in all, what is forgotten label by label, and the
+    gate's verdict on each criterion."""
     retained, forgotten = report.get("retained", {}), report.get("forgotten", {})
     return {
         "level": report.get("level"),
         "judge": report.get("judge", {}),
         "retained": _group(retained),
         "forgotten": {**_group(forgotten), "labels": forgotten.get("labels", {})},
+        "criteria": report.get("criteria", []),
     }
 
 

@@ -32,6 +32,9 @@ def _asked(predicate: Predicate) -> Table:
     table.add_row("in", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC, {predicate.job}")
     for group, drawn in (("retained", "labels kept"), ("forgotten", "labels forgotten")):
         table.add_row(drawn, _figure(predicate.figures.get(group, {})))
+    if criteria := predicate.figures.get("criteria"):
+        met = sum(one["verdict"] == "met" for one in criteria)
+        table.add_row("criteria", f"{met} of {len(criteria)} met")
     if purge:
         table.add_row("purged", f"{len(purge.keys_gone)} files gone, {len(purge.keys_kept)} kept for others")
     return table

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,8 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
         instance.up()
         instance.create()
         instance.succeeded(instance.ask("learn", labels=["0", "1"]), PATIENCE_SECONDS)
-        job_id = instance.ask("forget", labels=["1"], purge=True)
+        bounds = {"retained_accuracy_min": 0.0, "forgotten_accuracy_max": 1.0}
+        job_id = instance.ask("forget", labels=["1"], purge=True, acceptance=bounds)
         instance.succeeded(job_id, PATIENCE_SECONDS)
         address = f"{instance.url}/v1/jobs/{job_id}"
         wait_for("the purge is done", lambda: httpx.get(address).json()["purge"]["state"] == "done")
@@ -35,6 +37,7 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
         verified = verify(receipt, "--url", instance.url, "--files", deployment.artifacts)
     assert verified.returncode == 0, verified.stderr
     assert "; 5 files are those it names" in verified.stdout
+    assert re.search(r"^criteria +2 of 2 met", verified.stdout, flags=re.MULTILINE)
     assert CODE.rpartition(":")[2] in "".join(verified.stdout.split()), "of the worker's own process"
     own = verify(receipt, env=deployment.as_environment())  # this home's own key, and no service any more
     assert own.returncode == 0, own.stderr
