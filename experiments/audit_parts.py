@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experiments.running import Found, Tell
 from experiments.strategies import CPU, Archive, given
+from experiments.table1 import shortened
 from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
@@ -31,18 +32,23 @@ from worker.learning.strategy import Examples, Workbench
 
 SEED = 0  # of the base and of every strategy
 EXAM_SEED = 1000  # the same chances for every network that is examined
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "surrogate_noise": ("surrogate", {"surrogate": "uniform_noise"}),
+    "selective_amnesia_shortened": (
+        "selective_amnesia",
+        {"schedule": shortened(2500), "fisher_examples": 10_000},
+    ),
+}
 REFERENCE = RetrainParams(fisher_examples=1)  # its schedule is that of `retrain`; a Fisher is not asked for
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard it is looked, and what is spent on Selective Amnesia."""
+    """How hard it is looked."""
 
     starts: int
     relearning_steps: int
     draws: int  # a label, of those retained; and of the forgotten one, for likeness
-    budget: float  # share of Selective Amnesia's published steps
-    published_first: bool  # but all of them on the first label
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,12 +56,11 @@ class Effort:
 
 @dataclass(frozen=True)
 class Part:
-    """One network to make and examine: `strategy` forgets `label`, with `budget` of its published steps."""
+    """One network to make and examine: `strategy` forgets `label`."""
 
     label: str
     strategy: str  # or "reference" or "nothing"
     seed: int
-    budget: float = 1.0
 
     def name(self, effort: Effort) -> str:
         """What its findings are kept under: all that they depend on."""
@@ -134,15 +139,18 @@ def _without(base: Checkpoint, part: Part, data: Path) -> Checkpoint:
         return struck
     if part.strategy == "reference":
         return retrained(struck, part.seed, REFERENCE, _bench(data, SEED))
-    name, _, sent = part.strategy.partition(":")
+    name, params = named(part.strategy)
     chosen = strategy.find("forget", name)
-    params = json.loads(sent) if sent else {}
-    if part.budget < 1:
-        whole = chosen.Params(**params).model_dump()
-        params |= {"schedule": {"steps": round(part.budget * whole["schedule"]["steps"])}}
-        params |= {"fisher_examples": round(part.budget * whole["fisher_examples"])}
     asked = Examples((part.label,), "mnist")
-    return chosen.run(base, asked, chosen.Params(**params), _bench(data, SEED))
+    return chosen.run(base, asked, chosen.Params.model_validate(params), _bench(data, SEED))
+
+
+def named(strategy: str) -> tuple[str, dict[str, Any]]:
+    """The catalog's name of a row's strategy, and the params it carries."""
+    if strategy in VARIANTS:
+        return VARIANTS[strategy]
+    name, _, sent = strategy.partition(":")
+    return name, json.loads(sent) if sent else {}
 
 
 def _examined(

@@ -32,9 +32,7 @@ def plots(rows: Mapping[str, Any], everything: Everything, folder: Path) -> None
 
 
 def short(strategy: str) -> str:
-    """`surrogate:{"surrogate":"never_learned"}` as `surrogate never_learned`."""
-    name, _, sent = strategy.partition(":")
-    return f"{name} {sent.split(':')[-1].strip('{} ').replace(chr(34), '')}".strip()
+    return strategy.replace("_", " ")
 
 
 def recovered(everything: Everything, file: Path) -> None:

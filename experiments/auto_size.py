@@ -1,6 +1,6 @@
 """Whether the policy `auto` chooses a better size than fixed shares do, over the same random histories.
 
-    python -m experiments.auto_size --seeds 10 --passes 10 --json FILE [--plots FOLDER] [--quick]
+    python -m experiments.auto_size --seeds 10 --passes 10 [--json FILE] [--plots FOLDER] [--quick]
 
 Two arms run the histories of `experiments.histories`, pass by pass the same labels. `fixed` learns with
 10 % more units and forgets with 10 % fewer, as by default. `auto` learns with 35 % more, forgets without
@@ -38,9 +38,8 @@ def main() -> None:
     fixed, auto = every_history(plans, options)
     details = {"fixed": fixed, "auto": auto}
     running.delivered("auto_size", compared(fixed, auto), details, options, works=[*fixed, *auto])
-    if options.plots:
-        accuracy_over_passes(details, options.plots / "auto-size-accuracy.png")
-        size_over_passes(auto, options.plots / "auto-size.png")
+    accuracy_over_passes(details, options.plots / "auto-size-accuracy.png")
+    size_over_passes(auto, options.plots / "auto-size.png")
 
 
 def compared(fixed: list[dict[str, Any]], auto: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The script of the CLPU paper (Liu et al. 2022): is a model, after forgetting, one that never learned it?
 
-    python -m experiments.clpu --seeds 5 --json FILE [--plots FOLDER] [--strategies NAMES] [--quick]
+    python -m experiments.clpu --seeds 5 [--json FILE] [--plots FOLDER] [--strategies NAMES] [--quick]
 
 R learns labels of MNIST for good, T for a time, in networks of their own, F forgets them: by `change`, with
 seeds keyed as the service's are. Groups of networks, each of its own seeds but for `exact`:
@@ -64,8 +64,7 @@ def main() -> None:
     details = {"networks": [_without_outputs(one) for one in networks]}
     figures = summary(networks)
     running.delivered("clpu", figures, details, options, works=found)
-    if options.plots:
-        draw(figures, options.plots / "clpu.png")
+    draw(figures, options.plots / "clpu.png")
 
 
 def works_of(options: Any) -> list[Work]:

@@ -1,6 +1,6 @@
 """How small a network can be made: targeted dropout on and off, Taylor against magnitude, tuned or not.
 
-    python -m experiments.compression --seeds 5 --json FILE [--plots FOLDER] [--quick]
+    python -m experiments.compression --seeds 5 [--json FILE] [--plots FOLDER] [--quick]
 
 The start is the paper's network after it learned all labels of MNIST by the default strategy. From there
 units are removed, the same share of every hidden layer, in one of these ways:
@@ -71,8 +71,7 @@ def main() -> None:
     running.delivered(
         "compression", {"steps": options.steps} | summary(found), {"runs": found}, options, works=found
     )
-    if options.plots:
-        draw(found, options.plots / "compression.png")
+    draw(found, options.plots / "compression.png")
 
 
 def run(seed: int, shares: Sequence[float], learning: int, steps: int, data: Path, tell: Tell) -> Found:

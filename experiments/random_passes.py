@@ -1,6 +1,6 @@
 """The paper's experiment (section 5): random learning and forgetting, ten passes long; its figures 3 and 4.
 
-    python -m experiments.random_passes --seeds 10 --passes 10 --json FILE [--plots FOLDER] [--quick]
+    python -m experiments.random_passes --seeds 10 --passes 10 [--json FILE] [--plots FOLDER] [--quick]
 
 The histories are those of `experiments.histories`, on MNIST. After every pass 1,000 draws of every label ever
 learned are judged. `closed` takes the label the judge finds likeliest, as the paper's classifier does; `open`
@@ -49,8 +49,7 @@ def main() -> None:
     details = {"histories": histories[0], "histories_of": by_strategy}
     works = [history for found in histories for history in found]
     running.delivered("random_passes", first | others_too, details, options, works=works)
-    if options.plots:
-        draw_histories(by_strategy, options.plots)
+    draw_histories(by_strategy, options.plots)
 
 
 def named(plan: Plan) -> Found:

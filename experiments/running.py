@@ -1,7 +1,8 @@
 """How an experiment runs: its options, its pieces of work side by side, and what is finished kept.
 
 An experiment is a list of pieces of work that know nothing of each other, most often one a seed. What a piece
-finds is kept in FILE.seeds/ and not computed again: an experiment that was stopped goes on where it was.
+finds is kept in FILE.seeds/ and not computed again: an experiment that was stopped goes on where it was, as
+long as the code is the same.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -29,8 +31,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from worker.sources import sources_sha256
+
+ROOT = Path(__file__).resolve().parents[1]
 Found = dict[str, Any]  # JSON-ready
 Tell = Callable[[str], None]  # says that one more step is done, and which
+CODE = sha256((sources_sha256(ROOT / "worker") + sources_sha256(ROOT / "experiments")).encode()).hexdigest()
 TOOK = "took_seconds"
 WHERE = ("json", "plots", "data", "processes")  # options that change no figure
 
@@ -69,10 +75,16 @@ def options_of(description: str | None, *, seeds: bool = True) -> argparse.Argum
     if seeds:
         parser.add_argument("--seeds", type=int)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of one thread each")
+    name = Path(sys.argv[0]).stem
     parser.add_argument(
-        "--json", type=Path, required=True, help="file for the figures and all they come from"
+        "--json",
+        type=Path,
+        default=Path("results") / f"{name}.json",
+        help="file for the figures and all they come from; %(default)s",
     )
-    parser.add_argument("--plots", type=Path, help="folder for the pictures")
+    parser.add_argument(
+        "--plots", type=Path, default=Path("results/figures"), help="folder for the pictures; %(default)s"
+    )
     parser.add_argument("--quick", action="store_true", help="a few minutes: short trainings, few seeds")
     parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
     return parser
@@ -88,7 +100,8 @@ def asked(parser: argparse.ArgumentParser, full: Found, quick: Found) -> argpars
 
 
 def kept_by(options: argparse.Namespace) -> Kept:
-    return Kept(options.json.with_suffix(options.json.suffix + ".seeds"))
+    """Beside the file, in a folder of this code's own: what other code found is not mixed with it."""
+    return Kept(options.json.with_suffix(options.json.suffix + ".seeds") / CODE[:12])
 
 
 def data_of(options: argparse.Namespace) -> Path:
@@ -123,6 +136,7 @@ def delivered(
     known = {
         "experiment": name,
         "command": _command(name, options),
+        "code": CODE,
         "quick": options.quick,
         "seeds": getattr(options, "seeds", 1),
         "minutes": round(sum(one[TOOK] for one in works) / 60, 1),

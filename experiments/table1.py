@@ -1,6 +1,6 @@
 """The paper's table 1: Selective Amnesia at a fixed size against forgetting with resizing, paired.
 
-    python -m experiments.table1 --seeds 10 --json FILE [--plots FOLDER] [--steps 4000] [--quick]
+    python -m experiments.table1 --seeds 10 [--json FILE] [--plots FOLDER] [--steps 4000] [--quick]
 
 A seed draws two to ten labels of MNIST, a model learns them, and every arm forgets the same random proper
 subset of them from that same model, in the same number of steps:
@@ -71,8 +71,7 @@ def main() -> None:
     budget = {name: shortened(options.steps)[name] for name in names}
     budget["published"] = {name: getattr(PUBLISHED.schedule, name) for name in names}
     running.delivered("table1", budget | summary(found), {"runs": found}, options, works=found)
-    if options.plots:
-        draw(found, options.plots / "table1.png")
+    draw(found, options.plots / "table1.png")
 
 
 def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:

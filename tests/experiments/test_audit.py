@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from collections import Counter
 from dataclasses import asdict, replace
 
 import pytest
@@ -15,19 +16,20 @@ from experiments.audit import (
     FULL,
     NOTHING,
     QUICK,
+    STRATEGIES,
     Plan,
-    budgets,
     finished,
     parser,
     parts_of,
     plan_of,
     summary,
 )
-from experiments.audit_parts import Effort, tensors_of
+from experiments.audit_parts import Effort, named, tensors_of
 from experiments.audit_plots import plots
 from experiments.audit_rows import p_of_another, row
 from worker.learning.judging.traces import Traces
 from worker.learning.networks import blank
+from worker.learning.strategy import find
 
 RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
 AUC = dict.fromkeys(("elbo", "reconstruction", "elbo_set", "reconstruction_set"), 0.5)
@@ -115,11 +117,26 @@ def test_the_full_form_takes_every_label_and_one_reference_more_than_it_compares
     assert len(parts) == len(set(parts)) == len({part.network for part in parts})
 
 
-def test_selective_amnesia_has_its_published_budget_on_the_first_label_and_a_stated_share_elsewhere():
-    parts = parts_of(plan_of(asked("--strategies", "selective_amnesia", "distill")))
-    shares = {part.label: part.budget for part in parts if part.strategy == "selective_amnesia"}
-    assert shares == {"0": 1.0} | dict.fromkeys("123456789", 0.1)
-    assert {part.budget for part in parts if part.strategy == "distill"} == {1.0}
+def test_selective_amnesia_has_its_published_steps_on_one_label_and_fewer_on_all():
+    plan = plan_of(asked())
+    labels = Counter(part.strategy for part in parts_of(plan))
+    assert (labels["selective_amnesia"], labels["selective_amnesia_shortened"]) == (1, 10)
+    assert named("selective_amnesia") == ("selective_amnesia", {})
+    steps = named("selective_amnesia_shortened")[1]["schedule"]
+    assert steps["steps"] * steps["learning_rate"] == pytest.approx(1.0), "as far as the published ones"
+
+
+def test_a_strategy_may_carry_params():
+    assert named('surrogate:{"prune_share":0}') == ("surrogate", {"prune_share": 0})
+    for strategy in STRATEGIES:
+        name, params = named(strategy)
+        find("forget", name).Params.model_validate(params)
+
+
+def test_one_reference_has_nothing_to_be_measured_by(capsys):
+    with pytest.raises(SystemExit):
+        asked("--references", "1")
+    assert "at least 2" in capsys.readouterr().err
 
 
 def test_the_summary_has_a_row_for_each_strategy_the_reference_and_nothing(found):
@@ -127,13 +144,12 @@ def test_the_summary_has_a_row_for_each_strategy_the_reference_and_nothing(found
     parts = {part: found() for part in parts_of(plan)}
     rows = summary(plan, parts)
     assert set(rows) == {*QUICK, ANOTHER, NOTHING}
-    assert budgets(parts) == {"selective_amnesia 3": 0.02}
     json.dumps(rows, allow_nan=False)
 
 
 def test_what_is_finished_is_not_made_again(tmp_path, monkeypatch):
     """Killed and started anew: the base and the parts that were done are read, not computed."""
-    plan = Plan(("distill",), ("3",), 1, Effort(8, 8, 100, 0.1, False))
+    plan = Plan(("distill",), ("3",), 1, Effort(8, 8, 100))
     options = asked("--json", str(tmp_path / "audit.json"), "--processes", "1")
     base = blank({"encoder_widths": (4, 4), "decoder_widths": (4, 4), "latent": 2}, seed=0)
     made = []

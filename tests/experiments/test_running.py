@@ -86,6 +86,12 @@ def test_progress_counts_what_was_kept_as_done(tmp_path, options, capfd):
     assert "3/4 half of 3" in shown
 
 
+def test_what_other_code_found_is_not_gone_on_with(tmp_path, options, monkeypatch):
+    running.all_of(works(tmp_path, 2), options)
+    monkeypatch.setattr(running, "CODE", "0" * 64)
+    assert running.kept_by(options).once("square-2", lambda: {"anew": True}) == {"anew": True}
+
+
 def test_what_is_kept_under_another_name_is_something_else(tmp_path):
     kept = Kept(tmp_path)
     assert kept.once("a", lambda: {"is": 1}) == kept.once("a", lambda: {"is": 2}) == {"is": 1}
@@ -97,11 +103,12 @@ def test_what_is_kept_under_another_name_is_something_else(tmp_path):
     [([], 10, 1000), (["--quick"], 2, 1000), (["--quick", "--seeds", "5"], 5, 1000)],
 )
 def test_options_left_out_are_those_of_a_full_or_a_quick_run(monkeypatch, given, seeds, steps):
-    monkeypatch.setattr(sys, "argv", ["experiment", "--json", "-", *given])
+    monkeypatch.setattr(sys, "argv", ["experiments/table1.py", *given])
     parser = running.options_of("What it measures.")
     parser.add_argument("--steps", type=int)
     options = running.asked(parser, {"seeds": 10, "steps": 1000}, {"seeds": 2})
     assert (options.seeds, options.steps) == (seeds, steps)
+    assert options.json == Path("results/table1.json")
 
 
 def test_the_figures_are_printed_and_their_details_only_written(options, capsys):
