@@ -88,7 +88,8 @@ class Instance:
 
     def ask(self, operation: str, model: str = "m", *, steps: int = 5, **body: Any) -> str:
         """Ask for a job; returns its id."""
-        body.setdefault("params", schedule(steps))
+        brief = {"stranger_steps": 3} if operation == "forget" and "strategy" not in body else {}
+        body.setdefault("params", schedule(steps) | brief)
         job: dict[str, Any] = self.request("POST", f"/v1/models/{model}/{operation}", body, status=202)
         return str(job["id"])
 

@@ -29,6 +29,8 @@ def new_model(database: Database, name: str, **more: Any) -> ModelRow:
 
 def ask(workshop: Workshop, model: ModelRow, operation: Operation, *labels: str, **changes: Any) -> str:
     params = {"resize": {"fisher_examples": 50}, "evaluate": FEW}.get(operation, schedule(3))
+    if operation == "forget" and "strategy" not in changes:
+        params |= {"stranger_steps": 3}
     asked: dict[str, Any] = {
         "strategy": STRATEGIES[operation],
         "labels": labels,
