@@ -23,6 +23,7 @@ from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.judge import load_judge
+from worker.learning.judging.relearning import Relearning
 from worker.learning.judging.report import quick
 from worker.learning.judging.witness import load_witness
 from worker.learning.networks import blank
@@ -84,7 +85,7 @@ def peak_mb() -> float:
 
 
 def evaluated(checkpoint: Checkpoint, archive: Archive) -> None:
-    params = FullParams(reference=Schedule(**FEW), relearning=Schedule(**FEW))
+    params = FullParams(reference=Schedule(**FEW), relearning=Relearning(steps=8))
     full(checkpoint, load_judge, load_witness, Workbench(CPU, 0, archive), params, draw=drawing.draw)
 
 

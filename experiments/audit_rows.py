@@ -10,6 +10,7 @@ from torch import Tensor
 
 from experiments.audit_parts import tensors_of
 from worker.learning.judging.comparison import compared
+from worker.learning.judging.evidence import Figure
 from worker.learning.judging.likeness import energy_distance
 from worker.learning.judging.traces import Traces
 
@@ -22,15 +23,13 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
 
     Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
     are the plain bars; `missed`, which the verdict rests on, those missed by more than one more reference
-    would miss them in 95 of 100 audits: on one label that is much, on ten it is little.
+    would miss them in 95 of 100 audits: on one label that is much, on ten it is little. `relearn_memory` is of
+    the labels that have one, null where none has. Raises ValueError where a reference never learnt a label.
     """
-    figures = {
-        label: compared(_traces(one), [_traces(other) for other in references[label]])
-        for label, one in found.items()
-    }
+    figures = {label: _beside(one, references[label], label) for label, one in found.items()}
     gaps = [one["recovery"]["gap"] for one in figures.values()]
     ratios = [one["relearning"]["value"] for one in figures.values()]
-    memories = [one["relearning"]["memory"] for one in figures.values()]
+    memories = [told for one in figures.values() if (told := one["relearning"]["memory"]) is not None]
     memberships = [one["membership"]["value"] for one in figures.values()]
     likely = p_of_another(gaps, [one["recovery"]["references"] for one in figures.values()])
     drawn = [one["accuracy"]["value"] for one in figures.values()]
@@ -63,7 +62,7 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
         "recovery_gap": statistics.mean(gaps),
         "recovery_p": likely,
         "relearn_ratio": ratio,
-        "relearn_memory": statistics.mean(memories),
+        "relearn_memory": statistics.mean(memories) if memories else None,
         "membership_auc_gap": statistics.mean(memberships),
         "forgotten_accuracy": statistics.mean(drawn),
         "forgotten_above_references": statistics.mean(above),
@@ -82,6 +81,13 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
         },
         "by_label": figures,
     }
+
+
+def _beside(found: Found, references: Sequence[Found], label: str) -> dict[str, Figure]:
+    figures = compared(_traces(found), [_traces(other) for other in references])
+    if figures["relearning"]["value"] is None:
+        raise ValueError(f"relearning {label!r}: {figures['relearning']['reason']}")
+    return figures
 
 
 def margin(references: Sequence[Sequence[float]]) -> float:

@@ -16,7 +16,7 @@ FEW: dict[str, Any] = {
     "draws": 100,
     "attacks": 16,
     "attack_steps": 2,
-    "relearning": {"steps": 3, "batch_size": 16},
+    "relearning": {"steps": 8, "batch_size": 16},
     "capacity_examples": 50,
 }
 """Params of an evaluate job that takes a second or two."""

@@ -86,6 +86,22 @@ def test_gaps_on_both_sides_do_not_cancel(found):
     assert made["missed"] == ["recovery_within_spread"]
 
 
+NEVER = ((0, 0.0), (20, 0.1), (40, 0.2))
+
+
+def test_an_audit_whose_references_never_learnt_the_label_says_so_and_counts_nothing(found):
+    others = [*references(found), found(replace(USUAL, curve=NEVER))]
+    with pytest.raises(ValueError, match="relearning '8': a reference did not reach 90% in 40 steps"):
+        row({"3": found(), "8": found()}, {"3": references(found), "8": others})
+
+
+def test_memory_is_the_mean_over_the_labels_that_have_one(found):
+    slow = found(replace(USUAL, unseen_curve=NEVER))
+    others = {"3": references(found), "8": references(found)}
+    assert row({"3": found(), "8": slow}, others)["relearn_memory"] == pytest.approx(1)
+    assert row({"8": slow}, others)["relearn_memory"] is None
+
+
 def test_draws_of_another_kind_are_unlike_the_references(found):
     made = row({"3": found(centre=3.0)}, {"3": references(found)})
     assert made["likeness"] > 1

@@ -50,10 +50,33 @@ def test_the_curves_that_steps_are_read_from_stand_beside_them_in_four_digits():
     assert curves["references"] == [[list(point) for point in RISING]] * 3
 
 
-def test_a_label_never_learnt_again_counts_as_the_whole_curve():
-    figure = compared(replace(REFERENCE, curve=((0, 0.0), (40, 0.1))), OTHERS)["relearning"]
-    assert figure["steps"] == pytest.approx(40)
+NEVER = ((0, 0.0), (20, 0.1), (40, 0.2))
+
+
+def test_a_candidate_that_never_learns_it_again_takes_at_least_the_whole_curve():
+    figure = compared(replace(REFERENCE, curve=NEVER), OTHERS)["relearning"]
+    assert (figure["steps"], figure["at_least"], figure["verdict"]) == (40, True, "met")
     assert figure["value"] == pytest.approx(40 / 36)
+    assert compared(REFERENCE, OTHERS)["relearning"]["at_least"] is False
+
+
+def test_beside_a_reference_that_never_learns_it_nothing_is_measured():
+    """It may need 300 steps: that the candidate needs all but as many as were looked at says nothing."""
+    others = [*OTHERS[:2], replace(REFERENCE, curve=NEVER)]
+    figures = compared(REFERENCE, others)
+    figure = figures["relearning"]
+    assert (figure["value"], figure["verdict"]) == (None, None)
+    assert figure["reason"] == "a reference did not reach 90% in 40 steps: take more"
+    assert len(figure["curves"]["references"]) == 3
+    assert verdict(figures) == {"verdict": None, "missed": [], "unmeasured": ["relearning"]}
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_where_what_nobody_saw_is_not_learnt_memory_is_not_told(slow):
+    networks = [REFERENCE, *OTHERS]
+    networks[slow] = replace(networks[slow], unseen_curve=NEVER)
+    figure = compared(networks[0], networks[1:])["relearning"]
+    assert (figure["unseen_ratio"], figure["memory"], figure["verdict"]) == (None, None, "met")
 
 
 def test_a_wide_spread_of_the_references_widens_what_is_near():

@@ -1,11 +1,11 @@
 """The candidate beside networks retrained without the label: how far apart, and is that near enough?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from worker.learning.judging.evidence import Figure, figure, of_another, over_seeds, share
+from worker.learning.judging.evidence import Figure, figure, of_another, over_seeds, share, unmeasured
 from worker.learning.judging.figures import Bar, wilson
 from worker.learning.judging.relearning import Curve, steps_to
 from worker.learning.judging.traces import Traces
@@ -38,10 +38,12 @@ def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figur
     """One label's figures, each with what the references show (`references`) beside it.
 
     accuracy: of the draws, at most the references' mean + 2 pp. recovery: the share of attacks that succeed,
-    within 10 pp of theirs. relearning: steps to 90 % over their mean, at least 0.8; `memory` is that over the
-    same ratio of a figure nobody ever saw, so that a network which learns anything fast is not taken for one
-    that remembers; `curves` are what the steps are read from. membership: the largest difference of an attack
-    on single images, at most 0.02.
+    within 10 pp of theirs. relearning: steps to 90 % over their mean, at least 0.8, unmeasured where a
+    reference never got there; `at_least`: the candidate never did, so its steps and what is made of them are
+    lower bounds. `memory` is that ratio over the same of a figure nobody ever saw, so that a network which
+    learns anything fast is not taken for one that remembers, null where one of them never learnt that;
+    `curves` are what the steps are read from. membership: the largest difference of an attack on single
+    images, at most 0.02.
 
     Where one more reference may well be further away than that, the threshold is where it would be; `bar`
     says whether the plain bar is met.
@@ -72,23 +74,30 @@ def recovery(candidate: Traces, references: Sequence[Traces]) -> Figure:
 
 
 def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
-    ratio, others = _ratio(candidate, references, lambda one: one.curve)
-    elsewhere, _ = _ratio(candidate, references, lambda one: one.unseen_curve)
-    mine, usual = ratio * mean(others), mean(others)
+    """All curves are of one lesson, so equally long."""
+    curves = {
+        "learnt": LEARNT,
+        "candidate": _told(candidate.curve),
+        "references": [_told(one.curve) for one in references],
+    }
+    others = _steps([one.curve for one in references])
+    if others is None:
+        reason = f"a reference did not reach {LEARNT:.0%} in {candidate.curve[-1][0]} steps: take more"
+        return unmeasured(reason, RELEARN_RATIO) | {"curves": curves}
+    reached = _steps([candidate.curve])
+    mine, usual = reached[0] if reached else candidate.curve[-1][0], mean(others)
     low, high = over_seeds(others)["interval"]  # of the references' mean
     least = Bar(min(RELEARN_RATIO.limit, of_another(others)[0] / usual))
+    ratio, elsewhere = mine / usual, _unseen_ratio(candidate, references)
     found = figure(ratio, len(others), interval=(mine / high, mine / max(low, 1.0)), threshold=least)
     return found | {
         "references": others,
         "bar": _word(RELEARN_RATIO.holds(ratio)),
         "steps": mine,
+        "at_least": reached is None,
         "unseen_ratio": elsewhere,
-        "memory": ratio / elsewhere,
-        "curves": {
-            "learnt": LEARNT,
-            "candidate": _told(candidate.curve),
-            "references": [_told(one.curve) for one in references],
-        },
+        "memory": None if elsewhere is None else ratio / elsewhere,
+        "curves": curves,
     }
 
 
@@ -106,23 +115,22 @@ def _word(met: bool) -> str:
     return "met" if met else "missed"
 
 
-def _ratio(
-    candidate: Traces, references: Sequence[Traces], curve: Callable[[Traces], Curve]
-) -> tuple[float, list[float]]:
-    """The candidate's steps over the references' mean, and the references' steps."""
-    others = [steps(curve(one)) for one in references]
-    return steps(curve(candidate)) / mean(others), others
+def _unseen_ratio(candidate: Traces, references: Sequence[Traces]) -> float | None:
+    """The steps for what no network ever saw, over the references' mean; None where one never learnt it."""
+    taken = _steps([one.unseen_curve for one in (candidate, *references)])
+    return taken[0] / mean(taken[1:]) if taken else None
+
+
+def _steps(curves: Sequence[Curve]) -> list[float] | None:
+    """To LEARNT, of each, 1 at the least; None if one never got there."""
+    taken = [steps_to(LEARNT, curve) for curve in curves]
+    reached = [max(1.0, one) for one in taken if one is not None]
+    return reached if len(reached) == len(taken) else None
 
 
 def _told(curve: Curve) -> list[list[float]]:
     """[steps, accuracy] point by point, in as many digits as a picture needs."""
     return [[step, round(accuracy, 4)] for step, accuracy in curve]
-
-
-def steps(curve: Curve) -> float:
-    """To LEARNT; the last step of the curve where it never got there."""
-    reached = steps_to(LEARNT, curve)
-    return max(1.0, curve[-1][0] if reached is None else reached)
 
 
 def verdict(figures: dict[str, Figure]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from worker.learning.judging.likeness import energy_distance, function_distance,
 from worker.learning.judging.quality import Seen, coverage_of, quality
 from worker.learning.judging.recovery import Search
 from worker.learning.judging.references import control_auc, retrained
-from worker.learning.judging.relearning import SLOW, Lesson
+from worker.learning.judging.relearning import SLOW, Lesson, Relearning
 from worker.learning.judging.report import Draw, Judges, quick
 from worker.learning.judging.traces import Exam, Traces, traces
 from worker.learning.judging.witness import Witness
@@ -49,7 +49,7 @@ class FullParams(StrategyParams):
     draws: int = Field(1000, ge=100, le=10_000, description="draws of every label, open-set judged")
     attacks: int = Field(256, ge=16, le=4096, description="starts of the recovery attack")
     attack_steps: int = Field(60, ge=1, le=1000, description="of each of them")
-    relearning: Schedule = Field(SLOW, description="the fine-tuning that teaches a forgotten label again")
+    relearning: Relearning = Field(SLOW, description="the fine-tuning that teaches a forgotten label again")
     capacity_examples: int = Field(1000, ge=1, le=100_000, description="draws the capacity is measured on")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
@@ -16,9 +17,16 @@ from worker.learning.strategy import Batch, Workbench
 from worker.learning.training import Parts, Schedule, fit
 
 Curve = Sequence[tuple[int, float]]  # (optimiser steps, accuracy of the draws)
+EVERY = 4  # steps between two looks
 
 
-SLOW = Schedule(
+class Relearning(Schedule):
+    """A schedule long enough to be looked at twice: before that, no step can be told from another."""
+
+    steps: int = Field(120, ge=2 * EVERY, le=100_000, description="optimiser steps")
+
+
+SLOW = Relearning(
     steps=120, batch_size=128, learning_rate=3e-4, label_rate=10, shape="constant", gradient_norm=1e9
 )
 
@@ -28,7 +36,7 @@ class Lesson:
     """The fine-tuning, the same for every network compared: slow enough that steps can be told apart."""
 
     schedule: Schedule = SLOW
-    every: int = 4  # steps between two looks
+    every: int = EVERY  # steps between two looks
     draws: int = 300  # judged at a look
     prior_images: int = 500  # the label's prior is fitted on, at a look
 
