@@ -23,8 +23,8 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
 
     Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
     are the plain bars; `missed`, which the verdict rests on, those missed by more than one more reference
-    would miss them in 95 of 100 audits: on one label that is much, on ten it is little. `relearn_memory` is of
-    the labels that have one, null where none has. Raises ValueError where a reference never learnt a label.
+    would miss them in 95 of 100 audits: on one label that is much, on ten it is little. `relearn_memory` is
+    of the labels that have one, null where none has. Raises ValueError where a reference never learnt one.
     """
     figures = {label: _beside(one, references[label], label) for label, one in found.items()}
     gaps = [one["recovery"]["gap"] for one in figures.values()]

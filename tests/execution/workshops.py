@@ -11,11 +11,11 @@ from worker.work import Workshop
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand", "evaluate": "full"}
 
 FEW: dict[str, Any] = {
-    "seeds": 2,
+    "seeds": 3,
     "reference": {"steps": 3, "batch_size": 16},
     "draws": 100,
-    "attacks": 16,
-    "attack_steps": 2,
+    "attacks": 64,
+    "attack_steps": 20,
     "relearning": {"steps": 8, "batch_size": 16},
     "capacity_examples": 50,
 }

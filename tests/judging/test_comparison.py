@@ -80,5 +80,29 @@ def test_where_what_nobody_saw_is_not_learnt_memory_is_not_told(slow):
 
 
 def test_a_wide_spread_of_the_references_widens_what_is_near():
-    apart = [replace(REFERENCE, found=found) for found in (60, 160, 250)]
-    assert compared(replace(REFERENCE, found=2), apart)["recovery"]["verdict"] == "met"
+    apart = [replace(REFERENCE, found=found) for found in (140, 160, 180)]
+    far = replace(REFERENCE, found=110)
+    assert compared(far, OTHERS)["recovery"]["verdict"] == "missed"
+    found = compared(far, apart)["recovery"]
+    assert (found["verdict"], found["bar"]) == ("met", "missed")
+
+
+def curve(steps: int):
+    return ((0, 0.0), (steps, 0.9), (200, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("figure", "apart", "candidate"),
+    [
+        ("accuracy", [{"drawn": drawn} for drawn in (0, 500, 1000)], {"drawn": 1000}),
+        ("recovery", [{"found": found} for found in (60, 160, 250)], {"found": 256}),
+        ("relearning", [{"curve": curve(steps)} for steps in (20, 80, 140)], {"curve": curve(4)}),
+        ("membership", [{"auc": dict.fromkeys(AUC, auc)} for auc in (0.1, 0.5, 0.9)], {}),
+    ],
+)
+def test_references_so_far_apart_that_nothing_could_miss_decide_nothing(figure, apart, candidate):
+    figures = compared(replace(REFERENCE, **candidate), [replace(REFERENCE, **one) for one in apart])
+    found = figures[figure]
+    assert found["value"] is not None
+    assert (found["verdict"], found["reason"].split(" that ")[0]) == (None, "the references are so far apart")
+    assert verdict(figures) == {"verdict": None, "missed": [], "unmeasured": [figure]}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset, load
@@ -20,11 +22,11 @@ from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench, 
 
 SMALL = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
 BRIEF = FullParams(
-    seeds=2,
+    seeds=3,
     reference={"steps": 20},
     draws=100,
-    attacks=16,
-    attack_steps=3,
+    attacks=64,
+    attack_steps=20,
     relearning={"steps": 8},
     capacity_examples=64,
 )
@@ -90,7 +92,7 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
         assert report[name] == expected[name]
     assert expected["capacity"].items() <= report["capacity"].items()
     assert set(report["capacity"]["layers"]["encoder.0"]) == {"units", "dead_units", "effective_rank"}
-    assert report["reference"]["seeds"] == 2
+    assert report["reference"]["seeds"] == 3
     found = list(figures_in(report))
     assert len(found) > 20
     for path, figure in found:
@@ -105,7 +107,7 @@ def test_the_curves_of_learning_a_label_again_are_kept_of_every_network(forgetfu
     figure = report_of(forgetful)["forgetting"]["labels"]["7"]["relearning"]
     curves = figure["curves"]
     assert curves["learnt"] == 0.9
-    assert len(curves["references"]) == 2
+    assert len(curves["references"]) == 3
     for curve in (curves["candidate"], *curves["references"]):
         assert [step for step, _ in curve] == [0, 4, 8]
         assert all(accuracy == round(accuracy, 4) for _, accuracy in curve)
@@ -145,6 +147,16 @@ def test_with_nothing_forgotten_nothing_is_retrained(forgetful):
     assert report["forgetting"]["labels"] == {}
     assert report["reference"]["seeds"] == 0
     assert report["quality"]["digits"]["coverage"]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    "weak", [{"seeds": 2}, {"attacks": 63}, {"attack_steps": 19}, {"relearning": {"steps": 7}}, {"draws": 99}]
+)
+def test_who_asks_cannot_choose_tests_that_nothing_would_miss(weak):
+    """By the schema too, which is what the service checks a request against."""
+    with pytest.raises(ValidationError):
+        FullParams(**weak)
+    assert not Draft202012Validator(FullParams.model_json_schema()).is_valid(weak)
 
 
 def test_it_stops_when_asked_to(forgetful):

@@ -1,11 +1,20 @@
 """The candidate beside networks retrained without the label: how far apart, and is that near enough?"""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from worker.learning.judging.evidence import Figure, figure, of_another, over_seeds, share, unmeasured
+from worker.learning.judging.evidence import (
+    Figure,
+    Threshold,
+    figure,
+    of_another,
+    over_seeds,
+    share,
+    unmeasured,
+)
 from worker.learning.judging.figures import Bar, wilson
 from worker.learning.judging.relearning import Curve, steps_to
 from worker.learning.judging.traces import Traces
@@ -18,6 +27,7 @@ CONTROL = Bar(0.6)  # the membership attack on a network that knows its members 
 COVERAGE_RATIO = Bar(0.95)  # of what is retained, over the references'
 LEARNT = 0.9  # accuracy at which a label counts as learnt again
 SINGLE = ("elbo", "reconstruction")
+SHARE, RATIO = (0.0, 1.0), (0.0, math.inf)  # what a figure could be
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figur
     images, at most 0.02.
 
     Where one more reference may well be further away than that, the threshold is where it would be; `bar`
-    says whether the plain bar is met.
+    says whether the plain bar is met. A threshold that nothing could miss gives no verdict.
     """
     return {
         "accuracy": accuracy(candidate, references),
@@ -59,8 +69,10 @@ def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figur
 def accuracy(candidate: Traces, references: Sequence[Traces]) -> Figure:
     others = [one.accuracy for one in references]
     bar = mean(others) + ACCURACY_MARGIN
-    found = share(candidate.drawn, candidate.draws, Bar(max(bar, of_another(others)[1]), at_most=True))
-    return found | {"references": others, "bar": _word(found["value"] <= bar)}
+    most = Bar(max(bar, of_another(others)[1]), at_most=True)
+    found = share(candidate.drawn, candidate.draws, most)
+    told = {"references": others, "bar": _word(found["value"] <= bar)}
+    return found | told | _undecided(most, SHARE)
 
 
 def recovery(candidate: Traces, references: Sequence[Traces]) -> Figure:
@@ -70,7 +82,8 @@ def recovery(candidate: Traces, references: Sequence[Traces]) -> Figure:
     interval = wilson(candidate.found, candidate.starts)
     found = figure(candidate.recovery, candidate.starts, interval=interval, threshold=near)
     gap = candidate.recovery - usual
-    return found | {"references": others, "gap": gap, "bar": _word(abs(gap) <= RECOVERY_MARGIN)}
+    told = {"references": others, "gap": gap, "bar": _word(abs(gap) <= RECOVERY_MARGIN)}
+    return found | told | _undecided(near, SHARE)
 
 
 def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
@@ -90,7 +103,7 @@ def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
     least = Bar(min(RELEARN_RATIO.limit, of_another(others)[0] / usual))
     ratio, elsewhere = mine / usual, _unseen_ratio(candidate, references)
     found = figure(ratio, len(others), interval=(mine / high, mine / max(low, 1.0)), threshold=least)
-    return found | {
+    told = {
         "references": others,
         "bar": _word(RELEARN_RATIO.holds(ratio)),
         "steps": mine,
@@ -99,6 +112,7 @@ def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
         "memory": None if elsewhere is None else ratio / elsewhere,
         "curves": curves,
     }
+    return found | told | _undecided(least, RATIO)
 
 
 def membership(candidate: Traces, references: Sequence[Traces]) -> Figure:
@@ -108,7 +122,15 @@ def membership(candidate: Traces, references: Sequence[Traces]) -> Figure:
     most = Bar(max(MEMBERSHIP_MARGIN.limit, of_another(others)[1] - mean(others)), at_most=True)
     found = figure(gaps[widest], len(others), threshold=most)
     bar = _word(MEMBERSHIP_MARGIN.holds(gaps[widest]))
-    return found | {"references": others, "bar": bar, "auc": candidate.auc, "gaps": gaps, "attack": widest}
+    told = {"references": others, "bar": bar, "auc": candidate.auc, "gaps": gaps, "attack": widest}
+    return found | told | _undecided(most, SHARE)
+
+
+def _undecided(threshold: Threshold, ends: tuple[float, float]) -> dict[str, Any]:
+    """What replaces the verdict where the threshold holds both ends of what a figure could be."""
+    if not all(threshold.holds(end) for end in ends):
+        return {}
+    return {"verdict": None, "reason": "the references are so far apart that nothing could miss this"}
 
 
 def _word(met: bool) -> str:

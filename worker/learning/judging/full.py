@@ -44,11 +44,11 @@ Witnesses = Callable[[str], Witness]  # the witness of a dataset; raises Unavail
 class FullParams(StrategyParams):
     """How much evidence a full report is to gather."""
 
-    seeds: int = Field(3, ge=2, le=20, description="retrained references, each of another seed")
+    seeds: int = Field(3, ge=3, le=20, description="retrained references, each of another seed")
     reference: Schedule = Field(RetrainParams().schedule, description="how a reference is trained")
     draws: int = Field(1000, ge=100, le=10_000, description="draws of every label, open-set judged")
-    attacks: int = Field(256, ge=16, le=4096, description="starts of the recovery attack")
-    attack_steps: int = Field(60, ge=1, le=1000, description="of each of them")
+    attacks: int = Field(256, ge=64, le=4096, description="starts of the recovery attack")
+    attack_steps: int = Field(60, ge=20, le=1000, description="of each of them")
     relearning: Relearning = Field(SLOW, description="the fine-tuning that teaches a forgotten label again")
     capacity_examples: int = Field(1000, ge=1, le=100_000, description="draws the capacity is measured on")
 
