@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from worker.learning.judging.figures import Bar
+from worker.learning.judging.report import RELAPSE
 
 Report = Mapping[str, Any]
-
-RELAPSED = Bar(0.05, at_most=True)
-"""What a forgotten label is held against where no criterion speaks of it: told, but no reason to refuse."""
 
 
 def judged(report: Report, acceptance: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,10 +19,15 @@ def judged(report: Report, acceptance: Mapping[str, Any]) -> dict[str, Any]:
 
     criteria: [{criterion, label, bound, value, n, interval, threshold, verdict}]; verdict is `met` or
     `missed`. A figure that could not be measured misses its criterion; what there is no label for has none.
+    A forgotten label without a criterion is held to RELAPSE: told, but no reason to refuse.
     """
     criteria = list(_criteria(acceptance, report))
     of = {(one["criterion"].endswith("_max"), one["label"]): one for one in criteria}
     retained, forgotten = report["retained"], report["forgotten"]
+    gone = {
+        name: figure | _told(of.get((True, name)) or _criterion("", name, figure, RELAPSE))
+        for name, figure in forgotten["labels"].items()
+    }
     return {
         **report,
         "retained": {
@@ -34,13 +37,7 @@ def judged(report: Report, acceptance: Mapping[str, Any]) -> dict[str, Any]:
                 name: figure | _told(of.get((False, name))) for name, figure in retained["labels"].items()
             },
         },
-        "forgotten": {
-            **forgotten,
-            "labels": {
-                name: figure | _told(of.get((True, name)) or _criterion("", name, figure, RELAPSED))
-                for name, figure in forgotten["labels"].items()
-            },
-        },
+        "forgotten": {**forgotten, **_of_all(gone), "labels": gone},
         "criteria": criteria,
     }
 
@@ -108,6 +105,16 @@ def _told(criterion: Mapping[str, Any] | None) -> dict[str, Any]:
         return {}
     unmeasured = criterion["value"] is None
     return {"threshold": criterion["threshold"], "verdict": None if unmeasured else criterion["verdict"]}
+
+
+def _of_all(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Of a group held to what its labels are held to: missed if one is, and the limit if it is the same."""
+    verdicts = {one["verdict"] for one in labels.values()}
+    limits = {one["threshold"] for one in labels.values()}
+    return {
+        "threshold": limits.pop() if len(limits) == 1 else None,
+        "verdict": "missed" if "missed" in verdicts else "met" if verdicts == {"met"} else None,
+    }
 
 
 def _words(missed: Mapping[str, Any]) -> str:

@@ -99,6 +99,26 @@ def test_a_forgotten_label_has_a_verdict_even_without_a_criterion() -> None:
     assert verdicts == {"8": ("<= 0.05", "met"), "9": ("<= 0.05", "missed")}
 
 
+@pytest.mark.parametrize(
+    ("acceptance", "labels", "told"),
+    [
+        ({"forgotten_accuracy_max": 0.1}, {"8": 0.004, "9": 0.07}, ("<= 0.1", "met")),
+        ({"forgotten_accuracy_max": 0.01}, {"8": 0.004, "9": 0.04}, ("<= 0.01", "missed")),
+        ({"relapse_accuracy_max": {"9": 0.1}}, {"8": 0.004, "9": 0.07}, (None, "met")),
+        ({}, {"8": 0.004, "9": 0.07}, ("<= 0.05", "missed")),
+        ({}, {"8": 0.004, "9": None}, ("<= 0.05", None)),
+        ({}, {}, (None, None)),
+    ],
+)
+def test_what_was_forgotten_is_judged_together_as_each_label_is(
+    acceptance: dict[str, Any], labels: dict[str, Any], told: tuple[str | None, str | None]
+) -> None:
+    before = report(forgotten=labels)
+    before["forgotten"] |= {"threshold": "<= 0.05", "verdict": "missed"}  # as measured without a criterion
+    group = judged(before, acceptance)["forgotten"]
+    assert (group["threshold"], group["verdict"]) == told
+
+
 def test_verdicts_stand_beside_the_figures_they_are_about() -> None:
     acceptance = {
         "retained_accuracy_min": 0.9,

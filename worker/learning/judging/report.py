@@ -22,7 +22,7 @@ Judges = Callable[[str], Judge]  # the judge of a dataset; raises JudgeUnavailab
 HeldOut = Callable[[Label], Tensor]  # a label's real test images, uint8 [n, pixels]; raises Unavailable
 Draw = Callable[[Checkpoint, str, int, int], Tensor]  # (checkpoint, label, n, seed) -> [n, pixels] in [0, 1]
 
-RELAPSE = Bar(0.05, at_most=True)  # the open-set accuracy of a forgotten label, after every later operation
+RELAPSE = Bar(0.05, at_most=True)  # a forgotten label's open-set accuracy, unless a criterion speaks of it
 
 
 def none_held_out(label: Label) -> Tensor:
