@@ -86,7 +86,8 @@ def figures_in(value, path=()):
 def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
     report = report_of(forgetful)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
-    expected = quick(forgetful, load_judge, n=100, seed=3, draw=draw)
+    expected = quick(forgetful, load_judge, n=100, seed=3, draw=draw, held_out=Digits().held_out)
+    assert all(one["coverage"] is not None for one in expected["retained"]["labels"].values())
     assert report["level"] == "full"
     for name in ("n", "seed", "judge", "retained", "forgotten"):
         assert report[name] == expected[name]

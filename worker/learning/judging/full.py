@@ -88,7 +88,14 @@ def full(
     {value, n, interval, threshold, verdict}. Temporary labels are judged and not audited: theirs is a network
     of its own, and dropping it is exact. Raises Stopped.
     """
-    found = quick(checkpoint, judges, n=params.draws, seed=bench.seed, draw=draw)
+    found = quick(
+        checkpoint,
+        judges,
+        n=params.draws,
+        seed=bench.seed,
+        draw=draw,
+        held_out=bench.archive.held_out,
+    )
     inquiry = _Inquiry(replace(checkpoint, isolated=()), judges, witnesses, bench, params, draw)
     references, reason = _references(inquiry)
     return {
