@@ -99,9 +99,10 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
     for path, figure in found:
         assert {"value", "n", "interval", "threshold", "verdict"} <= figure.keys(), path
         assert figure["value"] is not None or figure["reason"], path
-    assert {"accuracy", "recovery", "relearning", "membership", "two_sample", "distance"} <= report[
-        "forgetting"
-    ]["labels"]["7"].keys()
+    label = report["forgetting"]["labels"]["7"]
+    assert {"accuracy", "recovery", "relearning", "membership", "two_sample"} <= label.keys()
+    assert "distance" not in label, "it is of the networks, whatever label was forgotten"
+    assert report["forgetting"]["distance"]["value"] > 0
 
 
 def test_the_curves_of_learning_a_label_again_are_kept_of_every_network(forgetful):

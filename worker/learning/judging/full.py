@@ -83,8 +83,8 @@ def full(
     """The report at level "full". JSON-ready, and a function of its arguments; takes minutes.
 
     The keys of `quick`, and: quality {label figures, over all labels, of the labels in the main network},
-    forgetting {labels: {name: {accuracy, recovery, relearning, membership, two_sample, distance, pictures,
-    verdict, missed}}, control, verdict}, capacity, reference {seeds, schedule, spec}. Every figure is
+    forgetting {labels: {name: {accuracy, recovery, relearning, membership, two_sample, pictures, verdict,
+    missed}}, distance, control, verdict, missed}, capacity, reference {seeds, schedule, spec}. Every figure is
     {value, n, interval, threshold, verdict}. Temporary labels are judged and not audited: theirs is a network
     of its own, and dropping it is exact. Raises Stopped.
     """
@@ -174,7 +174,12 @@ def _forgetting(inquiry: _Inquiry, references: list[Checkpoint], reason: str | N
     """Every forgotten label of the main network, beside the references."""
     forgotten = [inquiry.checkpoint.label(name) for name in inquiry.checkpoint.forgotten]
     labels = {one.name: _label_forgotten(one, inquiry, references, reason) for one in forgotten}
-    return {"labels": labels, "control": _control(forgotten, inquiry), **_whole(labels)}
+    return {
+        "labels": labels,
+        "distance": _distance(inquiry, references, reason),
+        "control": _control(forgotten, inquiry),
+        **_whole(labels),
+    }
 
 
 def _label_forgotten(
@@ -189,7 +194,7 @@ def _label_forgotten(
     shown, found = _examined(inquiry.checkpoint, exam, inquiry)
     others = [_examined(one, exam, inquiry) for one in references]
     figures = compared(shown, [one for one, _ in others])
-    figures |= _likeness(label, exam.witness, inquiry, references)
+    figures["two_sample"] = _two_sample(label, exam.witness, inquiry, references)
     pictures = {"candidate": _picture(found), "reference": _picture(others[0][1])}
     return {**figures, "pictures": pictures, **verdict(figures)}
 
@@ -215,10 +220,8 @@ def _examined(checkpoint: Checkpoint, exam: Exam, inquiry: _Inquiry) -> tuple[Tr
     return traces(checkpoint, exam, inquiry.draw, inquiry.bench.apart("exam"))
 
 
-def _likeness(
-    label: Label, witness: Witness, inquiry: _Inquiry, references: list[Checkpoint]
-) -> dict[str, Figure]:
-    """Two figures that inform: how far apart the networks are in the label's draws, and as functions."""
+def _two_sample(label: Label, witness: Witness, inquiry: _Inquiry, references: list[Checkpoint]) -> Figure:
+    """It informs: how far the networks are apart in the label's draws."""
     bench, rng = inquiry.bench, inquiry.bench.generator("permutations")
     seed = bench.apart("likeness").seed
     mine, *theirs = (
@@ -228,16 +231,24 @@ def _likeness(
     apart = mean(energy_distance(mine, other) for other in theirs)
     between = energy_distance(theirs[0], theirs[1])
     p = permutation_p(mine, theirs[0], rng)
-    two_sample = figure(apart, LIKENESS_DRAWS) | {"p": p, "between_references": between}
-    examples = [
-        (inquiry.test(inquiry.checkpoint.label(name)).float() / 255, slot)
-        for name, slot in inquiry.checkpoint.held.items()
-    ]
+    return figure(apart, LIKENESS_DRAWS) | {"p": p, "between_references": between}
+
+
+def _distance(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None) -> Figure:
+    """It informs: how far the networks are apart as functions of what is held."""
+    if not references:
+        return unmeasured(reason or "there is no reference")
+    try:
+        examples = [
+            (inquiry.test(inquiry.checkpoint.label(name)).float() / 255, slot)
+            for name, slot in inquiry.checkpoint.held.items()
+        ]
+    except Unavailable as error:
+        return unmeasured(str(error))
     network, *others = (frozen(one, CPU) for one in (inquiry.checkpoint, *references))
     distance = mean(function_distance(network, other, examples) for other in others)
     usual = function_distance(others[0], others[1], examples)
-    far = figure(distance / usual, len(others)) | {"distance": distance, "between_references": usual}
-    return {"two_sample": two_sample, "distance": far}
+    return figure(distance / usual, len(others)) | {"distance": distance, "between_references": usual}
 
 
 def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
@@ -261,7 +272,7 @@ def _whole(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _none_of(reason: str) -> dict[str, Any]:
-    names = ("accuracy", "recovery", "relearning", "membership", "two_sample", "distance")
+    names = ("accuracy", "recovery", "relearning", "membership", "two_sample")
     return {name: unmeasured(reason) for name in names} | {
         "pictures": None,
         "verdict": None,
