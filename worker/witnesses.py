@@ -10,7 +10,7 @@ from pathlib import Path
 from worker.keeping import keep
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.full import Witnesses
-from worker.learning.judging.honest import balanced
+from worker.learning.judging.honest import balanced, refuse_wrong_witness
 from worker.learning.judging.lessons import Step, Training, unwatched
 from worker.learning.judging.witness import (
     BRIEF,
@@ -47,13 +47,17 @@ def witnesses_of(read: Callable[[str], Dataset], folder: Path, bench: Workbench)
 def kept_witness(dataset: Dataset, folder: Path, training: Training, step: Step = unwatched) -> Witness:
     """The witness of exactly these images and this recipe: the one in `folder`, else trained now and kept.
 
-    Raises whatever `step` raises, which leaves nothing behind. Several processes may share the folder.
+    Raises Unavailable where it errs too often, and whatever `step` raises, which leaves nothing behind.
+    Several processes may share the folder.
     """
     key = f"witness {REVISION} {dataset.sha256()} {asdict(training)}"
     place = folder / sha256(key.encode()).hexdigest()
     try:
-        return read_witness(dataset.name, place)
+        witness = read_witness(dataset.name, place)
     except WitnessUnavailable:  # there is none yet, or it is damaged
         shutil.rmtree(place, ignore_errors=True)
         keep(files_of(balanced(dataset), training, step), place)
-        return read_witness(dataset.name, place)
+        witness = read_witness(dataset.name, place)
+    assert witness.test_accuracy is not None
+    refuse_wrong_witness(dataset.name, witness.test_accuracy)
+    return witness

@@ -1,6 +1,7 @@
 """The full report has the quick one's keys and more; what cannot be had is null with a reason."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset, load
 from worker.learning.drawing import draw
+from worker.learning.judging.evidence import figure
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.lessons import Training
@@ -67,7 +69,7 @@ def forgetful() -> Checkpoint:
 def witness_of(dataset: str) -> Witness:
     """Trained for a moment."""
     training = Training(seed=101, steps=2, real=32, impostors=10)
-    return restored(trained(digits().train, training), digits().labels)
+    return replace(restored(trained(digits().train, training), digits().labels), test_accuracy=0.5)
 
 
 def report_of(checkpoint: Checkpoint, *gone: str, **callbacks) -> dict:
@@ -94,11 +96,14 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
     assert expected["capacity"].items() <= report["capacity"].items()
     assert set(report["capacity"]["layers"]["encoder.0"]) == {"units", "dead_units", "effective_rank"}
     assert report["reference"]["seeds"] == 3
+    assert report["witness"] == {"digits": {"version": witness_of("digits").version, "test_accuracy": 0.5}}, (
+        "what FID, coverage and recovery rest on"
+    )
     found = list(figures_in(report))
     assert len(found) > 20
-    for path, figure in found:
-        assert {"value", "n", "interval", "threshold", "verdict"} <= figure.keys(), path
-        assert figure["value"] is not None or figure["reason"], path
+    for path, one in found:
+        assert {"value", "n", "interval", "threshold", "verdict"} <= one.keys(), path
+        assert one["value"] is not None or one["reason"], path
     label = report["forgetting"]["labels"]["7"]
     assert {"accuracy", "recovery", "relearning", "membership", "two_sample"} <= label.keys()
     assert "distance" not in label, "it is of the networks, whatever label was forgotten"
@@ -144,9 +149,19 @@ def test_a_forgotten_label_whose_data_is_gone_is_not_audited_and_says_so(forgetf
     assert figures["verdict"] is None
 
 
+def test_an_attack_that_finds_nothing_where_there_is_something_shows_nothing(forgetful, monkeypatch):
+    monkeypatch.setattr("worker.learning.judging.full.control_auc", lambda *_: 0.55)
+    monkeypatch.setattr("worker.learning.judging.full.compared", lambda *_: {})  # every other bar is met
+    monkeypatch.setattr("worker.learning.judging.full._two_sample", lambda *_: figure(0.0, 1))
+    figures = report_of(forgetful)["forgetting"]
+    assert figures["labels"]["7"]["verdict"] == "met"
+    assert (figures["verdict"], figures["missed"]) == ("missed", ["control"])
+
+
 def test_with_nothing_forgotten_nothing_is_retrained(forgetful):
     report = report_of(forgetful.with_status(["7"], "permanent"))
     assert report["forgetting"]["labels"] == {}
+    assert report["forgetting"]["verdict"] is None
     assert report["reference"]["seeds"] == 0
     assert report["quality"]["digits"]["coverage"]["value"] > 0
 

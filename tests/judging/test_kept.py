@@ -230,6 +230,7 @@ def test_a_cancelled_job_stops_within_one_step_of_the_training(tmp_path: Path) -
 HASTY = Training(seed=101, steps=2)
 
 
+@pytest.mark.usefixtures("undemanding")
 def test_a_witness_is_trained_once_on_every_label_of_its_dataset(tmp_path: Path) -> None:
     steps = Steps()
     first = kept_witness(doodles(), tmp_path, HASTY, steps.told)
@@ -239,6 +240,7 @@ def test_a_witness_is_trained_once_on_every_label_of_its_dataset(tmp_path: Path)
     assert (again.version, again.labels) == (first.version, ("ring", "bar"))
 
 
+@pytest.mark.usefixtures("undemanding")
 def test_other_images_recipes_and_revisions_have_witnesses_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +252,7 @@ def test_other_images_recipes_and_revisions_have_witnesses_of_their_own(
     assert len(list(tmp_path.iterdir())) == 4
 
 
+@pytest.mark.usefixtures("undemanding")
 @pytest.mark.parametrize(("file", "data"), [("safetensors", b"half"), ("json", b"{")])
 def test_a_damaged_witness_is_trained_anew(file: str, data: bytes, tmp_path: Path) -> None:
     first = kept_witness(doodles(), tmp_path, HASTY)
@@ -257,6 +260,17 @@ def test_a_damaged_witness_is_trained_anew(file: str, data: bytes, tmp_path: Pat
     (place / f"doodles.witness.{file}").write_bytes(data)
     assert kept_witness(doodles(), tmp_path, HASTY).version == first.version
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_witness_that_errs_too_often_is_none_and_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps()
+    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 1.01)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=r"the witness trained on 'doodles' names [0-9.]+% of its real"):
+            kept_witness(doodles(), tmp_path, HASTY, steps.told)
+    assert len(steps) == 2
 
 
 def test_a_witness_whose_training_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -84,9 +84,10 @@ def full(
 
     The keys of `quick`, and: quality {label figures, over all labels, of the labels in the main network},
     forgetting {labels: {name: {accuracy, recovery, relearning, membership, two_sample, pictures, verdict,
-    missed}}, distance, control, verdict, missed}, capacity, reference {seeds, schedule, spec}. Every figure is
-    {value, n, interval, threshold, verdict}. Temporary labels are judged and not audited: theirs is a network
-    of its own, and dropping it is exact. Raises Stopped.
+    missed}}, distance, control, verdict, missed}, witness {dataset: {version, test_accuracy}}, capacity,
+    reference {seeds, schedule, spec}. Every figure is {value, n, interval, threshold, verdict}. Temporary
+    labels are judged and not audited: theirs is a network of its own, and dropping it is exact. Raises
+    Stopped.
     """
     found = quick(
         checkpoint,
@@ -103,6 +104,7 @@ def full(
         "level": "full",
         "quality": _quality(inquiry, references),
         "forgetting": _forgetting(inquiry, references, reason),
+        "witness": {name: _witness_figures(name, witnesses) for name in found["judge"]},
         "capacity": found["capacity"] | _capacity(inquiry),
         "reference": {
             "seeds": len(references),
@@ -174,11 +176,12 @@ def _forgetting(inquiry: _Inquiry, references: list[Checkpoint], reason: str | N
     """Every forgotten label of the main network, beside the references."""
     forgotten = [inquiry.checkpoint.label(name) for name in inquiry.checkpoint.forgotten]
     labels = {one.name: _label_forgotten(one, inquiry, references, reason) for one in forgotten}
+    control = _control(forgotten, inquiry)
     return {
         "labels": labels,
         "distance": _distance(inquiry, references, reason),
-        "control": _control(forgotten, inquiry),
-        **_whole(labels),
+        "control": control,
+        **_whole(labels, control),
     }
 
 
@@ -263,12 +266,23 @@ def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
     return figure(auc, len(test), threshold=CONTROL)
 
 
-def _whole(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """met if every label met its bars, missed if one missed any, null where one could not be measured."""
-    verdicts = [one["verdict"] for one in labels.values()]
-    whole = "missed" if "missed" in verdicts else None if None in verdicts or not verdicts else "met"
+def _whole(labels: Mapping[str, Mapping[str, Any]], control: Figure) -> dict[str, Any]:
+    """met if every label met its bars, missed if one missed any, null where one could not be measured.
+
+    The control counts as they do: an attack that finds nothing where there is something shows nothing.
+    """
+    verdicts = [one["verdict"] for one in (*labels.values(), control)]
+    whole = "missed" if "missed" in verdicts else None if None in verdicts else "met"
     missed = [f"{name}: {one}" for name, figures in labels.items() for one in figures["missed"]]
-    return {"verdict": whole, "missed": missed}
+    return {"verdict": whole, "missed": missed + (["control"] if control["verdict"] == "missed" else [])}
+
+
+def _witness_figures(dataset: str, witnesses: Witnesses) -> dict[str, Any]:
+    try:
+        witness = witnesses(dataset)
+    except Unavailable as error:
+        return {"version": None, "test_accuracy": None, "reason": str(error)}
+    return {"version": witness.version, "test_accuracy": witness.test_accuracy}
 
 
 def _none_of(reason: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What an honest judge needs: images enough of every label, none that drown the others, and few errors."""
+"""What an honest judge needs: images enough of every label, none that drown the others, and few errors.
+
+A witness is held to as few.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,6 +10,7 @@ from torch import Tensor
 
 from worker.learning.datasets import Dataset
 from worker.learning.judging.judge import Judge, JudgeUnavailable
+from worker.learning.strategy import Unavailable
 
 LEAST_TRAIN, LEAST_TEST = 80, 20  # images a label; `digits`, whose judge is just good enough, has 139 and 34
 LEAST_ACCURACY = 0.7  # a judge that errs more often says too much of itself and too little of what it judges
@@ -34,11 +38,23 @@ def balanced(dataset: Dataset) -> Dataset:
 
 def refuse_too_wrong(judge: Judge) -> None:
     """Raises JudgeUnavailable for a judge that errs too often on real test images."""
-    if judge.test_accuracy < LEAST_ACCURACY:
-        raise JudgeUnavailable(
-            f"the judge trained on {judge.dataset!r} names {judge.test_accuracy:.1%} of its real test images "
-            f"rightly, an honest one needs {LEAST_ACCURACY:.0%}"
-        )
+    if reason := _too_wrong("judge", judge.dataset, judge.test_accuracy):
+        raise JudgeUnavailable(reason)
+
+
+def refuse_wrong_witness(dataset: str, test_accuracy: float) -> None:
+    """Raises Unavailable for a witness of the dataset likewise."""
+    if reason := _too_wrong("witness", dataset, test_accuracy):
+        raise Unavailable(reason)
+
+
+def _too_wrong(what: str, dataset: str, test_accuracy: float) -> str | None:
+    if test_accuracy >= LEAST_ACCURACY:
+        return None
+    return (
+        f"the {what} trained on {dataset!r} names {test_accuracy:.1%} of its real test images rightly, "
+        f"an honest one needs {LEAST_ACCURACY:.0%}"
+    )
 
 
 def _evened(split: Mapping[str, Tensor]) -> dict[str, Tensor]:

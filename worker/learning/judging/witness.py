@@ -12,7 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +41,7 @@ class Witness:
     labels: tuple[str, ...]
     network: nn.Sequential
     version: str  # sha256 of its weights
+    test_accuracy: float | None = None  # on its dataset's real test images, where that was measured
 
     @torch.no_grad()
     def embedded(self, images: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def read_witness(dataset: str, folder: Path) -> Witness:
         raise WitnessUnavailable(f"there is no witness of {dataset!r} ({error}); {again}") from error
     if sha256(data).hexdigest() != recipe["weights_sha256"]:
         raise WitnessUnavailable(f"the witness of {dataset!r} is not the one its recipe describes; {again}")
-    return restored(data, recipe["labels"])
+    return replace(restored(data, recipe["labels"]), test_accuracy=recipe["test_accuracy"])
 
 
 def files_of(dataset: Dataset, training: Training, step: Step = unwatched) -> dict[str, bytes]:
