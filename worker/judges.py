@@ -11,7 +11,14 @@ from pathlib import Path
 from worker.keeping import keep
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.honest import balanced, refuse_too_small, refuse_too_wrong
-from worker.learning.judging.judge import Judge, JudgeUnavailable, is_committed, load_judge, read_judge
+from worker.learning.judging.judge import (
+    REVISION,
+    Judge,
+    JudgeUnavailable,
+    is_committed,
+    load_judge,
+    read_judge,
+)
 from worker.learning.judging.lessons import Step, Training, unwatched
 from worker.learning.judging.report import Judges
 from worker.learning.judging.train import recipe_of, trained
@@ -56,7 +63,7 @@ def kept_judge(dataset: Dataset, folder: Path, training: Training, step: Step = 
     which leaves nothing behind. Several processes may share the folder.
     """
     refuse_too_small(dataset)
-    place = folder / sha256(f"{dataset.sha256()} {asdict(training)}".encode()).hexdigest()
+    place = folder / sha256(f"judge {REVISION} {dataset.sha256()} {asdict(training)}".encode()).hexdigest()
     try:
         judge = read_judge(dataset.name, place)
     except JudgeUnavailable:  # there is none yet, or it is damaged

@@ -1,15 +1,19 @@
 """A dataset without a committed judge or witness gets one: trained once, kept; no judge that is dishonest."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from worker.judges import judges_of, kept_judge
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
+from worker.learning.judging import judge, witness
 from worker.learning.judging.honest import LEAST_TEST, LEAST_TRAIN, balanced
 from worker.learning.judging.judge import REJECT, JudgeUnavailable, load_judge
 from worker.learning.judging.lessons import Training
@@ -85,6 +89,31 @@ def test_other_images_and_other_recipes_have_judges_of_their_own(folder: Path) -
 
 
 @pytest.mark.usefixtures("undemanding")
+def test_another_revision_of_what_a_judge_is_taught_has_one_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_judge(doodles(), tmp_path, Training(steps=2))
+    monkeypatch.setattr("worker.judges.REVISION", 0)
+    kept_judge(doodles(), tmp_path, Training(steps=2))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def misshapen(weights: Path, recipe: Path) -> None:
+    """Of another architecture, as their recipe says."""
+    weights.write_bytes(save({"0.weight": torch.zeros(2, 3)}))
+    told = json.loads(recipe.read_text()) | {"weights_sha256": sha256(weights.read_bytes()).hexdigest()}
+    recipe.write_text(json.dumps(told))
+
+
+def test_a_judge_says_which_of_its_bars_it_misses(folder: Path) -> None:
+    judge = kept_judge(doodles(), folder, BRIEF)
+    [place] = [one for one in folder.iterdir() if judge.version in (one / "doodles.json").read_text()]
+    figures = json.loads((place / "doodles.json").read_text())["figures"]
+    assert judge.missed == tuple(name for name, one in figures.items() if one["held"] is False) != ()
+    assert load_judge("mnist").missed == ()
+
+
+@pytest.mark.usefixtures("undemanding")
 def test_whoever_waits_is_told_every_step(tmp_path: Path) -> None:
     steps = Steps()
     kept_judge(doodles(), tmp_path, Training(steps=3), steps.told)
@@ -135,6 +164,7 @@ def test_a_crash_while_it_is_written_leaves_no_half_a_judge(
         lambda place: (place / "doodles.safetensors").write_bytes(b"half"),
         lambda place: (place / "doodles.json").write_bytes(b"{"),
         lambda place: (place / "doodles.json").unlink(),
+        lambda place: misshapen(place / "doodles.safetensors", place / "doodles.json"),
     ],
 )
 def test_a_damaged_judge_is_trained_anew(damage: Callable[[Path], object], tmp_path: Path) -> None:
@@ -195,6 +225,27 @@ def test_a_committed_judge_goes_before_and_needs_no_images(tmp_path: Path) -> No
     assert judges_of(refusing, tmp_path, bench([]))("digits") is load_judge("digits")
 
 
+@pytest.mark.usefixtures("undemanding")
+def test_an_upload_may_be_called_what_a_committed_file_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mnist.witness.json` is a recipe, and no judge's."""
+    monkeypatch.setattr("worker.judges.TRAINING", Training(steps=2))
+    found = judges_of(lambda name: replace(doodles(), name=name), tmp_path, bench([]))("mnist.witness")
+    assert found.labels == ("ring", "bar")
+
+
+def test_a_judge_or_witness_committed_under_the_name_of_an_upload_is_not_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (judge, witness):
+        monkeypatch.setattr(module, "WEIGHTS", tmp_path)
+    for file in ("doodles.json", "doodles.witness.json", "digits.json", "digits.witness.json"):
+        (tmp_path / file).write_text("{}")
+    assert [judge.is_committed(name) for name in ("doodles", "digits")] == [False, True]
+    assert [witness.is_committed(name) for name in ("doodles", "digits")] == [False, True]
+
+
 def test_without_its_images_a_dataset_has_no_judge(tmp_path: Path) -> None:
     with pytest.raises(JudgeUnavailable, match="no images of doodles here"):
         judges_of(refusing, tmp_path, bench([]))("doodles")
@@ -253,11 +304,18 @@ def test_other_images_recipes_and_revisions_have_witnesses_of_their_own(
 
 
 @pytest.mark.usefixtures("undemanding")
-@pytest.mark.parametrize(("file", "data"), [("safetensors", b"half"), ("json", b"{")])
-def test_a_damaged_witness_is_trained_anew(file: str, data: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda weights, recipe: weights.write_bytes(b"half"),
+        lambda weights, recipe: recipe.write_bytes(b"{"),
+        misshapen,
+    ],
+)
+def test_a_damaged_witness_is_trained_anew(damage: Callable[[Path, Path], object], tmp_path: Path) -> None:
     first = kept_witness(doodles(), tmp_path, HASTY)
     [place] = tmp_path.iterdir()
-    (place / f"doodles.witness.{file}").write_bytes(data)
+    damage(place / "doodles.witness.safetensors", place / "doodles.witness.json")
     assert kept_witness(doodles(), tmp_path, HASTY).version == first.version
     assert list(tmp_path.iterdir()) == [place]
 

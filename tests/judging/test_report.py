@@ -1,6 +1,7 @@
 """The quick report says what was drawn, how often it was right, and what could not be measured."""
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -89,13 +90,21 @@ def test_it_names_the_judge_and_the_capacity() -> None:
     report = quick(checkpoint(*LABELS), load_judge, n=10, seed=0, draw=draw_real)
     judge = load_judge("digits")
     assert (report["level"], report["n"], report["seed"]) == ("quick", 10, 0)
-    assert report["judge"] == {"digits": {"version": judge.version, "test_accuracy": judge.test_accuracy}}
+    told = {"version": judge.version, "test_accuracy": judge.test_accuracy, "missed": []}
+    assert report["judge"] == {"digits": told}
     assert report["capacity"] == {
         "parameters": 17,
         "isolated_parameters": {},
         "encoder_widths": [5, 4],
         "decoder_widths": [3, 6],
     }
+
+
+def test_it_says_which_bars_its_judge_misses() -> None:
+    """A judge trained on an upload may be honest about its labels and still call noise one of them."""
+    judge = replace(load_judge("digits"), missed=("uniform_noise_rejected",))
+    report = quick(checkpoint(LABELS[0]), lambda _: judge, n=10, seed=0, draw=draw_real)
+    assert report["judge"]["digits"]["missed"] == ["uniform_noise_rejected"]
 
 
 def test_every_label_is_drawn_with_noise_of_its_own() -> None:

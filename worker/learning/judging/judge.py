@@ -13,8 +13,11 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from worker.learning import datasets
+
 REJECT = -1
 WEIGHTS = Path(__file__).parent / "weights"
+REVISION = 1  # one more with the network or the lessons: what was kept before is then trained anew
 CHUNK = 500  # images at a time: what they need fits a core's cache
 
 
@@ -31,6 +34,7 @@ class Judge:
     network: nn.Module
     version: str  # sha256 of the stored weights
     test_accuracy: float  # on the dataset's real test images, a rejected one counted as wrong
+    missed: tuple[str, ...] = ()  # the figures of its recipe that keep not their bar
 
     def classify(self, images: Tensor) -> Tensor:
         """Which label each image [n, pixels] in [0, 1] shows: int64 [n], an index into labels, or REJECT."""
@@ -61,8 +65,8 @@ def load_judge(dataset: str) -> Judge:
 
 
 def is_committed(dataset: str) -> bool:
-    """Whether a judge of the dataset comes with this code."""
-    return (WEIGHTS / f"{dataset}.json").is_file()
+    """Whether a judge comes with this code, of a dataset that does too: an upload may bear any other name."""
+    return any(one.name == dataset for one in datasets.catalog()) and (WEIGHTS / f"{dataset}.json").is_file()
 
 
 def read_judge(dataset: str, folder: Path) -> Judge:
@@ -86,9 +90,13 @@ def read_judge(dataset: str, folder: Path) -> Judge:
             f"the judge of {dataset!r} is not the one its recipe describes: the sha256 of its weights "
             f"is {found}, the recipe says {expected}; {again}"
         )
-    labels = tuple(recipe["labels"])
-    accuracy = recipe["figures"]["test_accuracy"]["value"]
-    return Judge(dataset, labels, restored_network(data, len(labels)), found, accuracy)
+    labels, figures = tuple(recipe["labels"]), recipe["figures"]
+    try:
+        network = restored_network(data, len(labels))
+    except RuntimeError as error:
+        raise JudgeUnavailable(f"the judge of {dataset!r} has another architecture; {again}") from error
+    missed = tuple(name for name, one in figures.items() if one["held"] is False)
+    return Judge(dataset, labels, network, found, figures["test_accuracy"]["value"], missed)
 
 
 @torch.no_grad()

@@ -40,13 +40,14 @@ def quick(
 ) -> dict[str, Any]:
     """n draws of every label the checkpoint ever learnt, judged. JSON-ready, and a function of its arguments.
 
-    {level, n, seed, judge: {dataset: {version, test_accuracy}}, retained, forgotten, capacity}, where each of
-    retained and forgotten is {accuracy, n, interval, rejected, closed_accuracy, coverage, threshold, verdict,
-    labels: {name: the same}}. accuracy: the share of draws the judge gives their label; a rejected draw is a
-    wrong one. rejected: the share it gives none. closed_accuracy: of those whose likeliest label is theirs,
-    rejected or not. interval: Wilson's, 95 %, of accuracy. coverage: the share of real test images (where
-    `held_out` has any) with a draw near them. threshold, verdict: of a forgotten label's accuracy, its
-    relapse; null elsewhere. What cannot be measured is null, with a reason beside it.
+    {level, n, seed, judge: {dataset: {version, test_accuracy, missed}}, retained, forgotten, capacity}, where
+    each of retained and forgotten is {accuracy, n, interval, rejected, closed_accuracy, coverage, threshold,
+    verdict, labels: {name: the same}}. missed: the bars the judge itself does not keep. accuracy: the share
+    of draws the judge gives their label; a rejected draw is a wrong one. rejected: the share it gives none.
+    closed_accuracy: of those whose likeliest label is theirs, rejected or not. interval: Wilson's, 95 %, of
+    accuracy. coverage: the share of real test images (where `held_out` has any) with a draw near them.
+    threshold, verdict: of a forgotten label's accuracy, its relapse; null elsewhere. What cannot be measured
+    is null, with a reason beside it.
     """
     measured = {
         label: _label_figures(network, label, judges, n, seed, draw, held_out)
@@ -139,8 +140,8 @@ def _judge_figures(dataset: str, judges: Judges) -> dict[str, Any]:
     try:
         judge = judges(dataset)
     except JudgeUnavailable as error:
-        return {"version": None, "test_accuracy": None, "reason": str(error)}
-    return {"version": judge.version, "test_accuracy": judge.test_accuracy}
+        return {"version": None, "test_accuracy": None, "missed": [], "reason": str(error)}
+    return {"version": judge.version, "test_accuracy": judge.test_accuracy, "missed": list(judge.missed)}
 
 
 def _unmeasured(reason: str) -> dict[str, Any]:

@@ -76,8 +76,9 @@ def load_witness(dataset: str) -> Witness:
 
 
 def is_committed(dataset: str) -> bool:
-    """Whether a witness of the dataset comes with this code."""
-    return (WEIGHTS / f"{dataset}.witness.json").is_file()
+    """Whether a witness comes with this code, of a dataset that does too."""
+    known = any(one.name == dataset for one in datasets.catalog())
+    return known and (WEIGHTS / f"{dataset}.witness.json").is_file()
 
 
 def read_witness(dataset: str, folder: Path) -> Witness:
@@ -93,7 +94,11 @@ def read_witness(dataset: str, folder: Path) -> Witness:
         raise WitnessUnavailable(f"there is no witness of {dataset!r} ({error}); {again}") from error
     if sha256(data).hexdigest() != recipe["weights_sha256"]:
         raise WitnessUnavailable(f"the witness of {dataset!r} is not the one its recipe describes; {again}")
-    return replace(restored(data, recipe["labels"]), test_accuracy=recipe["test_accuracy"])
+    try:
+        witness = restored(data, recipe["labels"])
+    except RuntimeError as error:
+        raise WitnessUnavailable(f"the witness of {dataset!r} has another architecture; {again}") from error
+    return replace(witness, test_accuracy=recipe["test_accuracy"])
 
 
 def files_of(dataset: Dataset, training: Training, step: Step = unwatched) -> dict[str, bytes]:
