@@ -1,8 +1,9 @@
 """A report read as figures: one number each, with what it rests on and what it is held to.
 
-A figure is {value, n, interval, threshold, verdict}: with a reason where it could not be measured, with what
-the references showed where there are any. verdict is `met`, `missed` or null. The quick report's own groups
-call the value `accuracy`.
+A figure is {value, n, interval, threshold, verdict}: with a reason where it could not be measured or decided,
+and where there are references, with what they showed, whether the plain `bar` is met (the threshold allows
+for their spread), and of learning a label again its `memory`. verdict is `met`, `missed` or null. The quick
+report's own groups call the value `accuracy`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ Figure = dict[str, Any]
 Path = tuple[str, ...]
 
 PARTS = ("value", "n", "interval", "threshold", "verdict")
-SOMETIMES = ("reason", "references")
+SOMETIMES = ("reason", "references", "bar", "memory")
 
 
 class Found(NamedTuple):

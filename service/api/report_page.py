@@ -29,6 +29,13 @@ PLOT = {"left": 38, "right": 300, "top": 20, "bottom": 134}
 LEAST_TOP = 0.02
 """A chart of next to nothing still has a height."""
 
+BESIDE = {
+    "rejected": "rejected {}",
+    "closed_accuracy": "{} if none were rejected",
+    "coverage": "covers {} of the real images",
+}
+"""What a quick report measures of a label's draws besides their accuracy."""
+
 DEEDS = {"learn": "learned", "forget": "forgot", "resize": "resized"}
 
 
@@ -41,6 +48,8 @@ class Subject:
     parent: VersionRow | None
     job: JobRow
     evidence: Evidence
+    earlier: Sequence[Evidence]
+    """Full reports of the version before this one, newest first."""
     relapses: Mapping[str, Sequence[Mapping[str, Any]]]
     """{forgotten label: what each version drew for it}."""
 
@@ -53,6 +62,8 @@ class Headline:
     value: str
     rests_on: str
     verdict: str | None
+    otherwise: str = "not held to any"
+    """What is said where there is no verdict."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class Bar:
 
     name: str
     figure: Figure
+    beside: str
+    """What else was measured of it."""
     width: float
     low: float | None
     high: float | None
@@ -137,13 +150,25 @@ def _headlines(report: Mapping[str, Any]) -> list[Headline]:
     again = relapsed(report)
     if report.get("forgotten", {}).get("labels"):
         rests_on = "forgotten labels above their limit"
-        found.append(Headline("Relapsed", ", ".join(again) or "none", rests_on, "missed" if again else "met"))
+        verdict = _all_of([one.get("verdict") for one in report["forgotten"]["labels"].values()])
+        found.append(Headline("Relapsed", ", ".join(again) or "none", rests_on, verdict, "not all measured"))
     if report.get("level") == "full":
-        verdicts = [one.figure["verdict"] for one in figures(report) if one.figure["verdict"]]
-        met = verdicts.count("met")
-        whole = "met" if met == len(verdicts) else "missed"
-        found.append(Headline("Tests", f"{met} of {len(verdicts)} met", "of all that have a limit", whole))
+        found.append(_tests(report))
     return found
+
+
+def _tests(report: Mapping[str, Any]) -> Headline:
+    """Of every figure that has a limit, those without a verdict among them."""
+    verdicts = [one.figure["verdict"] for one in figures(report) if one.figure["threshold"]]
+    undecided = verdicts.count(None)
+    rests_on = "of all that have a limit" + (f"; {undecided} could not be decided" if undecided else "")
+    value = f"{verdicts.count('met')} of {len(verdicts)} met" if verdicts else "none"
+    return Headline("Tests", value, rests_on, _all_of(verdicts), "no verdict")
+
+
+def _all_of(verdicts: Sequence[str | None]) -> str | None:
+    """missed if one is, met if every one is, and there is one."""
+    return "missed" if "missed" in verdicts else "met" if set(verdicts) == {"met"} else None
 
 
 def _criterion(entry: Mapping[str, Any]) -> str:
@@ -160,10 +185,10 @@ def _share(title: str, group: Mapping[str, Any], verdict: str | None) -> Headlin
 
 
 def _verdict(report: Mapping[str, Any], kind: str) -> str | None:
-    """Of a group: missed if any part of it is."""
+    """Of a group and its labels, as far as they are held to anything."""
     group = report.get(kind, {})
-    verdicts = [one.get("verdict") for one in (group, *group.get("labels", {}).values())]
-    return "missed" if "missed" in verdicts else "met" if "met" in verdicts else None
+    parts = (group, *group.get("labels", {}).values())
+    return _all_of([one.get("verdict") for one in parts if one.get("threshold")])
 
 
 def _passed(criteria: Sequence[object], missed: Sequence[object]) -> str | None:
@@ -176,6 +201,9 @@ def _bar(name: str, entry: Mapping[str, Any]) -> Bar:
     return Bar(
         name,
         told,
+        beside=", ".join(
+            said.format(percent(entry[name])) for name, said in BESIDE.items() if entry.get(name) is not None
+        ),
         width=100 * (told["value"] or 0.0),
         low=None if low is None else 100 * low,
         high=None if high is None else 100 * high,

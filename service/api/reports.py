@@ -147,6 +147,7 @@ def get_report(
             parent=versions.find(session, row, version.parent) if version.parent else None,
             job=find_job(session, version.job_id),
             evidence=evidence,
+            earlier=reports.earlier(session, version, evidence),
             relapses=relapse_series(reports.line_of(session, row, limit=MOST_VERSIONS)),
         )
     page = report_page.render(subject)

@@ -80,6 +80,17 @@ def of_version(session: Session, version: VersionRow, level: Level | None = None
     return _own(version, session.scalars(select(JobRow).where(JobRow.id == version.job_id)).one())
 
 
+def earlier(session: Session, version: VersionRow, than: Evidence) -> list[Evidence]:
+    """Full reports of the version before that one, newest first: each may have asked other tests."""
+    if than.level != "full":
+        return []
+    asked = select(JobRow.sequence).where(JobRow.id == than.job_id).scalar_subquery()
+    query = select(ReportRow, JobRow).join(JobRow, JobRow.id == ReportRow.job_id)
+    query = query.where(ReportRow.model_id == version.model_id, ReportRow.version == version.number)
+    rows = session.execute(query.where(JobRow.sequence < asked).order_by(JobRow.sequence.desc()))
+    return [_evidence(row.ReportRow, row.JobRow) for row in rows]
+
+
 def line_of(session: Session, model: ModelRow, *, limit: int) -> list[VersionRow]:
     """The newest versions of the model, oldest first, of each only what its relapses are told by."""
     columns = (VersionRow.number, VersionRow.operation, VersionRow.strategy, VersionRow.report)

@@ -188,7 +188,8 @@ def measured(accuracy: float | None, *, limit: float | None = None) -> dict[str,
         return {"accuracy": None, "n": 0, "interval": None, "rejected": None, "reason": "no such label"}
     told = {"accuracy": accuracy, "n": 1000, "interval": [max(accuracy - 0.01, 0), accuracy + 0.01]}
     verdict = None if limit is None else "met" if accuracy <= limit else "missed"
-    return {**told, "rejected": 0.0} | ({"threshold": f"<= {limit}", "verdict": verdict} if limit else {})
+    told |= {"rejected": 0.002, "closed_accuracy": min(accuracy + 0.01, 1), "coverage": 0.875}
+    return told | ({"threshold": f"<= {limit}", "verdict": verdict} if limit else {})
 
 
 def quick_report(held: Iterable[str], gone: Mapping[str, float]) -> dict[str, Any]:
@@ -198,7 +199,7 @@ def quick_report(held: Iterable[str], gone: Mapping[str, float]) -> dict[str, An
         "level": "quick",
         "n": 1000,
         "seed": 7,
-        "judge": {"mnist": {"version": "a" * 64, "test_accuracy": 0.991}},
+        "judge": {"mnist": {"version": "a" * 64, "test_accuracy": 0.991, "missed": []}},
         "retained": {**measured(0.951), "labels": {name: measured(0.951) for name in held}},
         "forgotten": {
             **measured(mean),
@@ -217,8 +218,14 @@ def full_report(quick: Mapping[str, Any]) -> dict[str, Any]:
     curves = {"learnt": 0.9, "candidate": learning(18), "references": [learning(20), learning(24)]}
     labels = {
         name: {
-            "recovery": {**figure, "verdict": "missed", "references": [0.3, 0.5]},
-            "relearning": {**figure, "references": [20, 24], "curves": curves},
+            "recovery": {**figure, "verdict": "missed", "references": [0.3, 0.5], "bar": "missed"},
+            "relearning": {
+                **figure,
+                "references": [20, 24],
+                "bar": "missed",
+                "memory": 0.97,
+                "curves": curves,
+            },
             "pictures": {"candidate": picture, "reference": picture},
         }
         for name in quick["forgotten"]["labels"]
@@ -230,7 +237,8 @@ def full_report(quick: Mapping[str, Any]) -> dict[str, Any]:
         "forgetting": {"labels": labels, "control": figure},
         "capacity": quick["capacity"]
         | {"layers": {"decoder.0": {"units": 256, "dead_units": 3, "effective_rank": 80.2}}},
-        "reference": {"seeds": 2},
+        "witness": {"mnist": {"version": "b" * 64, "test_accuracy": 0.985}},
+        "reference": {"seeds": 3},
     }
 
 

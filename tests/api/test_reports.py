@@ -4,12 +4,12 @@ import copy
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy import select
 
 from service.registry.tables import ReportRow
 from tests.api.serving import COST, REFUSAL, Served
@@ -187,16 +187,114 @@ def test_an_attacks_pictures_are_drawn_from_the_report(served: Served, evidence:
         assert (gone.status_code, gone.json()["code"]) == (404, "picture_not_found")
 
 
+def altered(served: Served, job: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> None:
+    """The job's report, as if that had been measured."""
+    with served.worker.database.transaction() as session:
+        row = session.get_one(ReportRow, job["id"])
+        other = copy.deepcopy(dict(row.report))
+        change(other)
+        row.report = other
+
+
+def headline(page: str, title: str) -> str:
+    """Its words, tags taken away."""
+    [found] = re.findall(rf"<h2>{title}</h2>(.*?)</li>", page, re.DOTALL)
+    return " ".join(re.sub(r"<[^>]*>", " ", found).split())
+
+
+def unmeasured(figure: dict[str, Any]) -> None:
+    figure |= {"value": None, "n": 0, "interval": None, "verdict": None, "reason": "no judge"}
+
+
+def limitless(node: Any) -> None:
+    """Nothing in it is held to anything."""
+    if isinstance(node, dict):
+        node |= {name: None for name in ("threshold", "verdict") if name in node}
+        for child in node.values():
+            limitless(child)
+
+
+def met(report: dict[str, Any]) -> None:
+    report["forgetting"]["labels"]["3"]["recovery"]["verdict"] = "met"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], "5 of 6 met of all that have a limit missed"),
+        ([met], "6 of 6 met of all that have a limit met"),
+        (
+            [met, lambda report: unmeasured(report["forgetting"]["labels"]["3"]["relearning"])],
+            "5 of 6 met of all that have a limit; 1 could not be decided no verdict",
+        ),
+        (
+            [lambda report: unmeasured(report["forgetting"]["control"])],
+            "4 of 6 met of all that have a limit; 1 could not be decided missed",
+        ),
+        ([limitless], "none of all that have a limit no verdict"),
+    ],
+)
+def test_tests_that_could_not_be_measured_are_not_passed_over(
+    served: Served, evidence: str, changes: list[Callable[[dict[str, Any]], object]], words: str
+) -> None:
+    job = evaluated(served, evidence)
+    for change in changes:
+        altered(served, job, change)
+    assert headline(report(served, evidence, 3, Accept="text/html").text, "Tests") == words
+
+
+def test_a_forgotten_label_that_was_not_measured_is_not_said_to_have_stayed_forgotten(
+    served: Served, evidence: str
+) -> None:
+    job = evaluated(served, evidence)
+    altered(served, job, lambda report: unmeasured(report["forgotten"]["labels"]["3"]))
+    page = report(served, evidence, 3, Accept="text/html").text
+    assert headline(page, "Relapsed") == "none forgotten labels above their limit not all measured"
+    assert headline(page, "Forgotten").endswith("not held to any")
+
+
+def test_a_page_shows_the_plain_bar_and_what_else_was_measured(served: Served, evidence: str) -> None:
+    """Whoever sees `met` under a widened limit sees that the plain bar was missed."""
+    job = evaluated(served, evidence)
+    altered(served, job, lambda report: report["judge"]["mnist"].update(missed=["uniform_noise_rejected"]))
+    text = " ".join(re.sub(r"<[^>]*>", " ", report(served, evidence, 3, Accept="text/html").text).split())
+    assert "references plain bar verdict" in text
+    assert "0.8 to 0.95 256 &gt;= 0.8 20, 24 missed met" in text
+    assert "memory 0.97" in text
+    assert "rejected 0.2 %, 96.1 % if none were rejected, covers 87.5 % of the real images" in text
+    assert "misses its bar of uniform noise rejected" in text
+    assert "Witness of mnist right on 98.5 % of real test images" in text
+
+
+def test_a_lesson_that_taught_the_references_nothing_is_shown_with_the_reason(
+    served: Served, evidence: str
+) -> None:
+    job = evaluated(served, evidence)
+    altered(served, job, lambda report: unmeasured(report["forgetting"]["labels"]["3"]["relearning"]))
+    page = report(served, evidence, 3, Accept="text/html")
+    assert page.status_code == 200
+    assert "no judge &middot; memory" in page.text
+
+
+def test_the_newest_full_report_leads_to_those_before_it(served: Served, evidence: str) -> None:
+    first = evaluated(served, evidence)
+    evaluated(served, evidence, version=2)
+    page = report(served, evidence, 3, Accept="text/html").text
+    assert "Measured before" not in page
+    second = evaluated(served, evidence)
+    page = report(served, evidence, 3, Accept="text/html").text
+    _, _, before = page.partition("Measured before")
+    assert f'href="/v1/jobs/{first["id"]}/report"' in before
+    assert f'href="/v1/jobs/{first["id"]}/report"' not in page.replace(before, "")
+    assert f'Measured by</dt><dd><a href="/v1/jobs/{second["id"]}"' in page
+    assert "Measured before" not in report(served, evidence, 3, "?level=quick", Accept="text/html").text
+
+
 def test_a_full_report_without_curves_still_has_its_page(served: Served, evidence: str) -> None:
     """Those measured before curves were kept, and those whose labels could not be measured."""
-    evaluated(served, evidence)
+    job = evaluated(served, evidence)
     assert "learned again" in report(served, evidence, 3, Accept="text/html").text
-    with served.worker.database.transaction() as session:
-        for row in session.scalars(select(ReportRow)):
-            older = copy.deepcopy(row.report)
-            for label in older.get("forgetting", {}).get("labels", {}).values():
-                del label["relearning"]["curves"]
-            row.report = older
+    altered(served, job, lambda report: report["forgetting"]["labels"]["3"]["relearning"].pop("curves"))
     page = report(served, evidence, 3, Accept="text/html")
     assert page.status_code == 200
     assert "learned again" not in page.text

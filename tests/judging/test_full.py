@@ -139,6 +139,9 @@ def test_a_label_to_retain_whose_data_is_gone_leaves_no_reference_and_says_so(fo
     assert label["recovery"]["value"] is None
     assert "the images of 1 were deleted" in label["recovery"]["reason"]
     assert label["verdict"] is None
+    limits = {name: label[name]["threshold"] for name in label["unmeasured"]}
+    assert set(limits) == {"accuracy", "recovery", "relearning", "membership"}
+    assert None not in limits.values(), "they are held to something, and nobody could say to what avail"
     assert "deleted" in figures["reference"]["reason"]
 
 

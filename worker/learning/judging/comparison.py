@@ -26,6 +26,12 @@ MEMBERSHIP_MARGIN = Bar(0.02, at_most=True)
 CONTROL = Bar(0.6)  # the membership attack on a network that knows its members by heart
 COVERAGE_RATIO = Bar(0.95)  # of what is retained, over the references'
 LEARNT = 0.9  # accuracy at which a label counts as learnt again
+PLAIN = {  # figure -> its plain bar, in words
+    "accuracy": f"<= references + {ACCURACY_MARGIN}",
+    "recovery": f"references +- {RECOVERY_MARGIN}",
+    "relearning": str(RELEARN_RATIO),
+    "membership": str(MEMBERSHIP_MARGIN),
+}
 SINGLE = ("elbo", "reconstruction")
 SHARE, RATIO = (0.0, 1.0), (0.0, math.inf)  # what a figure could be
 

@@ -39,7 +39,7 @@ def share(hits: int, n: int, threshold: Threshold | None = None) -> Figure:
     return figure(hits / n, n, interval=wilson(hits, n), threshold=threshold)
 
 
-def unmeasured(reason: str, threshold: Threshold | None = None) -> Figure:
+def unmeasured(reason: str, threshold: Threshold | str | None = None) -> Figure:
     limit = None if threshold is None else str(threshold)
     return {"value": None, "n": 0, "interval": None, "threshold": limit, "verdict": None, "reason": reason}
 

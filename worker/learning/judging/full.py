@@ -16,7 +16,7 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.continual.retrain import RetrainParams
-from worker.learning.judging.comparison import CONTROL, COVERAGE_RATIO, compared, verdict
+from worker.learning.judging.comparison import CONTROL, COVERAGE_RATIO, PLAIN, compared, verdict
 from worker.learning.judging.evidence import Figure, figure, unmeasured
 from worker.learning.judging.judge import JudgeUnavailable
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
@@ -145,7 +145,7 @@ def _quality_of(inquiry: _Inquiry, labels: list[Label], references: list[Checkpo
         judge, witness = inquiry.judges(dataset), inquiry.witnesses(dataset)
         real = {one.name: (inquiry.train(one), inquiry.test(one)) for one in labels}
     except (JudgeUnavailable, Unavailable) as error:
-        return unmeasured(str(error))
+        return unmeasured(str(error), COVERAGE_RATIO if inquiry.checkpoint.forgotten else None)
 
     def seen(checkpoint: Checkpoint) -> dict[str, Seen]:
         return {
@@ -257,7 +257,7 @@ def _distance(inquiry: _Inquiry, references: list[Checkpoint], reason: str | Non
 def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
     """The membership attack must succeed where there is something to find."""
     if not forgotten:
-        return unmeasured("nothing was forgotten", CONTROL)
+        return unmeasured("nothing was forgotten")
     try:
         train, test = inquiry.train(forgotten[0]), inquiry.test(forgotten[0])
     except Unavailable as error:
@@ -286,12 +286,12 @@ def _witness_figures(dataset: str, witnesses: Witnesses) -> dict[str, Any]:
 
 
 def _none_of(reason: str) -> dict[str, Any]:
-    names = ("accuracy", "recovery", "relearning", "membership", "two_sample")
-    return {name: unmeasured(reason) for name in names} | {
+    names = (*PLAIN, "two_sample")
+    return {name: unmeasured(reason, PLAIN.get(name)) for name in names} | {
         "pictures": None,
         "verdict": None,
         "missed": [],
-        "unmeasured": list(names),
+        "unmeasured": sorted(PLAIN),
     }
 
 
