@@ -1,6 +1,7 @@
 """The quick report says what was drawn, how often it was right, and what could not be measured."""
 
 import json
+import time
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -9,11 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.datasets.real_mnist import real_mnist
+from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint, Label, Spec
 from worker.learning.datasets import Dataset, load
 from worker.learning.judging.figures import wilson
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
+from worker.learning.networks import blank
+from worker.learning.strategy import Examples, Workbench, find
 
 SPEC = Spec("mlp", (5, 4), (3, 6), latent=2, slots=4)
 WEIGHTS = {"weight": torch.zeros(3, 4), "bias": torch.zeros(5)}
@@ -209,3 +214,19 @@ def test_coverage_is_measured_where_real_test_images_are_at_hand() -> None:
     assert varied["retained"]["coverage"] > 0.95
     assert collapsed["retained"]["coverage"] < 0.5 < collapsed["retained"]["accuracy"]
     assert quick(one, load_judge, n=200, seed=0, draw=draw_real)["retained"]["coverage"] is None
+
+
+@pytest.mark.slow
+def test_the_quick_report_of_ten_labels_of_mnist_takes_at_most_fifteen_seconds_of_one_core() -> None:
+    """How well they were learnt makes no difference: one step."""
+    mnist, learn = real_mnist(), find("learn", "retrain")
+    asked = Examples(mnist.labels, "mnist", mnist.train)
+    params = learn.Params(schedule={"steps": 1}, fisher_examples=1)
+    learnt = learn.run(blank({}, seed=0), asked, params, Workbench(torch.device("cpu"), 0))
+    began = time.process_time()
+    report = quick(
+        learnt, load_judge, seed=0, draw=drawing.draw, held_out=lambda label: mnist.test[label.source]
+    )
+    assert time.process_time() - began <= 15
+    assert report["retained"]["n"] == 10_000
+    assert report["retained"]["coverage"] is not None

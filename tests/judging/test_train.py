@@ -1,6 +1,8 @@
 """Training a judge is one command, and a function of its arguments."""
 
 import json
+import os
+import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.datasets.real_mnist import real_mnist
 from worker.learning.datasets import Dataset, load
 from worker.learning.judging import train as subject
 from worker.learning.judging.judge import read_judge
@@ -62,3 +65,13 @@ def test_the_command_says_why_there_is_no_data(
     with pytest.raises(SystemExit):
         subject.main()
     assert "no dataset 'letters'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_judge_of_mnist_is_trained_and_measured_within_two_minutes_of_one_core(tmp_path: Path) -> None:
+    real_mnist()  # skips where it is missing
+    command = [sys.executable, "-m", "worker.learning.judging.train", "--dataset", "mnist"]
+    command += ["--data", os.environ["PALIMPSEST_DATA"], "--out", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["cpu_seconds"] <= 120
