@@ -34,7 +34,7 @@ class ResizeParams(BaseModel):
 class EvaluateParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    seeds: int = Field(3, ge=2, le=20)
+    seeds: int = Field(3, ge=3, le=20)
 
 
 class NoParams(BaseModel):

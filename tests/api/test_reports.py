@@ -40,7 +40,7 @@ def evaluated(served: Served, model: str, **body: Any) -> dict[str, Any]:
 
 
 def test_evaluating_is_a_job_like_any_other_and_makes_no_version(served: Served, evidence: str) -> None:
-    answer = served.http.post(f"/v1/models/{evidence}/evaluate", json={"seed": 4, "params": {"seeds": 2}})
+    answer = served.http.post(f"/v1/models/{evidence}/evaluate", json={"seed": 4, "params": {"seeds": 3}})
     job = answer.json()
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/jobs/{job['id']}")
     assert (job["operation"], job["strategy"], job["labels"]) == ("evaluate", "full", [])
