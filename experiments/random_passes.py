@@ -10,7 +10,8 @@ five nearest neighbours, in the judge's last hidden layer.
 
 `gap_to_simple` and `coverage_ratio` compare the last pass with a simple model of its labels; `every_pass`
 does so after each pass, with intervals over the seeds: `--simple every` trains those models for it. There,
-`relapse_above_simple` is by how much more a forgotten label is drawn than by a network that never saw it.
+`relapse_above_simple` is by how much more a forgotten label is drawn than by a network that never saw it;
+`another_simple_over_2_pp` is how often that is over 2 pp for another such network, by chance alone.
 """
 
 import argparse
@@ -126,8 +127,13 @@ def against_simple(histories: Sequence[Found]) -> Found | None:
         "relapse_above_simple": interval(
             [statistics.mean(relapse_above_simple(history) or [0.0]) for history in histories]
         ),
-        "relapses_over_2_pp": sum(over > 0.02 for over in above) / max(1, len(above)),
+        "relapses_over_2_pp": over_2_pp(above),
+        "another_simple_over_2_pp": over_2_pp(another_above_simple(histories)),
     }
+
+
+def over_2_pp(above: Sequence[float]) -> float | None:
+    return sum(over > 0.02 for over in above) / len(above) if above else None
 
 
 def relapse_above_simple(history: Found) -> list[float]:
@@ -140,6 +146,23 @@ def relapse_above_simple(history: Found) -> list[float]:
         for one in history["passes"]
         for label, share in one["gone"].items()
     ]
+
+
+def another_above_simple(histories: Sequence[Found]) -> list[float]:
+    """The same of another seed's simple model, the one of the most similar labels: what chance alone does."""
+    every = [(history, one["simple"]) for history in histories for one in history["passes"]]
+    found = []
+    for history in histories:
+        for one in history["passes"]:
+            held = set(one["by_label"])
+            for label in one["gone"]:
+                others = [
+                    other for owner, other in every if owner is not history and label not in other["by_label"]
+                ]
+                if others:
+                    nearest = min(others, key=lambda other: len(held ^ set(other["by_label"])))
+                    found.append(nearest["unfilled"][label] - one["simple"]["unfilled"][label])
+    return found
 
 
 def at_the_end(histories: Sequence[Found]) -> Found:

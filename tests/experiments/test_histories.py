@@ -102,6 +102,7 @@ def test_with_a_simple_model_after_every_pass_the_gap_is_over_all_of_them():
     assert every["simple_seconds"] == 3.0
     assert every["relapse_above_simple"]["mean"] == pytest.approx((0 + 0.05) / 2)
     assert every["relapses_over_2_pp"] == 1.0, "of the forgotten labels there are"
+    assert every["another_simple_over_2_pp"] == 0.0, "all simple models draw the same here"
     assert summary(two_histories(every=False))["every_pass"] is None
 
 
