@@ -86,7 +86,7 @@ def _simple(axes: Axes, histories: Histories) -> None:
 
 
 def relapse_over_passes(histories: Histories, file: Path) -> None:
-    """Every forgotten label after every later pass, by the open-set judge."""
+    """Every forgotten label after every later pass, by the open-set judge; and where none ever was."""
     with figure(file, size=(5.6, 2.8)) as axes:
         passes = [one for history in histories for one in history["passes"]]
         points = [(one["pass"], share) for one in passes for share in one["gone"].values()]
@@ -97,11 +97,21 @@ def relapse_over_passes(histories: Histories, file: Path) -> None:
         axes.plot(
             [number for number, _ in means], [np.mean(found) for _, found in means], color=BLUE, label="mean"
         )
+        if all(one["simple"] for one in passes):
+            _never_learnt(axes, passes)
         axes.set_xlabel("pass")
         axes.set_ylabel("draws still judged as\nthe forgotten label")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         percent(axes, low=-0.001, high=max(0.05, 1.1 * max(ys, default=0)))
-        axes.legend(loc="upper right", ncols=2)
+        axes.legend(loc="upper right", ncols=3)
+
+
+def _never_learnt(axes: Axes, passes: Sequence[Found]) -> None:
+    drawn: dict[int, list[float]] = {}
+    for one in passes:
+        drawn.setdefault(one["pass"], []).extend(one["simple"]["unfilled"][label] for label in one["gone"])
+    means = {number: np.mean(shares) for number, shares in sorted(drawn.items()) if shares}
+    axes.plot(list(means), list(means.values()), color=ORANGE, linestyle="--", label="simple models: mean")
 
 
 def size_over_passes(histories: Histories, file: Path) -> None:
