@@ -89,6 +89,11 @@ def random_passes(found: Found) -> list[str]:
                 "not measured",
                 _points(every["relapse_above_simple"]),
             ),
+            (
+                "over 2 pp above it: of all such labels / of another simple model's, by chance",
+                "not measured",
+                f"{_percent(every['relapses_over_2_pp'])} / {_percent(every['another_simple_over_2_pp'])}",
+            ),
         ]
     return [_table(("", "the paper", "here"), rows)]
 
