@@ -101,7 +101,7 @@ def test_a_full_report_shows_its_figures_and_what_an_attack_brought_back(house: 
 def test_a_label_learned_again_has_its_curve_beside_the_references(house: Served, page: Page) -> None:
     opened(page, house, 3)
     section = page.locator("section", has=page.get_by_role("heading", name="How fast it is learned again"))
-    expect(section).to_contain_text("0.9 of the references' steps · limit >= 0.8")
+    expect(section).to_contain_text("0.9 of the references' steps · memory 0.97 · limit >= 0.8")
     chart = section.get_by_role("img", name="3 learned again, accuracy after 40 steps: this version 100.0 %")
     for word in ("accuracy", "90 %", "40 steps"):
         expect(chart).to_contain_text(word)
