@@ -31,7 +31,12 @@ class ExpandParams(StrategyParams):
     default=True,
 )
 def expand(checkpoint: Checkpoint, examples: Examples, params: ExpandParams, bench: Workbench) -> Checkpoint:
-    """Add silent units or shared copies to every hidden layer: room for later learning, the same draws."""
+    """Add silent units or shared copies to every hidden layer: room for later learning, the same draws.
+
+    Keeps f(x | theta', c) = f(x | theta, c), with W_in ~ N(0, 2 / fan-in) and W_out = 0 of a fresh unit, or
+    with a unit's W_in in its copies and a W_out in each, the parts a unequal and summing to 1 (`net2net`).
+    Raises TooWide.
+    """
     larger = METHODS[params.method](checkpoint, params.share, bench.generator("expansion"))
     held = sorted(larger.held.values())
     return remembered(larger, held, bench, examples=params.fisher_examples)
