@@ -15,7 +15,7 @@ from worker.learning.resizing.taylor import Curvature
 from worker.learning.strategy import Batch
 
 IDLE = 1e-3  # nats an example: a unit whose removal costs less does nothing
-DENSITY = 0.2  # of the effective rank, that a hidden unit can carry
+DENSITY = 0.3  # of the effective rank, that a hidden unit can carry
 RESERVE = 0.45  # room for what is learnt next, as a share of the architecture's default width
 
 
