@@ -24,7 +24,7 @@ from worker.learning.drawing import draw
 from worker.learning.memory import remembered
 from worker.learning.networks import blank
 from worker.learning.networks.network import Network
-from worker.learning.slots import LabelConflict, with_slots
+from worker.learning.slots import LabelConflict, with_labels, with_slots
 from worker.learning.strategy import Diverged, Stopped, all_strategies, find
 
 EVERY = [(one.operation, one.name) for one in all_strategies()]
@@ -193,7 +193,7 @@ def test_a_forgotten_label_is_no_longer_drawn_nor_held(name, learnt):
 
 def test_learning_a_forgotten_label_again_starts_amid_those_held_from_nothing_of_its_own(two_labels):
     gone = run("forget", "surrogate", two_labels, asked("rows"))
-    emptied = with_slots(gone, ["rows"], "stripes", "permanent")
+    emptied = with_labels(gone, ["rows"], "stripes")
     assert emptied.spec.slots == 2
     assert emptied.label("rows").generation == 2
     assert gone.weights["encoder.0.label"][0].abs().sum() == 0, "only the decoder is mapped onto noise"

@@ -48,7 +48,7 @@ def test_a_label_forgotten_before_goes_on_drawing_what_it_drew(rows_forgotten, o
 
 
 def test_with_nothing_to_hold_it_there_it_would_not(rows_forgotten):
-    assert moved(rows_forgotten, "learn", "finetune") > 0.2
+    assert moved(rows_forgotten, "learn", "finetune") > 0.12
 
 
 def test_holding_what_is_drawn_asks_nothing_of_the_encoder(two_labels):

@@ -17,9 +17,7 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     """The checkpoint with an empty slot a name: new ones appended, a forgotten label's own one emptied.
 
     An empty slot has zero label columns, zero Fisher and the prior N(0, I): nothing of an earlier life stays.
-    One that a label is to be learnt in for good has the mean of the columns of the labels held, where there
-    are any: there the network works; zero may be far from it (docs/decisions/0051). Raises LabelConflict for
-    a label that is held.
+    Raises LabelConflict for a label that is held.
     """
     again = set(names) & {label.name for label in checkpoint.labels}
     held = sorted(again & set(checkpoint.held))
@@ -43,9 +41,15 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     fisher = checkpoint.fisher and {
         name: _with_rows(name, tensor, len(fresh), emptied) for name, tensor in checkpoint.fisher.items()
     }
-    after = replace(checkpoint, spec=spec, weights=weights, labels=tuple(labels), fisher=fisher)
-    if status != "permanent":
-        return after
+    return replace(checkpoint, spec=spec, weights=weights, labels=tuple(labels), fisher=fisher)
+
+
+def with_labels(checkpoint: Checkpoint, names: Sequence[str], dataset: str) -> Checkpoint:
+    """With a slot for each label to be learnt for good, which starts amid those held; see `with_slots`.
+
+    There the network works; zero columns may be far from it (docs/decisions/0051).
+    """
+    after = with_slots(checkpoint, names, dataset, "permanent")
     return amid(after, [after.held[name] for name in names], checkpoint.held.values())
 
 

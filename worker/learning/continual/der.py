@@ -12,7 +12,7 @@ from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Masks, Network
 from worker.learning.prior import fit_priors
 from worker.learning.retention import drawn_from, holding, mean_cost, mixed
-from worker.learning.slots import with_slots
+from worker.learning.slots import with_labels
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
@@ -36,7 +36,7 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: DerParams, bench: 
     Forgotten labels are held at what they draw.
     """
     old = sorted(checkpoint.held.values())
-    target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
+    target = with_labels(checkpoint, examples.labels, examples.dataset)
     network, teacher = build(target, bench.device), frozen(target, bench.device)
     noise = bench.generator("latent noise")
 

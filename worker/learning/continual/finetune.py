@@ -4,7 +4,7 @@ from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import HoldingParams, taught
-from worker.learning.slots import with_slots
+from worker.learning.slots import with_labels
 from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Schedule
 
@@ -20,6 +20,6 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: FinetuneParams, be
 
     Minimises E over new (x, c) of -ELBO(x | theta, c). What every other strategy must beat on the old labels.
     """
-    target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
+    target = with_labels(checkpoint, examples.labels, examples.dataset)
     plain = HoldingParams(schedule=params.schedule, ewc_strength=0, fisher_examples=params.fisher_examples)
     return taught(target, examples.images, [], plain, bench)

@@ -10,7 +10,7 @@ from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Masks, Network
 from worker.learning.replay import replay
 from worker.learning.retention import Cost, Stream, distillation, holding, mean_cost, mixed, replay_loss
-from worker.learning.slots import LabelConflict, placed, with_slots
+from worker.learning.slots import LabelConflict, placed, with_labels
 from worker.learning.strategy import Batch, Examples, Workbench, strategy
 from worker.learning.training import Parts, fit
 
@@ -35,7 +35,7 @@ def learn(
     target = grown(checkpoint, params, bench)
     for name in examples.labels:
         label = temporary[name].label(name)
-        target = with_slots(target, [name], label.dataset, "permanent")
+        target = with_labels(target, [name], label.dataset)
         if label.renamed_from:
             target = target.renamed({name: label.renamed_from})
     network, teacher = build(target, bench.device), frozen(target, bench.device)

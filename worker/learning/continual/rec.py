@@ -16,7 +16,7 @@ from worker.learning.resizing.search import Sources, TournamentParams, child_of,
 from worker.learning.resizing.taylor import curvature, removal_order, without
 from worker.learning.resizing.taylor_prune import matched, replay_set
 from worker.learning.resizing.units import seams_of, width
-from worker.learning.slots import with_slots
+from worker.learning.slots import with_labels
 from worker.learning.strategy import Examples, Workbench, strategy
 from worker.learning.training import Schedule
 
@@ -46,7 +46,7 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: 
     are predicted to be missed least go, and what stays is trained to be the child on its own draws.
     The first labels of all are learnt without any of this.
     """
-    target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
+    target = with_labels(checkpoint, examples.labels, examples.dataset)
     old = sorted(checkpoint.held.values())
     if not old:
         return taught(target, examples.images, old, params, bench)

@@ -15,7 +15,7 @@ from worker.learning.prior import fit_priors
 from worker.learning.replay import real
 from worker.learning.resizing.units import added, grow_by, room
 from worker.learning.retention import Match, Stream, holding, mean_cost, mixed, replay_loss
-from worker.learning.slots import with_slots
+from worker.learning.slots import with_labels
 from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
 from worker.learning.training import Parts, Schedule, fit
 
@@ -48,7 +48,7 @@ def learn(
     """
     old = sorted(checkpoint.held.values())
     target = grown(checkpoint, params, bench)
-    target = with_slots(target, examples.labels, examples.dataset, "permanent")
+    target = with_labels(target, examples.labels, examples.dataset)
     return taught(target, examples.images, old, params, bench, forgotten=sorted(target.forgotten.values()))
 
 
