@@ -16,7 +16,10 @@ CAPTIONS = {
         "relapse-over-passes.png": "Share of draws still judged as a forgotten label, after every later pass",
         "size-over-passes.png": "Labels held, hidden units and parameters after every pass",
     },
-    "auto_size": {"auto-size.png": "Labels held, hidden units and parameters after every pass, by auto"},
+    "auto_size": {
+        "auto-size.png": "Labels held, hidden units and parameters after every pass, by auto",
+        "auto-size-accuracy.png": "Average accuracy after every pass, with fixed shares and by auto",
+    },
     "table1": {"table1.png": "Each seed's accuracy with a fixed size and with resizing, joined by a line"},
     "compression": {"compression.png": "Accuracy and coverage against the share of units removed"},
     "clpu": {"clpu.png": "Divergence of the outputs of every two networks, group by group"},
