@@ -47,20 +47,20 @@ def assert_same_function(one, other, atol=1e-6):
     assert torch.allclose(posterior, posterior_too, rtol=1e-6, atol=atol)
 
 
-def unlearnt(encoder, decoder):
-    start = blank({"encoder_widths": encoder, "decoder_widths": decoder, "latent": 2}, seed=3, pixels=16)
+@st.composite
+def unlearnt(draw):
+    """A network of either architecture and any widths, with two labels and random weights."""
+    architecture = draw(st.sampled_from(sorted(NETWORKS)))
+    depth = st.just(3) if architecture == "conv" else st.integers(1, 3)
+    encoder, decoder = ([draw(st.integers(1, 9)) for _ in range(draw(depth))] for _ in range(2))
+    widths = {"encoder_widths": encoder, "decoder_widths": decoder}
+    start = blank({"architecture": architecture, **widths, "latent": 2}, seed=3, pixels=16)
     return with_slots(start, ["a", "b"], "none", "permanent")
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    encoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
-    decoder=st.lists(st.integers(1, 9), min_size=1, max_size=3),
-    share=st.floats(0.01, 2.0),
-    larger_by=st.sampled_from([grow, replicate]),
-)
-def test_expansion_changes_no_output_beyond_rounding(encoder, decoder, share, larger_by):
-    start = unlearnt(encoder, decoder)
+@settings(max_examples=30, deadline=None)
+@given(start=unlearnt(), share=st.floats(0.01, 2.0), larger_by=st.sampled_from([grow, replicate]))
+def test_expansion_changes_no_output_beyond_rounding(start, share, larger_by):
     larger = larger_by(start, share, torch.Generator().manual_seed(0))
     assert larger.parameters > start.parameters
     assert_same_function(larger, start)
@@ -118,18 +118,19 @@ def test_expansion_keeps_the_fisher_of_every_old_parameter(two_labels):
         assert anew.fisher[f"{seam.following}.weight"][:, fresh].sum() > 0, "outgoing ones would"
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 1000), share=st.floats(0.1, 0.8))
-def test_removing_units_is_zeroing_their_outgoing_weights(seed, share):
-    start = unlearnt((6, 5), (5, 6))
+@settings(max_examples=30, deadline=None)
+@given(start=unlearnt(), seed=st.integers(0, 1000), share=st.floats(0.1, 0.8))
+def test_removing_units_is_zeroing_their_outgoing_weights(start, seed, share):
     generator = torch.Generator().manual_seed(seed)
     kept, nothing, zeroed = {}, {}, dict(start.weights)
     for seam in seams_of(start):
         units = width(start, seam)
         stays = torch.rand(units, generator=generator) >= share
         stays[0] = True
-        kept[seam.layer], nothing[seam.layer] = stays.nonzero().flatten(), torch.zeros(units)
-        zeroed[f"{seam.following}.weight"] = zeroed[f"{seam.following}.weight"] * stays
+        kept[seam.layer], nothing[seam.layer] = stays.nonzero().flatten(), torch.zeros(units * seam.columns)
+        outgoing = zeroed[f"{seam.following}.weight"]
+        columns = stays.repeat_interleave(seam.columns).view(-1, *[1] * (outgoing.dim() - 2))
+        zeroed[f"{seam.following}.weight"] = outgoing * columns
     silenced = replace(start, weights=zeroed)
     assert_same_function(shrink(start, kept, nothing), silenced, atol=3e-6)
 
