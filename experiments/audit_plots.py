@@ -37,7 +37,7 @@ def short(strategy: str) -> str:
 
 def recovered(everything: Everything, file: Path) -> None:
     """Of the first label: what the recovery attack ended with, a row a network."""
-    label = min(part.label for part in everything)
+    label = next(iter(everything)).label
     parts = sorted((one for one in everything if one.label == label), key=_order)
     size = (8.6, 0.66 * len(parts) + 0.4)
     with figure(file, rows=len(parts), size=size, squeeze=False) as axes:
@@ -103,7 +103,12 @@ def _bars(axis: Axes, rows: Mapping[str, Mapping[str, Any]], name: str, lines: C
     values = [row[name] for row in rows.values()]
     spreads = [row["spread"].get(name) or 0 for row in rows.values()]
     colours = [_colour(row, name) if lines else GREY for row in rows.values()]
-    axis.barh([short(one) for one in rows], values, color=colours)
+    most = max(row["labels"] for row in rows.values())
+    names = [
+        short(one) + (f" ({row['labels']} label)" if row["labels"] < most else "")
+        for one, row in rows.items()
+    ]
+    axis.barh(names, values, color=colours)
     axis.errorbar(values, range(len(values)), xerr=spreads, fmt="none", color="black", linewidth=0.9)
     for line in lines:
         axis.axvline(line, color="black", linewidth=0.9, linestyle="--")

@@ -11,7 +11,7 @@ five nearest neighbours, in the judge's last hidden layer.
 `gap_to_simple` and `coverage_ratio` compare the last pass with a simple model of its labels; `every_pass`
 does so after each pass, with intervals over the seeds: `--simple every` trains those models for it. There,
 `relapse_above_simple` is by how much more a forgotten label is drawn than by a network that never saw it;
-`another_simple_over_2_pp` is how often that is over 2 pp for another such network, by chance alone.
+`by_chance` how often that is over 2 pp, where a simple model of another seed has the same labels, for both.
 """
 
 import argparse
@@ -118,17 +118,16 @@ def against_simple(histories: Sequence[Found]) -> Found | None:
         return None
     simple = [one["simple"] for history in histories for one in history["passes"]]
     above = [over for history in histories for over in relapse_above_simple(history)]
+    relapses = [statistics.mean(over) for over in map(relapse_above_simple, histories) if over]
     return {
         "gap": over_seeds(histories, lambda one: one["simple"]["closed"] - one["closed"]),
         "open_gap": over_seeds(histories, lambda one: one["simple"]["open"] - one["open"]),
         "coverage_ratio": over_seeds(histories, lambda one: one["coverage"] / one["simple"]["coverage"]),
         "simple_open": over_seeds(histories, lambda one: one["simple"]["open"]),
         "simple_seconds": statistics.median(one["seconds"] for one in simple),
-        "relapse_above_simple": interval(
-            [statistics.mean(relapse_above_simple(history) or [0.0]) for history in histories]
-        ),
+        "relapse_above_simple": interval(relapses) if relapses else None,
         "relapses_over_2_pp": over_2_pp(above),
-        "another_simple_over_2_pp": over_2_pp(another_above_simple(histories)),
+        "by_chance": by_chance(histories),
     }
 
 
@@ -148,21 +147,26 @@ def relapse_above_simple(history: Found) -> list[float]:
     ]
 
 
-def another_above_simple(histories: Sequence[Found]) -> list[float]:
-    """The same of another seed's simple model, the one of the most similar labels: what chance alone does."""
-    every = [(history, one["simple"]) for history in histories for one in history["passes"]]
-    found = []
+def by_chance(histories: Sequence[Found]) -> Found:
+    """What a simple model of another seed and the same labels does, and what the histories do there."""
+    simple = [(history["seed"], one["simple"]) for history in histories for one in history["passes"]]
+    ours, others = [], []
     for history in histories:
         for one in history["passes"]:
-            held = set(one["by_label"])
-            for label in one["gone"]:
-                others = [
-                    other for owner, other in every if owner is not history and label not in other["by_label"]
-                ]
-                if others:
-                    nearest = min(others, key=lambda other: len(held ^ set(other["by_label"])))
-                    found.append(nearest["unfilled"][label] - one["simple"]["unfilled"][label])
-    return found
+            beside = [
+                other
+                for seed, other in simple
+                if seed != history["seed"] and other["by_label"].keys() == one["by_label"].keys()
+            ]
+            for label, share in one["gone"].items() if beside else ():
+                usual = one["simple"]["unfilled"][label]
+                ours.append(share - usual)
+                others.append(beside[0]["unfilled"][label] - usual)
+    return {
+        "n": len(ours),
+        "relapses_over_2_pp": over_2_pp(ours),
+        "another_simple_over_2_pp": over_2_pp(others),
+    }
 
 
 def at_the_end(histories: Sequence[Found]) -> Found:

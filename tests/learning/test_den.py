@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.learning.tiny import QUICK, bench, examples
+from tests.learning.tiny import QUICK, bench, examples, run
 from worker.learning.continual.den import (
     DenParams,
     Lesson,
@@ -22,7 +22,7 @@ from worker.learning.continual.den import (
     without_silent,
 )
 from worker.learning.drawing import draw
-from worker.learning.networks import build, outline
+from worker.learning.networks import blank, build, outline
 from worker.learning.resizing.units import duplicate, grow, grow_by, seams_of, width
 from worker.learning.slots import with_slots
 from worker.learning.training import Schedule, fit, one_cycle
@@ -202,3 +202,13 @@ def test_what_belongs_to_a_unit_is_its_weights_both_ways_its_bias_and_its_new_co
         assert found[f"{seam.layer}.bias"].nonzero().flatten().tolist() == list(range(seam.rows))
         if f"{seam.layer}.label" in found:
             assert found[f"{seam.layer}.label"].nonzero().tolist() == [[1, row] for row in range(seam.rows)]
+
+
+def test_as_many_units_are_added_and_split_as_a_layer_has_room_for():
+    start = blank({"encoder_widths": (4094,), "decoder_widths": (8,), "latent": 2}, seed=0, pixels=64)
+    brief = {"schedule": {"steps": 20}, "fisher_examples": 10}
+    full = run("learn", "replay_ewc", start, examples("rows"), **brief)
+    forced = {"tolerance": 0, "column_l1": 0, "drift": 0, "added_units": 5, "probe_steps": 2}
+    after = run("learn", "den", full, examples("frame"), **brief, **forced)
+    assert 4094 <= after.spec.encoder_widths[0] <= 4096
+    assert after.spec.decoder_widths[0] > 8

@@ -19,6 +19,7 @@ from worker.learning.resizing.units import (
     duplicate,
     entries,
     grow_by,
+    room,
     scale_incoming,
     seams_of,
     shrink,
@@ -243,11 +244,14 @@ def movable(
 
 
 def expanded(trained: Checkpoint, lesson: Lesson) -> tuple[Checkpoint, dict[str, int]]:
-    """With the added units that group lasso left standing, and how many those are in each hidden layer."""
+    """With the added units that group lasso left standing, and how many those are in each hidden layer.
+
+    As many are added as a layer has room for; as many are split.
+    """
     params, before = lesson.params, {seam.layer: width(trained, seam) for seam in seams_of(trained)}
     if params.added_units == 0:
         return trained, {}
-    extra = dict.fromkeys(seams_of(trained), params.added_units)
+    extra = {seam: min(params.added_units, room(trained, seam)) for seam in seams_of(trained)}
     larger = grow_by(trained, extra, lesson.bench.generator("added units"))
     network = build(larger, lesson.bench.device)
     fresh = {seam.layer: torch.arange(width(larger, seam)) >= before[seam.layer] for seam in seams_of(larger)}
@@ -288,7 +292,8 @@ def split(
         now = trained.weights[name][: len(was), : was.shape[1]]  # what was added since is no drift
         distance, norm = (one.reshape(units, -1).norm(dim=1) for one in (now - was, was))
         moved = distance > lesson.params.drift * norm
-        drifted[seam.layer] = (moved & reached[seam.layer].cpu()).nonzero().flatten()
+        found = (moved & reached[seam.layer].cpu()).nonzero().flatten()
+        drifted[seam.layer] = found[: room(trained, seam)]
     count = {layer: len(units) for layer, units in drifted.items()}
     if not any(count.values()):
         return trained, count

@@ -77,7 +77,7 @@ def taught(
     forgotten: Sequence[int] = (),
     regulariser: Callable[[Network], Tensor] | None = None,
 ) -> Checkpoint:
-    """`target` after learning the labels of `images`, which have empty slots in it, while holding `old`.
+    """`target` after learning the labels of `images`, whose slots hold nothing yet, while holding `old`.
 
     target: with the Fisher over `old`; its weights are the teacher's and the anchor. forgotten: slots to keep
     drawing what they draw now. regulariser: nats an example, added to the loss.

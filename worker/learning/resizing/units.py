@@ -102,8 +102,8 @@ def added(checkpoint: Checkpoint, share: float) -> dict[Seam, int]:
 
 
 def room(checkpoint: Checkpoint, seam: Seam) -> int:
-    """How many units more a hidden layer may have."""
-    return seam.most - width(checkpoint, seam)
+    """How many units more a hidden layer may have; none where it grew under an older limit."""
+    return max(0, seam.most - width(checkpoint, seam))
 
 
 def check_room(checkpoint: Checkpoint, extra: Mapping[Seam, int]) -> None:
