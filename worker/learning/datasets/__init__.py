@@ -26,3 +26,8 @@ def load(name: str, folder: Path) -> Dataset:
 def catalog() -> list[DatasetInfo]:
     """Every dataset there is, by name. Reads no image."""
     return registered()
+
+
+def comes_with_the_code(name: str) -> bool:
+    """Whether a dataset of that name is in the catalog; an upload may bear any other."""
+    return any(one.name == name for one in catalog())

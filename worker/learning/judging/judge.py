@@ -65,8 +65,8 @@ def load_judge(dataset: str) -> Judge:
 
 
 def is_committed(dataset: str) -> bool:
-    """Whether a judge comes with this code, of a dataset that does too: an upload may bear any other name."""
-    return any(one.name == dataset for one in datasets.catalog()) and (WEIGHTS / f"{dataset}.json").is_file()
+    """Whether a judge comes with this code, of a dataset that does too."""
+    return datasets.comes_with_the_code(dataset) and (WEIGHTS / f"{dataset}.json").is_file()
 
 
 def read_judge(dataset: str, folder: Path) -> Judge:

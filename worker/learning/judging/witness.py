@@ -77,8 +77,7 @@ def load_witness(dataset: str) -> Witness:
 
 def is_committed(dataset: str) -> bool:
     """Whether a witness comes with this code, of a dataset that does too."""
-    known = any(one.name == dataset for one in datasets.catalog())
-    return known and (WEIGHTS / f"{dataset}.witness.json").is_file()
+    return datasets.comes_with_the_code(dataset) and (WEIGHTS / f"{dataset}.witness.json").is_file()
 
 
 def read_witness(dataset: str, folder: Path) -> Witness:
