@@ -31,6 +31,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from worker.learning.datasets.dataset import DatasetUnavailable
 from worker.sources import sources_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,7 +110,10 @@ def data_of(options: argparse.Namespace) -> Path:
 
 
 def all_of(works: Sequence[Work], options: argparse.Namespace) -> list[Found]:
-    """What every piece of work found, in order, and the seconds it took; with one process, in this one."""
+    """What every piece of work found, in order, and the seconds it took; with one process, in this one.
+
+    Ends the experiment with a line, and without a traceback, where a dataset is not at hand.
+    """
     kept = kept_by(options)
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -121,9 +125,12 @@ def all_of(works: Sequence[Work], options: argparse.Namespace) -> list[Found]:
             if not console.is_terminal:
                 console.print(f"{bar.tasks[task].completed:.0f}/{bar.tasks[task].total:.0f} {what}")
 
-        if options.processes == 1:
-            return [_found(work, kept, show) for work in works]
-        return _side_by_side(works, kept, options.processes, show)
+        try:
+            if options.processes == 1:
+                return [_found(work, kept, show) for work in works]
+            return _side_by_side(works, kept, options.processes, show)
+        except DatasetUnavailable as error:
+            raise SystemExit(str(error)) from None
 
 
 def delivered(

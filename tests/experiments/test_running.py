@@ -13,6 +13,7 @@ import pytest
 from experiments import running
 from experiments.running import Found, Kept, Tell, Work
 from tests.instance import alive, wait_for
+from worker.learning.datasets.dataset import DatasetUnavailable
 
 
 def squared(number: int, marks: Path, tell: Tell) -> Found:
@@ -51,6 +52,17 @@ def test_an_experiment_that_fails_goes_on_where_it_was(tmp_path, options):
     assert [one["square"] for one in running.all_of(works(tmp_path, 2, 3), options)] == [4, 9]
     assert (tmp_path / "2").read_text() == ".", "what was finished is not done again"
     assert not list(tmp_path.rglob("*.part"))
+
+
+def without_data(tell: Tell) -> Found:
+    raise DatasetUnavailable("MNIST is nowhere")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_where_a_dataset_is_not_at_hand_a_line_says_so(options, processes):
+    options.processes = processes
+    with pytest.raises(SystemExit, match=r"^MNIST is nowhere$"):
+        running.all_of([Work("in-vain", 1, without_data)], options)
 
 
 def test_with_several_processes_the_work_is_done_in_others_and_every_step_is_shown(tmp_path, options, capfd):
