@@ -25,7 +25,7 @@ from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench, 
 SMALL = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
 BRIEF = FullParams(
     seeds=3,
-    reference={"steps": 20},
+    reference={"steps": 150},
     draws=100,
     attacks=64,
     attack_steps=20,
@@ -60,7 +60,7 @@ def forgetful() -> Checkpoint:
     names = ("0", "1", "7")
     given = Examples(names, "digits", {name: digits().train[name] for name in names})
     found = find("learn", "retrain")
-    params = found.Params(schedule={"steps": 60}, fisher_examples=1)
+    params = found.Params(schedule={"steps": 150}, fisher_examples=1)
     learnt = found.run(blank(SMALL, seed=0), given, params, Workbench(torch.device("cpu"), 0, Digits()))
     return learnt.with_status(["7"], "forgotten")
 
@@ -95,7 +95,7 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
         assert report[name] == expected[name]
     assert expected["capacity"].items() <= report["capacity"].items()
     assert set(report["capacity"]["layers"]["encoder.0"]) == {"units", "dead_units", "effective_rank"}
-    assert report["reference"]["seeds"] == 3
+    assert report["reference"]["seeds"] == len(report["reference"]["accuracy"]) == 3
     assert report["witness"] == {"digits": {"version": witness_of("digits").version, "test_accuracy": 0.5}}, (
         "what FID, coverage and recovery rest on"
     )
@@ -143,6 +143,17 @@ def test_a_label_to_retain_whose_data_is_gone_leaves_no_reference_and_says_so(fo
     assert set(limits) == {"accuracy", "recovery", "relearning", "membership"}
     assert None not in limits.values(), "they are held to something, and nobody could say to what avail"
     assert "deleted" in figures["reference"]["reason"]
+
+
+def test_beside_references_that_learnt_too_little_nothing_is_measured_and_the_report_says_so(forgetful):
+    bench, lazy = Workbench(torch.device("cpu"), 3, Digits()), BRIEF.reference.model_copy(update={"steps": 1})
+    params = BRIEF.model_copy(update={"reference": lazy})
+    report = full(forgetful, load_judge, witness_of, bench, params, draw=draw)
+    assert (report["reference"]["seeds"], len(report["reference"]["accuracy"])) == (0, 3)
+    label = report["forgetting"]["labels"]["7"]
+    assert label["verdict"] is None
+    assert "train references longer" in label["recovery"]["reason"]
+    assert report["forgetting"]["verdict"] != "met"
 
 
 def test_a_forgotten_label_whose_data_is_gone_is_not_audited_and_says_so(forgetful):

@@ -38,6 +38,8 @@ CPU = torch.device("cpu")
 PICTURES = 16  # recovered images a network in the report
 LIKENESS_DRAWS = 500
 
+REFERENCE_MARGIN = 0.05  # by how much a reference may draw what is held worse than the candidate
+
 Witnesses = Callable[[str], Witness]  # the witness of a dataset; raises Unavailable
 
 
@@ -85,9 +87,9 @@ def full(
     The keys of `quick`, and: quality {label figures, over all labels, of the labels in the main network},
     forgetting {labels: {name: {accuracy, recovery, relearning, membership, two_sample, pictures, verdict,
     missed}}, distance, control, verdict, missed}, witness {dataset: {version, test_accuracy}}, capacity,
-    reference {seeds, schedule, spec}. Every figure is {value, n, interval, threshold, verdict}. Temporary
-    labels are judged and not audited: theirs is a network of its own, and dropping it is exact. Raises
-    Stopped.
+    reference {seeds, accuracy, schedule, spec}, where accuracy is each one's of what is held. Every figure is
+    {value, n, interval, threshold, verdict}. Temporary labels are judged and not audited: theirs is a network
+    of its own, and dropping it is exact. Raises Stopped.
     """
     found = quick(
         checkpoint,
@@ -98,7 +100,7 @@ def full(
         held_out=bench.archive.held_out,
     )
     inquiry = _Inquiry(replace(checkpoint, isolated=()), judges, witnesses, bench, params, draw)
-    references, reason = _references(inquiry)
+    references, reason, accuracies = _references(inquiry)
     return {
         **found,
         "level": "full",
@@ -108,6 +110,7 @@ def full(
         "capacity": found["capacity"] | _capacity(inquiry),
         "reference": {
             "seeds": len(references),
+            "accuracy": accuracies,
             "schedule": params.reference.model_dump(),
             "encoder_widths": list(checkpoint.spec.encoder_widths),
             "decoder_widths": list(checkpoint.spec.decoder_widths),
@@ -116,18 +119,45 @@ def full(
     }
 
 
-def _references(inquiry: _Inquiry) -> tuple[list[Checkpoint], str | None]:
-    """The retrained networks, or why there are none."""
+def _references(inquiry: _Inquiry) -> tuple[list[Checkpoint], str | None, list[float]]:
+    """The retrained networks, or why there are none; and how well those retrained draw what is held.
+
+    One that draws it far worse than the candidate shows nothing: beside a network that learnt too little,
+    whatever a candidate still knows looks usual. Who asks for the report chooses how long they learn.
+    """
     if not inquiry.checkpoint.forgotten:
-        return [], "nothing was forgotten, so nothing was retrained"
+        return [], "nothing was forgotten, so nothing was retrained", []
     if not inquiry.checkpoint.held:
-        return [], "no label is held, so there is nothing to retrain on"
+        return [], "no label is held, so there is nothing to retrain on", []
     how = RetrainParams(schedule=inquiry.params.reference, fisher_examples=1)
+    seeds = range(inquiry.params.seeds)
     try:
-        seeds = range(inquiry.params.seeds)
-        return [retrained(inquiry.checkpoint, seed, how, inquiry.bench) for seed in seeds], None
+        found = [retrained(inquiry.checkpoint, seed, how, inquiry.bench) for seed in seeds]
     except Unavailable as error:
-        return [], f"no reference can be retrained: {error}"
+        return [], f"no reference can be retrained: {error}", []
+    mine, *others = (_accuracy_of_held(one, inquiry) for one in (inquiry.checkpoint, *found))
+    if mine is None:  # no judge knows the labels held; where one is missing, its figures say so
+        return found, None, []
+    accuracies = [one for one in others if one is not None]
+    if min(accuracies) < mine - REFERENCE_MARGIN:
+        worst = f"a reference draws what is held right in {min(accuracies):.1%}, the candidate in {mine:.1%}"
+        return [], f"{worst}: train references longer", accuracies
+    return found, None, accuracies
+
+
+def _accuracy_of_held(checkpoint: Checkpoint, inquiry: _Inquiry) -> float | None:
+    """The open-set accuracy of the labels held, each drawn equally often, as far as there are judges."""
+    right = []
+    for name in checkpoint.held:
+        label = checkpoint.label(name)
+        try:
+            judge = inquiry.judges(label.dataset)
+        except JudgeUnavailable:
+            continue
+        if label.source in judge.labels:
+            drawn = inquiry.draw(checkpoint, name, inquiry.params.draws, inquiry.bench.apart(name).seed)
+            right.append(mean((judge.classify(drawn) == judge.labels.index(label.source)).float().tolist()))
+    return mean(right) if right else None
 
 
 def _quality(inquiry: _Inquiry, references: list[Checkpoint]) -> dict[str, Any]:
