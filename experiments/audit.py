@@ -77,7 +77,7 @@ def _several(typed: str) -> int:
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    starts, relearning_steps = (192, 80) if options.quick else (256, 120)
+    starts, relearning_steps = (192, 80) if options.quick else (256, 240)
     effort = Effort(starts, relearning_steps, draws=1000)
     return Plan(tuple(options.strategies), tuple(options.labels), options.references, effort)
 

@@ -23,11 +23,11 @@ EVERY = 4  # steps between two looks
 class Relearning(Schedule):
     """A schedule long enough to be looked at twice: before that, no step can be told from another."""
 
-    steps: int = Field(120, ge=2 * EVERY, le=100_000, description="optimiser steps")
+    steps: int = Field(240, ge=2 * EVERY, le=100_000, description="optimiser steps")
 
 
 SLOW = Relearning(
-    steps=120, batch_size=128, learning_rate=3e-4, label_rate=10, shape="constant", gradient_norm=1e9
+    steps=240, batch_size=128, learning_rate=3e-4, label_rate=10, shape="constant", gradient_norm=1e9
 )
 
 
