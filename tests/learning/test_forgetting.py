@@ -8,11 +8,12 @@ import torch
 from tests.learning.test_laws import likeness
 from tests.learning.tiny import QUICK, asked, bench, run
 from worker.learning.networks import build, frozen
-from worker.learning.strategy import find
+from worker.learning.replay import replay
+from worker.learning.strategy import Batch, find
 from worker.learning.training import Schedule, fit, one_cycle
 from worker.learning.unlearning.dampening import dampened
 from worker.learning.unlearning.saliency import gradient, top_share
-from worker.learning.unlearning.surrogate import MappingParams, stranger_to
+from worker.learning.unlearning.surrogate import MappingParams, stranger_to, takes_for, unrecognised
 
 CPU = torch.device("cpu")
 
@@ -139,6 +140,33 @@ def test_the_learning_rate_takes_the_shape_asked_for(two_labels, shape, lengths)
     for name, rate in (("decoder.0.weight", 0.01), ("decoder.0.label", 0.03)):
         walked = two_labels.weights[name] - network.get_parameter(name)
         assert torch.allclose(walked, torch.full_like(walked, rate * lengths), rtol=1e-3)
+
+
+def test_nothing_a_stranger_draws_stays_that_the_teacher_takes_for_a_label_that_goes(two_labels):
+    teacher, rows, columns = frozen(two_labels, CPU), 0, 1
+    both = replay(teacher, [rows, columns], torch.Generator().manual_seed(1))
+
+    def drawn_in_an_empty_slot(count: int) -> Batch:
+        return both(count)._replace(slots=torch.full((count,), rows))
+
+    spare = torch.Generator().manual_seed(2)
+    source = unrecognised(drawn_in_an_empty_slot, teacher, [rows], [columns], spare)
+    images, slots, latents = source(4000)
+    assert takes_for(teacher, images, [rows, columns]).all(), "only columns are left"
+    assert not slots.any()
+    own = (teacher.decode(latents, torch.ones_like(slots)).sigmoid() - images).abs().mean(dim=1) < 1e-5
+    assert 0.4 < own.float().mean() < 0.6, (
+        "where columns were drawn they stay; elsewhere others take the place"
+    )
+    assert images[~own].unique(dim=0).shape[0] > 1000, "not one and the same"
+
+
+def test_where_the_teacher_takes_every_draw_for_one_that_goes_all_of_them_stay(two_labels):
+    teacher, seeded = frozen(two_labels, CPU), torch.Generator().manual_seed
+    source = unrecognised(replay(teacher, [0], seeded(1)), teacher, [0], [1], seeded(2))
+    images, slots, latents = source(100)
+    assert torch.allclose(teacher.decode(latents, slots).sigmoid(), images, atol=1e-5)
+    assert images.unique(dim=0).shape[0] > 90
 
 
 @pytest.mark.parametrize("name", ["surrogate", "dampening"])

@@ -9,13 +9,13 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.elbo import negative_elbo_from_prior
+from worker.learning.elbo import negative_elbo, negative_elbo_from_prior
 from worker.learning.fisher import quadratic_penalty
 from worker.learning.memory import consolidated, remembered
 from worker.learning.networks import build, fresh, frozen, weights_of
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
-from worker.learning.replay import Source, replay
+from worker.learning.replay import Source, replay, some
 from worker.learning.resizing.targeted_dropout import TargetedDropout
 from worker.learning.resizing.targeted_dropout_prune import without_dropped
 from worker.learning.resizing.taylor import curvature, without
@@ -24,6 +24,7 @@ from worker.learning.retention import (
     Cost,
     Match,
     Stream,
+    drawn_from,
     holding,
     mean_cost,
     mixed,
@@ -37,6 +38,7 @@ from worker.learning.unlearning.distill import distilled
 Picture = Literal["uniform_noise", "blank", "mean_image"]
 Surrogate = Literal[Picture, "never_learned"]
 MEAN_IMAGE_DRAWS = 2000
+STRANGER_DRAWS = 8192  # that a forgetting maps onto, again and again
 
 
 class MappingParams(StrategyParams):
@@ -45,8 +47,8 @@ class MappingParams(StrategyParams):
     schedule: Schedule = Schedule(steps=500, learning_rate=1e-2, label_rate=30)
     surrogate: Surrogate = Field(
         "never_learned",
-        description="what the forgotten labels draw afterwards: what a network that never saw them would, or "
-        "a picture; the paper's is uniform_noise",
+        description="what the forgotten labels draw afterwards: what a network that never saw them would, "
+        "unless it happens to look like them, or a picture; the paper's is uniform_noise",
     )
     surrogate_share: float = Field(
         0.5, gt=0, lt=1, description="of a step's examples, that are mapped; the others hold what stays"
@@ -89,8 +91,9 @@ def forget(
 
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
-    With `never_learned`, U costs -log p(x | z, c) of what a network that never saw U draws at z. The
-    paper's own: `uniform_noise`, lambda > 0, `targeted_dropout`; docs/decisions/0009 says what changed.
+    With `never_learned`, U costs -log p(x | z, c) of what a network that never saw U draws at z, or, where
+    that looks like one of U, elsewhere. The paper's own: `uniform_noise`, lambda > 0, `targeted_dropout`;
+    docs/decisions/0009 and 0052 say what changed.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     if params.ewc_strength > 0:
@@ -151,7 +154,8 @@ def map_onto_surrogate(
     drawn = bench.generator("surrogate")
     if params.surrogate == "never_learned":
         stranger = stranger_to(target, teacher, params, bench)
-        surrogate, become = replay(stranger, gone, drawn), still_drawn(network)
+        surrogate = unrecognised(replay(stranger, gone, drawn), teacher, gone, kept, drawn)
+        become = still_drawn(network)
     else:
         surrogate = surrogate_of(params.surrogate, gone, kept, teacher, drawn)
         become = bound_from_prior(network, noise)
@@ -192,6 +196,42 @@ def stranger_to(target: Checkpoint, teacher: Network, params: MappingParams, ben
     )
     start = fresh(target, bench.generator("weights of the stranger"))
     return distilled(teacher, start, schedule, bench, phase="teaching a stranger").requires_grad_(False)
+
+
+def unrecognised(
+    source: Source, teacher: Network, gone: Sequence[int], kept: Sequence[int], generator: torch.Generator
+) -> Source:
+    """STRANGER_DRAWS of the source, over and over; none that the teacher takes for a label that goes.
+
+    A slot nobody filled draws mixtures of what is held, and some of them look like a label that is to go: a 9
+    of what lies between 4 and 7. At the latents of those the images of others become the target, at random.
+    The teacher knows the labels by its own ELBO; where it takes every draw for one that goes, all stay.
+    """
+    pool = list(some(source, STRANGER_DRAWS, teacher.prior_mean.device))
+    images, slots = torch.cat([one.images for one in pool]), torch.cat([one.slots for one in pool])
+    latents = torch.cat([drawn_from(one) for one in pool])
+    looks_gone = torch.cat([takes_for(teacher, one.images, (*gone, *kept)) < len(gone) for one in pool])
+    others = (~looks_gone).nonzero()[:, 0]
+    if len(others):
+        chosen = torch.randint(len(others), (int(looks_gone.sum()),), generator=generator)
+        images[looks_gone] = images[others[chosen.to(others.device)]]
+
+    def draw(count: int) -> Batch:
+        which = torch.randint(len(images), (count,), generator=generator).to(images.device)
+        return Batch(images[which], slots[which], latents[which])
+
+    return draw
+
+
+@torch.no_grad()
+def takes_for(network: Network, images: Tensor, slots: Sequence[int]) -> Tensor:
+    """The index in `slots` under which each image has the highest ELBO, at its posterior's mean; [n]."""
+    still = torch.zeros(len(images), network.prior_mean.shape[1], device=images.device)
+    costs = [
+        negative_elbo(network, images, torch.full((len(images),), slot, device=images.device), still)
+        for slot in slots
+    ]
+    return torch.stack(costs).argmin(dim=0)
 
 
 def surrogate_of(
