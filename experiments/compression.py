@@ -185,7 +185,7 @@ def summary(found: Sequence[Found]) -> Found:
 
 
 def cliff(curve: Sequence[Found], before: float) -> float:
-    """The largest share of units that, as all smaller ones, costs at most 5 pp of accuracy; 0 if none does."""
+    """The largest share that, as all smaller ones, costs at most 5 pp of accuracy; 0 if none does."""
     affordable = takewhile(lambda one: before - one["open"]["mean"] <= AFFORDED, curve)
     return max((one["share"] for one in affordable), default=0.0)
 
