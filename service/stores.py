@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.generation import CAPACITY, FORGET_SECONDS
 from service.registry.tables import JobRow, PurgeRow, VersionRow
-from service.registry.versions import forgotten_file
+from service.registry.versions import before_file, forgotten_file
 from service.statement import Store
 
 
@@ -141,6 +141,9 @@ def _pictures(history: History) -> Store:
         f"{', '.join(sorted(names))}: sixteen draws each, a file of version {history.version.number} and of "
         f"those made from it while the label stays forgotten; downloaded as evidence until a purge takes it"
     )
+    stay = [name for name in sorted(history.version.labels) if before_file(name) in history.version.files]
+    if stay:
+        detail += f"; and of each label that stays eight draws of the version before: {', '.join(stay)}"
     return Store(store="pictures of what is left", state="kept", detail=detail)
 
 

@@ -112,7 +112,13 @@ class Attempt:
             self.refuse(refused, report)
             return
         files = version_files(
-            checkpoint, report, model=work.model, job=work.job, base=work.base, seed=work.seed
+            checkpoint,
+            report,
+            model=work.model,
+            job=work.job,
+            base=work.base,
+            seed=work.seed,
+            artifacts=self.workshop.artifacts,
         )
         publication = Publication(
             parent=work.base.number if work.base else None,

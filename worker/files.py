@@ -1,6 +1,7 @@
 """The files of a version: checkpoint, decoder, report, and the manifest that binds them by their sha256.
 
-Beside them a picture of what is still drawn for each forgotten label: nobody may draw it later.
+Beside them a picture of what is still drawn for each forgotten label: nobody may draw it later. And, with the
+version that forgot, one of what its parent drew for each label that stays: nobody draws from the parent now.
 An isolated network has a checkpoint and a decoder of its own: when a temporary label comes or goes, the main
 network's files stay what they were, to the byte.
 The same job gives the same bytes, however often it is run: no clock, no host, no attempt in any of them.
@@ -14,10 +15,19 @@ from typing import Any, NamedTuple
 
 import torch
 
+from service.generation import Generator
 from service.pictures import grid, png
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import DECODER, MANIFEST, REPORT, forgotten_file, isolated_file
+from service.registry.versions import (
+    DECODER,
+    MANIFEST,
+    REPORT,
+    before_file,
+    decoding_of,
+    forgotten_file,
+    isolated_file,
+)
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
@@ -29,6 +39,8 @@ SAFETENSORS, ONNX = "application/vnd.safetensors", "application/onnx"
 JSON, PNG = "application/json", "image/png"
 PICTURE_ROWS, PICTURE_COLUMNS, PICTURE_SEED = 2, 8, 0
 """Of a forgotten label's picture; the same noise for every version, so that pictures compare."""
+BEFORE = range(8)
+"""Seeds of the picture of a label before others were forgotten: those a version's page shows it drawing."""
 
 
 class File(NamedTuple):
@@ -52,8 +64,12 @@ def version_files(
     job: JobRow,
     base: VersionRow | None,
     seed: int,
+    artifacts: FolderArtifacts,
 ) -> dict[str, File]:
-    """Every file of the version the job makes, by name. `seed` is the one the strategy ran with."""
+    """Every file of the version the job makes, by name. `seed` is the one the strategy ran with.
+
+    artifacts: where the base's are. Raises ArtifactMissing, ArtifactCorrupt.
+    """
     files = {
         CHECKPOINT: File(checkpoint.to_bytes(), SAFETENSORS),
         DECODER: File(decoder_onnx(checkpoint), ONNX),
@@ -65,6 +81,10 @@ def version_files(
     main = replace(checkpoint, isolated=())  # a label learned again for a time is drawn there by its own
     for name in main.forgotten:
         files[forgotten_file(name)] = File(_picture(main, name), PNG)
+    if job.operation == "forget" and base:
+        staying = sorted({*checkpoint.held, *checkpoint.temporary} & set(base.labels))
+        generator = Generator(artifacts)
+        files |= {before_file(name): File(_before(base, name, generator), PNG) for name in staying}
     manifest = {
         "format": MANIFEST_FORMAT,
         "model": {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network},
@@ -117,3 +137,9 @@ def _picture(checkpoint: Checkpoint, label: str) -> bytes:
     images = drawing.draw(checkpoint, label, count, PICTURE_SEED).mul(255).round().to(torch.uint8)
     side = math.isqrt(images.shape[1])
     return png(grid(images.reshape(count, side, side).numpy(), PICTURE_ROWS, PICTURE_COLUMNS))
+
+
+def _before(base: VersionRow, label: str, generator: Generator) -> bytes:
+    """A row of what the API drew for the label by the base."""
+    decoder, slot = decoding_of(base, label)
+    return png(grid(generator.draw(decoder, label=label, slot=slot, seeds=BEFORE), 1, len(BEFORE)))

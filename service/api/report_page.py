@@ -16,7 +16,7 @@ from service.api.figures import Figure, figure, figures, recovered, relapsed, re
 from service.api.pages import POLICY
 from service.registry.reports import Evidence
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import forgotten_file
+from service.registry.versions import before_file, forgotten_file, readable
 
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Vary": "Accept"}
 
@@ -128,7 +128,10 @@ def render(subject: Subject) -> str:
         layers=report.get("capacity", {}).get("layers", {}),
         cost=subject.evidence.cost,
         findings=[(name, json.dumps(value)) for name, value in report.get("findings", {}).items()],
-        files=[(name, quote(name), file) for name, file in sorted(version.files.items())],
+        files=[
+            (name, quote(name) if readable(version, name) else None, file)
+            for name, file in sorted(version.files.items())
+        ],
     )
 
 
@@ -271,26 +274,30 @@ def _down(accuracy: float) -> float:
 def _pictures(subject: Subject, forgotten: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of every label held: what the parent drew and what this version draws. Of a forgotten one: its file.
 
-    Nothing is drawn from a revoked version; a purged one has lost the files of what it forgot, too.
+    Nothing is drawn from a revoked version; a purged one has lost the files of what it forgot, too. What a
+    parent drew that was revoked by forgetting is a file as well.
     """
     version, parent, model = subject.version, subject.parent, subject.model
     if version.purged_by:
         return []
     drawable = {} if version.revoked_by else version.labels
     before = {} if parent is None or parent.revoked_by or parent.purged_by else parent.labels
+
+    def kept(file: str) -> str | None:
+        here = f"/v1/models/{model.name}/versions/{version.number}/files/{quote(file)}"
+        return here if file in version.files else None
+
     rows = [
         {
             "label": name,
             "status": "held",
-            "before": _address(model, parent, name) if name in before and parent else None,
+            "before": _address(model, parent, name) if parent and name in before else kept(before_file(name)),
             "after": _address(model, version, name),
         }
         for name in sorted(drawable)
     ]
     for name in forgotten:
-        file = forgotten_file(name)
-        if file in version.files:
-            here = f"/v1/models/{model.name}/versions/{version.number}/files/{quote(file)}"
+        if here := kept(forgotten_file(name)):
             rows.append({"label": name, "status": "forgotten", "before": None, "after": here})
     return rows
 

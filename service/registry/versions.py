@@ -42,6 +42,11 @@ def forgotten_file(label: str) -> str:
     return f"{PICTURE_OF_FORGOTTEN}{label}.png"
 
 
+def before_file(label: str) -> str:
+    """What the picture of a label that stays is called: of what was drawn before another was forgotten."""
+    return f"before-{label}.png"
+
+
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
     """Version `number` of the model. Raises UnknownVersion."""
     query = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number == number)
@@ -117,7 +122,7 @@ def drawable(
             if name in known and known[name].status == "forgotten":
                 raise LabelForgotten(model.name, name, known[name].forgotten_by)
         raise LabelNotLearned(model.name, version.number, missing)
-    return {name: _decoding(version, name) for name in labels}
+    return {name: decoding_of(version, name) for name in labels}
 
 
 def check_open(model: ModelRow, version: VersionRow) -> None:
@@ -128,15 +133,22 @@ def check_open(model: ModelRow, version: VersionRow) -> None:
         raise VersionRevoked(model.name, version.number, version.revoked_by)
 
 
-def check_readable(model: ModelRow, version: VersionRow, file: str) -> None:
+def readable(version: VersionRow, file: str) -> bool:
     """Whether the file may be downloaded: what tells about a version may always, a picture of what it draws
-    for a forgotten label until a purge takes it. Raises VersionPurged, VersionRevoked."""
-    picture = file.startswith(PICTURE_OF_FORGOTTEN) and version.purged_by is None
-    if file not in EVIDENCE and not picture:
+    for a forgotten label until a purge takes it."""
+    if version.purged_by is None and (version.revoked_by is None or file.startswith(PICTURE_OF_FORGOTTEN)):
+        return True
+    return file in EVIDENCE
+
+
+def check_readable(model: ModelRow, version: VersionRow, file: str) -> None:
+    """Raises VersionPurged, VersionRevoked."""
+    if not readable(version, file):
         check_open(model, version)
 
 
-def _decoding(version: VersionRow, label: str) -> Decoding:
+def decoding_of(version: VersionRow, label: str) -> Decoding:
+    """How to draw a label the version holds."""
     slot = version.labels[label]
     file = isolated_file(label, DECODER) if slot is None else DECODER
     return Decoding(version.files[file]["sha256"], slot or 0)

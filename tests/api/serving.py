@@ -41,7 +41,7 @@ from service.registry.tables import (
     SampleRow,
     VersionRow,
 )
-from service.registry.versions import forgotten_file, isolated_file
+from service.registry.versions import before_file, forgotten_file, isolated_file
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.generation.decoders import decoder
@@ -139,6 +139,8 @@ class StandInWorker:
             files[isolated_file(name, "decoder.onnx")] = decoder(slots=1, seed=1000 + len(name))
         for name in gone:
             files[forgotten_file(name)] = png(np.full((56, 224), 120, dtype=np.uint8))
+        for name in held if job.operation == "forget" else ():
+            files[before_file(name)] = png(np.full((28, 224), 60, dtype=np.uint8))
         publication = publishing.Publication(
             parent=model.head,
             held=held,

@@ -221,6 +221,8 @@ def test_a_file_is_served_whole_with_its_sha256_for_etag(drawn: Served) -> None:
         "report.json",
         "manifest.json",
         "forgotten-3.png",
+        "before-1.png",
+        "before-2.png",
     }
     for file in version["files"].values():
         answer = drawn.http.get(file["href"])

@@ -84,6 +84,27 @@ def test_pictures_show_before_and_after_and_what_is_left_of_the_forgotten(house:
     expect(new.locator(".name")).to_have_text("5")
 
 
+def test_what_a_version_drew_that_may_draw_no_more_was_kept_for_the_labels_that_stay(
+    house: Served, page: Page
+) -> None:
+    opened(page, house, 2)
+    before = page.get_by_alt_text("0 as version 1 drew it")
+    before.scroll_into_view_if_needed()
+    before.evaluate("img => img.decode()")
+    assert before.get_attribute("src").endswith("/versions/2/files/before-0.png")
+    expect(page.get_by_text("Nothing is drawn from version 1 any more")).to_contain_text("was kept")
+    assert page.get_by_alt_text("3 as version 1 drew it").count() == 0
+
+
+def test_a_revoked_versions_files_are_named_and_only_those_open_are_links(house: Served, page: Page) -> None:
+    opened(page, house, 1)
+    files = page.locator("ul.files")
+    expect(files).to_contain_text("decoder.onnx")
+    assert files.get_by_role("link").all_text_contents() == ["manifest.json", "report.json"]
+    for link in files.get_by_role("link").all():
+        assert house.http.get(link.get_attribute("href")).status_code == 200
+
+
 def test_a_full_report_shows_its_figures_and_what_an_attack_brought_back(house: Served, page: Page) -> None:
     opened(page, house, 3)
     assert "of all that have a limit" in headline(page, "Tests")

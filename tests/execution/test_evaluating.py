@@ -7,8 +7,10 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from service.generation import noise
 from service.registry import jobs, reports, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
@@ -21,6 +23,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.judging.lessons import Step, Training
 from worker.learning.judging.witness import files_of
+from worker.learning.networks import frozen
 from worker.work import Workshop
 
 
@@ -174,6 +177,26 @@ def test_what_is_still_drawn_for_a_forgotten_label_is_a_file_of_every_later_vers
         picture = np.asarray(Image.open(io.BytesIO(data)))
         assert picture.shape == (56, 224)
         assert np.array_equal(picture[28:, 28:56], drawn[9])
+
+
+def test_what_was_drawn_before_of_the_labels_that_stay_is_a_file_of_the_version_that_forgot(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    """The pixels the API drew from the version before, which nobody may draw from any more."""
+    forgot_one(workshop, model)
+    before, after = chain(workshop, model)
+    assert [name for name in after.files if name.startswith("before-")] == ["before-0.png"]
+    picture = np.asarray(
+        Image.open(io.BytesIO(workshop.artifacts.read(after.files["before-0.png"]["sha256"])))
+    )
+    assert picture.shape == (28, 224)
+    data = workshop.artifacts.read(before.files["checkpoint.safetensors"]["sha256"])
+    checkpoint = Checkpoint.from_bytes(data)
+    network, slot = frozen(checkpoint, torch.device("cpu")), torch.tensor([checkpoint.held["0"]])
+    own = torch.tensor(noise("0", 3, checkpoint.spec.latent))[None]
+    with torch.no_grad():
+        image = network.decode(network.sample_prior(own, slot), slot).sigmoid().mul(255).reshape(28, 28)
+    assert np.abs(picture[:, 84:112] - image.numpy()).max() <= 1
 
 
 def test_a_rejected_candidates_report_is_kept_and_the_head_stays(workshop: Workshop, model: ModelRow) -> None:

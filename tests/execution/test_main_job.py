@@ -36,7 +36,9 @@ def test_learn_learn_forget_prune_expand(running: Instance) -> None:
 
     artifacts = FolderArtifacts(running.deployment.artifacts)
     for version in versions:
-        assert set(version.files) == FILES | ({"forgotten-1.png"} if version.number > 2 else set())
+        gone = {"forgotten-1.png"} if version.number > 2 else set()
+        before = {f"before-{name}.png" for name in "023"} if version.number == 3 else set()
+        assert set(version.files) == FILES | gone | before
         assert all(len(artifacts.read(file["sha256"])) == file["bytes"] for file in version.files.values())
 
     images = f"{running.url}/v1/models/main/versions"

@@ -110,6 +110,12 @@ def test_pictures_of_what_is_left_are_named_where_there_are_any() -> None:
     assert detail.startswith(
         "forgotten-2.png: sixteen draws each, a file of version 3 and of those made from"
     )
+    assert "label that stays" not in detail
+    before = version(
+        3, {"1": 0, "4": 1}, files={"forgotten-2.png": {}, "before-1.png": {}, "before-4.png": {}}
+    )
+    _, detail = told("pictures of what is left", version=before)
+    assert detail.endswith("; and of each label that stays eight draws of the version before: 1, 4")
     assert told("pictures of what is left", **DROPPED) == (
         "none",
         "no network is left that could draw these labels",
