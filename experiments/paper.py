@@ -118,7 +118,7 @@ def table1(found: Found) -> list[str]:
             _share(arm["retained_closed"]),
             _share(arm["retained"]),
             _percent(arm["coverage"]["mean"]),
-            _percent(arm["forgotten"]["mean"]),
+            _share(arm["forgotten"]),
             f"{arm['seconds']['mean']:.0f}",
             f"{arm['parameters']['mean']:,.0f}",
         )
@@ -261,7 +261,8 @@ def _share(one: Mapping[str, Any]) -> str:
     """A mean share with its interval, in percent."""
     if one["low"] is None:
         return _percent(one["mean"])
-    return f"{_percent(one['mean'])} ({100 * one['low']:.1f} to {min(100, 100 * one['high']):.1f})"
+    low, high = 100 * max(0, one["low"]), 100 * min(1, one["high"])
+    return f"{_percent(one['mean'])} ({low:.1f} to {high:.1f})"
 
 
 def _points(one: Mapping[str, Any] | None, *, scale: float = 100) -> str:

@@ -44,7 +44,9 @@ out of the arm that resizes), and four runs are too few to tell. Here both arms 
 in as many steps, and the confounded pair is a row of its own. The arms that resize are the strategy
 `surrogate` with Selective Amnesia's schedule, surrogate, EWC strength and replay; its Fisher is over the
 retained labels only, and it holds a surrogate by the decoder alone. `unpruned` is it without resizing, so
-the row that compares it is about resizing and nothing else.""",
+the row that compares it is about resizing and nothing else. The arms are not equally done: on some seeds the
+fixed one still draws what it should have forgotten (column `forgotten`), and what it retains is measured
+before that work is finished.""",
     "compression": """Published for targeted dropout (Gomez et al. 2019), on ResNet-32 with 70 % of the
 units removed: 90.03 % accurate with it, 11.70 % without; and a network trained to do without 75 % of its
 weights falls from 90 to 34 % when 80 % go. The paper removes a tenth at a time and shows no curve.""",
