@@ -204,17 +204,17 @@ def unrecognised(
     """STRANGER_DRAWS of the source, over and over; none that the teacher takes for a label that goes.
 
     A slot nobody filled draws mixtures of what is held, and some of them look like a label that is to go: a 9
-    of what lies between 4 and 7. At the latents of those the images of others become the target, at random.
-    The teacher knows the labels by its own ELBO; where it takes every draw for one that goes, all stay.
+    of what lies between 4 and 7. At the latents of those the mean of all others is the target: one and the
+    same, for a target that changes from step to step moves the shared weights without end
+    (docs/decisions/0052). The teacher knows the labels by its own ELBO; where it takes every draw for one
+    that goes, all stay.
     """
     pool = list(some(source, STRANGER_DRAWS, teacher.prior_mean.device))
     images, slots = torch.cat([one.images for one in pool]), torch.cat([one.slots for one in pool])
     latents = torch.cat([drawn_from(one) for one in pool])
     looks_gone = torch.cat([takes_for(teacher, one.images, (*gone, *kept)) < len(gone) for one in pool])
-    others = (~looks_gone).nonzero()[:, 0]
-    if len(others):
-        chosen = torch.randint(len(others), (int(looks_gone.sum()),), generator=generator)
-        images[looks_gone] = images[others[chosen.to(others.device)]]
+    if not looks_gone.all():
+        images[looks_gone] = images[~looks_gone].mean(dim=0)
 
     def draw(count: int) -> Batch:
         which = torch.randint(len(images), (count,), generator=generator).to(images.device)
