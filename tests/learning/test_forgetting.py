@@ -158,7 +158,9 @@ def test_nothing_a_stranger_draws_stays_that_the_teacher_takes_for_a_label_that_
     assert 0.4 < own.float().mean() < 0.6, "where columns were drawn they stay"
     assert images[own].unique(dim=0).shape[0] > 1000
     (instead,) = images[~own].unique(dim=0)
-    assert torch.allclose(instead, images[own].mean(dim=0), atol=0.05), "elsewhere their mean, always the same"
+    assert torch.allclose(instead, images[own].mean(dim=0), atol=0.05), (
+        "elsewhere their mean, always the same"
+    )
 
 
 def test_where_the_teacher_takes_every_draw_for_one_that_goes_all_of_them_stay(two_labels):

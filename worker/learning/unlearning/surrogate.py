@@ -36,7 +36,7 @@ from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.distill import distilled
 
 Picture = Literal["uniform_noise", "blank", "mean_image"]
-Surrogate = Literal[Picture, "never_learned"]
+Surrogate = Literal[Picture, "never_learned", "unrecognised"]
 MEAN_IMAGE_DRAWS = 2000
 STRANGER_DRAWS = 8192  # that a forgetting maps onto, again and again
 
@@ -47,14 +47,18 @@ class MappingParams(StrategyParams):
     schedule: Schedule = Schedule(steps=500, learning_rate=1e-2, label_rate=30)
     surrogate: Surrogate = Field(
         "never_learned",
-        description="what the forgotten labels draw afterwards: what a network that never saw them would, "
-        "unless it happens to look like them, or a picture; the paper's is uniform_noise",
+        description="what the forgotten labels draw afterwards: what a network that never saw them would; "
+        "that, but where the old network recognises one of them (unrecognised); or a picture: the paper's "
+        "is uniform_noise",
     )
     surrogate_share: float = Field(
         0.5, gt=0, lt=1, description="of a step's examples, that are mapped; the others hold what stays"
     )
     stranger_steps: int = Field(
-        300, ge=1, le=100_000, description="training of the network that never saw them (never_learned)"
+        300,
+        ge=1,
+        le=100_000,
+        description="training of the network that never saw them (never_learned, unrecognised)",
     )
     replay_match: Match = Field(
         "function", description="what replay holds: the function, or the paper's ELBO"
@@ -91,9 +95,9 @@ def forget(
 
     Minimises E over c in U, x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss over c in K,
     plus lambda/2 sum F (theta - theta*)^2 with F over K only, which frees exactly the weights that must move.
-    With `never_learned`, U costs -log p(x | z, c) of what a network that never saw U draws at z, or, where
-    that looks like one of U, elsewhere. The paper's own: `uniform_noise`, lambda > 0, `targeted_dropout`;
-    docs/decisions/0009 and 0052 say what changed.
+    With `never_learned`, U costs -log p(x | z, c) of what a network that never saw U draws at z. The
+    paper's own: `uniform_noise`, lambda > 0, `targeted_dropout`; docs/decisions/0009 says what changed, and
+    0052 what `unrecognised` costs.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     if params.ewc_strength > 0:
@@ -152,13 +156,15 @@ def map_onto_surrogate(
     noise = bench.generator("latent noise")
     retain = replay_loss(params.replay_match, network, teacher, noise)
     drawn = bench.generator("surrogate")
-    if params.surrogate == "never_learned":
-        stranger = stranger_to(target, teacher, params, bench)
-        surrogate = unrecognised(replay(stranger, gone, drawn), teacher, gone, kept, drawn)
-        become = still_drawn(network)
-    else:
-        surrogate = surrogate_of(params.surrogate, gone, kept, teacher, drawn)
-        become = bound_from_prior(network, noise)
+    match params.surrogate:
+        case "never_learned" | "unrecognised":
+            surrogate = replay(stranger_to(target, teacher, params, bench), gone, drawn)
+            become = still_drawn(network)
+        case picture:
+            surrogate = surrogate_of(picture, gone, kept, teacher, drawn)
+            become = bound_from_prior(network, noise)
+    if params.surrogate == "unrecognised":
+        surrogate = unrecognised(surrogate, teacher, gone, kept, drawn)
 
     held = holding(network, teacher, kept, gone_before, retain, bench)
     weight = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in held)
