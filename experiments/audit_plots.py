@@ -1,5 +1,6 @@
 """Pictures of an audit: what the attacks found, the curves of learning again, and the figures as bars."""
 
+import math
 import statistics
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -100,7 +101,7 @@ def bars(rows: Mapping[str, Mapping[str, Any]], file: Path) -> None:
 
 
 def _bars(axis: Axes, rows: Mapping[str, Mapping[str, Any]], name: str, lines: Collection[float]) -> None:
-    values = [row[name] for row in rows.values()]
+    values = [math.nan if row[name] is None else row[name] for row in rows.values()]
     spreads = [row["spread"].get(name) or 0 for row in rows.values()]
     colours = [_colour(row, name) if lines else GREY for row in rows.values()]
     most = max(row["labels"] for row in rows.values())

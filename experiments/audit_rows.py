@@ -9,7 +9,7 @@ from scipy import special
 from torch import Tensor
 
 from experiments.audit_parts import tensors_of
-from worker.learning.judging.comparison import compared
+from worker.learning.judging.comparison import CONTROL, compared
 from worker.learning.judging.evidence import Figure
 from worker.learning.judging.likeness import energy_distance
 from worker.learning.judging.traces import Traces
@@ -23,13 +23,16 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
 
     Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
     are the plain bars; `missed`, which the verdict rests on, those missed by more than one more reference
-    would miss them in 95 of 100 audits: on one label that is much, on ten it is little. `relearn_memory` is
-    of the labels that have one, null where none has. Raises ValueError where a reference never learnt one.
+    would miss them in 95 of 100 audits: on one label that is much, on ten it is little. `relearn_ratio` and
+    `relearn_memory` are of the labels that have one, null where none has; `unmeasured` says of each other
+    label why it has no ratio: a reference never learnt it again. `control_auc`: of the membership attack on
+    networks that know their members by heart, in the row of what was never forgotten, null elsewhere.
     """
-    figures = {label: _beside(one, references[label], label) for label, one in found.items()}
+    figures = {label: _beside(one, references[label]) for label, one in found.items()}
     gaps = [one["recovery"]["gap"] for one in figures.values()]
-    ratios = [one["relearning"]["value"] for one in figures.values()]
-    memories = [told for one in figures.values() if (told := one["relearning"]["memory"]) is not None]
+    relearnt = [label for label, one in figures.items() if one["relearning"]["value"] is not None]
+    ratios = [figures[label]["relearning"]["value"] for label in relearnt]
+    memories = [told for one in figures.values() if (told := one["relearning"].get("memory")) is not None]
     memberships = [one["membership"]["value"] for one in figures.values()]
     likely = p_of_another(gaps, [one["recovery"]["references"] for one in figures.values()])
     drawn = [one["accuracy"]["value"] for one in figures.values()]
@@ -41,19 +44,23 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
         for label, one in found.items()
     ]
     of = [figures[label] for label in found]
-    accuracies, recoveries, steps, aucs = (
-        [one[name]["references"] for one in of]
-        for name in ("accuracy", "recovery", "relearning", "membership")
+    accuracies, recoveries, aucs = (
+        [one[name]["references"] for one in of] for name in ("accuracy", "recovery", "membership")
     )
+    steps = [figures[label]["relearning"]["references"] for label in relearnt]
     coverages = [[other["coverage"] for other in references[label]] for label in found]
-    ratio, covering = statistics.mean(ratios), statistics.mean(covered)
+    ratio, covering = statistics.mean(ratios) if ratios else None, statistics.mean(covered)
+    controls = [one["control_auc"] for one in found.values() if "control_auc" in one]
     bars = {  # figure -> (by how much the bar is missed, by how much one more reference may miss it)
         "recovery_gap": (abs(statistics.mean(gaps)) - 0.10, margin(recoveries) - 0.10),
-        "relearn_ratio": (0.8 - ratio, margin(_relative(steps)) - 0.2),
         "membership_auc_gap": (statistics.mean(memberships) - 0.02, margin_of_sizes(aucs) - 0.02),
         "forgotten_accuracy": (statistics.mean(above) - 0.02, margin(accuracies) - 0.02),
         "coverage_ratio": (0.95 - covering, margin(_relative(coverages)) - 0.05),
     }
+    if ratio is not None:
+        bars["relearn_ratio"] = (0.8 - ratio, margin(_relative(steps)) - 0.2)
+    if controls:
+        bars["control_auc"] = (CONTROL.limit - statistics.mean(controls), 0.0)
     strictly = [name for name, (over, _) in bars.items() if over > 0]
     missed = [name for name, (over, allowed) in bars.items() if over > max(0.0, allowed)]
     if likely < OUTSIDE:
@@ -68,10 +75,14 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
         "forgotten_above_references": statistics.mean(above),
         "retained_accuracy": statistics.mean(one["retained"] for one in found.values()),
         "coverage_ratio": covering,
+        "control_auc": statistics.mean(controls) if controls else None,
         "likeness": statistics.mean(likeness(one, references[label]) for label, one in found.items()),
         "verdict": "missed" if missed else "met",
         "missed": missed,
         "bars_missed": strictly,
+        "unmeasured": {
+            label: one["relearning"]["reason"] for label, one in figures.items() if label not in relearnt
+        },
         "spread": {
             "recovery_gap": _spread(gaps),
             "relearn_ratio": _spread(ratios),
@@ -83,11 +94,8 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
     }
 
 
-def _beside(found: Found, references: Sequence[Found], label: str) -> dict[str, Figure]:
-    figures = compared(_traces(found), [_traces(other) for other in references])
-    if figures["relearning"]["value"] is None:
-        raise ValueError(f"relearning {label!r}: {figures['relearning']['reason']}")
-    return figures
+def _beside(found: Found, references: Sequence[Found]) -> dict[str, Figure]:
+    return compared(_traces(found), [_traces(other) for other in references])
 
 
 def margin(references: Sequence[Sequence[float]]) -> float:

@@ -57,7 +57,8 @@ def _run(found: Found, command: str) -> str:
         return f"`{command}`."
     quick = "A quick run, which is no evidence yet. " if found["quick"] else ""
     seeds = f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''}"
-    return f"{quick}`{found['command']}` ({seeds}, {found['minutes']:.0f} minutes of computing)."
+    code = f", code {found['code'][:12]}" if "code" in found else ""
+    return f"{quick}`{found['command']}` ({seeds}, {found['minutes']:.0f} minutes of computing{code})."
 
 
 def random_passes(found: Found) -> list[str]:
@@ -155,8 +156,8 @@ def clpu(found: Found) -> list[str]:
             (
                 f"`{name}`",
                 *(f"{test['across'] / test['within']:.2f}, p = {test['p']:.2g}" for test in tests),
-                _percent(found["retained"][name]["mean"]),
-                "no such label" if forgotten is None else _percent(forgotten["mean"]),
+                _share(found["retained"][name]),
+                "no such label" if forgotten is None else _share(forgotten),
             )
         )
     heads = (
@@ -179,7 +180,7 @@ def clpu(found: Found) -> list[str]:
 def compression(found: Found) -> list[str]:
     shares = [f"{share:.0%}" for share in found["shares"]]
     rows = [
-        (f"`{way}`", *(_percent(point["open"]["mean"]) for point in curve), f"{found['cliff'][way]:.0%}")
+        (f"`{way}`", *(_share(point["open"]) for point in curve), f"{found['cliff'][way]:.0%}")
         for way, curve in found["curves"].items()
     ]
     compared = [
@@ -199,12 +200,22 @@ def audit(found: Found) -> list[str]:
     rows = [
         (
             f"`{name}`",
+            str(one.get("labels", "-")),
             *(_with_spread(one, figure) for figure in AUDITED),
-            ": ".join([one["verdict"], *filter(None, [", ".join(one.get("missed", []))])]),
+            _listed(one.get("bars_missed", ())),
+            ": ".join([one["verdict"], *filter(None, [_listed(one.get("missed", ()), none="")])]),
         )
         for name, one in strategies.items()
     ]
-    return [_table(("strategy", *(name.replace("_", " ") for name in AUDITED), "verdict"), rows)]
+    names = (name.replace("_", " ") for name in AUDITED)
+    heads = ("strategy", "labels", *names, "plain bars missed", "verdict")
+    controls = [one["control_auc"] for one in strategies.values() if one.get("control_auc") is not None]
+    known = [f"Where members are known by heart the same attack has an AUC of {one:.3f}." for one in controls]
+    return [_table(heads, rows), *known]
+
+
+def _listed(names: Sequence[str], none: str = "none") -> str:
+    return ", ".join(name.replace("_", " ") for name in names) or none
 
 
 AUDITED = (
@@ -287,6 +298,8 @@ def _seconds(found: Found) -> str:
 
 
 def _with_spread(one: Found, figure: str) -> str:
+    if one[figure] is None:
+        return "unmeasured"
     spread = one.get("spread", {}).get(figure)
     return f"{one[figure]:.3f}" if spread is None else f"{one[figure]:.3f} (s = {spread:.3f})"
 

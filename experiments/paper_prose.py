@@ -53,4 +53,16 @@ weights falls from 90 to 34 % when 80 % go. The paper removes a tenth at a time 
     "clpu": """What differs: CLPU starts a temporary network at the head's weights and shares one stream
 of random numbers, so it is exact in distribution only, and it cannot forget what was learnt for good. The
 divergence here is of a decoder's pixels, not of a classifier's answers.""",
+    "audit": """The paper reports no figure of forgetting. Here one label of ten is forgotten, label by label
+from one base, and what is left is compared with three networks that were retrained without it, of other
+seeds: the share of attacks on latent and condition that bring it back (`recovery gap`, bar 0.10 on either
+side), the steps to learn it again (`relearn ratio`, 0.8), attacks on membership (0.02), its draws (at
+most 0.02 above the references'), and the coverage of what stays (`coverage ratio`, 0.95); s is the
+deviation between labels. A plain bar is missed where the mean over labels is beyond it; the verdict
+allows what one more reference would show in 95 of 100 audits, which on one label is much. `nothing` is
+the base with the label struck out by name only, and `reference` one more retrained network: the audit has
+to flag the one and to pass the other. `nothing` passes the membership attack: networks that train for a
+thousand steps on sixty thousand images know next to none by heart, so on this figure "met" tells little.
+`selective amnesia` takes its published steps, on the first label; `selective amnesia shortened` a quarter
+of them, four times as fast, on all.""",
 }

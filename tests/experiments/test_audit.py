@@ -89,10 +89,23 @@ def test_gaps_on_both_sides_do_not_cancel(found):
 NEVER = ((0, 0.0), (20, 0.1), (40, 0.2))
 
 
-def test_an_audit_whose_references_never_learnt_the_label_says_so_and_counts_nothing(found):
-    others = [*references(found), found(replace(USUAL, curve=NEVER))]
-    with pytest.raises(ValueError, match="relearning '8': a reference did not reach 90% in 40 steps"):
-        row({"3": found(), "8": found()}, {"3": references(found), "8": others})
+def test_a_label_that_a_reference_never_learnt_again_has_no_ratio_and_the_row_says_why(found):
+    others = {"3": references(found), "8": [*references(found), found(replace(USUAL, curve=NEVER))]}
+    made = row({"3": found(), "8": found()}, others)
+    assert (made["verdict"], made["relearn_ratio"]) == ("met", pytest.approx(1))
+    assert made["unmeasured"] == {"8": "a reference did not reach 90% in 40 steps: take more"}
+    alone = row({"8": found()}, {"8": others["8"]})
+    assert (alone["relearn_ratio"], alone["spread"]["relearn_ratio"]) == (None, None)
+    assert "recovery_gap" in row({"8": found(replace(USUAL, found=20))}, {"8": others["8"]})["missed"]
+
+
+def test_the_attack_on_members_known_by_heart_is_held_to_its_bar(found):
+    others = {"3": references(found)}
+    assert row({"3": found()}, others)["control_auc"] is None
+    made = row({"3": found() | {"control_auc": 0.97}}, others)
+    assert (made["control_auc"], made["bars_missed"]) == (0.97, [])
+    blind = row({"3": found() | {"control_auc": 0.55}}, others)
+    assert (blind["verdict"], blind["missed"]) == ("missed", ["control_auc"])
 
 
 def test_memory_is_the_mean_over_the_labels_that_have_one(found):

@@ -59,13 +59,19 @@ def test_a_picture_is_shown_where_there_is_one(tmp_path):
 def test_the_audit_has_a_row_a_strategy_with_what_it_missed(tmp_path):
     figures = dict.fromkeys(AUDITED, 0.5) | {"spread": {"recovery_gap": 0.25}}
     rows = {
-        "distill": figures | {"verdict": "met", "missed": []},
-        "surrogate": figures | {"verdict": "missed", "missed": ["recovery_gap", "relearn_ratio"]},
+        "distill": figures | {"labels": 10, "verdict": "met", "missed": [], "control_auc": 0.97},
+        "surrogate": figures
+        | {"verdict": "missed", "missed": ["recovery_gap"], "bars_missed": ["recovery_gap"]}
+        | {"relearn_ratio": None},
     }
     for found in (rows, {"strategies": rows}):
         text = page({"audit": found}, tmp_path)
-        assert "| `distill` | 0.500 (s = 0.250) | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | met |" in text
-        assert "| missed: recovery_gap, relearn_ratio |" in text
+        assert (
+            "| `distill` | 10 | 0.500 (s = 0.250) | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 | none | met |"
+            in text
+        )
+        assert "| unmeasured | 0.500 | 0.500 | 0.500 | 0.500 | recovery gap | missed: recovery gap |" in text
+        assert "the same attack has an AUC of 0.970." in text
 
 
 def test_the_comparisons_stand_beside_the_papers_own(tmp_path):
@@ -83,7 +89,7 @@ def test_the_comparisons_stand_beside_the_papers_own(tmp_path):
     assert "| the paper's table 1 | +1.38 pp (-0.83 to +3.59) | t = 1.99, p = 0.14, n = 4 | - |" in text
     assert "| `resized` - `fixed` (the same EWC in both) | +1.17 pp (" in text
     assert "took 4,000 steps of 128 examples at 2.5e-04;" in text
-    assert "| `dropout_on` | 92.0 % | 20.0 % | 30% |" in text
+    assert "| `dropout_on` | 92.0 % (92.0 to 92.0) | 20.0 % (20.0 to 20.0) | 30% |" in text
     assert "Byte identity: 2 of 3 networks" in text
     assert "| `exact` |" in text
     assert "no such label |" in text
