@@ -56,10 +56,11 @@ def main() -> None:
     options = running.asked(parser(), FULL, BRIEF)
     plan = plan_of(options)
     found = finished(plan, options)
-    rows = {"strategies": summary(plan, found)}
-    how = {"dataset": "mnist", "effort": plan.effort.as_json()}
-    running.delivered("audit", rows, how, options, works=list(found.values()))
-    plots(rows["strategies"], found, options.plots)
+    rows = summary(plan, found)
+    by_label = {strategy: one.pop("by_label") for strategy, one in rows.items()}
+    how = {"dataset": "mnist", "effort": plan.effort.as_json(), "by_label": by_label}
+    running.delivered("audit", {"strategies": rows}, how, options, works=list(found.values()))
+    plots(rows, found, options.plots)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +78,7 @@ def _several(typed: str) -> int:
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
-    starts, relearning_steps = (192, 80) if options.quick else (256, 240)
+    starts, relearning_steps = (192, 120) if options.quick else (256, 240)
     effort = Effort(starts, relearning_steps, draws=1000)
     return Plan(tuple(options.strategies), tuple(options.labels), options.references, effort)
 

@@ -15,18 +15,22 @@ from worker.learning.judging.likeness import energy_distance
 from worker.learning.judging.traces import Traces
 
 Found = Mapping[str, Any]
+OF_SETS = ("elbo_set", "reconstruction_set")
 OUTSIDE = 0.01  # a p-value under which the recoveries are not those of one more reference
 
 
 def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -> dict[str, Any]:
     """Of what a strategy left in each label's network, label -> findings, and of the references of each.
 
-    Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
-    are the plain bars; `missed`, which the verdict rests on, those missed by more than one more reference
-    would miss them in 95 of 100 audits: on one label that is much, on ten it is little. `relearn_ratio` and
-    `relearn_memory` are of the labels that have one, null where none has; `unmeasured` says of each other
-    label why it has no ratio: a reference never learnt it again. `control_auc`: of the membership attack on
-    networks that know their members by heart, in the row of what was never forgotten, null elsewhere.
+    Ratios and gaps are means over labels; `spread` is their standard deviation between labels.
+    `bars_missed` are the plain bars; `missed`, which the verdict rests on, those missed by more than one
+    more reference would miss them in 95 of 100 audits: on one label that is much, on ten it is little.
+    `relearn_ratio` and `relearn_memory` are of the labels that have one, null where none has; `unmeasured`
+    says of each other label why it has no ratio: a reference never learnt it again; then nothing is "met",
+    and what is not missed is "undecided". `membership_set_gap`: the larger gap of the two attacks on sets
+    of images, which tell networks apart that single images do not; it informs. `control_auc`: of the
+    membership attack on networks that know their members by heart, in the row of what was never forgotten,
+    null elsewhere.
     """
     figures = {label: _beside(one, references[label]) for label, one in found.items()}
     gaps = [one["recovery"]["gap"] for one in figures.values()]
@@ -34,6 +38,7 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
     ratios = [figures[label]["relearning"]["value"] for label in relearnt]
     memories = [told for one in figures.values() if (told := one["relearning"].get("memory")) is not None]
     memberships = [one["membership"]["value"] for one in figures.values()]
+    sets = [max(one["membership"]["gaps"][attack] for attack in OF_SETS) for one in figures.values()]
     likely = p_of_another(gaps, [one["recovery"]["references"] for one in figures.values()])
     drawn = [one["accuracy"]["value"] for one in figures.values()]
     above = [
@@ -71,13 +76,14 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
         "relearn_ratio": ratio,
         "relearn_memory": statistics.mean(memories) if memories else None,
         "membership_auc_gap": statistics.mean(memberships),
+        "membership_set_gap": statistics.mean(sets),
         "forgotten_accuracy": statistics.mean(drawn),
         "forgotten_above_references": statistics.mean(above),
         "retained_accuracy": statistics.mean(one["retained"] for one in found.values()),
         "coverage_ratio": covering,
         "control_auc": statistics.mean(controls) if controls else None,
         "likeness": statistics.mean(likeness(one, references[label]) for label, one in found.items()),
-        "verdict": "missed" if missed else "met",
+        "verdict": "missed" if missed else "met" if len(relearnt) == len(found) else "undecided",
         "missed": missed,
         "bars_missed": strictly,
         "unmeasured": {
@@ -87,6 +93,7 @@ def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -
             "recovery_gap": _spread(gaps),
             "relearn_ratio": _spread(ratios),
             "membership_auc_gap": _spread(memberships),
+            "membership_set_gap": _spread(sets),
             "forgotten_accuracy": _spread(drawn),
             "coverage_ratio": _spread(covered),
         },

@@ -222,6 +222,7 @@ AUDITED = (
     "recovery_gap",
     "relearn_ratio",
     "membership_auc_gap",
+    "membership_set_gap",
     "forgotten_accuracy",
     "retained_accuracy",
     "coverage_ratio",
@@ -298,7 +299,7 @@ def _seconds(found: Found) -> str:
 
 
 def _with_spread(one: Found, figure: str) -> str:
-    if one[figure] is None:
+    if one.get(figure) is None:
         return "unmeasured"
     spread = one.get("spread", {}).get(figure)
     return f"{one[figure]:.3f}" if spread is None else f"{one[figure]:.3f} (s = {spread:.3f})"

@@ -92,11 +92,18 @@ NEVER = ((0, 0.0), (20, 0.1), (40, 0.2))
 def test_a_label_that_a_reference_never_learnt_again_has_no_ratio_and_the_row_says_why(found):
     others = {"3": references(found), "8": [*references(found), found(replace(USUAL, curve=NEVER))]}
     made = row({"3": found(), "8": found()}, others)
-    assert (made["verdict"], made["relearn_ratio"]) == ("met", pytest.approx(1))
+    assert (made["verdict"], made["relearn_ratio"]) == ("undecided", pytest.approx(1))
     assert made["unmeasured"] == {"8": "a reference did not reach 90% in 40 steps: take more"}
     alone = row({"8": found()}, {"8": others["8"]})
     assert (alone["relearn_ratio"], alone["spread"]["relearn_ratio"]) == (None, None)
     assert "recovery_gap" in row({"8": found(replace(USUAL, found=20))}, {"8": others["8"]})["missed"]
+
+
+def test_what_attacks_on_sets_tell_apart_is_told_and_held_to_nothing(found):
+    told = AUC | {"elbo_set": 0.6, "reconstruction_set": 0.45}
+    made = row({"3": found(replace(USUAL, auc=told))}, {"3": references(found)})
+    assert (made["verdict"], made["membership_auc_gap"]) == ("met", 0)
+    assert made["membership_set_gap"] == pytest.approx(0.1)
 
 
 def test_the_attack_on_members_known_by_heart_is_held_to_its_bar(found):
