@@ -31,7 +31,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from worker.learning.datasets.dataset import DatasetUnavailable
 from worker.sources import sources_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,8 +128,12 @@ def all_of(works: Sequence[Work], options: argparse.Namespace) -> list[Found]:
             if options.processes == 1:
                 return [_found(work, kept, show) for work in works]
             return _side_by_side(works, kept, options.processes, show)
-        except DatasetUnavailable as error:
-            raise SystemExit(str(error)) from None
+        except Exception as error:
+            from worker.learning.datasets import DatasetUnavailable  # and torch: a pool begins without it
+
+            if isinstance(error, DatasetUnavailable):
+                raise SystemExit(str(error)) from None
+            raise
 
 
 def delivered(

@@ -61,7 +61,10 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
     options = parser.parse_args()
     compute_reproducibly(threads=1)
-    mnist = datasets.load("mnist", Path(options.data).expanduser())
+    try:
+        mnist = datasets.load("mnist", Path(options.data).expanduser())
+    except datasets.DatasetUnavailable as error:
+        raise SystemExit(str(error)) from None
     rows = [row for seed in range(options.seeds) for row in measured(mnist, seed)]
     text = json.dumps({"dataset": "mnist", "seeds": options.seeds, "rows": rows}, indent=2) + "\n"
     if options.json == "-":

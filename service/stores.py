@@ -41,7 +41,10 @@ class History:
 
 ALWAYS = {
     "optimiser state": ("never stored", "it lives in the worker's memory while a job trains, and in no file"),
-    "replay": ("never stored", "draws of the labels to retain live in the worker's memory, and in no file"),
+    "replay": (
+        "never stored",
+        "the draws that training holds the retained labels with live in the worker's memory, and in no file",
+    ),
     "HTTP caches": ("expire", "answered with max-age=60; what a client or a proxy saved is not known here"),
     "full reports": (
         "kept",
@@ -143,7 +146,10 @@ def _pictures(history: History) -> Store:
     )
     stay = [name for name in sorted(history.version.labels) if before_file(name) in history.version.files]
     if stay:
-        detail += f"; and of each label that stays eight draws of the version before: {', '.join(stay)}"
+        detail += (
+            f". Of {', '.join(stay)}, which stay, eight draws of the version before are files of version "
+            f"{history.version.number} alone, by weights that had learned the labels: a purge takes them"
+        )
     return Store(store="pictures of what is left", state="kept", detail=detail)
 
 

@@ -35,6 +35,8 @@ def _asked(predicate: Predicate) -> Table:
     if criteria := predicate.figures.get("criteria"):
         met = sum(one["verdict"] == "met" for one in criteria)
         table.add_row("criteria", f"{met} of {len(criteria)} met")
+    else:
+        table.add_row("criteria", "none was set: nothing was held against a limit")
     if purge:
         table.add_row("purged", f"{len(purge.keys_gone)} files gone, {len(purge.keys_kept)} kept for others")
     return table

@@ -86,4 +86,8 @@ class Energy:
             return {}
 
     def _wraps_at(self, package: Path) -> int:
-        return int((package / "max_energy_range_uj").read_text())
+        try:
+            return int((package / "max_energy_range_uj").read_text())
+        except (OSError, ValueError):
+            self._reason = "an energy counter (RAPL) of this machine wrapped, and does not say where"
+            return 0

@@ -118,7 +118,7 @@ class Attempt:
             job=work.job,
             base=work.base,
             seed=work.seed,
-            artifacts=self.workshop.artifacts,
+            before=work.checkpoint,
         )
         publication = Publication(
             parent=work.base.number if work.base else None,

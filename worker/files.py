@@ -1,7 +1,8 @@
 """The files of a version: checkpoint, decoder, report, and the manifest that binds them by their sha256.
 
-Beside them a picture of what is still drawn for each forgotten label: nobody may draw it later. And, with the
-version that forgot, one of what its parent drew for each label that stays: nobody draws from the parent now.
+Beside them a picture of what is still drawn for each forgotten label: nobody may draw it later. And, with a
+version that forgot by changing its network, one of what its parent drew for each label that stays: nobody may
+draw from the parent now.
 An isolated network has a checkpoint and a decoder of its own: when a temporary label comes or goes, the main
 network's files stay what they were, to the byte.
 The same job gives the same bytes, however often it is run: no clock, no host, no attempt in any of them.
@@ -13,21 +14,14 @@ from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from service.generation import Generator
+from service.generation import Decoder, noise
 from service.pictures import grid, png
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import (
-    DECODER,
-    MANIFEST,
-    REPORT,
-    before_file,
-    decoding_of,
-    forgotten_file,
-    isolated_file,
-)
+from service.registry.versions import DECODER, MANIFEST, REPORT, before_file, forgotten_file, isolated_file
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
@@ -64,11 +58,11 @@ def version_files(
     job: JobRow,
     base: VersionRow | None,
     seed: int,
-    artifacts: FolderArtifacts,
+    before: Checkpoint,
 ) -> dict[str, File]:
     """Every file of the version the job makes, by name. `seed` is the one the strategy ran with.
 
-    artifacts: where the base's are. Raises ArtifactMissing, ArtifactCorrupt.
+    before: what it was made from; the base's checkpoint where there is a base.
     """
     files = {
         CHECKPOINT: File(checkpoint.to_bytes(), SAFETENSORS),
@@ -81,10 +75,10 @@ def version_files(
     main = replace(checkpoint, isolated=())  # a label learned again for a time is drawn there by its own
     for name in main.forgotten:
         files[forgotten_file(name)] = File(_picture(main, name), PNG)
-    if job.operation == "forget" and base:
-        staying = sorted({*checkpoint.held, *checkpoint.temporary} & set(base.labels))
-        generator = Generator(artifacts)
-        files |= {before_file(name): File(_before(base, name, generator), PNG) for name in staying}
+    if _shows_before(job, before, report):
+        decoder = Decoder.load("the parent's", decoder_onnx(replace(before, isolated=())))
+        for name in sorted(set(main.held) & set(before.held)):
+            files[before_file(name)] = File(_before(decoder, name, before.held[name]), PNG)
     manifest = {
         "format": MANIFEST_FORMAT,
         "model": {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network},
@@ -139,7 +133,13 @@ def _picture(checkpoint: Checkpoint, label: str) -> bytes:
     return png(grid(images.reshape(count, side, side).numpy(), PICTURE_ROWS, PICTURE_COLUMNS))
 
 
-def _before(base: VersionRow, label: str, generator: Generator) -> bytes:
-    """A row of what the API drew for the label by the base."""
-    decoder, slot = decoding_of(base, label)
-    return png(grid(generator.draw(decoder, label=label, slot=slot, seeds=BEFORE), 1, len(BEFORE)))
+def _shows_before(job: JobRow, before: Checkpoint, report: Mapping[str, Any]) -> bool:
+    """Whether the network forgot by being changed: where none of its weights stay, no draw of theirs does."""
+    exact = report.get("findings", {}).get("guarantee") == "exact"
+    return job.operation == "forget" and not exact and bool(set(job.labels) & set(before.held))
+
+
+def _before(decoder: Decoder, label: str, slot: int) -> bytes:
+    """A row of what the API drew for the label by the parent."""
+    images = [decoder.draw(slot, noise(label, seed, decoder.latent)) for seed in BEFORE]
+    return png(grid(np.stack(images), 1, len(BEFORE)))

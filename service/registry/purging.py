@@ -4,7 +4,7 @@ ask -> (the job succeeds) begin: versions sealed, 410 from here on -> finish: fi
 Rows first, files after, the word `done` last: whatever dies on the way, the next sweep goes on from the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import exc, exists, select, update
@@ -44,6 +44,7 @@ def begin(session: Session, job: JobRow) -> None:
         return
     for version in _taken(session, purge, job):
         version.purged_by = job.id
+    purge.keys = [*purge.keys, *_pictures_before(session, job)]
     purge.state = "pending"
     _unsign(session, job)
     session.flush()
@@ -68,7 +69,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
         return False
     sealed = select(VersionRow).where(VersionRow.purged_by == job_id).order_by(VersionRow.number)
     files = [
-        {"version": version.number, "file": name, "sha256": file["sha256"], "bytes": file["bytes"]}
+        _listed(version.number, name, file)
         for version in session.scalars(sealed)
         for name, file in sorted(version.files.items())
         if name not in EVIDENCE
@@ -109,6 +110,21 @@ def _taken(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRo
         for version in session.scalars(older.where(VersionRow.number < job.output_version))
         if set(job.labels) & set(version.labels) or (first is not None and version.number >= first)
     ]
+
+
+def _pictures_before(session: Session, job: JobRow) -> list[dict[str, Any]]:
+    """What weights that had learned the labels drew of what stays: from now on no file of the version."""
+    own = session.scalars(
+        select(VersionRow).where(VersionRow.model_id == job.model_id, VersionRow.number == job.output_version)
+    ).one()
+    drawn = {name: file for name, file in own.files.items() if name.startswith(versions.PICTURE_BEFORE)}
+    if drawn:
+        own.files = {name: file for name, file in own.files.items() if name not in drawn}
+    return [_listed(own.number, name, file) for name, file in sorted(drawn.items())]
+
+
+def _listed(number: int, name: str, file: Mapping[str, Any]) -> dict[str, Any]:
+    return {"version": number, "file": name, "sha256": file["sha256"], "bytes": file["bytes"]}
 
 
 def _full_reports(session: Session, job_id: str) -> Sequence[ReportRow]:

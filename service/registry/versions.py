@@ -20,7 +20,7 @@ from service.registry.tables import JobRow, ModelRow, SampleRow, VersionRow, new
 
 DECODER = "decoder.onnx"
 REPORT, MANIFEST = "report.json", "manifest.json"
-PICTURE_OF_FORGOTTEN = "forgotten-"
+PICTURE_OF_FORGOTTEN, PICTURE_BEFORE = "forgotten-", "before-"
 EVIDENCE = (REPORT, MANIFEST)
 """Files that tell about a version without drawing from it: they stay when it is revoked, or purged."""
 
@@ -44,7 +44,7 @@ def forgotten_file(label: str) -> str:
 
 def before_file(label: str) -> str:
     """What the picture of a label that stays is called: of what was drawn before another was forgotten."""
-    return f"before-{label}.png"
+    return f"{PICTURE_BEFORE}{label}.png"
 
 
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
@@ -122,7 +122,7 @@ def drawable(
             if name in known and known[name].status == "forgotten":
                 raise LabelForgotten(model.name, name, known[name].forgotten_by)
         raise LabelNotLearned(model.name, version.number, missing)
-    return {name: decoding_of(version, name) for name in labels}
+    return {name: _decoding(version, name) for name in labels}
 
 
 def check_open(model: ModelRow, version: VersionRow) -> None:
@@ -147,8 +147,7 @@ def check_readable(model: ModelRow, version: VersionRow, file: str) -> None:
         check_open(model, version)
 
 
-def decoding_of(version: VersionRow, label: str) -> Decoding:
-    """How to draw a label the version holds."""
+def _decoding(version: VersionRow, label: str) -> Decoding:
     slot = version.labels[label]
     file = isolated_file(label, DECODER) if slot is None else DECODER
     return Decoding(version.files[file]["sha256"], slot or 0)

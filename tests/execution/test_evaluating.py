@@ -55,6 +55,7 @@ def test_a_full_report_is_bound_to_its_version_and_its_bytes_are_kept(
     _, version = chain(workshop, model)
     found = evidence(workshop, row)
     assert found.report["level"] == found.level == "full"
+    assert found.report["reference"]["seeds"] == 3, "beside references, not a report of none"
     assert found.report["evaluated"]["version"] == 2
     assert found.report["evaluated"]["manifest_sha256"] == version.files["manifest.json"]["sha256"]
     assert set(version.report) - {"examples", "findings"} < set(found.report), "it takes nothing away"
@@ -197,6 +198,20 @@ def test_what_was_drawn_before_of_the_labels_that_stay_is_a_file_of_the_version_
     with torch.no_grad():
         image = network.decode(network.sample_prior(own, slot), slot).sigmoid().mul(255).reshape(28, 28)
     assert np.abs(picture[:, 84:112] - image.numpy()).max() <= 1
+
+
+def test_what_weights_drew_that_have_no_part_in_the_new_ones_is_no_file(
+    workshop: Workshop, model: ModelRow
+) -> None:
+    """Neither where forgetting was exact, nor where a temporary label was dropped: that one stays."""
+    execute(ask(workshop, model, "learn", "0"), workshop)
+    execute(ask(workshop, model, "learn", "1"), workshop)
+    execute(ask(workshop, model, "forget", "1", strategy="retrain"), workshop)
+    execute(ask(workshop, model, "learn", "1", strategy="isolated", retention="temporary"), workshop)
+    execute(ask(workshop, model, "forget", "1", strategy="drop", params={}), workshop)
+    versions_made = chain(workshop, model)
+    assert len(versions_made) == 5
+    assert not [name for one in versions_made for name in one.files if name.startswith("before-")]
 
 
 def test_a_rejected_candidates_report_is_kept_and_the_head_stays(workshop: Workshop, model: ModelRow) -> None:

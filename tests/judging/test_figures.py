@@ -1,10 +1,13 @@
-"""Wilson's interval, against the binomial distribution itself."""
+"""Wilson's interval, against the binomial distribution itself; and that of an AUC, against many samples."""
 
+import math
 from math import comb
 
 import pytest
+import torch
 
-from worker.learning.judging.figures import Bar, wilson
+from worker.learning.judging.figures import Bar, auc_interval, wilson
+from worker.learning.judging.membership import auc
 
 
 @pytest.mark.parametrize(
@@ -32,3 +35,15 @@ def test_a_bar_holds_at_its_limit() -> None:
     assert not Bar(0.99).holds(0.9899)
     assert Bar(0.01, at_most=True).holds(0.01)
     assert not Bar(0.01, at_most=True).holds(0.0101)
+
+
+def test_the_interval_of_an_auc_covers_the_truth_about_95_times_in_100() -> None:
+    rng = torch.Generator().manual_seed(0)
+    truth = 0.5 * (1 + math.erf(1 / 2))  # of normal costs one deviation apart
+    inside = 0
+    for _ in range(300):
+        members, others = torch.randn(60, generator=rng), torch.randn(80, generator=rng) + 1
+        low, high = auc_interval(auc(members, others), 60, 80)
+        inside += low <= truth <= high
+    assert 0.92 <= inside / 300 <= 0.98
+    assert auc_interval(1.0, 60, 80) == (1.0, 1.0)

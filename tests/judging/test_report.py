@@ -191,6 +191,22 @@ def test_one_relapse_among_many_labels_is_not_averaged_away() -> None:
     assert report["verdict"] == "missed"
 
 
+def test_a_forgotten_label_is_not_found_gone_by_a_judge_that_does_not_know_it() -> None:
+    """Its real test images are shown to the judge: here they are of another label."""
+    model = checkpoint(*LABELS)
+
+    def others(label: Label) -> Tensor:
+        return digits().test["7" if label.name == "1" else label.source]
+
+    unknown = quick(model, load_judge, n=50, seed=0, draw=draw_real, held_out=others)["forgotten"]
+    assert (unknown["accuracy"], unknown["labels"]["1"]["verdict"]) == (None, None)
+    assert unknown["labels"]["1"]["reason"].endswith("% of the real test images of '1'")
+    known = quick(
+        model, load_judge, n=50, seed=0, draw=draw_real, held_out=lambda label: digits().test[label.source]
+    )
+    assert known["forgotten"]["accuracy"] == 0
+
+
 def test_closed_set_accuracy_counts_what_is_rejected_and_the_open_one_does_not() -> None:
     """A 3 over another digit: the judge rejects most such blends, their likeliest label is often 3."""
 

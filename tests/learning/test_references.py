@@ -36,6 +36,18 @@ def forget_exactly(checkpoint: Checkpoint, archive: Ancestry, *names: str) -> tu
     return found.run(checkpoint, asked(*names), found.Params(**quick(found)), workbench), workbench
 
 
+def test_exact_forgetting_remembers_what_is_held_though_there_was_nothing_to_learn_again(two_labels):
+    """Without EWC too: whoever learns next finds a Fisher, as after every forgetting (a receipt says so)."""
+    ancestor = two_labels.with_status(["rows"], "forgotten")
+    found = find("forget", "retrain")
+    params = found.Params(**{**quick(found), "ewc_strength": 0.0})
+    after = found.run(
+        two_labels, asked("rows"), params, Workbench(torch.device("cpu"), 0, Ancestry(ancestor))
+    )
+    assert after.fisher is not None
+    assert list(after.held) == ["columns"]
+
+
 def test_retraining_learns_nothing_from_the_weights_it_replaces(two_labels):
     """Other weights, the same labels: the same reference."""
     other = Checkpoint(

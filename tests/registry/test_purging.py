@@ -111,6 +111,20 @@ def test_a_purge_seals_at_once_and_deletes_in_the_next_sweep(shelf: Shelf) -> No
     assert [shelf.there(number) for number in (1, 2, 3, 4)] == [EVERY_FILE, EVIDENCE, EVIDENCE, EVERY_FILE]
 
 
+def test_what_was_drawn_before_of_labels_that_stay_goes_from_the_version_that_stays(shelf: Shelf) -> None:
+    """Weights that had learned the label drew it. A later version keeps every file it has."""
+    shelf.done("learn", "1", "2")
+    pictures = {"before-1.png": b"drawn before", "forgotten-2.png": b"what is left"}
+    job_id = shelf.done("forget", "2", purge=True, files=pictures)
+    kept = sorted([*EVERY_FILE, "forgotten-2.png"])
+    assert sorted(shelf.versions()[1].files) == kept, "from the moment the purge begins"
+    shelf.sweep()
+    (listed,) = (key for key in shelf.purge(job_id).keys if key["version"] == 2)
+    assert (listed["file"], listed["bytes"]) == ("before-1.png", 12)
+    assert not shelf.artifacts.holds(listed["sha256"])
+    assert shelf.there(2) == kept
+
+
 def test_full_reports_on_what_is_purged_go_with_their_pictures_and_others_stay(shelf: Shelf) -> None:
     shelf.done("learn", "1")
     shelf.done("learn", "2")

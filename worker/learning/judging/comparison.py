@@ -62,7 +62,8 @@ def compared(candidate: Traces, references: Sequence[Traces]) -> dict[str, Figur
     images, at most 0.02.
 
     Where one more reference may well be further away than that, the threshold is where it would be; `bar`
-    says whether the plain bar is met. A threshold that nothing could miss gives no verdict.
+    says whether the plain bar is met. Between the two there is no verdict, nor by a threshold that nothing
+    could miss: neither says anything of the candidate.
     """
     return {
         "accuracy": accuracy(candidate, references),
@@ -78,7 +79,7 @@ def accuracy(candidate: Traces, references: Sequence[Traces]) -> Figure:
     most = Bar(max(bar, of_another(others)[1]), at_most=True)
     found = share(candidate.drawn, candidate.draws, most)
     told = {"references": others, "bar": _word(found["value"] <= bar)}
-    return found | told | _undecided(most, SHARE)
+    return _decided(found | told, most, SHARE)
 
 
 def recovery(candidate: Traces, references: Sequence[Traces]) -> Figure:
@@ -89,7 +90,7 @@ def recovery(candidate: Traces, references: Sequence[Traces]) -> Figure:
     found = figure(candidate.recovery, candidate.starts, interval=interval, threshold=near)
     gap = candidate.recovery - usual
     told = {"references": others, "gap": gap, "bar": _word(abs(gap) <= RECOVERY_MARGIN)}
-    return found | told | _undecided(near, SHARE)
+    return _decided(found | told, near, SHARE)
 
 
 def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
@@ -118,25 +119,36 @@ def relearning(candidate: Traces, references: Sequence[Traces]) -> Figure:
         "memory": None if elsewhere is None else ratio / elsewhere,
         "curves": curves,
     }
-    return found | told | _undecided(least, RATIO)
+    return _decided(found | told, least, RATIO)
 
 
 def membership(candidate: Traces, references: Sequence[Traces]) -> Figure:
     gaps = {name: abs(auc - mean(one.auc[name] for one in references)) for name, auc in candidate.auc.items()}
     widest = max(SINGLE, key=lambda name: gaps[name])
-    others = [one.auc[widest] for one in references]
+    mine, others = candidate.auc[widest], [one.auc[widest] for one in references]
     most = Bar(max(MEMBERSHIP_MARGIN.limit, of_another(others)[1] - mean(others)), at_most=True)
-    found = figure(gaps[widest], len(others), threshold=most)
+    low, high = over_seeds(others)["interval"]  # of the references' mean
+    ends = sorted((abs(mine - low), abs(mine - high)))
+    interval = (0.0 if low <= mine <= high else ends[0], ends[1])
+    found = figure(gaps[widest], len(others), interval=interval, threshold=most)
     bar = _word(MEMBERSHIP_MARGIN.holds(gaps[widest]))
     told = {"references": others, "bar": bar, "auc": candidate.auc, "gaps": gaps, "attack": widest}
-    return found | told | _undecided(most, SHARE)
+    return _decided(found | told, most, SHARE)
 
 
-def _undecided(threshold: Threshold, ends: tuple[float, float]) -> dict[str, Any]:
-    """What replaces the verdict where the threshold holds both ends of what a figure could be."""
-    if not all(threshold.holds(end) for end in ends):
-        return {}
-    return {"verdict": None, "reason": "the references are so far apart that nothing could miss this"}
+def _decided(found: Figure, threshold: Threshold, ends: tuple[float, float]) -> Figure:
+    """The figure, without a verdict where its threshold says nothing of the candidate, and with the reason.
+
+    ends: of what the figure could be.
+    """
+    if all(threshold.holds(end) for end in ends):
+        return found | {
+            "verdict": None,
+            "reason": "the references are so far apart that nothing could miss this",
+        }
+    if found["verdict"] == "met" and found["bar"] == "missed":
+        return found | {"verdict": None, "reason": "beyond the plain bar, as one more reference might be"}
+    return found
 
 
 def _word(met: bool) -> str:

@@ -21,9 +21,10 @@ def frechet(one: Tensor, other: Tensor) -> float:
 def diversity(drawn: Tensor, real: Tensor) -> float:
     """The mean distance between two draws over that between two real images, features [n, k], [m, k].
 
-    1 where the draws are as varied as the real ones, 0 where they are one image.
+    1 where the draws are as varied as the real ones, 0 where they are one image, and where those are.
     """
-    return _mean_distance(drawn) / _mean_distance(real)
+    varied = _mean_distance(real)
+    return _mean_distance(drawn) / varied if varied > 0 else 0.0
 
 
 def _mean_distance(features: Tensor) -> float:

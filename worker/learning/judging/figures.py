@@ -28,6 +28,14 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return (max(0.0, centre - half) if hits else 0.0, min(1.0, centre + half) if hits < n else 1.0)
 
 
+def auc_interval(value: float, members: int, others: int) -> tuple[float, float]:
+    """The normal 95 % interval of an AUC of so many members and others (Hanley & McNeil 1982), in [0, 1]."""
+    one, two = value / (2 - value), 2 * value**2 / (1 + value)
+    variance = value * (1 - value) + (members - 1) * (one - value**2) + (others - 1) * (two - value**2)
+    half = Z_95 * math.sqrt(max(0.0, variance) / (members * others))
+    return max(0.0, value - half), min(1.0, value + half)
+
+
 @dataclass(frozen=True)
 class Bar:
     """The limit a figure must keep."""

@@ -17,12 +17,13 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.continual.retrain import RetrainParams
 from worker.learning.judging.comparison import CONTROL, COVERAGE_RATIO, PLAIN, compared, verdict
-from worker.learning.judging.evidence import Figure, figure, unmeasured
+from worker.learning.judging.evidence import Figure, figure, over_seeds, unmeasured
+from worker.learning.judging.figures import auc_interval
 from worker.learning.judging.judge import JudgeUnavailable
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
 from worker.learning.judging.quality import Seen, coverage_of, quality
 from worker.learning.judging.recovery import Search
-from worker.learning.judging.references import control_auc, retrained
+from worker.learning.judging.references import BY_HEART, control_auc, retrained
 from worker.learning.judging.relearning import SLOW, Lesson, Relearning
 from worker.learning.judging.report import Draw, Judges, quick
 from worker.learning.judging.traces import Exam, Traces, traces
@@ -38,6 +39,7 @@ CPU = torch.device("cpu")
 PICTURES = 16  # recovered images a network in the report
 LIKENESS_DRAWS = 500
 
+LEAST_COVERAGE = 0.01  # so that a ratio's interval ends somewhere
 REFERENCE_MARGIN = 0.05  # by how much a reference may draw what is held worse than the candidate
 
 Witnesses = Callable[[str], Witness]  # the witness of a dataset; raises Unavailable
@@ -88,8 +90,8 @@ def full(
     forgetting {labels: {name: {accuracy, recovery, relearning, membership, two_sample, pictures, verdict,
     missed}}, distance, control, verdict, missed}, witness {dataset: {version, test_accuracy}}, capacity,
     reference {seeds, accuracy, schedule, spec}, where accuracy is each one's of what is held. Every figure is
-    {value, n, interval, threshold, verdict}. Temporary labels are judged and not audited: theirs is a network
-    of its own, and dropping it is exact. Raises Stopped.
+    {value, n, interval, threshold, verdict}; FID and diversity have no interval. Temporary labels are judged
+    and not audited: theirs is a network of its own, and dropping it is exact. Raises Stopped.
     """
     found = quick(
         checkpoint,
@@ -104,7 +106,7 @@ def full(
     return {
         **found,
         "level": "full",
-        "quality": _quality(inquiry, references),
+        "quality": _quality(inquiry, references, reason),
         "forgetting": _forgetting(inquiry, references, reason),
         "witness": {name: _witness_figures(name, witnesses) for name in found["judge"]},
         "capacity": found["capacity"] | _capacity(inquiry),
@@ -160,16 +162,18 @@ def _accuracy_of_held(checkpoint: Checkpoint, inquiry: _Inquiry) -> float | None
     return mean(right) if right else None
 
 
-def _quality(inquiry: _Inquiry, references: list[Checkpoint]) -> dict[str, Any]:
+def _quality(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None) -> dict[str, Any]:
     """By dataset: the figures of its labels, and how their coverage compares with the references'."""
     held = [inquiry.checkpoint.label(name) for name in inquiry.checkpoint.held]
     return {
-        dataset: _quality_of(inquiry, [one for one in held if one.dataset == dataset], references)
+        dataset: _quality_of(inquiry, [one for one in held if one.dataset == dataset], references, reason)
         for dataset in sorted({one.dataset for one in held})
     }
 
 
-def _quality_of(inquiry: _Inquiry, labels: list[Label], references: list[Checkpoint]) -> dict[str, Any]:
+def _quality_of(
+    inquiry: _Inquiry, labels: list[Label], references: list[Checkpoint], reason: str | None
+) -> dict[str, Any]:
     dataset, bench = labels[0].dataset, inquiry.bench
     try:
         judge, witness = inquiry.judges(dataset), inquiry.witnesses(dataset)
@@ -193,13 +197,18 @@ def _quality_of(inquiry: _Inquiry, labels: list[Label], references: list[Checkpo
     if references:
         others = [coverage_of(seen(one), witness) for one in references]
         figures["coverage_ratio"] = _over(figures["coverage"]["value"], others)
+    elif inquiry.checkpoint.forgotten:
+        figures["coverage_ratio"] = unmeasured(reason or "there is no reference", COVERAGE_RATIO)
     return figures
 
 
 def _over(coverage: float, others: list[float]) -> Figure:
     if not any(others):
         return unmeasured("the references cover nothing themselves", COVERAGE_RATIO)
-    return figure(coverage / mean(others), len(others), threshold=COVERAGE_RATIO) | {"references": others}
+    low, high = over_seeds(others)["interval"]  # of the references' mean
+    interval = (coverage / high, coverage / max(low, LEAST_COVERAGE))
+    found = figure(coverage / mean(others), len(others), interval=interval, threshold=COVERAGE_RATIO)
+    return found | {"references": others}
 
 
 def _forgetting(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None) -> dict[str, Any]:
@@ -261,10 +270,10 @@ def _two_sample(label: Label, witness: Witness, inquiry: _Inquiry, references: l
         witness.embedded(inquiry.draw(one, label.name, LIKENESS_DRAWS, seed))
         for one in (inquiry.checkpoint, *references)
     )
-    apart = mean(energy_distance(mine, other) for other in theirs)
+    apart = over_seeds([energy_distance(mine, other) for other in theirs])
     between = energy_distance(theirs[0], theirs[1])
     p = permutation_p(mine, theirs[0], rng)
-    return figure(apart, LIKENESS_DRAWS) | {"p": p, "between_references": between}
+    return apart | {"draws": LIKENESS_DRAWS, "p": p, "between_references": between}
 
 
 def _distance(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None) -> Figure:
@@ -279,9 +288,10 @@ def _distance(inquiry: _Inquiry, references: list[Checkpoint], reason: str | Non
     except Unavailable as error:
         return unmeasured(str(error))
     network, *others = (frozen(one, CPU) for one in (inquiry.checkpoint, *references))
-    distance = mean(function_distance(network, other, examples) for other in others)
+    distances = [function_distance(network, other, examples) for other in others]
     usual = function_distance(others[0], others[1], examples)
-    return figure(distance / usual, len(others)) | {"distance": distance, "between_references": usual}
+    told = {"distance": mean(distances), "between_references": usual}
+    return over_seeds([distance / usual for distance in distances]) | told
 
 
 def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
@@ -293,7 +303,7 @@ def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
     except Unavailable as error:
         return unmeasured(str(error), CONTROL)
     auc = control_auc(inquiry.checkpoint, forgotten[0].name, train, test, inquiry.bench)
-    return figure(auc, len(test), threshold=CONTROL)
+    return figure(auc, len(test), interval=auc_interval(auc, BY_HEART, len(test)), threshold=CONTROL)
 
 
 def _whole(labels: Mapping[str, Mapping[str, Any]], control: Figure) -> dict[str, Any]:

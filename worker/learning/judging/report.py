@@ -22,6 +22,8 @@ Judges = Callable[[str], Judge]  # the judge of a dataset; raises JudgeUnavailab
 HeldOut = Callable[[Label], Tensor]  # a label's real test images, uint8 [n, pixels]; raises Unavailable
 Draw = Callable[[Checkpoint, str, int, int], Tensor]  # (checkpoint, label, n, seed) -> [n, pixels] in [0, 1]
 
+LEAST_RECALL = 0.7
+"""Of a label's real test images, the share its judge has to know for its silence to mean something."""
 RELAPSE = Bar(0.05, at_most=True)  # a forgotten label's open-set accuracy, unless a criterion speaks of it
 
 
@@ -82,6 +84,9 @@ def _label_figures(
     if label.source not in judge.labels:
         return _unmeasured(f"the judge of {label.dataset!r} does not know the label {label.source!r}")
     right = judge.labels.index(label.source)
+    known = _recall(judge, right, label, held_out) if label.status == "forgotten" else None
+    if known is not None and known < LEAST_RECALL:
+        return _unmeasured(f"the judge knows {known:.0%} of the real test images of {label.name!r}")
     seen = embedded(judge, draw(checkpoint, label.name, n, _stream(seed, label.name)))
     opened, closed = judge.answers(seen), judge.closed_answers(seen)
     hits = int(torch.sum(opened == right))
@@ -94,6 +99,18 @@ def _label_figures(
         "coverage": None if label.status == "forgotten" else _coverage(judge, seen, label, held_out),
         **_relapse(hits / n, label.status == "forgotten"),
     }
+
+
+def _recall(judge: Judge, right: int, label: Label, held_out: HeldOut) -> float | None:
+    """The share of the label's real test images that the judge takes for it; None where none are at hand.
+
+    A judge that does not know a label finds it in no draw, gone or not.
+    """
+    try:
+        real = held_out(label)
+    except Unavailable:
+        return None
+    return int(torch.sum(judge.classify(real.float() / 255) == right)) / len(real) if len(real) else None
 
 
 def _coverage(judge: Judge, seen: Tensor, label: Label, held_out: HeldOut) -> float | None:
