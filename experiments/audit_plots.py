@@ -1,5 +1,6 @@
 """Pictures of an audit: what the attacks found, the curves of learning again, and the figures as bars."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Collection, Mapping
@@ -16,11 +17,11 @@ from experiments.plots import COLOURS, GREEN, GREY, ORANGE, RED, figure, percent
 Everything = Mapping[Part, dict[str, Any]]
 COLUMNS = 16  # recovered images a row
 BARS = {  # figure -> what it is called, and the lines it must keep
-    "recovery_gap": ("recovery: candidate - references", (-0.1, 0.1)),
-    "relearn_ratio": ("steps to relearn / references", (0.8,)),
-    "membership_auc_gap": ("membership: |AUC - references|", (0.02,)),
-    "forgotten_above_references": ("forgotten label drawn, above references", (0.02,)),
-    "coverage_ratio": ("coverage of the retained / references", (0.95,)),
+    "recovery_gap": ("recovered, above references", (-0.1, 0.1)),
+    "relearn_ratio": ("steps to relearn / references'", (0.8,)),
+    "membership_auc_gap": ("membership, |AUC - references'|", (0.02,)),
+    "forgotten_above_references": ("drawn, above references", (0.02,)),
+    "coverage_ratio": ("coverage / references'", (0.95,)),
     "likeness": ("energy distance of the draws", ()),
 }
 
@@ -67,7 +68,8 @@ def relearning(everything: Everything, file: Path) -> None:
     """The label's accuracy over steps, means over labels; and a figure that no network ever saw."""
     kinds = (("curve", "The forgotten label, learnt again"), ("unseen_curve", "What no network ever saw"))
     strategies = sorted({part.strategy for part in everything}, key=_order_of)
-    colours = dict(zip([name for name in strategies if name != "reference"], COLOURS * 3, strict=False))
+    others = [name for name in strategies if name != "reference"]
+    styles = dict(zip(others, itertools.product(("-", "--", ":"), COLOURS), strict=False))
     with figure(file, columns=2, size=(8.6, 3.4), sharey=True) as axes:
         for axis, (kind, title) in zip(axes, kinds, strict=True):
             for strategy in strategies:
@@ -79,8 +81,9 @@ def relearning(everything: Everything, file: Path) -> None:
                     statistics.mean(point[1] for point in points) for points in zip(*curves, strict=True)
                 ]
                 usual = strategy == "reference"
-                width, colour = (3.2, "black") if usual else (1.4, colours[strategy])
-                axis.plot(steps, means, label=short(strategy), linewidth=width, color=colour)
+                line, colour = ("-", "black") if usual else styles[strategy]
+                width = 3.2 if usual else 1.4
+                axis.plot(steps, means, line, label=short(strategy), linewidth=width, color=colour)
             axis.axhline(0.9, color=GREY, linewidth=0.8, linestyle=":")
             axis.set_title(title, loc="left")
             axis.set_xlabel("steps")

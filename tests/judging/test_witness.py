@@ -89,14 +89,19 @@ def test_a_fresh_judge_of_another_seed_agrees_within_a_point_on_test_images_and_
     learn = find("learn", "replay_ewc")
     bench = Workbench(torch.device("cpu"), 0)
     learnt = learn.run(blank({}, seed=0), Examples(mnist.labels, "mnist", mnist.train), learn.Params(), bench)
+    forget = find("forget", "surrogate")
+    gone = ("4", "9")
+    forgot = forget.run(learnt, Examples(gone, "mnist"), forget.Params(), bench)
     shown = {
         "test images": mnist.test,
         "draws": {label: 255 * draw(learnt, label, 500, 1) for label in mnist.labels},
+        "draws of what stays": {label: 255 * draw(forgot, label, 500, 1) for label in forgot.held},
+        "draws of what was forgotten": {label: 255 * draw(forgot, label, 2000, 1) for label in gone},
     }
     for kind, images_of in shown.items():
         seen = torch.cat([each.float() / 255 for each in images_of.values()])
         sizes = torch.tensor([len(each) for each in images_of.values()])
-        right = torch.arange(len(sizes)).repeat_interleave(sizes)
+        right = torch.tensor([mnist.labels.index(label) for label in images_of]).repeat_interleave(sizes)
         fresh, committed = (
             (answers == right).float().mean().item()
             for answers in (classify(network, seen), load_judge("mnist").classify(seen))
