@@ -21,7 +21,15 @@ from service.generation import Decoder, noise
 from service.pictures import grid, png
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import DECODER, MANIFEST, REPORT, before_file, forgotten_file, isolated_file
+from service.registry.versions import (
+    DECODER,
+    MANIFEST,
+    PICTURED,
+    REPORT,
+    before_file,
+    forgotten_file,
+    isolated_file,
+)
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
@@ -33,8 +41,6 @@ SAFETENSORS, ONNX = "application/vnd.safetensors", "application/onnx"
 JSON, PNG = "application/json", "image/png"
 PICTURE_ROWS, PICTURE_COLUMNS, PICTURE_SEED = 2, 8, 0
 """Of a forgotten label's picture; the same noise for every version, so that pictures compare."""
-BEFORE = range(8)
-"""Seeds of the picture of a label before others were forgotten: those a version's page shows it drawing."""
 
 
 class File(NamedTuple):
@@ -141,5 +147,5 @@ def _shows_before(job: JobRow, before: Checkpoint, report: Mapping[str, Any]) ->
 
 def _before(decoder: Decoder, label: str, slot: int) -> bytes:
     """A row of what the API drew for the label by the parent."""
-    images = [decoder.draw(slot, noise(label, seed, decoder.latent)) for seed in BEFORE]
-    return png(grid(np.stack(images), 1, len(BEFORE)))
+    images = [decoder.draw(slot, noise(label, seed, decoder.latent)) for seed in range(PICTURED)]
+    return png(grid(np.stack(images), 1, PICTURED))

@@ -16,11 +16,11 @@ from service.api.figures import Figure, figure, figures, recovered, relapsed, re
 from service.api.pages import POLICY
 from service.registry.reports import Evidence
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import before_file, forgotten_file, readable
+from service.registry.versions import PICTURED, before_file, forgotten_file, readable
 
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Vary": "Accept"}
 
-DRAWS = "0.png?grid=1x8&scale=2"
+DRAWS = f"0.png?grid=1x{PICTURED}&scale=2"
 """Eight draws of a label, none chosen: seeds 0 to 7."""
 
 CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 300, 70, 12

@@ -20,7 +20,7 @@ from service.api.dependencies import (
 )
 from service.api.problems import Problem, refusals
 from service.api.route import Route, not_modified
-from service.registry import versions
+from service.registry import purging, versions
 from service.registry.tables import ModelRow, VersionRow
 
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
@@ -113,7 +113,12 @@ def get_file(model: str, number: str, name: str, request: Request, here: Here) -
     with here.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
+        taken = purging.took(session, version, name)
     file = version.files.get(name)
+    if taken:
+        raise Problem(
+            410, "file_purged", "Weights that a purge deleted had drawn this; the purge took it, too."
+        )
     if file is None:
         raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
     versions.check_readable(row, version, name)

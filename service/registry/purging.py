@@ -44,7 +44,6 @@ def begin(session: Session, job: JobRow) -> None:
         return
     for version in _taken(session, purge, job):
         version.purged_by = job.id
-    purge.keys = [*purge.keys, *_pictures_before(session, job)]
     purge.state = "pending"
     _unsign(session, job)
     session.flush()
@@ -74,6 +73,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
         for name, file in sorted(version.files.items())
         if name not in EVIDENCE
     ]
+    files += _pictures_before(session, job_id)
     files += [_without(session, report) for report in _full_reports(session, job_id)]
     files += [one for one in (*purge.keys, *purge.kept) if one not in files]  # reports an earlier round took
     held = references.referred_to(session)
@@ -112,15 +112,25 @@ def _taken(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRo
     ]
 
 
-def _pictures_before(session: Session, job: JobRow) -> list[dict[str, Any]]:
-    """What weights that had learned the labels drew of what stays: from now on no file of the version."""
-    own = session.scalars(
-        select(VersionRow).where(VersionRow.model_id == job.model_id, VersionRow.number == job.output_version)
-    ).one()
+def _pictures_before(session: Session, job_id: str) -> list[dict[str, Any]]:
+    """What weights that had learned the labels drew of what stays: no file of the job's version any more."""
+    own = session.scalars(select(VersionRow).where(VersionRow.job_id == job_id)).one()
     drawn = {name: file for name, file in own.files.items() if name.startswith(versions.PICTURE_BEFORE)}
     if drawn:
         own.files = {name: file for name, file in own.files.items() if name not in drawn}
+        session.flush()
     return [_listed(own.number, name, file) for name, file in sorted(drawn.items())]
+
+
+def took(session: Session, version: VersionRow, file: str) -> bool:
+    """Whether the purge of the version's own job took this file of it, which its manifest still names."""
+    purge = session.get(PurgeRow, version.job_id)
+    own = (
+        []
+        if purge is None
+        else [one for one in (*purge.keys, *purge.kept) if one["version"] == version.number]
+    )
+    return file not in version.files and any(one["file"] == file for one in own)
 
 
 def _listed(number: int, name: str, file: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from service.registry.tables import JobRow, ModelRow, SampleRow, VersionRow, new
 DECODER = "decoder.onnx"
 REPORT, MANIFEST = "report.json", "manifest.json"
 PICTURE_OF_FORGOTTEN, PICTURE_BEFORE = "forgotten-", "before-"
+PICTURED = 8
+"""Draws in the picture of a label before, and of one after; their seeds begin with 0."""
 EVIDENCE = (REPORT, MANIFEST)
 """Files that tell about a version without drawing from it: they stay when it is revoked, or purged."""
 

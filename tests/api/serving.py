@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -140,7 +141,8 @@ class StandInWorker:
         for name in gone:
             files[forgotten_file(name)] = png(np.full((56, 224), 120, dtype=np.uint8))
         for name in held if job.operation == "forget" else ():
-            files[before_file(name)] = png(np.full((28, 224), 60, dtype=np.uint8))
+            own = np.frombuffer(sha256(f"{claim.job_id} {name}".encode()).digest(), np.uint8)
+            files[before_file(name)] = png(np.resize(own, (28, 224)))
         publication = publishing.Publication(
             parent=model.head,
             held=held,

@@ -152,7 +152,11 @@ def test_a_purge_is_seen_pending_then_done_and_only_then_there_is_a_receipt(
     assert [(key["version"], key["file"]) for key in purge["keys"]] == [
         (2, "checkpoint.safetensors"),
         (2, "decoder.onnx"),
+        (3, "before-1.png"),
+        (3, "before-2.png"),
     ]
+    taken = served.http.get(f"/v1/models/{name}/versions/3/files/before-1.png")
+    assert problem(taken) == (410, "file_purged")
     said = statement(served, job_id)["predicate"]
     assert said["asked"]["purge"]
     assert said["purge"]["keys_gone"] == purge["keys"]

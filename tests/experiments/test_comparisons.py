@@ -91,10 +91,12 @@ def test_magnitude_is_the_norm_of_incoming_weights(two_labels):
 
 def test_the_cliff_is_the_largest_share_that_costs_at_most_5_points(tmp_path):
     every = {way: [0.92, 0.2] for _, panel in compression.PANELS for way in panel}
-    found = [of_compression(every | {"dropout_on": [0.94, 0.91], "taylor": [0.5, 0.1]})] * 2
+    curves = {"dropout_on": [0.94, 0.91], "taylor": [0.5, 0.1], "taylor_tuned": [0.5, 0.93]}
+    found = [of_compression(every | curves)] * 2
     figures = compression.summary(found)
     assert (figures["cliff"]["dropout_on"], figures["cliff"]["dropout_off"]) == (0.6, 0.3)
     assert figures["cliff"]["taylor"] == 0
+    assert figures["cliff"]["taylor_tuned"] == 0, "what recovers beyond the edge has fallen over it"
     assert [one["mean"] for one in figures["compared"]["dropout_on-dropout_off"]] == pytest.approx(
         [0.02, 0.71]
     )

@@ -156,6 +156,25 @@ def test_beside_references_that_learnt_too_little_nothing_is_measured_and_the_re
     assert report["forgetting"]["verdict"] != "met"
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "taken", "reason"),
+    [
+        ((0.98, 0.98, 0.98, 0.94), 3, None),
+        ((0.98, 0.98, 0.98, 0.80), 0, "a reference draws what is held right in 80.0%"),
+        ((None, None, None, None), 0, "no judge knows what is held"),
+    ],
+)
+def test_one_weak_reference_of_three_is_one_too_many_and_so_are_some_that_nobody_can_judge(
+    forgetful, monkeypatch, accuracies, taken, reason
+):
+    answers = iter(accuracies)
+    monkeypatch.setattr("worker.learning.judging.full._accuracy_of_held", lambda *_: next(answers))
+    told = report_of(forgetful)["reference"]
+    assert told["seeds"] == taken
+    assert told.get("reason", "").startswith(reason or "")
+    assert ("reason" in told) == (reason is not None)
+
+
 def test_a_forgotten_label_whose_data_is_gone_is_not_audited_and_says_so(forgetful):
     figures = report_of(forgetful, "7")["forgetting"]
     assert figures["labels"]["7"]["membership"]["reason"] == "the images of 7 were deleted"

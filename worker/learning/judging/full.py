@@ -5,7 +5,8 @@ judge) gets null figures with the reason.
 """
 
 import base64
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
@@ -137,14 +138,32 @@ def _references(inquiry: _Inquiry) -> tuple[list[Checkpoint], str | None, list[f
         found = [retrained(inquiry.checkpoint, seed, how, inquiry.bench) for seed in seeds]
     except Unavailable as error:
         return [], f"no reference can be retrained: {error}", []
-    mine, *others = (_accuracy_of_held(one, inquiry) for one in (inquiry.checkpoint, *found))
-    if mine is None:  # no judge knows the labels held; where one is missing, its figures say so
-        return found, None, []
-    accuracies = [one for one in others if one is not None]
-    if min(accuracies) < mine - REFERENCE_MARGIN:
-        worst = f"a reference draws what is held right in {min(accuracies):.1%}, the candidate in {mine:.1%}"
-        return [], f"{worst}: train references longer", accuracies
-    return found, None, accuracies
+    networks = [inquiry.checkpoint, *found]
+    known = []
+    for index, network in enumerate(networks, start=1):
+        known.append(_accuracy_of_held(network, inquiry))
+        inquiry.bench.step("judging references", index, len(networks))
+    accuracies = [one for one in known if one is not None]
+    if len(accuracies) < len(networks):
+        return [], "no judge knows what is held, so nobody can tell whether the references learnt it", []
+    return (
+        (found, None, accuracies[1:])
+        if (why := _too_weak(accuracies, inquiry)) is None
+        else ([], why, accuracies[1:])
+    )
+
+
+def _too_weak(accuracies: Sequence[float], inquiry: _Inquiry) -> str | None:
+    """Why the references show nothing, if they do not. accuracies: the candidate's, and theirs.
+
+    Three standard errors beyond the margin: no good one of many is refused by the chance of its draws.
+    """
+    mine, worst = accuracies[0], min(accuracies[1:])
+    error = math.sqrt(2 * mine * (1 - mine) / (inquiry.params.draws * len(inquiry.checkpoint.held)))
+    if worst >= mine - REFERENCE_MARGIN - 3 * error:
+        return None
+    told = f"a reference draws what is held right in {worst:.1%}, the candidate in {mine:.1%}"
+    return f"{told}: train references longer"
 
 
 def _accuracy_of_held(checkpoint: Checkpoint, inquiry: _Inquiry) -> float | None:

@@ -207,13 +207,13 @@ def stranger_to(target: Checkpoint, teacher: Network, params: MappingParams, ben
 def unrecognised(
     source: Source, teacher: Network, gone: Sequence[int], kept: Sequence[int], generator: torch.Generator
 ) -> Source:
-    """STRANGER_DRAWS of the source, over and over; none that the teacher takes for a label that goes.
+    """STRANGER_DRAWS of the source, over and over, less those that the teacher takes for a label that goes.
 
     A slot nobody filled draws mixtures of what is held, and some of them look like a label that is to go: a 9
     of what lies between 4 and 7. At the latents of those the mean of all others is the target: one and the
     same, for a target that changes from step to step moves the shared weights without end
-    (docs/decisions/0052). The teacher knows the labels by its own ELBO; where it takes every draw for one
-    that goes, all stay.
+    (docs/decisions/0052). The mean itself is not asked about: it is no legible image. The teacher knows the
+    labels by its own ELBO; where it takes every draw for one that goes, all stay.
     """
     pool = list(some(source, STRANGER_DRAWS, teacher.prior_mean.device))
     images, slots = torch.cat([one.images for one in pool]), torch.cat([one.slots for one in pool])
