@@ -225,7 +225,7 @@ def _without_outputs(network: Found) -> Found:
 
 def draw(figures: Mapping[str, Any], file: Path) -> None:
     """Every pair of networks as a point: within the reference group, and from each other group to it."""
-    with figure(file, columns=2, size=(7.4, 3.0)) as axes:
+    with figure(file, columns=2, size=(9.4, 3.2)) as axes:
         for panel, (kind, title) in zip(axes, ON.items(), strict=True):
             _strip(panel, figures["tests"][kind])
             panel.set_title(title, loc="left")
