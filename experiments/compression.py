@@ -234,7 +234,7 @@ def draw(found: Sequence[Found], file: Path) -> None:
                     panel.set_title(title, loc="left")
                     panel.axhline(figures["before"]["mean"], color=GREY, linestyle=":", linewidth=1)
                 else:
-                    panel.legend(loc="upper right", handlelength=2.8)
+                    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2, handlelength=2.8)
                     panel.set_xlabel("share of units removed from every hidden layer")
                     panel.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
             axes[row][0].set_ylabel(name)
