@@ -61,11 +61,10 @@ most 0.02 above the references'), and the coverage of what stays (`coverage rati
 deviation between labels. A plain bar is missed where the mean over labels is beyond it; the verdict
 allows what one more reference would show in 95 of 100 audits, which on one label is much. `nothing` is
 the base with the label struck out by name only, and `reference` one more retrained network: the audit has
-to flag the one and to pass the other. `nothing` passes
-the membership attack on single images: networks that train for a thousand steps on sixty thousand images know
-next to none by heart, so on this figure "met" tells little. The means over sets of 32 images tell more
-(`membership set gap`, which has no bar): they see how the encoder answers the label's train and test images,
-and a network that once knew the label answers unlike one that never did. `selective amnesia` takes its
-published steps, on the first label; `selective amnesia shortened` a quarter of them, four times as fast, on
-all.""",
+to flag the one and to pass the other. `nothing` passes the membership attack on single images: networks
+that train for a thousand steps on sixty thousand images know next to none by heart, so on this figure
+"met" tells little. The means over sets of 32 images tell more (`membership set gap`, which has no bar):
+they see how the encoder answers the label's train and test images, and a network that once knew the label
+answers unlike one that never did. `selective amnesia` takes its published steps, on the first label;
+`selective amnesia shortened` a quarter of them, four times as fast, on all.""",
 }

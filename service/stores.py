@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.generation import CAPACITY, FORGET_SECONDS
 from service.registry.tables import JobRow, PurgeRow, VersionRow
-from service.registry.versions import before_file, forgotten_file
+from service.registry.versions import PICTURED, before_file, forgotten_file
 from service.statement import Store
 
 
@@ -147,8 +147,8 @@ def _pictures(history: History) -> Store:
     stay = [name for name in sorted(history.version.labels) if before_file(name) in history.version.files]
     if stay:
         detail += (
-            f". Of {', '.join(stay)}, which stay, eight draws of the version before are files of version "
-            f"{history.version.number} alone, by weights that had learned the labels: a purge takes them"
+            f". Of {', '.join(stay)}, which stay, {PICTURED} draws each of the version before are files of "
+            f"version {history.version.number} alone, by weights that knew the labels: a purge takes them"
         )
     return Store(store="pictures of what is left", state="kept", detail=detail)
 

@@ -125,12 +125,9 @@ def _pictures_before(session: Session, job_id: str) -> list[dict[str, Any]]:
 def took(session: Session, version: VersionRow, file: str) -> bool:
     """Whether the purge of the version's own job took this file of it, which its manifest still names."""
     purge = session.get(PurgeRow, version.job_id)
-    own = (
-        []
-        if purge is None
-        else [one for one in (*purge.keys, *purge.kept) if one["version"] == version.number]
-    )
-    return file not in version.files and any(one["file"] == file for one in own)
+    listed = [] if purge is None else [*purge.keys, *purge.kept]
+    gone = any((one["version"], one["file"]) == (version.number, file) for one in listed)
+    return gone and file not in version.files
 
 
 def _listed(number: int, name: str, file: Mapping[str, Any]) -> dict[str, Any]:

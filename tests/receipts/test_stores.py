@@ -115,7 +115,7 @@ def test_pictures_of_what_is_left_are_named_where_there_are_any() -> None:
         3, {"1": 0, "4": 1}, files={"forgotten-2.png": {}, "before-1.png": {}, "before-4.png": {}}
     )
     _, detail = told("pictures of what is left", version=before)
-    assert ". Of 1, 4, which stay, eight draws of the version before are files of version 3 alone" in detail
+    assert ". Of 1, 4, which stay, 8 draws each of the version before are files of version 3 alone" in detail
     assert told("pictures of what is left", **DROPPED) == (
         "none",
         "no network is left that could draw these labels",

@@ -146,11 +146,8 @@ def _references(inquiry: _Inquiry) -> tuple[list[Checkpoint], str | None, list[f
     accuracies = [one for one in known if one is not None]
     if len(accuracies) < len(networks):
         return [], "no judge knows what is held, so nobody can tell whether the references learnt it", []
-    return (
-        (found, None, accuracies[1:])
-        if (why := _too_weak(accuracies, inquiry)) is None
-        else ([], why, accuracies[1:])
-    )
+    weak = _too_weak(accuracies, inquiry)
+    return ([] if weak else found), weak, accuracies[1:]
 
 
 def _too_weak(accuracies: Sequence[float], inquiry: _Inquiry) -> str | None:
@@ -168,16 +165,10 @@ def _too_weak(accuracies: Sequence[float], inquiry: _Inquiry) -> str | None:
 
 def _accuracy_of_held(checkpoint: Checkpoint, inquiry: _Inquiry) -> float | None:
     """The open-set accuracy of the labels held, each drawn equally often, as far as there are judges."""
-    right = []
-    for name in checkpoint.held:
-        label = checkpoint.label(name)
-        try:
-            judge = inquiry.judges(label.dataset)
-        except JudgeUnavailable:
-            continue
-        if label.source in judge.labels:
-            drawn = inquiry.draw(checkpoint, name, inquiry.params.draws, inquiry.bench.apart(name).seed)
-            right.append(mean((judge.classify(drawn) == judge.labels.index(label.source)).float().tolist()))
+    told = quick(
+        checkpoint, inquiry.judges, n=inquiry.params.draws, seed=inquiry.bench.seed, draw=inquiry.draw
+    )
+    right = [one["accuracy"] for one in told["retained"]["labels"].values() if one["accuracy"] is not None]
     return mean(right) if right else None
 
 
