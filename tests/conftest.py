@@ -49,6 +49,13 @@ def _installed(program: str) -> None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """A PostgreSQL database of this test run's own; dropped at its end."""
+    with new_postgresql_database() as url:
+        yield url
+
+
+@contextmanager
+def new_postgresql_database() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database; dropped at the end."""
     _require("PostgreSQL", 5432)
     name = f"palimpsest_test_{uuid4().hex}"
     with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True) as administration:
