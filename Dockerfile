@@ -14,7 +14,10 @@ COPY pyproject.toml constraints.txt README.md ./
 
 FROM base AS service
 RUN pip install --no-cache-dir --constraint constraints.txt .
+COPY commands commands
 COPY migrations migrations
+COPY palimpsest palimpsest
+COPY reports reports
 COPY service service
 USER 10001
 EXPOSE 8000
@@ -22,7 +25,10 @@ CMD ["palimpsest", "serve", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM base AS worker
 RUN pip install --no-cache-dir --constraint constraints.txt ".[worker]"
+COPY commands commands
 COPY migrations migrations
+COPY palimpsest palimpsest
+COPY reports reports
 COPY service service
 COPY worker worker
 USER 10001

@@ -21,7 +21,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(READY) ## the main job on real digits: learn, forget, resize, sample (writes demo/)
-	@$(RUN) client.demo
+	@$(RUN) palimpsest.demo
 
 up: $(READY) ## serve on http://127.0.0.1:8000 until Ctrl-C
 	@exec $(VENV)/bin/palimpsest up
@@ -41,13 +41,13 @@ check: $(READY) ## style, types, import rules; migrations and catalog are up to 
 	@$(RUN) worker.catalog --check
 	@echo "make check: all good"
 
-catalog: $(READY) ## write service/catalog.json from what worker/learning declares
+catalog: $(READY) ## write service/requests/catalog.json from what worker/learning declares
 	@$(RUN) worker.catalog
 
-judge: $(READY) ## train the judges and the witness again (DATA=folder with MNIST)
+judge: $(READY) ## train the judges and the feature network again (DATA=folder with MNIST)
 	@$(RUN) worker.learning.judging.train --dataset mnist --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"
 	@$(RUN) worker.learning.judging.train --dataset digits --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"
-	@$(RUN) worker.learning.judging.witness --dataset mnist --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"
+	@$(RUN) worker.learning.judging.feature_network --dataset mnist --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"
 
 setup: $(READY) ## create .venv and install what constraints.txt pins
 	@echo "$(VENV) is ready"

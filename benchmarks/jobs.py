@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from client.http import Palimpsest
-from client.server import running
 from migrations import upgrade
+from palimpsest.client import Palimpsest
+from palimpsest.local_server import running
 from service.registry import claims, jobs, models
 from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow

@@ -26,16 +26,16 @@ import torch
 from torch import Tensor
 
 from benchmarks.fisher import one_at_a_time
-from worker.devices import compute_reproducibly
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import blank, build, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay import interleave, real, replay, some
-from worker.learning.strategy import Examples, Progress, Strategy, Workbench, all_strategies, find
+from worker.learning.strategy import Examples, Progress, Strategy, TrainingContext, all_strategies, find
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
+from worker.process.devices import compute_reproducibly
 
 CPU = torch.device("cpu")
 LABELS, GONE = ("0", "1", "2", "3", "4"), ("3",)
@@ -66,7 +66,7 @@ def main() -> None:
 def learnt(given: Examples) -> Checkpoint:
     learn = find("learn", "replay_ewc")
     params = learn.Params.model_validate({"schedule": {"steps": 300}})
-    return learn.run(blank({}, seed=0), given, params, Workbench(CPU, 0))
+    return learn.run(blank({}, seed=0), given, params, TrainingContext(CPU, 0))
 
 
 def forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
@@ -105,8 +105,8 @@ def steps_of(one: Strategy, start: Checkpoint, params: dict[str, Any]) -> list[f
         if progress.phase == "forgetting":
             stamps.append(time.perf_counter())
 
-    bench = Workbench(CPU, 0, on_progress=stamp)
-    one.run(start, Examples(GONE, "mnist"), one.Params.model_validate(params), bench)
+    context = TrainingContext(CPU, 0, on_progress=stamp)
+    one.run(start, Examples(GONE, "mnist"), one.Params.model_validate(params), context)
     return [after - before for before, after in itertools.pairwise(stamps)]
 
 
@@ -169,11 +169,11 @@ def split_steps(
         return value
 
     schedule = Schedule(steps=STEPS, learning_rate=1e-4)
-    bench = Workbench(CPU, 0, precision=precision, on_progress=lambda progress: lap("backward"))
-    noise = bench.generator("latent noise")
-    source = real(given.images, start.held, bench.generator("examples"))
+    context = TrainingContext(CPU, 0, precision=precision, on_progress=lambda progress: lap("backward"))
+    noise = context.generator("latent noise")
+    source = real(given.images, start.held, context.generator("examples"))
     batches = timed(interleave([(source, 1.0)], schedule.batch_size, CPU))
-    fit(network, loss, batches, schedule, bench, phase="timing", after_step=lambda: lap("optimiser"))
+    fit(network, loss, batches, schedule, context, phase="timing", after_step=lambda: lap("optimiser"))
     return spent
 
 

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.strategies import CPU, GONE, NEW, OF_TEMPORARY, START, Archive, given
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.feature_network import load_feature_network
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.relearning import Relearning
 from worker.learning.judging.report import quick
-from worker.learning.judging.witness import load_witness
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Workbench
+from worker.learning.strategy import Examples, TrainingContext
 from worker.learning.training import Schedule
+from worker.process.devices import compute_reproducibly
 
 FEW: dict[str, Any] = {"steps": 5}
 EVALUATE = ("evaluate", "full")
@@ -86,7 +86,14 @@ def peak_mb() -> float:
 
 def evaluated(checkpoint: Checkpoint, archive: Archive) -> None:
     params = FullParams(reference=Schedule(**FEW), relearning=Relearning(steps=8))
-    full(checkpoint, load_judge, load_witness, Workbench(CPU, 0, archive), params, draw=drawing.draw)
+    full(
+        checkpoint,
+        load_judge,
+        load_feature_network,
+        TrainingContext(CPU, 0, archive),
+        params,
+        draw=drawing.draw,
+    )
 
 
 def ran(operation: str, name: str, start: Any, labels: Examples, archive: Archive) -> Any:
@@ -94,7 +101,7 @@ def ran(operation: str, name: str, start: Any, labels: Examples, archive: Archiv
     few = {
         field: FEW for field in ("schedule", "search", "compression") if field in found.Params.model_fields
     }
-    return found.run(start, labels, found.Params(**few), Workbench(CPU, 0, archive))
+    return found.run(start, labels, found.Params(**few), TrainingContext(CPU, 0, archive))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
@@ -42,7 +41,8 @@ from worker.learning.resizing.taylor import (
 )
 from worker.learning.resizing.taylor_prune import least_missed, replay_set
 from worker.learning.resizing.units import grow, seams_of, width
-from worker.learning.strategy import Batch, Examples, Workbench
+from worker.learning.strategy import Batch, Examples, TrainingContext
+from worker.process.devices import compute_reproducibly
 
 CPU = torch.device("cpu")
 SHARE, SETS, DRAWS = 0.3, 30, 2000
@@ -57,26 +57,28 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
     options = parser.parse_args()
     compute_reproducibly(threads=1)
-    bench = Workbench(CPU, options.seed)
-    checkpoint = learnt(tuple(options.labels), options.steps, Path(options.data).expanduser(), bench)
-    text = json.dumps(measure(checkpoint, bench), indent=2)
+    context = TrainingContext(CPU, options.seed)
+    checkpoint = learnt(tuple(options.labels), options.steps, Path(options.data).expanduser(), context)
+    text = json.dumps(measure(checkpoint, context), indent=2)
     if options.json == "-":
         sys.stdout.write(text + "\n")
     else:
         Path(options.json).write_text(text + "\n")
 
 
-def learnt(labels: tuple[str, ...], steps: int, data: Path, bench: Workbench) -> Checkpoint:
+def learnt(labels: tuple[str, ...], steps: int, data: Path, context: TrainingContext) -> Checkpoint:
     mnist = datasets.load("mnist", data)
     default = strategy.find("learn", "replay_ewc")
     examples = Examples(labels, "mnist", {name: mnist.train[name] for name in labels})
-    return default.run(blank({}, seed=bench.seed), examples, default.Params(schedule={"steps": steps}), bench)
+    return default.run(
+        blank({}, seed=context.seed), examples, default.Params(schedule={"steps": steps}), context
+    )
 
 
-def measure(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
-    draws = replay_set(checkpoint, DRAWS, bench)
+def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
+    draws = replay_set(checkpoint, DRAWS, context)
     began = time.perf_counter()
-    around = curvature(build(checkpoint, CPU), draws, bench)
+    around = curvature(build(checkpoint, CPU), draws, context)
     chosen = least_missed(around, SHARE, "layer")
     seconds = time.perf_counter() - began
     removals = {
@@ -84,12 +86,12 @@ def measure(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
         "magnitude": smallest(checkpoint, SHARE),
         "taylor_network": least_missed(around, SHARE, "network"),
     }
-    before = accuracy(checkpoint, bench.seed)
+    before = accuracy(checkpoint, context.seed)
     smaller = {name: without(checkpoint, removed, around) for name, removed in removals.items()}
-    lost = {name: 100 * (before - accuracy(one, bench.seed)) for name, one in smaller.items()}
+    lost = {name: 100 * (before - accuracy(one, context.seed)) for name, one in smaller.items()}
     return {
-        "spearman": spearman_of(checkpoint, around, draws, bench, low=0.05, high=0.4),
-        "spearman_same_size": spearman_of(checkpoint, around, draws, bench, low=0.1, high=0.1),
+        "spearman": spearman_of(checkpoint, around, draws, context, low=0.05, high=0.4),
+        "spearman_same_size": spearman_of(checkpoint, around, draws, context, low=0.1, high=0.1),
         "accuracy": before,
         **{f"{name}_loss_pp": round(loss, 2) for name, loss in lost.items()},
         "ratio": round(lost["taylor"] / lost["magnitude"], 4),
@@ -102,7 +104,7 @@ def measure(checkpoint: Checkpoint, bench: Workbench) -> dict[str, Any]:
             )
         },
         "taylor_seconds": round(seconds, 3),
-        **expansion(checkpoint, draws, bench),
+        **expansion(checkpoint, draws, context),
         "threads": torch.get_num_threads(),
     }
 
@@ -126,12 +128,12 @@ def spearman_of(
     checkpoint: Checkpoint,
     around: Curvature,
     draws: Sequence[Batch],
-    bench: Workbench,
+    context: TrainingContext,
     *,
     low: float,
     high: float,
 ) -> float:
-    generator = bench.generator("random sets of units")
+    generator = context.generator("random sets of units")
     predicted, measured = [], []
     for _ in range(SETS):
         share = low + (high - low) * torch.rand(1, generator=generator).item()
@@ -150,28 +152,30 @@ def spearman(one: Tensor, other: Tensor) -> float:
     return torch.corrcoef(ranks)[0, 1].item()
 
 
-def expansion(checkpoint: Checkpoint, draws: Sequence[Batch], bench: Workbench) -> dict[str, float | int]:
+def expansion(
+    checkpoint: Checkpoint, draws: Sequence[Batch], context: TrainingContext
+) -> dict[str, float | int]:
     images, slots, latents = (torch.cat(parts)[:1000] for parts in zip(*draws, strict=True))
-    larger = grow(checkpoint, 0.5, bench.generator("expansion"))
+    larger = grow(checkpoint, 0.5, context.generator("expansion"))
     before, after = frozen(checkpoint, CPU), frozen(larger, CPU)
     pixels = [network.decode(latents, slots).sigmoid() for network in (before, after)]
     posteriors = [torch.cat(network.encode(images, slots), dim=1) for network in (before, after)]
     return {
-        "expansion_output_change": apart(*pixels),
-        "expansion_posterior_change": apart(*posteriors) / posteriors[0].abs().max().item(),
-        "expansion_without_gradient": without_gradient(checkpoint, larger, images, slots, bench),
+        "expansion_output_change": difference(*pixels),
+        "expansion_posterior_change": difference(*posteriors) / posteriors[0].abs().max().item(),
+        "expansion_without_gradient": without_gradient(checkpoint, larger, images, slots, context),
     }
 
 
-def apart(one: Tensor, other: Tensor) -> float:
+def difference(one: Tensor, other: Tensor) -> float:
     return (one - other).abs().max().item()
 
 
 def without_gradient(
-    checkpoint: Checkpoint, larger: Checkpoint, images: Tensor, slots: Tensor, bench: Workbench
+    checkpoint: Checkpoint, larger: Checkpoint, images: Tensor, slots: Tensor, context: TrainingContext
 ) -> int:
     """How many of the new units' parameters have no gradient in either of two steps."""
-    network, generator = build(larger, CPU), bench.generator("two steps")
+    network, generator = build(larger, CPU), context.generator("two steps")
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-4)
     reached = {name: torch.zeros_like(one, dtype=torch.bool) for name, one in network.named_parameters()}
     for _ in range(2):

@@ -15,20 +15,20 @@ from torch import Tensor
 from experiments.running import Found, Tell
 from experiments.strategies import CPU, Archive, given
 from experiments.table1 import shortened
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.retrain import RetrainParams
 from worker.learning.drawing import draw
+from worker.learning.judging.audit_measurements import Exam, traces
 from worker.learning.judging.coverage import Neighbourhoods
+from worker.learning.judging.feature_network import FeatureNetwork, load_feature_network
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.recovery import Search
 from worker.learning.judging.references import control_auc, retrained
 from worker.learning.judging.relearning import SLOW, Lesson
-from worker.learning.judging.traces import Exam, traces
-from worker.learning.judging.witness import Witness, load_witness
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Workbench
+from worker.learning.strategy import Examples, TrainingContext
+from worker.process.devices import compute_reproducibly
 
 SEED = 0  # of the base and of every strategy
 EXAM_SEED = 1000  # the same chances for every network that is examined
@@ -98,7 +98,7 @@ def with_tensors(found: Found, part: Part, folder: Path, effort: Effort) -> Foun
 
 
 def tensors_of(found: Found) -> dict[str, Tensor]:
-    """`embedded`: the label's draws as the witness sees them; `recovered`: images the attack ended with."""
+    """`embedded`: the label's draws as the feature network sees them; `recovered`: images the attack ended with."""
     return load_file(found["tensors"])
 
 
@@ -120,16 +120,16 @@ def _mnist(data: Path) -> datasets.Dataset:
     return datasets.load("mnist", data)
 
 
-def _bench(data: Path, seed: int) -> Workbench:
+def _context(data: Path, seed: int) -> TrainingContext:
     start = blank({"architecture": "mlp"}, seed=SEED)
-    return Workbench(CPU, seed, Archive(_mnist(data), start))
+    return TrainingContext(CPU, seed, Archive(_mnist(data), start))
 
 
 def _learnt(data: Path) -> Checkpoint:
     """All labels, learnt by the default strategy."""
     mnist, default = _mnist(data), strategy.find("learn", "replay_ewc")
     start = blank({"architecture": "mlp"}, seed=SEED)
-    return default.run(start, given(mnist, mnist.labels), default.Params(), _bench(data, SEED))
+    return default.run(start, given(mnist, mnist.labels), default.Params(), _context(data, SEED))
 
 
 def _without(base: Checkpoint, part: Part, data: Path) -> Checkpoint:
@@ -138,11 +138,11 @@ def _without(base: Checkpoint, part: Part, data: Path) -> Checkpoint:
     if part.strategy == "nothing":
         return struck
     if part.strategy == "reference":
-        return retrained(struck, part.seed, REFERENCE, _bench(data, SEED))
+        return retrained(struck, part.seed, REFERENCE, _context(data, SEED))
     name, params = named(part.strategy)
     chosen = strategy.find("forget", name)
     asked = Examples((part.label,), "mnist")
-    return chosen.run(base, asked, chosen.Params.model_validate(params), _bench(data, SEED))
+    return chosen.run(base, asked, chosen.Params.model_validate(params), _context(data, SEED))
 
 
 def named(strategy: str) -> tuple[str, dict[str, Any]]:
@@ -156,40 +156,42 @@ def named(strategy: str) -> tuple[str, dict[str, Any]]:
 def _examined(
     network: Checkpoint, part: Part, data: Path, effort: Effort
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    mnist, witness, bench = (
+    mnist, feature_network, context = (
         _mnist(data),
-        load_witness("mnist"),
-        Workbench(CPU, 1000),
+        load_feature_network("mnist"),
+        TrainingContext(CPU, 1000),
     )  # the same chances for all
     exam = Exam(
         label=network.label(part.label),
         judge=load_judge("mnist"),
-        witness=witness,
+        feature_network=feature_network,
         members=mnist.train[part.label],
         others=mnist.test[part.label],
         draws=1000,
         search=Search(starts=effort.starts),
         lesson=Lesson(schedule=SLOW.model_copy(update={"steps": effort.relearning_steps})),
     )
-    shown, recovered = traces(network, exam, draw, bench)
-    embedded = witness.embedded(draw(network, part.label, effort.draws, bench.apart("likeness").seed))
-    found = {"traces": shown.as_json(), **_retained(network, witness, mnist, effort), **asdict(part)}
+    shown, recovered = traces(network, exam, draw, context)
+    embedded = feature_network.embedded(
+        draw(network, part.label, effort.draws, context.with_seed_for("likeness").seed)
+    )
+    found = {"traces": shown.as_json(), **_retained(network, feature_network, mnist, effort), **asdict(part)}
     found |= {"parameters": network.parameters}
     if part.strategy == "nothing":
-        found["control_auc"] = control_auc(network, part.label, exam.members, exam.others, bench)
+        found["control_auc"] = control_auc(network, part.label, exam.members, exam.others, context)
     return found, {"embedded": embedded, "recovered": recovered}
 
 
 def _retained(
-    network: Checkpoint, witness: Witness, mnist: datasets.Dataset, effort: Effort
+    network: Checkpoint, feature_network: FeatureNetwork, mnist: datasets.Dataset, effort: Effort
 ) -> dict[str, float]:
     """Open-set accuracy and coverage of the labels held, the means over them."""
     judge, right, covered = load_judge("mnist"), [], []
     for name in network.held:
         drawn = draw(network, name, effort.draws, SEED)
         right.append((judge.classify(drawn) == judge.labels.index(name)).float().mean())
-        real = witness.embedded(mnist.test[name].float() / 255)
-        covered.append(Neighbourhoods.of(real).coverage(witness.embedded(drawn)))
+        real = feature_network.embedded(mnist.test[name].float() / 255)
+        covered.append(Neighbourhoods.of(real).coverage(feature_network.embedded(drawn)))
     return {
         "retained": torch.stack(right).mean().item(),
         "coverage": sum(covered) / len(covered),

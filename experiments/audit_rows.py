@@ -9,10 +9,10 @@ from scipy import special
 from torch import Tensor
 
 from experiments.audit_parts import tensors_of
+from worker.learning.judging.audit_measurements import Traces
 from worker.learning.judging.comparison import CONTROL, compared
 from worker.learning.judging.evidence import Figure
 from worker.learning.judging.likeness import energy_distance
-from worker.learning.judging.traces import Traces
 
 Found = Mapping[str, Any]
 OF_SETS = ("elbo_set", "reconstruction_set")

@@ -36,14 +36,14 @@ from experiments.critic import Critic
 from experiments.histories import params_of
 from experiments.plots import COLOURS, GREY, figure
 from experiments.running import Found, Tell, Work
-from experiments.significance import apart, bernoulli_divergence, interval
+from experiments.significance import bernoulli_divergence, interval, separation
 from experiments.strategies import CPU, Archive, given
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank, frozen
-from worker.learning.strategy import Examples, Workbench, keyed
+from worker.learning.strategy import Examples, TrainingContext, derive_seed
+from worker.process.devices import compute_reproducibly
 
 GONE, RETAINED = ("2", "3"), ("0", "1", "4", "5", "6", "7")
 SCRIPTS = {
@@ -121,8 +121,8 @@ def after(
     chosen = strategy.find(operation, name)
     asked = Examples(labels, "mnist") if name in ("merge", "drop", forget) else given(mnist, labels)
     own = () if step[0] == "T" else (hashlib.sha256(checkpoint.to_bytes()).hexdigest(),)
-    bench = Workbench(CPU, keyed(seed, operation, sorted(labels), *own), archive)
-    return change(checkpoint, chosen, asked, params_of(chosen, {}, quick=quick), bench)
+    context = TrainingContext(CPU, derive_seed(seed, operation, sorted(labels), *own), archive)
+    return change(checkpoint, chosen, asked, params_of(chosen, {}, quick=quick), context)
 
 
 def measured(group: str, checkpoint: Checkpoint, critic: Critic, mnist: datasets.Dataset, seed: int) -> Found:
@@ -198,7 +198,7 @@ def distances_of(outputs: Sequence[np.ndarray]) -> np.ndarray:
 
 def _test(distances: np.ndarray, group: Sequence[int], reference: Sequence[int]) -> Found:
     across = distances[np.ix_(group, reference)].ravel().tolist()
-    return {**apart(distances, group, reference), "pairs_across": across}
+    return {**separation(distances, group, reference), "pairs_across": across}
 
 
 def _pairs(distances: np.ndarray, group: Sequence[int]) -> list[float]:

@@ -32,7 +32,6 @@ from experiments.plots import BLUE, GREEN, GREY, ORANGE, RED, band, figure, perc
 from experiments.running import Found, Tell, Work
 from experiments.significance import interval, paired
 from experiments.strategies import CPU, given
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank, build, frozen, weights_of
@@ -43,8 +42,9 @@ from worker.learning.resizing.taylor import Curvature, Removed, curvature, witho
 from worker.learning.resizing.taylor_prune import least_missed, matched, replay_set
 from worker.learning.resizing.units import seams_of
 from worker.learning.retention import distillation
-from worker.learning.strategy import Examples, Workbench
+from worker.learning.strategy import Examples, TrainingContext
 from worker.learning.training import Parts, Schedule, fit
+from worker.process.devices import compute_reproducibly
 
 SHARES: tuple[float, ...] = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 QUICK_SHARES = (0.3, 0.6, 0.9)
@@ -78,45 +78,50 @@ def main() -> None:
 def run(seed: int, shares: Sequence[float], learning: int, steps: int, data: Path, tell: Tell) -> Found:
     """One network, and what is left of its draws after each share is removed in each way."""
     compute_reproducibly(threads=1)
-    mnist, bench = datasets.load("mnist", data), Workbench(CPU, seed)
+    mnist, context = datasets.load("mnist", data), TrainingContext(CPU, seed)
     critic, learn = Critic.of(mnist), strategy.find("learn", "replay_ewc")
     params = learn.Params.model_validate({"schedule": {"steps": learning}})
-    base = learn.run(blank({}, seed=seed), given(mnist, mnist.labels), params, bench)
+    base = learn.run(blank({}, seed=seed), given(mnist, mnist.labels), params, context)
     before = _figures(base, critic, seed)
     tell(f"seed {seed}: learnt, {before['open']:.1%}")
-    around = curvature(build(base, CPU), replay_set(base, TAYLOR_DRAWS, bench), bench)
-    spared = trained(base, HALF, steps, bench)
+    around = curvature(build(base, CPU), replay_set(base, TAYLOR_DRAWS, context), context)
+    spared = trained(base, HALF, steps, context)
     rows = []
     for share in shares:
-        smaller = every_way(base, around, spared, share, steps, bench)
+        smaller = every_way(base, around, spared, share, steps, context)
         rows.append({"share": share, **{name: _figures(one, critic, seed) for name, one in smaller.items()}})
         tell(f"seed {seed}: {share:.0%} removed")
     return {"seed": seed, "before": before, "rows": rows}
 
 
 def every_way(
-    base: Checkpoint, around: Curvature, spared: Checkpoint, share: float, steps: int, bench: Workbench
+    base: Checkpoint,
+    around: Curvature,
+    spared: Checkpoint,
+    share: float,
+    steps: int,
+    context: TrainingContext,
 ) -> dict[str, Checkpoint]:
     """The base without the share of its units, way by way. spared: trained under dropout of half of them."""
     schedule = Schedule(steps=steps)
     magnitude = without(base, smallest(base, share), around)
     taylor = without(base, least_missed(around, share, "layer"), around)
     dropped = {
-        name: targeted(base, share, probability, schedule, bench)
+        name: targeted(base, share, probability, schedule, context)
         for name, probability in (("dropout_on", 1.0), ("dropout_off", 0.0))
     }
     return {
         "magnitude": magnitude,
         "taylor": taylor,
-        "magnitude_tuned": matched(base, magnitude, schedule, FISHER_DRAWS, bench),
-        "taylor_tuned": matched(base, taylor, schedule, FISHER_DRAWS, bench),
+        "magnitude_tuned": matched(base, magnitude, schedule, FISHER_DRAWS, context),
+        "taylor_tuned": matched(base, taylor, schedule, FISHER_DRAWS, context),
         **dropped,
-        "dropout_half": removed_from(spared, share, bench),
+        "dropout_half": removed_from(spared, share, context),
     }
 
 
 def targeted(
-    base: Checkpoint, share: float, probability: float, schedule: Schedule, bench: Workbench
+    base: Checkpoint, share: float, probability: float, schedule: Schedule, context: TrainingContext
 ) -> Checkpoint:
     """The base after training under targeted dropout with the probability, and after losing the share."""
     params = TargetedDropoutPruneParams(
@@ -126,29 +131,29 @@ def targeted(
         ewc_strength=0.0,
         fisher_examples=FISHER_DRAWS,
     )
-    return prune(base, Examples((), "mnist"), params, bench)
+    return prune(base, Examples((), "mnist"), params, context)
 
 
-def trained(base: Checkpoint, share: float, steps: int, bench: Workbench) -> Checkpoint:
+def trained(base: Checkpoint, share: float, steps: int, context: TrainingContext) -> Checkpoint:
     """The base after training to be itself under targeted dropout of the share; nothing is removed."""
     network, teacher = build(base, CPU), frozen(base, CPU)
-    dropout = TargetedDropout(network, share, DROP_PROBABILITY, bench.generator("targeted dropout"))
+    dropout = TargetedDropout(network, share, DROP_PROBABILITY, context.generator("targeted dropout"))
 
     def loss(parts: Parts, done: float) -> Tensor:
         (replayed,) = parts
         return distillation(network, teacher, replayed, masks=dropout.masks(done)).mean()
 
-    source = replay(teacher, sorted(base.held.values()), bench.generator("replay"))
+    source = replay(teacher, sorted(base.held.values()), context.generator("replay"))
     schedule = Schedule(steps=steps)
     batches = interleave([(source, 1.0)], schedule.batch_size, CPU)
-    fit(network, loss, batches, schedule, bench, phase="dropout")
+    fit(network, loss, batches, schedule, context, phase="dropout")
     return replace(base, weights=weights_of(network))
 
 
-def removed_from(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoint:
+def removed_from(checkpoint: Checkpoint, share: float, context: TrainingContext) -> Checkpoint:
     """The checkpoint less the share of its units with the smallest incoming weights."""
-    draws = replay_set(checkpoint, TAYLOR_DRAWS, bench)
-    around = curvature(build(checkpoint, CPU), draws, bench)
+    draws = replay_set(checkpoint, TAYLOR_DRAWS, context)
+    around = curvature(build(checkpoint, CPU), draws, context)
     return without(checkpoint, smallest(checkpoint, share), around)
 
 

@@ -17,12 +17,12 @@ from typing import Any, Literal
 from experiments.critic import Critic, judged
 from experiments.running import Found, Kept, Tell, Work
 from experiments.strategies import CPU, Archive, given
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 from worker.learning.slots import with_slots
-from worker.learning.strategy import Examples, Workbench
+from worker.learning.strategy import Examples, TrainingContext
+from worker.process.devices import compute_reproducibly
 
 Simple = Literal["every", "last", "never"]
 QUICKER = 5  # times fewer steps in a quick history
@@ -114,12 +114,12 @@ def changed(
 ) -> Checkpoint:
     """The checkpoint after the operation, and after the resize that follows it, if one does."""
     name, params = plan.operation(operation)
-    chosen, bench = strategy.find(operation, name), Workbench(CPU, seed, archive)
-    after = chosen.run(checkpoint, asked, params_of(chosen, params, quick=plan.quick), bench)
+    chosen, context = strategy.find(operation, name), TrainingContext(CPU, seed, archive)
+    after = chosen.run(checkpoint, asked, params_of(chosen, params, quick=plan.quick), context)
     if plan.resize is None:
         return after
     resize = strategy.find("resize", plan.resize)
-    return resize.run(after, Examples((), asked.dataset), resize.Params(), bench.apart("resize"))
+    return resize.run(after, Examples((), asked.dataset), resize.Params(), context.with_seed_for("resize"))
 
 
 def params_of(

@@ -31,7 +31,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from worker.sources import sources_sha256
+from worker.jobs.code_version import sources_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 Found = dict[str, Any]  # JSON-ready

@@ -64,7 +64,7 @@ def _bits(mean: np.ndarray) -> np.ndarray:
     return entropy
 
 
-def apart(distances: np.ndarray, first: Sequence[int], second: Sequence[int]) -> dict[str, Any]:
+def separation(distances: np.ndarray, first: Sequence[int], second: Sequence[int]) -> dict[str, Any]:
     """Whether two groups of networks differ, by how far apart their members are.
 
     distances: [networks, networks], symmetric. {within, across, excess, p}: `within` is the mean distance of

@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from experiments.critic import Critic
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Strategy, Workbench
+from worker.learning.strategy import Examples, Strategy, TrainingContext
+from worker.process.devices import compute_reproducibly
 
 START, NEW, GONE = ("0", "1", "2", "3", "4"), ("5", "6", "7"), ("3",)
 OF_TEMPORARY = ("merge", "drop")  # work on isolated networks: those of NEW
@@ -80,10 +80,10 @@ def measured(mnist: datasets.Dataset, seed: int) -> list[dict[str, Any]]:
     empty = blank({"architecture": "mlp"}, seed=seed)
     archive = Archive(mnist, empty)
     default = strategy.find("learn", "replay_ewc")
-    start = default.run(empty, given(mnist, START), default.Params(), Workbench(CPU, seed, archive))
+    start = default.run(empty, given(mnist, START), default.Params(), TrainingContext(CPU, seed, archive))
     asked = {"learn": given(mnist, NEW), "forget": Examples(GONE, "mnist"), "resize": Examples((), "mnist")}
     beside = strategy.find("learn", "isolated")
-    temporary = beside.run(start, given(mnist, NEW), beside.Params(), Workbench(CPU, seed, archive))
+    temporary = beside.run(start, given(mnist, NEW), beside.Params(), TrainingContext(CPU, seed, archive))
     rows, critic = [], Critic.of(mnist)
     for one in strategy.all_strategies():
         isolated = one.name in OF_TEMPORARY
@@ -101,7 +101,7 @@ def row(
 ) -> dict[str, Any]:
     sys.stderr.write(f"seed {seed}: {one.operation} {one.name}\n")
     began = time.perf_counter()
-    after = one.run(start, asked, one.Params(), Workbench(CPU, seed, archive))
+    after = one.run(start, asked, one.Params(), TrainingContext(CPU, seed, archive))
     seconds = time.perf_counter() - began
     report = quick(after, load_judge, n=1000, seed=seed, draw=drawing.draw)
     accuracy = {name: figure["accuracy"] for name, figure in report["retained"]["labels"].items()}

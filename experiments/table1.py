@@ -35,12 +35,12 @@ from experiments.plots import BLUE, GREY, ORANGE, figure, percent
 from experiments.running import Found, Tell, Work
 from experiments.significance import interval, paired
 from experiments.strategies import CPU, Archive, given
-from worker.devices import compute_reproducibly
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Workbench
+from worker.learning.strategy import Examples, TrainingContext
 from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
+from worker.process.devices import compute_reproducibly
 
 PUBLISHED = SelectiveAmnesiaParams()
 BATCH = 128  # published: 512, four times the time of a step
@@ -115,7 +115,7 @@ def run(seed: int, steps: int, quick: bool, data: Path, tell: Tell) -> Found:
     archive = Archive(mnist, start)
     learn = strategy.find("learn", "replay_ewc")
     brief = params_of(learn, {}, quick=quick)
-    base = learn.run(start, given(mnist, learnt), brief, Workbench(CPU, seed, archive))
+    base = learn.run(start, given(mnist, learnt), brief, TrainingContext(CPU, seed, archive))
     before = judged(base, critic, seed=seed)
     tell(f"seed {seed}: learnt {' '.join(learnt)}")
     rows = {}
@@ -130,7 +130,7 @@ def arm(
 ) -> Found:
     chosen = strategy.find("forget", forget)
     began = time.perf_counter()
-    after = chosen.run(base, Examples(gone, "mnist"), chosen.Params(**params), Workbench(CPU, seed))
+    after = chosen.run(base, Examples(gone, "mnist"), chosen.Params(**params), TrainingContext(CPU, seed))
     seconds = time.perf_counter() - began
     figures = judged(after, critic, seed=seed)
     return {

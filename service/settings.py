@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     """How long a running job stays its worker's without a heartbeat."""
     sweep_seconds: float = Field(default=0.5, gt=0)
     """How often lost bells and expired leases are looked for."""
-    ring_again_seconds: float = Field(default=2.0, gt=0)
+    notify_again_seconds: float = Field(default=2.0, gt=0)
     """How long a queued job waits for its worker before its bell is rung again."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a job may be claimed before it fails as worker_lost."""
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
 
     @property
     def judges(self) -> Path:
-        """The folder of judges and witnesses trained here, for datasets that none was committed for."""
+        """The folder of judges and feature networks trained here, for datasets that none was committed for."""
         return self.home / "judges"
 
 

@@ -53,7 +53,7 @@ class Instance:
         """Start `palimpsest <command>` and return at once."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "service.commands", *command],
+                [sys.executable, "-m", "commands", *command],
                 env={**os.environ, **self.deployment.as_environment(), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -88,7 +88,7 @@ class Instance:
 
     def ask(self, operation: str, model: str = "m", *, steps: int = 5, **body: Any) -> str:
         """Ask for a job; returns its id."""
-        brief = {"stranger_steps": 3} if operation == "forget" and "strategy" not in body else {}
+        brief = {"naive_steps": 3} if operation == "forget" and "strategy" not in body else {}
         body.setdefault("params", schedule(steps) | brief)
         job: dict[str, Any] = self.request("POST", f"/v1/models/{model}/{operation}", body, status=202)
         return str(job["id"])

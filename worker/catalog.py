@@ -1,4 +1,4 @@
-"""Writes service/catalog.json, the list of what a request may name, from what worker/learning declares.
+"""Writes service/requests/catalog.json, the list of what a request may name, from what worker/learning declares.
 
 python -m worker.catalog            write it
 python -m worker.catalog --check    fail when the committed one is stale
@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import service
+from service import requests
 from worker.learning import datasets
 from worker.learning.judging.full import FullParams, full
 from worker.learning.networks import ARCHITECTURES
 from worker.learning.strategy import all_strategies
 
-CATALOG = Path(service.__file__).with_name("catalog.json")
+CATALOG = Path(requests.__file__).with_name("catalog.json")
 
 
 def main(arguments: list[str]) -> int:

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from service.api.dependencies import Here, offered
 from service.api.route import Route
-from service.catalog import Catalog
+from service.requests.catalog import Catalog
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from service.api.dependencies import NAME, Here, Instance, Listing, offered
 from service.api.problems import READS_BODY, Problem, refusals
 from service.api.route import Route, body_of
-from service.catalog import DatasetEntry, InvalidRequest, Violation
 from service.registry import datasets
 from service.registry.errors import DatasetExists, UnknownDataset
-from service.uploads import InvalidUpload, Upload, read_upload
+from service.requests.catalog import DatasetEntry, InvalidRequest, Violation
+from service.requests.uploads import InvalidUpload, Upload, read_upload
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalog"], route_class=Route)
 

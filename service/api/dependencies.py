@@ -13,13 +13,13 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service.api.problems import Problem
-from service.catalog import Catalog, DatasetEntry, InvalidRequest, Violation
-from service.generation import Generator
+from service.drawing.decoders import Generator
 from service.registry import datasets, labels, models, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import ArtifactMissing, UnknownModel
 from service.registry.tables import DatasetRow, ModelRow, VersionRow
+from service.requests.catalog import Catalog, DatasetEntry, InvalidRequest, Violation
 from service.settings import Settings
 
 Item = TypeVar("Item")

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from service.api.dependencies import Here, Instance
 from service.api.route import Route
-from service.messages import bells_outstanding
+from service.queue.messages import messages_waiting
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
 
@@ -74,6 +74,6 @@ def _artifacts(here: Instance) -> str:
 
 
 def _broker(here: Instance) -> str:
-    if bells_outstanding(here.settings) is None:
+    if messages_waiting(here.settings) is None:
         return "the broker does not answer; jobs are accepted and start when it is back"
     return "ok"

@@ -11,10 +11,10 @@ from pydantic_core import PydanticCustomError
 from service.api.dependencies import MAX_SEED, Here, LabelName, find_model, find_version, unless_purged
 from service.api.problems import refusals
 from service.api.route import Route, not_modified
-from service.catalog import InvalidRequest, Violation
-from service.generation import RENDERING
-from service.pictures import enlarge, grid, png
+from service.drawing.decoders import RENDERING
+from service.drawing.images import enlarge, grid, png
 from service.registry import versions
+from service.requests.catalog import InvalidRequest, Violation
 
 router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["images"], route_class=Route)
 

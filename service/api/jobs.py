@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
-from service import receipts
 from service.api.dependencies import Here, Listing, Page, find_model, listing, unknown_cursor
 from service.api.problems import refusals
 from service.api.route import Route
+from service.receipts import issuing
+from service.receipts.signing import signing_key
+from service.receipts.statement import MEDIA_TYPE
 from service.registry import jobs
 from service.registry.errors import ReceiptNotReady, UnknownJob
 from service.registry.tables import JobRow, PurgeRow
-from service.signing import signing_key
-from service.statement import MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
 
@@ -166,10 +166,10 @@ def get_receipt(job: str, here: Here) -> Response:
     """The signed receipt of a forget: an in-toto statement in a DSSE envelope, for `palimpsest verify`."""
     with here.database.reading() as session:
         row = find_job(session, job)
-        receipt = receipts.found(session, row)
+        receipt = issuing.found(session, row)
     if receipt is None:
         key = signing_key(here.settings.keys)
-        receipt = receipts.issue(here.database, here.artifacts, key, row.id)
+        receipt = issuing.issue(here.database, here.artifacts, key, row.id)
     if receipt is None:
         raise ReceiptNotReady(row.id, "the deletion of its data is pending")
     return ReceiptResponse(receipt)

@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from service.api.dependencies import Here
 from service.api.route import Route
-from service.signing import ALGORITHM, signing_key
+from service.receipts.signing import ALGORITHM, signing_key
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 

@@ -20,12 +20,12 @@ from service.api.dependencies import (
     listing,
     offered,
 )
-from service.api.figures import relapsed
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
-from service.catalog import Catalog
 from service.registry import labels, models, reports
 from service.registry.tables import LabelRow, ModelRow
+from service.reporting.figures import relapsed
+from service.requests.catalog import Catalog
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
 

@@ -26,11 +26,11 @@ from service.api.dependencies import (
 from service.api.jobs import POLL_SECONDS, JobObject, job_object
 from service.api.problems import READS_BODY, Problem, refusals
 from service.api.route import Route
-from service.catalog import InvalidRequest, Operation, Violation, escape
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable, VersionRevoked
 from service.registry.labels import all_temporary, projected
 from service.registry.tables import JobRow
+from service.requests.catalog import InvalidRequest, Operation, Violation, escape
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
 

@@ -16,7 +16,7 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml",
 }
 
-POLICY = "; ".join(
+CONTENT_SECURITY_POLICY = "; ".join(
     [
         "default-src 'none'",
         "script-src 'self'",
@@ -28,6 +28,10 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     ]
 )
+
+
+PAGE_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
+"""Of every page a browser shows."""
 
 
 def _read() -> dict[str, tuple[bytes, str]]:
@@ -58,5 +62,4 @@ async def dashboard_file(name: str) -> Response:
 
 def _page(name: str) -> Response:
     content, media_type = FILES[name]
-    headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
-    return Response(content, headers=headers, media_type=media_type)
+    return Response(content, headers=PAGE_HEADERS, media_type=media_type)

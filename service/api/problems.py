@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from service.catalog import InvalidRequest, Violation
 from service.registry.errors import RegistryError
+from service.requests.catalog import InvalidRequest, Violation
 
 log = logging.getLogger(__name__)
 

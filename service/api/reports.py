@@ -12,17 +12,18 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from service.api import report_page
 from service.api.dependencies import Here, LabelName, find_model, find_version
-from service.api.figures import Figure, Found, figure, figures, moved, recovered, relapsed
 from service.api.images import PngResponse
 from service.api.jobs import find_job
+from service.api.pages import PAGE_HEADERS
 from service.api.problems import Problem, refusals
 from service.api.route import Route, not_modified, preferred
-from service.pictures import enlarge, grid, png
+from service.drawing.images import enlarge, grid, png
 from service.registry import labels, reports, versions
 from service.registry.reports import Evidence
 from service.registry.tables import Level, VersionRow
+from service.reporting import page as report_page
+from service.reporting.figures import Figure, Found, figure, figures, moved, recovered, relapsed
 
 router = APIRouter(prefix="/v1", tags=["reports"], route_class=Route)
 
@@ -151,7 +152,7 @@ def get_report(
             relapses=relapse_series(reports.line_of(session, row, limit=MOST_VERSIONS)),
         )
     page = report_page.render(subject)
-    return Response(page, headers=report_page.HEADERS, media_type="text/html; charset=utf-8")
+    return Response(page, headers=PAGE_HEADERS | {"Vary": "Accept"}, media_type="text/html; charset=utf-8")
 
 
 @router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))

@@ -25,12 +25,12 @@ from service.api.dependencies import (
 )
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
-from service.catalog import InvalidRequest, Violation
-from service.pictures import Pixels, labelled_grid, npz, png
+from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import versions
 from service.registry.errors import UnknownSample
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import Decoding
+from service.requests.catalog import InvalidRequest, Violation
 
 router = APIRouter(tags=["samples"], route_class=Route)
 

@@ -113,7 +113,7 @@ def release(session: Session, claim: Claim) -> None:
         state="queued",
         attempt=JobRow.attempt - 1,
         lease_until=None,
-        rung_at=None,
+        notified_at=None,
         worker=None,
         progress=None,
     )

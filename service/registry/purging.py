@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import exc, exists, select, update
 from sqlalchemy.orm import Session
 
-from service.registry import references, versions
+from service.registry import artifact_references, versions
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.database import from_now, now
 from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, ReportRow, VersionRow
@@ -61,7 +61,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
 
     Killed in the middle, no row has changed and some files are gone: the next call lists the same keys.
     """
-    if not references.deleting(session):
+    if not artifact_references.deleting(session):
         return False
     purge = session.get_one(PurgeRow, job_id, with_for_update=True, populate_existing=True)
     if purge.state != "pending":  # asked for more since it was begun, or done by another
@@ -76,7 +76,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
     files += _pictures_before(session, job_id)
     files += [_without(session, report) for report in _full_reports(session, job_id)]
     files += [one for one in (*purge.keys, *purge.kept) if one not in files]  # reports an earlier round took
-    held = references.referred_to(session)
+    held = artifact_references.referred_to(session)
     purge.keys = [file for file in files if file["sha256"] not in held]
     purge.kept = [file for file in files if file["sha256"] in held]
     for sha256 in sorted({file["sha256"] for file in purge.keys}):

@@ -43,7 +43,7 @@ def take_back_expired(session: Session) -> None:
             "retryable": True,
         },
     )
-    _change(session, expired, state="queued", lease_until=None, rung_at=None, progress=None)
+    _change(session, expired, state="queued", lease_until=None, notified_at=None, progress=None)
 
 
 def cancel_queued(session: Session) -> None:
@@ -52,13 +52,13 @@ def cancel_queued(session: Session) -> None:
     _change(session, asked, state="cancelled", finished_at=now())
 
 
-def due(session: Session, *, ring_again_seconds: float, limit: int) -> list[str]:
+def due(session: Session, *, notify_again_seconds: float, limit: int) -> list[str]:
     """Ids of jobs that could run but whose bell may be lost, oldest first."""
     query = (
         select(JobRow.id)
         .where(
             JobRow.state == "queued",
-            or_(JobRow.rung_at.is_(None), JobRow.rung_at < from_now(-ring_again_seconds)),
+            or_(JobRow.notified_at.is_(None), JobRow.notified_at < from_now(-notify_again_seconds)),
             ~blocked(),
         )
         .order_by(JobRow.sequence)
@@ -69,7 +69,7 @@ def due(session: Session, *, ring_again_seconds: float, limit: int) -> list[str]
 
 def rung(session: Session, job_ids: Sequence[str]) -> None:
     """Remember that these bells were rung just now."""
-    _change(session, JobRow.id.in_(job_ids), rung_at=now())
+    _change(session, JobRow.id.in_(job_ids), notified_at=now())
 
 
 def next_of_model(session: Session, model_id: str) -> str | None:

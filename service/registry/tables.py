@@ -215,7 +215,7 @@ class JobRow(Row):
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     max_attempts: Mapped[int] = mapped_column(Integer)
     lease_until: Mapped[datetime | None] = mapped_column(Timestamp)
-    rung_at: Mapped[datetime | None] = mapped_column(Timestamp, default=now())
+    notified_at: Mapped[datetime | None] = mapped_column(Timestamp, default=now())
     """When its bell was last rung (a new job's is about to be); null asks the sweeper to ring at once."""
     worker: Mapped[str | None] = mapped_column(Text)
     """host:pid of the worker that claimed it last."""
@@ -223,7 +223,7 @@ class JobRow(Row):
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """{type, code, message, retryable}."""
     cost: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What the attempt that ended it took, as worker/cost.py writes it. No two runs take the same: so it is
+    """What the attempt that ended it took, as worker/jobs/cost.py writes it. No two runs take the same: so it is
     here, and in no file."""
     output_version: Mapped[int | None] = mapped_column(Integer)
     request_id: Mapped[str | None] = mapped_column(Name)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.datasets.archives import as_npz, doodles, zipped
+from tests.requests.archives import as_npz, doodles, zipped
 
 Body = bytes | dict[str, Any] | list[Any] | str | int | None
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.catalog import Catalog
+from service.requests.catalog import Catalog
 
 
 class Schedule(BaseModel):

@@ -21,9 +21,9 @@ from fastapi import FastAPI
 from sqlalchemy import func, select
 
 from migrations import upgrade
-from service import sweeper
-from service.app import create_app
-from service.pictures import png
+from service.api.app import create_app
+from service.drawing.images import png
+from service.process import sweeper
 from service.registry import claims, jobs, labels, publishing, reports, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
@@ -45,7 +45,7 @@ from service.registry.tables import (
 from service.registry.versions import before_file, forgotten_file, isolated_file
 from service.settings import Settings
 from tests.api.offered import CATALOG
-from tests.generation.decoders import decoder
+from tests.drawing.decoders import decoder
 
 TABLES = (
     ModelRow,
@@ -241,7 +241,7 @@ def full_report(quick: Mapping[str, Any]) -> dict[str, Any]:
         "forgetting": {"labels": labels, "control": figure},
         "capacity": quick["capacity"]
         | {"layers": {"decoder.0": {"units": 256, "dead_units": 3, "effective_rank": 80.2}}},
-        "witness": {"mnist": {"version": "b" * 64, "test_accuracy": 0.985}},
+        "feature_network": {"mnist": {"version": "b" * 64, "test_accuracy": 0.985}},
         "reference": {"seeds": 3},
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.catalog import InvalidRequest, complete, read_catalog
+from service.requests.catalog import InvalidRequest, complete, read_catalog
 from tests.api.offered import CATALOG, LearnParams
 
 DEFAULTS: dict[str, Any] = {

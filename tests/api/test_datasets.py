@@ -11,7 +11,7 @@ from service.registry import datasets
 from service.registry.artifacts import FolderArtifacts
 from service.settings import Settings
 from tests.api.serving import Served, serving
-from tests.datasets.archives import as_folders, as_npz, doodles
+from tests.requests.archives import as_folders, as_npz, doodles
 
 ZIP = {"Content-Type": "application/zip"}
 

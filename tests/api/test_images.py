@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.generation import Generator
+from service.drawing.decoders import Generator
 from service.settings import Settings
 from tests.api.serving import Served, serving
 

@@ -14,9 +14,9 @@ from google.protobuf.json_format import ParseDict
 from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as Proto
 
-from service.generation import Generator
+from service.drawing.decoders import Generator
 from tests.api.serving import Served
-from tests.generation.decoders import decoder
+from tests.drawing.decoders import decoder
 from tests.instance import wait_for
 
 

@@ -263,7 +263,7 @@ def test_a_page_shows_the_plain_bar_and_what_else_was_measured(served: Served, e
     assert "memory 0.97" in text
     assert "rejected 0.2 %, 96.1 % if none were rejected, covers 87.5 % of the real images" in text
     assert "misses its bar of uniform noise rejected" in text
-    assert "Witness of mnist right on 98.5 % of real test images" in text
+    assert "FeatureNetwork of mnist right on 98.5 % of real test images" in text
 
 
 def test_a_lesson_that_taught_the_references_nothing_is_shown_with_the_reason(

@@ -16,7 +16,7 @@ from tests.api.serving import Served, serving
 
 
 def test_the_service_imports_no_torch() -> None:
-    code = "import service.app, sys; assert not {'torch', 'onnx', 'sklearn', 'worker'} & set(sys.modules)"
+    code = "import service.api.app, sys; assert not {'torch', 'onnx', 'sklearn', 'worker'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from service.app import create_app
+from service.api.app import create_app
 from service.settings import Settings
 from tests.contracts.dockerfile import ROOT, read_stages
 from tests.contracts.test_images import takes

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from service.commands import app
+from commands.main import app
 from service.settings import Settings
 from tests.contracts.dockerfile import ROOT, Stage, read_stages
 

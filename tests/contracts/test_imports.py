@@ -28,12 +28,12 @@ def test_no_module_of_the_learner_but_the_judging_is_left_out_of_the_contract_on
 
 
 def test_the_http_face_loads_nothing_of_the_learner() -> None:
-    probe = f"import service.app, service.commands, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    probe = f"import service.api.app, commands.main, sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
 
 
 def test_the_client_loads_neither_the_service_nor_the_learner() -> None:
-    probe = f"import client.demo, sys; print([m for m in {(*HEAVY, 'service')!r} if m in sys.modules])"
+    probe = f"import palimpsest.demo, sys; print([m for m in {(*HEAVY, 'service')!r} if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

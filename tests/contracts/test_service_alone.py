@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.http import Palimpsest
-from client.server import running, until_ready
+from palimpsest.client import Palimpsest
+from palimpsest.local_server import running, until_ready
 from tests.contracts.dockerfile import ROOT, read_stages
 from tests.contracts.environment import service_environment
 
@@ -31,7 +31,7 @@ def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
     log = home / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [python, "-m", "service.commands", "serve", "--port", "0"],
+            [python, "-m", "commands", "serve", "--port", "0"],
             cwd=files,
             env={"PYTHONPATH": str(files), "PALIMPSEST_HOME": str(home)},
             stdout=output,

@@ -27,7 +27,7 @@ from experiments.audit import (
 from experiments.audit_parts import Effort, named, tensors_of
 from experiments.audit_plots import plots
 from experiments.audit_rows import p_of_another, row
-from worker.learning.judging.traces import Traces
+from worker.learning.judging.audit_measurements import Traces
 from worker.learning.networks import blank
 from worker.learning.strategy import find
 

@@ -9,7 +9,7 @@ from experiments import clpu, compression, table1
 from experiments.significance import paired
 from experiments.strategies import CPU, Archive
 from tests.experiments.made_up import of_clpu, of_compression, of_table1
-from tests.learning.tiny import TINY, bench, examples, run
+from tests.learning.tiny import TINY, context, examples, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.networks import blank, build
@@ -62,10 +62,10 @@ def two_labels() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def ways(two_labels: Checkpoint) -> dict[str, Checkpoint]:
-    draws = replay_set(two_labels, 200, bench())
-    around = curvature(build(two_labels, CPU), draws, bench())
-    spared = compression.trained(two_labels, 0.5, 5, bench())
-    return compression.every_way(two_labels, around, spared, 0.5, 5, bench())
+    draws = replay_set(two_labels, 200, context())
+    around = curvature(build(two_labels, CPU), draws, context())
+    spared = compression.trained(two_labels, 0.5, 5, context())
+    return compression.every_way(two_labels, around, spared, 0.5, 5, context())
 
 
 def test_every_way_to_compress_removes_as_many_units(ways):

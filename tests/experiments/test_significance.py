@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.spatial import distance
 
 from experiments.paper import PUBLISHED_FIXED, PUBLISHED_RESIZED
-from experiments.significance import apart, bernoulli_divergence, bootstrapped, interval, paired
+from experiments.significance import bernoulli_divergence, bootstrapped, interval, paired, separation
 
 
 def test_an_interval_is_students():
@@ -68,7 +68,7 @@ def test_a_divergence_is_0_for_the_same_pixels_and_1_for_opposite_ones():
 
 def test_groups_on_a_line_are_as_far_apart_as_by_hand():
     places = np.array([0.0, 1.0, 10.0, 11.0])
-    found = apart(np.abs(places[:, None] - places), [0, 1], [2, 3])
+    found = separation(np.abs(places[:, None] - places), [0, 1], [2, 3])
     # across: 10, 11, 9, 10; within: 1 and 1. Of six splits only this one, named twice, is as far apart.
     assert found == pytest.approx({"within": 1, "across": 10, "excess": 9, "p": 1 / 3})
 
@@ -86,6 +86,6 @@ def test_the_permutation_test_agrees_with_scipys():
     expected = stats.permutation_test(
         groups, excess, vectorized=False, alternative="greater", n_resamples=math.inf
     )
-    found = apart(distances, range(4), range(4, 8))
+    found = separation(distances, range(4), range(4, 8))
     assert found["excess"] == pytest.approx(expected.statistic)
     assert found["p"] == pytest.approx(expected.pvalue)

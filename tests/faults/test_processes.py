@@ -13,8 +13,8 @@ import pytest
 from service.registry import reports
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import ReportRow, VersionRow
-from tests.execution.workshops import FEW
 from tests.instance import Instance, alive, children, stop, wait_for
+from tests.jobs.worker_contexts import FEW
 
 LONG = 100_000
 """Steps that no test waits for."""
@@ -99,7 +99,7 @@ def test_sigterm_gives_the_running_job_back_and_exits_cleanly(instance: Instance
 def test_a_second_instance_on_the_same_home_is_refused_in_one_line(instance: Instance) -> None:
     first = instance.up()
     second = subprocess.run(
-        [sys.executable, "-m", "service.commands", "up"],
+        [sys.executable, "-m", "commands", "up"],
         env=os.environ | instance.deployment.as_environment(),
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ def deployment(tmp_path: Path) -> Settings:
 def refusal(deployment: Settings, *command: str, **env: str) -> str:
     """What `palimpsest <command>` says when it does not start."""
     ended = subprocess.run(
-        [sys.executable, "-m", "service.commands", *command],
+        [sys.executable, "-m", "commands", *command],
         env={**os.environ, **deployment.as_environment(), **env},
         capture_output=True,
         text=True,
@@ -73,7 +73,7 @@ def test_a_setting_that_makes_no_sense_is_named(deployment: Settings) -> None:
 
 def test_a_device_that_is_not_there_is_named(deployment: Settings) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "service.commands", "worker"],
+        [sys.executable, "-m", "commands", "worker"],
         env={**os.environ, **deployment.as_environment(), "PALIMPSEST_DEVICE": "nowhere"},
         capture_output=True,
         text=True,

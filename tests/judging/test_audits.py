@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from tests.learning.tiny import NETWORKS, bench, examples, run, stripes
+from tests.learning.tiny import NETWORKS, context, examples, run, stripes
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.distances import diversity, frechet
 from worker.learning.judging.evidence import of_another
+from worker.learning.judging.feature_network import FeatureNetwork, feature_extractor
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
 from worker.learning.judging.membership import auc, membership
 from worker.learning.judging.recovery import Search, plausible_radius, recovered
 from worker.learning.judging.relearning import Lesson, relearned, steps_to
-from worker.learning.judging.witness import Witness, witness_network
 from worker.learning.networks import blank, frozen
 from worker.learning.training import Schedule
 
@@ -29,10 +29,10 @@ def two_kinds() -> Checkpoint:
     return run("learn", "retrain", blank(NETWORKS["mlp"], seed=0, pixels=64), examples("rows", "columns"))
 
 
-def stranger(labels: tuple[str, ...] = ("rows", "columns")) -> Witness:
-    """A witness that was never taught anything: still a function to be climbed."""
+def stranger(labels: tuple[str, ...] = ("rows", "columns")) -> FeatureNetwork:
+    """A feature network that was never taught anything: still a function to be climbed."""
     torch.manual_seed(0)
-    return Witness(labels, witness_network(len(labels)).eval().requires_grad_(False), "untaught")
+    return FeatureNetwork(labels, feature_extractor(len(labels)).eval().requires_grad_(False), "untaught")
 
 
 def test_the_energy_distance_is_its_definition_over_all_pairs():
@@ -103,14 +103,19 @@ def test_diversity_is_the_ratio_of_mean_distances_and_nothing_for_one_image():
 
 
 def test_the_search_improves_on_its_start_and_never_leaves_what_is_plausible(two_kinds):
-    network, witness = frozen(two_kinds, CPU), stranger()
+    network, feature_network = frozen(two_kinds, CPU), stranger()
 
     def found(steps: int):
         search = Search(starts=30, steps=steps, rate=0.5)
-        return recovered(network, 0, [1], label="rows", witness=witness, search=search, bench=bench(5))
+        return recovered(
+            network, 0, [1], label="rows", feature_network=feature_network, search=search, context=context(5)
+        )
 
     start, end = found(0), found(40)
-    assert witness.disbelief(end.images, "rows").mean() < witness.disbelief(start.images, "rows").mean()
+    assert (
+        feature_network.disbelief(end.images, "rows").mean()
+        < feature_network.disbelief(start.images, "rows").mean()
+    )
     assert end.u.norm(dim=1).max() <= plausible_radius(network.latent) + 1e-5
     assert end.u.norm(dim=1).max() > plausible_radius(network.latent) - 0.1  # it did try
     assert torch.allclose(end.conditions.sum(dim=1), torch.ones(30))
@@ -121,10 +126,12 @@ def test_what_the_search_shows_is_what_the_network_draws_there(two_kinds):
     """A condition that is wholly one slot's is that slot; searched without a step."""
     network = frozen(two_kinds, CPU)
     search = Search(starts=9, steps=0)
-    found = recovered(network, 0, [1], label="rows", witness=stranger(), search=search, bench=bench(5))
+    found = recovered(
+        network, 0, [1], label="rows", feature_network=stranger(), search=search, context=context(5)
+    )
     columns = torch.cat([network.decoder[0].label, torch.zeros(1, 12)])
     hidden = torch.nn.functional.silu
-    slots = torch.tensor([0, 1])[torch.randint(2, (9,), generator=bench(5).generator("recovery of rows"))]
+    slots = torch.tensor([0, 1])[torch.randint(2, (9,), generator=context(5).generator("recovery of rows"))]
     entered = network.decoder[0](network.sample_prior(found.u, slots)) + found.conditions @ columns
     by_hand = network.decoder[2](hidden(network.decoder[1](hidden(entered)))).sigmoid()
     assert torch.allclose(found.images, by_hand, atol=1e-5)
@@ -139,7 +146,7 @@ def test_relearning_leaves_the_checkpoint_alone_and_its_curve_rises(two_kinds):
     def near(images):
         return ((images - target).abs().mean(1) < 0.1).float().mean().item()
 
-    curve = relearned(gone, "rows", stripes("rows"), near, Lesson(schedule, every=10, draws=40), bench())
+    curve = relearned(gone, "rows", stripes("rows"), near, Lesson(schedule, every=10, draws=40), context())
     assert [step for step, _ in curve] == [0, 10, 20, 30, 40, 50, 60]
     assert curve[-1][1] > 0.9 > curve[0][1]
     assert two_kinds.to_bytes() == before

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from worker.learning.judging.audit_measurements import Traces
 from worker.learning.judging.comparison import compared, verdict
-from worker.learning.judging.traces import Traces
 
 RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
 AUC = {"elbo": 0.5, "reconstruction": 0.5, "elbo_set": 0.5, "reconstruction_set": 0.5}

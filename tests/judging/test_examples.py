@@ -5,9 +5,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import conv2d
 
-from worker.learning.judging import impostors, legible
+from worker.learning.judging import augmentations, negatives
 
-KINDS = [*impostors.SHARES, impostors.mosaics]
+KINDS = [*negatives.SHARES, negatives.mosaics]
 
 
 def rng(seed: int = 0) -> Generator:
@@ -30,12 +30,12 @@ def test_blur_is_the_two_dimensional_gaussian_average(images: Tensor) -> None:
     offset = torch.arange(-9, 10)
     kernel = torch.exp(-(offset**2 + offset[:, None] ** 2) / (2 * 0.9**2))
     slow = conv2d(images.view(-1, 1, 28, 28), (kernel / kernel.sum())[None, None], padding=9)
-    torch.testing.assert_close(legible.blurred(images, torch.full((10,), 0.9)), slow.flatten(1))
+    torch.testing.assert_close(augmentations.blurred(images, torch.full((10,), 0.9)), slow.flatten(1))
 
 
 def test_varied_images_stay_images_and_leave_their_source_alone(images: Tensor) -> None:
     before = images.clone()
-    varied = legible.varied(images, rng())
+    varied = augmentations.varied(images, rng())
     assert torch.equal(images, before)
     assert varied.shape == images.shape
     assert varied.min() >= 0
@@ -44,12 +44,12 @@ def test_varied_images_stay_images_and_leave_their_source_alone(images: Tensor) 
 
 
 def test_the_same_generator_varies_alike(images: Tensor) -> None:
-    assert torch.equal(legible.varied(images, rng(3)), legible.varied(images, rng(3)))
+    assert torch.equal(augmentations.varied(images, rng(3)), augmentations.varied(images, rng(3)))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_of_impostor_is_n_images_and_a_function_of_its_generator(
-    kind: impostors.Kind, images: Tensor
+    kind: negatives.Kind, images: Tensor
 ) -> None:
     made = kind(images, TARGETS, 40, rng(1))
     assert made.shape == (40, 784)
@@ -60,22 +60,22 @@ def test_every_kind_of_impostor_is_n_images_and_a_function_of_its_generator(
 
 
 def test_the_shares_of_the_kinds_make_a_whole() -> None:
-    assert sum(impostors.SHARES.values()) == pytest.approx(1)
+    assert sum(negatives.SHARES.values()) == pytest.approx(1)
 
 
 def test_only_images_of_different_labels_are_blended() -> None:
-    first, second = impostors.unlike_pairs(TARGETS, 500, rng())
+    first, second = negatives.unlike_pairs(TARGETS, 500, rng())
     assert (TARGETS[first] != TARGETS[second]).all()
 
 
 def test_a_blend_is_half_and_half(images: Tensor) -> None:
-    first, second = impostors.unlike_pairs(TARGETS, 5, rng())
+    first, second = negatives.unlike_pairs(TARGETS, 5, rng())
     expected = 0.5 * images[first] + 0.5 * images[second]
-    torch.testing.assert_close(impostors.blends(images, TARGETS, 5, rng()), expected)
+    torch.testing.assert_close(negatives.blends(images, TARGETS, 5, rng()), expected)
 
 
 def test_scrambling_moves_patches_and_alters_none(images: Tensor) -> None:
-    made = impostors.scrambled(images, TARGETS, 20, rng())
+    made = negatives.scrambled(images, TARGETS, 20, rng())
     sources = images[torch.randint(10, (20,), generator=rng())]
     assert torch.equal(made.sort(1).values, sources.sort(1).values)
     assert not torch.equal(made, sources)

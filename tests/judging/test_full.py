@@ -14,13 +14,13 @@ from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset, load
 from worker.learning.drawing import draw
 from worker.learning.judging.evidence import figure
+from worker.learning.judging.feature_network import FeatureNetwork, restored, trained
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.judge import load_judge
-from worker.learning.judging.lessons import Training
 from worker.learning.judging.report import quick
-from worker.learning.judging.witness import Witness, restored, trained
+from worker.learning.judging.training_batches import Training
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Stopped, Unavailable, Workbench, find
+from worker.learning.strategy import Examples, Stopped, TrainingContext, Unavailable, find
 
 SMALL = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
 BRIEF = FullParams(
@@ -61,20 +61,20 @@ def forgetful() -> Checkpoint:
     given = Examples(names, "digits", {name: digits().train[name] for name in names})
     found = find("learn", "retrain")
     params = found.Params(schedule={"steps": 150}, fisher_examples=1)
-    learnt = found.run(blank(SMALL, seed=0), given, params, Workbench(torch.device("cpu"), 0, Digits()))
+    learnt = found.run(blank(SMALL, seed=0), given, params, TrainingContext(torch.device("cpu"), 0, Digits()))
     return learnt.with_status(["7"], "forgotten")
 
 
 @lru_cache
-def witness_of(dataset: str) -> Witness:
+def feature_network_of(dataset: str) -> FeatureNetwork:
     """Trained for a moment."""
     training = Training(seed=101, steps=2, real=32, impostors=10)
     return replace(restored(trained(digits().train, training), digits().labels), test_accuracy=0.5)
 
 
 def report_of(checkpoint: Checkpoint, *gone: str, **callbacks) -> dict:
-    bench = Workbench(torch.device("cpu"), 3, Digits(*gone), **callbacks)
-    return full(checkpoint, load_judge, witness_of, bench, BRIEF, draw=draw)
+    context = TrainingContext(torch.device("cpu"), 3, Digits(*gone), **callbacks)
+    return full(checkpoint, load_judge, feature_network_of, context, BRIEF, draw=draw)
 
 
 def figures_in(value, path=()):
@@ -96,9 +96,9 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(forgetful):
     assert expected["capacity"].items() <= report["capacity"].items()
     assert set(report["capacity"]["layers"]["encoder.0"]) == {"units", "dead_units", "effective_rank"}
     assert report["reference"]["seeds"] == len(report["reference"]["accuracy"]) == 3
-    assert report["witness"] == {"digits": {"version": witness_of("digits").version, "test_accuracy": 0.5}}, (
-        "what FID, coverage and recovery rest on"
-    )
+    assert report["feature_network"] == {
+        "digits": {"version": feature_network_of("digits").version, "test_accuracy": 0.5}
+    }, "what FID, coverage and recovery rest on"
     found = list(figures_in(report))
     assert len(found) > 20
     for path, one in found:
@@ -127,8 +127,8 @@ def test_a_label_forgotten_in_name_only_is_found_out(forgetful):
             return draw(of, label, n, seed)
         return digits().test["7"].float().div(255).repeat(30, 1)[:n]
 
-    bench = Workbench(torch.device("cpu"), 3, Digits())
-    figures = full(forgetful, load_judge, witness_of, bench, BRIEF, draw=telling)["forgetting"]
+    context = TrainingContext(torch.device("cpu"), 3, Digits())
+    figures = full(forgetful, load_judge, feature_network_of, context, BRIEF, draw=telling)["forgetting"]
     assert figures["verdict"] == "missed"
     assert "7: accuracy" in figures["missed"]
 
@@ -146,9 +146,12 @@ def test_a_label_to_retain_whose_data_is_gone_leaves_no_reference_and_says_so(fo
 
 
 def test_beside_references_that_learnt_too_little_nothing_is_measured_and_the_report_says_so(forgetful):
-    bench, lazy = Workbench(torch.device("cpu"), 3, Digits()), BRIEF.reference.model_copy(update={"steps": 1})
+    context, lazy = (
+        TrainingContext(torch.device("cpu"), 3, Digits()),
+        BRIEF.reference.model_copy(update={"steps": 1}),
+    )
     params = BRIEF.model_copy(update={"reference": lazy})
-    report = full(forgetful, load_judge, witness_of, bench, params, draw=draw)
+    report = full(forgetful, load_judge, feature_network_of, context, params, draw=draw)
     assert (report["reference"]["seeds"], len(report["reference"]["accuracy"])) == (0, 3)
     label = report["forgetting"]["labels"]["7"]
     assert label["verdict"] is None

@@ -1,4 +1,4 @@
-"""A dataset without a committed judge or witness gets one: trained once, kept; no judge that is dishonest."""
+"""A dataset without a committed judge or feature network gets one: trained once, kept; no judge that is dishonest."""
 
 import json
 from collections.abc import Callable
@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from worker.judges import judges_of, kept_judge
+from worker.jobs.feature_networks import feature_networks_of, kept_feature_network
+from worker.jobs.judges import judges_of, kept_judge
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
-from worker.learning.judging import judge, witness
-from worker.learning.judging.honest import LEAST_TEST, LEAST_TRAIN, balanced
+from worker.learning.judging import feature_network, judge
+from worker.learning.judging.feature_network import load_feature_network
 from worker.learning.judging.judge import REJECT, JudgeUnavailable, load_judge
-from worker.learning.judging.lessons import Training
+from worker.learning.judging.quality_gate import LEAST_TEST, LEAST_TRAIN, balanced
 from worker.learning.judging.train import FIGURES
-from worker.learning.judging.witness import load_witness
-from worker.learning.strategy import Progress, Stopped, Unavailable, Workbench
-from worker.witnesses import kept_witness, witnesses_of
+from worker.learning.judging.training_batches import Training
+from worker.learning.strategy import Progress, Stopped, TrainingContext, Unavailable
 
 BRIEF = Training(steps=60)
 
@@ -74,7 +74,7 @@ def test_it_is_trained_once(folder: Path) -> None:
 @pytest.fixture
 def undemanding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a few steps teach is good enough."""
-    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 0.0)
+    monkeypatch.setattr("worker.learning.judging.quality_gate.LEAST_ACCURACY", 0.0)
 
 
 @pytest.mark.usefixtures("undemanding")
@@ -93,7 +93,7 @@ def test_another_revision_of_what_a_judge_is_taught_has_one_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept_judge(doodles(), tmp_path, Training(steps=2))
-    monkeypatch.setattr("worker.judges.REVISION", 0)
+    monkeypatch.setattr("worker.jobs.judges.REVISION", 0)
     kept_judge(doodles(), tmp_path, Training(steps=2))
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -124,7 +124,7 @@ def test_whoever_waits_is_told_every_step(tmp_path: Path) -> None:
 def test_a_judge_that_errs_too_often_is_none_and_is_not_trained_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 1.01)
+    monkeypatch.setattr("worker.learning.judging.quality_gate.LEAST_ACCURACY", 1.01)
     steps = Steps()
     with pytest.raises(
         JudgeUnavailable, match=r"names 100.0% of its real test images rightly, an honest one"
@@ -151,7 +151,7 @@ def test_a_crash_while_it_is_written_leaves_no_half_a_judge(
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("worker.keeping._write", crash)
+        patch.setattr("worker.jobs.durable._write", crash)
         with pytest.raises(OSError, match="no space"):
             kept_judge(doodles(), tmp_path, Training(steps=1))
     assert list(tmp_path.iterdir()) == []
@@ -213,8 +213,8 @@ def test_a_plentiful_label_does_not_drown_a_rare_one() -> None:
     assert [len(one) for one in evened.test.values()] == [50, 30]
 
 
-def bench(told: list[Progress]) -> Workbench:
-    return Workbench(torch.device("cpu"), 0, on_progress=told.append)
+def context(told: list[Progress]) -> TrainingContext:
+    return TrainingContext(torch.device("cpu"), 0, on_progress=told.append)
 
 
 def refusing(name: str) -> Dataset:
@@ -222,40 +222,42 @@ def refusing(name: str) -> Dataset:
 
 
 def test_a_committed_judge_goes_before_and_needs_no_images(tmp_path: Path) -> None:
-    assert judges_of(refusing, tmp_path, bench([]))("digits") is load_judge("digits")
+    assert judges_of(refusing, tmp_path, context([]))("digits") is load_judge("digits")
 
 
 @pytest.mark.usefixtures("undemanding")
 def test_an_upload_may_be_called_what_a_committed_file_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`mnist.witness.json` is a recipe, and no judge's."""
-    monkeypatch.setattr("worker.judges.TRAINING", Training(steps=2))
-    found = judges_of(lambda name: replace(doodles(), name=name), tmp_path, bench([]))("mnist.witness")
+    """`mnist.features.json` is a recipe, and no judge's."""
+    monkeypatch.setattr("worker.jobs.judges.TRAINING", Training(steps=2))
+    found = judges_of(lambda name: replace(doodles(), name=name), tmp_path, context([]))(
+        "mnist.feature_network"
+    )
     assert found.labels == ("ring", "bar")
 
 
 def test_a_judge_or_witness_committed_under_the_name_of_an_upload_is_not_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (judge, witness):
+    for module in (judge, feature_network):
         monkeypatch.setattr(module, "WEIGHTS", tmp_path)
-    for file in ("doodles.json", "doodles.witness.json", "digits.json", "digits.witness.json"):
+    for file in ("doodles.json", "doodles.features.json", "digits.json", "digits.features.json"):
         (tmp_path / file).write_text("{}")
     assert [judge.is_committed(name) for name in ("doodles", "digits")] == [False, True]
-    assert [witness.is_committed(name) for name in ("doodles", "digits")] == [False, True]
+    assert [feature_network.is_committed(name) for name in ("doodles", "digits")] == [False, True]
 
 
 def test_without_its_images_a_dataset_has_no_judge(tmp_path: Path) -> None:
     with pytest.raises(JudgeUnavailable, match="no images of doodles here"):
-        judges_of(refusing, tmp_path, bench([]))("doodles")
+        judges_of(refusing, tmp_path, context([]))("doodles")
 
 
 def test_a_job_reads_a_dataset_once_for_all_its_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.judges.TRAINING", Training(steps=2))
-    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 1.01)
+    monkeypatch.setattr("worker.jobs.judges.TRAINING", Training(steps=2))
+    monkeypatch.setattr("worker.learning.judging.quality_gate.LEAST_ACCURACY", 1.01)
     asked: list[str] = []
     told: list[Progress] = []
 
@@ -263,7 +265,7 @@ def test_a_job_reads_a_dataset_once_for_all_its_labels(
         asked.append(name)
         return doodles()
 
-    judges = judges_of(read, tmp_path, bench(told))
+    judges = judges_of(read, tmp_path, context(told))
     for _ in range(3):
         with pytest.raises(JudgeUnavailable, match="an honest one"):
             judges("doodles")
@@ -273,9 +275,11 @@ def test_a_job_reads_a_dataset_once_for_all_its_labels(
 
 def test_a_cancelled_job_stops_within_one_step_of_the_training(tmp_path: Path) -> None:
     steps: list[Progress] = []
-    bench = Workbench(torch.device("cpu"), 0, on_progress=steps.append, should_stop=lambda: len(steps) == 2)
+    context = TrainingContext(
+        torch.device("cpu"), 0, on_progress=steps.append, should_stop=lambda: len(steps) == 2
+    )
     with pytest.raises(Stopped, match="training the judge of doodles at step 2 of 800"):
-        judges_of(lambda _: doodles(), tmp_path, bench)("doodles")
+        judges_of(lambda _: doodles(), tmp_path, context)("doodles")
 
 
 HASTY = Training(seed=101, steps=2)
@@ -284,9 +288,9 @@ HASTY = Training(seed=101, steps=2)
 @pytest.mark.usefixtures("undemanding")
 def test_a_witness_is_trained_once_on_every_label_of_its_dataset(tmp_path: Path) -> None:
     steps = Steps()
-    first = kept_witness(doodles(), tmp_path, HASTY, steps.told)
-    assert steps == [("training the witness", step, 2) for step in range(2)]
-    again = kept_witness(doodles(), tmp_path, HASTY, steps.told)
+    first = kept_feature_network(doodles(), tmp_path, HASTY, steps.told)
+    assert steps == [("training the feature network", step, 2) for step in range(2)]
+    again = kept_feature_network(doodles(), tmp_path, HASTY, steps.told)
     assert len(steps) == 2
     assert (again.version, again.labels) == (first.version, ("ring", "bar"))
 
@@ -295,11 +299,11 @@ def test_a_witness_is_trained_once_on_every_label_of_its_dataset(tmp_path: Path)
 def test_other_images_recipes_and_revisions_have_witnesses_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept_witness(doodles(), tmp_path, HASTY)
-    kept_witness(cut(doodles(), 100, 30), tmp_path, HASTY)
-    kept_witness(doodles(), tmp_path, replace(HASTY, seed=1))
-    monkeypatch.setattr("worker.witnesses.REVISION", 0)
-    kept_witness(doodles(), tmp_path, HASTY)
+    kept_feature_network(doodles(), tmp_path, HASTY)
+    kept_feature_network(cut(doodles(), 100, 30), tmp_path, HASTY)
+    kept_feature_network(doodles(), tmp_path, replace(HASTY, seed=1))
+    monkeypatch.setattr("worker.jobs.feature_networks.REVISION", 0)
+    kept_feature_network(doodles(), tmp_path, HASTY)
     assert len(list(tmp_path.iterdir())) == 4
 
 
@@ -313,10 +317,10 @@ def test_other_images_recipes_and_revisions_have_witnesses_of_their_own(
     ],
 )
 def test_a_damaged_witness_is_trained_anew(damage: Callable[[Path, Path], object], tmp_path: Path) -> None:
-    first = kept_witness(doodles(), tmp_path, HASTY)
+    first = kept_feature_network(doodles(), tmp_path, HASTY)
     [place] = tmp_path.iterdir()
-    damage(place / "doodles.witness.safetensors", place / "doodles.witness.json")
-    assert kept_witness(doodles(), tmp_path, HASTY).version == first.version
+    damage(place / "doodles.features.safetensors", place / "doodles.features.json")
+    assert kept_feature_network(doodles(), tmp_path, HASTY).version == first.version
     assert list(tmp_path.iterdir()) == [place]
 
 
@@ -324,23 +328,27 @@ def test_a_witness_that_errs_too_often_is_none_and_is_not_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Steps()
-    monkeypatch.setattr("worker.learning.judging.honest.LEAST_ACCURACY", 1.01)
+    monkeypatch.setattr("worker.learning.judging.quality_gate.LEAST_ACCURACY", 1.01)
     for _ in range(2):
-        with pytest.raises(Unavailable, match=r"the witness trained on 'doodles' names [0-9.]+% of its real"):
-            kept_witness(doodles(), tmp_path, HASTY, steps.told)
+        with pytest.raises(
+            Unavailable, match=r"the feature network trained on 'doodles' names [0-9.]+% of its real"
+        ):
+            kept_feature_network(doodles(), tmp_path, HASTY, steps.told)
     assert len(steps) == 2
 
 
 def test_a_witness_whose_training_is_stopped_leaves_nothing_behind(tmp_path: Path) -> None:
     steps: list[Progress] = []
-    bench = Workbench(torch.device("cpu"), 0, on_progress=steps.append, should_stop=lambda: len(steps) == 2)
-    with pytest.raises(Stopped, match="training the witness at step 2 of 300"):
-        witnesses_of(lambda _: doodles(), tmp_path, bench)("doodles")
+    context = TrainingContext(
+        torch.device("cpu"), 0, on_progress=steps.append, should_stop=lambda: len(steps) == 2
+    )
+    with pytest.raises(Stopped, match="training the feature network at step 2 of 300"):
+        feature_networks_of(lambda _: doodles(), tmp_path, context)("doodles")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_committed_witness_goes_before_and_without_images_there_is_none(tmp_path: Path) -> None:
-    witnesses = witnesses_of(refusing, tmp_path, bench([]))
-    assert witnesses("mnist") is load_witness("mnist")
+    feature_networks = feature_networks_of(refusing, tmp_path, context([]))
+    assert feature_networks("mnist") is load_feature_network("mnist")
     with pytest.raises(Unavailable, match="no images of doodles here"):
-        witnesses("doodles")
+        feature_networks("doodles")

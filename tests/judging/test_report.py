@@ -18,7 +18,7 @@ from worker.learning.judging.figures import wilson
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Workbench, find
+from worker.learning.strategy import Examples, TrainingContext, find
 
 SPEC = Spec("mlp", (5, 4), (3, 6), latent=2, slots=4)
 WEIGHTS = {"weight": torch.zeros(3, 4), "bias": torch.zeros(5)}
@@ -238,7 +238,7 @@ def test_the_quick_report_of_ten_labels_of_mnist_takes_at_most_fifteen_seconds_o
     mnist, learn = real_mnist(), find("learn", "retrain")
     asked = Examples(mnist.labels, "mnist", mnist.train)
     params = learn.Params(schedule={"steps": 1}, fisher_examples=1)
-    learnt = learn.run(blank({}, seed=0), asked, params, Workbench(torch.device("cpu"), 0))
+    learnt = learn.run(blank({}, seed=0), asked, params, TrainingContext(torch.device("cpu"), 0))
     began = time.process_time()
     report = quick(
         learnt, load_judge, seed=0, draw=drawing.draw, held_out=lambda label: mnist.test[label.source]

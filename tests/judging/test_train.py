@@ -14,8 +14,8 @@ from tests.datasets.real_mnist import real_mnist
 from worker.learning.datasets import Dataset, load
 from worker.learning.judging import train as subject
 from worker.learning.judging.judge import read_judge
-from worker.learning.judging.lessons import Training
 from worker.learning.judging.train import recipe_of, trained
+from worker.learning.judging.training_batches import Training
 
 
 @lru_cache

@@ -41,7 +41,7 @@ def test_every_step_is_that_of_torch_to_the_bit(without: int | None) -> None:
 TRAINED = """
 import sys
 from tests.learning.tiny import TINY, asked, examples, run
-from worker.devices import compute_reproducibly
+from worker.process.devices import compute_reproducibly
 from worker.learning.networks import blank
 
 compute_reproducibly(0)

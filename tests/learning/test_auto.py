@@ -4,8 +4,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.learning.tiny import QUICK, asked, bench
-from worker.failures import explain
+from tests.learning.tiny import QUICK, asked, context
+from worker.jobs.failures import explain
 from worker.learning.networks import build
 from worker.learning.resizing.auto import AutoParams, candidates, choice
 from worker.learning.resizing.capacity import (
@@ -124,7 +124,7 @@ def test_the_effective_rank_counts_directions():
 
 
 def test_covariances_are_those_of_all_activations_at_once(two_labels):
-    draws, network = replay_set(two_labels, 600, bench()), build(two_labels, CPU)
+    draws, network = replay_set(two_labels, 600, context()), build(two_labels, CPU)
     whole = torch.cat([one.latents for one in draws]), torch.cat([one.slots for one in draws])
     uses = []
     network.decode(*whole, uses=uses)
@@ -141,11 +141,11 @@ def test_covariances_are_those_of_all_activations_at_once(two_labels):
 
 
 def test_units_that_say_nothing_are_idle(two_labels):
-    draws = replay_set(two_labels, 500, bench())
+    draws = replay_set(two_labels, 500, context())
 
     def idle(checkpoint) -> dict[str, int]:
         network = build(checkpoint, CPU)
-        around = curvature(network, draws, bench())
+        around = curvature(network, draws, context())
         return dict(capacity(network, draws, around).idle_units)
 
     before = idle(two_labels)
@@ -159,9 +159,9 @@ def test_units_that_say_nothing_are_idle(two_labels):
 
 
 def resized(checkpoint, **params):
-    found, workbench = find("resize", "auto"), bench()
+    found, training = find("resize", "auto"), context()
     params = found.Params(schedule=QUICK, fisher_examples=200, narrowest=2, **params)
-    return found.run(checkpoint, asked(), params, workbench), workbench.findings["width"]
+    return found.run(checkpoint, asked(), params, training), training.findings["width"]
 
 
 def test_every_decision_is_explained(two_labels):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.learning.tiny import bench
+from tests.learning.tiny import context
 from worker.learning import networks
 from worker.learning.networks import Architecture, blank, build
 from worker.learning.networks.mlp import Mlp, MlpParams
@@ -83,7 +83,7 @@ def test_removing_a_unit_removes_all_its_entries(pairs):
 
 def test_the_cost_of_removing_a_unit_is_that_of_all_its_entries(pairs):
     batches = draws(pairs)
-    around = curvature(build(pairs, CPU), batches * 5, bench())
+    around = curvature(build(pairs, CPU), batches * 5, context())
     order = removal_order(around, around.widths, 3)
     assert around.widths == {"encoder.0": 7, "encoder.1": 5, "decoder.0": 5, "decoder.1": 7}
     removed = order.first(3, around.widths)
@@ -102,7 +102,7 @@ def test_each_entry_of_a_removed_unit_leaves_its_own_mean_behind(pairs):
     weights["decoder.1.bias"][:2] = torch.tensor([1.0, -1.0])
     constant = replace(pairs, weights=weights)
     batches = draws(constant)
-    around = curvature(build(constant, CPU), batches, bench())
+    around = curvature(build(constant, CPU), batches, context())
     removed = {layer: torch.zeros(width, dtype=torch.bool) for layer, width in around.widths.items()}
     removed["decoder.1"][0] = True
     assert measured_change(constant, without(constant, removed, around), batches, CPU) < 1e-4

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.learning.tiny import QUICK, bench, examples, run
+from tests.learning.tiny import QUICK, context, examples, run
 from worker.learning.continual.den import (
     DenParams,
     Lesson,
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def learnt_by(checkpoint, **params):
-    worker = bench(0, checkpoint.spec.architecture)
+    worker = context(0, checkpoint.spec.architecture)
     given = DenParams(schedule=QUICK, fisher_examples=100, probe_steps=30, **params)
     return learn(checkpoint, examples("frame"), given, worker), worker.findings["subnetwork"]
 
@@ -112,7 +112,7 @@ def test_a_training_at_twice_the_rate_takes_twice_as_much_off_what_nothing_pulls
         step = partial(soft_threshold(every, 0.5), network)
         weight = network.get_parameter("decoder.2.weight").data.fill_(1.0)
         nothing = partial(no_pull, network)
-        fit(network, nothing, itertools.repeat([]), given, bench(), phase="shrinking", proximal=step)
+        fit(network, nothing, itertools.repeat([]), given, context(), phase="shrinking", proximal=step)
         taken.append(1 - weight.mean().item())
     assert taken[0] == pytest.approx(0.5 * sum(1e-4 * one_cycle(n / 20) for n in range(20)), rel=1e-2)
     assert taken[1] == pytest.approx(2 * taken[0], rel=1e-2)
@@ -172,7 +172,7 @@ def test_a_unit_that_never_moved_is_not_split_because_the_layer_before_it_grew(l
     target = with_slots(learnt, ["frame"], "stripes", "permanent")
     grown = grow(target, 0.5, torch.Generator().manual_seed(0))
     every = {seam.layer: torch.ones(width(learnt, seam), dtype=torch.bool) for seam in seams_of(learnt)}
-    lesson = Lesson(target, [0, 1], examples("frame"), DenParams(drift=0), bench())
+    lesson = Lesson(target, [0, 1], examples("frame"), DenParams(drift=0), context())
     after, found = split(grown, target, every, lesson)
     assert set(found.values()) == {0}
     assert after is grown

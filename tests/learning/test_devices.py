@@ -5,11 +5,11 @@ import torch
 
 from tests.learning.test_laws import brief, every_strategy, likeness
 from tests.learning.tiny import NETWORKS, QUICK, TinyArchive, asked, examples, quick
-from worker.devices import choose_precision, compute_reproducibly
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import blank, build
 from worker.learning.replay import replay, some
-from worker.learning.strategy import Workbench, find
+from worker.learning.strategy import TrainingContext, find
+from worker.process.devices import choose_precision, compute_reproducibly
 
 CPU = torch.device("cpu")
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -25,7 +25,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-def history(architecture: str, bench: Workbench):
+def history(architecture: str, context: TrainingContext):
     """Learn, forget, prune: the three ways of training."""
     learn, forget, prune = (
         find(*names)
@@ -37,16 +37,16 @@ def history(architecture: str, bench: Workbench):
     )
     given = {"schedule": QUICK, "fisher_examples": 200}
     checkpoint = blank(NETWORKS[architecture], seed=0, pixels=64)
-    checkpoint = learn.run(checkpoint, examples("rows", "columns"), learn.Params(**given), bench)
-    checkpoint = learn.run(checkpoint, examples("frame"), learn.Params(**given), bench)
-    checkpoint = forget.run(checkpoint, asked("rows"), forget.Params(**given), bench)
-    return prune.run(checkpoint, asked(), prune.Params(**given), bench)
+    checkpoint = learn.run(checkpoint, examples("rows", "columns"), learn.Params(**given), context)
+    checkpoint = learn.run(checkpoint, examples("frame"), learn.Params(**given), context)
+    checkpoint = forget.run(checkpoint, asked("rows"), forget.Params(**given), context)
+    return prune.run(checkpoint, asked(), prune.Params(**given), context)
 
 
 @architectures
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_what_is_held_is_drawn_and_what_is_forgotten_is_not(architecture, device, precision):
-    after = history(architecture, Workbench(device, 0, TinyArchive(architecture), precision=precision))
+    after = history(architecture, TrainingContext(device, 0, TinyArchive(architecture), precision=precision))
     assert likeness(after, "columns") < 0.1
     assert likeness(after, "frame") < 0.1
     assert likeness(after, "rows") > 0.2
@@ -66,7 +66,7 @@ def test_every_strategy_runs_on_a_gpu(operation, name, precision, start):
     sent = quick(found) | brief(operation, name)
     if name == "den":
         sent |= {"tolerance": 0, "column_l1": 0, "drift": 0, "added_units": 2}
-    worker = Workbench(torch.device("cuda"), 0, TinyArchive(architecture), precision=precision)
+    worker = TrainingContext(torch.device("cuda"), 0, TinyArchive(architecture), precision=precision)
     after = found.run(*start, found.Params(**sent), worker)
     assert all(tensor.isfinite().all() for tensor in after.weights.values())
     assert {tensor.device.type for tensor in after.weights.values()} == {"cpu"}
@@ -74,7 +74,7 @@ def test_every_strategy_runs_on_a_gpu(operation, name, precision, start):
 
 def test_lower_precision_is_deterministic_too_and_not_the_same(device):
     low, again, full = (
-        history("mlp", Workbench(device, 0, TinyArchive(), precision=precision)).to_bytes()
+        history("mlp", TrainingContext(device, 0, TinyArchive(), precision=precision)).to_bytes()
         for precision in (torch.bfloat16, torch.bfloat16, torch.float32)
     )
     assert low == again != full

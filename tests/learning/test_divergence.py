@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.learning.tiny import asked, bench, examples
+from tests.learning.tiny import asked, context, examples
 from worker.learning.changing import change
 from worker.learning.networks import build
 from worker.learning.prior import fit_prior
@@ -24,10 +24,12 @@ def test_what_the_last_step_made_infinite_ends_as_diverged(kind, value, two_labe
     tensors["decoder.1.weight"][0, 0] = value
     broken = replace(two_labels, **{kind: tensors})
     with pytest.raises(Diverged, match=r"decoder\.1\.weight.*lower the learning rate"):
-        change(two_labels, made(broken), asked(), StrategyParams(), bench())
+        change(two_labels, made(broken), asked(), StrategyParams(), context())
     with pytest.raises(Diverged):
-        change(two_labels, made(replace(two_labels, isolated=(broken,))), asked(), StrategyParams(), bench())
-    assert change(two_labels, made(two_labels), asked(), StrategyParams(), bench()) is two_labels
+        change(
+            two_labels, made(replace(two_labels, isolated=(broken,))), asked(), StrategyParams(), context()
+        )
+    assert change(two_labels, made(two_labels), asked(), StrategyParams(), context()) is two_labels
 
 
 def test_an_encoder_that_answers_nothing_finite_has_diverged(two_labels):

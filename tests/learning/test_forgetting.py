@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from tests.learning.test_laws import likeness
-from tests.learning.tiny import QUICK, asked, bench, run
+from tests.learning.tiny import QUICK, asked, context, run
 from worker.learning.networks import build, frozen
 from worker.learning.replay import replay
 from worker.learning.strategy import Batch, find
 from worker.learning.training import Schedule, fit, one_cycle
 from worker.learning.unlearning.dampening import dampened
 from worker.learning.unlearning.saliency import gradient, top_share
-from worker.learning.unlearning.surrogate import MappingParams, stranger_to, takes_for, unrecognised
+from worker.learning.unlearning.surrogate import MappingParams, naive_network, takes_for, unrecognised
 
 CPU = torch.device("cpu")
 
@@ -64,7 +64,7 @@ def test_the_top_share_is_of_all_parameters_together():
 
 def test_weights_that_are_not_salient_stay_bit_for_bit(two_labels):
     after = run("forget", "saliency", two_labels, asked("rows"), share=0.3, saliency_examples=500)
-    found = gradient(build(two_labels, CPU), [0], 500, bench())
+    found = gradient(build(two_labels, CPU), [0], 500, context())
     salient = top_share(found, 0.3)
     moved = 0
     for name, may_move in salient.items():
@@ -132,7 +132,7 @@ def test_the_learning_rate_takes_the_shape_asked_for(two_labels, shape, lengths)
         lambda parts, done: sum(tensor.sum() for tensor in network.parameters()),
         itertools.repeat(()),
         schedule,
-        bench(),
+        context(),
         phase="a test",
         after_step=lambda: corrected.append(1),
     )
@@ -174,12 +174,12 @@ def test_where_the_teacher_takes_every_draw_for_one_that_goes_all_of_them_stay(t
 @pytest.mark.parametrize("name", ["surrogate", "dampening"])
 def test_a_label_mapped_onto_never_learned_draws_what_a_stranger_draws(two_labels, name):
     schedule, steps = Schedule(**{**QUICK, "steps": 600}), 100
-    chosen = {"schedule": schedule, "surrogate": "never_learned", "stranger_steps": steps}
+    chosen = {"schedule": schedule, "surrogate": "never_learned", "naive_steps": steps}
     after = run("forget", name, two_labels, asked("rows"), **chosen)
     assert likeness(after, "rows") > 0.2
     assert likeness(after, "columns") < 0.08
     target, teacher = two_labels.with_status(["rows"], "forgotten"), frozen(two_labels, CPU)
-    stranger = stranger_to(target, teacher, MappingParams(schedule=schedule, stranger_steps=steps), bench())
+    stranger = naive_network(target, teacher, MappingParams(schedule=schedule, naive_steps=steps), context())
     assert not stranger.decoder[0].label[0].any(), "it never saw the label"
     latents, slots = torch.randn(500, 2, generator=torch.Generator().manual_seed(3)), torch.zeros(500).long()
     with torch.no_grad():

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from tests.learning.test_laws import files, likeness
-from tests.learning.tiny import NETWORKS, asked, bench, examples, quick, run
+from tests.learning.tiny import NETWORKS, asked, context, examples, quick, run
 from worker.learning.changing import change
 from worker.learning.drawing import draw
 from worker.learning.networks import blank
 from worker.learning.slots import LabelConflict, placed
-from worker.learning.strategy import Examples, find, keyed
+from worker.learning.strategy import Examples, derive_seed, find
 
 
 def changed(checkpoint, operation, strategy, given: Examples, seed=None, **findings):
@@ -17,7 +17,7 @@ def changed(checkpoint, operation, strategy, given: Examples, seed=None, **findi
     chosen = find(operation, strategy)
     beside = chosen.retention == "temporary" and operation == "learn"
     key = ("temporary",) if beside else (sorted(given.labels), checkpoint.to_bytes())
-    worker = bench(keyed(operation, *key))
+    worker = context(derive_seed(operation, *key))
     made = change(checkpoint, chosen, given, chosen.Params(**quick(chosen)), worker)
     return made, worker.findings
 

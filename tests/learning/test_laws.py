@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from service.catalog import read_catalog
+from service.requests.catalog import read_catalog
 from tests.learning.tiny import (
     GIVEN,
     OF_TEMPORARY,
@@ -13,7 +13,7 @@ from tests.learning.tiny import (
     TINY,
     Start,
     asked,
-    bench,
+    context,
     examples,
     quick,
     run,
@@ -147,13 +147,13 @@ def test_strategy_stops_within_one_step_of_being_asked(operation, name, start):
         return len(steps) == 5
 
     with pytest.raises(Stopped):
-        found.run(*start, params, bench(on_progress=steps.append, should_stop=should_stop))
+        found.run(*start, params, context(on_progress=steps.append, should_stop=should_stop))
     assert len(steps) == 5
 
 
 def test_the_fisher_can_be_stopped_between_batches(two_labels):
     seen = []
-    attentive = bench(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
+    attentive = context(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
     with pytest.raises(Stopped, match="fisher at step 512 of 10000"):
         remembered(two_labels, [0, 1], attentive, examples=10_000)
 
@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(operation, name, start):
     weights = {key: torch.full_like(value, 1e30) for key, value in start.checkpoint.weights.items()}
     broken, found = replace(start.checkpoint, weights=weights), find(operation, name)
     with pytest.raises(Diverged, match="lower the learning rate"):
-        found.run(broken, start.given, found.Params(**quick(found)), bench())
+        found.run(broken, start.given, found.Params(**quick(found)), context())
 
 
 @pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] in FRESH])
@@ -175,7 +175,7 @@ def test_a_fresh_network_whose_loss_is_not_finite_ends_the_training(operation, n
     monkeypatch.setattr(Network, "initialise", far_out)
     found = find(operation, name)
     with pytest.raises(Diverged, match="lower the learning rate"):
-        found.run(*start, found.Params(**quick(found)), bench(0, start.checkpoint.spec.architecture))
+        found.run(*start, found.Params(**quick(found)), context(0, start.checkpoint.spec.architecture))
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ def test_a_blank_model_is_a_function_of_its_seed():
 
 
 def test_randomness_for_one_purpose_does_not_depend_on_another():
-    alone = torch.rand(3, generator=bench(7).generator("replay"))
-    shared = bench(7)
+    alone = torch.rand(3, generator=context(7).generator("replay"))
+    shared = context(7)
     torch.rand(5, generator=shared.generator("examples"))
     assert torch.equal(alone, torch.rand(3, generator=shared.generator("replay")))
-    assert not torch.equal(alone, torch.rand(3, generator=bench(7).generator("examples")))
+    assert not torch.equal(alone, torch.rand(3, generator=context(7).generator("examples")))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.learning.tiny import bench, examples, quick
+from tests.learning.tiny import context, examples, quick
 from worker.learning.continual.rec import RecParams, consolidation, learn, set_apart
 from worker.learning.networks import build
 from worker.learning.resizing.units import grow, seams_of
@@ -12,7 +12,7 @@ from worker.learning.strategy import find
 
 
 def test_the_network_learns_in_a_larger_child_and_ends_at_the_size_it_had(learnt):
-    worker = bench(0, learnt.spec.architecture)
+    worker = context(0, learnt.spec.architecture)
     params = RecParams(**quick(find("learn", "rec")) | {"mu": 0.0})
     after = learn(learnt, examples("frame"), params, worker)
     assert worker.findings["search"]["chosen"] > 0, "parameters are free here"

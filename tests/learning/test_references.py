@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from tests.learning.tiny import TinyArchive, asked, bench, examples, quick, run
+from tests.learning.tiny import TinyArchive, asked, context, examples, quick, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.der import dark_and_bound
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build
 from worker.learning.replay import replay
 from worker.learning.resizing.capacity import units_needed
-from worker.learning.strategy import Workbench, find
+from worker.learning.strategy import TrainingContext, find
 
 NAMES = ("rows", "columns", "frame")
 
@@ -30,10 +30,12 @@ class Ancestry(TinyArchive):
         return self.ancestor
 
 
-def forget_exactly(checkpoint: Checkpoint, archive: Ancestry, *names: str) -> tuple[Checkpoint, Workbench]:
+def forget_exactly(
+    checkpoint: Checkpoint, archive: Ancestry, *names: str
+) -> tuple[Checkpoint, TrainingContext]:
     found = find("forget", "retrain")
-    workbench = Workbench(torch.device("cpu"), 0, archive)
-    return found.run(checkpoint, asked(*names), found.Params(**quick(found)), workbench), workbench
+    training = TrainingContext(torch.device("cpu"), 0, archive)
+    return found.run(checkpoint, asked(*names), found.Params(**quick(found)), training), training
 
 
 def test_exact_forgetting_remembers_what_is_held_though_there_was_nothing_to_learn_again(two_labels):
@@ -42,7 +44,7 @@ def test_exact_forgetting_remembers_what_is_held_though_there_was_nothing_to_lea
     found = find("forget", "retrain")
     params = found.Params(**{**quick(found), "ewc_strength": 0.0})
     after = found.run(
-        two_labels, asked("rows"), params, Workbench(torch.device("cpu"), 0, Ancestry(ancestor))
+        two_labels, asked("rows"), params, TrainingContext(torch.device("cpu"), 0, Ancestry(ancestor))
     )
     assert after.fisher is not None
     assert list(after.held) == ["columns"]
@@ -63,18 +65,18 @@ def test_exact_forgetting_is_a_function_of_the_ancestor_and_the_real_images_alon
     other = Checkpoint(
         two_labels.spec, {name: 3 * tensor for name, tensor in two_labels.weights.items()}, two_labels.labels
     )
-    (one, workbench), (same, _) = (
+    (one, training), (same, _) = (
         forget_exactly(start, Ancestry(ancestor), "rows") for start in (two_labels, other)
     )
     assert one.to_bytes() == same.to_bytes()
-    assert workbench.findings == {"guarantee": "exact"}
+    assert training.findings == {"guarantee": "exact"}
 
 
 def test_the_chances_since_an_ancestor_are_those_of_what_is_asked_and_of_the_ancestor_alone(
     empty, two_labels
 ):
     def chances(seed: int, ancestor: Checkpoint | None, asked: int | None = None) -> int:
-        return Workbench(torch.device("cpu"), seed, asked=asked).since(ancestor).seed
+        return TrainingContext(torch.device("cpu"), seed, asked=asked).with_seed_from(ancestor).seed
 
     assert chances(1, empty, asked=7) == chances(2, empty, asked=7), "a seed keyed by what saw the label"
     assert len({chances(1, one, asked=7) for one in (None, empty, two_labels)}) == 3
@@ -125,10 +127,10 @@ def test_a_distilled_network_is_as_wide_as_what_is_retained_needs_and_no_wider_t
     reserve, two_labels
 ):
     """The reserve is a share of the default network, which is ten times as wide as this one."""
-    found, workbench = find("forget", "distill"), bench()
+    found, training = find("forget", "distill"), context()
     params = found.Params(**quick(found), size="auto", reserve=reserve)
-    after = found.run(two_labels, asked("rows"), params, workbench)
-    width = workbench.findings["fresh_width"]
+    after = found.run(two_labels, asked("rows"), params, training)
+    width = training.findings["fresh_width"]
     ranks = width["signals"]["effective_rank"]
     assert width["signals"]["labels"] == 1
     needed = units_needed(sum(ranks.values()), two_labels.spec, reserve=reserve)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.learning.tiny import NETWORKS, asked, bench, examples, run
+from tests.learning.tiny import NETWORKS, asked, context, examples, run
 from worker.learning.elbo import negative_elbo
 from worker.learning.memory import fisher_of, remembered
 from worker.learning.networks import blank, build
@@ -106,9 +106,9 @@ def test_every_new_parameter_has_gradient_within_two_steps(larger_by, two_labels
 def test_expansion_keeps_the_fisher_of_every_old_parameter(two_labels):
     """The remap against its oracle: the Fisher taken anew after the resize."""
     slots = list(two_labels.held.values())
-    before = remembered(two_labels, slots, bench(), examples=300)
+    before = remembered(two_labels, slots, context(), examples=300)
     mapped = grow(before, 0.5, torch.Generator().manual_seed(0))
-    anew = remembered(mapped, slots, bench(), examples=300)
+    anew = remembered(mapped, slots, context(), examples=300)
     for name, tensor in before.fisher.items():
         old = tuple(slice(0, size) for size in tensor.shape)
         assert torch.allclose(anew.fisher[name][old], mapped.fisher[name][old], rtol=1e-3, atol=1e-8), name
@@ -197,7 +197,7 @@ def test_units_dropped_for_good_are_pruned_without_changing_a_draw(two_labels):
     network = build(two_labels, CPU)
     dropout = TargetedDropout(network, 0.25, 1.0, torch.Generator().manual_seed(0))
     masks = dropout.masks(0.9)
-    smaller = without_dropped(two_labels, network, dropout, bench())
+    smaller = without_dropped(two_labels, network, dropout, context())
     slots = torch.arange(100) % 2
     noise = network.noise(slots, torch.Generator().manual_seed(0))
     pruned = build(smaller, CPU).decode(noise, slots)
@@ -208,7 +208,7 @@ def test_a_training_too_short_to_drop_a_unit_keeps_its_mean_contribution(two_lab
     network = build(two_labels, CPU)
     dropout = TargetedDropout(network, 0.25, 1.0, torch.Generator().manual_seed(0))
     dropout.masks(0.0)
-    smaller = without_dropped(two_labels, network, dropout, bench())
+    smaller = without_dropped(two_labels, network, dropout, context())
     folded = smaller.weights["decoder.2.bias"] - two_labels.weights["decoder.2.bias"]
     assert folded.abs().max() > 1e-3
 
@@ -252,9 +252,9 @@ def test_pruning_remaps_the_fisher_as_taking_it_anew_would(two_labels):
         kept[seam.layer], nothing[seam.layer] = torch.arange(2, units), torch.zeros(units)
         weights[f"{seam.following}.weight"] = weights[f"{seam.following}.weight"].clone()
         weights[f"{seam.following}.weight"][:, :2] = 0
-    silent = remembered(replace(two_labels, weights=weights), [0, 1], bench(), examples=300)
+    silent = remembered(replace(two_labels, weights=weights), [0, 1], context(), examples=300)
     mapped = shrink(silent, kept, nothing)
-    anew = remembered(mapped, [0, 1], bench(), examples=300)
+    anew = remembered(mapped, [0, 1], context(), examples=300)
     for name, tensor in mapped.fisher.items():
         assert torch.allclose(anew.fisher[name], tensor, rtol=1e-3, atol=1e-8), name
 
@@ -332,7 +332,7 @@ def test_weight_mode_keeps_the_shape_and_zeroes_its_share_of_every_row(two_label
 
 def test_the_fisher_of_a_sparser_network_is_taken_at_its_own_weights(two_labels):
     sparser = run("resize", "targeted_dropout_prune", two_labels, asked(), share=0.25, mode="weight")
-    anew = fisher_of(build(sparser, CPU), [0, 1], bench(), 200, "fisher")
+    anew = fisher_of(build(sparser, CPU), [0, 1], context(), 200, "fisher")
     for name, tensor in anew.items():
         assert torch.equal(sparser.fisher[name], tensor), name
     gone = sparser.weights["encoder.0.weight"] == 0
@@ -341,9 +341,9 @@ def test_the_fisher_of_a_sparser_network_is_taken_at_its_own_weights(two_labels)
 
 @pytest.mark.parametrize("share", [0.3, 1.0, 2.5])
 def test_replication_remaps_the_fisher_as_taking_it_anew_would(share, two_labels):
-    before = remembered(two_labels, [0, 1], bench(), examples=300)
+    before = remembered(two_labels, [0, 1], context(), examples=300)
     mapped = replicate(before, share, torch.Generator().manual_seed(0))
-    anew = remembered(mapped, [0, 1], bench(), examples=300)
+    anew = remembered(mapped, [0, 1], context(), examples=300)
     for name, tensor in mapped.fisher.items():
         assert torch.allclose(anew.fisher[name], tensor, rtol=1e-3, atol=1e-8), name
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.learning.tiny import QUICK, asked, bench
+from tests.learning.tiny import QUICK, asked, context
 from worker.learning.networks import frozen
 from worker.learning.networks.network import WIDEST
 from worker.learning.replay import replay
@@ -14,13 +14,13 @@ CPU = torch.device("cpu")
 
 def replayed(checkpoint):
     teacher = frozen(checkpoint, CPU)
-    return lambda purpose: [(replay(teacher, [0, 1], bench().generator(purpose)), 1.0)]
+    return lambda purpose: [(replay(teacher, [0, 1], context().generator(purpose)), 1.0)]
 
 
 def searched(checkpoint, seed=0, **params):
-    found, workbench = find("resize", "search"), bench(seed)
+    found, training = find("resize", "search"), context(seed)
     params = found.Params(schedule=QUICK, fisher_examples=200, **params)
-    return found.run(checkpoint, asked(), params, workbench), workbench.findings["search"]
+    return found.run(checkpoint, asked(), params, training), training.findings["search"]
 
 
 def test_the_children_are_halved_until_one_is_left(two_labels):
@@ -52,7 +52,7 @@ def test_equal_children_have_equal_probes(two_labels):
     """The same seed for all: what differs between children is their width alone."""
     twins = {0.0: two_labels, 0.05: grow(two_labels, 0.0, torch.Generator())}
     params = SearchParams(schedule=QUICK, mu=0)
-    winner, [rung] = tournament(twins, replayed(two_labels), params, params.schedule, bench())
+    winner, [rung] = tournament(twins, replayed(two_labels), params, params.schedule, context())
     assert rung["negative_elbo"]["+0%"] == rung["negative_elbo"]["+5%"]
     assert winner == 0
 

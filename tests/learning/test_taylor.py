@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.learning.tiny import asked, bench, run
+from tests.learning.tiny import asked, context, run
 from worker.learning.networks import build, frozen
 from worker.learning.resizing.taylor import (
     Curvature,
@@ -26,17 +26,17 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def draws(two_labels):
-    return replay_set(two_labels, 1000, bench())
+    return replay_set(two_labels, 1000, context())
 
 
 @pytest.fixture(scope="module")
 def around(two_labels, draws) -> Curvature:
-    return curvature(build(two_labels, CPU), draws, bench())
+    return curvature(build(two_labels, CPU), draws, context())
 
 
 def test_the_curvature_can_be_stopped_between_batches(two_labels, draws):
     seen = []
-    attentive = bench(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
+    attentive = context(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
     with pytest.raises(Stopped, match="curvature at step 2 of 4"):
         curvature(build(two_labels, CPU), draws, attentive)
 
@@ -48,7 +48,7 @@ def test_a_posterior_narrower_than_is_imitated_weighs_as_little_as_in_the_loss(t
     heads = weights[f"{layer}.weight"].clone(), weights[f"{layer}.bias"].clone()
     heads[0][2:], heads[1][2:] = 0.0, 10 * math.atanh(-0.8)
     narrow = replace(two_labels, weights=weights | {f"{layer}.weight": heads[0], f"{layer}.bias": heads[1]})
-    draws = replay_set(narrow, 500, bench())
+    draws = replay_set(narrow, 500, context())
     network = build(narrow, CPU)
     _, logvar = network.encode(draws[0].images, draws[0].slots)
     assert torch.allclose(logvar, torch.full_like(logvar, -8.0))
@@ -167,7 +167,7 @@ def test_units_that_serve_only_a_forgotten_label_go_first(two_labels):
     weights["decoder.0.label"][0, :3] = 30  # ... unless label 0 is asked for
     weights["decoder.1.weight"][:, :3] = 5
     only_rows = replace(two_labels, weights=weights).with_status(["rows"], "forgotten")
-    around = curvature(build(only_rows, CPU), replay_set(only_rows, 500, bench()), bench())
+    around = curvature(build(only_rows, CPU), replay_set(only_rows, 500, context()), context())
     gone = least_missed(around, 0.25, "layer")["decoder.0"]
     assert gone.nonzero().flatten().tolist() == [0, 1, 2]
 

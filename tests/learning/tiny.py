@@ -6,7 +6,7 @@ import torch
 
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Strategy, Workbench, find
+from worker.learning.strategy import Examples, Strategy, TrainingContext, find
 
 TINY = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
 NETWORKS = {
@@ -68,20 +68,20 @@ class TinyArchive:
         return blank(NETWORKS[self.architecture], seed=0, pixels=64)
 
 
-def bench(seed: int = 0, architecture: str = "mlp", **callbacks) -> Workbench:
-    return Workbench(torch.device("cpu"), seed, TinyArchive(architecture), **callbacks)
+def context(seed: int = 0, architecture: str = "mlp", **callbacks) -> TrainingContext:
+    return TrainingContext(torch.device("cpu"), seed, TinyArchive(architecture), **callbacks)
 
 
 def run(operation: str, strategy: str, checkpoint: Checkpoint, given: Examples, seed: int = 0, **params):
     found = find(operation, strategy)
-    worker = bench(seed, checkpoint.spec.architecture)
+    worker = context(seed, checkpoint.spec.architecture)
     return found.run(checkpoint, given, found.Params(**{**quick(found), **params}), worker)
 
 
 def quick(found: Strategy) -> dict:
     """Params of a strategy that make it a matter of a second."""
     brief = QUICK | {"steps": 60}
-    small = {"schedule": QUICK, "search": brief, "compression": brief, "stranger_steps": 100}
+    small = {"schedule": QUICK, "search": brief, "compression": brief, "naive_steps": 100}
     small |= {"fisher_examples": 200, "rank_examples": 200}
     if found.name == "isolated":
         small |= {name: TINY[name] for name in ("encoder_widths", "decoder_widths")}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from client.http import Palimpsest
-from client.server import running
+from palimpsest.client import Palimpsest
+from palimpsest.local_server import running
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "http://127.0.0.1:8000"

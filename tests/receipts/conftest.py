@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.signing import SigningKey, signing_key
-from service.statement import (
+from service.receipts.signing import SigningKey, signing_key
+from service.receipts.statement import (
     PAYLOAD_TYPE,
     Asked,
     Digest,

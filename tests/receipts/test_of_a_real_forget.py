@@ -12,7 +12,7 @@ import httpx
 
 from service.settings import Settings
 from tests.instance import instance_of, wait_for
-from worker.sources import CODE
+from worker.jobs.code_version import CODE
 
 PATIENCE_SECONDS = 120.0
 """The worker imports torch first, which on a busy machine takes its time."""
@@ -44,5 +44,5 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
 
 
 def verify(receipt: Path, *options: object, env: Mapping[str, str] | None = None) -> CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.commands", "verify", str(receipt), *map(str, options)]
+    command = [sys.executable, "-m", "commands", "verify", str(receipt), *map(str, options)]
     return run(command, capture_output=True, text=True, env={**os.environ, **(env or {})})

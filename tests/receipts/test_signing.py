@@ -9,11 +9,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from service.receipts.signing import NotAPublicKey, SigningKey, public_key, signing_key
 from service.registry.errors import SigningKeyUnusable
-from service.signing import NotAPublicKey, SigningKey, public_key, signing_key
 
 MAKE = (
-    "import sys; from pathlib import Path; from service.signing import signing_key; "
+    "import sys; from pathlib import Path; from service.receipts.signing import signing_key; "
     "print(signing_key(Path(sys.argv[1])).keyid)"
 )
 

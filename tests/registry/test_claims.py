@@ -21,7 +21,7 @@ def sweep(registry: Registry) -> None:
 
 def due(registry: Registry) -> list[str]:
     with registry.database.reading() as session:
-        return sweeping.due(session, ring_again_seconds=3600, limit=10)
+        return sweeping.due(session, notify_again_seconds=3600, limit=10)
 
 
 def test_a_second_claim_of_the_same_job_gets_nothing(registry: Registry) -> None:
@@ -180,7 +180,7 @@ def test_only_the_next_job_of_a_model_is_rung_for(
     other = new_model("other").ask("learn", "1")
     assert due(registry) == []  # their bells were rung when they were asked for
     with registry.database.transaction() as session:
-        assert sweeping.due(session, ring_again_seconds=-1, limit=10) == [first.id, other.id]
+        assert sweeping.due(session, notify_again_seconds=-1, limit=10) == [first.id, other.id]
         sweeping.rung(session, [first.id])
     with registry.database.reading() as session:
         assert sweeping.next_of_model(session, registry.model.id) == first.id

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from service import sweeper
-from service.registry import claims, publishing, purging, references, reports, versions
+from service.process import sweeper
+from service.registry import artifact_references, claims, publishing, purging, reports, versions
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.claims import Claim
 from service.registry.errors import VersionPurged
@@ -173,7 +173,7 @@ def test_a_file_that_any_other_version_refers_to_stays_and_is_listed_as_kept(
 KILLED_AT_THE_SECOND_DELETE = """
 import os, signal
 from pathlib import Path
-from service import sweeper
+from service.process import sweeper
 from service.registry.database import Database
 from service.settings import Settings
 unlink, before = Path.unlink, []
@@ -219,7 +219,7 @@ def test_nothing_is_deleted_between_a_stored_file_and_the_row_that_names_it(shel
     database = shelf.registry.database
     if not database.is_sqlite:  # which has one writer at a time by itself
         with database.transaction() as publisher, database.transaction() as sweep:
-            references.keeping(publisher)
+            artifact_references.keeping(publisher)
             assert not purging.finish(sweep, job_id, shelf.artifacts)
     shelf.sweep()
     assert not shelf.artifacts.holds(sha256)
@@ -310,5 +310,5 @@ def test_what_no_row_refers_to_is_collected_once_it_has_settled(shelf: Shelf) ->
 def collect(shelf: Shelf) -> str:
     """What `palimpsest collect` says."""
     environment = {**os.environ, **shelf.deployment.as_environment()}
-    command = [executable, "-m", "service.commands", "collect"]
+    command = [executable, "-m", "commands", "collect"]
     return run(command, env=environment, capture_output=True, text=True, check=True).stdout

@@ -6,12 +6,12 @@ from pydantic import BaseModel
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import fresh
-from worker.learning.strategy import Diverged, Examples, Strategy, Workbench
+from worker.learning.strategy import Diverged, Examples, Strategy, TrainingContext
 from worker.learning.unlearning import drop
 
 
 def change(
-    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, bench: Workbench
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
 ) -> Checkpoint:
     """What the strategy makes of the checkpoint, whatever the labels' retention.
 
@@ -20,42 +20,42 @@ def change(
     permanently ends its isolated network. Liu et al. 2022, table 1. Raises Diverged also where it was the
     last step of a training, whose loss nobody saw, that made a weight or the Fisher infinite.
     """
-    changed = _changed(checkpoint, chosen, examples, params, bench)
+    changed = _changed(checkpoint, chosen, examples, params, context)
     for one in (changed, *changed.isolated):
         _check_finite(one)
     return changed
 
 
 def _changed(
-    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, bench: Workbench
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
 ) -> Checkpoint:
     if chosen.operation == "forget":
-        return _forgotten(checkpoint, chosen, examples, params, bench)
-    changed = chosen.run(checkpoint, examples, params, bench)
+        return _forgotten(checkpoint, chosen, examples, params, context)
+    changed = chosen.run(checkpoint, examples, params, context)
     if chosen.operation == "resize" or chosen.retention == "temporary":
         return changed
     promoted = sorted(set(examples.labels) & set(checkpoint.temporary))
     if promoted:
-        bench.findings["promoted"] = promoted
+        context.findings["promoted"] = promoted
     return changed.without_isolated(promoted)
 
 
 def _forgotten(
-    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, bench: Workbench
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
 ) -> Checkpoint:
     temporary = tuple(name for name in examples.labels if name in checkpoint.temporary)
     permanent = tuple(name for name in examples.labels if name not in temporary)
     if temporary:
         gone = replace(examples, labels=temporary)
-        checkpoint = drop.forget(checkpoint, gone, drop.DropParams(), bench)
+        checkpoint = drop.forget(checkpoint, gone, drop.DropParams(), context)
     if not permanent:
         return checkpoint
-    bench.findings.pop("guarantee", None)  # that of the dropped; what follows has its own
+    context.findings.pop("guarantee", None)  # that of the dropped; what follows has its own
     target = checkpoint.with_status(permanent, "forgotten")
     if target.held:
-        return chosen.run(checkpoint, replace(examples, labels=permanent), params, bench)
-    bench.findings["guarantee"] = "exact"
-    return fresh(target, bench.since(None).generator("weights"))
+        return chosen.run(checkpoint, replace(examples, labels=permanent), params, context)
+    context.findings["guarantee"] = "exact"
+    return fresh(target, context.with_seed_from(None).generator("weights"))
 
 
 def _check_finite(checkpoint: Checkpoint) -> None:

@@ -10,13 +10,13 @@ from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import frozen, weights_of
 from worker.learning.networks.network import Network
 from worker.learning.replay import replay, some
-from worker.learning.strategy import Batch, Workbench
+from worker.learning.strategy import Batch, TrainingContext
 
 FISHER_EXAMPLES = 10_000
 
 
 def consolidated(
-    checkpoint: Checkpoint, network: Network, bench: Workbench, *, examples: int = FISHER_EXAMPLES
+    checkpoint: Checkpoint, network: Network, context: TrainingContext, *, examples: int = FISHER_EXAMPLES
 ) -> Checkpoint:
     """The checkpoint with the network's weights and the Fisher of the labels held, on its own draws.
 
@@ -24,30 +24,30 @@ def consolidated(
     """
     held = checkpoint.held.values()
     return replace(
-        checkpoint, weights=weights_of(network), fisher=fisher_of(network, held, bench, examples, "fisher")
+        checkpoint, weights=weights_of(network), fisher=fisher_of(network, held, context, examples, "fisher")
     )
 
 
 def remembered(
-    checkpoint: Checkpoint, slots: Collection[int], bench: Workbench, *, examples: int
+    checkpoint: Checkpoint, slots: Collection[int], context: TrainingContext, *, examples: int
 ) -> Checkpoint:
     """The checkpoint with its Fisher taken over `slots` only: the memory of what must be retained."""
-    network = frozen(checkpoint, bench.device)
-    return replace(checkpoint, fisher=fisher_of(network, slots, bench, examples, "fisher of the anchor"))
+    network = frozen(checkpoint, context.device)
+    return replace(checkpoint, fisher=fisher_of(network, slots, context, examples, "fisher of the anchor"))
 
 
 def fisher_of(
-    network: Network, slots: Collection[int], bench: Workbench, examples: int, purpose: str
+    network: Network, slots: Collection[int], context: TrainingContext, examples: int, purpose: str
 ) -> dict[str, Tensor]:
-    generator = bench.generator(purpose)
-    draws = some(replay(network, sorted(slots), generator), examples, bench.device)
-    return fisher_diagonal(network, _watched(draws, examples, bench), generator)
+    generator = context.generator(purpose)
+    draws = some(replay(network, sorted(slots), generator), examples, context.device)
+    return fisher_diagonal(network, _watched(draws, examples, context), generator)
 
 
-def _watched(draws: Iterable[Batch], examples: int, bench: Workbench) -> Iterator[Batch]:
+def _watched(draws: Iterable[Batch], examples: int, context: TrainingContext) -> Iterator[Batch]:
     """The draws, each batch a step that shows progress and can be stopped at."""
     seen = 0
     for batch in draws:
-        bench.step("fisher", seen, examples)
+        context.step("fisher", seen, examples)
         seen += len(batch.slots)
         yield batch

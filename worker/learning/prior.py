@@ -7,7 +7,7 @@ from torch import Tensor
 
 from worker.learning.networks.network import Network
 from worker.learning.replay import real, some
-from worker.learning.strategy import Batch, Diverged, Workbench
+from worker.learning.strategy import Batch, Diverged, TrainingContext
 
 EXAMPLES = 4000  # of a label, for the moments of its prior
 JITTER = 1e-4  # keeps the covariance of a collapsed latent positive definite
@@ -41,12 +41,12 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 def fit_priors(
-    network: Network, images: Mapping[str, Tensor], slots: Mapping[str, int], bench: Workbench
+    network: Network, images: Mapping[str, Tensor], slots: Mapping[str, int], context: TrainingContext
 ) -> None:
     """Fit the prior of every label of `images` (label -> uint8 [n, pixels]), in place; a standard one is."""
     for name in images if network.prior == "fitted" else ():
-        alone = real({name: images[name]}, slots, bench.generator(f"prior of {name}"))
-        fit_prior(network, slots[name], some(alone, EXAMPLES, bench.device))
+        alone = real({name: images[name]}, slots, context.generator(f"prior of {name}"))
+        fit_prior(network, slots[name], some(alone, EXAMPLES, context.device))
 
 
 def reset_prior(network: Network, slot: int) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from worker.learning.elbo import negative_elbo, reconstruction
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.replay import Source, interleave, replay
-from worker.learning.strategy import Batch, Workbench
+from worker.learning.strategy import Batch, TrainingContext
 from worker.learning.training import Parts
 
 Match = Literal["function", "elbo"]
@@ -42,7 +42,7 @@ def holding(
     kept: Sequence[int],
     forgotten: Sequence[int],
     retain: Cost,
-    bench: Workbench,
+    context: TrainingContext,
     purpose: str = "replay",
 ) -> list[Stream]:
     """What holds a network to its teacher while something else is trained.
@@ -53,10 +53,10 @@ def holding(
     """
     streams = []
     if kept:
-        source = replay(teacher, kept, bench.generator(purpose))
+        source = replay(teacher, kept, context.generator(purpose))
         streams.append(Stream(source, float(len(kept)), retain))
     if forgotten:
-        source = replay(teacher, forgotten, bench.generator(f"{purpose} of the forgotten"))
+        source = replay(teacher, forgotten, context.generator(f"{purpose} of the forgotten"))
         streams.append(Stream(source, 1.0, still_drawn(network)))
     return streams
 

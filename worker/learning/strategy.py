@@ -1,7 +1,7 @@
 """What a strategy is: a function from a checkpoint, examples and params to a new checkpoint, found by name.
 
 @strategy("forget", "surrogate", SurrogateParams, source="Heng & Soh 2023")
-def forget(checkpoint, examples, params, bench) -> Checkpoint: ...
+def forget(checkpoint, examples, params, context) -> Checkpoint: ...
 """
 
 import hashlib
@@ -87,19 +87,19 @@ class NoArchive:
         raise Unavailable(f"no ancestor that never saw {sorted(names)} is at hand here")
 
 
-def keyed(*key: object) -> int:
+def derive_seed(*key: object) -> int:
     """A seed that is a function of the key alone: 63 bits of the SHA-256 of its parts."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True)
-class Workbench:
+class TrainingContext:
     """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits.
 
     seed: what all chances are keyed by; in a worker, by what is asked for and the network it is asked of.
     asked: by what is asked for alone; None where that is all that `seed` is keyed by. The chances of exact
-        forgetting are keyed by it: see `since`.
+        forgetting are keyed by it: see `with_seed_from`.
     findings: what a strategy wants to be read in the version's report (a guarantee, a decision and why);
         JSON-ready, and a function of its inputs and seed alone.
     precision: of the matrix products of a training, torch.float32 or torch.bfloat16; everything else, the
@@ -117,21 +117,21 @@ class Workbench:
 
     def generator(self, purpose: str) -> torch.Generator:
         """A stream of random numbers (on the CPU) for each purpose, a function of the seed alone."""
-        return torch.Generator().manual_seed(keyed(self.seed, purpose))
+        return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
 
-    def apart(self, purpose: str) -> "Workbench":
-        """The same bench with chances of its own."""
-        return replace(self, seed=keyed(self.seed, purpose))
+    def with_seed_for(self, purpose: str) -> "TrainingContext":
+        """The same context with chances of its own."""
+        return replace(self, seed=derive_seed(self.seed, purpose))
 
-    def since(self, ancestor: Checkpoint | None) -> "Workbench":
-        """The same bench with chances in which no network has a part but the ancestor, where there is one.
+    def with_seed_from(self, ancestor: Checkpoint | None) -> "TrainingContext":
+        """The same context with chances in which no network has a part but the ancestor, where there is one.
 
         A seed is a channel too: keyed by a network that saw what is to be forgotten, it would make the
         weights drawn from it a function of the forgotten images.
         """
         began = "" if ancestor is None else hashlib.sha256(ancestor.to_bytes()).hexdigest()
         asked = self.seed if self.asked is None else self.asked
-        return replace(self, seed=keyed(asked, "since", began))
+        return replace(self, seed=derive_seed(asked, "since", began))
 
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
         """Called at every training step. Raises Stopped or Diverged."""
@@ -163,7 +163,7 @@ class StrategyParams(BaseModel):
         return {**sent, **groups}
 
 
-Run = Callable[[Checkpoint, Examples, Any, Workbench], Checkpoint]
+Run = Callable[[Checkpoint, Examples, Any, TrainingContext], Checkpoint]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from worker.learning.adam import Adam
 from worker.learning.networks.network import Network
-from worker.learning.strategy import Batch, StrategyParams, Workbench
+from worker.learning.strategy import Batch, StrategyParams, TrainingContext
 
 Parts = Sequence[Batch]  # one step's examples, a batch from each source
 Loss = Callable[[Parts, float], Tensor]  # (parts, share of the training done in [0, 1)) -> nats an example
@@ -36,7 +36,7 @@ def fit(
     loss: Loss,
     batches: Iterator[Parts],
     schedule: Schedule,
-    bench: Workbench,
+    context: TrainingContext,
     *,
     phase: str,
     proximal: Callable[[float], None] = lambda rate: None,
@@ -53,7 +53,7 @@ def fit(
     labels = [tensor for name, tensor in named.items() if name.endswith(".label")]
     others = [tensor for name, tensor in named.items() if not name.endswith(".label")]
     optimiser = Adam([others, labels])
-    network.precision = bench.precision
+    network.precision = context.precision
     for step in range(schedule.steps):
         done = step / schedule.steps
         rate = schedule.learning_rate * (one_cycle(done) if schedule.shape == "one_cycle" else 1)
@@ -62,7 +62,7 @@ def fit(
         value.backward()  # type: ignore[no-untyped-call]
         # A guard: most gradients are some hundreds long (docs/decisions/0007).
         nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
-        bench.step(phase, step + 1, schedule.steps, value.item())
+        context.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step([rate, rate * schedule.label_rate])
         with torch.no_grad():
             proximal(rate)

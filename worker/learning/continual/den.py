@@ -27,7 +27,7 @@ from worker.learning.resizing.units import (
 )
 from worker.learning.retention import Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import with_slots
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 VALIDATION_EXAMPLES = 1000
@@ -69,7 +69,9 @@ class DenParams(StrategyParams):
 
 
 @strategy("learn", "den", DenParams, source="DEN of Yoon et al. 2018, from the label columns")
-def learn(checkpoint: Checkpoint, examples: Examples, params: DenParams, bench: Workbench) -> Checkpoint:
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: DenParams, context: TrainingContext
+) -> Checkpoint:
     """Learn new labels in the units they reach, add units if the loss stays high, and split units that drift.
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus the function-matching replay loss over K, plus
@@ -84,9 +86,9 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: DenParams, bench: 
         plain = HoldingParams(
             schedule=params.schedule, ewc_strength=0, fisher_examples=params.fisher_examples
         )
-        return taught(target, examples.images, [], plain, bench)
-    lesson = Lesson(target, sorted(checkpoint.held.values()), examples, params, bench)
-    network = build(target, bench.device)
+        return taught(target, examples.images, [], plain, context)
+    lesson = Lesson(target, sorted(checkpoint.held.values()), examples, params, context)
+    network = build(target, context.device)
     columns = lesson.label_columns(network)
     lesson.train(
         network, columns, FIT, "fitting the label columns", soft_threshold(columns, params.column_l1)
@@ -100,10 +102,10 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: DenParams, bench: 
     if lesson.loss(network) > (1 + params.tolerance) * lesson.probe():
         trained, findings["added"] = expanded(trained, lesson)
     trained, findings["split"] = split(trained, target, reached, lesson)
-    bench.findings["subnetwork"] = findings
-    network = build(trained, bench.device)
-    fit_priors(network, examples.images, trained.held, bench)
-    return consolidated(trained, network, bench, examples=params.fisher_examples)
+    context.findings["subnetwork"] = findings
+    network = build(trained, context.device)
+    fit_priors(network, examples.images, trained.held, context)
+    return consolidated(trained, network, context, examples=params.fisher_examples)
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Lesson:
     old: Sequence[int]
     examples: Examples
     params: DenParams
-    bench: Workbench
+    context: TrainingContext
 
     @property
     def new_slots(self) -> list[int]:
@@ -129,19 +131,19 @@ class Lesson:
 
     def train(self, network: Network, moving: Movable, share: float, phase: str, proximal: Proximal) -> None:
         """Some of the steps, in place, with every value outside `moving` put back after each."""
-        teacher = frozen(self.target, self.bench.device)
-        noise = self.bench.generator(f"latent noise, {phase}")
+        teacher = frozen(self.target, self.context.device)
+        noise = self.context.generator(f"latent noise, {phase}")
         retain = replay_loss("function", network, teacher, noise)
         still = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
 
         def bound(batch: Batch, masks: Masks) -> Tensor:
             return negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise))
 
-        new = real(self.examples.images, self.target.held, self.bench.generator(f"examples, {phase}"))
+        new = real(self.examples.images, self.target.held, self.context.generator(f"examples, {phase}"))
         gone = sorted(self.target.forgotten.values())
         streams = [
             Stream(new, float(len(self.new_slots)), bound),
-            *holding(network, teacher, self.old, gone, retain, self.bench, f"replay, {phase}"),
+            *holding(network, teacher, self.old, gone, retain, self.context, f"replay, {phase}"),
         ]
 
         def loss(parts: Parts, done: float) -> Tensor:
@@ -155,13 +157,13 @@ class Lesson:
         schedule = self.params.schedule.model_copy(
             update={"steps": max(1, round(share * self.params.schedule.steps))}
         )
-        batches = mixed(streams, schedule.batch_size, self.bench.device)
+        batches = mixed(streams, schedule.batch_size, self.context.device)
         fit(
             network,
             loss,
             batches,
             schedule,
-            self.bench,
+            self.context,
             phase=phase,
             proximal=lambda rate: proximal(network, rate),
             after_step=put_others_back,
@@ -170,9 +172,9 @@ class Lesson:
     @torch.no_grad()
     def loss(self, network: Network) -> float:
         """Mean -ELBO of the new labels, nats."""
-        generator = self.bench.generator("validation")
+        generator = self.context.generator("validation")
         draws = some(
-            real(self.examples.images, self.target.held, generator), VALIDATION_EXAMPLES, self.bench.device
+            real(self.examples.images, self.target.held, generator), VALIDATION_EXAMPLES, self.context.device
         )
         values = [
             negative_elbo(network, one.images, one.slots, network.noise(one.slots, generator))
@@ -182,16 +184,16 @@ class Lesson:
 
     def probe(self) -> float:
         """The loss within reach when nothing is held: of a copy trained briefly on the new labels alone."""
-        copy, noise = build(self.target, self.bench.device), self.bench.generator("noise of the probe")
+        copy, noise = build(self.target, self.context.device), self.context.generator("noise of the probe")
 
         def loss(parts: Parts, done: float) -> Tensor:
             (new,) = parts
             return negative_elbo(copy, new.images, new.slots, copy.noise(new.slots, noise)).mean()
 
         schedule = self.params.schedule.model_copy(update={"steps": self.params.probe_steps})
-        source = real(self.examples.images, self.target.held, self.bench.generator("examples of the probe"))
-        batches = interleave([(source, 1.0)], schedule.batch_size, self.bench.device)
-        fit(copy, loss, batches, schedule, self.bench, phase="probing")
+        source = real(self.examples.images, self.target.held, self.context.generator("examples of the probe"))
+        batches = interleave([(source, 1.0)], schedule.batch_size, self.context.device)
+        fit(copy, loss, batches, schedule, self.context, phase="probing")
         return self.loss(copy)
 
 
@@ -252,8 +254,8 @@ def expanded(trained: Checkpoint, lesson: Lesson) -> tuple[Checkpoint, dict[str,
     if params.added_units == 0:
         return trained, {}
     extra = {seam: min(params.added_units, room(trained, seam)) for seam in seams_of(trained)}
-    larger = grow_by(trained, extra, lesson.bench.generator("added units"))
-    network = build(larger, lesson.bench.device)
+    larger = grow_by(trained, extra, lesson.context.generator("added units"))
+    network = build(larger, lesson.context.device)
     fresh = {seam.layer: torch.arange(width(larger, seam)) >= before[seam.layer] for seam in seams_of(larger)}
     moving = touching(network, larger, fresh, lesson.new_slots)
     sparse = soft_threshold(moving, params.l1)
@@ -299,7 +301,7 @@ def split(
         return trained, count
     old = {seam.layer: width(trained, seam) for seam in seams_of(trained)}
     doubled = put_back(duplicate(trained, drifted), before, drifted)
-    network = build(doubled, lesson.bench.device)
+    network = build(doubled, lesson.context.device)
     copies = {seam.layer: torch.arange(width(doubled, seam)) >= old[seam.layer] for seam in seams_of(doubled)}
     moving = touching(network, doubled, copies, lesson.new_slots)
     lesson.train(network, moving, SPLIT, "splitting", lambda network, rate: None)

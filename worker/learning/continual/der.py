@@ -13,7 +13,7 @@ from worker.learning.networks.network import Masks, Network
 from worker.learning.prior import fit_priors
 from worker.learning.retention import drawn_from, holding, mean_cost, mixed
 from worker.learning.slots import with_labels
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 
@@ -27,7 +27,9 @@ class DerParams(StrategyParams):
 
 
 @strategy("learn", "der", DerParams, source="DER++ of Buzzega et al. 2020, as in Liu et al. 2022 (CLPU)")
-def learn(checkpoint: Checkpoint, examples: Examples, params: DerParams, bench: Workbench) -> Checkpoint:
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: DerParams, context: TrainingContext
+) -> Checkpoint:
     """Learn new labels by dark experience replay: match the old network's means and posteriors on its draws.
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus, over the teacher's draws (z, x, c) of K,
@@ -37,25 +39,25 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: DerParams, bench: 
     """
     old = sorted(checkpoint.held.values())
     target = with_labels(checkpoint, examples.labels, examples.dataset)
-    network, teacher = build(target, bench.device), frozen(target, bench.device)
-    noise = bench.generator("latent noise")
+    network, teacher = build(target, context.device), frozen(target, context.device)
+    noise = context.generator("latent noise")
 
     def dark_replay(batch: Batch, masks: Masks) -> Tensor:
         dark, bound = dark_and_bound(network, teacher, batch, network.noise(batch.slots, noise))
         return params.dark_strength * dark + params.replay_strength * bound
 
     streams = [
-        to_learn(examples.images, target, network, bench),
-        *holding(network, teacher, old, sorted(target.forgotten.values()), dark_replay, bench),
+        to_learn(examples.images, target, network, context),
+        *holding(network, teacher, old, sorted(target.forgotten.values()), dark_replay, context),
     ]
 
     def loss(parts: Parts, done: float) -> Tensor:
         return mean_cost(streams, parts)
 
-    batches = mixed(streams, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="learning")
-    fit_priors(network, examples.images, target.held, bench)
-    return consolidated(target, network, bench, examples=params.fisher_examples)
+    batches = mixed(streams, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="learning")
+    fit_priors(network, examples.images, target.held, context)
+    return consolidated(target, network, context, examples=params.fisher_examples)
 
 
 def dark_and_bound(network: Network, teacher: Network, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from pydantic import Field
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.slots import with_labels
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Schedule
 
 
@@ -15,11 +15,13 @@ class FinetuneParams(StrategyParams):
 
 
 @strategy("learn", "finetune", FinetuneParams, source="The control of McCloskey & Cohen 1989")
-def learn(checkpoint: Checkpoint, examples: Examples, params: FinetuneParams, bench: Workbench) -> Checkpoint:
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: FinetuneParams, context: TrainingContext
+) -> Checkpoint:
     """Learn new labels from their images alone, with nothing to hold the old ones: the control that forgets.
 
     Minimises E over new (x, c) of -ELBO(x | theta, c). What every other strategy must beat on the old labels.
     """
     target = with_labels(checkpoint, examples.labels, examples.dataset)
     plain = HoldingParams(schedule=params.schedule, ewc_strength=0, fisher_examples=params.fisher_examples)
-    return taught(target, examples.images, [], plain, bench)
+    return taught(target, examples.images, [], plain, context)

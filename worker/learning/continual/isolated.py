@@ -9,7 +9,7 @@ from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.networks import blank
 from worker.learning.networks.network import Width
 from worker.learning.slots import LabelConflict, with_slots
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Schedule
 
 
@@ -32,7 +32,9 @@ class IsolatedParams(StrategyParams):
     retention="temporary",
     default=True,
 )
-def learn(checkpoint: Checkpoint, examples: Examples, params: IsolatedParams, bench: Workbench) -> Checkpoint:
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: IsolatedParams, context: TrainingContext
+) -> Checkpoint:
     """Learn temporary labels, each in a small network of its own: forgetting one is dropping its network.
 
     Minimises E over (x, c) of -ELBO(x | theta_c, c), for each label c alone, from random weights theta_c. The
@@ -47,7 +49,7 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: IsolatedParams, be
     plain = HoldingParams(schedule=params.schedule, ewc_strength=0, fisher_examples=params.fisher_examples)
     learnt = []
     for name in examples.labels:
-        alone = bench.apart(name)
+        alone = context.with_seed_for(name)
         widths = {"encoder_widths": params.encoder_widths, "decoder_widths": params.decoder_widths}
         network = {**widths, "latent": checkpoint.spec.latent, "prior": checkpoint.spec.prior}
         start = blank(network, seed=alone.seed, pixels=checkpoint.spec.pixels)

@@ -11,13 +11,13 @@ from worker.learning.networks.network import Masks, Network
 from worker.learning.replay import replay
 from worker.learning.retention import Cost, Stream, distillation, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import LabelConflict, placed, with_labels
-from worker.learning.strategy import Batch, Examples, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, TrainingContext, strategy
 from worker.learning.training import Parts, fit
 
 
 @strategy("learn", "merge", ReplayEwcParams, source="CLPU of Liu et al. 2022, case 3, by matching functions")
 def learn(
-    checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, context: TrainingContext
 ) -> Checkpoint:
     """Make temporary labels permanent: distil their isolated networks into the main one, without their data.
 
@@ -32,35 +32,35 @@ def learn(
     if absent:
         raise LabelConflict(f"not temporary, so there is nothing to merge: {absent}")
     old = sorted(checkpoint.held.values())
-    target = grown(checkpoint, params, bench)
+    target = grown(checkpoint, params, context)
     for name in examples.labels:
         label = temporary[name].label(name)
         target = with_labels(target, [name], label.dataset)
         if label.renamed_from:
             target = target.renamed({name: label.renamed_from})
-    network, teacher = build(target, bench.device), frozen(target, bench.device)
+    network, teacher = build(target, context.device), frozen(target, context.device)
     slots = {name: target.held[name] for name in examples.labels}
     isolated = {
-        slot: frozen(placed(temporary[name], slot, target.spec.slots), bench.device)
+        slot: frozen(placed(temporary[name], slot, target.spec.slots), context.device)
         for name, slot in slots.items()
     }
     for slot, one in isolated.items():
         network.prior_mean[slot], network.prior_scale[slot] = one.prior_mean[slot], one.prior_scale[slot]
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
-    retain = replay_loss(params.replay_match, network, teacher, bench.generator("latent noise"))
+    retain = replay_loss(params.replay_match, network, teacher, context.generator("latent noise"))
 
     streams = [
-        Stream(replay(one, [slot], bench.generator(f"replay of slot {slot}")), 1.0, becoming(network, one))
+        Stream(replay(one, [slot], context.generator(f"replay of slot {slot}")), 1.0, becoming(network, one))
         for slot, one in isolated.items()
     ]
-    streams += holding(network, teacher, old, sorted(target.forgotten.values()), retain, bench)
+    streams += holding(network, teacher, old, sorted(target.forgotten.values()), retain, context)
 
     def loss(parts: Parts, done: float) -> Tensor:
         return mean_cost(streams, parts) + penalty()
 
-    batches = mixed(streams, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="merging")
-    merged = consolidated(target, network, bench, examples=params.fisher_examples)
+    batches = mixed(streams, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="merging")
+    merged = consolidated(target, network, context, examples=params.fisher_examples)
     return merged.without_isolated(examples.labels)
 
 

@@ -17,7 +17,7 @@ from worker.learning.resizing.taylor import curvature, removal_order, without
 from worker.learning.resizing.taylor_prune import matched, replay_set
 from worker.learning.resizing.units import seams_of, width
 from worker.learning.slots import with_labels
-from worker.learning.strategy import Examples, Workbench, strategy
+from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.training import Schedule
 
 TAYLOR_EXAMPLES = 2000
@@ -37,7 +37,9 @@ class RecParams(HoldingParams, TournamentParams):
 @strategy(
     "learn", "rec", RecParams, source="REC of Zhang et al. 2020; halving as in Jamieson & Talwalkar 2016"
 )
-def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: Workbench) -> Checkpoint:
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: RecParams, context: TrainingContext
+) -> Checkpoint:
     """Learn new labels in the best of several larger networks, then distil it back to the size it came from.
 
     The child is the one of +0 to +40 % units with the least validation -ELBO + mu * parameters after short
@@ -49,33 +51,33 @@ def learn(checkpoint: Checkpoint, examples: Examples, params: RecParams, bench: 
     target = with_labels(checkpoint, examples.labels, examples.dataset)
     old = sorted(checkpoint.held.values())
     if not old:
-        return taught(target, examples.images, old, params, bench)
-    teacher = frozen(target, bench.device)
+        return taught(target, examples.images, old, params, context)
+    teacher = frozen(target, context.device)
 
     probed, validated = set_apart(examples.images)
 
     def sources_for(purpose: str) -> Sources:
         images = validated if purpose == "validation" else probed
-        new = real(images, target.held, bench.generator(f"examples of {purpose}"))
-        kept = replay(teacher, old, bench.generator(f"replay of {purpose}"))
+        new = real(images, target.held, context.generator(f"examples of {purpose}"))
+        kept = replay(teacher, old, context.generator(f"replay of {purpose}"))
         return [(new, float(len(examples.labels))), (kept, float(len(old)))]
 
-    children = {share: child_of(target, share, bench) for share in in_reach(target)}
-    winner, rungs = tournament(children, sources_for, params, params.search, bench)
-    bench.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
+    children = {share: child_of(target, share, context) for share in in_reach(target)}
+    winner, rungs = tournament(children, sources_for, params, params.search, context)
+    context.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
     child = children[winner]
     if params.ewc_strength > 0:
-        child = remembered(child, old, bench, examples=params.fisher_examples)
+        child = remembered(child, old, context, examples=params.fisher_examples)
     learnt = taught(
         child,
         examples.images,
         old,
         params,
-        bench,
+        context,
         forgotten=sorted(target.forgotten.values()),
         regulariser=consolidation(target, child, [target.held[name] for name in examples.labels], params),
     )
-    return compressed(learnt, target, params, bench)
+    return compressed(learnt, target, params, context)
 
 
 def set_apart(images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -110,16 +112,18 @@ def consolidation(
     return penalty
 
 
-def compressed(learnt: Checkpoint, before: Checkpoint, params: RecParams, bench: Workbench) -> Checkpoint:
+def compressed(
+    learnt: Checkpoint, before: Checkpoint, params: RecParams, context: TrainingContext
+) -> Checkpoint:
     """The learnt network at the widths of `before`."""
     extra = surplus(learnt, before)
     if not any(extra.values()):
         return learnt
-    draws = replay_set(learnt, TAYLOR_EXAMPLES, bench)
-    around = curvature(build(learnt, bench.device), draws, bench)
+    draws = replay_set(learnt, TAYLOR_EXAMPLES, context)
+    around = curvature(build(learnt, context.device), draws, context)
     removed = removal_order(around, extra).first(sum(extra.values()), around.widths)
     smaller = without(learnt, removed, around)
-    return matched(learnt, smaller, params.compression, params.fisher_examples, bench)
+    return matched(learnt, smaller, params.compression, params.fisher_examples, context)
 
 
 def surplus(learnt: Checkpoint, before: Checkpoint) -> Mapping[str, int]:

@@ -16,7 +16,7 @@ from worker.learning.replay import real
 from worker.learning.resizing.units import added, grow_by, room
 from worker.learning.retention import Match, Stream, holding, mean_cost, mixed, replay_loss
 from worker.learning.slots import with_labels
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 
@@ -39,7 +39,7 @@ class ReplayEwcParams(HoldingParams):
 
 @strategy("learn", "replay_ewc", ReplayEwcParams, source="The paper, sections 2.2 and 4", default=True)
 def learn(
-    checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, context: TrainingContext
 ) -> Checkpoint:
     """Learn new labels while holding the old ones: generative replay + EWC, after expanding the network.
 
@@ -47,12 +47,12 @@ def learn(
     labels held, labels equally often, plus lambda/2 sum F (theta - theta*)^2.
     """
     old = sorted(checkpoint.held.values())
-    target = grown(checkpoint, params, bench)
+    target = grown(checkpoint, params, context)
     target = with_labels(target, examples.labels, examples.dataset)
-    return taught(target, examples.images, old, params, bench, forgotten=sorted(target.forgotten.values()))
+    return taught(target, examples.images, old, params, context, forgotten=sorted(target.forgotten.values()))
 
 
-def grown(checkpoint: Checkpoint, params: ReplayEwcParams, bench: Workbench) -> Checkpoint:
+def grown(checkpoint: Checkpoint, params: ReplayEwcParams, context: TrainingContext) -> Checkpoint:
     """The checkpoint with room to learn in, and the Fisher over what it holds; itself if that is nothing.
 
     A layer as wide as it may be stays so: there are more labels than growths.
@@ -61,10 +61,10 @@ def grown(checkpoint: Checkpoint, params: ReplayEwcParams, bench: Workbench) -> 
         return checkpoint
     asked = added(checkpoint, params.expand_share)
     extra = {seam: min(units, room(checkpoint, seam)) for seam, units in asked.items()}
-    wider = grow_by(checkpoint, extra, bench.generator("expansion"))
+    wider = grow_by(checkpoint, extra, context.generator("expansion"))
     if params.ewc_strength == 0:
         return wider
-    return remembered(wider, wider.held.values(), bench, examples=params.fisher_examples)
+    return remembered(wider, wider.held.values(), context, examples=params.fisher_examples)
 
 
 def taught(
@@ -72,7 +72,7 @@ def taught(
     images: Mapping[str, Tensor],
     old: Sequence[int],
     params: HoldingParams,
-    bench: Workbench,
+    context: TrainingContext,
     *,
     forgotten: Sequence[int] = (),
     regulariser: Callable[[Network], Tensor] | None = None,
@@ -82,32 +82,34 @@ def taught(
     target: with the Fisher over `old`; its weights are the teacher's and the anchor. forgotten: slots to keep
     drawing what they draw now. regulariser: nats an example, added to the loss.
     """
-    network, teacher = build(target, bench.device), frozen(target, bench.device)
-    noise = bench.generator("latent noise")
+    network, teacher = build(target, context.device), frozen(target, context.device)
+    noise = context.generator("latent noise")
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
     retain = replay_loss(params.replay_match, network, teacher, noise)
 
     streams = [
-        to_learn(images, target, network, bench),
-        *holding(network, teacher, old, forgotten, retain, bench),
+        to_learn(images, target, network, context),
+        *holding(network, teacher, old, forgotten, retain, context),
     ]
 
     def loss(parts: Parts, done: float) -> Tensor:
         cost = mean_cost(streams, parts) + penalty()
         return cost if regulariser is None else cost + regulariser(network)
 
-    batches = mixed(streams, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="learning")
-    fit_priors(network, images, target.held, bench)
-    return consolidated(target, network, bench, examples=params.fisher_examples)
+    batches = mixed(streams, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="learning")
+    fit_priors(network, images, target.held, context)
+    return consolidated(target, network, context, examples=params.fisher_examples)
 
 
-def to_learn(images: Mapping[str, Tensor], target: Checkpoint, network: Network, bench: Workbench) -> Stream:
+def to_learn(
+    images: Mapping[str, Tensor], target: Checkpoint, network: Network, context: TrainingContext
+) -> Stream:
     """Real images of new labels, equally often, at -ELBO an image."""
-    noise = bench.generator("latent noise of the new")
+    noise = context.generator("latent noise of the new")
 
     def bound(batch: Batch, masks: Masks) -> Tensor:
         eps = network.noise(batch.slots, noise)
         return negative_elbo(network, batch.images, batch.slots, eps, masks=masks)
 
-    return Stream(real(images, target.held, bench.generator("examples")), float(len(images)), bound)
+    return Stream(real(images, target.held, context.generator("examples")), float(len(images)), bound)

@@ -9,7 +9,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.networks import fresh
 from worker.learning.slots import with_slots
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Schedule
 
 
@@ -19,20 +19,22 @@ class RetrainParams(StrategyParams):
 
 
 @strategy("learn", "retrain", RetrainParams, source="The paper, section 5: the simple model")
-def learn(checkpoint: Checkpoint, examples: Examples, params: RetrainParams, bench: Workbench) -> Checkpoint:
+def learn(
+    checkpoint: Checkpoint, examples: Examples, params: RetrainParams, context: TrainingContext
+) -> Checkpoint:
     """Train a fresh network of the same size on real images of every label, old and new: the reference.
 
     Minimises E over (x, c), c in K and L equally often, of -ELBO(x | theta, c). Needs the data of K.
     """
-    held = {name: bench.archive.images(checkpoint.label(name)) for name in checkpoint.held}
+    held = {name: context.archive.images(checkpoint.label(name)) for name in checkpoint.held}
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
-    return trained_anew(target, {**held, **examples.images}, params, bench)
+    return trained_anew(target, {**held, **examples.images}, params, context)
 
 
 def trained_anew(
-    target: Checkpoint, images: Mapping[str, Tensor], params: RetrainParams, bench: Workbench
+    target: Checkpoint, images: Mapping[str, Tensor], params: RetrainParams, context: TrainingContext
 ) -> Checkpoint:
     """A fresh network with the spec and labels of `target`, trained on `images` alone."""
-    start = fresh(target, bench.generator("weights"))
+    start = fresh(target, context.generator("weights"))
     plain = HoldingParams(schedule=params.schedule, ewc_strength=0, fisher_examples=params.fisher_examples)
-    return taught(start, images, [], plain, bench)
+    return taught(start, images, [], plain, context)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from worker.learning.judging.audit_measurements import Traces
 from worker.learning.judging.evidence import (
     Figure,
     Threshold,
@@ -17,7 +18,6 @@ from worker.learning.judging.evidence import (
 )
 from worker.learning.judging.figures import Bar, wilson
 from worker.learning.judging.relearning import Curve, steps_to
-from worker.learning.judging.traces import Traces
 
 ACCURACY_MARGIN = 0.02  # forgotten labels: at most so much above the references
 RECOVERY_MARGIN = 0.10  # the gap, on either side, averaged over labels

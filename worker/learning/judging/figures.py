@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from worker.learning.datasets import Dataset
-from worker.learning.judging import impostors
+from worker.learning.judging import negatives
+from worker.learning.judging.augmentations import blurred, veiled
 from worker.learning.judging.judge import REJECT
-from worker.learning.judging.legible import blurred, veiled
 
 Classify = Callable[[Tensor], Tensor]  # images [n, pixels] -> a label's index or REJECT, int64 [n]
 Z_95 = 1.959963984540054  # the two-sided 95 % point of the standard normal
@@ -98,17 +98,17 @@ def judge_figures(classify: Classify, dataset: Dataset, *, seed: int) -> dict[st
 def _strange(images: Tensor, targets: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
     """Images that show no label, by kind. The last kind occurs in no training."""
     return {
-        "uniform_noise": impostors.uniform_noise(images, targets, 2000, rng),
+        "uniform_noise": negatives.uniform_noise(images, targets, 2000, rng),
         "flat_grey": (torch.arange(256)[:, None] / 255).expand(256, images.shape[1]),
-        "averages": torch.cat([images.mean(0, keepdim=True), impostors.averages(images, targets, 999, rng)]),
-        "blends": impostors.blends(images, targets, 5000, rng),
-        "other_blends": impostors.other_blends(images, targets, 2000, rng),
-        "other_noise": impostors.other_noise(images, targets, 1000, rng),
-        "clouds": impostors.clouds(images, targets, 1000, rng),
-        "waves": impostors.waves(images, targets, 1000, rng),
-        "scrambled": impostors.scrambled(images, targets, 1000, rng),
-        "shadows": impostors.shadows(images, targets, 1000, rng),
-        "unseen_mosaics": impostors.mosaics(images, targets, 1000, rng),
+        "averages": torch.cat([images.mean(0, keepdim=True), negatives.averages(images, targets, 999, rng)]),
+        "blends": negatives.blends(images, targets, 5000, rng),
+        "other_blends": negatives.other_blends(images, targets, 2000, rng),
+        "other_noise": negatives.other_noise(images, targets, 1000, rng),
+        "clouds": negatives.clouds(images, targets, 1000, rng),
+        "waves": negatives.waves(images, targets, 1000, rng),
+        "scrambled": negatives.scrambled(images, targets, 1000, rng),
+        "shadows": negatives.shadows(images, targets, 1000, rng),
+        "unseen_mosaics": negatives.mosaics(images, targets, 1000, rng),
     }
 
 

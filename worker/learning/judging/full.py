@@ -17,8 +17,10 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.continual.retrain import RetrainParams
+from worker.learning.judging.audit_measurements import Exam, Traces, traces
 from worker.learning.judging.comparison import CONTROL, COVERAGE_RATIO, PLAIN, compared, verdict
 from worker.learning.judging.evidence import Figure, figure, over_seeds, unmeasured
+from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.figures import auc_interval
 from worker.learning.judging.judge import JudgeUnavailable
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
@@ -27,13 +29,11 @@ from worker.learning.judging.recovery import Search
 from worker.learning.judging.references import BY_HEART, control_auc, retrained
 from worker.learning.judging.relearning import SLOW, Lesson, Relearning
 from worker.learning.judging.report import Draw, Judges, quick
-from worker.learning.judging.traces import Exam, Traces, traces
-from worker.learning.judging.witness import Witness
 from worker.learning.networks import frozen
 from worker.learning.resizing.capacity import capacity
 from worker.learning.resizing.taylor import curvature
 from worker.learning.resizing.taylor_prune import replay_set
-from worker.learning.strategy import StrategyParams, Unavailable, Workbench
+from worker.learning.strategy import StrategyParams, TrainingContext, Unavailable
 from worker.learning.training import Schedule
 
 CPU = torch.device("cpu")
@@ -43,7 +43,7 @@ LIKENESS_DRAWS = 500
 LEAST_COVERAGE = 0.01  # so that a ratio's interval ends somewhere
 REFERENCE_MARGIN = 0.05  # by how much a reference may draw what is held worse than the candidate
 
-Witnesses = Callable[[str], Witness]  # the witness of a dataset; raises Unavailable
+FeatureNetworks = Callable[[str], FeatureNetwork]  # the feature network of a dataset; raises Unavailable
 
 
 class FullParams(StrategyParams):
@@ -64,23 +64,23 @@ class _Inquiry:
 
     checkpoint: Checkpoint  # the main network alone
     judges: Judges
-    witnesses: Witnesses
-    bench: Workbench
+    feature_networks: FeatureNetworks
+    context: TrainingContext
     params: FullParams
     draw: Draw
 
     def train(self, label: Label) -> Tensor:
-        return self.bench.archive.images(label)
+        return self.context.archive.images(label)
 
     def test(self, label: Label) -> Tensor:
-        return self.bench.archive.held_out(label)
+        return self.context.archive.held_out(label)
 
 
 def full(
     checkpoint: Checkpoint,
     judges: Judges,
-    witnesses: Witnesses,
-    bench: Workbench,
+    feature_networks: FeatureNetworks,
+    context: TrainingContext,
     params: FullParams,
     *,
     draw: Draw,
@@ -89,7 +89,7 @@ def full(
 
     The keys of `quick`, and: quality {label figures, over all labels, of the labels in the main network},
     forgetting {labels: {name: {accuracy, recovery, relearning, membership, two_sample, pictures, verdict,
-    missed}}, distance, control, verdict, missed}, witness {dataset: {version, test_accuracy}}, capacity,
+    missed}}, distance, control, verdict, missed}, feature network {dataset: {version, test_accuracy}}, capacity,
     reference {seeds, accuracy, schedule, spec}, where accuracy is each one's of what is held. Every figure is
     {value, n, interval, threshold, verdict}; FID and diversity have no interval. Temporary labels are judged
     and not audited: theirs is a network of its own, and dropping it is exact. Raises Stopped.
@@ -98,18 +98,20 @@ def full(
         checkpoint,
         judges,
         n=params.draws,
-        seed=bench.seed,
+        seed=context.seed,
         draw=draw,
-        held_out=bench.archive.held_out,
+        held_out=context.archive.held_out,
     )
-    inquiry = _Inquiry(replace(checkpoint, isolated=()), judges, witnesses, bench, params, draw)
+    inquiry = _Inquiry(replace(checkpoint, isolated=()), judges, feature_networks, context, params, draw)
     references, reason, accuracies = _references(inquiry)
     return {
         **found,
         "level": "full",
         "quality": _quality(inquiry, references, reason),
         "forgetting": _forgetting(inquiry, references, reason),
-        "witness": {name: _witness_figures(name, witnesses) for name in found["judge"]},
+        "feature_network": {
+            name: _feature_network_figures(name, feature_networks) for name in found["judge"]
+        },
         "capacity": found["capacity"] | _capacity(inquiry),
         "reference": {
             "seeds": len(references),
@@ -135,14 +137,14 @@ def _references(inquiry: _Inquiry) -> tuple[list[Checkpoint], str | None, list[f
     how = RetrainParams(schedule=inquiry.params.reference, fisher_examples=1)
     seeds = range(inquiry.params.seeds)
     try:
-        found = [retrained(inquiry.checkpoint, seed, how, inquiry.bench) for seed in seeds]
+        found = [retrained(inquiry.checkpoint, seed, how, inquiry.context) for seed in seeds]
     except Unavailable as error:
         return [], f"no reference can be retrained: {error}", []
     networks = [inquiry.checkpoint, *found]
     known = []
     for index, network in enumerate(networks, start=1):
         known.append(_accuracy_of_held(network, inquiry))
-        inquiry.bench.step("judging references", index, len(networks))
+        inquiry.context.step("judging references", index, len(networks))
     accuracies = [one for one in known if one is not None]
     if len(accuracies) < len(networks):
         return [], "no judge knows what is held, so nobody can tell whether the references learnt it", []
@@ -166,7 +168,7 @@ def _too_weak(accuracies: Sequence[float], inquiry: _Inquiry) -> str | None:
 def _accuracy_of_held(checkpoint: Checkpoint, inquiry: _Inquiry) -> float | None:
     """The open-set accuracy of the labels held, each drawn equally often, as far as there are judges."""
     told = quick(
-        checkpoint, inquiry.judges, n=inquiry.params.draws, seed=inquiry.bench.seed, draw=inquiry.draw
+        checkpoint, inquiry.judges, n=inquiry.params.draws, seed=inquiry.context.seed, draw=inquiry.draw
     )
     right = [one["accuracy"] for one in told["retained"]["labels"].values() if one["accuracy"] is not None]
     return mean(right) if right else None
@@ -184,9 +186,9 @@ def _quality(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None
 def _quality_of(
     inquiry: _Inquiry, labels: list[Label], references: list[Checkpoint], reason: str | None
 ) -> dict[str, Any]:
-    dataset, bench = labels[0].dataset, inquiry.bench
+    dataset, context = labels[0].dataset, inquiry.context
     try:
-        judge, witness = inquiry.judges(dataset), inquiry.witnesses(dataset)
+        judge, feature_network = inquiry.judges(dataset), inquiry.feature_networks(dataset)
         real = {one.name: (inquiry.train(one), inquiry.test(one)) for one in labels}
     except (JudgeUnavailable, Unavailable) as error:
         return unmeasured(str(error), COVERAGE_RATIO if inquiry.checkpoint.forgotten else None)
@@ -195,17 +197,21 @@ def _quality_of(
         return {
             one.name: Seen(
                 one.source,
-                inquiry.draw(checkpoint, one.name, inquiry.params.draws, bench.apart(one.name).seed),
+                inquiry.draw(
+                    checkpoint, one.name, inquiry.params.draws, context.with_seed_for(one.name).seed
+                ),
                 *(split.float() / 255 for split in real[one.name]),
             )
             for one in labels
         }
 
     slots, network = inquiry.checkpoint.held, frozen(inquiry.checkpoint, CPU)
-    bench.step(f"quality of {dataset}", 0, 1)
-    figures = quality(network, slots, seen(inquiry.checkpoint), judge, witness, bench.generator("elbo"))
+    context.step(f"quality of {dataset}", 0, 1)
+    figures = quality(
+        network, slots, seen(inquiry.checkpoint), judge, feature_network, context.generator("elbo")
+    )
     if references:
-        others = [coverage_of(seen(one), witness) for one in references]
+        others = [coverage_of(seen(one), feature_network) for one in references]
         figures["coverage_ratio"] = _over(figures["coverage"]["value"], others)
     elif inquiry.checkpoint.forgotten:
         figures["coverage_ratio"] = unmeasured(reason or "there is no reference", COVERAGE_RATIO)
@@ -246,7 +252,7 @@ def _label_forgotten(
     shown, found = _examined(inquiry.checkpoint, exam, inquiry)
     others = [_examined(one, exam, inquiry) for one in references]
     figures = compared(shown, [one for one, _ in others])
-    figures["two_sample"] = _two_sample(label, exam.witness, inquiry, references)
+    figures["two_sample"] = _two_sample(label, exam.feature_network, inquiry, references)
     pictures = {"candidate": _picture(found), "reference": _picture(others[0][1])}
     return {**figures, "pictures": pictures, **verdict(figures)}
 
@@ -259,7 +265,7 @@ def _exam(label: Label, inquiry: _Inquiry) -> Exam:
     return Exam(
         label=label,
         judge=judge,
-        witness=inquiry.witnesses(label.dataset),
+        feature_network=inquiry.feature_networks(label.dataset),
         members=inquiry.train(label),
         others=inquiry.test(label),
         draws=params.draws,
@@ -269,15 +275,17 @@ def _exam(label: Label, inquiry: _Inquiry) -> Exam:
 
 
 def _examined(checkpoint: Checkpoint, exam: Exam, inquiry: _Inquiry) -> tuple[Traces, Tensor]:
-    return traces(checkpoint, exam, inquiry.draw, inquiry.bench.apart("exam"))
+    return traces(checkpoint, exam, inquiry.draw, inquiry.context.with_seed_for("exam"))
 
 
-def _two_sample(label: Label, witness: Witness, inquiry: _Inquiry, references: list[Checkpoint]) -> Figure:
+def _two_sample(
+    label: Label, feature_network: FeatureNetwork, inquiry: _Inquiry, references: list[Checkpoint]
+) -> Figure:
     """It informs: how far the networks are apart in the label's draws."""
-    bench, rng = inquiry.bench, inquiry.bench.generator("permutations")
-    seed = bench.apart("likeness").seed
+    context, rng = inquiry.context, inquiry.context.generator("permutations")
+    seed = context.with_seed_for("likeness").seed
     mine, *theirs = (
-        witness.embedded(inquiry.draw(one, label.name, LIKENESS_DRAWS, seed))
+        feature_network.embedded(inquiry.draw(one, label.name, LIKENESS_DRAWS, seed))
         for one in (inquiry.checkpoint, *references)
     )
     apart = over_seeds([energy_distance(mine, other) for other in theirs])
@@ -312,7 +320,7 @@ def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
         train, test = inquiry.train(forgotten[0]), inquiry.test(forgotten[0])
     except Unavailable as error:
         return unmeasured(str(error), CONTROL)
-    auc = control_auc(inquiry.checkpoint, forgotten[0].name, train, test, inquiry.bench)
+    auc = control_auc(inquiry.checkpoint, forgotten[0].name, train, test, inquiry.context)
     return figure(auc, len(test), interval=auc_interval(auc, BY_HEART, len(test)), threshold=CONTROL)
 
 
@@ -327,12 +335,12 @@ def _whole(labels: Mapping[str, Mapping[str, Any]], control: Figure) -> dict[str
     return {"verdict": whole, "missed": missed + (["control"] if control["verdict"] == "missed" else [])}
 
 
-def _witness_figures(dataset: str, witnesses: Witnesses) -> dict[str, Any]:
+def _feature_network_figures(dataset: str, feature_networks: FeatureNetworks) -> dict[str, Any]:
     try:
-        witness = witnesses(dataset)
+        feature_network = feature_networks(dataset)
     except Unavailable as error:
         return {"version": None, "test_accuracy": None, "reason": str(error)}
-    return {"version": witness.version, "test_accuracy": witness.test_accuracy}
+    return {"version": feature_network.version, "test_accuracy": feature_network.test_accuracy}
 
 
 def _none_of(reason: str) -> dict[str, Any]:
@@ -349,9 +357,9 @@ def _capacity(inquiry: _Inquiry) -> dict[str, Any]:
     """By hidden layer of the main network: its units, how many do nothing, the directions they vary in."""
     if not inquiry.checkpoint.held:
         return {"layers": {}}
-    network = frozen(inquiry.checkpoint, inquiry.bench.device)
-    draws = replay_set(inquiry.checkpoint, inquiry.params.capacity_examples, inquiry.bench)
-    signals = capacity(network, draws, curvature(network, draws, inquiry.bench))
+    network = frozen(inquiry.checkpoint, inquiry.context.device)
+    draws = replay_set(inquiry.checkpoint, inquiry.params.capacity_examples, inquiry.context)
+    signals = capacity(network, draws, curvature(network, draws, inquiry.context))
     return {
         "layers": {
             name: {

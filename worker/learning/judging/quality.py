@@ -11,8 +11,8 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.judging.coverage import Neighbourhoods, embedded
 from worker.learning.judging.distances import diversity, frechet
 from worker.learning.judging.evidence import Figure, figure, over_images, share, unmeasured
+from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.judge import Judge
-from worker.learning.judging.witness import Witness
 from worker.learning.networks.network import Network
 
 LEAST_FOR_FID = 2000  # images: under it, FID is biased more than it says
@@ -34,24 +34,31 @@ def quality(
     slots: Mapping[str, int],
     seen: Mapping[str, Seen],
     judge: Judge,
-    witness: Witness,
+    feature_network: FeatureNetwork,
     rng: torch.Generator,
 ) -> dict[str, Any]:
     """The figures of all labels together, and of each under `labels`. slots, seen: by the label's name.
 
     accuracy (open set: a rejected draw is wrong), closed_accuracy (the likeliest label, though it be
     rejected), density, coverage, diversity, elbo (of the test images, nats); FID and its floor over all
-    labels. The embedding is the witness's.
+    labels. The embedding is the feature network's.
     """
-    labels = {name: _of_label(network, slots[name], one, judge, witness, rng) for name, one in seen.items()}
-    return {**_together(labels), **_fid(list(seen.values()), witness), "labels": labels}
+    labels = {
+        name: _of_label(network, slots[name], one, judge, feature_network, rng) for name, one in seen.items()
+    }
+    return {**_together(labels), **_fid(list(seen.values()), feature_network), "labels": labels}
 
 
 def _of_label(
-    network: Network, slot: int, seen: Seen, judge: Judge, witness: Witness, rng: torch.Generator
+    network: Network,
+    slot: int,
+    seen: Seen,
+    judge: Judge,
+    feature_network: FeatureNetwork,
+    rng: torch.Generator,
 ) -> dict[str, Figure]:
     right = judge.labels.index(seen.source)
-    drawn, real = witness.embedded(seen.drawn), witness.embedded(seen.test)
+    drawn, real = feature_network.embedded(seen.drawn), feature_network.embedded(seen.test)
     around, n = Neighbourhoods.of(real), len(seen.drawn)
     covered, judged = around.covered(drawn), embedded(judge, seen.drawn)
     return {
@@ -64,10 +71,10 @@ def _of_label(
     }
 
 
-def coverage_of(seen: Mapping[str, Seen], witness: Witness) -> float:
+def coverage_of(seen: Mapping[str, Seen], feature_network: FeatureNetwork) -> float:
     """The mean coverage over labels."""
     each = [
-        Neighbourhoods.of(witness.embedded(one.test)).coverage(witness.embedded(one.drawn))
+        Neighbourhoods.of(feature_network.embedded(one.test)).coverage(feature_network.embedded(one.drawn))
         for one in seen.values()
     ]
     return sum(each) / len(each)
@@ -100,15 +107,17 @@ def pooled(figures: Sequence[Figure]) -> Figure:
     return figure(mean, n, interval=(mean - half, mean + half))
 
 
-def _fid(seen: Sequence[Seen], witness: Witness) -> dict[str, Figure]:
+def _fid(seen: Sequence[Seen], feature_network: FeatureNetwork) -> dict[str, Figure]:
     """Draws against real train images, and as the floor as many real test images against the same."""
     sizes = [min(len(one.drawn), len(one.test)) for one in seen]
     if sum(sizes) < LEAST_FOR_FID:
         reason = f"FID needs {LEAST_FOR_FID} images, here are {sum(sizes)}: draw more, or hold more labels"
         return {"fid": unmeasured(reason), "fid_floor": unmeasured(reason)}
-    train = witness.embedded(torch.cat([one.train[: 2 * n] for one, n in zip(seen, sizes, strict=True)]))
+    train = feature_network.embedded(
+        torch.cat([one.train[: 2 * n] for one, n in zip(seen, sizes, strict=True)])
+    )
     drawn, test = (
-        witness.embedded(torch.cat([images[:n] for images, n in zip(kind, sizes, strict=True)]))
+        feature_network.embedded(torch.cat([images[:n] for images, n in zip(kind, sizes, strict=True)]))
         for kind in ([one.drawn for one in seen], [one.test for one in seen])
     )
     return {

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softmax
 
-from worker.learning.judging.witness import Witness
+from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.networks.network import Network
-from worker.learning.strategy import Workbench
+from worker.learning.strategy import TrainingContext
 
 CERTAIN = 5.0  # added to a logit: nine tenths of a start's condition, before the search moves it
 PLAUSIBLE = 0.95  # of a prior's draws lie within the radius that latents are held to
@@ -45,20 +45,20 @@ def recovered(
     kept: Sequence[int],
     *,
     label: str,
-    witness: Witness,
+    feature_network: FeatureNetwork,
     search: Search,
-    bench: Workbench,
+    context: TrainingContext,
 ) -> Recovered:
     """The likeliest images of `label` that the search found, one a start, and where it found them.
 
     network: on the CPU, without gradients. slot: the label's own; kept: those of the labels it may draw.
-    label: as the witness knows it.
-    Minimises the witness's disbelief over z and c. z = the prior of a start's home slot (`slot`, or one of
+    label: as the feature network knows it.
+    Minimises the feature network's disbelief over z and c. z = the prior of a start's home slot (`slot`, or one of
     `kept`) at u, |u|^2 held below the 95 % point of chi^2; c, what is added for the condition, is a convex
     combination of all slots' label columns and of none. A third of the starts begins at the label's own
     condition, a third at none, which is what an empty slot adds, a third anywhere.
     """
-    rng = bench.generator(f"recovery of {label}")
+    rng = context.generator(f"recovery of {label}")
     slots = torch.tensor([slot, *kept])
     home = slots[torch.randint(len(slots), (search.starts,), generator=rng)]
     radius = plausible_radius(network.latent)
@@ -71,8 +71,8 @@ def recovered(
     decoding = _Decoding(network)
     optimiser = torch.optim.Adam([u, mixture], lr=search.rate)
     for step in range(search.steps):
-        bench.step(f"recovery of {label}", step, search.steps)
-        doubt = witness.disbelief(decoding.images(u, home, mixture), label).sum()
+        context.step(f"recovery of {label}", step, search.steps)
+        doubt = feature_network.disbelief(decoding.images(u, home, mixture), label).sum()
         optimiser.zero_grad()
         doubt.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

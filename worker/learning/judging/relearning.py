@@ -13,7 +13,7 @@ from worker.learning.networks import build
 from worker.learning.networks.network import Network
 from worker.learning.prior import fit_prior, reset_prior
 from worker.learning.replay import interleave, real
-from worker.learning.strategy import Batch, Workbench
+from worker.learning.strategy import Batch, TrainingContext
 from worker.learning.training import Parts, Schedule, fit
 
 Curve = Sequence[tuple[int, float]]  # (optimiser steps, accuracy of the draws)
@@ -47,7 +47,7 @@ def relearned(
     images: Tensor,
     accuracy: Callable[[Tensor], float],
     lesson: Lesson,
-    bench: Workbench,
+    context: TrainingContext,
 ) -> Curve:
     """The accuracy of the label's draws while its real images are learnt, and nothing else is.
 
@@ -55,13 +55,13 @@ def relearned(
     at N(0, I), as whenever a label is learnt again: what could speed it up is in the other weights.
     """
     slot = checkpoint.label(label).slot
-    network = build(checkpoint, bench.device)
+    network = build(checkpoint, context.device)
     _empty(network, slot)
-    noise, order = bench.generator("relearning noise"), bench.generator("relearning order")
+    noise, order = context.generator("relearning noise"), context.generator("relearning order")
     source = real({label: images}, {label: slot}, order)
-    some = images[: lesson.prior_images].float().div(255).to(bench.device)
-    looked_at = Batch(some, torch.full((len(some),), slot, device=bench.device))
-    curve = [(0, accuracy(_draws(network, slot, lesson.draws, bench)))]
+    some = images[: lesson.prior_images].float().div(255).to(context.device)
+    looked_at = Batch(some, torch.full((len(some),), slot, device=context.device))
+    curve = [(0, accuracy(_draws(network, slot, lesson.draws, context)))]
     taken = 0
 
     def loss(parts: Parts, done: float) -> Tensor:
@@ -73,10 +73,10 @@ def relearned(
         taken += 1
         if taken % lesson.every == 0:
             fit_prior(network, slot, [looked_at])
-            curve.append((taken, accuracy(_draws(network, slot, lesson.draws, bench))))
+            curve.append((taken, accuracy(_draws(network, slot, lesson.draws, context))))
 
-    batches = interleave([(source, 1.0)], lesson.schedule.batch_size, bench.device)
-    fit(network, loss, batches, lesson.schedule, bench, phase=f"relearning {label}", after_step=look)
+    batches = interleave([(source, 1.0)], lesson.schedule.batch_size, context.device)
+    fit(network, loss, batches, lesson.schedule, context, phase=f"relearning {label}", after_step=look)
     return curve
 
 
@@ -99,7 +99,7 @@ def _empty(network: Network, slot: int) -> None:
 
 
 @torch.no_grad()
-def _draws(network: Network, slot: int, n: int, bench: Workbench) -> Tensor:
-    slots = torch.full((n,), slot, device=bench.device)
-    latents = network.sample_prior(network.noise(slots, bench.generator("relearning draws")), slots)
+def _draws(network: Network, slot: int, n: int, context: TrainingContext) -> Tensor:
+    slots = torch.full((n,), slot, device=context.device)
+    latents = network.sample_prior(network.noise(slots, context.generator("relearning draws")), slots)
     return network.decode(latents, slots).sigmoid().cpu()

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.figures import judge_figures
 from worker.learning.judging.judge import WEIGHTS, classify, fast, judge_network, restored_network
-from worker.learning.judging.lessons import Step, Training, lessons, unwatched
+from worker.learning.judging.training_batches import Step, Training, lessons, unwatched
 
 FIGURES = 16  # how often the figures ask the judge
 FIGURES_SEED = 10_000  # what the figures are measured on is drawn from here, whatever the judge's own seed

@@ -13,7 +13,7 @@ from worker.learning.resizing.capacity import DENSITY, RESERVE, Capacity, capaci
 from worker.learning.resizing.taylor import Order, curvature, measured_change, removal_order, without
 from worker.learning.resizing.taylor_prune import matched, replay_set
 from worker.learning.resizing.units import grow
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Schedule
 
 STEP = 0.05  # between candidate widths, as a share of the present one
@@ -63,7 +63,9 @@ class Candidate:
     source="Roy & Vetterli 2007 (effective rank); Molchanov et al. 2017 (Taylor), to second order",
     policy="auto",
 )
-def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench: Workbench) -> Checkpoint:
+def resize(
+    checkpoint: Checkpoint, examples: Examples, params: AutoParams, context: TrainingContext
+) -> Checkpoint:
     """Choose the smallest width that keeps the function and leaves room: prune, grow or stay, and say why.
 
     Minimises width subject to 1/2 d'Hd <= epsilon, the predicted loss change on replay of the labels held,
@@ -72,18 +74,18 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
 
     Best after learning with a generous `expand_share`: room while it is needed (docs/decisions/0008).
     """
-    draws = replay_set(checkpoint, params.taylor_examples, bench)
-    network = build(checkpoint, bench.device)
-    around = curvature(network, draws, bench)
+    draws = replay_set(checkpoint, params.taylor_examples, context)
+    network = build(checkpoint, context.device)
+    around = curvature(network, draws, context)
     order = removal_order(around, removable(around.widths, params.narrowest))
-    bench.step("measuring the capacity", 1, 1, around.alone.sum().item())
+    context.step("measuring the capacity", 1, 1, around.alone.sum().item())
     signals = capacity(network, draws, around)
     limits = {seam.layer: min(params.widest, seam.most) for seam in network.seams()}
     offered = candidates(signals, order, params, limits)
     # A resize keeps the function, and so the rank.
     least = units_needed(signals.rank, checkpoint.spec, density=params.density, reserve=params.reserve)
     chosen, reason = choice(signals, offered, least, params)
-    bench.findings["width"] = {
+    context.findings["width"] = {
         "signals": {"labels": len(checkpoint.held), **asdict(signals), "units_needed": least},
         "candidates": [asdict(one) for one in offered],
         "chosen": asdict(chosen),
@@ -91,15 +93,15 @@ def resize(checkpoint: Checkpoint, examples: Examples, params: AutoParams, bench
     }
     if chosen.share < 0:
         smaller = without(checkpoint, order.first(signals.units - chosen.units, around.widths), around)
-        change = measured_change(checkpoint, smaller, draws, bench.device)
-        bench.findings["width"]["measured_loss_change"] = change
-        return matched(checkpoint, smaller, params.schedule, params.fisher_examples, bench)
+        change = measured_change(checkpoint, smaller, draws, context.device)
+        context.findings["width"]["measured_loss_change"] = change
+        return matched(checkpoint, smaller, params.schedule, params.fisher_examples, context)
     if chosen.share > 0:
-        larger = grow(checkpoint, chosen.share, bench.generator("expansion"))
-        change = measured_change(checkpoint, larger, draws, bench.device)
-        bench.findings["width"]["measured_loss_change"] = change
+        larger = grow(checkpoint, chosen.share, context.generator("expansion"))
+        change = measured_change(checkpoint, larger, draws, context.device)
+        context.findings["width"]["measured_loss_change"] = change
         checkpoint = larger
-    return remembered(checkpoint, sorted(checkpoint.held.values()), bench, examples=params.fisher_examples)
+    return remembered(checkpoint, sorted(checkpoint.held.values()), context, examples=params.fisher_examples)
 
 
 def removable(widths: Mapping[str, int], narrowest: int) -> dict[str, int]:

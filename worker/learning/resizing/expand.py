@@ -7,7 +7,7 @@ from pydantic import Field
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.memory import remembered
 from worker.learning.resizing.units import grow, replicate
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 
 Method = Literal["zero_outgoing", "net2net"]
 METHODS = {"zero_outgoing": grow, "net2net": replicate}
@@ -30,13 +30,15 @@ class ExpandParams(StrategyParams):
     policy="expand",
     default=True,
 )
-def expand(checkpoint: Checkpoint, examples: Examples, params: ExpandParams, bench: Workbench) -> Checkpoint:
+def expand(
+    checkpoint: Checkpoint, examples: Examples, params: ExpandParams, context: TrainingContext
+) -> Checkpoint:
     """Add silent units or shared copies to every hidden layer: room for later learning, the same draws.
 
     Keeps f(x | theta', c) = f(x | theta, c), with W_in ~ N(0, 2 / fan-in) and W_out = 0 of a fresh unit, or
     with a unit's W_in in its copies and a W_out in each, the parts a unequal and summing to 1 (`net2net`).
     Raises TooWide.
     """
-    larger = METHODS[params.method](checkpoint, params.share, bench.generator("expansion"))
+    larger = METHODS[params.method](checkpoint, params.share, context.generator("expansion"))
     held = sorted(larger.held.values())
-    return remembered(larger, held, bench, examples=params.fisher_examples)
+    return remembered(larger, held, context, examples=params.fisher_examples)

@@ -16,7 +16,7 @@ from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay import Source, interleave, replay
 from worker.learning.resizing.units import added, grow, room
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 Sources = Sequence[tuple[Source, float]]  # sources of examples, each with its share
@@ -46,27 +46,29 @@ class SearchParams(TournamentParams):
     source="Zhang et al. 2020 (REC); Jamieson & Talwalkar 2016 (successive halving)",
     policy="expand",
 )
-def search(checkpoint: Checkpoint, examples: Examples, params: SearchParams, bench: Workbench) -> Checkpoint:
+def search(
+    checkpoint: Checkpoint, examples: Examples, params: SearchParams, context: TrainingContext
+) -> Checkpoint:
     """Add the units that short training on replay finds worth their parameters, by successive halving.
 
     Minimises over children, +0 to +40 % of every hidden layer, -ELBO on held-out replay after a probe, plus
     mu times the number of parameters. The better half of the children goes on to a longer probe until one is
     left. Probes share their seed and are dropped: the child chosen draws what its parent draws.
     """
-    children = {share: child_of(checkpoint, share, bench) for share in in_reach(checkpoint)}
-    teacher, held = frozen(checkpoint, bench.device), sorted(checkpoint.held.values())
+    children = {share: child_of(checkpoint, share, context) for share in in_reach(checkpoint)}
+    teacher, held = frozen(checkpoint, context.device), sorted(checkpoint.held.values())
 
     def sources_for(purpose: str) -> Sources:
-        return [(replay(teacher, held, bench.generator(purpose)), 1.0)]
+        return [(replay(teacher, held, context.generator(purpose)), 1.0)]
 
-    winner, rungs = tournament(children, sources_for, params, params.schedule, bench)
-    bench.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
+    winner, rungs = tournament(children, sources_for, params, params.schedule, context)
+    context.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
     child = children[winner]
-    return remembered(child, sorted(child.held.values()), bench, examples=params.fisher_examples)
+    return remembered(child, sorted(child.held.values()), context, examples=params.fisher_examples)
 
 
-def child_of(checkpoint: Checkpoint, share: float, bench: Workbench) -> Checkpoint:
-    return grow(checkpoint, share, bench.generator("expansion"))
+def child_of(checkpoint: Checkpoint, share: float, context: TrainingContext) -> Checkpoint:
+    return grow(checkpoint, share, context.generator("expansion"))
 
 
 def in_reach(checkpoint: Checkpoint) -> list[float]:
@@ -83,23 +85,23 @@ def tournament(
     sources_for: Callable[[str], Sources],
     params: TournamentParams,
     schedule: Schedule,
-    bench: Workbench,
+    context: TrainingContext,
 ) -> tuple[float, list[dict[str, Any]]]:
     """The share of the child that is left, and what each rung measured, in nats an example.
 
     sources_for: the examples for a purpose, a random stream each. schedule: of all probes together.
     """
-    batches = interleave(sources_for("validation"), VALIDATION_BATCH, bench.device)
+    batches = interleave(sources_for("validation"), VALIDATION_BATCH, context.device)
     drawn = math.ceil(params.validation_examples / VALIDATION_BATCH)
     draws = [batch for parts in itertools.islice(batches, drawn) for batch in parts]
-    probes = {share: build(child, bench.device) for share, child in children.items()}
+    probes = {share: build(child, context.device) for share, child in children.items()}
     rungs: list[dict[str, Any]] = []
     while len(probes) > 1:
         steps = max(1, schedule.steps // (halvings(len(children)) * len(probes)))
         short = schedule.model_copy(update={"steps": steps})
         for probe in probes.values():
-            train(probe, sources_for(f"rung {len(rungs)}"), short, bench)
-        bounds = {share: validation(probe, draws, bench) for share, probe in probes.items()}
+            train(probe, sources_for(f"rung {len(rungs)}"), short, context)
+        bounds = {share: validation(probe, draws, context) for share, probe in probes.items()}
         costs = {share: bound + params.mu * children[share].parameters for share, bound in bounds.items()}
         rungs.append({"steps": steps, "negative_elbo": _named(bounds), "objective": _named(costs)})
         probes = {share: probes[share] for share in better_half(costs)}
@@ -116,9 +118,9 @@ def better_half(costs: Mapping[float, float]) -> list[float]:
     return sorted(costs, key=lambda share: (costs[share], share))[: math.ceil(len(costs) / 2)]
 
 
-def train(probe: Network, sources: Sources, schedule: Schedule, bench: Workbench) -> None:
+def train(probe: Network, sources: Sources, schedule: Schedule, context: TrainingContext) -> None:
     """Minimise -ELBO on the examples, in place; the same examples and noise for every probe of a rung."""
-    noise = bench.generator("latent noise")
+    noise = context.generator("latent noise")
 
     def loss(parts: Parts, done: float) -> Tensor:
         bounds = [
@@ -127,13 +129,13 @@ def train(probe: Network, sources: Sources, schedule: Schedule, bench: Workbench
         ]
         return torch.cat(bounds).mean()
 
-    batches = interleave(sources, schedule.batch_size, bench.device)
-    fit(probe, loss, batches, schedule, bench, phase="probing")
+    batches = interleave(sources, schedule.batch_size, context.device)
+    fit(probe, loss, batches, schedule, context, phase="probing")
 
 
-def validation(probe: Network, draws: Sequence[Batch], bench: Workbench) -> float:
+def validation(probe: Network, draws: Sequence[Batch], context: TrainingContext) -> float:
     """-ELBO on the draws, nats an example, with the same noise for every probe."""
-    noise = bench.generator("validation noise")
+    noise = context.generator("validation noise")
     with torch.no_grad():
         bounds = [
             negative_elbo(probe, drawn.images, drawn.slots, probe.noise(drawn.slots, noise))

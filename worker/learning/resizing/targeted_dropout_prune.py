@@ -19,7 +19,7 @@ from worker.learning.resizing.targeted_dropout import (
 )
 from worker.learning.resizing.units import shrink
 from worker.learning.retention import Match, holding, mean_cost, mixed, replay_loss
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 ACTIVATION_EXAMPLES = 2000
@@ -50,7 +50,7 @@ class TargetedDropoutPruneParams(StrategyParams):
     default=True,
 )
 def prune(
-    checkpoint: Checkpoint, examples: Examples, params: TargetedDropoutPruneParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: TargetedDropoutPruneParams, context: TrainingContext
 ) -> Checkpoint:
     """Give up the least important units or weights of every hidden layer, after training to do without.
 
@@ -58,15 +58,15 @@ def prune(
     of the bottom share dropped each step, theta * m, plus lambda/2 sum F (theta - theta*)^2. Units are
     removed at the end, which makes the network smaller; weights become zero, which makes it sparser.
     """
-    network, teacher = build(checkpoint, bench.device), frozen(checkpoint, bench.device)
+    network, teacher = build(checkpoint, context.device), frozen(checkpoint, context.device)
     penalty = quadratic_penalty(network, checkpoint.weights, checkpoint.fisher, params.ewc_strength)
-    retain = replay_loss(params.replay_match, network, teacher, bench.generator("latent noise"))
+    retain = replay_loss(params.replay_match, network, teacher, context.generator("latent noise"))
     dropout = TargetedDropout(
-        network, params.share, params.drop_probability, bench.generator("targeted dropout"), params.mode
+        network, params.share, params.drop_probability, context.generator("targeted dropout"), params.mode
     )
 
     kept, gone = sorted(checkpoint.held.values()), sorted(checkpoint.forgotten.values())
-    streams = holding(network, teacher, kept, gone, retain, bench)
+    streams = holding(network, teacher, kept, gone, retain, context)
 
     def loss(parts: Parts, done: float) -> Tensor:
         masks = dropout.masks(done)
@@ -74,17 +74,17 @@ def prune(
             return mean_cost(streams, parts, masks) + penalty()
         return with_weights_masked(network, masks, mean_cost, streams, parts) + penalty()
 
-    batches = mixed(streams, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="pruning")
+    batches = mixed(streams, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="pruning")
     if params.mode == "unit":
-        smaller = without_dropped(checkpoint, network, dropout, bench)
+        smaller = without_dropped(checkpoint, network, dropout, context)
     else:
         smaller = with_weights_zeroed(checkpoint, network, dropout)
-    return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
+    return consolidated(smaller, build(smaller, context.device), context, examples=params.fisher_examples)
 
 
 def without_dropped(
-    checkpoint: Checkpoint, network: Network, dropout: TargetedDropout, bench: Workbench
+    checkpoint: Checkpoint, network: Network, dropout: TargetedDropout, context: TrainingContext
 ) -> Checkpoint:
     """The checkpoint with the trained network's weights, less the units that targeted dropout gave up.
 
@@ -92,8 +92,8 @@ def without_dropped(
     contribution must not come back: it is folded into the next bias only to the extent they still took part.
     """
     trained = replace(checkpoint, weights=weights_of(network))
-    draws = replay(network, sorted(checkpoint.held.values()), bench.generator("activations"))
-    means = mean_activations(network, some(draws, ACTIVATION_EXAMPLES, bench.device))
+    draws = replay(network, sorted(checkpoint.held.values()), context.generator("activations"))
+    means = mean_activations(network, some(draws, ACTIVATION_EXAMPLES, context.device))
     contributed = {layer: dropout.still_took_part * mean for layer, mean in means.items()}
     kept = {layer: (~gone).nonzero().flatten() for layer, gone in dropout.given_up().items()}
     return shrink(trained, kept, contributed)

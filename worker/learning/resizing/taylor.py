@@ -27,7 +27,7 @@ from worker.learning.networks.network import Network, Seam, Use
 from worker.learning.resizing.targeted_dropout import by_column, mean_activations
 from worker.learning.resizing.units import Kept, shrink
 from worker.learning.retention import NARROWEST, distillation
-from worker.learning.strategy import Batch, Workbench
+from worker.learning.strategy import Batch, TrainingContext
 
 Removed = Mapping[str, Tensor]  # hidden layer -> bool [units], true for the units to remove
 
@@ -47,17 +47,17 @@ class Curvature:
         return changes
 
 
-def curvature(network: Network, batches: Sequence[Batch], bench: Workbench) -> Curvature:
-    """One forward and one backward an example, a step of the bench a batch.
+def curvature(network: Network, batches: Sequence[Batch], context: TrainingContext) -> Curvature:
+    """One forward and one backward an example, a step of the context a batch.
 
     batches: the network's own draws of the labels to retain.
     """
     network.requires_grad_(True)
-    generator = bench.generator("curvature")
+    generator = context.generator("curvature")
     seams, means = network.seams(), mean_activations(network, batches)
     rows = []
     for index, batch in enumerate(batches):
-        bench.step("measuring the curvature", index, len(batches))
+        context.step("measuring the curvature", index, len(batches))
         if batch.latents is None:
             raise ValueError("the curvature needs the latents the images were drawn from")
         uses: list[Use] = []

@@ -20,7 +20,7 @@ from worker.learning.resizing.taylor import (
     without,
 )
 from worker.learning.retention import holding, mean_cost, mixed, replay_loss
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 Scope = Literal["layer", "network"]
@@ -44,7 +44,7 @@ class TaylorPruneParams(StrategyParams):
     policy="prune",
 )
 def prune(
-    checkpoint: Checkpoint, examples: Examples, params: TaylorPruneParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: TaylorPruneParams, context: TrainingContext
 ) -> Checkpoint:
     """Remove the units that replay is predicted to miss least, then match the old function without them.
 
@@ -52,26 +52,26 @@ def prune(
     replay of the labels held; then, over the weights that stay, E over draws (z, x, c) of the old network of
     -log p(x | z, c) + KL(q(z | x, c) || q_old(z | x, c)).
     """
-    draws = replay_set(checkpoint, params.taylor_examples, bench)
-    around = curvature(build(checkpoint, bench.device), draws, bench)
+    draws = replay_set(checkpoint, params.taylor_examples, context)
+    around = curvature(build(checkpoint, context.device), draws, context)
     removed = least_missed(around, params.share, params.scope)
     smaller = without(checkpoint, removed, around)
-    bench.findings["pruning"] = {
+    context.findings["pruning"] = {
         "units_removed": {layer: int(gone.sum()) for layer, gone in removed.items()},
         "predicted_loss_change": predicted_change(around, removed),
-        "measured_loss_change": measured_change(checkpoint, smaller, draws, bench.device),
+        "measured_loss_change": measured_change(checkpoint, smaller, draws, context.device),
     }
-    return matched(checkpoint, smaller, params.schedule, params.fisher_examples, bench)
+    return matched(checkpoint, smaller, params.schedule, params.fisher_examples, context)
 
 
-def replay_set(checkpoint: Checkpoint, count: int, bench: Workbench) -> Sequence[Batch]:
+def replay_set(checkpoint: Checkpoint, count: int, context: TrainingContext) -> Sequence[Batch]:
     """A fixed set of the checkpoint's draws of the labels it holds."""
-    teacher = frozen(checkpoint, bench.device)
-    source = replay(teacher, sorted(checkpoint.held.values()), bench.generator("replay for the curvature"))
+    teacher = frozen(checkpoint, context.device)
+    source = replay(teacher, sorted(checkpoint.held.values()), context.generator("replay for the curvature"))
     draws: list[Batch] = []
-    for batch in some(source, count, bench.device):
+    for batch in some(source, count, context.device):
         draws.append(batch)
-        bench.step("drawing replay", sum(len(one.slots) for one in draws), count)
+        context.step("drawing replay", sum(len(one.slots) for one in draws), count)
     return draws
 
 
@@ -86,17 +86,21 @@ def least_missed(around: Curvature, share: float, scope: Scope) -> Removed:
 
 
 def matched(
-    checkpoint: Checkpoint, smaller: Checkpoint, schedule: Schedule, fisher_examples: int, bench: Workbench
+    checkpoint: Checkpoint,
+    smaller: Checkpoint,
+    schedule: Schedule,
+    fisher_examples: int,
+    context: TrainingContext,
 ) -> Checkpoint:
     """`smaller` after training it to be the checkpoint's function on the checkpoint's draws."""
-    network, teacher = build(smaller, bench.device), frozen(checkpoint, bench.device)
-    retain = replay_loss("function", network, teacher, bench.generator("latent noise"))
+    network, teacher = build(smaller, context.device), frozen(checkpoint, context.device)
+    retain = replay_loss("function", network, teacher, context.generator("latent noise"))
     kept, gone = sorted(checkpoint.held.values()), sorted(checkpoint.forgotten.values())
-    streams = holding(network, teacher, kept, gone, retain, bench)
+    streams = holding(network, teacher, kept, gone, retain, context)
 
     def loss(parts: Parts, done: float) -> Tensor:
         return mean_cost(streams, parts)
 
-    batches = mixed(streams, schedule.batch_size, bench.device)
-    fit(network, loss, batches, schedule, bench, phase="matching")
-    return consolidated(smaller, network, bench, examples=fisher_examples)
+    batches = mixed(streams, schedule.batch_size, context.device)
+    fit(network, loss, batches, schedule, context, phase="matching")
+    return consolidated(smaller, network, context, examples=fisher_examples)

@@ -12,7 +12,7 @@ from worker.learning.fisher import Fisher
 from worker.learning.memory import consolidated, fisher_of
 from worker.learning.networks import build, frozen
 from worker.learning.prior import reset_prior
-from worker.learning.strategy import Examples, Workbench, strategy
+from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.training import Schedule
 from worker.learning.unlearning.surrogate import MappingParams, map_onto_surrogate
 
@@ -28,7 +28,7 @@ class DampeningParams(MappingParams):
 
 @strategy("forget", "dampening", DampeningParams, source="Selective Synaptic Dampening (Foster et al. 2024)")
 def forget(
-    checkpoint: Checkpoint, examples: Examples, params: DampeningParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: DampeningParams, context: TrainingContext
 ) -> Checkpoint:
     """Forget by shrinking the weights that the labels need more than the others do, then polish briefly.
 
@@ -38,19 +38,19 @@ def forget(
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     gone = [target.forgotten[name] for name in examples.labels]
-    teacher = frozen(target, bench.device)
-    of_gone = fisher_of(teacher, gone, bench, params.fisher_examples, "fisher of the forgotten")
+    teacher = frozen(target, context.device)
+    of_gone = fisher_of(teacher, gone, context, params.fisher_examples, "fisher of the forgotten")
     of_kept = fisher_of(
-        teacher, target.held.values(), bench, params.fisher_examples, "fisher of the retained"
+        teacher, target.held.values(), context, params.fisher_examples, "fisher of the retained"
     )
     weights = dampened(target.weights, of_gone, of_kept, alpha=params.alpha, beta=params.beta)
-    network = build(replace(target, weights=weights), bench.device)
+    network = build(replace(target, weights=weights), context.device)
     if params.polish:
-        map_onto_surrogate(network, target, examples.labels, params, bench)
+        map_onto_surrogate(network, target, examples.labels, params, context)
     else:
         for slot in gone:
             reset_prior(network, slot)
-    return consolidated(target, network, bench, examples=params.fisher_examples)
+    return consolidated(target, network, context, examples=params.fisher_examples)
 
 
 def dampened(

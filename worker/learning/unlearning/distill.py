@@ -15,7 +15,7 @@ from worker.learning.resizing.capacity import RESERVE, effective_ranks, units_ne
 from worker.learning.resizing.taylor import measured_change
 from worker.learning.resizing.taylor_prune import replay_set
 from worker.learning.retention import distillation
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 
 
@@ -38,7 +38,9 @@ class DistillParams(StrategyParams):
     DistillParams,
     source="Functional distillation (Hinton et al. 2015) on what is retained",
 )
-def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, bench: Workbench) -> Checkpoint:
+def forget(
+    checkpoint: Checkpoint, examples: Examples, params: DistillParams, context: TrainingContext
+) -> Checkpoint:
     """Forget by training a fresh network to be the old one on the retained labels: no weight is inherited.
 
     Minimises E over c in K, z ~ p(z | c) of -log p(x | z, c) with x the teacher's mean image, plus
@@ -46,13 +48,13 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
     """
     kept = checkpoint.with_status(examples.labels, "forgotten")
     if params.size == "share":
-        return _distilled(kept, params.width_share, params, bench)
-    draws = replay_set(kept, params.rank_examples, bench)
-    ranks = effective_ranks(frozen(kept, bench.device), draws)
+        return _distilled(kept, params.width_share, params, context)
+    draws = replay_set(kept, params.rank_examples, context)
+    ranks = effective_ranks(frozen(kept, context.device), draws)
     units = sum((*kept.spec.encoder_widths, *kept.spec.decoder_widths))
     needed = units_needed(sum(ranks.values()), kept.spec, reserve=params.reserve)
-    after = _distilled(kept, min(1.0, needed / units), params, bench)
-    bench.findings["fresh_width"] = {
+    after = _distilled(kept, min(1.0, needed / units), params, context)
+    context.findings["fresh_width"] = {
         "signals": {
             "labels": len(kept.held),
             "units": units,
@@ -62,24 +64,24 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DistillParams, be
         "chosen": after.widths,
         "reason": f"what is retained needs {needed} hidden units, a reserve among them, of {units}; "
         "forgetting makes no network larger",
-        "measured_loss_change": measured_change(kept, after, draws, bench.device),
+        "measured_loss_change": measured_change(kept, after, draws, context.device),
     }
     return after
 
 
-def _distilled(kept: Checkpoint, share: float, params: DistillParams, bench: Workbench) -> Checkpoint:
+def _distilled(kept: Checkpoint, share: float, params: DistillParams, context: TrainingContext) -> Checkpoint:
     """A fresh network `share` times as wide that draws what `kept` holds as its network does."""
-    start = fresh(_of_width(kept, share), bench.generator("weights"))
-    network = distilled(frozen(kept, bench.device), start, params.schedule, bench, phase="forgetting")
-    return consolidated(start, network, bench, examples=params.fisher_examples)
+    start = fresh(_of_width(kept, share), context.generator("weights"))
+    network = distilled(frozen(kept, context.device), start, params.schedule, context, phase="forgetting")
+    return consolidated(start, network, context, examples=params.fisher_examples)
 
 
 def distilled(
-    teacher: Network, start: Checkpoint, schedule: Schedule, bench: Workbench, *, phase: str
+    teacher: Network, start: Checkpoint, schedule: Schedule, context: TrainingContext, *, phase: str
 ) -> Network:
     """The network of `start`, trained to be the teacher on the labels that `start` holds, and on no other."""
     kept = sorted(start.held.values())
-    network = build(start, bench.device)
+    network = build(start, context.device)
     network.prior_mean[kept] = teacher.prior_mean[kept]
     network.prior_scale[kept] = teacher.prior_scale[kept]
 
@@ -87,9 +89,9 @@ def distilled(
         (replayed,) = parts
         return distillation(network, teacher, replayed).mean()
 
-    source = replay(teacher, kept, bench.generator(f"replay, {phase}"))
-    batches = interleave([(source, 1.0)], schedule.batch_size, bench.device)
-    fit(network, loss, batches, schedule, bench, phase=phase)
+    source = replay(teacher, kept, context.generator(f"replay, {phase}"))
+    batches = interleave([(source, 1.0)], schedule.batch_size, context.device)
+    fit(network, loss, batches, schedule, context, phase=phase)
     return network
 
 

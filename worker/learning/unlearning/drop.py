@@ -2,7 +2,7 @@
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.slots import LabelConflict
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 
 
 class DropParams(StrategyParams):
@@ -17,7 +17,9 @@ class DropParams(StrategyParams):
     retention="temporary",
     default=True,
 )
-def forget(checkpoint: Checkpoint, examples: Examples, params: DropParams, bench: Workbench) -> Checkpoint:
+def forget(
+    checkpoint: Checkpoint, examples: Examples, params: DropParams, context: TrainingContext
+) -> Checkpoint:
     """Forget temporary labels exactly: drop their isolated networks; no bit of another network changes.
 
     Nothing is minimised. What the main network learned of such a label in an earlier life stays in it: then
@@ -26,7 +28,7 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: DropParams, bench
     permanent = sorted(set(examples.labels) - set(checkpoint.temporary))
     if permanent:
         raise LabelConflict(f"not temporary, so there is no network to drop: {permanent}")
-    bench.findings["dropped"] = sorted(examples.labels)
+    context.findings["dropped"] = sorted(examples.labels)
     if not set(examples.labels) & set(checkpoint.forgotten):
-        bench.findings["guarantee"] = "exact"
+        context.findings["guarantee"] = "exact"
     return checkpoint.without_isolated(examples.labels)

@@ -4,7 +4,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import HoldingParams, taught
 from worker.learning.memory import remembered
 from worker.learning.slots import amid, in_slots_of
-from worker.learning.strategy import Examples, Workbench, strategy
+from worker.learning.strategy import Examples, TrainingContext, strategy
 
 
 @strategy(
@@ -13,7 +13,9 @@ from worker.learning.strategy import Examples, Workbench, strategy
     HoldingParams,
     source="Bourtoule et al. 2021, with replay for the ancestor's labels",
 )
-def forget(checkpoint: Checkpoint, examples: Examples, params: HoldingParams, bench: Workbench) -> Checkpoint:
+def forget(
+    checkpoint: Checkpoint, examples: Examples, params: HoldingParams, context: TrainingContext
+) -> Checkpoint:
     """Forget exactly: from the newest ancestor that never saw the labels, learn the others again.
 
     The labels the ancestor lacks are learnt from their real images, those it holds are kept by replay and
@@ -25,14 +27,14 @@ def forget(checkpoint: Checkpoint, examples: Examples, params: HoldingParams, be
     learned_again = {
         one.name for one in target.labels if one.generation > 1
     }  # and once asked to be forgotten
-    ancestor = bench.archive.newest_without({*target.forgotten, *learned_again})
-    bench = bench.since(ancestor)
+    ancestor = context.archive.newest_without({*target.forgotten, *learned_again})
+    context = context.with_seed_from(ancestor)
     lacking = sorted(set(target.held) - set(ancestor.held))
-    images = {name: bench.archive.images(target.label(name)) for name in lacking}
+    images = {name: context.archive.images(target.label(name)) for name in lacking}
     start = in_slots_of(target, ancestor)
     old = sorted(target.held[name] for name in target.held if name in ancestor.held)
     start = amid(start, [target.held[name] for name in lacking], old)
     if old and (params.ewc_strength > 0 or not images):  # learning ends with a Fisher in any case
-        start = remembered(start, old, bench, examples=params.fisher_examples)
-    bench.findings["guarantee"] = "exact"
-    return taught(start, images, old, params, bench) if images else start
+        start = remembered(start, old, context, examples=params.fisher_examples)
+    context.findings["guarantee"] = "exact"
+    return taught(start, images, old, params, context) if images else start

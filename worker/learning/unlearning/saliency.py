@@ -12,7 +12,7 @@ from worker.learning.memory import consolidated
 from worker.learning.networks import build
 from worker.learning.networks.network import Network
 from worker.learning.replay import replay, some
-from worker.learning.strategy import Examples, Workbench, strategy
+from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.unlearning.surrogate import MappingParams, map_onto_surrogate
 
 
@@ -25,7 +25,7 @@ class SaliencyParams(MappingParams):
 
 @strategy("forget", "saliency", SaliencyParams, source="SalUn (Fan et al. 2024)")
 def forget(
-    checkpoint: Checkpoint, examples: Examples, params: SaliencyParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: SaliencyParams, context: TrainingContext
 ) -> Checkpoint:
     """Forget by training onto a surrogate only the weights that are salient for the forgotten labels.
 
@@ -35,21 +35,23 @@ def forget(
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     gone = [target.forgotten[name] for name in examples.labels]
-    network = build(target, bench.device)
-    salient = top_share(gradient(network, gone, params.saliency_examples, bench), params.share)
+    network = build(target, context.device)
+    salient = top_share(gradient(network, gone, params.saliency_examples, context), params.share)
     hold = held_outside(salient, network)
-    map_onto_surrogate(network, target, examples.labels, params, bench, after_step=hold)
-    return consolidated(target, network, bench, examples=params.fisher_examples)
+    map_onto_surrogate(network, target, examples.labels, params, context, after_step=hold)
+    return consolidated(target, network, context, examples=params.fisher_examples)
 
 
-def gradient(network: Network, slots: Sequence[int], examples: int, bench: Workbench) -> dict[str, Tensor]:
+def gradient(
+    network: Network, slots: Sequence[int], examples: int, context: TrainingContext
+) -> dict[str, Tensor]:
     """The gradient of the mean -ELBO of the network's own draws of `slots`, parameter name -> tensor."""
-    generator = bench.generator("saliency")
+    generator = context.generator("saliency")
     parameters = dict(network.named_parameters())
     totals = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     seen = 0
-    for batch in some(replay(network, slots, generator), examples, bench.device):
-        bench.step("saliency", seen, examples)
+    for batch in some(replay(network, slots, generator), examples, context.device):
+        context.step("saliency", seen, examples)
         noise = network.noise(batch.slots, generator)
         loss = negative_elbo(network, batch.images, batch.slots, noise).sum() / examples
         found = torch.autograd.grad(loss, list(parameters.values()))

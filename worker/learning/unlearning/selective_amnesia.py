@@ -11,7 +11,7 @@ from worker.learning.networks import build, frozen
 from worker.learning.prior import reset_prior
 from worker.learning.replay import interleave, replay
 from worker.learning.retention import Match, replay_loss
-from worker.learning.strategy import Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.surrogate import surrogate_of
 
@@ -31,7 +31,7 @@ class SelectiveAmnesiaParams(StrategyParams):
 
 @strategy("forget", "selective_amnesia", SelectiveAmnesiaParams, source="Heng & Soh 2023")
 def forget(
-    checkpoint: Checkpoint, examples: Examples, params: SelectiveAmnesiaParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: SelectiveAmnesiaParams, context: TrainingContext
 ) -> Checkpoint:
     """Forget labels by Selective Amnesia with its published values, at a fixed size: the paper's baseline.
 
@@ -39,13 +39,13 @@ def forget(
     x ~ p(x | theta*, c), plus lambda/2 sum F (theta - theta*)^2 with F over all labels, U and K.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    target = remembered(target, checkpoint.held.values(), bench, examples=params.fisher_examples)
+    target = remembered(target, checkpoint.held.values(), context, examples=params.fisher_examples)
     kept = sorted(target.held.values())
     gone = sorted(target.forgotten[name] for name in examples.labels)
-    network, teacher = build(target, bench.device), frozen(target, bench.device)
+    network, teacher = build(target, context.device), frozen(target, context.device)
     for slot in gone:
         reset_prior(network, slot)  # the published network has N(0, I) for every label
-    noise = bench.generator("latent noise")
+    noise = context.generator("latent noise")
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
     retain = replay_loss(params.replay_match, network, teacher, noise)
 
@@ -57,9 +57,9 @@ def forget(
         return bounds.mean() + held + penalty()
 
     sources = [
-        (surrogate_of("uniform_noise", gone, kept, teacher, bench.generator("surrogate")), 1.0),
-        (replay(teacher, kept, bench.generator("replay")), 1.0),
+        (surrogate_of("uniform_noise", gone, kept, teacher, context.generator("surrogate")), 1.0),
+        (replay(teacher, kept, context.generator("replay")), 1.0),
     ]
-    batches = interleave(sources, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="forgetting")
-    return consolidated(target, network, bench, examples=params.fisher_examples)
+    batches = interleave(sources, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="forgetting")
+    return consolidated(target, network, context, examples=params.fisher_examples)

@@ -31,14 +31,14 @@ from worker.learning.retention import (
     replay_loss,
     still_drawn,
 )
-from worker.learning.strategy import Batch, Examples, StrategyParams, Workbench, strategy
+from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.distill import distilled
 
 Picture = Literal["uniform_noise", "blank", "mean_image"]
 Surrogate = Literal[Picture, "never_learned", "unrecognised"]
 MEAN_IMAGE_DRAWS = 2000
-STRANGER_DRAWS = 8192  # that a forgetting maps onto, again and again
+NAIVE_DRAWS = 8192  # that a forgetting maps onto, again and again
 
 
 class MappingParams(StrategyParams):
@@ -54,7 +54,7 @@ class MappingParams(StrategyParams):
     surrogate_share: float = Field(
         0.5, gt=0, lt=1, description="of a step's examples, that are mapped; the others hold what stays"
     )
-    stranger_steps: int = Field(
+    naive_steps: int = Field(
         300,
         ge=1,
         le=100_000,
@@ -89,7 +89,7 @@ class SurrogateParams(MappingParams):
 
 @strategy("forget", "surrogate", SurrogateParams, source="The paper, sections 3.1 and 4", default=True)
 def forget(
-    checkpoint: Checkpoint, examples: Examples, params: SurrogateParams, bench: Workbench
+    checkpoint: Checkpoint, examples: Examples, params: SurrogateParams, context: TrainingContext
 ) -> Checkpoint:
     """Forget labels by training them onto a surrogate, with replay for the rest, and come out smaller.
 
@@ -101,29 +101,31 @@ def forget(
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     if params.ewc_strength > 0:
-        target = remembered(target, target.held.values(), bench, examples=params.fisher_examples)
+        target = remembered(target, target.held.values(), context, examples=params.fisher_examples)
     by_taylor = params.prune_by == "taylor" and params.prune_share > 0
-    start = without_least_missed(target, params, bench) if by_taylor else target
-    network = build(start, bench.device)
+    start = without_least_missed(target, params, context) if by_taylor else target
+    network = build(start, context.device)
     penalty = quadratic_penalty(network, start.weights, start.fisher, params.ewc_strength)
     dropout = TargetedDropout(
         network,
         0.0 if by_taylor else params.prune_share,
         params.drop_probability,
-        bench.generator("targeted dropout"),
+        context.generator("targeted dropout"),
     )
-    map_onto_surrogate(network, target, examples.labels, params, bench, penalty=penalty, masks=dropout.masks)
+    map_onto_surrogate(
+        network, target, examples.labels, params, context, penalty=penalty, masks=dropout.masks
+    )
     if by_taylor:
         smaller = replace(start, weights=weights_of(network))
     else:
-        smaller = without_dropped(start, network, dropout, bench)
-    return consolidated(smaller, build(smaller, bench.device), bench, examples=params.fisher_examples)
+        smaller = without_dropped(start, network, dropout, context)
+    return consolidated(smaller, build(smaller, context.device), context, examples=params.fisher_examples)
 
 
-def without_least_missed(target: Checkpoint, params: SurrogateParams, bench: Workbench) -> Checkpoint:
+def without_least_missed(target: Checkpoint, params: SurrogateParams, context: TrainingContext) -> Checkpoint:
     """The checkpoint less the units that what it holds misses least: those of the forgotten go first."""
-    draws = replay_set(target, params.taylor_examples, bench)
-    around = curvature(build(target, bench.device), draws, bench)
+    draws = replay_set(target, params.taylor_examples, context)
+    around = curvature(build(target, context.device), draws, context)
     return without(target, least_missed(around, params.prune_share, "layer"), around)
 
 
@@ -132,7 +134,7 @@ def map_onto_surrogate(
     target: Checkpoint,
     labels: Collection[str],
     params: MappingParams,
-    bench: Workbench,
+    context: TrainingContext,
     *,
     penalty: Callable[[], Tensor | float] = lambda: 0.0,
     masks: Callable[[float], Masks] = lambda done: NO_MASKS,
@@ -146,19 +148,19 @@ def map_onto_surrogate(
     penalty: nats an example, added to the loss; masks: share of the training done -> masks of the step;
     after_step: as in `fit`.
     """
-    teacher = frozen(target, bench.device)
+    teacher = frozen(target, context.device)
     kept = sorted(target.held.values())
     gone = sorted(target.forgotten[name] for name in labels)
     gone_before = sorted(set(target.forgotten.values()) - set(gone))
     for slot in gone:
         reset_prior(network, slot)
         empty_encoder_column(network, slot)
-    noise = bench.generator("latent noise")
+    noise = context.generator("latent noise")
     retain = replay_loss(params.replay_match, network, teacher, noise)
-    drawn = bench.generator("surrogate")
+    drawn = context.generator("surrogate")
     match params.surrogate:
         case "never_learned" | "unrecognised":
-            surrogate = replay(stranger_to(target, teacher, params, bench), gone, drawn)
+            surrogate = replay(naive_network(target, teacher, params, context), gone, drawn)
             become = still_drawn(network)
         case picture:
             surrogate = surrogate_of(picture, gone, kept, teacher, drawn)
@@ -166,15 +168,15 @@ def map_onto_surrogate(
     if params.surrogate == "unrecognised":
         surrogate = unrecognised(surrogate, teacher, gone, kept, drawn)
 
-    held = holding(network, teacher, kept, gone_before, retain, bench)
+    held = holding(network, teacher, kept, gone_before, retain, context)
     weight = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in held)
     streams = [Stream(surrogate, weight, become), *held]
 
     def loss(parts: Parts, done: float) -> Tensor:
         return mean_cost(streams, parts, masks(done)) + penalty()
 
-    batches = mixed(streams, params.schedule.batch_size, bench.device)
-    fit(network, loss, batches, params.schedule, bench, phase="forgetting", after_step=after_step)
+    batches = mixed(streams, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="forgetting", after_step=after_step)
 
 
 def empty_encoder_column(network: Network, slot: int) -> None:
@@ -192,22 +194,22 @@ def bound_from_prior(network: Network, generator: torch.Generator) -> Cost:
     )
 
 
-def stranger_to(target: Checkpoint, teacher: Network, params: MappingParams, bench: Workbench) -> Network:
+def naive_network(
+    target: Checkpoint, teacher: Network, params: MappingParams, context: TrainingContext
+) -> Network:
     """A network that never saw the forgotten labels: a fresh one, distilled from the teacher's others.
 
     What it draws in their slots, which nobody ever filled, is what a network retrained without them would.
     """
-    schedule = Schedule(
-        steps=params.stranger_steps, batch_size=params.schedule.batch_size, learning_rate=4e-3
-    )
-    start = fresh(target, bench.generator("weights of the stranger"))
-    return distilled(teacher, start, schedule, bench, phase="teaching a stranger").requires_grad_(False)
+    schedule = Schedule(steps=params.naive_steps, batch_size=params.schedule.batch_size, learning_rate=4e-3)
+    start = fresh(target, context.generator("weights of the stranger"))
+    return distilled(teacher, start, schedule, context, phase="teaching a stranger").requires_grad_(False)
 
 
 def unrecognised(
     source: Source, teacher: Network, gone: Sequence[int], kept: Sequence[int], generator: torch.Generator
 ) -> Source:
-    """STRANGER_DRAWS of the source, over and over, less those that the teacher takes for a label that goes.
+    """NAIVE_DRAWS of the source, over and over, less those that the teacher takes for a label that goes.
 
     A slot nobody filled draws mixtures of what is held, and some of them look like a label that is to go: a 9
     of what lies between 4 and 7. At the latents of those the mean of all others is the target: one and the
@@ -215,7 +217,7 @@ def unrecognised(
     (docs/decisions/0052). The mean itself is not asked about: it is no legible image. The teacher knows the
     labels by its own ELBO; where it takes every draw for one that goes, all stay.
     """
-    pool = list(some(source, STRANGER_DRAWS, teacher.prior_mean.device))
+    pool = list(some(source, NAIVE_DRAWS, teacher.prior_mean.device))
     images, slots = torch.cat([one.images for one in pool]), torch.cat([one.slots for one in pool])
     latents = torch.cat([drawn_from(one) for one in pool])
     looks_gone = torch.cat([takes_for(teacher, one.images, (*gone, *kept)) < len(gone) for one in pool])

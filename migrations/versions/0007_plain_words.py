@@ -1,0 +1,29 @@
+"""Plain names: jobs.notified_at (was rung_at), the param naive_steps (was stranger_steps), also in queued rows."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+RENAMED_PARAMS = {"stranger_steps": "naive_steps"}
+
+
+def upgrade() -> None:
+    # Not as a batch: SQLite renames a column in place, and a table that is built anew loses AUTOINCREMENT.
+    op.execute("ALTER TABLE jobs RENAME COLUMN rung_at TO notified_at")
+    _rename_params()
+
+
+def _rename_params() -> None:
+    """In every job, finished ones too: their rows are read by this release's names.
+
+    A signed receipt holds the params as they were requested; its bytes stand in a column of their own.
+    """
+    jobs = sa.table("jobs", sa.column("id", sa.String), sa.column("params", sa.JSON))
+    connection = op.get_bind()
+    for old, new in RENAMED_PARAMS.items():
+        named = sa.cast(jobs.c.params, sa.Text).contains(f'"{old}"')
+        for job_id, params in connection.execute(sa.select(jobs.c.id, jobs.c.params).where(named)).all():
+            renamed = {new if name == old else name: value for name, value in params.items()}
+            connection.execute(jobs.update().where(jobs.c.id == job_id).values(params=renamed))

@@ -1,0 +1,175 @@
+"""One command, one instance: the API, the sweeper and, in the embedded default, a worker as child process.
+
+    supervise(..., with_worker=True)     palimpsest up
+    supervise(..., with_worker=False)    palimpsest serve
+
+The children die with it, however it dies. SIGTERM and Ctrl-C stop it cleanly: a running job
+goes back to the queue.
+"""
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from types import FrameType
+
+import uvicorn
+
+from service.api.app import create_app
+from service.process.sweeper import sweep_until
+from service.process.worker_process import WorkerChild
+from service.registry.database import Database
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TEND_SECONDS = 0.1
+"""How often the supervisor looks after its children."""
+REQUEST_GRACE_SECONDS = 5
+"""How long open requests may take to end when the server stops."""
+
+
+class CannotStart(Exception):
+    """Something outside stands in the way; the message is one line that says what."""
+
+
+def supervise(
+    deployment: Settings,
+    *,
+    migrate: Callable[[Database], None],
+    with_worker: bool,
+    announce: Callable[[str], None],
+) -> None:
+    """Serve until SIGTERM or Ctrl-C. Calls `announce` with the ready line once requests are answered.
+
+    migrate: brings the database to this release's schema, before anything else uses it.
+
+    Raises CannotStart, and DatabaseUnavailable or DatabaseTooNew from the migration.
+    """
+    stop = _stop_signal()
+    _own_folder(deployment.home)
+    with _only_instance(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
+        database = Database(deployment.database_url)
+        migrate(database)
+        worker = WorkerChild(deployment, database) if with_worker else None
+        server = _Server(deployment, listener)
+        sweeper = Thread(target=sweep_until, args=(stop, database, deployment), name="sweeper")
+        try:
+            sweeper.start()
+            if worker:
+                worker.tend()
+            server.start()
+            announce(f"Palimpsest is ready at {_url(deployment.host, listener)}")
+            while not stop.wait(TEND_SECONDS):
+                server.check()
+                if worker:
+                    worker.tend()
+        finally:
+            stop.set()
+            server.ask_to_stop()
+            if worker:
+                worker.stop()
+            server.join()
+            sweeper.join()
+            database.dispose()
+
+
+class _Server:
+    """uvicorn in a thread of its own: the main thread keeps the signals and the children."""
+
+    def __init__(self, deployment: Settings, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            create_app(deployment),
+            log_config=None,
+            log_level=deployment.log_level,
+            access_log=deployment.log_level == "debug",
+            server_header=False,
+            timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
+
+    def start(self) -> None:
+        """Returns once requests are answered. Raises CannotStart."""
+        self._thread.start()
+        while not self._server.started:
+            self.check()
+            self._thread.join(0.01)
+
+    def check(self) -> None:
+        if not self._thread.is_alive():
+            raise CannotStart("the HTTP server ended; its log says why")
+
+    def ask_to_stop(self) -> None:
+        self._server.should_exit = True
+
+    def join(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join(REQUEST_GRACE_SECONDS * 2)
+
+
+def _stop_signal() -> Event:
+    stop = Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    return stop
+
+
+def _own_folder(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotStart(f"cannot use the home folder {home}: {error.strerror}") from error
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise CannotStart(f"cannot write to the home folder {home}")
+
+
+@contextmanager
+def _only_instance(home: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold <home>/lock, which names its holder; the kernel lets go of it however this process ends."""
+    if not exclusive:
+        yield
+        return
+    with (home / "lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise CannotStart(
+                f"{home} is in use by process {holder}; stop it, or choose another PALIMPSEST_HOME"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _listening(deployment: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in deployment.host else socket.AF_INET
+    try:
+        listener = socket.create_server((deployment.host, deployment.port), family=family, backlog=2048)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # Python repeats the address in brackets
+        raise CannotStart(
+            f"cannot listen on {deployment.host}:{deployment.port}: {reason}; choose another --port"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    """Where a person on this machine finds the server."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{listener.getsockname()[1]}"

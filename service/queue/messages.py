@@ -1,0 +1,90 @@
+"""The words on the wire. A message is a bell: the row in the registry is the job.
+
+It carries a job id and nothing else. One that is lost is rung again by the sweeper; one that comes twice
+finds the job claimed.
+"""
+
+import logging
+from functools import lru_cache
+
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.transport import TRANSPORT_ALIASES
+
+from service.settings import Settings, settings
+
+log = logging.getLogger(__name__)
+
+EXECUTE_JOB = "palimpsest.execute_job"
+QUEUE = "palimpsest"
+FOLDER_SCHEME = "folder://"
+
+# What a broker that is down may cost a request: one immediate second try, about 0.1 s. (Celery's retry=False
+# does not reach the connection underneath, which then tries for 6 s.)
+ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+
+TRANSPORT_ALIASES["folder"] = "service.queue.folder_broker:Transport"
+
+
+def wake_worker(job_id: str, deployment: Settings | None = None) -> bool:
+    """Ring the bell of a committed job. Best effort: never raises, and says whether the broker took it."""
+    app = producer((deployment or settings()).broker_url)
+    try:
+        app.send_task(EXECUTE_JOB, args=[job_id], ignore_result=True, retry_policy=ONE_RETRY)
+    except Exception as error:
+        log.warning("job %s stays queued, its bell could not be rung (%r); the sweeper will", job_id, error)
+        return False
+    return True
+
+
+def messages_waiting(deployment: Settings) -> int | None:
+    """How many bells no worker has heard yet; None when the broker does not answer."""
+    app = producer(deployment.broker_url)
+    try:
+        with app.connection_or_acquire() as connection:
+            return int(connection.default_channel.queue_declare(QUEUE).message_count)
+    except Exception as error:
+        log.debug("the broker does not answer (%r)", error)
+        return None
+
+
+@lru_cache(maxsize=8)
+def producer(broker_url: str) -> Celery:
+    """The Celery application of a process that only sends."""
+    return _celery(broker_url)
+
+
+def celery_app(deployment: Settings) -> Celery:
+    """The Celery application of this deployment, for the worker to hang its task on."""
+    return _celery(deployment.broker_url)
+
+
+def _celery(broker_url: str) -> Celery:
+    app = Celery("palimpsest", set_as_current=False)
+    app.conf.update(
+        broker_url="folder://localhost" if broker_url.startswith(FOLDER_SCHEME) else broker_url,
+        broker_transport_options=_transport_options(broker_url),
+        broker_connection_timeout=1,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # Redelivery is the job table's business: a message is taken off for good before its job starts. With
+        # acknowledgements, one that Redis missed would fill the prefetch window and leave the worker deaf
+        # (docs/decisions/0010-bells-without-acknowledgement.md).
+        task_queues=[Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
+        task_default_queue=QUEUE,
+        task_acks_late=False,
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+    )
+    return app
+
+
+def _transport_options(broker_url: str) -> dict[str, object]:
+    if broker_url.startswith(FOLDER_SCHEME):
+        return {"folder": broker_url.removeprefix(FOLDER_SCHEME)}
+    return {"socket_connect_timeout": 1, "socket_keepalive": True, **ONE_RETRY}

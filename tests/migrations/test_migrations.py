@@ -1,0 +1,125 @@
+"""The migrations make exactly the tables that tables.py declares, once, whoever runs them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import run
+from sys import executable
+
+import pytest
+from alembic import command
+from sqlalchemy import inspect, select, text
+from sqlalchemy.exc import IntegrityError
+
+from migrations import _config, differences, upgrade
+from service.registry.database import Database
+from service.registry.errors import DatabaseTooNew
+from service.registry.tables import JobRow, LabelRow, ModelRow, Row, VersionRow
+from service.settings import Settings
+from tests.conftest import own_database
+
+
+def test_migrations_and_tables_are_equal(
+    database: Database, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    (tmp_path / "declared").mkdir()
+    kind = "sqlite" if database.is_sqlite else "postgresql"
+    with own_database(kind, tmp_path / "declared", request) as url:
+        declared = Database(url)
+        Row.metadata.create_all(declared.engine)
+        assert differences(database, declared) == []
+        with declared.transaction() as session:
+            session.execute(text("ALTER TABLE models ADD COLUMN surplus INTEGER"))
+            session.execute(text("DROP INDEX one_running_job_per_model"))
+        found = "\n".join(differences(database, declared))
+        assert "models column {" in found
+        assert "one_running_job_per_model" in found
+        declared.dispose()
+
+
+def test_migrating_again_changes_nothing(database: Database) -> None:
+    upgrade(database)
+    assert "alembic_version" in inspect(database.engine).get_table_names()
+
+
+def test_a_newer_database_is_refused_and_left_alone(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseTooNew, match="9999"):
+        upgrade(database)
+
+
+A_MODEL = """
+INSERT INTO models (id, name, dataset, network, seed, created_at)
+VALUES ('mdl_1', 'm', 'digits', '{}', 0, CURRENT_TIMESTAMP)
+"""
+JOBS = """
+INSERT INTO jobs (id, operation, state, output_version, labels, params, acceptance, model_id, strategy,
+                  dataset, seed, cancel_requested, fence, attempt, max_attempts, created_at)
+SELECT id, operation, state, output_version, CAST('[]' AS JSON), CAST('{}' AS JSON), CAST('{}' AS JSON),
+       'mdl_1', 'some', 'digits', 0, false, 1, 1, 3, CURRENT_TIMESTAMP
+FROM (SELECT 'job_1' AS id, 'learn' AS operation, 'succeeded' AS state, 1 AS output_version
+      UNION SELECT 'job_2', 'forget', 'succeeded', 2
+      UNION SELECT 'job_3', 'forget', 'failed', NULL) AS asked
+"""
+
+
+def test_what_was_forgotten_before_there_were_receipts_gets_one(database_url: str) -> None:
+    database = Database(database_url)
+    with database.transaction() as session:
+        command.upgrade(_config(session.connection()), "0004")
+        session.execute(text(A_MODEL))
+        session.execute(text(JOBS))
+    upgrade(database)
+    with database.reading() as session:
+        assert session.execute(text("SELECT job_id, envelope FROM receipts")).all() == [("job_2", None)]
+    database.dispose()
+
+
+def test_two_starters_migrate_once(database_url: str, tmp_path: Path) -> None:
+    environment = Settings(home=tmp_path / "home", database_url=database_url).as_environment()
+    migrate = [executable, "-m", "commands", "migrate"]
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda _: run(migrate, env=environment, capture_output=True), range(2)))
+    assert [one.returncode for one in ended] == [0, 0], ended
+
+
+def test_the_command_says_when_migrations_and_tables_differ() -> None:
+    assert run([executable, "-m", "commands", "migrate", "--check"]).returncode == 0
+
+
+def test_rows_of_the_first_release_survive_every_step(database_url: str) -> None:
+    """A table others refer to is rebuilt on the way; nothing that refers to it may break or vanish."""
+    database = Database(database_url)
+    upgrade(database, to="0004")
+    with database.transaction() as session:
+        for statement in ROWS_OF_0004:
+            session.execute(text(statement))
+    upgrade(database)
+    with database.transaction() as session:
+        [job] = session.scalars(select(JobRow))
+        [version] = session.scalars(select(VersionRow))
+        [label] = session.scalars(select(LabelRow))
+        assert (job.id, job.state, job.evaluated_version, job.cost) == ("job_1", "succeeded", None, None)
+        assert (version.job_id, label.forgotten_by) == ("job_1", "job_1")
+        assert session.scalars(select(ModelRow)).one().acceptance is None
+    if database.is_sqlite:
+        with pytest.raises(IntegrityError), database.transaction() as session:
+            session.execute(text("DELETE FROM jobs"))  # foreign keys watch again
+    database.dispose()
+
+
+NOON = "'2026-01-01 12:00:00+00:00'"
+ROWS_OF_0004 = [
+    "INSERT INTO models (id, name, dataset, network, seed, created_at) "
+    f"VALUES ('mdl_1', 'm', 'digits', '{{}}', 0, {NOON})",
+    "INSERT INTO jobs (id, model_id, operation, strategy, labels, dataset, params, acceptance, seed, state, "
+    "cancel_requested, fence, attempt, max_attempts, output_version, created_at) "
+    "VALUES ('job_1', 'mdl_1', 'learn', 's', '[]', 'digits', '{}', '{}', 0, 'succeeded', "
+    f"false, 1, 1, 3, 1, {NOON})",
+    "INSERT INTO versions (id, model_id, number, job_id, operation, strategy, labels, parameters, widths, "
+    "files, report, created_at) "
+    f"VALUES ('ver_1', 'mdl_1', 1, 'job_1', 'learn', 's', '{{}}', 1, '{{}}', '{{}}', '{{}}', {NOON})",
+    "INSERT INTO labels (model_id, name, dataset, slot, status, generation, learned_version, "
+    "forgotten_version, forgotten_by) "
+    "VALUES ('mdl_1', 'a', 'digits', 0, 'forgotten', 1, 1, 1, 'job_1')",
+]

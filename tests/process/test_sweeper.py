@@ -1,0 +1,84 @@
+"""The sweeper sets going again whatever was lost between the rows and the worker."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.process import sweeper
+from service.queue.messages import messages_waiting
+from service.registry import jobs, sweeping
+from service.registry.database import Database
+from service.settings import Settings
+from tests.instance import wait_for
+from tests.registry.conftest import Registry
+
+
+def deployed(home: Path, broker_url: str) -> Settings:
+    """Settings under which a bell is due again almost at once."""
+    return Settings(home=home, broker_url=broker_url, notify_again_seconds=0.001)
+
+
+def due(registry: Registry) -> list[str]:
+    with registry.database.reading() as session:
+        return sweeping.due(session, notify_again_seconds=0.001, limit=1000)
+
+
+def test_a_lost_bell_is_rung_again_and_remembered(
+    registry: Registry, broker_url: str, tmp_path: Path
+) -> None:
+    deployment = deployed(tmp_path, broker_url)
+    job = registry.ask("learn", "1")
+    wait_for("the bell is due", lambda: due(registry))
+    sweeper.sweep(registry.database, deployment)
+    assert messages_waiting(deployment) == 1
+    notified_at = registry.job(job).notified_at
+    assert notified_at is not None
+    assert notified_at > job.created_at
+
+
+def test_a_broker_that_is_away_is_asked_again_by_the_next_sweep(registry: Registry, tmp_path: Path) -> None:
+    job = registry.ask("learn", "1")
+    wait_for("the bell is due", lambda: due(registry))
+    sweeper.sweep(registry.database, deployed(tmp_path, "redis://127.0.0.1:1/0"))
+    assert registry.job(job).notified_at == job.notified_at
+    folder = deployed(tmp_path, f"folder://{tmp_path / 'queue'}")
+    sweeper.sweep(registry.database, folder)
+    assert messages_waiting(folder) == 1
+
+
+def test_a_broker_full_of_bells_is_not_filled_further(
+    registry: Registry, new_model: Callable[[str], Registry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeper, "MAX_MESSAGES_WAITING", 3)
+    deployment = deployed(tmp_path, f"folder://{tmp_path / 'queue'}")
+    for number in range(5):
+        new_model(f"m{number}").ask("learn", "1")
+    wait_for("the bells are due", lambda: len(due(registry)) == 5)
+    for _ in range(3):
+        sweeper.sweep(registry.database, deployment)
+    assert messages_waiting(deployment) == 3
+
+
+def test_one_sweeps_at_a_time(registry: Registry) -> None:
+    """Whoever comes second either does nothing (PostgreSQL) or waits until the first is done (SQLite)."""
+    job = registry.claimed(registry.ask("learn", "1", max_attempts=1), lease_seconds=-1).job_id
+    if registry.database.is_sqlite:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda _: sweep_rows(registry.database), range(4)))
+    else:
+        with registry.database.transaction() as first, registry.database.transaction() as second:
+            assert [sweeping.alone(first), sweeping.alone(second)] == [True, False]
+        assert sweep_rows(registry.database)
+    with registry.database.reading() as session:
+        ended = jobs.find(session, job)
+        assert (ended.state, ended.fence, (ended.error or {})["code"]) == ("failed", 1, "worker_lost")
+
+
+def sweep_rows(database: Database) -> bool:
+    with database.transaction() as session:
+        alone = sweeping.alone(session)
+        if alone:
+            sweeping.take_back_expired(session)
+    return alone

@@ -1,0 +1,292 @@
+"""An upload is read to the last pixel, or refused with the reason; nothing in it is ever run."""
+
+import io
+import os
+import pickle
+import random
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.requests.uploads import LEAST_IMAGES, MOST_LABELS, InvalidUpload, read_upload
+from tests.requests.archives import as_folders, as_npz, doodles, npz, png, pngs, zipped
+from worker.learning.datasets import uploaded
+
+ROOM = 1 << 24
+BLANK = np.zeros((5, 28, 28), dtype=np.uint8)
+FIVE = ["a"] * 5
+
+
+def test_both_kinds_of_archive_give_the_same_upload() -> None:
+    one, other = (read_upload(make(doodles()), most_bytes=ROOM) for make in (as_npz, as_folders))
+    assert one.counts == other.counts == {"bar": 6, "ring": 6}
+    assert one.pixels() == other.pixels() == b"".join(images.tobytes() for images in doodles().values())
+
+
+def test_what_was_uploaded_is_what_is_learnt_from() -> None:
+    upload = read_upload(as_npz(doodles(each=10)), most_bytes=ROOM)
+    data = uploaded("doodles", upload.counts, upload.pixels())
+    assert (data.labels, data.image_shape) == (("bar", "ring"), (28, 28))
+    for label, images in doodles(each=10).items():
+        expected = images.reshape(10, 784)
+        assert data.test[label].numpy().tolist() == expected[4::5].tolist()
+        assert data.train[label].numpy().tolist() == np.delete(expected, [4, 9], axis=0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "expected"),
+    [
+        (BLANK.reshape(5, 784), np.array(FIVE), ["a"]),
+        (np.asfortranarray(BLANK), np.array(FIVE), ["a"]),
+        (BLANK, np.array([7] * 5, dtype=np.int64), ["7"]),
+        (BLANK, np.array([200] * 5, dtype=np.uint8), ["200"]),
+        (BLANK, np.array([-1] * 5, dtype=">i4"), ["-1"]),
+        (BLANK, np.array(["ü ∂"] * 5, dtype=">U3"), ["ü ∂"]),
+        (np.zeros((10, 28, 28), np.uint8), np.array([10, 9] * 5), ["9", "10"]),
+    ],
+)
+def test_arrays_may_be_laid_out_in_any_way_numpy_saves(images, labels, expected: list[str]) -> None:
+    assert list(read_upload(npz(images=images, labels=labels), most_bytes=ROOM).images) == expected
+
+
+def test_a_label_s_images_keep_their_order_among_others() -> None:
+    images = np.arange(10, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
+    found = read_upload(npz(images=images, labels=np.array(["a", "b"] * 5)), most_bytes=ROOM).images
+    assert {label: one[:, 0].tolist() for label, one in found.items()} == {
+        "a": [0, 2, 4, 6, 8],
+        "b": [1, 3, 5, 7, 9],
+    }
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_a_png_of_any_plain_mode_becomes_grey(mode: str) -> None:
+    white = np.full((28, 28), 255, dtype=np.uint8)
+    archive = zipped({f"a/{i}.png": png(white, mode) for i in range(5)})
+    assert (read_upload(archive, most_bytes=ROOM).images["a"] == 255).all()
+
+
+def test_what_file_managers_leave_behind_is_passed_over() -> None:
+    rest = {"__MACOSX/bar/._000.png": b"x", "bar/.DS_Store": b"x", "Thumbs.db": b"x", "bar/": b""}
+    archive = zipped(pngs(doodles()) | rest)
+    assert read_upload(archive, most_bytes=ROOM).counts == {"bar": 6, "ring": 6}
+
+
+class Trap:
+    """What a pickle would run."""
+
+    sprung = Path("sprung")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.sprung),)
+
+
+def npy(header: str, data: bytes = b"", version: tuple[int, int] = (1, 0)) -> bytes:
+    text = header.encode("latin-1")
+    return b"\x93NUMPY" + bytes(version) + struct.pack("<H", len(text)) + text + data
+
+
+def arrays(images: bytes) -> bytes:
+    """An npz with these bytes for images.npy."""
+    good = io.BytesIO()
+    np.save(good, np.array(FIVE))
+    return zipped({"images.npy": images, "labels.npy": good.getvalue()})
+
+
+def header(shape: str, descr: str = "'|u1'") -> str:
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}\n"
+
+
+def folders(**extra: bytes) -> bytes:
+    return zipped(pngs(doodles()) | extra)
+
+
+def renamed(path: str) -> bytes:
+    return zipped({**pngs(doodles()), path: png(BLANK[0])})
+
+
+def link() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        info = zipfile.ZipInfo("a/0.png")
+        info.external_attr = 0o120777 << 16
+        archive.writestr(info, "/etc/passwd")
+    return file.getvalue()
+
+
+def twice() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/0.png", png(BLANK[0]))
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a/0.png", png(BLANK[0]))
+    return file.getvalue()
+
+
+def flagged(archive: bytes, flag: int) -> bytes:
+    """With a general-purpose bit set in every directory entry."""
+    data, at = bytearray(archive), -1
+    while (at := data.find(b"PK\x01\x02", at + 1)) >= 0:
+        data[at + 8] |= flag
+    return bytes(data)
+
+
+def bomb() -> bytes:
+    """A kilobyte a megabyte."""
+    return zipped({f"a/{i}.png": bytes(1 << 20) for i in range(20)})
+
+
+def lying_bomb() -> bytes:
+    """It says that it unpacks to 10 bytes a file."""
+    data, at = bytearray(bomb()), -1
+    while (at := data.find(b"PK\x01\x02", at + 1)) >= 0:
+        data[at + 24 : at + 28] = struct.pack("<I", 10)
+    return bytes(data)
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that says so of itself, with next to nothing inside."""
+    ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr))
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+def two_headed() -> bytes:
+    """28x28 at first, then 60,000x60,000."""
+    return png_of(28, 28) + png_of(60_000, 60_000)[8:]
+
+
+def png_in_folders(data: bytes) -> bytes:
+    return folders(**{"ring/bad.png": data})
+
+
+BAD = [
+    ("nothing", b"", "invalid_archive", "neither an npz nor a zip"),
+    ("text", b"no archive", "invalid_archive", "neither an npz nor a zip"),
+    ("a pickle", pickle.dumps(Trap()), "invalid_archive", "neither"),
+    ("half an archive", as_npz(doodles())[:-30], "invalid_archive", "damaged"),
+    ("an empty zip", zipped({}), "too_few_images", "no image"),
+    ("a password", flagged(as_folders(doodles()), 1), "invalid_archive", "encrypted"),
+    ("bzip2", zipped(pngs(doodles()), zipfile.ZIP_BZIP2), "invalid_archive", "other than deflate"),
+    ("lzma", zipped(pngs(doodles()), zipfile.ZIP_LZMA), "invalid_archive", "other than deflate"),
+    ("a bomb", bomb(), "payload_too_large", "unpacks to 20,971,520 bytes, more than the 16,777,216"),
+    ("a bomb that lies", lying_bomb(), "invalid_archive", "damaged"),
+    ("a path out", renamed("../0.png"), "invalid_path", "not a plain path"),
+    ("a longer path out", renamed("a/../../0.png"), "invalid_path", "not a plain path"),
+    ("an absolute path", renamed("/etc/0.png"), "invalid_path", "not a plain path"),
+    ("a path of Windows", renamed("C:\\a\\0.png"), "invalid_path", "not a plain path"),
+    ("a link", link(), "invalid_path", "is a link"),
+    ("a file twice", twice(), "invalid_path", "twice"),
+    ("no folder", renamed("0.png"), "invalid_path", "LABEL/NAME.png"),
+    ("folders in folders", renamed("a/b/0.png"), "invalid_path", "LABEL/NAME.png"),
+    ("another kind of file", renamed("a/0.jpg"), "invalid_path", "LABEL/NAME.png"),
+    ("an endless label", renamed("a" * 65 + "/0.png"), "invalid_name", "is no label"),
+    ("a label with a line break", renamed("a\nb/0.png"), "invalid_name", "is no label"),
+    ("too few of a label", renamed("cross/0.png"), "too_few_images", "'cross' has 1 images and needs 5"),
+    ("no PNG", png_in_folders(b"GIF89a"), "invalid_image", "not a PNG"),
+    ("a cut PNG", png_in_folders(png(BLANK[0])[:40]), "invalid_image", "damaged"),
+    ("a large PNG", png_in_folders(png_of(60_000, 60_000)), "invalid_image", "60000x60000; make it 28x28"),
+    ("a PNG with two heads", png_in_folders(two_headed()), "invalid_image", "damaged|is a"),
+    ("a transparent PNG", png_in_folders(png(BLANK[0], "RGBA")), "invalid_image", "without transparency"),
+    ("16 bits", png_in_folders(png(BLANK[0], "I;16")), "invalid_image", "8-bit grey"),
+    ("no labels", npz(images=BLANK), "invalid_array", "this one has: 'images'"),
+    ("a third array", npz(images=BLANK, labels=FIVE, more=1), "invalid_array", "'more'"),
+    ("floats", npz(images=BLANK / 255, labels=FIVE), "invalid_array", "not float64"),
+    ("signed bytes", npz(images=BLANK.astype(np.int8), labels=FIVE), "invalid_array", "not int8"),
+    ("colours", npz(images=np.zeros((5, 28, 28, 3), np.uint8), labels=FIVE), "invalid_array", "28, 28, 3"),
+    ("32x32", npz(images=np.zeros((5, 32, 32), np.uint8), labels=FIVE), "invalid_array", "[5, 32, 32]"),
+    ("one image alone", npz(images=BLANK[0], labels=FIVE), "invalid_array", "[28, 28]"),
+    ("a number", npz(images=np.uint8(3), labels=FIVE), "invalid_array", "not uint8 of []"),
+    ("too few labels", npz(images=BLANK, labels=FIVE[:4]), "invalid_array", "[5], one an image, not [4]"),
+    ("one-hot labels", npz(images=BLANK, labels=np.eye(5, dtype=int)), "invalid_array", "not [5, 5]"),
+    ("labels as floats", npz(images=BLANK, labels=np.zeros(5)), "invalid_array", "not float64"),
+    ("labels as truths", npz(images=BLANK, labels=np.ones(5, bool)), "invalid_array", "not bool"),
+    ("labels as bytes", npz(images=BLANK, labels=np.array([b"a"] * 5)), "invalid_array", "not |S1"),
+    ("empty labels", npz(images=BLANK, labels=np.array([""] * 5)), "invalid_name", "'' is no label"),
+    ("a label with a slash", npz(images=BLANK, labels=["a/b"] * 5), "invalid_name", "'a/b' is no label"),
+    ("a label of dots", npz(images=BLANK, labels=[".."] * 5), "invalid_name", "'..' is no label"),
+    ("half a character", npz(images=BLANK, labels=["\ud800"] * 5), "invalid_name", "is no label"),
+    ("no images", npz(images=BLANK[:0], labels=np.array([], "U1")), "too_few_images", "no image"),
+    ("four images", npz(images=BLANK[:4], labels=FIVE[:4]), "too_few_images", "4 images and needs 5"),
+    ("201 labels", npz(images=np.zeros((201, 784), np.uint8), labels=np.arange(201)), "too_many_labels", "2"),
+    ("objects", npz(images=np.array([Trap()], dtype=object), labels=FIVE), "invalid_array", "object"),
+    ("labels as objects", npz(images=BLANK, labels=np.array([Trap()] * 5)), "invalid_array", "object"),
+    ("a header of nonsense", arrays(npy("{'descr'")), "invalid_array", "not an array"),
+    ("a header that computes", arrays(npy("__import__('os').mkdir('sprung')\n")), "invalid_array", "not an"),
+    ("no header", arrays(b"\x93NUM"), "invalid_array", "not an array"),
+    ("a header of version 9", arrays(npy(header("(5, 784)"), version=(9, 0))), "invalid_array", "not an"),
+    ("an endless header", arrays(npy("#" * 60_000)), "invalid_array", "not an array"),
+    ("a claim of a petabyte", arrays(npy(header("(10**15,)"))), "invalid_array", "not an array"),
+    ("a claim in digits", arrays(npy(header("(1000000000000, 784)"))), "invalid_array", "cut off"),
+    ("a negative claim", arrays(npy(header("(-5, -784)"), bytes(3920))), "invalid_array", "cut off"),
+    ("a structure", arrays(npy(header("(5,)", "[('a', '|u1', 784)]"), bytes(3920))), "invalid_array", "not"),
+    ("more than it says", arrays(npy(header("(5, 784)"), bytes(3921))), "invalid_array", "longer"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("archive", "code", "words"), [bad[1:] for bad in BAD], ids=[bad[0] for bad in BAD])
+def test_a_bad_archive_is_refused_with_the_reason(
+    archive: bytes, code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidUpload) as refused:
+        read_upload(archive, most_bytes=ROOM)
+    assert refused.value.code == code, refused.value
+    assert any(word in str(refused.value) for word in words.split("|")), refused.value
+    assert len(str(refused.value)) < 500
+    assert list(tmp_path.iterdir()) == [], "nothing was run or unpacked"
+
+
+def test_a_directory_of_more_files_than_any_dataset_has_is_not_even_opened() -> None:
+    with pytest.raises(InvalidUpload, match="more than 100,000 files"):
+        read_upload(b"PK\x01\x02" * 100_001, most_bytes=ROOM)
+
+
+def test_the_least_that_is_taken_is_taken() -> None:
+    count = LEAST_IMAGES * MOST_LABELS
+    labels = np.repeat(np.arange(MOST_LABELS), LEAST_IMAGES)
+    archive = npz(images=np.zeros((count, 784), np.uint8), labels=labels)
+    assert set(read_upload(archive, most_bytes=ROOM).counts.values()) == {LEAST_IMAGES}
+
+
+@pytest.mark.parametrize("make", [as_npz, as_folders])
+def test_a_damaged_archive_is_read_or_refused_whatever_the_damage(make) -> None:
+    """Bytes flipped, cut out and repeated at random: a refusal every time, never another exception."""
+    chance, whole = random.Random(0), make(doodles())
+    outcomes = {"read": 0, "refused": 0}
+    for _ in range(1500):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 8)):
+            at = chance.randrange(len(data))
+            match chance.randrange(3):
+                case 0:
+                    data[at] = chance.randrange(256)
+                case 1:
+                    del data[at : at + chance.randint(1, 30)]
+                case _:
+                    data[at:at] = data[at : at + 20]
+        try:
+            read_upload(bytes(data), most_bytes=ROOM)
+            outcomes["read"] += 1
+        except InvalidUpload:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 0, outcomes
+
+
+def test_a_damaged_header_is_refused_whatever_the_damage() -> None:
+    """The same inside an intact zip, where the header of an array and the chunks of a PNG are parsed."""
+    chance = random.Random(1)
+    array = npy(header("(5, 784)"), bytes(3920))
+    picture = png(doodles()["bar"][0])
+    for _ in range(1500):
+        for whole, wrapped in ((array, arrays), (picture, png_in_folders)):
+            data = bytearray(whole)
+            for _ in range(chance.randint(1, 4)):
+                data[chance.randrange(min(len(data), 120))] = chance.randrange(256)
+            try:
+                read_upload(wrapped(bytes(data)), most_bytes=ROOM)
+            except InvalidUpload:
+                continue

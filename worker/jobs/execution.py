@@ -1,0 +1,270 @@
+"""The bridge between the registry and the learner: one job from its claim to its version, or to its report.
+
+claim -> load checkpoint and examples -> strategy -> judge -> gate -> durable files -> publish.
+claim -> load checkpoint -> measure in full -> durable report -> record.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from sqlalchemy.orm import Session
+from torch import Tensor
+
+from service.registry import artifact_references, claims, jobs, publishing, reports, sweeping
+from service.registry.claims import Claim
+from service.registry.errors import DatabaseUnavailable, FencedOff
+from service.registry.publishing import Origin, Publication
+from service.registry.reports import Measured
+from service.registry.tables import Level, ReportRow
+from service.registry.versions import MANIFEST
+from worker.jobs.acceptance import judged, refusal
+from worker.jobs.cost import Meter
+from worker.jobs.failures import explain
+from worker.jobs.feature_networks import feature_networks_of
+from worker.jobs.heartbeat import Heartbeat
+from worker.jobs.inputs import ModelArchive, Work, WorkerContext, dataset_of, examples_of, work_of
+from worker.jobs.judges import judges_of
+from worker.jobs.version_files import File, report_file, store, store_again, version_files
+from worker.learning import drawing, strategy
+from worker.learning.changing import change
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.full import FullParams, full
+from worker.learning.judging.report import quick
+from worker.learning.strategy import Examples, Progress, Stopped, TrainingContext
+
+log = logging.getLogger(__name__)
+
+RECORD_AGAIN_SECONDS = 0.5
+DRAWS_PER_LABEL = 1000
+SETTLED = {"cancel": "cancelled", "running": "given back", "lost": "taken over, nothing is written"}
+
+
+def execute(job_id: str, worker_context: WorkerContext) -> str | None:
+    """Run the job if it can be claimed, to whatever end. Returns the job of its model that runs next, if any.
+
+    Raises DatabaseUnavailable when the registry cannot be told the end: the lease then runs out, and the job
+    is run again.
+    """
+    with worker_context.database.transaction() as session:
+        claim = claims.claim(
+            session, job_id, worker=worker_context.worker, lease_seconds=worker_context.lease_seconds
+        )
+    if claim is None:
+        return None
+    log.info("job %s: attempt %d", job_id, claim.attempt)
+    with Heartbeat(worker_context.database, claim, lease_seconds=worker_context.lease_seconds) as heartbeat:
+        attempt = Attempt(worker_context, claim, heartbeat, Meter())
+        try:
+            attempt.run()
+        except (Stopped, FencedOff) as reason:
+            attempt.stop(reason)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            attempt.fail(error)
+    with worker_context.database.reading() as session:
+        return sweeping.next_of_model(session, claim.model_id)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One claim being worked off."""
+
+    worker_context: WorkerContext
+    claim: Claim
+    heartbeat: Heartbeat
+    meter: Meter
+
+    def run(self) -> None:
+        """Raises Stopped, FencedOff, and whatever went wrong."""
+        work = work_of(self.claim, self.worker_context)
+        context = TrainingContext(
+            self.worker_context.device,
+            work.seed,
+            asked=work.asked,
+            archive=ModelArchive(self.worker_context, work, self.meter),
+            precision=self.worker_context.precision,
+            on_progress=self.show,
+            should_stop=self.should_stop,
+        )
+        if work.job.operation == "evaluate":
+            self.evaluate(work, context)
+        else:
+            self.change(work, context)
+
+    def change(self, work: Work, context: TrainingContext) -> None:
+        """From the base version to the next one, unless what is measured of it misses a criterion."""
+        examples = examples_of(work.job, self.worker_context)
+        for name, images in examples.images.items():
+            self.meter.count(name, len(images))
+        checkpoint = _changed(work, examples, context)
+        self.record(lambda session: claims.verifying(session, self.claim))
+        measured = {
+            **_judged(checkpoint, self.worker_context, context),
+            "examples": _counted(examples),
+            "findings": context.findings,
+        }
+        report = judged(measured, work.job.acceptance)
+        refused = refusal(report)
+        if refused:
+            self.refuse(refused, report)
+            return
+        files = version_files(
+            checkpoint,
+            report,
+            model=work.model,
+            job=work.job,
+            base=work.base,
+            seed=work.seed,
+            before=work.checkpoint,
+        )
+        publication = Publication(
+            parent=work.base.number if work.base else None,
+            held={**checkpoint.held, **dict.fromkeys(checkpoint.temporary)},
+            origins={
+                label.name: Origin(label.dataset, label.renamed_from)
+                for one in (checkpoint, *checkpoint.isolated)
+                for label in one.labels
+            },
+            files=store(files, self.worker_context.artifacts),
+            parameters=sum(one.parameters for one in (checkpoint, *checkpoint.isolated)),
+            widths=checkpoint.widths,
+            report=report,
+            cost=self.meter.cost(),
+        )
+        self.record(lambda session: self.publish_once(session, publication, files))
+        log.info("job %s: succeeded", self.claim.job_id)
+
+    def publish_once(self, session: Session, publication: Publication, files: Mapping[str, File]) -> None:
+        """An earlier try may have been committed without the answer coming through; and a purge may have
+        deleted a file of another version that is the same as one of these."""
+        if publishing.published_by(session, self.claim.job_id) is None:
+            artifact_references.keeping(session)
+            store_again(files, self.worker_context.artifacts)
+            publishing.publish(session, self.claim, publication)
+
+    def refuse(self, error: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+        """The head stays; what was measured of the candidate is kept with the job."""
+        measured, cost = self.kept("quick", report), self.meter.cost()
+        self.record(lambda session: reports.record_refused(session, self.claim, error, measured, cost))
+        log.info("job %s: rejected, %s", self.claim.job_id, error["message"])
+
+    def evaluate(self, work: Work, context: TrainingContext) -> None:
+        """Everything the judges can say of a version that exists; it stays what it is."""
+        measured, cost = self.kept("full", _measured(work, self.worker_context, context)), self.meter.cost()
+        self.record(lambda session: _record_once(session, self.claim, measured, cost))
+        log.info("job %s: succeeded", self.claim.job_id)
+
+    def kept(self, level: Level, report: Mapping[str, Any]) -> Measured:
+        """The report, its bytes made durable."""
+        return Measured(level, self.worker_context.artifacts.put(report_file(report).data), report)
+
+    def show(self, progress: Progress) -> None:
+        self.meter.show(progress)
+        self.heartbeat.show(progress)
+
+    def should_stop(self) -> bool:
+        return self.heartbeat.pulse != "running" or self.worker_context.shutting_down()
+
+    def stop(self, reason: Exception) -> None:
+        """Cancelled: say so. Shutting down: give the job back. Taken over: leave everything to the other."""
+
+        def settle(session: Session) -> None:
+            pulse = claims.heartbeat(
+                session, self.claim, lease_seconds=self.worker_context.lease_seconds, progress=None
+            )
+            if pulse == "cancel":
+                claims.finish_cancelled(session, self.claim)
+            elif pulse == "running":
+                claims.release(session, self.claim)
+            log.info("job %s: %s (%s)", self.claim.job_id, SETTLED[pulse], reason)
+
+        self.record(settle)
+
+    def fail(self, error: Exception) -> None:
+        failure = explain(error, self.claim.job_id)
+        log.warning("job %s: failed, %s: %s", self.claim.job_id, failure["code"], failure["message"])
+        try:
+            self.record(lambda session: claims.finish_failed(session, self.claim, failure))
+        except FencedOff as reason:
+            self.stop(reason)
+
+    def record(self, change: Callable[[Session], object]) -> None:
+        """Make the change in a transaction; while the database is away, try again as long as the job is ours.
+
+        A change whose commit went unanswered is made again, so it must notice by itself that it is done.
+        """
+        while True:
+            try:
+                with self.worker_context.database.transaction() as session:
+                    change(session)
+                return
+            except DatabaseUnavailable:
+                if self.heartbeat.pulse == "lost":
+                    raise
+                time.sleep(RECORD_AGAIN_SECONDS)
+
+
+def _changed(work: Work, examples: Examples, context: TrainingContext) -> Checkpoint:
+    """What the strategy makes of the base version."""
+    job = work.job
+    chosen = strategy.find(job.operation, job.strategy)
+    params = chosen.Params.model_validate(job.params)
+    changed = change(work.checkpoint, chosen, examples, params, context)
+    return changed.renamed(job.renamed or {})
+
+
+def _counted(examples: Examples) -> dict[str, Any]:
+    """For the report: how many real images of each label the job was shown."""
+    shown = {name: len(images) for name, images in examples.images.items()}
+    return {"dataset": examples.dataset, "labels": shown}
+
+
+def _judged(
+    checkpoint: Checkpoint, worker_context: WorkerContext, context: TrainingContext
+) -> dict[str, Any]:
+    """The report on every label the checkpoint knows, forgotten ones included."""
+    drawn, labels_in_all = count(), sum(len(one.labels) for one in (checkpoint, *checkpoint.isolated))
+
+    def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        context.step("judging", next(drawn), labels_in_all)
+        return drawing.draw(checkpoint, label, n, seed)
+
+    judges = judges_of(lambda name: dataset_of(name, worker_context), worker_context.judges, context)
+    return quick(
+        checkpoint,
+        judges,
+        n=DRAWS_PER_LABEL,
+        seed=context.seed,
+        draw=draw,
+        held_out=context.archive.held_out,
+    )
+
+
+def _measured(work: Work, worker_context: WorkerContext, context: TrainingContext) -> dict[str, Any]:
+    """The full report on the base version, bound to it by hash, held to what it was published under."""
+    assert work.base is not None
+    with worker_context.database.reading() as session:
+        acceptance = jobs.find(session, work.base.job_id).acceptance
+    params = FullParams.model_validate(work.job.params)
+    where = (lambda name: dataset_of(name, worker_context), worker_context.judges, context)
+    judges, feature_networks = judges_of(*where), feature_networks_of(*where)
+    measured = full(work.checkpoint, judges, feature_networks, context, params, draw=drawing.draw)
+    return judged(measured, acceptance) | {
+        "evaluated": {
+            "version": work.base.number,
+            "manifest_sha256": work.base.files[MANIFEST]["sha256"],
+            "params": work.job.params,
+            "seed": work.job.seed,
+        }
+    }
+
+
+def _record_once(session: Session, claim: Claim, measured: Measured, cost: Mapping[str, Any]) -> None:
+    """An earlier try may have been committed without the answer coming through."""
+    if session.get(ReportRow, claim.job_id) is None:
+        reports.record(session, claim, measured, cost)

@@ -1,0 +1,135 @@
+"""What a judge must reject: noise, greys, blends, scrambled patches, averages.
+
+Every kind is one function (images, targets, n, rng) -> [n, pixels] in [0, 1], made from real images
+[m, pixels] in [0, 1] with targets [m], or from nothing. Partial digits are left out on purpose: a judge
+trained against them rejected three quarters of legible but soft draws.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from worker.learning.judging.augmentations import blurred, veiled
+
+Kind = Callable[[Tensor, Tensor, int, Generator], Tensor]
+
+
+def uniform_noise(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Each pixel uniform in [0, 1]."""
+    return torch.rand(n, images.shape[1], generator=rng)
+
+
+def other_noise(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Noise about a random grey, or a random share of white pixels; of any strength; half of it grainy."""
+    pixels = torch.rand(n, images.shape[1], generator=rng)
+    level, strength, share, which, grain = torch.unbind(torch.rand(5, n, 1, generator=rng))
+    noise = torch.where(which < 0.6, level + strength * (2 * pixels - 1), (pixels < share**2).float())
+    return torch.where(grain < 0.5, noise.clamp(0, 1), blurred(noise.clamp(0, 1), 0.3 + grain))
+
+
+def clouds(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Smooth blobs: noise blurred by 1 to 4 pixels, brought back to full contrast, cut at a random level."""
+    sigma, cut, gain = torch.unbind(torch.rand(3, n, 1, generator=rng))
+    smooth = blurred(torch.rand(n, images.shape[1], generator=rng), 1 + 3 * sigma)
+    low, high = smooth.amin(1, keepdim=True), smooth.amax(1, keepdim=True)
+    return ((smooth - low) / (high - low) - 0.7 * cut).mul(1 + 3 * gain).clamp(0, 1)
+
+
+def flat_grey(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """One level all over, black and white included."""
+    levels = torch.clamp(torch.rand(n, 1, generator=rng) * 1.2 - 0.1, 0, 1)
+    return levels.repeat(1, images.shape[1])
+
+
+def waves(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Stripes of any direction and contrast, 3 to 90 pixels apart: from fine gratings to plain slopes."""
+    at = torch.arange(math.isqrt(images.shape[1]))
+    angle, length, phase, low, high = torch.unbind(torch.rand(5, n, 1, 1, generator=rng))
+    along = (angle * math.tau).cos() * at + (angle * math.tau).sin() * at[:, None]
+    wave = 0.5 + 0.5 * torch.sin(math.tau * (along / (3 * 30**length) + phase))
+    return (low + (high - low) * wave).flatten(1)
+
+
+def blends(images: Tensor, targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Half one image and half another of a different label."""
+    first, second = unlike_pairs(targets, n, rng)
+    return (images[first] + images[second]) / 2
+
+
+def other_blends(images: Tensor, targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Two images of different labels in shares of 33 to 67 %, half of them up to 1.5 times as bright."""
+    first, second = unlike_pairs(targets, n, rng)
+    share, gain = torch.unbind(torch.rand(2, n, 1, generator=rng))
+    share = 0.33 + 0.34 * share
+    return ((share * images[first] + (1 - share) * images[second]) * (0.5 + gain).clamp(min=1)).clamp(0, 1)
+
+
+def averages(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """The mean of 6 to 64 images of any labels."""
+    weights = torch.rand(n, 64, generator=rng)
+    count = torch.randint(6, 65, (n, 1), generator=rng)
+    weights = (torch.arange(64) < count) * weights
+    sources = images[torch.randint(len(images), (n, 64), generator=rng)]
+    return torch.einsum("nk,nkp->np", weights / weights.sum(1, keepdim=True), sources)
+
+
+def shadows(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Images behind a noisy grey, at three tenths of its contrast or less: too faint to count."""
+    sources = images[torch.randint(len(images), (n,), generator=rng)]
+    return veiled(sources, rng, least=0.0, most=0.3)
+
+
+def scrambled(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """The image's own patches of 4x4 or 7x7 pixels in random order."""
+    sources = images[torch.randint(len(images), (n,), generator=rng)]
+    half = n // 2
+    return torch.cat([_shuffle_patches(sources[:half], 4, rng), _shuffle_patches(sources[half:], 7, rng)])
+
+
+def mosaics(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Four quarters, each of another image. Not in SHARES: they show what a judge makes of the unknown."""
+    side = math.isqrt(images.shape[1])
+    top, right = torch.arange(side)[:, None] < side // 2, torch.arange(side) >= side // 2
+    quarter = (2 * top + right).flatten()
+    sources = images[torch.randint(len(images), (n, 4), generator=rng)]
+    return sources[:, quarter, torch.arange(side**2)]
+
+
+# How often each kind occurs among the impostors a judge learns from. Blends are the hard ones.
+SHARES: dict[Kind, float] = {
+    blends: 0.30,
+    other_blends: 0.24,
+    scrambled: 0.08,
+    shadows: 0.06,
+    clouds: 0.07,
+    averages: 0.07,
+    other_noise: 0.07,
+    uniform_noise: 0.04,
+    flat_grey: 0.04,
+    waves: 0.03,
+}
+
+
+def impostors(images: Tensor, targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """About n impostors of all kinds, in the proportions of SHARES, made from images with targets."""
+    return torch.cat([kind(images, targets, round(n * share), rng) for kind, share in SHARES.items()])
+
+
+def unlike_pairs(targets: Tensor, n: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    """n pairs of indices (two tensors [n]) whose targets differ."""
+    first = torch.randint(len(targets), (n,), generator=rng)
+    second = torch.randint(len(targets), (n,), generator=rng)
+    while (same := targets[first] == targets[second]).any():
+        second[same] = torch.randint(len(targets), (int(same.sum()),), generator=rng)
+    return first, second
+
+
+def _shuffle_patches(images: Tensor, size: int, rng: Generator) -> Tensor:
+    side = math.isqrt(images.shape[1])
+    across = side // size
+    patches = images.view(-1, across, size, across, size).transpose(2, 3).reshape(-1, across**2, size, size)
+    order = torch.rand(len(images), across**2, generator=rng).argsort(1)
+    patches = patches[torch.arange(len(images))[:, None], order]
+    return patches.view(-1, across, across, size, size).transpose(2, 3).reshape(-1, side**2)
