@@ -69,7 +69,7 @@ def _celery(broker_url: str) -> Celery:
         broker_connection_max_retries=None,
         # Redelivery is the job table's business: a message is taken off for good before its job starts. With
         # acknowledgements, one that Redis missed would fill the prefetch window and leave the worker deaf
-        # (docs/decisions/0010-bells-without-acknowledgement.md).
+        # (docs/decisions/0010-messages-without-acknowledgement.md).
         task_queues=[Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
         task_default_queue=QUEUE,
         task_acks_late=False,
