@@ -1,4 +1,4 @@
-"""Writes service/requests/catalog.json, the list of what a request may name, from what worker/learning declares.
+"""Write service/requests/catalog.json: what a request may name, as worker/learning declares it.
 
 python -m worker.catalog            write it
 python -m worker.catalog --check    fail when the committed one is stale
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 def catalog() -> dict[str, Any]:
-    """Strategies, datasets and architectures, each with the JSON Schema of what it can be told."""
+    """Return strategies, datasets and architectures, each with the JSON Schema of its params."""
     return {
         "strategies": [
             {
@@ -42,6 +42,8 @@ def catalog() -> dict[str, Any]:
                 "policy": one.policy,
                 "retention": one.retention,
                 "default": one.default,
+                "needs_examples": one.needs_examples,
+                "merges_temporary": one.merges_temporary,
                 "summary": one.summary,
                 "source": one.source,
                 "params": one.Params.model_json_schema(),
@@ -67,15 +69,17 @@ def catalog() -> dict[str, Any]:
 
 
 def _evaluation() -> dict[str, Any]:
-    """How a version is measured again: listed with the strategies, checked like them."""
+    """Return the entry of the full evaluation, whose params are checked as those of a strategy are."""
     return {
         "operation": "evaluate",
         "name": "full",
         "policy": None,
         "retention": "permanent",
         "default": True,
+        "needs_examples": False,
+        "merges_temporary": False,
         "summary": (full.__doc__ or "").strip().splitlines()[0],
-        "source": "this house; docs/strategies.md has the sources of each figure",
+        "source": "each module of worker/learning/judging cites the paper its figure is from",
         "params": FullParams.model_json_schema(),
     }
 

@@ -29,13 +29,10 @@ from service.api.route import Route
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable, VersionRevoked
 from service.registry.labels import all_temporary, projected
-from service.registry.tables import JobRow
-from service.requests.catalog import InvalidRequest, Operation, Violation, escape
+from service.registry.tables import JobRow, Operation
+from service.requests.catalog import InvalidRequest, Retention, Violation, escape
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
-
-MERGE = "merge"
-"""The strategy that makes temporary labels permanent, and the default for it."""
 
 MAX_WAIT_SECONDS = 60
 LOOK_SOON_SECONDS, LOOK_LATE_SECONDS, PATIENCE_GROWS = 0.05, 1.0, 1.3
@@ -115,7 +112,7 @@ class Submission:
         labels: list[str],
         dataset: str | None = None,
         names: Mapping[str, str] | None = None,
-        retention: str | None = None,
+        retention: Retention | None = None,
         policy: str | None = None,
         purge: bool = False,
     ) -> JobObject:
@@ -127,18 +124,19 @@ class Submission:
             model = jobs.locked(session, find_model(session, self.model))
             isolated = all_temporary(list(sources), projected(session, model))
             merging = operation == "learn" and retention == "permanent" and isolated
-            strategy = catalog.strategy(
+            chosen = catalog.strategy(
                 operation,
-                asked.strategy or (MERGE if merging else None),
+                asked.strategy,
                 policy=policy,
                 retention="temporary" if operation == "forget" and isolated else retention or "permanent",
-            ).name
+                merges_temporary=merging,
+            )
+            strategy = chosen.name
             params = catalog.check(operation, strategy, asked.params)
             source = dataset or model.dataset
-            if strategy == MERGE and not merging:
-                raise InvalidRequest(
-                    Violation("/strategy", "label_not_temporary", f"{MERGE} takes temporary labels only")
-                )
+            if chosen.merges_temporary and not merging:
+                detail = f"{strategy} takes temporary labels only"
+                raise InvalidRequest(Violation("/strategy", "label_not_temporary", detail))
             if merging and names:
                 detail = "a temporary label is made permanent under the name it has; leave `as` out"
                 raise InvalidRequest(Violation("/as", "label_already_named", detail))

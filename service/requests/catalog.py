@@ -14,7 +14,9 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from pydantic import BaseModel, ConfigDict
 
-Operation = Literal["learn", "forget", "resize", "evaluate"]
+from service.registry.tables import Operation
+
+Retention = Literal["permanent", "temporary"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class StrategyEntry(_Entry):
     operation: Operation
     name: str
     policy: str | None
-    retention: Literal["permanent", "temporary"]
+    retention: Retention
     default: bool
+    needs_examples: bool
+    merges_temporary: bool
     summary: str
     source: str
     params: dict[str, Any]
@@ -95,11 +99,15 @@ class Catalog(_Entry):
         name: str | None = None,
         *,
         policy: str | None = None,
-        retention: str = "permanent",
+        retention: Retention = "permanent",
+        merges_temporary: bool = False,
     ) -> StrategyEntry:
-        """The strategy asked for, or the operation's default (of that policy) when none is named.
+        """Return the strategy of that name, or the default one when no name is given.
 
-        retention: of the labels, which each strategy learns or forgets in its own way.
+        policy: of a resize. retention: of the labels, which each strategy learns or forgets in its own way.
+        merges_temporary: whether the labels to learn are temporary ones, which are to become permanent; the
+            default is then the strategy that merges their networks.
+        Raises InvalidRequest `strategy_not_found` or `policy_not_found`, with the names there are.
         """
         offered = [
             entry
@@ -112,7 +120,8 @@ class Catalog(_Entry):
                 known = sorted({e.policy for e in self.strategies if e.operation == operation and e.policy})
                 raise _unknown("/policy", "policy_not_found", f"there is no policy {policy!r}", known)
         if name is None:
-            return next((entry for entry in offered if entry.default), offered[0])
+            suited = [entry for entry in offered if entry.merges_temporary == merges_temporary] or offered
+            return next((entry for entry in suited if entry.default), suited[0])
         found = next((entry for entry in offered if entry.name == name), None)
         if found is None:
             known = [entry.name for entry in offered]

@@ -55,6 +55,8 @@ def strategy(operation: str, name: str, params: type[BaseModel], **more: Any) ->
         "policy": None,
         "retention": "permanent",
         "default": True,
+        "needs_examples": operation == "learn",
+        "merges_temporary": False,
         "summary": f"{operation} by {name}",
         "source": "a test",
         "params": params.model_json_schema(),
@@ -67,7 +69,9 @@ CATALOG = Catalog.model_validate(
         "strategies": [
             strategy("learn", "replay_ewc", LearnParams),
             strategy("learn", "replay", ResizeParams, default=False),
-            strategy("learn", "merge", LearnParams, default=False),
+            strategy(
+                "learn", "merge", LearnParams, default=False, needs_examples=False, merges_temporary=True
+            ),
             strategy("learn", "isolated", LearnParams, retention="temporary"),
             strategy("forget", "surrogate", LearnParams),
             strategy("forget", "drop", NoParams, retention="temporary"),

@@ -46,7 +46,7 @@ def strategy_that(monkeypatch: pytest.MonkeyPatch, act: Callable[[TrainingContex
         return checkpoint
 
     def find(operation: str, name: str) -> strategy.Strategy:
-        return strategy.Strategy("learn", name, run, AnyParams, "", "")
+        return strategy.Strategy("learn", name, run, AnyParams, "", "", needs_examples=operation == "learn")
 
     monkeypatch.setattr(execution.strategy, "find", find)
 

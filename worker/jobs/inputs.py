@@ -112,8 +112,8 @@ class ModelArchive:
 
 
 def examples_of(job: JobRow, worker_context: WorkerContext) -> Examples:
-    """The real images of what is to be learned; forgetting and resizing see none."""
-    if job.operation != "learn" or job.strategy == "merge":
+    """Read the real images of the labels to learn, if the job's strategy needs them."""
+    if not strategy.find(job.operation, job.strategy).needs_examples:
         return Examples(tuple(job.labels), job.dataset)
     dataset = dataset_of(job.dataset, worker_context)
     return Examples(

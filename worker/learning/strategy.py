@@ -177,6 +177,8 @@ class Strategy:
     policy: str | None = None  # for resize: the direction a request names
     retention: Retention = "permanent"  # of the labels it learns or forgets; temporary ones are isolated
     default: bool = False
+    needs_examples: bool = False  # it is given the real images of the labels to learn
+    merges_temporary: bool = False  # it learns labels that are temporary until then, and only those
 
 
 _strategies: dict[tuple[str, str], Strategy] = {}
@@ -191,13 +193,31 @@ def strategy(
     policy: str | None = None,
     retention: Retention = "permanent",
     default: bool = False,
+    needs_examples: bool | None = None,
+    merges_temporary: bool = False,
 ) -> Callable[[Run], Run]:
-    """Remember a function as the strategy `name`; its docstring's first line is the summary."""
+    """Register a function as the strategy `name`; its docstring's first line is the summary.
+
+    needs_examples: whether the strategy is given the real images of the labels to learn. None: if it learns.
+    merges_temporary: whether it makes temporary labels permanent, from the networks they have.
+    """
+    if needs_examples is None:
+        needs_examples = operation == "learn"
 
     def remember(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().splitlines()[0]
         _strategies[operation, name] = Strategy(
-            operation, name, run, params, summary, source, policy, retention, default
+            operation=operation,
+            name=name,
+            run=run,
+            Params=params,
+            summary=summary,
+            source=source,
+            policy=policy,
+            retention=retention,
+            default=default,
+            needs_examples=needs_examples,
+            merges_temporary=merges_temporary,
         )
         return run
 

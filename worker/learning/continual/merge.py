@@ -15,7 +15,14 @@ from worker.learning.strategy import Batch, Examples, TrainingContext, strategy
 from worker.learning.training import Parts, fit
 
 
-@strategy("learn", "merge", ReplayEwcParams, source="CLPU of Liu et al. 2022, case 3, by matching functions")
+@strategy(
+    "learn",
+    "merge",
+    ReplayEwcParams,
+    source="CLPU of Liu et al. 2022, case 3, by matching functions",
+    needs_examples=False,
+    merges_temporary=True,
+)
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, context: TrainingContext
 ) -> Checkpoint:
