@@ -1,4 +1,4 @@
-# Two images: `service` (HTTP, registry, drawing; no torch) and `worker` (learning).
+# Two images: `service` (API, registry and drawing; no PyTorch) and `worker` (learning as well).
 #   docker build --target service -t palimpsest-service .
 #   docker build --target worker  -t palimpsest-worker .
 FROM python:3.11-slim-bookworm AS base
@@ -9,11 +9,11 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --system --uid 10001 --user-group --no-create-home palimpsest \
     && install --directory --owner palimpsest --group palimpsest "$PALIMPSEST_HOME"
 WORKDIR /app
-# The dependencies are installed before the code is copied: a changed line does not install them again.
+# Dependencies are installed before the code is copied, so that a change of the code does not reinstall them.
 COPY pyproject.toml constraints.txt README.md ./
 
 FROM base AS service
-RUN pip install --no-cache-dir --constraint constraints.txt .
+RUN pip install --no-cache-dir --constraint constraints.txt ".[service]"
 COPY commands commands
 COPY migrations migrations
 COPY palimpsest palimpsest

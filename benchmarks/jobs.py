@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from migrations import upgrade
-from palimpsest.client import Palimpsest
-from palimpsest.local_server import running
+from palimpsest import Palimpsest
+from palimpsest.local_server import local_server
 from service.registry import claims, jobs, models
 from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow
@@ -54,7 +54,7 @@ def main() -> None:
 def of_jobs(folder: Path, number: int) -> dict[str, Any]:
     home = folder / "home"
     home.mkdir()
-    with running(home) as url:
+    with local_server(home) as url:
         database = Database(f"sqlite:///{home / 'palimpsest.db'}")
         palimpsest = Palimpsest(url)
         begun = time.monotonic()

@@ -1,177 +1,185 @@
-"""The command `palimpsest`: run an instance, or one part of it; check a receipt."""
+"""The command `palimpsest`: the commands, their options and their help.
 
-import logging
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+What a command does is imported only when it runs: `palimpsest --help` is fast, and `palimpsest verify` works
+in an installation that has neither the service nor the worker.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
 
-from migrations import differences, upgrade
-from service.process import sweeper
-from service.process.supervisor import CannotStart, supervise
-from service.process.worker_process import worker_command
-from service.receipts import printing, verification
-from service.receipts.signing import PUBLIC
-from service.registry import artifact_references
-from service.registry.artifacts import FolderArtifacts
-from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable, RegistryError
-from service.registry.tables import Row
-from service.settings import Settings, settings
+from commands.failure import fail
 
 app = typer.Typer(
-    help="Generative models that learn and forget on request. Settings are variables PALIMPSEST_*.",
+    help=(
+        "Palimpsest serves generative models that learn and forget labels on request.\n\n"
+        "Every setting is an environment variable PALIMPSEST_*; service/settings.py lists them."
+        " Without any, everything is kept in ~/.palimpsest."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 Host = Annotated[
-    str | None, typer.Option(help="Address to listen on (default: PALIMPSEST_HOST or 127.0.0.1).")
+    str | None, typer.Option(help="Address to listen on (default: PALIMPSEST_HOST, or 127.0.0.1).")
 ]
 Port = Annotated[
-    int | None, typer.Option(help="Port to listen on; 0 takes a free one (default: PALIMPSEST_PORT or 8000).")
+    int | None,
+    typer.Option(help="Port to listen on; 0 takes a free one (default: PALIMPSEST_PORT, or 8000)."),
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"palimpsest {version('palimpsest')}")
+        except PackageNotFoundError:
+            typer.echo("palimpsest (not installed: running from its source)")
+        raise typer.Exit
+
+
+@app.callback()
+def palimpsest(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
 def up(host: Host = None, port: Port = None) -> None:
-    """Serve, sweep and work, all in one: the embedded default. Ctrl-C stops it."""
-    with _starting() as deployment:
-        _need_the_learner("or run `palimpsest serve` for the API alone")
-        supervise(
-            _listening_on(deployment, host, port), migrate=upgrade, with_worker=True, announce=typer.echo
-        )
+    """Run everything here: API, sweeper and worker.
+
+    Ctrl-C stops it; a job that runs goes back to the queue.
+
+    Example: palimpsest up --port 8080
+    """
+    _require_worker("up", otherwise="or run the API alone: palimpsest serve")
+    from commands import operate
+
+    operate.serve(host, port, with_worker=True)
 
 
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
-    """Serve the API and sweep; the workers run elsewhere."""
-    with _starting() as deployment:
-        supervise(
-            _listening_on(deployment, host, port), migrate=upgrade, with_worker=False, announce=typer.echo
-        )
+    """Run the API and the sweeper.
+
+    Workers run elsewhere, as `palimpsest worker`.
+
+    Example: palimpsest serve --host 0.0.0.0 --port 8000
+    """
+    _require_service("serve")
+    from commands import operate
+
+    operate.serve(host, port, with_worker=False)
 
 
 @app.command()
 def worker() -> None:
-    """Work: execute jobs, one at a time. Run one per GPU, anywhere that reaches database, broker and home."""
-    with _starting() as deployment:
-        _need_the_learner("or run the worker where it is installed")
-        command = worker_command(deployment.log_level)
-        os.execv(command[0], command)
+    """Run a worker, which executes jobs one by one.
+
+    Run one for each GPU. It needs the database, the broker and the home folder of the API.
+
+    Example: PALIMPSEST_DEVICE=cuda:1 palimpsest worker
+    """
+    _require_worker("worker", otherwise="or run it where that is installed")
+    from commands import operate
+
+    operate.work()
 
 
 @app.command()
-def sweep(once: Annotated[bool, typer.Option(help="Sweep once and end.")] = False) -> None:
-    """Sweep only: ring lost bells again, take back the jobs of dead workers."""
-    with _starting() as deployment:
-        database = Database(deployment.database_url)
-        if once:
-            sweeper.sweep(database, deployment)
-        else:
-            sweeper.sweep_until(Event(), database, deployment)
+def sweep(once: Annotated[bool, typer.Option("--once", help="Sweep once and exit.")] = False) -> None:
+    """Run the sweeper alone.
+
+    It wakes workers for waiting jobs, takes jobs back from dead workers, deletes what a purge takes, and
+    signs receipts. `palimpsest up` and `palimpsest serve` run one already.
+
+    Example: palimpsest sweep --once
+    """
+    _require_service("sweep")
+    from commands import operate
+
+    operate.sweep(once=once)
 
 
 @app.command()
 def collect() -> None:
-    """Delete artifacts that no row of this database refers to: jobs that died left them behind."""
-    with _starting() as deployment:
-        with Database(deployment.database_url).transaction() as session:
-            collected = artifact_references.collect(session, FolderArtifacts(deployment.artifacts))
-        if collected is None:
-            _give_up("artifacts are being stored or deleted at this moment; ask again")
-        typer.echo(f"collected {collected} files that no row refers to")
+    """Delete artifact files that nothing refers to.
+
+    Jobs that crashed leave such files.
+
+    Example: palimpsest collect
+    """
+    _require_service("collect")
+    from commands import operate
+
+    operate.collect()
 
 
 @app.command()
 def migrate(
     check: Annotated[
-        bool, typer.Option(help="Change nothing: compare the migrations with tables.py.")
+        bool,
+        typer.Option(
+            "--check", help="Change nothing; check that the migrations lead to the tables in the code."
+        ),
     ] = False,
 ) -> None:
-    """Bring the database to this release's schema. Running it again, or twice at once, is fine."""
+    """Bring the database to this release's schema.
+
+    Running it again, or twice at once, is fine. `palimpsest up` and `palimpsest serve` do it when they start.
+
+    Example: palimpsest migrate
+    """
+    _require_service("migrate")
+    from commands import operate
+
     if check:
-        _check_migrations()
-        return
-    with _starting() as deployment:
-        upgrade(Database(deployment.database_url))
+        operate.check_migrations()
+    else:
+        operate.migrate()
 
 
 @app.command()
 def verify(
-    receipt: Annotated[Path, typer.Argument(help="What GET /v1/jobs/JOB/receipt answered.")],
-    key: Annotated[Path | None, typer.Option(help="The public key in PEM (default: this home's).")] = None,
-    url: Annotated[str | None, typer.Option(help="A running service to ask for its key instead.")] = None,
-    files: Annotated[Path | None, typer.Option(help="Compare the version's files in this folder.")] = None,
+    receipt: Annotated[Path, typer.Argument(help="The file that GET /v1/jobs/JOB/receipt answered with.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(help="The public key, a PEM file (default: keys/signing.pub.pem in PALIMPSEST_HOME)."),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="A running service to get the public key from instead.")
+    ] = None,
+    files: Annotated[
+        Path | None, typer.Option(help="A folder with the version's files, to compare with the receipt.")
+    ] = None,
 ) -> None:
-    """Check a receipt: its signature, its shape and, where they are at hand, the files. Needs no service."""
-    with _starting() as deployment:
-        try:
-            if key is None and url is None and not (deployment.keys / PUBLIC).exists():
-                raise verification.CannotCheck("no key is at hand; name one with --key FILE or --url URL")
-            trusted = (
-                verification.key_of(url) if url else verification.key_in(key or deployment.keys / PUBLIC)
-            )
-            checked = verification.check(verification.receipt_in(receipt), trusted, files)
-        except verification.CannotCheck as error:
-            _give_up(f"{receipt} is not checked: {error}")
-        except verification.NotGenuine as error:
-            _give_up(f"{receipt} is NOT genuine: {error}")
-        printing.tell(Console(highlight=False, markup=False, emoji=False), str(receipt), checked)
+    """Verify a receipt. Works offline.
+
+    Checks the signature, the form and, with --files, the files that the receipt names.
+
+    Example: palimpsest verify receipt.json --key signing.pub.pem
+    """
+    from commands import verify
+
+    verify.verify(receipt, key=key, url=url, files=files)
 
 
-@contextmanager
-def _starting() -> Iterator[Settings]:
-    """This process's settings, logging to stderr; what stands in the way is one line and exit code 1."""
-    try:
-        deployment = settings()
-        logging.basicConfig(
-            level=deployment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        yield deployment
-    except ValidationError as error:
-        first = error.errors()[0]
-        _give_up(f"PALIMPSEST_{str(first['loc'][0]).upper()}: {first['msg']}")
-    except DatabaseUnavailable as error:
-        _give_up(f"{error.message} ({error.reason})")
-    except (CannotStart, RegistryError) as error:
-        _give_up(str(error))
+def _require_service(command: str) -> None:
+    if find_spec("sqlalchemy") is None or find_spec("fastapi") is None:
+        fail(f"`palimpsest {command}` needs the service: pip install 'palimpsest[service]'")
 
 
-def _give_up(reason: str) -> NoReturn:
-    typer.echo(f"palimpsest: {reason}", err=True)
-    raise typer.Exit(1)
-
-
-def _need_the_learner(otherwise: str) -> None:
+def _require_worker(command: str, *, otherwise: str) -> None:
+    if find_spec("sqlalchemy") is None or find_spec("fastapi") is None:
+        fail(f"`palimpsest {command}` needs the service and PyTorch: pip install 'palimpsest[worker]'")
     if find_spec("torch") is None:
-        raise CannotStart(f"learning needs PyTorch: pip install 'palimpsest[worker]', {otherwise}")
-
-
-def _listening_on(deployment: Settings, host: str | None, port: int | None) -> Settings:
-    asked = {"host": host, "port": port}
-    return deployment.model_copy(update={name: value for name, value in asked.items() if value is not None})
-
-
-def _check_migrations() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        migrated, declared = (
-            Database(f"sqlite:///{Path(folder) / name}.db") for name in ("migrated", "declared")
-        )
-        upgrade(migrated)
-        Row.metadata.create_all(declared.engine)
-        found = differences(migrated, declared)
-    for line in found:
-        typer.echo(line, err=True)
-    if found:
-        raise typer.Exit(1)
+        fail(f"`palimpsest {command}` needs PyTorch: pip install 'palimpsest[worker]', {otherwise}")

@@ -1,8 +1,6 @@
-"""Palimpsest over HTTP: one method a request, plain frozen values for answers, one exception for problems.
+"""Palimpsest over HTTP: one method a request; frozen values for answers.
 
-with Palimpsest("http://127.0.0.1:8000") as palimpsest:
-    palimpsest.create_model("digits", dataset="mnist")
-    job = palimpsest.wait(palimpsest.learn("digits", ["0", "1"]))
+The server's /openapi.json describes every request in full.
 """
 
 import time
@@ -13,43 +11,31 @@ from urllib.parse import quote
 
 import httpx
 
+from palimpsest.errors import RequestRefused, ServerUnreachable
 from palimpsest.values import Dataset, Job, Json, Model, Report, Sample, SigningKey, Version
 
-PATIENCE_SECONDS = 30.0  # how long `wait` bears a server that answers 503 or nothing
-
-
-class RequestRefused(Exception):
-    """The server refused; carries its RFC 9457 problem: `code` is stable, `detail` says what to do next.
-
-    A server that cannot be reached, or answers no problem document, is told the same way with the code
-    `unreachable` or `not_a_problem`.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        detail: str,
-        *,
-        errors: Sequence[Json] = (),
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(f"{code} ({status}): {detail}")
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.errors = tuple(errors)
-        self.request_id = request_id
-        self.retry_after = retry_after
+OUTAGE_SECONDS = 30.0
+"""How long `wait` goes on trying while the server answers 503 or not at all."""
+POLL_SECONDS = 1.0
+"""How long `wait` pauses between two polls where the server does not say (Retry-After)."""
 
 
 class Palimpsest:
-    """A server's HTTP surface. Every method raises RequestRefused when the server says no."""
+    """A client of one server. Close it, or use it as a context manager.
+
+        with Palimpsest("http://127.0.0.1:8000") as palimpsest:
+            palimpsest.create_model("numbers", dataset="digits")
+            job = palimpsest.wait(palimpsest.learn("numbers", ["0", "1"]))
+
+    `learn`, `forget`, `resize` and `evaluate` return a queued job at once; `wait` waits for its end. A model
+    is named by its name or its id. Every method raises RequestRefused when the server refuses, and
+    ServerUnreachable when no answer comes.
+    """
 
     def __init__(
         self, base_url: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
     ) -> None:
+        """timeout: seconds to wait for each answer. transport: how requests are sent (for tests)."""
         self._http = httpx.Client(base_url=base_url, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
@@ -61,21 +47,25 @@ class Palimpsest:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
+    # --- datasets and models ------------------------------------------------------------------------
+
     def datasets(self) -> list[Dataset]:
-        """Everything that can be learnt from."""
+        """List the datasets that models can learn from."""
         return [Dataset.model_validate(entry) for entry in self._get("/v1/datasets").json()["data"]]
 
     def upload_dataset(self, name: str, archive: bytes) -> Dataset:
-        """Have the server keep images to learn from; others under the same name are refused.
+        """Upload labelled images to learn from.
 
-        archive: an npz of `images` (uint8 [n, 28, 28]) and `labels` ([n]), or a zip of PNGs, LABEL/NAME.png.
+        archive: an npz of `images` (uint8 [n, 28, 28]) and `labels` ([n]), or a zip of PNGs named
+        LABEL/NAME.png. Uploading the same archive again is fine; another one under the same name is refused
+        (`dataset_exists`).
         """
         headers = {"Content-Type": "application/zip"}
-        answer = self._ask("PUT", f"/v1/datasets/{_step(name)}", content=archive, headers=headers)
-        return Dataset.model_validate(answer.json())
+        response = self._send("PUT", f"/v1/datasets/{_segment(name)}", content=archive, headers=headers)
+        return Dataset.model_validate(response.json())
 
     def create_model(
         self,
@@ -86,13 +76,19 @@ class Palimpsest:
         seed: int | None = None,
         acceptance: Json | None = None,
     ) -> Model:
-        """A new model that holds nothing yet. acceptance: for every job that brings none of its own."""
-        body = _given(name=name, dataset=dataset, network=network, seed=seed, acceptance=acceptance)
+        """Create a model that holds no labels yet.
+
+        acceptance: criteria for every later job that sets none itself, such as
+        {"forgotten_accuracy_max": 0.05}. A version that fails one is not published.
+        """
+        body = _without_none(name=name, dataset=dataset, network=network, seed=seed, acceptance=acceptance)
         return Model.model_validate(self._post("/v1/models", body).json())
 
     def model(self, model: str) -> Model:
-        """The model of that name or id, as it is now."""
-        return Model.model_validate(self._get(f"/v1/models/{_step(model)}").json())
+        """Get a model as it is now."""
+        return Model.model_validate(self._get(f"/v1/models/{_segment(model)}").json())
+
+    # --- jobs ---------------------------------------------------------------------------------------
 
     def learn(
         self,
@@ -108,12 +104,15 @@ class Palimpsest:
         seed: int | None = None,
         base_version: int | None = None,
     ) -> Job:
-        """Ask the model to learn labels; None leaves a choice to the server.
+        """Start a job that learns labels. What is None is left to the server.
 
-        names: what the model is to call a label, where not as its dataset does: {"sneaker": "shoe"}.
-        retention: permanent or temporary; a temporary label is forgotten exactly, by dropping its network.
+        dataset: where the labels' images come from; by default the model's own.
+        names: other names for labels in this model: {"sneaker": "shoe"}.
+        retention: "permanent" or "temporary". A temporary label gets a network of its own, so that
+        forgetting it is exact: that network is deleted.
+        base_version: the version this request was made for; refused (`stale_base`) if a newer one exists.
         """
-        body = _given(
+        body = _without_none(
             labels=list(labels),
             dataset=dataset,
             **{"as": names},
@@ -124,7 +123,7 @@ class Palimpsest:
             seed=seed,
             base_version=base_version,
         )
-        return self._change(model, "learn", body)
+        return self._start_job(model, "learn", body)
 
     def forget(
         self,
@@ -138,11 +137,11 @@ class Palimpsest:
         seed: int | None = None,
         base_version: int | None = None,
     ) -> Job:
-        """Ask the model to forget labels; forgetting what is forgotten answers the job that forgot it.
+        """Start a job that forgets labels. For labels already forgotten, the job that did so is returned.
 
-        purge: also delete the files of every older version made from these labels.
+        purge: also delete the files of every older version that was made from these labels.
         """
-        body = _given(
+        body = _without_none(
             labels=list(labels),
             strategy=strategy,
             params=params,
@@ -151,7 +150,7 @@ class Palimpsest:
             seed=seed,
             base_version=base_version,
         )
-        return self._change(model, "forget", body)
+        return self._start_job(model, "forget", body)
 
     def resize(
         self,
@@ -163,36 +162,29 @@ class Palimpsest:
         seed: int | None = None,
         base_version: int | None = None,
     ) -> Job:
-        """Ask for a smaller (`prune`) or larger (`expand`) network that draws what it drew before."""
-        body = _given(
+        """Start a job that changes the size of the network and keeps its labels.
+
+        policy: "prune" (smaller), "expand" (larger) or "auto" (the server chooses the width).
+        """
+        body = _without_none(
             policy=policy, params=params, acceptance=acceptance, seed=seed, base_version=base_version
         )
-        return self._change(model, "resize", body)
+        return self._start_job(model, "resize", body)
 
     def evaluate(
         self, model: str, *, version: int | None = None, params: Json | None = None, seed: int | None = None
     ) -> Job:
-        """Ask for a full report on a version (the head), beside retrained references."""
-        return self._change(model, "evaluate", _given(version=version, params=params, seed=seed))
+        """Start a job that measures a version in full, beside references: networks retrained without the
+        forgotten labels. version: by default the newest."""
+        return self._start_job(model, "evaluate", _without_none(version=version, params=params, seed=seed))
 
     def job(self, job_id: str) -> Job:
-        """The job as it is now."""
-        return Job.model_validate(self._get(f"/v1/jobs/{_step(job_id)}").json())
-
-    def receipt(self, job_id: str) -> bytes:
-        """The signed receipt of a forget that succeeded, for `palimpsest verify`: keep its bytes as they are.
-
-        Refused as `receipt_not_ready` while a purge is pending.
-        """
-        return self._get(f"/v1/jobs/{_step(job_id)}/receipt").content
-
-    def signing_key(self) -> SigningKey:
-        """What the server's receipts are checked with; keep it apart from them."""
-        return SigningKey.model_validate(self._get("/v1/keys/signing").json())
+        """Get a job as it is now."""
+        return Job.model_validate(self._get(f"/v1/jobs/{_segment(job_id)}").json())
 
     def cancel(self, job_id: str) -> Job:
-        """Ask a job to stop; it does within one training step. Asking twice is harmless."""
-        return Job.model_validate(self._post(f"/v1/jobs/{_step(job_id)}/cancel", None).json())
+        """Cancel a job; a running one stops within one training step. Cancelling twice is fine."""
+        return Job.model_validate(self._post(f"/v1/jobs/{_segment(job_id)}/cancel", None).json())
 
     def wait(
         self,
@@ -201,28 +193,50 @@ class Palimpsest:
         on_progress: Callable[[Job], None] = lambda _: None,
         timeout: float | None = None,
     ) -> Job:
-        """The job once it is done, however it ended: ask it for `error` and `output_version`.
+        """Poll a job until it is done, and return it, whether it succeeded or not.
 
-        Asks again as often as the server's Retry-After says and tells `on_progress` every answer. Bears a
-        server that is away for half a minute. Raises TimeoutError after `timeout` seconds.
+        A job that succeeded has an `output_version`, any other an `error` or the state "cancelled".
+        `on_progress` is called with every answer. The server says how often to poll (Retry-After). If it
+        does not answer, or answers 503, polling goes on for 30 seconds and then raises that error.
+
+        Raises TimeoutError after `timeout` seconds; the job itself goes on.
         """
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
-        away_since: float | None = None
+        outage_began: float | None = None
         while True:
             try:
-                answer = self._get(f"/v1/jobs/{_step(job.id)}")
-                job, pause, away_since = Job.model_validate(answer.json()), _retry_after(answer), None
+                response = self._get(f"/v1/jobs/{_segment(job.id)}")
+                job, pause, outage_began = Job.model_validate(response.json()), _retry_after(response), None
                 on_progress(job)
-            except RequestRefused as refused:
-                away_since = away_since or time.monotonic()
-                if refused.status not in (0, 503) or time.monotonic() - away_since > PATIENCE_SECONDS:
+            except (RequestRefused, ServerUnreachable) as error:
+                if isinstance(error, RequestRefused) and error.status != 503:
                     raise
-                pause = refused.retry_after
+                outage_began = outage_began or time.monotonic()
+                if time.monotonic() - outage_began > OUTAGE_SECONDS:
+                    raise
+                pause = error.retry_after if isinstance(error, RequestRefused) else None
             if job.done:
                 return job
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"{job.id} is still {job.state} after {timeout:g} s; it goes on")
-            time.sleep(1.0 if pause is None else pause)
+                raise TimeoutError(
+                    f"{job.id} is still {job.state} after {timeout:g} s. It goes on: wait for it again,"
+                    f" or stop it with cancel({job.id!r})."
+                )
+            time.sleep(POLL_SECONDS if pause is None else pause)
+
+    def receipt(self, job_id: str) -> bytes:
+        """Get the signed receipt of a forget that succeeded. Write these bytes to a file unchanged:
+        `palimpsest verify` checks them.
+
+        Refused (`receipt_not_ready`) while a purge that the job began is not finished.
+        """
+        return self._get(f"/v1/jobs/{_segment(job_id)}/receipt").content
+
+    def signing_key(self) -> SigningKey:
+        """Get the public key that receipts are verified with. Keep it apart from the receipts."""
+        return SigningKey.model_validate(self._get("/v1/keys/signing").json())
+
+    # --- images -------------------------------------------------------------------------------------
 
     def samples(
         self,
@@ -234,10 +248,11 @@ class Palimpsest:
         version: int | None = None,
         format: str = "png_grid",
     ) -> Sample:
-        """Draw `count` images of each label, and record it: /v1/samples/{id}/images draws them again."""
-        body = _given(labels=list(labels), count=count, seed=seed, version=version, format=format)
-        answer = self._post(f"/v1/models/{_step(model)}/samples", body)
-        return Sample(answer.headers["X-Sample-Id"], answer.headers["Content-Type"], answer.content)
+        """Draw `count` images of each label. The server records the request under the sample's id:
+        /v1/samples/{id}/images draws the same images again."""
+        body = _without_none(labels=list(labels), count=count, seed=seed, version=version, format=format)
+        response = self._post(f"/v1/models/{_segment(model)}/samples", body)
+        return Sample(response.headers["X-Sample-Id"], response.headers["Content-Type"], response.content)
 
     def image(
         self,
@@ -249,89 +264,102 @@ class Palimpsest:
         scale: int | None = None,
         grid: tuple[int, int] | None = None,
     ) -> bytes:
-        """A PNG of one label: one image, or a grid (rows, columns) of the seeds from `seed` on."""
-        query = _given(scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
-        path = f"/v1/models/{_step(model)}/versions/{version}/images/{_step(label)}/{seed}.png"
+        """Draw a PNG of one label, 28 x 28 pixels times `scale`.
+
+        grid: (rows, columns) of images of the seeds from `seed` on, instead of a single image.
+        """
+        query = _without_none(scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
+        path = f"/v1/models/{_segment(model)}/versions/{version}/images/{_segment(label)}/{seed}.png"
         return self._get(path, query).content
 
+    # --- versions and what was measured -------------------------------------------------------------
+
     def versions(self, model: str) -> list[Version]:
-        """Every version of the model, oldest first."""
-        rows: list[Version] = []
+        """List every version of the model, oldest first."""
+        versions: list[Version] = []
         query: dict[str, Any] = {"limit": 100}
         while True:
-            page = self._get(f"/v1/models/{_step(model)}/versions", query).json()
-            rows += [Version.model_validate(row) for row in page["data"]]
+            page = self._get(f"/v1/models/{_segment(model)}/versions", query).json()
+            versions += [Version.model_validate(entry) for entry in page["data"]]
             if not page["has_more"]:
-                return sorted(rows, key=lambda version: version.number)
+                return sorted(versions, key=lambda version: version.number)
             query["after"] = page["next"]
 
     def report(self, model: str, version: int, *, level: str | None = None) -> Report:
-        """The evidence for that version: `quick`, `full`, or the fullest there is."""
-        path = f"/v1/models/{_step(model)}/versions/{version}/report"
-        report: Report = self._get(path, _given(level=level)).json()
+        """Get the report on a version. level: "quick" or "full"; by default the fullest there is."""
+        path = f"/v1/models/{_segment(model)}/versions/{version}/report"
+        report: Report = self._get(path, _without_none(level=level)).json()
         return report
 
     def report_of_job(self, job_id: str) -> Report:
-        """What a job measured; of a rejected one too."""
-        report: Report = self._get(f"/v1/jobs/{_step(job_id)}/report").json()
+        """Get the report on what a job made, published or rejected."""
+        report: Report = self._get(f"/v1/jobs/{_segment(job_id)}/report").json()
         return report
 
     def relapse(self, model: str) -> Report:
-        """Every forgotten label, and what each version since drew for it."""
-        series: Report = self._get(f"/v1/models/{_step(model)}/relapse").json()
+        """Get, for every forgotten label, how often each later version drew it."""
+        series: Report = self._get(f"/v1/models/{_segment(model)}/relapse").json()
         return series
 
     def compare(self, model: str, before: int, after: int) -> Report:
-        """The figures of two versions side by side."""
+        """Get the figures of two versions side by side."""
         query = {"from": before, "to": after}
-        compared: Report = self._get(f"/v1/models/{_step(model)}/compare", query).json()
-        return compared
+        comparison: Report = self._get(f"/v1/models/{_segment(model)}/compare", query).json()
+        return comparison
 
-    def _change(self, model: str, operation: str, body: Json) -> Job:
-        return Job.model_validate(self._post(f"/v1/models/{_step(model)}/{operation}", body).json())
+    # --- requests -----------------------------------------------------------------------------------
+
+    def _start_job(self, model: str, operation: str, body: Json) -> Job:
+        return Job.model_validate(self._post(f"/v1/models/{_segment(model)}/{operation}", body).json())
 
     def _get(self, path: str, query: Json | None = None) -> httpx.Response:
-        return self._ask("GET", path, params=query)
+        return self._send("GET", path, params=query)
 
     def _post(self, path: str, body: Json | None) -> httpx.Response:
-        return self._ask("POST", path, json=body)
+        return self._send("POST", path, json=body)
 
-    def _ask(self, verb: str, path: str, **what: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            answer = self._http.request(verb, path, **what)
+            response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise RequestRefused(
-                0, "unreachable", f"{self._http.base_url} does not answer: {error}"
+            raise ServerUnreachable(
+                f"{method} {path}: no answer from {self._http.base_url} ({error or type(error).__name__});"
+                " check the address, and that the server runs"
             ) from error
-        if answer.is_success:
-            return answer
-        raise _refusal(answer)
+        if response.is_success:
+            return response
+        raise _refusal(response)
 
 
-def _refusal(answer: httpx.Response) -> RequestRefused:
-    if answer.headers.get("Content-Type", "").split(";")[0] != "application/problem+json":
-        detail = f"{answer.url} answered {answer.status_code} without a problem document"
-        return RequestRefused(answer.status_code, "not_a_problem", detail, retry_after=_retry_after(answer))
-    problem = answer.json()
+def _refusal(response: httpx.Response) -> RequestRefused:
+    if response.headers.get("Content-Type", "").split(";")[0] != "application/problem+json":
+        detail = (
+            f"{response.request.method} {response.url} was answered with status {response.status_code} and no"
+            " problem document; is a Palimpsest server, or a proxy in front of one, at that address?"
+        )
+        return RequestRefused(
+            response.status_code, "not_a_problem", detail, retry_after=_retry_after(response)
+        )
+    problem = response.json()
     return RequestRefused(
-        answer.status_code,
+        response.status_code,
         problem["code"],
         problem["detail"],
         errors=problem.get("errors", ()),
         request_id=problem.get("request_id"),
-        retry_after=_retry_after(answer),
+        retry_after=_retry_after(response),
     )
 
 
-def _retry_after(answer: httpx.Response) -> float | None:
-    value = answer.headers.get("Retry-After", "")
+def _retry_after(response: httpx.Response) -> float | None:
+    value = response.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
 
 
-def _given(**fields: Any) -> dict[str, Any]:
+def _without_none(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _step(name: str) -> str:
-    """One path segment: a slash in a name stays inside it."""
+def _segment(name: str) -> str:
+    """One segment of a path: a slash in a name stays inside it."""
     return quote(name, safe="")

@@ -1,8 +1,8 @@
-"""The main job, end to end, against a real server: `make demo` or `python -m palimpsest.demo`.
+"""Run every operation once against a real server: `make demo`, or `python -m palimpsest.demo`.
 
-A model learns five digits, then three more, forgets two, is made smaller and larger, and draws every label.
-Writes demo/before.png, demo/after.png, demo/report.json, and the signed receipt of what was forgotten with
-the key to check it; exits 0 only if every job succeeded.
+A model learns five digits and then three more, forgets two, is pruned, is expanded, and draws every label.
+Writes demo/before.png, demo/after.png, demo/report.json, and the signed receipt of the forget with the public
+key to verify it. Exits with 0 only if every job succeeded. Needs `pip install 'palimpsest[worker]'`.
 """
 
 import argparse
@@ -23,21 +23,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from palimpsest.client import Palimpsest, RequestRefused
-from palimpsest.demo_page import Row, page
-from palimpsest.local_server import ServerFailed, running
+from palimpsest.client import Palimpsest
+from palimpsest.demo_page import Row, draw_page
+from palimpsest.errors import PalimpsestError, RequestRefused
+from palimpsest.local_server import ServerFailed, local_server
 from palimpsest.values import Job, Report
 
-DATASETS = ("mnist", "digits")  # the first that can be had; digits always can
-DRAWS, SCALE, FIRST_SEED = 10, 2, 0
+DATASETS = ("mnist", "digits")
+"""The first that is available is used; `digits` comes with scikit-learn and always is."""
+IMAGES_PER_LABEL, SCALE, FIRST_SEED = 10, 2, 0
 FOLDER = Path("demo")
 LOG = FOLDER / "server.log"
 RECEIPT, KEY = FOLDER / "receipt.json", FOLDER / "signing.pub.pem"
 
 
 @dataclass(frozen=True)
-class Step:
-    """One job of the demonstration: what is asked, and how a person calls it."""
+class JobSpec:
+    """A job that the demo requests."""
 
     operation: str
     labels: tuple[str, ...] = ()
@@ -45,97 +47,121 @@ class Step:
 
     @property
     def title(self) -> str:
-        """As a person says it: `learn 5 6 7`."""
+        """The job in words: `learn 5 6 7`."""
         return " ".join([self.operation, *self.labels, self.policy]).strip()
 
 
-LEARNING = (Step("learn", tuple("01234")), Step("learn", tuple("567")))
-CHANGING = (Step("forget", tuple("36")), Step("resize", policy="prune"), Step("resize", policy="expand"))
-LEARNT = tuple(label for step in LEARNING for label in step.labels)
-FORGOTTEN = tuple(label for step in CHANGING if step.operation == "forget" for label in step.labels)
-KEPT = tuple(label for label in LEARNT if label not in FORGOTTEN)
-SUBTITLE = f"{DRAWS} draws a label, seeds {FIRST_SEED} to {FIRST_SEED + DRAWS - 1}, none chosen"
+LEARN_JOBS = (JobSpec("learn", tuple("01234")), JobSpec("learn", tuple("567")))
+LATER_JOBS = (
+    JobSpec("forget", tuple("36")),
+    JobSpec("resize", policy="prune"),
+    JobSpec("resize", policy="expand"),
+)
+LEARNED = tuple(label for spec in LEARN_JOBS for label in spec.labels)
+FORGOTTEN = tuple(label for spec in LATER_JOBS if spec.operation == "forget" for label in spec.labels)
+KEPT = tuple(label for label in LEARNED if label not in FORGOTTEN)
+LAST_SEED = FIRST_SEED + IMAGES_PER_LABEL - 1
+SUBTITLE = f"{IMAGES_PER_LABEL} images a label, seeds {FIRST_SEED} to {LAST_SEED}, not selected"
 
 
 @dataclass(frozen=True)
-class Done:
-    """A job that succeeded, and the evidence of the version it published."""
+class FinishedJob:
+    """A job that succeeded, with the report on the version it published."""
 
-    step: Step
+    spec: JobSpec
     job: Job
     version: int
     report: Report
 
+    @property
+    def seconds(self) -> float:
+        """From the start of the job to its end, by the server's clock."""
+        if self.job.started_at is None or self.job.finished_at is None:
+            return 0.0
+        started, finished = map(datetime.fromisoformat, (self.job.started_at, self.job.finished_at))
+        return (finished - started).total_seconds()
+
+    @property
+    def parameters(self) -> int:
+        return int(self.report["capacity"]["parameters"])
+
 
 class JobFailed(Exception):
-    """A job of the demonstration did not succeed."""
+    """A job of the demo did not succeed."""
 
-    def __init__(self, step: Step, job: Job) -> None:
+    def __init__(self, spec: JobSpec, job: Job) -> None:
         reason = f"{job.error.code}: {job.error.message}" if job.error else job.state
-        super().__init__(f"{step.title} did not succeed: {reason}")
+        super().__init__(f"`{spec.title}` did not succeed: {reason}")
         self.code = job.error.code if job.error else job.state
 
 
 @dataclass(frozen=True)
-class Walk:
-    """The demonstration under way: one model, named after its dataset, and what was done to it."""
+class DemoRun:
+    """One run of the demo: the model, named after its dataset, and the jobs that are finished."""
 
     palimpsest: Palimpsest
     console: Console
     dataset: str
     quick: bool
-    done: list[Done] = field(default_factory=list)
+    finished: list[FinishedJob] = field(default_factory=list)
 
-    def run(self, steps: Sequence[Step]) -> None:
-        """Ask for one job after the other, each with its progress bar; JobFailed ends the walk."""
-        for step in steps:
-            job = self._follow(step)
+    def run(self, specs: Sequence[JobSpec]) -> None:
+        """Run the jobs one after the other, each with a progress bar. The first failure raises JobFailed."""
+        for spec in specs:
+            job = self._run_job(spec)
             if job.output_version is None:
-                raise JobFailed(step, job)
+                raise JobFailed(spec, job)
             report = self.palimpsest.report(self.dataset, job.output_version)
-            self.done.append(Done(step, job, job.output_version, report))
+            self.finished.append(FinishedJob(spec, job, job.output_version, report))
 
-    def picture(self, title: str, subtitle: str, path: Path) -> None:
-        """Every label ever learnt, drawn by the newest version; what it refuses to draw is struck out."""
-        page(title, subtitle, [self._row(label) for label in LEARNT]).save(path)
+    def save_page(self, title: str, path: Path) -> None:
+        """Draw every label ever learned with the newest version; labels it refuses are struck out."""
+        draw_page(title, SUBTITLE, [self._row(label) for label in LEARNED]).save(path)
 
-    def keep_receipt(self) -> None:
-        """The receipt of what was forgotten, and the public key that this deployment signs with."""
-        [forget] = [done for done in self.done if done.step.operation == "forget"]
+    def save_receipt(self) -> None:
+        """Save the receipt of the forget, and the public key that verifies it."""
+        [forget] = [done for done in self.finished if done.spec.operation == "forget"]
         RECEIPT.write_bytes(self.palimpsest.receipt(forget.job.id))
         KEY.write_text(self.palimpsest.signing_key().public_key)
 
-    def _follow(self, step: Step) -> Job:
-        with _bar(self.console) as bar:
-            task = bar.add_task(step.title, total=1.0, detail="")
-            return self.palimpsest.wait(self._ask(step), on_progress=lambda job: _show(bar, task, job))
+    def _run_job(self, spec: JobSpec) -> Job:
+        with _progress_bar(self.console) as bar:
+            task = bar.add_task(spec.title, total=1.0, detail="")
+            job = self._start_job(spec)
+            return self.palimpsest.wait(job, on_progress=lambda job: _update_bar(bar, task, job))
 
-    def _ask(self, step: Step) -> Job:
-        params = _few_steps(step) if self.quick else None
-        if step.operation == "learn":
-            return self.palimpsest.learn(self.dataset, step.labels, params=params)
-        if step.operation == "forget":
-            return self.palimpsest.forget(self.dataset, step.labels, params=params)
-        return self.palimpsest.resize(self.dataset, step.policy, params=params)
+    def _start_job(self, spec: JobSpec) -> Job:
+        params = _few_steps(spec) if self.quick else None
+        if spec.operation == "learn":
+            return self.palimpsest.learn(self.dataset, spec.labels, params=params)
+        if spec.operation == "forget":
+            return self.palimpsest.forget(self.dataset, spec.labels, params=params)
+        return self.palimpsest.resize(self.dataset, spec.policy, params=params)
 
     def _row(self, label: str) -> Row:
-        last = self.done[-1]
+        newest = self.finished[-1]
+        grid = (1, IMAGES_PER_LABEL)
         try:
             strip = self.palimpsest.image(
-                self.dataset, last.version, label, FIRST_SEED, scale=SCALE, grid=(1, DRAWS)
+                self.dataset, newest.version, label, FIRST_SEED, scale=SCALE, grid=grid
             )
         except RequestRefused as refused:
-            return Row(label, None, f"asked: {refused.status} {refused.code}")
-        accuracy = last.report["retained"]["labels"][label]["accuracy"]
-        return Row(label, strip, "not judged" if accuracy is None else f"judged right: {accuracy:.1%}")
+            return Row(label, None, f"refused: {refused.status} {refused.code}")
+        accuracy = newest.report["retained"]["labels"][label]["accuracy"]
+        return Row(label, strip, "not measured" if accuracy is None else f"recognised: {accuracy:.1%}")
 
 
 def main() -> int:
-    """Run the demonstration; the exit status."""
+    """Run the demo and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m palimpsest.demo", description="The main job, end to end."
+        prog="python -m palimpsest.demo",
+        description="Learn, forget, resize and draw digits on a server of its own; results are in demo/.",
     )
-    parser.add_argument("--quick", action="store_true", help="few training steps: the way, not the quality")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="train for a few steps only: a minute instead of several, poor images",
+    )
     quick = parser.parse_args().quick
     console = Console(highlight=False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -143,70 +169,68 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="palimpsest-demo-") as home:
             try:
-                _demonstrate(Path(home), console, quick=quick)
+                _run_demo(Path(home), console, quick=quick)
             finally:
-                _keep_log(Path(home))
+                _save_log(Path(home))
     except KeyboardInterrupt:
-        return _say_why(console, "stopped by Ctrl-C, and the server with it", status=130)
-    except (RequestRefused, JobFailed, ServerFailed, OSError) as error:
-        return _say_why(console, f"{error} (the server's log is {LOG})", status=1)
+        return _end_with(console, "stopped by Ctrl-C, and the server with it", status=130)
+    except (PalimpsestError, JobFailed, ServerFailed, OSError) as error:
+        return _end_with(console, f"{error} (the server's log is {LOG})", status=1)
     return 0
 
 
-def _demonstrate(home: Path, console: Console, *, quick: bool) -> None:
+def _run_demo(home: Path, console: Console, *, quick: bool) -> None:
     started = time.monotonic()
-    with running(home, data=_data_folder()) as address, Palimpsest(address) as palimpsest:
+    with local_server(home, data=_data_folder()) as address, Palimpsest(address) as palimpsest:
         console.print(f"Palimpsest is up at {address}\n")
-        walk = _learn(palimpsest, console, quick=quick)
-        walk.picture("Before: eight labels, learnt in two jobs", SUBTITLE, FOLDER / "before.png")
-        walk.run(CHANGING)
-        sample = palimpsest.samples(walk.dataset, KEPT, DRAWS, seed=FIRST_SEED)
-        walk.picture("After: two forgotten, six still drawn", SUBTITLE, FOLDER / "after.png")
-        walk.keep_receipt()
-    report = _report(walk, sample.id, seconds_total=time.monotonic() - started)
+        run = _learn(palimpsest, console, quick=quick)
+        run.save_page("Before: eight labels, learned in two jobs", FOLDER / "before.png")
+        run.run(LATER_JOBS)
+        sample = palimpsest.samples(run.dataset, KEPT, IMAGES_PER_LABEL, seed=FIRST_SEED)
+        run.save_page("After: two labels forgotten, six still drawn", FOLDER / "after.png")
+        run.save_receipt()
+    report = _report(run, sample.id, seconds_total=time.monotonic() - started)
     (FOLDER / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    _tell(console, walk, report)
+    _print_summary(console, run, report)
 
 
-def _learn(palimpsest: Palimpsest, console: Console, *, quick: bool) -> Walk:
-    """The eight labels learnt from the first dataset that can be had."""
+def _learn(palimpsest: Palimpsest, console: Console, *, quick: bool) -> DemoRun:
+    """Learn the eight labels from the first dataset that is available."""
     for dataset in DATASETS:
-        walk = Walk(palimpsest, console, dataset, quick)
+        run = DemoRun(palimpsest, console, dataset, quick)
         palimpsest.create_model(dataset, dataset=dataset)
         try:
-            walk.run(LEARNING)
-            return walk
+            run.run(LEARN_JOBS)
+            return run
         except JobFailed as failed:
             if failed.code != "dataset_unavailable" or dataset == DATASETS[-1]:
                 raise
-            console.print(
-                f"{failed}\n\nGoing on with scikit-learn's bundled digits instead.\n", soft_wrap=True
-            )
+            console.print(f"{failed}\n\nUsing scikit-learn's bundled digits instead.\n", soft_wrap=True)
     raise AssertionError("the last dataset either returned or raised")
 
 
-def _few_steps(step: Step) -> dict[str, Any]:
-    schedule = {} if step.policy == "expand" else {"schedule": {"steps": 30}}
+def _few_steps(spec: JobSpec) -> dict[str, Any]:
+    schedule = {} if spec.policy == "expand" else {"schedule": {"steps": 30}}
     return {**schedule, "fisher_examples": 100}
 
 
 def _data_folder() -> Path:
-    """PALIMPSEST_DATA, or where `palimpsest up` keeps what it downloads, so that it is fetched once."""
+    """PALIMPSEST_DATA, or the folder that `palimpsest up` downloads to, so that MNIST is fetched once."""
     return Path(os.environ.get("PALIMPSEST_DATA") or Path.home() / ".palimpsest" / "datasets")
 
 
-def _keep_log(home: Path) -> None:
+def _save_log(home: Path) -> None:
     log = home / "server.log"
     if log.exists():
         shutil.copy(log, LOG)
 
 
-def _say_why(console: Console, why: str, *, status: int) -> int:
-    console.print(f"demo: {why}", style="red", soft_wrap=True, markup=False)
+def _end_with(console: Console, reason: str, *, status: int) -> int:
+    console.print(f"demo: {reason}", style="red", soft_wrap=True, markup=False)
     return status
 
 
-def _bar(console: Console) -> Progress:
+def _progress_bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description:<17}"),
         BarColumn(bar_width=28),
@@ -216,7 +240,7 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _show(bar: Progress, task: TaskID, job: Job) -> None:
+def _update_bar(bar: Progress, task: TaskID, job: Job) -> None:
     if job.done:
         outcome = f"version {job.output_version}" if job.output_version is not None else job.state
         bar.update(task, completed=1.0, detail=outcome)
@@ -225,68 +249,60 @@ def _show(bar: Progress, task: TaskID, job: Job) -> None:
     else:
         loss = "" if progress.loss is None else f"  loss {progress.loss:.1f}"
         steps = f"{progress.phase} {progress.step}/{progress.total}{loss}"
-        done = min(progress.fraction or 0.0, 0.99)  # the end of a phase is not the end of the job
-        bar.update(task, completed=done, detail=steps)
+        fraction = min(progress.fraction or 0.0, 0.99)  # the end of a phase is not the end of the job
+        bar.update(task, completed=fraction, detail=steps)
 
 
-def _seconds(job: Job) -> float:
-    """From claimed to published, by the database's clock."""
-    if job.started_at is None or job.finished_at is None:
-        return 0.0
-    return (datetime.fromisoformat(job.finished_at) - datetime.fromisoformat(job.started_at)).total_seconds()
-
-
-def _report(walk: Walk, sample_id: str, *, seconds_total: float) -> dict[str, Any]:
-    """The figures of the walk; accuracies are those the worker's judge measured, not ours."""
-    last = walk.done[-1].report
+def _report(run: DemoRun, sample_id: str, *, seconds_total: float) -> dict[str, Any]:
+    """Collect the figures of the run. Accuracies are those that the server's reports give."""
+    last = run.finished[-1].report
     return {
-        "dataset": walk.dataset,
-        "train_images": sum(sum(done.report["examples"]["labels"].values()) for done in walk.done),
+        "dataset": run.dataset,
+        "train_images": sum(sum(done.report["examples"]["labels"].values()) for done in run.finished),
         "jobs": [
             {
-                "operation": done.step.operation,
-                "policy": done.step.policy or None,
+                "operation": done.spec.operation,
+                "policy": done.spec.policy or None,
                 "strategy": done.job.strategy,
-                "labels": list(done.step.labels),
-                "seconds": round(_seconds(done.job), 3),
+                "labels": list(done.spec.labels),
+                "seconds": round(done.seconds, 3),
                 "version": done.version,
             }
-            for done in walk.done
+            for done in run.finished
         ],
         "retained_accuracy": last["retained"]["accuracy"],
         "forgotten_accuracy": last["forgotten"]["accuracy"],
-        "parameters_by_version": {str(done.version): _parameters(done) for done in walk.done},
-        "seconds_jobs": round(sum(_seconds(done.job) for done in walk.done), 3),
+        "parameters_by_version": {str(done.version): done.parameters for done in run.finished},
+        "seconds_jobs": round(sum(done.seconds for done in run.finished), 3),
         "seconds_total": round(seconds_total, 3),
         "sample": sample_id,
-        "reports_by_version": {str(done.version): done.report for done in walk.done},
+        "reports_by_version": {str(done.version): done.report for done in run.finished},
     }
 
 
-def _tell(console: Console, walk: Walk, report: dict[str, Any]) -> None:
+def _print_summary(console: Console, run: DemoRun, report: dict[str, Any]) -> None:
     table = Table("job", "seconds", "version", "parameters", "kept labels", "forgotten labels", box=None)
-    for done in walk.done:
+    for done in run.finished:
         table.add_row(
-            done.step.title,
-            f"{_seconds(done.job):.1f}",
+            done.spec.title,
+            f"{done.seconds:.1f}",
             str(done.version),
-            f"{_parameters(done):,}",
+            f"{done.parameters:,}",
             _percent(done.report["retained"]["accuracy"]),
             _percent(done.report["forgotten"]["accuracy"]),
         )
     console.print("\n", table, "\n")
+    measured_on, trained_on = run.finished[-1].report["n"], report["train_images"]
     console.print(
-        f"{report['train_images']:,} images of {walk.dataset}, {report['seconds_total']:.0f} s in all."
+        f"Percentages: how many of {measured_on:,} drawn images a label a separately trained classifier, the"
+        " judge, recognises as that label. High is good for kept labels, low for forgotten ones.",
+        soft_wrap=True,
     )
     console.print(
-        f"Percentages: images the judge took for their label, {walk.done[-1].report['n']:,} a label."
+        f"Trained on {trained_on:,} images of {run.dataset}; {report['seconds_total']:.0f} s in all."
     )
-    console.print(f"Look at {FOLDER}/before.png, {FOLDER}/after.png and {FOLDER}/report.json.")
-    console.print(f"What was forgotten has a receipt: .venv/bin/palimpsest verify {RECEIPT} --key {KEY}")
-
-
-def _parameters(done: Done) -> int:
-    return int(done.report["capacity"]["parameters"])
+    console.print(f"See {FOLDER}/before.png, {FOLDER}/after.png and {FOLDER}/report.json.")
+    console.print(f"Verify the receipt of the forget: .venv/bin/palimpsest verify {RECEIPT} --key {KEY}")
 
 
 def _percent(accuracy: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Pages of drawn labels a person can read: one row a label, dark ink on paper, forgotten rows struck out."""
+"""Draw the images of a model on a page: a row for each label, forgotten labels struck out."""
 
 import io
 from collections.abc import Sequence
@@ -6,39 +6,48 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-PAPER, INK, FAINT, RULE, RED = "#ffffff", "#1c1c1c", "#8a8a8a", "#dcdcdc", "#b3261e"
-MARGIN, GAP, NAME, NOTE = 28, 10, 64, 200  # pixels: around the page, between rows, the two outer columns
+WHITE, BLACK, GREY, RULE, RED = "#ffffff", "#1c1c1c", "#8a8a8a", "#dcdcdc", "#b3261e"
+MARGIN, GAP, NAME_WIDTH, NOTE_WIDTH = (
+    28,
+    10,
+    64,
+    200,
+)  # pixels: around the page, between rows, the two outer columns
 
 
 @dataclass(frozen=True)
 class Row:
-    """A label and what the model draws for it: a PNG strip (bright ink), or None once it is forgotten."""
+    """A label and its images.
+
+    strip: a PNG of the images side by side, white on black; None for a label that is not drawn any more.
+    note: a few words at the right of the row.
+    """
 
     label: str
     strip: bytes | None
     note: str
 
 
-def page(title: str, subtitle: str, rows: Sequence[Row]) -> Image.Image:
-    """The rows under a title. All strips have one size; at least one row has a strip."""
-    strips = [_paper(row.strip) for row in rows]
+def draw_page(title: str, subtitle: str, rows: Sequence[Row]) -> Image.Image:
+    """Draw the rows under a title, dark on white. All strips have the same size; one row at least has one."""
+    strips = [_dark_on_white(row.strip) for row in rows]
     width, height = next(strip.size for strip in strips if strip is not None)
     head = 84
     sheet = Image.new(
         "RGB",
-        (MARGIN + NAME + width + NOTE + MARGIN, head + len(rows) * (height + GAP) + MARGIN),
-        PAPER,
+        (MARGIN + NAME_WIDTH + width + NOTE_WIDTH + MARGIN, head + len(rows) * (height + GAP) + MARGIN),
+        WHITE,
     )
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, 20), title, INK, _font(24))
-    pen.text((MARGIN, 52), subtitle, FAINT, _font(14))
+    pen.text((MARGIN, 20), title, BLACK, _font(24))
+    pen.text((MARGIN, 52), subtitle, GREY, _font(14))
     for index, (row, strip) in enumerate(zip(rows, strips, strict=True)):
         top = head + index * (height + GAP)
         middle = top + height // 2
-        left, right = MARGIN + NAME, MARGIN + NAME + width
-        pen.line((MARGIN, top - GAP // 2, right + NOTE, top - GAP // 2), RULE)
-        pen.text((MARGIN, middle), row.label, INK if strip else RED, _font(34), anchor="lm")
-        pen.text((right + GAP, middle), row.note, FAINT if strip else RED, _font(14), anchor="lm")
+        left, right = MARGIN + NAME_WIDTH, MARGIN + NAME_WIDTH + width
+        pen.line((MARGIN, top - GAP // 2, right + NOTE_WIDTH, top - GAP // 2), RULE)
+        pen.text((MARGIN, middle), row.label, BLACK if strip else RED, _font(34), anchor="lm")
+        pen.text((right + GAP, middle), row.note, GREY if strip else RED, _font(14), anchor="lm")
         if strip is not None:
             sheet.paste(strip, (left, top))
         else:
@@ -46,12 +55,12 @@ def page(title: str, subtitle: str, rows: Sequence[Row]) -> Image.Image:
             word = "forgotten"
             half = _font(24).getlength(word) / 2 + GAP
             centre = (left + right) // 2
-            pen.rectangle((centre - half, middle - 16, centre + half, middle + 16), PAPER)
+            pen.rectangle((centre - half, middle - 16, centre + half, middle + 16), WHITE)
             pen.text((centre, middle), word, RED, _font(24), anchor="mm")
     return sheet
 
 
-def _paper(strip: bytes | None) -> Image.Image | None:
+def _dark_on_white(strip: bytes | None) -> Image.Image | None:
     return None if strip is None else ImageOps.invert(Image.open(io.BytesIO(strip)).convert("L"))
 
 

@@ -1,4 +1,4 @@
-"""A Palimpsest of one's own for a while: `palimpsest up` on a free loopback port, with a home of its own."""
+"""Run a server of one's own for a while: `palimpsest up` on a free port of this machine."""
 
 import os
 import re
@@ -14,24 +14,26 @@ READY = re.compile(r"^Palimpsest is ready at (http://\S+)$", re.MULTILINE)
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
-OWN_HOME = ("PALIMPSEST_HOME", "PALIMPSEST_DATABASE_URL", "PALIMPSEST_BROKER_URL", "PALIMPSEST_HOST")
-"""What the surroundings may not decide for a server that keeps everything in its own home."""
+NOT_INHERITED = ("PALIMPSEST_HOME", "PALIMPSEST_DATABASE_URL", "PALIMPSEST_BROKER_URL", "PALIMPSEST_HOST")
+"""Environment variables that must not reach a server that keeps everything in its own home folder."""
 
 
 class ServerFailed(Exception):
-    """The server did not start or did not last; the message ends with its last words."""
+    """The server did not start. The message ends with the last lines of its log."""
 
 
 @contextmanager
-def running(home: Path, *, data: Path | None = None) -> Iterator[str]:
-    """Serve from `home` until the block ends; gives the base URL once the server is ready.
+def local_server(home: Path, *, data: Path | None = None) -> Iterator[str]:
+    """Run a server until the block ends, and give its base URL once it is ready.
 
-    Everything stays in `home` (SQLite, a folder as broker, server.log), but for the datasets in `data`. The
-    server is stopped however the block ends. Raises ServerFailed when it does not become ready.
+    home: an existing folder for everything the server writes (SQLite, broker, artifacts, server.log).
+    data: the folder with datasets; by default one in `home`.
+
+    Needs `pip install 'palimpsest[worker]'`. Raises ServerFailed when the server does not start.
     """
     log = home / "server.log"
-    surroundings = {name: value for name, value in os.environ.items() if name not in OWN_HOME}
-    environment = {**surroundings, "PALIMPSEST_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    environment = {**inherited, "PALIMPSEST_HOME": str(home), "PYTHONUNBUFFERED": "1"}
     if data is not None:
         environment["PALIMPSEST_DATA"] = str(data)
     with log.open("wb") as output:
@@ -41,29 +43,33 @@ def running(home: Path, *, data: Path | None = None) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches us alone; we stop the server
+            start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which stops the server
         )
     try:
-        yield until_ready(server, log)
+        yield wait_until_ready(server, log)
     finally:
         _stop(server)
 
 
-def until_ready(server: subprocess.Popen[bytes], log: Path) -> str:
-    """The base URL a starting server tells in its log. Raises ServerFailed when it ends or stays silent."""
+def wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> str:
+    """Return the base URL that a starting server writes to its log.
+
+    Raises ServerFailed when the process ends, or is not ready within a minute.
+    """
+    written = ""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        said = log.read_text(errors="replace")
-        if found := READY.search(said):
+        written = log.read_text(errors="replace")
+        if found := READY.search(written):
             return found.group(1)
         if server.poll() is not None:
-            raise ServerFailed(f"the server ended with {server.returncode}: {_last_words(said)}")
+            raise ServerFailed(f"the server ended with status {server.returncode}: {_last_lines(written)}")
         time.sleep(0.05)
-    raise ServerFailed(f"the server was not ready within {START_SECONDS:g} s: {_last_words(said)}")
+    raise ServerFailed(f"the server was not ready within {START_SECONDS:g} s: {_last_lines(written)}")
 
 
-def _last_words(said: str, lines: int = 3) -> str:
-    return " / ".join(line.strip() for line in said.splitlines()[-lines:]) or "it said nothing"
+def _last_lines(log: str, count: int = 3) -> str:
+    return " / ".join(line.strip() for line in log.splitlines()[-count:]) or "its log is empty"
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

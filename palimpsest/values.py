@@ -1,4 +1,4 @@
-"""What a server answers, as plain frozen values."""
+"""What the server answers, as frozen values. Times are RFC 3339 strings in UTC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,17 +7,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 Json = Mapping[str, Any]
+"""A JSON object, as a request takes it or an answer holds it."""
 Report = dict[str, Any]
 
 
 class _Answer(BaseModel):
-    """What an answer says; fields a newer server adds are ignored."""
+    """Part of an answer. Fields that a newer server adds are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Progress(_Answer):
-    """Where a job stands: `step` of `total` in its phase, as a `fraction` in [0, 1], and the last loss."""
+    """How far a job is: `step` of `total` in its phase, `fraction` of it in [0, 1], and the last loss."""
 
     phase: str
     step: int | None = None
@@ -27,8 +28,12 @@ class Progress(_Answer):
     loss: float | None = None
 
 
-class Reason(_Answer):
-    """A criterion that a rejected candidate missed, with what was measured of it (None: nothing could be)."""
+class MissedCriterion(_Answer):
+    """An acceptance criterion that a rejected candidate missed.
+
+    measured: None where it could not be measured. n: how many images it was measured on. interval: the 95 %
+    confidence interval.
+    """
 
     criterion: str
     label: str | None = None
@@ -39,24 +44,32 @@ class Reason(_Answer):
 
 
 class JobError(_Answer):
-    """Why a job failed: `code` is stable, `retryable` tells whether asking again can help."""
+    """Why a job failed or was rejected.
+
+    code: stable, for programs. message: for people, with what to do next. retryable: whether the same request
+    can succeed later. reasons: the criteria that a rejected candidate missed.
+    """
 
     type: str
     code: str
     message: str
     retryable: bool
-    reasons: tuple[Reason, ...] = ()
+    reasons: tuple[MissedCriterion, ...] = ()
 
 
 class Purge(_Answer):
-    """The deletion of what holds forgotten labels: asked, pending, or done with the keys that are gone."""
+    """The deletion of files that hold forgotten labels. keys: the files that are gone, once it is done."""
 
     state: str
     keys: tuple[Json, ...] = ()
 
 
 class Job(_Answer):
-    """One accepted request to change a model. Poll `done`; never compare `state` with a list of your own."""
+    """A request that was accepted: to learn, forget, resize or evaluate.
+
+    Poll `done` rather than comparing `state` with a list of states: later servers may have more of them.
+    output_version: the version that it published, None unless it succeeded and publishes one.
+    """
 
     id: str
     model: str
@@ -79,9 +92,9 @@ class Job(_Answer):
 
 
 class Label(_Answer):
-    """A name the model can be asked to draw; its status is absent, temporary, permanent or forgotten.
+    """A label of a model. status: absent, temporary, permanent or forgotten.
 
-    `source` is what its dataset calls it.
+    source: its name in its dataset.
     """
 
     name: str
@@ -91,7 +104,7 @@ class Label(_Answer):
 
 
 class Dataset(_Answer):
-    """Labelled images to learn from."""
+    """Labelled images that models can learn from."""
 
     name: str
     title: str
@@ -99,9 +112,10 @@ class Dataset(_Answer):
 
 
 class Model(_Answer):
-    """The named thing that learns and forgets; `head` numbers its newest version, None before the first.
+    """A generative model that learns and forgets labels.
 
-    `relapsed`: forgotten labels that the head was measured to draw again.
+    head: the number of its newest version, None before the first. relapsed: forgotten labels that the newest
+    version was found to draw again.
     """
 
     id: str
@@ -113,7 +127,7 @@ class Model(_Answer):
 
 
 class Version(_Answer):
-    """An immutable published state of a model. `labels` are the names it holds."""
+    """A published state of a model; it never changes. labels: those it can draw."""
 
     number: int
     parent: int | None = None
@@ -124,7 +138,7 @@ class Version(_Answer):
 
 
 class SigningKey(_Answer):
-    """The public half of the key that signs receipts, in PEM."""
+    """The public key that verifies receipts. public_key: PEM."""
 
     keyid: str
     algorithm: str
@@ -133,7 +147,7 @@ class SigningKey(_Answer):
 
 @dataclass(frozen=True)
 class Sample:
-    """A recorded ask for images: its id, and the picture file the server drew."""
+    """Images that were drawn, and the id under which the server recorded the request."""
 
     id: str
     media_type: str

@@ -11,8 +11,6 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 
 def _absolute(path: Path) -> Path:
@@ -28,6 +26,10 @@ def _with_driver(url: str) -> str:
 
 
 def _of_a_database(url: str) -> str:
+    # Imported here: `palimpsest verify` reads its home folder from this module, and runs without SQLAlchemy.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         scheme = make_url(url).drivername
     except (ArgumentError, ValueError) as error:
@@ -60,13 +62,33 @@ DatabaseUrl = Annotated[str, AfterValidator(_with_driver), AfterValidator(_of_a_
 BrokerUrl = Annotated[str, AfterValidator(_of_a_broker)]
 
 
-class Settings(BaseSettings):
-    """One instance of Palimpsest. Frozen, so that it can be handed around."""
+class Home(BaseSettings):
+    """The folder that one instance of Palimpsest owns, and the folders in it."""
 
     model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", env_ignore_empty=True, frozen=True)
 
     home: Folder = Field(default=Path("~/.palimpsest"), validate_default=True)
     """The folder this instance owns: palimpsest.db, queue/, artifacts/, judges/, keys/, lock."""
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of published files, named by their sha256."""
+        return self.home / "artifacts"
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the key that signs receipts. The API and the sweeper read it; a worker need not."""
+        return self.home / "keys"
+
+    @property
+    def judges(self) -> Path:
+        """The folder of judges and feature networks trained here, where the code brings none."""
+        return self.home / "judges"
+
+
+class Settings(Home):
+    """The settings of one instance of Palimpsest. Frozen, so that it can be handed around."""
+
     data: Folder = _in_home("{home}/datasets")
     """The dataset folder, in torchvision's layout."""
     database_url: DatabaseUrl = _in_home("sqlite:///{home}/palimpsest.db")
@@ -104,21 +126,6 @@ class Settings(BaseSettings):
     def as_environment(self) -> dict[str, str]:
         """The variables that give a child process these very settings."""
         return {f"PALIMPSEST_{name.upper()}": str(value) for name, value in self}
-
-    @property
-    def artifacts(self) -> Path:
-        """The folder of published files, named by their sha256."""
-        return self.home / "artifacts"
-
-    @property
-    def keys(self) -> Path:
-        """The folder of the key that signs receipts. The API and the sweeper read it; a worker need not."""
-        return self.home / "keys"
-
-    @property
-    def judges(self) -> Path:
-        """The folder of judges and feature networks trained here, for datasets that none was committed for."""
-        return self.home / "judges"
 
 
 @lru_cache(maxsize=1)

@@ -6,28 +6,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from palimpsest.client import Palimpsest
-from palimpsest.local_server import running, until_ready
+from palimpsest import Palimpsest
+from palimpsest.local_server import local_server, wait_until_ready
 from tests.contracts.dockerfile import ROOT, read_stages
-from tests.contracts.environment import service_environment
+from tests.contracts.environment import environment
 
 LEARNER = ("torch", "torchvision", "safetensors", "onnx", "sklearn", "worker")
 FEW_STEPS = {"schedule": {"steps": 20}, "fisher_examples": 50}
 
 
 def image(folder: Path) -> tuple[Path, Path]:
-    """The `service` image without a container: a Python with its packages, and the files it copies."""
+    """Build the `service` image without a container: a Python with its packages, and the files it copies."""
     files = folder / "app"
     files.mkdir()
     for path in read_stages()["service"].copied:
         source = ROOT / path
         (shutil.copytree if source.is_dir() else shutil.copy)(source, files / path)
-    return service_environment(folder / "environment"), files
+    return environment(folder / "environment", "service"), files
 
 
 @contextmanager
 def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
-    """`palimpsest serve` as the image runs it, on a free loopback port."""
+    """Run `palimpsest serve` as the image does, on a free loopback port."""
     log = home / "serve.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
@@ -38,7 +38,7 @@ def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield until_ready(server, log)
+        yield wait_until_ready(server, log)
     finally:
         server.terminate()
         server.wait(20)
@@ -47,7 +47,7 @@ def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
 def test_an_install_without_the_worker_extra_serves_what_a_worker_published(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    with running(home) as address, Palimpsest(address) as palimpsest:
+    with local_server(home) as address, Palimpsest(address) as palimpsest:
         palimpsest.create_model("m", dataset="digits")
         job = palimpsest.wait(palimpsest.learn("m", ["0", "1"], params=FEW_STEPS), timeout=120)
         assert job.output_version == 1, job.error

@@ -1,4 +1,4 @@
-"""The demonstration, run as people run it: in a process of its own, with a real server."""
+"""The demo, run as users run it: in a process of its own, with a real server."""
 
 import json
 import os
@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 UP = re.compile(r"Palimpsest is up at (http://\S+)")
 
 
-def started(folder: Path, data: Path, *options: str) -> subprocess.Popen[str]:
-    """`make demo` without its set-up, writing into `folder`."""
+def start_demo(folder: Path, data: Path, *options: str) -> subprocess.Popen[str]:
+    """Run what `make demo` runs, writing into `folder`."""
     return subprocess.Popen(
         [sys.executable, "-m", "palimpsest.demo", *options],
         cwd=folder,
@@ -27,17 +27,17 @@ def started(folder: Path, data: Path, *options: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_hears_interrupts,
+        preexec_fn=_do_not_ignore_interrupts,
     )
 
 
-def _hears_interrupts() -> None:
-    """As from a terminal: what a shell starts in the background, these tests for one, ignores Ctrl-C."""
+def _do_not_ignore_interrupts() -> None:
+    """Undo what a shell does to processes in the background, to these tests for one: they ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def without_mnist(folder: Path) -> Path:
-    """A data folder whose MNIST files are damaged: it cannot be had, and nobody asks the network for it."""
+    """Make a data folder whose MNIST files are damaged: MNIST is unavailable, and nothing is downloaded."""
     raw = folder / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for split in ("train", "t10k"):
@@ -46,8 +46,8 @@ def without_mnist(folder: Path) -> Path:
     return folder / "data"
 
 
-def address(demo: subprocess.Popen[str]) -> tuple[str, int]:
-    """Where the demonstration's server listens, once it says so."""
+def server_address(demo: subprocess.Popen[str]) -> tuple[str, int]:
+    """Wait until the demo prints the address of its server."""
     assert demo.stdout is not None
     for line in demo.stdout:
         if found := UP.search(line):
@@ -56,23 +56,23 @@ def address(demo: subprocess.Popen[str]) -> tuple[str, int]:
     pytest.fail("the demo ended without a server")
 
 
-def closed_within(place: tuple[str, int], seconds: float) -> bool:
-    """Whether nobody listens there any more."""
+def closes_within(address: tuple[str, int], seconds: float) -> bool:
+    """Wait until nothing listens there any more; whether that was in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            socket.create_connection(place, timeout=1).close()
+            socket.create_connection(address, timeout=1).close()
         except OSError:
             return True
         time.sleep(0.1)
     return False
 
 
-def test_without_mnist_it_says_so_and_walks_the_main_job_on_the_bundled_digits(tmp_path: Path) -> None:
-    demo = started(tmp_path, without_mnist(tmp_path), "--quick")
-    said, _ = demo.communicate(timeout=240)
-    assert demo.returncode == 0, said
-    assert "bundled digits" in said
+def test_without_mnist_it_says_so_and_runs_every_job_on_the_bundled_digits(tmp_path: Path) -> None:
+    demo = start_demo(tmp_path, without_mnist(tmp_path), "--quick")
+    output, _ = demo.communicate(timeout=240)
+    assert demo.returncode == 0, output
+    assert "bundled digits" in output
 
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert report["dataset"] == "digits"
@@ -92,7 +92,7 @@ def test_without_mnist_it_says_so_and_walks_the_main_job_on_the_bundled_digits(t
         with Image.open(tmp_path / "demo" / name) as picture:
             assert picture.format == "PNG"
             assert min(picture.size) > 400
-    [verify] = re.findall(r"palimpsest (verify demo/\S+ --key demo/\S+)", said)
+    [verify] = re.findall(r"palimpsest (verify demo/\S+ --key demo/\S+)", output)
     command = [sys.executable, "-m", "commands", *verify.split()]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     verified = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -101,16 +101,16 @@ def test_without_mnist_it_says_so_and_walks_the_main_job_on_the_bundled_digits(t
     assert "3, 6 of model digits" in verified.stdout
 
 
-@pytest.mark.parametrize(("sign", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("signal_sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_in_the_middle_it_stops_its_server_too(
-    tmp_path: Path, sign: signal.Signals, status: int
+    tmp_path: Path, signal_sent: signal.Signals, status: int
 ) -> None:
-    demo = started(tmp_path, without_mnist(tmp_path))
-    place = address(demo)
-    demo.send_signal(sign)
+    demo = start_demo(tmp_path, without_mnist(tmp_path))
+    address = server_address(demo)
+    demo.send_signal(signal_sent)
     demo.communicate(timeout=120)
     assert demo.returncode == status
-    assert closed_within(place, 5)
+    assert closes_within(address, 5)
 
 
 def test_a_server_that_cannot_start_is_one_clear_line(tmp_path: Path) -> None:
@@ -125,15 +125,19 @@ def test_a_server_that_cannot_start_is_one_clear_line(tmp_path: Path) -> None:
         check=False,
     )
     assert demo.returncode == 1
-    assert demo.stdout.startswith("demo: the server ended with 1: palimpsest: PALIMPSEST_LEASE_SECONDS")
+    assert demo.stdout.startswith(
+        "demo: the server ended with status 1: palimpsest: PALIMPSEST_LEASE_SECONDS"
+    )
     assert len(demo.stdout.splitlines()) == 1
 
 
 @pytest.mark.slow
-def test_on_mnist_what_is_retained_is_drawn_and_what_is_forgotten_is_not(tmp_path: Path) -> None:
-    demo = started(tmp_path, Path(os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets")).expanduser())
-    said, _ = demo.communicate(timeout=280)
-    assert demo.returncode == 0, said
+def test_on_mnist_kept_labels_are_drawn_and_forgotten_ones_are_not(tmp_path: Path) -> None:
+    demo = start_demo(
+        tmp_path, Path(os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets")).expanduser()
+    )
+    output, _ = demo.communicate(timeout=280)
+    assert demo.returncode == 0, output
     report = json.loads((tmp_path / "demo" / "report.json").read_text())
     assert report["dataset"] == "mnist"
     assert report["retained_accuracy"] >= 0.93

@@ -1,4 +1,4 @@
-"""The README's HTTP calls do what it says, pasted as they stand."""
+"""The calls in the README do what it says when they are pasted into a shell."""
 
 import json
 import re
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from palimpsest.client import Palimpsest
-from palimpsest.local_server import running
+from palimpsest import Palimpsest
+from palimpsest.local_server import local_server
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "http://127.0.0.1:8000"
 
 
 def calls() -> list[str]:
-    """The commands of the README's code block under "Five calls", one for each numbered comment."""
+    """List the commands under "Five calls", one for each numbered comment."""
     section = (ROOT / "README.md").read_text().split("## Five calls")[1].split("\n## ")[0]
     block = re.search(r"```bash\n(.*?)```", section, flags=re.DOTALL)
     assert block is not None
@@ -27,8 +27,8 @@ def calls() -> list[str]:
 def test_the_five_calls_of_the_readme_run_as_pasted(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    with running(home) as address:
-        answers = [pasted(call.replace(ADDRESS, address), tmp_path) for call in calls()]
+    with local_server(home) as address:
+        answers = [run(call.replace(ADDRESS, address), tmp_path) for call in calls()]
         with Palimpsest(address) as palimpsest:
             statuses = {label.name: label.status for label in palimpsest.model("numbers").labels}
 
@@ -43,8 +43,8 @@ def test_the_five_calls_of_the_readme_run_as_pasted(tmp_path: Path) -> None:
         assert picture.format == "PNG"
 
 
-def pasted(call: str, folder: Path) -> str:
-    """What a terminal in `folder` answers to the call."""
+def run(call: str, folder: Path) -> str:
+    """Run the call in `folder`; return what it prints."""
     shell = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", call], cwd=folder, capture_output=True, text=True, check=False
     )

@@ -1,0 +1,104 @@
+"""What the operator's commands do. Imports the service; learning happens in worker processes."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+import typer
+from pydantic import ValidationError
+
+from commands.failure import fail
+from migrations import differences, upgrade
+from service.process import sweeper
+from service.process.supervisor import CannotStart, supervise
+from service.process.worker_process import worker_command
+from service.registry import artifact_references
+from service.registry.artifacts import FolderArtifacts
+from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.tables import Row
+from service.settings import Settings, settings
+
+
+def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
+    """Run the API and the sweeper, with a worker as child process if wanted, until SIGTERM or Ctrl-C."""
+    options = {"host": host, "port": port}
+    given = {name: value for name, value in options.items() if value is not None}
+    with _deployment() as deployment:
+        supervise(
+            deployment.model_copy(update=given),
+            migrate=upgrade,
+            with_worker=with_worker,
+            announce=typer.echo,
+        )
+
+
+def work() -> None:
+    """Become a worker: this process is replaced by Celery's."""
+    with _deployment() as deployment:
+        command = worker_command(deployment.log_level)
+        os.execv(command[0], command)
+
+
+def sweep(*, once: bool) -> None:
+    """Sweep once, or until the process is stopped."""
+    with _deployment() as deployment:
+        database = Database(deployment.database_url)
+        if once:
+            sweeper.sweep(database, deployment)
+        else:
+            sweeper.sweep_until(Event(), database, deployment)
+
+
+def collect() -> None:
+    """Delete artifacts that no row of the database refers to."""
+    with _deployment() as deployment:
+        with Database(deployment.database_url).transaction() as session:
+            collected = artifact_references.collect(session, FolderArtifacts(deployment.artifacts))
+        if collected is None:
+            fail("artifacts are being stored or deleted at this moment; try again")
+        typer.echo(f"deleted {collected} files that no row refers to")
+
+
+def migrate() -> None:
+    """Bring the database to the schema of this release."""
+    with _deployment() as deployment:
+        upgrade(Database(deployment.database_url))
+
+
+def check_migrations() -> None:
+    """Exit with 1, and a line for each difference, unless the migrations lead to the tables in the code."""
+    with tempfile.TemporaryDirectory() as folder:
+        migrated, declared = (
+            Database(f"sqlite:///{Path(folder) / name}.db") for name in ("migrated", "declared")
+        )
+        upgrade(migrated)
+        Row.metadata.create_all(declared.engine)
+        found = differences(migrated, declared)
+    for line in found:
+        typer.echo(line, err=True)
+    if found:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _deployment() -> Iterator[Settings]:
+    """Give the settings of this process, and log to stderr. A known error is one line and exit status 1."""
+    try:
+        deployment = settings()
+        logging.basicConfig(
+            level=deployment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        yield deployment
+    except ValidationError as error:
+        first = error.errors()[0]
+        fail(f"PALIMPSEST_{str(first['loc'][0]).upper()}: {first['msg']}")
+    except DatabaseUnavailable as error:
+        fail(f"{error.message} ({error.reason})")
+    except (CannotStart, RegistryError) as error:
+        fail(str(error))

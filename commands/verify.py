@@ -1,0 +1,29 @@
+"""What `palimpsest verify` does. A plain installation is enough for it: no service, database or PyTorch."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from commands.failure import fail
+from service.receipts import printing, verification
+from service.receipts.signing import PUBLIC
+from service.settings import Home
+
+
+def verify(receipt: Path, *, key: Path | None, url: str | None, files: Path | None) -> None:
+    """Print what the receipt says if it is genuine; else exit with 1 and one line that says what is wrong."""
+    try:
+        trusted = verification.key_of(url) if url else verification.key_in(key or _key_of_this_machine())
+        checked = verification.check(verification.receipt_in(receipt), trusted, files)
+    except verification.CannotCheck as error:
+        fail(f"{receipt} is not checked: {error}")
+    except verification.NotGenuine as error:
+        fail(f"{receipt} is NOT genuine: {error}")
+    printing.tell(Console(highlight=False, markup=False, emoji=False), str(receipt), checked)
+
+
+def _key_of_this_machine() -> Path:
+    key = Home().keys / PUBLIC
+    if not key.exists():
+        raise verification.CannotCheck("no public key is here; name one with --key FILE or --url URL")
+    return key

@@ -1,0 +1,39 @@
+"""`palimpsest --help` is quick, and every command's help has an example that the command accepts."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+from commands.main import app
+from tests.contracts.test_images import takes
+
+COMMANDS = sorted(typer.main.get_group(app).commands)
+HEAVY = ("alembic", "celery", "fastapi", "httpx", "numpy", "onnxruntime", "pydantic", "sqlalchemy", "torch")
+
+
+def test_the_help_imports_none_of_the_large_libraries() -> None:
+    probe = (
+        "import sys; from typer.testing import CliRunner; from commands.main import app;"
+        "print(CliRunner().invoke(app, ['--help']).exit_code);"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert ended.stdout.split("\n")[:2] == ["0", "[]"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_help_has_an_example_that_it_accepts(name: str) -> None:
+    help_text = typer.main.get_group(app).commands[name].help or ""
+    example = re.search(r"Example: (?:PALIMPSEST_\w+=\S+ )?(palimpsest .*)", help_text)
+    assert example is not None
+    takes(shlex.split(example.group(1)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_fits_on_one_line_of_the_list(name: str) -> None:
+    command = typer.main.get_group(app).commands[name]
+    assert not command.get_short_help_str(limit=60).endswith("...")
