@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from commands.failure import fail
-from migrations import differences, upgrade
+from migrations import differences, refuse_newer, upgrade
 from service.process import sweeper
 from service.process.supervisor import CannotStart, supervise
 from service.process.worker_process import worker_command
@@ -40,6 +40,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
 def work() -> None:
     """Become a worker: this process is replaced by Celery's."""
     with _deployment() as deployment:
+        _open_database(deployment).dispose()
         command = worker_command(deployment.log_level)
         os.execv(command[0], command)
 
@@ -47,7 +48,7 @@ def work() -> None:
 def sweep(*, once: bool) -> None:
     """Sweep once, or until the process is stopped."""
     with _deployment() as deployment:
-        database = Database(deployment.database_url)
+        database = _open_database(deployment)
         if once:
             sweeper.sweep(database, deployment)
         else:
@@ -57,7 +58,7 @@ def sweep(*, once: bool) -> None:
 def collect() -> None:
     """Delete artifacts that no row of the database refers to."""
     with _deployment() as deployment:
-        with Database(deployment.database_url).transaction() as session:
+        with _open_database(deployment).transaction() as session:
             collected = artifact_references.collect(session, FolderArtifacts(deployment.artifacts))
         if collected is None:
             fail("artifacts are being stored or deleted at this moment; try again")
@@ -83,6 +84,17 @@ def check_migrations() -> None:
         typer.echo(line, err=True)
     if found:
         raise typer.Exit(1)
+
+
+def _open_database(deployment: Settings) -> Database:
+    """The database, unless a newer release has migrated it. One that does not answer is waited for later.
+
+    Raises DatabaseTooNew.
+    """
+    database = Database(deployment.database_url)
+    with suppress(DatabaseUnavailable):
+        refuse_newer(database)
+    return database
 
 
 @contextmanager

@@ -35,6 +35,15 @@ def upgrade(database: Database, *, to: str = "head") -> None:
         command.upgrade(_config(connection), to)
 
 
+def refuse_newer(database: Database) -> None:
+    """Raises DatabaseTooNew for a revision this release does not know, and DatabaseUnavailable.
+
+    An older database passes, and one without tables: who serves it brings it up to date.
+    """
+    with database.reading() as session:
+        _refuse_newer(session.connection())
+
+
 def differences(migrated: Database, declared: Database) -> list[str]:
     """How a migrated database differs from one created from tables.py. Empty is right."""
     found, wanted = _schema(migrated), _schema(declared)

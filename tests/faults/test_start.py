@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from migrations import upgrade
-from service.registry.database import Database
 from service.settings import Settings
 
 
@@ -54,15 +52,6 @@ def test_a_database_that_is_away_is_named_with_its_reason(deployment: Settings) 
     assert said.startswith(
         "palimpsest: the database does not answer; try again in a moment (connection failed"
     )
-
-
-def test_a_database_of_a_newer_release_is_refused(deployment: Settings) -> None:
-    database = Database(deployment.database_url)
-    upgrade(database)
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    database.dispose()
-    assert "revision 9999, which this release does not know" in refusal(deployment, "up")
 
 
 def test_a_setting_that_makes_no_sense_is_named(deployment: Settings) -> None:

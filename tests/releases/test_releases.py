@@ -24,7 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from migrations import differences, upgrade
-from service import verifying
+from service.receipts import verification
 from service.registry.database import Database
 from service.registry.tables import Row
 from service.settings import Settings
@@ -161,13 +161,13 @@ def test_its_receipts_verify_with_the_key_of_its_home(
         query = text("SELECT envelope FROM receipts WHERE envelope IS NOT NULL")
         receipts = [receipt.encode() for receipt in session.scalars(query)]
     assert len(receipts) == len(restored.expected["receipts"]) > 0
-    key = verifying.key_in(restored.public_key)
-    said = {verifying.check(receipt, key).statement.predicate.job for receipt in receipts}
+    key = verification.key_in(restored.public_key)
+    said = {verification.check(receipt, key).statement.predicate.job for receipt in receipts}
     assert said == restored.expected["receipts"].keys()
 
     file = tmp_path / "receipt.json"
     file.write_bytes(receipts[-1])
-    command = [sys.executable, "-m", "service.commands", "verify", str(file)]
+    command = [sys.executable, "-m", "commands", "verify", str(file)]
     environment = os.environ | restored.deployment.as_environment()
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
@@ -193,9 +193,9 @@ def test_an_instance_of_this_release_answers_for_it_and_finishes_what_it_began(
                 assert purge["keys"], "something was deleted"
                 for key in purge["keys"]:
                     assert not list(restored.deployment.artifacts.rglob(key["sha256"]))
-            trusted = verifying.key_in(restored.public_key)
+            trusted = verification.key_in(restored.public_key)
             for job_id in expected["unsigned"]:
-                verifying.check(answered(client, f"/v1/jobs/{job_id}/receipt").content, trusted)
+                verification.check(answered(client, f"/v1/jobs/{job_id}/receipt").content, trusted)
             empty = next(model["name"] for model in expected["models"].values() if model["head"] is None)
             assert ended(client, instance.ask("learn", empty, labels=["0"]))["output_version"] == 1
 

@@ -17,7 +17,7 @@ app.conf.imports = ("worker.process.tasks",)
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]
 def _log_jobs_not_bells(**_: object) -> None:
-    for chatter in ("celery.worker.strategy", "celery.app.trace"):
+    for chatter in ("alembic", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(chatter).setLevel(logging.WARNING)
 
 
