@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from commands.failure import fail
 from migrations import differences, refuse_newer, upgrade
 from service.process import sweeper
-from service.process.supervisor import CannotStart, supervise
-from service.process.worker_process import worker_command
+from service.process.errors import CannotStart
+from service.process.supervisor import supervise
+from service.process.worker_launch import check_worker_package, worker_command, worker_environment
 from service.registry import artifact_references
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
@@ -38,11 +39,12 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
 
 
 def work() -> None:
-    """Become a worker: this process is replaced by Celery's."""
+    """Become a worker: this process is replaced by the worker's."""
     with _deployment() as deployment:
         _open_database(deployment).dispose()
-        command = worker_command(deployment.log_level)
-        os.execv(command[0], command)
+        check_worker_package()
+        command = worker_command()
+        os.execve(command[0], command, worker_environment(deployment))
 
 
 def sweep(*, once: bool) -> None:

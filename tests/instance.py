@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +46,9 @@ class Instance:
     deployment: Settings
     database: Database
     log: Path
+    program: Sequence[str | Path] = (sys.executable, "-m", "commands")
+    folder: Path | None = None
+    """The working directory of the processes; None is that of the test."""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     url: str = ""
 
@@ -53,7 +56,8 @@ class Instance:
         """Start `palimpsest <command>` and return at once."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "commands", *command],
+                [*self.program, *command],
+                cwd=self.folder,
                 env={**os.environ, **self.deployment.as_environment(), **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

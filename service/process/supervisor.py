@@ -1,10 +1,10 @@
-"""One command, one instance: the API, the sweeper and, in the embedded default, a worker as child process.
+"""One instance: the API, the sweeper and, in the embedded default, a worker as child process.
 
     supervise(..., with_worker=True)     palimpsest up
     supervise(..., with_worker=False)    palimpsest serve
 
-The children die with it, however it dies. SIGTERM and Ctrl-C stop it cleanly: a running job
-goes back to the queue.
+The worker ends with this process, however this process ends. SIGTERM and Ctrl-C stop the instance cleanly: a
+running job goes back to the queue.
 """
 
 import fcntl
@@ -21,21 +21,18 @@ from types import FrameType
 import uvicorn
 
 from service.api.app import create_app
+from service.process.errors import CannotStart
 from service.process.sweeper import sweep_until
-from service.process.worker_process import WorkerChild
+from service.process.worker_process import WorkerProcess
 from service.registry.database import Database
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-TEND_SECONDS = 0.1
-"""How often the supervisor looks after its children."""
+CHECK_SECONDS = 0.1
+"""How often the supervisor checks that the server and the worker run."""
 REQUEST_GRACE_SECONDS = 5
 """How long open requests may take to end when the server stops."""
-
-
-class CannotStart(Exception):
-    """Something outside stands in the way; the message is one line that says what."""
 
 
 def supervise(
@@ -48,39 +45,44 @@ def supervise(
     """Serve until SIGTERM or Ctrl-C. Calls `announce` with the ready line once requests are answered.
 
     migrate: brings the database to this release's schema, before anything else uses it.
+    with_worker: run a worker too, and be the only such instance on this home folder.
 
     Raises CannotStart, and DatabaseUnavailable or DatabaseTooNew from the migration.
     """
     stop = _stop_signal()
-    _own_folder(deployment.home)
+    _make_home(deployment.home)
     with _only_instance(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
         database = Database(deployment.database_url)
         migrate(database)
-        worker = WorkerChild(deployment, database) if with_worker else None
+        worker = WorkerProcess(deployment, database) if with_worker else None
         server = _Server(deployment, listener)
         sweeper = Thread(target=sweep_until, args=(stop, database, deployment), name="sweeper")
         try:
-            sweeper.start()
             if worker:
-                worker.tend()
+                worker.start()
+            sweeper.start()
             server.start()
-            announce(f"Palimpsest is ready at {_url(deployment.host, listener)}")
-            while not stop.wait(TEND_SECONDS):
+            if worker:
+                worker.wait_until_identified(stop)
+            if not stop.is_set():
+                announce(f"Palimpsest is ready at {_url(deployment.host, listener)}")
+            while not stop.wait(CHECK_SECONDS):
                 server.check()
                 if worker:
-                    worker.tend()
+                    worker.check()
         finally:
             stop.set()
             server.ask_to_stop()
             if worker:
                 worker.stop()
             server.join()
-            sweeper.join()
+            if sweeper.ident is not None:
+                sweeper.join()
             database.dispose()
 
 
 class _Server:
-    """uvicorn in a thread of its own: the main thread keeps the signals and the children."""
+    """uvicorn in a thread of its own: the main thread handles the signals and the worker."""
 
     def __init__(self, deployment: Settings, listener: socket.socket) -> None:
         config = uvicorn.Config(
@@ -95,7 +97,7 @@ class _Server:
         self._thread = Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
 
     def start(self) -> None:
-        """Returns once requests are answered. Raises CannotStart."""
+        """Return once requests are answered. Raises CannotStart."""
         self._thread.start()
         while not self._server.started:
             self.check()
@@ -103,7 +105,7 @@ class _Server:
 
     def check(self) -> None:
         if not self._thread.is_alive():
-            raise CannotStart("the HTTP server ended; its log says why")
+            raise CannotStart("the HTTP server ended by itself; the log lines of uvicorn above say why")
 
     def ask_to_stop(self) -> None:
         self._server.should_exit = True
@@ -125,7 +127,7 @@ def _stop_signal() -> Event:
     return stop
 
 
-def _own_folder(home: Path) -> None:
+def _make_home(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,7 +138,7 @@ def _own_folder(home: Path) -> None:
 
 @contextmanager
 def _only_instance(home: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold <home>/lock, which names its holder; the kernel lets go of it however this process ends."""
+    """Hold <home>/lock, which names its holder; the kernel releases it however that process ends."""
     if not exclusive:
         yield
         return
@@ -170,6 +172,6 @@ def _listening(deployment: Settings) -> Iterator[socket.socket]:
 
 
 def _url(host: str, listener: socket.socket) -> str:
-    """Where a person on this machine finds the server."""
+    """Return the address at which this machine reaches the server."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{listener.getsockname()[1]}"

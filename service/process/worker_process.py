@@ -1,4 +1,4 @@
-"""The worker as a child process: started, restarted when it dies, stopped; it never outlives its parent."""
+"""The worker as a child process: started, checked, restarted when it ends. It never outlives its parent."""
 
 import ctypes
 import logging
@@ -7,7 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from threading import Event
 
+from service.process.errors import CannotStart
+from service.process.identification import Identification
+from service.process.worker_launch import worker_command, worker_environment
 from service.registry import sweeping
 from service.registry.claims import worker_name
 from service.registry.database import Database
@@ -17,93 +22,135 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 RESTART_AFTER_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""The wait before each restart in a row; a worker that dies at its start is not restarted in a hurry."""
+"""The wait before each restart in a row; a worker that dies at every start is not restarted in a hurry."""
 STEADY_SECONDS = 30.0
-"""A worker that lived this long starts the waits anew."""
+"""A worker that ran for this long resets the wait."""
 GRACE_SECONDS = 10.0
-"""What a running job has to reach its next step and go back to the queue."""
+"""How long a running job may take to reach its next step and go back to the queue."""
+POLL_SECONDS = 0.01
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def worker_command(log_level: str) -> list[str]:
-    """One process, one job at a time. Messages are bells, so Celery's cluster chatter is not needed."""
-    return [
-        *(sys.executable, "-m", "celery", "--app", "worker.process.celery_app", "--quiet", "worker"),
-        *("--pool", "solo", "--concurrency", "1", "--loglevel", log_level),
-        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-    ]
+class WorkerProcess:
+    """One worker at a time. Call `start` once, then `check` often and from one thread, `stop` at the end."""
 
-
-class WorkerChild:
-    """Call `tend` often and from one thread; `stop` once, at the end."""
-
-    def __init__(self, deployment: Settings, database: Database) -> None:
+    def __init__(
+        self,
+        deployment: Settings,
+        database: Database,
+        command: Callable[[int], list[str]] = worker_command,
+    ) -> None:
+        """command: returns the command line for the file descriptor that takes the worker's identity."""
         self._deployment = deployment
         self._database = database
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
+        self._identification: Identification | None = None
         self._started_at = 0.0
         self._restart_at = 0.0
         self._restarts = 0
 
-    def tend(self) -> None:
-        """Start the worker when it is due; notice when it has died."""
+    def start(self) -> None:
+        """Start a worker, and return at once: it still has to identify itself."""
+        parent = os.getpid()
+        self._identification = Identification()
+        self._process = subprocess.Popen(
+            self._command(self._identification.write_end),
+            env=worker_environment(self._deployment),
+            stdin=subprocess.DEVNULL,
+            pass_fds=[self._identification.write_end],
+            # Ctrl-C in a terminal goes to a whole process group; the worker is stopped by stop() alone.
+            start_new_session=True,
+            preexec_fn=lambda: _end_with(parent),
+        )
+        self._identification.inherited()
+        self._started_at = time.monotonic()
+
+    def wait_until_identified(self, stop: Event) -> None:
+        """Return once the worker has identified itself, or `stop` is set.
+
+        Raises CannotStart when it is not this project's worker, or ended before it said so.
+        """
+        while self._identification is not None and not stop.is_set():
+            self._identify()
+            stop.wait(POLL_SECONDS)
+
+    def check(self) -> None:
+        """Restart the worker when it has ended and the wait is over; stop one that is not this project's."""
         if self._process is None:
             if time.monotonic() >= self._restart_at:
-                self._start()
-        elif (ended := self._process.poll()) is not None:
-            self._bury(self._process, ended)
+                self.start()
+            return
+        if (exit_code := self._process.poll()) is not None:
+            self._on_exit(self._process.pid, exit_code)
+            return
+        try:
+            self._identify()
+        except CannotStart as error:
+            log.error("worker process %d: %s; stopping it", self._process.pid, error)
+            self._process.kill()
+            self._on_exit(self._process.pid, self._process.wait())
 
     def stop(self) -> None:
-        """Ask the worker to give back its job and end; end it when it does not."""
+        """Ask the worker to give back its job and end; kill it when it does not within GRACE_SECONDS."""
+        self._close_identification()
         if self._process is None:
             return
         self._process.terminate()
         try:
             self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            log.warning("the worker did not stop within %g s; killing it", GRACE_SECONDS)
+            log.warning(
+                "worker process %d did not stop within %g s; killing it", self._process.pid, GRACE_SECONDS
+            )
             self._process.kill()
             self._process.wait()
-            self._forget_leases(self._process.pid)
+            self._expire_leases(self._process.pid)
         self._process = None
 
-    def _start(self) -> None:
-        parent = os.getpid()
-        self._process = subprocess.Popen(
-            worker_command(self._deployment.log_level),
-            env=os.environ | self._deployment.as_environment(),
-            stdin=subprocess.DEVNULL,
-            # Ctrl-C in a terminal reaches a whole process group; the worker hears of it from stop() alone.
-            start_new_session=True,
-            preexec_fn=lambda: _die_with(parent),
-        )
-        self._started_at = time.monotonic()
-        log.info("the worker is process %d", self._process.pid)
+    def _identify(self) -> None:
+        if self._identification is None or self._process is None:
+            return
+        if identity := self._identification.receive():
+            log.info("worker process %d: started, %s", self._process.pid, identity.code)
+            self._close_identification()
 
-    def _bury(self, process: subprocess.Popen[bytes], ended: int) -> None:
+    def _close_identification(self) -> None:
+        if self._identification is not None:
+            self._identification.close()
+            self._identification = None
+
+    def _on_exit(self, pid: int, exit_code: int) -> None:
+        self._close_identification()
+        self._process = None
         if time.monotonic() - self._started_at >= STEADY_SECONDS:
             self._restarts = 0
         wait = RESTART_AFTER_SECONDS[min(self._restarts, len(RESTART_AFTER_SECONDS) - 1)]
         self._restarts += 1
         self._restart_at = time.monotonic() + wait
-        self._process = None
-        log.warning("the worker %d ended with %d; starting another in %g s", process.pid, ended, wait)
-        self._forget_leases(process.pid)
+        log.warning(
+            "worker process %d ended with exit code %d; starting another in %g s", pid, exit_code, wait
+        )
+        self._expire_leases(pid)
 
-    def _forget_leases(self, pid: int) -> None:
-        """Its job need not wait for its lease to run out: this process knows that nobody works on it."""
+    def _expire_leases(self, pid: int) -> None:
+        """Let the next sweep take back the job of a worker that has ended, before its lease runs out."""
         try:
             with self._database.transaction() as session:
                 sweeping.expire_leases_of(session, worker_name(pid))
-        except DatabaseUnavailable:
-            log.warning("the database does not answer; the job of worker %d waits for its lease to end", pid)
+        except DatabaseUnavailable as error:
+            log.warning(
+                "worker process %d has ended, and the database does not answer (%s): its job, if it had one, "
+                "is queued again when its lease runs out",
+                *(pid, error.reason),
+            )
 
 
-def _die_with(parent: int) -> None:
-    """In the child, before it becomes the worker: have the kernel kill it when its parent ends."""
+def _end_with(parent: int) -> None:
+    """In the child, before it runs the worker: have the kernel kill it when its parent ends."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the line above
+        if os.getppid() != parent:  # the parent ended before the line above
             os._exit(1)

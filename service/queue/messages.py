@@ -8,6 +8,7 @@ import logging
 from functools import lru_cache
 
 from celery import Celery
+from celery.loaders.app import AppLoader
 from kombu import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -60,7 +61,9 @@ def celery_app(deployment: Settings) -> Celery:
 
 
 def _celery(broker_url: str) -> Celery:
-    app = Celery("palimpsest", set_as_current=False)
+    # Celery imports a loader that is given by name from the working directory first. Its fixup for Django
+    # puts that directory on the module path for good where DJANGO_SETTINGS_MODULE is set.
+    app = Celery("palimpsest", set_as_current=False, loader=AppLoader, fixups=())
     app.conf.update(
         broker_url="folder://localhost" if broker_url.startswith(FOLDER_SCHEME) else broker_url,
         broker_transport_options=_transport_options(broker_url),

@@ -1,0 +1,59 @@
+"""How a worker process is started: its command line and its environment.
+
+`python -m NAME` imports from the working directory first, and so does Celery's own command line: a
+`worker.py` or `json.py` that happens to lie there would run in place of the real one. So the worker is
+started with -P, not through `celery`, and without entries of PYTHONPATH that depend on that directory.
+"""
+
+import os
+import site
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from service.process.errors import CannotStart
+from service.settings import Settings
+from service.worker_identity import IDENTITY_OPTION, PROJECT_ROOT
+
+
+def worker_command(identity_fd: int | None = None) -> list[str]:
+    """Return the command line of a worker process: one process, which runs one job at a time.
+
+    identity_fd: an inherited file descriptor to which the worker writes its WorkerIdentity; None for no one.
+    """
+    command = [sys.executable, "-P", "-m", "worker"]
+    return command if identity_fd is None else [*command, IDENTITY_OPTION, str(identity_fd)]
+
+
+def check_worker_package() -> None:
+    """Raise CannotStart where Python would run another package `worker` than this project's."""
+    found = find_spec("worker")
+    place = Path(found.origin).resolve() if found and found.origin else None
+    if place is None or place.parents[1] != PROJECT_ROOT:
+        raise CannotStart(
+            f"cannot start a worker: its package `worker` should lie in {PROJECT_ROOT}, "
+            f"and Python finds {place or 'none'}; look at PYTHONPATH and at what is installed"
+        )
+
+
+def worker_environment(deployment: Settings, inherited: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment of a worker process: these settings, and a PYTHONPATH for this project."""
+    environment = {**inherited, **deployment.as_environment()}
+    environment.pop("PYTHONPATH", None)
+    if path := module_path(inherited.get("PYTHONPATH", "")):
+        environment["PYTHONPATH"] = path
+    return environment
+
+
+def module_path(inherited: str, root: Path = PROJECT_ROOT) -> str:
+    """Return the PYTHONPATH that has this project in it and no entry that depends on the working directory.
+
+    A project in site-packages needs no entry. As an entry of PYTHONPATH, site-packages would come before the
+    standard library, and some packages there have the name of a standard module.
+    """
+    entries = [entry for entry in inherited.split(os.pathsep) if os.path.isabs(entry)]
+    installed = {Path(folder).resolve() for folder in (*site.getsitepackages(), site.getusersitepackages())}
+    if root not in installed:
+        entries = [str(root), *(entry for entry in entries if entry != str(root))]
+    return os.pathsep.join(entries)

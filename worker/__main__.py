@@ -1,0 +1,49 @@
+"""Run a worker: `python -P -m worker`, the command line that `palimpsest worker` and `palimpsest up` use.
+
+Without -P, Python imports from the working directory first, whatever lies there.
+"""
+
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from threading import Event
+
+from service.worker_identity import IDENTITY_OPTION, WorkerIdentity
+from worker.jobs.code_version import CODE
+
+
+def main() -> int:
+    """Run jobs until SIGTERM or Ctrl-C. Returns the exit code."""
+    parser = ArgumentParser(prog="python -P -m worker", description="Run jobs, one at a time.")
+    parser.add_argument(IDENTITY_OPTION, type=int, help="file descriptor that takes the worker's identity")
+    identity_fd = parser.parse_args().identity_fd
+    if identity_fd is not None:
+        _identify(identity_fd)
+
+    # These take seconds (torch), in which whoever started this process would wait for its identity.
+    from service.settings import settings
+    from worker.process.celery_app import make_app, run
+    from worker.process.context import make_worker_context
+    from worker.process.devices import DeviceUnavailable
+
+    deployment, shutting_down = settings(), Event()
+    try:
+        worker_context = make_worker_context(deployment, shutting_down=shutting_down.is_set)
+    except DeviceUnavailable as error:
+        sys.exit(f"palimpsest: {error}")
+    app = make_app(deployment, worker_context)
+    return run(app, log_level=deployment.log_level, on_shutdown=shutting_down.set)
+
+
+def _identify(fd: int) -> None:
+    root = Path(__file__).resolve().parents[1]
+    try:
+        os.write(fd, WorkerIdentity(root, CODE).to_line())
+        os.close(fd)
+    except OSError:  # Celery restarted this process on SIGHUP: the pipe was closed before
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""What a worker process runs jobs with, made from its settings once."""
+
+import os
+from collections.abc import Callable
+
+from service.registry.artifacts import FolderArtifacts
+from service.registry.claims import worker_name
+from service.registry.database import Database
+from service.settings import Settings
+from worker.jobs.inputs import WorkerContext
+from worker.process.devices import choose_device, choose_precision, compute_reproducibly
+
+
+def make_worker_context(deployment: Settings, *, shutting_down: Callable[[], bool]) -> WorkerContext:
+    """Prepare the device and return what jobs are run with. Raises DeviceUnavailable.
+
+    shutting_down: whether the process was asked to end; the running job then goes back to the queue.
+    """
+    compute_reproducibly(deployment.threads)
+    device = choose_device(deployment.device)
+    return WorkerContext(
+        database=Database(deployment.database_url),
+        artifacts=FolderArtifacts(deployment.artifacts),
+        data=deployment.data,
+        judges=deployment.judges,
+        device=device,
+        precision=choose_precision(deployment.precision, device),
+        worker=worker_name(os.getpid()),
+        lease_seconds=deployment.lease_seconds,
+        shutting_down=shutting_down,
+    )
