@@ -25,6 +25,7 @@ from palimpsest import Palimpsest
 from palimpsest.local_server import local_server
 from service.registry import claims, jobs, models
 from service.registry.database import Database
+from service.registry.job_specs import LearnSpec
 from service.registry.tables import JobRow, ModelRow
 
 T = TypeVar("T")
@@ -119,21 +120,8 @@ def learn(palimpsest: Palimpsest, model: str, *, steps: int) -> None:
 
 
 def a_job(session: Any, model: ModelRow) -> JobRow:
-    return jobs.request(
-        session,
-        model,
-        "learn",
-        strategy="replay_ewc",
-        labels=["0"],
-        dataset="digits",
-        retention="permanent",
-        params={},
-        acceptance={},
-        seed=0,
-        base_version=None,
-        request_id=None,
-        max_attempts=3,
-    )
+    spec = LearnSpec(strategy="replay_ewc", params={}, dataset="digits", labels=("0",))
+    return jobs.submit(session, model, spec, request_id=None, max_attempts=3)
 
 
 def only_job(database: Database, model: str) -> JobRow:

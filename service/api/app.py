@@ -1,4 +1,4 @@
-"""The HTTP application: one include line per resource."""
+"""The HTTP application: its state, its resources in the order of their routes, and its error handling."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from service.api import (
     samples,
     versions,
 )
-from service.api.dependencies import Instance
+from service.api.context import ApiContext
 from service.api.envelope import Envelope
 from service.api.openapi import document
 from service.drawing.decoders import FORGET_SECONDS, Generator
@@ -51,17 +51,17 @@ RESOURCES = (
 )
 
 
-def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastAPI:
-    """The application of one deployment; `offered` replaces the committed catalog."""
-    database = Database(deployment.database_url)
-    artifacts = FolderArtifacts(deployment.artifacts)
+def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI:
+    """Build the application of one deployment. `offered` replaces the committed catalog."""
+    database = Database(settings.database_url)
+    artifacts = FolderArtifacts(settings.artifacts)
     generator = Generator(artifacts)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        forgetting = asyncio.create_task(_forget_purged(database, generator))
+        unloading = asyncio.create_task(_unload_purged_decoders(database, generator))
         yield
-        forgetting.cancel()
+        unloading.cancel()
         database.dispose()
 
     app = FastAPI(
@@ -69,17 +69,17 @@ def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastA
         version="1",
         summary="Generative models that learn and forget on request.",
         lifespan=lifespan,
-        docs_url=None,  # the stock pages load their scripts from another host
+        docs_url=None,  # FastAPI's own pages load their scripts from another host
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.instance = Instance(
-        settings=deployment,
+    app.state.context = ApiContext(
+        settings=settings,
         database=database,
         artifacts=artifacts,
         generator=generator,
         catalog=offered or read_catalog(),
-        wake=partial(wake_worker, deployment=deployment),
+        wake_worker=partial(wake_worker, deployment=settings),
     )
     for resource in RESOURCES:
         app.include_router(resource.router, responses=problems.refusals(406, 422, 500, 503))
@@ -89,16 +89,16 @@ def create_app(deployment: Settings, *, offered: Catalog | None = None) -> FastA
     return app
 
 
-async def _forget_purged(database: Database, generator: Generator) -> None:
-    """Beside the requests: a decoder that no row refers to any more leaves this process's memory too."""
+async def _unload_purged_decoders(database: Database, generator: Generator) -> None:
+    """Every FORGET_SECONDS, drop from this process's memory the decoders whose files a purge deleted."""
     while True:
         await asyncio.sleep(FORGET_SECONDS)
         with suppress(DatabaseUnavailable):
-            await run_in_threadpool(_look_for_purged, database, generator)
+            await run_in_threadpool(_unload_unreferenced, database, generator)
 
 
-def _look_for_purged(database: Database, generator: Generator) -> None:
-    away = generator.without_file()
-    if away:
+def _unload_unreferenced(database: Database, generator: Generator) -> None:
+    without_file = generator.without_file()
+    if without_file:
         with database.reading() as session:
-            generator.forget(away - artifact_references.referred_to(session))
+            generator.forget(without_file - artifact_references.referred_to(session))

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from service.api.dependencies import Here, offered
+from service.api.context import Context
 from service.api.route import Route
 from service.requests.catalog import Catalog
 
@@ -10,7 +10,7 @@ router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 
 
 @router.get("")
-def get_catalog(here: Here) -> Catalog:
-    """Strategies of every operation, datasets (uploaded ones last) and architectures."""
-    with here.database.reading() as session:
-        return offered(session, here)
+def get_catalog(context: Context) -> Catalog:
+    """The strategies of every operation, the datasets (uploaded ones last) and the architectures."""
+    with context.database.reading() as session:
+        return context.catalog.with_uploads(session)

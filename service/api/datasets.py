@@ -1,4 +1,4 @@
-"""/v1/datasets: what can be learnt, and uploading one's own."""
+"""/v1/datasets: the labelled images that can be learned from, and the upload of further ones."""
 
 import errno
 from hashlib import sha256
@@ -8,13 +8,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
-from service.api.dependencies import NAME, Here, Instance, Listing, offered
+from service.api.context import ApiContext, Context
+from service.api.paging import Listing
 from service.api.problems import READS_BODY, Problem, refusals
 from service.api.route import Route, body_of
 from service.registry import datasets
 from service.registry.errors import DatasetExists, UnknownDataset
-from service.requests.catalog import DatasetEntry, InvalidRequest, Violation
+from service.requests.catalog import DatasetEntry
+from service.requests.fields import NAME, NAME_RULE
 from service.requests.uploads import InvalidUpload, Upload, read_upload
+from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalog"], route_class=Route)
 
@@ -31,7 +34,7 @@ _BODY: dict[str, Any] = {
 
 
 class DatasetObject(BaseModel):
-    """Labelled images to learn from. `bundled`: at hand without a download."""
+    """Labelled images to learn from. `bundled`: they are there without a download."""
 
     object: Literal["dataset"] = "dataset"
     name: str
@@ -42,17 +45,17 @@ class DatasetObject(BaseModel):
 
 
 @router.get("")
-def list_datasets(here: Here) -> Listing[DatasetObject]:
-    """All datasets, uploaded ones last; there are few, so this is always the whole list."""
-    with here.database.reading() as session:
-        data = [_object(entry) for entry in offered(session, here).datasets]
+def list_datasets(context: Context) -> Listing[DatasetObject]:
+    """All datasets, uploaded ones last. There are few, so that the answer is always the whole list."""
+    with context.database.reading() as session:
+        data = [_object(entry) for entry in context.catalog.with_uploads(session).datasets]
     return Listing(data=data, has_more=False, next=None)
 
 
 @router.get("/{dataset}", responses=refusals(404))
-def get_dataset(dataset: str, here: Here) -> DatasetObject:
+def get_dataset(dataset: str, context: Context) -> DatasetObject:
     """One dataset."""
-    return _found(dataset, here)
+    return _found(dataset, context)
 
 
 @router.put(
@@ -60,50 +63,56 @@ def get_dataset(dataset: str, here: Here) -> DatasetObject:
     status_code=201,
     openapi_extra=_BODY,
     responses={
-        200: {"model": DatasetObject, "description": "These very images were uploaded before"},
+        200: {"model": DatasetObject, "description": "The same images were uploaded under this name before"},
         **READS_BODY,
         **refusals(409, 507),
     },
 )
-async def put_dataset(dataset: str, request: Request, response: Response, here: Here) -> DatasetObject:
-    """Upload images to learn from, once: the same again is a 200, others under the same name are a 409."""
+async def put_dataset(dataset: str, request: Request, response: Response, context: Context) -> DatasetObject:
+    """Upload images to learn from.
+
+    The same images again are a 200; other images under a name that is taken are a 409.
+    """
     if not NAME.fullmatch(dataset):
-        rule = "1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
-        raise InvalidRequest(Violation("/path/dataset", "invalid_name", f"a name is {rule}"))
-    if any(entry.name == dataset for entry in here.catalog.datasets):
+        raise InvalidRequest(Violation("/path/dataset", "invalid_name", f"a name is {NAME_RULE}"))
+    if any(entry.name == dataset for entry in context.catalog.datasets):
         raise DatasetExists(dataset, "which comes with the service")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in ARCHIVES:
         detail = f"The body is {media_type}; send an npz or a zip as application/zip."
         raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
-    body = await body_of(request, here.settings.max_upload_bytes)
-    created = await run_in_threadpool(_put, dataset, body, here)
+    body = await body_of(request, context.settings.max_upload_bytes)
+    created = await run_in_threadpool(_put, dataset, body, context)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset}"
-    return await run_in_threadpool(_found, dataset, here)
+    return await run_in_threadpool(_found, dataset, context)
 
 
-def _put(name: str, body: bytes, here: Instance) -> bool:
-    """Whether it is new. First the bytes are durable, then the row that names them exists."""
-    upload = _uploaded(body, here.settings.max_upload_bytes)
+def _put(name: str, body: bytes, context: ApiContext) -> bool:
+    """Store the images, and then the row that refers to them. Returns whether the dataset is new."""
+    upload = _uploaded(body, context.settings.max_upload_bytes)
     pixels = upload.pixels()
     digest = sha256(pixels).hexdigest()
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         known = datasets.find(session, name)
     if known is None or known.sha256 == digest:
-        _store(pixels, here)
-    with here.database.transaction() as session:
+        _store(pixels, context)
+    with context.database.transaction() as session:
         _, created = datasets.put(session, name, images=upload.counts, sha256=digest)
     return created
 
 
-def _store(pixels: bytes, here: Instance) -> None:
+def _store(pixels: bytes, context: ApiContext) -> None:
     try:
-        here.artifacts.put(pixels)
+        context.artifacts.put(pixels)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise Problem(507, "storage_full", "There is no room left for these images; make some.") from error
+        raise Problem(
+            507,
+            "storage_full",
+            "There is no room left for these images; free some disk space and upload them again.",
+        ) from error
 
 
 def _uploaded(body: bytes, most_bytes: int) -> Upload:
@@ -114,9 +123,9 @@ def _uploaded(body: bytes, most_bytes: int) -> Upload:
         raise Problem(status, refused.code, str(refused)) from refused
 
 
-def _found(name: str, here: Instance) -> DatasetObject:
-    with here.database.reading() as session:
-        entries = offered(session, here).datasets
+def _found(name: str, context: ApiContext) -> DatasetObject:
+    with context.database.reading() as session:
+        entries = context.catalog.with_uploads(session).datasets
     entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
         raise UnknownDataset(name)

@@ -1,4 +1,4 @@
-"""GET /livez and /readyz: whether this process lives, and whether it can serve."""
+"""GET /livez and /readyz: whether this process is alive, and whether it can serve requests."""
 
 import os
 from typing import Literal
@@ -7,13 +7,14 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from service.api.dependencies import Here, Instance
+from service.api.context import ApiContext, Context
 from service.api.route import Route
 from service.queue.messages import messages_waiting
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
 
-UNHEARD_SECONDS = 10.0
+UNTAKEN_SECONDS = 10.0
+"""How long jobs may be queued without a worker taking one before /readyz says that there is no worker."""
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -23,7 +24,7 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`ready`; `degraded`: it serves, but something below is away; `unavailable`: it cannot serve."""
+    """`degraded`: requests are served, but no job is run now. `unavailable`: requests cannot be served."""
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]
@@ -31,49 +32,49 @@ class Readiness(BaseModel):
 
 @router.get("/livez")
 async def live() -> Alive:
-    """The process answers; it asks nothing of anything else."""
+    """Answer at once: nothing but this process is looked at."""
     return Alive()
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
-def ready(here: Here, response: Response) -> Readiness:
-    """What this process needs, each with `ok` or the reason why not."""
+def ready(context: Context, response: Response) -> Readiness:
+    """Check everything this process depends on. Each check is `ok`, or says what is wrong."""
     response.headers["Cache-Control"] = "no-store"
-    needed = {"database": _database(here), "artifacts": _artifacts(here)}
-    wanted = {"broker": _broker(here), "worker": _worker(here)}
-    if any(state != "ok" for state in needed.values()):
+    required = {"database": _database(context), "artifacts": _artifacts(context)}
+    optional = {"broker": _broker(context), "worker": _worker(context)}
+    if any(state != "ok" for state in required.values()):
         response.status_code = 503
-        return Readiness(status="unavailable", checks={**needed, **wanted})
-    degraded = any(state != "ok" for state in wanted.values())
-    return Readiness(status="degraded" if degraded else "ready", checks={**needed, **wanted})
+        return Readiness(status="unavailable", checks={**required, **optional})
+    degraded = any(state != "ok" for state in optional.values())
+    return Readiness(status="degraded" if degraded else "ready", checks={**required, **optional})
 
 
-def _database(here: Instance) -> str:
+def _database(context: ApiContext) -> str:
     try:
-        with here.database.reading() as session:
+        with context.database.reading() as session:
             session.execute(text("SELECT 1 FROM models LIMIT 1"))
     except DatabaseUnavailable:
         return "the database does not answer, or `palimpsest migrate` has not been run"
     return "ok"
 
 
-def _worker(here: Instance) -> str:
-    """Told by the rows alone: wherever workers run, they take jobs."""
+def _worker(context: ApiContext) -> str:
+    """Look at the job rows only: a worker may run on any machine, but it takes its jobs from there."""
     try:
-        with here.database.reading() as session:
-            unheard = jobs.nobody_hears(session, seconds=UNHEARD_SECONDS)
+        with context.database.reading() as session:
+            untaken = jobs.nobody_hears(session, seconds=UNTAKEN_SECONDS)
     except DatabaseUnavailable:
         return "unknown while the database is away"
-    return "jobs are queued and no worker takes them; start `palimpsest worker`" if unheard else "ok"
+    return "jobs are queued and no worker takes them; start `palimpsest worker`" if untaken else "ok"
 
 
-def _artifacts(here: Instance) -> str:
-    folder = here.settings.artifacts
-    present = folder if folder.exists() else folder.parent  # the first version creates it
+def _artifacts(context: ApiContext) -> str:
+    folder = context.settings.artifacts
+    present = folder if folder.exists() else folder.parent  # the folder is created with the first artifact
     return "ok" if os.access(present, os.R_OK | os.W_OK | os.X_OK) else "the artifact folder cannot be used"
 
 
-def _broker(here: Instance) -> str:
-    if messages_waiting(here.settings) is None:
+def _broker(context: ApiContext) -> str:
+    if messages_waiting(context.settings) is None:
         return "the broker does not answer; jobs are accepted and start when it is back"
     return "ok"

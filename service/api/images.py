@@ -1,4 +1,4 @@
-"""GET .../images/{label}/{seed}.png: one image, or a grid of them; a pure function of its address."""
+"""GET .../images/{label}/{seed}.png: one image, or a grid of them. The address decides every pixel."""
 
 import hashlib
 import re
@@ -8,13 +8,16 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from service.api.dependencies import MAX_SEED, Here, LabelName, find_model, find_version, unless_purged
+from service.api.context import Context
+from service.api.lookup import find_model, find_version, unless_purged
 from service.api.problems import refusals
+from service.api.responses import PngResponse
 from service.api.route import Route, not_modified
 from service.drawing.decoders import RENDERING
 from service.drawing.images import enlarge, grid, png
 from service.registry import versions
-from service.requests.catalog import InvalidRequest, Violation
+from service.requests.fields import MAX_SEED, LabelName
+from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["images"], route_class=Route)
 
@@ -23,33 +26,31 @@ MAX_AREA = 4096
 """rows x columns x scale^2: a 16x16 grid at scale 4, or a 4x4 grid at scale 16."""
 
 MAX_AGE = "max-age=60"
-"""How long a cache may keep an image: short, because a version can be revoked."""
+"""How long a cache may keep an image. It is short because a version can be revoked."""
 
 
-class PngResponse(Response):
-    media_type = "image/png"
-
-
-def _grid(text: object) -> object:
+def _check_grid(text: object) -> object:
     found = re.fullmatch(r"([0-9]{1,2})x([0-9]{1,2})", text) if isinstance(text, str) else None
     if not found or not all(1 <= int(side) <= MAX_GRID_SIDE for side in found.groups()):
         raise PydanticCustomError("out_of_range", "a grid is ROWSxCOLUMNS, each 1 to 16, such as 4x8")
     return text
 
 
-def _digits(text: object) -> object:
+def _check_seed(text: object) -> object:
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,16}", text):
         raise PydanticCustomError("out_of_range", "a seed is a whole number from 0 to 2^53 - 1")
     return text
 
 
 class Drawing(BaseModel):
-    """`?scale=&grid=`: how large, and how many seeds beginning with the one named."""
+    """How large an image is drawn, and for how many seeds, beginning with the one in the path."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scale: int = Field(1, ge=1, le=16)
-    grid: Annotated[str, BeforeValidator(_grid)] = Field("1x1", description="ROWSxCOLUMNS")
+    grid: Annotated[str, BeforeValidator(_check_grid)] = Field(
+        "1x1", description="ROWSxCOLUMNS, of consecutive seeds"
+    )
 
 
 @router.get("/{label}/{seed}.png", response_class=PngResponse, responses=refusals(404, 410))
@@ -57,13 +58,13 @@ def draw_image(
     model: str,
     number: str,
     label: LabelName,
-    seed: Annotated[int, BeforeValidator(_digits), Path(ge=0, le=MAX_SEED)],
+    seed: Annotated[int, BeforeValidator(_check_seed), Path(ge=0, le=MAX_SEED)],
     drawing: Annotated[Drawing, Query()],
     request: Request,
-    here: Here,
+    context: Context,
 ) -> Response:
-    """Draw a label by a version. The same address gives the same bytes until the version is revoked."""
-    with here.database.reading() as session:
+    """Draw a label with a version. The same address gives the same bytes until the version is revoked."""
+    with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
         decoder, slot = versions.drawable(session, row, version, [label])[label]
@@ -73,8 +74,8 @@ def draw_image(
     headers = {"ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"', "Cache-Control": MAX_AGE}
     if unchanged := not_modified(request, headers):
         return unchanged
-    with unless_purged(here, row, version):
-        images = here.generator.draw(
+    with unless_purged(context, row, version):
+        images = context.generator.draw(
             decoder, label=label, slot=slot, seeds=range(seed, seed + rows * columns)
         )
     return PngResponse(png(enlarge(grid(images, rows, columns), drawing.scale)), headers=headers)

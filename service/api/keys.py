@@ -1,9 +1,9 @@
-"""/v1/keys/signing: the public half of the key that signs receipts."""
+"""GET /v1/keys/signing: the public half of the key that signs receipts."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import Here
+from service.api.context import Context
 from service.api.route import Route
 from service.receipts.signing import ALGORITHM, signing_key
 
@@ -11,16 +11,19 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 
 
 class SigningKeyObject(BaseModel):
-    """Keep it apart from the receipts: who can change both can forge."""
+    """The public half of a signing key.
+
+    Keep a copy apart from the receipts: whoever can change both can forge a receipt.
+    """
 
     object: str = "signing_key"
-    keyid: str = Field(description="what a receipt's signature names its key by")
+    keyid: str = Field(description="names the key in a receipt's signature")
     algorithm: str
     public_key: str = Field(description="PEM")
 
 
 @router.get("/signing")
-def get_signing_key(here: Here) -> SigningKeyObject:
-    """The public key of this deployment, made at the first need and the same ever after."""
-    key = signing_key(here.settings.keys)
+def get_signing_key(context: Context) -> SigningKeyObject:
+    """The public key of this deployment. It is made when it is first needed, and never changes."""
+    key = signing_key(context.settings.keys)
     return SigningKeyObject(keyid=key.keyid, algorithm=ALGORITHM, public_key=key.public_pem)

@@ -1,10 +1,11 @@
-"""GET /: the dashboard. Files of this package, no build step, nothing from another host."""
+"""GET /: the dashboard. Its files are in service/dashboard; there is no build step, and no other host."""
 
 from importlib import resources
 
 from fastapi import APIRouter, Response
 
 from service.api.problems import Problem
+from service.api.responses import PAGE_HEADERS
 from service.api.route import Route
 
 router = APIRouter(route_class=Route, include_in_schema=False)
@@ -15,23 +16,6 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
-
-
-PAGE_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
-"""Of every page a browser shows."""
 
 
 def _read() -> dict[str, tuple[bytes, str]]:
@@ -48,13 +32,13 @@ FILES = _read()
 
 @router.get("/", response_class=Response)
 async def dashboard() -> Response:
-    """The page people look at."""
+    """The dashboard's page."""
     return _page("index.html")
 
 
 @router.get("/dashboard/{name}", response_class=Response)
 async def dashboard_file(name: str) -> Response:
-    """A style, script or picture of the page."""
+    """A style sheet, script or picture of the dashboard."""
     if name not in FILES:
         raise Problem(404, "route_not_found", "The dashboard has no such file.")
     return _page(name)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.registry.errors import RegistryError
-from service.requests.catalog import InvalidRequest, Violation
+from service.requests.violations import InvalidRequest, Violation
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from service.api.dependencies import Here, LabelName, find_model, find_version
-from service.api.images import PngResponse
-from service.api.jobs import find_job
-from service.api.pages import PAGE_HEADERS
+from service.api.context import Context
+from service.api.lookup import find_job, find_model, find_version
 from service.api.problems import Problem, refusals
+from service.api.responses import PAGE_HEADERS, PngResponse
 from service.api.route import Route, not_modified, preferred
 from service.drawing.images import enlarge, grid, png
 from service.registry import labels, reports, versions
@@ -24,6 +23,7 @@ from service.registry.reports import Evidence
 from service.registry.tables import Level, VersionRow
 from service.reporting import page as report_page
 from service.reporting.figures import Figure, Found, figure, figures, moved, recovered, relapsed
+from service.requests.fields import LabelName
 
 router = APIRouter(prefix="/v1", tags=["reports"], route_class=Route)
 
@@ -132,11 +132,11 @@ class Comparing(BaseModel):
     "/models/{model}/versions/{number}/report", response_class=Response, responses=PAGE | refusals(404)
 )
 def get_report(
-    model: str, number: str, asked: Annotated[Asked, Query()], request: Request, here: Here
+    model: str, number: str, asked: Annotated[Asked, Query()], request: Request, context: Context
 ) -> Response:
     """The evidence for a version: JSON, or a page for a browser; beside it the cost of its job."""
     wanted = preferred(request, "application/json", "text/html")
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
         evidence = reports.of_version(session, version, asked.level)
@@ -156,14 +156,14 @@ def get_report(
 
 
 @router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))
-def get_report_of_job(job: str, request: Request, here: Here) -> Response:
+def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     """The bytes of the report a job measured; of a rejected one too, which is kept nowhere else."""
     preferred(request, "application/json")
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         evidence = reports.of_job(session, find_job(session, job))
     headers = {"ETag": f'"{evidence.sha256}"', "Cache-Control": "max-age=60"}
     return not_modified(request, headers) or Response(
-        here.artifacts.read(evidence.sha256), headers=headers, media_type="application/json"
+        context.artifacts.read(evidence.sha256), headers=headers, media_type="application/json"
     )
 
 
@@ -173,10 +173,10 @@ def get_report_of_job(job: str, request: Request, here: Here) -> Response:
     responses=refusals(404),
 )
 def get_recovered(
-    job: str, label: LabelName, network: Literal["candidate", "reference"], here: Here
+    job: str, label: LabelName, network: Literal["candidate", "reference"], context: Context
 ) -> Response:
     """What a search of the network for a forgotten label ended with; of the version, or of a reference."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         report = reports.of_job(session, find_job(session, job)).report
     found = recovered(report).get(label)
     if found is None:
@@ -190,9 +190,9 @@ def get_recovered(
 
 
 @router.get("/models/{model}/relapse", responses=refusals(404))
-def get_relapse(model: str, here: Here) -> RelapseObject:
+def get_relapse(model: str, context: Context) -> RelapseObject:
     """Whether what was forgotten stayed forgotten: each forgotten label, measured by every later version."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         row = find_model(session, model)
         known = labels.statuses(session, row.id)
         line = reports.line_of(session, row, limit=MOST_VERSIONS)
@@ -216,9 +216,9 @@ def get_relapse(model: str, here: Here) -> RelapseObject:
 
 
 @router.get("/models/{model}/compare", responses=refusals(404))
-def compare(model: str, asked: Annotated[Comparing, Query()], here: Here) -> ComparisonObject:
+def compare(model: str, asked: Annotated[Comparing, Query()], context: Context) -> ComparisonObject:
     """The figures of two versions side by side, at the fullest level both have."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         row = find_model(session, model)
         sides = [find_version(session, row, str(number)) for number in (asked.from_, asked.to)]
         before, after = _at_one_level(session, sides)

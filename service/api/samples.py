@@ -1,4 +1,4 @@
-"""Samples: a recorded ask for images, drawn at once, and drawn exactly so again whenever asked."""
+"""Samples: images that are drawn at once, and recorded so that the same pixels can be drawn again."""
 
 import base64
 import json
@@ -13,16 +13,8 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
-from service.api.dependencies import (
-    Body,
-    Here,
-    Instance,
-    Labels,
-    Seed,
-    find_model,
-    refuse_duplicates,
-    unless_purged,
-)
+from service.api.context import ApiContext, Context
+from service.api.lookup import find_model, unless_purged
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.drawing.images import Pixels, labelled_grid, npz, png
@@ -30,7 +22,8 @@ from service.registry import versions
 from service.registry.errors import UnknownSample
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import Decoding
-from service.requests.catalog import InvalidRequest, Violation
+from service.requests.fields import Body, Labels, Seed, VersionNumber, refuse_duplicates
+from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(tags=["samples"], route_class=Route)
 
@@ -45,30 +38,32 @@ MAX_GRID_COLUMNS = 50
 
 IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The images in the format asked for",
+        "description": "The images in the requested format",
         "content": {media_type: {} for media_type in MEDIA_TYPES.values()},
     }
 }
 
 
-def _format(name: object) -> object:
+def _check_format(name: object) -> object:
     if not isinstance(name, str) or name not in MEDIA_TYPES:
         raise PydanticCustomError("unsupported_format", f"a format is one of {', '.join(MEDIA_TYPES)}")
     return name
 
 
 class CreateSample(Body):
-    """`count` images of every label, from seeds `seed`, `seed` + 1, ..."""
+    """Images to draw: `count` of every label, with the seeds `seed`, `seed` + 1, ..."""
 
     labels: Labels
     count: int = Field(1, ge=1, le=10_000, description="images of each label")
     seed: Seed | None = Field(None, description="chosen and recorded when absent")
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="the head when absent")
-    format: Annotated[Literal["png_grid", "png", "npz", "b64_json"], BeforeValidator(_format)] = "png_grid"
+    version: VersionNumber | None = Field(None, description="the head when absent")
+    format: Annotated[Literal["png_grid", "png", "npz", "b64_json"], BeforeValidator(_check_format)] = (
+        "png_grid"
+    )
 
 
 class SampleObject(BaseModel):
-    """The record: enough to draw exactly the same pixels again."""
+    """The record of a sample: what it takes to draw exactly the same pixels again."""
 
     id: str
     object: Literal["sample"] = "sample"
@@ -87,46 +82,46 @@ class SampleObject(BaseModel):
     response_class=Response,
     responses=IMAGES | READS_BODY | refusals(404, 409, 410),
 )
-def create_sample(model: str, asked: CreateSample, here: Here) -> Response:
-    """Draw images of labels the model holds. Recorded under the X-Sample-Id of the answer."""
-    refuse_duplicates(asked.labels)
-    _refuse_too_many(asked)
-    with here.database.reading() as session:
-        row, version = _asked_version(session, model, asked.version)
-        decodings = versions.drawable(session, row, version, asked.labels)
-    seed = secrets.randbelow(2**32) if asked.seed is None else asked.seed
-    with unless_purged(here, row, version):
-        drawn = _draw(here, decodings, seed=seed, count=asked.count)
-    with here.database.transaction() as session:
-        row, version = _asked_version(session, row.id, version.number)
-        versions.drawable(session, row, version, asked.labels)  # it may have been forgotten meanwhile
+def create_sample(model: str, body: CreateSample, context: Context) -> Response:
+    """Draw images of labels that the model holds. The sample is recorded under the answer's X-Sample-Id."""
+    refuse_duplicates(body.labels)
+    _refuse_too_many(body)
+    with context.database.reading() as session:
+        row, version = _find_version(session, model, body.version)
+        decodings = versions.drawable(session, row, version, body.labels)
+    seed = secrets.randbelow(2**32) if body.seed is None else body.seed
+    with unless_purged(context, row, version):
+        drawn = _draw(context, decodings, seed=seed, count=body.count)
+    with context.database.transaction() as session:
+        row, version = _find_version(session, row.id, version.number)
+        versions.drawable(session, row, version, body.labels)  # a label may have been forgotten since
         sample = versions.record_sample(
-            session, row, version, labels=asked.labels, count=asked.count, seed=seed, format=asked.format
+            session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
         record = _sample_object(sample)
-    return _encoded(record, drawn, {"Location": record.links["self"], "Cache-Control": "no-store"})
+    return _answer(record, drawn, {"Location": record.links["self"], "Cache-Control": "no-store"})
 
 
 @router.get("/v1/samples/{sample}", responses=refusals(404))
-def get_sample(sample: str, here: Here) -> SampleObject:
-    """What was asked for."""
-    with here.database.reading() as session:
+def get_sample(sample: str, context: Context) -> SampleObject:
+    """The record of a sample."""
+    with context.database.reading() as session:
         return _sample_object(_find_sample(session, sample))
 
 
 @router.get("/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410))
-def get_sample_images(sample: str, here: Here) -> Response:
-    """The same images again, to the last pixel; 410 once their version is revoked."""
-    with here.database.reading() as session:
+def get_sample_images(sample: str, context: Context) -> Response:
+    """The same images again, to the last pixel. 410 once their version is revoked."""
+    with context.database.reading() as session:
         record = _sample_object(_find_sample(session, sample))
-        row, version = _asked_version(session, record.model, record.version)
+        row, version = _find_version(session, record.model, record.version)
         decodings = versions.drawable(session, row, version, record.labels)
-    with unless_purged(here, row, version):
-        drawn = _draw(here, decodings, seed=record.seed, count=record.count)
-    return _encoded(record, drawn, {})
+    with unless_purged(context, row, version):
+        drawn = _draw(context, decodings, seed=record.seed, count=record.count)
+    return _answer(record, drawn, {})
 
 
-def _asked_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:
+def _find_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:
     row = find_model(session, model)
     return row, versions.head(session, row) if number is None else versions.find(session, row, number)
 
@@ -137,15 +132,17 @@ def _find_sample(session: Session, sample_id: str) -> SampleRow:
     return versions.find_sample(session, sample_id)
 
 
-def _draw(here: Instance, decodings: Mapping[str, Decoding], *, seed: int, count: int) -> dict[str, Pixels]:
+def _draw(
+    context: ApiContext, decodings: Mapping[str, Decoding], *, seed: int, count: int
+) -> dict[str, Pixels]:
     seeds = range(seed, seed + count)
     return {
-        label: here.generator.draw(one.decoder, label=label, slot=one.slot, seeds=seeds)
+        label: context.generator.draw(one.decoder, label=label, slot=one.slot, seeds=seeds)
         for label, one in decodings.items()
     }
 
 
-def _encoded(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[str, str]) -> Response:
+def _answer(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[str, str]) -> Response:
     return Response(
         _bytes(record, drawn),
         headers={**headers, "X-Sample-Id": record.id, "X-Model-Version": str(record.version)},
@@ -173,7 +170,7 @@ def _bytes(record: SampleObject, drawn: Mapping[str, Pixels]) -> bytes:
 
 
 def _sample_object(row: SampleRow) -> SampleObject:
-    here = f"/v1/samples/{row.id}"
+    address = f"/v1/samples/{row.id}"
     return SampleObject(
         id=row.id,
         model=row.model_id,
@@ -183,17 +180,17 @@ def _sample_object(row: SampleRow) -> SampleObject:
         seed=row.seed,
         format=row.format,
         created_at=row.created_at,
-        links={"self": here, "images": f"{here}/images", "model": f"/v1/models/{row.model_id}"},
+        links={"self": address, "images": f"{address}/images", "model": f"/v1/models/{row.model_id}"},
     )
 
 
-def _refuse_too_many(asked: CreateSample) -> None:
-    images = asked.count * len(asked.labels)
-    if asked.format == "png" and images != 1:
+def _refuse_too_many(body: CreateSample) -> None:
+    images = body.count * len(body.labels)
+    if body.format == "png" and images != 1:
         detail = f"png holds one image, not {images}; ask for one label and count 1, or for png_grid"
         raise InvalidRequest(Violation("/count", "output_too_large", detail))
-    if asked.format == "png_grid" and asked.count > MAX_GRID_COLUMNS:
-        detail = f"a grid has at most {MAX_GRID_COLUMNS} images of a label, not {asked.count}; npz holds more"
+    if body.format == "png_grid" and body.count > MAX_GRID_COLUMNS:
+        detail = f"a grid has at most {MAX_GRID_COLUMNS} images of a label, not {body.count}; npz holds more"
         raise InvalidRequest(Violation("/count", "output_too_large", detail))
     if images > MAX_IMAGES:
         detail = f"{images} images are more than {MAX_IMAGES} in one answer; ask for fewer at a time"

@@ -1,4 +1,4 @@
-"""/v1/models/{model}/versions: what was published, from what, with which evidence, and its files."""
+"""/v1/models/{model}/versions: every published version, its ancestors, its evidence and its files."""
 
 import re
 from datetime import datetime
@@ -8,16 +8,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from service.api.dependencies import (
-    Here,
-    Listing,
-    PageQuery,
-    find_model,
-    find_version,
-    listing,
-    unknown_cursor,
-    unless_purged,
-)
+from service.api.context import Context
+from service.api.lookup import find_model, find_version, unless_purged
+from service.api.paging import Listing, PageQuery, listing, unknown_cursor
 from service.api.problems import Problem, refusals
 from service.api.route import Route, not_modified
 from service.registry import purging, versions
@@ -27,7 +20,7 @@ router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], rout
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The file", "content": {"application/octet-stream": {}}},
-    206: {"description": "The range asked for", "content": {"application/octet-stream": {}}},
+    206: {"description": "The requested range", "content": {"application/octet-stream": {}}},
 }
 
 
@@ -41,14 +34,14 @@ class FileObject(BaseModel):
 
 
 class Figures(BaseModel):
-    """The report's two headlines, 0 to 1; null where nothing was measured."""
+    """The two most important figures of the report, from 0 to 1; null if nothing was measured."""
 
     retained_accuracy: float | None
     forgotten_accuracy: float | None
 
 
 class AncestorObject(BaseModel):
-    """One step of a model's line."""
+    """A version as one of a line of ancestors."""
 
     object: str = "version"
     number: int
@@ -59,7 +52,9 @@ class AncestorObject(BaseModel):
     labels: list[str] = Field(description="every label the version holds")
     parameters: int
     revoked_by: str | None = Field(description="the job that forgot a label this version still holds")
-    purged_by: str | None = Field(description="the job whose purge deleted all its files but the evidence")
+    purged_by: str | None = Field(
+        description="the job whose purge deleted all files but the report and the manifest"
+    )
     created_at: datetime
 
 
@@ -75,49 +70,49 @@ class VersionObject(AncestorObject):
 
 @router.get("", responses=refusals(404))
 def list_versions(
-    model: str, page: PageQuery, request: Request, response: Response, here: Here
+    model: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[VersionObject]:
     """The model's versions, newest first."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         row = find_model(session, model)
-        rows, has_more = versions.page(session, row, limit=page.limit, after=_number(page.after))
+        rows, has_more = versions.page(session, row, limit=page.limit, after=_version_number(page.after))
         data = [_version_object(row, version) for version in rows]
     return listing(request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None)
 
 
 @router.get("/{number}", responses=refusals(404))
-def get_version(model: str, number: str, here: Here) -> VersionObject:
+def get_version(model: str, number: str, context: Context) -> VersionObject:
     """One version."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         row = find_model(session, model)
         return _version_object(row, find_version(session, row, number))
 
 
 @router.get("/{number}/lineage", responses=refusals(404))
 def get_lineage(
-    model: str, number: str, page: PageQuery, request: Request, response: Response, here: Here
+    model: str, number: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[AncestorObject]:
     """The version and its ancestors, newest first, back to the first."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        after = min(_number(page.after) or version.number + 1, version.number + 1)
+        after = min(_version_number(page.after) or version.number + 1, version.number + 1)
         rows, has_more = versions.page(session, row, limit=page.limit, after=after)
         data = [AncestorObject(**_ancestor(version)) for version in rows]
     return listing(request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None)
 
 
 @router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 410, 416))
-def get_file(model: str, number: str, name: str, request: Request, here: Here) -> Response:
+def get_file(model: str, number: str, name: str, request: Request, context: Context) -> Response:
     """A published file, its bytes checked against their sha256. One `Range` of bytes at a time."""
-    with here.database.reading() as session:
+    with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        taken = purging.took(session, version, name)
+        is_purged = purging.took(session, version, name)
     file = version.files.get(name)
-    if taken:
+    if is_purged:
         raise Problem(
-            410, "file_purged", "Weights that a purge deleted had drawn this; the purge took it, too."
+            410, "file_purged", "A purge deleted this picture, because weights that it deleted had drawn it."
         )
     if file is None:
         raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
@@ -125,13 +120,13 @@ def get_file(model: str, number: str, name: str, request: Request, here: Here) -
     headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
     if unchanged := not_modified(request, headers):
         return unchanged
-    with unless_purged(here, row, version):
-        data = here.artifacts.read(file["sha256"])
-    return _ranged(request, data, headers, file["media_type"])
+    with unless_purged(context, row, version):
+        data = context.artifacts.read(file["sha256"])
+    return _answer_range(request, data, headers, file["media_type"])
 
 
 def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
-    here = f"/v1/models/{model.name}/versions/{row.number}"
+    address = f"/v1/models/{model.name}/versions/{row.number}"
     return VersionObject(
         **_ancestor(row),
         model=model.id,
@@ -141,13 +136,13 @@ def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
             forgotten_accuracy=row.report.get("forgotten", {}).get("accuracy"),
         ),
         files={
-            name: FileObject(**file, href=f"{here}/files/{quote(name)}")
+            name: FileObject(**file, href=f"{address}/files/{quote(name)}")
             for name, file in sorted(row.files.items())
         },
         links={
-            "self": here,
-            "report": f"{here}/report",
-            "lineage": f"{here}/lineage",
+            "self": address,
+            "report": f"{address}/report",
+            "lineage": f"{address}/lineage",
             "job": f"/v1/jobs/{row.job_id}",
             **({"receipt": f"/v1/jobs/{row.job_id}/receipt"} if row.operation == "forget" else {}),
         },
@@ -169,7 +164,7 @@ def _ancestor(row: VersionRow) -> dict[str, Any]:
     }
 
 
-def _number(cursor: str | None) -> int | None:
+def _version_number(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     if not re.fullmatch(r"[0-9]{1,9}", cursor):
@@ -177,13 +172,13 @@ def _number(cursor: str | None) -> int | None:
     return int(cursor)
 
 
-def _ranged(request: Request, data: bytes, headers: dict[str, str], media_type: str) -> Response:
-    """All of `data`, or the one range asked for (RFC 9110 14): 206, or 416 when it lies outside."""
-    asked = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
+def _answer_range(request: Request, data: bytes, headers: dict[str, str], media_type: str) -> Response:
+    """Answer with `data`, or with the requested range of it (RFC 9110 14): 206, or 416 if it lies outside."""
+    requested = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
     fresh = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
-    if not asked or asked.groups() == ("", "") or not fresh:
+    if not requested or requested.groups() == ("", "") or not fresh:
         return Response(data, headers=headers, media_type=media_type)
-    first, last = asked.groups()
+    first, last = requested.groups()
     start = int(first) if first else max(len(data) - int(last), 0)
     end = min(int(last), len(data) - 1) if first and last else len(data) - 1
     if start >= len(data) or (not first and int(last) == 0):
@@ -193,7 +188,7 @@ def _ranged(request: Request, data: bytes, headers: dict[str, str], media_type: 
             f"The file has {len(data)} bytes.",
             headers={"Content-Range": f"bytes */{len(data)}"},
         )
-    if start > end:  # last before first: no range at all
+    if start > end:  # an invalid range is ignored
         return Response(data, headers=headers, media_type=media_type)
     headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
     return Response(data[start : end + 1], 206, headers, media_type)

@@ -1,4 +1,4 @@
-"""Acceptance: what a candidate must reach to be published, frozen with its job when it is asked for."""
+"""Acceptance criteria: what a candidate must reach to be published, frozen when its job is submitted."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -10,35 +10,37 @@ from service.registry import labels
 from service.registry.tables import JobRow, LabelRow, ModelRow
 
 FORGOTTEN_MAX = "forgotten_accuracy_max"
-PROMISED = "relapse_accuracy_max"
-"""{label: the most it may reach}: what the jobs that forgot the labels were themselves accepted with."""
+RELAPSE_MAX = "relapse_accuracy_max"
+"""{label: the highest accuracy it may reach}, from the criteria of the jobs that forgot the labels."""
 
 
-def frozen(
-    session: Session, model: ModelRow, asked: Mapping[str, Any], *, forgets: Collection[str] = ()
+def freeze_criteria(
+    session: Session, model: ModelRow, requested: Mapping[str, Any], *, forgets: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The criteria of a job accepted now: the model's, those asked for in their place, earlier promises.
+    """Return the criteria of a job that is submitted now: the model's, overridden by the requested ones.
 
-    A label forgotten under a bound stays under it for as long as it is forgotten, whatever a later request
-    says. What a label does after it was learned again binds nobody: the gate passes over what is held.
-    `forgets`: what the job forgets, which has been learned again if the job runs at all.
+    The bounds that earlier forgets were accepted with are added: a label that was forgotten under a bound
+    stays under it for as long as it is forgotten, whatever a later request says. Once the label is learned
+    again the bound has no effect, because the quality gate applies it to forgotten labels only.
+    forgets: the labels that the job itself forgets. Their earlier bounds are left out: the job runs only if
+        they have been learned again.
     """
-    promised = {name: bound for name, bound in promises(session, model).items() if name not in forgets}
-    return {**(model.acceptance or {}), **asked, **({PROMISED: promised} if promised else {})}
+    bounds = {name: bound for name, bound in relapse_bounds(session, model).items() if name not in forgets}
+    return {**(model.acceptance or {}), **requested, **({RELAPSE_MAX: bounds} if bounds else {})}
 
 
-def promises(session: Session, model: ModelRow) -> dict[str, float]:
-    """{label: bound} of every label that is forgotten, or may be once the queue has run.
+def relapse_bounds(session: Session, model: ModelRow) -> dict[str, float]:
+    """Return {label: bound} of every label that is forgotten, or may be once the queue has run.
 
-    A queued learn ends no promise, for it may fail. Of several forgets of a label the tightest counts: the
-    later one may fail, too.
+    A queued learn ends no bound, because it may fail. If several forgets of a label have a bound, the
+    tightest one counts, because the later forget may fail as well.
     """
-    forgot = select(LabelRow.name, JobRow.acceptance).join(JobRow, JobRow.id == LabelRow.forgotten_by)
-    promised = [(name, of) for name, of in session.execute(forgot.where(LabelRow.model_id == model.id))]
-    for job in labels.unfinished(session, model.id):
-        promised += [(name, job.acceptance) for name in job.labels if job.operation == "forget"]
+    forgotten = select(LabelRow.name, JobRow.acceptance).join(JobRow, JobRow.id == LabelRow.forgotten_by)
+    criteria = [(name, of) for name, of in session.execute(forgotten.where(LabelRow.model_id == model.id))]
+    for _, spec in labels.unfinished(session, model.id):
+        criteria += [(name, dict(spec.acceptance)) for name in spec.forgets]
     bounds: dict[str, float] = {}
-    for name, acceptance in promised:
+    for name, acceptance in criteria:
         if (bound := acceptance.get(FORGOTTEN_MAX)) is not None:
             bounds[name] = min(bound, bounds.get(name, bound))
     return dict(sorted(bounds.items()))

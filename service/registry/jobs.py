@@ -1,96 +1,90 @@
-"""Jobs as a client sees them: asked for, found, listed, cancelled.
+"""Jobs as a client sees them: submitted, found, listed, cancelled.
 
 The worker's side of a job is in claims.py and publishing.py, the sweeper's in sweeping.py.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import Session, aliased, selectinload
 
 from service.registry import labels as label_rules
 from service.registry import purging, versions
-from service.registry.acceptance import frozen
+from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
-from service.registry.errors import JobAlreadyFinished, StaleBase, UnknownJob
-from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, Operation, new_id
+from service.registry.errors import JobAlreadyFinished, UnknownJob
+from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec
+from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, new_id
 
 
-def request(
-    session: Session,
-    model: ModelRow,
-    operation: Operation,
-    *,
-    strategy: str,
-    labels: Sequence[str],
-    dataset: str,
-    renamed: Mapping[str, str] | None = None,
-    retention: str | None,
-    params: Mapping[str, Any],
-    acceptance: Mapping[str, Any],
-    seed: int,
-    base_version: int | None,
-    evaluated_version: int | None = None,
-    request_id: str | None,
-    max_attempts: int,
-    purge: bool = False,
+def submit(
+    session: Session, model: ModelRow, spec: JobSpec, *, request_id: str | None, max_attempts: int
 ) -> JobRow:
-    """Record the job as queued, or say why not; ring its bell after the commit.
+    """Record a job as queued; send its wake-up message after the commit.
 
-    The rules are checked against what the labels will be once the queue has run. Forgetting what is already
-    forgotten (or about to be) makes no second job: it answers with the one that forgot it, whose purge can
-    be asked for this way.
-    `acceptance` is frozen with the model's own and with what earlier forgets promised. `evaluated_version`:
-    what an evaluate job measures.
-    Raises LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, NothingPermanent, StaleBase,
-    UnknownVersion, VersionRevoked.
+    The rules are checked against the statuses that labels will have once the queue has run. Labels that are
+    forgotten already, or will be by then, are left out of a forget; if no label is left, no job is recorded
+    and the one that forgot them is returned. Their purge can be requested in this way.
+    The acceptance criteria are frozen together with the model's own and the bounds of earlier forgets.
+    Raises what `check` raises.
     """
     model = locked(session, model)
-    if base_version is not None and base_version != model.head:
-        raise StaleBase(base_version, model.head)
-    status = label_rules.projected(session, model)
-    asked = list(labels)
-    if operation == "learn":
-        label_rules.check_learn(model.name, asked, status, retention=retention)
-    elif operation == "forget":
-        held = [name for name in asked if status.get(name) != "forgotten"]
-        before = _forgotten_by(session, model, [name for name in asked if name not in held])
-        for job in before if purge else ():
-            purging.ask(session, job)
-        if not held:
-            return before[-1]
-        asked = held
-        label_rules.check_forget(model.name, asked, status)
-    elif operation == "evaluate":
-        evaluated_version = versions.measurable(session, model, evaluated_version).number
-    else:
-        label_rules.check_resize(model.name, status)
-    forgets = asked if operation == "forget" else ()
+    accepted = _accept(session, model, spec)
+    purge = isinstance(spec, ForgetSpec) and spec.purge
+    for earlier in accepted.forgotten_by if purge else ():
+        purging.ask(session, earlier)
+    if accepted.spec is None:
+        return accepted.forgotten_by[-1]
+    columns = accepted.spec.columns()
+    if isinstance(accepted.spec, ChangeSpec):
+        columns["acceptance"] = freeze_criteria(
+            session, model, accepted.spec.acceptance, forgets=accepted.spec.forgets
+        )
     job = JobRow(
         id=new_id("job"),
         model_id=model.id,
-        operation=operation,
-        strategy=strategy,
-        labels=asked,
-        dataset=dataset,
-        renamed=dict(renamed) if renamed else None,
-        retention=retention,
-        params=dict(params),
-        acceptance={} if operation == "evaluate" else frozen(session, model, acceptance, forgets=forgets),
-        seed=seed,
-        base_version=base_version,
-        evaluated_version=evaluated_version,
         state="queued",
         max_attempts=max_attempts,
         request_id=request_id,
+        **columns,
     )
     session.add(job)
     session.flush()
     if purge:
         purging.ask(session, job)
     return job
+
+
+def check(session: Session, model: ModelRow, spec: JobSpec) -> None:
+    """Raise what `submit` would raise now. Writes nothing, so that it may run in a reading session.
+
+    Raises StaleBase, LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, NothingPermanent;
+    for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
+    """
+    _accept(session, model, spec)
+
+
+class _Accepted(NamedTuple):
+    spec: JobSpec | None
+    """What is left to do; None if it is done already."""
+    forgotten_by: list[JobRow]
+    """The jobs that forgot (or will forget) the labels that are left out of it, the newest at the end."""
+
+
+def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
+    if isinstance(spec, EvaluateSpec):
+        version = versions.measurable(session, model, spec.evaluated_version)
+        return _Accepted(replace(spec, evaluated_version=version.number), [])
+    spec.check_base(model)
+    statuses = label_rules.projected(session, model)
+    left = spec.left_to_do(statuses)
+    if left is not None:
+        left.check(model, statuses)
+    done = set(spec.forgets) - set(left.forgets if left else ())
+    return _Accepted(left, _forgotten_by(session, model, done))
 
 
 def find(session: Session, job_id: str) -> JobRow:
@@ -196,11 +190,13 @@ def locked(session: Session, model: ModelRow) -> ModelRow:
     return session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
 
 
-def _forgotten_by(session: Session, model: ModelRow, names: Sequence[str]) -> list[JobRow]:
-    """The jobs that forgot (or will forget) these labels last, the newest at the end."""
+def _forgotten_by(session: Session, model: ModelRow, names: Collection[str]) -> list[JobRow]:
+    """Return the jobs that forgot (or will forget) these labels last, the newest at the end."""
+    if not names:
+        return []
     published = label_rules.statuses(session, model.id)
     last = {name: row.forgotten_by for name, row in published.items() if name in names}
-    for job in label_rules.unfinished(session, model.id):
-        last |= {name: job.id for name in job.labels if name in names}
+    for job, spec in label_rules.unfinished(session, model.id):
+        last |= {name: job.id for name in spec.forgets if name in names}
     found = [find(session, job_id) for job_id in {*last.values()} if job_id is not None]
     return sorted(found, key=lambda job: job.sequence)

@@ -135,7 +135,7 @@ def _mark_learned(session: Session, job: JobRow, publication: Publication, numbe
                 dataset=publication.origins[name].dataset,
                 renamed_from=publication.origins[name].renamed_from,
                 slot=publication.held[name],
-                status=label_rules.after(job),
+                status=job.retention or "permanent",
                 generation=_generation(known.get(name)),
                 learned_version=number,
                 forgotten_version=None,

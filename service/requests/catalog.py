@@ -1,39 +1,24 @@
-"""What a request may name: the strategies, datasets and architectures this house was built with.
+"""The catalog: the strategies, datasets and architectures that a request may name.
 
-`catalog.json` beside this file is generated from what the learner declares (`python -m worker.catalog`) and
-committed, so the API can check a request to the last parameter without importing the learner.
+`catalog.json` beside this file is generated from what worker/learning declares (`python -m worker.catalog`)
+and committed, so that the API can check every param of a request without importing torch.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
 
-from service.registry.tables import Operation
-
-Retention = Literal["permanent", "temporary"]
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One rule a request breaks: where (JSON pointer into the body), which (stable code), and what to do."""
-
-    pointer: str
-    code: str
-    detail: str
-
-
-class InvalidRequest(Exception):
-    """The request was understood but breaks the rules listed in `violations` (never empty)."""
-
-    def __init__(self, *violations: Violation) -> None:
-        super().__init__("; ".join(violation.detail for violation in violations))
-        self.violations = violations
+from service.registry import datasets
+from service.registry.job_specs import Retention
+from service.registry.tables import DatasetRow, Operation
+from service.requests.uploads import SIDE
+from service.requests.violations import InvalidRequest, Violation, escape
 
 
 class _Entry(BaseModel):
@@ -41,28 +26,38 @@ class _Entry(BaseModel):
 
 
 class StrategyEntry(_Entry):
-    """A named way to do an operation; `params` is the JSON Schema of what it can be told."""
+    """A named way to do an operation."""
 
     operation: Operation
     name: str
     policy: str | None
+    """Of a resize: the direction it goes in."""
     retention: Retention
+    """Of the labels it learns or forgets."""
     default: bool
     needs_examples: bool
+    """Whether it is given the real images of the labels to learn."""
     merges_temporary: bool
+    """Whether it makes temporary labels permanent; it then takes no others."""
     summary: str
     source: str
     params: dict[str, Any]
+    """The JSON Schema of its params."""
+
+    def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the params with every default filled in. Raises InvalidRequest for each broken rule."""
+        return complete(self.params, params, pointer="/params")
 
 
 class DatasetEntry(_Entry):
-    """A set of labelled images that can be learnt from."""
+    """A set of labelled images that can be learned from."""
 
     name: str
     title: str
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
     bundled: bool
+    """Whether it is there without a download."""
 
 
 class ArchitectureEntry(_Entry):
@@ -74,24 +69,29 @@ class ArchitectureEntry(_Entry):
 
 
 class Catalog(_Entry):
-    """The catalog as a value: ask it by name, or have it check what a client sent."""
+    """What a request may name. Everything is found by its name; what is unknown raises InvalidRequest."""
 
     strategies: tuple[StrategyEntry, ...]
     datasets: tuple[DatasetEntry, ...]
     architectures: tuple[ArchitectureEntry, ...]
 
     def dataset(self, name: str, *, pointer: str = "/dataset") -> DatasetEntry:
-        """The dataset of that name; InvalidRequest `dataset_not_found` lists those there are."""
+        """Return the dataset of that name. Raises InvalidRequest `dataset_not_found`."""
         found = next((entry for entry in self.datasets if entry.name == name), None)
         if found is None:
             known = [entry.name for entry in self.datasets]
             raise _unknown(pointer, "dataset_not_found", f"there is no dataset {name!r}", known)
         return found
 
-    def including(self, datasets: Iterable[DatasetEntry]) -> "Catalog":
-        """With further datasets behind its own; one of the same name takes the place of its own."""
-        named = {entry.name: entry for entry in (*self.datasets, *datasets)}
-        return self.model_copy(update={"datasets": tuple(named.values())})
+    def with_uploads(self, session: Session) -> "Catalog":
+        """Return the catalog with the uploaded datasets behind its own.
+
+        If a later release brings a dataset of the same name, the uploaded one takes its place: models that
+        learned from it go on with the same images.
+        """
+        uploaded = [_uploaded(row) for row in datasets.every(session)]
+        by_name = {entry.name: entry for entry in (*self.datasets, *uploaded)}
+        return self.model_copy(update={"datasets": tuple(by_name.values())})
 
     def strategy(
         self,
@@ -129,13 +129,8 @@ class Catalog(_Entry):
             raise _unknown("/strategy", "strategy_not_found", what, known)
         return found
 
-    def check(self, operation: Operation, strategy: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """`params` with every default filled in, as the schema of that strategy says; else InvalidRequest."""
-        of_operation = {entry.name: entry for entry in self.strategies if entry.operation == operation}
-        return complete(of_operation[strategy].params, params, pointer="/params")
-
-    def check_network(self, network: Mapping[str, Any]) -> dict[str, Any]:
-        """A model's network with its architecture named and every default filled in."""
+    def complete_network(self, network: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's network with its architecture named and every default filled in."""
         name = network.get("architecture", self.architectures[0].name)
         entry = next((entry for entry in self.architectures if entry.name == name), None)
         if entry is None:
@@ -148,16 +143,16 @@ class Catalog(_Entry):
 
 
 def read_catalog() -> Catalog:
-    """The committed catalog."""
+    """Read the committed catalog."""
     return Catalog.model_validate_json(
         resources.files("service.requests").joinpath("catalog.json").read_text("utf-8")
     )
 
 
 def complete(schema: Mapping[str, Any], value: Mapping[str, Any], *, pointer: str) -> dict[str, Any]:
-    """`value` checked against a JSON Schema, its defaults filled in at every depth; else InvalidRequest.
+    """Check `value` against a JSON Schema, and return it with the defaults filled in at every depth.
 
-    Every broken rule is reported, each with the pointer `pointer` + its place in `value`.
+    Raises InvalidRequest with every broken rule; each points at `pointer` + its place in `value`.
     """
     violations = [
         violation
@@ -181,7 +176,7 @@ _CODES = {
 
 def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
     cause = _cause(error)
-    here = pointer + "".join(f"/{escape(str(step))}" for step in cause.absolute_path)
+    place = pointer + "".join(f"/{escape(str(step))}" for step in cause.absolute_path)
     code = _CODES.get(str(cause.validator), "out_of_range")
     instance: Any = cause.instance
     if code == "unknown_field":
@@ -189,17 +184,17 @@ def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
         allowed = schema.get("properties", {})
         for name in sorted(set(instance) - set(allowed)):
             detail = f"{name!r} is not a field here; fields are: {', '.join(sorted(allowed)) or 'none'}"
-            yield Violation(f"{here}/{escape(name)}", code, detail)
+            yield Violation(f"{place}/{escape(name)}", code, detail)
     elif code == "required":
         required: Any = cause.validator_value
         for name in sorted(set(required) - set(instance)):
-            yield Violation(f"{here}/{escape(name)}", code, f"{name!r} is required")
+            yield Violation(f"{place}/{escape(name)}", code, f"{name!r} is required")
     else:
-        yield Violation(here, code, cause.message)
+        yield Violation(place, code, cause.message)
 
 
 def _cause(error: ValidationError) -> ValidationError:
-    """What broke: of alternatives (a number or null), the rule of the one whose type was meant."""
+    """Return the broken rule. Of alternatives (a number or null): the rule of the one whose type fits."""
     alternatives = list(error.context or [])
     if not alternatives:
         return error
@@ -216,7 +211,10 @@ def _with_defaults(
         if name not in filled and "default" in inner:
             filled[name] = default
         elif isinstance(filled.get(name), Mapping) and isinstance(default, Mapping):
-            filled[name] = {**default, **filled[name]}  # what the strategy means by default, part by part
+            filled[name] = {
+                **default,
+                **filled[name],
+            }  # the strategy's default, which may differ from the group's
         if isinstance(filled.get(name), Mapping):
             filled[name] = _with_defaults(inner, filled[name], root)
     return filled
@@ -234,6 +232,11 @@ def _unknown(pointer: str, code: str, what: str, known: list[str]) -> InvalidReq
     return InvalidRequest(Violation(pointer, code, f"{what}; there is: {', '.join(known) or 'nothing'}"))
 
 
-def escape(step: str) -> str:
-    """A JSON pointer's reference token (RFC 6901)."""
-    return step.replace("~", "~0").replace("/", "~1")
+def _uploaded(row: DatasetRow) -> DatasetEntry:
+    return DatasetEntry(
+        name=row.name,
+        title=f"Uploaded: {sum(row.images.values()):,} images",
+        labels=tuple(row.images),
+        image_shape=(SIDE, SIDE),
+        bundled=True,
+    )

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from service.requests.catalog import InvalidRequest, complete, read_catalog
+from service.requests.catalog import complete, read_catalog
+from service.requests.violations import InvalidRequest
 from tests.api.offered import CATALOG, LearnParams
+
+REPLAY_EWC = CATALOG.strategy("learn", "replay_ewc")
 
 DEFAULTS: dict[str, Any] = {
     "learning_rate": 0.003,
@@ -19,26 +22,26 @@ DEFAULTS: dict[str, Any] = {
 
 
 def test_every_default_is_filled_in() -> None:
-    assert CATALOG.check("learn", "replay_ewc", {}) == DEFAULTS
+    assert REPLAY_EWC.complete({}) == DEFAULTS
 
 
 def test_defaults_fill_in_beside_what_was_sent_at_every_depth() -> None:
     sent = {"steps": 7, "schedule": {"shape": "constant"}}
-    found = CATALOG.check("learn", "replay_ewc", sent)
+    found = REPLAY_EWC.complete(sent)
     assert found == DEFAULTS | {"steps": 7, "schedule": {"warm_up": 0.2, "shape": "constant"}}
     assert sent == {"steps": 7, "schedule": {"shape": "constant"}}
 
 
 def test_checked_params_are_what_the_strategys_own_model_would_make_of_them() -> None:
     sent = {"learning_rate": 1, "schedule": {"shape": "constant", "warm_up": 0.3}, "clip": 5.0}
-    found = CATALOG.check("learn", "replay_ewc", sent)
+    found = REPLAY_EWC.complete(sent)
     assert LearnParams.model_validate(found) == LearnParams.model_validate(sent)
     assert found == LearnParams.model_validate(sent).model_dump()
 
 
 def test_two_requests_do_not_share_their_defaults() -> None:
-    CATALOG.check("learn", "replay_ewc", {})["widths"].append(1)
-    assert CATALOG.check("learn", "replay_ewc", {}) == DEFAULTS
+    REPLAY_EWC.complete({})["widths"].append(1)
+    assert REPLAY_EWC.complete({}) == DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_two_requests_do_not_share_their_defaults() -> None:
 )
 def test_every_broken_rule_is_pointed_at(params: dict[str, Any], broken: list[tuple[str, str]]) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        CATALOG.check("learn", "replay_ewc", params)
+        REPLAY_EWC.complete(params)
     assert sorted((v.pointer, v.code) for v in refused.value.violations) == broken
     assert all(violation.detail for violation in refused.value.violations)
 
@@ -97,16 +100,16 @@ def test_an_operation_has_a_default_strategy_and_a_policy_has_its_own() -> None:
         ),
         (lambda: CATALOG.dataset("mnits"), "/dataset", "dataset_not_found"),
         (
-            lambda: CATALOG.check_network({"architecture": "gan"}),
+            lambda: CATALOG.complete_network({"architecture": "gan"}),
             "/network/architecture",
             "architecture_not_found",
         ),
         (
-            lambda: CATALOG.check_network({"architecture": ["cvae"]}),
+            lambda: CATALOG.complete_network({"architecture": ["cvae"]}),
             "/network/architecture",
             "architecture_not_found",
         ),
-        (lambda: CATALOG.check_network({"latent": 0}), "/network/latent", "out_of_range"),
+        (lambda: CATALOG.complete_network({"latent": 0}), "/network/latent", "out_of_range"),
     ],
 )
 def test_a_name_that_is_not_there_is_answered_with_those_that_are(ask: Any, pointer: str, code: str) -> None:
@@ -117,8 +120,8 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are(ask: Any, poin
 
 
 def test_a_network_is_completed_with_its_architecture() -> None:
-    assert CATALOG.check_network({}) == {"architecture": "cvae", "latent": 8, "widths": [512, 256]}
-    assert CATALOG.check_network({"latent": 2})["latent"] == 2
+    assert CATALOG.complete_network({}) == {"architecture": "cvae", "latent": 8, "widths": [512, 256]}
+    assert CATALOG.complete_network({"latent": 2})["latent"] == 2
 
 
 def test_every_number_a_client_may_send_has_bounds() -> None:

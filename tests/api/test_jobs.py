@@ -162,7 +162,7 @@ def test_a_list_asks_the_database_as_much_for_many_as_for_one(served: Served, na
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         asked.append(statement)
 
-    engine = served.app.state.instance.database.engine
+    engine = served.app.state.context.database.engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         for path in ("/v1/models", "/v1/jobs"):

@@ -209,7 +209,7 @@ def test_a_purged_decoder_leaves_the_memory_of_the_server(served: Served, name: 
     served.model(name)
     published = served.done(name, "learn", labels=["1", "2"]).files["decoder.onnx"]["sha256"]
     served.http.get(f"/v1/models/{name}/versions/1/images/1/0.png")
-    loaded = served.app.state.instance.generator._decoders
+    loaded = served.app.state.context.generator._decoders
     assert published in loaded
     served.done(name, "forget", labels=["2"], purge=True)
     served.sweep()

@@ -34,7 +34,7 @@ def test_a_healthy_service_is_alive_and_ready(served: Served) -> None:
 
 
 def test_a_queue_that_nobody_works_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.health.UNHEARD_SECONDS", 0.05)
+    monkeypatch.setattr("service.api.health.UNTAKEN_SECONDS", 0.05)
     with serving(Settings(home=tmp_path / "home")) as served:
         served.model("digits")
         job = served.ask("digits", "learn", labels=["1"])
@@ -118,7 +118,7 @@ def test_a_service_without_its_database_is_not_ready_but_alive(tmp_path: Path) -
     home = tmp_path / "home"
     with serving(Settings(home=home)) as served:
         served.worker.database.dispose()
-        served.app.state.instance.database.dispose()
+        served.app.state.context.database.dispose()
         for file in home.glob("palimpsest.db*"):
             file.unlink()
         ready = served.http.get("/readyz")

@@ -6,6 +6,7 @@ from service.registry import jobs, models, versions
 from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 from tests.instance import TINY_NETWORK, schedule
+from tests.job_specs import job_spec
 from worker.jobs.inputs import WorkerContext
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand", "evaluate": "full"}
@@ -33,20 +34,10 @@ def ask(
     params = {"resize": {"fisher_examples": 50}, "evaluate": FEW}.get(operation, schedule(3))
     if operation == "forget" and "strategy" not in changes:
         params |= {"naive_steps": 3}
-    asked: dict[str, Any] = {
-        "strategy": STRATEGIES[operation],
-        "labels": labels,
-        "dataset": "digits",
-        "retention": "permanent" if operation == "learn" else None,
-        "params": params,
-        "acceptance": {},
-        "seed": 0,
-        "base_version": None,
-        "request_id": None,
-        "max_attempts": 3,
-    }
+    max_attempts = changes.pop("max_attempts", 3)
+    spec = job_spec(operation, *labels, **({"strategy": STRATEGIES[operation], "params": params} | changes))
     with worker_context.database.transaction() as session:
-        return jobs.request(session, model, operation, **(asked | changes)).id
+        return jobs.submit(session, model, spec, request_id=None, max_attempts=max_attempts).id
 
 
 def job(worker_context: WorkerContext, job_id: str) -> JobRow:

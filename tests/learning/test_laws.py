@@ -78,10 +78,11 @@ def test_every_operation_has_one_default_strategy():
 
 @pytest.mark.parametrize(("operation", "name"), TRAINED)
 def test_a_schedule_sent_in_part_keeps_the_rest_of_the_strategys_own(operation, name):
-    params = find(operation, name).Params
+    params, retention = find(operation, name).Params, find(operation, name).retention
     ours, sent = params().schedule.model_dump(), {"schedule": {"steps": 7}}
     assert params.model_validate(sent).schedule.model_dump() == ours | {"steps": 7}
-    assert read_catalog().check(operation, name, sent) == params.model_validate(sent).model_dump(mode="json")
+    entry = read_catalog().strategy(operation, name, retention=retention)
+    assert entry.complete(sent) == params.model_validate(sent).model_dump(mode="json")
 
 
 @every_strategy

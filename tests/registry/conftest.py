@@ -12,6 +12,7 @@ from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.publishing import Origin, Publication
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
+from tests.job_specs import job_spec
 
 FILES = {
     "checkpoint.safetensors": {"sha256": "0" * 64, "bytes": 1, "media_type": "application/vnd.safetensors"},
@@ -64,20 +65,16 @@ class Registry:
             return {name: row.status for name, row in labels.statuses(session, self.model.id).items()}
 
 
-def ask(session: Session, model: ModelRow, operation: Operation, *names: str, **changes: Any) -> JobRow:
-    asked: dict[str, Any] = {
-        "strategy": "some",
-        "labels": names,
-        "dataset": "digits",
-        "retention": "permanent" if operation == "learn" else None,
-        "params": {},
-        "acceptance": {},
-        "seed": 0,
-        "base_version": None,
-        "request_id": None,
-        "max_attempts": 3,
-    }
-    return jobs.request(session, model, operation, **(asked | changes))
+def ask(
+    session: Session,
+    model: ModelRow,
+    operation: Operation,
+    *names: str,
+    max_attempts: int = 3,
+    **fields: Any,
+) -> JobRow:
+    spec = job_spec(operation, *names, **fields)
+    return jobs.submit(session, model, spec, request_id=None, max_attempts=max_attempts)
 
 
 def publication(session: Session, claim: Claim) -> Publication:

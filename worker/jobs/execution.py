@@ -17,6 +17,7 @@ from torch import Tensor
 from service.registry import artifact_references, claims, jobs, publishing, reports, sweeping
 from service.registry.claims import Claim
 from service.registry.errors import DatabaseUnavailable, FencedOff
+from service.registry.job_specs import EvaluateSpec
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import Measured
 from service.registry.tables import Level, ReportRow
@@ -85,13 +86,13 @@ class Attempt:
         context = TrainingContext(
             self.worker_context.device,
             work.seed,
-            asked=work.asked,
+            asked=work.request_seed,
             archive=ModelArchive(self.worker_context, work, self.meter),
             precision=self.worker_context.precision,
             on_progress=self.show,
             should_stop=self.should_stop,
         )
-        if work.job.operation == "evaluate":
+        if isinstance(work.spec, EvaluateSpec):
             self.evaluate(work, context)
         else:
             self.change(work, context)

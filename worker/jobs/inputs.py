@@ -1,13 +1,12 @@
 """What a claimed job starts from: its rows, its base version's checkpoint, its examples, and its archive."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
 import torch
-from sqlalchemy.orm import Session
 from torch import Tensor
 
 from service.registry import datasets as uploads
@@ -15,7 +14,7 @@ from service.registry import jobs, labels, models, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
-from service.registry.errors import StaleBase
+from service.registry.job_specs import EvaluateSpec, JobSpec, LearnSpec, spec_of
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.versions import isolated_file
 from worker.jobs.cost import Meter
@@ -48,38 +47,47 @@ class Work:
     """A claimed job with everything it starts from."""
 
     job: JobRow
+    spec: JobSpec
+    """What the job is to do, read from its row."""
     model: ModelRow
     base: VersionRow | None
-    """What it starts from, or measures; None before the first."""
+    """The version it changes or measures; None for the first job of a model."""
     checkpoint: Checkpoint
-    """The base version's, or the blank model."""
+    """The checkpoint of the base version, or the blank model."""
 
     @property
-    def asked(self) -> int:
-        """Keyed by what is asked for alone, of the main network where a forgetting is of both kinds."""
-        names = set(self.job.labels)
-        if self.job.operation == "forget":
-            names -= set(self.checkpoint.temporary)  # dropping takes no chances
-        return strategy.derive_seed(self.model.seed, self.job.seed, self.job.operation, sorted(names))
+    def request_seed(self) -> int:
+        """A seed that depends on the request and on the model's own seed, and on no network.
+
+        For a forget of permanent and temporary labels together, only the permanent ones count.
+        """
+        names = sorted(self.spec.seed_labels(self.checkpoint.temporary))
+        return strategy.derive_seed(self.model.seed, self.spec.seed, self.spec.operation, names)
 
     @property
     def seed(self) -> int:
-        """Keyed by the main network it starts from, too: a job that is run again has the same chances, and
-        what was temporary in between changes none. A temporary label's are its own, whatever labels are asked
-        for with it: the strategy keys them by its name."""
-        if self.job.retention == "temporary":
-            return strategy.derive_seed(self.model.seed, self.job.seed, self.job.operation, "temporary")
-        return strategy.derive_seed(self.asked, sha256(self.checkpoint.to_bytes()).hexdigest())
+        """A seed that depends on the main network that the job starts from as well.
+
+        A job that is run again draws the same random numbers, and temporary labels that came and went in
+        between change none of them. Where temporary labels are learned, the seed does not depend on which:
+        the strategy derives one from it for each label, by the label's name.
+        """
+        if isinstance(self.spec, LearnSpec) and self.spec.retention == "temporary":
+            return strategy.derive_seed(self.model.seed, self.spec.seed, self.spec.operation, "temporary")
+        return strategy.derive_seed(self.request_seed, sha256(self.checkpoint.to_bytes()).hexdigest())
 
 
 def work_of(claim: Claim, worker_context: WorkerContext) -> Work:
-    """Raises RegistryError where what was asked for no longer applies."""
+    """Read what the claimed job starts from. Raises RegistryError if the model no longer allows the job."""
     with worker_context.database.reading() as session:
         model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
-        base = _base(session, model, job)
-        status = {name: row.status for name, row in labels.statuses(session, model.id).items()}
-    _check_still_applies(job, model, status)
-    return Work(job, model, base, _checkpoint(model, base, worker_context))
+        spec = spec_of(job)
+        if isinstance(spec, EvaluateSpec):
+            base: VersionRow | None = versions.measurable(session, model, spec.evaluated_version)
+        else:
+            base = None if model.head is None else versions.head(session, model)
+            spec.check(model, labels.published(session, model))
+    return Work(job, spec, model, base, _checkpoint(model, base, worker_context))
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,7 @@ class ModelArchive:
 
 
 def examples_of(job: JobRow, worker_context: WorkerContext) -> Examples:
-    """Read the real images of the labels to learn, if the job's strategy needs them."""
+    """Return the labels of the job, with their real images if its strategy needs them."""
     if not strategy.find(job.operation, job.strategy).needs_examples:
         return Examples(tuple(job.labels), job.dataset)
     dataset = dataset_of(job.dataset, worker_context)
@@ -129,26 +137,6 @@ def dataset_of(name: str, worker_context: WorkerContext) -> datasets.Dataset:
     if row is None:
         return datasets.load(name, worker_context.data)
     return datasets.uploaded(name, row.images, worker_context.artifacts.read(row.sha256))
-
-
-def _base(session: Session, model: ModelRow, job: JobRow) -> VersionRow | None:
-    """What the job measures, or starts from. Raises VersionRevoked."""
-    if job.operation == "evaluate":
-        return versions.measurable(session, model, job.evaluated_version)
-    return None if model.head is None else versions.head(session, model)
-
-
-def _check_still_applies(job: JobRow, model: ModelRow, status: Mapping[str, str]) -> None:
-    """The rules once more: an earlier job the request counted on may have failed. Raises RegistryError."""
-    if job.base_version is not None and job.base_version != model.head:
-        raise StaleBase(job.base_version, model.head)
-    if job.operation == "learn":
-        labels.check_learn(model.name, job.labels, status, retention=job.retention)
-    elif job.operation == "forget":
-        labels.check_forget(model.name, job.labels, status)
-        labels.check_held(model.name, job.labels, status)
-    elif job.operation == "resize":
-        labels.check_resize(model.name, status)
 
 
 def _checkpoint(model: ModelRow, version: VersionRow | None, worker_context: WorkerContext) -> Checkpoint:

@@ -1,0 +1,161 @@
+"""Jobs as clients see them."""
+
+from datetime import datetime
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, Field
+
+from service.registry.tables import JobRow, PurgeRow
+
+POLL_SECONDS = "1"
+"""The Retry-After header of a job that is not done."""
+
+ShownState = Literal[
+    "queued", "running", "verifying", "cancelling", "succeeded", "failed", "rejected", "cancelled"
+]
+
+
+class ProgressObject(BaseModel):
+    """How far a job is: at step `step` of `total` in `phase`."""
+
+    phase: str
+    step: int
+    total: int
+    fraction: float
+    eta_seconds: float | None
+    loss: float | None
+
+
+class ReasonObject(BaseModel):
+    """A criterion that a candidate missed. `measured` is null if it could not be measured."""
+
+    criterion: str
+    label: str | None
+    bound: float
+    measured: float | None
+    n: int
+    interval: tuple[float, float] | None
+
+
+class JobErrorObject(BaseModel):
+    """Why a job failed or was rejected."""
+
+    type: str
+    code: str
+    message: str
+    retryable: bool
+    reasons: list[ReasonObject] = Field(
+        [], description="of a rejected job: every criterion its candidate missed"
+    )
+
+
+class KeyObject(BaseModel):
+    """A deleted file of a sealed version, by the sha256 it was stored under."""
+
+    version: int
+    file: str
+    sha256: str
+    bytes: int
+
+
+class PurgeObject(BaseModel):
+    """The deletion of the files that hold the forgotten labels.
+
+    `asked`: it begins once the job has succeeded. `pending`: the versions are sealed, and their files are
+    being deleted. `done`: every file in `keys` is deleted; those in `kept` are needed by another version.
+    """
+
+    reason: Literal["asked", "retention"]
+    state: Literal["asked", "pending", "done"]
+    keys: list[KeyObject]
+    kept: list[KeyObject]
+    finished_at: datetime | None
+
+
+class JobObject(BaseModel):
+    """A job: an accepted request to change a model, or to measure a version. Poll it until `done`."""
+
+    id: str
+    object: Literal["job"] = "job"
+    model: str
+    operation: str
+    strategy: str
+    labels: list[str]
+    renamed: dict[str, str] = Field(description="{label: the dataset's name for it}, where the two differ")
+    state: ShownState
+    done: bool
+    progress: ProgressObject | None
+    queue_position: int | None
+    attempt: int
+    max_attempts: int
+    base_version: int | None
+    evaluated_version: int | None = Field(description="the version an evaluate job measures")
+    output_version: int | None
+    purge: PurgeObject | None = Field(
+        description="of a forget with `purge: true`, or whose revoked versions are past their retention time"
+    )
+    seed: int
+    acceptance: dict[str, Any] = Field(description="the criteria that were frozen with the job")
+    cost: dict[str, Any] | None = Field(description="the seconds, examples and energy of the last attempt")
+    error: JobErrorObject | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+def job_object(row: JobRow, queue_position: int | None) -> JobObject:
+    """Return the job as clients see it."""
+    links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
+    version = row.evaluated_version or row.output_version
+    if version is not None:
+        links["version"] = f"/v1/models/{row.model_id}/versions/{version}"
+    if row.state in ("succeeded", "rejected"):
+        links["report"] = f"/v1/jobs/{row.id}/report"
+    if row.operation == "forget" and row.state == "succeeded":
+        links["receipt"] = f"/v1/jobs/{row.id}/receipt"
+    return JobObject(
+        id=row.id,
+        model=row.model_id,
+        operation=row.operation,
+        strategy=row.strategy,
+        labels=row.labels,
+        renamed=row.renamed or {},
+        state=cast(ShownState, row.shown_state),
+        done=row.done,
+        progress=_progress(row.progress),
+        queue_position=queue_position,
+        attempt=row.attempt,
+        max_attempts=row.max_attempts,
+        base_version=row.base_version,
+        evaluated_version=row.evaluated_version,
+        output_version=row.output_version,
+        purge=_purge(row.purge) if row.operation == "forget" and row.purge else None,
+        seed=row.seed,
+        acceptance=row.acceptance,
+        cost=row.cost,
+        error=JobErrorObject.model_validate(row.error) if row.error else None,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        links=links,
+    )
+
+
+def _purge(row: PurgeRow) -> PurgeObject:
+    keys, kept = ([KeyObject(**file) for file in files] for files in (row.keys, row.kept))
+    return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
+
+
+def _progress(progress: dict[str, Any] | None) -> ProgressObject | None:
+    if not progress:
+        return None
+    total = max(progress["total"], 1)
+    return ProgressObject(
+        phase=progress["phase"],
+        step=progress["step"],
+        total=total,
+        fraction=min(progress["step"] / total, 1.0),
+        eta_seconds=progress.get("eta_seconds"),
+        loss=progress["loss"],
+    )
