@@ -1,24 +1,24 @@
-// Asking the API. Answers come with an ETag, so the browser's cache turns an unchanged one into a 304.
+// Requests to the API. Answers have an ETag: the browser's cache turns an unchanged one into a 304.
 
-/** The service did not answer, or could not. */
-export class Away extends Error {}
+/** The service did not answer, or answered with an error. */
+export class ServiceUnavailable extends Error {}
 
-const PATIENCE_MS = 8000;
+const TIMEOUT_MS = 8000;
 
-/** The JSON at `path`; Away when there is no answer, an error of ours, or none in time. */
+/** Get the JSON at `path`. Throws ServiceUnavailable without a good answer in time. */
 export async function get(path) {
   let answer;
   try {
-    answer = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(PATIENCE_MS) });
+    answer = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch (error) {
-    throw new Away(error.message);
+    throw new ServiceUnavailable(error.message);
   }
-  if (!answer.ok) throw new Away(`${path} answered ${answer.status}`);
+  if (!answer.ok) throw new ServiceUnavailable(`${path} answered ${answer.status}`);
   return answer.json();
 }
 
-/** Every model, newest first, with the jobs it has going and the state of its last one. */
-export async function look() {
+/** Get every model, newest first, each with its unfinished jobs, or its last job if that failed. */
+export async function fetchModels() {
   const [models, recent, running] = await Promise.all([
     get("/v1/models?limit=100"),
     get("/v1/jobs?limit=100"),
@@ -35,10 +35,10 @@ export async function look() {
   });
 }
 
-const MANY_VERSIONS = 24;
+const MAX_VERSIONS = 24;
 
-/** The newest versions of a model, oldest first, and whether there are earlier ones. */
-export async function versionsOf(model) {
-  const page = await get(`${model.links.versions}?limit=${MANY_VERSIONS}`);
+/** Get the newest versions of a model, oldest first, and whether there are earlier ones. */
+export async function fetchVersions(model) {
+  const page = await get(`${model.links.versions}?limit=${MAX_VERSIONS}`);
   return { versions: page.data.reverse(), earlier: page.has_more };
 }

@@ -1,66 +1,68 @@
-// The page: look, show, wait, look again. What is on it is always the last thing the API said.
+// The page: fetch, render, wait, and again. It always shows the last answers of the API.
 
-import { Away, look, versionsOf } from "./api.js";
-import { emptyBook, keep, leaf, showLeaf } from "./view.js";
+import { ServiceUnavailable, fetchModels, fetchVersions } from "./api.js";
+import { modelCard, noModels, updateChildren, updateModelCard } from "./view.js";
 
 const BUSY_MS = 800;
 const IDLE_MS = 2500;
-const AWAY_MS = 3000;
+const UNAVAILABLE_MS = 3000;
 
-const models = document.getElementById("models");
-const word = document.getElementById("word");
-const lines = new Map(); // model id -> {head, versions, earlier}, asked for again only when the head moves
-let lastSeen = null;
+const modelList = document.getElementById("models");
+const serviceStatus = document.getElementById("service-status");
+const versionsOfModel = new Map(); // model id -> {head, versions, earlier}, fetched again when the head changes
+let lastAnswer = null;
 
-async function line(model) {
-  const known = lines.get(model.id);
+async function versionsOf(model) {
+  const known = versionsOfModel.get(model.id);
   if (known && known.head === model.head) return known;
-  const found = { head: model.head, ...(model.head === null ? { versions: [], earlier: false } : await versionsOf(model)) };
-  lines.set(model.id, found);
+  const fetched = model.head === null ? { versions: [], earlier: false } : await fetchVersions(model);
+  const found = { head: model.head, ...fetched };
+  versionsOfModel.set(model.id, found);
   return found;
 }
 
-function say(text, away = false) {
-  if (word.textContent !== text) word.textContent = text;
-  document.body.classList.toggle("away", away);
+function setStatus(text, unavailable = false) {
+  if (serviceStatus.textContent !== text) serviceStatus.textContent = text;
+  document.body.classList.toggle("unavailable", unavailable);
 }
 
-function show(book) {
-  if (book.length === 0) keep(models, ["empty"], (key) => key, emptyBook, () => {});
-  else keep(models, book, (model) => model.id, leaf, showLeaf);
-  models.setAttribute("aria-busy", "false");
-  const busy = book.reduce((sum, model) => sum + model.jobs.filter((job) => !job.done).length, 0);
-  const jobs = `${busy} ${busy === 1 ? "job" : "jobs"} at work`;
-  const count = `${book.length} ${book.length === 1 ? "model" : "models"}`;
-  say(book.length === 0 ? "An empty book." : busy ? `${count}, ${jobs}` : `${count}, at rest`);
-  document.title = busy ? `(${busy}) Palimpsest` : "Palimpsest";
+const count = (number, noun) => `${number === 0 ? "no" : number} ${noun}${number === 1 ? "" : "s"}`;
+
+function render(models) {
+  if (models.length === 0) updateChildren(modelList, ["none"], (key) => key, noModels, () => {});
+  else updateChildren(modelList, models, (model) => model.id, modelCard, updateModelCard);
+  modelList.setAttribute("aria-busy", "false");
+  const unfinished = models.reduce((sum, model) => sum + model.jobs.filter((job) => !job.done).length, 0);
+  const jobs = `${count(unfinished, "job")} in progress`;
+  setStatus(models.length === 0 ? "The service is running." : `${count(models.length, "model")}, ${jobs}`);
+  document.title = unfinished ? `(${unfinished}) Palimpsest` : "Palimpsest";
 }
 
-function showAway() {
-  const since = lastSeen ? `What you see is from ${lastSeen.toLocaleTimeString()}.` : "Nothing has been seen of it yet.";
-  say(`The service does not answer. ${since} Trying again every ${AWAY_MS / 1000} seconds.`, true);
+function renderUnavailable() {
+  const age = lastAnswer ? `This page shows its state at ${lastAnswer.toLocaleTimeString()}. ` : "";
+  setStatus(`The service does not answer. ${age}Trying again every ${UNAVAILABLE_MS / 1000} seconds.`, true);
 }
 
-async function turn() {
+/** Fetch and render once; return how many milliseconds to wait before the next time. */
+async function refresh() {
   try {
-    const book = await look();
-    const lineOf = await Promise.all(book.map(line));
-    book.forEach((model, index) => (model.line = lineOf[index]));
-    lastSeen = new Date();
-    show(book);
-    return book.some((model) => model.busy) ? BUSY_MS : IDLE_MS;
+    const models = await fetchModels();
+    const versions = await Promise.all(models.map(versionsOf));
+    lastAnswer = new Date();
+    render(models.map((model, index) => ({ ...model, ...versions[index] })));
+    return models.some((model) => model.busy) ? BUSY_MS : IDLE_MS;
   } catch (error) {
-    if (!(error instanceof Away)) throw error;
-    showAway();
-    return AWAY_MS;
+    if (!(error instanceof ServiceUnavailable)) throw error;
+    renderUnavailable();
+    return UNAVAILABLE_MS;
   }
 }
 
-async function keepTurning() {
+async function refreshForever() {
   for (;;) {
-    const pause = document.hidden ? IDLE_MS : await turn();
-    await new Promise((wake) => setTimeout(wake, pause));
+    const pause = document.hidden ? IDLE_MS : await refresh();
+    await new Promise((resolve) => setTimeout(resolve, pause));
   }
 }
 
-keepTurning();
+refreshForever();

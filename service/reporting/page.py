@@ -27,8 +27,8 @@ LEAST_TOP = 0.02
 """A chart of next to nothing still has a height."""
 
 BESIDE = {
-    "rejected": "rejected {}",
-    "closed_accuracy": "{} if none were rejected",
+    "rejected": "{} rejected",
+    "closed_accuracy": "{} if the judge may not reject",
     "coverage": "covers {} of the real images",
 }
 """What a quick report measures of a label's draws besides their accuracy."""
@@ -59,7 +59,7 @@ class Headline:
     value: str
     rests_on: str
     verdict: str | None
-    otherwise: str = "not held to any"
+    otherwise: str = "no limit set"
     """What is said where there is no verdict."""
 
 
@@ -145,8 +145,8 @@ def _headlines(report: Mapping[str, Any]) -> list[Headline]:
     ]
     criteria = report.get("criteria", [])
     missed = [one for one in criteria if one["verdict"] == "missed"]
-    words = f"{len(criteria) - len(missed)} of {len(criteria)} met" if criteria else "none were set"
-    found.append(Headline("Criteria", words, "frozen when the job was accepted", _passed(criteria, missed)))
+    words = f"{len(criteria) - len(missed)} of {len(criteria)} met" if criteria else "none set"
+    found.append(Headline("Criteria", words, "fixed when the job was accepted", _passed(criteria, missed)))
     again = relapsed(report)
     if report.get("forgotten", {}).get("labels"):
         rests_on = "forgotten labels above their limit"
@@ -161,7 +161,7 @@ def _tests(report: Mapping[str, Any]) -> Headline:
     """Of every figure that has a limit, those without a verdict among them."""
     verdicts = [one.figure["verdict"] for one in figures(report) if one.figure["threshold"]]
     undecided = verdicts.count(None)
-    rests_on = "of all that have a limit" + (f"; {undecided} could not be decided" if undecided else "")
+    rests_on = "of the figures with a limit" + (f"; {undecided} undecided" if undecided else "")
     value = f"{verdicts.count('met')} of {len(verdicts)} met" if verdicts else "none"
     return Headline("Tests", value, rests_on, _all_of(verdicts), "no verdict")
 

@@ -131,7 +131,7 @@ def test_a_page_carries_no_script_and_says_what_a_test_can(served: Served, evide
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     for word in ("<script", "style=", "onclick", "http://", "https://", "proof", "guaranteed"):
         assert word not in answer.text
-    assert "A process was performed, and tests measured what it left" in answer.text
+    assert "No measurement proves that nothing of a label is left" in answer.text
 
 
 def test_names_on_a_page_are_only_names(served: Served, name: str) -> None:
@@ -221,17 +221,17 @@ def met(report: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ([], "5 of 6 met of all that have a limit missed"),
-        ([met], "6 of 6 met of all that have a limit met"),
+        ([], "5 of 6 met of the figures with a limit missed"),
+        ([met], "6 of 6 met of the figures with a limit met"),
         (
             [met, lambda report: unmeasured(report["forgetting"]["labels"]["3"]["relearning"])],
-            "5 of 6 met of all that have a limit; 1 could not be decided no verdict",
+            "5 of 6 met of the figures with a limit; 1 undecided no verdict",
         ),
         (
             [lambda report: unmeasured(report["forgetting"]["control"])],
-            "4 of 6 met of all that have a limit; 1 could not be decided missed",
+            "4 of 6 met of the figures with a limit; 1 undecided missed",
         ),
-        ([limitless], "none of all that have a limit no verdict"),
+        ([limitless], "none of the figures with a limit no verdict"),
     ],
 )
 def test_tests_that_could_not_be_measured_are_not_passed_over(
@@ -250,20 +250,20 @@ def test_a_forgotten_label_that_was_not_measured_is_not_said_to_have_stayed_forg
     altered(served, job, lambda report: unmeasured(report["forgotten"]["labels"]["3"]))
     page = report(served, evidence, 3, Accept="text/html").text
     assert headline(page, "Relapsed") == "none forgotten labels above their limit not all measured"
-    assert headline(page, "Forgotten").endswith("not held to any")
+    assert headline(page, "Forgotten").endswith("no limit set")
 
 
-def test_a_page_shows_the_plain_bar_and_what_else_was_measured(served: Served, evidence: str) -> None:
-    """Whoever sees `met` under a widened limit sees that the plain bar was missed."""
+def test_a_page_shows_the_fixed_limit_and_what_else_was_measured(served: Served, evidence: str) -> None:
+    """Whoever sees `met` under a widened limit sees that the fixed limit was missed."""
     job = evaluated(served, evidence)
     altered(served, job, lambda report: report["judge"]["mnist"].update(missed=["uniform_noise_rejected"]))
     text = " ".join(re.sub(r"<[^>]*>", " ", report(served, evidence, 3, Accept="text/html").text).split())
-    assert "references plain bar verdict" in text
+    assert "references fixed limit verdict" in text
     assert "0.8 to 0.95 256 &gt;= 0.8 20, 24 missed met" in text
     assert "memory 0.97" in text
-    assert "rejected 0.2 %, 96.1 % if none were rejected, covers 87.5 % of the real images" in text
-    assert "misses its bar of uniform noise rejected" in text
-    assert "FeatureNetwork of mnist right on 98.5 % of real test images" in text
+    assert "0.2 % rejected, 96.1 % if the judge may not reject, covers 87.5 % of the real images" in text
+    assert "fails its quality gate: uniform noise rejected" in text
+    assert "Feature network of mnist 98.5 % accuracy on real test images" in text
 
 
 def test_a_lesson_that_taught_the_references_nothing_is_shown_with_the_reason(
@@ -280,14 +280,14 @@ def test_the_newest_full_report_leads_to_those_before_it(served: Served, evidenc
     first = evaluated(served, evidence)
     evaluated(served, evidence, version=2)
     page = report(served, evidence, 3, Accept="text/html").text
-    assert "Measured before" not in page
+    assert "Earlier reports" not in page
     second = evaluated(served, evidence)
     page = report(served, evidence, 3, Accept="text/html").text
-    _, _, before = page.partition("Measured before")
+    _, _, before = page.partition("Earlier reports")
     assert f'href="/v1/jobs/{first["id"]}/report"' in before
     assert f'href="/v1/jobs/{first["id"]}/report"' not in page.replace(before, "")
     assert f'Measured by</dt><dd><a href="/v1/jobs/{second["id"]}"' in page
-    assert "Measured before" not in report(served, evidence, 3, "?level=quick", Accept="text/html").text
+    assert "Earlier reports" not in report(served, evidence, 3, "?level=quick", Accept="text/html").text
 
 
 def test_a_full_report_without_curves_still_has_its_page(served: Served, evidence: str) -> None:
@@ -298,7 +298,7 @@ def test_a_full_report_without_curves_still_has_its_page(served: Served, evidenc
     page = report(served, evidence, 3, Accept="text/html")
     assert page.status_code == 200
     assert "learned again" not in page.text
-    assert "What an attack brings back" in page.text
+    assert "What an attack recovers" in page.text
 
 
 def test_curves_are_part_of_a_figure_and_no_figure_themselves(served: Served, evidence: str) -> None:

@@ -1,4 +1,4 @@
-"""Debian's Chromium looking at a server of the test's own; whatever it complains about fails the test."""
+"""A Chromium and a server of the test's own. What the browser's console warns about fails the test."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from service.settings import Settings
 from tests.api.serving import Served, serving
 
+WARNING_TYPES = ("error", "warning")
 FLAGS = [
     "--headless",
     "--no-sandbox",
@@ -39,29 +40,26 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Served]:
-    """A server with nothing in it."""
+def server(tmp_path: Path) -> Iterator[Served]:
+    """A server without models."""
     with serving(Settings(home=tmp_path / "home")) as served:
         yield served
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page at 1200 x 900 whose console must stay silent and whose every request must be to the server."""
+    """A page of 1200 x 900. The test fails if its console warns, or if it requests from another host."""
     context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme="light")
     page = context.new_page()
-    complaints: list[str] = []
+    warnings: list[str] = []
     elsewhere: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if said.type in NOISE else None)
+    page.on("pageerror", lambda error: warnings.append(str(error)))
+    page.on("console", lambda line: warnings.append(line.text) if line.type in WARNING_TYPES else None)
     page.on(
         "request",
-        lambda asked: elsewhere.append(asked.url) if urlsplit(asked.url).hostname != "127.0.0.1" else None,
+        lambda sent: elsewhere.append(sent.url) if urlsplit(sent.url).hostname != "127.0.0.1" else None,
     )
     yield page
     context.close()
-    assert [text for text in complaints if "net::ERR_CONNECTION_REFUSED" not in text] == []
+    assert [text for text in warnings if "net::ERR_CONNECTION_REFUSED" not in text] == []
     assert elsewhere == []
-
-
-NOISE = ("error", "warning")
