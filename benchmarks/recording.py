@@ -1,0 +1,268 @@
+"""The requests that two commits are compared by, and a record of what each job left. HTTP only."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from benchmarks.comparing import Record
+
+RENAMED_PARAMS = {"stranger_steps": "naive_steps"}
+"""Params of a strategy that have another name in later trees: {old name: new name}."""
+
+MERGE, RETRAIN = "merge", "retrain"
+"""The strategy that makes temporary labels permanent, and the one that learns again to forget."""
+
+TINY: dict[str, dict[str, Any]] = {
+    "mlp": {"encoder_widths": [16], "decoder_widths": [16], "latent": 2},
+    "conv": {"encoder_widths": [4, 4, 16], "decoder_widths": [16, 4, 4], "latent": 2},
+}
+FEW = {"steps": 5, "batch_size": 16}
+SHORT: dict[str, Any] = {
+    **dict.fromkeys(("schedule", "search", "compression", "reference"), FEW),
+    **dict.fromkeys(("stranger_steps", "probe_steps"), 3),
+    **{f"{name}_examples": 50 for name in ("fisher", "taylor", "saliency", "rank", "validation", "capacity")},
+    **{"encoder_widths": [16], "decoder_widths": [16]},
+    **{"seeds": 3, "draws": 100, "attacks": 64, "attack_steps": 20, "relearning": {"steps": 8}},
+}
+"""Params that make any strategy short. Of these a job is sent the ones that its strategy has."""
+
+SEED, SEEDS, COLUMNS = 7, 3, 4
+JOB_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request: its strategy as the catalog has it, and whether the request names the strategy."""
+
+    entry: Mapping[str, Any]
+    labels: tuple[str, ...] = ()
+    named: bool = False
+
+    @property
+    def title(self) -> str:
+        """Such as `learn 3 4 by der`."""
+        entry = self.entry
+        words = [
+            entry["operation"],
+            *self.labels,
+            entry["policy"],
+            f"by {entry['name']}" if self.named else "",
+        ]
+        temporary = entry["operation"] == "learn" and entry["retention"] == "temporary"
+        return " ".join(word for word in (*words, "temporary" if temporary else "") if word)
+
+
+@dataclass(frozen=True)
+class History:
+    """A model, and the jobs asked of it in this order, each with as many of `params` as its strategy has."""
+
+    name: str
+    network: Mapping[str, Any]
+    jobs: tuple[Job, ...]
+    params: Mapping[str, Any]
+
+
+def histories(catalog: Mapping[str, Any], dataset: str, steps: int, *, quick: bool) -> Iterator[History]:
+    """One history of a network of default size, then one for each strategy and tiny network.
+
+    quick: tiny networks only, and no evaluation, whose references take as long as all else together.
+    """
+    entries = [dict(entry) for entry in catalog["strategies"]]
+    labels = next(entry["labels"] for entry in catalog["datasets"] if entry["name"] == dataset)
+    if not quick:
+        yield History("default", {}, tuple(main_jobs(entries, labels)), {"schedule": {"steps": steps}})
+    for architecture, network in TINY.items():
+        for entry in entries:
+            if quick and entry["operation"] == "evaluate":
+                continue
+            name = f"{architecture} {entry['operation']} {entry['name']}"
+            jobs = tuple(jobs_of(entry, entries, labels))
+            yield History(name, {"architecture": architecture, **network}, jobs, SHORT)
+
+
+def main_jobs(entries: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Iterator[Job]:
+    """Learn five labels and three more, forget two, prune, expand, merge and drop temporary ones, retrain."""
+    learn, forget = default(entries, "learn"), default(entries, "forget")
+    temporary = default(entries, "learn", retention="temporary")
+    yield Job(learn, tuple(labels[:5]))
+    yield Job(learn, tuple(labels[5:8]))
+    yield Job(forget, (labels[3], labels[6]))
+    for policy in ("prune", "expand"):
+        yield Job(default(entries, "resize", policy=policy))
+    yield Job(temporary, (labels[8],))
+    yield Job(named(entries, "learn", MERGE), (labels[8],))
+    yield Job(temporary, (labels[9],))
+    yield Job(default(entries, "forget", retention="temporary"), (labels[9],))
+    yield Job(named(entries, "forget", RETRAIN), (labels[7],), named=True)
+
+
+def jobs_of(
+    entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], labels: Sequence[str]
+) -> Iterator[Job]:
+    """The fewest jobs of a new model that end with one by this strategy."""
+    learn, operation = default(entries, "learn"), entry["operation"]
+    new = tuple(labels[2:4])
+    of_temporary = entry["retention"] == "temporary" and operation == "forget"
+    if of_temporary or entry["name"] == MERGE:
+        yield Job(learn, tuple(labels[:2]))
+        yield Job(default(entries, "learn", retention="temporary"), new)
+    elif operation == "forget" and entry["name"] == RETRAIN:  # which goes back to a version without the label
+        yield Job(learn, tuple(labels[:2]))
+        yield Job(learn, new)
+    elif operation in ("forget", "evaluate"):
+        yield Job(learn, tuple(labels[:3]))
+    else:
+        yield Job(learn, tuple(labels[:2]))
+    if operation == "evaluate":
+        yield Job(default(entries, "forget"), new[:1])
+    yield Job(entry, {"learn": new, "forget": new[:1]}.get(operation, ()), named=operation != "evaluate")
+
+
+def default(
+    entries: Sequence[Mapping[str, Any]],
+    operation: str,
+    *,
+    retention: str = "permanent",
+    policy: str | None = None,
+) -> Mapping[str, Any]:
+    """The strategy that is taken when a request names none."""
+    wanted = {"operation": operation, "retention": retention, "policy": policy, "default": True}
+    return next(entry for entry in entries if all(entry[key] == value for key, value in wanted.items()))
+
+
+def named(entries: Sequence[Mapping[str, Any]], operation: str, name: str) -> Mapping[str, Any]:
+    """The operation's strategy of that name."""
+    return next(entry for entry in entries if (entry["operation"], entry["name"]) == (operation, name))
+
+
+def adapted(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The params that a strategy has, by the names that its own schema knows."""
+    known = schema.get("properties", {})
+    names = {name: name if name in known else RENAMED_PARAMS.get(name, name) for name in params}
+    return {names[name]: value for name, value in params.items() if names[name] in known}
+
+
+class JobFailed(Exception):
+    """A request was refused, or its job did not succeed."""
+
+
+class Recorder:
+    """Asks one deployment for histories, and keeps a record of every job."""
+
+    def __init__(self, url: str, dataset: str, tell: Callable[[str], None]) -> None:
+        self._http = httpx.Client(base_url=url, timeout=120)
+        self._dataset = dataset
+        self._tell = tell
+
+    def catalog(self) -> dict[str, Any]:
+        """What the deployment offers."""
+        return dict(self._json("GET", "/v1/catalog"))
+
+    def record(self, number: int, history: History) -> Iterator[Record]:
+        """The records of a history's jobs. A job that does not succeed is the last."""
+        model = f"m{number}"
+        asked = {"name": model, "dataset": self._dataset, "network": history.network, "seed": SEED}
+        self._json("POST", "/v1/models", asked)
+        for job in history.jobs:
+            title, began = f"{history.name}: {job.title}", time.monotonic()
+            try:
+                record = self._recorded(title, model, job, history.params)
+            except JobFailed as failed:
+                record = Record(title, problem=str(failed))
+            version = f"version {record.version}" if record.problem is None else record.problem
+            self._tell(f"{title}: {version}, {time.monotonic() - began:.1f} s")
+            yield record
+            if record.problem is not None:
+                return
+
+    def _recorded(self, title: str, model: str, job: Job, params: Mapping[str, Any]) -> Record:
+        sent = adapted(params, job.entry["params"])
+        done = self._done(self._asked(model, job, sent))
+        names = {new: old for old, new in RENAMED_PARAMS.items()}
+        told = tuple(sorted(names.get(name, name) for name in sent))
+        if job.entry["operation"] == "evaluate":
+            report = self._json("GET", f"/v1/jobs/{done['id']}/report")
+            number = done["evaluated_version"]
+            return Record(title, number, documents={"evaluation": report}, params=told)
+        return self._of_version(title, model, done["output_version"], told)
+
+    def _asked(self, model: str, job: Job, params: Mapping[str, Any]) -> dict[str, Any]:
+        entry = job.entry
+        body: dict[str, Any] = {"params": params}
+        if entry["operation"] in ("learn", "forget"):
+            body["labels"] = job.labels
+        if entry["operation"] == "learn":
+            body["retention"] = entry["retention"]
+        if entry["operation"] == "resize":
+            body["policy"] = entry["policy"]
+        if job.named:
+            body["strategy"] = entry["name"]
+        return dict(self._json("POST", f"/v1/models/{model}/{entry['operation']}", body))
+
+    def _done(self, job: dict[str, Any]) -> dict[str, Any]:
+        deadline = time.monotonic() + JOB_SECONDS
+        while not job["done"]:
+            if time.monotonic() > deadline:
+                raise JobFailed(f"the job was not done within {JOB_SECONDS:g} s")
+            time.sleep(0.05)
+            job = self._json("GET", f"/v1/jobs/{job['id']}")
+        if job["state"] != "succeeded":
+            raise JobFailed(f"{job['state']}: {(job['error'] or {}).get('message', 'no reason given')}")
+        return job
+
+    def _of_version(self, title: str, model: str, number: int, params: tuple[str, ...]) -> Record:
+        here = f"/v1/models/{model}/versions/{number}"
+        version = self._json("GET", here)
+        data = {name: self._bytes("GET", file["href"]) for name, file in version["files"].items()}
+        documents = {name: json.loads(one) for name, one in data.items() if name.endswith(".json")}
+        shape = {name: version[name] for name in ("labels", "parameters", "widths")}
+        return Record(
+            title,
+            number,
+            files={name: sha256(one) for name, one in data.items() if name not in documents},
+            tensors={
+                name: sha256(tensors(one)) for name, one in data.items() if name.endswith(".safetensors")
+            },
+            images=self._images(model, number, version["labels"]),
+            documents={**documents, "labels and widths": shape},
+            params=params,
+        )
+
+    def _images(self, model: str, number: int, labels: Sequence[str]) -> dict[str, str]:
+        """Images drawn one by one, and all together as a grid and as an archive of arrays."""
+        here = f"/v1/models/{model}"
+        drawn = {
+            f"image of {label}, seed {seed}": self._bytes(
+                "GET", f"{here}/versions/{number}/images/{label}/{seed}.png"
+            )
+            for label in labels
+            for seed in range(SEEDS)
+        }
+        for form in ("png_grid", "npz") if labels else ():
+            asked = {"labels": labels, "count": COLUMNS, "seed": SEED, "version": number, "format": form}
+            drawn[f"sample as {form}"] = self._bytes("POST", f"{here}/samples", asked)
+        return {name: sha256(one) for name, one in drawn.items()}
+
+    def _json(self, method: str, path: str, body: object = None) -> Any:
+        return json.loads(self._bytes(method, path, body))
+
+    def _bytes(self, method: str, path: str, body: object = None) -> bytes:
+        response = self._http.request(method, path, json=body)
+        if not response.is_success:
+            raise JobFailed(f"{method} {path}: {response.status_code} {response.text}")
+        return response.content
+
+
+def tensors(checkpoint: bytes) -> bytes:
+    """A safetensors file without its header: a length in eight bytes, and JSON of that length."""
+    return checkpoint[8 + int.from_bytes(checkpoint[:8], "little") :]
+
+
+def sha256(data: bytes) -> str:
+    """In hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
