@@ -15,6 +15,7 @@ from torch import Tensor
 from experiments.running import Found, Tell
 from experiments.strategies import CPU, Archive, given
 from experiments.table1 import shortened
+from service import durable
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.retrain import RetrainParams
@@ -108,10 +109,7 @@ def _tensors(folder: Path, part: Part, effort: Effort) -> Path:
 
 def _network(file: Path, make: Callable[[], Checkpoint]) -> Checkpoint:
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".part")
-        unfinished.write_bytes(make().to_bytes())
-        unfinished.rename(file)  # all of it or nothing, whenever the process dies
+        durable.write(file, make().to_bytes())
     return Checkpoint.from_bytes(file.read_bytes())
 
 

@@ -31,6 +31,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from service import durable
 from worker.jobs.code_version import sources_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,11 +52,7 @@ class Kept:
         """What is kept under the name, or what `find` finds, kept from now on."""
         file = self.folder / f"{name}.json"
         if not file.is_file():
-            text = json.dumps(find())
-            self.folder.mkdir(parents=True, exist_ok=True)
-            unfinished = file.with_suffix(f".{os.getpid()}.part")
-            unfinished.write_text(text)
-            unfinished.rename(file)
+            durable.write(file, json.dumps(find()).encode())
         found: Found = json.loads(file.read_text())
         return found
 

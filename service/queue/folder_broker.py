@@ -18,6 +18,8 @@ from uuid import uuid4
 
 from kombu.transport import virtual
 
+from service import durable
+
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
@@ -36,15 +38,8 @@ class Channel(virtual.Channel):
         return Path(self.connection.client.transport_options["folder"])
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{time.time_ns()}-{uuid4()}.{queue}.msg"
-        unfinished = path.with_suffix(".tmp")
-        try:
-            unfinished.write_text(json.dumps(message), encoding="utf-8")
-            unfinished.rename(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        durable.write_atomically(path, json.dumps(message).encode())  # a message may be lost: no fsync
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         for path in self._files(queue):

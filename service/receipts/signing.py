@@ -4,8 +4,6 @@ Several processes share that folder. The first that needs the key makes it; whoe
 uses the one that was there first.
 """
 
-import os
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from service.registry.artifacts import fsync_folder
+from service import durable
 from service.registry.errors import SigningKeyUnusable
 
 ALGORITHM = "ed25519"
 PRIVATE, PUBLIC = "signing.pem", "signing.pub.pem"
-ONLY_OWNER, EVERYBODY = 0o600, 0o644
+ONLY_OWNER = 0o600
 
 
 class NotAPublicKey(ValueError):
@@ -63,7 +61,7 @@ def signing_key(folder: Path) -> SigningKey:
     private = folder / PRIVATE
     try:
         if not private.exists():
-            _make(private)
+            durable.create(private, CryptoSigner.generate_ed25519().private_bytes, mode=ONLY_OWNER)
         key = load_pem_private_key(private.read_bytes(), password=None)
     except OSError as error:
         raise SigningKeyUnusable(f"{PRIVATE} cannot be read or made ({error.strerror})") from error
@@ -93,35 +91,10 @@ def pem_of(key: SSlibKey) -> str:
     return raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def _make(private: Path) -> None:
-    """Write a whole key beside the name, then give it the name unless there is one: two starters make one."""
-    private.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _written(private, CryptoSigner.generate_ed25519().private_bytes, ONLY_OWNER)
-    try:
-        os.link(temporary, private)
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
-    for folder in (private.parent, private.parent.parent):
-        fsync_folder(folder)
-
-
 def _lay_out(public: Path, pem: bytes) -> None:
     """The public key beside it, for `palimpsest verify` on this machine; a read-only folder lacks it."""
     try:
         if not public.exists() or public.read_bytes() != pem:
-            _written(public, pem, EVERYBODY).rename(public)
+            durable.write(public, pem)
     except OSError:
         return
-
-
-def _written(beside: Path, data: bytes, mode: int) -> Path:
-    """A durable temporary file, readable as `mode` says from its first moment."""
-    descriptor, name = tempfile.mkstemp(prefix=".key-", dir=beside.parent)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return Path(name)

@@ -3,14 +3,12 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from service import durable
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
-
-READABLE = 0o644  # API and workers may run as different users
 
 
 def document(value: Mapping[str, Any]) -> bytes:
@@ -29,11 +27,10 @@ class FolderArtifacts:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
         if _holds(path, sha256):
-            _fsync_names(path)  # whoever wrote it may have died before its name was durable
+            durable.sync_name(path)  # whoever wrote it may have died before its name was durable
             os.utime(path)  # young again: it is about to be referred to
             return sha256
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_durably(path, data)
+        durable.write(path, data)
         return sha256
 
     def read(self, sha256: str) -> bytes:
@@ -60,7 +57,7 @@ class FolderArtifacts:
         path = self.path(sha256)
         path.unlink(missing_ok=True)
         if path.parent.exists():
-            fsync_folder(path.parent)
+            durable.sync_folder(path.parent)
 
     def every(self) -> Iterator[Path]:
         """Every file of the folder, halves that a killed `put` left among them."""
@@ -78,33 +75,3 @@ def _holds(path: Path, sha256: str) -> bool:
         return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except OSError:
         return False
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    """Temp file in the same folder, fsync, rename, fsync of the folder and of the one that names it."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".put-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), READABLE)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _fsync_names(path)
-
-
-def _fsync_names(path: Path) -> None:
-    fsync_folder(path.parent)
-    fsync_folder(path.parent.parent)
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in the folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

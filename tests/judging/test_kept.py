@@ -147,11 +147,11 @@ def test_a_training_that_is_stopped_leaves_nothing_behind(moment: str, tmp_path:
 def test_a_crash_while_it_is_written_leaves_no_half_a_judge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(path: Path, data: bytes) -> None:
+    def crash(descriptor: int) -> None:
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("worker.jobs.durable._write", crash)
+        patch.setattr("os.fsync", crash)
         with pytest.raises(OSError, match="no space"):
             kept_judge(doodles(), tmp_path, Training(steps=1))
     assert list(tmp_path.iterdir()) == []

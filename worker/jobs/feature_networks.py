@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from worker.jobs.durable import keep
+from service import durable
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.feature_network import (
     BRIEF,
@@ -60,7 +60,7 @@ def kept_feature_network(
         feature_network = read_feature_network(dataset.name, place)
     except FeatureNetworkUnavailable:  # there is none yet, or it is damaged
         shutil.rmtree(place, ignore_errors=True)
-        keep(files_of(balanced(dataset), training, step), place)
+        durable.create_folder(place, files_of(balanced(dataset), training, step))
         feature_network = read_feature_network(dataset.name, place)
     assert feature_network.test_accuracy is not None
     refuse_wrong_feature_network(dataset.name, feature_network.test_accuracy)

@@ -8,7 +8,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from worker.jobs.durable import keep
+from service import durable
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.judge import (
     REVISION,
@@ -68,7 +68,7 @@ def kept_judge(dataset: Dataset, folder: Path, training: Training, step: Step = 
         judge = read_judge(dataset.name, place)
     except JudgeUnavailable:  # there is none yet, or it is damaged
         shutil.rmtree(place, ignore_errors=True)
-        keep(_files_of(balanced(dataset), training, step), place)
+        durable.create_folder(place, _files_of(balanced(dataset), training, step))
         judge = read_judge(dataset.name, place)
     refuse_too_wrong(judge)
     return judge
