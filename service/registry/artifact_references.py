@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.registry.artifacts import FolderArtifacts
-from service.registry.tables import Row, VersionRow
-from service.registry.versions import EVIDENCE
+from service.registry.tables import ArtifactHash, Row, VersionRow
+from service.registry.version_files import DESCRIPTIVE_FILES
 
 ARTIFACT_LOCK = 0x617274  # "art": PostgreSQL's advisory lock. SQLite has one writer at a time anyway
 
@@ -42,10 +42,13 @@ def referred_to(session: Session) -> set[str]:
     """
     held: set[str] = set()
     for files, purged_by in session.execute(select(VersionRow.files, VersionRow.purged_by)):
-        held |= {file["sha256"] for name, file in files.items() if purged_by is None or name in EVIDENCE}
+        held |= {
+            file["sha256"] for name, file in files.items() if purged_by is None or name in DESCRIPTIVE_FILES
+        }
     for table in Row.metadata.tables.values():
-        if "sha256" in table.columns:
-            held |= set(session.scalars(select(table.columns["sha256"])))
+        for column in table.columns:
+            if isinstance(column.type, ArtifactHash):
+                held |= set(session.scalars(select(column).where(column.is_not(None))))
     return held
 
 

@@ -56,6 +56,13 @@ class Timestamp(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+class ArtifactHash(TypeDecorator[str]):
+    """The sha256 of an artifact this row needs. What a column of this type names, no purge or collection deletes."""
+
+    impl = String(64)
+    cache_ok = True
+
+
 Json = JSON(none_as_null=True)
 Name = String(200)
 Id = String(40)
@@ -306,7 +313,7 @@ class ReportRow(Row):
     version: Mapped[int | None] = mapped_column(Integer)
     """The version it is about; null for a candidate that was refused, and never became one."""
     level: Mapped[Level] = mapped_column(String(16))
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(ArtifactHash)
     """The artifact: the report's own bytes."""
     report: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
@@ -320,7 +327,7 @@ class DatasetRow(Row):
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     images: Mapped[dict[str, int]] = mapped_column(Json)
     """{label: how many}, in the order their pixels are stored in."""
-    sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(ArtifactHash)
     """The artifact: every image's 784 bytes, label after label."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 

@@ -1,0 +1,27 @@
+"""Which artifacts the rows refer to is read from the tables themselves, so that no new table is overlooked."""
+
+from service.registry import artifact_references, reports
+from service.registry.tables import ArtifactHash, DatasetRow, Row
+from tests.registry.conftest import FILES, Registry
+
+
+def test_every_column_that_looks_like_an_artifact_hash_is_marked_as_one() -> None:
+    looks_like_one = {
+        column
+        for table in Row.metadata.tables.values()
+        for column in table.columns
+        if "sha256" in column.name or getattr(column.type, "length", None) == 64
+    }
+    assert looks_like_one
+    assert {str(column) for column in looks_like_one if not isinstance(column.type, ArtifactHash)} == set()
+
+
+def test_files_of_versions_and_marked_columns_of_every_table_are_referred_to(registry: Registry) -> None:
+    registry.done("learn", "1")
+    claim = registry.claimed(registry.ask("evaluate"))
+    with registry.database.transaction() as session:
+        reports.record(session, claim, reports.Measured("full", "f" * 64, {}), {})
+        session.add(DatasetRow(name="doodles", images={"a": 1}, sha256="a" * 64))
+    with registry.database.reading() as session:
+        expected = {"f" * 64, "a" * 64, *(str(file["sha256"]) for file in FILES.values())}
+        assert artifact_references.referred_to(session) == expected
