@@ -126,7 +126,7 @@ def a_job(session: Any, model: ModelRow) -> JobRow:
 
 def only_job(database: Database, model: str) -> JobRow:
     with database.reading() as session:
-        return jobs.page(session, model=models.find(session, model), limit=1)[0][0]
+        return jobs.page(session, model=models.find(session, model), limit=1).rows[0]
 
 
 def done(job: JobRow) -> JobRow | None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 READABLE = 0o644  # the API and the workers may run as different users
@@ -32,10 +32,8 @@ def create(path: Path, data: bytes, *, mode: int = READABLE) -> None:
     mode: permissions of the file, from its first moment on.
     """
     with _temporary_file(path, data, mode) as temporary:
-        try:
+        with suppress(FileExistsError):
             os.link(temporary, path)  # unlike a rename, a link never replaces a file
-        except FileExistsError:
-            pass
     sync_name(path)  # even of another's file: whoever wrote it may have died before its name was durable
 
 

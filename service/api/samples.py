@@ -18,7 +18,7 @@ from service.api.lookup import find_model, unless_purged
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.drawing.images import Pixels, labelled_grid, npz, png
-from service.registry import versions
+from service.registry import samples, versions
 from service.registry.errors import UnknownSample
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import Decoding
@@ -95,7 +95,7 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
     with context.database.transaction() as session:
         row, version = _find_version(session, row.id, version.number)
         versions.drawable(session, row, version, body.labels)  # a label may have been forgotten since
-        sample = versions.record_sample(
+        sample = samples.record(
             session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
         record = _sample_object(sample)
@@ -129,7 +129,7 @@ def _find_version(session: Session, model: str, number: int | None) -> tuple[Mod
 def _find_sample(session: Session, sample_id: str) -> SampleRow:
     if not re.fullmatch(r"smp_[0-9A-Za-z]{1,40}", sample_id):
         raise UnknownSample(sample_id)
-    return versions.find_sample(session, sample_id)
+    return samples.find(session, sample_id)
 
 
 def _draw(

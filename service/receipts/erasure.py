@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.drawing.decoders import CAPACITY, FORGET_SECONDS
 from service.receipts.statement import Store
 from service.registry.tables import JobRow, PurgeRow, VersionRow
-from service.registry.versions import PICTURED, before_file, forgotten_file
+from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _pictures(history: History) -> Store:
     stay = [name for name in sorted(history.version.labels) if before_file(name) in history.version.files]
     if stay:
         detail += (
-            f". Of {', '.join(stay)}, which stay, {PICTURED} draws each of the version before are files of "
+            f". Of {', '.join(stay)}, which stay, {COMPARED_DRAWS} draws each of the version before are files of "
             f"version {history.version.number} alone, by weights that knew the labels: a purge takes them"
         )
     return Store(store="pictures of what is left", state="kept", detail=detail)

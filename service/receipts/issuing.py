@@ -33,7 +33,7 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import NoReceipt, ReceiptNotReady, RegistryError
 from service.registry.tables import JobRow, ModelRow, PurgeRow, ReceiptRow, VersionRow
-from service.registry.versions import MANIFEST
+from service.registry.version_files import MANIFEST
 
 SAYS = (
     "The process named here was performed, and the figures are what its tests measured. "

@@ -17,6 +17,7 @@ from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, UnknownJob
 from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec
+from service.registry.pages import Page, newest_first
 from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, new_id
 
 
@@ -102,13 +103,12 @@ def page(
     state: str | None = None,
     limit: int,
     after: str | None = None,
-) -> tuple[list[JobRow], bool]:
-    """Jobs, newest first, from behind the job `after`; and whether there are more. Raises UnknownJob.
+) -> Page[JobRow]:
+    """Return the newest jobs, or those accepted before the job `after`. Raises UnknownJob.
 
     `state` is a state as shown: `cancelling` finds what is being cancelled, and no other state does.
     """
-    query = select(JobRow).order_by(JobRow.sequence.desc()).limit(limit + 1)
-    query = query.options(selectinload(JobRow.purge))
+    query = select(JobRow).options(selectinload(JobRow.purge))
     if model is not None:
         query = query.where(JobRow.model_id == model.id)
     if state == "cancelling":
@@ -117,10 +117,8 @@ def page(
         query = query.where(JobRow.state == state, JobRow.cancel_requested.is_(False))
     elif state is not None:
         query = query.where(JobRow.state == state)
-    if after is not None:
-        query = query.where(JobRow.sequence < find(session, after).sequence)
-    rows = list(session.scalars(query))
-    return rows[:limit], len(rows) > limit
+    sequence = None if after is None else find(session, after).sequence
+    return newest_first(session, query, JobRow.sequence, limit=limit, after=sequence)
 
 
 def queue_position(session: Session, job: JobRow) -> int | None:

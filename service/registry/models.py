@@ -7,6 +7,7 @@ from sqlalchemy import exc, select
 from sqlalchemy.orm import Session
 
 from service.registry.errors import ModelExists, UnknownModel
+from service.registry.pages import Page, newest_first
 from service.registry.tables import ModelRow, new_id
 
 
@@ -49,10 +50,6 @@ def find(session: Session, name_or_id: str) -> ModelRow:
     return model
 
 
-def page(session: Session, *, limit: int, after: str | None = None) -> tuple[list[ModelRow], bool]:
-    """Models, newest first, from behind the id `after`; and whether there are more."""
-    query = select(ModelRow).order_by(ModelRow.id.desc()).limit(limit + 1)
-    if after is not None:
-        query = query.where(ModelRow.id < after)
-    rows = list(session.scalars(query))
-    return rows[:limit], len(rows) > limit
+def page(session: Session, *, limit: int, after: str | None = None) -> Page[ModelRow]:
+    """Return the newest models, or those older than the id `after`."""
+    return newest_first(session, select(ModelRow), ModelRow.id, limit=limit, after=after)

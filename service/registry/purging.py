@@ -14,7 +14,7 @@ from service.registry import artifact_references, versions
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.database import from_now, now
 from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, ReportRow, VersionRow
-from service.registry.versions import EVIDENCE
+from service.registry.version_files import DESCRIPTIVE_FILES, is_before_file
 
 SECONDS_A_DAY = 86_400
 
@@ -71,7 +71,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
         _listed(version.number, name, file)
         for version in session.scalars(sealed)
         for name, file in sorted(version.files.items())
-        if name not in EVIDENCE
+        if name not in DESCRIPTIVE_FILES
     ]
     files += _pictures_before(session, job_id)
     files += [_without(session, report) for report in _full_reports(session, job_id)]
@@ -115,7 +115,7 @@ def _taken(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRo
 def _pictures_before(session: Session, job_id: str) -> list[dict[str, Any]]:
     """What weights that had learned the labels drew of what stays: no file of the job's version any more."""
     own = session.scalars(select(VersionRow).where(VersionRow.job_id == job_id)).one()
-    drawn = {name: file for name, file in own.files.items() if name.startswith(versions.PICTURE_BEFORE)}
+    drawn = {name: file for name, file in own.files.items() if is_before_file(name)}
     if drawn:
         own.files = {name: file for name, file in own.files.items() if name not in drawn}
         session.flush()

@@ -13,7 +13,7 @@ from service.registry.claims import Claim
 from service.registry.errors import UnknownReport
 from service.registry.publishing import finish_job
 from service.registry.tables import JobRow, Level, ModelRow, ReportRow, VersionRow
-from service.registry.versions import REPORT
+from service.registry.version_files import REPORT
 
 
 @dataclass(frozen=True)

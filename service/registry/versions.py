@@ -1,4 +1,4 @@
-"""Versions: found, listed, and what may be drawn from them. Also the recorded asks for images."""
+"""Versions: found, listed, and what may be drawn from them."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -11,20 +11,13 @@ from service.registry.errors import (
     LabelForgotten,
     LabelNotLearned,
     ModelHasNoVersion,
-    UnknownSample,
     UnknownVersion,
     VersionPurged,
     VersionRevoked,
 )
-from service.registry.tables import JobRow, ModelRow, SampleRow, VersionRow, new_id
-
-DECODER = "decoder.onnx"
-REPORT, MANIFEST = "report.json", "manifest.json"
-PICTURE_OF_FORGOTTEN, PICTURE_BEFORE = "forgotten-", "before-"
-PICTURED = 8
-"""Draws in the picture of a label before, and of one after; their seeds begin with 0."""
-EVIDENCE = (REPORT, MANIFEST)
-"""Files that tell about a version without drawing from it: they stay when it is revoked, or purged."""
+from service.registry.pages import Page, newest_first
+from service.registry.tables import JobRow, ModelRow, VersionRow
+from service.registry.version_files import DECODER, DESCRIPTIVE_FILES, is_forgotten_file, isolated_file
 
 
 class Decoding(NamedTuple):
@@ -32,21 +25,6 @@ class Decoding(NamedTuple):
 
     decoder: str  # its sha256
     slot: int
-
-
-def isolated_file(label: str, name: str) -> str:
-    """What the file `name` is called where it belongs to a temporary label's own network."""
-    return f"isolated-{label}-{name}"
-
-
-def forgotten_file(label: str) -> str:
-    """What the picture of a forgotten label is called: what the network still draws for it."""
-    return f"{PICTURE_OF_FORGOTTEN}{label}.png"
-
-
-def before_file(label: str) -> str:
-    """What the picture of a label that stays is called: of what was drawn before another was forgotten."""
-    return f"{PICTURE_BEFORE}{label}.png"
 
 
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
@@ -98,15 +76,10 @@ def first_that_learned(session: Session, model_id: str, names: Collection[str]) 
     return min(learned, default=None)
 
 
-def page(
-    session: Session, model: ModelRow, *, limit: int, after: int | None = None
-) -> tuple[list[VersionRow], bool]:
-    """Versions of the model, newest first, from behind number `after`; and whether there are more."""
+def page(session: Session, model: ModelRow, *, limit: int, after: int | None = None) -> Page[VersionRow]:
+    """Return the newest versions of the model, or those before number `after`."""
     query = select(VersionRow).where(VersionRow.model_id == model.id)
-    if after is not None:
-        query = query.where(VersionRow.number < after)
-    rows = list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit + 1)))
-    return rows[:limit], len(rows) > limit
+    return newest_first(session, query, VersionRow.number, limit=limit, after=after)
 
 
 def drawable(
@@ -138,9 +111,9 @@ def check_open(model: ModelRow, version: VersionRow) -> None:
 def readable(version: VersionRow, file: str) -> bool:
     """Whether the file may be downloaded: what tells about a version may always, a picture of what it draws
     for a forgotten label until a purge takes it."""
-    if version.purged_by is None and (version.revoked_by is None or file.startswith(PICTURE_OF_FORGOTTEN)):
+    if version.purged_by is None and (version.revoked_by is None or is_forgotten_file(file)):
         return True
-    return file in EVIDENCE
+    return file in DESCRIPTIVE_FILES
 
 
 def check_readable(model: ModelRow, version: VersionRow, file: str) -> None:
@@ -153,36 +126,3 @@ def _decoding(version: VersionRow, label: str) -> Decoding:
     slot = version.labels[label]
     file = isolated_file(label, DECODER) if slot is None else DECODER
     return Decoding(version.files[file]["sha256"], slot or 0)
-
-
-def record_sample(
-    session: Session,
-    model: ModelRow,
-    version: VersionRow,
-    *,
-    labels: Sequence[str],
-    count: int,
-    seed: int,
-    format: str,
-) -> SampleRow:
-    """Record an ask for images, so that the same pixels can be drawn again."""
-    sample = SampleRow(
-        id=new_id("smp"),
-        model_id=model.id,
-        version=version.number,
-        labels=list(labels),
-        count=count,
-        seed=seed,
-        format=format,
-    )
-    session.add(sample)
-    session.flush()
-    return sample
-
-
-def find_sample(session: Session, sample_id: str) -> SampleRow:
-    """The recorded ask of that id. Raises UnknownSample."""
-    sample = session.get(SampleRow, sample_id)
-    if sample is None:
-        raise UnknownSample(sample_id)
-    return sample

@@ -14,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from service.registry.reports import Evidence
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import PICTURED, before_file, forgotten_file, readable
+from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
+from service.registry.versions import readable
 from service.reporting.figures import Figure, figure, figures, recovered, relapsed, relearned
 
-DRAWS = f"0.png?grid=1x{PICTURED}&scale=2"
+DRAWS = f"0.png?grid=1x{COMPARED_DRAWS}&scale=2"
 """Eight draws of a label, none chosen: seeds 0 to 7."""
 
 CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 300, 70, 12

@@ -42,7 +42,7 @@ from service.registry.tables import (
     SampleRow,
     VersionRow,
 )
-from service.registry.versions import before_file, forgotten_file, isolated_file
+from service.registry.version_files import before_file, forgotten_file, isolated_file
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.drawing.decoders import decoder

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from service.drawing.decoders import noise
-from service.registry import jobs, reports, versions
+from service.registry import jobs, reports
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
+from service.registry.version_files import forgotten_file
 from tests.instance import wait_for
 from tests.jobs.worker_contexts import FEW, ask, chain, job, new_model
 from worker.jobs import feature_networks
@@ -163,7 +164,7 @@ def test_what_is_still_drawn_for_a_forgotten_label_is_a_file_of_every_later_vers
     forgot_one(worker_context, model)
     execute(ask(worker_context, model, "resize"), worker_context)
     first, *later = chain(worker_context, model)
-    name = versions.forgotten_file("1")
+    name = forgotten_file("1")
     assert name not in first.files
     for version in later:
         data = worker_context.artifacts.read(version.files[name]["sha256"])

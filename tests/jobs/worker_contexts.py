@@ -47,4 +47,4 @@ def job(worker_context: WorkerContext, job_id: str) -> JobRow:
 
 def chain(worker_context: WorkerContext, model: ModelRow) -> list[VersionRow]:
     with worker_context.database.reading() as session:
-        return versions.page(session, model, limit=100)[0][::-1]
+        return versions.page(session, model, limit=100).rows[::-1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import exc, update
 
-from service.registry import claims, publishing, versions
+from service.registry import claims, publishing, samples, versions
 from service.registry.errors import (
     FencedOff,
     LabelForgotten,
@@ -72,7 +72,7 @@ def test_publishing_is_one_transaction(registry: Registry) -> None:
     assert registry.job(claim).state == "running"
     assert registry.statuses() == {"1": "permanent"}
     with registry.database.reading() as session:
-        assert [row.number for row in versions.page(session, registry.model, limit=9)[0]] == [1]
+        assert [row.number for row in versions.page(session, registry.model, limit=9).rows] == [1]
 
 
 def test_the_database_itself_refuses_a_gap_in_the_chain(registry: Registry) -> None:
@@ -121,17 +121,17 @@ def test_unknown_versions_and_samples_say_so(registry: Registry) -> None:
         with pytest.raises(UnknownVersion):
             versions.find(session, registry.model, 1)
         with pytest.raises(UnknownSample):
-            versions.find_sample(session, "smp_nowhere")
+            samples.find(session, "smp_nowhere")
 
 
 def test_a_recorded_sample_says_how_to_draw_it_again(registry: Registry) -> None:
     version = registry.done("learn", "1", "2")
     with registry.database.transaction() as session:
-        recorded = versions.record_sample(
+        recorded = samples.record(
             session, registry.model, version, labels=["2", "1"], count=4, seed=9, format="png_grid"
         )
     with registry.database.reading() as session:
-        found = versions.find_sample(session, recorded.id)
+        found = samples.find(session, recorded.id)
     assert (found.version, found.labels, found.count, found.seed) == (1, ["2", "1"], 4, 9)
 
 

@@ -71,7 +71,7 @@ class Shelf:
 
     def versions(self) -> list[VersionRow]:
         with self.registry.database.reading() as session:
-            return versions.page(session, self.registry.model, limit=100)[0][::-1]
+            return versions.page(session, self.registry.model, limit=100).rows[::-1]
 
     def sealed(self) -> list[int]:
         return [version.number for version in self.versions() if version.purged_by]

@@ -133,7 +133,7 @@ def test_jobs_are_listed_by_model_and_by_the_state_they_show(
 
     def listed(**filters: object) -> list[str]:
         with registry.database.reading() as session:
-            return [row.id for row in jobs.page(session, limit=10, **filters)[0]]  # type: ignore[arg-type]
+            return [row.id for row in jobs.page(session, limit=10, **filters).rows]  # type: ignore[arg-type]
 
     assert listed() == [elsewhere.id, queued.id, running.id]
     assert listed(model=registry.model) == [queued.id, running.id]

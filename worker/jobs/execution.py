@@ -21,7 +21,7 @@ from service.registry.job_specs import EvaluateSpec
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import Measured
 from service.registry.tables import Level, ReportRow
-from service.registry.versions import MANIFEST
+from service.registry.version_files import MANIFEST
 from worker.jobs.acceptance import judged, refusal
 from worker.jobs.cost import Meter
 from worker.jobs.failures import explain

@@ -16,9 +16,8 @@ from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.job_specs import EvaluateSpec, JobSpec, LearnSpec, spec_of
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import isolated_file
+from service.registry.version_files import CHECKPOINT, isolated_file
 from worker.jobs.cost import Meter
-from worker.jobs.version_files import CHECKPOINT
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.networks import blank

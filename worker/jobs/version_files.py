@@ -21,10 +21,11 @@ from service.drawing.decoders import Decoder, noise
 from service.drawing.images import grid, png
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.registry.versions import (
+from service.registry.version_files import (
+    CHECKPOINT,
+    COMPARED_DRAWS,
     DECODER,
     MANIFEST,
-    PICTURED,
     REPORT,
     before_file,
     forgotten_file,
@@ -36,7 +37,6 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
 
 MANIFEST_FORMAT = 1
-CHECKPOINT = "checkpoint.safetensors"
 SAFETENSORS, ONNX = "application/vnd.safetensors", "application/onnx"
 JSON, PNG = "application/json", "image/png"
 PICTURE_ROWS, PICTURE_COLUMNS, PICTURE_SEED = 2, 8, 0
@@ -147,5 +147,5 @@ def _shows_before(job: JobRow, before: Checkpoint, report: Mapping[str, Any]) ->
 
 def _before(decoder: Decoder, label: str, slot: int) -> bytes:
     """A row of what the API drew for the label by the parent."""
-    images = [decoder.draw(slot, noise(label, seed, decoder.latent)) for seed in range(PICTURED)]
-    return png(grid(np.stack(images), 1, PICTURED))
+    images = [decoder.draw(slot, noise(label, seed, decoder.latent)) for seed in range(COMPARED_DRAWS)]
+    return png(grid(np.stack(images), 1, COMPARED_DRAWS))

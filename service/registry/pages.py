@@ -1,0 +1,35 @@
+"""Lists in pages, newest first, by keyset: a page begins behind a row's key, so rows added meanwhile move nothing."""
+
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from sqlalchemy import Select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from service.registry.tables import Row
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+class Page(NamedTuple, Generic[AnyRow]):
+    """Some rows of a list, and whether older ones follow."""
+
+    rows: list[AnyRow]
+    has_more: bool
+
+
+def newest_first(
+    session: Session,
+    query: Select[tuple[AnyRow]],
+    key: InstrumentedAttribute[Any],
+    *,
+    limit: int,
+    after: int | str | None,
+) -> Page[AnyRow]:
+    """Return at most `limit` rows of the query, from the highest key down.
+
+    key: a unique column that grows with every new row. after: the last key of the page before, if there was one.
+    """
+    if after is not None:
+        query = query.where(key < after)
+    rows = list(session.scalars(query.order_by(key.desc()).limit(limit + 1)))
+    return Page(rows[:limit], len(rows) > limit)

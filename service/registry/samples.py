@@ -1,0 +1,41 @@
+"""Samples: requests for images, recorded so that exactly the same pixels can be drawn again."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from service.registry.errors import UnknownSample
+from service.registry.tables import ModelRow, SampleRow, VersionRow, new_id
+
+
+def record(
+    session: Session,
+    model: ModelRow,
+    version: VersionRow,
+    *,
+    labels: Sequence[str],
+    count: int,
+    seed: int,
+    format: str,
+) -> SampleRow:
+    """Record a request for `count` images of each label, drawn from this version with this seed."""
+    sample = SampleRow(
+        id=new_id("smp"),
+        model_id=model.id,
+        version=version.number,
+        labels=list(labels),
+        count=count,
+        seed=seed,
+        format=format,
+    )
+    session.add(sample)
+    session.flush()
+    return sample
+
+
+def find(session: Session, sample_id: str) -> SampleRow:
+    """Return the recorded sample of that id. Raises UnknownSample."""
+    sample = session.get(SampleRow, sample_id)
+    if sample is None:
+        raise UnknownSample(sample_id)
+    return sample
