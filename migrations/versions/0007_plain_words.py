@@ -1,4 +1,4 @@
-"""Plain names: jobs.notified_at (was rung_at), the param naive_steps (was stranger_steps), also in queued rows."""
+"""Plain names: jobs.notified_at (was rung_at), the param naive_steps (was stranger_steps), purges `requested` (`asked`)."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,7 @@ def upgrade() -> None:
     # Not as a batch: SQLite renames a column in place, and a table that is built anew loses AUTOINCREMENT.
     op.execute("ALTER TABLE jobs RENAME COLUMN rung_at TO notified_at")
     _rename_params()
+    _rename_purge_words()
 
 
 def _rename_params() -> None:
@@ -27,3 +28,17 @@ def _rename_params() -> None:
         for job_id, params in connection.execute(sa.select(jobs.c.id, jobs.c.params).where(named)).all():
             renamed = {new if name == old else name: value for name, value in params.items()}
             connection.execute(jobs.update().where(jobs.c.id == job_id).values(params=renamed))
+
+
+def _rename_purge_words() -> None:
+    """State and reason `asked` of a purge are called `requested`."""
+    checked = {"state": ("requested", "pending", "done"), "reason": ("requested", "retention")}
+    with op.batch_alter_table("purges") as table:
+        for column in checked:
+            table.drop_constraint(op.f(f"ck_purges_{column}"), type_="check")
+    for column in checked:
+        op.execute(f"UPDATE purges SET {column} = 'requested' WHERE {column} = 'asked'")
+    with op.batch_alter_table("purges") as table:
+        for column, words in checked.items():
+            listed = ", ".join(f"'{word}'" for word in words)
+            table.create_check_constraint(op.f(f"ck_purges_{column}"), f"{column} IN ({listed})")

@@ -61,12 +61,12 @@ class KeyObject(BaseModel):
 class PurgeObject(BaseModel):
     """The deletion of the files that hold the forgotten labels.
 
-    `asked`: it begins once the job has succeeded. `pending`: the versions are sealed, and their files are
+    `requested`: it begins once the job has succeeded. `pending`: the versions are sealed, and their files are
     being deleted. `done`: every file in `keys` is deleted; those in `kept` are needed by another version.
     """
 
-    reason: Literal["asked", "retention"]
-    state: Literal["asked", "pending", "done"]
+    reason: Literal["requested", "retention"]
+    state: Literal["requested", "pending", "done"]
     keys: list[KeyObject]
     kept: list[KeyObject]
     finished_at: datetime | None

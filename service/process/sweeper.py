@@ -81,7 +81,7 @@ def _purge(database: Database, deployment: Settings) -> None:
         with database.transaction() as session:
             job = jobs.find(session, job_id)
             if job_id in overdue:
-                purging.ask(session, job, reason="retention")
+                purging.request_purge(session, job, reason="retention")
             purging.begin(session, job)
         try:
             with database.transaction() as session:

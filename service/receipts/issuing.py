@@ -97,7 +97,7 @@ def statement(session: Session, artifacts: FolderArtifacts, job_id: str) -> Stat
                 params=job.params,
                 seed=job.seed,
                 acceptance=job.acceptance,
-                purge=purge is not None and purge.reason == "asked",
+                purge=purge is not None and purge.reason == "requested",
             ),
             seed_used=manifest.get("seed"),
             code=manifest.get("code"),

@@ -82,7 +82,8 @@ class Key(Part):
 
 
 class Purged(Part):
-    reason: Literal["asked", "retention"]
+    reason: Literal["requested", "retention", "asked"]
+    """`asked` is what receipts signed by release 0.1.0 say for `requested`."""
     keys_gone: list[Key]
     keys_kept: list[Key]
     finished_at: datetime

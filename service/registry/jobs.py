@@ -36,7 +36,7 @@ def submit(
     accepted = _accept(session, model, spec)
     purge = isinstance(spec, ForgetSpec) and spec.purge
     for earlier in accepted.forgotten_by if purge else ():
-        purging.ask(session, earlier)
+        purging.request_purge(session, earlier)
     if accepted.spec is None:
         return accepted.forgotten_by[-1]
     columns = accepted.spec.columns()
@@ -55,7 +55,7 @@ def submit(
     session.add(job)
     session.flush()
     if purge:
-        purging.ask(session, job)
+        purging.request_purge(session, job)
     return job
 
 

@@ -19,7 +19,7 @@ from service.registry.version_files import DESCRIPTIVE_FILES, is_before_file
 SECONDS_A_DAY = 86_400
 
 
-def ask(session: Session, job: JobRow, reason: PurgeReason = "asked") -> None:
+def request_purge(session: Session, job: JobRow, reason: PurgeReason = "requested") -> None:
     """Have what the job forgets (or forgot) purged. Asking again changes nothing.
 
     Only inserts beside the job's row, so that it waits for no worker that is about to publish.
@@ -28,19 +28,22 @@ def ask(session: Session, job: JobRow, reason: PurgeReason = "asked") -> None:
     if purge is None:
         try:
             with session.begin_nested():
-                session.add(PurgeRow(job_id=job.id, reason=reason, state="asked"))
+                session.add(PurgeRow(job_id=job.id, reason=reason, state="requested"))
             return
         except exc.IntegrityError:  # a client and the sweeper at the same moment
             purge = session.get_one(PurgeRow, job.id)
-    if (purge.reason, reason) == ("retention", "asked"):  # the rule took what was revoked; this takes more
-        purge.reason, purge.state, purge.finished_at = "asked", "asked", None
+    if (purge.reason, reason) == (
+        "retention",
+        "requested",
+    ):  # the rule took what was revoked; this takes more
+        purge.reason, purge.state, purge.finished_at = "requested", "requested", None
         session.flush()
 
 
 def begin(session: Session, job: JobRow) -> None:
     """Seal the versions that the purge of a job that succeeded takes, if it was asked for one."""
     purge = session.get(PurgeRow, job.id, with_for_update=True, populate_existing=True)
-    if purge is None or purge.state != "asked":
+    if purge is None or purge.state != "requested":
         return
     for version in _taken(session, purge, job):
         version.purged_by = job.id

@@ -35,8 +35,8 @@ RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation <> 'evaluate'"
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize", "evaluate"]
 Level = Literal["quick", "full"]
-PurgeState = Literal["asked", "pending", "done"]
-PurgeReason = Literal["asked", "retention"]
+PurgeState = Literal["requested", "pending", "done"]
+PurgeReason = Literal["requested", "retention"]
 
 
 def new_id(prefix: str) -> str:
@@ -262,16 +262,16 @@ class PurgeRow(Row):
     __tablename__ = "purges"
     __table_args__ = (
         Index("ix_purges_state", "state"),
-        CheckConstraint("state IN ('asked', 'pending', 'done')", name="state"),
-        CheckConstraint("reason IN ('asked', 'retention')", name="reason"),
+        CheckConstraint("state IN ('requested', 'pending', 'done')", name="state"),
+        CheckConstraint("reason IN ('requested', 'retention')", name="reason"),
         CheckConstraint("(state = 'done') = (finished_at IS NOT NULL)", name="finished_at"),
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     reason: Mapped[PurgeReason] = mapped_column(String(16))
-    """Asked for by a client, or the deployment's rule for revoked versions."""
+    """Who wants it: a client (requested), or the deployment's rule for revoked versions (retention)."""
     state: Mapped[PurgeState] = mapped_column(String(16))
-    """asked: the job has yet to succeed; pending: versions are sealed, files go; done: every key is gone."""
+    """requested: the job has yet to succeed; pending: versions are sealed, their files are being deleted; done."""
     keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
     """The artifacts deleted: [{version, file, sha256, bytes}]."""
     kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)

@@ -148,7 +148,7 @@ def test_a_purge_is_seen_pending_then_done_and_only_then_there_is_a_receipt(
     assert problem(receipt(served, job_id)) == (409, "receipt_not_ready")
     served.sweep()
     purge = served.http.get(f"/v1/jobs/{job_id}").json()["purge"]
-    assert (purge["state"], purge["reason"]) == ("done", "asked")
+    assert (purge["state"], purge["reason"]) == ("done", "requested")
     assert [(key["version"], key["file"]) for key in purge["keys"]] == [
         (2, "checkpoint.safetensors"),
         (2, "decoder.onnx"),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from migrations import _config, differences, upgrade
 from service.registry.database import Database
 from service.registry.errors import DatabaseTooNew
-from service.registry.tables import JobRow, LabelRow, ModelRow, Row, VersionRow
+from service.registry.tables import JobRow, LabelRow, ModelRow, PurgeRow, Row, VersionRow
 from service.settings import Settings
 from tests.conftest import own_database
 
@@ -73,6 +73,30 @@ def test_what_was_forgotten_before_there_were_receipts_gets_one(database_url: st
     with database.reading() as session:
         assert session.execute(text("SELECT job_id, envelope FROM receipts")).all() == [("job_2", None)]
     database.dispose()
+
+
+def test_purges_of_an_earlier_release_say_requested_where_they_said_asked(database_url: str) -> None:
+    database = Database(database_url)
+    upgrade(database, to="0006")
+    with database.transaction() as session:
+        session.execute(text(A_MODEL))
+        session.execute(text(JOBS))
+        session.execute(text(PURGES_OF_0006))
+    upgrade(database)
+    with database.transaction() as session:
+        purges = session.scalars(select(PurgeRow).order_by(PurgeRow.job_id)).all()
+        found = [(purge.state, purge.reason, purge.keys) for purge in purges]
+        assert found == [("done", "retention", [1]), ("requested", "requested", [])]
+    with pytest.raises(IntegrityError), database.transaction() as session:
+        session.execute(text("UPDATE purges SET state = 'asked'"))
+    database.dispose()
+
+
+PURGES_OF_0006 = """
+INSERT INTO purges (job_id, reason, state, keys, kept, created_at, finished_at)
+VALUES ('job_2', 'retention', 'done', '[1]', '[]', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP),
+       ('job_3', 'asked', 'asked', '[]', '[]', CURRENT_TIMESTAMP, NULL)
+"""
 
 
 def test_two_starters_migrate_once(database_url: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from service.process import sweeper
 from service.registry import artifact_references, claims, publishing, purging, reports, versions
 from service.registry.artifacts import FolderArtifacts, document
 from service.registry.claims import Claim
+from service.registry.database import from_now
 from service.registry.errors import VersionPurged
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
@@ -253,7 +254,7 @@ def test_a_forget_that_fails_purges_nothing(shelf: Shelf) -> None:
     with shelf.registry.database.transaction() as session:
         claims.finish_failed(session, claim, error)
     shelf.sweep()
-    assert (shelf.sealed(), shelf.purge(claim.job_id).state, shelf.there(1)) == ([], "asked", EVERY_FILE)
+    assert (shelf.sealed(), shelf.purge(claim.job_id).state, shelf.there(1)) == ([], "requested", EVERY_FILE)
 
 
 def test_revoked_versions_are_purged_once_they_are_old_enough(shelf: Shelf) -> None:
@@ -266,7 +267,7 @@ def test_revoked_versions_are_purged_once_they_are_old_enough(shelf: Shelf) -> N
     assert kept.sealed() == []
     with shelf.registry.database.transaction() as session:
         aged = update(JobRow).where(JobRow.id == job_id)
-        session.execute(aged.values(finished_at=purging.from_now(-31 * 86_400)))
+        session.execute(aged.values(finished_at=from_now(-31 * 86_400)))
     shelf.sweep()
     assert shelf.sealed() == []  # the deployment has no such rule
     kept.sweep()
@@ -282,14 +283,16 @@ def test_what_the_rule_took_stays_listed_when_somebody_asks_for_the_rest(shelf: 
     sha256 = shelf.measured(1)
     job_id = shelf.done("forget", "2")
     with shelf.registry.database.transaction() as session:
-        purging.ask(session, session.scalars(select(JobRow).where(JobRow.id == job_id)).one(), "retention")
+        purging.request_purge(
+            session, session.scalars(select(JobRow).where(JobRow.id == job_id)).one(), "retention"
+        )
     shelf.sweep()
     taken = shelf.purge(job_id).keys
     assert sha256 in {key["sha256"] for key in taken}
     shelf.registry.ask("forget", "2", purge=True)
     shelf.sweep()
     purge = shelf.purge(job_id)
-    assert (purge.reason, purge.state, purge.kept) == ("asked", "done", [])
+    assert (purge.reason, purge.state, purge.kept) == ("requested", "done", [])
     assert purge.keys == taken
 
 
