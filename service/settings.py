@@ -4,12 +4,13 @@ With nothing set, everything lives in one folder: SQLite, a folder as message br
 With PALIMPSEST_DATABASE_URL and PALIMPSEST_BROKER_URL the same code runs on PostgreSQL and Redis.
 """
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -48,6 +49,19 @@ def _of_a_broker(url: str) -> str:
     except ValueError as error:
         raise ValueError(f"the broker's port is not a number below 65536; {advice}") from error
     return url
+
+
+RENAMED_VARIABLES = {"PALIMPSEST_RING_AGAIN_SECONDS": "PALIMPSEST_NOTIFY_AGAIN_SECONDS"}
+"""{variable of release 0.1.0: its name now}."""
+
+
+def _not_by_an_old_name(value: object, info: ValidationInfo) -> object:
+    """Refuse a setting whose old variable is set, which would otherwise be ignored in silence."""
+    variable = f"PALIMPSEST_{str(info.field_name).upper()}"
+    for old, new in RENAMED_VARIABLES.items():
+        if new == variable and os.environ.get(old):
+            raise ValueError(f"{old} is set, which is the old name of this variable; set {new} in its place")
+    return value
 
 
 def _in_home(pattern: str) -> Any:
@@ -104,7 +118,9 @@ class Settings(Home):
     """How long a running job stays its worker's without a heartbeat."""
     sweep_seconds: float = Field(default=0.5, gt=0)
     """How often lost bells and expired leases are looked for."""
-    notify_again_seconds: float = Field(default=2.0, gt=0)
+    notify_again_seconds: Annotated[float, BeforeValidator(_not_by_an_old_name)] = Field(
+        default=2.0, gt=0, validate_default=True
+    )
     """How long a queued job waits for its worker before its bell is rung again."""
     max_attempts: int = Field(default=3, ge=1)
     """How often a job may be claimed before it fails as worker_lost."""

@@ -19,7 +19,7 @@ class Page(NamedTuple, Generic[AnyRow]):
 
 def newest_first(
     session: Session,
-    query: Select[tuple[AnyRow]],
+    query: Select[AnyRow],
     key: InstrumentedAttribute[Any],
     *,
     limit: int,

@@ -1,6 +1,8 @@
 """What the environment decides, and what it need not."""
 
 from pathlib import Path
+from subprocess import run
+from sys import executable
 
 import pytest
 from pydantic import ValidationError
@@ -55,6 +57,21 @@ def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: 
     monkeypatch.setenv(f"PALIMPSEST_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+def test_a_variable_by_its_old_name_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_RING_AGAIN_SECONDS", "5")
+    with pytest.raises(ValidationError, match="set PALIMPSEST_NOTIFY_AGAIN_SECONDS in its place"):
+        Settings()
+
+
+def test_start_up_with_an_old_variable_fails_with_one_line(tmp_path: Path) -> None:
+    environment = {"PALIMPSEST_HOME": str(tmp_path), "PALIMPSEST_RING_AGAIN_SECONDS": "5"}
+    command = [executable, "-m", "commands", "sweep", "--once"]
+    ended = run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("palimpsest: PALIMPSEST_NOTIFY_AGAIN_SECONDS: ")
 
 
 @pytest.mark.parametrize("url", ["garbage", "mysql://me@db/pages", "postgresql://db:notaport/pages", "://"])
