@@ -7,7 +7,7 @@ CI=true a missing one is a failure.
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -18,8 +18,10 @@ import pytest
 import redis
 
 from migrations import upgrade
+from service.registry import models
 from service.registry.database import Database
 from service.settings import Settings
+from tests.registries import Registry
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, by torch: the suite runs as a process a core
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
@@ -80,6 +82,24 @@ def database(database_url: str) -> Iterator[Database]:
     upgrade(database)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def new_model(database: Database) -> Callable[[str], Registry]:
+    """Creates a model of that name in the database."""
+
+    def create(name: str) -> Registry:
+        with database.transaction() as session:
+            model = models.create(session, name=name, dataset="digits", network={}, seed=1)
+        return Registry(database, model)
+
+    return create
+
+
+@pytest.fixture
+def registry(new_model: Callable[[str], Registry]) -> Registry:
+    """A registry with one model, called `pages`."""
+    return new_model("pages")
 
 
 @pytest.fixture(params=BROKERS)

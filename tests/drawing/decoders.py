@@ -1,7 +1,7 @@
 """Small published decoders, built by hand: slot s with noise z draws sigmoid(z W + b_s)."""
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 
 def decoder(slots: int = 3, *, latent: int = 4, pixels: int = 784, seed: int = 0) -> bytes:
@@ -39,7 +39,7 @@ def constant_decoder(value: float, *, pixels: int = 784) -> bytes:
     )
 
 
-def model(nodes: list[object], weights: dict[str, np.ndarray], *, latent: int, pixels: int) -> bytes:
+def model(nodes: list[NodeProto], weights: dict[str, np.ndarray], *, latent: int, pixels: int) -> bytes:
     """An ONNX file with the inputs and the output every published decoder has."""
     graph = helper.make_graph(
         nodes,
@@ -52,4 +52,4 @@ def model(nodes: list[object], weights: dict[str, np.ndarray], *, latent: int, p
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return made.SerializeToString()
+    return bytes(made.SerializeToString())

@@ -74,7 +74,7 @@ def test_the_pixels_are_those_the_decoder_computes_for_that_noise(artifacts: Fol
     data = decoder(latent=4)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     feed = {"noise": noise("3", 7, 4)[None], "slot": np.array([2])}
-    expected = np.round(session.run(["images"], feed)[0] * 255.0).astype(np.uint8).reshape(28, 28)
+    expected = np.round(np.asarray(session.run(["images"], feed)[0]) * 255.0).astype(np.uint8).reshape(28, 28)
     drawn = Generator(artifacts).draw(artifacts.put(data), label="3", slot=2, seeds=[7])[0]
     assert np.array_equal(drawn, expected)
 

@@ -1,5 +1,6 @@
 """The migrations make exactly the tables that tables.py declares, once, whoever runs them."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import run
@@ -85,16 +86,20 @@ def test_purges_of_an_earlier_release_say_requested_where_they_said_asked(databa
     upgrade(database)
     with database.transaction() as session:
         purges = session.scalars(select(PurgeRow).order_by(PurgeRow.job_id)).all()
-        found = [(purge.state, purge.reason, purge.keys) for purge in purges]
-        assert found == [("done", "retention", [1]), ("requested", "requested", [])]
+        assert [(purge.state, purge.reason) for purge in purges] == [
+            ("done", "retention"),
+            ("requested", "requested"),
+        ]
+        assert purges[0].keys == [KEY]
     with pytest.raises(IntegrityError), database.transaction() as session:
         session.execute(text("UPDATE purges SET state = 'asked'"))
     database.dispose()
 
 
-PURGES_OF_0006 = """
+KEY = {"version": 1, "file": "decoder.onnx", "sha256": "d" * 64, "bytes": 1}
+PURGES_OF_0006 = f"""
 INSERT INTO purges (job_id, reason, state, keys, kept, created_at, finished_at)
-VALUES ('job_2', 'retention', 'done', '[1]', '[]', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP),
+VALUES ('job_2', 'retention', 'done', '[{json.dumps(KEY)}]', '[]', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP),
        ('job_3', 'asked', 'asked', '[]', '[]', CURRENT_TIMESTAMP, NULL)
 """
 

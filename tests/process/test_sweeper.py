@@ -12,7 +12,7 @@ from service.registry import jobs, sweeping
 from service.registry.database import Database
 from service.settings import Settings
 from tests.instance import wait_for
-from tests.registry.conftest import Registry
+from tests.registries import Registry
 
 
 def deployed(home: Path, broker_url: str) -> Settings:
@@ -29,7 +29,7 @@ def test_a_lost_bell_is_rung_again_and_remembered(
     registry: Registry, broker_url: str, tmp_path: Path
 ) -> None:
     deployment = deployed(tmp_path, broker_url)
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     wait_for("the bell is due", lambda: due(registry))
     sweeper.sweep(registry.database, deployment)
     assert messages_waiting(deployment) == 1
@@ -39,7 +39,7 @@ def test_a_lost_bell_is_rung_again_and_remembered(
 
 
 def test_a_broker_that_is_away_is_asked_again_by_the_next_sweep(registry: Registry, tmp_path: Path) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     wait_for("the bell is due", lambda: due(registry))
     sweeper.sweep(registry.database, deployed(tmp_path, "redis://127.0.0.1:1/0"))
     assert registry.job(job).notified_at == job.notified_at
@@ -54,7 +54,7 @@ def test_a_broker_full_of_bells_is_not_filled_further(
     monkeypatch.setattr(sweeper, "MAX_MESSAGES_WAITING", 3)
     deployment = deployed(tmp_path, f"folder://{tmp_path / 'queue'}")
     for number in range(5):
-        new_model(f"m{number}").ask("learn", "1")
+        new_model(f"m{number}").submit("learn", "1")
     wait_for("the bells are due", lambda: len(due(registry)) == 5)
     for _ in range(3):
         sweeper.sweep(registry.database, deployment)
@@ -63,7 +63,7 @@ def test_a_broker_full_of_bells_is_not_filled_further(
 
 def test_one_sweeps_at_a_time(registry: Registry) -> None:
     """Whoever comes second either does nothing (PostgreSQL) or waits until the first is done (SQLite)."""
-    job = registry.claimed(registry.ask("learn", "1", max_attempts=1), lease_seconds=-1).job_id
+    job = registry.claimed(registry.submit("learn", "1", max_attempts=1), lease_seconds=-1).job_id
     if registry.database.is_sqlite:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda _: sweep_rows(registry.database), range(4)))

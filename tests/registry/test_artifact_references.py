@@ -2,7 +2,7 @@
 
 from service.registry import artifact_references, reports
 from service.registry.tables import ArtifactHash, DatasetRow, Row
-from tests.registry.conftest import FILES, Registry
+from tests.registries import FILES, Registry
 
 
 def test_every_column_that_looks_like_an_artifact_hash_is_marked_as_one() -> None:
@@ -18,7 +18,7 @@ def test_every_column_that_looks_like_an_artifact_hash_is_marked_as_one() -> Non
 
 def test_files_of_versions_and_marked_columns_of_every_table_are_referred_to(registry: Registry) -> None:
     registry.done("learn", "1")
-    claim = registry.claimed(registry.ask("evaluate"))
+    claim = registry.claimed(registry.submit("evaluate"))
     with registry.database.transaction() as session:
         reports.record(session, claim, reports.Measured("full", "f" * 64, {}), {})
         session.add(DatasetRow(name="doodles", images={"a": 1}, sha256="a" * 64))

@@ -9,7 +9,7 @@ from sqlalchemy import exc, update
 from service.registry import claims, jobs, sweeping
 from service.registry.errors import FencedOff
 from service.registry.tables import JobRow
-from tests.registry.conftest import Registry
+from tests.registries import Registry
 
 
 def sweep(registry: Registry) -> None:
@@ -25,13 +25,13 @@ def due(registry: Registry) -> list[str]:
 
 
 def test_a_second_claim_of_the_same_job_gets_nothing(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     assert registry.claimed(job).fence == 1
     assert registry.claim(job) is None
 
 
 def test_of_many_workers_one_gets_the_job(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     with ThreadPoolExecutor(8) as pool:
         got = list(pool.map(lambda number: registry.claim(job, worker=f"here:{number}"), range(8)))
     assert sum(claim is not None for claim in got) == 1
@@ -39,7 +39,7 @@ def test_of_many_workers_one_gets_the_job(registry: Registry) -> None:
 
 
 def test_jobs_of_one_model_run_one_after_another_in_order(registry: Registry) -> None:
-    first, second = registry.ask("learn", "1"), registry.ask("learn", "2")
+    first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
     assert registry.claim(second) is None
     running = registry.claimed(first)
     assert registry.claim(second) is None
@@ -50,13 +50,13 @@ def test_jobs_of_one_model_run_one_after_another_in_order(registry: Registry) ->
 def test_jobs_of_different_models_run_side_by_side(
     registry: Registry, new_model: Callable[[str], Registry]
 ) -> None:
-    assert registry.claim(registry.ask("learn", "1")) is not None
+    assert registry.claim(registry.submit("learn", "1")) is not None
     other = new_model("other")
-    assert other.claim(other.ask("learn", "1")) is not None
+    assert other.claim(other.submit("learn", "1")) is not None
 
 
 def test_the_database_itself_refuses_two_running_jobs_of_a_model(registry: Registry) -> None:
-    first, second = registry.ask("learn", "1"), registry.ask("learn", "2")
+    first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
     registry.claimed(first)
     stolen = (
         update(JobRow).where(JobRow.id == second.id).values(state="running", lease_until=first.created_at)
@@ -66,7 +66,7 @@ def test_the_database_itself_refuses_two_running_jobs_of_a_model(registry: Regis
 
 
 def test_an_expired_lease_returns_the_job_to_the_queue_and_rings_at_once(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     registry.claimed(job, lease_seconds=-1)
     sweep(registry)
     assert registry.job(job).state == "queued"
@@ -76,7 +76,7 @@ def test_an_expired_lease_returns_the_job_to_the_queue_and_rings_at_once(registr
 
 
 def test_a_lease_that_is_kept_is_not_taken(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     claim = registry.claimed(job, lease_seconds=-1)
     with registry.database.transaction() as session:
         progress = {"phase": "learning", "step": 3, "total": 9, "loss": 1.0}
@@ -87,7 +87,7 @@ def test_a_lease_that_is_kept_is_not_taken(registry: Registry) -> None:
 
 
 def test_a_job_fails_as_worker_lost_once_its_attempts_are_used_up(registry: Registry) -> None:
-    job = registry.ask("learn", "1", max_attempts=2)
+    job = registry.submit("learn", "1", max_attempts=2)
     for _ in range(2):
         registry.claimed(job, lease_seconds=-1)
         sweep(registry)
@@ -99,7 +99,7 @@ def test_a_job_fails_as_worker_lost_once_its_attempts_are_used_up(registry: Regi
 
 
 def test_a_zombie_changes_nothing_any_more(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     zombie = registry.claimed(job, lease_seconds=-1)
     sweep(registry)
     successor = registry.claimed(job)
@@ -115,7 +115,7 @@ def test_a_zombie_changes_nothing_any_more(registry: Registry) -> None:
 
 
 def test_a_released_job_is_queued_with_its_attempt_given_back(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     with registry.database.transaction() as session:
         claims.release(session, claim := registry_claim(session, job))
     given_back = registry.job(job)
@@ -131,7 +131,7 @@ def registry_claim(session: object, job: JobRow) -> claims.Claim:
 
 
 def test_a_running_job_hears_of_its_cancellation_at_the_next_beat(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     claim = registry.claimed(job)
     with registry.database.transaction() as session:
         assert jobs.cancel(session, job.id).shown_state == "cancelling"
@@ -142,7 +142,7 @@ def test_a_running_job_hears_of_its_cancellation_at_the_next_beat(registry: Regi
 
 
 def test_a_cancel_that_was_accepted_wins_over_a_late_publish(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     claim = registry.claimed(job)
     with registry.database.transaction() as session:
         jobs.cancel(session, job.id)
@@ -152,7 +152,7 @@ def test_a_cancel_that_was_accepted_wins_over_a_late_publish(registry: Registry)
 
 
 def test_a_cancelled_job_whose_worker_died_is_not_run_again(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     registry.claimed(job, lease_seconds=-1)
     with registry.database.transaction() as session:
         jobs.cancel(session, job.id)
@@ -161,7 +161,7 @@ def test_a_cancelled_job_whose_worker_died_is_not_run_again(registry: Registry) 
 
 
 def test_the_jobs_of_a_dead_worker_need_not_wait_for_their_lease(registry: Registry) -> None:
-    job = registry.ask("learn", "1")
+    job = registry.submit("learn", "1")
     registry.claimed(job)
     with registry.database.transaction() as session:
         sweeping.expire_leases_of(session, "elsewhere:1")
@@ -176,8 +176,8 @@ def test_the_jobs_of_a_dead_worker_need_not_wait_for_their_lease(registry: Regis
 def test_only_the_next_job_of_a_model_is_rung_for(
     registry: Registry, new_model: Callable[[str], Registry]
 ) -> None:
-    first, _ = registry.ask("learn", "1"), registry.ask("learn", "2")
-    other = new_model("other").ask("learn", "1")
+    first, _ = registry.submit("learn", "1"), registry.submit("learn", "2")
+    other = new_model("other").submit("learn", "1")
     assert due(registry) == []  # their bells were rung when they were asked for
     with registry.database.transaction() as session:
         assert sweeping.due(session, notify_again_seconds=-1, limit=10) == [first.id, other.id]

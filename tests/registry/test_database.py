@@ -2,18 +2,18 @@
 
 import sqlite3
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from migrations import upgrade
 from service.registry import models
 from service.registry.database import Database, from_now, now
 from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import ModelRow
+from tests.instance import wait_for
 
 
 def create(database: Database, name: str) -> None:
@@ -45,9 +45,8 @@ def test_the_database_tells_the_time(database: Database) -> None:
 
 def test_time_goes_on_inside_a_transaction(database: Database) -> None:
     with database.reading() as session:
-        before = session.scalar(select(now()))
-        time.sleep(0.01)
-        assert session.scalar(select(now())) > before
+        before = session.scalars(select(now())).one()
+        wait_for("the clock goes on", lambda: session.scalars(select(now())).one() > before)
 
 
 def test_a_database_that_does_not_answer_is_unavailable_and_names_no_host() -> None:
@@ -85,16 +84,18 @@ def test_sqlite_is_durable_and_lets_readers_pass_writers(sqlite: Database) -> No
 
 def test_while_another_process_writes_readers_pass_and_writers_wait(sqlite: Database) -> None:
     assert sqlite.engine.url.database
-    other = sqlite3.connect(sqlite.engine.url.database, isolation_level=None, check_same_thread=False)
+    other = sqlite3.connect(sqlite.engine.url.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    release = threading.Timer(0.5, lambda: other.execute("COMMIT"))
-    release.start()
-    begun = time.monotonic()
     assert names(sqlite) == []
-    assert time.monotonic() - begun < 0.4
-    create(sqlite, "pages")
-    assert time.monotonic() - begun >= 0.5
-    release.join()
+    begins = threading.Event()
+    event.listen(sqlite.engine, "checkout", lambda *_: begins.set())
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(create, sqlite, "pages")
+        assert begins.wait(60)
+        assert not waiting.done(), "it has given up"
+        other.execute("COMMIT")
+        waiting.result()
+    assert names(sqlite) == ["pages"]
     other.close()
     sqlite.dispose()
 
@@ -111,7 +112,12 @@ def test_many_who_open_one_new_sqlite_file_while_another_holds_it_all_succeed(
     file = tmp_path / "palimpsest.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     reading = [other.execute(statement) for statement in lock.split("; ")]
-    release = threading.Timer(0.3, lambda: (reading.clear(), other.execute("COMMIT")))
+
+    def let_go() -> None:
+        reading.clear()
+        other.execute("COMMIT")
+
+    release = threading.Timer(0.3, let_go)
 
     def first_connection(_: int) -> str:
         database = Database(f"sqlite:///{file}")

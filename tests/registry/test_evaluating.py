@@ -13,7 +13,7 @@ from service.registry.errors import (
 )
 from service.registry.reports import Measured
 from service.registry.tables import ReportRow
-from tests.registry.conftest import Registry
+from tests.registries import Registry
 
 FULL = Measured("full", "f" * 64, {"level": "full"})
 COST = {"seconds": 1.0}
@@ -27,7 +27,7 @@ def record(registry: Registry, claim: Claim) -> ReportRow:
 
 def test_evaluating_adds_a_report_and_no_version(registry: Registry) -> None:
     registry.done("learn", "1")
-    job = registry.ask("evaluate")
+    job = registry.submit("evaluate")
     record(registry, registry.claimed(job))
     done = registry.job(job)
     assert (done.state, done.evaluated_version, done.output_version, done.cost) == (
@@ -47,9 +47,9 @@ def test_evaluating_adds_a_report_and_no_version(registry: Registry) -> None:
 
 def test_evaluating_waits_for_no_change_and_keeps_none_waiting(registry: Registry) -> None:
     registry.done("learn", "1")
-    running = registry.claimed(registry.ask("learn", "2"))
-    first, second = registry.ask("evaluate"), registry.ask("evaluate")
-    waiting = registry.ask("learn", "3")
+    running = registry.claimed(registry.submit("learn", "2"))
+    first, second = registry.submit("evaluate"), registry.submit("evaluate")
+    waiting = registry.submit("learn", "3")
     one, other = registry.claimed(first), registry.claimed(second)
     assert registry.claim(waiting) is None, "changes run one after the other, as ever"
     registry.publish(running)
@@ -63,15 +63,15 @@ def test_evaluating_waits_for_no_change_and_keeps_none_waiting(registry: Registr
 
 def test_evaluating_changes_no_labels_future(registry: Registry) -> None:
     registry.done("learn", "1", "2")
-    registry.ask("evaluate")
-    registry.ask("forget", "1")
+    registry.submit("evaluate")
+    registry.submit("forget", "1")
     with registry.database.reading() as session:
         assert labels.projected(session, registry.model) == {"1": "forgotten", "2": "permanent"}
 
 
 def test_the_newest_full_report_is_the_one_that_counts(registry: Registry) -> None:
     registry.done("learn", "1")
-    first, second = registry.ask("evaluate"), registry.ask("evaluate")
+    first, second = registry.submit("evaluate"), registry.submit("evaluate")
     claims_ = [registry.claimed(job) for job in (first, second)]
     for claim in claims_[::-1]:
         record(registry, claim)
@@ -82,7 +82,7 @@ def test_the_newest_full_report_is_the_one_that_counts(registry: Registry) -> No
 
 def test_a_report_is_kept_once(registry: Registry) -> None:
     registry.done("learn", "1")
-    claim = registry.claimed(registry.ask("evaluate"))
+    claim = registry.claimed(registry.submit("evaluate"))
     record(registry, claim)
     with pytest.raises(FencedOff):
         record(registry, claim)
@@ -90,7 +90,7 @@ def test_a_report_is_kept_once(registry: Registry) -> None:
 
 def test_a_cancel_wins_over_a_late_report(registry: Registry) -> None:
     registry.done("learn", "1")
-    claim = registry.claimed(registry.ask("evaluate"))
+    claim = registry.claimed(registry.submit("evaluate"))
     with registry.database.transaction() as session:
         jobs.cancel(session, claim.job_id)
     with pytest.raises(FencedOff):
@@ -103,19 +103,19 @@ def test_a_cancel_wins_over_a_late_report(registry: Registry) -> None:
 
 def test_what_holds_a_forgotten_label_is_not_measured(registry: Registry) -> None:
     with pytest.raises(ModelHasNoVersion):
-        registry.ask("evaluate")
+        registry.submit("evaluate")
     registry.done("learn", "1", "2")
     registry.done("forget", "1")
     with pytest.raises(VersionRevoked):
-        registry.ask("evaluate", evaluated_version=1)
+        registry.submit("evaluate", evaluated_version=1)
     with pytest.raises(UnknownVersion):
-        registry.ask("evaluate", evaluated_version=9)
-    assert registry.ask("evaluate").evaluated_version == 2
+        registry.submit("evaluate", evaluated_version=9)
+    assert registry.submit("evaluate").evaluated_version == 2
 
 
 def test_a_version_revoked_meanwhile_gets_no_report(registry: Registry) -> None:
     registry.done("learn", "1", "2")
-    claim = registry.claimed(registry.ask("evaluate"))
+    claim = registry.claimed(registry.submit("evaluate"))
     registry.done("forget", "1")
     with pytest.raises(VersionRevoked):
         record(registry, claim)
@@ -123,7 +123,7 @@ def test_a_version_revoked_meanwhile_gets_no_report(registry: Registry) -> None:
 
 
 def test_a_refused_candidates_report_is_kept_with_its_job(registry: Registry) -> None:
-    claim = registry.claimed(registry.ask("learn", "1"))
+    claim = registry.claimed(registry.submit("learn", "1"))
     measured = Measured("quick", "e" * 64, {"level": "quick"})
     with registry.database.transaction() as session:
         reports.record_refused(session, claim, REFUSAL, measured, COST)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import exc, update
 
-from service.registry import claims, publishing, samples, versions
+from service.registry import claims, models, publishing, samples, versions
 from service.registry.errors import (
     FencedOff,
     LabelForgotten,
@@ -17,8 +17,8 @@ from service.registry.errors import (
     UnknownVersion,
     VersionRevoked,
 )
-from service.registry.tables import ModelRow, VersionRow
-from tests.registry.conftest import Registry, publication
+from service.registry.tables import VersionRow
+from tests.registries import Registry, publication
 
 
 def drawn(*names: str) -> dict[str, versions.Decoding]:
@@ -33,7 +33,7 @@ def test_versions_form_one_chain_without_gap(registry: Registry) -> None:
 
 
 def test_publishing_finishes_the_job_and_marks_the_labels(registry: Registry) -> None:
-    job = registry.ask("learn", "1", "2", retention="temporary")
+    job = registry.submit("learn", "1", "2", retention="temporary")
     registry.publish(registry.claimed(job))
     done = registry.job(job)
     assert (done.state, done.output_version, done.lease_until) == ("succeeded", 1, None)
@@ -46,7 +46,7 @@ def test_publishing_finishes_the_job_and_marks_the_labels(registry: Registry) ->
 
 
 def test_a_job_publishes_once(registry: Registry) -> None:
-    claim = registry.claimed(registry.ask("learn", "1"))
+    claim = registry.claimed(registry.submit("learn", "1"))
     registry.publish(claim)
     with pytest.raises(FencedOff):
         registry.publish(claim)
@@ -59,7 +59,7 @@ def test_a_job_publishes_once(registry: Registry) -> None:
 def test_publishing_is_one_transaction(registry: Registry) -> None:
     """Whatever fails inside it, not one row has changed."""
     registry.done("learn", "1")
-    claim = registry.claimed(registry.ask("learn", "2"))
+    claim = registry.claimed(registry.submit("learn", "2"))
     with registry.database.reading() as session:
         stale = replace(publication(session, claim), parent=None)
     with pytest.raises(StaleBase), registry.database.transaction() as session:
@@ -85,7 +85,7 @@ def test_the_database_itself_refuses_a_gap_in_the_chain(registry: Registry) -> N
 def test_a_version_that_holds_a_forgotten_label_is_no_longer_drawn_from(registry: Registry) -> None:
     registry.done("learn", "1")
     registry.done("learn", "2")
-    forgetting = registry.ask("forget", "2")
+    forgetting = registry.submit("forget", "2")
     registry.publish(registry.claimed(forgetting))
     with registry.database.reading() as session:
         first, second, third = (versions.find(session, registry.model, number) for number in (1, 2, 3))
@@ -105,13 +105,8 @@ def test_learning_it_again_does_not_bring_the_old_version_back(registry: Registr
         registry.done(operation, *names)  # type: ignore[arg-type]
     with registry.database.reading() as session:
         assert versions.find(session, registry.model, 1).revoked_by is not None
-        head = versions.head(session, registry.database and _fresh(registry))
+        head = versions.head(session, models.find(session, registry.model.id))
         assert versions.drawable(session, registry.model, head, ["1", "2"]) == drawn("1", "2")
-
-
-def _fresh(registry: Registry) -> ModelRow:
-    with registry.database.reading() as session:
-        return session.get_one(ModelRow, registry.model.id)
 
 
 def test_unknown_versions_and_samples_say_so(registry: Registry) -> None:
@@ -141,11 +136,11 @@ def test_a_failed_or_rejected_job_publishes_nothing(
     error = {"type": "diverged", "code": "diverged", "message": "the loss became nan", "retryable": False}
     for name, end in (("a", claims.finish_failed), ("b", claims.finish_rejected)):
         model = new_model(name)
-        claim = model.claimed(model.ask("learn", "1"))
+        claim = model.claimed(model.submit("learn", "1"))
         with model.database.transaction() as session:
             end(session, claim, error)
         ended = model.job(claim)
         assert (ended.error, ended.output_version, ended.done) == (error, None, True)
         assert model.head() is None
         assert model.statuses() == {}
-        model.ask("learn", "1")  # its labels are free again
+        model.submit("learn", "1")  # its labels are free again

@@ -20,7 +20,7 @@ from service.registry.database import from_now
 from service.registry.errors import VersionPurged
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
-from tests.registry.conftest import Registry, publication
+from tests.registries import Registry, publication
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Shelf:
         self, operation: Any, *names: str, files: Mapping[str, bytes] | None = None, **asked: Any
     ) -> str:
         """A job published with files of its own, or with these; its id."""
-        claim = self.registry.claimed(self.registry.ask(operation, *names, **asked))
+        claim = self.registry.claimed(self.registry.submit(operation, *names, **asked))
         self.publish(claim, files)
         return claim.job_id
 
@@ -56,7 +56,7 @@ class Shelf:
 
     def measured(self, number: int) -> str:
         """The sha256 of a full report on the version, as an evaluate job leaves one."""
-        claim = self.registry.claimed(self.registry.ask("evaluate", evaluated_version=number))
+        claim = self.registry.claimed(self.registry.submit("evaluate", evaluated_version=number))
         report = {"of": number}
         sha256 = self.artifacts.put(document(report))
         with self.registry.database.transaction() as session:
@@ -215,7 +215,7 @@ def test_nothing_is_deleted_between_a_stored_file_and_the_row_that_names_it(shel
     same = {"decoder.onnx": b"the same decoder"}
     shelf.done("learn", "1", "2", files=same)
     job_id = shelf.done("forget", "2", purge=True)
-    claim = shelf.registry.claimed(shelf.registry.ask("learn", "3"))
+    claim = shelf.registry.claimed(shelf.registry.submit("learn", "3"))
     sha256 = shelf.artifacts.put(same["decoder.onnx"])
     database = shelf.registry.database
     if not database.is_sqlite:  # which has one writer at a time by itself
@@ -236,7 +236,7 @@ def test_a_label_forgotten_already_can_be_purged_later_and_gets_another_receipt(
     shelf.sweep()
     before = receipt(shelf, job_id)
     assert before
-    assert shelf.registry.ask("forget", "2", purge=True).id == job_id
+    assert shelf.registry.submit("forget", "2", purge=True).id == job_id
     shelf.sweep()
     assert (shelf.purge(job_id).state, shelf.there(1)) == ("done", EVIDENCE)
     assert receipt(shelf, job_id) not in (None, before)
@@ -249,7 +249,7 @@ def receipt(shelf: Shelf, job_id: str) -> str | None:
 
 def test_a_forget_that_fails_purges_nothing(shelf: Shelf) -> None:
     shelf.done("learn", "1", "2")
-    claim = shelf.registry.claimed(shelf.registry.ask("forget", "2", purge=True))
+    claim = shelf.registry.claimed(shelf.registry.submit("forget", "2", purge=True))
     error = {"type": "diverged", "code": "diverged", "message": "nan", "retryable": False}
     with shelf.registry.database.transaction() as session:
         claims.finish_failed(session, claim, error)
@@ -273,7 +273,7 @@ def test_revoked_versions_are_purged_once_they_are_old_enough(shelf: Shelf) -> N
     kept.sweep()
     assert kept.sealed() == [4]
     assert (kept.purge(job_id).reason, kept.there(4), kept.there(2)) == ("retention", EVIDENCE, EVERY_FILE)
-    shelf.registry.ask("forget", "2", purge=True)
+    shelf.registry.submit("forget", "2", purge=True)
     kept.sweep()
     assert kept.sealed() == [2, 3, 4]  # who asks gets all of it
 
@@ -289,7 +289,7 @@ def test_what_the_rule_took_stays_listed_when_somebody_asks_for_the_rest(shelf: 
     shelf.sweep()
     taken = shelf.purge(job_id).keys
     assert sha256 in {key["sha256"] for key in taken}
-    shelf.registry.ask("forget", "2", purge=True)
+    shelf.registry.submit("forget", "2", purge=True)
     shelf.sweep()
     purge = shelf.purge(job_id)
     assert (purge.reason, purge.state, purge.kept) == ("requested", "done", [])
@@ -302,10 +302,10 @@ def test_what_no_row_refers_to_is_collected_once_it_has_settled(shelf: Shelf) ->
     half.write_bytes(b"orp")
     for path in (orphan, half):
         os.utime(path, (0, 0))
-    assert collect(shelf) == "collected 0 files that no row refers to\n"  # a database of another home, maybe
+    assert collect(shelf) == "deleted 0 files that no row refers to\n"  # a database of another home, maybe
     shelf.done("learn", "1")
     os.utime(shelf.artifacts.path(shelf.versions()[0].files["decoder.onnx"]["sha256"]), (0, 0))
-    assert collect(shelf) == "collected 2 files that no row refers to\n"
+    assert collect(shelf) == "deleted 2 files that no row refers to\n"
     assert [path.exists() for path in (orphan, half, young)] == [False, False, True]
     assert shelf.there(1) == EVERY_FILE
 

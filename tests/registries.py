@@ -1,10 +1,8 @@
-"""Short ways to say: a model, a job asked for, a job claimed, a job published."""
+"""A registry with one model, and the life of its jobs in short: requested, claimed, published."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from sqlalchemy.orm import Session
 
 from service.registry import claims, jobs, labels, models, publishing, versions
@@ -27,9 +25,9 @@ class Registry:
     database: Database
     model: ModelRow
 
-    def ask(self, operation: Operation, *names: str, **changes: Any) -> JobRow:
+    def submit(self, operation: Operation, *names: str, **changes: Any) -> JobRow:
         with self.database.transaction() as session:
-            return ask(session, self.model, operation, *names, **changes)
+            return submit(session, self.model, operation, *names, **changes)
 
     def claim(self, job: JobRow, *, worker: str = "here:1", lease_seconds: float = 60.0) -> Claim | None:
         with self.database.transaction() as session:
@@ -45,8 +43,8 @@ class Registry:
             return publishing.publish(session, claim, publication(session, claim))
 
     def done(self, operation: Operation, *names: str) -> VersionRow:
-        """The whole life of a job: asked for, claimed, published."""
-        return self.publish(self.claimed(self.ask(operation, *names)))
+        """The whole life of a job: requested, claimed, published."""
+        return self.publish(self.claimed(self.submit(operation, *names)))
 
     def job(self, job: JobRow | Claim) -> JobRow:
         with self.database.reading() as session:
@@ -65,7 +63,7 @@ class Registry:
             return {name: row.status for name, row in labels.statuses(session, self.model.id).items()}
 
 
-def ask(
+def submit(
     session: Session,
     model: ModelRow,
     operation: Operation,
@@ -100,19 +98,3 @@ def publication(session: Session, claim: Claim) -> Publication:
         widths={"encoder": [4], "decoder": [4]},
         report={"level": "none"},
     )
-
-
-@pytest.fixture
-def new_model(database: Database) -> Callable[[str], Registry]:
-    def make(name: str) -> Registry:
-        with database.transaction() as session:
-            model = models.create(session, name=name, dataset="digits", network={}, seed=1)
-        return Registry(database, model)
-
-    return make
-
-
-@pytest.fixture
-def registry(new_model: Callable[[str], Registry]) -> Registry:
-    """A model called `pages`, on every database in turn."""
-    return new_model("pages")
