@@ -187,7 +187,7 @@ def leave_purges_and_receipts(instance: Instance) -> None:
     instance.succeeded(later)
     body = {"labels": ["2"], "purge": True}
     again = instance.request("POST", "/v1/models/unpurged/forget", body, status=200)
-    assert (again["id"], again["purge"]["state"]) == (later, "asked")
+    assert (again["id"], again["purge"]["state"]) == (later, "requested")
     assert stop(worker) == 0
 
 
