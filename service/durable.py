@@ -31,9 +31,8 @@ def create(path: Path, data: bytes, *, mode: int = READABLE) -> None:
 
     mode: permissions of the file, from its first moment on.
     """
-    with _temporary_file(path, data, mode) as temporary:
-        with suppress(FileExistsError):
-            os.link(temporary, path)  # unlike a rename, a link never replaces a file
+    with _temporary_file(path, data, mode) as temporary, suppress(FileExistsError):
+        os.link(temporary, path)  # unlike a rename, a link never replaces a file
     sync_name(path)  # even of another's file: whoever wrote it may have died before its name was durable
 
 

@@ -1,4 +1,4 @@
-"""A registry with one model, and the life of its jobs in short: requested, claimed, published."""
+"""A registry with one model, and the life of its jobs in short: submitted, claimed, published."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +43,7 @@ class Registry:
             return publishing.publish(session, claim, publication(session, claim))
 
     def done(self, operation: Operation, *names: str) -> VersionRow:
-        """The whole life of a job: requested, claimed, published."""
+        """The whole life of a job: submitted, claimed, published."""
         return self.publish(self.claimed(self.submit(operation, *names)))
 
     def job(self, job: JobRow | Claim) -> JobRow:

@@ -38,8 +38,8 @@ from service.registry.database import Database
 from service.registry.tables import JobRow, Row
 from service.settings import Settings
 from tests.conftest import new_postgresql_database
-from tests.requests.archives import as_npz, doodles
 from tests.instance import Instance, instance_of, schedule, stop, wait_for
+from tests.requests.archives import as_npz, doodles
 
 HOME, DUMP, EXPECTED = "home.tar.xz", "postgresql.sql.xz", "expected.json"
 KEPT = ("palimpsest.db", "artifacts", "judges", "keys")
