@@ -281,7 +281,8 @@ def _report(run: DemoRun, sample_id: str, *, seconds_total: float) -> dict[str, 
 
 
 def _print_summary(console: Console, run: DemoRun, report: dict[str, Any]) -> None:
-    table = Table("job", "seconds", "version", "parameters", "kept labels", "forgotten labels", box=None)
+    columns = ("job", "seconds", "version", "parameters", "kept labels", "forgotten labels")
+    table = Table(*columns, box=None)
     for done in run.finished:
         table.add_row(
             done.spec.title,
@@ -301,8 +302,16 @@ def _print_summary(console: Console, run: DemoRun, report: dict[str, Any]) -> No
     console.print(
         f"Trained on {trained_on:,} images of {run.dataset}; {report['seconds_total']:.0f} s in all."
     )
+    if run.quick:
+        console.print("Images are poor and few are recognised, because --quick trains for a few steps only.")
     console.print(f"See {FOLDER}/before.png, {FOLDER}/after.png and {FOLDER}/report.json.")
-    console.print(f"Verify the receipt of the forget: .venv/bin/palimpsest verify {RECEIPT} --key {KEY}")
+    console.print(f"Verify the receipt of the forget: {_command()} verify {RECEIPT} --key {KEY}")
+
+
+def _command() -> str:
+    """The command `palimpsest` as it is typed in this folder."""
+    script = Path(sys.executable).with_name("palimpsest")
+    return str(script.relative_to(Path.cwd())) if script.is_relative_to(Path.cwd()) else "palimpsest"
 
 
 def _percent(accuracy: float | None) -> str:

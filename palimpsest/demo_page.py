@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-WHITE, BLACK, GREY, RULE, RED = "#ffffff", "#1c1c1c", "#8a8a8a", "#dcdcdc", "#b3261e"
+WHITE, BLACK, GREY, RULE, RED = "#ffffff", "#1c1c1c", "#6b6b6b", "#dcdcdc", "#b3261e"
 MARGIN, GAP, NAME_WIDTH, NOTE_WIDTH = (
     28,
     10,
@@ -51,7 +51,7 @@ def draw_page(title: str, subtitle: str, rows: Sequence[Row]) -> Image.Image:
         if strip is not None:
             sheet.paste(strip, (left, top))
         else:
-            pen.line((MARGIN - 6, middle, right, middle), RED, width=2)
+            pen.line((left, middle, right, middle), RED, width=2)
             word = "forgotten"
             half = _font(24).getlength(word) / 2 + GAP
             centre = (left + right) // 2
