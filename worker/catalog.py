@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         if CATALOG.is_file() and CATALOG.read_text(encoding="utf-8") == written:
             return 0
-        sys.stderr.write(f"{CATALOG.name} is not what the learner declares; run: make catalog\n")
+        sys.stderr.write(f"{CATALOG.name} is not what worker/learning declares; run: make catalog\n")
         return 1
     if arguments:
         sys.stderr.write("usage: python -m worker.catalog [--check]\n")

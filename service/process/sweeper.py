@@ -1,7 +1,7 @@
-"""The sweeper: whatever was lost on the way between the rows and the worker, it sets going again.
+"""The sweeper resumes jobs that were interrupted, and finishes what a forget began.
 
-What a forget began it ends: it deletes what a purge takes, and signs receipts. It runs beside the API, never
-as a job, and may run more than once: the database lets one sweep at a time.
+It queues the jobs of dead workers again, sends lost wake-up messages again, cancels queued jobs, purges files
+and signs receipts. It runs beside the API. Several may run: the database lets one of them sweep at a time.
 """
 
 import logging
@@ -19,30 +19,27 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_MESSAGES_WAITING = 200
-"""Bells in the broker beyond which no more are rung: a worker that wakes at all empties them in a moment."""
+"""With so many messages in the broker no more are sent: a worker that runs at all empties it in a moment."""
 
 
 def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
-    """Sweep every `sweep_seconds`, through outages of the database and the broker, until told to stop."""
-    answered = True
+    """Sweep every `sweep_seconds` until `stop` is set. Outages of the database or the broker end nothing."""
+    database_answers = True
     while not stop.is_set():
         try:
             sweep(database, deployment)
-            answered = True
+            database_answers = True
         except DatabaseUnavailable as error:
-            if answered:
-                log.warning("cannot sweep: %s (%s)", error.message, error.reason)
-            answered = False
+            if database_answers:
+                log.warning("cannot sweep until the database answers again: %s", error.reason)
+            database_answers = False
         except Exception:
-            log.exception("a sweep failed; the next one tries again")
+            log.exception("a sweep failed; the next one, in %g s, tries again", deployment.sweep_seconds)
         stop.wait(deployment.sweep_seconds)
 
 
 def sweep(database: Database, deployment: Settings) -> None:
-    """Take back expired leases, cancel what nobody runs, ring lost bells; then what forgets left to be done.
-
-    Raises DatabaseUnavailable.
-    """
+    """Sweep once: rows first, then messages, then purges and receipts. Raises DatabaseUnavailable."""
     with database.transaction() as session:
         if not sweeping.alone(session):
             return
@@ -52,27 +49,27 @@ def sweep(database: Database, deployment: Settings) -> None:
             session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
         )
     if due:
-        _ring(database, deployment, due)
+        _notify(database, deployment, due)
     _purge(database, deployment)
-    _sign(database, deployment)
+    _sign_receipts(database, deployment)
 
 
-def _ring(database: Database, deployment: Settings, due: list[str]) -> None:
-    """Ring first, remember after: a crash between the two rings once more, which does no harm."""
-    outstanding = messages_waiting(deployment)
-    if outstanding is None:
+def _notify(database: Database, deployment: Settings, job_ids: list[str]) -> None:
+    """Send first, record after: a crash in between sends the message once more, which does no harm."""
+    waiting = messages_waiting(deployment)
+    if waiting is None:
         return
-    rung = [
+    notified = [
         job_id
-        for job_id in due[: max(0, MAX_MESSAGES_WAITING - outstanding)]
+        for job_id in job_ids[: max(0, MAX_MESSAGES_WAITING - waiting)]
         if wake_worker(job_id, deployment)
     ]
     with database.transaction() as session:
-        sweeping.rung(session, rung)
+        sweeping.rung(session, notified)
 
 
 def _purge(database: Database, deployment: Settings) -> None:
-    """Seal first, delete after, in two transactions: what is being deleted is refused already."""
+    """Delete files in a second transaction: from the first one on nobody may read their versions."""
     with database.reading() as session:
         days = deployment.purge_after_days
         overdue = purging.overdue(session, days=days) if days else []
@@ -88,10 +85,12 @@ def _purge(database: Database, deployment: Settings) -> None:
                 if purging.finish(session, job_id, FolderArtifacts(deployment.artifacts)):
                     log.info("job %s: purged", job_id)
         except OSError as error:
-            log.error("job %s: its data cannot be deleted yet: %s", job_id, error)
+            log.error(
+                "job %s: cannot delete files of its purge, the next sweep tries again: %s", job_id, error
+            )
 
 
-def _sign(database: Database, deployment: Settings) -> None:
+def _sign_receipts(database: Database, deployment: Settings) -> None:
     with database.reading() as session:
         due = issuing.due(session)
     for job_id in due:
@@ -101,4 +100,4 @@ def _sign(database: Database, deployment: Settings) -> None:
         except DatabaseUnavailable:
             raise
         except RegistryError as error:
-            log.error("job %s: no receipt yet: %s", job_id, error)
+            log.error("job %s: cannot issue its receipt, the next sweep tries again: %s", job_id, error)

@@ -17,7 +17,8 @@ from service.registry.errors import FencedOff
 from service.registry.jobs import blocked
 from service.registry.tables import HELD, JobRow
 
-Pulse = Literal["running", "cancel", "lost"]
+ClaimState = Literal["held", "cancel_requested", "lost"]
+"""Of a claim: `held`; `cancel_requested` by a client; `lost` where another worker has, or may have, the job."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
 
 def heartbeat(
     session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None
-) -> Pulse:
-    """Extend the lease, leave the progress; answers `cancel` when asked to stop, `lost` when taken over."""
+) -> ClaimState:
+    """Extend the lease and write the progress, unless another worker has taken the job over."""
     values: dict[str, Any] = {"lease_until": from_now(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
@@ -79,7 +80,7 @@ def heartbeat(
     cancel_requested = session.execute(beat).scalar_one_or_none()
     if cancel_requested is None:
         return "lost"
-    return "cancel" if cancel_requested else "running"
+    return "cancel_requested" if cancel_requested else "held"
 
 
 def verifying(session: Session, claim: Claim) -> None:

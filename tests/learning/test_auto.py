@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.learning.tiny import QUICK, asked, context
-from worker.jobs.failures import explain
+from worker.jobs.failures import describe_failure
 from worker.learning.networks import build
 from worker.learning.resizing.auto import AutoParams, candidates, choice
 from worker.learning.resizing.capacity import (
@@ -192,7 +192,7 @@ def test_a_layer_that_never_varies_has_the_rank_of_a_constant():
 def test_a_lower_bound_above_the_upper_one_is_refused_in_words_a_client_can_act_on():
     with pytest.raises(ValidationError) as refused:
         AutoParams(narrowest=65, widest=64)
-    failure = explain(refused.value, "job")
+    failure = describe_failure(refused.value, "job")
     assert (failure["type"], failure["retryable"]) == ("user", False)
     assert failure["message"] == "narrowest (65) must not exceed widest (64)"
     assert AutoParams(narrowest=64, widest=64)

@@ -80,7 +80,7 @@ def test_a_lease_that_is_kept_is_not_taken(registry: Registry) -> None:
     claim = registry.claimed(job, lease_seconds=-1)
     with registry.database.transaction() as session:
         progress = {"phase": "learning", "step": 3, "total": 9, "loss": 1.0}
-        assert claims.heartbeat(session, claim, lease_seconds=60, progress=progress) == "running"
+        assert claims.heartbeat(session, claim, lease_seconds=60, progress=progress) == "held"
     sweep(registry)
     assert registry.job(job).state == "running"
     assert registry.job(job).progress == progress
@@ -136,7 +136,7 @@ def test_a_running_job_hears_of_its_cancellation_at_the_next_beat(registry: Regi
     with registry.database.transaction() as session:
         assert jobs.cancel(session, job.id).shown_state == "cancelling"
     with registry.database.transaction() as session:
-        assert claims.heartbeat(session, claim, lease_seconds=60, progress=None) == "cancel"
+        assert claims.heartbeat(session, claim, lease_seconds=60, progress=None) == "cancel_requested"
         claims.finish_cancelled(session, claim)
     assert registry.job(job).state == "cancelled"
 

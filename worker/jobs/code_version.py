@@ -1,6 +1,6 @@
-"""Which code runs here: the release, and a hash of the worker's own sources.
+"""Which code this process runs: the release, and a hash of the worker's own source files.
 
-Reckoned once, when the worker starts: files that are changed under it later are not what it runs.
+Computed once, when the worker starts: it does not run what is written to these files later.
 """
 
 from hashlib import sha256
@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def sources_sha256(package: Path) -> str:
-    """The sha256 of a listing of the package's Python files, `<sha256>  <path>` a line, sorted by path.
+    """Return the sha256 of a listing of the package's Python files.
 
-    Needs no git; `sha256sum` writes the same listing (docs/forget-receipt.md).
+    A line is `<sha256>  <path>`; lines are sorted by path. `sha256sum` writes the same listing, so that the
+    hash can be computed without git (docs/forget-receipt.md).
     """
     paths = sorted(path.relative_to(package.parent).as_posix() for path in package.rglob("*.py"))
     lines = [f"{sha256((package.parent / path).read_bytes()).hexdigest()}  {path}\n" for path in paths]
@@ -26,4 +27,4 @@ def _release() -> str:
 
 
 CODE = f"palimpsest {_release()}, worker sha256:{sources_sha256(Path(__file__).parents[1])}"
-"""As a version's manifest says it, and the receipt of a forget."""
+"""As it stands in a version's manifest and in the receipt of a forget."""

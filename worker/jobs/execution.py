@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from torch import Tensor
 
 from service.registry import artifact_references, claims, jobs, publishing, reports, sweeping
-from service.registry.claims import Claim
+from service.registry.claims import Claim, ClaimState
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
 from service.registry.publishing import Origin, Publication
@@ -23,8 +23,8 @@ from service.registry.reports import Measured
 from service.registry.tables import Level, ReportRow
 from service.registry.version_files import MANIFEST
 from worker.jobs.acceptance import judged, refusal
-from worker.jobs.cost import Meter
-from worker.jobs.failures import explain
+from worker.jobs.cost import CostMeter
+from worker.jobs.failures import describe_failure
 from worker.jobs.feature_networks import feature_networks_of
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.inputs import ModelArchive, Work, WorkerContext, dataset_of, examples_of, work_of
@@ -41,14 +41,19 @@ log = logging.getLogger(__name__)
 
 RECORD_AGAIN_SECONDS = 0.5
 DRAWS_PER_LABEL = 1000
-SETTLED = {"cancel": "cancelled", "running": "given back", "lost": "taken over, nothing is written"}
+STOPPED: dict[ClaimState, str] = {
+    "cancel_requested": "cancelled",
+    "held": "given back to the queue",
+    "lost": "another worker has taken it over; nothing is published here",
+}
+"""What became of a job that stopped, for the log."""
 
 
 def execute(job_id: str, worker_context: WorkerContext) -> str | None:
-    """Run the job if it can be claimed, to whatever end. Returns the job of its model that runs next, if any.
+    """Run the job to its end, if it can be claimed. Returns the id of the model's next job, if there is one.
 
-    Raises DatabaseUnavailable when the registry cannot be told the end: the lease then runs out, and the job
-    is run again.
+    Raises DatabaseUnavailable where the end of the job cannot be recorded: its lease then runs out, and the
+    job is run again.
     """
     with worker_context.database.transaction() as session:
         claim = claims.claim(
@@ -58,7 +63,7 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
         return None
     log.info("job %s: attempt %d", job_id, claim.attempt)
     with Heartbeat(worker_context.database, claim, lease_seconds=worker_context.lease_seconds) as heartbeat:
-        attempt = Attempt(worker_context, claim, heartbeat, Meter())
+        attempt = Attempt(worker_context, claim, heartbeat, CostMeter())
         try:
             attempt.run()
         except (Stopped, FencedOff) as reason:
@@ -73,15 +78,15 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One claim being worked off."""
+    """One attempt at a job, under the claim that this worker holds."""
 
     worker_context: WorkerContext
     claim: Claim
     heartbeat: Heartbeat
-    meter: Meter
+    meter: CostMeter
 
     def run(self) -> None:
-        """Raises Stopped, FencedOff, and whatever went wrong."""
+        """Run the job to its end. Raises Stopped, FencedOff, and what its strategy or a judge raises."""
         work = work_of(self.claim, self.worker_context)
         context = TrainingContext(
             self.worker_context.device,
@@ -169,25 +174,28 @@ class Attempt:
         self.heartbeat.show(progress)
 
     def should_stop(self) -> bool:
-        return self.heartbeat.pulse != "running" or self.worker_context.shutting_down()
+        return self.heartbeat.claim_state != "held" or self.worker_context.shutting_down()
 
     def stop(self, reason: Exception) -> None:
-        """Cancelled: say so. Shutting down: give the job back. Taken over: leave everything to the other."""
+        """Cancel the job if a client asked for that, else give it back to the queue.
+
+        A job that another worker has taken over is left as it is.
+        """
 
         def settle(session: Session) -> None:
-            pulse = claims.heartbeat(
+            claim_state = claims.heartbeat(
                 session, self.claim, lease_seconds=self.worker_context.lease_seconds, progress=None
             )
-            if pulse == "cancel":
+            if claim_state == "cancel_requested":
                 claims.finish_cancelled(session, self.claim)
-            elif pulse == "running":
+            elif claim_state == "held":
                 claims.release(session, self.claim)
-            log.info("job %s: %s (%s)", self.claim.job_id, SETTLED[pulse], reason)
+            log.info("job %s: stopped, %s (%s)", self.claim.job_id, STOPPED[claim_state], reason)
 
         self.record(settle)
 
     def fail(self, error: Exception) -> None:
-        failure = explain(error, self.claim.job_id)
+        failure = describe_failure(error, self.claim.job_id)
         log.warning("job %s: failed, %s: %s", self.claim.job_id, failure["code"], failure["message"])
         try:
             self.record(lambda session: claims.finish_failed(session, self.claim, failure))
@@ -195,9 +203,10 @@ class Attempt:
             self.stop(reason)
 
     def record(self, change: Callable[[Session], object]) -> None:
-        """Make the change in a transaction; while the database is away, try again as long as the job is ours.
+        """Make the change in a transaction, again and again while the database does not answer.
 
-        A change whose commit went unanswered is made again, so it must notice by itself that it is done.
+        A transaction whose COMMIT got no answer may have been committed: `change` must notice that by itself.
+        Raises DatabaseUnavailable once the lease has run out, when another worker may have the job.
         """
         while True:
             try:
@@ -205,7 +214,7 @@ class Attempt:
                     change(session)
                 return
             except DatabaseUnavailable:
-                if self.heartbeat.pulse == "lost":
+                if self.heartbeat.claim_state == "lost":
                     raise
                 time.sleep(RECORD_AGAIN_SECONDS)
 

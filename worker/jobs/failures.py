@@ -1,4 +1,4 @@
-"""Why a job failed, in the words a client reads: type, code, message, retryable."""
+"""Why a job failed, for the client who asked for it: type, code, message, retryable."""
 
 import errno
 import logging
@@ -18,8 +18,12 @@ log = logging.getLogger(__name__)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def explain(error: Exception, job_id: str) -> dict[str, Any]:
-    """The job's error object. Only what the client can act on says more than that it went wrong here."""
+def describe_failure(error: Exception, job_id: str) -> dict[str, Any]:
+    """Return the error object of a failed job: {type, code, message, retryable}.
+
+    An error that the client can do nothing about is described as internal, and logged with its traceback:
+    its own message might name files and hosts.
+    """
     match error:
         case DatasetUnavailable():
             return _failure("user", "dataset_unavailable", str(error), retryable=True)
@@ -33,23 +37,22 @@ def explain(error: Exception, job_id: str) -> dict[str, Any]:
             return _failure("diverged", "diverged", str(error), retryable=False)
         case LabelConflict():
             return _failure("user", "label_conflict", str(error), retryable=False)
-        case ValidationError():  # of params that are each in range, but not together
-            told = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
-            return _failure("user", "validation_failed", told, retryable=False)
+        case ValidationError():  # params that are each in range, but do not fit together
+            problems = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
+            return _failure("user", "validation_failed", problems, retryable=False)
         case TooWide():
             return _failure("user", "too_wide", str(error), retryable=False)
         case MemoryError() | torch.OutOfMemoryError():
-            advice = "the worker ran out of memory; ask for a smaller batch_size or network"
+            advice = "the worker ran out of memory; try a smaller batch_size or a smaller network"
             return _failure("out_of_memory", "out_of_memory", advice, retryable=True)
         case OSError() if error.errno in DISK_FULL:
-            advice = "there is no room left to store the version; make room and ask again"
+            advice = "the disk is too full to store the version; free some space and send the request again"
             return _failure("storage", "storage_full", advice, retryable=True)
         case RuntimeError() if "can't allocate memory" in str(error):  # torch's CPU allocator has no class
-            return explain(MemoryError(), job_id)
-    log.exception("job %s failed", job_id, exc_info=error)
-    return _failure(
-        "internal", "internal_error", "an error inside the worker; its log has the trace", retryable=True
-    )
+            return describe_failure(MemoryError(), job_id)
+    log.exception("job %s: failed with an unexpected error", job_id, exc_info=error)
+    message = f"an unexpected error in the worker; its log has the traceback, under {job_id}"
+    return _failure("internal", "internal_error", message, retryable=True)
 
 
 def _failure(kind: str, code: str, message: str, *, retryable: bool) -> dict[str, Any]:

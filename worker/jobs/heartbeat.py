@@ -1,4 +1,4 @@
-"""The pulse of a running job: its own thread keeps the lease, carries progress out and brings orders in."""
+"""The heartbeat of a running job: it extends the lease, writes the progress and notices a cancel."""
 
 import logging
 import time
@@ -7,49 +7,46 @@ from types import TracebackType
 from typing import Any, Self
 
 from service.registry import claims
-from service.registry.claims import Claim, Pulse
+from service.registry.claims import Claim, ClaimState
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from worker.jobs.progress import RemainingTime
 from worker.learning.strategy import Progress
 
 log = logging.getLogger(__name__)
 
 LONGEST_INTERVAL_SECONDS = 0.5
-"""A client that cancels or watches waits this long at most; a beat costs one small commit."""
+"""A client that cancels or watches a job waits this long at most; a heartbeat costs one small commit."""
 
 
 class Heartbeat:
-    """`with Heartbeat(...) as heartbeat:` beats until the block ends. Its database sessions are its own."""
+    """Sends heartbeats while its `with` block runs, in database sessions of its own."""
 
     def __init__(self, database: Database, claim: Claim, *, lease_seconds: float) -> None:
         self._database = database
         self._claim = claim
         self._lease_seconds = lease_seconds
         self._interval = min(LONGEST_INTERVAL_SECONDS, lease_seconds / 4)
+        self._remaining = RemainingTime()
         self._progress: dict[str, Any] | None = None
-        self._phase = ("", 0.0)
-        self._pulse: Pulse = "running"
-        self._last_answer = time.monotonic()
+        self._claim_state: ClaimState = "held"
+        self._extended_at = time.monotonic()
         self._ended = Event()
-        self._thread = Thread(target=self._beat, name=f"heartbeat of {claim.job_id}", daemon=True)
+        self._thread = Thread(target=self._run, name=f"heartbeat of {claim.job_id}", daemon=True)
 
     @property
-    def pulse(self) -> Pulse:
-        """`running`; `cancel` once a client asked to stop; `lost` once the job is, or may be, another's."""
-        if self._pulse == "running" and time.monotonic() - self._last_answer > self._lease_seconds:
-            return "lost"  # also while a beat hangs on a connection that was cut without a word
-        return self._pulse
+    def claim_state(self) -> ClaimState:
+        """What is known of the claim: `lost` also once no heartbeat got through for a whole lease.
+
+        The job may then be another worker's already.
+        """
+        if self._claim_state == "held" and time.monotonic() - self._extended_at > self._lease_seconds:
+            return "lost"  # decided here, for a heartbeat may hang on a connection that was cut silently
+        return self._claim_state
 
     def show(self, progress: Progress) -> None:
-        """Leave the progress for the next beat. Called at every training step: it only remembers."""
-        now = time.monotonic()
-        if progress.phase != self._phase[0]:
-            self._phase = (progress.phase, now)
-        passed, left = now - self._phase[1], progress.total - progress.step
-        self._progress = {
-            **progress._asdict(),
-            "eta_seconds": round(passed / progress.step * left, 1) if progress.step else None,
-        }
+        """Leave the progress for the next heartbeat. Cheap: it is called at every training step."""
+        self._progress = {**progress._asdict(), "eta_seconds": self._remaining.estimate(progress)}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -61,17 +58,17 @@ class Heartbeat:
         self._ended.set()
         self._thread.join()
 
-    def _beat(self) -> None:
-        while self._pulse != "lost" and not self._ended.wait(self._interval):
-            asked = time.monotonic()
+    def _run(self) -> None:
+        while self._claim_state != "lost" and not self._ended.wait(self._interval):
+            sent_at = time.monotonic()
             try:
                 with self._database.transaction() as session:
-                    self._pulse = claims.heartbeat(
+                    self._claim_state = claims.heartbeat(
                         session, self._claim, lease_seconds=self._lease_seconds, progress=self._progress
                     )
-                self._last_answer = asked
+                self._extended_at = sent_at
             except DatabaseUnavailable as error:
-                log.warning("job %s: no heartbeat, %s (%s)", self._claim.job_id, error, error.reason)
+                log.warning("job %s: a heartbeat failed: %s (%s)", self._claim.job_id, error, error.reason)
             except Exception:
-                log.exception("job %s: the heartbeat failed, so the job stops", self._claim.job_id)
-                self._pulse = "lost"
+                log.exception("job %s: a heartbeat failed unexpectedly, so the job stops", self._claim.job_id)
+                self._claim_state = "lost"

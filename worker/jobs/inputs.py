@@ -17,7 +17,7 @@ from service.registry.database import Database
 from service.registry.job_specs import EvaluateSpec, JobSpec, LearnSpec, spec_of
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import CHECKPOINT, isolated_file
-from worker.jobs.cost import Meter
+from worker.jobs.cost import CostMeter
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.networks import blank
@@ -95,7 +95,7 @@ class ModelArchive:
 
     worker_context: WorkerContext
     work: Work
-    meter: Meter
+    meter: CostMeter
 
     def images(self, label: Label) -> Tensor:
         images = self._dataset(label).train[label.source]

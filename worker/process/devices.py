@@ -1,4 +1,4 @@
-"""Where and how the worker computes: device, threads, and the same bytes from the same seed."""
+"""The device and precision a worker computes with, and settings that make results reproducible."""
 
 import os
 
@@ -6,11 +6,11 @@ import torch
 
 
 class DeviceUnavailable(Exception):
-    """The device the deployment asks for is not in this machine."""
+    """This machine has no such device as PALIMPSEST_DEVICE names."""
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes the first GPU if there is one. Raises DeviceUnavailable."""
+    """Return the device; `auto` is the first GPU if there is one, else the CPU. Raises DeviceUnavailable."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -24,19 +24,19 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Of the matrix products of a training: `auto` takes bfloat16 on a GPU, float32 on a CPU."""
+    """Return the dtype of matrix products in training; `auto` is bfloat16 on a GPU, float32 on a CPU."""
     lower = device.type == "cuda" if name == "auto" else name == "bfloat16"
     return torch.bfloat16 if lower else torch.float32
 
 
 def compute_reproducibly(threads: int) -> None:
-    """Fix whatever else could change a result: thread count, kernels, denormals.
+    """Fix what else can change a result: the number of threads, the kernels, denormal numbers.
 
-    threads: 0 takes one. Sums depend on how many threads share them, so the count is never chosen by the load
-    of the moment: a job that is run again must give the same bytes.
+    threads: of the CPU; 0 is one. A sum depends on the number of threads that share it, so the number never
+    follows the load of the machine: a job that is run again must give the same bytes.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, at its first use
     torch.set_num_threads(threads or 1)
-    torch.set_flush_denormal(True)  # squared gradients are tiny: 3 times faster, same Fisher
-    # As use_deterministic_algorithms(True), which also imports a compiler nothing here uses: 6 s of CPU
+    torch.set_flush_denormal(True)  # squared gradients are tiny: the same Fisher information, 3 times faster
+    # use_deterministic_algorithms(True) does the same, and imports a compiler that is not needed: 6 s of CPU
     torch.set_deterministic_debug_mode("error")
