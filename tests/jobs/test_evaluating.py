@@ -17,22 +17,25 @@ from service.registry.tables import JobRow, ModelRow
 from service.registry.version_files import forgotten_file
 from tests.instance import wait_for
 from tests.jobs.worker_contexts import FEW, ask, chain, job, new_model
-from worker.jobs import feature_networks
+from worker.jobs import execution
+from worker.jobs.classifiers import FEATURE_NETWORKS
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
-from worker.learning.judging.feature_network import files_of
+from worker.learning.judging.feature_network import train_feature_network
+from worker.learning.judging.quality_gate import QualityGate
 from worker.learning.judging.training_batches import Step, Training
 from worker.learning.networks import frozen
 
+QUICK = replace(FEATURE_NETWORKS, training=Training(steps=3), gate=QualityGate(test_accuracy=0.0))
+"""The digits have no committed feature network; one trained for three steps is good enough here."""
+
 
 @pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digits have no committed feature network; one trained for a moment will do here, though it errs."""
-    monkeypatch.setattr(feature_networks, "BRIEF", replace(feature_networks.BRIEF, steps=3))
-    monkeypatch.setattr("worker.learning.judging.quality_gate.LEAST_ACCURACY", 0.0)
+def _quick_feature_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "FEATURE_NETWORKS", QUICK)
 
 
 def evidence(worker_context: WorkerContext, row: JobRow) -> reports.Evidence:
@@ -80,16 +83,16 @@ def test_evaluating_again_gives_the_same_bytes_and_changes_no_version(
     assert [(version.files, version.report) for version in chain(worker_context, model)] == before
 
 
-def test_a_witness_is_trained_in_the_first_full_report_alone(
+def test_a_feature_network_is_trained_in_the_first_full_report_alone(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainings: list[str] = []
 
     def counted(dataset: Dataset, training: Training, step: Step) -> dict[str, bytes]:
         trainings.append(dataset.name)
-        return files_of(dataset, training, step)
+        return train_feature_network(dataset, training, step)
 
-    monkeypatch.setattr(feature_networks, "files_of", counted)
+    monkeypatch.setattr(execution, "FEATURE_NETWORKS", replace(QUICK, train=counted))
     forgot_one(worker_context, model)
     execute(ask(worker_context, model, "evaluate"), worker_context)
     assert trainings == ["digits"]

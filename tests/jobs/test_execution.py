@@ -20,7 +20,8 @@ from service.registry.tables import ModelRow, VersionRow
 from tests.datasets.idx_files import small, write
 from tests.instance import schedule, wait_for
 from tests.jobs.worker_contexts import ask, chain, job, new_model
-from worker.jobs import execution, judges
+from worker.jobs import execution
+from worker.jobs.classifiers import JUDGES
 from worker.jobs.code_version import CODE
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
@@ -246,7 +247,7 @@ def test_labels_of_two_datasets_live_in_one_model_under_names_of_the_clients_cho
     )  # from every label's images
     *_, learned, last = chain(worker_context, model)
     assert learned.report["examples"]["labels"] == {"shoe": 2, "0": 2, "coat": 2}
-    assert "too small for an honest judge" in learned.report["retained"]["labels"]["shoe"]["reason"]
+    assert "too small to train a classifier on" in learned.report["retained"]["labels"]["shoe"]["reason"]
     checkpoint = Checkpoint.from_bytes(
         worker_context.artifacts.read(last.files["checkpoint.safetensors"]["sha256"])
     )
@@ -282,7 +283,7 @@ def test_what_was_uploaded_is_learned_and_judged_as_any_other(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its judge is trained in the first job, and serves the second."""
-    monkeypatch.setattr(judges, "TRAINING", Training(steps=40))
+    monkeypatch.setattr(execution, "JUDGES", replace(JUDGES, training=Training(steps=40)))
     bundled = load("digits", worker_context.data).train
     images = {"ring": bundled["0"][:100], "bar": bundled["1"][:100]}
     pixels = b"".join(one.numpy().tobytes() for one in images.values())
@@ -315,7 +316,7 @@ def test_a_cancel_stops_the_training_of_a_judge(worker_context: WorkerContext, m
     thread.start()
     wait_for(
         "the judge is in its training",
-        lambda: "training the judge" in str(job(worker_context, job_id).progress),
+        lambda: "training judge" in str(job(worker_context, job_id).progress),
     )
     with worker_context.database.transaction() as session:
         jobs.cancel(session, job_id)

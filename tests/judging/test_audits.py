@@ -9,7 +9,7 @@ from tests.learning.tiny import NETWORKS, context, examples, run, stripes
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.distances import diversity, frechet
 from worker.learning.judging.evidence import of_another
-from worker.learning.judging.feature_network import FeatureNetwork, feature_extractor
+from worker.learning.judging.feature_network import FeatureNetwork, feature_architecture
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
 from worker.learning.judging.membership import auc, membership
 from worker.learning.judging.recovery import Search, plausible_radius, recovered
@@ -32,7 +32,8 @@ def two_kinds() -> Checkpoint:
 def stranger(labels: tuple[str, ...] = ("rows", "columns")) -> FeatureNetwork:
     """A feature network that was never taught anything: still a function to be climbed."""
     torch.manual_seed(0)
-    return FeatureNetwork(labels, feature_extractor(len(labels)).eval().requires_grad_(False), "untaught")
+    network = feature_architecture(len(labels)).eval().requires_grad_(False)
+    return FeatureNetwork(labels, network, version="untrained", test_accuracy=0.5)
 
 
 def test_the_energy_distance_is_its_definition_over_all_pairs():

@@ -1,8 +1,8 @@
 """The full report has the quick one's keys and more; what cannot be had is null with a reason."""
 
 import json
-from dataclasses import replace
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset, load
 from worker.learning.drawing import draw
+from worker.learning.judging.classifier_training import train_weights
+from worker.learning.judging.classifiers import restore_network
 from worker.learning.judging.evidence import figure
-from worker.learning.judging.feature_network import FeatureNetwork, restored, trained
+from worker.learning.judging.feature_network import FEATURE_NETWORK, FeatureNetwork
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
@@ -69,7 +71,9 @@ def forgetful() -> Checkpoint:
 def feature_network_of(dataset: str) -> FeatureNetwork:
     """Trained for a moment."""
     training = Training(seed=101, steps=2, real=32, impostors=10)
-    return replace(restored(trained(digits().train, training), digits().labels), test_accuracy=0.5)
+    weights = train_weights(FEATURE_NETWORK, digits().train, training)
+    network = restore_network(FEATURE_NETWORK, weights, len(digits().labels))
+    return FeatureNetwork(digits().labels, network, version=sha256(weights).hexdigest(), test_accuracy=0.5)
 
 
 def report_of(checkpoint: Checkpoint, *gone: str, **callbacks) -> dict:

@@ -23,16 +23,17 @@ from service.registry.reports import Measured
 from service.registry.tables import Level, ReportRow
 from service.registry.version_files import MANIFEST
 from worker.jobs.acceptance import judged, refusal
+from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES, ClassifierSource, classifier_finder
 from worker.jobs.cost import CostMeter
 from worker.jobs.failures import describe_failure
-from worker.jobs.feature_networks import feature_networks_of
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.inputs import ModelArchive, Work, WorkerContext, dataset_of, examples_of, work_of
-from worker.jobs.judges import judges_of
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
 from worker.learning import drawing, strategy
 from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.datasets import Dataset
+from worker.learning.judging.classifiers import C
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.report import quick
 from worker.learning.strategy import Examples, Progress, Stopped, TrainingContext
@@ -244,10 +245,9 @@ def _judged(
         context.step("judging", next(drawn), labels_in_all)
         return drawing.draw(checkpoint, label, n, seed)
 
-    judges = judges_of(lambda name: dataset_of(name, worker_context), worker_context.judges, context)
     return quick(
         checkpoint,
-        judges,
+        _classifier_finder(JUDGES, worker_context, context),
         n=DRAWS_PER_LABEL,
         seed=context.seed,
         draw=draw,
@@ -261,9 +261,14 @@ def _measured(work: Work, worker_context: WorkerContext, context: TrainingContex
     with worker_context.database.reading() as session:
         acceptance = jobs.find(session, work.base.job_id).acceptance
     params = FullParams.model_validate(work.job.params)
-    where = (lambda name: dataset_of(name, worker_context), worker_context.judges, context)
-    judges, feature_networks = judges_of(*where), feature_networks_of(*where)
-    measured = full(work.checkpoint, judges, feature_networks, context, params, draw=drawing.draw)
+    measured = full(
+        work.checkpoint,
+        _classifier_finder(JUDGES, worker_context, context),
+        _classifier_finder(FEATURE_NETWORKS, worker_context, context),
+        context,
+        params,
+        draw=drawing.draw,
+    )
     return judged(measured, acceptance) | {
         "evaluated": {
             "version": work.base.number,
@@ -272,6 +277,17 @@ def _measured(work: Work, worker_context: WorkerContext, context: TrainingContex
             "seed": work.job.seed,
         }
     }
+
+
+def _classifier_finder(
+    source: ClassifierSource[C], worker_context: WorkerContext, context: TrainingContext
+) -> Callable[[str], C]:
+    """Return a function that finds the classifier of a dataset by its name, for this job."""
+
+    def read_dataset(name: str) -> Dataset:
+        return dataset_of(name, worker_context)
+
+    return classifier_finder(source, read_dataset, worker_context.judges, context)
 
 
 def _record_once(session: Session, claim: Claim, measured: Measured, cost: Mapping[str, Any]) -> None:

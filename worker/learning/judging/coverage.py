@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.learning.judging.judge import CHUNK, Judge
+from worker.learning.judging.classifiers import CHUNK
+from worker.learning.judging.judge import Judge
 
 NEIGHBOURS = 5
 

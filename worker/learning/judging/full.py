@@ -18,11 +18,11 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.continual.retrain import RetrainParams
 from worker.learning.judging.audit_measurements import Exam, Traces, traces
+from worker.learning.judging.classifiers import ClassifierUnavailable
 from worker.learning.judging.comparison import CONTROL, COVERAGE_RATIO, PLAIN, compared, verdict
 from worker.learning.judging.evidence import Figure, figure, over_seeds, unmeasured
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.figures import auc_interval
-from worker.learning.judging.judge import JudgeUnavailable
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
 from worker.learning.judging.quality import Seen, coverage_of, quality
 from worker.learning.judging.recovery import Search
@@ -190,7 +190,7 @@ def _quality_of(
     try:
         judge, feature_network = inquiry.judges(dataset), inquiry.feature_networks(dataset)
         real = {one.name: (inquiry.train(one), inquiry.test(one)) for one in labels}
-    except (JudgeUnavailable, Unavailable) as error:
+    except Unavailable as error:
         return unmeasured(str(error), COVERAGE_RATIO if inquiry.checkpoint.forgotten else None)
 
     def seen(checkpoint: Checkpoint) -> dict[str, Seen]:
@@ -245,7 +245,7 @@ def _label_forgotten(
 ) -> dict[str, Any]:
     try:
         exam = _exam(label, inquiry)
-    except (JudgeUnavailable, Unavailable) as error:
+    except Unavailable as error:
         return _none_of(str(error))
     if not references:
         return _none_of(reason or "there is no reference")
@@ -258,10 +258,12 @@ def _label_forgotten(
 
 
 def _exam(label: Label, inquiry: _Inquiry) -> Exam:
-    """Raises JudgeUnavailable or Unavailable."""
+    """Raises Unavailable."""
     judge, params = inquiry.judges(label.dataset), inquiry.params
     if label.source not in judge.labels:
-        raise JudgeUnavailable(f"the judge of {label.dataset!r} does not know the label {label.source!r}")
+        raise ClassifierUnavailable(
+            f"the judge of {label.dataset!r} does not know the label {label.source!r}"
+        )
     return Exam(
         label=label,
         judge=judge,

@@ -1,132 +1,73 @@
-"""The judge: an independent, open-set classifier of images. It names a label, or it rejects.
+"""The judge: an independent, open-set classifier of images. It names a label, or it rejects the image.
 
-It only ever evaluates: it is never used to train, filter or attack a network.
+It only evaluates: it is never used to train, filter or attack a network.
 """
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import sha256
-from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load
 from torch import Tensor, nn
 
-from worker.learning import datasets
+from worker.learning.judging.classifiers import CHUNK, Classifier, ClassifierKind, load_committed
 
 REJECT = -1
-WEIGHTS = Path(__file__).parent / "weights"
-REVISION = 1  # one more with the network or the lessons: what was kept before is then trained anew
-CHUNK = 500  # images at a time: what they need fits a core's cache
-
-
-class JudgeUnavailable(Exception):
-    """There is no usable judge for a dataset; the message says which command makes one."""
+"""The answer to an image that shows none of the labels."""
 
 
 @dataclass(frozen=True)
-class Judge:
+class Judge(Classifier):
     """A trained judge of one dataset."""
 
-    dataset: str
-    labels: tuple[str, ...]
-    network: nn.Module
-    version: str  # sha256 of the stored weights
-    test_accuracy: float  # on the dataset's real test images, a rejected one counted as wrong
-    missed: tuple[str, ...] = ()  # the figures of its recipe that keep not their bar
+    missed: tuple[str, ...] = ()
+    """The figures in its recipe that miss their threshold."""
 
     def classify(self, images: Tensor) -> Tensor:
-        """Which label each image [n, pixels] in [0, 1] shows: int64 [n], an index into labels, or REJECT."""
+        """Return what each image [n, pixels] in [0, 1] shows, int64 [n]: an index into labels, or REJECT."""
         return classify(self.network, images)
 
     @torch.no_grad()
     def answers(self, features: Tensor) -> Tensor:
-        """The same of images as its last hidden layer sees them, [n, 128] (see `coverage.embedded`)."""
+        """Classify images by the output of the last hidden layer, [n, 128] (see `embedded`)."""
         return _answers(self._logits(features))
 
     @torch.no_grad()
     def closed_answers(self, features: Tensor) -> Tensor:
-        """The likeliest label of each, int64 [n]: a closed-set classifier's answer, which never rejects."""
+        """Return the most likely label of each image, int64 [n], as a classifier does that cannot reject."""
         return self._logits(features)[:, :-1].argmax(1)
 
     def _logits(self, features: Tensor) -> Tensor:
-        logits: Tensor = list(self.network.children())[-1](features)
+        logits: Tensor = self.network[-1](features)
         return logits
 
 
-@lru_cache
 def load_judge(dataset: str) -> Judge:
-    """The committed judge of a dataset.
+    """Return the committed judge of a dataset.
 
-    Raises JudgeUnavailable when there is none, or its weights are not those its recipe describes.
+    Raises ClassifierUnavailable if there is none, or if its weights are not those its recipe describes.
     """
-    return read_judge(dataset, WEIGHTS)
-
-
-def is_committed(dataset: str) -> bool:
-    """Whether a judge comes with this code, of a dataset that does too."""
-    return datasets.comes_with_the_code(dataset) and (WEIGHTS / f"{dataset}.json").is_file()
-
-
-def read_judge(dataset: str, folder: Path) -> Judge:
-    """The judge kept in `folder` as <dataset>.safetensors beside its recipe <dataset>.json.
-
-    Raises JudgeUnavailable likewise.
-    """
-    again = f"train it with: python -m worker.learning.judging.train --dataset {dataset} --data FOLDER"
-    try:
-        recipe = json.loads((folder / f"{dataset}.json").read_text())
-        data = (folder / f"{dataset}.safetensors").read_bytes()
-    except FileNotFoundError as error:
-        raise JudgeUnavailable(f"there is no judge for the dataset {dataset!r}; {again}") from error
-    except ValueError as error:
-        raise JudgeUnavailable(
-            f"the recipe of the judge of {dataset!r} is no JSON ({error}); {again}"
-        ) from error
-    found, expected = sha256(data).hexdigest(), recipe["weights_sha256"]
-    if found != expected:
-        raise JudgeUnavailable(
-            f"the judge of {dataset!r} is not the one its recipe describes: the sha256 of its weights "
-            f"is {found}, the recipe says {expected}; {again}"
-        )
-    labels, figures = tuple(recipe["labels"]), recipe["figures"]
-    try:
-        network = restored_network(data, len(labels))
-    except RuntimeError as error:
-        raise JudgeUnavailable(f"the judge of {dataset!r} has another architecture; {again}") from error
-    missed = tuple(name for name, one in figures.items() if one["held"] is False)
-    return Judge(dataset, labels, network, found, figures["test_accuracy"]["value"], missed)
+    return load_committed(JUDGE, dataset)
 
 
 @torch.no_grad()
 def classify(network: nn.Module, images: Tensor) -> Tensor:
-    """The answers of a judge's network, int64 [n]: a label's index, or REJECT. Not a number is no label."""
+    """Return a judge network's answers for images [n, pixels], int64 [n]: a label's index, or REJECT.
+
+    An image that gives a logit that is not a number is rejected.
+    """
     chunks = torch.split(images.float().cpu(), CHUNK)
     return _answers(torch.cat([network(chunk) for chunk in chunks]))
 
 
 def _answers(logits: Tensor) -> Tensor:
     answers = logits.argmax(1)
-    nothing = (answers == logits.shape[1] - 1) | logits.isnan().any(1)
-    return answers.masked_fill(nothing, REJECT)
+    rejected = (answers == logits.shape[1] - 1) | logits.isnan().any(1)
+    return answers.masked_fill(rejected, REJECT)
 
 
-def restored_network(data: bytes, labels: int) -> nn.Module:
-    """The network of a judge of so many labels, from its safetensors bytes, ready to classify."""
-    with torch.device("meta"):  # no random start, so nobody's random numbers are used up
-        network = judge_network(labels)
-    network.load_state_dict({name: weight.float() for name, weight in load(data).items()}, assign=True)
-    return fast(network).eval()
-
-
-def fast(network: nn.Module) -> nn.Module:
-    """The network in the memory layout that halves its time, measured on one thread."""
-    return network.to(memory_format=torch.channels_last)
-
-
-def judge_network(labels: int) -> nn.Sequential:
-    """Images [n, 784] -> logits [n, labels + 1], the last of them for "none of these". 99,000 weights."""
+def judge_architecture(labels: int) -> nn.Sequential:
+    """Build the network: images [n, 784] -> logits [n, labels + 1]. It has 99,000 weights."""
     return nn.Sequential(
         nn.Unflatten(1, (1, 28, 28)),
         *_block(1, 16, size=5, stride=2),  # 14 x 14
@@ -144,3 +85,22 @@ def judge_network(labels: int) -> nn.Sequential:
 def _block(inputs: int, outputs: int, *, size: int, stride: int = 1) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
     return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
+
+
+def _from_recipe(
+    labels: tuple[str, ...], network: nn.Sequential, version: str, recipe: Mapping[str, Any]
+) -> Judge:
+    figures = recipe["figures"]
+    missed = tuple(name for name, one in figures.items() if one["held"] is False)
+    return Judge(labels, network, version, figures["test_accuracy"]["value"], missed)
+
+
+JUDGE = ClassifierKind(
+    name="judge",
+    suffix="",
+    command="worker.learning.judging.train",
+    revision=1,
+    architecture=judge_architecture,
+    memory_format=torch.channels_last,  # twice as fast, measured on one thread
+    from_recipe=_from_recipe,
+)

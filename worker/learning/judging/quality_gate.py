@@ -1,62 +1,62 @@
-"""What an honest judge needs: images enough of every label, none that drown the others, and few errors.
-
-A feature network is held to as few.
-"""
+"""What a judge or feature network must satisfy before it is used: enough images, and few enough errors."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from worker.learning.datasets import Dataset
-from worker.learning.judging.judge import Judge, JudgeUnavailable
-from worker.learning.strategy import Unavailable
+from worker.learning.judging.classifiers import ClassifierUnavailable
 
-LEAST_TRAIN, LEAST_TEST = 80, 20  # images a label; `digits`, whose judge is just good enough, has 139 and 34
-LEAST_ACCURACY = 0.7  # a judge that errs more often says too much of itself and too little of what it judges
-MOST_UNEQUAL = 4  # a label's images, in those of the rarest: else a batch may show but one label
+LARGEST_IMBALANCE = 4
+"""Times as many images as the rarest label has: with more, a batch may show one label only."""
 
 
-def refuse_too_small(dataset: Dataset) -> None:
-    """Raises JudgeUnavailable, with the reason, for a dataset no honest judge can be trained on."""
-    if len(dataset.labels) < 2:
-        raise JudgeUnavailable(
-            f"the dataset {dataset.name!r} has but one label, and a judge tells labels apart"
+@dataclass(frozen=True)
+class QualityGate:
+    """The minimum for a dataset, and for the classifier trained on it.
+
+    `digits`, whose judge is just good enough, has 139 train and 34 test images a label. A classifier that is
+    wrong about more than three images of ten says more of itself than of the images it classifies.
+    """
+
+    train_images: int = 80  # of each label
+    test_images: int = 20  # of each label
+    test_accuracy: float = 0.7
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raise ClassifierUnavailable, with the reason, if the dataset is too small to train a good one."""
+        if len(dataset.labels) < 2:
+            raise ClassifierUnavailable(
+                f"the dataset {dataset.name!r} has only one label, and a classifier needs two to distinguish"
+            )
+        train, test = (
+            min(len(images) for images in split.values()) for split in (dataset.train, dataset.test)
         )
-    train, test = (min(len(images) for images in split.values()) for split in (dataset.train, dataset.test))
-    if train < LEAST_TRAIN or test < LEAST_TEST:
-        raise JudgeUnavailable(
-            f"the dataset {dataset.name!r} is too small for an honest judge: a label has {train} train and "
-            f"{test} test images, and needs {LEAST_TRAIN} and {LEAST_TEST}"
-        )
+        if train < self.train_images or test < self.test_images:
+            raise ClassifierUnavailable(
+                f"the dataset {dataset.name!r} is too small to train a classifier on: "
+                f"a label has {train} train and {test} test images, "
+                f"and needs {self.train_images} and {self.test_images}"
+            )
+
+    def check_accuracy(self, kind: str, dataset: str, test_accuracy: float) -> None:
+        """Raise ClassifierUnavailable if a classifier errs too often on the real test images.
+
+        kind: what the message calls it, "judge" for example.
+        """
+        if test_accuracy < self.test_accuracy:
+            raise ClassifierUnavailable(
+                f"the {kind} trained on {dataset!r} classifies {test_accuracy:.1%} of its real test images "
+                f"correctly, and at least {self.test_accuracy:.0%} are needed"
+            )
 
 
 def balanced(dataset: Dataset) -> Dataset:
-    """The dataset without the surplus of labels that have many times the images of the rarest."""
-    return replace(dataset, train=_evened(dataset.train), test=_evened(dataset.test))
+    """Return the dataset with at most LARGEST_IMBALANCE times as many images a label as the rarest has."""
+    return replace(dataset, train=_balanced(dataset.train), test=_balanced(dataset.test))
 
 
-def refuse_too_wrong(judge: Judge) -> None:
-    """Raises JudgeUnavailable for a judge that errs too often on real test images."""
-    if reason := _too_wrong("judge", judge.dataset, judge.test_accuracy):
-        raise JudgeUnavailable(reason)
-
-
-def refuse_wrong_feature_network(dataset: str, test_accuracy: float) -> None:
-    """Raises Unavailable for a feature network of the dataset likewise."""
-    if reason := _too_wrong("feature_network", dataset, test_accuracy):
-        raise Unavailable(reason)
-
-
-def _too_wrong(what: str, dataset: str, test_accuracy: float) -> str | None:
-    if test_accuracy >= LEAST_ACCURACY:
-        return None
-    return (
-        f"the {what} trained on {dataset!r} names {test_accuracy:.1%} of its real test images rightly, "
-        f"an honest one needs {LEAST_ACCURACY:.0%}"
-    )
-
-
-def _evened(split: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    most = MOST_UNEQUAL * min(len(images) for images in split.values())
+def _balanced(split: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    most = LARGEST_IMBALANCE * min(len(images) for images in split.values())
     return {label: images[:most] for label, images in split.items()}

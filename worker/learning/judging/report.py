@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.judging.classifiers import ClassifierUnavailable
 from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods, embedded
 from worker.learning.judging.figures import Bar, wilson
-from worker.learning.judging.judge import REJECT, Judge, JudgeUnavailable
+from worker.learning.judging.judge import REJECT, Judge
 from worker.learning.strategy import Unavailable
 
-Judges = Callable[[str], Judge]  # the judge of a dataset; raises JudgeUnavailable
+Judges = Callable[[str], Judge]  # the judge of a dataset; raises ClassifierUnavailable
 HeldOut = Callable[[Label], Tensor]  # a label's real test images, uint8 [n, pixels]; raises Unavailable
 Draw = Callable[[Checkpoint, str, int, int], Tensor]  # (checkpoint, label, n, seed) -> [n, pixels] in [0, 1]
 
@@ -79,7 +80,7 @@ def _label_figures(
 ) -> dict[str, Any]:
     try:
         judge = judges(label.dataset)
-    except JudgeUnavailable as error:
+    except ClassifierUnavailable as error:
         return _unmeasured(str(error))
     if label.source not in judge.labels:
         return _unmeasured(f"the judge of {label.dataset!r} does not know the label {label.source!r}")
@@ -156,7 +157,7 @@ def _together(labels: dict[str, dict[str, Any]], *, forgotten: bool) -> dict[str
 def _judge_figures(dataset: str, judges: Judges) -> dict[str, Any]:
     try:
         judge = judges(dataset)
-    except JudgeUnavailable as error:
+    except ClassifierUnavailable as error:
         return {"version": None, "test_accuracy": None, "missed": [], "reason": str(error)}
     return {"version": judge.version, "test_accuracy": judge.test_accuracy, "missed": list(judge.missed)}
 

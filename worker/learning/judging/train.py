@@ -1,108 +1,89 @@
 """Train a judge: python -m worker.learning.judging.train --dataset mnist --data FOLDER
 
 Writes <dataset>.safetensors and its recipe <dataset>.json, and prints the recipe with every measured figure.
-The same dataset, recipe, seed, machine and number of threads give the same bytes.
+The same dataset, training, seed, machine and number of threads give the same bytes.
 """
 
 import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
+from worker.learning.judging.classifier_training import (
+    classifier_files,
+    describe,
+    train_weights,
+    training_images,
+    write_files,
+)
+from worker.learning.judging.classifiers import WEIGHTS, restore_network
 from worker.learning.judging.figures import judge_figures
-from worker.learning.judging.judge import WEIGHTS, classify, fast, judge_network, restored_network
-from worker.learning.judging.training_batches import Step, Training, lessons, unwatched
+from worker.learning.judging.judge import JUDGE, classify
+from worker.learning.judging.training_batches import Step, Training, unwatched
 
-FIGURES = 16  # how often the figures ask the judge
-FIGURES_SEED = 10_000  # what the figures are measured on is drawn from here, whatever the judge's own seed
-
-
-def trained(dataset: Dataset, training: Training, step: Step = unwatched) -> bytes:
-    """The weights of a judge of the dataset, learnt from its train split, as float16 safetensors."""
-    network = fitted_network(dataset, training, step)
-    return save({name: _stored(weight) for name, weight in network.state_dict().items()})
+MEASUREMENTS = 16
+"""How many sets of images the figures are measured on."""
+FIGURES_SEED = 10_000
+"""The test variants and negatives of the figures are drawn from this seed, whatever the judge's own."""
 
 
-def recipe_of(data: bytes, dataset: Dataset, training: Training, step: Step = unwatched) -> dict[str, Any]:
-    """What describes these weights: how they came about, and figures measured on the test split."""
-    network, asked = restored_network(data, len(dataset.labels)), count()
+def train_judge(dataset: Dataset, training: Training, on_step: Step = unwatched) -> dict[str, bytes]:
+    """Train a judge on the train split and measure it on the test split.
 
-    def stored(images: Tensor) -> Tensor:
-        step(f"measuring the judge of {dataset.name}", next(asked), FIGURES)
+    Returns its weights and its recipe as files, by name.
+    """
+    weights = train_weights(JUDGE, training_images(dataset), training, on_step)
+    measured = measure_judge(weights, dataset, on_step)
+    return classifier_files(JUDGE, weights, describe(weights, dataset, training, measured))
+
+
+def measure_judge(weights: bytes, dataset: Dataset, on_step: Step = unwatched) -> dict[str, Any]:
+    """Return the figures that a judge's recipe holds, measured on the test split. JSON-ready."""
+    network, measurement = restore_network(JUDGE, weights, len(dataset.labels)), count()
+
+    def classify_and_report(images: Tensor) -> Tensor:
+        on_step("measuring judge", next(measurement), MEASUREMENTS)
         return classify(network, images)
 
     return {
-        "dataset": dataset.name,
-        "labels": list(dataset.labels),
-        "weights_sha256": sha256(data).hexdigest(),
-        "data_sha256": dataset.sha256(),
-        "training": asdict(training),
         "figures_seed": FIGURES_SEED,
-        "figures": judge_figures(stored, dataset, seed=FIGURES_SEED),
+        "figures": judge_figures(classify_and_report, dataset, seed=FIGURES_SEED),
     }
 
 
-def fitted_network(dataset: Dataset, training: Training, step: Step) -> nn.Module:
-    """The network after `training.steps` of cross-entropy over the labels and the reject answer."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        network = fast(judge_network(len(dataset.labels)))
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=training.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=training.steps)
-    for number, (images, targets) in enumerate(lessons(dataset.train, dataset.labels, training)):
-        step(f"training the judge of {dataset.name}", number, training.steps)
-        loss = cross_entropy(network(images), targets)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-    return network
-
-
-def _stored(weight: Tensor) -> Tensor:
-    """Half precision is plenty for an answer that is an argmax, and halves what is committed."""
-    return weight.half().contiguous() if weight.is_floating_point() else weight
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Train a judge and keep it beside its recipe.")
+    """Run the command; the exit status is 1 if a figure misses its threshold."""
+    parser = argparse.ArgumentParser(description="Train a judge and store it beside its recipe.")
     parser.add_argument("--dataset", required=True, help="mnist or digits")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the datasets")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights and the recipe go")
     parser.add_argument("--seed", type=int, default=Training.seed)
     parser.add_argument("--steps", type=int, default=Training.steps)
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     try:
-        dataset = load(asked.dataset, asked.data)
+        dataset = load(options.dataset, options.data)
     except DatasetUnavailable as error:
         parser.error(str(error))
-    begun, worked = time.monotonic(), time.process_time()
-    training = Training(seed=asked.seed, steps=asked.steps)
-    data = trained(dataset, training)
-    recipe = recipe_of(data, dataset, training)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    (asked.out / f"{asked.dataset}.safetensors").write_bytes(data)
-    (asked.out / f"{asked.dataset}.json").write_text(json.dumps(recipe, indent=1) + "\n")
+    started, cpu_started = time.monotonic(), time.process_time()
+    files = train_judge(dataset, Training(seed=options.seed, steps=options.steps))
+    write_files(files, options.out)
+    recipe = json.loads(files[JUDGE.recipe_file(dataset.name)])
     missed = [name for name, figure in recipe["figures"].items() if figure["held"] is False]
-    took = {
-        "seconds": time.monotonic() - begun,
-        "cpu_seconds": time.process_time() - worked,
+    run = {
+        "seconds": time.monotonic() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
         "missed": missed,
     }
-    print(json.dumps(recipe | took, indent=1))  # noqa: T201
+    sys.stdout.write(json.dumps(recipe | run, indent=1) + "\n")
     return 1 if missed else 0
 
 

@@ -1,0 +1,106 @@
+"""Find the judge or the feature network of a dataset: a committed one, or one trained here once and kept."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Generic
+
+from service import durable
+from worker.learning.datasets import Dataset, DatasetUnavailable
+from worker.learning.judging.classifiers import (
+    C,
+    ClassifierKind,
+    ClassifierUnavailable,
+    is_committed,
+    load_committed,
+    read_classifier,
+)
+from worker.learning.judging.feature_network import (
+    FEATURE_NETWORK,
+    SHORT_TRAINING,
+    FeatureNetwork,
+    train_feature_network,
+)
+from worker.learning.judging.judge import JUDGE, Judge
+from worker.learning.judging.quality_gate import QualityGate, balanced
+from worker.learning.judging.train import train_judge
+from worker.learning.judging.training_batches import Step, Training, unwatched
+from worker.learning.strategy import TrainingContext
+
+
+@dataclass(frozen=True)
+class ClassifierSource(Generic[C]):
+    """How a classifier of one kind is obtained for a dataset that has no committed one."""
+
+    kind: ClassifierKind[C]
+    train: Callable[[Dataset, Training, Step], dict[str, bytes]]
+    training: Training
+    gate: QualityGate = field(default_factory=QualityGate)
+
+
+JUDGES: ClassifierSource[Judge] = ClassifierSource(JUDGE, train_judge, Training())
+FEATURE_NETWORKS: ClassifierSource[FeatureNetwork] = ClassifierSource(
+    FEATURE_NETWORK, train_feature_network, SHORT_TRAINING
+)
+
+
+def classifier_finder(
+    source: ClassifierSource[C],
+    read_dataset: Callable[[str], Dataset],
+    folder: Path,
+    context: TrainingContext,
+) -> Callable[[str], C]:
+    """Return a function that finds the classifier of a dataset by the dataset's name.
+
+    It looks every dataset up once, also one that has no classifier, and raises ClassifierUnavailable then.
+    A training reports its steps to the context, and ends with Stopped if the context asks to stop.
+
+    read_dataset: reads a dataset by its name; raises DatasetUnavailable. folder: where trained ones are kept.
+    """
+
+    @cache
+    def find_once(name: str) -> C | ClassifierUnavailable:
+        try:
+            if is_committed(source.kind, name):
+                return load_committed(source.kind, name)
+            return find_or_train(source, read_dataset(name), folder, context.step)
+        except ClassifierUnavailable as error:
+            return error
+        except DatasetUnavailable as error:
+            return ClassifierUnavailable(f"there is no {source.kind.name} for {name!r}: {error}")
+
+    def find(name: str) -> C:
+        found = find_once(name)
+        if isinstance(found, ClassifierUnavailable):
+            raise found
+        return found
+
+    return find
+
+
+def find_or_train(
+    source: ClassifierSource[C], dataset: Dataset, folder: Path, on_step: Step = unwatched
+) -> C:
+    """Read the classifier of exactly these images and this training from the folder, or train and keep it.
+
+    Raises ClassifierUnavailable, with the reason, if the dataset or the classifier fails the quality gate.
+    What `on_step` raises ends the training, and nothing is kept. Several processes may share the folder.
+    """
+    source.gate.check_dataset(dataset)
+    place = folder / _folder_name(source, dataset)
+    try:
+        classifier = read_classifier(source.kind, dataset.name, place)
+    except ClassifierUnavailable:  # it was never trained, or it is damaged
+        shutil.rmtree(place, ignore_errors=True)
+        durable.create_folder(place, source.train(balanced(dataset), source.training, on_step))
+        classifier = read_classifier(source.kind, dataset.name, place)
+    source.gate.check_accuracy(source.kind.name, dataset.name, classifier.test_accuracy)
+    return classifier
+
+
+def _folder_name(source: ClassifierSource[C], dataset: Dataset) -> str:
+    key = f"{source.kind.name} {source.kind.revision} {dataset.sha256()} {asdict(source.training)}"
+    return sha256(key.encode()).hexdigest()

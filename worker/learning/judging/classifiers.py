@@ -1,0 +1,145 @@
+"""What the judge and the feature network share: trained image classifiers, stored as weights beside a recipe.
+
+A classifier of k labels has k + 1 outputs; the last one rejects an image as none of the labels. Its files are
+<dataset><suffix>.safetensors, the weights in float16, and <dataset><suffix>.json, the recipe: the labels, how
+it was trained, what was measured on the test images, and the sha256 of the weights, which is its version.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from worker.learning import datasets
+from worker.learning.strategy import Unavailable
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""The folder of the classifiers that are committed with the code."""
+CHUNK = 500
+"""Images classified at a time: their activations fit a core's cache."""
+
+
+class ClassifierUnavailable(Unavailable):
+    """A dataset has no usable judge or feature network; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier of one dataset's images, or of some of its labels."""
+
+    labels: tuple[str, ...]
+    network: nn.Sequential  # images [n, pixels] in [0, 1] -> logits [n, labels + 1], the last one rejects
+    version: str  # sha256 of the stored weights, hexadecimal
+    test_accuracy: float  # on the real test images; a rejected image counts as wrong
+
+    @torch.no_grad()
+    def embedded(self, images: Tensor) -> Tensor:
+        """Return the output of the last hidden layer, [n, features], for images [n, pixels] in [0, 1]."""
+        hidden_layers = self.network[:-1]
+        return torch.cat([hidden_layers(chunk) for chunk in torch.split(images.float().cpu(), CHUNK)])
+
+
+C = TypeVar("C", bound=Classifier)
+
+
+@dataclass(frozen=True)
+class ClassifierKind(Generic[C]):
+    """What distinguishes the judge from the feature network where one is trained, stored or read."""
+
+    name: str
+    """What messages and phases call it."""
+    suffix: str
+    """In the names of its files, between the dataset's name and the extension."""
+    command: str
+    """The module that trains one: python -m COMMAND."""
+    revision: int
+    """Raised by one when the architecture or the training data change: those trained before are not used."""
+    architecture: Callable[[int], nn.Sequential]
+    """Builds the untrained network for a number of labels."""
+    memory_format: torch.memory_format
+    """The layout of the weights while the network is in use: it changes the speed alone."""
+    from_recipe: Callable[[tuple[str, ...], nn.Sequential, str, Mapping[str, Any]], C]
+    """Makes the classifier of (labels, network, version, recipe). Raises KeyError on an incomplete recipe."""
+
+    def weights_file(self, dataset: str) -> str:
+        return f"{dataset}{self.suffix}.safetensors"
+
+    def recipe_file(self, dataset: str) -> str:
+        return f"{dataset}{self.suffix}.json"
+
+
+def load_committed(kind: ClassifierKind[C], dataset: str) -> C:
+    """Return the committed classifier of a dataset, the same object at every call.
+
+    Raises ClassifierUnavailable like read_classifier.
+    """
+    classifier: C = _load_committed(kind, dataset)
+    return classifier
+
+
+@lru_cache
+def _load_committed(kind: ClassifierKind[Any], dataset: str) -> Any:
+    return read_classifier(kind, dataset, WEIGHTS)
+
+
+def is_committed(kind: ClassifierKind[Any], dataset: str, folder: Path = WEIGHTS) -> bool:
+    """Return whether a classifier is committed for a dataset of the catalog.
+
+    An uploaded dataset has none, whatever its name: `mnist.features` is the name of a file here as well.
+    """
+    return datasets.comes_with_the_code(dataset) and (folder / kind.recipe_file(dataset)).is_file()
+
+
+def read_classifier(kind: ClassifierKind[C], dataset: str, folder: Path) -> C:
+    """Read the classifier of a dataset from the folder that holds its weights and its recipe.
+
+    Raises ClassifierUnavailable where a file is missing, the weights are not those that the recipe describes,
+    or they are of another architecture.
+    """
+    advice = f"train it with: python -m {kind.command} --dataset {dataset} --data FOLDER"
+    try:
+        recipe = json.loads((folder / kind.recipe_file(dataset)).read_text())
+        weights = (folder / kind.weights_file(dataset)).read_bytes()
+        found, expected = sha256(weights).hexdigest(), recipe["weights_sha256"]
+        if found != expected:
+            raise ClassifierUnavailable(
+                f"the {kind.name} of {dataset!r} is not the one its recipe describes: the sha256 of its "
+                f"weights is {found}, the recipe says {expected}; {advice}"
+            )
+        labels = tuple(recipe["labels"])
+        return kind.from_recipe(labels, restore_network(kind, weights, len(labels)), found, recipe)
+    except FileNotFoundError as error:
+        raise ClassifierUnavailable(
+            f"there is no {kind.name} for the dataset {dataset!r}; {advice}"
+        ) from error
+    except ValueError as error:
+        raise ClassifierUnavailable(
+            f"the recipe of the {kind.name} of {dataset!r} is not JSON ({error}); {advice}"
+        ) from error
+    except KeyError as error:
+        raise ClassifierUnavailable(
+            f"the recipe of the {kind.name} of {dataset!r} lacks {error}; {advice}"
+        ) from error
+    except RuntimeError as error:
+        raise ClassifierUnavailable(
+            f"the {kind.name} of {dataset!r} has another architecture; {advice}"
+        ) from error
+
+
+def restore_network(kind: ClassifierKind[Any], weights: bytes, labels: int) -> nn.Sequential:
+    """Return the network of so many labels with the weights (safetensors), in evaluation mode.
+
+    Raises RuntimeError if the weights are of another architecture.
+    """
+    with torch.device("meta"):  # nothing is initialised, so no random number is drawn
+        network = kind.architecture(labels)
+    tensors = {name: tensor.float() for name, tensor in load(weights).items()}
+    network.load_state_dict(tensors, assign=True)
+    return network.to(memory_format=kind.memory_format).eval().requires_grad_(False)
