@@ -295,8 +295,8 @@ def _print_summary(console: Console, run: DemoRun, report: dict[str, Any]) -> No
     console.print("\n", table, "\n")
     measured_on, trained_on = run.finished[-1].report["n"], report["train_images"]
     console.print(
-        f"Percentages: how many of {measured_on:,} drawn images a label a separately trained classifier, the"
-        " judge, recognises as that label. High is good for kept labels, low for forgotten ones.",
+        f"Percentages: of {measured_on:,} images drawn of each label, how many a separate classifier"
+        " (the judge) recognises as that label. High is good for kept labels, low for forgotten ones.",
         soft_wrap=True,
     )
     console.print(
