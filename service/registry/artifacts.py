@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +18,33 @@ def document(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
+@dataclass(frozen=True)
+class Content:
+    """Bytes to store. Their sha256 is computed once, when it is first needed, and is always theirs."""
+
+    data: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
 class FolderArtifacts:
     """Artifacts in one folder. A name never gets other bytes, so readers need no lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes | Content) -> str:
         """Store the bytes and return their sha256. A crash at any moment leaves all of them or none."""
-        sha256 = hashlib.sha256(data).hexdigest()
-        path = self.path(sha256)
-        if _holds(path, sha256):
+        content = data if isinstance(data, Content) else Content(data)
+        path = self.path(content.sha256)
+        if _holds(path, content.sha256):
             durable.sync_name(path)  # whoever wrote it may have died before its name was durable
             os.utime(path)  # young again: it is about to be referred to
-            return sha256
-        durable.write(path, data)
-        return sha256
+        else:
+            durable.write(path, content.data)
+        return content.sha256
 
     def read(self, sha256: str) -> bytes:
         """The bytes of that hash, checked. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from service.drawing.decoders import noise
 from service.registry import jobs, reports
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
 from service.registry.version_files import forgotten_file
 from tests.instance import wait_for
@@ -135,7 +135,7 @@ def test_a_version_revoked_while_it_is_measured_gets_no_report(
     evaluating, forgetting = ask(worker_context, model, "evaluate"), ask(worker_context, model, "forget", "1")
     put = FolderArtifacts.put
 
-    def put_then_forget(artifacts: FolderArtifacts, data: bytes) -> str:
+    def put_then_forget(artifacts: FolderArtifacts, data: bytes | Content) -> str:
         monkeypatch.undo()
         execute(forgetting, worker_context)
         return put(artifacts, data)

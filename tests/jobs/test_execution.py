@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from service.registry import claims, jobs, labels, models, publishing, versions
 from service.registry import datasets as uploads
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import ModelRow, VersionRow
@@ -491,7 +491,7 @@ def test_a_cancel_accepted_during_the_last_moment_wins(
     job_id = ask(worker_context, model, "learn", "0")
     put = FolderArtifacts.put
 
-    def cancel_then_put(artifacts: FolderArtifacts, data: bytes) -> str:
+    def cancel_then_put(artifacts: FolderArtifacts, data: bytes | Content) -> str:
         with worker_context.database.transaction() as session:
             jobs.cancel(session, job_id)
         return put(artifacts, data)

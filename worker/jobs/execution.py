@@ -168,7 +168,7 @@ class Attempt:
 
     def kept(self, level: Level, report: Mapping[str, Any]) -> Measured:
         """The report, its bytes made durable."""
-        return Measured(level, self.worker_context.artifacts.put(report_file(report).data), report)
+        return Measured(level, self.worker_context.artifacts.put(report_file(report)), report)
 
     def show(self, progress: Progress) -> None:
         self.meter.show(progress)

@@ -10,16 +10,15 @@ The same job gives the same bytes, however often it is run: no clock, no host, n
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from hashlib import sha256
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from service.drawing.decoders import Decoder, noise
 from service.drawing.images import grid, png
-from service.registry.artifacts import FolderArtifacts, document
+from service.registry.artifacts import Content, FolderArtifacts, document
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import (
     CHECKPOINT,
@@ -43,17 +42,15 @@ PICTURE_ROWS, PICTURE_COLUMNS, PICTURE_SEED = 2, 8, 0
 """Of a forgotten label's picture; the same noise for every version, so that pictures compare."""
 
 
-class File(NamedTuple):
-    data: bytes
+@dataclass(frozen=True)
+class File(Content):
+    """A file of a version."""
+
     media_type: str
 
     def entry(self) -> dict[str, Any]:
-        """What the registry and the manifest keep of it."""
-        return {
-            "sha256": sha256(self.data).hexdigest(),
-            "bytes": len(self.data),
-            "media_type": self.media_type,
-        }
+        """Return how the manifest and the registry's row describe it."""
+        return {"sha256": self.sha256, "bytes": len(self.data), "media_type": self.media_type}
 
 
 def version_files(
@@ -118,17 +115,20 @@ def report_file(report: Mapping[str, Any]) -> File:
 
 
 def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
-    """Make every file durable; returns what the registry keeps of them."""
+    """Store the files, durably, and return their entries for the registry's row."""
     for file in files.values():
-        artifacts.put(file.data)
+        artifacts.put(file)
     return {name: file.entry() for name, file in files.items()}
 
 
 def store_again(files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
-    """Once nothing is deleted any more: whichever of the stored files was deleted since is put back."""
+    """Store those files again that a purge has deleted since `store`.
+
+    Call it while nothing can be deleted: in the transaction that publishes the version.
+    """
     for file in files.values():
-        if not artifacts.holds(sha256(file.data).hexdigest()):
-            artifacts.put(file.data)
+        if not artifacts.holds(file.sha256):
+            artifacts.put(file)
 
 
 def _picture(checkpoint: Checkpoint, label: str) -> bytes:
