@@ -90,7 +90,7 @@ class Instance:
         body = {"name": model, "dataset": "digits", "seed": seed, "network": TINY_NETWORK}
         return str(self.request("POST", "/v1/models", body, status=201)["id"])
 
-    def ask(self, operation: str, model: str = "m", *, steps: int = 5, **body: Any) -> str:
+    def submit(self, operation: str, model: str = "m", *, steps: int = 5, **body: Any) -> str:
         """Ask for a job; returns its id."""
         brief = {"naive_steps": 3} if operation == "forget" and "strategy" not in body else {}
         body.setdefault("params", schedule(steps) | brief)

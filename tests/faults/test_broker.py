@@ -75,12 +75,12 @@ def test_the_worker_outlives_every_kind_of_garbage_in_the_folder(instance: Insta
     instance.up()
     folder = instance.deployment.home.parent / "queue"
     instance.create()
-    first = instance.succeeded(instance.ask("learn", labels=["0"]))
+    first = instance.succeeded(instance.submit("learn", labels=["0"]))
     for name, content in GARBAGE.items():
         put(folder, name, content)
-    second = instance.succeeded(instance.ask("learn", labels=["1"]))
+    second = instance.succeeded(instance.submit("learn", labels=["1"]))
     wait_for("the folder is empty", lambda: not list(folder.iterdir()))
-    third = instance.succeeded(instance.ask("learn", labels=["2"]))
+    third = instance.succeeded(instance.submit("learn", labels=["2"]))
     assert first.worker == second.worker == third.worker
     assert [job.attempt for job in (first, second, third)] == [1, 1, 1]
 
@@ -91,7 +91,7 @@ def test_lost_bells_are_rung_again(instance: Instance) -> None:
     instance.up("serve")
     for number in range(3):
         instance.create(f"m{number}")
-    asked = [instance.ask("learn", f"m{number}", labels=["0"], steps=1) for number in range(3)]
+    asked = [instance.submit("learn", f"m{number}", labels=["0"], steps=1) for number in range(3)]
     producer(instance.deployment.broker_url).connection_for_read().channel().queue_purge(QUEUE)
     instance.run("worker")
     for job_id in asked:
@@ -103,7 +103,7 @@ def test_a_bell_rung_many_times_to_two_workers_is_one_job(instance: Instance) ->
     instance.up()
     instance.run("worker")
     models = [instance.create(f"m{number}") for number in range(4)]
-    asked = [instance.ask("learn", f"m{number}", labels=["0"], steps=20) for number in range(4)]
+    asked = [instance.submit("learn", f"m{number}", labels=["0"], steps=20) for number in range(4)]
     for job_id in asked * 5:
         wake_worker(job_id, instance.deployment)
     assert [instance.succeeded(job_id).attempt for job_id in asked] == [1] * 4
@@ -114,12 +114,12 @@ def test_a_bell_rung_many_times_to_two_workers_is_one_job(instance: Instance) ->
 def test_a_folder_that_is_away_delays_the_job_and_nothing_else(instance: Instance) -> None:
     instance.up()
     instance.create()
-    instance.succeeded(instance.ask("learn", labels=["0"]))
+    instance.succeeded(instance.submit("learn", labels=["0"]))
     folder = instance.deployment.home.parent / "queue"
     shutil.rmtree(folder)
     folder.write_text("in the way")
     begun = time.monotonic()
-    job_id = instance.ask("learn", labels=["1"])
+    job_id = instance.submit("learn", labels=["1"])
     assert time.monotonic() - begun < 1.0
     assert instance.job(job_id).state == "queued"
     folder.unlink()
@@ -132,10 +132,10 @@ def test_redis_that_is_away_delays_the_job_and_nothing_else(tmp_path: Path) -> N
         with instance_of(deployment, tmp_path) as instance:
             instance.up()
             instance.create()
-            first = instance.succeeded(instance.ask("learn", labels=["0"]))
+            first = instance.succeeded(instance.submit("learn", labels=["0"]))
             server.kill()
             begun = time.monotonic()
-            job_id = instance.ask("learn", labels=["1"])
+            job_id = instance.submit("learn", labels=["1"])
             assert time.monotonic() - begun < 1.0
             assert instance.job(job_id).state == "queued"
             server.start()

@@ -59,9 +59,9 @@ def test_a_worker_takes_no_job_while_the_schema_is_a_newer_one(instance: Instanc
     instance.up("serve")
     instance.run("worker")
     instance.create()
-    instance.succeeded(instance.ask("learn", labels=["0"]))
+    instance.succeeded(instance.submit("learn", labels=["0"]))
     own = set_revision(instance.database, "9999")
-    job_id = instance.ask("learn", labels=["1"])
+    job_id = instance.submit("learn", labels=["1"])
     said = f"job {job_id} stays queued: the database is at revision 9999"
     wait_for("the worker says why it waits", lambda: said in instance.log.read_text())
     job = instance.job(job_id)
@@ -75,7 +75,7 @@ def test_a_worker_that_is_started_before_the_migration_takes_jobs_after_it(insta
     wait_for("the worker listens", lambda: listens(instance))
     instance.up("serve")
     instance.create()
-    assert instance.succeeded(instance.ask("learn", labels=["0"])).attempt == 1
+    assert instance.succeeded(instance.submit("learn", labels=["0"])).attempt == 1
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)

@@ -14,7 +14,7 @@ from service.registry import reports
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import ReportRow, VersionRow
 from tests.instance import Instance, alive, children, stop, wait_for
-from tests.jobs.worker_contexts import FEW
+from tests.jobs.worker_contexts import BRIEF_EVALUATION
 
 LONG = 100_000
 """Steps that no test waits for."""
@@ -31,12 +31,12 @@ def result(instance: Instance, version: VersionRow) -> dict[str, Any]:
 def test_a_worker_killed_in_the_middle_of_a_job_changes_nothing_about_its_result(instance: Instance) -> None:
     instance.up()
     one, other = instance.create("killed", seed=3), instance.create("undisturbed", seed=3)
-    killed = instance.ask("learn", "killed", labels=["0", "1"], steps=2000)
+    killed = instance.submit("learn", "killed", labels=["0", "1"], steps=2000)
     worker = instance.training(killed)
     os.kill(worker, signal.SIGKILL)
     job = instance.succeeded(killed)
     assert job.attempt == 2
-    undisturbed = instance.succeeded(instance.ask("learn", "undisturbed", labels=["0", "1"], steps=2000))
+    undisturbed = instance.succeeded(instance.submit("learn", "undisturbed", labels=["0", "1"], steps=2000))
     assert undisturbed.attempt == 1
     [after_death], [at_once] = instance.versions(one), instance.versions(other)
     assert result(instance, after_death) == result(instance, at_once)
@@ -49,14 +49,14 @@ def test_a_worker_killed_while_it_measures_a_version_leaves_one_report_and_the_s
 ) -> None:
     instance.up()
     model_id = instance.create()
-    instance.succeeded(instance.ask("learn", labels=["0", "1"]))
-    instance.succeeded(instance.ask("forget", labels=["1"]))
-    thorough = FEW | {"reference": {"steps": 400, "batch_size": 16}}
-    killed = instance.ask("evaluate", params=thorough)
+    instance.succeeded(instance.submit("learn", labels=["0", "1"]))
+    instance.succeeded(instance.submit("forget", labels=["1"]))
+    thorough = BRIEF_EVALUATION | {"reference": {"steps": 400, "batch_size": 16}}
+    killed = instance.submit("evaluate", params=thorough)
     os.kill(instance.training(killed), signal.SIGKILL)
-    learned = instance.ask("learn", labels=["2"])
+    learned = instance.submit("learn", labels=["2"])
     again = instance.succeeded(killed, seconds=120)
-    undisturbed = instance.succeeded(instance.ask("evaluate", params=thorough, version=2), seconds=120)
+    undisturbed = instance.succeeded(instance.submit("evaluate", params=thorough, version=2), seconds=120)
     instance.succeeded(learned)
     assert (again.attempt, undisturbed.attempt) == (2, 1)
     with instance.database.reading() as session:
@@ -72,7 +72,7 @@ def test_a_killed_supervisor_leaves_no_children_and_its_job_goes_on_at_the_next_
 ) -> None:
     supervisor = instance.up()
     instance.create()
-    job_id = instance.ask("learn", labels=["0"], steps=LONG)
+    job_id = instance.submit("learn", labels=["0"], steps=LONG)
     worker = instance.training(job_id)
     assert children(supervisor.pid) == [worker]
     assert stop(supervisor, signal.SIGKILL) == -signal.SIGKILL
@@ -87,7 +87,7 @@ def test_a_killed_supervisor_leaves_no_children_and_its_job_goes_on_at_the_next_
 def test_sigterm_gives_the_running_job_back_and_exits_cleanly(instance: Instance) -> None:
     supervisor = instance.up()
     instance.create()
-    job_id = instance.ask("learn", labels=["0"], steps=LONG)
+    job_id = instance.submit("learn", labels=["0"], steps=LONG)
     worker = instance.training(job_id)
     assert stop(supervisor) == 0
     assert not alive(worker)
@@ -118,13 +118,13 @@ def test_a_worker_that_slept_through_its_lease_publishes_nothing(instance: Insta
     instance.up("serve")
     workers = {process.pid: process for process in (instance.run("worker"), instance.run("worker"))}
     model_id = instance.create()
-    job_id = instance.ask("learn", labels=["0"], steps=1000)
+    job_id = instance.submit("learn", labels=["0"], steps=1000)
     sleeper = workers[instance.training(job_id)]
     os.kill(sleeper.pid, signal.SIGSTOP)
     job = instance.succeeded(job_id)
     os.kill(sleeper.pid, signal.SIGCONT)
     assert (job.attempt, job.fence) == (2, 2)
-    other = instance.ask("learn", labels=["1"], steps=1)
+    other = instance.submit("learn", labels=["1"], steps=1)
     instance.succeeded(other)
     assert stop(sleeper) == 0  # it woke, saw that it was replaced, and went on to serve its queue
     assert [version.job_id for version in instance.versions(model_id)] == [job_id, other]
@@ -136,7 +136,7 @@ def test_a_worker_that_dies_at_its_start_is_not_restarted_in_a_hurry_and_the_api
 ) -> None:
     supervisor = instance.up(PALIMPSEST_DEVICE="nowhere")
     instance.create()
-    job_id = instance.ask("learn", labels=["0"])
+    job_id = instance.submit("learn", labels=["0"])
     wait_for("a restart with a wait", lambda: "starting another in 0.5 s" in instance.log.read_text())
     assert httpx.get(f"{instance.url}/v1/jobs/{job_id}").json()["state"] == "queued"
     assert stop(supervisor) == 0
@@ -146,12 +146,12 @@ def test_a_worker_that_dies_at_its_start_is_not_restarted_in_a_hurry_and_the_api
 def test_a_job_that_kills_every_worker_fails_and_the_next_one_runs(instance: Instance) -> None:
     supervisor = instance.up(PALIMPSEST_MAX_ATTEMPTS="2")
     instance.create()
-    poison = instance.ask("learn", labels=["0"], steps=LONG)
+    poison = instance.submit("learn", labels=["0"], steps=LONG)
     for attempt in (1, 2):
         job = instance.wait_until(poison, lambda job, n=attempt: job.attempt == n and job.state == "running")
         assert job.worker is not None
         os.kill(int(job.worker.partition(":")[2]), signal.SIGKILL)
     job = instance.finished(poison)
     assert (job.state, job.attempt, (job.error or {})["type"]) == ("failed", 2, "worker_lost")
-    instance.succeeded(instance.ask("learn", labels=["0"]))
+    instance.succeeded(instance.submit("learn", labels=["0"]))
     assert stop(supervisor, signal.SIGINT) == 0

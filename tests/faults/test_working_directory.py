@@ -53,8 +53,8 @@ def instance(tmp_path: Path, marks: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def test_up_runs_no_module_of_the_working_directory(instance: Instance, marks: Path) -> None:
     supervisor = instance.up()
     instance.create()
-    instance.succeeded(instance.ask("learn", labels=["0", "1"]))
-    instance.succeeded(instance.ask("forget", labels=["1"]))
+    instance.succeeded(instance.submit("learn", labels=["0", "1"]))
+    instance.succeeded(instance.submit("forget", labels=["1"]))
     assert stop(supervisor) == 0
     assert list(marks.iterdir()) == []
 
@@ -65,6 +65,6 @@ def test_a_worker_started_by_hand_runs_no_module_of_the_working_directory(
     instance.up("serve")
     worker = instance.run("worker")
     instance.create()
-    instance.succeeded(instance.ask("learn", labels=["0"]))
+    instance.succeeded(instance.submit("learn", labels=["0"]))
     assert stop(worker) == 0
     assert list(marks.iterdir()) == []

@@ -16,7 +16,7 @@ from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
 from service.registry.version_files import forgotten_file
 from tests.instance import wait_for
-from tests.jobs.worker_contexts import FEW, ask, chain, job, new_model
+from tests.jobs.worker_contexts import BRIEF_EVALUATION, find_job, new_model, run, submit, versions_of
 from worker.jobs import execution
 from worker.jobs.classifiers import FEATURE_NETWORKS
 from worker.jobs.execution import execute
@@ -44,19 +44,19 @@ def evidence(worker_context: WorkerContext, row: JobRow) -> reports.Evidence:
 
 
 def forgot_one(worker_context: WorkerContext, model: ModelRow) -> None:
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    execute(ask(worker_context, model, "forget", "1"), worker_context)
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "forget", "1")
 
 
 def test_a_full_report_is_bound_to_its_version_and_its_bytes_are_kept(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     forgot_one(worker_context, model)
-    evaluating = ask(worker_context, model, "evaluate")
+    evaluating = submit(worker_context, model, "evaluate")
     execute(evaluating, worker_context)
-    row = job(worker_context, evaluating)
+    row = find_job(worker_context, evaluating)
     assert (row.state, row.evaluated_version, row.error) == ("succeeded", 2, None)
-    _, version = chain(worker_context, model)
+    _, version = versions_of(worker_context, model)
     found = evidence(worker_context, row)
     assert found.report["level"] == found.level == "full"
     assert found.report["reference"]["seeds"] == 3, "beside references, not a report of none"
@@ -73,14 +73,14 @@ def test_evaluating_again_gives_the_same_bytes_and_changes_no_version(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     forgot_one(worker_context, model)
-    before = [(version.files, version.report) for version in chain(worker_context, model)]
+    before = [(version.files, version.report) for version in versions_of(worker_context, model)]
     shas = []
     for _ in range(2):
-        evaluating = ask(worker_context, model, "evaluate")
+        evaluating = submit(worker_context, model, "evaluate")
         execute(evaluating, worker_context)
-        shas.append(evidence(worker_context, job(worker_context, evaluating)).sha256)
+        shas.append(evidence(worker_context, find_job(worker_context, evaluating)).sha256)
     assert shas[0] == shas[1]
-    assert [(version.files, version.report) for version in chain(worker_context, model)] == before
+    assert [(version.files, version.report) for version in versions_of(worker_context, model)] == before
 
 
 def test_a_feature_network_is_trained_in_the_first_full_report_alone(
@@ -94,12 +94,12 @@ def test_a_feature_network_is_trained_in_the_first_full_report_alone(
 
     monkeypatch.setattr(execution, "FEATURE_NETWORKS", replace(QUICK, train=counted))
     forgot_one(worker_context, model)
-    execute(ask(worker_context, model, "evaluate"), worker_context)
+    run(worker_context, model, "evaluate")
     assert trainings == ["digits"]
-    execute(ask(worker_context, model, "learn", "2"), worker_context)
-    evaluating = ask(worker_context, model, "evaluate")
+    run(worker_context, model, "learn", "2")
+    evaluating = submit(worker_context, model, "evaluate")
     execute(evaluating, worker_context)
-    report = evidence(worker_context, job(worker_context, evaluating)).report
+    report = evidence(worker_context, find_job(worker_context, evaluating)).report
     assert report["quality"]["digits"]["coverage"]["value"] is not None
     assert trainings == ["digits"], "it serves every version and model of its dataset"
 
@@ -107,23 +107,23 @@ def test_a_feature_network_is_trained_in_the_first_full_report_alone(
 def test_an_earlier_version_can_be_evaluated_while_the_model_goes_on(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
-    evaluating = ask(worker_context, model, "evaluate", evaluated_version=1)
-    execute(ask(worker_context, model, "learn", "1"), worker_context)
-    assert len(chain(worker_context, model)) == 2, "it did not wait for the evaluation"
+    run(worker_context, model, "learn", "0")
+    evaluating = submit(worker_context, model, "evaluate", evaluated_version=1)
+    run(worker_context, model, "learn", "1")
+    assert len(versions_of(worker_context, model)) == 2, "it did not wait for the evaluation"
     execute(evaluating, worker_context)
-    report = evidence(worker_context, job(worker_context, evaluating)).report
+    report = evidence(worker_context, find_job(worker_context, evaluating)).report
     assert sorted(report["retained"]["labels"]) == ["0"]
 
 
 def test_a_version_revoked_before_its_evaluation_is_not_measured(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    evaluating = ask(worker_context, model, "evaluate")
-    execute(ask(worker_context, model, "forget", "1"), worker_context)
+    run(worker_context, model, "learn", "0", "1")
+    evaluating = submit(worker_context, model, "evaluate")
+    run(worker_context, model, "forget", "1")
     execute(evaluating, worker_context)
-    row = job(worker_context, evaluating)
+    row = find_job(worker_context, evaluating)
     assert (row.state, (row.error or {})["code"]) == ("failed", "version_revoked")
 
 
@@ -131,8 +131,11 @@ def test_a_version_revoked_while_it_is_measured_gets_no_report(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The report's bytes are durable, and only then the label is forgotten: the last transaction notices."""
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    evaluating, forgetting = ask(worker_context, model, "evaluate"), ask(worker_context, model, "forget", "1")
+    run(worker_context, model, "learn", "0", "1")
+    evaluating, forgetting = (
+        submit(worker_context, model, "evaluate"),
+        submit(worker_context, model, "forget", "1"),
+    )
     put = FolderArtifacts.put
 
     def put_then_forget(artifacts: FolderArtifacts, data: bytes | Content) -> str:
@@ -142,31 +145,31 @@ def test_a_version_revoked_while_it_is_measured_gets_no_report(
 
     monkeypatch.setattr(FolderArtifacts, "put", put_then_forget)
     execute(evaluating, worker_context)
-    row = job(worker_context, evaluating)
-    assert len(chain(worker_context, model)) == 2
+    row = find_job(worker_context, evaluating)
+    assert len(versions_of(worker_context, model)) == 2
     assert (row.state, (row.error or {})["code"]) == ("failed", "version_revoked")
 
 
 def test_a_cancel_stops_an_evaluation(worker_context: WorkerContext, model: ModelRow) -> None:
     forgot_one(worker_context, model)
-    endless = {**FEW, "reference": {"steps": 100_000, "batch_size": 16}}
-    evaluating = ask(worker_context, model, "evaluate", params=endless)
+    endless = {**BRIEF_EVALUATION, "reference": {"steps": 100_000, "batch_size": 16}}
+    evaluating = submit(worker_context, model, "evaluate", params=endless)
     thread = Thread(target=execute, args=(evaluating, worker_context))
     thread.start()
-    wait_for("it measures", lambda: job(worker_context, evaluating).progress)
+    wait_for("it measures", lambda: find_job(worker_context, evaluating).progress)
     with worker_context.database.transaction() as session:
         jobs.cancel(session, evaluating)
     thread.join(60)
     assert not thread.is_alive()
-    assert job(worker_context, evaluating).state == "cancelled"
+    assert find_job(worker_context, evaluating).state == "cancelled"
 
 
 def test_what_is_still_drawn_for_a_forgotten_label_is_a_file_of_every_later_version(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     forgot_one(worker_context, model)
-    execute(ask(worker_context, model, "resize"), worker_context)
-    first, *later = chain(worker_context, model)
+    run(worker_context, model, "resize")
+    first, *later = versions_of(worker_context, model)
     name = forgotten_file("1")
     assert name not in first.files
     for version in later:
@@ -191,7 +194,7 @@ def test_what_was_drawn_before_of_the_labels_that_stay_is_a_file_of_the_version_
 ) -> None:
     """The pixels the API drew from the version before, which nobody may draw from any more."""
     forgot_one(worker_context, model)
-    before, after = chain(worker_context, model)
+    before, after = versions_of(worker_context, model)
     assert [name for name in after.files if name.startswith("before-")] == ["before-0.png"]
     picture = np.asarray(
         Image.open(io.BytesIO(worker_context.artifacts.read(after.files["before-0.png"]["sha256"])))
@@ -210,14 +213,12 @@ def test_what_weights_drew_that_have_no_part_in_the_new_ones_is_no_file(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     """Neither where forgetting was exact, nor where a temporary label was dropped: that one stays."""
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
-    execute(ask(worker_context, model, "learn", "1"), worker_context)
-    execute(ask(worker_context, model, "forget", "1", strategy="retrain"), worker_context)
-    execute(
-        ask(worker_context, model, "learn", "1", strategy="isolated", retention="temporary"), worker_context
-    )
-    execute(ask(worker_context, model, "forget", "1", strategy="drop", params={}), worker_context)
-    versions_made = chain(worker_context, model)
+    run(worker_context, model, "learn", "0")
+    run(worker_context, model, "learn", "1")
+    run(worker_context, model, "forget", "1", strategy="retrain")
+    run(worker_context, model, "learn", "1", strategy="isolated", retention="temporary")
+    run(worker_context, model, "forget", "1", strategy="drop", params={})
+    versions_made = versions_of(worker_context, model)
     assert len(versions_made) == 5
     assert not [name for one in versions_made for name in one.files if name.startswith("before-")]
 
@@ -225,11 +226,11 @@ def test_what_weights_drew_that_have_no_part_in_the_new_ones_is_no_file(
 def test_a_rejected_candidates_report_is_kept_and_the_head_stays(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
+    run(worker_context, model, "learn", "0")
     asked = {"acceptance": {"worst_retained_accuracy_min": 1.0}}
-    refused = ask(worker_context, model, "learn", "1", **asked)
+    refused = submit(worker_context, model, "learn", "1", **asked)
     execute(refused, worker_context)
-    row = job(worker_context, refused)
+    row = find_job(worker_context, refused)
     assert (row.state, row.output_version) == ("rejected", None)
     assert row.error is not None
     assert {one["label"] for one in row.error["reasons"]} <= {"0", "1"}
@@ -239,24 +240,22 @@ def test_a_rejected_candidates_report_is_kept_and_the_head_stays(
     assert all(one["measured"] == measured[one["label"]] for one in row.error["reasons"])
     assert json.loads(worker_context.artifacts.read(found.sha256)) == found.report
     assert row.cost is not None
-    assert len(chain(worker_context, model)) == 1
+    assert len(versions_of(worker_context, model)) == 1
 
 
 def test_a_relapse_beyond_what_the_forgetting_promised_rejects_a_later_job(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     """The promise was kept when it was made; no bound is below what a blurred network may draw later."""
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    execute(
-        ask(worker_context, model, "forget", "1", acceptance={"forgotten_accuracy_max": 1.0}), worker_context
-    )
-    resizing = ask(worker_context, model, "resize")
-    row = job(worker_context, resizing)
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "forget", "1", acceptance={"forgotten_accuracy_max": 1.0})
+    resizing = submit(worker_context, model, "resize")
+    row = find_job(worker_context, resizing)
     assert row.acceptance == {"relapse_accuracy_max": {"1": 1.0}}
     with worker_context.database.transaction() as session:
         session.get_one(JobRow, row.sequence).acceptance = {"relapse_accuracy_max": {"1": -1.0}}
     execute(resizing, worker_context)
-    row = job(worker_context, resizing)
+    row = find_job(worker_context, resizing)
     assert row.state == "rejected"
     [reason] = (row.error or {})["reasons"]
     assert (reason["criterion"], reason["label"]) == ("relapse_accuracy_max", "1")
@@ -265,10 +264,10 @@ def test_a_relapse_beyond_what_the_forgetting_promised_rejects_a_later_job(
 def test_a_report_tells_the_real_images_and_the_seconds_of_its_job_apart(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    learning = ask(worker_context, model, "learn", "0")
+    learning = submit(worker_context, model, "learn", "0")
     execute(learning, worker_context)
-    cost = job(worker_context, learning).cost
-    [version] = chain(worker_context, model)
+    cost = find_job(worker_context, learning).cost
+    [version] = versions_of(worker_context, model)
     assert cost is not None
     assert cost["examples"] == version.report["examples"]["labels"]["0"] > 0
     assert {"judging"} < set(cost["phases"])
@@ -277,9 +276,9 @@ def test_a_report_tells_the_real_images_and_the_seconds_of_its_job_apart(
 
 def test_a_model_with_criteria_of_its_own_freezes_them_with_its_jobs(worker_context: WorkerContext) -> None:
     model = new_model(worker_context.database, "strict", acceptance={"retained_accuracy_min": 1.0})
-    refused = ask(worker_context, model, "learn", "0")
+    refused = submit(worker_context, model, "learn", "0")
     execute(refused, worker_context)
-    assert job(worker_context, refused).state == "rejected"
-    lenient = ask(worker_context, model, "learn", "0", acceptance={"retained_accuracy_min": 0.0})
+    assert find_job(worker_context, refused).state == "rejected"
+    lenient = submit(worker_context, model, "learn", "0", acceptance={"retained_accuracy_min": 0.0})
     execute(lenient, worker_context)
-    assert job(worker_context, lenient).state == "succeeded"
+    assert find_job(worker_context, lenient).state == "succeeded"

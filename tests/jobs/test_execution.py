@@ -19,7 +19,7 @@ from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import ModelRow, VersionRow
 from tests.datasets.idx_files import small, write
 from tests.instance import schedule, wait_for
-from tests.jobs.worker_contexts import ask, chain, job, new_model
+from tests.jobs.worker_contexts import find_job, new_model, run, submit, versions_of
 from worker.jobs import execution
 from worker.jobs.classifiers import JUDGES
 from worker.jobs.code_version import CODE
@@ -63,7 +63,7 @@ def running(worker_context: WorkerContext, job_id: str) -> Iterator[None]:
     thread = Thread(target=execute, args=(job_id, worker_context))
     thread.start()
     try:
-        wait_for("the job is in its training", lambda: job(worker_context, job_id).progress)
+        wait_for("the job is in its training", lambda: find_job(worker_context, job_id).progress)
         yield
     finally:
         thread.join(30)
@@ -79,14 +79,17 @@ def test_exact_forgetting_gives_the_same_bytes_whatever_the_network_that_saw_the
     other, found = new_model(worker_context.database, "other"), []
     for one, steps in ((model, 3), (other, 5)):
         for asked in (
-            ask(worker_context, one, "learn", "0"),
-            ask(worker_context, one, "learn", "1", "2", params=schedule(steps)),
-            ask(worker_context, one, "learn", "3", strategy="isolated", retention="temporary"),
-            ask(worker_context, one, "forget", *forgot, strategy=strategy),
+            submit(worker_context, one, "learn", "0"),
+            submit(worker_context, one, "learn", "1", "2", params=schedule(steps)),
+            submit(worker_context, one, "learn", "3", strategy="isolated", retention="temporary"),
+            submit(worker_context, one, "forget", *forgot, strategy=strategy),
         ):
             execute(asked, worker_context)
         found.append(
-            [version.files["checkpoint.safetensors"]["sha256"] for version in chain(worker_context, one)]
+            [
+                version.files["checkpoint.safetensors"]["sha256"]
+                for version in versions_of(worker_context, one)
+            ]
         )
     (first, saw, _, after), (first_too, saw_too, _, after_too) = found
     assert (first == first_too, saw == saw_too, after == after_too) == (True, False, True)
@@ -97,22 +100,25 @@ def test_what_is_dropped_with_a_permanent_label_changes_no_chance_of_forgetting_
 ) -> None:
     other, found = new_model(worker_context.database, "other"), []
     for one, names in ((model, ()), (other, ("1",))):
-        execute(ask(worker_context, one, "learn", "0", "2"), worker_context)
+        run(worker_context, one, "learn", "0", "2")
         if names:
             isolated = {"strategy": "isolated", "retention": "temporary"}
-            execute(ask(worker_context, one, "learn", *names, **isolated), worker_context)
-        execute(ask(worker_context, one, "forget", "0", *names), worker_context)
-        found.append(chain(worker_context, one)[-1].files["checkpoint.safetensors"]["sha256"])
+            run(worker_context, one, "learn", *names, **isolated)
+        run(worker_context, one, "forget", "0", *names)
+        found.append(versions_of(worker_context, one)[-1].files["checkpoint.safetensors"]["sha256"])
     assert found[0] == found[1]
 
 
 def test_a_job_becomes_a_version_and_names_the_next(worker_context: WorkerContext, model: ModelRow) -> None:
-    first, second = ask(worker_context, model, "learn", "0", "1"), ask(worker_context, model, "forget", "1")
+    first, second = (
+        submit(worker_context, model, "learn", "0", "1"),
+        submit(worker_context, model, "forget", "1"),
+    )
     assert execute(second, worker_context) is None  # not its turn
     assert execute(first, worker_context) == second
     assert execute(first, worker_context) is None  # a bell too many
     assert execute(second, worker_context) is None
-    learned, forgot = chain(worker_context, model)
+    learned, forgot = versions_of(worker_context, model)
     checkpoint = Checkpoint.from_bytes(
         worker_context.artifacts.read(forgot.files["checkpoint.safetensors"]["sha256"])
     )
@@ -125,8 +131,10 @@ def test_the_same_job_gives_the_same_bytes(worker_context: WorkerContext, databa
     for name in ("one", "other"):
         model = new_model(database, name)
         for operation, names in (("learn", "01"), ("resize", ""), ("learn", "2")):
-            execute(ask(worker_context, model, operation, *names), worker_context)  # type: ignore[arg-type]
-        files.append([{**version.files, "manifest.json": None} for version in chain(worker_context, model)])
+            run(worker_context, model, operation, *names)  # type: ignore[arg-type]
+        files.append(
+            [{**version.files, "manifest.json": None} for version in versions_of(worker_context, model)]
+        )
     assert len(files[0]) == 3
     assert files[0] == files[1]
 
@@ -138,13 +146,13 @@ def test_a_dropped_temporary_label_leaves_the_bytes_as_if_it_had_never_been(
     ends = []
     for name, temporary in (("with", True), ("without", False)):
         model = new_model(database, name)
-        execute(ask(worker_context, model, "learn", "0"), worker_context)
+        run(worker_context, model, "learn", "0")
         if temporary:
             isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
-            execute(ask(worker_context, model, "learn", "1", **isolated), worker_context)
-            execute(ask(worker_context, model, "forget", "1", strategy="drop", params={}), worker_context)
-        execute(ask(worker_context, model, "learn", "2"), worker_context)
-        ends.append(chain(worker_context, model))
+            run(worker_context, model, "learn", "1", **isolated)
+            run(worker_context, model, "forget", "1", strategy="drop", params={})
+        run(worker_context, model, "learn", "2")
+        ends.append(versions_of(worker_context, model))
     first, added, dropped, last = ends[0]
     assert (added.labels, dropped.labels) == ({"0": 0, "1": None}, {"0": 0})
     assert last.labels == ends[1][-1].labels == {"0": 0, "2": 1}
@@ -166,10 +174,10 @@ def test_a_temporary_label_is_learnt_the_same_whatever_else_the_request_asked_fo
     isolated, ends = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}, []
     for name, asked in (("with", "12"), ("alone", "2")):
         model = new_model(database, name)
-        execute(ask(worker_context, model, "learn", *asked, **isolated), worker_context)
+        run(worker_context, model, "learn", *asked, **isolated)
         if name == "with":
-            execute(ask(worker_context, model, "forget", "1", strategy="drop", params={}), worker_context)
-        ends.append(chain(worker_context, model)[-1].files)
+            run(worker_context, model, "forget", "1", strategy="drop", params={})
+        ends.append(versions_of(worker_context, model)[-1].files)
     for file in ("isolated-2-checkpoint.safetensors", "isolated-2-decoder.onnx", "checkpoint.safetensors"):
         assert ends[0][file] == ends[1][file]
 
@@ -179,10 +187,10 @@ def test_a_temporary_label_with_the_name_of_a_forgotten_one_leaves_the_main_netw
 ) -> None:
     """Its images are called otherwise in their dataset; those of the forgotten one were not."""
     isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    execute(ask(worker_context, model, "forget", "1"), worker_context)
-    execute(ask(worker_context, model, "learn", "1", renamed={"1": "8"}, **isolated), worker_context)
-    _, before, after = chain(worker_context, model)
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "forget", "1")
+    run(worker_context, model, "learn", "1", renamed={"1": "8"}, **isolated)
+    _, before, after = versions_of(worker_context, model)
     assert after.files["checkpoint.safetensors"] == before.files["checkpoint.safetensors"]
     alone = Checkpoint.from_bytes(
         worker_context.artifacts.read(after.files["isolated-1-checkpoint.safetensors"]["sha256"])
@@ -194,10 +202,10 @@ def test_the_picture_of_what_is_left_is_the_main_networks_while_the_label_is_bac
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     isolated = {"strategy": "isolated", "retention": "temporary"}
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    execute(ask(worker_context, model, "forget", "1"), worker_context)
-    execute(ask(worker_context, model, "learn", "1", **isolated), worker_context)
-    _, forgot, back = chain(worker_context, model)
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "forget", "1")
+    run(worker_context, model, "learn", "1", **isolated)
+    _, forgot, back = versions_of(worker_context, model)
     assert back.files["decoder.onnx"] == forgot.files["decoder.onnx"]
     assert back.files["forgotten-1.png"] == forgot.files["forgotten-1.png"]
 
@@ -206,11 +214,11 @@ def test_a_temporary_label_becomes_permanent_without_its_data(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
-    execute(ask(worker_context, model, "learn", "0", **isolated), worker_context)
-    execute(ask(worker_context, model, "learn", "1"), worker_context)
-    promote = ask(worker_context, model, "learn", "0", strategy="merge", dataset="elsewhere")
+    run(worker_context, model, "learn", "0", **isolated)
+    run(worker_context, model, "learn", "1")
+    promote = submit(worker_context, model, "learn", "0", strategy="merge", dataset="elsewhere")
     execute(promote, worker_context)
-    alone, _, last = chain(worker_context, model)
+    alone, _, last = versions_of(worker_context, model)
     assert alone.labels == {"0": None}
     assert last.labels == {"1": 0, "0": 1}
     assert set(last.files) == {"checkpoint.safetensors", "decoder.onnx", "report.json", "manifest.json"}
@@ -224,13 +232,13 @@ def test_a_merge_whose_label_was_dropped_meanwhile_fails_in_words(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     isolated = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
-    learning = ask(worker_context, model, "learn", "1", **isolated)
-    merging = ask(worker_context, model, "learn", "1", strategy="merge")
+    run(worker_context, model, "learn", "0")
+    learning = submit(worker_context, model, "learn", "1", **isolated)
+    merging = submit(worker_context, model, "learn", "1", strategy="merge")
     with worker_context.database.transaction() as session:
         jobs.cancel(session, learning)
     execute(merging, worker_context)
-    assert (job(worker_context, merging).error or {})["code"] == "label_conflict"
+    assert (find_job(worker_context, merging).error or {})["code"] == "label_conflict"
 
 
 def test_labels_of_two_datasets_live_in_one_model_under_names_of_the_clients_choice(
@@ -239,13 +247,11 @@ def test_labels_of_two_datasets_live_in_one_model_under_names_of_the_clients_cho
     monkeypatch.setattr(fashion_mnist, "FASHION_MNIST", small(FASHION_MNIST))
     write(fashion_mnist.FASHION_MNIST, worker_context.data)
     clothes = {"dataset": "fashion_mnist", "renamed": {"shoe": "sneaker", "0": "bag"}}
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    execute(ask(worker_context, model, "forget", "0"), worker_context)
-    execute(ask(worker_context, model, "learn", "shoe", "0", "coat", **clothes), worker_context)
-    execute(
-        ask(worker_context, model, "learn", "2", strategy="retrain"), worker_context
-    )  # from every label's images
-    *_, learned, last = chain(worker_context, model)
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "forget", "0")
+    run(worker_context, model, "learn", "shoe", "0", "coat", **clothes)
+    run(worker_context, model, "learn", "2", strategy="retrain")  # from every label's images
+    *_, learned, last = versions_of(worker_context, model)
     assert learned.report["examples"]["labels"] == {"shoe": 2, "0": 2, "coat": 2}
     assert "too small to train a classifier on" in learned.report["retained"]["labels"]["shoe"]["reason"]
     checkpoint = Checkpoint.from_bytes(
@@ -274,8 +280,8 @@ def test_a_file_deleted_between_being_stored_and_being_published_is_stored_again
         return stored
 
     monkeypatch.setattr(execution, "store", store_and_lose)
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
-    [version] = chain(worker_context, model)
+    run(worker_context, model, "learn", "0")
+    [version] = versions_of(worker_context, model)
     assert all(worker_context.artifacts.holds(file["sha256"]) for file in version.files.values())
 
 
@@ -290,14 +296,11 @@ def test_what_was_uploaded_is_learned_and_judged_as_any_other(
     with worker_context.database.transaction() as session:
         sha256 = worker_context.artifacts.put(pixels)
         uploads.put(session, "doodles", images=dict.fromkeys(images, 100), sha256=sha256)
-    execute(
-        ask(worker_context, model, "learn", "ring", "0", dataset="doodles", renamed={"0": "bar"}),
-        worker_context,
-    )
+    run(worker_context, model, "learn", "ring", "0", dataset="doodles", renamed={"0": "bar"})
     [kept] = worker_context.judges.iterdir()
     trained_at = kept.stat().st_mtime_ns
-    execute(ask(worker_context, model, "learn", "1"), worker_context)
-    first, second = chain(worker_context, model)
+    run(worker_context, model, "learn", "1")
+    first, second = versions_of(worker_context, model)
     assert first.report["examples"]["labels"] == {"ring": 80, "0": 80}, "each fifth image is for testing"
     assert first.report["retained"]["n"] == 2000
     assert sorted(second.report["judge"]) == ["digits", "doodles"]
@@ -311,18 +314,18 @@ def test_a_cancel_stops_the_training_of_a_judge(worker_context: WorkerContext, m
     with worker_context.database.transaction() as session:
         sha256 = worker_context.artifacts.put(images.numpy().tobytes() * 2)
         uploads.put(session, "doodles", images={"ring": 100, "same": 100}, sha256=sha256)
-    job_id = ask(worker_context, model, "learn", "ring", "same", dataset="doodles")
+    job_id = submit(worker_context, model, "learn", "ring", "same", dataset="doodles")
     thread = Thread(target=execute, args=(job_id, worker_context))
     thread.start()
     wait_for(
         "the judge is in its training",
-        lambda: "training judge" in str(job(worker_context, job_id).progress),
+        lambda: "training judge" in str(find_job(worker_context, job_id).progress),
     )
     with worker_context.database.transaction() as session:
         jobs.cancel(session, job_id)
     thread.join(30)
     assert not thread.is_alive()
-    assert job(worker_context, job_id).state == "cancelled"
+    assert find_job(worker_context, job_id).state == "cancelled"
     assert not worker_context.judges.exists()
 
 
@@ -330,8 +333,8 @@ def test_another_seed_gives_other_bytes(worker_context: WorkerContext, database:
     shas = set()
     for seed in (0, 1):
         model = new_model(database, f"seed-{seed}")
-        execute(ask(worker_context, model, "learn", "0", seed=seed), worker_context)
-        shas.add(chain(worker_context, model)[0].files["checkpoint.safetensors"]["sha256"])
+        run(worker_context, model, "learn", "0", seed=seed)
+        shas.add(versions_of(worker_context, model)[0].files["checkpoint.safetensors"]["sha256"])
     assert len(shas) == 2
 
 
@@ -358,41 +361,47 @@ def test_a_job_that_goes_wrong_fails_with_words_a_client_can_act_on(
         raise error
 
     strategy_that(monkeypatch, fail)
-    failed = ask(worker_context, model, "learn", "0")
+    failed = submit(worker_context, model, "learn", "0")
     execute(failed, worker_context)
-    row = job(worker_context, failed)
+    row = find_job(worker_context, failed)
     assert row.state == "failed"
     assert row.error is not None
     assert (row.error["type"], row.error["code"], row.error["retryable"]) == (kind, code, retryable)
     assert "secret" not in row.error["message"]
-    assert chain(worker_context, model) == []
+    assert versions_of(worker_context, model) == []
 
 
 def test_a_job_whose_premise_failed_fails_too(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was accepted because an earlier job would have learned the label; that one did not."""
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    learning, forgetting = ask(worker_context, model, "learn", "2"), ask(worker_context, model, "forget", "2")
+    run(worker_context, model, "learn", "0", "1")
+    learning, forgetting = (
+        submit(worker_context, model, "learn", "2"),
+        submit(worker_context, model, "forget", "2"),
+    )
     with monkeypatch.context() as patch:
         strategy_that(patch, lambda context: context.step("learning", 1, 1, float("nan")))
         execute(learning, worker_context)
     execute(forgetting, worker_context)
-    assert (job(worker_context, learning).error or {})["code"] == "diverged"
-    assert (job(worker_context, forgetting).error or {})["code"] == "unknown_label"
+    assert (find_job(worker_context, learning).error or {})["code"] == "diverged"
+    assert (find_job(worker_context, forgetting).error or {})["code"] == "unknown_label"
 
 
 def test_what_is_forgotten_already_when_the_job_runs_is_not_forgotten_twice(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     """Forget, learn again, forget again; the learn in the middle is cancelled."""
-    execute(ask(worker_context, model, "learn", "0", "1"), worker_context)
-    execute(ask(worker_context, model, "forget", "1"), worker_context)
-    learning, forgetting = ask(worker_context, model, "learn", "1"), ask(worker_context, model, "forget", "1")
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "forget", "1")
+    learning, forgetting = (
+        submit(worker_context, model, "learn", "1"),
+        submit(worker_context, model, "forget", "1"),
+    )
     with worker_context.database.transaction() as session:
         jobs.cancel(session, learning)
     execute(forgetting, worker_context)
-    assert (job(worker_context, forgetting).error or {})["code"] == "label_forgotten"
+    assert (find_job(worker_context, forgetting).error or {})["code"] == "label_forgotten"
 
 
 def test_exact_forgetting_starts_from_the_newest_version_that_never_saw_the_label(
@@ -400,9 +409,9 @@ def test_exact_forgetting_starts_from_the_newest_version_that_never_saw_the_labe
 ) -> None:
     """Learn 0 and 1, then 2, then 3; forget 2 exactly: version 1, and 3 learnt again from its images."""
     for names in (("0", "1"), ("2",), ("3",)):
-        execute(ask(worker_context, model, "learn", *names), worker_context)
-    execute(ask(worker_context, model, "forget", "2", strategy="retrain"), worker_context)
-    first, *_, last = chain(worker_context, model)
+        run(worker_context, model, "learn", *names)
+    run(worker_context, model, "forget", "2", strategy="retrain")
+    first, *_, last = versions_of(worker_context, model)
     assert last.report["findings"] == {"guarantee": "exact"}
     assert sorted(last.labels) == ["0", "1", "3"]
     assert last.widths == first.widths, "the expansions since are gone with what they were for"
@@ -418,9 +427,9 @@ def test_the_newest_version_without_a_label_is_that_before_it_was_first_learned(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     for names in (("0", "1"), ("2",)):
-        execute(ask(worker_context, model, "learn", *names), worker_context)
-    execute(ask(worker_context, model, "forget", "2"), worker_context)
-    execute(ask(worker_context, model, "learn", "2"), worker_context)
+        run(worker_context, model, "learn", *names)
+    run(worker_context, model, "forget", "2")
+    run(worker_context, model, "learn", "2")
     with worker_context.database.reading() as session:
         found = models.find(session, model.id)
         asked: list[list[str]] = [["2"], ["1"], ["0", "2"], ["9"]]
@@ -429,33 +438,33 @@ def test_the_newest_version_without_a_label_is_that_before_it_was_first_learned(
 
 
 def test_a_base_that_moved_meanwhile_fails_the_job(worker_context: WorkerContext, model: ModelRow) -> None:
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
-    first, second = (ask(worker_context, model, "learn", label, base_version=1) for label in "12")
+    run(worker_context, model, "learn", "0")
+    first, second = (submit(worker_context, model, "learn", label, base_version=1) for label in "12")
     execute(first, worker_context)
     execute(second, worker_context)
-    assert (job(worker_context, second).error or {})["code"] == "stale_base"
+    assert (find_job(worker_context, second).error or {})["code"] == "stale_base"
 
 
 def test_a_corrupt_base_is_never_built_upon(worker_context: WorkerContext, model: ModelRow) -> None:
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
-    [base] = chain(worker_context, model)
+    run(worker_context, model, "learn", "0")
+    [base] = versions_of(worker_context, model)
     path = worker_context.artifacts.path(base.files["checkpoint.safetensors"]["sha256"])
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    learning = ask(worker_context, model, "learn", "1")
+    learning = submit(worker_context, model, "learn", "1")
     execute(learning, worker_context)
-    assert (job(worker_context, learning).error or {})["code"] == "artifact_corrupt"
-    assert len(chain(worker_context, model)) == 1
+    assert (find_job(worker_context, learning).error or {})["code"] == "artifact_corrupt"
+    assert len(versions_of(worker_context, model)) == 1
 
 
 def test_a_cancel_stops_the_job_at_its_next_step(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strategy_that(monkeypatch, steps_until_stopped)
-    job_id = ask(worker_context, model, "learn", "0")
+    job_id = submit(worker_context, model, "learn", "0")
     with running(worker_context, job_id), worker_context.database.transaction() as session:
         jobs.cancel(session, job_id)
-    assert job(worker_context, job_id).state == "cancelled"
+    assert find_job(worker_context, job_id).state == "cancelled"
 
 
 def test_a_shutdown_gives_the_job_back(
@@ -464,10 +473,10 @@ def test_a_shutdown_gives_the_job_back(
     strategy_that(monkeypatch, steps_until_stopped)
     shutdown = Event()
     worker_context = replace(worker_context, shutting_down=shutdown.is_set)
-    job_id = ask(worker_context, model, "learn", "0")
+    job_id = submit(worker_context, model, "learn", "0")
     with running(worker_context, job_id):
         shutdown.set()
-    row = job(worker_context, job_id)
+    row = find_job(worker_context, job_id)
     assert (row.state, row.attempt, row.lease_until) == ("queued", 0, None)
 
 
@@ -475,11 +484,11 @@ def test_a_job_that_was_taken_over_stops_and_leaves_it_to_the_other(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strategy_that(monkeypatch, steps_until_stopped)
-    job_id = ask(worker_context, model, "learn", "0")
+    job_id = submit(worker_context, model, "learn", "0")
     with running(worker_context, job_id), worker_context.database.transaction() as session:
         claims.release(session, claims.Claim(job_id, model.id, fence=1, attempt=1))
         successor = claims.claim(session, job_id, worker="there:2", lease_seconds=60)
-    row = job(worker_context, job_id)
+    row = find_job(worker_context, job_id)
     assert successor is not None
     assert (row.state, row.worker, row.fence) == ("running", "there:2", successor.fence)
 
@@ -488,7 +497,7 @@ def test_a_cancel_accepted_during_the_last_moment_wins(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the last step nothing looks at the pulse any more: the publishing transaction does."""
-    job_id = ask(worker_context, model, "learn", "0")
+    job_id = submit(worker_context, model, "learn", "0")
     put = FolderArtifacts.put
 
     def cancel_then_put(artifacts: FolderArtifacts, data: bytes | Content) -> str:
@@ -498,8 +507,8 @@ def test_a_cancel_accepted_during_the_last_moment_wins(
 
     monkeypatch.setattr(FolderArtifacts, "put", cancel_then_put)
     execute(job_id, worker_context)
-    assert job(worker_context, job_id).state == "cancelled"
-    assert chain(worker_context, model) == []
+    assert find_job(worker_context, job_id).state == "cancelled"
+    assert versions_of(worker_context, model) == []
 
 
 def test_a_commit_without_an_answer_publishes_once(
@@ -522,20 +531,20 @@ def test_a_commit_without_an_answer_publishes_once(
 
     monkeypatch.setattr(publishing, "publish", marked)
     monkeypatch.setattr(worker_context.database, "transaction", without_the_answer)
-    job_id = ask(worker_context, model, "learn", "0")
+    job_id = submit(worker_context, model, "learn", "0")
     execute(job_id, worker_context)
     assert next(unanswered, None) is None
-    row = job(worker_context, job_id)
+    row = find_job(worker_context, job_id)
     assert (row.state, row.attempt, row.output_version) == ("succeeded", 1, 1)
-    assert [version.job_id for version in chain(worker_context, model)] == [job_id]
+    assert [version.job_id for version in versions_of(worker_context, model)] == [job_id]
 
 
 def test_the_manifest_binds_the_files_to_the_line_of_versions(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    execute(ask(worker_context, model, "learn", "0"), worker_context)
-    execute(ask(worker_context, model, "learn", "1"), worker_context)
-    first, second = chain(worker_context, model)
+    run(worker_context, model, "learn", "0")
+    run(worker_context, model, "learn", "1")
+    first, second = versions_of(worker_context, model)
     manifest = json.loads(worker_context.artifacts.read(second.files["manifest.json"]["sha256"]))
     assert manifest["parent"] == {"version": 1, "manifest_sha256": first.files["manifest.json"]["sha256"]}
     assert manifest["files"] == {name: file for name, file in second.files.items() if name != "manifest.json"}

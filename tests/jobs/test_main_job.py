@@ -13,11 +13,11 @@ LONG = 100_000
 def test_learn_learn_forget_prune_expand(running: Instance) -> None:
     model_id = running.create("main")
     asked = [
-        running.ask("learn", "main", labels=["0", "1", "2"], steps=20),
-        running.ask("learn", "main", labels=["3"], steps=20),
-        running.ask("forget", "main", labels=["1"], steps=10),
-        running.ask("resize", "main", policy="prune", steps=10),
-        running.ask("resize", "main", policy="expand", params={"fisher_examples": 50}),
+        running.submit("learn", "main", labels=["0", "1", "2"], steps=20),
+        running.submit("learn", "main", labels=["3"], steps=20),
+        running.submit("forget", "main", labels=["1"], steps=10),
+        running.submit("resize", "main", policy="prune", steps=10),
+        running.submit("resize", "main", policy="expand", params={"fisher_examples": 50}),
     ]
     jobs = [running.succeeded(job_id, seconds=120) for job_id in asked]
 
@@ -50,30 +50,30 @@ def test_learn_learn_forget_prune_expand(running: Instance) -> None:
 def test_a_version_below_its_criteria_is_rejected_and_changes_nothing(running: Instance) -> None:
     model_id = running.create("rejected")
     job = running.finished(
-        running.ask("learn", "rejected", labels=["0"], steps=1, acceptance={"retained_accuracy_min": 1})
+        running.submit("learn", "rejected", labels=["0"], steps=1, acceptance={"retained_accuracy_min": 1})
     )
     assert (job.state, job.output_version) == ("rejected", None)
     assert job.error is not None
     assert job.error["type"] == "acceptance_failed"
     assert "retained_accuracy_min is 1" in job.error["message"]
     assert running.versions(model_id) == []
-    running.succeeded(running.ask("learn", "rejected", labels=["0"], steps=1))
+    running.succeeded(running.submit("learn", "rejected", labels=["0"], steps=1))
 
 
 def test_a_cancel_reaches_a_running_job_within_a_moment(running: Instance) -> None:
     model_id = running.create("cancelled")
-    job_id = running.ask("learn", "cancelled", labels=["0"], steps=LONG)
+    job_id = running.submit("learn", "cancelled", labels=["0"], steps=LONG)
     running.training(job_id)
     assert running.request("POST", f"/v1/jobs/{job_id}/cancel", status=202)["state"] == "cancelling"
     job = running.finished(job_id, seconds=5)
     assert (job.state, job.output_version) == ("cancelled", None)
     assert running.versions(model_id) == []
-    running.succeeded(running.ask("learn", "cancelled", labels=["0"], steps=1))
+    running.succeeded(running.submit("learn", "cancelled", labels=["0"], steps=1))
 
 
 def test_a_job_starts_within_a_moment_of_being_asked_for(running: Instance) -> None:
     running.create("prompt")
-    running.succeeded(running.ask("learn", "prompt", labels=["0"], steps=1))
-    job = running.succeeded(running.ask("learn", "prompt", labels=["1"], steps=1))
+    running.succeeded(running.submit("learn", "prompt", labels=["0"], steps=1))
+    job = running.succeeded(running.submit("learn", "prompt", labels=["1"], steps=1))
     assert job.started_at is not None
     assert (job.started_at - job.created_at).total_seconds() < 1.0

@@ -1,4 +1,4 @@
-"""Short ways to say, in this process: a model, a job asked for, a job as it ended, the versions it made."""
+"""Short ways to make models and to submit and run jobs in the process of the test."""
 
 from typing import Any
 
@@ -7,11 +7,13 @@ from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 from tests.instance import TINY_NETWORK, schedule
 from tests.job_specs import job_spec
+from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand", "evaluate": "full"}
+"""Of a job that names none."""
 
-FEW: dict[str, Any] = {
+BRIEF_EVALUATION: dict[str, Any] = {
     "seeds": 3,
     "reference": {"steps": 3, "batch_size": 16},
     "draws": 100,
@@ -23,28 +25,40 @@ FEW: dict[str, Any] = {
 """Params of an evaluate job that takes a second or two."""
 
 
-def new_model(database: Database, name: str, **more: Any) -> ModelRow:
+def new_model(database: Database, name: str, **fields: Any) -> ModelRow:
+    """Create a model with a tiny network."""
     with database.transaction() as session:
-        return models.create(session, name=name, dataset="digits", network=TINY_NETWORK, seed=3, **more)
+        return models.create(session, name=name, dataset="digits", network=TINY_NETWORK, seed=3, **fields)
 
 
-def ask(
-    worker_context: WorkerContext, model: ModelRow, operation: Operation, *labels: str, **changes: Any
+def submit(
+    worker_context: WorkerContext, model: ModelRow, operation: Operation, *labels: str, **fields: Any
 ) -> str:
-    params = {"resize": {"fisher_examples": 50}, "evaluate": FEW}.get(operation, schedule(3))
-    if operation == "forget" and "strategy" not in changes:
+    """Queue a job of three training steps, or as `fields` of its spec say; returns its id."""
+    params = {"resize": {"fisher_examples": 50}, "evaluate": BRIEF_EVALUATION}.get(operation, schedule(3))
+    if operation == "forget" and "strategy" not in fields:
         params |= {"naive_steps": 3}
-    max_attempts = changes.pop("max_attempts", 3)
-    spec = job_spec(operation, *labels, **({"strategy": STRATEGIES[operation], "params": params} | changes))
+    max_attempts = fields.pop("max_attempts", 3)
+    spec = job_spec(operation, *labels, **({"strategy": STRATEGIES[operation], "params": params} | fields))
     with worker_context.database.transaction() as session:
         return jobs.submit(session, model, spec, request_id=None, max_attempts=max_attempts).id
 
 
-def job(worker_context: WorkerContext, job_id: str) -> JobRow:
+def run(
+    worker_context: WorkerContext, model: ModelRow, operation: Operation, *labels: str, **fields: Any
+) -> JobRow:
+    """Submit a job and run it to its end; returns its row."""
+    job_id = submit(worker_context, model, operation, *labels, **fields)
+    execute(job_id, worker_context)
+    return find_job(worker_context, job_id)
+
+
+def find_job(worker_context: WorkerContext, job_id: str) -> JobRow:
     with worker_context.database.reading() as session:
         return jobs.find(session, job_id)
 
 
-def chain(worker_context: WorkerContext, model: ModelRow) -> list[VersionRow]:
+def versions_of(worker_context: WorkerContext, model: ModelRow) -> list[VersionRow]:
+    """Return every version of the model, oldest first."""
     with worker_context.database.reading() as session:
         return versions.page(session, model, limit=100).rows[::-1]

@@ -24,9 +24,9 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
     with instance_of(deployment, tmp_path) as instance:
         instance.up()
         instance.create()
-        instance.succeeded(instance.ask("learn", labels=["0", "1"]), PATIENCE_SECONDS)
+        instance.succeeded(instance.submit("learn", labels=["0", "1"]), PATIENCE_SECONDS)
         bounds = {"retained_accuracy_min": 0.0, "forgotten_accuracy_max": 1.0}
-        job_id = instance.ask("forget", labels=["1"], purge=True, acceptance=bounds)
+        job_id = instance.submit("forget", labels=["1"], purge=True, acceptance=bounds)
         instance.succeeded(job_id, PATIENCE_SECONDS)
         address = f"{instance.url}/v1/jobs/{job_id}"
         wait_for("the purge is done", lambda: httpx.get(address).json()["purge"]["state"] == "done")

@@ -124,7 +124,7 @@ def finish_jobs(instance: Instance) -> None:
 
     def done(operation: str, model: str, **body: Any) -> str:
         body.setdefault("params", FORGETTING if operation == "forget" else schedule(5))
-        return instance.succeeded(instance.ask(operation, model, **body), JOB_SECONDS).id
+        return instance.succeeded(instance.submit(operation, model, **body), JOB_SECONDS).id
 
     create(instance, "changes")
     done("learn", "changes", labels=["0", "1", "2"])
@@ -149,7 +149,7 @@ def finish_jobs(instance: Instance) -> None:
 
     create(instance, "strict", acceptance={"retained_accuracy_min": 1.0})
     done("learn", "strict", labels=["0"], acceptance={"retained_accuracy_min": 0.0})
-    refused = instance.finished(instance.ask("learn", "strict", labels=["1"]), JOB_SECONDS)
+    refused = instance.finished(instance.submit("learn", "strict", labels=["1"]), JOB_SECONDS)
     assert refused.state == "rejected", refused.error
 
     upload = httpx.put(
@@ -170,20 +170,20 @@ def finish_jobs(instance: Instance) -> None:
 
 def leave_purges_and_receipts(instance: Instance) -> None:
     """What a sweeper has still to do, for none comes; a job that fails, and one cancelled in the queue."""
-    cancelled = instance.ask("learn", "failing", labels=["2"])
-    failing = instance.ask("forget", "failing", labels=["2"], params=FORGETTING)
+    cancelled = instance.submit("learn", "failing", labels=["2"])
+    failing = instance.submit("forget", "failing", labels=["2"], params=FORGETTING)
     instance.request("POST", f"/v1/jobs/{cancelled}/cancel", status=202)
     worker = instance.run("worker")
     assert instance.finished(failing).state == "failed", "the label it was to forget was never learnt"
 
     create(instance, "unsigned")
-    instance.succeeded(instance.ask("learn", "unsigned", labels=["0", "1"]))
-    instance.succeeded(instance.ask("forget", "unsigned", labels=["1"], params=FORGETTING))
+    instance.succeeded(instance.submit("learn", "unsigned", labels=["0", "1"]))
+    instance.succeeded(instance.submit("forget", "unsigned", labels=["1"], params=FORGETTING))
 
     create(instance, "unpurged")
-    instance.succeeded(instance.ask("learn", "unpurged", labels=["0", "1", "2"]))
-    instance.succeeded(instance.ask("forget", "unpurged", labels=["1"], purge=True, params=FORGETTING))
-    later = instance.ask("forget", "unpurged", labels=["2"], params=FORGETTING)
+    instance.succeeded(instance.submit("learn", "unpurged", labels=["0", "1", "2"]))
+    instance.succeeded(instance.submit("forget", "unpurged", labels=["1"], purge=True, params=FORGETTING))
+    later = instance.submit("forget", "unpurged", labels=["2"], params=FORGETTING)
     instance.succeeded(later)
     body = {"labels": ["2"], "purge": True}
     again = instance.request("POST", "/v1/models/unpurged/forget", body, status=200)
@@ -195,17 +195,17 @@ def leave_jobs(instance: Instance) -> dict[str, dict[str, str]]:
     """Jobs in every state but the last ones: how each must end once a worker runs again."""
     ends: dict[str, dict[str, str]] = {}
 
-    running = instance.ask("learn", "interrupted", labels=["2"], steps=LONG)
+    running = instance.submit("learn", "interrupted", labels=["2"], steps=LONG)
     killed_while(instance, running, in_training)
     ends[running] = {"state": "succeeded"}
 
     create(instance, "measured")
-    verifying = instance.ask("learn", "measured", labels=["0", "1"])
+    verifying = instance.submit("learn", "measured", labels=["0", "1"])
     killed_while(instance, verifying, lambda job: job.state == "verifying")
     ends[verifying] = {"state": "succeeded"}
 
     create(instance, "cancelling")
-    cancelling = instance.ask("learn", "cancelling", labels=["0"], steps=ENDLESS)
+    cancelling = instance.submit("learn", "cancelling", labels=["0"], steps=ENDLESS)
     killed_while(instance, cancelling, in_training)
     instance.request("POST", f"/v1/jobs/{cancelling}/cancel", status=202)
     ends[cancelling] = {"state": "cancelled"}
@@ -218,8 +218,8 @@ def leave_jobs(instance: Instance) -> dict[str, dict[str, str]]:
         ("evaluate", "strict", {"version": 1, "params": EVALUATING, "seed": 1}),
     ]
     for operation, model, body in queued:
-        ends[instance.ask(operation, model, **body)] = {"state": "succeeded"}
-    outdated = instance.ask("learn", "waiting", labels=["3"], base_version=head)
+        ends[instance.submit(operation, model, **body)] = {"state": "succeeded"}
+    outdated = instance.submit("learn", "waiting", labels=["3"], base_version=head)
     ends[outdated] = {"state": "failed", "code": "stale_base"}  # the three before it move the head
     return ends
 

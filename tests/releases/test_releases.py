@@ -201,7 +201,7 @@ def test_an_instance_of_this_release_answers_for_it_and_finishes_what_it_began(
             for job_id in expected["unsigned"]:
                 verification.check(answered(client, f"/v1/jobs/{job_id}/receipt").content, trusted)
             empty = next(model["name"] for model in expected["models"].values() if model["head"] is None)
-            assert ended(client, instance.ask("learn", empty, labels=["0"]))["output_version"] == 1
+            assert ended(client, instance.submit("learn", empty, labels=["0"]))["output_version"] == 1
 
 
 def check_what_is_kept(client: httpx.Client, expected: dict[str, Any]) -> None:
