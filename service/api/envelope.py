@@ -1,4 +1,4 @@
-"""What every request and answer is wrapped in: its id, HEAD for every GET, and the last net under a bug."""
+"""ASGI middleware around the application: request ids, HEAD for every GET, 500 for an unexpected error."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Envelope:
-    """ASGI middleware around everything else."""
+    """Gives every request an id, answers HEAD as GET, and turns an uncaught exception into a 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,7 +25,7 @@ class Envelope:
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        if scope["method"] == "HEAD":  # uvicorn, which keeps its own scope, sends no body
+        if scope["method"] == "HEAD":  # uvicorn reads its own scope, so that it sends no body
             scope = {**scope, "method": "GET"}
         started = False
 
@@ -43,10 +43,10 @@ class Envelope:
         except Exception:
             log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
             if started:
-                raise  # half an answer is out; the broken connection tells the client
+                raise  # a part of the answer is sent: the broken connection tells the client
             await internal_error(Request(scope))(scope, receive, send_with_id)
 
 
-def _request_id(offered: str) -> str:
-    """The client's own id when it is one that can be logged as it is, else a new one."""
-    return offered if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", offered) else new_id("req")
+def _request_id(sent: str) -> str:
+    """Return the id the client sent, if it can be logged as it is, else a new one."""
+    return sent if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) else new_id("req")

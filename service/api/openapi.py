@@ -1,4 +1,4 @@
-"""/openapi.json as it is: every error is problem+json, and every endpoint names those it can answer."""
+"""GET /openapi.json: FastAPI's document, with the schema of the problem documents added to it."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from service.api.problems import ProblemDocument
 
 
 def document(app: FastAPI) -> None:
-    """Have `app` describe itself with the schema of its problem documents."""
+    """Have `app` describe the problem documents that its endpoints refer to."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

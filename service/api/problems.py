@@ -1,4 +1,4 @@
-"""What goes wrong -> problem+json (RFC 9457). The only place that knows both registry errors and statuses."""
+"""Every error as problem+json (RFC 9457). Only this module gives the registry's errors an HTTP status."""
 
 import logging
 from collections.abc import Mapping
@@ -47,14 +47,15 @@ STATUS = {
     "signing_key_unusable": 503,
     "database_unavailable": 503,
 }
-"""The status of every registry error a request can meet, by its code."""
+"""The HTTP status of every registry error that a request can lead to, by the error's code."""
 
 RETRY_AFTER_SECONDS = {503: "2"}
-MAX_VIOLATIONS_TOLD = 20
+MAX_VIOLATIONS = 20
+"""Of one answer. Further broken rules are left out, so that the answer stays short."""
 
 
 class Problem(Exception):
-    """A refusal that begins in the HTTP layer itself."""
+    """A refusal by the HTTP layer itself."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Problem(Exception):
 
 
 class ProblemViolation(BaseModel):
-    """One broken rule of a 422: JSON pointer into the body (or /query/.., /path/..), code, advice."""
+    """One broken rule of a 422: a JSON pointer into the body (or /query/.., /path/..), a code, and advice."""
 
     pointer: str
     code: str
@@ -82,7 +83,7 @@ class ProblemViolation(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457 with our three additions: a stable `code`, the request's id, and what broke which rule."""
+    """A problem (RFC 9457) with three further fields: `code`, which is stable, `request_id` and `errors`."""
 
     type: str
     title: str
@@ -95,26 +96,26 @@ class ProblemDocument(BaseModel):
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What an endpoint that can refuse with these statuses says so with in the OpenAPI document."""
+    """Return the `responses` of an endpoint that can refuse a request with these statuses, for OpenAPI."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
 READS_BODY = refusals(400, 413, 415)
-"""What every endpoint that reads a body can refuse it with, besides 422."""
+"""The refusals of every endpoint that reads a body, besides 422."""
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` with problem+json."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RegistryError, _registry_error)
-    app.add_exception_handler(InvalidRequest, _invalid_request)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
+    """Have `app` answer every error with problem+json."""
+    app.add_exception_handler(Problem, _answer_problem)
+    app.add_exception_handler(RegistryError, _answer_registry_error)
+    app.add_exception_handler(InvalidRequest, _answer_invalid_request)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
 
 
 def answer(request: Request, problem: Problem) -> JSONResponse:
-    """The response that tells `problem`."""
+    """Return the problem as a response."""
     content: dict[str, Any] = {
         "type": f"urn:palimpsest:problem:{problem.code}",
         "title": problem.code.replace("_", " ").capitalize(),
@@ -132,36 +133,36 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
 
 
 def internal_error(request: Request) -> JSONResponse:
-    """The 500 for a bug of ours: the trace is in the log under the request id, never in the answer."""
-    detail = "Something went wrong on our side; the log holds the reason under this request id."
+    """Return the 500 for a bug of ours. Its traceback is in the log under the request id, and only there."""
+    detail = "The server failed to answer. Its log has the reason under this request id."
     return answer(request, Problem(500, "internal_error", detail))
 
 
 def invalid(*violations: Violation) -> Problem:
-    """The 422 for those violations: its code is the one they share, or validation_failed.
+    """Return the 422 for those violations. Its code is the one they share, or validation_failed.
 
-    However much was wrong, and however long the words it was said in, the answer stays short.
+    It stays short: long texts are cut, and violations beyond MAX_VIOLATIONS are left out.
     """
-    told = tuple(
-        Violation(_short(each.pointer), each.code, _short(each.detail))
-        for each in violations[:MAX_VIOLATIONS_TOLD]
+    shown = tuple(
+        Violation(_shorten(each.pointer), each.code, _shorten(each.detail))
+        for each in violations[:MAX_VIOLATIONS]
     )
     codes = {violation.code for violation in violations}
     whole_document = any(violation.pointer == "" for violation in violations)
     code = codes.pop() if len(codes) == 1 and not whole_document else "validation_failed"
-    return Problem(422, code, "; ".join(each.detail for each in told[:3]), violations=told)
+    return Problem(422, code, "; ".join(each.detail for each in shown[:3]), violations=shown)
 
 
-def _short(words: str, limit: int = 300) -> str:
-    return words if len(words) <= limit else words[: limit - 1] + "…"
+def _shorten(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-async def _problem(request: Request, error: Exception) -> JSONResponse:
+async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
     return answer(request, error)
 
 
-async def _registry_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_registry_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RegistryError)
     if error.code not in STATUS:
         log.error("registry error %s has no HTTP status", error.code, exc_info=error)
@@ -172,25 +173,24 @@ async def _registry_error(request: Request, error: Exception) -> JSONResponse:
     return answer(request, Problem(status, error.code, str(error)))
 
 
-async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, InvalidRequest)
     return answer(request, invalid(*error.violations))
 
 
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     return answer(request, invalid(*(_violation(entry) for entry in error.errors())))
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return answer(
-            request, Problem(404, "route_not_found", "There is nothing at this address; see /openapi.json.")
-        )
+        detail = "There is nothing at this address; /openapi.json lists the addresses there are."
+        return answer(request, Problem(404, "route_not_found", detail))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(_allowed_methods(request))
-        detail = f"{request.method} is not possible here; {allowed} is."
+        detail = f"{request.method} is not possible at this address; it has: {allowed}."
         return answer(request, Problem(405, "method_not_allowed", detail, headers={"Allow": allowed}))
     phrase = HTTPStatus(error.status_code).phrase
     return answer(request, Problem(error.status_code, phrase.lower().replace(" ", "_"), phrase))
@@ -222,11 +222,11 @@ _CODES = {
     "literal_error": "unknown_value",
     "enum": "unknown_value",
 }
-"""pydantic's word -> ours; words ending in _type or _parsing are wrong_type, ours pass unchanged."""
+"""{pydantic's error type: our code}. Types that are not listed are `wrong_type`, unless they are in OURS."""
 
 _MESSAGES = {
     "missing": "this field is required",
-    "extra_forbidden": "there is no such field here; see /openapi.json for those there are",
+    "extra_forbidden": "there is no such field; /openapi.json lists the fields there are",
     "model_attributes_type": "send a JSON object",
     "dict_type": "send a JSON object",
 }

@@ -1,4 +1,4 @@
-"""What every endpoint gets for nothing: strict JSON in, only what was accepted out, ETag and 304."""
+"""The route class of every endpoint: strict JSON bodies, the Accept header, ETag and 304."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ from service.api.problems import Problem
 
 MAX_BODY_BYTES = 1 << 20
 MAX_JSON_DEPTH = 32
-MAX_JSON_INTEGER_DIGITS = 20  # beyond 64 bits no field means anything
+MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
 
 class Route(APIRoute):
-    """An APIRoute whose bodies are strict JSON and whose GET answers carry an ETag."""
+    """An APIRoute that reads strict JSON bodies and gives the answers of GET an ETag."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -28,16 +28,16 @@ class Route(APIRoute):
             if self.body_field is not None:
                 request = JsonRequest(request.scope, request.receive)
                 await request.json()
-            return tagged(request, await handle(request))
+            return with_etag(request, await handle(request))
 
         return handle_strictly
 
 
 class JsonRequest(Request):
-    """A request whose body is one JSON document, checked before anything else looks at it."""
+    """A request whose body is one JSON document, checked before FastAPI parses it."""
 
     async def json(self) -> Any:
-        """The parsed body. Problem 415, 413 or 400 when it is not JSON, too large or too deep."""
+        """Return the parsed body. Raises Problem 415, 413 or 400 if it is not JSON, too large or too deep."""
         if not hasattr(self, "_json"):
             media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
             if media_type != "application/json":
@@ -51,14 +51,14 @@ class JsonRequest(Request):
         return self._json
 
     async def body(self) -> bytes:
-        """The body's bytes, read no further than MAX_BODY_BYTES."""
+        """Return the bytes of the body. Raises Problem 413 beyond MAX_BODY_BYTES."""
         if not hasattr(self, "_body"):
             self._body = await body_of(self, MAX_BODY_BYTES)
         return self._body
 
 
 async def body_of(request: Request, most_bytes: int) -> bytes:
-    """The body's bytes, read no further than `most_bytes`; Problem 413 when there are more."""
+    """Return the bytes of the body. Reads no more than `most_bytes`, and raises Problem 413 beyond them."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -69,19 +69,19 @@ async def body_of(request: Request, most_bytes: int) -> bytes:
 
 
 def parse(body: bytes) -> Any:
-    """One JSON document (RFC 8259, no NaN or Infinity, no repeated key); Problem 400 says what is wrong."""
+    """Parse one JSON document (RFC 8259), without NaN, Infinity and repeated keys. Raises Problem 400."""
     if not body.strip():
         raise Problem(400, "body_required", "The body is empty; send a JSON object.")
     try:
         document = json.loads(
             body.decode("utf-8"),
             parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_integer,
-            object_pairs_hook=_object,
+            parse_float=_parse_float,
+            parse_int=_parse_int,
+            object_pairs_hook=_parse_object,
         )
         if b"\\u" in body:
-            json.dumps(document, ensure_ascii=False).encode("utf-8")  # a lone surrogate is no text
+            json.dumps(document, ensure_ascii=False).encode("utf-8")  # fails for a lone surrogate
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
@@ -91,8 +91,8 @@ def parse(body: bytes) -> Any:
     return document
 
 
-def tagged(request: Request, response: Response) -> Response:
-    """The response with an ETag of its bytes, or 304 without them when the client already has these."""
+def with_etag(request: Request, response: Response) -> Response:
+    """Return the response with an ETag of its bytes, or 304 if the client already has these."""
     if request.method != "GET" or response.status_code != 200 or not isinstance(response.body, bytes):
         return response
     if "etag" not in response.headers:
@@ -102,40 +102,41 @@ def tagged(request: Request, response: Response) -> Response:
 
 
 def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
-    """304 when If-None-Match names the ETag among `headers` (weak comparison, RFC 9110 13.1.2)."""
+    """Return 304 if If-None-Match names the ETag in `headers` (weak comparison, RFC 9110 13.1.2)."""
     etag = next(value for name, value in headers.items() if name.lower() == "etag")
-    asked = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if etag not in asked and "*" not in asked:
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if etag not in known and "*" not in known:
         return None
     kept = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
     return Response(status_code=304, headers=kept)
 
 
 def _refuse_unacceptable(request: Request, response_class: Any) -> None:
-    """Problem 406 when the one media type of this endpoint is none of those the client accepts."""
-    made = getattr(getattr(response_class, "value", response_class), "media_type", None)
-    if made:
-        preferred(request, made)
+    """Raise Problem 406 if the client does not accept the media type of this endpoint."""
+    media_type = getattr(getattr(response_class, "value", response_class), "media_type", None)
+    if media_type:
+        preferred(request, media_type)
 
 
-def preferred(request: Request, *made: str) -> str:
-    """The media type of `made` that the client likes best, the first where it does not mind (RFC 9110).
+def preferred(request: Request, *offered: str) -> str:
+    """Return the offered media type that the client prefers, or the first if it prefers none (RFC 9110).
 
-    Problem 406 when it accepts none of them.
+    Raises Problem 406 if the client accepts none of them.
     """
     accepted = request.headers.get("accept", "").lower()
     if not accepted.strip():
-        return made[0]
-    liking = {one: _quality(one, accepted) for one in made}
-    best = max(made, key=lambda one: liking[one])
-    if liking[best] == 0:
-        raise Problem(406, "not_acceptable", f"This address answers {' or '.join(made)}; accept it, or */*.")
+        return offered[0]
+    qualities = {media_type: _quality(media_type, accepted) for media_type in offered}
+    best = max(offered, key=lambda media_type: qualities[media_type])
+    if qualities[best] == 0:
+        detail = f"This address answers {' or '.join(offered)}; accept it, or */*."
+        raise Problem(406, "not_acceptable", detail)
     return best
 
 
-def _quality(made: str, accepted: str) -> float:
-    """How much of 0 to 1 an Accept header likes a media type: what its most specific range says."""
-    ranges = ["*/*", f"{made.partition('/')[0]}/*", made]
+def _quality(media_type: str, accepted: str) -> float:
+    """Return the quality, 0 to 1, that an Accept header gives a media type in its most specific range."""
+    ranges = ["*/*", f"{media_type.partition('/')[0]}/*", media_type]
     found = {-1: 0.0}
     for entry in accepted.split(","):
         media_range, _, parameters = entry.partition(";")
@@ -149,20 +150,20 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     number = float(digits)
     if number in (float("inf"), float("-inf")):
         raise ValueError(f"{digits[:40]} is too large a number")
     return number
 
 
-def _integer(digits: str) -> int:
+def _parse_int(digits: str) -> int:
     if len(digits) > MAX_JSON_INTEGER_DIGITS:
         raise ValueError(f"{digits[:40]}... is too large a number")
     return int(digits)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]

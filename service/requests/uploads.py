@@ -1,7 +1,8 @@
-"""An uploaded archive of images -> images by label, or the reason why not. Nothing is unpickled or unpacked.
+"""Read an uploaded archive of images into images by label, or refuse it with the reason.
 
-Two kinds: an npz of `images` (uint8 [n, 28, 28] or [n, 784]) and `labels` (text or whole numbers, [n]), and a
-zip of PNG files in one folder a label. Ink should be bright on black, as MNIST's is.
+There are two kinds of archive: an npz of `images` (uint8 [n, 28, 28] or [n, 784]) and `labels` (text or whole
+numbers, [n]), and a zip of PNG files with one folder for each label. The ink should be bright on black, as
+MNIST's is. The archive is not trusted: nothing in it is unpickled, and nothing is written to the disk.
 """
 
 import io
@@ -26,13 +27,14 @@ from service.registry.labels import NAME
 
 SIDE = 28
 PIXELS = SIDE * SIDE
-LEAST_IMAGES = 5  # a label: each fifth image is kept for testing
+LEAST_IMAGES = 5  # of each label, because every fifth image is kept for testing
 MOST_LABELS = 200
 MOST_FILES = 100_000
-ENTRY = b"PK\x01\x02"  # begins each entry of a zip's directory
-PNG = b"\x89PNG\r\n\x1a\n"
-GREY_ENOUGH = ("1", "L", "P", "RGB")  # modes that mean the same in grey: no transparency, no 16 bits
-BROKEN = (
+ZIP_ENTRY = b"PK\x01\x02"  # the first bytes of each entry in the directory of a zip
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+CONVERTIBLE_MODES = ("1", "L", "P", "RGB")
+"""The modes of Pillow that lose nothing when converted to 8-bit grey: no transparency, no 16 bits."""
+DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -41,19 +43,20 @@ BROKEN = (
     RuntimeError,  # an unknown compression, a password
     ValueError,
     OverflowError,
-    SyntaxError,  # Pillow's word for a broken PNG, numpy's for a broken header
+    SyntaxError,  # a damaged PNG in Pillow, a damaged header in numpy
     tokenize.TokenError,
     TypeError,
     KeyError,
     Image.DecompressionBombError,
-    Warning,  # of Pillow and numpy, where warnings are errors
+    Warning,  # of Pillow and numpy, if warnings are errors
 )
+"""What the libraries raise for a damaged archive, array or image."""
 
 Images = NDArray[np.uint8]
 
 
 class InvalidUpload(Exception):
-    """The archive cannot be learnt from. `code` is stable; the message says what to change."""
+    """The archive cannot be learned from. `code` is stable; the message says what to change."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -62,29 +65,34 @@ class InvalidUpload(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """Images of every label, in the order they came, labels in theirs: numbers by size, text by alphabet."""
+    """The images of every label: of an npz in its order, of a zip in the order of the file names.
 
-    images: Mapping[str, Images]  # label -> uint8 [n, 784]
+    The labels are sorted: numbers by size, text by alphabet.
+    """
+
+    images: Mapping[str, Images]
+    """{label: uint8 [n, 784]}."""
 
     @property
     def counts(self) -> dict[str, int]:
+        """{label: how many images it has}."""
         return {label: len(images) for label, images in self.images.items()}
 
     def pixels(self) -> bytes:
-        """Every image's 784 bytes, label after label: with `counts` the whole upload, whatever carried it."""
+        """Return the 784 bytes of every image, label after label. The kind of archive makes no difference."""
         return b"".join(images.tobytes() for images in self.images.values())
 
 
 def read_upload(data: bytes, *, most_bytes: int) -> Upload:
-    """The images of an npz or a zip of PNGs, unpacked no further than `most_bytes`. Raises InvalidUpload."""
-    if data.count(ENTRY) > MOST_FILES:
+    """Read an npz or a zip of PNGs that unpacks to `most_bytes` at most. Raises InvalidUpload."""
+    if data.count(ZIP_ENTRY) > MOST_FILES:
         raise InvalidUpload(
             "payload_too_large", f"the archive has more than {MOST_FILES:,} files; send an npz"
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-        files = [_checked(info) for info in archive.infolist() if not info.is_dir()]
-    except BROKEN as error:
+        files = [_check_entry(info) for info in archive.infolist() if not info.is_dir()]
+    except DAMAGED as error:
         raise InvalidUpload(
             "invalid_archive", "the body is neither an npz nor a zip of PNG folders, or it is damaged"
         ) from error
@@ -92,26 +100,26 @@ def read_upload(data: bytes, *, most_bytes: int) -> Upload:
     _refuse_repeated(files)
     with archive:
         numpy_only = bool(files) and all(info.filename.endswith(".npy") for info in files)
-        images = _of_arrays(archive, files) if numpy_only else _of_folders(archive, files)
+        images = _read_arrays(archive, files) if numpy_only else _read_folders(archive, files)
     _refuse_few(images)
     return Upload(images)
 
 
-def _checked(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
+def _check_entry(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
     parts = info.orig_filename.split("/")
     if "\0" in info.orig_filename or "\\" in info.orig_filename or {"", ".", ".."} & set(parts):
-        raise InvalidUpload("invalid_path", f"{_told(info)} is not a plain path inside the archive")
+        raise InvalidUpload("invalid_path", f"{_name(info)} is not a plain path inside the archive")
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise InvalidUpload("invalid_path", f"{_told(info)} is a link; put the file itself there")
+        raise InvalidUpload("invalid_path", f"{_name(info)} is a link; put the file itself there")
     if info.flag_bits & 1:
-        raise InvalidUpload("invalid_archive", f"{_told(info)} is encrypted; pack it without a password")
+        raise InvalidUpload("invalid_archive", f"{_name(info)} is encrypted; pack it without a password")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InvalidUpload("invalid_archive", f"{_told(info)} is packed in a way other than deflate")
+        raise InvalidUpload("invalid_archive", f"{_name(info)} is packed in a way other than deflate")
     return info
 
 
 def _refuse_large(files: list[zipfile.ZipInfo], most_bytes: int) -> None:
-    unpacked = sum(info.file_size for info in files)  # reading stops there, whatever is really in it
+    unpacked = sum(info.file_size for info in files)  # zipfile reads no more of a file than its entry says
     if unpacked > most_bytes:
         raise InvalidUpload(
             "payload_too_large",
@@ -123,7 +131,7 @@ def _refuse_repeated(files: list[zipfile.ZipInfo]) -> None:
     seen: set[str] = set()
     for info in files:
         if info.filename in seen:
-            raise InvalidUpload("invalid_path", f"{_told(info)} is in the archive twice")
+            raise InvalidUpload("invalid_path", f"{_name(info)} is in the archive twice")
         seen.add(info.filename)
 
 
@@ -135,7 +143,8 @@ def _refuse_few(images: Mapping[str, Images]) -> None:
         if len(found) < LEAST_IMAGES:
             raise InvalidUpload(
                 "too_few_images",
-                f"the label {label!r} has {len(found)} images and needs {LEAST_IMAGES}: each fifth is a test",
+                f"the label {label!r} has {len(found)} images and needs {LEAST_IMAGES}: every fifth one is "
+                "kept for testing",
             )
 
 
@@ -147,21 +156,21 @@ def _refuse_many(labels: Collection[object]) -> None:
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(info)
-    except BROKEN as error:
-        raise InvalidUpload("invalid_archive", f"{_told(info)} is damaged and cannot be unpacked") from error
+    except DAMAGED as error:
+        raise InvalidUpload("invalid_archive", f"{_name(info)} is damaged and cannot be unpacked") from error
 
 
 # --- npz -------------------------------------------------------------------------------------------
 
 
-def _of_arrays(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dict[str, Images]:
+def _read_arrays(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dict[str, Images]:
     named = {info.filename.removesuffix(".npy"): info for info in files}
     if set(named) != {"images", "labels"}:
-        found = ", ".join(_short(name) for name in sorted(named))
+        found = ", ".join(_shorten(name) for name in sorted(named))
         raise InvalidUpload(
             "invalid_array", f"an npz holds two arrays, images and labels; this one has: {found}"
         )
-    images, labels = (_array(name, _read(archive, named[name])) for name in ("images", "labels"))
+    images, labels = (_parse_array(name, _read(archive, named[name])) for name in ("images", "labels"))
     if images.dtype != np.uint8 or images.shape[1:] not in ((SIDE, SIDE), (PIXELS,)):
         wanted = f"uint8 of [n, {SIDE}, {SIDE}] or [n, {PIXELS}]"
         raise InvalidUpload(
@@ -179,11 +188,15 @@ def _of_arrays(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dict[s
         raise InvalidUpload("invalid_name", "a label is not text") from error
     _refuse_many(names)
     flat = np.ascontiguousarray(images).reshape(len(images), PIXELS)
-    return {_label(str(name)): flat[labels == name] for name in names}
+    return {_check_label(str(name)): flat[labels == name] for name in names}
 
 
-def _array(name: str, data: bytes) -> NDArray[Any]:
-    """A .npy file without numpy's own reader: no pickle, and nothing allocated that its bytes do not fill."""
+def _parse_array(name: str, data: bytes) -> NDArray[Any]:
+    """Parse a .npy file.
+
+    numpy's own reader is not used: it unpickles objects, and allocates what the header claims before it has
+    read as many bytes.
+    """
     file = io.BytesIO(data)
     try:
         version = npy.read_magic(file)
@@ -197,60 +210,65 @@ def _array(name: str, data: bytes) -> NDArray[Any]:
         if min(shape, default=0) < 0 or len(rest) != dtype.itemsize * math.prod(shape):
             raise InvalidUpload("invalid_array", f"{name}.npy is cut off, or longer than its header says")
         return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
-    except BROKEN as error:
+    except DAMAGED as error:
         raise InvalidUpload("invalid_array", f"{name}.npy is not an array as numpy saves it") from error
 
 
 # --- a zip of PNG folders --------------------------------------------------------------------------
 
 
-def _of_folders(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dict[str, Images]:
+def _read_folders(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dict[str, Images]:
     found: dict[str, list[Images]] = {}
-    for info in sorted(_pictures(files), key=lambda info: info.filename):
-        label = _label(PurePosixPath(info.filename).parts[0])
-        found.setdefault(label, []).append(_picture(info, _read(archive, info)))
+    for info in sorted(_image_files(files), key=lambda info: info.filename):
+        label = _check_label(PurePosixPath(info.filename).parts[0])
+        found.setdefault(label, []).append(_read_image(info, _read(archive, info)))
     return {label: np.stack(images) for label, images in sorted(found.items())}
 
 
-def _pictures(files: list[zipfile.ZipInfo]) -> Iterator[zipfile.ZipInfo]:
-    """All files but those that file managers leave behind."""
+def _image_files(files: list[zipfile.ZipInfo]) -> Iterator[zipfile.ZipInfo]:
+    """Yield the image files. The files that file managers leave behind are passed over."""
     for info in files:
         parts = info.filename.split("/")
         if parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db"):
             continue
         if len(parts) != 2 or not parts[1].lower().endswith(".png"):
-            raise InvalidUpload("invalid_path", f"{_told(info)} is not of the form LABEL/NAME.png")
+            raise InvalidUpload("invalid_path", f"{_name(info)} is not of the form LABEL/NAME.png")
         yield info
 
 
-def _picture(info: zipfile.ZipInfo, data: bytes) -> Images:
-    """A PNG of 28x28 as uint8 [784]. Its size is read before anything is decoded."""
-    size = struct.unpack(">II", data[16:24]) if data.startswith(PNG) and len(data) >= 24 else None
+def _read_image(info: zipfile.ZipInfo, data: bytes) -> Images:
+    """Decode a PNG of 28x28 to uint8 [784]. Its size is checked before anything is decoded."""
+    size = struct.unpack(">II", data[16:24]) if data.startswith(PNG_SIGNATURE) and len(data) >= 24 else None
     if size is None:
-        raise InvalidUpload("invalid_image", f"{_told(info)} is not a PNG")
+        raise InvalidUpload("invalid_image", f"{_name(info)} is not a PNG")
     if size != (SIDE, SIDE):
-        raise InvalidUpload("invalid_image", f"{_told(info)} is {size[0]}x{size[1]}; make it {SIDE}x{SIDE}")
+        raise InvalidUpload("invalid_image", f"{_name(info)} is {size[0]}x{size[1]}; make it {SIDE}x{SIDE}")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            if picture.size != size or picture.mode not in GREY_ENOUGH or "transparency" in picture.info:
+            if (
+                picture.size != size
+                or picture.mode not in CONVERTIBLE_MODES
+                or "transparency" in picture.info
+            ):
                 advice = "make it 8-bit grey, without transparency"
-                raise InvalidUpload("invalid_image", f"{_told(info)} is a {picture.mode} image; {advice}")
+                raise InvalidUpload("invalid_image", f"{_name(info)} is a {picture.mode} image; {advice}")
             return np.asarray(picture.convert("L")).reshape(PIXELS)
-    except BROKEN as error:
-        raise InvalidUpload("invalid_image", f"{_told(info)} is damaged and cannot be decoded") from error
+    except DAMAGED as error:
+        raise InvalidUpload("invalid_image", f"{_name(info)} is damaged and cannot be decoded") from error
 
 
-def _label(name: str) -> str:
+def _check_label(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise InvalidUpload(
-            "invalid_name", f"{_short(name)} is no label: 1 to 64 printable characters without a slash"
+            "invalid_name",
+            f"{_shorten(name)} is no label: a label is 1 to 64 printable characters without a slash",
         )
     return name
 
 
-def _told(info: zipfile.ZipInfo) -> str:
-    return _short(info.orig_filename)
+def _name(info: zipfile.ZipInfo) -> str:
+    return _shorten(info.orig_filename)
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     return repr(name if len(name) <= 80 else name[:79] + "…")
