@@ -27,7 +27,7 @@ from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES, ClassifierSource, 
 from worker.jobs.cost import CostMeter
 from worker.jobs.failures import describe_failure
 from worker.jobs.heartbeat import Heartbeat
-from worker.jobs.inputs import ModelArchive, Work, WorkerContext, dataset_of, examples_of, work_of
+from worker.jobs.inputs import ModelArchive, Work, WorkerContext, load_dataset, read_examples, read_work
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
 from worker.learning import drawing, strategy
 from worker.learning.changing import change
@@ -88,7 +88,7 @@ class Attempt:
 
     def run(self) -> None:
         """Run the job to its end. Raises Stopped, FencedOff, and what its strategy or a judge raises."""
-        work = work_of(self.claim, self.worker_context)
+        work = read_work(self.claim, self.worker_context)
         context = TrainingContext(
             self.worker_context.device,
             work.seed,
@@ -105,7 +105,7 @@ class Attempt:
 
     def change(self, work: Work, context: TrainingContext) -> None:
         """From the base version to the next one, unless what is measured of it misses a criterion."""
-        examples = examples_of(work.job, self.worker_context)
+        examples = read_examples(work.job, self.worker_context)
         for name, images in examples.images.items():
             self.meter.count(name, len(images))
         checkpoint = _changed(work, examples, context)
@@ -285,7 +285,7 @@ def _classifier_finder(
     """Return a function that finds the classifier of a dataset by its name, for this job."""
 
     def read_dataset(name: str) -> Dataset:
-        return dataset_of(name, worker_context)
+        return load_dataset(name, worker_context)
 
     return classifier_finder(source, read_dataset, worker_context.judges, context)
 

@@ -1,4 +1,4 @@
-"""What a claimed job starts from: its rows, its base version's checkpoint, its examples, and its archive."""
+"""Read what a claimed job starts from: its rows, the checkpoint of its base version, examples and archive."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -26,16 +26,16 @@ from worker.learning.strategy import Examples, Unavailable
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a worker executes jobs with."""
+    """What a worker process executes its jobs with."""
 
     database: Database
     artifacts: FolderArtifacts
     data: Path
     judges: Path
-    """Where the judges trained here are kept, and the feature networks."""
+    """The folder of the judges and feature networks that were trained on this machine."""
     device: torch.device
     worker: str
-    """How it signs its claims."""
+    """The name it claims jobs by."""
     lease_seconds: float
     shutting_down: Callable[[], bool]
     precision: torch.dtype = torch.float32
@@ -76,7 +76,7 @@ class Work:
         return strategy.derive_seed(self.request_seed, sha256(self.checkpoint.to_bytes()).hexdigest())
 
 
-def work_of(claim: Claim, worker_context: WorkerContext) -> Work:
+def read_work(claim: Claim, worker_context: WorkerContext) -> Work:
     """Read what the claimed job starts from. Raises RegistryError if the model no longer allows the job."""
     with worker_context.database.reading() as session:
         model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
@@ -91,7 +91,10 @@ def work_of(claim: Claim, worker_context: WorkerContext) -> Work:
 
 @dataclass(frozen=True)
 class ModelArchive:
-    """What a strategy may ask for besides its checkpoint: the model's datasets and earlier versions."""
+    """The Archive of a job: real images from the datasets of the model, and its earlier versions.
+
+    Images that a strategy reads are counted in the cost of the job, but not those it is judged with.
+    """
 
     worker_context: WorkerContext
     work: Work
@@ -107,7 +110,7 @@ class ModelArchive:
 
     def _dataset(self, label: Label) -> datasets.Dataset:
         try:
-            return dataset_of(label.dataset, self.worker_context)
+            return load_dataset(label.dataset, self.worker_context)
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -118,19 +121,19 @@ class ModelArchive:
         return _checkpoint(self.work.model, ancestor, self.worker_context)
 
 
-def examples_of(job: JobRow, worker_context: WorkerContext) -> Examples:
+def read_examples(job: JobRow, worker_context: WorkerContext) -> Examples:
     """Return the labels of the job, with their real images if its strategy needs them."""
     if not strategy.find(job.operation, job.strategy).needs_examples:
         return Examples(tuple(job.labels), job.dataset)
-    dataset = dataset_of(job.dataset, worker_context)
+    dataset = load_dataset(job.dataset, worker_context)
     return Examples(
-        tuple(job.labels), job.dataset, {name: dataset.train[own] for name, own in job.sources.items()}
+        tuple(job.labels), job.dataset, {name: dataset.train[source] for name, source in job.sources.items()}
     )
 
 
 @lru_cache(maxsize=2)
-def dataset_of(name: str, worker_context: WorkerContext) -> datasets.Dataset:
-    """An uploaded dataset, else one the learner knows. Neither ever changes."""
+def load_dataset(name: str, worker_context: WorkerContext) -> datasets.Dataset:
+    """Load the uploaded dataset of that name, or the one in worker/learning/datasets. Neither ever changes."""
     with worker_context.database.reading() as session:
         row = uploads.find(session, name)
     if row is None:
@@ -139,7 +142,7 @@ def dataset_of(name: str, worker_context: WorkerContext) -> datasets.Dataset:
 
 
 def _checkpoint(model: ModelRow, version: VersionRow | None, worker_context: WorkerContext) -> Checkpoint:
-    """What the version is made of; the blank model before the first one."""
+    """Read a version's checkpoint with its isolated networks. Before the first version: the blank model."""
     if version is None:
         return blank(model.network, seed=model.seed)
     files = [
