@@ -133,7 +133,7 @@ def read_examples(job: JobRow, worker_context: WorkerContext) -> Examples:
 
 @lru_cache(maxsize=2)
 def load_dataset(name: str, worker_context: WorkerContext) -> datasets.Dataset:
-    """Load the uploaded dataset of that name, or the one in worker/learning/datasets. Neither ever changes."""
+    """Load the uploaded dataset of that name, or else the one of the learner. Neither ever changes."""
     with worker_context.database.reading() as session:
         row = uploads.find(session, name)
     if row is None:
