@@ -1,4 +1,4 @@
-"""Files as torchvision's MNIST and its likenesses lie on disk, of whatever size a test asks for."""
+"""Write the files that torchvision keeps of MNIST and the datasets like it, in the size a test needs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,22 +17,23 @@ COLLECTIONS = {
     "emnist": BALANCED,
     "emnist_letters": LETTERS,
 }
-RAMP = torch.arange(784, dtype=torch.uint8).view(28, 28)  # no two of its symmetries look the same
+RAMP = torch.arange(784, dtype=torch.uint8).view(28, 28)
+"""An image that a rotation or reflection changes."""
 
 
 def small(collection: Collection) -> Collection:
-    """As if there were but two train images and one test image of each label."""
+    """Return the collection with two train images and one test image of each label."""
     return replace(collection, train=2 * len(collection.labels), test=len(collection.labels))
 
 
 def idx(values: Tensor) -> bytes:
-    """uint8 values in LeCun's IDX format."""
+    """Return uint8 values in LeCun's IDX format."""
     header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
     return header + values.numpy().tobytes()
 
 
 def write(collection: Collection, folder: Path) -> None:
-    """As many images as the collection has, RAMP but for their first pixel: the target. Labels in turn."""
+    """Write the images of the collection: RAMP, with the target in the first pixel. Labels take turns."""
     raw = folder / collection.name / "raw"
     raw.mkdir(parents=True, exist_ok=True)
     for name in file_names(collection):

@@ -1,4 +1,4 @@
-"""The real MNIST at PALIMPSEST_DATA, for tests whose claim is about it."""
+"""The real MNIST in the folder PALIMPSEST_DATA, for the tests that need it."""
 
 import os
 from functools import lru_cache
@@ -10,7 +10,7 @@ from worker.learning.datasets import Dataset, DatasetUnavailable, load
 
 
 def real_mnist() -> Dataset:
-    """Skips the calling test, loudly, where the data cannot be had; with CI=true that is a failure."""
+    """Return MNIST. Without its files the calling test is skipped with the reason; with CI=true it fails."""
     folder = os.environ.get("PALIMPSEST_DATA")
     try:
         return _read(folder)

@@ -1,4 +1,4 @@
-"""Every file of the folder is a dataset, and obeys the dataset laws."""
+"""Every module of worker/learning/datasets is a dataset, and is what its catalog entry says."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import torch
 from tests.datasets.idx_files import COLLECTIONS, write
 from tests.datasets.real_mnist import real_mnist
 from worker.learning.datasets import DatasetUnavailable, catalog, load
+from worker.learning.datasets.dataset import DatasetInfo
 
 
 def test_the_catalog_names_every_dataset_without_reading_an_image() -> None:
@@ -21,7 +22,7 @@ def test_the_catalog_names_every_dataset_without_reading_an_image() -> None:
     ]
 
 
-def test_a_dataset_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_an_unknown_dataset_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(
         DatasetUnavailable, match=r"no dataset 'cifar'; choose one of: digits, emnist, .*, mnist"
     ):
@@ -29,7 +30,7 @@ def test_a_dataset_that_does_not_exist_is_refused_with_those_that_do() -> None:
 
 
 @pytest.mark.parametrize("info", catalog(), ids=lambda info: info.name)
-def test_every_dataset_is_what_its_catalog_entry_says(info, tmp_path: Path) -> None:
+def test_every_dataset_is_what_its_catalog_entry_says(info: DatasetInfo, tmp_path: Path) -> None:
     if info.name in COLLECTIONS:
         write(COLLECTIONS[info.name], tmp_path)
     data = real_mnist() if info.name == "mnist" else load(info.name, tmp_path)

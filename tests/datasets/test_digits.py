@@ -1,4 +1,4 @@
-"""The bundled digits look like MNIST and are split once and for all."""
+"""The bundled digits look like MNIST, and their split into train and test images never changes."""
 
 from functools import lru_cache
 from pathlib import Path

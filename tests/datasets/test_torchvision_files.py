@@ -1,4 +1,4 @@
-"""Fashion-MNIST, KMNIST and EMNIST are read as they lie on disk; else an error says what to do."""
+"""Fashion-MNIST, KMNIST and EMNIST are read from torchvision's files, or an error says what to do."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kind, "url", NOWHERE + "gzip.zip", raising=False)
 
 
-def test_every_image_comes_under_the_label_its_target_stands_for(name: str, tmp_path: Path) -> None:
+def test_every_image_has_the_label_its_target_stands_for(name: str, tmp_path: Path) -> None:
     collection = small(COLLECTIONS[name])
     write(collection, tmp_path)
     train, test = read(collection, tmp_path)
@@ -66,7 +66,7 @@ def test_half_a_collection_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_what_is_absent_is_named_with_where_it_belongs(name: str, tmp_path: Path) -> None:
+def test_missing_files_are_named_with_the_folder_they_belong_in(name: str, tmp_path: Path) -> None:
     collection = COLLECTIONS[name]
     with pytest.raises(DatasetUnavailable) as refused:
         load(name, tmp_path)
@@ -76,7 +76,7 @@ def test_what_is_absent_is_named_with_where_it_belongs(name: str, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_was_damaged_is_told(name: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_with_a_remedy(name: str, tmp_path: Path) -> None:
     collection = small(COLLECTIONS[name])
     write(collection, tmp_path)
     for file in (tmp_path / collection.name / "raw").glob("*labels*"):

@@ -1,4 +1,4 @@
-"""What may be asked of a model, in the order it is asked."""
+"""What may be requested of a model depends on its labels, and on the jobs that are queued for it."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ from service.registry.tables import JobRow
 from tests.registries import Registry
 
 
-def test_learn_then_forget_can_be_asked_back_to_back(registry: Registry) -> None:
+def test_learn_and_forget_can_be_submitted_right_after_each_other(registry: Registry) -> None:
     registry.submit("learn", "1", "2")
     registry.submit("forget", "1")
     registry.submit("resize")
@@ -50,13 +50,13 @@ def test_a_forgotten_label_is_learned_again_in_its_old_slot(registry: Registry) 
     assert version.labels == {"1": 0, "2": 1}
 
 
-def test_what_was_never_learned_cannot_be_forgotten(registry: Registry) -> None:
+def test_a_label_that_was_never_learned_cannot_be_forgotten(registry: Registry) -> None:
     registry.submit("learn", "1", "2")
     with pytest.raises(UnknownLabel, match="'7'"):
         registry.submit("forget", "1", "7")
 
 
-def test_a_model_is_never_emptied(registry: Registry) -> None:
+def test_the_last_labels_of_a_model_cannot_be_forgotten(registry: Registry) -> None:
     registry.submit("learn", "1", "2")
     with pytest.raises(WouldEmptyModel):
         registry.submit("forget", "1", "2")
@@ -65,13 +65,13 @@ def test_a_model_is_never_emptied(registry: Registry) -> None:
         registry.submit("forget", "2")
 
 
-def test_forgetting_twice_answers_with_the_job_that_forgot(registry: Registry) -> None:
+def test_forgetting_a_label_twice_returns_the_queued_job(registry: Registry) -> None:
     registry.submit("learn", "1", "2", "3")
     first = registry.submit("forget", "1")
     assert registry.submit("forget", "1").id == first.id
 
 
-def test_forgetting_the_forgotten_answers_with_the_job_that_forgot(registry: Registry) -> None:
+def test_forgetting_a_forgotten_label_returns_the_job_that_forgot_it(registry: Registry) -> None:
     registry.done("learn", "1", "2", "3")
     forgetting = registry.submit("forget", "1")
     registry.publish(registry.claimed(forgetting))
@@ -79,7 +79,7 @@ def test_forgetting_the_forgotten_answers_with_the_job_that_forgot(registry: Reg
     assert registry.submit("forget", "1", "2").labels == ["2"]
 
 
-def test_an_empty_model_is_not_resized(registry: Registry) -> None:
+def test_a_model_without_a_version_cannot_be_resized(registry: Registry) -> None:
     with pytest.raises(ModelHasNoVersion):
         registry.submit("resize")
 
@@ -111,13 +111,13 @@ def test_concurrent_requests_for_one_label_make_one_job(registry: Registry) -> N
     assert answers.count("refused") == 7
 
 
-def test_concurrent_requests_for_many_labels_are_all_taken_in_one_order(registry: Registry) -> None:
+def test_concurrent_requests_for_different_labels_are_all_accepted_in_one_order(registry: Registry) -> None:
     with ThreadPoolExecutor(8) as pool:
-        asked = list(pool.map(lambda label: registry.submit("learn", str(label)), range(16)))
-    assert len({job.sequence for job in asked}) == 16
+        accepted = list(pool.map(lambda label: registry.submit("learn", str(label)), range(16)))
+    assert len({job.sequence for job in accepted}) == 16
     with registry.database.reading() as session:
         rows, _ = jobs.page(session, model=registry.model, limit=16)
-    assert [row.sequence for row in rows] == sorted((job.sequence for job in asked), reverse=True)
+    assert [row.sequence for row in rows] == sorted((job.sequence for job in accepted), reverse=True)
 
 
 def test_jobs_are_listed_by_model_and_by_the_state_they_show(
@@ -189,7 +189,7 @@ def nobody_hears(registry: Registry) -> bool:
         return jobs.nobody_hears(session, seconds=30.0)
 
 
-def test_a_queue_that_no_worker_ran_anything_of_for_a_while_has_no_worker(registry: Registry) -> None:
+def test_jobs_that_are_queued_for_long_without_a_worker_running_any_are_noticed(registry: Registry) -> None:
     job = registry.submit("learn", "1")
     assert not nobody_hears(registry), "it was accepted a moment ago"
     waited(registry, job)
@@ -198,7 +198,7 @@ def test_a_queue_that_no_worker_ran_anything_of_for_a_while_has_no_worker(regist
     assert not nobody_hears(registry)
 
 
-def test_a_busy_queue_has_a_worker_also_between_two_of_its_jobs(registry: Registry) -> None:
+def test_a_worker_counts_as_present_between_two_jobs(registry: Registry) -> None:
     first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
     waited(registry, first, second)
     registry.publish(registry.claimed(first))

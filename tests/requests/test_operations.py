@@ -1,0 +1,154 @@
+"""A request resolves to the spec of a job, or says what is wrong with it; no database is needed for that."""
+
+from typing import Any
+
+import pytest
+
+from service.registry.errors import (
+    LabelAlreadyLearned,
+    LabelForgotten,
+    ModelHasNoVersion,
+    NothingPermanent,
+    RegistryError,
+    StaleBase,
+    UnknownLabel,
+    WouldEmptyModel,
+)
+from service.registry.job_specs import JobSpec, LearnSpec, Statuses, spec_of
+from service.registry.tables import JobRow, ModelRow
+from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
+from service.requests.violations import InvalidRequest
+from tests.api.offered import CATALOG
+from tests.job_specs import job_spec
+
+STATUSES: Statuses = {"1": "permanent", "2": "permanent", "3": "temporary", "4": "forgotten"}
+
+
+def resolve(request: JobRequest, statuses: Statuses = STATUSES) -> JobSpec:
+    return request.resolve(CATALOG, statuses, model_dataset="mnist")
+
+
+def violations(body: dict[str, Any], statuses: Statuses = STATUSES) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidRequest) as refused:
+        resolve(Learn.model_validate(body), statuses)
+    return [(one.pointer, one.code) for one in refused.value.violations]
+
+
+def test_a_sentresolves_to_a_spec_with_strategy_and_params() -> None:
+    spec = resolve(Learn(labels=["7"], params={"steps": 3}, seed=5))
+    assert isinstance(spec, LearnSpec)
+    assert (spec.strategy, spec.dataset, spec.seed, spec.labels) == ("replay_ewc", "mnist", 5, ("7",))
+    assert (spec.params["steps"], spec.params["learning_rate"]) == (3, 0.003)
+
+
+@pytest.mark.parametrize(
+    ("sent", "strategy"),
+    [
+        (Learn(labels=["7"]), "replay_ewc"),
+        (Learn(labels=["7"], strategy="replay"), "replay"),
+        (Learn(labels=["7"], retention="temporary"), "isolated"),
+        (Learn(labels=["3"]), "merge"),
+        (Learn(labels=["3"], strategy="replay"), "replay"),
+        (Learn(labels=["3", "7"]), "replay_ewc"),
+        (Forget(labels=["1"]), "surrogate"),
+        (Forget(labels=["3"]), "drop"),
+        (Forget(labels=["1", "3"]), "surrogate"),
+        (Resize(policy="prune"), "prune_units"),
+        (Resize(policy="expand"), "expand_units"),
+        (Evaluate(), "full"),
+    ],
+)
+def test_the_strategy_depends_on_the_status_of_the_labels(sent: JobRequest, strategy: str) -> None:
+    assert resolve(sent).strategy == strategy
+
+
+def test_a_label_goes_by_the_models_name_for_it() -> None:
+    body = {"labels": ["a", "b"], "dataset": "letters", "as": {"a": "first"}}
+    spec = resolve(Learn.model_validate(body))
+    assert isinstance(spec, LearnSpec)
+    assert (spec.labels, spec.renamed) == (("first", "b"), {"first": "a"})
+
+
+def test_temporary_labels_are_merged_under_the_names_they_have() -> None:
+    assert violations({"labels": ["a"], "as": {"a": "3"}}) == [("/as", "label_already_named")]
+
+
+def test_a_strategy_that_merges_takes_temporary_labels_only() -> None:
+    body = {"labels": ["3", "7"], "strategy": "merge"}
+    assert violations(body) == [("/strategy", "label_not_temporary")]
+
+
+def test_labels_have_to_be_in_the_dataset_where_the_strategy_needs_their_images() -> None:
+    statuses: Statuses = {"1": "permanent", "sneaker": "temporary"}
+    assert resolve(Learn(labels=["sneaker"]), statuses).strategy == "merge"
+    by_images = {"labels": ["sneaker"], "strategy": "replay"}
+    assert violations(by_images, statuses) == [("/labels/0", "unknown_label")]
+
+
+PAGES = ModelRow(name="pages", head=2)
+
+
+@pytest.mark.parametrize(
+    ("spec", "statuses", "refusal"),
+    [
+        (job_spec("learn", "7"), STATUSES, None),
+        (job_spec("learn", "3", "4"), STATUSES, None),
+        (job_spec("learn", "7", "1"), STATUSES, LabelAlreadyLearned),
+        (job_spec("learn", "3", retention="temporary"), STATUSES, LabelAlreadyLearned),
+        (job_spec("learn", "7", base_version=2), STATUSES, None),
+        (job_spec("learn", "7", base_version=1), STATUSES, StaleBase),
+        (job_spec("forget", "1"), STATUSES, None),
+        (job_spec("forget", "1", "7"), STATUSES, UnknownLabel),
+        (job_spec("forget", "4"), STATUSES, LabelForgotten),
+        (job_spec("forget", "1", "2", "3"), STATUSES, WouldEmptyModel),
+        (job_spec("forget", "1", base_version=1), STATUSES, StaleBase),
+        (job_spec("resize"), STATUSES, None),
+        (job_spec("resize"), {"4": "forgotten"}, ModelHasNoVersion),
+        (job_spec("resize"), {"3": "temporary"}, NothingPermanent),
+        (job_spec("resize", base_version=1), STATUSES, StaleBase),
+    ],
+)
+def test_a_spec_is_allowed_or_refused_by_the_statuses_of_the_labels(
+    spec: Any, statuses: Statuses, refusal: type[RegistryError] | None
+) -> None:
+    if refusal is None:
+        spec.check(PAGES, statuses)
+    else:
+        with pytest.raises(refusal):
+            spec.check(PAGES, statuses)
+
+
+@pytest.mark.parametrize(
+    ("spec", "after"),
+    [
+        (job_spec("learn", "7"), {"7": "permanent"}),
+        (job_spec("learn", "7", retention="temporary"), {"7": "temporary"}),
+        (job_spec("learn", "3"), {"3": "permanent"}),
+        (job_spec("forget", "1"), {"1": "forgotten"}),
+        (job_spec("resize"), {}),
+    ],
+)
+def test_a_spec_knows_the_statuses_after_its_job(spec: Any, after: dict[str, str]) -> None:
+    assert spec.statuses_after(STATUSES) == {**STATUSES, **after}
+
+
+def test_forgotten_labels_are_left_out_of_a_forget() -> None:
+    spec: Any = job_spec("forget", "4", "1", purge=True)
+    left = spec.left_to_do(STATUSES)
+    assert (left.labels, left.purge) == (("1",), True)
+    assert left.left_to_do({"1": "forgotten"}) is None
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        job_spec("learn", "1", "2", retention="temporary", seed=3, base_version=4),
+        job_spec("learn", "a", renamed={"a": "capital A"}, acceptance={"retained_accuracy_min": 0.9}),
+        job_spec("forget", "1", params={"steps": 3}),
+        job_spec("resize", strategy="prune"),
+        job_spec("evaluate", evaluated_version=7),
+    ],
+    ids=lambda spec: spec.operation,
+)
+def test_a_spec_comes_back_from_the_row_of_its_job(spec: JobSpec) -> None:
+    assert spec_of(JobRow(**spec.columns())) == spec
