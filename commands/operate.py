@@ -61,7 +61,9 @@ def collect() -> None:
     """Delete artifacts that no row of the database refers to."""
     with _deployment() as deployment:
         with _open_database(deployment).transaction() as session:
-            collected = artifact_references.collect(session, FolderArtifacts(deployment.artifacts))
+            collected = artifact_references.delete_unreferenced(
+                session, FolderArtifacts(deployment.artifacts)
+            )
         if collected is None:
             fail("artifacts are being stored or deleted at this moment; try again")
         typer.echo(f"deleted {collected} files that no row refers to")

@@ -60,7 +60,7 @@ class Registry:
 
     def statuses(self) -> dict[str, str]:
         with self.database.reading() as session:
-            return {name: row.status for name, row in labels.statuses(session, self.model.id).items()}
+            return {name: row.status for name, row in labels.find_all(session, self.model.id).items()}
 
 
 def submit(
@@ -78,7 +78,7 @@ def submit(
 def publication(session: Session, claim: Claim) -> Publication:
     """What a worker would bring: the labels held after the job, each in the slot it keeps for life."""
     model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
-    known = labels.statuses(session, model.id)
+    known = labels.find_all(session, model.id)
     slots = {name: row.slot for name, row in known.items()}
     taken = [slot for slot in slots.values() if slot is not None]
     for name in job.labels if job.operation == "learn" else ():

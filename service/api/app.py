@@ -101,4 +101,4 @@ def _unload_unreferenced(database: Database, generator: Generator) -> None:
     without_file = generator.without_file()
     if without_file:
         with database.reading() as session:
-            generator.forget(without_file - artifact_references.referred_to(session))
+            generator.forget(without_file - artifact_references.find_referenced(session))

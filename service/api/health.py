@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from service.api.context import ApiContext, Context
 from service.api.route import Route
-from service.queue.messages import messages_waiting
+from service.queue.messages import count_waiting_messages
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
 
@@ -62,7 +62,7 @@ def _worker(context: ApiContext) -> str:
     """Look at the job rows only: a worker may run on any machine, but it takes its jobs from there."""
     try:
         with context.database.reading() as session:
-            untaken = jobs.nobody_hears(session, seconds=UNTAKEN_SECONDS)
+            untaken = jobs.is_queue_stalled(session, seconds=UNTAKEN_SECONDS)
     except DatabaseUnavailable:
         return "unknown while the database is away"
     return "jobs are queued and no worker takes them; start `palimpsest worker`" if untaken else "ok"
@@ -75,6 +75,6 @@ def _artifacts(context: ApiContext) -> str:
 
 
 def _broker(context: ApiContext) -> str:
-    if messages_waiting(context.settings) is None:
+    if count_waiting_messages(context.settings) is None:
         return "the broker does not answer; jobs are accepted and start when it is back"
     return "ok"

@@ -67,7 +67,7 @@ def draw_image(
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        decoder, slot = versions.drawable(session, row, version, [label])[label]
+        decoder, slot = versions.find_decoders(session, row, version, [label])[label]
     rows, columns = (int(side) for side in drawing.grid.split("x"))
     _refuse_too_large(rows * columns * drawing.scale**2)
     identity = f"{decoder}/{slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"

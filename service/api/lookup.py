@@ -46,5 +46,5 @@ def unless_purged(context: ApiContext, model: ModelRow, version: VersionRow) -> 
         yield
     except ArtifactMissing:
         with context.database.reading() as session:
-            versions.check_open(model, versions.find(session, model, version.number))
+            versions.check_drawable(model, versions.find(session, model, version.number))
         raise

@@ -98,8 +98,8 @@ def list_models(
     """All models, newest first, each with its labels."""
     with context.database.reading() as session:
         rows, has_more = models.page(session, limit=page.limit, after=page.after)
-        known = labels.statuses_of(session, [row.id for row in rows])
-        catalog, evidence = context.catalog.with_uploads(session), reports.heads_of(session, rows)
+        known = labels.find_all_of(session, [row.id for row in rows])
+        catalog, evidence = context.catalog.with_uploads(session), reports.find_head_reports(session, rows)
         data = [model_object(row, known[row.id], catalog, evidence.get(row.id)) for row in rows]
     return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
@@ -109,9 +109,9 @@ def get_model(model: str, context: Context) -> ModelObject:
     """One model, by name or id."""
     with context.database.reading() as session:
         row = find_model(session, model)
-        evidence = reports.heads_of(session, [row])
+        evidence = reports.find_head_reports(session, [row])
         return model_object(
-            row, labels.statuses(session, row.id), context.catalog.with_uploads(session), evidence.get(row.id)
+            row, labels.find_all(session, row.id), context.catalog.with_uploads(session), evidence.get(row.id)
         )
 
 

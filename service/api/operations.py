@@ -75,7 +75,7 @@ class Submission:
     def _record(self, request: JobRequest) -> JobObject:
         """Record the job. The request is resolved again, because the statuses may have changed meanwhile."""
         with self.context.database.transaction() as session:
-            model = jobs.locked(session, find_model(session, self.model))
+            model = jobs.lock_model(session, find_model(session, self.model))
             row = jobs.submit(
                 session,
                 model,
@@ -90,7 +90,9 @@ class Submission:
 
     def _resolve(self, session: Session, model: ModelRow, request: JobRequest) -> JobSpec:
         catalog = self.context.catalog.with_uploads(session)
-        return request.resolve(catalog, labels.projected(session, model), model_dataset=model.dataset)
+        return request.resolve(
+            catalog, labels.projected_statuses(session, model), model_dataset=model.dataset
+        )
 
     async def _wait_for(self, job: JobObject) -> JobObject:
         """Return the job when it is done, or as it is when the time of `Prefer: wait` is over."""

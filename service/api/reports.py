@@ -19,7 +19,7 @@ from service.api.responses import PAGE_HEADERS, PngResponse
 from service.api.route import Route, not_modified, preferred
 from service.drawing.images import enlarge, grid, png
 from service.registry import labels, reports, versions
-from service.registry.reports import Evidence
+from service.registry.reports import StoredReport
 from service.registry.tables import Level, VersionRow
 from service.reporting import page as report_page
 from service.reporting.figures import Figure, Found, figure, figures, moved, recovered, relapsed
@@ -139,7 +139,7 @@ def get_report(
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        evidence = reports.of_version(session, version, asked.level)
+        evidence = reports.find_for_version(session, version, asked.level)
         if wanted == "application/json":
             return JSONResponse(_told(evidence), headers={"Vary": "Accept"})
         subject = report_page.Subject(
@@ -148,8 +148,8 @@ def get_report(
             parent=versions.find(session, row, version.parent) if version.parent else None,
             job=find_job(session, version.job_id),
             evidence=evidence,
-            earlier=reports.earlier(session, version, evidence),
-            relapses=relapse_series(reports.line_of(session, row, limit=MOST_VERSIONS)),
+            earlier=reports.find_earlier(session, version, evidence),
+            relapses=relapse_series(reports.find_newest_versions(session, row, limit=MOST_VERSIONS)),
         )
     page = report_page.render(subject)
     return Response(page, headers=PAGE_HEADERS | {"Vary": "Accept"}, media_type="text/html; charset=utf-8")
@@ -160,7 +160,7 @@ def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     """The bytes of the report a job measured; of a rejected one too, which is kept nowhere else."""
     preferred(request, "application/json")
     with context.database.reading() as session:
-        evidence = reports.of_job(session, find_job(session, job))
+        evidence = reports.find_for_job(session, find_job(session, job))
     headers = {"ETag": f'"{evidence.sha256}"', "Cache-Control": "max-age=60"}
     return not_modified(request, headers) or Response(
         context.artifacts.read(evidence.sha256), headers=headers, media_type="application/json"
@@ -177,7 +177,7 @@ def get_recovered(
 ) -> Response:
     """What a search of the network for a forgotten label ended with; of the version, or of a reference."""
     with context.database.reading() as session:
-        report = reports.of_job(session, find_job(session, job)).report
+        report = reports.find_for_job(session, find_job(session, job)).report
     found = recovered(report).get(label)
     if found is None:
         raise Problem(404, "picture_not_found", "The report of this job has no such picture.")
@@ -194,8 +194,8 @@ def get_relapse(model: str, context: Context) -> RelapseObject:
     """Whether what was forgotten stayed forgotten: each forgotten label, measured by every later version."""
     with context.database.reading() as session:
         row = find_model(session, model)
-        known = labels.statuses(session, row.id)
-        line = reports.line_of(session, row, limit=MOST_VERSIONS)
+        known = labels.find_all(session, row.id)
+        line = reports.find_newest_versions(session, row, limit=MOST_VERSIONS)
     again = relapsed(line[-1].report) if line else []
     return RelapseObject(
         model=row.id,
@@ -264,14 +264,14 @@ def _compared(name: str, before: Figure | None, after: Figure | None) -> dict[st
     return {"figure": name, "from": before, "to": after, **moved(before, after)}
 
 
-def _at_one_level(session: Session, sides: Sequence[VersionRow]) -> list[Evidence]:
-    found = [reports.of_version(session, version) for version in sides]
+def _at_one_level(session: Session, sides: Sequence[VersionRow]) -> list[StoredReport]:
+    found = [reports.find_for_version(session, version) for version in sides]
     if len({evidence.level for evidence in found}) == 1:
         return found
-    return [reports.of_version(session, version, "quick") for version in sides]
+    return [reports.find_for_version(session, version, "quick") for version in sides]
 
 
-def _side(version: VersionRow, evidence: Evidence) -> dict[str, Any]:
+def _side(version: VersionRow, evidence: StoredReport) -> dict[str, Any]:
     return {
         "version": version.number,
         "operation": version.operation,
@@ -285,7 +285,7 @@ def _side(version: VersionRow, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _told(evidence: Evidence) -> Mapping[str, Any]:
+def _told(evidence: StoredReport) -> Mapping[str, Any]:
     """The report as it was hashed, and beside it what is no part of the hash."""
     source = {
         "job": evidence.job_id,

@@ -21,7 +21,7 @@ from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import samples, versions
 from service.registry.errors import UnknownSample
 from service.registry.tables import ModelRow, SampleRow, VersionRow
-from service.registry.versions import Decoding
+from service.registry.versions import LabelDecoder
 from service.requests.fields import Body, Labels, Seed, VersionNumber, refuse_duplicates
 from service.requests.violations import InvalidRequest, Violation
 
@@ -88,13 +88,13 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
     _refuse_too_many(body)
     with context.database.reading() as session:
         row, version = _find_version(session, model, body.version)
-        decodings = versions.drawable(session, row, version, body.labels)
+        decodings = versions.find_decoders(session, row, version, body.labels)
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     with unless_purged(context, row, version):
         drawn = _draw(context, decodings, seed=seed, count=body.count)
     with context.database.transaction() as session:
         row, version = _find_version(session, row.id, version.number)
-        versions.drawable(session, row, version, body.labels)  # a label may have been forgotten since
+        versions.find_decoders(session, row, version, body.labels)  # a label may have been forgotten since
         sample = samples.record(
             session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
@@ -115,7 +115,7 @@ def get_sample_images(sample: str, context: Context) -> Response:
     with context.database.reading() as session:
         record = _sample_object(_find_sample(session, sample))
         row, version = _find_version(session, record.model, record.version)
-        decodings = versions.drawable(session, row, version, record.labels)
+        decodings = versions.find_decoders(session, row, version, record.labels)
     with unless_purged(context, row, version):
         drawn = _draw(context, decodings, seed=record.seed, count=record.count)
     return _answer(record, drawn, {})
@@ -123,7 +123,7 @@ def get_sample_images(sample: str, context: Context) -> Response:
 
 def _find_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:
     row = find_model(session, model)
-    return row, versions.head(session, row) if number is None else versions.find(session, row, number)
+    return row, versions.find_head(session, row) if number is None else versions.find(session, row, number)
 
 
 def _find_sample(session: Session, sample_id: str) -> SampleRow:
@@ -133,7 +133,7 @@ def _find_sample(session: Session, sample_id: str) -> SampleRow:
 
 
 def _draw(
-    context: ApiContext, decodings: Mapping[str, Decoding], *, seed: int, count: int
+    context: ApiContext, decodings: Mapping[str, LabelDecoder], *, seed: int, count: int
 ) -> dict[str, Pixels]:
     seeds = range(seed, seed + count)
     return {

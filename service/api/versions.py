@@ -108,7 +108,7 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        is_purged = purging.took(session, version, name)
+        is_purged = purging.has_removed(session, version, name)
     file = version.files.get(name)
     if is_purged:
         raise Problem(
@@ -116,7 +116,7 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
         )
     if file is None:
         raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
-    versions.check_readable(row, version, name)
+    versions.check_downloadable(row, version, name)
     headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
     if unchanged := not_modified(request, headers):
         return unchanged

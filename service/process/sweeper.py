@@ -7,7 +7,7 @@ and signs receipts. It runs beside the API. Several may run: the database lets o
 import logging
 from threading import Event
 
-from service.queue.messages import messages_waiting, wake_worker
+from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
 from service.receipts.signing import signing_key
 from service.registry import jobs, purging, sweeping
@@ -41,11 +41,11 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
 def sweep(database: Database, deployment: Settings) -> None:
     """Sweep once: rows first, then messages, then purges and receipts. Raises DatabaseUnavailable."""
     with database.transaction() as session:
-        if not sweeping.alone(session):
+        if not sweeping.try_sweep_lock(session):
             return
         sweeping.take_back_expired(session)
         sweeping.cancel_queued(session)
-        due = sweeping.due(
+        due = sweeping.find_due(
             session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
         )
     if due:
@@ -56,7 +56,7 @@ def sweep(database: Database, deployment: Settings) -> None:
 
 def _notify(database: Database, deployment: Settings, job_ids: list[str]) -> None:
     """Send first, record after: a crash in between sends the message once more, which does no harm."""
-    waiting = messages_waiting(deployment)
+    waiting = count_waiting_messages(deployment)
     if waiting is None:
         return
     notified = [
@@ -65,24 +65,24 @@ def _notify(database: Database, deployment: Settings, job_ids: list[str]) -> Non
         if wake_worker(job_id, deployment)
     ]
     with database.transaction() as session:
-        sweeping.rung(session, notified)
+        sweeping.mark_notified(session, notified)
 
 
 def _purge(database: Database, deployment: Settings) -> None:
     """Delete files in a second transaction: from the first one on nobody may read their versions."""
     with database.reading() as session:
         days = deployment.purge_after_days
-        overdue = purging.overdue(session, days=days) if days else []
-        unfinished = purging.unfinished(session)
+        overdue = purging.find_overdue(session, days=days) if days else []
+        unfinished = purging.find_unfinished(session)
     for job_id in [*overdue, *unfinished]:
         with database.transaction() as session:
             job = jobs.find(session, job_id)
             if job_id in overdue:
                 purging.request_purge(session, job, reason="retention")
-            purging.begin(session, job)
+            purging.seal_versions(session, job)
         try:
             with database.transaction() as session:
-                if purging.finish(session, job_id, FolderArtifacts(deployment.artifacts)):
+                if purging.delete_files(session, job_id, FolderArtifacts(deployment.artifacts)):
                     log.info("job %s: purged", job_id)
         except OSError as error:
             log.error(

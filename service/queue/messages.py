@@ -38,7 +38,7 @@ def wake_worker(job_id: str, deployment: Settings | None = None) -> bool:
     return True
 
 
-def messages_waiting(deployment: Settings) -> int | None:
+def count_waiting_messages(deployment: Settings) -> int | None:
     """How many bells no worker has heard yet; None when the broker does not answer."""
     app = producer(deployment.broker_url)
     try:

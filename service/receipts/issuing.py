@@ -118,7 +118,7 @@ def _purging(session: Session, job_id: str) -> bool:
 
 
 def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow) -> History:
-    first = versions.first_that_learned(session, model.id, job.labels)
+    first = versions.find_first_that_learned(session, model.id, job.labels)
     if first is not None and first > version.number:
         first = None  # learned since, which is none of this forget's business
     before = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number < version.number)

@@ -37,7 +37,7 @@ def relapse_bounds(session: Session, model: ModelRow) -> dict[str, float]:
     """
     forgotten = select(LabelRow.name, JobRow.acceptance).join(JobRow, JobRow.id == LabelRow.forgotten_by)
     criteria = [(name, of) for name, of in session.execute(forgotten.where(LabelRow.model_id == model.id))]
-    for _, spec in labels.unfinished(session, model.id):
+    for _, spec in labels.unfinished_changes(session, model.id):
         criteria += [(name, dict(spec.acceptance)) for name in spec.forgets]
     bounds: dict[str, float] = {}
     for name, acceptance in criteria:

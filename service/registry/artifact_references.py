@@ -22,20 +22,20 @@ SETTLED_SECONDS = 3600.0
 """How long ago what no row refers to was put before it is collected: whoever put it has failed since."""
 
 
-def keeping(session: Session) -> None:
+def lock_against_deletion(session: Session) -> None:
     """From here to the commit no artifact is deleted; store again what is gone, then write its row."""
     if session.get_bind().dialect.name != "sqlite":
         session.execute(select(func.pg_advisory_xact_lock_shared(ARTIFACT_LOCK)))
 
 
-def deleting(session: Session) -> bool:
+def try_lock_for_deletion(session: Session) -> bool:
     """Whether this transaction may delete artifacts; while another puts or deletes, the next sweep may."""
     if session.get_bind().dialect.name == "sqlite":
         return True
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(ARTIFACT_LOCK))))
 
 
-def referred_to(session: Session) -> set[str]:
+def find_referenced(session: Session) -> set[str]:
     """The sha256 of every artifact a row of any model still needs.
 
     Every file of a version, but only the evidence of a purged one; and whatever else a table calls `sha256`.
@@ -52,15 +52,15 @@ def referred_to(session: Session) -> set[str]:
     return held
 
 
-def collect(session: Session, artifacts: FolderArtifacts) -> int | None:
+def delete_unreferenced(session: Session, artifacts: FolderArtifacts) -> int | None:
     """Delete what no row refers to and nobody put lately: how many files. None while another puts or deletes.
 
     The age spares the files of a publication that is under way: they would only be stored again. A database
     that refers to nothing at all is another than the one these artifacts belong to: nothing is deleted.
     """
-    if not deleting(session):
+    if not try_lock_for_deletion(session):
         return None
-    held = referred_to(session)
+    held = find_referenced(session)
     orphans = [path for path in _settled(artifacts) if path.name not in held] if held else []
     for path in orphans:
         path.unlink(missing_ok=True)

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
 from service.registry.errors import FencedOff
-from service.registry.jobs import blocked
-from service.registry.tables import HELD, JobRow
+from service.registry.jobs import is_blocked
+from service.registry.tables import CLAIMED_STATES, JobRow
 
 ClaimState = Literal["held", "cancel_requested", "lost"]
 """Of a claim: `held`; `cancel_requested` by a client; `lost` where another worker has, or may have, the job."""
@@ -47,7 +47,7 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
             JobRow.id == job_id,
             JobRow.state == "queued",
             JobRow.cancel_requested.is_(False),
-            ~blocked(),
+            ~is_blocked(),
         )
         .values(
             state="running",
@@ -83,7 +83,7 @@ def heartbeat(
     return "cancel_requested" if cancel_requested else "held"
 
 
-def verifying(session: Session, claim: Claim) -> None:
+def start_verifying(session: Session, claim: Claim) -> None:
     """The new version is computed and now judged. Raises FencedOff."""
     _change(session, claim, state="verifying")
 
@@ -130,6 +130,6 @@ def _fenced(claim: Claim) -> Update:
     """An update of the job's row that touches it only while this claim holds it."""
     return (
         update(JobRow)
-        .where(JobRow.id == claim.job_id, JobRow.fence == claim.fence, JobRow.state.in_(HELD))
+        .where(JobRow.id == claim.job_id, JobRow.fence == claim.fence, JobRow.state.in_(CLAIMED_STATES))
         .execution_options(synchronize_session=False)
     )

@@ -33,6 +33,6 @@ def find(session: Session, name: str) -> DatasetRow | None:
     return session.get(DatasetRow, name)
 
 
-def every(session: Session) -> Sequence[DatasetRow]:
+def list_all(session: Session) -> Sequence[DatasetRow]:
     """All uploaded datasets, the oldest first."""
     return session.scalars(select(DatasetRow).order_by(DatasetRow.created_at, DatasetRow.name)).all()

@@ -110,7 +110,7 @@ class WouldEmptyModel(RegistryError):
         )
 
 
-class NothingPermanent(RegistryError):
+class NoPermanentLabel(RegistryError):
     code = "nothing_permanent"
 
     def __init__(self, model: str) -> None:

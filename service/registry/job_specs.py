@@ -14,7 +14,7 @@ from service.registry.errors import (
     LabelAlreadyLearned,
     LabelForgotten,
     ModelHasNoVersion,
-    NothingPermanent,
+    NoPermanentLabel,
     StaleBase,
     UnknownLabel,
     WouldEmptyModel,
@@ -196,13 +196,13 @@ class ResizeSpec(ChangeSpec):
     operation: ClassVar[Operation] = "resize"
 
     def check(self, model: ModelRow, statuses: Statuses) -> None:
-        """Raises StaleBase, ModelHasNoVersion, NothingPermanent."""
+        """Raises StaleBase, ModelHasNoVersion, NoPermanentLabel."""
         self.check_base(model)
         held = {status for status in statuses.values() if status != "forgotten"}
         if not held:
             raise ModelHasNoVersion(model.name)
         if "permanent" not in held:
-            raise NothingPermanent(model.name)
+            raise NoPermanentLabel(model.name)
 
 
 JobSpec: TypeAlias = ChangeSpec | EvaluateSpec

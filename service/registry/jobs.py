@@ -18,7 +18,7 @@ from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, UnknownJob
 from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec
 from service.registry.pages import Page, newest_first
-from service.registry.tables import HELD, UNFINISHED, JobRow, ModelRow, new_id
+from service.registry.tables import CLAIMED_STATES, UNFINISHED_STATES, JobRow, ModelRow, new_id
 
 
 def submit(
@@ -32,7 +32,7 @@ def submit(
     The acceptance criteria are frozen together with the model's own and the bounds of earlier forgets.
     Raises what `check` raises.
     """
-    model = locked(session, model)
+    model = lock_model(session, model)
     accepted = _accept(session, model, spec)
     purge = isinstance(spec, ForgetSpec) and spec.purge
     for earlier in accepted.forgotten_by if purge else ():
@@ -77,10 +77,10 @@ class _Accepted(NamedTuple):
 
 def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
     if isinstance(spec, EvaluateSpec):
-        version = versions.measurable(session, model, spec.evaluated_version)
+        version = versions.find_measurable(session, model, spec.evaluated_version)
         return _Accepted(replace(spec, evaluated_version=version.number), [])
     spec.check_base(model)
-    statuses = label_rules.projected(session, model)
+    statuses = label_rules.projected_statuses(session, model)
     left = spec.left_to_do(statuses)
     if left is not None:
         left.check(model, statuses)
@@ -112,8 +112,8 @@ def page(
     if model is not None:
         query = query.where(JobRow.model_id == model.id)
     if state == "cancelling":
-        query = query.where(JobRow.state.in_(UNFINISHED), JobRow.cancel_requested.is_(True))
-    elif state in UNFINISHED:
+        query = query.where(JobRow.state.in_(UNFINISHED_STATES), JobRow.cancel_requested.is_(True))
+    elif state in UNFINISHED_STATES:
         query = query.where(JobRow.state == state, JobRow.cancel_requested.is_(False))
     elif state is not None:
         query = query.where(JobRow.state == state)
@@ -132,12 +132,12 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
     if not queued:
         return {}
     last = max(row.sequence for row in queued)
-    ahead = select(JobRow.sequence).where(JobRow.state.in_(UNFINISHED), JobRow.sequence < last)
+    ahead = select(JobRow.sequence).where(JobRow.state.in_(UNFINISHED_STATES), JobRow.sequence < last)
     sequences = sorted(session.scalars(ahead))
     return {row.id: bisect_left(sequences, row.sequence) for row in queued}
 
 
-def blocked() -> ColumnElement[bool]:
+def is_blocked() -> ColumnElement[bool]:
     """In a query of jobs: an earlier change of the same model is not finished.
 
     Measuring a version neither waits nor keeps others waiting: a version never changes.
@@ -148,16 +148,16 @@ def blocked() -> ColumnElement[bool]:
         earlier.operation != "evaluate",
         earlier.model_id == JobRow.model_id,
         earlier.sequence < JobRow.sequence,
-        earlier.state.in_(UNFINISHED),
+        earlier.state.in_(UNFINISHED_STATES),
     )
 
 
-def nobody_hears(session: Session, *, seconds: float) -> bool:
+def is_queue_stalled(session: Session, *, seconds: float) -> bool:
     """Whether jobs have been queued that long and no worker ran any meanwhile: is there a worker at all?"""
     since = from_now(-seconds)
     waiting = exists().where(JobRow.state == "queued", JobRow.created_at < since)
     worked = JobRow.started_at.is_not(None) & (JobRow.finished_at >= since)
-    heard = exists().where(or_(JobRow.state.in_(HELD), worked))
+    heard = exists().where(or_(JobRow.state.in_(CLAIMED_STATES), worked))
     return bool(session.scalar(select(waiting & ~heard)))
 
 
@@ -183,7 +183,7 @@ def cancel(session: Session, job_id: str) -> JobRow:
     return job
 
 
-def locked(session: Session, model: ModelRow) -> ModelRow:
+def lock_model(session: Session, model: ModelRow) -> ModelRow:
     """The model row, locked: jobs of one model are accepted one after another, so sequence is their order."""
     return session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
 
@@ -192,9 +192,9 @@ def _forgotten_by(session: Session, model: ModelRow, names: Collection[str]) -> 
     """Return the jobs that forgot (or will forget) these labels last, the newest at the end."""
     if not names:
         return []
-    published = label_rules.statuses(session, model.id)
+    published = label_rules.find_all(session, model.id)
     last = {name: row.forgotten_by for name, row in published.items() if name in names}
-    for job, spec in label_rules.unfinished(session, model.id):
+    for job, spec in label_rules.unfinished_changes(session, model.id):
         last |= {name: job.id for name in spec.forgets if name in names}
     found = [find(session, job_id) for job_id in {*last.values()} if job_id is not None]
     return sorted(found, key=lambda job: job.sequence)

@@ -6,18 +6,18 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.registry.job_specs import ChangeSpec, Statuses, spec_of
-from service.registry.tables import UNFINISHED, JobRow, LabelRow, ModelRow
+from service.registry.tables import UNFINISHED_STATES, JobRow, LabelRow, ModelRow
 
 NAME = r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f/\ud800-\udfff]{1,64}"
 """What a label may be called: its name is shown on one line, and is one segment of a path."""
 
 
-def statuses(session: Session, model_id: str) -> dict[str, LabelRow]:
+def find_all(session: Session, model_id: str) -> dict[str, LabelRow]:
     """Return {name: row} of every label the model ever learned, as published."""
-    return statuses_of(session, [model_id])[model_id]
+    return find_all_of(session, [model_id])[model_id]
 
 
-def statuses_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[str, LabelRow]]:
+def find_all_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[str, LabelRow]]:
     """Return {model id: {name: row}} for several models, with one query for all of them."""
     found: dict[str, dict[str, LabelRow]] = {model_id: {} for model_id in model_ids}
     query = select(LabelRow).where(LabelRow.model_id.in_(model_ids))
@@ -26,27 +26,27 @@ def statuses_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[st
     return found
 
 
-def published(session: Session, model: ModelRow) -> Statuses:
+def published_statuses(session: Session, model: ModelRow) -> Statuses:
     """Return {name: status} of every label the model ever learned, as published."""
-    return {name: row.status for name, row in statuses(session, model.id).items()}
+    return {name: row.status for name, row in find_all(session, model.id).items()}
 
 
-def projected(session: Session, model: ModelRow) -> Statuses:
+def projected_statuses(session: Session, model: ModelRow) -> Statuses:
     """Return {name: status} as it will be when every job accepted so far has succeeded, in their order.
 
     With it a client can submit "learn 3" and "forget 3" one right after the other. A job whose cancellation
     was accepted never publishes, so it does not count.
     """
-    status = published(session, model)
-    for _, spec in unfinished(session, model.id):
+    status = published_statuses(session, model)
+    for _, spec in unfinished_changes(session, model.id):
         status = spec.statuses_after(status)
     return status
 
 
-def unfinished(session: Session, model_id: str) -> list[tuple[JobRow, ChangeSpec]]:
+def unfinished_changes(session: Session, model_id: str) -> list[tuple[JobRow, ChangeSpec]]:
     """Return the jobs that may still change the model, each with its spec, in the order they will run."""
     query = select(JobRow).where(
-        JobRow.model_id == model_id, JobRow.state.in_(UNFINISHED), JobRow.cancel_requested.is_(False)
+        JobRow.model_id == model_id, JobRow.state.in_(UNFINISHED_STATES), JobRow.cancel_requested.is_(False)
     )
     rows = session.scalars(query.order_by(JobRow.sequence))
     return [(job, spec) for job in rows if isinstance(spec := spec_of(job), ChangeSpec)]

@@ -12,7 +12,7 @@ from service.registry import purging
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff, StaleBase
-from service.registry.tables import HELD, JobRow, LabelRow, ModelRow, ReceiptRow, VersionRow, new_id
+from service.registry.tables import CLAIMED_STATES, JobRow, LabelRow, ModelRow, ReceiptRow, VersionRow, new_id
 
 
 class Origin(NamedTuple):
@@ -74,12 +74,12 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
         _revoke(session, job)
         session.add(ReceiptRow(job_id=job.id))
         session.flush()
-        purging.begin(session, job)
+        purging.seal_versions(session, job)
     session.flush()
     return version
 
 
-def published_by(session: Session, job_id: str) -> VersionRow | None:
+def find_published_by(session: Session, job_id: str) -> VersionRow | None:
     """The version that job published, if it did: the question to ask after a commit without an answer."""
     return session.scalar(select(VersionRow).where(VersionRow.job_id == job_id))
 
@@ -96,7 +96,7 @@ def finish_job(
         .where(
             JobRow.id == claim.job_id,
             JobRow.fence == claim.fence,
-            JobRow.state.in_(HELD),
+            JobRow.state.in_(CLAIMED_STATES),
             JobRow.cancel_requested.is_(False),
         )
         .values(
@@ -126,7 +126,7 @@ def _move_head(session: Session, model_id: str, parent: int | None, number: int)
 
 
 def _mark_learned(session: Session, job: JobRow, publication: Publication, number: int) -> None:
-    known = label_rules.statuses(session, job.model_id)
+    known = label_rules.find_all(session, job.model_id)
     for name in job.labels:
         session.merge(
             LabelRow(
@@ -152,7 +152,7 @@ def _generation(before: LabelRow | None) -> int:
 
 
 def _mark_forgotten(session: Session, job: JobRow, number: int) -> None:
-    known = label_rules.statuses(session, job.model_id)
+    known = label_rules.find_all(session, job.model_id)
     for name in job.labels:
         known[name].status = "forgotten"
         known[name].forgotten_version = number

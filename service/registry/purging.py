@@ -40,7 +40,7 @@ def request_purge(session: Session, job: JobRow, reason: PurgeReason = "requeste
         session.flush()
 
 
-def begin(session: Session, job: JobRow) -> None:
+def seal_versions(session: Session, job: JobRow) -> None:
     """Seal the versions that the purge of a job that succeeded takes, if it was asked for one."""
     purge = session.get(PurgeRow, job.id, with_for_update=True, populate_existing=True)
     if purge is None or purge.state != "requested":
@@ -52,19 +52,19 @@ def begin(session: Session, job: JobRow) -> None:
     session.flush()
 
 
-def unfinished(session: Session) -> list[str]:
+def find_unfinished(session: Session) -> list[str]:
     """Jobs that succeeded and whose purge is not done yet, the oldest first."""
     waiting = select(PurgeRow.job_id).join(JobRow, JobRow.id == PurgeRow.job_id)
     waiting = waiting.where(PurgeRow.state != "done", JobRow.state == "succeeded")
     return list(session.scalars(waiting.order_by(JobRow.sequence)))
 
 
-def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
+def delete_files(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
     """Delete what the sealed versions alone refer to, and list it. False while it has to wait.
 
     Killed in the middle, no row has changed and some files are gone: the next call lists the same keys.
     """
-    if not artifact_references.deleting(session):
+    if not artifact_references.try_lock_for_deletion(session):
         return False
     purge = session.get_one(PurgeRow, job_id, with_for_update=True, populate_existing=True)
     if purge.state != "pending":  # asked for more since it was begun, or done by another
@@ -79,7 +79,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
     files += _pictures_before(session, job_id)
     files += [_without(session, report) for report in _full_reports(session, job_id)]
     files += [one for one in (*purge.keys, *purge.kept) if one not in files]  # reports an earlier round took
-    held = artifact_references.referred_to(session)
+    held = artifact_references.find_referenced(session)
     purge.keys = [file for file in files if file["sha256"] not in held]
     purge.kept = [file for file in files if file["sha256"] in held]
     for sha256 in sorted({file["sha256"] for file in purge.keys}):
@@ -88,7 +88,7 @@ def finish(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
     return True
 
 
-def overdue(session: Session, *, days: float) -> list[str]:
+def find_overdue(session: Session, *, days: float) -> list[str]:
     """Jobs whose forgetting revoked versions that long ago, none of them purged since."""
     revoked = exists().where(VersionRow.revoked_by == JobRow.id, VersionRow.purged_by.is_(None))
     asked = exists().where(PurgeRow.job_id == JobRow.id)
@@ -107,7 +107,7 @@ def _taken(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRo
     older = older.order_by(VersionRow.number)
     if purge.reason == "retention":
         return session.scalars(older.where(VersionRow.revoked_by == job.id)).all()
-    first = versions.first_that_learned(session, job.model_id, job.labels)
+    first = versions.find_first_that_learned(session, job.model_id, job.labels)
     return [
         version
         for version in session.scalars(older.where(VersionRow.number < job.output_version))
@@ -125,7 +125,7 @@ def _pictures_before(session: Session, job_id: str) -> list[dict[str, Any]]:
     return [_listed(own.number, name, file) for name, file in sorted(drawn.items())]
 
 
-def took(session: Session, version: VersionRow, file: str) -> bool:
+def has_removed(session: Session, version: VersionRow, file: str) -> bool:
     """Whether the purge of the version's own job took this file of it, which its manifest still names."""
     purge = session.get(PurgeRow, version.job_id)
     listed = [] if purge is None else [*purge.keys, *purge.kept]

@@ -17,7 +17,7 @@ from service.registry.version_files import REPORT
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredReport:
     """What a job measured: the report, and the artifact that holds its bytes."""
 
     level: Level
@@ -26,7 +26,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class StoredReport:
     """A report with what is beside it: who measured it when, at what cost."""
 
     level: Level
@@ -37,26 +37,30 @@ class Evidence:
     created_at: datetime
 
 
-def record(session: Session, claim: Claim, measured: Measured, cost: Mapping[str, Any]) -> ReportRow:
+def record(session: Session, claim: Claim, measured: MeasuredReport, cost: Mapping[str, Any]) -> ReportRow:
     """End an evaluate job: its report stands beside the version's own. Nothing else changes.
 
     Raises FencedOff, and VersionRevoked when a label was forgotten meanwhile that the version still holds.
     """
     job = finish_job(session, claim, output_version=None, cost=cost)
     model = session.get_one(ModelRow, claim.model_id)
-    versions.measurable(session, model, job.evaluated_version, lock=True)
+    versions.find_measurable(session, model, job.evaluated_version, lock=True)
     return _insert(session, claim, job.evaluated_version, measured)
 
 
 def record_refused(
-    session: Session, claim: Claim, error: Mapping[str, Any], measured: Measured, cost: Mapping[str, Any]
+    session: Session,
+    claim: Claim,
+    error: Mapping[str, Any],
+    measured: MeasuredReport,
+    cost: Mapping[str, Any],
 ) -> ReportRow:
     """End a job as rejected, and keep what was measured of its candidate. Raises FencedOff."""
     claims.finish_rejected(session, claim, error, cost=cost)
     return _insert(session, claim, None, measured)
 
 
-def of_job(session: Session, job: JobRow) -> Evidence:
+def find_for_job(session: Session, job: JobRow) -> StoredReport:
     """What the job measured, whether it was published, evaluated or refused. Raises UnknownReport."""
     found = session.get(ReportRow, job.id)
     if found is not None:
@@ -67,7 +71,7 @@ def of_job(session: Session, job: JobRow) -> Evidence:
     return _own(version, job)
 
 
-def of_version(session: Session, version: VersionRow, level: Level | None = None) -> Evidence:
+def find_for_version(session: Session, version: VersionRow, level: Level | None = None) -> StoredReport:
     """The newest report of that level, or the fullest there is. Raises UnknownReport."""
     if level != "quick":
         newest = select(ReportRow, JobRow).join(JobRow, JobRow.id == ReportRow.job_id)
@@ -80,7 +84,7 @@ def of_version(session: Session, version: VersionRow, level: Level | None = None
     return _own(version, session.scalars(select(JobRow).where(JobRow.id == version.job_id)).one())
 
 
-def earlier(session: Session, version: VersionRow, than: Evidence) -> list[Evidence]:
+def find_earlier(session: Session, version: VersionRow, than: StoredReport) -> list[StoredReport]:
     """Full reports of the version before that one, newest first: each may have asked other tests."""
     if than.level != "full":
         return []
@@ -91,14 +95,14 @@ def earlier(session: Session, version: VersionRow, than: Evidence) -> list[Evide
     return [_evidence(row.ReportRow, row.JobRow) for row in rows]
 
 
-def line_of(session: Session, model: ModelRow, *, limit: int) -> list[VersionRow]:
+def find_newest_versions(session: Session, model: ModelRow, *, limit: int) -> list[VersionRow]:
     """The newest versions of the model, oldest first, of each only what its relapses are told by."""
     columns = (VersionRow.number, VersionRow.operation, VersionRow.strategy, VersionRow.report)
     query = select(VersionRow).options(load_only(*columns)).where(VersionRow.model_id == model.id)
     return list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)))[::-1]
 
 
-def heads_of(session: Session, models: Sequence[ModelRow]) -> dict[str, Mapping[str, Any]]:
+def find_head_reports(session: Session, models: Sequence[ModelRow]) -> dict[str, Mapping[str, Any]]:
     """{model id: its head version's own report} of those that have one, by one question for all of them."""
     heads = [
         and_(VersionRow.model_id == model.id, VersionRow.number == model.head)
@@ -116,7 +120,7 @@ def _how_to_get_one(model: ModelRow, version: VersionRow) -> str:
     return f"version {version.number} of model {model.name!r} has no full report; {ask} makes one"
 
 
-def _insert(session: Session, claim: Claim, version: int | None, measured: Measured) -> ReportRow:
+def _insert(session: Session, claim: Claim, version: int | None, measured: MeasuredReport) -> ReportRow:
     row = ReportRow(
         job_id=claim.job_id,
         model_id=claim.model_id,
@@ -130,10 +134,10 @@ def _insert(session: Session, claim: Claim, version: int | None, measured: Measu
     return row
 
 
-def _evidence(row: ReportRow, job: JobRow) -> Evidence:
-    return Evidence(row.level, row.report, row.sha256, job.id, job.cost, row.created_at)
+def _evidence(row: ReportRow, job: JobRow) -> StoredReport:
+    return StoredReport(row.level, row.report, row.sha256, job.id, job.cost, row.created_at)
 
 
-def _own(version: VersionRow, job: JobRow) -> Evidence:
+def _own(version: VersionRow, job: JobRow) -> StoredReport:
     sha256 = version.files.get(REPORT, {}).get("sha256", "")
-    return Evidence("quick", version.report, sha256, job.id, job.cost, version.created_at)
+    return StoredReport("quick", version.report, sha256, job.id, job.cost, version.created_at)

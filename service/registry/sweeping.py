@@ -7,13 +7,13 @@ from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
-from service.registry.jobs import blocked
-from service.registry.tables import HELD, JobRow
+from service.registry.jobs import is_blocked
+from service.registry.tables import CLAIMED_STATES, JobRow
 
 SWEEPER_LOCK = 0x70616C696D  # "palim": the advisory lock of PostgreSQL under which one process sweeps
 
 
-def alone(session: Session) -> bool:
+def try_sweep_lock(session: Session) -> bool:
     """Whether this transaction may sweep: on PostgreSQL by an advisory lock, on SQLite as the only writer."""
     if session.get_bind().dialect.name == "sqlite":
         return True
@@ -22,7 +22,7 @@ def alone(session: Session) -> bool:
 
 def take_back_expired(session: Session) -> None:
     """A job whose lease ran out is queued again; it fails as worker_lost once its attempts are used up."""
-    expired = JobRow.state.in_(HELD) & (JobRow.lease_until < now())
+    expired = JobRow.state.in_(CLAIMED_STATES) & (JobRow.lease_until < now())
     _change(
         session,
         expired & JobRow.cancel_requested,
@@ -52,14 +52,14 @@ def cancel_queued(session: Session) -> None:
     _change(session, asked, state="cancelled", finished_at=now())
 
 
-def due(session: Session, *, notify_again_seconds: float, limit: int) -> list[str]:
+def find_due(session: Session, *, notify_again_seconds: float, limit: int) -> list[str]:
     """Ids of jobs that could run but whose bell may be lost, oldest first."""
     query = (
         select(JobRow.id)
         .where(
             JobRow.state == "queued",
             or_(JobRow.notified_at.is_(None), JobRow.notified_at < from_now(-notify_again_seconds)),
-            ~blocked(),
+            ~is_blocked(),
         )
         .order_by(JobRow.sequence)
         .limit(limit)
@@ -67,12 +67,12 @@ def due(session: Session, *, notify_again_seconds: float, limit: int) -> list[st
     return list(session.scalars(query))
 
 
-def rung(session: Session, job_ids: Sequence[str]) -> None:
+def mark_notified(session: Session, job_ids: Sequence[str]) -> None:
     """Remember that these bells were rung just now."""
     _change(session, JobRow.id.in_(job_ids), notified_at=now())
 
 
-def next_of_model(session: Session, model_id: str) -> str | None:
+def find_next_of_model(session: Session, model_id: str) -> str | None:
     """The queued change of the model that runs next, if any; what only measures waits for nothing."""
     query = select(JobRow.id).where(
         JobRow.model_id == model_id, JobRow.state == "queued", JobRow.operation != "evaluate"
@@ -82,7 +82,7 @@ def next_of_model(session: Session, model_id: str) -> str | None:
 
 def expire_leases_of(session: Session, worker: str) -> None:
     """The worker is known to be dead: the next sweep need not wait for its lease to run out."""
-    _change(session, JobRow.state.in_(HELD) & (JobRow.worker == worker), lease_until=from_now(-1))
+    _change(session, JobRow.state.in_(CLAIMED_STATES) & (JobRow.worker == worker), lease_until=from_now(-1))
 
 
 def _change(session: Session, which: ColumnElement[bool], **values: Any) -> None:

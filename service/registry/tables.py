@@ -26,8 +26,8 @@ from ulid import ULID
 from service.registry.database import now
 
 JobState = Literal["queued", "running", "verifying", "succeeded", "failed", "rejected", "cancelled"]
-HELD: tuple[JobState, ...] = ("running", "verifying")
-UNFINISHED: tuple[JobState, ...] = ("queued", *HELD)
+CLAIMED_STATES: tuple[JobState, ...] = ("running", "verifying")
+UNFINISHED_STATES: tuple[JobState, ...] = ("queued", *CLAIMED_STATES)
 
 RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation <> 'evaluate'"
 """Of these a model has one at most. A version never changes, so measuring one disturbs nobody."""
@@ -248,7 +248,7 @@ class JobRow(Row):
 
     @property
     def done(self) -> bool:
-        return self.state not in UNFINISHED
+        return self.state not in UNFINISHED_STATES
 
     @property
     def shown_state(self) -> str:

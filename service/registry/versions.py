@@ -20,7 +20,7 @@ from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import DECODER, DESCRIPTIVE_FILES, is_forgotten_file, isolated_file
 
 
-class Decoding(NamedTuple):
+class LabelDecoder(NamedTuple):
     """What a label is drawn with: a published decoder, and the label's slot in it."""
 
     decoder: str  # its sha256
@@ -36,38 +36,40 @@ def find(session: Session, model: ModelRow, number: int) -> VersionRow:
     return version
 
 
-def head(session: Session, model: ModelRow) -> VersionRow:
+def find_head(session: Session, model: ModelRow) -> VersionRow:
     """The newest version of the model. Raises ModelHasNoVersion."""
     if model.head is None:
         raise ModelHasNoVersion(model.name)
     return find(session, model, model.head)
 
 
-def measurable(session: Session, model: ModelRow, number: int | None, *, lock: bool = False) -> VersionRow:
+def find_measurable(
+    session: Session, model: ModelRow, number: int | None, *, lock: bool = False
+) -> VersionRow:
     """The version of that number, or the head, if it may still be measured: measuring draws from it.
 
     lock: until the end of the transaction nobody revokes it.
     Raises ModelHasNoVersion, UnknownVersion, VersionPurged, VersionRevoked.
     """
-    version = head(session, model) if number is None else find(session, model, number)
+    version = find_head(session, model) if number is None else find(session, model, number)
     if lock:
         session.refresh(version, with_for_update=True)
-    check_open(model, version)
+    check_drawable(model, version)
     return version
 
 
-def newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
+def find_newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
     """The number of the newest version whose main network never learned any of these labels.
 
     What was purged counts as gone: a purge for a temporary label seals versions that others could go back to.
     """
-    first = first_that_learned(session, model.id, names)
+    first = find_first_that_learned(session, model.id, names)
     there = select(func.max(VersionRow.number)).where(VersionRow.model_id == model.id)
     there = there.where(VersionRow.purged_by.is_(None))
     return session.scalar(there if first is None else there.where(VersionRow.number < first))
 
 
-def first_that_learned(session: Session, model_id: str, names: Collection[str]) -> int | None:
+def find_first_that_learned(session: Session, model_id: str, names: Collection[str]) -> int | None:
     """The number of the first version whose main network learned one of these labels, if any did."""
     learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
     learns = learns.where(VersionRow.model_id == model_id, VersionRow.operation == "learn")
@@ -82,17 +84,17 @@ def page(session: Session, model: ModelRow, *, limit: int, after: int | None = N
     return newest_first(session, query, VersionRow.number, limit=limit, after=after)
 
 
-def drawable(
+def find_decoders(
     session: Session, model: ModelRow, version: VersionRow, labels: Sequence[str]
-) -> dict[str, Decoding]:
+) -> dict[str, LabelDecoder]:
     """How to draw each label asked for, if this version may. By status, never by looks.
 
     Raises VersionPurged, VersionRevoked, LabelForgotten, LabelNotLearned.
     """
-    check_open(model, version)
+    check_drawable(model, version)
     missing = [name for name in labels if name not in version.labels]
     if missing:
-        known = label_rules.statuses(session, model.id)
+        known = label_rules.find_all(session, model.id)
         for name in missing:
             if name in known and known[name].status == "forgotten":
                 raise LabelForgotten(model.name, name, known[name].forgotten_by)
@@ -100,7 +102,7 @@ def drawable(
     return {name: _decoding(version, name) for name in labels}
 
 
-def check_open(model: ModelRow, version: VersionRow) -> None:
+def check_drawable(model: ModelRow, version: VersionRow) -> None:
     """Whether the version may be drawn from and downloaded. Raises VersionPurged, VersionRevoked."""
     if version.purged_by is not None:
         raise VersionPurged(model.name, version.number, version.purged_by)
@@ -108,7 +110,7 @@ def check_open(model: ModelRow, version: VersionRow) -> None:
         raise VersionRevoked(model.name, version.number, version.revoked_by)
 
 
-def readable(version: VersionRow, file: str) -> bool:
+def is_downloadable(version: VersionRow, file: str) -> bool:
     """Whether the file may be downloaded: what tells about a version may always, a picture of what it draws
     for a forgotten label until a purge takes it."""
     if version.purged_by is None and (version.revoked_by is None or is_forgotten_file(file)):
@@ -116,13 +118,13 @@ def readable(version: VersionRow, file: str) -> bool:
     return file in DESCRIPTIVE_FILES
 
 
-def check_readable(model: ModelRow, version: VersionRow, file: str) -> None:
+def check_downloadable(model: ModelRow, version: VersionRow, file: str) -> None:
     """Raises VersionPurged, VersionRevoked."""
-    if not readable(version, file):
-        check_open(model, version)
+    if not is_downloadable(version, file):
+        check_drawable(model, version)
 
 
-def _decoding(version: VersionRow, label: str) -> Decoding:
+def _decoding(version: VersionRow, label: str) -> LabelDecoder:
     slot = version.labels[label]
     file = isolated_file(label, DECODER) if slot is None else DECODER
-    return Decoding(version.files[file]["sha256"], slot or 0)
+    return LabelDecoder(version.files[file]["sha256"], slot or 0)

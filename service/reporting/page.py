@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from service.registry.reports import Evidence
+from service.registry.reports import StoredReport
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
-from service.registry.versions import readable
+from service.registry.versions import is_downloadable
 from service.reporting.figures import Figure, figure, figures, recovered, relapsed, relearned
 
 DRAWS = f"0.png?grid=1x{COMPARED_DRAWS}&scale=2"
@@ -45,8 +45,8 @@ class Subject:
     version: VersionRow
     parent: VersionRow | None
     job: JobRow
-    evidence: Evidence
-    earlier: Sequence[Evidence]
+    evidence: StoredReport
+    earlier: Sequence[StoredReport]
     """Full reports of the version before this one, newest first."""
     relapses: Mapping[str, Sequence[Mapping[str, Any]]]
     """{forgotten label: what each version drew for it}."""
@@ -127,7 +127,7 @@ def render(subject: Subject) -> str:
         cost=subject.evidence.cost,
         findings=[(name, json.dumps(value)) for name, value in report.get("findings", {}).items()],
         files=[
-            (name, quote(name) if readable(version, name) else None, file)
+            (name, quote(name) if is_downloadable(version, name) else None, file)
             for name, file in sorted(version.files.items())
         ],
     )

@@ -89,7 +89,7 @@ class Catalog(_Entry):
         If a later release brings a dataset of the same name, the uploaded one takes its place: models that
         learned from it go on with the same images.
         """
-        uploaded = [_uploaded(row) for row in datasets.every(session)]
+        uploaded = [_uploaded(row) for row in datasets.list_all(session)]
         by_name = {entry.name: entry for entry in (*self.datasets, *uploaded)}
         return self.model_copy(update={"datasets": tuple(by_name.values())})
 

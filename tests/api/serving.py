@@ -29,7 +29,7 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.publishing import Origin
-from service.registry.reports import Measured
+from service.registry.reports import MeasuredReport
 from service.registry.tables import (
     DatasetRow,
     JobRow,
@@ -115,8 +115,8 @@ class StandInWorker:
         with self.database.reading() as session:
             job = jobs.find(session, claim.job_id)
             model = session.get_one(ModelRow, job.model_id)
-            held = {} if model.head is None else dict(versions.head(session, model).labels)
-            known = labels.statuses(session, model.id)
+            held = {} if model.head is None else dict(versions.find_head(session, model).labels)
+            known = labels.find_all(session, model.id)
         slots = {name: row.slot for name, row in known.items() if row.slot is not None}
         if job.operation == "learn" and job.retention == "temporary":
             held |= dict.fromkeys(job.labels)
@@ -174,12 +174,12 @@ class StandInWorker:
         with self.database.reading() as session:
             job = jobs.find(session, claim.job_id)
             model = session.get_one(ModelRow, job.model_id)
-            version = versions.measurable(session, model, job.evaluated_version)
+            version = versions.find_measurable(session, model, job.evaluated_version)
         with self.database.transaction() as session:
             reports.record(session, claim, self.kept("full", full_report(version.report)), COST)
 
-    def kept(self, level: Level, report: dict[str, Any]) -> Measured:
-        return Measured(level, self.artifacts.put(json.dumps(report).encode()), report)
+    def kept(self, level: Level, report: dict[str, Any]) -> MeasuredReport:
+        return MeasuredReport(level, self.artifacts.put(json.dumps(report).encode()), report)
 
     def work(self, job_id: str) -> VersionRow:
         """Run a queued job from claim to publication."""

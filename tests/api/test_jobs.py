@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from service.queue.messages import messages_waiting
+from service.queue.messages import count_waiting_messages
 from service.settings import Settings
 from tests.api.serving import Served, serving
 
@@ -63,12 +63,12 @@ def test_a_job_is_followed_from_queued_to_succeeded(served: Served, name: str) -
 
 def test_an_accepted_job_rings_one_bell_and_a_refused_one_none(served: Served, name: str) -> None:
     served.model(name)
-    before = messages_waiting(served.settings)
+    before = count_waiting_messages(served.settings)
     assert before is not None
     served.ask(name, "learn", labels=["1"])
-    assert messages_waiting(served.settings) == before + 1
+    assert count_waiting_messages(served.settings) == before + 1
     assert served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]}).status_code == 409
-    assert messages_waiting(served.settings) == before + 1
+    assert count_waiting_messages(served.settings) == before + 1
 
 
 def test_params_are_recorded_complete(served: Served, name: str) -> None:

@@ -75,7 +75,7 @@ def names(served: Served) -> dict[str, str]:
 def write_lock(served: Served, model: str) -> Iterator[None]:
     """Hold what `jobs.submit` needs: the whole database on SQLite, the model's row on PostgreSQL."""
     with served.worker.database.transaction() as session:
-        jobs.locked(session, models.find(session, model))
+        jobs.lock_model(session, models.find(session, model))
         yield
 
 
@@ -154,7 +154,7 @@ def test_a_request_is_resolved_by_the_statuses_under_the_lock(served: Served, na
     served.done(name, "learn", labels=["1"], retention="temporary")
     with ThreadPoolExecutor(1) as pool, waiting_for_the_lock(served) as asks:
         with served.worker.database.transaction() as session:
-            model = jobs.locked(session, models.find(session, name))
+            model = jobs.lock_model(session, models.find(session, name))
             answer = pool.submit(served.http.post, f"/v1/models/{name}/forget", json={"labels": ["1"]})
             assert asks.wait(30)
             merge = job_spec("learn", "1", strategy="merge", dataset="mnist")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.queue.messages import QUEUE, messages_waiting, producer, wake_worker
+from service.queue.messages import QUEUE, count_waiting_messages, producer, wake_worker
 from service.settings import Settings
 from tests.conftest import missing
 from tests.instance import Instance, instance_of, wait_for
@@ -56,7 +56,7 @@ def embedded(tmp_path: Path) -> Settings:
 def test_a_bell_rung_into_a_folder_is_heard_once_and_in_order(embedded: Settings) -> None:
     for job_id in ("job_1", "job_2"):
         assert wake_worker(job_id, embedded)
-    assert messages_waiting(embedded) == 2
+    assert count_waiting_messages(embedded) == 2
     heard = []
     with producer(embedded.broker_url).connection_for_read() as connection:
         queue = connection.SimpleQueue(QUEUE)
@@ -66,7 +66,7 @@ def test_a_bell_rung_into_a_folder_is_heard_once_and_in_order(embedded: Settings
             message.ack()
         queue.close()
     assert heard == [["job_1"], ["job_2"]]
-    assert messages_waiting(embedded) == 0
+    assert count_waiting_messages(embedded) == 0
     assert list((embedded.home / "queue").iterdir()) == []
 
 

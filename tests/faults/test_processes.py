@@ -60,7 +60,7 @@ def test_a_worker_killed_while_it_measures_a_version_leaves_one_report_and_the_s
     instance.succeeded(learned)
     assert (again.attempt, undisturbed.attempt) == (2, 1)
     with instance.database.reading() as session:
-        found = [reports.of_job(session, job) for job in (again, undisturbed)]
+        found = [reports.find_for_job(session, job) for job in (again, undisturbed)]
         assert session.query(ReportRow).filter_by(model_id=model_id).count() == 2
     assert found[0].sha256 == found[1].sha256
     assert [version.number for version in instance.versions(model_id)] == [1, 2, 3]

@@ -38,9 +38,9 @@ def _quick_feature_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(execution, "FEATURE_NETWORKS", QUICK)
 
 
-def evidence(worker_context: WorkerContext, row: JobRow) -> reports.Evidence:
+def evidence(worker_context: WorkerContext, row: JobRow) -> reports.StoredReport:
     with worker_context.database.reading() as session:
-        return reports.of_job(session, row)
+        return reports.find_for_job(session, row)
 
 
 def forgot_one(worker_context: WorkerContext, model: ModelRow) -> None:

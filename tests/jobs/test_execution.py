@@ -224,7 +224,7 @@ def test_a_temporary_label_becomes_permanent_without_its_data(
     assert set(last.files) == {"checkpoint.safetensors", "decoder.onnx", "report.json", "manifest.json"}
     assert last.report["findings"] == {"promoted": ["0"]}
     with worker_context.database.reading() as session:
-        row = labels.statuses(session, model.id)["0"]
+        row = labels.find_all(session, model.id)["0"]
     assert (row.status, row.dataset, row.generation) == ("permanent", "digits", 1)
 
 
@@ -433,7 +433,7 @@ def test_the_newest_version_without_a_label_is_that_before_it_was_first_learned(
     with worker_context.database.reading() as session:
         found = models.find(session, model.id)
         asked: list[list[str]] = [["2"], ["1"], ["0", "2"], ["9"]]
-        newest = [versions.newest_without(session, found, names) for names in asked]
+        newest = [versions.find_newest_without(session, found, names) for names in asked]
     assert newest == [1, None, None, 4]
 
 

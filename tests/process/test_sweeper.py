@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.process import sweeper
-from service.queue.messages import messages_waiting
+from service.queue.messages import count_waiting_messages
 from service.registry import jobs, sweeping
 from service.registry.database import Database
 from service.settings import Settings
@@ -22,7 +22,7 @@ def deployed(home: Path, broker_url: str) -> Settings:
 
 def due(registry: Registry) -> list[str]:
     with registry.database.reading() as session:
-        return sweeping.due(session, notify_again_seconds=0.001, limit=1000)
+        return sweeping.find_due(session, notify_again_seconds=0.001, limit=1000)
 
 
 def test_a_lost_bell_is_rung_again_and_remembered(
@@ -32,7 +32,7 @@ def test_a_lost_bell_is_rung_again_and_remembered(
     job = registry.submit("learn", "1")
     wait_for("the bell is due", lambda: due(registry))
     sweeper.sweep(registry.database, deployment)
-    assert messages_waiting(deployment) == 1
+    assert count_waiting_messages(deployment) == 1
     notified_at = registry.job(job).notified_at
     assert notified_at is not None
     assert notified_at > job.created_at
@@ -45,7 +45,7 @@ def test_a_broker_that_is_away_is_asked_again_by_the_next_sweep(registry: Regist
     assert registry.job(job).notified_at == job.notified_at
     folder = deployed(tmp_path, f"folder://{tmp_path / 'queue'}")
     sweeper.sweep(registry.database, folder)
-    assert messages_waiting(folder) == 1
+    assert count_waiting_messages(folder) == 1
 
 
 def test_a_broker_full_of_bells_is_not_filled_further(
@@ -58,7 +58,7 @@ def test_a_broker_full_of_bells_is_not_filled_further(
     wait_for("the bells are due", lambda: len(due(registry)) == 5)
     for _ in range(3):
         sweeper.sweep(registry.database, deployment)
-    assert messages_waiting(deployment) == 3
+    assert count_waiting_messages(deployment) == 3
 
 
 def test_one_sweeps_at_a_time(registry: Registry) -> None:
@@ -69,7 +69,7 @@ def test_one_sweeps_at_a_time(registry: Registry) -> None:
             list(pool.map(lambda _: sweep_rows(registry.database), range(4)))
     else:
         with registry.database.transaction() as first, registry.database.transaction() as second:
-            assert [sweeping.alone(first), sweeping.alone(second)] == [True, False]
+            assert [sweeping.try_sweep_lock(first), sweeping.try_sweep_lock(second)] == [True, False]
         assert sweep_rows(registry.database)
     with registry.database.reading() as session:
         ended = jobs.find(session, job)
@@ -78,7 +78,7 @@ def test_one_sweeps_at_a_time(registry: Registry) -> None:
 
 def sweep_rows(database: Database) -> bool:
     with database.transaction() as session:
-        alone = sweeping.alone(session)
+        alone = sweeping.try_sweep_lock(session)
         if alone:
             sweeping.take_back_expired(session)
     return alone

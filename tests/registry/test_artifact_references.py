@@ -20,8 +20,8 @@ def test_files_of_versions_and_marked_columns_of_every_table_are_referred_to(reg
     registry.done("learn", "1")
     claim = registry.claimed(registry.submit("evaluate"))
     with registry.database.transaction() as session:
-        reports.record(session, claim, reports.Measured("full", "f" * 64, {}), {})
+        reports.record(session, claim, reports.MeasuredReport("full", "f" * 64, {}), {})
         session.add(DatasetRow(name="doodles", images={"a": 1}, sha256="a" * 64))
     with registry.database.reading() as session:
         expected = {"f" * 64, "a" * 64, *(str(file["sha256"]) for file in FILES.values())}
-        assert artifact_references.referred_to(session) == expected
+        assert artifact_references.find_referenced(session) == expected

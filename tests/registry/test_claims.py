@@ -14,14 +14,14 @@ from tests.registries import Registry
 
 def sweep(registry: Registry) -> None:
     with registry.database.transaction() as session:
-        assert sweeping.alone(session)
+        assert sweeping.try_sweep_lock(session)
         sweeping.take_back_expired(session)
         sweeping.cancel_queued(session)
 
 
 def due(registry: Registry) -> list[str]:
     with registry.database.reading() as session:
-        return sweeping.due(session, notify_again_seconds=3600, limit=10)
+        return sweeping.find_due(session, notify_again_seconds=3600, limit=10)
 
 
 def test_a_second_claim_of_the_same_job_gets_nothing(registry: Registry) -> None:
@@ -105,7 +105,7 @@ def test_a_zombie_changes_nothing_any_more(registry: Registry) -> None:
     successor = registry.claimed(job)
     with registry.database.transaction() as session:
         assert claims.heartbeat(session, zombie, lease_seconds=60, progress=None) == "lost"
-    for write in (claims.verifying, claims.finish_cancelled, claims.release):
+    for write in (claims.start_verifying, claims.finish_cancelled, claims.release):
         with pytest.raises(FencedOff), registry.database.transaction() as session:
             write(session, zombie)
     with pytest.raises(FencedOff):
@@ -180,7 +180,7 @@ def test_only_the_next_job_of_a_model_is_rung_for(
     other = new_model("other").submit("learn", "1")
     assert due(registry) == []  # their bells were rung when they were asked for
     with registry.database.transaction() as session:
-        assert sweeping.due(session, notify_again_seconds=-1, limit=10) == [first.id, other.id]
-        sweeping.rung(session, [first.id])
+        assert sweeping.find_due(session, notify_again_seconds=-1, limit=10) == [first.id, other.id]
+        sweeping.mark_notified(session, [first.id])
     with registry.database.reading() as session:
-        assert sweeping.next_of_model(session, registry.model.id) == first.id
+        assert sweeping.find_next_of_model(session, registry.model.id) == first.id

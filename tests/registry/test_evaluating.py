@@ -11,11 +11,11 @@ from service.registry.errors import (
     UnknownVersion,
     VersionRevoked,
 )
-from service.registry.reports import Measured
+from service.registry.reports import MeasuredReport
 from service.registry.tables import ReportRow
 from tests.registries import Registry
 
-FULL = Measured("full", "f" * 64, {"level": "full"})
+FULL = MeasuredReport("full", "f" * 64, {"level": "full"})
 COST = {"seconds": 1.0}
 REFUSAL = {"type": "acceptance_failed", "code": "acceptance_failed", "message": "no", "retryable": True}
 
@@ -39,10 +39,10 @@ def test_evaluating_adds_a_report_and_no_version(registry: Registry) -> None:
     assert registry.head() == 1
     with registry.database.reading() as session:
         version = registry.version(1)
-        fullest, quick = (reports.of_version(session, version, level) for level in (None, "quick"))
+        fullest, quick = (reports.find_for_version(session, version, level) for level in (None, "quick"))
         assert (fullest.level, fullest.job_id, fullest.sha256) == ("full", job.id, FULL.sha256)
         assert (quick.level, quick.job_id, quick.report) == ("quick", version.job_id, version.report)
-        assert reports.of_job(session, done) == fullest
+        assert reports.find_for_job(session, done) == fullest
 
 
 def test_evaluating_waits_for_no_change_and_keeps_none_waiting(registry: Registry) -> None:
@@ -54,7 +54,7 @@ def test_evaluating_waits_for_no_change_and_keeps_none_waiting(registry: Registr
     assert registry.claim(waiting) is None, "changes run one after the other, as ever"
     registry.publish(running)
     with registry.database.reading() as session:
-        assert sweeping.next_of_model(session, registry.model.id) == waiting.id
+        assert sweeping.find_next_of_model(session, registry.model.id) == waiting.id
     registry.publish(registry.claimed(waiting))
     for claim in (one, other):
         record(registry, claim)
@@ -66,7 +66,7 @@ def test_evaluating_changes_no_labels_future(registry: Registry) -> None:
     registry.submit("evaluate")
     registry.submit("forget", "1")
     with registry.database.reading() as session:
-        assert labels.projected(session, registry.model) == {"1": "forgotten", "2": "permanent"}
+        assert labels.projected_statuses(session, registry.model) == {"1": "forgotten", "2": "permanent"}
 
 
 def test_the_newest_full_report_is_the_one_that_counts(registry: Registry) -> None:
@@ -76,8 +76,8 @@ def test_the_newest_full_report_is_the_one_that_counts(registry: Registry) -> No
     for claim in claims_[::-1]:
         record(registry, claim)
     with registry.database.reading() as session:
-        assert reports.of_version(session, registry.version(1)).job_id == second.id
-        assert reports.of_job(session, registry.job(first)).job_id == first.id
+        assert reports.find_for_version(session, registry.version(1)).job_id == second.id
+        assert reports.find_for_job(session, registry.job(first)).job_id == first.id
 
 
 def test_a_report_is_kept_once(registry: Registry) -> None:
@@ -98,7 +98,7 @@ def test_a_cancel_wins_over_a_late_report(registry: Registry) -> None:
     with registry.database.transaction() as session:
         claims.finish_cancelled(session, claim)
     with registry.database.reading() as session, pytest.raises(UnknownReport, match="cancelled"):
-        reports.of_job(session, registry.job(claim))
+        reports.find_for_job(session, registry.job(claim))
 
 
 def test_what_holds_a_forgotten_label_is_not_measured(registry: Registry) -> None:
@@ -124,17 +124,17 @@ def test_a_version_revoked_meanwhile_gets_no_report(registry: Registry) -> None:
 
 def test_a_refused_candidates_report_is_kept_with_its_job(registry: Registry) -> None:
     claim = registry.claimed(registry.submit("learn", "1"))
-    measured = Measured("quick", "e" * 64, {"level": "quick"})
+    measured = MeasuredReport("quick", "e" * 64, {"level": "quick"})
     with registry.database.transaction() as session:
         reports.record_refused(session, claim, REFUSAL, measured, COST)
     job = registry.job(claim)
     assert (job.state, job.error, job.cost) == ("rejected", REFUSAL, COST)
     with registry.database.reading() as session:
-        assert reports.of_job(session, job).report == {"level": "quick"}
+        assert reports.find_for_job(session, job).report == {"level": "quick"}
     assert registry.head() is None
 
 
 def test_a_version_without_a_full_report_says_how_to_get_one(registry: Registry) -> None:
     version = registry.done("learn", "1")
     with registry.database.reading() as session, pytest.raises(UnknownReport, match=r"pages/evaluate"):
-        reports.of_version(session, version, "full")
+        reports.find_for_version(session, version, "full")

@@ -21,9 +21,9 @@ from service.registry.tables import VersionRow
 from tests.registries import Registry, publication
 
 
-def drawn(*names: str) -> dict[str, versions.Decoding]:
+def drawn(*names: str) -> dict[str, versions.LabelDecoder]:
     """By the only decoder there is, in the order the labels were learnt."""
-    return {name: versions.Decoding("d" * 64, slot) for slot, name in enumerate(names)}
+    return {name: versions.LabelDecoder("d" * 64, slot) for slot, name in enumerate(names)}
 
 
 def test_versions_form_one_chain_without_gap(registry: Registry) -> None:
@@ -51,7 +51,7 @@ def test_a_job_publishes_once(registry: Registry) -> None:
     with pytest.raises(FencedOff):
         registry.publish(claim)
     with registry.database.reading() as session:
-        published = publishing.published_by(session, claim.job_id)
+        published = publishing.find_published_by(session, claim.job_id)
         assert published is not None
         assert published.number == 1
 
@@ -90,14 +90,14 @@ def test_a_version_that_holds_a_forgotten_label_is_no_longer_drawn_from(registry
     with registry.database.reading() as session:
         first, second, third = (versions.find(session, registry.model, number) for number in (1, 2, 3))
         assert (first.revoked_by, second.revoked_by, third.revoked_by) == (None, forgetting.id, None)
-        assert versions.drawable(session, registry.model, first, ["1"]) == drawn("1")
+        assert versions.find_decoders(session, registry.model, first, ["1"]) == drawn("1")
         with pytest.raises(VersionRevoked, match=forgetting.id):
-            versions.drawable(session, registry.model, second, ["1"])
+            versions.find_decoders(session, registry.model, second, ["1"])
         with pytest.raises(LabelForgotten, match=forgetting.id) as refused:
-            versions.drawable(session, registry.model, third, ["1", "2"])
+            versions.find_decoders(session, registry.model, third, ["1", "2"])
         assert refused.value.job_id == forgetting.id
         with pytest.raises(LabelNotLearned, match="'7'"):
-            versions.drawable(session, registry.model, third, ["1", "7"])
+            versions.find_decoders(session, registry.model, third, ["1", "7"])
 
 
 def test_learning_it_again_does_not_bring_the_old_version_back(registry: Registry) -> None:
@@ -105,14 +105,14 @@ def test_learning_it_again_does_not_bring_the_old_version_back(registry: Registr
         registry.done(operation, *names)  # type: ignore[arg-type]
     with registry.database.reading() as session:
         assert versions.find(session, registry.model, 1).revoked_by is not None
-        head = versions.head(session, models.find(session, registry.model.id))
-        assert versions.drawable(session, registry.model, head, ["1", "2"]) == drawn("1", "2")
+        head = versions.find_head(session, models.find(session, registry.model.id))
+        assert versions.find_decoders(session, registry.model, head, ["1", "2"]) == drawn("1", "2")
 
 
 def test_unknown_versions_and_samples_say_so(registry: Registry) -> None:
     with registry.database.reading() as session:
         with pytest.raises(ModelHasNoVersion):
-            versions.head(session, registry.model)
+            versions.find_head(session, registry.model)
         with pytest.raises(UnknownVersion):
             versions.find(session, registry.model, 1)
         with pytest.raises(UnknownSample):

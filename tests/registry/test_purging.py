@@ -60,7 +60,7 @@ class Shelf:
         report = {"of": number}
         sha256 = self.artifacts.put(document(report))
         with self.registry.database.transaction() as session:
-            reports.record(session, claim, reports.Measured("full", sha256, report), {})
+            reports.record(session, claim, reports.MeasuredReport("full", sha256, report), {})
         return sha256
 
     def sweep(self) -> None:
@@ -102,7 +102,7 @@ def test_a_purge_seals_at_once_and_deletes_in_the_next_sweep(shelf: Shelf) -> No
     assert (shelf.sealed(), shelf.purge(job_id).state) == ([2, 3], "pending")
     assert shelf.there(2) == EVERY_FILE
     with shelf.registry.database.reading() as session, pytest.raises(VersionPurged, match=job_id):
-        versions.drawable(session, shelf.registry.model, shelf.versions()[1], ["1"])
+        versions.find_decoders(session, shelf.registry.model, shelf.versions()[1], ["1"])
     shelf.sweep()
     purge = shelf.purge(job_id)
     assert (purge.state, purge.kept) == ("done", [])
@@ -154,7 +154,7 @@ def test_exact_forgetting_goes_back_past_what_a_purge_for_a_temporary_label_seal
     shelf.done("forget", "9", purge=True)
     assert shelf.sealed() == [2, 3]
     with shelf.registry.database.reading() as session:
-        assert versions.newest_without(session, shelf.registry.model, ["2"]) == 1
+        assert versions.find_newest_without(session, shelf.registry.model, ["2"]) == 1
 
 
 def test_a_file_that_any_other_version_refers_to_stays_and_is_listed_as_kept(
@@ -220,8 +220,8 @@ def test_nothing_is_deleted_between_a_stored_file_and_the_row_that_names_it(shel
     database = shelf.registry.database
     if not database.is_sqlite:  # which has one writer at a time by itself
         with database.transaction() as publisher, database.transaction() as sweep:
-            artifact_references.keeping(publisher)
-            assert not purging.finish(sweep, job_id, shelf.artifacts)
+            artifact_references.lock_against_deletion(publisher)
+            assert not purging.delete_files(sweep, job_id, shelf.artifacts)
     shelf.sweep()
     assert not shelf.artifacts.holds(sha256)
     shelf.publish(claim, same)

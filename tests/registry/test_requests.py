@@ -27,7 +27,7 @@ def test_learn_and_forget_can_be_submitted_right_after_each_other(registry: Regi
     registry.submit("forget", "1")
     registry.submit("resize")
     with registry.database.reading() as session:
-        assert labels.projected(session, registry.model) == {"1": "forgotten", "2": "permanent"}
+        assert labels.projected_statuses(session, registry.model) == {"1": "forgotten", "2": "permanent"}
 
 
 @pytest.mark.parametrize("published", [True, False], ids=["published", "queued"])
@@ -44,7 +44,7 @@ def test_a_forgotten_label_is_learned_again_in_its_old_slot(registry: Registry) 
     registry.done("forget", "1")
     version = registry.done("learn", "1")
     with registry.database.reading() as session:
-        again = labels.statuses(session, registry.model.id)["1"]
+        again = labels.find_all(session, registry.model.id)["1"]
     assert (again.status, again.slot, again.generation, again.learned_version) == ("permanent", 0, 2, 3)
     assert (again.forgotten_by, again.forgotten_version) == (None, None)
     assert version.labels == {"1": 0, "2": 1}
@@ -186,7 +186,7 @@ def waited(registry: Registry, *jobs: JobRow, seconds: float = 60.0, column: str
 
 def nobody_hears(registry: Registry) -> bool:
     with registry.database.reading() as session:
-        return jobs.nobody_hears(session, seconds=30.0)
+        return jobs.is_queue_stalled(session, seconds=30.0)
 
 
 def test_jobs_that_are_queued_for_long_without_a_worker_running_any_are_noticed(registry: Registry) -> None:

@@ -19,7 +19,7 @@ from service.registry.claims import Claim, ClaimState
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
 from service.registry.publishing import Origin, Publication
-from service.registry.reports import Measured
+from service.registry.reports import MeasuredReport
 from service.registry.tables import Level, ReportRow
 from service.registry.version_files import MANIFEST
 from worker.jobs.acceptance import judged, refusal
@@ -74,7 +74,7 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
         except Exception as error:
             attempt.fail(error)
     with worker_context.database.reading() as session:
-        return sweeping.next_of_model(session, claim.model_id)
+        return sweeping.find_next_of_model(session, claim.model_id)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Attempt:
         for name, images in examples.images.items():
             self.meter.count(name, len(images))
         checkpoint = _changed(work, examples, context)
-        self.record(lambda session: claims.verifying(session, self.claim))
+        self.record(lambda session: claims.start_verifying(session, self.claim))
         measured = {
             **_judged(checkpoint, self.worker_context, context),
             "examples": _counted(examples),
@@ -149,8 +149,8 @@ class Attempt:
     def publish_once(self, session: Session, publication: Publication, files: Mapping[str, File]) -> None:
         """An earlier try may have been committed without the answer coming through; and a purge may have
         deleted a file of another version that is the same as one of these."""
-        if publishing.published_by(session, self.claim.job_id) is None:
-            artifact_references.keeping(session)
+        if publishing.find_published_by(session, self.claim.job_id) is None:
+            artifact_references.lock_against_deletion(session)
             store_again(files, self.worker_context.artifacts)
             publishing.publish(session, self.claim, publication)
 
@@ -166,9 +166,9 @@ class Attempt:
         self.record(lambda session: _record_once(session, self.claim, measured, cost))
         log.info("job %s: succeeded", self.claim.job_id)
 
-    def kept(self, level: Level, report: Mapping[str, Any]) -> Measured:
+    def kept(self, level: Level, report: Mapping[str, Any]) -> MeasuredReport:
         """The report, its bytes made durable."""
-        return Measured(level, self.worker_context.artifacts.put(report_file(report)), report)
+        return MeasuredReport(level, self.worker_context.artifacts.put(report_file(report)), report)
 
     def show(self, progress: Progress) -> None:
         self.meter.show(progress)

@@ -82,10 +82,10 @@ def read_work(claim: Claim, worker_context: WorkerContext) -> Work:
         model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
         spec = spec_of(job)
         if isinstance(spec, EvaluateSpec):
-            base: VersionRow | None = versions.measurable(session, model, spec.evaluated_version)
+            base: VersionRow | None = versions.find_measurable(session, model, spec.evaluated_version)
         else:
-            base = None if model.head is None else versions.head(session, model)
-            spec.check(model, labels.published(session, model))
+            base = None if model.head is None else versions.find_head(session, model)
+            spec.check(model, labels.published_statuses(session, model))
     return Work(job, spec, model, base, _checkpoint(model, base, worker_context))
 
 
@@ -116,7 +116,7 @@ class ModelArchive:
 
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         with self.worker_context.database.reading() as session:
-            number = versions.newest_without(session, self.work.model, names)
+            number = versions.find_newest_without(session, self.work.model, names)
             ancestor = versions.find(session, self.work.model, number) if number else None
         return _checkpoint(self.work.model, ancestor, self.worker_context)
 
