@@ -290,7 +290,7 @@ def _classifier_finder(
     return classifier_finder(source, read_dataset, worker_context.judges, context)
 
 
-def _record_once(session: Session, claim: Claim, measured: Measured, cost: Mapping[str, Any]) -> None:
+def _record_once(session: Session, claim: Claim, measured: MeasuredReport, cost: Mapping[str, Any]) -> None:
     """An earlier try may have been committed without the answer coming through."""
     if session.get(ReportRow, claim.job_id) is None:
         reports.record(session, claim, measured, cost)
