@@ -8,7 +8,7 @@ from service.registry.errors import (
     LabelAlreadyLearned,
     LabelForgotten,
     ModelHasNoVersion,
-    NothingPermanent,
+    NoPermanentLabel,
     RegistryError,
     StaleBase,
     UnknownLabel,
@@ -104,7 +104,7 @@ PAGES = ModelRow(name="pages", head=2)
         (job_spec("forget", "1", base_version=1), STATUSES, StaleBase),
         (job_spec("resize"), STATUSES, None),
         (job_spec("resize"), {"4": "forgotten"}, ModelHasNoVersion),
-        (job_spec("resize"), {"3": "temporary"}, NothingPermanent),
+        (job_spec("resize"), {"3": "temporary"}, NoPermanentLabel),
         (job_spec("resize", base_version=1), STATUSES, StaleBase),
     ],
 )
