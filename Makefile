@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # uv trusts its own certificate list unless told to trust the machine's, as pip and browsers do.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo up test test-slow check catalog judge setup clean
+.PHONY: help demo up test test-slow check catalog pages judge setup clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,6 +43,10 @@ check: $(READY) ## style, types, import rules; migrations and catalog are up to 
 
 catalog: $(READY) ## write service/requests/catalog.json from what worker/learning declares
 	@$(RUN) worker.catalog
+
+pages: $(READY) ## write docs/paper.md and docs/strategies.md from stored results and docstrings, without a run
+	@$(RUN) experiments.paper
+	@$(RUN) experiments.strategies --page docs/strategies.md --text-only
 
 judge: $(READY) ## train the judges and the feature network again (DATA=folder with MNIST)
 	@$(RUN) worker.learning.judging.train --dataset mnist --data "$(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)"

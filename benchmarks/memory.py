@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.strategies import CPU, GONE, NEW, OF_TEMPORARY, START, Archive, given
+from experiments.strategies import FOR_TEMPORARY_LABELS, HELD, NEW, TO_FORGET
+from experiments.training_setup import CPU, DatasetArchive, examples_of
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.feature_network import load_feature_network
@@ -66,15 +67,22 @@ def peak_of(operation: str, name: str, data: Path) -> float:
     """Megabytes (of 10^6 bytes) at the most, from the start of this process to the report."""
     compute_reproducibly(threads=1)
     mnist, archive_start = datasets.load("mnist", data), blank({}, seed=0)
-    archive = Archive(mnist, archive_start)
-    start = ran("learn", "replay_ewc", archive_start, given(mnist, START), archive)
+    archive = DatasetArchive(mnist, archive_start)
+    start = ran("learn", "replay_ewc", archive_start, examples_of(mnist, HELD), archive)
     if (operation, name) == EVALUATE:
-        evaluated(ran("forget", "surrogate", start, Examples(GONE, "mnist"), archive), archive)
+        evaluated(ran("forget", "surrogate", start, Examples(TO_FORGET, "mnist"), archive), archive)
         return peak_mb()
-    asked = {"learn": given(mnist, NEW), "forget": Examples(GONE, "mnist"), "resize": Examples((), "mnist")}
-    labels = asked[operation]
-    if name in OF_TEMPORARY:
-        start, labels = ran("learn", "isolated", start, given(mnist, NEW), archive), Examples(NEW, "mnist")
+    requests = {
+        "learn": examples_of(mnist, NEW),
+        "forget": Examples(TO_FORGET, "mnist"),
+        "resize": Examples((), "mnist"),
+    }
+    labels = requests[operation]
+    if name in FOR_TEMPORARY_LABELS:
+        start, labels = (
+            ran("learn", "isolated", start, examples_of(mnist, NEW), archive),
+            Examples(NEW, "mnist"),
+        )
     after = ran(operation, name, start, labels, archive)
     quick(after, load_judge, n=1000, seed=0, draw=drawing.draw)
     return peak_mb()
@@ -84,7 +92,7 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def evaluated(checkpoint: Checkpoint, archive: Archive) -> None:
+def evaluated(checkpoint: Checkpoint, archive: DatasetArchive) -> None:
     params = FullParams(reference=Schedule(**FEW), relearning=Relearning(steps=8))
     full(
         checkpoint,
@@ -96,7 +104,7 @@ def evaluated(checkpoint: Checkpoint, archive: Archive) -> None:
     )
 
 
-def ran(operation: str, name: str, start: Any, labels: Examples, archive: Archive) -> Any:
+def ran(operation: str, name: str, start: Any, labels: Examples, archive: DatasetArchive) -> Any:
     found = strategy.find(operation, name)
     few = {
         field: FEW for field in ("schedule", "search", "compression") if field in found.Params.model_fields

@@ -1,33 +1,44 @@
-"""What is left of a forgotten label: every strategy beside networks that never saw it.
+"""What is left of a forgotten label: compare every strategy with networks that never saw the label.
 
     python -m experiments.audit [--quick] [--strategies surrogate distill ...] [--json FILE] [--plots FOLDER]
 
-The base learnt MNIST's ten labels by the default strategy. Each strategy forgets one label of it, label by
-label, and is compared with references retrained without that label (docs/decisions/0032): the recovery
-attack, the steps to learn the label again, the membership attack, the label's draws, and the quality of what
-is retained. `reference` is one more retrained network against the others: the audit must pass it, or it is
-broken. `nothing` is the base itself with the label struck out by name only: the audit must flag it.
+The base has learned all ten labels of MNIST with the default strategy. Each strategy forgets one label of
+this base, label by label, and is compared with references, which are retrained without the label
+(docs/decisions/0032). The figures are the recovery attack, the steps to learn the label again, the membership
+attack, the draws of the label, and the quality of the retained labels. There are two control rows:
+`reference` is one more retrained network compared with the others, and the audit is only valid if it passes.
+`nothing` is the base itself with the label's status changed to forgotten, and the audit is only valid if it
+fails.
 
-Strategies are named as in the catalog, with params if they carry some (`surrogate:{"prune_share":0}`), or by
-one of these names: `surrogate_noise` maps onto noise, as in the paper; `selective_amnesia_shortened` takes
-2,500 steps where `selective_amnesia` takes its published 10,000, which is for the first label only.
-What is finished is kept in FILE.seeds/ and not made again; parts are made side by side in --processes.
+A strategy is named as in the catalog, with params or without (`surrogate:{"prune_share":0}`), or is one of
+these variants: `surrogate_noise` uses noise as the surrogate, as in the paper; `selective_amnesia_shortened`
+trains for 2,500 steps. `selective_amnesia` trains for its published 10,000 steps, and therefore forgets the
+first label only.
 """
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from experiments import running
-from experiments.audit_parts import Effort, Part, base_of, examined, with_tensors
-from experiments.audit_plots import plots
-from experiments.audit_rows import row
-from experiments.running import Found, Work
+from experiments.audit_cases import (
+    NOTHING,
+    PROCEDURE,
+    REFERENCE,
+    Budget,
+    Case,
+    CaseResult,
+    Procedure,
+    make_base,
+    run_case,
+)
+from experiments.audit_plots import draw_all
+from experiments.audit_rows import summarize
+from experiments.running import Result, Trial
 
-ANOTHER = "reference"  # one more of them, compared like a strategy
-NOTHING = "nothing"
-PUBLISHED = "selective_amnesia"  # minutes a label
+SLOWEST = "selective_amnesia"
+"""Takes minutes for a label, so it forgets the first one only."""
 STRATEGIES = (
     "surrogate",
     "surrogate_noise",
@@ -36,12 +47,12 @@ STRATEGIES = (
     "saliency",
     "retrain",
     "selective_amnesia_shortened",
-    PUBLISHED,
+    SLOWEST,
 )
-QUICK = ("surrogate", "distill", "selective_amnesia_shortened")
+QUICK_STRATEGIES = ("surrogate", "distill", "selective_amnesia_shortened")
 LABELS = tuple("0123456789")
 FULL = {"strategies": STRATEGIES, "labels": LABELS, "references": 3}
-BRIEF = {"strategies": QUICK, "labels": ("3",)}
+QUICK = {"strategies": QUICK_STRATEGIES, "labels": ("3",)}
 
 
 @dataclass(frozen=True)
@@ -49,83 +60,91 @@ class Plan:
     strategies: tuple[str, ...]
     labels: tuple[str, ...]
     references: int
-    effort: Effort
+    """Number of references of each label that the strategies are compared with."""
+    budget: Budget
 
 
 def main() -> None:
-    options = running.asked(parser(), FULL, BRIEF)
-    plan = plan_of(options)
-    found = finished(plan, options)
-    rows = summary(plan, found)
-    by_label = {strategy: one.pop("by_label") for strategy, one in rows.items()}
-    how = {"dataset": "mnist", "effort": plan.effort.as_json(), "by_label": by_label}
-    running.delivered("audit", {"strategies": rows}, how, options, works=list(found.values()))
-    plots(rows, found, options.plots)
+    options = running.parse_options(make_parser(), FULL, QUICK)
+    plan = make_plan(options)
+    results = run_cases(plan, options)
+    folder = running.cache_of(options).folder
+    measured = {case: CaseResult.of(result, folder) for case, result in results.items()}
+    rows = make_rows(plan, measured)
+    by_label = {strategy: row.pop("by_label") for strategy, row in rows.items()}
+    details = {"dataset": "mnist", "budget": asdict(plan.budget), "by_label": by_label}
+    trials = list(results.values())
+    running.write_results("audit", {"strategies": rows}, details, options, trials=trials)
+    draw_all(rows, measured, options.plots)
 
 
-def parser() -> argparse.ArgumentParser:
-    one = running.options_of(__doc__, seeds=False)
-    one.add_argument("--strategies", nargs="+", help="forget strategies, with their default params")
-    one.add_argument("--labels", nargs="+", help="labels to forget, each from the same base")
-    one.add_argument("--references", type=_several, help="networks that every strategy is compared with")
-    return one
+def make_parser() -> argparse.ArgumentParser:
+    parser = running.make_parser(__doc__, seeds=False)
+    parser.add_argument("--strategies", nargs="+", help="forget strategies, with their default params")
+    parser.add_argument("--labels", nargs="+", help="labels to forget, each from the same base")
+    parser.add_argument(
+        "--references", type=_at_least_two, help="number of references that every strategy is compared with"
+    )
+    return parser
 
 
-def _several(typed: str) -> int:
-    if int(typed) < 2:
-        raise argparse.ArgumentTypeError("at least 2: how far they are from each other is measured too")
-    return int(typed)
+def _at_least_two(text: str) -> int:
+    if int(text) < 2:
+        raise argparse.ArgumentTypeError("at least 2 are needed, because their spread is measured too")
+    return int(text)
 
 
-def plan_of(options: argparse.Namespace) -> Plan:
+def make_plan(options: argparse.Namespace) -> Plan:
     starts, relearning_steps = (192, 120) if options.quick else (256, 240)
-    effort = Effort(starts, relearning_steps, draws=1000)
-    return Plan(tuple(options.strategies), tuple(options.labels), options.references, effort)
+    budget = Budget(starts, relearning_steps, draws=1000)
+    return Plan(tuple(options.strategies), tuple(options.labels), options.references, budget)
 
 
-def labels_for(strategy: str, plan: Plan) -> tuple[str, ...]:
-    return plan.labels[:1] if strategy == PUBLISHED else plan.labels
+def labels_of(strategy: str, plan: Plan) -> tuple[str, ...]:
+    return plan.labels[:1] if strategy == SLOWEST else plan.labels
 
 
-def parts_of(plan: Plan) -> list[Part]:
-    """Everything to be made and examined, the costliest first, so that no process ends long after another."""
+def make_cases(plan: Plan) -> list[Case]:
+    """Return all cases, the slowest first, so that all processes finish at about the same time."""
     candidates = [
-        Part(label, strategy, 0)
+        Case(label, strategy, 0)
         for strategy in reversed(plan.strategies)
-        for label in labels_for(strategy, plan)
+        for label in labels_of(strategy, plan)
     ]
-    references = [Part(label, ANOTHER, seed) for label in plan.labels for seed in range(plan.references + 1)]
-    return [*candidates, *references, *(Part(label, NOTHING, 0) for label in plan.labels)]
-
-
-def finished(plan: Plan, options: argparse.Namespace) -> dict[Part, Found]:
-    """Every part's findings. The base is made first; then all others, side by side."""
-    folder, data = running.kept_by(options).folder, running.data_of(options)
-    running.all_of([Work("base", 1, partial(base_of, folder, data))], options)
-    parts = parts_of(plan)
-    works = [
-        Work(part.name(plan.effort), 1, partial(examined, part, folder, data, plan.effort)) for part in parts
+    references = [
+        Case(label, REFERENCE, seed) for label in plan.labels for seed in range(plan.references + 1)
     ]
-    found = running.all_of(works, options)
-    return {
-        part: with_tensors(one, part, folder, plan.effort) for part, one in zip(parts, found, strict=True)
-    }
+    return [*candidates, *references, *(Case(label, NOTHING, 0) for label in plan.labels)]
 
 
-def summary(plan: Plan, found: Mapping[Part, Found]) -> dict[str, Found]:
-    """A row a strategy, with its figures by label."""
-    by = {(part.strategy, part.label, part.seed): one for part, one in found.items()}
+def run_cases(
+    plan: Plan, options: argparse.Namespace, procedure: Procedure = PROCEDURE
+) -> dict[Case, Result]:
+    """Make the base and then, in parallel, all cases; return what was measured of each."""
+    cache, data = running.cache_of(options), running.data_folder(options)
+    running.run_all([Trial("base", 1, partial(make_base, procedure, cache, data))], options)
+    cases = make_cases(plan)
+    trials = [
+        Trial(case.name(plan.budget), 1, partial(run_case, case, procedure, cache, data, plan.budget))
+        for case in cases
+    ]
+    return dict(zip(cases, running.run_all(trials, options), strict=True))
+
+
+def make_rows(plan: Plan, measured: Mapping[Case, CaseResult]) -> dict[str, Result]:
+    """Return a row for each strategy and for both controls, with its figures label by label."""
     references = {
-        label: [by[ANOTHER, label, seed] for seed in range(plan.references)] for label in plan.labels
+        label: [measured[Case(label, REFERENCE, seed)] for seed in range(plan.references)]
+        for label in plan.labels
     }
 
-    def of(strategy: str, seed: int) -> Found:
-        labels = labels_for(strategy, plan)
-        found = row({label: by[strategy, label, seed] for label in labels}, references)
-        return {"labels": len(labels)} | found
+    def row(strategy: str, seed: int) -> Result:
+        labels = labels_of(strategy, plan)
+        of_strategy = {label: measured[Case(label, strategy, seed)] for label in labels}
+        return {"labels": len(labels)} | summarize(of_strategy, references)
 
-    rows = {strategy: of(strategy, 0) for strategy in (*plan.strategies, NOTHING)}
-    return rows | {ANOTHER: of(ANOTHER, plan.references)}
+    rows = {strategy: row(strategy, 0) for strategy in (*plan.strategies, NOTHING)}
+    return rows | {REFERENCE: row(REFERENCE, plan.references)}
 
 
 if __name__ == "__main__":

@@ -1,127 +1,243 @@
-"""One strategy's row of `experiments.audit`: its figures over all labels, and the verdict."""
+"""Summarise what the audit measured of one strategy: its figures over all labels, and the verdict."""
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from scipy import special
-from torch import Tensor
 
-from experiments.audit_parts import tensors_of
-from worker.learning.judging.audit_measurements import Traces
+from experiments.audit_cases import CaseResult
+from experiments.running import Result
 from worker.learning.judging.comparison import CONTROL, compared
 from worker.learning.judging.evidence import Figure
 from worker.learning.judging.likeness import energy_distance
 
-Found = Mapping[str, Any]
-OF_SETS = ("elbo_set", "reconstruction_set")
-OUTSIDE = 0.01  # a p-value under which the recoveries are not those of one more reference
+ATTACKS_ON_SETS = ("elbo_set", "reconstruction_set")
+SIGNIFICANCE = 0.01
+"""A p-value below this means that the recoveries are not those of one more reference."""
 
 
-def row(found: Mapping[str, Found], references: Mapping[str, Sequence[Found]]) -> dict[str, Any]:
-    """Of what a strategy left in each label's network, label -> findings, and of the references of each.
+@dataclass(frozen=True)
+class Compared:
+    """A figure of one label: its value for the strategy, and that of each reference."""
 
-    Ratios and gaps are means over labels; `spread` is their standard deviation between labels.
-    `bars_missed` are the plain bars; `missed`, which the verdict rests on, those missed by more than one
-    more reference would miss them in 95 of 100 audits: on one label that is much, on ten it is little.
-    `relearn_ratio` and `relearn_memory` are of the labels that have one, null where none has; `unmeasured`
-    says of each other label why it has no ratio: a reference never learnt it again; then nothing is "met",
-    and what is not missed is "undecided". `membership_set_gap`: the larger gap of the two attacks on sets
-    of images, which tell networks apart that single images do not; it informs. `control_auc`: of the
-    membership attack on networks that know their members by heart, in the row of what was never forgotten,
-    null elsewhere.
-    """
-    figures = {label: _beside(one, references[label]) for label, one in found.items()}
-    gaps = [one["recovery"]["gap"] for one in figures.values()]
-    relearnt = [label for label, one in figures.items() if one["relearning"]["value"] is not None]
-    ratios = [figures[label]["relearning"]["value"] for label in relearnt]
-    memories = [told for one in figures.values() if (told := one["relearning"].get("memory")) is not None]
-    memberships = [one["membership"]["value"] for one in figures.values()]
-    sets = [max(one["membership"]["gaps"][attack] for attack in OF_SETS) for one in figures.values()]
-    likely = p_of_another(gaps, [one["recovery"]["references"] for one in figures.values()])
-    drawn = [one["accuracy"]["value"] for one in figures.values()]
-    above = [
-        one["accuracy"]["value"] - statistics.mean(one["accuracy"]["references"]) for one in figures.values()
-    ]
-    covered = [
-        one["coverage"] / statistics.mean(other["coverage"] for other in references[label])
-        for label, one in found.items()
-    ]
-    of = [figures[label] for label in found]
-    accuracies, recoveries, aucs = (
-        [one[name]["references"] for one in of] for name in ("accuracy", "recovery", "membership")
+    value: float
+    references: Sequence[float]
+
+    @property
+    def ratio(self) -> float:
+        return self.value / statistics.mean(self.references)
+
+    @property
+    def excess(self) -> float:
+        return self.value - statistics.mean(self.references)
+
+
+@dataclass(frozen=True)
+class LabelComparison:
+    """What was measured of one label, beside the references of that label."""
+
+    figures: dict[str, Figure]
+    """As a report has them."""
+    retained: float
+    likeness: float
+    control_auc: float | None
+    accuracy: Compared
+    coverage: Compared
+    recovery_gap: float
+    recoveries: Sequence[float]
+    """Of the references."""
+    membership_gap: float
+    """The largest of an attack on single images."""
+    membership_set_gap: float
+    """The largest of an attack on sets of images."""
+    membership_aucs: Sequence[float]
+    """Of the references, by the attack that membership_gap is from."""
+    relearn_ratio: float | None
+    relearn_memory: float | None
+    relearn_steps: Sequence[float] | None
+    """Of the references."""
+    unmeasured: str | None
+    """Why there is no relearn_ratio."""
+
+
+def compare(result: CaseResult, references: Sequence[CaseResult]) -> LabelComparison:
+    """Compare one label's network with the references of that label."""
+    figures = compared(result.measurements, [one.measurements for one in references])
+    relearning, membership = figures["relearning"], figures["membership"]
+    relearned = relearning["value"] is not None
+    return LabelComparison(
+        figures=figures,
+        retained=result.retained,
+        likeness=likeness(result, references),
+        control_auc=result.control_auc,
+        accuracy=Compared(figures["accuracy"]["value"], figures["accuracy"]["references"]),
+        coverage=Compared(result.coverage, [one.coverage for one in references]),
+        recovery_gap=figures["recovery"]["gap"],
+        recoveries=figures["recovery"]["references"],
+        membership_gap=membership["value"],
+        membership_set_gap=max(membership["gaps"][attack] for attack in ATTACKS_ON_SETS),
+        membership_aucs=membership["references"],
+        relearn_ratio=relearning["value"],
+        relearn_memory=relearning.get("memory"),
+        relearn_steps=relearning["references"] if relearned else None,
+        unmeasured=None if relearned else relearning["reason"],
     )
-    steps = [figures[label]["relearning"]["references"] for label in relearnt]
-    coverages = [[other["coverage"] for other in references[label]] for label in found]
-    ratio, covering = statistics.mean(ratios) if ratios else None, statistics.mean(covered)
-    controls = [one["control_auc"] for one in found.values() if "control_auc" in one]
-    bars = {  # figure -> (by how much the bar is missed, by how much one more reference may miss it)
-        "recovery_gap": (abs(statistics.mean(gaps)) - 0.10, margin(recoveries) - 0.10),
-        "membership_auc_gap": (statistics.mean(memberships) - 0.02, margin_of_sizes(aucs) - 0.02),
-        "forgotten_accuracy": (statistics.mean(above) - 0.02, margin(accuracies) - 0.02),
-        "coverage_ratio": (0.95 - covering, margin(_relative(coverages)) - 0.05),
-    }
-    if ratio is not None:
-        bars["relearn_ratio"] = (0.8 - ratio, margin(_relative(steps)) - 0.2)
-    if controls:
-        bars["control_auc"] = (CONTROL.limit - statistics.mean(controls), 0.0)
-    strictly = [name for name, (over, _) in bars.items() if over > 0]
-    missed = [name for name, (over, allowed) in bars.items() if over > max(0.0, allowed)]
-    if likely < OUTSIDE:
+
+
+def likeness(result: CaseResult, references: Sequence[CaseResult]) -> float:
+    """Return the mean energy distance of the label's draws to those of each reference.
+
+    It is about 0 between references.
+    """
+    drawn = result.tensors()["embedded"]
+    return statistics.mean(energy_distance(drawn, one.tensors()["embedded"]) for one in references)
+
+
+def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequence[CaseResult]]) -> Result:
+    """Return a strategy's row: its figures over all labels, and the verdict.
+
+    results: label -> what was measured of the strategy's network. references: label -> that of each
+    reference.
+
+    Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
+    names the plain limits that the means miss. `missed`, which decides the verdict, names those that they
+    miss by more than one more reference would in 95 of 100 audits: for one label that allowance is large, for
+    ten it is small.
+
+    `relearn_ratio` and `relearn_memory` are over the labels that have one; None if no label has. `unmeasured`
+    says why another label has no ratio: a reference did not learn it again in time. Such a row is never
+    "met"; if nothing is missed, its verdict is "undecided". `membership_set_gap` is the larger gap of the two
+    attacks on sets of images, which tell apart networks that attacks on single images do not; it has no
+    limit.
+    `control_auc` is the AUC of the membership attack on networks that memorised their members; None except in
+    the row `nothing`.
+    """
+    by_label = {label: compare(one, references[label]) for label, one in results.items()}
+    labels = list(by_label.values())
+    gaps = [one.recovery_gap for one in labels]
+    ratios = [one.relearn_ratio for one in labels if one.relearn_ratio is not None]
+    memories = [one.relearn_memory for one in labels if one.relearn_memory is not None]
+    memberships = [one.membership_gap for one in labels]
+    sets = [one.membership_set_gap for one in labels]
+    accuracies = [one.accuracy.value for one in labels]
+    coverages = [one.coverage.ratio for one in labels]
+    controls = [one.control_auc for one in labels if one.control_auc is not None]
+    p = p_of_another(gaps, [one.recoveries for one in labels])
+    checks = check_limits(labels)
+    missed = [name for name, check in checks.items() if check.is_missed]
+    if p < SIGNIFICANCE:
         missed.append("recovery_within_spread")
     return {
         "recovery_gap": statistics.mean(gaps),
-        "recovery_p": likely,
-        "relearn_ratio": ratio,
+        "recovery_p": p,
+        "relearn_ratio": statistics.mean(ratios) if ratios else None,
         "relearn_memory": statistics.mean(memories) if memories else None,
         "membership_auc_gap": statistics.mean(memberships),
         "membership_set_gap": statistics.mean(sets),
-        "forgotten_accuracy": statistics.mean(drawn),
-        "forgotten_above_references": statistics.mean(above),
-        "retained_accuracy": statistics.mean(one["retained"] for one in found.values()),
-        "coverage_ratio": covering,
+        "forgotten_accuracy": statistics.mean(accuracies),
+        "forgotten_above_references": statistics.mean(one.accuracy.excess for one in labels),
+        "retained_accuracy": statistics.mean(one.retained for one in labels),
+        "coverage_ratio": statistics.mean(coverages),
         "control_auc": statistics.mean(controls) if controls else None,
-        "likeness": statistics.mean(likeness(one, references[label]) for label, one in found.items()),
-        "verdict": "missed" if missed else "met" if len(relearnt) == len(found) else "undecided",
+        "likeness": statistics.mean(one.likeness for one in labels),
+        "verdict": "missed" if missed else "met" if len(ratios) == len(labels) else "undecided",
         "missed": missed,
-        "bars_missed": strictly,
-        "unmeasured": {
-            label: one["relearning"]["reason"] for label, one in figures.items() if label not in relearnt
-        },
+        "bars_missed": [name for name, check in checks.items() if check.is_beyond_limit],
+        "unmeasured": {label: one.unmeasured for label, one in by_label.items() if one.unmeasured},
         "spread": {
             "recovery_gap": _spread(gaps),
             "relearn_ratio": _spread(ratios),
             "membership_auc_gap": _spread(memberships),
             "membership_set_gap": _spread(sets),
-            "forgotten_accuracy": _spread(drawn),
-            "coverage_ratio": _spread(covered),
+            "forgotten_accuracy": _spread(accuracies),
+            "coverage_ratio": _spread(coverages),
         },
-        "by_label": figures,
+        "by_label": {label: one.figures for label, one in by_label.items()},
     }
 
 
-def _beside(found: Found, references: Sequence[Found]) -> dict[str, Figure]:
-    return compared(_traces(found), [_traces(other) for other in references])
+@dataclass(frozen=True)
+class Check:
+    """How far a mean over labels is beyond its limit, and how far one more reference would be."""
+
+    beyond: float
+    """Not positive if the mean is within the limit."""
+    allowed: float = 0.0
+    """What one more reference stays under in 95 of 100 audits."""
+
+    @property
+    def is_beyond_limit(self) -> bool:
+        return self.beyond > 0
+
+    @property
+    def is_missed(self) -> bool:
+        return self.beyond > max(0.0, self.allowed)
+
+
+def check_limits(labels: Sequence[LabelComparison]) -> dict[str, Check]:
+    """Check each figure that has a limit."""
+    ratios = [one.relearn_ratio for one in labels if one.relearn_ratio is not None]
+    steps = [one.relearn_steps for one in labels if one.relearn_steps is not None]
+    controls = [one.control_auc for one in labels if one.control_auc is not None]
+    coverage = statistics.mean(one.coverage.ratio for one in labels)
+    checks = {
+        "recovery_gap": Check(
+            abs(statistics.mean(one.recovery_gap for one in labels)) - 0.10,
+            margin([one.recoveries for one in labels]) - 0.10,
+        ),
+        "membership_auc_gap": Check(
+            statistics.mean(one.membership_gap for one in labels) - 0.02,
+            margin_of_sizes([one.membership_aucs for one in labels]) - 0.02,
+        ),
+        "forgotten_accuracy": Check(
+            statistics.mean(one.accuracy.excess for one in labels) - 0.02,
+            margin([one.accuracy.references for one in labels]) - 0.02,
+        ),
+        "coverage_ratio": Check(
+            0.95 - coverage, margin(_relative([one.coverage.references for one in labels])) - 0.05
+        ),
+    }
+    if ratios:
+        checks["relearn_ratio"] = Check(0.8 - statistics.mean(ratios), margin(_relative(steps)) - 0.2)
+    if controls:
+        checks["control_auc"] = Check(CONTROL.limit - statistics.mean(controls))
+    return checks
 
 
 def margin(references: Sequence[Sequence[float]]) -> float:
-    """How far the mean over labels of one more reference is from the others', in 95 of 100 audits.
+    """Return how far, in 95 of 100 audits, one more reference stays from the others in the mean over labels.
 
-    references: a label's k values each. t s sqrt((1 + 1/k) / labels), s pooled over the labels.
+    references: the k values of each label. The margin is t s sqrt((1 + 1/k) / labels), with s pooled over the
+    labels.
     """
     count, k = len(references), len(references[0])
-    return _student(count, k) * _apart(references) / math.sqrt(count)
+    return _student(count, k) * _deviation(references) / math.sqrt(count)
 
 
 def margin_of_sizes(references: Sequence[Sequence[float]]) -> float:
-    """The same of the root mean square of the differences, which bounds their mean size: by Fisher's F."""
+    """Return the same for the root mean square of the differences, with Fisher's F.
+
+    The root mean square is an upper bound of the mean size of the differences.
+    """
     count, k = len(references), len(references[0])
-    return _apart(references) * math.sqrt(special.fdtri(count, count * (k - 1), 0.95))
+    return _deviation(references) * math.sqrt(special.fdtri(count, count * (k - 1), 0.95))
 
 
-def _apart(references: Sequence[Sequence[float]]) -> float:
-    """The deviation of one more reference from the mean of the others, pooled over labels."""
+def p_of_another(gaps: Sequence[float], references: Sequence[Sequence[float]]) -> float:
+    """Return the probability that one more reference of each label is as far from the others as these gaps.
+
+    F = mean gap^2 / (s^2 (1 + 1/k)), with s^2 pooled over the k references of each label. It has Fisher's F
+    distribution with as many degrees of freedom as there are labels, and labels times k - 1.
+    """
+    count, k = len(gaps), len(references[0])
+    ratio = statistics.mean(gap**2 for gap in gaps) / max(_deviation(references) ** 2, 1e-9)
+    return float(special.fdtrc(count, count * (k - 1), ratio))
+
+
+def _deviation(references: Sequence[Sequence[float]]) -> float:
+    """The standard deviation of one more reference from the mean of the others, pooled over labels."""
     within = statistics.mean(statistics.variance(one) for one in references)
     return math.sqrt(within * (1 + 1 / len(references[0])))
 
@@ -132,31 +248,6 @@ def _student(count: int, k: int) -> float:
 
 def _relative(references: Sequence[Sequence[float]]) -> list[list[float]]:
     return [[value / statistics.mean(one) for value in one] for one in references]
-
-
-def p_of_another(gaps: Sequence[float], references: Sequence[Sequence[float]]) -> float:
-    """The probability that one more reference a label would be as far from the others as these gaps are.
-
-    F = mean gap^2 / (s^2 (1 + 1/k)), s^2 pooled over the labels' k references each: Fisher's F with as many
-    degrees of freedom as there are labels, and labels times k - 1.
-    """
-    count, k = len(gaps), len(references[0])
-    ratio = statistics.mean(gap**2 for gap in gaps) / max(_apart(references) ** 2, 1e-9)
-    return float(special.fdtrc(count, count * (k - 1), ratio))
-
-
-def likeness(found: Found, references: Sequence[Found]) -> float:
-    """The mean energy distance of the label's draws to each reference's; about 0 between references."""
-    mine = tensors_of(dict(found))["embedded"]
-    return statistics.mean(energy_distance(mine, _embedded(other)) for other in references)
-
-
-def _embedded(found: Found) -> Tensor:
-    return tensors_of(dict(found))["embedded"]
-
-
-def _traces(found: Found) -> Traces:
-    return Traces(**found["traces"])
 
 
 def _spread(values: Sequence[float]) -> float | None:

@@ -1,30 +1,30 @@
-"""Whether the policy `auto` chooses a better size than fixed shares do, over the same random histories.
+"""Compare the resize policy `auto` with fixed shares, over the same random histories.
 
     python -m experiments.auto_size --seeds 10 --passes 10 [--json FILE] [--plots FOLDER] [--quick]
 
-Two arms run the histories of `experiments.histories`, pass by pass the same labels. `fixed` learns with
-10 % more units and forgets with 10 % fewer, as by default. `auto` learns with 35 % more, forgets without
-pruning, and resizes by `auto` after every operation. Accuracy is open-set. `width_follows_labels` is the rank
-correlation of hidden units and labels held over the passes of a history, the mean over histories.
-
-A finished history is kept in FILE.seeds/ and not run again; histories run side by side in --processes.
+Both arms run the histories of `experiments.histories`, with the same labels in each pass. `fixed` is the
+default: a learn adds 10 % of the units, a forget removes 10 %. In `auto` a learn adds 35 %, a forget removes
+none, and the strategy `auto` resizes after every operation. Accuracy is open-set. `width_follows_labels` is
+the rank correlation of the number of hidden units and the number of labels held over the passes of a history,
+averaged over histories.
 """
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from experiments import running
 from experiments.histories import Plan
-from experiments.history_plots import accuracy_over_passes, size_over_passes
-from experiments.random_passes import every_history, parser_of_histories
+from experiments.history_experiments import make_parser, run_histories
+from experiments.history_plots import draw_accuracy, draw_size
+from experiments.running import Result
+from experiments.training_setup import QUICK_DIVISOR
 
 FIXED = Plan("replay_ewc", "surrogate")
 AUTO = Plan(
     "replay_ewc",
     "surrogate",
-    name="-auto",
+    suffix="-auto",
     learn_params={"expand_share": 0.35},
     forget_params={"prune_share": 0.0},
     resize="auto",
@@ -33,22 +33,23 @@ AUTO = Plan(
 
 def main() -> None:
     full, quick = {"seeds": 10, "passes": 10}, {"seeds": 1, "passes": 4}
-    options = running.asked(parser_of_histories(__doc__), full, quick)
-    plans = [replace(plan, quick=options.quick) for plan in (FIXED, AUTO)]
-    fixed, auto = every_history(plans, options)
+    options = running.parse_options(make_parser(__doc__), full, quick)
+    divisor = QUICK_DIVISOR if options.quick else 1
+    plans = [replace(plan, step_divisor=divisor) for plan in (FIXED, AUTO)]
+    fixed, auto = run_histories(plans, options)
     details = {"fixed": fixed, "auto": auto}
-    running.delivered("auto_size", compared(fixed, auto), details, options, works=[*fixed, *auto])
-    accuracy_over_passes(details, options.plots / "auto-size-accuracy.png")
-    size_over_passes(auto, options.plots / "auto-size.png")
+    running.write_results("auto_size", summarize(fixed, auto), details, options, trials=[*fixed, *auto])
+    draw_accuracy(details, options.plots / "auto-size-accuracy.png")
+    draw_size(auto, options.plots / "auto-size.png")
 
 
-def compared(fixed: list[dict[str, Any]], auto: list[dict[str, Any]]) -> dict[str, Any]:
-    """The automatic size against the fixed one, over histories with the same seeds."""
+def summarize(fixed: list[Result], auto: list[Result]) -> Result:
+    """Compare both arms over histories with the same seeds."""
 
-    def mean(histories: list[dict[str, Any]], figure: str) -> float:
+    def mean(histories: list[Result], figure: str) -> float:
         return statistics.mean(float(one[figure]) for history in histories for one in history["passes"])
 
-    follows = [
+    correlations = [
         spearman([one["units"] for one in history["passes"]], [one["held"] for one in history["passes"]])
         for history in auto
     ]
@@ -62,15 +63,15 @@ def compared(fixed: list[dict[str, Any]], auto: list[dict[str, Any]]) -> dict[st
         "parameters": mean(auto, "parameters"),
         "parameters_fixed": mean(fixed, "parameters"),
         "parameters_saved": 1 - mean(auto, "parameters") / mean(fixed, "parameters"),
-        "width_follows_labels": statistics.mean(follows),
+        "width_follows_labels": statistics.mean(correlations),
     }
 
 
-def spearman(one: Sequence[float], other: Sequence[float]) -> float:
-    """The correlation of ranks, equal values sharing theirs; 0 where one side never changes."""
-    if len(set(one)) == 1 or len(set(other)) == 1:
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the rank correlation. Equal values share their mean rank; 0 if one side never changes."""
+    if len(set(first)) == 1 or len(set(second)) == 1:
         return 0.0
-    return statistics.correlation(_ranks(one), _ranks(other))
+    return statistics.correlation(_ranks(first), _ranks(second))
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -1,9 +1,12 @@
-"""Random histories of learning and forgetting, as in the paper's section 5, each with its simple models.
+"""Random histories of learning and forgetting, as in the paper's section 5, each compared with simple models.
 
-A model starts from a random set of a dataset's labels. Each pass is a coin flip: learn a random non-empty
-subset of what is missing, or forget a random proper subset of what is held. A `simple` model is a fresh
-network of the first size, trained on real images of the labels held, in the steps one learning takes. What it
-draws in a slot nobody filled (`unfilled`: the judge's answers) is what a forgotten label should draw.
+A model starts with a random set of a dataset's labels. In each pass, a coin flip decides whether it learns a
+random non-empty subset of the labels it lacks, or forgets a random proper subset of those it holds.
+
+A `simple` model (the paper's term) is a new network of the first size, trained once on real images of the
+labels held, with as many steps as one learning takes. It also shows what a forgotten label should draw: what
+the simple model draws for a slot that no label ever filled (`unfilled`: the share of each answer of the
+judge).
 """
 
 import random
@@ -14,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.critic import Critic, judged
-from experiments.running import Found, Kept, Tell, Work
-from experiments.strategies import CPU, Archive, given
+from experiments.running import Cache, OnStep, Result, Trial
+from experiments.scoring import DRAWS, Scorer, score_checkpoint
+from experiments.training_setup import CPU, DatasetArchive, examples_of, params_of
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
@@ -24,135 +27,139 @@ from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, TrainingContext
 from worker.process.devices import compute_reproducibly
 
-Simple = Literal["every", "last", "never"]
-QUICKER = 5  # times fewer steps in a quick history
-NOBODY = "nobody"  # a label of a simple model's that it never learnt
+SimpleModels = Literal["every", "last", "never"]
+"""After which passes a simple model is trained."""
+UNUSED_LABEL = "nobody"
+"""Name of the label that a simple model gets a slot for but never learns."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a history learns and forgets: strategies, params besides their defaults, a resize after each."""
+    """How a history learns and forgets: the strategies, their params, and whether a resize follows."""
 
     learn: str
     forget: str
-    name: str = ""
+    suffix: str = ""
+    """Distinguishes plans with the same strategies in the names of their trials."""
     learn_params: Mapping[str, Any] = field(default_factory=dict)
     forget_params: Mapping[str, Any] = field(default_factory=dict)
     resize: str | None = None
-    quick: bool = False
+    """The resize strategy that runs after every operation, if any."""
+    step_divisor: int = 1
+    """How many times fewer steps the trainings take than by default."""
 
     def operation(self, name: Literal["learn", "forget"]) -> tuple[str, Mapping[str, Any]]:
         return (self.learn, self.learn_params) if name == "learn" else (self.forget, self.forget_params)
 
     @property
     def title(self) -> str:
-        return f"{self.learn}-{self.forget}{self.name}{'-quick' if self.quick else ''}"
+        return f"{self.learn}-{self.forget}{self.suffix}{_steps_suffix(self.step_divisor)}"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a history is run on."""
+    """What a history runs on."""
 
     data: Path
     passes: int
-    simple: Simple = "every"
+    simple: SimpleModels = "every"
     dataset: str = "mnist"
     network: Mapping[str, Any] = field(default_factory=dict)
-    threads: int = 1  # of each process
+    threads: int = 1
+    """Of each process."""
+    draws: int = DRAWS
+    """That a label is scored on."""
 
 
-def work_of(plan: Plan, seed: int, setting: Setting, kept: Kept) -> Work:
-    """The history of a seed as a piece of work."""
+def make_trial(plan: Plan, seed: int, setting: Setting, cache: Cache) -> Trial:
+    """Return the history of a seed as a trial."""
     threads = "" if setting.threads == 1 else f"-{setting.threads}-threads"
     name = f"{setting.dataset}-{plan.title}-{setting.passes}-simple-{setting.simple}{threads}-{seed}"
-    return Work(name, setting.passes, partial(history, plan, seed, setting, kept))
+    return Trial(name, setting.passes, partial(run_history, plan, seed, setting, cache))
 
 
-def history(plan: Plan, seed: int, setting: Setting, kept: Kept, tell: Tell) -> Found:
-    """One start and its passes, each judged, with the simple models asked for."""
+def run_history(plan: Plan, seed: int, setting: Setting, cache: Cache, on_step: OnStep) -> Result:
+    """Run the passes of a history; return the scores after each, with those of the simple model, if any."""
     compute_reproducibly(threads=setting.threads)
-    dataset, chance = datasets.load(setting.dataset, setting.data), random.Random(seed)
-    critic = Critic.of(dataset)
-    archive = Archive(dataset, blank(setting.network, seed=seed))
-    first = chance.sample(dataset.labels, chance.randint(1, len(dataset.labels)))
-    checkpoint = changed("learn", plan, archive.start, given(dataset, tuple(first)), archive, seed)
-    rows: list[Found] = []
-    simple: Found | None = None
+    dataset, rng = datasets.load(setting.dataset, setting.data), random.Random(seed)
+    scorer = Scorer.of(dataset, setting.draws)
+    archive = DatasetArchive(dataset, blank(setting.network, seed=seed))
+    first = rng.sample(dataset.labels, rng.randint(1, len(dataset.labels)))
+    checkpoint = run_operation("learn", plan, archive.blank_model, examples_of(dataset, first), archive, seed)
+    rows: list[Result] = []
+    simple: Result | None = None
     for number in range(1, setting.passes + 1):
-        operation, chosen = drawn_pass(chance, set(dataset.labels), set(checkpoint.held))
-        asked = given(dataset, chosen) if operation == "learn" else Examples(chosen, dataset.name)
+        operation, labels = draw_pass(rng, set(dataset.labels), set(checkpoint.held))
+        request = examples_of(dataset, labels) if operation == "learn" else Examples(labels, dataset.name)
         began = time.perf_counter()
-        checkpoint = changed(operation, plan, checkpoint, asked, archive, 1000 * seed + number)
+        checkpoint = run_operation(operation, plan, checkpoint, request, archive, 1000 * seed + number)
         seconds = time.perf_counter() - began
-        row = {"pass": number, "operation": operation, "labels": chosen, "seconds": seconds}
-        figures = judged(checkpoint, critic, seed=1000 * seed + number)
+        row = {"pass": number, "operation": operation, "labels": labels, "seconds": seconds}
+        scores = score_checkpoint(checkpoint, scorer, seed=1000 * seed + number)
         if setting.simple == "every" or (setting.simple == "last" and number == setting.passes):
-            simple = simple_model(plan, checkpoint, critic, archive, dataset, seed, kept)
-        rows.append(row | figures | {"simple": simple})
-        tell(f"{plan.title}, seed {seed}: {operation} {' '.join(chosen)}, {figures['closed']:.1%}")
+            simple = score_simple_model(checkpoint, scorer, archive, dataset, seed, plan.step_divisor, cache)
+        rows.append(row | scores | {"simple": simple})
+        on_step(f"{plan.title}, seed {seed}: {operation} {' '.join(labels)}, {scores['closed']:.1%}")
     return {"seed": seed, "passes": rows, "simple": simple}
 
 
-def drawn_pass(
-    chance: random.Random, every: set[str], held: set[str]
+def draw_pass(
+    rng: random.Random, labels: set[str], held: set[str]
 ) -> tuple[Literal["learn", "forget"], tuple[str, ...]]:
-    """What a pass does and with which labels; one label at least stays."""
-    missing = sorted(every - held)
-    learns = bool(missing) and (len(held) < 2 or chance.random() < 0.5)
+    """Draw a pass at random: its operation and its labels. At least one label always stays."""
+    missing = sorted(labels - held)
+    learns = bool(missing) and (len(held) < 2 or rng.random() < 0.5)
     most = len(missing) if learns else len(held) - 1
-    chosen = tuple(sorted(chance.sample(missing if learns else sorted(held), chance.randint(1, most))))
+    chosen = tuple(sorted(rng.sample(missing if learns else sorted(held), rng.randint(1, most))))
     return ("learn" if learns else "forget"), chosen
 
 
-def changed(
+def run_operation(
     operation: Literal["learn", "forget"],
     plan: Plan,
     checkpoint: Checkpoint,
-    asked: Examples,
-    archive: Archive,
+    request: Examples,
+    archive: DatasetArchive,
     seed: int,
 ) -> Checkpoint:
-    """The checkpoint after the operation, and after the resize that follows it, if one does."""
+    """Return the checkpoint after the operation and, if the plan has one, the resize that follows it."""
     name, params = plan.operation(operation)
     chosen, context = strategy.find(operation, name), TrainingContext(CPU, seed, archive)
-    after = chosen.run(checkpoint, asked, params_of(chosen, params, quick=plan.quick), context)
+    after = chosen.run(
+        checkpoint, request, params_of(chosen, params, step_divisor=plan.step_divisor), context
+    )
     if plan.resize is None:
         return after
     resize = strategy.find("resize", plan.resize)
-    return resize.run(after, Examples((), asked.dataset), resize.Params(), context.with_seed_for("resize"))
+    return resize.run(after, Examples((), request.dataset), resize.Params(), context.with_seed_for("resize"))
 
 
-def params_of(
-    chosen: strategy.Strategy, params: Mapping[str, Any], *, quick: bool
-) -> strategy.StrategyParams:
-    """The params, by default those of the strategy; quick ones train for a fifth of the default steps."""
-    schedule = chosen.Params.model_fields.get("schedule")
-    if not quick or schedule is None or "schedule" in params:
-        return chosen.Params(**params)
-    fewer = {"steps": max(1, schedule.default.steps // QUICKER)}
-    return chosen.Params(**{**params, "schedule": fewer})
-
-
-def simple_model(
-    plan: Plan,
+def score_simple_model(
     checkpoint: Checkpoint,
-    critic: Critic,
-    archive: Archive,
+    scorer: Scorer,
+    archive: DatasetArchive,
     dataset: datasets.Dataset,
     seed: int,
-    kept: Kept,
-) -> Found:
-    """What is judged of the simple model of the labels held: one for a seed, a set of labels and a budget."""
+    step_divisor: int,
+    cache: Cache,
+) -> Result:
+    """Return the scores of a simple model of the labels held; one is trained per seed and set of labels."""
     held = tuple(sorted(checkpoint.held))
 
-    def trained() -> Found:
+    def train_and_score() -> Result:
         began = time.perf_counter()
-        retrain = Plan("retrain", "", quick=plan.quick)
-        model = changed("learn", retrain, archive.start, given(dataset, held), archive, seed)
+        retrain = Plan("retrain", "", step_divisor=step_divisor)
+        start, request = archive.blank_model, examples_of(dataset, held)
+        model = run_operation("learn", retrain, start, request, archive, seed)
         seconds = time.perf_counter() - began
-        empty = critic.answers(with_slots(model, [NOBODY], dataset.name, "forgotten"), NOBODY, seed)
-        unfilled = dict(zip(critic.judge.labels, empty, strict=False))  # the last answer: none of these
-        return judged(model, critic, seed=seed) | {"seconds": seconds, "unfilled": unfilled}
+        with_unused_slot = with_slots(model, [UNUSED_LABEL], dataset.name, "forgotten")
+        answers = scorer.answer_shares(with_unused_slot, UNUSED_LABEL, seed)
+        unfilled = dict(zip(scorer.judge.labels, answers, strict=False))  # without the last answer, "none"
+        return score_checkpoint(model, scorer, seed=seed) | {"seconds": seconds, "unfilled": unfilled}
 
-    budget = "-quick" if plan.quick else ""
-    return kept.once(f"{dataset.name}-simple{budget}-{seed}-{'_'.join(held)}", trained)
+    name = f"{dataset.name}-simple{_steps_suffix(step_divisor)}-{seed}-{'_'.join(held)}"
+    return cache.result(name, train_and_score)
+
+
+def _steps_suffix(step_divisor: int) -> str:
+    return "" if step_divisor == 1 else f"-steps-by-{step_divisor}"

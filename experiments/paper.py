@@ -1,10 +1,10 @@
-"""The page that puts the paper's numbers beside ours: written from results, so that no number is typed in.
+"""Write docs/paper.md, which shows the paper's numbers beside those of the experiments.
 
     python -m experiments.paper [--results docs/results] [--page docs/paper.md]
 
-Results are what the experiments print: `python -m experiments.table1 ... > docs/results/table1.json`. A part
-of the page whose experiment has no results yet, or only those of a quick run, says so. The paper's own
-numbers are constants; whatever is reckoned from them is reckoned here.
+Every number of an experiment comes from its results, which are what it prints: `python -m experiments.table1
+... > docs/results/table1.json`. A section says so if its experiment has no results yet, or only those of a
+quick run. The paper's own numbers are constants of this module.
 """
 
 import argparse
@@ -14,86 +14,112 @@ from pathlib import Path
 from typing import Any
 
 from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO
-from experiments.running import Found
-from experiments.significance import paired
+from experiments.running import Result
+from experiments.significance import paired_t_test
 
-# Table 1: accuracy in percent, four runs.
 PUBLISHED_FIXED, PUBLISHED_RESIZED = (95.25, 95.22, 92.84, 93.98), (96.19, 94.86, 95.61, 96.16)
-FIGURES = "figures"  # the folder of pictures, beside the page
+"""The paper's table 1: accuracy in percent, four runs."""
+FIGURES = "figures"
+"""The folder of the plots, beside the page."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--results", type=Path, default=Path("docs/results"), help="folder of the results")
-    parser.add_argument("--page", type=Path, default=Path("docs/paper.md"))
+    parser.add_argument(
+        "--results", type=Path, default=Path("docs/results"), help="folder of the results; %(default)s"
+    )
+    parser.add_argument("--page", type=Path, default=Path("docs/paper.md"), help="file to write; %(default)s")
     options = parser.parse_args()
-    options.page.write_text(page(results_in(options.results), options.page.parent))
+    options.page.write_text(page(read_results(options.results), options.page.parent))
 
 
-def results_in(folder: Path) -> dict[str, Found]:
-    """Experiment -> what it printed."""
+def read_results(folder: Path) -> dict[str, Result]:
+    """Return the results of each experiment, by name."""
     return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
 
 
-def page(results: Mapping[str, Found], folder: Path) -> str:
-    """The whole page. folder: where it will lie; a picture is shown if it is there."""
-    parts = [INTRO]
-    for name, (title, command, write) in PARTS.items():
-        found = results.get(name)
-        never = [f"Not run in full yet: `{command}`."]
-        body = never if found is None else [_run(found, command), *write(found)]
-        pictures = [
-            f"![{alt}]({FIGURES}/{file})"
-            for file, alt in CAPTIONS.get(name, {}).items()
-            if found is not None and (folder / FIGURES / file).is_file()
-        ]
-        paragraphs = [f"## {title}", *body, *pictures, DIFFERS.get(name, "")]
-        parts.append("\n\n".join(filter(None, paragraphs)))
-    return "\n\n".join(parts) + "\n"
+def page(results: Mapping[str, Result], folder: Path) -> str:
+    """Return the text of the page. folder: where the page will be; it shows the plots that are there."""
+    sections = [INTRO]
+    for name, (title, command, write) in SECTIONS.items():
+        result = results.get(name)
+        if result is None:
+            body, plots = [f"Not run in full yet: `{command}`."], []
+        else:
+            body = [_provenance(result, command), *write(result)]
+            plots = [
+                f"![{caption}]({FIGURES}/{file})"
+                for file, caption in CAPTIONS.get(name, {}).items()
+                if (folder / FIGURES / file).is_file()
+            ]
+        paragraphs = [f"## {title}", *body, *plots, DIFFERS.get(name, "")]
+        sections.append("\n\n".join(filter(None, paragraphs)))
+    return "\n\n".join(sections) + "\n"
 
 
-def _run(found: Found, command: str) -> str:
-    if "command" not in found:
+def _provenance(result: Result, command: str) -> str:
+    """The sentence that says how the results of a section were computed."""
+    if "command" not in result:
         return f"`{command}`."
-    quick = "A quick run, which is no evidence yet. " if found["quick"] else ""
-    seeds = f"{found['seeds']} seed{'s' if found['seeds'] > 1 else ''}"
-    code = f", code {found['code'][:12]}" if "code" in found else ""
-    return f"{quick}`{found['command']}` ({seeds}, {found['minutes']:.0f} minutes of computing{code})."
+    quick = "A quick run, which proves nothing yet. " if result["quick"] else ""
+    seeds = f"{result['seeds']} seed{'s' if result['seeds'] > 1 else ''}"
+    code = f", code {result['code'][:12]}" if "code" in result else ""
+    return f"{quick}`{result['command']}` ({seeds}, {result['minutes']:.0f} minutes of computing{code})."
 
 
-def random_passes(found: Found) -> list[str]:
-    every, last = found["every_pass"], found["last_pass"]
-    ran = f"{found['seeds']} runs of {found['passes']} passes"
+def random_passes(result: Result) -> list[str]:
+    every, last = result["every_pass"], result["last_pass"]
+    ran = f"{result['seeds']} runs of {result['passes']} passes"
     rows = [
         ("runs", "5 runs, 54 points in all", ran),
-        ("accuracy of what is held, closed-set, mean", "about 95 %", _share(found["retained"]) + " b"),
-        ("the same, open-set", "not measured", _share(found["open"])),
-        ("passes under 90 %", "2 of 54", _percent(found["passes_under_90"])),
-        ("worst pass", "under 90 %", _percent(found["worst_pass"])),
-        ("drift: last three passes less first three", "downwards in 3 of 5 runs", _points(found["drift"])),
-        ("figure 3: under simple after the last pass, mean over labels", "-", _pp(last["mean_gap"])),
-        ("figure 3: the worst label", "9 pp", _pp(last["worst_gap"])),
+        ("accuracy of the labels held, closed-set, mean", "about 95 %", _share(result["retained"]) + " b"),
+        ("the same, open-set", "not measured", _share(result["open"])),
+        ("passes under 90 %", "2 of 54", _percent(result["passes_under_90"])),
+        ("worst pass", "under 90 %", _percent(result["worst_pass"])),
         (
-            "worst relapse of a forgotten label, any later pass",
-            "not measured",
-            _percent(found["worst_relapse"]),
+            "drift: mean of the last three passes minus mean of the first three",
+            "downwards in 3 of 5 runs",
+            _points(result["drift"]),
         ),
-        ("seconds a pass, median / slowest", "939 s for 50,000 steps on a GPU (its log)", _seconds(found)),
+        (
+            "figure 3: simple model minus ours after the last pass, mean over labels",
+            "-",
+            _pp(last["mean_gap"]),
+        ),
+        ("figure 3: the same for the worst label", "9 pp", _pp(last["worst_gap"])),
+        (
+            "highest relapse of a forgotten label, in any later pass",
+            "not measured",
+            _percent(result["worst_relapse"]),
+        ),
+        (
+            "seconds for a pass, median / slowest",
+            "939 s for 50,000 steps on a GPU (its log)",
+            _seconds(result),
+        ),
     ]
     if every is not None:
         rows += [
-            ("under simple after every pass, closed-set", "not measured", _points(every["gap"])),
-            ("the same, open-set (bar: 1 pp)", "not measured", _points(every["open_gap"])),
-            ("coverage, of simple's (bar: 0.95)", "not measured", _number(every["coverage_ratio"])),
+            ("simple model minus ours after every pass, closed-set", "not measured", _points(every["gap"])),
+            ("the same, open-set (limit: 1 pp)", "not measured", _points(every["open_gap"])),
             (
-                "a forgotten label's draws, above a simple model's (bar: 2 pp)",
+                "coverage, divided by the simple model's (limit: 0.95)",
+                "not measured",
+                _number(every["coverage_ratio"]),
+            ),
+            (
+                "draws of a forgotten label, minus the simple model's (limit: 2 pp)",
                 "not measured",
                 _points(every["relapse_above_simple"]),
             ),
-            ("over 2 pp above it, of all such labels", "not measured", _percent(every["relapses_over_2_pp"])),
             (
-                f"the same where another seed's simple model has the same labels "
-                f"({every['by_chance']['n']} cases); and that model's",
+                "share of such labels for which that is over 2 pp",
+                "not measured",
+                _percent(every["relapses_over_2_pp"]),
+            ),
+            (
+                f"the same where the simple model of another seed has the same labels "
+                f"({every['by_chance']['n']} cases); and for that model",
                 "not measured",
                 f"{_percent(every['by_chance']['relapses_over_2_pp'])}; "
                 f"{_percent(every['by_chance']['another_simple_over_2_pp'])}",
@@ -102,17 +128,17 @@ def random_passes(found: Found) -> list[str]:
     return [_table(("", "the paper", "here"), rows)]
 
 
-def auto_size(found: Found) -> list[str]:
+def auto_size(result: Result) -> list[str]:
     rows = [
-        ("open-set accuracy", _percent(found["accuracy_fixed"]), _percent(found["accuracy"])),
-        ("parameters, mean", f"{found['parameters_fixed']:,.0f}", f"{found['parameters']:,.0f}"),
-        ("rank correlation of width and labels held", "-", f"{found['width_follows_labels']:.2f}"),
+        ("open-set accuracy", _percent(result["accuracy_fixed"]), _percent(result["accuracy"])),
+        ("parameters, mean", f"{result['parameters_fixed']:,.0f}", f"{result['parameters']:,.0f}"),
+        ("rank correlation of width and number of labels held", "-", f"{result['width_follows_labels']:.2f}"),
     ]
     return [_table(("", "fixed shares, as in the paper", "`auto`"), rows)]
 
 
-def table1(found: Found) -> list[str]:
-    published = paired(PUBLISHED_RESIZED, PUBLISHED_FIXED)
+def table1(result: Result) -> list[str]:
+    published = paired_t_test(PUBLISHED_RESIZED, PUBLISHED_FIXED)
     arms = [
         (
             f"`{name}`",
@@ -123,17 +149,17 @@ def table1(found: Found) -> list[str]:
             f"{arm['seconds']['mean']:.0f}",
             f"{arm['parameters']['mean']:,.0f}",
         )
-        for name, arm in found["arms"].items()
+        for name, arm in result["arms"].items()
     ]
     heads = ("arm", "retained, closed-set", "open-set", "coverage", "forgotten", "seconds", "parameters")
     tests = [("the paper's table 1", _points(published, scale=1), _p(published), "-")]
-    for name, one in found["compared"].items():
+    for name, one in result["compared"].items():
         closed = one["retained_closed"]
-        named = f"`{one['arms'][0]}` - `{one['arms'][1]}` ({WHAT_IS_COMPARED[name]})"
-        tests.append((named, _points(closed), _p(closed), _points(one["retained"])))
+        pair = f"`{one['arms'][0]}` - `{one['arms'][1]}` ({COMPARISONS[name]})"
+        tests.append((pair, _points(closed), _p(closed), _points(one["retained"])))
     budget = (
-        f"Every arm but `service` took {_steps(found)}; Selective Amnesia was published with "
-        f"{_steps(found['published'])}."
+        f"Every arm but `service` took {_steps(result)}; Selective Amnesia was published with "
+        f"{_steps(result['published'])}."
     )
     compared = ("difference", "closed-set", "paired t-test", "open-set")
     return [budget, _table(heads, arms), _table(compared, tests)]
@@ -144,19 +170,19 @@ def _steps(schedule: Mapping[str, Any]) -> str:
     return f"{schedule['steps']:,} steps of {schedule['batch_size']} examples at {rate:.1e}"
 
 
-def clpu(found: Found) -> list[str]:
-    same = found["identical"]
+def clpu(result: Result) -> list[str]:
+    same = result["identical"]
     rows = []
-    for name in found["tests"]["forgotten"]:
+    for name in result["tests"]["forgotten"]:
         if name == "reference":
             continue
-        forgotten = found["forgotten"].get(name)
-        tests = [found["tests"][kind][name] for kind in ("forgotten", "retained")]
+        forgotten = result["forgotten"].get(name)
+        tests = [result["tests"][kind][name] for kind in ("forgotten", "retained")]
         rows.append(
             (
                 f"`{name}`",
                 *(f"{test['across'] / test['within']:.2f}, p = {test['p']:.2g}" for test in tests),
-                _share(found["retained"][name]),
+                _share(result["retained"][name]),
                 "no such label" if forgotten is None else _share(forgotten),
             )
         )
@@ -168,35 +194,35 @@ def clpu(found: Found) -> list[str]:
         "forgotten",
     )
     return [
-        f"Byte identity: {same['same']} of {same['of']} networks that learnt 2 and 3 for a time and dropped "
-        "them have the very files of those that never saw them.",
-        "Divergence is the mean across the group and the reference, over the mean within groups: 1 where "
-        "they cannot be told apart. The smallest p there can be with so few networks is "
-        f"{found['smallest_p']:.2g}.",
+        f"Byte identity: of {same['of']} networks that learned 2 and 3 temporarily and dropped them, "
+        f"{same['same']} have the same files, byte for byte, as those that never saw 2 and 3.",
+        "Divergence is the mean between a group and the reference group, divided by the mean within both. It "
+        "is 1 where they cannot be told apart. The smallest p that is possible with so few networks is "
+        f"{result['smallest_p']:.2g}.",
         _table(heads, rows),
     ]
 
 
-def compression(found: Found) -> list[str]:
-    shares = [f"{share:.0%}" for share in found["shares"]]
+def compression(result: Result) -> list[str]:
+    shares = [f"{share:.0%}" for share in result["shares"]]
     rows = [
-        (f"`{way}`", *(_share(point["open"]) for point in curve), f"{found['cliff'][way]:.0%}")
-        for way, curve in found["curves"].items()
+        (f"`{method}`", *(_share(point["open"]) for point in curve), f"{result['cliff'][method]:.0%}")
+        for method, curve in result["curves"].items()
     ]
     compared = [
         (f"`{name.replace('-', '` - `')}`", *(_points(one) for one in tests))
-        for name, tests in found["compared"].items()
+        for name, tests in result["compared"].items()
     ]
     return [
-        f"Open-set accuracy before: {_share(found['before'])}. Trainings took {found['steps']} steps.",
+        f"Open-set accuracy before: {_share(result['before'])}. Each training took {result['steps']} steps.",
         _table(("units removed", *shares, "cliff"), rows),
         _table(("paired difference", *shares), compared),
     ]
 
 
-def audit(found: Found) -> list[str]:
-    """Of what `experiments.audit` prints, or of the file it writes."""
-    strategies: Mapping[str, Found] = found.get("strategies", found)
+def audit(result: Result) -> list[str]:
+    """Write the section from what `experiments.audit` prints, or from its rows alone."""
+    strategies: Mapping[str, Result] = result.get("strategies", result)
     rows = [
         (
             f"`{name}`",
@@ -208,10 +234,13 @@ def audit(found: Found) -> list[str]:
         for name, one in strategies.items()
     ]
     names = (name.replace("_", " ") for name in AUDITED)
-    heads = ("strategy", "labels", *names, "plain bars missed", "verdict")
+    heads = ("strategy", "labels", *names, "plain limits missed", "verdict")
     controls = [one["control_auc"] for one in strategies.values() if one.get("control_auc") is not None]
-    known = [f"Where members are known by heart the same attack has an AUC of {one:.3f}." for one in controls]
-    return [_table(heads, rows), *known]
+    control = [
+        f"On a network that memorised its members, the same attack has an AUC of {auc:.3f}."
+        for auc in controls
+    ]
+    return [_table(heads, rows), *control]
 
 
 def _listed(names: Sequence[str], none: str = "none") -> str:
@@ -227,14 +256,15 @@ AUDITED = (
     "retained_accuracy",
     "coverage_ratio",
 )
-WHAT_IS_COMPARED = {
+COMPARISONS = {
     "same_ewc": "the same EWC in both",
     "confounded": "the paper's pair: EWC in one only",
-    "pruning_alone": "resizing and nothing else",
-    "service": "the service's default, at its own budget",
+    "pruning_alone": "resizing alone",
+    "service": "the service's default, with its own schedule",
 }
-Part = tuple[str, str, Callable[[Found], list[str]]]
-PARTS: dict[str, Part] = {
+Section = tuple[str, str, Callable[[Result], list[str]]]
+"""A section's title, the command that computes its results, and the function that writes it from them."""
+SECTIONS: dict[str, Section] = {
     "random_passes": (
         "Figures 3 and 4: ten random passes",
         "python -m experiments.random_passes --seeds 10 --passes 10",
@@ -252,7 +282,11 @@ PARTS: dict[str, Part] = {
         compression,
     ),
     "clpu": ("Section 3.2: the script of CLPU", "python -m experiments.clpu --seeds 5", clpu),
-    "audit": ("What the paper does not measure: is it gone?", "python -m experiments.audit", audit),
+    "audit": (
+        "What the paper does not measure: is the label forgotten?",
+        "python -m experiments.audit",
+        audit,
+    ),
 }
 
 
@@ -294,11 +328,11 @@ def _p(test: Mapping[str, Any]) -> str:
     return "-" if test["p"] is None else f"t = {test['t']:.2f}, p = {test['p']:.2g}, n = {test['n']}"
 
 
-def _seconds(found: Found) -> str:
-    return f"{found['seconds_per_pass']:.0f} s / {found['slowest_pass']:.0f} s"
+def _seconds(result: Result) -> str:
+    return f"{result['seconds_per_pass']:.0f} s / {result['slowest_pass']:.0f} s"
 
 
-def _with_spread(one: Found, figure: str) -> str:
+def _with_spread(one: Result, figure: str) -> str:
     if one.get(figure) is None:
         return "unmeasured"
     spread = one.get("spread", {}).get(figure)

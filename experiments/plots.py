@@ -1,4 +1,4 @@
-"""How the experiments' figures look: one style, readable in print, the same bytes from the same figures."""
+"""The style of the experiments' plots: readable in print, and the same bytes for the same figures."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 matplotlib.use("agg")
 
-# Okabe & Ito's colours, which everybody can tell apart.
+# The colours of Okabe & Ito, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072B2",
     "#E69F00",
@@ -47,41 +47,41 @@ STYLE: dict[str, Any] = {
 def figure(
     file: Path, *, rows: int = 1, columns: int = 1, size: tuple[float, float], **shared: Any
 ) -> Iterator[Any]:
-    """A figure, saved to `file` at the end; gives its axes, one or an array of them. size: inches."""
+    """Make a figure and save it to `file` at the end. Yields its axes, one or an array. size: inches."""
     with plt.style.context(STYLE):
         drawn, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **shared)
         try:
             yield axes
-            saved(drawn, file)
+            save(drawn, file)
         finally:
             plt.close(drawn)
 
 
-def saved(drawn: Figure, file: Path) -> None:
+def save(drawn: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     drawn.savefig(file, metadata={"Software": None})
 
 
-def percent(axes: Axes, low: float | None = None, high: float | None = None) -> None:
-    """The y axis in percent, of shares."""
+def percent_axis(axes: Axes, low: float | None = None, high: float | None = None) -> None:
+    """Set the limits of a y axis of shares, and label it in percent."""
     axes.set_ylim(low, high)
     bottom, top = axes.get_ylim()
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0 if top - bottom > 0.04 else 1, symbol=" %"))
 
 
-def runs(
+def plot_runs(
     axes: Axes, xs: Sequence[float], rows: Sequence[Sequence[float]], *, colour: str, label: str
 ) -> None:
-    """Every run as a thin line, and their mean as a thick one."""
+    """Plot every run as a thin line, and their mean as a thick one."""
     for row in rows:
         axes.plot(xs[: len(row)], row, color=colour, linewidth=0.7, alpha=0.35)
     axes.plot(xs, np.mean(rows, axis=0), color=colour, linewidth=2.4, label=label)
 
 
-def band(
+def plot_band(
     axes: Axes, xs: Sequence[float], intervals: Sequence[dict[str, Any]], *, colour: str, **line: Any
 ) -> None:
-    """Means as a line with their intervals around it; a single run has none."""
+    """Plot means as a line, with their intervals as a band around it; a single run has no interval."""
     axes.plot(xs, [one["mean"] for one in intervals], color=colour, marker="o", markersize=3.5, **line)
     if all(one["low"] is not None for one in intervals):
         low, high = ([one[end] for one in intervals] for end in ("low", "high"))

@@ -1,8 +1,8 @@
-"""How an experiment runs: its options, its pieces of work side by side, and what is finished kept.
+"""Run an experiment: parse its options, run its trials in parallel, and keep the results of finished trials.
 
-An experiment is a list of pieces of work that know nothing of each other, most often one a seed. What a piece
-finds is kept in FILE.seeds/ and not computed again: an experiment that was stopped goes on where it was, as
-long as the code is the same.
+An experiment is a list of independent trials, most often one for each seed. The result of a finished trial is
+stored in FILE.trials/CODE/, where CODE identifies the sources it was computed with. An experiment that was
+interrupted therefore continues where it stopped, as long as the code is the same.
 """
 
 import argparse
@@ -35,60 +35,85 @@ from service import durable
 from worker.jobs.code_version import sources_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
-Found = dict[str, Any]  # JSON-ready
-Tell = Callable[[str], None]  # says that one more step is done, and which
+Result = dict[str, Any]
+"""What a trial or an experiment measured, ready for JSON."""
+OnStep = Callable[[str], None]
+"""Called by a trial after each of its steps, with a description of the step."""
 CODE = sha256((sources_sha256(ROOT / "worker") + sources_sha256(ROOT / "experiments")).encode()).hexdigest()
-TOOK = "took_seconds"
-WHERE = ("json", "plots", "data", "processes")  # options that change no figure
+SECONDS = "took_seconds"
+"""The key under which every trial's result holds the seconds it took."""
+OPTIONS_THAT_CHANGE_NO_FIGURE = ("json", "plots", "data", "processes")
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A folder of what was found, by name. A name says all that what it stands for depends on."""
+class Cache:
+    """A folder of finished results. The name of a result must identify everything the result depends on."""
 
     folder: Path
 
-    def once(self, name: str, find: Callable[[], Found]) -> Found:
-        """What is kept under the name, or what `find` finds, kept from now on."""
-        file = self.folder / f"{name}.json"
+    def result(self, name: str, compute: Callable[[], Result]) -> Result:
+        """Return the stored result of that name; compute and store it first if there is none."""
+        file = self.file(f"{name}.json", lambda: json.dumps(compute()).encode())
+        result: Result = json.loads(file.read_text())
+        return result
+
+    def file(self, name: str, make: Callable[[], bytes]) -> Path:
+        """Return the path of the file of that name; make and write its bytes first if there is none."""
+        file = self.folder / name
         if not file.is_file():
-            durable.write(file, json.dumps(find()).encode())
-        found: Found = json.loads(file.read_text())
-        return found
+            durable.write(file, make())
+        return file
 
 
 @dataclass(frozen=True)
-class Work:
-    """A piece of an experiment, of one thread. `run` can be pickled, and tells of each of its steps."""
+class Trial:
+    """An independent part of an experiment, computed with one thread.
+
+    run: can be pickled. It calls its argument, an OnStep, after each step and returns what it measured.
+    """
 
     name: str
     steps: int
-    run: Callable[[Tell], Found]
+    run: Callable[[OnStep], Result]
 
 
-def options_of(description: str | None, *, seeds: bool = True) -> argparse.ArgumentParser:
-    """The options that every experiment has, `--seeds` if it is over several; `asked` reads them."""
+def make_parser(description: str | None, *, seeds: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with the options that every experiment has. `parse_options` parses with it.
+
+    seeds: whether the experiment runs over several seeds and so has the option --seeds.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     if seeds:
-        parser.add_argument("--seeds", type=int)
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of one thread each")
+        parser.add_argument("--seeds", type=int, help="number of seeds")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="number of processes, each with one thread; %(default)s",
+    )
     name = Path(sys.argv[0]).stem
     parser.add_argument(
         "--json",
         type=Path,
         default=Path("results") / f"{name}.json",
-        help="file for the figures and all they come from; %(default)s",
+        help="file for the figures and the results of all trials; %(default)s",
     )
     parser.add_argument(
-        "--plots", type=Path, default=Path("results/figures"), help="folder for the pictures; %(default)s"
+        "--plots", type=Path, default=Path("results/figures"), help="folder for the plots; %(default)s"
     )
-    parser.add_argument("--quick", action="store_true", help="a few minutes: short trainings, few seeds")
-    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    parser.add_argument(
+        "--quick", action="store_true", help="take a few minutes: shorter trainings, fewer seeds"
+    )
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
+        help="folder of the datasets; %(default)s",
+    )
     return parser
 
 
-def asked(parser: argparse.ArgumentParser, full: Found, quick: Found) -> argparse.Namespace:
-    """The options as given; what is not given is as in a full run, or in a quick one."""
+def parse_options(parser: argparse.ArgumentParser, full: Result, quick: Result) -> argparse.Namespace:
+    """Parse the command line. An option left out has its value in `full`, or in `quick` with --quick."""
     options = parser.parse_args()
     for name, value in (full | (quick if options.quick else {})).items():
         if getattr(options, name) is None:
@@ -96,147 +121,166 @@ def asked(parser: argparse.ArgumentParser, full: Found, quick: Found) -> argpars
     return options
 
 
-def kept_by(options: argparse.Namespace) -> Kept:
-    """Beside the file, in a folder of this code's own: what other code found is not mixed with it."""
-    return Kept(options.json.with_suffix(options.json.suffix + ".seeds") / CODE[:12])
+def cache_of(options: argparse.Namespace, code: str = CODE) -> Cache:
+    """Return the experiment's cache: a folder beside its file, which only the same code reads and writes."""
+    return Cache(options.json.with_suffix(options.json.suffix + ".trials") / code[:12])
 
 
-def data_of(options: argparse.Namespace) -> Path:
+def data_folder(options: argparse.Namespace) -> Path:
     return Path(options.data).expanduser()
 
 
-def all_of(works: Sequence[Work], options: argparse.Namespace) -> list[Found]:
-    """What every piece of work found, in order, and the seconds it took; with one process, in this one.
+def run_all(trials: Sequence[Trial], options: argparse.Namespace) -> list[Result]:
+    """Run the trials that are not in the cache; return the results of all, in order, with their seconds.
 
-    Ends the experiment with a line, and without a traceback, where a dataset is not at hand.
+    With --processes 1 the trials run in this process. Raises SystemExit with a message if a dataset is
+    missing.
     """
-    kept = kept_by(options)
+    cache = cache_of(options)
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
-        task = bar.add_task("starting", total=sum(work.steps for work in works))
+        task = bar.add_task("starting", total=sum(trial.steps for trial in trials))
 
-        def show(what: str, steps: int = 1) -> None:
-            bar.update(task, advance=steps, description=what)
+        def show(step: str, steps: int = 1) -> None:
+            bar.update(task, advance=steps, description=step)
             if not console.is_terminal:
-                console.print(f"{bar.tasks[task].completed:.0f}/{bar.tasks[task].total:.0f} {what}")
+                console.print(f"{bar.tasks[task].completed:.0f}/{bar.tasks[task].total:.0f} {step}")
 
         try:
             if options.processes == 1:
-                return [_found(work, kept, show) for work in works]
-            return _side_by_side(works, kept, options.processes, show)
+                return [_run(trial, cache, show) for trial in trials]
+            return _run_in_parallel(trials, cache, options.processes, show)
         except Exception as error:
-            from worker.learning.datasets import DatasetUnavailable  # and torch: a pool begins without it
+            # Imported here because it imports torch, which the processes of a pool are to start without.
+            from worker.learning.datasets import DatasetUnavailable
 
             if isinstance(error, DatasetUnavailable):
                 raise SystemExit(str(error)) from None
             raise
 
 
-def delivered(
-    name: str, figures: Found, details: Found, options: argparse.Namespace, *, works: Sequence[Found]
+def write_results(
+    name: str, figures: Result, details: Result, options: argparse.Namespace, *, trials: Sequence[Result]
 ) -> None:
-    """Write the figures with their details to the file, and print the figures with how they were got.
+    """Write the figures and their details to the file of --json, and print the figures without the details.
 
-    works: what all the works found, whether now or earlier; `minutes` is what they took, one after another.
+    Both also say how the figures were computed: command, code, and the minutes that all trials took, one
+    after another. trials: the results of all trials, whether they were computed now or earlier.
     """
-    known = {
+    provenance = {
         "experiment": name,
         "command": _command(name, options),
         "code": CODE,
         "quick": options.quick,
         "seeds": getattr(options, "seeds", 1),
-        "minutes": round(sum(one[TOOK] for one in works) / 60, 1),
+        "minutes": round(sum(trial[SECONDS] for trial in trials) / 60, 1),
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(known | figures | details, indent=2) + "\n")
-    sys.stdout.write(json.dumps(known | figures, indent=2) + "\n")
+    options.json.write_text(json.dumps(provenance | figures | details, indent=2) + "\n")
+    sys.stdout.write(json.dumps(provenance | figures, indent=2) + "\n")
 
 
 def _command(name: str, options: argparse.Namespace) -> str:
-    """What to type for the same figures, wherever they are written."""
-    given = {option: value for option, value in vars(options).items() if option not in WHERE and value}
+    """The command line that computes the same figures, wherever it writes them."""
+    given = {
+        option: value
+        for option, value in vars(options).items()
+        if option not in OPTIONS_THAT_CHANGE_NO_FIGURE and value
+    }
     words = [
-        f"--{option}" + ("" if value is True else f" {_typed(value)}") for option, value in given.items()
+        f"--{option}" + ("" if value is True else f" {_quote(value)}") for option, value in given.items()
     ]
     return " ".join([f"python -m experiments.{name}", *words])
 
 
-def _typed(value: Any) -> str:
+def _quote(value: Any) -> str:
     return shlex.join(map(str, value)) if isinstance(value, list | tuple) else shlex.quote(str(value))
 
 
-def _found(work: Work, kept: Kept, show: Callable[[str, int], None]) -> Found:
-    """The work done, or remembered; either way shown as many steps as it has."""
+def _run(trial: Trial, cache: Cache, show: Callable[[str, int], None]) -> Result:
+    """Return the trial's result, computed now or earlier; either way, show all its steps as done."""
     shown = 0
 
-    def tell(what: str) -> None:
+    def on_step(step: str) -> None:
         nonlocal shown
         shown += 1
-        show(what, 1)
+        show(step, 1)
 
-    def timed() -> Found:
+    def compute() -> Result:
         began = time.monotonic()
-        return {**work.run(tell), TOOK: time.monotonic() - began}
+        return {**trial.run(on_step), SECONDS: time.monotonic() - began}
 
-    found = kept.once(work.name, timed)
-    show(f"{work.name} done", work.steps - shown)
-    return found
-
-
-def _nothing() -> None:
-    """No preparation."""
+    result = cache.result(trial.name, compute)
+    show(f"{trial.name} done", trial.steps - shown)
+    return result
 
 
-def pool(processes: int, prepare: Callable[..., object] = _nothing, *given: object) -> ProcessPoolExecutor:
-    """Processes of their own that begin with `prepare(*given)`, and end when this one does, killed or not."""
+def _do_nothing() -> None:
+    """The default preparation of a pool's processes."""
+
+
+def make_pool(
+    processes: int, prepare: Callable[..., object] = _do_nothing, *arguments: object
+) -> ProcessPoolExecutor:
+    """Return a pool whose processes call `prepare(*arguments)` first and end when this process ends.
+
+    They end even if this process is killed.
+    """
     context = get_context("spawn")
-    return ProcessPoolExecutor(processes, context, initializer=partial(_begin, prepare, *given))
+    return ProcessPoolExecutor(processes, context, initializer=partial(_start, prepare, *arguments))
 
 
-def _begin(prepare: Callable[..., object], *given: object) -> None:
-    Thread(target=_end_with_the_parent, daemon=True).start()
-    prepare(*given)
+def _start(prepare: Callable[..., object], *arguments: object) -> None:
+    Thread(target=_exit_with_parent, daemon=True).start()
+    prepare(*arguments)
 
 
-def _end_with_the_parent() -> None:
-    """A pool's process waits for work on a pipe it holds both ends of: it would outlive a killed parent."""
+def _exit_with_parent() -> None:
+    """Exit when the parent has exited.
+
+    A process of a pool waits for work on a pipe of which it holds both ends, so it would outlive a killed
+    parent.
+    """
     parent = parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _side_by_side(
-    works: Sequence[Work], kept: Kept, processes: int, show: Callable[[str, int], None]
-) -> list[Found]:
-    told = get_context("spawn").SimpleQueue()  # what was put is there: a Queue's thread may be late with it
-    workers = pool(processes, _listened_to, told)
+def _run_in_parallel(
+    trials: Sequence[Trial], cache: Cache, processes: int, show: Callable[[str, int], None]
+) -> list[Result]:
+    # A SimpleQueue holds a step as soon as `put` returns; the thread of a Queue may write it after the trial
+    # ended.
+    steps = get_context("spawn").SimpleQueue()
+    pool = make_pool(processes, _connect, steps)
     try:
-        futures = [workers.submit(_told_of, work, kept) for work in works]
-        waiting: set[Future[Found]] = set(futures)
-        while waiting:
-            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-            _drain(told, show)
-            for one in done:
-                one.result()  # the first that fails ends the experiment; what is finished is kept
-        return [one.result() for one in futures]
+        futures = [pool.submit(_run_and_send_steps, trial, cache) for trial in trials]
+        running: set[Future[Result]] = set(futures)
+        while running:
+            done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            _show_received(steps, show)
+            for future in done:
+                future.result()  # raises what the trial raised, and so ends the experiment
+        return [future.result() for future in futures]
     finally:
-        workers.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
-def _drain(told: Any, show: Callable[[str, int], None]) -> None:
-    while not told.empty():
-        show(*told.get())
+def _show_received(steps: Any, show: Callable[[str, int], None]) -> None:
+    while not steps.empty():
+        show(*steps.get())
 
 
-_line: Any = None  # of a process of the pool to the one that shows progress
+_steps: Any = None
+"""In a process of the pool: the queue to the process that shows the progress."""
 
 
-def _listened_to(told: Any) -> None:
-    global _line
-    _line = told
+def _connect(steps: Any) -> None:
+    global _steps
+    _steps = steps
 
 
-def _told_of(work: Work, kept: Kept) -> Found:
-    return _found(work, kept, lambda what, steps: _line.put((what, steps)))
+def _run_and_send_steps(trial: Trial, cache: Cache) -> Result:
+    return _run(trial, cache, lambda step, steps: _steps.put((step, steps)))

@@ -1,89 +1,95 @@
-"""What a difference is worth: intervals, paired tests, and how far apart groups of networks are."""
+"""Statistics of the experiments: confidence intervals, paired t-tests, permutation tests between groups."""
 
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special, stats
 
 CONFIDENCE = 0.95
+Array = npt.NDArray[np.float64]
 
 
 def interval(values: Sequence[float]) -> dict[str, Any]:
-    """The mean of independent runs with Student's 95 % interval, {mean, low, high, n}.
+    """Return the mean of independent runs with Student's 95 % interval, as {mean, low, high, n}.
 
-    A single run has no interval: low and high are null.
+    A single run has no interval: low and high are None.
     """
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return {"mean": mean, "low": None, "high": None, "n": n}
-    if _all_the_same(values):
+    if _all_equal(values):
         return {"mean": mean, "low": mean, "high": mean, "n": n}
     low, high = map(float, stats.ttest_1samp(values, 0.0).confidence_interval(CONFIDENCE))
     return {"mean": mean, "low": low, "high": high, "n": n}
 
 
-def bootstrapped(values: Sequence[float]) -> dict[str, Any]:
-    """As `interval`, by the bias-corrected bootstrap: for figures at the edge of [0, 1], which are skewed."""
-    if len(values) < 2 or _all_the_same(values):
+def bootstrap_interval(values: Sequence[float]) -> dict[str, Any]:
+    """Return the same as `interval`, but with the bias-corrected bootstrap.
+
+    For figures close to a bound of [0, 1]: their distribution is skewed.
+    """
+    if len(values) < 2 or _all_equal(values):
         return interval(values)
     found = stats.bootstrap((values,), np.mean, confidence_level=CONFIDENCE, rng=np.random.default_rng(0))
     low, high = map(float, found.confidence_interval)
     return {"mean": float(np.mean(values)), "low": low, "high": high, "n": len(values)}
 
 
-def paired(one: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
-    """one - other, run by run, {mean, low, high, n, t, p}: Student's paired t-test, two-sided.
+def paired_t_test(first: Sequence[float], second: Sequence[float]) -> dict[str, Any]:
+    """Test first - second, run by run, with Student's two-sided paired t-test: {mean, low, high, n, t, p}.
 
-    t and p are null where there is a single run, or where every difference is the same.
+    t and p are None for a single run and where all differences are equal.
     """
-    differences = [a - b for a, b in zip(one, other, strict=True)]
-    found: dict[str, Any] = {**interval(differences), "t": None, "p": None}
-    if len(differences) > 1 and not _all_the_same(differences):
-        test = stats.ttest_rel(one, other)
-        found |= {"t": float(test.statistic), "p": float(test.pvalue)}
-    return found
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    result: dict[str, Any] = {**interval(differences), "t": None, "p": None}
+    if len(differences) > 1 and not _all_equal(differences):
+        test = stats.ttest_rel(first, second)
+        result |= {"t": float(test.statistic), "p": float(test.pvalue)}
+    return result
 
 
-def _all_the_same(values: Sequence[float]) -> bool:
+def _all_equal(values: Sequence[float]) -> bool:
     return float(np.ptp(values)) < 1e-12
 
 
-def bernoulli_divergence(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The Jensen-Shannon divergence of Bernoulli distributions with these means, entry by entry, in bits.
+def bernoulli_divergence(first: Array, second: Array) -> Array:
+    """Return the Jensen-Shannon divergence of Bernoulli distributions with these means, elementwise, in bits.
 
-    0 where they are the same, 1 where one is always and the other never.
+    It is 0 for equal means and 1 for the means 0 and 1.
     """
-    found: np.ndarray = _bits((one + other) / 2) - (_bits(one) + _bits(other)) / 2
-    return found.clip(min=0)
+    divergence: Array = _entropy((first + second) / 2) - (_entropy(first) + _entropy(second)) / 2
+    return divergence.clip(min=0)
 
 
-def _bits(mean: np.ndarray) -> np.ndarray:
-    entropy: np.ndarray = (special.entr(mean) + special.entr(1 - mean)) / np.log(2)
-    return entropy
+def _entropy(mean: Array) -> Array:
+    bits: Array = (special.entr(mean) + special.entr(1 - mean)) / np.log(2)
+    return bits
 
 
-def separation(distances: np.ndarray, first: Sequence[int], second: Sequence[int]) -> dict[str, Any]:
-    """Whether two groups of networks differ, by how far apart their members are.
+def permutation_test(distances: Array, first: Sequence[int], second: Sequence[int]) -> dict[str, float]:
+    """Test whether two groups of networks differ, by the distances between their members.
 
-    distances: [networks, networks], symmetric. {within, across, excess, p}: `within` is the mean distance of
-    two networks of one group, `across` of two of different groups, and `excess` the difference, which is 0
-    on average where both groups are of the same kind. p: the share of all ways to split the same networks
-    into groups of these sizes whose excess is at least as large (an exact permutation test).
+    distances: [networks, networks], symmetric. first, second: the indices of each group's members.
+
+    Returns {within, across, excess, p}. `within` is the mean distance of two networks of the same group,
+    `across` that of two networks of different groups, `excess` is across - within; its expectation is 0 if
+    both groups have the same distribution. `p` is exact: the share of all splits of these networks into
+    groups of these sizes whose excess is at least as large.
     """
-    everyone = [*first, *second]
-    observed = _excess(distances, first, second)
+    members = [*first, *second]
+    within, across, excess = _excess(distances, first, second)
     splits = [
-        (chosen, [one for one in everyone if one not in chosen])
-        for chosen in itertools.combinations(everyone, len(first))
+        (chosen, [one for one in members if one not in chosen])
+        for chosen in itertools.combinations(members, len(first))
     ]
-    as_large = [_excess(distances, *split)[2] >= observed[2] - 1e-12 for split in splits]
-    within, across, excess = observed
+    as_large = [_excess(distances, *split)[2] >= excess - 1e-12 for split in splits]
     return {"within": within, "across": across, "excess": excess, "p": float(np.mean(as_large))}
 
 
-def _excess(distances: np.ndarray, first: Sequence[int], second: Sequence[int]) -> tuple[float, float, float]:
+def _excess(distances: Array, first: Sequence[int], second: Sequence[int]) -> tuple[float, float, float]:
     across = float(distances[np.ix_(first, second)].mean())
     pairs = [pair for group in (first, second) for pair in itertools.combinations(group, 2)]
     within = float(np.mean([distances[pair] for pair in pairs])) if pairs else 0.0

@@ -1,107 +1,118 @@
-"""Every strategy on the same start, measured in one run; writes docs/strategies.md.
+"""Run every strategy from the same start, and write docs/strategies.md.
 
     python -m experiments.strategies --seeds 1 --json - --page docs/strategies.md
+    python -m experiments.strategies --page docs/strategies.md --text-only
 
-The start is a model that learned 0-4 by the default strategy. Each learn strategy then learns 5, 6 and 7,
-each forget strategy forgets 3, each resize strategy resizes, with its default params; `merge` and `drop` find
-5, 6 and 7 learnt temporarily, and make them permanent or forget them. Accuracy is the share of 1,000 draws a
-label that the open-set judge takes for their label; a rejected draw is a wrong one. Coverage is the share of
-real test images, of the labels retained, with a draw among their five nearest neighbours: accuracy alone
-rises when draws collapse.
+The second form runs nothing: it writes the page with the strategies' docstrings as they are now, and takes
+the measured figures from the page that is there.
 """
 
 import argparse
 import inspect
 import json
 import os
+import re
 import statistics
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from experiments.critic import Critic
+from experiments.scoring import Scorer
+from experiments.training_setup import CPU, DatasetArchive, examples_of
 from worker.learning import datasets, drawing, strategy
-from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Strategy, TrainingContext
 from worker.process.devices import compute_reproducibly
 
-START, NEW, GONE = ("0", "1", "2", "3", "4"), ("5", "6", "7"), ("3",)
-OF_TEMPORARY = ("merge", "drop")  # work on isolated networks: those of NEW
-CPU = torch.device("cpu")
+HELD, NEW, TO_FORGET = ("0", "1", "2", "3", "4"), ("5", "6", "7"), ("3",)
+FOR_TEMPORARY_LABELS = ("merge", "drop")
+"""Strategies that need isolated networks, here those of the labels NEW."""
 COLUMNS = ("operation", "strategy", "retained", "coverage", "new", "forgotten", "seconds", "parameters")
+INTRO = """
+Every strategy runs with its default params, from a model that has learned 0-4 with the default strategy. A
+learn strategy learns 5, 6 and 7, a forget strategy forgets 3, a resize strategy resizes. For `merge` and
+`drop`, the model has learned 5, 6 and 7 as temporary labels; they make them permanent or forget them.
+Accuracy is the share of 1,000 draws of each label that the open-set judge takes for that label; a draw it
+rejects counts as wrong. Coverage is the share of real test images of the retained labels with a draw among
+their five nearest neighbours. It is there because accuracy alone rises when all draws of a label look the
+same.
+"""
+ONE_SEED, SEVERAL_SEEDS = "MNIST, one CPU thread, 1 seed.", "MNIST, one CPU thread, means of {} seeds."
 
-
-class Archive:
-    """Real images, and the blank model as everybody's ancestor."""
-
-    def __init__(self, dataset: datasets.Dataset, start: Checkpoint) -> None:
-        self._dataset, self.start = dataset, start
-
-    def images(self, label: Label) -> torch.Tensor:
-        return self._dataset.train[label.name]
-
-    def held_out(self, label: Label) -> torch.Tensor:
-        return self._dataset.test[label.name]
-
-    def newest_without(self, names: object) -> Checkpoint:
-        return self.start
+Key = tuple[str, str]
+"""Operation and name of a strategy."""
+Figures = Mapping[Key, Sequence[str]]
+"""For each strategy, its cells of the table from the third column on."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1, help="runs, each with a seed of its own")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1, help="number of runs, each with its own seed")
     parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
-    parser.add_argument("--page", help="file for the page of strategies")
-    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    parser.add_argument("--page", type=Path, help="file for the page of strategies")
+    parser.add_argument(
+        "--text-only", action="store_true", help="run nothing: write the page again, with the figures it has"
+    )
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
+        help="folder of the datasets; %(default)s",
+    )
     options = parser.parse_args()
+    if options.text_only:
+        if options.page is None:
+            parser.error("--text-only needs --page")
+        options.page.write_text(page(*read_figures(options.page.read_text())))
+        return
     compute_reproducibly(threads=1)
     try:
         mnist = datasets.load("mnist", Path(options.data).expanduser())
     except datasets.DatasetUnavailable as error:
         raise SystemExit(str(error)) from None
-    rows = [row for seed in range(options.seeds) for row in measured(mnist, seed)]
+    rows = [row for seed in range(options.seeds) for row in measure_all(mnist, seed)]
     text = json.dumps({"dataset": "mnist", "seeds": options.seeds, "rows": rows}, indent=2) + "\n"
     if options.json == "-":
         sys.stdout.write(text)
     else:
         Path(options.json).write_text(text)
     if options.page:
-        Path(options.page).write_text(page(rows, options.seeds))
+        options.page.write_text(page(format_figures(rows), options.seeds))
 
 
-def measured(mnist: datasets.Dataset, seed: int) -> list[dict[str, Any]]:
-    """One row a strategy."""
+def measure_all(mnist: datasets.Dataset, seed: int) -> list[dict[str, Any]]:
+    """Run and measure every strategy; return a row for each."""
     empty = blank({"architecture": "mlp"}, seed=seed)
-    archive = Archive(mnist, empty)
-    default = strategy.find("learn", "replay_ewc")
-    start = default.run(empty, given(mnist, START), default.Params(), TrainingContext(CPU, seed, archive))
-    asked = {"learn": given(mnist, NEW), "forget": Examples(GONE, "mnist"), "resize": Examples((), "mnist")}
-    beside = strategy.find("learn", "isolated")
-    temporary = beside.run(start, given(mnist, NEW), beside.Params(), TrainingContext(CPU, seed, archive))
-    rows, critic = [], Critic.of(mnist)
+    archive, scorer = DatasetArchive(mnist, empty), Scorer.of(mnist)
+    learn, isolated = strategy.find("learn", "replay_ewc"), strategy.find("learn", "isolated")
+    start = learn.run(empty, examples_of(mnist, HELD), learn.Params(), TrainingContext(CPU, seed, archive))
+    with_temporary = isolated.run(
+        start, examples_of(mnist, NEW), isolated.Params(), TrainingContext(CPU, seed, archive)
+    )
+    requests = {
+        "learn": examples_of(mnist, NEW),
+        "forget": Examples(TO_FORGET, "mnist"),
+        "resize": Examples((), "mnist"),
+    }
+    rows = []
     for one in strategy.all_strategies():
-        isolated = one.name in OF_TEMPORARY
-        labels = Examples(NEW, "mnist") if isolated else asked[one.operation]
-        rows.append(row(one, temporary if isolated else start, labels, archive, critic, seed))
+        temporary = one.name in FOR_TEMPORARY_LABELS
+        request = Examples(NEW, "mnist") if temporary else requests[one.operation]
+        rows.append(measure(one, with_temporary if temporary else start, request, archive, scorer, seed))
     return rows
 
 
-def given(mnist: datasets.Dataset, names: tuple[str, ...]) -> Examples:
-    return Examples(names, mnist.name, {name: mnist.train[name] for name in names})
-
-
-def row(
-    one: Strategy, start: Checkpoint, asked: Examples, archive: Archive, critic: Critic, seed: int
+def measure(
+    one: Strategy, start: Checkpoint, request: Examples, archive: DatasetArchive, scorer: Scorer, seed: int
 ) -> dict[str, Any]:
+    """Run the strategy from the start; return its row."""
     sys.stderr.write(f"seed {seed}: {one.operation} {one.name}\n")
     began = time.perf_counter()
-    after = one.run(start, asked, one.Params(), TrainingContext(CPU, seed, archive))
+    after = one.run(start, request, one.Params(), TrainingContext(CPU, seed, archive))
     seconds = time.perf_counter() - began
     report = quick(after, load_judge, n=1000, seed=seed, draw=drawing.draw)
     accuracy = {name: figure["accuracy"] for name, figure in report["retained"]["labels"].items()}
@@ -111,7 +122,7 @@ def row(
         "strategy": one.name,
         "seed": seed,
         "retained": statistics.mean(accuracy[name] for name in retained),
-        "coverage": statistics.mean(critic.shares(after, name, seed).coverage for name in retained),
+        "coverage": statistics.mean(scorer.scores(after, name, seed).coverage for name in retained),
         "new": statistics.mean(accuracy[name] for name in NEW) if one.operation == "learn" else None,
         "forgotten": report["forgotten"]["accuracy"],
         "seconds": round(seconds, 1),
@@ -119,35 +130,53 @@ def row(
     }
 
 
-def page(rows: list[dict[str, Any]], seeds: int) -> str:
-    """The page of strategies: what each does, from its own docstring, and one table of one run."""
-    intro = " ".join((__doc__ or "").split("The start is", 1)[1].split())
+def page(figures: Figures, seeds: int) -> str:
+    """Return the page: a table of the figures, and what each strategy does, from its docstring."""
+    strategies = strategy.all_strategies()
     lines = [
         "# Strategies",
         "",
-        "Written by `python -m experiments.strategies --page docs/strategies.md`; do not edit it by hand.",
+        "Written by `python -m experiments.strategies`; do not edit by hand. `make pages` updates its text.",
         "",
-        f"The start is {intro} MNIST, one CPU thread, {seeds} seed{'s' if seeds > 1 else ''} (means).",
+        f"{' '.join(INTRO.split())} {ONE_SEED if seeds == 1 else SEVERAL_SEEDS.format(seeds)}",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
+        f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),
-        *(cells(one, [row for row in rows if key(row) == (one.operation, one.name)]) for one in known()),
+        *(_table_row(one, figures) for one in strategies),
     ]
-    for one in known():
+    for one in strategies:
         lines += ["", f"## {one.operation}: `{one.name}`", "", inspect.cleandoc(one.run.__doc__ or "")]
         lines += ["", f"Source: {one.source}."]
     return "\n".join(lines) + "\n"
 
 
-def known() -> list[Strategy]:
-    return strategy.all_strategies()
+def _table_row(one: Strategy, figures: Figures) -> str:
+    if (one.operation, one.name) not in figures:
+        raise SystemExit(
+            f"there are no figures of the {one.operation} strategy {one.name!r}: run without --text-only"
+        )
+    name = f"`{one.name}`" + (" (default)" if one.default else "")
+    return f"| {' | '.join([one.operation, name, *figures[one.operation, one.name]])} |"
 
 
-def key(row: dict[str, Any]) -> tuple[str, str]:
-    return row["operation"], row["strategy"]
+def read_figures(text: str) -> tuple[Figures, int]:
+    """Return the figures of a page of strategies, as text, and the number of seeds they are means of."""
+    rows = re.findall(r"^\| (\w+) \| `(\w+)`(?: \(default\))? \| (.+) \|$", text, re.MULTILINE)
+    seeds = re.search(r"(\d+) seed", text)
+    if not rows or seeds is None:
+        raise SystemExit("the page has no figures to keep: run without --text-only")
+    return {(operation, name): cells.split(" | ") for operation, name, cells in rows}, int(seeds[1])
 
 
-def cells(one: Strategy, rows: list[dict[str, Any]]) -> str:
+def format_figures(rows: Sequence[Mapping[str, Any]]) -> Figures:
+    """Return each strategy's means over its rows, one for each seed, as the cells of the table."""
+    by_strategy: dict[Key, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_strategy.setdefault((row["operation"], row["strategy"]), []).append(row)
+    return {key: _cells(of_one) for key, of_one in by_strategy.items()}
+
+
+def _cells(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     def mean(name: str) -> float | None:
         values = [row[name] for row in rows if row[name] is not None]
         return statistics.mean(values) if values else None
@@ -156,10 +185,8 @@ def cells(one: Strategy, rows: list[dict[str, Any]]) -> str:
         value = mean(name)
         return "-" if value is None else f"{100 * value:.1f} %"
 
-    seconds, parameters = mean("seconds") or 0, mean("parameters") or 0
-    name = f"`{one.name}`" + (" (default)" if one.default else "")
-    shares = " | ".join(share(column) for column in ("retained", "coverage", "new", "forgotten"))
-    return f"| {one.operation} | {name} | {shares} | {seconds:.1f} | {parameters:,.0f} |"
+    shares = [share(column) for column in ("retained", "coverage", "new", "forgotten")]
+    return [*shares, f"{mean('seconds') or 0:.1f}", f"{mean('parameters') or 0:,.0f}"]
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
-"""The paper's table 1: Selective Amnesia at a fixed size against forgetting with resizing, paired.
+"""The paper's table 1: Selective Amnesia with a fixed size against forgetting with resizing, paired by seed.
 
     python -m experiments.table1 --seeds 10 [--json FILE] [--plots FOLDER] [--steps 4000] [--quick]
 
-A seed draws two to ten labels of MNIST, a model learns them, and every arm forgets the same random proper
-subset of them from that same model, in the same number of steps:
+For each seed, a model learns two to ten random labels of MNIST. Then every arm forgets the same random proper
+subset of them from that same model, with the same number of steps:
 
-`fixed`            Selective Amnesia at its published values, but for the schedule: see `shortened`.
-`resized`          its objective, batch, learning rate and EWC strength again, under targeted dropout of a
-                   tenth of the units, which are pruned at the end; its Fisher is over what is retained.
-`resized_free`     the same without EWC: with `fixed` the paper's own pair, which differs in both.
-`unpruned`         `resized` without its dropout and pruning: what they alone do.
-`service`          the strategy `surrogate` as the service runs it, at its own, shorter schedule.
+`fixed`            Selective Amnesia with its published values, except for a shortened schedule.
+`resized`          the same objective, batch size, learning rate and EWC strength, under targeted dropout of a
+                   tenth of the units, which are pruned at the end. Its Fisher is over the retained labels.
+`resized_free`     the same as `resized` without EWC. Paired with `fixed`, it is the paper's own comparison,
+                   whose arms differ in EWC as well as in resizing.
+`unpruned`         the same as `resized` without dropout and pruning, to show the effect of these alone.
+`service`          the strategy `surrogate` as the service runs it, with its own, shorter schedule.
 
-`retained` and `retained_closed` are the accuracy of 1,000 draws of each label retained, by the judge with and
-without its right to reject; the paper's classifier has none. `forgotten` is the open-set accuracy of the
-labels forgotten. Each comparison is of `retained_closed`, as in the paper's table, and of `retained`.
+`retained` and `retained_closed` are the accuracy of 1,000 draws of each retained label, by a judge that may
+reject and by one that may not, as the paper's classifier. `forgotten` is the open-set accuracy of the
+forgotten labels. Each comparison is made for `retained_closed`, as in the paper's table, and for `retained`.
 """
 
 import random
@@ -29,54 +30,60 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from experiments import running
-from experiments.critic import Critic, judged
-from experiments.histories import params_of
-from experiments.plots import BLUE, GREY, ORANGE, figure, percent
-from experiments.running import Found, Tell, Work
-from experiments.significance import interval, paired
-from experiments.strategies import CPU, Archive, given
+from experiments.plots import BLUE, GREY, ORANGE, figure, percent_axis
+from experiments.running import OnStep, Result, Trial
+from experiments.scoring import Scorer, score_checkpoint
+from experiments.significance import interval, paired_t_test
+from experiments.training_setup import (
+    CPU,
+    PUBLISHED,
+    QUICK_DIVISOR,
+    DatasetArchive,
+    examples_of,
+    params_of,
+    shortened_schedule,
+)
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, TrainingContext
-from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
 from worker.process.devices import compute_reproducibly
 
-PUBLISHED = SelectiveAmnesiaParams()
-BATCH = 128  # published: 512, four times the time of a step
 FIGURES = ("retained_closed", "retained", "worst_label", "coverage", "forgotten", "seconds", "parameters")
-COMPARED = {  # what is compared, and with what
+COMPARED = {
     "same_ewc": ("resized", "fixed"),
     "confounded": ("resized_free", "fixed"),
     "pruning_alone": ("resized", "unpruned"),
     "service": ("service", "fixed"),
 }
+"""Comparison -> its two arms; the figures of the second are subtracted from those of the first."""
 
 
 def main() -> None:
-    parser = running.options_of(__doc__)
-    parser.add_argument("--steps", type=int, help="of every arm but `service`")
-    options = running.asked(parser, {"seeds": 10, "steps": 4000}, {"seeds": 2, "steps": 300})
-    data = running.data_of(options)
-    works = [
-        Work(
+    parser = running.make_parser(__doc__)
+    parser.add_argument("--steps", type=int, help="training steps of every arm except `service`")
+    options = running.parse_options(parser, {"seeds": 10, "steps": 4000}, {"seeds": 2, "steps": 300})
+    data = running.data_folder(options)
+    trials = [
+        Trial(
             f"{options.steps}{'-quick' if options.quick else ''}-{seed}",
             1 + len(arms(1)),
             partial(run, seed, options.steps, options.quick, data),
         )
         for seed in range(options.seeds)
     ]
-    found = running.all_of(works, options)
+    results = running.run_all(trials, options)
     names = ("steps", "batch_size", "learning_rate")
-    budget = {name: shortened(options.steps)[name] for name in names}
+    budget = {name: shortened_schedule(options.steps)[name] for name in names}
     budget["published"] = {name: getattr(PUBLISHED.schedule, name) for name in names}
-    running.delivered("table1", budget | summary(found), {"runs": found}, options, works=found)
-    draw(found, options.plots / "table1.png")
+    figures = budget | summarize(results)
+    running.write_results("table1", figures, {"runs": results}, options, trials=results)
+    draw(results, options.plots / "table1.png")
 
 
 def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The arms, each a forget strategy and its params."""
-    schedule = shortened(steps)
+    """Return the forget strategy and the params of each arm."""
+    schedule = shortened_schedule(steps)
     same = {
         "schedule": schedule,
         "replay_match": PUBLISHED.replay_match,
@@ -93,92 +100,90 @@ def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def shortened(steps: int) -> dict[str, Any]:
-    """The published schedule in fewer and smaller steps, as many times faster: steps * learning rate stays.
-
-    Fewer steps forget less. Of ten labels, one run each, a forgotten one kept 88 % of its draws after 1,000
-    steps of 512 at the published rate, 44 % after 300 of 512 at 33 times that, 13 % after 2,500 of 128 at 4.
-    """
-    published = PUBLISHED.schedule
-    rate = published.learning_rate * published.steps / steps
-    return {**published.model_dump(), "steps": steps, "batch_size": BATCH, "learning_rate": rate}
-
-
-def run(seed: int, steps: int, quick: bool, data: Path, tell: Tell) -> Found:
-    """One base, and what every arm makes of it."""
+def run(seed: int, steps: int, quick: bool, data: Path, on_step: OnStep) -> Result:
+    """Train the model of a seed, forget with every arm from it, and return the figures of all."""
     compute_reproducibly(threads=1)
-    mnist, chance = datasets.load("mnist", data), random.Random(seed)
-    critic = Critic.of(mnist)
-    learnt = tuple(sorted(chance.sample(mnist.labels, chance.randint(2, len(mnist.labels)))))
-    gone = tuple(sorted(chance.sample(learnt, chance.randint(1, len(learnt) - 1))))
+    mnist, rng = datasets.load("mnist", data), random.Random(seed)
+    scorer = Scorer.of(mnist)
+    labels = tuple(sorted(rng.sample(mnist.labels, rng.randint(2, len(mnist.labels)))))
+    to_forget = tuple(sorted(rng.sample(labels, rng.randint(1, len(labels) - 1))))
     start = blank({}, seed=seed)
-    archive = Archive(mnist, start)
     learn = strategy.find("learn", "replay_ewc")
-    brief = params_of(learn, {}, quick=quick)
-    base = learn.run(start, given(mnist, learnt), brief, TrainingContext(CPU, seed, archive))
-    before = judged(base, critic, seed=seed)
-    tell(f"seed {seed}: learnt {' '.join(learnt)}")
-    rows = {}
-    for name, (forget, params) in arms(steps).items():
-        rows[name] = arm(base, gone, forget, params, critic, seed)
-        tell(f"seed {seed}: {name} forgot {' '.join(gone)}, {rows[name]['retained_closed']:.1%} retained")
-    return {"seed": seed, "labels": learnt, "gone": gone, "before": before, "arms": rows}
+    params = params_of(learn, {}, step_divisor=QUICK_DIVISOR if quick else 1)
+    context = TrainingContext(CPU, seed, DatasetArchive(mnist, start))
+    model = learn.run(start, examples_of(mnist, labels), params, context)
+    before = score_checkpoint(model, scorer, seed=seed)
+    on_step(f"seed {seed}: learned {' '.join(labels)}")
+    figures = {}
+    for name, (forget, values) in arms(steps).items():
+        figures[name] = run_arm(model, to_forget, forget, values, scorer, seed)
+        retained = figures[name]["retained_closed"]
+        on_step(f"seed {seed}: {name} forgot {' '.join(to_forget)}, {retained:.1%} retained")
+    return {"seed": seed, "labels": labels, "forgotten_labels": to_forget, "before": before, "arms": figures}
 
 
-def arm(
-    base: Checkpoint, gone: tuple[str, ...], forget: str, params: dict[str, Any], critic: Critic, seed: int
-) -> Found:
+def run_arm(
+    model: Checkpoint,
+    to_forget: tuple[str, ...],
+    forget: str,
+    params: dict[str, Any],
+    scorer: Scorer,
+    seed: int,
+) -> Result:
+    """Forget the labels with a strategy, and return the figures of the network that is left."""
     chosen = strategy.find("forget", forget)
     began = time.perf_counter()
-    after = chosen.run(base, Examples(gone, "mnist"), chosen.Params(**params), TrainingContext(CPU, seed))
+    request = Examples(to_forget, "mnist")
+    after = chosen.run(model, request, chosen.Params(**params), TrainingContext(CPU, seed))
     seconds = time.perf_counter() - began
-    figures = judged(after, critic, seed=seed)
+    scores = score_checkpoint(after, scorer, seed=seed)
     return {
-        "retained_closed": figures["closed"],
-        "retained": figures["open"],
-        "worst_label": figures["worst_label"],
-        "coverage": figures["coverage"],
-        "forgotten": statistics.mean(figures["gone"].values()),
+        "retained_closed": scores["closed"],
+        "retained": scores["open"],
+        "worst_label": scores["worst_label"],
+        "coverage": scores["coverage"],
+        "forgotten": statistics.mean(scores["forgotten_by_label"].values()),
         "seconds": seconds,
-        "parameters": figures["parameters"],
+        "parameters": scores["parameters"],
     }
 
 
-def summary(found: Sequence[Found]) -> Found:
-    """Means with intervals over the seeds, and the paired comparisons."""
+def summarize(results: Sequence[Result]) -> Result:
+    """Return each arm's means with intervals over the seeds, and the paired comparisons."""
 
-    def column(arm: str, name: str) -> list[float]:
-        return [one["arms"][arm][name] for one in found]
+    def values(arm: str, figure: str) -> list[float]:
+        return [one["arms"][arm][figure] for one in results]
 
+    names = results[0]["arms"]
     return {
-        "arms": {name: {one: interval(column(name, one)) for one in FIGURES} for name in found[0]["arms"]},
+        "arms": {arm: {figure: interval(values(arm, figure)) for figure in FIGURES} for arm in names},
         "compared": {
             name: {
-                "arms": [one, other],
+                "arms": [first, second],
                 **{
-                    measure: paired(column(one, measure), column(other, measure))
-                    for measure in ("retained_closed", "retained", "coverage")
+                    figure: paired_t_test(values(first, figure), values(second, figure))
+                    for figure in ("retained_closed", "retained", "coverage")
                 },
             }
-            for name, (one, other) in COMPARED.items()
+            for name, (first, second) in COMPARED.items()
         },
     }
 
 
-def draw(found: Sequence[Found], file: Path) -> None:
-    """Every seed's pair as a line between its two arms, for the clean comparison and for the paper's."""
+def draw(results: Sequence[Result], file: Path) -> None:
+    """Draw each seed as a line between two arms, for the pair with the same EWC and for the paper's pair."""
     with figure(file, columns=2, size=(6.4, 2.9), sharey=True) as axes:
         for panel, (name, title) in zip(
             axes, (("same_ewc", "the same EWC in both arms"), ("confounded", "the paper's pair")), strict=True
         ):
-            _pairs(panel, found, name, title)
+            _plot_pairs(panel, results, name, title)
         axes[0].set_ylabel("accuracy of the labels retained")
-        percent(axes[0])
+        percent_axis(axes[0])
 
 
-def _pairs(panel: Axes, found: Sequence[Found], name: str, title: str) -> None:
+def _plot_pairs(panel: Axes, results: Sequence[Result], name: str, title: str) -> None:
     resized, fixed = COMPARED[name]
-    pairs = np.array([[one["arms"][arm]["retained_closed"] for arm in (fixed, resized)] for one in found])
+    pairs = np.array([[one["arms"][arm]["retained_closed"] for arm in (fixed, resized)] for one in results])
     for pair in pairs:
         panel.plot([0, 1], pair, color=GREY, linewidth=0.8, marker="o", markersize=3)
     for place, (values, colour) in enumerate(zip(pairs.T, (ORANGE, BLUE), strict=True)):
@@ -186,9 +191,9 @@ def _pairs(panel: Axes, found: Sequence[Found], name: str, title: str) -> None:
         low, high = (one["low"] or one["mean"]), (one["high"] or one["mean"])
         bounds = [[one["mean"] - low], [high - one["mean"]]]
         panel.errorbar(place + (-0.12, 0.12)[place], one["mean"], bounds, fmt="s", color=colour, capsize=3)
-    test = paired(pairs[:, 1].tolist(), pairs[:, 0].tolist())
-    said = "" if test["p"] is None else f", p = {test['p']:.2g}"
-    panel.set_title(f"{title}\n{100 * test['mean']:+.2f} pp{said}", loc="left")
+    test = paired_t_test(pairs[:, 1].tolist(), pairs[:, 0].tolist())
+    p_value = "" if test["p"] is None else f", p = {test['p']:.2g}"
+    panel.set_title(f"{title}\n{100 * test['mean']:+.2f} pp{p_value}", loc="left")
     ewc = ",\nno EWC" if resized == "resized_free" else ""
     panel.set_xticks([0, 1], ["Selective Amnesia,\nfixed size", f"with resizing{ewc}"])
     panel.set_xlim(-0.4, 1.4)

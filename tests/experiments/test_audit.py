@@ -1,65 +1,86 @@
-"""The audit's rows and plan: who passes, who is flagged, what is made once."""
+"""The audit's rows and plan: which strategies pass, which are flagged, and what is made only once."""
 
 import json
 from argparse import Namespace
 from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from experiments import audit_parts, running
+from experiments import running
 from experiments.audit import (
-    ANOTHER,
-    BRIEF,
     FULL,
-    NOTHING,
     QUICK,
+    QUICK_STRATEGIES,
     STRATEGIES,
     Plan,
-    finished,
-    parser,
-    parts_of,
-    plan_of,
-    summary,
+    make_cases,
+    make_parser,
+    make_plan,
+    make_rows,
+    run_cases,
 )
-from experiments.audit_parts import Effort, named, tensors_of
-from experiments.audit_plots import plots
-from experiments.audit_rows import p_of_another, row
+from experiments.audit_cases import (
+    NOTHING,
+    REFERENCE,
+    Budget,
+    Case,
+    CaseResult,
+    Procedure,
+    resolve,
+)
+from experiments.audit_plots import draw_all
+from experiments.audit_rows import p_of_another, summarize
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.audit_measurements import Traces
 from worker.learning.networks import blank
 from worker.learning.strategy import find
 
 RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
+FLAT = ((0, 0.0), (20, 0.1), (40, 0.2))
 AUC = dict.fromkeys(("elbo", "reconstruction", "elbo_set", "reconstruction_set"), 0.5)
 USUAL = Traces(20, 1000, 160, 256, RISING, RISING, AUC)
 
 
+class Factory:
+    """Makes results of cases, each with its own draws."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.made = folder, 0
+
+    def result(self, *, centre: float = 0.0, control_auc: float | None = None, **changed: Any) -> CaseResult:
+        """A result as usual except for the changed measurements. centre: of the draws' features."""
+        self.made += 1
+        file = self.folder / f"{self.made}.safetensors"
+        generator = torch.Generator().manual_seed(self.made)
+        save_file(
+            {
+                "embedded": centre + torch.randn(60, 4, generator=generator),
+                "recovered": torch.randint(0, 256, (64, 784), dtype=torch.uint8, generator=generator),
+            },
+            file,
+        )
+        return CaseResult(replace(USUAL, **changed), 0.98, 0.8, control_auc, file)
+
+    def references(self) -> list[CaseResult]:
+        return [self.result(found=count) for count in (150, 160, 170)]
+
+
 @pytest.fixture
-def found(tmp_path):
-    """What a part leaves: traces, the quality of the retained, and draws around `centre`."""
-    made = 0
-
-    def make(traces: Traces = USUAL, coverage: float = 0.8, centre: float = 0.0) -> dict:
-        nonlocal made
-        made += 1
-        drawn = centre + torch.randn(60, 4, generator=torch.Generator().manual_seed(made))
-        save_file({"embedded": drawn}, tmp_path / f"{made}.safetensors")
-        tensors = str(tmp_path / f"{made}.safetensors")
-        return {"traces": asdict(traces), "retained": 0.98, "coverage": coverage, "tensors": tensors}
-
-    return make
+def factory(tmp_path: Path) -> Factory:
+    return Factory(tmp_path)
 
 
-def references(found) -> list[dict]:
-    return [found(replace(USUAL, found=count)) for count in (150, 160, 170)]
-
-
-def test_one_more_reference_passes(found):
-    made = row({"3": found(), "8": found()}, {"3": references(found), "8": references(found)})
-    assert (made["verdict"], made["missed"]) == ("met", [])
-    assert abs(made["likeness"]) < 0.2
+def test_one_more_reference_passes(factory: Factory) -> None:
+    references = {"3": factory.references(), "8": factory.references()}
+    row = summarize({"3": factory.result(), "8": factory.result()}, references)
+    assert (row["verdict"], row["missed"]) == ("met", [])
+    assert abs(row["likeness"]) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -72,151 +93,161 @@ def test_one_more_reference_passes(found):
         ({"auc": AUC | {"elbo": 0.54}}, {"membership_auc_gap"}),
     ],
 )
-def test_what_is_far_from_the_references_is_flagged(found, changed, missed):
-    left = {label: found(replace(USUAL, **changed)) for label in "38"}
-    made = row(left, {"3": references(found), "8": references(found)})
-    assert set(made["missed"]) == missed
+def test_a_figure_far_from_the_references_is_flagged(
+    factory: Factory, changed: dict[str, Any], missed: set[str]
+) -> None:
+    results = {label: factory.result(**changed) for label in "38"}
+    row = summarize(results, {"3": factory.references(), "8": factory.references()})
+    assert set(row["missed"]) == missed
 
 
-def test_gaps_on_both_sides_do_not_cancel(found):
-    """Far above on one label and far below on another: the mean gap is nothing, the spread says all."""
-    left = {"3": found(replace(USUAL, found=250)), "8": found(replace(USUAL, found=70))}
-    made = row(left, {"3": references(found), "8": references(found)})
-    assert abs(made["recovery_gap"]) < 0.01
-    assert made["missed"] == ["recovery_within_spread"]
+def test_gaps_on_both_sides_do_not_cancel(factory: Factory) -> None:
+    """Far above on one label and far below on another: the mean gap is zero, the spread shows the gaps."""
+    results = {"3": factory.result(found=250), "8": factory.result(found=70)}
+    row = summarize(results, {"3": factory.references(), "8": factory.references()})
+    assert abs(row["recovery_gap"]) < 0.01
+    assert row["missed"] == ["recovery_within_spread"]
 
 
-NEVER = ((0, 0.0), (20, 0.1), (40, 0.2))
+def test_a_label_that_a_reference_did_not_relearn_has_no_ratio_and_the_row_says_why(factory: Factory) -> None:
+    references = {"3": factory.references(), "8": [*factory.references(), factory.result(curve=FLAT)]}
+    row = summarize({"3": factory.result(), "8": factory.result()}, references)
+    assert (row["verdict"], row["relearn_ratio"]) == ("undecided", pytest.approx(1))
+    assert row["unmeasured"].keys() == {"8"}
+    assert "did not reach 90% in 40 steps" in row["unmeasured"]["8"]
 
 
-def test_a_label_that_a_reference_never_learnt_again_has_no_ratio_and_the_row_says_why(found):
-    others = {"3": references(found), "8": [*references(found), found(replace(USUAL, curve=NEVER))]}
-    made = row({"3": found(), "8": found()}, others)
-    assert (made["verdict"], made["relearn_ratio"]) == ("undecided", pytest.approx(1))
-    assert made["unmeasured"] == {"8": "a reference did not reach 90% in 40 steps: take more"}
-    alone = row({"8": found()}, {"8": others["8"]})
-    assert (alone["relearn_ratio"], alone["spread"]["relearn_ratio"]) == (None, None)
-    assert "recovery_gap" in row({"8": found(replace(USUAL, found=20))}, {"8": others["8"]})["missed"]
+def test_a_row_without_any_relearn_ratio_can_still_be_missed(factory: Factory) -> None:
+    references = {"8": [*factory.references(), factory.result(curve=FLAT)]}
+    row = summarize({"8": factory.result()}, references)
+    assert (row["relearn_ratio"], row["spread"]["relearn_ratio"]) == (None, None)
+    assert "recovery_gap" in summarize({"8": factory.result(found=20)}, references)["missed"]
 
 
-def test_what_attacks_on_sets_tell_apart_is_told_and_held_to_nothing(found):
-    told = AUC | {"elbo_set": 0.6, "reconstruction_set": 0.45}
-    made = row({"3": found(replace(USUAL, auc=told))}, {"3": references(found)})
-    assert (made["verdict"], made["membership_auc_gap"]) == ("met", 0)
-    assert made["membership_set_gap"] == pytest.approx(0.1)
+def test_a_gap_of_the_attacks_on_sets_is_in_the_row_and_has_no_limit(factory: Factory) -> None:
+    auc = AUC | {"elbo_set": 0.6, "reconstruction_set": 0.45}
+    row = summarize({"3": factory.result(auc=auc)}, {"3": factory.references()})
+    assert (row["verdict"], row["membership_auc_gap"]) == ("met", 0)
+    assert row["membership_set_gap"] == pytest.approx(0.1)
 
 
-def test_the_attack_on_members_known_by_heart_is_held_to_its_bar(found):
-    others = {"3": references(found)}
-    assert row({"3": found()}, others)["control_auc"] is None
-    made = row({"3": found() | {"control_auc": 0.97}}, others)
-    assert (made["control_auc"], made["bars_missed"]) == (0.97, [])
-    blind = row({"3": found() | {"control_auc": 0.55}}, others)
-    assert (blind["verdict"], blind["missed"]) == ("missed", ["control_auc"])
+def test_the_attack_has_to_recognise_memorised_members(factory: Factory) -> None:
+    references = {"3": factory.references()}
+    assert summarize({"3": factory.result()}, references)["control_auc"] is None
+    row = summarize({"3": factory.result(control_auc=0.97)}, references)
+    assert (row["control_auc"], row["bars_missed"]) == (0.97, [])
+    missed = summarize({"3": factory.result(control_auc=0.55)}, references)
+    assert (missed["verdict"], missed["missed"]) == ("missed", ["control_auc"])
 
 
-def test_memory_is_the_mean_over_the_labels_that_have_one(found):
-    slow = found(replace(USUAL, unseen_curve=NEVER))
-    others = {"3": references(found), "8": references(found)}
-    assert row({"3": found(), "8": slow}, others)["relearn_memory"] == pytest.approx(1)
-    assert row({"8": slow}, others)["relearn_memory"] is None
+def test_memory_is_the_mean_over_the_labels_that_have_one(factory: Factory) -> None:
+    slow = factory.result(unseen_curve=FLAT)
+    references = {"3": factory.references(), "8": factory.references()}
+    assert summarize({"3": factory.result(), "8": slow}, references)["relearn_memory"] == pytest.approx(1)
+    assert summarize({"8": slow}, references)["relearn_memory"] is None
 
 
-def test_draws_of_another_kind_are_unlike_the_references(found):
-    made = row({"3": found(centre=3.0)}, {"3": references(found)})
-    assert made["likeness"] > 1
+def test_draws_of_another_kind_have_a_large_energy_distance(factory: Factory) -> None:
+    row = summarize({"3": factory.result(centre=3.0)}, {"3": factory.references()})
+    assert row["likeness"] > 1
 
 
-def test_the_p_value_of_one_more_reference_is_uniform():
-    rng = torch.Generator().manual_seed(0)
-    likely = []
+def test_the_p_value_of_one_more_reference_is_uniform() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p_values = []
     for _ in range(300):
-        runs = torch.randn(5, 4, generator=rng).tolist()  # five labels, three references and one more
+        runs = torch.randn(5, 4, generator=generator).tolist()  # five labels, three references and one more
         gaps = [one[3] - sum(one[:3]) / 3 for one in runs]
-        likely.append(p_of_another(gaps, [one[:3] for one in runs]))
-    assert sum(p < 0.1 for p in likely) / 300 == pytest.approx(0.1, abs=0.05)
-    assert sum(p < 0.5 for p in likely) / 300 == pytest.approx(0.5, abs=0.1)
+        p_values.append(p_of_another(gaps, [one[:3] for one in runs]))
+    assert sum(p < 0.1 for p in p_values) / 300 == pytest.approx(0.1, abs=0.05)
+    assert sum(p < 0.5 for p in p_values) / 300 == pytest.approx(0.5, abs=0.1)
 
 
-def asked(*words: str) -> Namespace:
+def parse(*words: str) -> Namespace:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["audit", "--json", "figures.json", *words])
-        return running.asked(parser(), FULL, BRIEF)
+        return running.parse_options(make_parser(), FULL, QUICK)
 
 
-def test_the_full_form_takes_every_label_and_one_reference_more_than_it_compares_with():
-    plan = plan_of(asked())
-    parts = parts_of(plan)
+def test_a_full_audit_takes_every_label_and_one_reference_more_than_it_compares_with() -> None:
+    plan = make_plan(parse())
+    cases = make_cases(plan)
     assert len(plan.labels) == 10
-    assert len({part.seed for part in parts if part.strategy == ANOTHER}) == plan.references + 1
-    assert sum(part.strategy == NOTHING for part in parts) == 10
-    assert len(parts) == len(set(parts)) == len({part.network for part in parts})
+    assert len({case.seed for case in cases if case.strategy == REFERENCE}) == plan.references + 1
+    assert sum(case.strategy == NOTHING for case in cases) == 10
+    assert len(cases) == len(set(cases)) == len({case.network_name for case in cases})
 
 
-def test_selective_amnesia_has_its_published_steps_on_one_label_and_fewer_on_all():
-    plan = plan_of(asked())
-    labels = Counter(part.strategy for part in parts_of(plan))
+def test_selective_amnesia_has_its_published_steps_on_one_label_and_fewer_on_all() -> None:
+    plan = make_plan(parse())
+    labels = Counter(case.strategy for case in make_cases(plan))
     assert (labels["selective_amnesia"], labels["selective_amnesia_shortened"]) == (1, 10)
-    assert named("selective_amnesia") == ("selective_amnesia", {})
-    steps = named("selective_amnesia_shortened")[1]["schedule"]
-    assert steps["steps"] * steps["learning_rate"] == pytest.approx(1.0), "as far as the published ones"
+    assert resolve("selective_amnesia") == ("selective_amnesia", {})
+    schedule = resolve("selective_amnesia_shortened")[1]["schedule"]
+    assert schedule["steps"] * schedule["learning_rate"] == pytest.approx(1.0), "as published"
 
 
-def test_a_strategy_may_carry_params():
-    assert named('surrogate:{"prune_share":0}') == ("surrogate", {"prune_share": 0})
-    for strategy in STRATEGIES:
-        name, params = named(strategy)
-        find("forget", name).Params.model_validate(params)
+def test_a_strategy_may_have_params() -> None:
+    assert resolve('surrogate:{"prune_share":0}') == ("surrogate", {"prune_share": 0})
 
 
-def test_one_reference_has_nothing_to_be_measured_by(capsys):
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_of_the_audit_is_in_the_catalog_with_valid_params(strategy: str) -> None:
+    name, params = resolve(strategy)
+    find("forget", name).Params.model_validate(params)
+
+
+def test_one_reference_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        asked("--references", "1")
+        parse("--references", "1")
     assert "at least 2" in capsys.readouterr().err
 
 
-def test_the_summary_has_a_row_for_each_strategy_the_reference_and_nothing(found):
-    plan = plan_of(asked("--quick", "--labels", "3"))
-    parts = {part: found() for part in parts_of(plan)}
-    rows = summary(plan, parts)
-    assert set(rows) == {*QUICK, ANOTHER, NOTHING}
+def test_there_is_a_row_for_each_strategy_and_for_both_controls(factory: Factory) -> None:
+    plan = make_plan(parse("--quick", "--labels", "3"))
+    rows = make_rows(plan, {case: factory.result() for case in make_cases(plan)})
+    assert set(rows) == {*QUICK_STRATEGIES, REFERENCE, NOTHING}
     json.dumps(rows, allow_nan=False)
 
 
-def test_what_is_finished_is_not_made_again(tmp_path, monkeypatch):
-    """Killed and started anew: the base and the parts that were done are read, not computed."""
-    plan = Plan(("distill",), ("3",), 1, Effort(8, 8, 100))
-    options = asked("--json", str(tmp_path / "audit.json"), "--processes", "1")
-    base = blank({"encoder_widths": (4, 4), "decoder_widths": (4, 4), "latent": 2}, seed=0)
-    made = []
+class CountingProcedure:
+    """An audit of untrained networks that records what it makes."""
 
-    def looked_at(network, one, data, how):
-        made.append(one)
-        return {"label": one.label}, {"embedded": torch.full((2, 2), float(len(made)))}
+    def __init__(self) -> None:
+        self.made: list[str | Case] = []
 
-    monkeypatch.setattr(audit_parts, "_learnt", lambda data: made.append("base") or base)
-    monkeypatch.setattr(audit_parts, "_without", lambda base, one, data: base)
-    monkeypatch.setattr(audit_parts, "_examined", looked_at)
-    monkeypatch.setattr(audit_parts, "compute_reproducibly", lambda threads: None)
-    first = finished(plan, options)
-    assert made == ["base", *parts_of(plan)]
-    assert finished(plan, options) == first
-    assert made == ["base", *parts_of(plan)]
-    assert [tensors_of(one)["embedded"][0, 0] for one in first.values()] == [2, 3, 4, 5], "each its own"
+    def learn(self, data: Path) -> Checkpoint:
+        self.made.append("base")
+        return blank({"encoder_widths": (4, 4), "decoder_widths": (4, 4), "latent": 2}, seed=0)
+
+    def measure(
+        self, network: Checkpoint, case: Case, data: Path, budget: Budget
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        self.made.append(case)
+        result = {"measurements": asdict(USUAL), "retained": 0.98, "coverage": 0.8}
+        return result, {"embedded": torch.full((2, 2), float(len(self.made)))}
+
+    def procedure(self) -> Procedure:
+        return Procedure(self.learn, lambda base, case, data: base, self.measure)
 
 
-def test_the_pictures_are_drawn_from_what_the_parts_left(found, tmp_path):
-    """Of every network, the references included; three files that a browser can show."""
-    plan = plan_of(asked("--quick"))
-    everything = {}
-    for part in parts_of(plan):
-        one = found()
-        drawn = {
-            "embedded": torch.randn(60, 4),
-            "recovered": torch.randint(0, 256, (64, 784), dtype=torch.uint8),
-        }
-        save_file(drawn, one["tensors"])
-        everything[part] = one
-    plots(summary(plan, everything), everything, tmp_path / "plots")
+def test_finished_cases_are_not_made_again(tmp_path: Path) -> None:
+    """After an interruption, the base and the finished cases are read from the cache."""
+    plan = Plan(("distill",), ("3",), 1, Budget(8, 8, 100))
+    options = parse("--json", str(tmp_path / "audit.json"), "--processes", "1")
+    counting = CountingProcedure()
+    first = run_cases(plan, options, counting.procedure())
+    assert counting.made == ["base", *make_cases(plan)]
+    assert run_cases(plan, options, counting.procedure()) == first
+    assert counting.made == ["base", *make_cases(plan)]
+    folder = running.cache_of(options).folder
+    tensors = [CaseResult.of(one, folder).tensors()["embedded"] for one in first.values()]
+    assert [one[0, 0] for one in tensors] == [2, 3, 4, 5], "each case has its own"
+
+
+def test_three_plots_are_drawn_from_the_results_of_all_networks(factory: Factory, tmp_path: Path) -> None:
+    plan = make_plan(parse("--quick"))
+    results = {case: factory.result() for case in make_cases(plan)}
+    draw_all(make_rows(plan, results), results, tmp_path / "plots")
     for name in ("recovered", "relearning", "figures"):
         assert (tmp_path / "plots" / f"audit-{name}.png").read_bytes().startswith(b"\x89PNG")

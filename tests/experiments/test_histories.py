@@ -1,79 +1,89 @@
-"""Random histories: what a pass may do, what is measured after it, and what is made of many."""
+"""Random histories: what a pass may do, what is measured after it, and the summary of several."""
 
 import random
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
 
-from experiments import critic, history_plots
-from experiments.histories import Plan, Setting, drawn_pass, history, params_of
-from experiments.history_plots import draw_histories
-from experiments.random_passes import summary
-from experiments.running import Kept
-from tests.experiments.made_up import two_histories
+from experiments.histories import Plan, Setting, draw_pass, run_history
+from experiments.history_plots import draw_histories, plot_bars
+from experiments.random_passes import summarize
+from experiments.running import Cache, Result
+from experiments.training_setup import params_of
+from tests.experiments.invented_results import two_histories
 from tests.learning.tiny import TINY
 from worker.learning.strategy import find
 
-EVERY = set("0123456789")
+LABELS = set("0123456789")
 
 
-@pytest.mark.parametrize("held", [set("3"), set("0123"), EVERY])
-def test_a_pass_learns_what_is_missing_or_forgets_some_of_what_is_held(held):
-    chance = random.Random(0)
-    drawn = [drawn_pass(chance, EVERY, held) for _ in range(200)]
+@pytest.mark.parametrize("held", [set("3"), set("0123"), LABELS])
+def test_a_pass_learns_missing_labels_or_forgets_some_of_those_held(held: set[str]) -> None:
+    rng = random.Random(0)
+    drawn = [draw_pass(rng, LABELS, held) for _ in range(200)]
     for operation, chosen in drawn:
         assert chosen
-        assert set(chosen) <= (EVERY - held if operation == "learn" else held)
+        assert set(chosen) <= (LABELS - held if operation == "learn" else held)
         assert operation == "learn" or set(chosen) != held, "one label stays"
     operations = {operation for operation, _ in drawn}
     assert operations == (
-        {"learn"} if len(held) == 1 else {"forget"} if held == EVERY else {"learn", "forget"}
+        {"learn"} if len(held) == 1 else {"forget"} if held == LABELS else {"learn", "forget"}
     )
 
 
-def test_a_quick_history_trains_a_fifth_of_the_steps_and_keeps_other_params():
+def test_a_step_divisor_shortens_the_training_and_keeps_the_other_params() -> None:
     learn = find("learn", "replay_ewc")
-    full, quick = (params_of(learn, {"expand_share": 0.3}, quick=quick) for quick in (False, True))
-    assert quick.schedule.steps == full.schedule.steps // 5
-    assert quick.schedule.learning_rate == full.schedule.learning_rate
-    assert quick.expand_share == full.expand_share == 0.3
+    full, quick = (
+        params_of(learn, {"expand_share": 0.3}, step_divisor=divisor).model_dump() for divisor in (1, 5)
+    )
+    assert quick["schedule"]["steps"] == full["schedule"]["steps"] // 5
+    assert quick["schedule"]["learning_rate"] == full["schedule"]["learning_rate"]
+    assert quick["expand_share"] == full["expand_share"] == 0.3
+
+
+class ShortHistory(NamedTuple):
+    result: Result
+    steps: list[str]
+    cached: list[str]
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> dict:
+def short_history(tmp_path_factory: pytest.TempPathFactory) -> ShortHistory:
     """Two passes over the bundled digits, with tiny networks and few draws."""
-    folder = tmp_path_factory.mktemp("kept")
-    brief = {"schedule": {"steps": 3}, "fisher_examples": 20}
-    plan = Plan("replay_ewc", "surrogate", learn_params=brief, forget_params=brief, quick=True)
-    setting = Setting(folder, passes=2, dataset="digits", network=TINY)
-    told: list[str] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(critic, "DRAWS", 20)
-        patch.setattr("experiments.histories.QUICKER", 300)
-        found = history(plan, 1, setting, Kept(folder), told.append)
-    return {"history": found, "told": told, "kept": sorted(file.name for file in folder.iterdir())}
+    folder = tmp_path_factory.mktemp("cache")
+    params = {"schedule": {"steps": 3}, "fisher_examples": 20}
+    plan = Plan("replay_ewc", "surrogate", learn_params=params, forget_params=params, step_divisor=300)
+    setting = Setting(folder, passes=2, dataset="digits", network=TINY, draws=20)
+    steps: list[str] = []
+    result = run_history(plan, 1, setting, Cache(folder), steps.append)
+    return ShortHistory(result, steps, sorted(file.name for file in folder.iterdir()))
 
 
-def test_every_pass_is_judged_label_by_label_beside_its_simple_model(short):
-    assert len(short["told"]) == len(short["history"]["passes"]) == 2
-    for row in short["history"]["passes"]:
+def test_every_pass_is_scored_label_by_label_beside_its_simple_model(short_history: ShortHistory) -> None:
+    passes = short_history.result["passes"]
+    assert len(short_history.steps) == len(passes) == 2
+    for row in passes:
         assert len(row["by_label"]) == row["held"]
         assert row["simple"]["by_label"].keys() == row["by_label"].keys()
-        assert row["simple"]["unfilled"].keys() == set("0123456789")
+        assert row["simple"]["unfilled"].keys() == LABELS
         assert row["closed"] == pytest.approx(np.mean([one["closed"] for one in row["by_label"].values()]))
-        assert row["relapse"] == max(row["gone"].values(), default=None)
-        assert not set(row["gone"]) & set(row["by_label"])
-    assert short["history"]["simple"] == short["history"]["passes"][-1]["simple"]
+        assert row["relapse"] == max(row["forgotten_by_label"].values(), default=None)
+        assert not set(row["forgotten_by_label"]) & set(row["by_label"])
+    assert short_history.result["simple"] == passes[-1]["simple"]
 
 
-def test_a_simple_model_is_kept_by_its_seed_and_labels(short):
-    held = {"_".join(sorted(row["by_label"])) for row in short["history"]["passes"]}
-    assert short["kept"] == sorted(f"digits-simple-quick-1-{labels}.json" for labels in held)
+def test_a_simple_model_is_cached_by_its_seed_and_labels(short_history: ShortHistory) -> None:
+    held = {"_".join(sorted(row["by_label"])) for row in short_history.result["passes"]}
+    names = sorted(f"digits-simple-steps-by-300-1-{labels}.json" for labels in held)
+    assert short_history.cached == names
 
 
-def test_the_summary_of_two_histories():
-    found = summary(two_histories(every=True))
+def test_the_summary_of_two_histories() -> None:
+    found = summarize(two_histories(every=True))
     expected = {
         "mean_retained": 0.9375,
         "spread_over_seeds": 0.0625,
@@ -95,8 +105,8 @@ def test_the_summary_of_two_histories():
     assert found["last_pass"] == pytest.approx({"labels": 4, "mean_gap": 0.025, "worst_gap": 0.1})
 
 
-def test_with_a_simple_model_after_every_pass_the_gap_is_over_all_of_them():
-    every = summary(two_histories(every=True))["every_pass"]
+def test_with_a_simple_model_after_every_pass_the_gap_is_over_all_of_them() -> None:
+    every = summarize(two_histories(every=True))["every_pass"]
     assert every["open_gap"]["mean"] == pytest.approx(((0 + 0 + 0 + 0.1) / 4 + 0) / 2)
     assert every["coverage_ratio"]["mean"] == pytest.approx(((3 + 8 / 9) / 4 + 1) / 2)
     assert every["simple_seconds"] == 3.0
@@ -104,11 +114,11 @@ def test_with_a_simple_model_after_every_pass_the_gap_is_over_all_of_them():
     assert every["relapses_over_2_pp"] == 1.0, "of the forgotten labels there are"
     chance = {"n": 4, "relapses_over_2_pp": 1.0, "another_simple_over_2_pp": 0.0}
     assert every["by_chance"] == chance, "5 pp above its own simple model, which is 1 pp under the other's"
-    assert summary(two_histories(every=False))["every_pass"] is None
+    assert summarize(two_histories(every=False))["every_pass"] is None
 
 
 @pytest.mark.parametrize("every", [True, False], ids=["simple every", "simple last"])
-def test_every_picture_of_the_histories_is_drawn(every, tmp_path):
+def test_every_plot_of_the_histories_is_drawn(every: bool, tmp_path: Path) -> None:
     draw_histories({"surrogate": two_histories(every=every)}, tmp_path)
     names = {
         "accuracy-over-passes.png",
@@ -121,9 +131,11 @@ def test_every_picture_of_the_histories_is_drawn(every, tmp_path):
     assert plt.get_fignums() == [], "and none stays in memory"
 
 
-def test_the_bars_are_as_high_as_the_labels_accuracies():
+def test_the_bars_are_as_high_as_the_labels_accuracies() -> None:
     _, panel = plt.subplots()
-    history_plots._bars(panel, two_histories(every=False)[0])
-    heights = [round(bar.get_height(), 6) for bar in panel.patches]
+    plot_bars(panel, two_histories(every=False)[0])
+    heights = [round(bar.get_height(), 6) for bar in panel.patches if isinstance(bar, Rectangle)]
     plt.close("all")
-    assert heights == [0.8, 1.0, 0.9, 1.0], "ours, label by label, then simple's"
+    assert heights == [0.8, 1.0, 0.9, 1.0], (
+        "first those after the passes, label by label, then those of the simple model"
+    )

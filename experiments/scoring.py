@@ -1,0 +1,90 @@
+"""Score the draws of a checkpoint, label by label: does the judge recognise them, and how varied are they?"""
+
+import statistics
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from worker.learning import datasets
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.drawing import draw
+from worker.learning.judging.coverage import Neighbourhoods, embedded
+from worker.learning.judging.judge import Judge, load_judge
+
+DRAWS = 1000
+
+
+class LabelScores(NamedTuple):
+    """Scores of one label's draws, each in [0, 1]."""
+
+    closed: float
+    """Closed-set accuracy: the share of draws for which the right label is the likeliest."""
+    open: float
+    """Open-set accuracy: the share that, besides, the judge does not reject."""
+    coverage: float
+    """The share of real test images that have a draw in their neighbourhood."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The judge of a dataset, with the real test images of each label as features of the judge."""
+
+    judge: Judge
+    real: dict[str, Neighbourhoods]
+    draws: int = DRAWS
+    """Number of draws that a label is scored on."""
+
+    @classmethod
+    def of(cls, dataset: datasets.Dataset, draws: int = DRAWS) -> "Scorer":
+        judge = load_judge(dataset.name)
+        test = {name: images.float() / 255 for name, images in dataset.test.items()}
+        real = {name: Neighbourhoods.of(embedded(judge, images)) for name, images in test.items()}
+        return cls(judge, real, draws)
+
+    def scores(self, checkpoint: Checkpoint, label: str, seed: int) -> LabelScores:
+        """Score the draws of a label, which may be permanent, temporary or forgotten."""
+        features, logits = self._judge_draws(checkpoint, label, seed)
+        index = self.judge.labels.index(label)
+        closed, opened = (
+            answers.argmax(dim=1).eq(index).float().mean().item() for answers in (logits[:, :-1], logits)
+        )
+        return LabelScores(closed, opened, self.real[label].coverage(features))
+
+    def answer_shares(self, checkpoint: Checkpoint, label: str, seed: int) -> list[float]:
+        """Return the share of a label's draws for each answer of the judge; the last answer is "none"."""
+        _, logits = self._judge_draws(checkpoint, label, seed)
+        counts = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1])
+        shares: list[float] = (counts / len(logits)).tolist()
+        return shares
+
+    @torch.no_grad()
+    def _judge_draws(self, checkpoint: Checkpoint, label: str, seed: int) -> tuple[Tensor, Tensor]:
+        """The outputs of the judge's last hidden layer for the label's draws, and its logits."""
+        features = embedded(self.judge, draw(checkpoint, label, self.draws, seed))
+        return features, list(self.judge.network.children())[-1](features)
+
+
+def score_checkpoint(checkpoint: Checkpoint, scorer: Scorer, *, seed: int) -> dict[str, Any]:
+    """Score every label of a checkpoint; return the scores as JSON-ready values, together with its size.
+
+    `closed`, `open` and `coverage` are means over the labels held. `worst_label` is the lowest closed-set
+    accuracy of one of them. `forgotten_by_label` is the open-set accuracy of each forgotten label, and
+    `relapse` the highest of these; null where none is forgotten.
+    """
+    held = {name: scorer.scores(checkpoint, name, seed) for name in checkpoint.held}
+    forgotten = {name: scorer.scores(checkpoint, name, seed).open for name in checkpoint.forgotten}
+    return {
+        "closed": statistics.mean(one.closed for one in held.values()),
+        "open": statistics.mean(one.open for one in held.values()),
+        "coverage": statistics.mean(one.coverage for one in held.values()),
+        "worst_label": min(one.closed for one in held.values()),
+        "relapse": max(forgotten.values(), default=None),
+        "held": len(held),
+        "parameters": checkpoint.parameters,
+        "units": sum(map(sum, checkpoint.widths.values())),
+        "widths": checkpoint.widths,
+        "by_label": {name: one._asdict() for name, one in sorted(held.items())},
+        "forgotten_by_label": dict(sorted(forgotten.items())),
+    }
