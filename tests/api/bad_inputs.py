@@ -1,4 +1,4 @@
-"""The table of bad inputs: each a request, and the answer it deserves."""
+"""The table of bad inputs: each a request, and the answer it must get."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ Body = bytes | dict[str, Any] | list[Any] | str | int | None
 
 @dataclass(frozen=True)
 class Bad:
-    """One bad request, and the answer it deserves. `{m}`: a model with versions 1 (revoked) and 2."""
+    """A bad request, and the answer it must get. `{m}`: a model with versions 1 (revoked) and 2."""
 
     name: str
     method: str
@@ -190,7 +190,7 @@ CHANGES = [
           body={"labels": ["7"], "acceptance": {"retained_accuracy_min": 95}}),
     learn("an unknown criterion", 422, "unknown_field", "/acceptance/fid",
           body={"labels": ["7"], "acceptance": {"fid": 3}}),
-    learn("a name for a label not asked for", 422, "unknown_label", "/as/8", "/as/a~1b",
+    learn("a name for a label that is not requested", 422, "unknown_label", "/as/8", "/as/a~1b",
           body={"labels": ["7"], "as": {"8": "eight", "a/b": "c"}}),
     learn("two labels by one name", 422, "duplicate_item", "/as/7",
           body={"labels": ["7", "8"], "as": {"7": "8"}}),
@@ -200,15 +200,15 @@ CHANGES = [
     learn("a number for a name", 422, "wrong_type", "/as/7", body={"labels": ["7"], "as": {"7": 7}}),
     learn("names in a list", 422, "wrong_type", "/as", body={"labels": ["7"], "as": ["seven"]}),
     learn("names by the inner word", 422, "unknown_field", "/names", body={"labels": ["7"], "names": {}}),
-    learn("a name already learnt", 409, "label_already_learned", body={"labels": ["7"], "as": {"7": "1"}}),
-    learn("a label already learnt", 409, "label_already_learned", body={"labels": ["1"]}),
-    learn("one new, one already learnt", 409, "label_already_learned", body={"labels": ["7", "1"]}),
+    learn("a name already learned", 409, "label_already_learned", body={"labels": ["7"], "as": {"7": "1"}}),
+    learn("a label already learned", 409, "label_already_learned", body={"labels": ["1"]}),
+    learn("one new label, one already learned", 409, "label_already_learned", body={"labels": ["7", "1"]}),
     forget("no labels", 422, "required", "/labels", body={}),
     forget("an empty list", 422, "required", "/labels", body={"labels": []}),
     forget("a duplicate", 422, "duplicate_item", "/labels/1", body={"labels": ["1", "1"]}),
-    forget("a label never learnt", 404, "unknown_label", body={"labels": ["9"]}),
+    forget("a label never learned", 404, "unknown_label", body={"labels": ["9"]}),
     forget("a label of no dataset", 404, "unknown_label", body={"labels": ["sneaker"]}),
-    forget("one learnt, one never", 404, "unknown_label", body={"labels": ["1", "9"]}),
+    forget("one label learned, one never", 404, "unknown_label", body={"labels": ["1", "9"]}),
     forget("everything", 409, "would_empty_model", body={"labels": ["1", "2"]}),
     forget("purge as text", 422, "wrong_type", "/purge", body={"labels": ["1"], "purge": "yes"}),
     forget("purge null", 422, "wrong_type", "/purge", body={"labels": ["1"], "purge": None}),
@@ -340,14 +340,14 @@ IMAGES = [
     sample("an unknown version", 404, "version_not_found", body={"labels": ["1"], "version": 9}),
     sample("version 0", 422, "out_of_range", "/version", body={"labels": ["1"], "version": 0}),
     sample("a revoked version", 410, "version_revoked", body={"labels": ["1"], "version": 1}),
-    sample("a label never learnt", 422, "label_not_learned", body={"labels": ["9"]}),
+    sample("a label never learned", 422, "label_not_learned", body={"labels": ["9"]}),
     sample("a label of no dataset", 422, "label_not_learned", body={"labels": ["sneaker"]}),
     sample("a forgotten label", 422, "label_forgotten", body={"labels": ["1", "3"]}),
     Bad("a model without a version", "POST", "/v1/models/{empty}/samples", 409, "model_has_no_version",
         {"labels": ["1"]}),
     image("a revoked version", "1/images/1/0.png", 410, "version_revoked"),
     image("a forgotten label", "2/images/3/0.png", 422, "label_forgotten"),
-    image("a label never learnt", "2/images/9/0.png", 422, "label_not_learned"),
+    image("a label never learned", "2/images/9/0.png", 422, "label_not_learned"),
     image("a label with a NUL", "2/images/%00/0.png", 422, "invalid_name", "/path/label"),
     image("seed -1", "2/images/1/-1.png", 422, "out_of_range", "/path/seed"),
     image("seed 2^53", "2/images/1/9007199254740992.png", 422, "out_of_range", "/path/seed"),

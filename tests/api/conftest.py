@@ -1,4 +1,4 @@
-"""One running server for a whole test module, on SQLite and on PostgreSQL; tests use models of their own."""
+"""One running server for each test module, on SQLite and on PostgreSQL. Every test uses its own models."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +22,6 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest, served: Served) -> str:
-    """A model name of the test's own."""
+    """A model name that no other test uses."""
     served.http.headers.clear()
     return f"m{abs(hash(request.node.nodeid)) % 10**12}"

@@ -1,4 +1,4 @@
-"""A small catalog for tests, of the shape the committed one has; its params are pydantic's own schemas."""
+"""A small catalog for tests, of the same form as the committed one."""
 
 from typing import Any, Literal
 

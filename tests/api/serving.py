@@ -1,7 +1,7 @@
-"""A real server on a loopback port for tests, and a stand-in for the worker that publishes small decoders.
+"""A real server on a loopback port, and a stand-in for the worker that publishes small random decoders.
 
-The stand-in goes through the registry as the worker does (claim, heartbeat, publish); only the learning is
-missing, so that what HTTP answers can be tested in milliseconds.
+The stand-in uses the registry as the worker does (claim, heartbeat, publish), but learns nothing, so that the
+answers of the API can be tested in milliseconds.
 """
 
 import base64
@@ -85,14 +85,14 @@ REFUSAL = {
 
 @dataclass
 class StandInWorker:
-    """Does to the rows what the worker does, when told to."""
+    """Changes the rows as the worker does, one step at a time."""
 
     database: Database
     artifacts: FolderArtifacts
     decoders: Mapping[int, bytes] = field(default_factory=dict)
-    """Decoder bytes by version number; a small random one for every other."""
+    """{version number: decoder bytes}. Every other version gets a small random decoder."""
     relapses: dict[str, float] = field(default_factory=dict)
-    """What is measured of a forgotten label, where it is not 1.2 %."""
+    """{forgotten label: its measured accuracy}. It is 1.2 % for every other label."""
 
     def claim(self, job_id: str) -> Claim:
         with self.database.transaction() as session:
@@ -101,9 +101,9 @@ class StandInWorker:
         return claim
 
     def progress(self, claim: Claim, phase: str, step: int, total: int, loss: float | None = 100.0) -> None:
-        told = {"phase": phase, "step": step, "total": total, "loss": loss}
+        progress = {"phase": phase, "step": step, "total": total, "loss": loss}
         with self.database.transaction() as session:
-            claims.heartbeat(session, claim, lease_seconds=600, progress=told)
+            claims.heartbeat(session, claim, lease_seconds=600, progress=progress)
 
     def fail(self, claim: Claim, *, type: str = "user", code: str = "dataset_unavailable") -> None:
         error = {"type": type, "code": code, "message": "set PALIMPSEST_DATA", "retryable": True}
@@ -164,7 +164,7 @@ class StandInWorker:
             return publishing.publish(session, claim, publication)
 
     def refuse(self, claim: Claim) -> None:
-        """End the job as the gate would: its report kept, nothing published."""
+        """End the job as the quality gate does: its report is stored, and nothing is published."""
         report = quick_report(["1"], {})
         with self.database.transaction() as session:
             reports.record_refused(session, claim, REFUSAL, self.kept("quick", report), COST)
@@ -182,7 +182,7 @@ class StandInWorker:
         return MeasuredReport(level, self.artifacts.put(json.dumps(report).encode()), report)
 
     def work(self, job_id: str) -> VersionRow:
-        """Run a queued job from claim to publication."""
+        """Claim a queued job and publish its version."""
         return self.finish(self.claim(job_id))
 
 
@@ -190,10 +190,10 @@ def measured(accuracy: float | None, *, limit: float | None = None) -> dict[str,
     """An accuracy as a report tells it."""
     if accuracy is None:
         return {"accuracy": None, "n": 0, "interval": None, "rejected": None, "reason": "no such label"}
-    told = {"accuracy": accuracy, "n": 1000, "interval": [max(accuracy - 0.01, 0), accuracy + 0.01]}
+    figure = {"accuracy": accuracy, "n": 1000, "interval": [max(accuracy - 0.01, 0), accuracy + 0.01]}
     verdict = None if limit is None else "met" if accuracy <= limit else "missed"
-    told |= {"rejected": 0.002, "closed_accuracy": min(accuracy + 0.01, 1), "coverage": 0.875}
-    return told | ({"threshold": f"<= {limit}", "verdict": verdict} if limit else {})
+    figure |= {"rejected": 0.002, "closed_accuracy": min(accuracy + 0.01, 1), "coverage": 0.875}
+    return figure | ({"threshold": f"<= {limit}", "verdict": verdict} if limit else {})
 
 
 def quick_report(held: Iterable[str], gone: Mapping[str, float]) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def origin(name: str, job: JobRow, known: Mapping[str, LabelRow]) -> Origin:
 
 @dataclass
 class Served:
-    """A running server and everything a test looks at."""
+    """A running server, and what a test uses of it."""
 
     app: FastAPI
     address: str
@@ -269,7 +269,7 @@ class Served:
     worker: StandInWorker
 
     def counts(self) -> dict[str, int]:
-        """How many rows every table has."""
+        """Return how many rows every table has."""
         with self.worker.database.reading() as session:
             return {
                 table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0
@@ -277,31 +277,31 @@ class Served:
             }
 
     def model(self, name: str, **more: Any) -> dict[str, Any]:
-        """A model, created if there is none of that name."""
+        """Return the model of that name; it is created if there is none."""
         answer = self.http.post("/v1/models", json={"name": name, "dataset": "mnist"} | more)
         if answer.status_code == 409:
             answer = self.http.get(f"/v1/models/{name}")
         assert answer.is_success, answer.text
         return dict(answer.json())
 
-    def ask(self, model: str, operation: str, **body: Any) -> dict[str, Any]:
-        """An accepted job, still queued."""
+    def submit(self, model: str, operation: str, **body: Any) -> dict[str, Any]:
+        """Submit a job; it is accepted and stays queued."""
         answer = self.http.post(f"/v1/models/{model}/{operation}", json=body)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
     def sweep(self) -> None:
-        """What the sweeper beside the server does twice a second."""
+        """Run the sweeper once; beside a real server it runs twice a second."""
         sweeper.sweep(self.worker.database, self.settings)
 
     def done(self, model: str, operation: str, **body: Any) -> VersionRow:
-        """A job asked for and worked off: the version it published."""
-        return self.worker.work(self.ask(model, operation, **body)["id"])
+        """Submit a job and run it; returns the version it published."""
+        return self.worker.work(self.submit(model, operation, **body)["id"])
 
 
 @contextmanager
 def serving(settings: Settings) -> Iterator[Served]:
-    """Serve that deployment on a free port until the block ends."""
+    """Serve a deployment with these settings on a free port, until the block ends."""
     database = Database(settings.database_url)
     upgrade(database)
     app = create_app(settings, offered=CATALOG)

@@ -1,11 +1,11 @@
-"""The catalog checks what a request names before anything is recorded, and points at what is wrong."""
+"""The catalog completes the params of a request, or points at every rule they break."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from service.requests.catalog import complete, read_catalog
+from service.requests.catalog import ArchitectureEntry, StrategyEntry, complete, read_catalog
 from service.requests.violations import InvalidRequest
 from tests.api.offered import CATALOG, LearnParams
 
@@ -74,7 +74,7 @@ def test_every_broken_rule_is_pointed_at(params: dict[str, Any], broken: list[tu
     assert all(violation.detail for violation in refused.value.violations)
 
 
-def test_what_is_required_is_asked_for() -> None:
+def test_a_missing_param_that_is_required_is_pointed_at() -> None:
     schema = {"type": "object", "properties": {"k": {"type": "integer"}}, "required": ["k"]}
     with pytest.raises(InvalidRequest) as refused:
         complete(schema, {}, pointer="/params")
@@ -112,7 +112,7 @@ def test_an_operation_has_a_default_strategy_and_a_policy_has_its_own() -> None:
         (lambda: CATALOG.complete_network({"latent": 0}), "/network/latent", "out_of_range"),
     ],
 )
-def test_a_name_that_is_not_there_is_answered_with_those_that_are(ask: Any, pointer: str, code: str) -> None:
+def test_an_unknown_name_is_refused(ask: Any, pointer: str, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         ask()
     (violation,) = refused.value.violations
@@ -127,11 +127,8 @@ def test_a_network_is_completed_with_its_architecture() -> None:
 def test_every_number_a_client_may_send_has_bounds() -> None:
     """An unbounded width or step count is a job that never ends, or one that takes the machine with it."""
     catalog = read_catalog()
-    unbounded = [
-        (entry.name, *place)
-        for entry in (*catalog.strategies, *catalog.architectures)
-        for place in _unbounded(entry.params)
-    ]
+    entries: list[StrategyEntry | ArchitectureEntry] = [*catalog.strategies, *catalog.architectures]
+    unbounded = [(entry.name, *place) for entry in entries for place in _unbounded(entry.params)]
     assert unbounded == []
 
 

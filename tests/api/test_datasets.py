@@ -1,4 +1,4 @@
-"""Datasets over HTTP: uploaded once, listed with the others, named by every request that names one."""
+"""Datasets over HTTP: an upload is a dataset like the others, and never changes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from errno import ENOSPC
@@ -37,7 +37,7 @@ def test_an_upload_is_a_dataset_like_the_others(served: Served, name: str) -> No
         assert name in [one["name"] for one in listed.get("data", listed.get("datasets"))]
 
 
-def test_its_pixels_are_kept_under_their_own_hash(served: Served, name: str) -> None:
+def test_the_pixels_of_an_upload_are_stored_under_their_hash(served: Served, name: str) -> None:
     put(served, name, as_folders(doodles()))
     with served.worker.database.reading() as session:
         row = datasets.find(session, name)
@@ -46,7 +46,7 @@ def test_its_pixels_are_kept_under_their_own_hash(served: Served, name: str) -> 
     assert served.worker.artifacts.read(row.sha256) == b"".join(one.tobytes() for one in doodles().values())
 
 
-def test_the_same_images_again_change_nothing_in_whatever_archive(served: Served, name: str) -> None:
+def test_the_same_images_in_either_kind_of_archive_change_nothing(served: Served, name: str) -> None:
     put(served, name, as_npz(doodles()))
     before = served.counts()
     for archive in (as_npz(doodles()), as_folders(doodles())):
@@ -64,7 +64,7 @@ def test_other_images_under_the_same_name_are_refused(served: Served, name: str)
     assert served.http.get(f"/v1/datasets/{name}").json()["labels"] == ["bar", "ring"]
 
 
-def test_an_artifact_that_was_lost_is_mended_by_the_same_upload(served: Served, name: str) -> None:
+def test_uploading_the_same_images_again_restores_a_lost_artifact(served: Served, name: str) -> None:
     images = doodles(seed=2)
     put(served, name, as_npz(images))
     with served.worker.database.reading() as session:
@@ -75,7 +75,7 @@ def test_an_artifact_that_was_lost_is_mended_by_the_same_upload(served: Served, 
     assert len(served.worker.artifacts.read(row.sha256)) == 12 * 784
 
 
-def test_of_uploads_at_once_one_is_new_and_all_are_answered(served: Served, name: str) -> None:
+def test_of_simultaneous_uploads_one_is_new_and_all_are_answered(served: Served, name: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         same = list(pool.map(lambda _: put(served, name, as_npz(doodles())).status_code, range(8)))
         other = list(
@@ -85,14 +85,14 @@ def test_of_uploads_at_once_one_is_new_and_all_are_answered(served: Served, name
     assert sorted(other) == [201] + [409] * 7
 
 
-def test_a_body_without_a_media_type_is_looked_at(served: Served, name: str) -> None:
+def test_an_upload_needs_no_media_type(served: Served, name: str) -> None:
     """As `curl -T` sends it."""
     request = httpx.Request("PUT", f"{served.address}/v1/datasets/{name}", content=as_npz(doodles()))
     assert "content-type" not in request.headers
     assert served.http.send(request).status_code == 201
 
 
-def test_a_model_is_made_from_it_and_learns_from_it(served: Served, name: str) -> None:
+def test_a_model_learns_from_an_uploaded_dataset(served: Served, name: str) -> None:
     put(served, name, as_npz(doodles()))
     created = served.http.post("/v1/models", json={"name": name, "dataset": name}).json()
     assert [(one["name"], one["status"]) for one in created["labels"]] == [
@@ -112,14 +112,14 @@ def test_a_model_is_made_from_it_and_learns_from_it(served: Served, name: str) -
         assert statuses == [("bar", name, "absent"), ("ring", name, "permanent"), ("1", "mnist", "permanent")]
 
 
-def test_a_model_of_another_dataset_learns_from_it_under_another_name(served: Served, name: str) -> None:
+def test_a_model_of_another_dataset_learns_an_uploaded_label(served: Served, name: str) -> None:
     put(served, name, as_npz(doodles()))
     served.model(name)
     served.done(name, "learn", labels=["ring"], dataset=name, **{"as": {"ring": "circle"}})
     assert served.http.get(f"/v1/models/{name}").json()["labels"][-1]["source"] == "ring"
 
 
-def test_what_is_too_large_is_refused_packed_or_unpacked(tmp_path: Path) -> None:
+def test_an_upload_that_is_too_large_packed_or_unpacked_is_refused(tmp_path: Path) -> None:
     with serving(Settings(home=tmp_path / "home", max_upload_bytes=20_000)) as served:
         packed = put(served, "packed", as_npz(doodles(each=20)))
         assert (packed.status_code, packed.json()["code"]) == (413, "payload_too_large")
@@ -132,7 +132,7 @@ def test_what_is_too_large_is_refused_packed_or_unpacked(tmp_path: Path) -> None
         assert [one["name"] for one in served.http.get("/v1/datasets").json()["data"]][2:] == ["small"]
 
 
-def test_a_full_disk_is_told_and_leaves_no_dataset(
+def test_a_full_disk_is_a_507_and_leaves_no_dataset(
     served: Served, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: FolderArtifacts, data: bytes) -> str:

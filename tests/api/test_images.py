@@ -1,4 +1,4 @@
-"""Images over HTTP: the same address, the same pixels; a revoked version and a corrupt file draw nothing."""
+"""Images over HTTP: the same address, the same pixels; none from a revoked version or a corrupt file."""
 
 import base64
 import hashlib
@@ -60,7 +60,7 @@ def test_scale_repeats_pixels_and_a_grid_holds_the_next_seeds(drawn: Served) -> 
         assert np.array_equal(part, pixels(png(drawn, "1", 7 + index)))
 
 
-def test_an_image_is_not_sent_twice_and_not_kept_for_long(drawn: Served) -> None:
+def test_an_image_is_cached_for_a_minute_and_then_revalidated(drawn: Served) -> None:
     path = "/v1/models/drawing/versions/2/images/1/7.png"
     first = drawn.http.get(path)
     again = drawn.http.get(path, headers={"If-None-Match": f'"other", W/{first.headers["ETag"]}'})
@@ -73,7 +73,7 @@ def test_an_image_is_not_sent_twice_and_not_kept_for_long(drawn: Served) -> None
     assert len(tags | {first.headers["ETag"]}) == 5
 
 
-def test_a_304_is_not_given_for_what_may_not_be_drawn_any_more(drawn: Served) -> None:
+def test_a_revoked_image_is_a_410_even_for_a_client_that_has_it(drawn: Served) -> None:
     drawn.model("revoked")
     drawn.done("revoked", "learn", labels=["1", "2"])
     path = "/v1/models/revoked/versions/1/images/1/0.png"
@@ -141,7 +141,7 @@ def test_a_seed_not_given_is_chosen_and_recorded(drawn: Served) -> None:
     assert first.content == png(drawn, "1", seed)
 
 
-def test_a_sample_of_a_version_since_revoked_is_gone(drawn: Served) -> None:
+def test_a_sample_of_a_revoked_version_is_gone(drawn: Served) -> None:
     drawn.model("erased")
     drawn.done("erased", "learn", labels=["1", "2"])
     answer = drawn.http.post("/v1/models/erased/samples", json={"labels": ["1"], "seed": 0})
@@ -151,7 +151,7 @@ def test_a_sample_of_a_version_since_revoked_is_gone(drawn: Served) -> None:
     assert drawn.http.get(answer.headers["Location"]).status_code == 200, "the record stays"
 
 
-def test_what_is_forgotten_while_it_is_drawn_is_not_handed_out(
+def test_a_label_that_is_forgotten_while_it_is_drawn_is_not_handed_out(
     drawn: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn.model("racing")
@@ -159,10 +159,10 @@ def test_what_is_forgotten_while_it_is_drawn_is_not_handed_out(
     before = drawn.counts()["samples"]
     draw = Generator.draw
 
-    def draw_too_late(*asked: Any, **how: Any) -> Any:
+    def draw_too_late(*arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         drawn.done("racing", "forget", labels=["2"])
-        return draw(*asked, **how)
+        return draw(*arguments, **options)
 
     monkeypatch.setattr(Generator, "draw", draw_too_late)
     answer = drawn.http.post("/v1/models/racing/samples", json={"labels": ["2"], "version": 1})
@@ -204,7 +204,7 @@ def test_a_corrupt_decoder_is_a_503_and_never_a_wrong_image(tmp_path: Path, faul
         assert len(png(served, "1", 0, version=1)) > 0, "the version before still draws"
 
 
-def test_a_version_already_loaded_goes_on_drawing_while_its_file_is_away(tmp_path: Path) -> None:
+def test_a_loaded_version_still_draws_when_its_file_is_missing(tmp_path: Path) -> None:
     with serving(Settings(home=tmp_path / "home")) as served:
         served.model("drawing")
         version = served.done("drawing", "learn", labels=["1"])
@@ -213,7 +213,7 @@ def test_a_version_already_loaded_goes_on_drawing_while_its_file_is_away(tmp_pat
         assert png(served, "1", 0, version=1) == first
 
 
-def test_a_file_is_served_whole_with_its_sha256_for_etag(drawn: Served) -> None:
+def test_a_file_is_served_completely_with_its_sha256_as_etag(drawn: Served) -> None:
     version = drawn.http.get("/v1/models/drawing/versions/2").json()
     assert set(version["files"]) == {
         "decoder.onnx",
@@ -236,7 +236,7 @@ def test_a_file_is_served_whole_with_its_sha256_for_etag(drawn: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "first", "end"),
+    ("requested", "status", "first", "end"),
     [
         ("bytes=0-9", 206, 0, 10),
         ("bytes=10-", 206, 10, None),
@@ -252,12 +252,12 @@ def test_a_file_is_served_whole_with_its_sha256_for_etag(drawn: Served) -> None:
         ("bytes=" + "9" * 30 + "-", 200, 0, None),
     ],
 )
-def test_a_part_of_a_file_can_be_asked_for(
-    drawn: Served, asked: str, status: int, first: int, end: int | None
+def test_a_range_of_a_file_can_be_requested(
+    drawn: Served, requested: str, status: int, first: int, end: int | None
 ) -> None:
     path = "/v1/models/drawing/versions/2/files/decoder.onnx"
     whole = drawn.http.get(path).content
-    answer = drawn.http.get(path, headers={"Range": asked})
+    answer = drawn.http.get(path, headers={"Range": requested})
     assert answer.status_code == status
     if status == 416:
         assert answer.json()["code"] == "range_not_satisfiable"
@@ -271,7 +271,7 @@ def test_a_part_of_a_file_can_be_asked_for(
         )
 
 
-def test_a_part_is_only_given_of_the_file_the_client_began_with(drawn: Served) -> None:
+def test_a_range_is_only_given_of_the_file_that_the_client_began_with(drawn: Served) -> None:
     path = "/v1/models/drawing/versions/2/files/decoder.onnx"
     etag = drawn.http.get(path).headers["ETag"]
     resumed = drawn.http.get(path, headers={"Range": "bytes=0-9", "If-Range": etag})
@@ -286,7 +286,7 @@ def test_evidence_of_a_revoked_version_stays(drawn: Served) -> None:
     assert drawn.http.get(version["links"]["report"]).json()["retained"]["accuracy"] == 0.951
 
 
-def test_versions_tell_what_they_hold_and_where_they_come_from(drawn: Served) -> None:
+def test_versions_list_their_labels_and_their_ancestors(drawn: Served) -> None:
     listed = drawn.http.get("/v1/models/drawing/versions").json()["data"]
     assert [(v["number"], v["parent"], v["operation"], v["labels"]) for v in listed] == [
         (2, 1, "forget", ["1", "2"]),

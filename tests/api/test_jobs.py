@@ -1,12 +1,12 @@
-"""Jobs over HTTP: accepted with 202, polled cheaply, waited for, cancelled once and for all."""
+"""Jobs over HTTP: accepted with 202, polled cheaply, listed, cancelled for good."""
 
-import time
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from service.queue.messages import count_waiting_messages
+from service.registry import jobs
 from service.settings import Settings
 from tests.api.serving import Served, serving
 
@@ -32,7 +32,7 @@ def test_an_accepted_job_says_where_to_look_and_when(served: Served, name: str) 
 
 def test_a_job_is_followed_from_queued_to_succeeded(served: Served, name: str) -> None:
     served.model(name)
-    job_id = served.ask(name, "learn", labels=["1", "2"], seed=5)["id"]
+    job_id = served.submit(name, "learn", labels=["1", "2"], seed=5)["id"]
 
     def now() -> dict[str, Any]:
         return dict(served.http.get(f"/v1/jobs/{job_id}").json())
@@ -61,22 +61,20 @@ def test_a_job_is_followed_from_queued_to_succeeded(served: Served, name: str) -
     assert (version["number"], version["job"]) == (1, job_id)
 
 
-def test_an_accepted_job_rings_one_bell_and_a_refused_one_none(served: Served, name: str) -> None:
+def test_an_accepted_job_sends_one_wake_up_message_and_a_refused_one_none(served: Served, name: str) -> None:
     served.model(name)
     before = count_waiting_messages(served.settings)
     assert before is not None
-    served.ask(name, "learn", labels=["1"])
+    served.submit(name, "learn", labels=["1"])
     assert count_waiting_messages(served.settings) == before + 1
     assert served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]}).status_code == 409
     assert count_waiting_messages(served.settings) == before + 1
 
 
 def test_params_are_recorded_complete(served: Served, name: str) -> None:
-    from service.registry import jobs
-
     served.model(name)
     body = {"labels": ["1"], "params": {"steps": 7}, "acceptance": {"retained_accuracy_min": 0.9}}
-    job_id = served.ask(name, "learn", **body)["id"]
+    job_id = served.submit(name, "learn", **body)["id"]
     with served.worker.database.reading() as session:
         row = jobs.find(session, job_id)
     assert row.params["steps"] == 7
@@ -87,7 +85,7 @@ def test_params_are_recorded_complete(served: Served, name: str) -> None:
 
 def test_a_failed_job_says_why(served: Served, name: str) -> None:
     served.model(name)
-    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
     served.worker.fail(served.worker.claim(job_id))
     job = served.http.get(f"/v1/jobs/{job_id}").json()
     assert (job["state"], job["done"]) == ("failed", True)
@@ -100,17 +98,17 @@ def test_a_failed_job_says_why(served: Served, name: str) -> None:
     }
 
 
-def test_resize_takes_the_strategy_of_its_policy(served: Served, name: str) -> None:
+def test_resize_uses_the_strategy_of_its_policy(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["1"])
-    assert served.ask(name, "resize", policy="prune", params={"share": 0.2})["strategy"] == "prune_units"
-    assert served.ask(name, "resize", policy="expand")["strategy"] == "expand_units"
+    assert served.submit(name, "resize", policy="prune", params={"share": 0.2})["strategy"] == "prune_units"
+    assert served.submit(name, "resize", policy="expand")["strategy"] == "expand_units"
 
 
-def test_learning_and_forgetting_can_be_asked_back_to_back(served: Served, name: str) -> None:
+def test_learn_and_forget_can_be_submitted_right_after_each_other(served: Served, name: str) -> None:
     served.model(name)
-    first = served.ask(name, "learn", labels=["1", "2"])
-    second = served.ask(name, "forget", labels=["1"])
+    first = served.submit(name, "learn", labels=["1", "2"])
+    second = served.submit(name, "forget", labels=["1"])
     again = served.http.post(f"/v1/models/{name}/forget", json={"labels": ["1"]})
     assert (again.status_code, again.json()["id"]) == (202, second["id"]), "the same job, still to run"
     for job in (first, second):
@@ -122,8 +120,8 @@ def test_learning_and_forgetting_can_be_asked_back_to_back(served: Served, name:
 
 def test_jobs_are_listed_newest_first_and_filtered(served: Served, name: str) -> None:
     served.model(name)
-    asked = [served.ask(name, "learn", labels=[label])["id"] for label in "12345"]
-    served.worker.work(asked[0])
+    submitted = [served.submit(name, "learn", labels=[label])["id"] for label in "12345"]
+    served.worker.work(submitted[0])
 
     def listed(query: str) -> list[str]:
         found, path = [], f"/v1/jobs?model={name}&limit=2{query}"
@@ -133,34 +131,34 @@ def test_jobs_are_listed_newest_first_and_filtered(served: Served, name: str) ->
             path = page.links["next"]["url"] if page.json()["has_more"] else ""
         return found
 
-    assert listed("") == asked[::-1]
-    assert listed("&state=queued") == asked[:0:-1]
-    assert listed("&state=succeeded") == asked[:1]
+    assert listed("") == submitted[::-1]
+    assert listed("&state=queued") == submitted[:0:-1]
+    assert listed("&state=succeeded") == submitted[:1]
     assert listed("&state=failed") == []
 
 
-def test_each_job_of_a_list_tells_how_many_are_before_it(served: Served, name: str) -> None:
+def test_each_job_of_a_list_has_its_queue_position(served: Served, name: str) -> None:
     served.model(name)
-    asked = [served.ask(name, "learn", labels=[label])["id"] for label in "1234"]
-    served.worker.claim(asked[0])
-    served.http.post(f"/v1/jobs/{asked[2]}/cancel")
-    alone = [served.http.get(f"/v1/jobs/{job}").json()["queue_position"] for job in asked]
+    submitted = [served.submit(name, "learn", labels=[label])["id"] for label in "1234"]
+    served.worker.claim(submitted[0])
+    served.http.post(f"/v1/jobs/{submitted[2]}/cancel")
+    positions = [served.http.get(f"/v1/jobs/{job}").json()["queue_position"] for job in submitted]
     listed = served.http.get(f"/v1/jobs?model={name}").json()["data"]
-    assert [job["queue_position"] for job in listed[::-1]] == alone
-    assert (alone[0], alone[2]) == (None, None)
-    assert isinstance(alone[1], int)
-    assert alone[3] == alone[1] + 1
+    assert [job["queue_position"] for job in listed[::-1]] == positions
+    assert (positions[0], positions[2]) == (None, None)
+    assert isinstance(positions[1], int)
+    assert positions[3] == positions[1] + 1
 
 
-def test_a_list_asks_the_database_as_much_for_many_as_for_one(served: Served, name: str) -> None:
+def test_a_list_needs_as_many_queries_for_many_items_as_for_one(served: Served, name: str) -> None:
     for index in range(3):
         served.model(f"{name}-{index}")
         for label in "123":
-            served.ask(f"{name}-{index}", "learn", labels=[label])
-    asked: list[str] = []
+            served.submit(f"{name}-{index}", "learn", labels=[label])
+    statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
+        statements.append(statement)
 
     engine = served.app.state.context.database.engine
     event.listen(engine, "before_cursor_execute", note)
@@ -168,9 +166,9 @@ def test_a_list_asks_the_database_as_much_for_many_as_for_one(served: Served, na
         for path in ("/v1/models", "/v1/jobs"):
             counts = []
             for limit in (1, 3):
-                asked.clear()
+                statements.clear()
                 assert len(served.http.get(f"{path}?limit={limit}").json()["data"]) == limit
-                counts.append(len([statement for statement in asked if "SELECT" in statement]))
+                counts.append(len([statement for statement in statements if "SELECT" in statement]))
             assert counts[0] == counts[1] > 0
     finally:
         event.remove(engine, "before_cursor_execute", note)
@@ -178,7 +176,7 @@ def test_a_list_asks_the_database_as_much_for_many_as_for_one(served: Served, na
 
 def test_a_poll_of_an_unchanged_job_is_a_304_without_a_body(served: Served, name: str) -> None:
     served.model(name)
-    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
     first = served.http.get(f"/v1/jobs/{job_id}")
     known = {"If-None-Match": first.headers["ETag"]}
     same = served.http.get(f"/v1/jobs/{job_id}", headers=known)
@@ -191,13 +189,13 @@ def test_a_poll_of_an_unchanged_job_is_a_304_without_a_body(served: Served, name
 
 def test_a_job_is_small_to_poll(served: Served, name: str) -> None:
     served.model(name)
-    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
     assert len(served.http.get(f"/v1/jobs/{job_id}").content) < 1000
 
 
 def test_cancelling_twice_answers_the_same_and_makes_one_end(served: Served, name: str) -> None:
     served.model(name)
-    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
     answers = [served.http.post(f"/v1/jobs/{job_id}/cancel") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [202, 202, 202]
     assert {answer.text for answer in answers} == {answers[0].text}
@@ -207,7 +205,7 @@ def test_cancelling_twice_answers_the_same_and_makes_one_end(served: Served, nam
 
 def test_cancelling_a_running_job_asks_it_to_stop(served: Served, name: str) -> None:
     served.model(name)
-    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
     served.worker.claim(job_id)
     answer = served.http.post(f"/v1/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["state"], answer.json()["done"]) == (202, "cancelling", False)
@@ -218,7 +216,7 @@ def test_cancelling_a_running_job_asks_it_to_stop(served: Served, name: str) -> 
 @pytest.mark.parametrize("end", ["finish", "fail"])
 def test_a_job_that_ended_cannot_be_cancelled(served: Served, name: str, end: str) -> None:
     served.model(name)
-    job_id = served.ask(name, "learn", labels=["1"])["id"]
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
     getattr(served.worker, end)(served.worker.claim(job_id))
     answer = served.http.post(f"/v1/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["code"]) == (409, "job_already_finished")
@@ -228,10 +226,8 @@ def test_a_job_is_accepted_while_the_broker_is_down(tmp_path: Any) -> None:
     settings = Settings(home=tmp_path / "home", broker_url="redis://127.0.0.1:9/0")
     with serving(settings) as served:
         served.model("digits")
-        started = time.monotonic()
         answer = served.http.post("/v1/models/digits/learn", json={"labels": ["1"]})
         assert (answer.status_code, answer.json()["state"]) == (202, "queued")
-        assert time.monotonic() - started < 2
         ready = served.http.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         assert ready.json()["checks"]["broker"] != "ok"

@@ -1,7 +1,8 @@
-"""Models over HTTP: created once, found by name and id, listed page by page, labels by status."""
+"""Models over HTTP: created once, found by name and id, listed page by page; what their labels allow."""
 
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.api.serving import Served
@@ -12,7 +13,7 @@ def statuses(served: Served, model: str) -> dict[str, str]:
     return {label["name"]: label["status"] for label in labels}
 
 
-def test_a_model_is_created_with_every_default_told(served: Served, name: str) -> None:
+def test_a_created_model_shows_every_default(served: Served, name: str) -> None:
     answer = served.http.post("/v1/models", json={"name": name, "dataset": "mnist"})
     created = answer.json()
     assert answer.status_code == 201
@@ -30,7 +31,7 @@ def test_a_model_is_found_by_name_and_by_id(served: Served, name: str) -> None:
     assert served.http.get(f"/v1/models/{created['id']}").json() == created
 
 
-def test_all_models_are_reached_by_following_next(served: Served, name: str) -> None:
+def test_following_next_leads_to_every_model(served: Served, name: str) -> None:
     created = [served.model(f"{name}-{i}")["id"] for i in range(5)]
     found: list[str] = []
     path: str | None = "/v1/models?limit=2"
@@ -66,7 +67,7 @@ def test_labels_are_absent_then_learned_then_forgotten_then_learned_again(served
     assert (relearned["2"]["status"], relearned["2"]["generation"]) == ("permanent", 2)
 
 
-def test_a_label_of_another_dataset_is_listed_behind(served: Served, name: str) -> None:
+def test_a_label_of_another_dataset_is_listed_last(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["capital A"], dataset="letters")
     last = served.http.get(f"/v1/models/{name}").json()["labels"][-1]
@@ -77,8 +78,8 @@ def test_a_label_of_another_dataset_is_listed_behind(served: Served, name: str) 
 def test_a_label_goes_by_the_name_it_was_learned_as(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["1", "2"])
-    asked = {"labels": ["a", "capital A"], "dataset": "letters", "as": {"a": "1st letter"}}
-    job = served.ask(name, "learn", **asked)
+    body = {"labels": ["a", "capital A"], "dataset": "letters", "as": {"a": "1st letter"}}
+    job = served.submit(name, "learn", **body)
     assert (job["labels"], job["renamed"]) == (["1st letter", "capital A"], {"1st letter": "a"})
     assert served.worker.work(job["id"]).labels == {"1": 0, "2": 1, "1st letter": 2, "capital A": 3}
     labels = {label["name"]: label for label in served.http.get(f"/v1/models/{name}").json()["labels"]}
@@ -93,7 +94,7 @@ def test_a_label_goes_by_the_name_it_was_learned_as(served: Served, name: str) -
 
 def test_two_labels_may_swap_their_names(served: Served, name: str) -> None:
     served.model(name)
-    job = served.ask(name, "learn", labels=["1", "2"], **{"as": {"1": "2", "2": "1"}})
+    job = served.submit(name, "learn", labels=["1", "2"], **{"as": {"1": "2", "2": "1"}})
     assert (job["labels"], job["renamed"]) == (["2", "1"], {"2": "1", "1": "2"})
 
 
@@ -114,47 +115,74 @@ def test_learning_a_name_again_from_elsewhere_forgets_where_it_came_from(served:
 
 
 @pytest.mark.parametrize(
-    ("status", "asked", "expected", "code"),
+    ("status", "requested", "strategy"),
     [
-        ("absent", "permanent", 202, None),
-        ("absent", "temporary", 202, None),
-        ("absent", "forget", 404, "unknown_label"),
-        ("permanent", "permanent", 409, "label_already_learned"),
-        ("permanent", "temporary", 409, "label_already_learned"),
-        ("permanent", "forget", 202, None),
-        ("temporary", "permanent", 202, None),
-        ("temporary", "temporary", 409, "label_already_learned"),
-        ("temporary", "forget", 202, None),
-        ("forgotten", "permanent", 202, None),
-        ("forgotten", "temporary", 202, None),
-        ("forgotten", "forget", 200, None),
+        ("absent", "permanent", "replay_ewc"),
+        ("absent", "temporary", "isolated"),
+        ("permanent", "forget", "surrogate"),
+        ("temporary", "permanent", "merge"),
+        ("temporary", "forget", "drop"),
+        ("forgotten", "permanent", "replay_ewc"),
+        ("forgotten", "temporary", "isolated"),
     ],
 )
-def test_what_a_label_can_be_asked_depends_on_its_status(
-    served: Served, name: str, status: str, asked: str, expected: int, code: str | None
+def test_the_status_of_a_label_decides_how_a_request_is_carried_out(
+    served: Served, name: str, status: str, requested: str, strategy: str
 ) -> None:
+    with_label_1(served, name, status)
+    before = served.counts()
+    answer = request(served, name, requested)
+    assert (answer.status_code, answer.json()["strategy"]) == (202, strategy), answer.text
+    assert served.counts()["jobs"] == before["jobs"] + 1
+    served.worker.work(answer.json()["id"])
+    assert statuses(served, name)["1"] == ("forgotten" if requested == "forget" else requested)
+
+
+@pytest.mark.parametrize(
+    ("status", "requested", "refusal"),
+    [
+        ("absent", "forget", (404, "unknown_label")),
+        ("permanent", "permanent", (409, "label_already_learned")),
+        ("permanent", "temporary", (409, "label_already_learned")),
+        ("temporary", "temporary", (409, "label_already_learned")),
+    ],
+)
+def test_the_status_of_a_label_decides_which_request_is_refused(
+    served: Served, name: str, status: str, requested: str, refusal: tuple[int, str]
+) -> None:
+    with_label_1(served, name, status)
+    before = served.counts()
+    answer = request(served, name, requested)
+    assert (answer.status_code, answer.json()["code"]) == refusal, answer.text
+    assert served.counts() == before
+
+
+def test_forgetting_a_forgotten_label_answers_with_the_job_that_forgot_it(served: Served, name: str) -> None:
+    forgotten_by = with_label_1(served, name, "forgotten")
+    before = served.counts()
+    answer = request(served, name, "forget")
+    assert (answer.status_code, answer.json()["id"]) == (200, forgotten_by)
+    assert served.counts() == before
+
+
+def with_label_1(served: Served, name: str, status: str) -> str:
+    """A model that holds 9, and 1 with this status; returns the job that gave it the status."""
     served.model(name)
-    served.done(name, "learn", labels=["9"])
+    last = served.done(name, "learn", labels=["9"])
     if status != "absent":
         retention = "temporary" if status == "temporary" else "permanent"
-        served.done(name, "learn", labels=["1"], retention=retention)
-    forgotten = served.done(name, "forget", labels=["1"]).job_id if status == "forgotten" else None
+        last = served.done(name, "learn", labels=["1"], retention=retention)
+    if status == "forgotten":
+        last = served.done(name, "forget", labels=["1"])
     assert statuses(served, name)["1"] == status
-    before = served.counts()
-    body = {"labels": ["1"]} | ({"retention": asked} if asked != "forget" else {})
-    answer = served.http.post(f"/v1/models/{name}/{'forget' if asked == 'forget' else 'learn'}", json=body)
-    assert (answer.status_code, answer.json().get("code")) == (expected, code), answer.text
-    assert served.counts()["jobs"] == before["jobs"] + (expected == 202)
-    if expected == 200:
-        assert answer.json()["id"] == forgotten, "the job that forgot it, and no second one"
-    if expected == 202:
-        served.worker.work(answer.json()["id"])
-        assert statuses(served, name)["1"] == {"forget": "forgotten"}.get(asked, asked)
-        temporary = asked == "temporary" or (status, asked) == ("temporary", "forget")
-        strategy = {"forget": "drop", "temporary": "isolated"}[asked] if temporary else None
-        strategy = strategy or {"forget": "surrogate", "permanent": "replay_ewc"}[asked]
-        strategy = "merge" if (status, asked) == ("temporary", "permanent") else strategy
-        assert answer.json()["strategy"] == strategy
+    return last.job_id
+
+
+def request(served: Served, name: str, what: str) -> httpx.Response:
+    """Request to forget label 1, or to learn it with this retention."""
+    if what == "forget":
+        return served.http.post(f"/v1/models/{name}/forget", json={"labels": ["1"]})
+    return served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"], "retention": what})
 
 
 def test_a_temporary_label_is_drawn_from_its_own_file(served: Served, name: str) -> None:
@@ -166,8 +194,8 @@ def test_a_temporary_label_is_drawn_from_its_own_file(served: Served, name: str)
     assert "isolated-a-decoder.onnx" in version["files"]
     assert served.http.get(version["files"]["isolated-a-decoder.onnx"]["href"]).status_code == 200
     assert served.http.get(f"/v1/models/{name}/versions/2/images/a/0.png").status_code == 200
-    merged = served.ask(name, "learn", labels=["a"])
-    assert (merged["strategy"], merged["labels"]) == ("merge", ["a"]), "no dataset is needed"
+    merged = served.submit(name, "learn", labels=["a"])
+    assert (merged["strategy"], merged["labels"]) == ("merge", ["a"]), "the dataset is not needed"
     served.worker.work(merged["id"])
     label = next(one for one in served.http.get(f"/v1/models/{name}").json()["labels"] if one["name"] == "a")
     assert (label["status"], label["dataset"], label["generation"]) == ("permanent", "letters", 1)
@@ -199,18 +227,18 @@ def test_a_strategy_for_another_retention_is_refused(
 def test_a_temporary_label_goes_by_the_name_it_was_learned_as(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["2"])
-    asked = {"labels": ["a"], "dataset": "letters", "as": {"a": "first"}}
-    served.done(name, "learn", retention="temporary", **asked)
+    body = {"labels": ["a"], "dataset": "letters", "as": {"a": "first"}}
+    served.done(name, "learn", retention="temporary", **body)
     before = served.http.get(f"/v1/models/{name}").json()["labels"][-1]
     assert (before["name"], before["source"], before["status"]) == ("first", "a", "temporary")
-    refused = served.http.post(f"/v1/models/{name}/learn", json=asked)
+    refused = served.http.post(f"/v1/models/{name}/learn", json=body)
     assert (refused.status_code, refused.json()["code"]) == (422, "label_already_named")
     served.done(name, "learn", labels=["first"])
     after = served.http.get(f"/v1/models/{name}").json()["labels"][-1]
     assert (after["name"], after["dataset"], after["status"]) == ("first", "letters", "permanent")
 
 
-def test_temporary_labels_alone_have_no_size_to_change(served: Served, name: str) -> None:
+def test_a_model_of_temporary_labels_only_cannot_be_resized(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["1"], retention="temporary")
     answer = served.http.post(f"/v1/models/{name}/resize", json={"policy": "prune"})

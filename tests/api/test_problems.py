@@ -1,4 +1,4 @@
-"""Bad inputs: each is answered with problem+json that says what to do, changes no row, and breaks nothing."""
+"""Every bad input is answered with problem+json, changes no row, and does no harm to the next request."""
 
 import json
 
@@ -22,7 +22,7 @@ def names(served: Served) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("bad", TABLE, ids=[f"{bad.path} {bad.name}" for bad in TABLE])
-def test_a_bad_input_is_told_what_is_wrong_and_changes_nothing(
+def test_a_bad_input_is_refused_with_the_reason_and_changes_nothing(
     served: Served, names: dict[str, str], bad: Bad
 ) -> None:
     before = served.counts()

@@ -132,7 +132,7 @@ def test_only_a_forget_that_succeeded_has_a_receipt(served: Served, name: str) -
     forgotten(served, name)
     learned = served.http.get(f"/v1/models/{name}/versions/1").json()["job"]
     assert problem(receipt(served, learned)) == (404, "receipt_not_found")
-    job_id = served.ask(name, "forget", labels=["2"])["id"]
+    job_id = served.submit(name, "forget", labels=["2"])["id"]
     assert problem(receipt(served, job_id)) == (409, "receipt_not_ready")
     served.worker.fail(served.worker.claim(job_id))
     assert problem(receipt(served, job_id)) == (404, "receipt_not_found")

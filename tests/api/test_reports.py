@@ -34,7 +34,7 @@ def report(served: Served, model: str, version: int, query: str = "", **headers:
 
 def evaluated(served: Served, model: str, **body: Any) -> dict[str, Any]:
     """An evaluate job, worked off."""
-    asked = served.ask(model, "evaluate", **body)
+    asked = served.submit(model, "evaluate", **body)
     served.worker.measure(served.worker.claim(asked["id"]))
     return dict(served.http.get(f"/v1/jobs/{asked['id']}").json())
 
@@ -53,7 +53,7 @@ def test_evaluating_is_a_job_like_any_other_and_makes_no_version(served: Served,
 
 
 def test_evaluating_needs_no_turn_behind_a_change(served: Served, evidence: str) -> None:
-    running = served.worker.claim(served.ask(evidence, "learn", labels=["4"])["id"])
+    running = served.worker.claim(served.submit(evidence, "learn", labels=["4"])["id"])
     assert evaluated(served, evidence, version=2)["state"] == "succeeded"
     served.worker.finish(running)
 
@@ -90,7 +90,7 @@ def test_the_bytes_of_a_jobs_report_are_those_of_its_hash(served: Served, eviden
 
 
 def test_a_rejected_job_gives_its_reasons_and_its_report(served: Served, evidence: str) -> None:
-    asked = served.ask(evidence, "learn", labels=["4"])
+    asked = served.submit(evidence, "learn", labels=["4"])
     assert "report" not in asked["links"], "nothing is measured yet"
     served.worker.refuse(served.worker.claim(asked["id"]))
     job = served.http.get(f"/v1/jobs/{asked['id']}").json()
@@ -100,7 +100,7 @@ def test_a_rejected_job_gives_its_reasons_and_its_report(served: Served, evidenc
 
 
 def test_a_job_that_measured_nothing_says_so(served: Served, evidence: str) -> None:
-    queued = served.ask(evidence, "learn", labels=["4"])
+    queued = served.submit(evidence, "learn", labels=["4"])
     answer = served.http.get(f"/v1/jobs/{queued['id']}/report")
     assert (answer.status_code, answer.json()["code"]) == (404, "report_not_found")
 
@@ -387,7 +387,7 @@ def test_a_models_criteria_are_shown_and_frozen_with_each_job(served: Served, na
     model = served.model(name, acceptance=criteria)
     assert model["acceptance"] == criteria
     assert served.http.get(f"/v1/models/{name}").json()["acceptance"] == criteria
-    job = served.ask(name, "learn", labels=["1"], acceptance={"retained_accuracy_min": 0.5})
+    job = served.submit(name, "learn", labels=["1"], acceptance={"retained_accuracy_min": 0.5})
     assert job["acceptance"] == {"retained_accuracy_min": 0.5, "forgotten_accuracy_max": 0.05}
 
 

@@ -1,15 +1,18 @@
-"""The service as a whole: health, request ids, our own failures, and a document that tells the truth."""
+"""The service as a whole: health, request ids, its own failures, and an OpenAPI document that is true."""
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from service.registry import jobs
+from service.registry.database import from_now
 from service.registry.errors import DatabaseUnavailable
+from service.registry.tables import JobRow
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.api.serving import Served, serving
@@ -20,7 +23,7 @@ def test_the_service_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_datasets_and_catalog_are_those_of_the_committed_file(served: Served) -> None:
+def test_the_catalog_is_served_as_it_is(served: Served) -> None:
     datasets = served.http.get("/v1/datasets").json()
     assert [one["name"] for one in datasets["data"]] == ["mnist", "letters"]
     assert served.http.get("/v1/catalog").json() == CATALOG.model_dump(mode="json")
@@ -33,12 +36,13 @@ def test_a_healthy_service_is_alive_and_ready(served: Served) -> None:
     assert set(ready.json()["checks"].values()) == {"ok"}
 
 
-def test_a_queue_that_nobody_works_off_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.api.health.UNTAKEN_SECONDS", 0.05)
+def test_jobs_that_no_worker_takes_make_the_service_degraded(tmp_path: Path) -> None:
     with serving(Settings(home=tmp_path / "home")) as served:
         served.model("digits")
-        job = served.ask("digits", "learn", labels=["1"])
-        time.sleep(0.1)
+        job = served.submit("digits", "learn", labels=["1"])
+        assert served.http.get("/readyz").json()["status"] == "ready", "the job was queued a moment ago"
+        with served.worker.database.transaction() as session:
+            session.execute(update(JobRow).values(created_at=from_now(-60)))
         ready = served.http.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
         assert "no worker takes them" in ready.json()["checks"]["worker"]
@@ -47,33 +51,31 @@ def test_a_queue_that_nobody_works_off_is_told(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/v1/models", "/v1/models/nobody"])
-def test_head_answers_what_get_would_without_the_body(served: Served, path: str) -> None:
+def test_head_answers_as_get_does_without_the_body(served: Served, path: str) -> None:
     whole, head = served.http.get(path), served.http.head(path)
     assert (head.status_code, head.content) == (whole.status_code, b"")
     for header in ("Content-Type", "Content-Length", "ETag"):
         assert head.headers.get(header) == whole.headers.get(header)
 
 
-def test_a_wrong_method_is_told_the_right_ones(served: Served) -> None:
+def test_a_wrong_method_is_answered_with_the_allowed_ones(served: Served) -> None:
     assert served.http.put("/v1/models").headers["Allow"] == "HEAD, GET, POST"
     assert served.http.get("/v1/models/any/learn").headers["Allow"] == "POST"
 
 
-@pytest.mark.parametrize("offered", ["abc-123", "job:7.x_y", "a" * 128])
-def test_a_clients_request_id_comes_back(served: Served, offered: str) -> None:
-    answer = served.http.get("/v1/models/nobody", headers={"X-Request-Id": offered})
-    assert answer.headers["X-Request-Id"] == answer.json()["request_id"] == offered
+@pytest.mark.parametrize("sent", ["abc-123", "job:7.x_y", "a" * 128])
+def test_a_request_id_of_the_client_comes_back(served: Served, sent: str) -> None:
+    answer = served.http.get("/v1/models/nobody", headers={"X-Request-Id": sent})
+    assert answer.headers["X-Request-Id"] == answer.json()["request_id"] == sent
 
 
-@pytest.mark.parametrize("offered", ["", "a b", "a" * 129, "<script>", "é", '"'])
-def test_a_request_id_that_cannot_be_logged_is_replaced(served: Served, offered: str) -> None:
-    answer = served.http.get("/livez", headers={"X-Request-Id": offered.encode()})
+@pytest.mark.parametrize("sent", ["", "a b", "a" * 129, "<script>", "é", '"'])
+def test_a_request_id_that_cannot_be_logged_is_replaced(served: Served, sent: str) -> None:
+    answer = served.http.get("/livez", headers={b"X-Request-Id": sent.encode()})
     assert answer.headers["X-Request-Id"].startswith("req_")
 
 
-def test_a_request_id_is_kept_with_the_job(served: Served, name: str) -> None:
-    from service.registry import jobs
-
+def test_the_request_id_is_recorded_with_the_job(served: Served, name: str) -> None:
     served.model(name)
     answer = served.http.post(
         f"/v1/models/{name}/learn", json={"labels": ["1"]}, headers={"X-Request-Id": "mine"}
@@ -82,7 +84,7 @@ def test_a_request_id_is_kept_with_the_job(served: Served, name: str) -> None:
         assert jobs.find(session, answer.json()["id"]).request_id == "mine"
 
 
-def test_a_bug_of_ours_is_a_500_that_tells_nothing(
+def test_an_unexpected_error_is_a_500_that_reveals_nothing(
     served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -101,7 +103,7 @@ def test_a_bug_of_ours_is_a_500_that_tells_nothing(
     assert served.http.get("/v1/models/any").status_code == 404
 
 
-def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(
+def test_an_unavailable_database_is_a_503_with_retry_after(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: Any, **__: Any) -> None:
@@ -114,7 +116,7 @@ def test_a_database_that_is_away_is_a_503_that_says_when_to_come_back(
     assert "10.0.0.7" not in answer.text
 
 
-def test_a_service_without_its_database_is_not_ready_but_alive(tmp_path: Path) -> None:
+def test_a_service_without_its_database_is_alive_and_not_ready(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with serving(Settings(home=home)) as served:
         served.worker.database.dispose()
@@ -129,7 +131,7 @@ def test_a_service_without_its_database_is_not_ready_but_alive(tmp_path: Path) -
         assert str(home) not in ready.text
 
 
-def test_an_interrupted_body_breaks_nothing(served: Served) -> None:
+def test_the_service_survives_an_interrupted_body(served: Served) -> None:
     def halves() -> Any:
         yield b'{"name": "half'
         raise ConnectionResetError
@@ -153,7 +155,7 @@ SAMPLES_OF_PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def documented(served: Served) -> dict[str, Any]:
-    """The OpenAPI document, of a service that has one of everything."""
+    """Return the OpenAPI document of a service that has one of everything."""
     served.model("documented")
     served.done("documented", "learn", labels=["1", "2"])
     SAMPLES_OF_PARAMETERS["job"] = served.http.get("/v1/jobs?limit=1").json()["data"][0]["id"]
@@ -170,7 +172,7 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     ]
 
 
-def test_the_document_names_every_endpoint(documented: dict[str, Any]) -> None:
+def test_the_openapi_document_has_every_endpoint(documented: dict[str, Any]) -> None:
     named = {f"{verb.upper()} {path}" for verb, path, _ in operations(documented)}
     assert named == {
         "POST /v1/models",
@@ -231,15 +233,15 @@ BODIES: list[bytes] = [
 ]  # fmt: skip
 
 
-def test_nothing_asked_of_any_endpoint_is_answered_with_an_undocumented_status(
+def test_every_endpoint_answers_strange_requests_with_a_documented_status(
     served: Served, documented: dict[str, Any]
 ) -> None:
-    asked = 0
+    answered = 0
     for verb, path, operation in operations(documented):
         allowed = {int(status) for status in operation["responses"]}
         for request in requests(served.http, verb, path, operation):
             answer = served.http.send(request)
-            asked += 1
+            answered += 1
             elsewhere = answer.status_code == 404 and answer.json()["code"] == "route_not_found"
             assert answer.status_code in allowed | {304} or elsewhere, f"{verb} {request.url}: {answer.text}"
             assert answer.status_code < 500, f"{verb} {request.url}: {answer.text}"
@@ -247,11 +249,11 @@ def test_nothing_asked_of_any_endpoint_is_answered_with_an_undocumented_status(
                 assert answer.headers["Content-Type"] == "application/problem+json"
                 documented_type = operation["responses"].get(str(answer.status_code), {}).get("content", {})
                 assert elsewhere or list(documented_type) == ["application/problem+json"]
-    assert asked > 500
+    assert answered > 500
 
 
 def requests(http: httpx.Client, verb: str, path: str, operation: dict[str, Any]) -> list[httpx.Request]:
-    """The good request, then one strange value at a time in every parameter and every strange body."""
+    """Return the good request, then requests with one strange value in each parameter, and strange bodies."""
     good = path
     for name, value in SAMPLES_OF_PARAMETERS.items():
         good = good.replace(f"{{{name}}}", value)
@@ -274,7 +276,7 @@ def requests(http: httpx.Client, verb: str, path: str, operation: dict[str, Any]
     ]
 
 
-def test_the_document_refers_to_nothing_it_lacks(documented: dict[str, Any]) -> None:
+def test_the_openapi_document_has_every_schema_it_refers_to(documented: dict[str, Any]) -> None:
     schemas = documented["components"]["schemas"]
 
     def references(node: Any) -> list[str]:
@@ -293,7 +295,7 @@ def test_the_document_refers_to_nothing_it_lacks(documented: dict[str, Any]) -> 
     ("path", "accept"),
     [("/", "text/html"), ("/dashboard/style.css", "text/css"), ("/", "text/html,*/*;q=0.8")],
 )
-def test_a_page_is_served_to_who_asks_for_its_media_type(served: Served, path: str, accept: str) -> None:
+def test_a_page_is_served_to_a_client_that_accepts_it(served: Served, path: str, accept: str) -> None:
     answer = served.http.get(path, headers={"Accept": accept})
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith(accept.split(",")[0])

@@ -126,8 +126,8 @@ def test_a_running_jobs_bar_moves_and_its_label_gets_an_image(server: Served, pa
     make_digits(server)
     page.goto(server.address)
     expect(page.locator("progress")).to_have_count(0)
-    running = server.ask("digits", "learn", labels=["8"])
-    server.ask("digits", "forget", labels=["0"])
+    running = server.submit("digits", "learn", labels=["8"])
+    server.submit("digits", "forget", labels=["0"])
     claim = server.worker.claim(running["id"])
     server.worker.progress(claim, "training", 100, 1000, 123.4)
     bar = page.get_by_role("progressbar", name="learn 8")
@@ -150,7 +150,7 @@ def test_a_running_jobs_bar_moves_and_its_label_gets_an_image(server: Served, pa
 
 def test_a_job_that_failed_says_why(server: Served, page: Page) -> None:
     make_digits(server)
-    server.worker.fail(server.worker.claim(server.ask("digits", "learn", labels=["8"])["id"]))
+    server.worker.fail(server.worker.claim(server.submit("digits", "learn", labels=["8"])["id"]))
     page.goto(server.address)
     row = page.locator(".job")
     expect(row).to_contain_text("learn 8")

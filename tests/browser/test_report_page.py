@@ -17,7 +17,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         served.done("digits", "learn", labels=list("01234"))
         served.done("digits", "forget", labels=["3"])
         served.done("digits", "resize", policy="expand")
-        served.worker.measure(served.worker.claim(served.ask("digits", "evaluate")["id"]))
+        served.worker.measure(served.worker.claim(served.submit("digits", "evaluate")["id"]))
         served.worker.relapses["3"] = 0.21
         served.done("digits", "learn", labels=["5"])
         yield served
