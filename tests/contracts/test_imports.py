@@ -87,7 +87,16 @@ def test_an_import_from_a_lower_layer_is_allowed(graph: grimp.ImportGraph) -> No
 
 
 @pytest.mark.parametrize(
-    "package", ["service", "service.api", "service.requests", "worker", "worker.learning"]
+    "package",
+    [
+        "service",
+        "service.api",
+        "service.queue",
+        "service.registry",
+        "service.requests",
+        "worker",
+        "worker.learning",
+    ],
 )
 def test_a_new_module_is_refused_until_it_has_a_layer(graph: grimp.ImportGraph, package: str) -> None:
     changed = deepcopy(graph)
