@@ -26,7 +26,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.judging.feature_network import train_feature_network
 from worker.learning.judging.quality_gate import QualityGate
-from worker.learning.judging.training_batches import Step, Training
+from worker.learning.judging.training_batches import OnStep, Training
 from worker.learning.networks import frozen
 
 QUICK = replace(FEATURE_NETWORKS, training=Training(steps=3), gate=QualityGate(test_accuracy=0.0))
@@ -88,9 +88,9 @@ def test_a_feature_network_is_trained_in_the_first_full_report_alone(
 ) -> None:
     trainings: list[str] = []
 
-    def counted(dataset: Dataset, training: Training, step: Step) -> dict[str, bytes]:
+    def counted(dataset: Dataset, training: Training, on_step: OnStep) -> dict[str, bytes]:
         trainings.append(dataset.name)
-        return train_feature_network(dataset, training, step)
+        return train_feature_network(dataset, training, on_step)
 
     monkeypatch.setattr(execution, "FEATURE_NETWORKS", replace(QUICK, train=counted))
     forgot_one(worker_context, model)

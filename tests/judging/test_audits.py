@@ -107,20 +107,20 @@ def test_the_search_improves_on_its_start_and_never_leaves_what_is_plausible(two
     network, feature_network = frozen(two_kinds, CPU), stranger()
 
     def found(steps: int):
-        search = Search(starts=30, steps=steps, rate=0.5)
+        search = Search(starts=30, steps=steps, learning_rate=0.5)
         return recovered(
             network, 0, [1], label="rows", feature_network=feature_network, search=search, context=context(5)
         )
 
     start, end = found(0), found(40)
     assert (
-        feature_network.disbelief(end.images, "rows").mean()
-        < feature_network.disbelief(start.images, "rows").mean()
+        feature_network.negative_log_probability(end.images, "rows").mean()
+        < feature_network.negative_log_probability(start.images, "rows").mean()
     )
-    assert end.u.norm(dim=1).max() <= plausible_radius(network.latent) + 1e-5
-    assert end.u.norm(dim=1).max() > plausible_radius(network.latent) - 0.1  # it did try
-    assert torch.allclose(end.conditions.sum(dim=1), torch.ones(30))
-    assert end.conditions.min() >= 0
+    assert end.noise.norm(dim=1).max() <= plausible_radius(network.latent) + 1e-5
+    assert end.noise.norm(dim=1).max() > plausible_radius(network.latent) - 0.1  # it did try
+    assert torch.allclose(end.mixtures.sum(dim=1), torch.ones(30))
+    assert end.mixtures.min() >= 0
 
 
 def test_what_the_search_shows_is_what_the_network_draws_there(two_kinds):
@@ -133,7 +133,7 @@ def test_what_the_search_shows_is_what_the_network_draws_there(two_kinds):
     columns = torch.cat([network.decoder[0].label, torch.zeros(1, 12)])
     hidden = torch.nn.functional.silu
     slots = torch.tensor([0, 1])[torch.randint(2, (9,), generator=context(5).generator("recovery of rows"))]
-    entered = network.decoder[0](network.sample_prior(found.u, slots)) + found.conditions @ columns
+    entered = network.decoder[0](network.sample_prior(found.noise, slots)) + found.mixtures @ columns
     by_hand = network.decoder[2](hidden(network.decoder[1](hidden(entered)))).sigmoid()
     assert torch.allclose(found.images, by_hand, atol=1e-5)
 
@@ -147,7 +147,9 @@ def test_relearning_leaves_the_checkpoint_alone_and_its_curve_rises(two_kinds):
     def near(images):
         return ((images - target).abs().mean(1) < 0.1).float().mean().item()
 
-    curve = relearned(gone, "rows", stripes("rows"), near, Lesson(schedule, every=10, draws=40), context())
+    curve = relearned(
+        gone, "rows", stripes("rows"), near, Lesson(schedule, steps_between=10, draws=40), context()
+    )
     assert [step for step, _ in curve] == [0, 10, 20, 30, 40, 50, 60]
     assert curve[-1][1] > 0.9 > curve[0][1]
     assert two_kinds.to_bytes() == before

@@ -32,7 +32,7 @@ from worker.learning.judging.training_batches import Training
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, TrainingContext, find
 
-SHORT = Training(seed=5, steps=2, real=16, impostors=10)
+SHORT = Training(seed=5, steps=2, real=16, negatives=10)
 
 
 def random_images() -> dict[str, Tensor]:
@@ -66,11 +66,11 @@ def test_it_is_not_the_judge() -> None:
     assert feature_network.embedded(torch.zeros(3, 784)).shape == (3, FEATURES)
 
 
-def test_its_disbelief_is_minus_the_log_of_what_it_gives_the_label_and_has_a_gradient() -> None:
+def test_the_negative_log_probability_is_that_of_the_softmax_and_has_a_gradient() -> None:
     weights = train_weights(FEATURE_NETWORK, random_images(), SHORT)
     network = restore_network(FEATURE_NETWORK, weights, labels=2)
     images = torch.rand(4, 784, requires_grad=True)
-    found = FeatureNetwork(("a", "b"), network, "trained here", 0.5).disbelief(images, "b")
+    found = FeatureNetwork(("a", "b"), network, "trained here", 0.5).negative_log_probability(images, "b")
     assert torch.allclose(found, -network(images).softmax(dim=1)[:, 1].log(), atol=1e-5)
     found.sum().backward()  # type: ignore[no-untyped-call]
     assert images.grad is not None

@@ -70,7 +70,7 @@ def forgetful() -> Checkpoint:
 @lru_cache
 def feature_network_of(dataset: str) -> FeatureNetwork:
     """Trained for a moment."""
-    training = Training(seed=101, steps=2, real=32, impostors=10)
+    training = Training(seed=101, steps=2, real=32, negatives=10)
     weights = train_weights(FEATURE_NETWORK, digits().train, training)
     network = restore_network(FEATURE_NETWORK, weights, len(digits().labels))
     return FeatureNetwork(digits().labels, network, version=sha256(weights).hexdigest(), test_accuracy=0.5)

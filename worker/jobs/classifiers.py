@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +27,7 @@ from worker.learning.judging.feature_network import (
 from worker.learning.judging.judge import JUDGE, Judge
 from worker.learning.judging.quality_gate import QualityGate, balanced
 from worker.learning.judging.train import train_judge
-from worker.learning.judging.training_batches import Step, Training, unwatched
+from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 from worker.learning.strategy import TrainingContext
 
 
@@ -36,7 +36,7 @@ class ClassifierSource(Generic[C]):
     """How a classifier of one kind is obtained for a dataset that has no committed one."""
 
     kind: ClassifierKind[C]
-    train: Callable[[Dataset, Training, Step], dict[str, bytes]]
+    train: Callable[[Dataset, Training, OnStep], dict[str, bytes]]
     training: Training
     gate: QualityGate = field(default_factory=QualityGate)
 
@@ -82,7 +82,7 @@ def classifier_finder(
 
 
 def find_or_train(
-    source: ClassifierSource[C], dataset: Dataset, folder: Path, on_step: Step = unwatched
+    source: ClassifierSource[C], dataset: Dataset, folder: Path, on_step: OnStep = ignore_step
 ) -> C:
     """Read the classifier of exactly these images and this training from the folder, or train and keep it.
 
@@ -102,5 +102,5 @@ def find_or_train(
 
 
 def _folder_name(source: ClassifierSource[C], dataset: Dataset) -> str:
-    key = f"{source.kind.name} {source.kind.revision} {dataset.sha256()} {asdict(source.training)}"
+    key = f"{source.kind.name} {source.kind.revision} {dataset.sha256()} {source.training.recorded()}"
     return sha256(key.encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,14 @@ from torch.nn.functional import cross_entropy
 
 from worker.learning.datasets import Dataset
 from worker.learning.judging.classifiers import ClassifierKind
-from worker.learning.judging.training_batches import Step, Training, lessons, unwatched
+from worker.learning.judging.training_batches import OnStep, Training, draw_batches, ignore_step
 
 
 def train_weights(
-    kind: ClassifierKind[Any], images_of: Mapping[str, Tensor], training: Training, on_step: Step = unwatched
+    kind: ClassifierKind[Any],
+    images_of: Mapping[str, Tensor],
+    training: Training,
+    on_step: OnStep = ignore_step,
 ) -> bytes:
     """Train a classifier on real images (label -> uint8 [n, pixels]) and return its weights as safetensors.
 
@@ -30,9 +32,11 @@ def train_weights(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         network = kind.architecture(len(labels)).to(memory_format=kind.memory_format)
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=training.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, total_steps=training.steps)
-    for step, (images, targets) in enumerate(lessons(images_of, labels, training)):
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=training.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, training.learning_rate, total_steps=training.steps
+    )
+    for step, (images, targets) in enumerate(draw_batches(images_of, labels, training)):
         on_step(f"training {kind.name}", step, training.steps)
         loss = cross_entropy(network(images), targets)
         optimiser.zero_grad()
@@ -51,7 +55,7 @@ def describe(
         "labels": list(dataset.labels),
         "weights_sha256": sha256(weights).hexdigest(),
         "data_sha256": dataset.sha256(),
-        "training": asdict(training),
+        "training": training.recorded(),
         **measured,
     }
 

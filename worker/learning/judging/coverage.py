@@ -1,6 +1,7 @@
-"""Density and coverage: how near the draws are to real images, and how many of those they reach.
+"""Density and coverage: how near draws are to real images, and what share of the real images they reach.
 
-Accuracy is highest when draws collapse; coverage shows it. Naeem et al. 2020, equations 8 and 9.
+Accuracy does not show that a network draws the same image again and again; coverage does. Naeem et al. 2020:
+density is their equation 8, coverage their equation 9.
 """
 
 from dataclasses import dataclass
@@ -12,11 +13,15 @@ from worker.learning.judging.classifiers import CHUNK
 from worker.learning.judging.judge import Judge
 
 NEIGHBOURS = 5
+"""k, as in the paper."""
 
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """Real images of one label in an embedding, each with the distance to its k-th nearest real neighbour."""
+    """The features of one label's real images, each with the distance to its k-th nearest neighbour.
+
+    The ball of that radius around a real image is its neighbourhood.
+    """
 
     real: Tensor  # [n, features]
     radii: Tensor  # [n]
@@ -24,24 +29,24 @@ class Neighbourhoods:
 
     @classmethod
     def of(cls, real: Tensor, k: int = NEIGHBOURS) -> "Neighbourhoods":
-        """real: [n, features], n > k."""
-        apart = torch.cdist(real, real)
-        return cls(real, apart.kthvalue(k + 1, dim=1).values, k)  # the first is the image itself
+        """Find the neighbourhoods of real images [n, features], n > k."""
+        distances = torch.cdist(real, real)
+        return cls(real, distances.kthvalue(k + 1, dim=1).values, k)  # the nearest is the image itself
 
     def coverage(self, drawn: Tensor) -> float:
-        """The share of real images with at least one draw, [m, features], in their neighbourhood."""
+        """Return the share of real images with at least one draw ([m, features]) in their neighbourhood."""
         return self.covered(drawn).float().mean().item()
 
     def covered(self, drawn: Tensor) -> Tensor:
-        """Which real images have a draw in their neighbourhood, bool [n]."""
+        """Return which real images have a draw in their neighbourhood, bool [n]."""
         return torch.cdist(self.real, drawn).min(dim=1).values <= self.radii
 
     def density(self, drawn: Tensor) -> float:
-        """In how many real neighbourhoods a draw lies on average, over k: 1 for real images, 0 for junk."""
+        """Return in how many neighbourhoods a draw lies on average, over k: about 1 for other real images."""
         return self.depths(drawn).mean().item()
 
     def depths(self, drawn: Tensor) -> Tensor:
-        """The same for every draw, [m]."""
+        """Return in how many neighbourhoods each draw lies, over k, [m]."""
         within = torch.cdist(self.real, drawn) <= self.radii[:, None]
         return within.float().sum(dim=0) / self.k
 

@@ -35,7 +35,7 @@ from worker.learning.judging.classifiers import (
     load_committed,
     restore_network,
 )
-from worker.learning.judging.training_batches import Step, Training, unwatched
+from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 
 TRAINING = Training(seed=101, steps=800)
 """How the committed ones are trained."""
@@ -48,8 +48,8 @@ FEATURES = 64
 class FeatureNetwork(Classifier):
     """A trained feature network of one dataset, or of some of its labels."""
 
-    def disbelief(self, images: Tensor, label: str) -> Tensor:
-        """Return -log of the probability it gives the label, nats, [n]; differentiable in the images."""
+    def negative_log_probability(self, images: Tensor, label: str) -> Tensor:
+        """Return -log p(label | image) of images [n, pixels], nats, [n]; differentiable in the images."""
         target = torch.full((len(images),), self.labels.index(label))
         return cross_entropy(self.network(images), target, reduction="none")
 
@@ -63,7 +63,7 @@ def load_feature_network(dataset: str) -> FeatureNetwork:
 
 
 def train_feature_network(
-    dataset: Dataset, training: Training, on_step: Step = unwatched
+    dataset: Dataset, training: Training, on_step: OnStep = ignore_step
 ) -> dict[str, bytes]:
     """Train a feature network on the train split; return its weights and its recipe as files, by name."""
     weights = train_weights(FEATURE_NETWORK, training_images(dataset), training, on_step)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worker.learning.datasets import Dataset
 from worker.learning.judging import negatives
-from worker.learning.judging.augmentations import blurred, veiled
+from worker.learning.judging.augmentations import add_noisy_background, blur
 from worker.learning.judging.judge import REJECT
 
 Classify = Callable[[Tensor], Tensor]  # images [n, pixels] -> a label's index or REJECT, int64 [n]
@@ -85,10 +85,10 @@ def judge_figures(classify: Classify, dataset: Dataset, *, seed: int) -> dict[st
     answers = classify(images)
     hits = {"test_accuracy": answers == targets, "test_rejected": answers == REJECT}
     for sigma in (0.7, 1.0, 1.2):
-        soft = classify(blurred(images, torch.full((len(images),), sigma)))
+        soft = classify(blur(images, torch.full((len(images),), sigma)))
         hits[f"blur_{sigma}_kept"] = soft == targets
         hits[f"blur_{sigma}_rejected"] = soft == REJECT
-    hits["veiled_kept"] = classify(veiled(images, rng)) == targets
+    hits["veiled_kept"] = classify(add_noisy_background(images, rng)) == targets
     for name, strange in _strange(images, targets, rng).items():
         hits[f"{name}_rejected"] = classify(strange) == REJECT
     bars = bars_of(dataset.name)

@@ -26,7 +26,7 @@ from worker.learning.judging.figures import auc_interval
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
 from worker.learning.judging.quality import Seen, coverage_of, quality
 from worker.learning.judging.recovery import Search
-from worker.learning.judging.references import BY_HEART, control_auc, retrained
+from worker.learning.judging.references import MEMORISED, control_auc, retrained
 from worker.learning.judging.relearning import SLOW, Lesson, Relearning
 from worker.learning.judging.report import Draw, Judges, quick
 from worker.learning.networks import frozen
@@ -323,7 +323,7 @@ def _control(forgotten: list[Label], inquiry: _Inquiry) -> Figure:
     except Unavailable as error:
         return unmeasured(str(error), CONTROL)
     auc = control_auc(inquiry.checkpoint, forgotten[0].name, train, test, inquiry.context)
-    return figure(auc, len(test), interval=auc_interval(auc, BY_HEART, len(test)), threshold=CONTROL)
+    return figure(auc, len(test), interval=auc_interval(auc, MEMORISED, len(test)), threshold=CONTROL)
 
 
 def _whole(labels: Mapping[str, Mapping[str, Any]], control: Figure) -> dict[str, Any]:

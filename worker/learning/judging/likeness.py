@@ -1,4 +1,4 @@
-"""Whether two networks look alike from outside: what they draw, and what they make of the same image."""
+"""How alike two networks are from outside: in what they draw, and in how they reconstruct the same image."""
 
 from collections.abc import Iterable
 
@@ -11,54 +11,59 @@ PERMUTATIONS = 500
 
 
 def energy_distance(one: Tensor, other: Tensor) -> float:
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of two sets of features, [n, k] and [m, k].
+    """Return 2 E|X - Y| - E|X - X'| - E|Y - Y'| for two sets of features, [n, k] and [m, k].
 
-    0 for equal distributions. Szekely & Rizzo 2013, the unbiased form: on average 0 for two samples of one.
+    Szekely & Rizzo 2013, in the unbiased form: its mean is 0 for two samples of one distribution.
     """
-    return _energy(*_apart(one, other), len(one))
+    distances = _distances(one, other)
+    return _energy(distances, torch.arange(len(distances)), len(one))
 
 
 def permutation_p(
     one: Tensor, other: Tensor, rng: torch.Generator, permutations: int = PERMUTATIONS
 ) -> float:
-    """How often, if who drew what did not matter, the two sets would be as far apart: a p-value in (0, 1].
+    """Return the p-value, in (0, 1], of the hypothesis that both sets have one distribution.
 
-    It is small for any two networks that differ at all, two retrained references included: it informs.
+    It is the share of random splits of all features, [n + m, k], into n and m whose energy distance is at
+    least as large. It is small for any two networks that differ at all, two references included: it informs.
     """
-    apart, pooled = _apart(one, other)
-    found, n = _energy(apart, pooled, len(one)), len(pooled)
-    further = sum(
-        _energy(apart, torch.randperm(n, generator=rng), len(one)) >= found for _ in range(permutations)
+    distances = _distances(one, other)
+    found, n = _energy(distances, torch.arange(len(distances)), len(one)), len(distances)
+    as_large = sum(
+        _energy(distances, torch.randperm(n, generator=rng), len(one)) >= found for _ in range(permutations)
     )
-    return (1 + further) / (1 + permutations)
+    return (1 + as_large) / (1 + permutations)
 
 
-def _apart(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def _distances(one: Tensor, other: Tensor) -> Tensor:
+    """Distances between all features of both sets, [n + m, n + m], float64."""
     both = torch.cat([one, other]).double()
-    return torch.cdist(both, both), torch.arange(len(both))
+    return torch.cdist(both, both)
 
 
-def _energy(apart: Tensor, order: Tensor, n: int) -> float:
-    """order: all indices into `apart`, the first n of them the first set."""
-    first = torch.zeros(len(order), dtype=apart.dtype)
+def _energy(distances: Tensor, order: Tensor, n: int) -> float:
+    """The energy distance of two sets. order: all indices into distances, the first n are the first set."""
+    first = torch.zeros(len(order), dtype=distances.dtype)
     first[order[:n]] = 1
-    to_first = apart @ first
+    to_first = distances @ first
     within = float(first @ to_first)
     across = float((1 - first) @ to_first)
-    total, m = float(apart.sum()), len(order) - n
+    total, m = float(distances.sum()), len(order) - n
     return 2 * across / (n * m) - within / (n * (n - 1)) - (total - within - 2 * across) / (m * (m - 1))
 
 
 @torch.no_grad()
 def function_distance(one: Network, other: Network, examples: Iterable[tuple[Tensor, int]]) -> float:
-    """How differently two networks reconstruct the same images: the root mean square over pixels, in [0, 1].
+    """Return how differently two networks reconstruct the same images.
 
-    examples: (images [n, pixels] in [0, 1], slot). The latents themselves cannot be compared: two trainings
-    end in coordinates of their own, so the difference of decoders at one z says nothing.
+    It is the root mean square over pixels, in [0, 1]. Decoders are not compared at the same latent, because
+    every training arranges the latent space in its own way. examples: (images [n, pixels] in [0, 1], slot).
     """
     squares = []
     for images, slot in examples:
         slots = torch.full((len(images),), slot)
-        made = [network.decode(network.encode(images, slots)[0], slots).sigmoid() for network in (one, other)]
-        squares.append((made[0] - made[1]).square().mean(dim=1))
+        first, second = (
+            network.decode(network.encode(images, slots)[0], slots).sigmoid() for network in (one, other)
+        )
+        squares.append((first - second).square().mean(dim=1))
     return torch.cat(squares).mean().sqrt().item()

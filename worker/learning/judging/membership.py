@@ -1,7 +1,8 @@
-"""The membership attack: can it be told from the network which images it was taught?
+"""The membership attack: does the network show which images it was trained on?
 
-Shokri et al. 2017 with the losses of Yeom et al. 2018: what was taught costs less. Real train and test images
-differ by themselves (other people wrote them), so an AUC speaks only beside a retrained reference's.
+The attack of Shokri et al. 2017 with the losses of Yeom et al. 2018: an image that the network was trained on
+(a member) has a smaller loss. Real train and test images differ by themselves (other people wrote them), so
+an AUC means something only beside that of a retrained reference.
 """
 
 from collections.abc import Mapping
@@ -12,45 +13,56 @@ from torch import Tensor
 from worker.learning.elbo import divergence, reconstruction
 from worker.learning.networks.network import Network
 
-SET = 32  # images a set attack looks at together
+SET_SIZE = 32
+"""How many images a set attack averages over."""
 SETS = 500
+"""How many sets are drawn, of members and of others each."""
 CHUNK = 1000
 
 
 def membership(
     network: Network, slot: int, members: Tensor, others: Tensor, rng: torch.Generator
 ) -> dict[str, float]:
-    """The AUC of each attack: how often a member looks more taught than another image, 0.5 for a blind one.
+    """Return the AUC of each attack: how often a member has the smaller loss, 0.5 where nothing shows it.
 
-    members, others: uint8 [n, pixels], what the label was taught with and real images it was not. Attacks:
-    `elbo`, `reconstruction` on single images, and `elbo_set`, `reconstruction_set` on the means over sets.
-    network: on the CPU, without gradients.
+    The attacks are `elbo` and `reconstruction` on single images, and `elbo_set` and `reconstruction_set` on
+    the mean losses of random sets. members, others: uint8 [n, pixels], the label's train images and real
+    images that it was not trained on. network: on the CPU, without gradients.
     """
-    taught, unseen = costs(network, slot, members), costs(network, slot, others)
-    single = {name: auc(taught[name], unseen[name]) for name in taught}
-    sets = {f"{name}_set": auc(_sets(taught[name], rng), _sets(unseen[name], rng)) for name in taught}
+    of_members, of_others = losses(network, slot, members), losses(network, slot, others)
+    single = {name: auc(of_members[name], of_others[name]) for name in of_members}
+    sets = {
+        f"{name}_set": auc(_set_means(of_members[name], rng), _set_means(of_others[name], rng))
+        for name in of_members
+    }
     return single | sets
 
 
 @torch.no_grad()
-def costs(network: Network, slot: int, images: Tensor) -> Mapping[str, Tensor]:
-    """Of every image, nats, [n]: -ELBO at the posterior mean, so without chance, and its first term."""
-    bounds, terms = [], []
+def losses(network: Network, slot: int, images: Tensor) -> Mapping[str, Tensor]:
+    """Return two losses of every image (uint8 [n, pixels]), nats, [n]: `elbo` and `reconstruction`.
+
+    `elbo` is -ELBO at the posterior mean, which needs no random draw; `reconstruction` is its first term.
+    """
+    negative_elbos, reconstructions = [], []
     for chunk in torch.split(images, CHUNK):
         real, slots = chunk.float() / 255, torch.full((len(chunk),), slot)
         mean, logvar = network.encode(real, slots)
-        terms.append(reconstruction(network.decode(mean, slots), real))
-        bounds.append(terms[-1] + divergence(network, mean, logvar, slots))
-    return {"elbo": torch.cat(bounds), "reconstruction": torch.cat(terms)}
+        reconstructions.append(reconstruction(network.decode(mean, slots), real))
+        negative_elbos.append(reconstructions[-1] + divergence(network, mean, logvar, slots))
+    return {"elbo": torch.cat(negative_elbos), "reconstruction": torch.cat(reconstructions)}
 
 
 def auc(members: Tensor, others: Tensor) -> float:
-    """P(a member's cost < another's) + 1/2 P(they are equal), over all pairs: Mann-Whitney's U."""
-    _, which, ties = torch.unique(torch.cat([others, members]), return_inverse=True, return_counts=True)
-    ranks = (ties.cumsum(0) - (ties - 1) / 2)[which].double()  # equal values share theirs
+    """Return P(a member's loss < another's) + 1/2 P(they are equal), over all pairs.
+
+    members, others: losses, [n] and [m]. This is Mann & Whitney's U over n m (1947).
+    """
+    _, values, ties = torch.unique(torch.cat([others, members]), return_inverse=True, return_counts=True)
+    ranks = (ties.cumsum(0) - (ties - 1) / 2)[values].double()  # equal values share the mean of their ranks
     wins = ranks[: len(others)].sum() - len(others) * (len(others) + 1) / 2
     return float(wins / (len(others) * len(members)))
 
 
-def _sets(values: Tensor, rng: torch.Generator) -> Tensor:
-    return values[torch.randint(len(values), (SETS, SET), generator=rng)].mean(dim=1)
+def _set_means(values: Tensor, rng: torch.Generator) -> Tensor:
+    return values[torch.randint(len(values), (SETS, SET_SIZE), generator=rng)].mean(dim=1)

@@ -1,8 +1,8 @@
-"""What a judge must reject: noise, greys, blends, scrambled patches, averages.
+"""Negatives: images that a judge must reject, such as noise, greys, blends, averages and scrambled patches.
 
-Every kind is one function (images, targets, n, rng) -> [n, pixels] in [0, 1], made from real images
-[m, pixels] in [0, 1] with targets [m], or from nothing. Partial digits are left out on purpose: a judge
-trained against them rejected three quarters of legible but soft draws.
+Every kind is a function (images, targets, n, rng) -> [n, pixels] in [0, 1]. Some kinds are made from real
+images [m, pixels] in [0, 1] with targets [m], the others from random numbers alone. Partial digits are left
+out on purpose: a judge trained against them rejected three quarters of soft but readable draws.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from worker.learning.judging.augmentations import blurred, veiled
+from worker.learning.judging.augmentations import add_noisy_background, blur
 
 Kind = Callable[[Tensor, Tensor, int, Generator], Tensor]
 
@@ -22,29 +22,29 @@ def uniform_noise(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> T
 
 
 def other_noise(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Noise about a random grey, or a random share of white pixels; of any strength; half of it grainy."""
+    """Noise of any strength around a random grey, or a random share of white pixels; half of it blurred."""
     pixels = torch.rand(n, images.shape[1], generator=rng)
     level, strength, share, which, grain = torch.unbind(torch.rand(5, n, 1, generator=rng))
     noise = torch.where(which < 0.6, level + strength * (2 * pixels - 1), (pixels < share**2).float())
-    return torch.where(grain < 0.5, noise.clamp(0, 1), blurred(noise.clamp(0, 1), 0.3 + grain))
+    return torch.where(grain < 0.5, noise.clamp(0, 1), blur(noise.clamp(0, 1), 0.3 + grain))
 
 
 def clouds(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Smooth blobs: noise blurred by 1 to 4 pixels, brought back to full contrast, cut at a random level."""
+    """Smooth blobs: noise blurred by 1 to 4 pixels, stretched to full contrast, cut off at a random level."""
     sigma, cut, gain = torch.unbind(torch.rand(3, n, 1, generator=rng))
-    smooth = blurred(torch.rand(n, images.shape[1], generator=rng), 1 + 3 * sigma)
+    smooth = blur(torch.rand(n, images.shape[1], generator=rng), 1 + 3 * sigma)
     low, high = smooth.amin(1, keepdim=True), smooth.amax(1, keepdim=True)
     return ((smooth - low) / (high - low) - 0.7 * cut).mul(1 + 3 * gain).clamp(0, 1)
 
 
 def flat_grey(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """One level all over, black and white included."""
+    """The same grey in every pixel, from black to white."""
     levels = torch.clamp(torch.rand(n, 1, generator=rng) * 1.2 - 0.1, 0, 1)
     return levels.repeat(1, images.shape[1])
 
 
 def waves(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Stripes of any direction and contrast, 3 to 90 pixels apart: from fine gratings to plain slopes."""
+    """Sinusoidal gratings of any direction and contrast, with periods from 3 to 90 pixels."""
     at = torch.arange(math.isqrt(images.shape[1]))
     angle, length, phase, low, high = torch.unbind(torch.rand(5, n, 1, 1, generator=rng))
     along = (angle * math.tau).cos() * at + (angle * math.tau).sin() * at[:, None]
@@ -53,14 +53,14 @@ def waves(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
 
 
 def blends(images: Tensor, targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Half one image and half another of a different label."""
-    first, second = unlike_pairs(targets, n, rng)
+    """The mean of two images of different labels."""
+    first, second = pairs_of_different_targets(targets, n, rng)
     return (images[first] + images[second]) / 2
 
 
 def other_blends(images: Tensor, targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Two images of different labels in shares of 33 to 67 %, half of them up to 1.5 times as bright."""
-    first, second = unlike_pairs(targets, n, rng)
+    """Two images of different labels in shares of 33 to 67 %; half of them up to 1.5 times as bright."""
+    first, second = pairs_of_different_targets(targets, n, rng)
     share, gain = torch.unbind(torch.rand(2, n, 1, generator=rng))
     share = 0.33 + 0.34 * share
     return ((share * images[first] + (1 - share) * images[second]) * (0.5 + gain).clamp(min=1)).clamp(0, 1)
@@ -76,20 +76,20 @@ def averages(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor
 
 
 def shadows(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Images behind a noisy grey, at three tenths of its contrast or less: too faint to count."""
+    """Images on a noisy grey with at most 30 % of the contrast it leaves: too faint to count as a label."""
     sources = images[torch.randint(len(images), (n,), generator=rng)]
-    return veiled(sources, rng, least=0.0, most=0.3)
+    return add_noisy_background(sources, rng, least_contrast=0.0, most_contrast=0.3)
 
 
 def scrambled(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """The image's own patches of 4x4 or 7x7 pixels in random order."""
+    """Images with their patches of 4x4 or 7x7 pixels in random order."""
     sources = images[torch.randint(len(images), (n,), generator=rng)]
     half = n // 2
     return torch.cat([_shuffle_patches(sources[:half], 4, rng), _shuffle_patches(sources[half:], 7, rng)])
 
 
 def mosaics(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Four quarters, each of another image. Not in SHARES: they show what a judge makes of the unknown."""
+    """Four quarters, each of another image. Not in SHARES: they test a judge on a kind it never saw."""
     side = math.isqrt(images.shape[1])
     top, right = torch.arange(side)[:, None] < side // 2, torch.arange(side) >= side // 2
     quarter = (2 * top + right).flatten()
@@ -97,7 +97,6 @@ def mosaics(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
     return sources[:, quarter, torch.arange(side**2)]
 
 
-# How often each kind occurs among the impostors a judge learns from. Blends are the hard ones.
 SHARES: dict[Kind, float] = {
     blends: 0.30,
     other_blends: 0.24,
@@ -110,26 +109,29 @@ SHARES: dict[Kind, float] = {
     flat_grey: 0.04,
     waves: 0.03,
 }
+"""How often each kind occurs among the negatives that a judge is trained on. Blends are the hardest."""
 
 
-def impostors(images: Tensor, targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """About n impostors of all kinds, in the proportions of SHARES, made from images with targets."""
+def draw_negatives(images: Tensor, targets: Tensor, n: int, rng: Generator) -> Tensor:
+    """Make about n negatives of all kinds, in the proportions of SHARES, from images with targets."""
     return torch.cat([kind(images, targets, round(n * share), rng) for kind, share in SHARES.items()])
 
 
-def unlike_pairs(targets: Tensor, n: int, rng: Generator) -> tuple[Tensor, Tensor]:
-    """n pairs of indices (two tensors [n]) whose targets differ."""
+def pairs_of_different_targets(targets: Tensor, n: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    """Draw n pairs of indices whose targets differ, two int64 [n]. There have to be two different targets."""
     first = torch.randint(len(targets), (n,), generator=rng)
     second = torch.randint(len(targets), (n,), generator=rng)
-    while (same := targets[first] == targets[second]).any():
-        second[same] = torch.randint(len(targets), (int(same.sum()),), generator=rng)
+    while (equal := targets[first] == targets[second]).any():
+        second[equal] = torch.randint(len(targets), (int(equal.sum()),), generator=rng)
     return first, second
 
 
 def _shuffle_patches(images: Tensor, size: int, rng: Generator) -> Tensor:
     side = math.isqrt(images.shape[1])
-    across = side // size
-    patches = images.view(-1, across, size, across, size).transpose(2, 3).reshape(-1, across**2, size, size)
-    order = torch.rand(len(images), across**2, generator=rng).argsort(1)
+    per_side = side // size
+    patches = (
+        images.view(-1, per_side, size, per_side, size).transpose(2, 3).reshape(-1, per_side**2, size, size)
+    )
+    order = torch.rand(len(images), per_side**2, generator=rng).argsort(1)
     patches = patches[torch.arange(len(images))[:, None], order]
-    return patches.view(-1, across, across, size, size).transpose(2, 3).reshape(-1, side**2)
+    return patches.view(-1, per_side, per_side, size, size).transpose(2, 3).reshape(-1, side**2)

@@ -1,8 +1,8 @@
-"""The recovery attack: search the plausible inputs of a network for images of a label it should not know.
+"""The recovery attack: search a network's inputs for images of a label that it should have forgotten.
 
-Unrestricted, such a search "finds" a digit in a network that never saw it (99 % of the time). So the latents
-stay where the network's own draws come from, the condition stays among the conditions it knows, and what is
-found counts only beside what the same search finds in a retrained reference (docs/decisions/0032).
+Without limits, such a search "finds" a digit in a network that never saw it (99 % of the time). So the
+latents stay where the network's own draws come from, the condition stays a mixture of those it has, and a
+success counts only beside those of the same search in a retrained reference (docs/decisions/0032).
 """
 
 import math
@@ -20,23 +20,27 @@ from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.networks.network import Network
 from worker.learning.strategy import TrainingContext
 
-CERTAIN = 5.0  # added to a logit: nine tenths of a start's condition, before the search moves it
-PLAUSIBLE = 0.95  # of a prior's draws lie within the radius that latents are held to
+STARTING_LOGIT = 5.0
+"""Added to the logit of the condition a start begins at: nine tenths of its mixture."""
+PLAUSIBLE_SHARE = 0.95
+"""The share of a prior's draws within the radius that latents are restricted to."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How hard the attacker tries."""
+    """How hard the attack tries."""
 
     starts: int = 256
     steps: int = 60
-    rate: float = 0.1  # of Adam
+    learning_rate: float = 0.1  # of Adam
 
 
 class Recovered(NamedTuple):
+    """What the search ended with."""
+
     images: Tensor  # [starts, pixels] in [0, 1]
-    u: Tensor  # [starts, latent], where in the home slot's prior, as standard normal noise
-    conditions: Tensor  # [starts, slots + 1], the share of each slot's columns, and of none
+    noise: Tensor  # [starts, latent], the standard normal noise that gives the latents
+    mixtures: Tensor  # [starts, slots + 1], the share of each slot's label columns, and of none
 
 
 def recovered(
@@ -49,47 +53,51 @@ def recovered(
     search: Search,
     context: TrainingContext,
 ) -> Recovered:
-    """The likeliest images of `label` that the search found, one a start, and where it found them.
+    """Search for images of `label` and return, for each start, the most likely one and where it was found.
 
-    network: on the CPU, without gradients. slot: the label's own; kept: those of the labels it may draw.
-    label: as the feature network knows it.
-    Minimises the feature network's disbelief over z and c. z = the prior of a start's home slot (`slot`, or one of
-    `kept`) at u, |u|^2 held below the 95 % point of chi^2; c, what is added for the condition, is a convex
-    combination of all slots' label columns and of none. A third of the starts begins at the label's own
-    condition, a third at none, which is what an empty slot adds, a third anywhere.
+    Minimises -log p(label | decode(z, c)), p by the feature network, over z and c with Adam.
+    z is a draw from the prior of one slot, `slot` or one of `kept`, chosen at random for each start: the
+    prior's transform of noise u with |u|^2 below the 95 % point of chi^2 with `latent` degrees of freedom.
+    c, which the layers add for the condition, is a convex combination of all slots' label columns and zero.
+    A third of the starts begins at the label's own condition, a third at zero (as in an empty slot), and a
+    third at random.
+
+    network: on the CPU, without gradients. slot: the label's own. kept: slots of the labels it may draw.
+    label: what the feature network calls it.
     """
     rng = context.generator(f"recovery of {label}")
     slots = torch.tensor([slot, *kept])
-    home = slots[torch.randint(len(slots), (search.starts,), generator=rng)]
+    prior_slots = slots[torch.randint(len(slots), (search.starts,), generator=rng)]
     radius = plausible_radius(network.latent)
-    u = torch.randn(search.starts, network.latent, generator=rng)
-    mixture = torch.randn(search.starts, len(network.prior_mean) + 1, generator=rng)  # the last: no condition
+    noise = torch.randn(search.starts, network.latent, generator=rng)
+    logits = torch.randn(search.starts, len(network.prior_mean) + 1, generator=rng)  # the last: no condition
     third = search.starts // 3
-    mixture[:third, slot] += CERTAIN
-    mixture[third : 2 * third, -1] += CERTAIN
-    u, mixture = u.requires_grad_(), mixture.requires_grad_()
-    decoding = _Decoding(network)
-    optimiser = torch.optim.Adam([u, mixture], lr=search.rate)
+    logits[:third, slot] += STARTING_LOGIT
+    logits[third : 2 * third, -1] += STARTING_LOGIT
+    noise, logits = noise.requires_grad_(), logits.requires_grad_()
+    decoder = _MixtureDecoder(network)
+    optimiser = torch.optim.Adam([noise, logits], lr=search.learning_rate)
     for step in range(search.steps):
         context.step(f"recovery of {label}", step, search.steps)
-        doubt = feature_network.disbelief(decoding.images(u, home, mixture), label).sum()
+        images = decoder.images(noise, prior_slots, logits)
+        loss = feature_network.negative_log_probability(images, label).sum()
         optimiser.zero_grad()
-        doubt.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
-            u *= (radius / u.norm(dim=1, keepdim=True)).clamp(max=1)
+            noise *= (radius / noise.norm(dim=1, keepdim=True)).clamp(max=1)
     with torch.no_grad():
-        images = decoding.images(u, home, mixture)
-    return Recovered(images, u.detach(), softmax(mixture.detach(), dim=1))
+        images = decoder.images(noise, prior_slots, logits)
+    return Recovered(images, noise.detach(), softmax(logits.detach(), dim=1))
 
 
 def plausible_radius(latent: int) -> float:
-    """The length that PLAUSIBLE of standard normal vectors do not exceed."""
-    return math.sqrt(2 * special.gammaincinv(latent / 2, PLAUSIBLE))
+    """Return the length that PLAUSIBLE_SHARE of standard normal vectors of `latent` entries do not exceed."""
+    return math.sqrt(2 * special.gammaincinv(latent / 2, PLAUSIBLE_SHARE))
 
 
-class _Decoding(nn.Module):
-    """A network's decoder with mixtures of its conditions: each example's stands in a slot of its own."""
+class _MixtureDecoder(nn.Module):
+    """A network's decoder for mixtures of its conditions: each example's mixture has a slot of its own."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -103,8 +111,9 @@ class _Decoding(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         return self.network.decode(latents, torch.arange(len(latents))).sigmoid()
 
-    def images(self, u: Tensor, home: Tensor, mixture: Tensor) -> Tensor:
-        share = softmax(mixture, dim=1)  # [batch, slots + 1]
-        own = {name: share[:, :-1] @ column for name, column in self.columns.items()}
-        drawn: Tensor = functional_call(self, own, (self.network.sample_prior(u, home),))
-        return drawn
+    def images(self, noise: Tensor, prior_slots: Tensor, logits: Tensor) -> Tensor:
+        """Decode noise [n, latent] from the priors of slots [n] under the mixtures softmax(logits)."""
+        shares = softmax(logits, dim=1)  # [n, slots + 1]
+        mixed = {name: shares[:, :-1] @ column for name, column in self.columns.items()}
+        images: Tensor = functional_call(self, mixed, (self.network.sample_prior(noise, prior_slots),))
+        return images

@@ -1,4 +1,4 @@
-"""Networks for comparison: retrained without the label, and one that knows its images by heart."""
+"""Networks to compare with: references retrained without a label, and a control that memorised its images."""
 
 from dataclasses import replace
 
@@ -7,12 +7,13 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.retrain import RetrainParams, trained_anew
-from worker.learning.judging.membership import auc, costs
+from worker.learning.judging.membership import auc, losses
 from worker.learning.networks import frozen
 from worker.learning.strategy import TrainingContext
 from worker.learning.training import Schedule
 
-BY_HEART = 200  # images the control is taught, over and over
+MEMORISED = 200
+"""How many images the control is trained on: so few that it memorises them."""
 CONTROL = RetrainParams(schedule=Schedule(steps=400, learning_rate=2e-3), fisher_examples=1)
 CPU = torch.device("cpu")
 
@@ -20,9 +21,9 @@ CPU = torch.device("cpu")
 def retrained(
     checkpoint: Checkpoint, seed: int, params: RetrainParams, context: TrainingContext
 ) -> Checkpoint:
-    """R: a fresh network of the same spec and labels, taught the real images of the labels held alone.
+    """Train a reference: a new network of the same spec and labels, on the real images of what is held.
 
-    Nothing of the checkpoint's weights goes in. Raises Unavailable when the images of a label are gone.
+    It uses none of the checkpoint's weights. Raises Unavailable if the images of a label are gone.
     """
     images = {name: context.archive.images(checkpoint.label(name)) for name in checkpoint.held}
     target = replace(checkpoint, isolated=())
@@ -32,11 +33,13 @@ def retrained(
 def control_auc(
     checkpoint: Checkpoint, label: str, images: Tensor, others: Tensor, context: TrainingContext
 ) -> float:
-    """The membership attack's AUC on a network that knows BY_HEART of the images by heart.
+    """Return the AUC of the membership attack on a network that memorised MEMORISED of the images.
 
-    images, others: uint8 [n, pixels], the label's real train and test images.
+    This is the positive control: the attack must succeed here. images, others: uint8 [n, pixels], the label's
+    real train and test images.
     """
-    alone = replace(checkpoint.with_status([label], "permanent"), isolated=())
-    taught = trained_anew(alone, {label: images[:BY_HEART]}, CONTROL, context.with_seed_for("control"))
-    network, slot = frozen(taught, CPU), taught.label(label).slot
-    return auc(*(costs(network, slot, each)["elbo"] for each in (images[:BY_HEART], others)))
+    members = images[:MEMORISED]
+    blank = replace(checkpoint.with_status([label], "permanent"), isolated=())
+    trained = trained_anew(blank, {label: members}, CONTROL, context.with_seed_for("control"))
+    network, slot = frozen(trained, CPU), trained.label(label).slot
+    return auc(losses(network, slot, members)["elbo"], losses(network, slot, others)["elbo"])

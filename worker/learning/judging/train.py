@@ -26,7 +26,7 @@ from worker.learning.judging.classifier_training import (
 from worker.learning.judging.classifiers import WEIGHTS, restore_network
 from worker.learning.judging.figures import judge_figures
 from worker.learning.judging.judge import JUDGE, classify
-from worker.learning.judging.training_batches import Step, Training, unwatched
+from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 
 MEASUREMENTS = 16
 """How many sets of images the figures are measured on."""
@@ -34,7 +34,7 @@ FIGURES_SEED = 10_000
 """The test variants and negatives of the figures are drawn from this seed, whatever the judge's own."""
 
 
-def train_judge(dataset: Dataset, training: Training, on_step: Step = unwatched) -> dict[str, bytes]:
+def train_judge(dataset: Dataset, training: Training, on_step: OnStep = ignore_step) -> dict[str, bytes]:
     """Train a judge on the train split and measure it on the test split.
 
     Returns its weights and its recipe as files, by name.
@@ -44,7 +44,7 @@ def train_judge(dataset: Dataset, training: Training, on_step: Step = unwatched)
     return classifier_files(JUDGE, weights, describe(weights, dataset, training, measured))
 
 
-def measure_judge(weights: bytes, dataset: Dataset, on_step: Step = unwatched) -> dict[str, Any]:
+def measure_judge(weights: bytes, dataset: Dataset, on_step: OnStep = ignore_step) -> dict[str, Any]:
     """Return the figures that a judge's recipe holds, measured on the test split. JSON-ready."""
     network, measurement = restore_network(JUDGE, weights, len(dataset.labels)), count()
 
