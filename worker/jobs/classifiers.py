@@ -102,5 +102,16 @@ def find_or_train(
 
 
 def _folder_name(source: ClassifierSource[C], dataset: Dataset) -> str:
-    key = f"{source.kind.name} {source.kind.revision} {dataset.sha256()} {source.training.recorded()}"
+    """Hash what decides the classifier, in the words of release 0.1.0: so the judges it trained are found."""
+    training = {
+        "seed": source.training.seed,
+        "steps": source.training.steps,
+        "real": source.training.real,
+        "impostors": source.training.negatives,  # plain-words: allow
+        "untouched": source.training.unaugmented,
+        "veiled": source.training.noisy_background,
+        "rate": source.training.learning_rate,
+        "decay": source.training.weight_decay,
+    }
+    key = f"{source.kind.name} {source.kind.revision} {dataset.sha256()} {training}"
     return sha256(key.encode()).hexdigest()

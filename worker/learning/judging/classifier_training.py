@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def describe(
         "labels": list(dataset.labels),
         "weights_sha256": sha256(weights).hexdigest(),
         "data_sha256": dataset.sha256(),
-        "training": training.recorded(),
+        "training": asdict(training),
         **measured,
     }
 

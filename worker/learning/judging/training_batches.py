@@ -5,7 +5,6 @@ The judge and the feature network are both trained on them; this module knows ne
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -33,22 +32,6 @@ class Training:
     noisy_background: float = 0.15  # share of all images, negatives too, that are put on a noisy grey
     learning_rate: float = 4e-3  # at the peak of the one-cycle schedule
     weight_decay: float = 0.02
-
-    def recorded(self) -> dict[str, Any]:
-        """Return what a recipe says of the training.
-
-        A kept judge's folder is named by a hash of it, so the keys stay those of release 0.1.0.
-        """
-        return {
-            "seed": self.seed,
-            "steps": self.steps,
-            "real": self.real,
-            "impostors": self.negatives,  # plain-words: allow
-            "untouched": self.unaugmented,
-            "veiled": self.noisy_background,
-            "rate": self.learning_rate,
-            "decay": self.weight_decay,
-        }
 
 
 def draw_batches(
