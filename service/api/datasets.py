@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from service.api.context import ApiContext, Context
 from service.api.paging import Listing
 from service.api.problems import READS_BODY, Problem, refusals
-from service.api.route import Route, body_of
+from service.api.route import Route, read_body
 from service.registry import datasets
 from service.registry.errors import DatasetExists, UnknownDataset
 from service.requests.catalog import DatasetEntry
@@ -48,14 +48,14 @@ class DatasetObject(BaseModel):
 def list_datasets(context: Context) -> Listing[DatasetObject]:
     """All datasets, uploaded ones last. There are few, so that the answer is always the whole list."""
     with context.database.reading() as session:
-        data = [_object(entry) for entry in context.catalog.with_uploads(session).datasets]
+        data = [_describe_dataset(entry) for entry in context.catalog.with_uploads(session).datasets]
     return Listing(data=data, has_more=False, next=None)
 
 
 @router.get("/{dataset}", responses=refusals(404))
 def get_dataset(dataset: str, context: Context) -> DatasetObject:
     """One dataset."""
-    return _found(dataset, context)
+    return _find_dataset(dataset, context)
 
 
 @router.put(
@@ -81,28 +81,28 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     if media_type not in ARCHIVES:
         detail = f"The body is {media_type}; send an npz or a zip as application/zip."
         raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
-    body = await body_of(request, context.settings.max_upload_bytes)
-    created = await run_in_threadpool(_put, dataset, body, context)
+    body = await read_body(request, context.settings.max_upload_bytes)
+    created = await run_in_threadpool(_store_dataset, dataset, body, context)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset}"
-    return await run_in_threadpool(_found, dataset, context)
+    return await run_in_threadpool(_find_dataset, dataset, context)
 
 
-def _put(name: str, body: bytes, context: ApiContext) -> bool:
+def _store_dataset(name: str, body: bytes, context: ApiContext) -> bool:
     """Store the images, and then the row that refers to them. Returns whether the dataset is new."""
-    upload = _uploaded(body, context.settings.max_upload_bytes)
+    upload = _read_archive(body, context.settings.max_upload_bytes)
     pixels = upload.pixels()
     digest = sha256(pixels).hexdigest()
     with context.database.reading() as session:
         known = datasets.find(session, name)
     if known is None or known.sha256 == digest:
-        _store(pixels, context)
+        _store_pixels(pixels, context)
     with context.database.transaction() as session:
         _, created = datasets.put(session, name, images=upload.counts, sha256=digest)
     return created
 
 
-def _store(pixels: bytes, context: ApiContext) -> None:
+def _store_pixels(pixels: bytes, context: ApiContext) -> None:
     try:
         context.artifacts.put(pixels)
     except OSError as error:
@@ -115,7 +115,7 @@ def _store(pixels: bytes, context: ApiContext) -> None:
         ) from error
 
 
-def _uploaded(body: bytes, most_bytes: int) -> Upload:
+def _read_archive(body: bytes, most_bytes: int) -> Upload:
     try:
         return read_upload(body, most_bytes=most_bytes)
     except InvalidUpload as refused:
@@ -123,14 +123,14 @@ def _uploaded(body: bytes, most_bytes: int) -> Upload:
         raise Problem(status, refused.code, str(refused)) from refused
 
 
-def _found(name: str, context: ApiContext) -> DatasetObject:
+def _find_dataset(name: str, context: ApiContext) -> DatasetObject:
     with context.database.reading() as session:
         entries = context.catalog.with_uploads(session).datasets
     entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
         raise UnknownDataset(name)
-    return _object(entry)
+    return _describe_dataset(entry)
 
 
-def _object(entry: DatasetEntry) -> DatasetObject:
+def _describe_dataset(entry: DatasetEntry) -> DatasetObject:
     return DatasetObject.model_validate(entry.model_dump())

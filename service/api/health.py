@@ -40,8 +40,8 @@ async def live() -> Alive:
 def ready(context: Context, response: Response) -> Readiness:
     """Check everything this process depends on. Each check is `ok`, or says what is wrong."""
     response.headers["Cache-Control"] = "no-store"
-    required = {"database": _database(context), "artifacts": _artifacts(context)}
-    optional = {"broker": _broker(context), "worker": _worker(context)}
+    required = {"database": _check_database(context), "artifacts": _check_artifacts(context)}
+    optional = {"broker": _check_broker(context), "worker": _check_worker(context)}
     if any(state != "ok" for state in required.values()):
         response.status_code = 503
         return Readiness(status="unavailable", checks={**required, **optional})
@@ -49,7 +49,7 @@ def ready(context: Context, response: Response) -> Readiness:
     return Readiness(status="degraded" if degraded else "ready", checks={**required, **optional})
 
 
-def _database(context: ApiContext) -> str:
+def _check_database(context: ApiContext) -> str:
     try:
         with context.database.reading() as session:
             session.execute(text("SELECT 1 FROM models LIMIT 1"))
@@ -58,7 +58,7 @@ def _database(context: ApiContext) -> str:
     return "ok"
 
 
-def _worker(context: ApiContext) -> str:
+def _check_worker(context: ApiContext) -> str:
     """Look at the job rows only: a worker may run on any machine, but it takes its jobs from there."""
     try:
         with context.database.reading() as session:
@@ -68,13 +68,13 @@ def _worker(context: ApiContext) -> str:
     return "jobs are queued and no worker takes them; start `palimpsest worker`" if untaken else "ok"
 
 
-def _artifacts(context: ApiContext) -> str:
+def _check_artifacts(context: ApiContext) -> str:
     folder = context.settings.artifacts
     present = folder if folder.exists() else folder.parent  # the folder is created with the first artifact
     return "ok" if os.access(present, os.R_OK | os.W_OK | os.X_OK) else "the artifact folder cannot be used"
 
 
-def _broker(context: ApiContext) -> str:
+def _check_broker(context: ApiContext) -> str:
     if count_waiting_messages(context.settings) is None:
         return "the broker does not answer; jobs are accepted and start when it is back"
     return "ok"

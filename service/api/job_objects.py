@@ -104,7 +104,7 @@ class JobObject(BaseModel):
     links: dict[str, str]
 
 
-def job_object(row: JobRow, queue_position: int | None) -> JobObject:
+def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
     """Return the job as clients see it."""
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
     version = row.evaluated_version or row.output_version
@@ -123,14 +123,14 @@ def job_object(row: JobRow, queue_position: int | None) -> JobObject:
         renamed=row.renamed or {},
         state=cast(ShownState, row.shown_state),
         done=row.done,
-        progress=_progress(row.progress),
+        progress=_describe_progress(row.progress),
         queue_position=queue_position,
         attempt=row.attempt,
         max_attempts=row.max_attempts,
         base_version=row.base_version,
         evaluated_version=row.evaluated_version,
         output_version=row.output_version,
-        purge=_purge(row.purge) if row.operation == "forget" and row.purge else None,
+        purge=_describe_purge(row.purge) if row.operation == "forget" and row.purge else None,
         seed=row.seed,
         acceptance=row.acceptance,
         cost=row.cost,
@@ -142,12 +142,12 @@ def job_object(row: JobRow, queue_position: int | None) -> JobObject:
     )
 
 
-def _purge(row: PurgeRow) -> PurgeObject:
+def _describe_purge(row: PurgeRow) -> PurgeObject:
     keys, kept = ([KeyObject(**file) for file in files] for files in (row.keys, row.kept))
     return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
 
 
-def _progress(progress: dict[str, Any] | None) -> ProgressObject | None:
+def _describe_progress(progress: dict[str, Any] | None) -> ProgressObject | None:
     if not progress:
         return None
     total = max(progress["total"], 1)

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from service.api.context import Context
-from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, job_object
+from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job
 from service.api.lookup import find_job, find_model
-from service.api.paging import Listing, Page, listing, unknown_cursor
+from service.api.paging import Listing, Page, build_listing, unknown_cursor
 from service.api.problems import refusals
 from service.api.route import Route
 from service.receipts import issuing
@@ -41,8 +41,8 @@ def list_jobs(
         after = _check_cursor(session, page.after)
         rows, has_more = jobs.page(session, model=model, state=page.state, limit=page.limit, after=after)
         positions = jobs.queue_positions(session, rows)
-        data = [job_object(row, positions.get(row.id)) for row in rows]
-    return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+        data = [describe_job(row, positions.get(row.id)) for row in rows]
+    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
 @router.get("/{job}", responses=refusals(404))
@@ -50,7 +50,7 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
     """One job. It is small enough to poll: send its ETag, and wait for Retry-After while it is not done."""
     with context.database.reading() as session:
         row = find_job(session, job)
-        found = job_object(row, jobs.queue_position(session, row))
+        found = describe_job(row, jobs.queue_position(session, row))
     if not found.done:
         response.headers["Retry-After"] = POLL_SECONDS
     return found
@@ -63,7 +63,7 @@ def cancel_job(job: str, response: Response, context: Context) -> JobObject:
         job_id = find_job(session, job).id  # an unknown job is refused without waiting for another writer
     with context.database.transaction() as session:
         row = jobs.cancel(session, job_id)
-        cancelled = job_object(row, jobs.queue_position(session, row))
+        cancelled = describe_job(row, jobs.queue_position(session, row))
     response.headers["Location"] = cancelled.links["self"]
     return cancelled
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from service.api.context import Context
 from service.api.lookup import find_model
-from service.api.paging import Listing, PageQuery, listing
+from service.api.paging import Listing, PageQuery, build_listing
 from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.registry import labels, models, reports
@@ -86,7 +86,7 @@ def create_model(body: CreateModel, context: Context, response: Response) -> Mod
             seed=body.seed,
             acceptance=body.acceptance.model_dump(exclude_none=True),
         )
-        created = model_object(row, {}, catalog, None)
+        created = describe_model(row, {}, catalog, None)
     response.headers["Location"] = created.links["self"]
     return created
 
@@ -100,8 +100,8 @@ def list_models(
         rows, has_more = models.page(session, limit=page.limit, after=page.after)
         known = labels.find_all_of(session, [row.id for row in rows])
         catalog, evidence = context.catalog.with_uploads(session), reports.find_head_reports(session, rows)
-        data = [model_object(row, known[row.id], catalog, evidence.get(row.id)) for row in rows]
-    return listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+        data = [describe_model(row, known[row.id], catalog, evidence.get(row.id)) for row in rows]
+    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
 @router.get("/{model}", responses=refusals(404))
@@ -110,12 +110,12 @@ def get_model(model: str, context: Context) -> ModelObject:
     with context.database.reading() as session:
         row = find_model(session, model)
         evidence = reports.find_head_reports(session, [row])
-        return model_object(
+        return describe_model(
             row, labels.find_all(session, row.id), context.catalog.with_uploads(session), evidence.get(row.id)
         )
 
 
-def model_object(
+def describe_model(
     row: ModelRow, known: dict[str, LabelRow], catalog: Catalog, evidence: Mapping[str, Any] | None
 ) -> ModelObject:
     """Return the model as clients see it. Labels of its dataset that it never learned are listed as absent.
@@ -134,7 +134,7 @@ def model_object(
         acceptance=row.acceptance or {},
         head=row.head,
         relapsed=relapsed(evidence or {}),
-        labels=[_label(name, known.get(name), row.dataset) for name in names],
+        labels=[_describe_label(name, known.get(name), row.dataset) for name in names],
         created_at=row.created_at,
         links={
             "self": address,
@@ -145,7 +145,7 @@ def model_object(
     )
 
 
-def _label(name: str, row: LabelRow | None, dataset: str) -> LabelObject:
+def _describe_label(name: str, row: LabelRow | None, dataset: str) -> LabelObject:
     if row is None:
         return LabelObject(
             name=name,

@@ -10,7 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from service.api.context import Context
-from service.api.job_objects import POLL_SECONDS, JobObject, job_object
+from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
 from service.api.problems import READS_BODY, Problem, refusals
 from service.api.route import Route
@@ -83,7 +83,7 @@ class Submission:
                 request_id=self.http_request.state.request_id,
                 max_attempts=self.context.settings.max_attempts,
             )
-            job = job_object(row, jobs.queue_position(session, row))
+            job = describe_job(row, jobs.queue_position(session, row))
         if not job.done:
             self.context.wake_worker(job.id)  # after the commit, so that the worker finds the row
         return job
@@ -113,7 +113,7 @@ class Submission:
     def _read(self, job_id: str) -> JobObject:
         with self.context.database.reading() as session:
             row = jobs.find(session, job_id)
-            return job_object(row, jobs.queue_position(session, row))
+            return describe_job(row, jobs.queue_position(session, row))
 
 
 Submit = Annotated[Submission, Depends()]

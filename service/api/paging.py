@@ -41,7 +41,7 @@ class Listing(BaseModel, Generic[Item]):
     next: str | None
 
 
-def listing(
+def build_listing(
     request: Request, response: Response, data: Sequence[Item], *, has_more: bool, last: str | None
 ) -> Listing[Item]:
     """Return the page, and add the Link header of the next one (RFC 8288) to the response.

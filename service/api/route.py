@@ -53,11 +53,11 @@ class JsonRequest(Request):
     async def body(self) -> bytes:
         """Return the bytes of the body. Raises Problem 413 beyond MAX_BODY_BYTES."""
         if not hasattr(self, "_body"):
-            self._body = await body_of(self, MAX_BODY_BYTES)
+            self._body = await read_body(self, MAX_BODY_BYTES)
         return self._body
 
 
-async def body_of(request: Request, most_bytes: int) -> bytes:
+async def read_body(request: Request, most_bytes: int) -> bytes:
     """Return the bytes of the body. Reads no more than `most_bytes`, and raises Problem 413 beyond them."""
     body = bytearray()
     async for chunk in request.stream():

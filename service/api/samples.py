@@ -88,17 +88,17 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
     _refuse_too_many(body)
     with context.database.reading() as session:
         row, version = _find_version(session, model, body.version)
-        decodings = versions.find_decoders(session, row, version, body.labels)
+        decoders = versions.find_decoders(session, row, version, body.labels)
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     with unless_purged(context, row, version):
-        drawn = _draw(context, decodings, seed=seed, count=body.count)
+        drawn = _draw(context, decoders, seed=seed, count=body.count)
     with context.database.transaction() as session:
         row, version = _find_version(session, row.id, version.number)
         versions.find_decoders(session, row, version, body.labels)  # a label may have been forgotten since
         sample = samples.record(
             session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
-        record = _sample_object(sample)
+        record = _describe_sample(sample)
     return _answer(record, drawn, {"Location": record.links["self"], "Cache-Control": "no-store"})
 
 
@@ -106,18 +106,18 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
 def get_sample(sample: str, context: Context) -> SampleObject:
     """The record of a sample."""
     with context.database.reading() as session:
-        return _sample_object(_find_sample(session, sample))
+        return _describe_sample(_find_sample(session, sample))
 
 
 @router.get("/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410))
 def get_sample_images(sample: str, context: Context) -> Response:
     """The same images again, to the last pixel. 410 once their version is revoked."""
     with context.database.reading() as session:
-        record = _sample_object(_find_sample(session, sample))
+        record = _describe_sample(_find_sample(session, sample))
         row, version = _find_version(session, record.model, record.version)
-        decodings = versions.find_decoders(session, row, version, record.labels)
+        decoders = versions.find_decoders(session, row, version, record.labels)
     with unless_purged(context, row, version):
-        drawn = _draw(context, decodings, seed=record.seed, count=record.count)
+        drawn = _draw(context, decoders, seed=record.seed, count=record.count)
     return _answer(record, drawn, {})
 
 
@@ -133,24 +133,24 @@ def _find_sample(session: Session, sample_id: str) -> SampleRow:
 
 
 def _draw(
-    context: ApiContext, decodings: Mapping[str, LabelDecoder], *, seed: int, count: int
+    context: ApiContext, decoders: Mapping[str, LabelDecoder], *, seed: int, count: int
 ) -> dict[str, Pixels]:
     seeds = range(seed, seed + count)
     return {
         label: context.generator.draw(one.decoder, label=label, slot=one.slot, seeds=seeds)
-        for label, one in decodings.items()
+        for label, one in decoders.items()
     }
 
 
 def _answer(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[str, str]) -> Response:
     return Response(
-        _bytes(record, drawn),
+        _encode(record, drawn),
         headers={**headers, "X-Sample-Id": record.id, "X-Model-Version": str(record.version)},
         media_type=MEDIA_TYPES[record.format],
     )
 
 
-def _bytes(record: SampleObject, drawn: Mapping[str, Pixels]) -> bytes:
+def _encode(record: SampleObject, drawn: Mapping[str, Pixels]) -> bytes:
     each = [
         (label, record.seed + i, image) for label, images in drawn.items() for i, image in enumerate(images)
     ]
@@ -169,7 +169,7 @@ def _bytes(record: SampleObject, drawn: Mapping[str, Pixels]) -> bytes:
     return json.dumps({**record.model_dump(mode="json"), "data": data}).encode()
 
 
-def _sample_object(row: SampleRow) -> SampleObject:
+def _describe_sample(row: SampleRow) -> SampleObject:
     address = f"/v1/samples/{row.id}"
     return SampleObject(
         id=row.id,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from service.api.context import Context
 from service.api.lookup import find_model, find_version, unless_purged
-from service.api.paging import Listing, PageQuery, listing, unknown_cursor
+from service.api.paging import Listing, PageQuery, build_listing, unknown_cursor
 from service.api.problems import Problem, refusals
 from service.api.route import Route, not_modified
 from service.registry import purging, versions
@@ -76,8 +76,10 @@ def list_versions(
     with context.database.reading() as session:
         row = find_model(session, model)
         rows, has_more = versions.page(session, row, limit=page.limit, after=_version_number(page.after))
-        data = [_version_object(row, version) for version in rows]
-    return listing(request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None)
+        data = [_describe_version(row, version) for version in rows]
+    return build_listing(
+        request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None
+    )
 
 
 @router.get("/{number}", responses=refusals(404))
@@ -85,7 +87,7 @@ def get_version(model: str, number: str, context: Context) -> VersionObject:
     """One version."""
     with context.database.reading() as session:
         row = find_model(session, model)
-        return _version_object(row, find_version(session, row, number))
+        return _describe_version(row, find_version(session, row, number))
 
 
 @router.get("/{number}/lineage", responses=refusals(404))
@@ -98,8 +100,10 @@ def get_lineage(
         version = find_version(session, row, number)
         after = min(_version_number(page.after) or version.number + 1, version.number + 1)
         rows, has_more = versions.page(session, row, limit=page.limit, after=after)
-        data = [AncestorObject(**_ancestor(version)) for version in rows]
-    return listing(request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None)
+        data = [AncestorObject(**_ancestor_fields(version)) for version in rows]
+    return build_listing(
+        request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None
+    )
 
 
 @router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 410, 416))
@@ -125,10 +129,10 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     return _answer_range(request, data, headers, file["media_type"])
 
 
-def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
+def _describe_version(model: ModelRow, row: VersionRow) -> VersionObject:
     address = f"/v1/models/{model.name}/versions/{row.number}"
     return VersionObject(
-        **_ancestor(row),
+        **_ancestor_fields(row),
         model=model.id,
         widths=row.widths,
         figures=Figures(
@@ -149,7 +153,7 @@ def _version_object(model: ModelRow, row: VersionRow) -> VersionObject:
     )
 
 
-def _ancestor(row: VersionRow) -> dict[str, Any]:
+def _ancestor_fields(row: VersionRow) -> dict[str, Any]:
     return {
         "number": row.number,
         "parent": row.parent,
@@ -185,7 +189,7 @@ def _answer_range(request: Request, data: bytes, headers: dict[str, str], media_
         raise Problem(
             416,
             "range_not_satisfiable",
-            f"The file has {len(data)} bytes.",
+            f"The file has {len(data)} bytes; request a range within them.",
             headers={"Content-Range": f"bytes */{len(data)}"},
         )
     if start > end:  # an invalid range is ignored

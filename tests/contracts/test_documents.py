@@ -1,4 +1,4 @@
-"""What the documents tell people to type and open exists, and CI runs the README's own test command."""
+"""The commands and files that the documents name exist, and CI runs the test command of the README."""
 
 import re
 import subprocess
