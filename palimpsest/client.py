@@ -1,4 +1,4 @@
-"""Palimpsest over HTTP: one method a request; frozen values for answers.
+"""A client of the REST API: one method for each request, immutable values for responses.
 
 The server's /openapi.json describes every request in full.
 """
@@ -15,9 +15,9 @@ from palimpsest.errors import RequestRefused, ServerUnreachable
 from palimpsest.values import Dataset, Job, Json, Model, Report, Sample, SigningKey, Version
 
 OUTAGE_SECONDS = 30.0
-"""How long `wait` goes on trying while the server answers 503 or not at all."""
+"""How long `wait` keeps polling while the server responds with 503 or cannot be reached."""
 POLL_SECONDS = 1.0
-"""How long `wait` pauses between two polls where the server does not say (Retry-After)."""
+"""How long `wait` pauses between two polls if the response has no Retry-After header."""
 
 
 class Palimpsest:
@@ -27,15 +27,15 @@ class Palimpsest:
             palimpsest.create_model("numbers", dataset="digits")
             job = palimpsest.wait(palimpsest.learn("numbers", ["0", "1"]))
 
-    `learn`, `forget`, `resize` and `evaluate` return a queued job at once; `wait` waits for its end. A model
-    is named by its name or its id. Every method raises RequestRefused when the server refuses, and
-    ServerUnreachable when no answer comes.
+    `learn`, `forget`, `resize` and `evaluate` return a queued job at once; `wait` polls it until it is done.
+    The argument `model` is a model's name or id. Every method raises RequestRefused when the server responds
+    with an error, and ServerUnreachable when there is no response.
     """
 
     def __init__(
         self, base_url: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
     ) -> None:
-        """timeout: seconds to wait for each answer. transport: how requests are sent (for tests)."""
+        """timeout: seconds to wait for each response. transport: replaces the network in tests."""
         self._http = httpx.Client(base_url=base_url, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
@@ -60,8 +60,8 @@ class Palimpsest:
         """Upload labelled images to learn from.
 
         archive: an npz of `images` (uint8 [n, 28, 28]) and `labels` ([n]), or a zip of PNGs named
-        LABEL/NAME.png. Uploading the same archive again is fine; another one under the same name is refused
-        (`dataset_exists`).
+        LABEL/NAME.png. Uploading the same archive again changes nothing. A different archive under the same
+        name is refused (`dataset_exists`).
         """
         headers = {"Content-Type": "application/zip"}
         response = self._send("PUT", f"/v1/datasets/{_segment(name)}", content=archive, headers=headers)
@@ -76,16 +76,16 @@ class Palimpsest:
         seed: int | None = None,
         acceptance: Json | None = None,
     ) -> Model:
-        """Create a model that holds no labels yet.
+        """Create a model without labels.
 
-        acceptance: criteria for every later job that sets none itself, such as
-        {"forgotten_accuracy_max": 0.05}. A version that fails one is not published.
+        acceptance: criteria for each later job that sets none of its own, such as
+        {"forgotten_accuracy_max": 0.05}. A version that misses a criterion is not published.
         """
         body = _without_none(name=name, dataset=dataset, network=network, seed=seed, acceptance=acceptance)
         return Model.model_validate(self._post("/v1/models", body).json())
 
     def model(self, model: str) -> Model:
-        """Get a model as it is now."""
+        """Get the current state of a model."""
         return Model.model_validate(self._get(f"/v1/models/{_segment(model)}").json())
 
     # --- jobs ---------------------------------------------------------------------------------------
@@ -104,13 +104,13 @@ class Palimpsest:
         seed: int | None = None,
         base_version: int | None = None,
     ) -> Job:
-        """Start a job that learns labels. What is None is left to the server.
+        """Start a job that learns labels. The server has a default for each argument that is None.
 
         dataset: where the labels' images come from; by default the model's own.
-        names: other names for labels in this model: {"sneaker": "shoe"}.
+        names: new names for labels in this model, by their name in the dataset: {"sneaker": "shoe"}.
         retention: "permanent" or "temporary". A temporary label gets a network of its own, so that
         forgetting it is exact: that network is deleted.
-        base_version: the version this request was made for; refused (`stale_base`) if a newer one exists.
+        base_version: the version that must still be the newest; otherwise refused (`stale_base`).
         """
         body = _without_none(
             labels=list(labels),
@@ -137,9 +137,9 @@ class Palimpsest:
         seed: int | None = None,
         base_version: int | None = None,
     ) -> Job:
-        """Start a job that forgets labels. For labels already forgotten, the job that did so is returned.
+        """Start a job that forgets labels. If they are forgotten already, return the job that forgot them.
 
-        purge: also delete the files of every older version that was made from these labels.
+        purge: also delete the files of every older version that was trained on these labels.
         """
         body = _without_none(
             labels=list(labels),
@@ -174,16 +174,18 @@ class Palimpsest:
     def evaluate(
         self, model: str, *, version: int | None = None, params: Json | None = None, seed: int | None = None
     ) -> Job:
-        """Start a job that measures a version in full, beside references: networks retrained without the
-        forgotten labels. version: by default the newest."""
+        """Start a job that compares a version with networks retrained without the forgotten labels.
+
+        version: by default the newest. The job adds the "full" report; see `report`.
+        """
         return self._start_job(model, "evaluate", _without_none(version=version, params=params, seed=seed))
 
     def job(self, job_id: str) -> Job:
-        """Get a job as it is now."""
+        """Get the current state of a job."""
         return Job.model_validate(self._get(f"/v1/jobs/{_segment(job_id)}").json())
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a job; a running one stops within one training step. Cancelling twice is fine."""
+        """Cancel a job; a running one stops before its next training step. A second call changes nothing."""
         return Job.model_validate(self._post(f"/v1/jobs/{_segment(job_id)}/cancel", None).json())
 
     def wait(
@@ -195,11 +197,11 @@ class Palimpsest:
     ) -> Job:
         """Poll a job until it is done, and return it, whether it succeeded or not.
 
-        A job that succeeded has an `output_version`, any other an `error` or the state "cancelled".
-        `on_progress` is called with every answer. The server says how often to poll (Retry-After). If it
-        does not answer, or answers 503, polling goes on for 30 seconds and then raises that error.
+        A job that changed the model has an `output_version`; one that failed or was rejected has an `error`.
+        `on_progress` is called with the job after each poll. The server sets the interval (Retry-After). If
+        it responds with 503 or not at all, `wait` polls for 30 more seconds, then raises that error.
 
-        Raises TimeoutError after `timeout` seconds; the job itself goes on.
+        Raises TimeoutError after `timeout` seconds; the job itself continues.
         """
         deadline = time.monotonic() + timeout if timeout is not None else float("inf")
         outage_began: float | None = None
@@ -219,21 +221,21 @@ class Palimpsest:
                 return job
             if time.monotonic() >= deadline:
                 raise TimeoutError(
-                    f"{job.id} is still {job.state} after {timeout:g} s. It goes on: wait for it again,"
+                    f"{job.id} is still {job.state} after {timeout:g} s. It continues: wait for it again,"
                     f" or stop it with cancel({job.id!r})."
                 )
             time.sleep(POLL_SECONDS if pause is None else pause)
 
     def receipt(self, job_id: str) -> bytes:
-        """Get the signed receipt of a forget that succeeded. Write these bytes to a file unchanged:
-        `palimpsest verify` checks them.
+        """Get the signed receipt of a forget job that succeeded.
 
-        Refused (`receipt_not_ready`) while a purge that the job began is not finished.
+        `palimpsest verify` checks these bytes: write them to a file unchanged. Refused (`receipt_not_ready`)
+        until the purge that the job requested, if any, is done.
         """
         return self._get(f"/v1/jobs/{_segment(job_id)}/receipt").content
 
     def signing_key(self) -> SigningKey:
-        """Get the public key that receipts are verified with. Keep it apart from the receipts."""
+        """Get the public key that verifies receipts. Store it separately from the receipts."""
         return SigningKey.model_validate(self._get("/v1/keys/signing").json())
 
     # --- images -------------------------------------------------------------------------------------
@@ -248,8 +250,11 @@ class Palimpsest:
         version: int | None = None,
         format: str = "png_grid",
     ) -> Sample:
-        """Draw `count` images of each label. The server records the request under the sample's id:
-        /v1/samples/{id}/images draws the same images again."""
+        """Draw `count` images of each label.
+
+        The server records the request: GET /v1/samples/{id}/images draws the same images again.
+        format: of the content, such as "png_grid", one PNG with a row for each label.
+        """
         body = _without_none(labels=list(labels), count=count, seed=seed, version=version, format=format)
         response = self._post(f"/v1/models/{_segment(model)}/samples", body)
         return Sample(response.headers["X-Sample-Id"], response.headers["Content-Type"], response.content)
@@ -266,13 +271,13 @@ class Palimpsest:
     ) -> bytes:
         """Draw a PNG of one label, 28 x 28 pixels times `scale`.
 
-        grid: (rows, columns) of images of the seeds from `seed` on, instead of a single image.
+        grid: (rows, columns) of images instead of one; their seeds count up from `seed`.
         """
         query = _without_none(scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
         path = f"/v1/models/{_segment(model)}/versions/{version}/images/{_segment(label)}/{seed}.png"
         return self._get(path, query).content
 
-    # --- versions and what was measured -------------------------------------------------------------
+    # --- versions and reports -----------------------------------------------------------------------
 
     def versions(self, model: str) -> list[Version]:
         """List every version of the model, oldest first."""
@@ -286,13 +291,13 @@ class Palimpsest:
             query["after"] = page["next"]
 
     def report(self, model: str, version: int, *, level: str | None = None) -> Report:
-        """Get the report on a version. level: "quick" or "full"; by default the fullest there is."""
+        """Get the report on a version. level: "quick" or "full"; by default "full" if there is one."""
         path = f"/v1/models/{_segment(model)}/versions/{version}/report"
         report: Report = self._get(path, _without_none(level=level)).json()
         return report
 
     def report_of_job(self, job_id: str) -> Report:
-        """Get the report on what a job made, published or rejected."""
+        """Get the report on the version that a job published, or on the candidate that was rejected."""
         report: Report = self._get(f"/v1/jobs/{_segment(job_id)}/report").json()
         return report
 
@@ -323,8 +328,8 @@ class Palimpsest:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
             raise ServerUnreachable(
-                f"{method} {path}: no answer from {self._http.base_url} ({error or type(error).__name__});"
-                " check the address, and that the server runs"
+                f"{method} {path}: no response from {self._http.base_url} ({error or type(error).__name__});"
+                " check the address, and that the server is running"
             ) from error
         if response.is_success:
             return response
@@ -334,8 +339,8 @@ class Palimpsest:
 def _refusal(response: httpx.Response) -> RequestRefused:
     if response.headers.get("Content-Type", "").split(";")[0] != "application/problem+json":
         detail = (
-            f"{response.request.method} {response.url} was answered with status {response.status_code} and no"
-            " problem document; is a Palimpsest server, or a proxy in front of one, at that address?"
+            f"{response.request.method} {response.url} returned status {response.status_code} without a"
+            " problem document (RFC 9457). Is this the address of a Palimpsest server, or of a proxy?"
         )
         return RequestRefused(
             response.status_code, "not_a_problem", detail, retry_after=_retry_after(response)
@@ -361,5 +366,5 @@ def _without_none(**fields: Any) -> dict[str, Any]:
 
 
 def _segment(name: str) -> str:
-    """One segment of a path: a slash in a name stays inside it."""
+    """Quote a name as one segment of a path: a slash in it becomes %2F."""
     return quote(name, safe="")

@@ -1,4 +1,4 @@
-"""What the server answers, as frozen values. Times are RFC 3339 strings in UTC."""
+"""The contents of the server's responses, as immutable values. Times are RFC 3339 strings in UTC."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,18 +7,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 Json = Mapping[str, Any]
-"""A JSON object, as a request takes it or an answer holds it."""
+"""A JSON object in a request or a response."""
 Report = dict[str, Any]
+"""A JSON object of measurements: a report, a comparison or a relapse series."""
 
 
-class _Answer(BaseModel):
-    """Part of an answer. Fields that a newer server adds are ignored."""
+class _Response(BaseModel):
+    """An object in a response. Fields that a newer server adds are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Progress(_Answer):
-    """How far a job is: `step` of `total` in its phase, `fraction` of it in [0, 1], and the last loss."""
+class Progress(_Response):
+    """The progress of a running job.
+
+    phase: what it is doing. step, total: in this phase. fraction: step / total, in [0, 1]. loss: the latest.
+    """
 
     phase: str
     step: int | None = None
@@ -28,8 +32,8 @@ class Progress(_Answer):
     loss: float | None = None
 
 
-class MissedCriterion(_Answer):
-    """An acceptance criterion that a rejected candidate missed.
+class MissedCriterion(_Response):
+    """An acceptance criterion that a rejected candidate version missed.
 
     measured: None where it could not be measured. n: how many images it was measured on. interval: the 95 %
     confidence interval.
@@ -43,11 +47,11 @@ class MissedCriterion(_Answer):
     interval: tuple[float, float] | None = None
 
 
-class JobError(_Answer):
+class JobError(_Response):
     """Why a job failed or was rejected.
 
-    code: stable, for programs. message: for people, with what to do next. retryable: whether the same request
-    can succeed later. reasons: the criteria that a rejected candidate missed.
+    code: a stable identifier for programs. message: for people, with what to do next. retryable: whether the
+    same request can succeed later. reasons: the criteria that were missed.
     """
 
     type: str
@@ -57,18 +61,18 @@ class JobError(_Answer):
     reasons: tuple[MissedCriterion, ...] = ()
 
 
-class Purge(_Answer):
-    """The deletion of files that hold forgotten labels. keys: the files that are gone, once it is done."""
+class Purge(_Response):
+    """The deletion of files of versions trained on forgotten labels. keys: the deleted files, once done."""
 
     state: str
     keys: tuple[Json, ...] = ()
 
 
-class Job(_Answer):
+class Job(_Response):
     """A request that was accepted: to learn, forget, resize or evaluate.
 
-    Poll `done` rather than comparing `state` with a list of states: later servers may have more of them.
-    output_version: the version that it published, None unless it succeeded and publishes one.
+    Test `done` rather than `state`: later servers may have more states.
+    output_version: the version it published; None if it published none.
     """
 
     id: str
@@ -91,10 +95,10 @@ class Job(_Answer):
     finished_at: str | None = None
 
 
-class Label(_Answer):
+class Label(_Response):
     """A label of a model. status: absent, temporary, permanent or forgotten.
 
-    source: its name in its dataset.
+    source: the name of the label in its dataset.
     """
 
     name: str
@@ -103,7 +107,7 @@ class Label(_Answer):
     source: str | None = None
 
 
-class Dataset(_Answer):
+class Dataset(_Response):
     """Labelled images that models can learn from."""
 
     name: str
@@ -111,11 +115,11 @@ class Dataset(_Answer):
     labels: tuple[str, ...]
 
 
-class Model(_Answer):
+class Model(_Response):
     """A generative model that learns and forgets labels.
 
     head: the number of its newest version, None before the first. relapsed: forgotten labels that the newest
-    version was found to draw again.
+    version draws again.
     """
 
     id: str
@@ -126,7 +130,7 @@ class Model(_Answer):
     labels: tuple[Label, ...] = ()
 
 
-class Version(_Answer):
+class Version(_Response):
     """A published state of a model; it never changes. labels: those it can draw."""
 
     number: int
@@ -137,8 +141,8 @@ class Version(_Answer):
     parameters: int
 
 
-class SigningKey(_Answer):
-    """The public key that verifies receipts. public_key: PEM."""
+class SigningKey(_Response):
+    """The public key that verifies receipts. public_key: in PEM format."""
 
     keyid: str
     algorithm: str
@@ -147,7 +151,7 @@ class SigningKey(_Answer):
 
 @dataclass(frozen=True)
 class Sample:
-    """Images that were drawn, and the id under which the server recorded the request."""
+    """Images that the server drew, and the id that it recorded the request under."""
 
     id: str
     media_type: str
