@@ -1,8 +1,8 @@
-"""Run every operation once against a real server: `make demo`, or `python -m palimpsest.demo`.
+"""Learn, forget, resize and draw with a real server: `make demo`, or `python -m palimpsest.demo`.
 
 A model learns five digits and then three more, forgets two, is pruned, is expanded, and draws every label.
-Writes demo/before.png, demo/after.png, demo/report.json, and the signed receipt of the forget with the public
-key to verify it. Exits with 0 only if every job succeeded. Needs `pip install 'palimpsest[worker]'`.
+Writes demo/before.png, demo/after.png, demo/report.json, the signed receipt of the forget job, and the public
+key that verifies it. Exits with 0 only if every job succeeded. Needs `pip install 'palimpsest[worker]'`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from palimpsest.local_server import ServerFailed, local_server
 from palimpsest.values import Job, Report
 
 DATASETS = ("mnist", "digits")
-"""The first that is available is used; `digits` comes with scikit-learn and always is."""
+"""The demo uses the first that is available. `digits` always is: it is part of scikit-learn."""
 IMAGES_PER_LABEL, SCALE, FIRST_SEED = 10, 2, 0
 FOLDER = Path("demo")
 LOG = FOLDER / "server.log"
@@ -47,7 +47,7 @@ class JobSpec:
 
     @property
     def title(self) -> str:
-        """The job in words: `learn 5 6 7`."""
+        """A title to show for the job: `learn 5 6 7`."""
         return " ".join([self.operation, *self.labels, self.policy]).strip()
 
 
@@ -61,7 +61,7 @@ LEARNED = tuple(label for spec in LEARN_JOBS for label in spec.labels)
 FORGOTTEN = tuple(label for spec in LATER_JOBS if spec.operation == "forget" for label in spec.labels)
 KEPT = tuple(label for label in LEARNED if label not in FORGOTTEN)
 LAST_SEED = FIRST_SEED + IMAGES_PER_LABEL - 1
-SUBTITLE = f"{IMAGES_PER_LABEL} images a label, seeds {FIRST_SEED} to {LAST_SEED}, not selected"
+SUBTITLE = f"{IMAGES_PER_LABEL} images a label, seeds {FIRST_SEED} to {LAST_SEED}, not cherry-picked"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class FinishedJob:
 
     @property
     def seconds(self) -> float:
-        """From the start of the job to its end, by the server's clock."""
+        """Seconds from the start of the job to its end, by the server's clock."""
         if self.job.started_at is None or self.job.finished_at is None:
             return 0.0
         started, finished = map(datetime.fromisoformat, (self.job.started_at, self.job.finished_at))
@@ -97,7 +97,7 @@ class JobFailed(Exception):
 
 @dataclass(frozen=True)
 class DemoRun:
-    """One run of the demo: the model, named after its dataset, and the jobs that are finished."""
+    """One run of the demo. The model has the name of its dataset. finished: the jobs so far."""
 
     palimpsest: Palimpsest
     console: Console
@@ -115,12 +115,12 @@ class DemoRun:
             self.finished.append(FinishedJob(spec, job, job.output_version, report))
 
     def save_page(self, title: str, path: Path) -> None:
-        """Draw every label ever learned with the newest version; labels it refuses are struck out."""
+        """Draw every learned label with the newest version; labels that the server refuses are struck out."""
         draw_page(title, SUBTITLE, [self._row(label) for label in LEARNED]).save(path)
 
     def save_receipt(self) -> None:
-        """Save the receipt of the forget, and the public key that verifies it."""
-        [forget] = [done for done in self.finished if done.spec.operation == "forget"]
+        """Save the receipt of the forget job, and the public key that verifies it."""
+        [forget] = [entry for entry in self.finished if entry.spec.operation == "forget"]
         RECEIPT.write_bytes(self.palimpsest.receipt(forget.job.id))
         KEY.write_text(self.palimpsest.signing_key().public_key)
 
@@ -155,12 +155,12 @@ def main() -> int:
     """Run the demo and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m palimpsest.demo",
-        description="Learn, forget, resize and draw digits on a server of its own; results are in demo/.",
+        description="Learn, forget, resize and draw digits on a temporary local server. Writes demo/.",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="train for a few steps only: a minute instead of several, poor images",
+        help="train for a few steps only: takes a minute instead of several, and the images are poor",
     )
     quick = parser.parse_args().quick
     console = Console(highlight=False)
@@ -173,7 +173,7 @@ def main() -> int:
             finally:
                 _save_log(Path(home))
     except KeyboardInterrupt:
-        return _end_with(console, "stopped by Ctrl-C, and the server with it", status=130)
+        return _end_with(console, "stopped by Ctrl-C; its server is stopped too", status=130)
     except (PalimpsestError, JobFailed, ServerFailed, OSError) as error:
         return _end_with(console, f"{error} (the server's log is {LOG})", status=1)
     return 0
@@ -206,7 +206,7 @@ def _learn(palimpsest: Palimpsest, console: Console, *, quick: bool) -> DemoRun:
             if failed.code != "dataset_unavailable" or dataset == DATASETS[-1]:
                 raise
             console.print(f"{failed}\n\nUsing scikit-learn's bundled digits instead.\n", soft_wrap=True)
-    raise AssertionError("the last dataset either returned or raised")
+    raise AssertionError("unreachable: the loop returns or raises for the last dataset")
 
 
 def _few_steps(spec: JobSpec) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def _few_steps(spec: JobSpec) -> dict[str, Any]:
 
 
 def _data_folder() -> Path:
-    """PALIMPSEST_DATA, or the folder that `palimpsest up` downloads to, so that MNIST is fetched once."""
+    """PALIMPSEST_DATA, or the folder that `palimpsest up` downloads to: MNIST is downloaded only once."""
     return Path(os.environ.get("PALIMPSEST_DATA") or Path.home() / ".palimpsest" / "datasets")
 
 
@@ -254,48 +254,48 @@ def _update_bar(bar: Progress, task: TaskID, job: Job) -> None:
 
 
 def _report(run: DemoRun, sample_id: str, *, seconds_total: float) -> dict[str, Any]:
-    """Collect the figures of the run. Accuracies are those that the server's reports give."""
+    """Collect the figures of the run. Accuracies come from the server's reports."""
     last = run.finished[-1].report
     return {
         "dataset": run.dataset,
-        "train_images": sum(sum(done.report["examples"]["labels"].values()) for done in run.finished),
+        "train_images": sum(sum(entry.report["examples"]["labels"].values()) for entry in run.finished),
         "jobs": [
             {
-                "operation": done.spec.operation,
-                "policy": done.spec.policy or None,
-                "strategy": done.job.strategy,
-                "labels": list(done.spec.labels),
-                "seconds": round(done.seconds, 3),
-                "version": done.version,
+                "operation": entry.spec.operation,
+                "policy": entry.spec.policy or None,
+                "strategy": entry.job.strategy,
+                "labels": list(entry.spec.labels),
+                "seconds": round(entry.seconds, 3),
+                "version": entry.version,
             }
-            for done in run.finished
+            for entry in run.finished
         ],
         "retained_accuracy": last["retained"]["accuracy"],
         "forgotten_accuracy": last["forgotten"]["accuracy"],
-        "parameters_by_version": {str(done.version): done.parameters for done in run.finished},
-        "seconds_jobs": round(sum(done.seconds for done in run.finished), 3),
+        "parameters_by_version": {str(entry.version): entry.parameters for entry in run.finished},
+        "seconds_jobs": round(sum(entry.seconds for entry in run.finished), 3),
         "seconds_total": round(seconds_total, 3),
         "sample": sample_id,
-        "reports_by_version": {str(done.version): done.report for done in run.finished},
+        "reports_by_version": {str(entry.version): entry.report for entry in run.finished},
     }
 
 
 def _print_summary(console: Console, run: DemoRun, report: dict[str, Any]) -> None:
     columns = ("job", "seconds", "version", "parameters", "kept labels", "forgotten labels")
     table = Table(*columns, box=None)
-    for done in run.finished:
+    for entry in run.finished:
         table.add_row(
-            done.spec.title,
-            f"{done.seconds:.1f}",
-            str(done.version),
-            f"{done.parameters:,}",
-            _percent(done.report["retained"]["accuracy"]),
-            _percent(done.report["forgotten"]["accuracy"]),
+            entry.spec.title,
+            f"{entry.seconds:.1f}",
+            str(entry.version),
+            f"{entry.parameters:,}",
+            _percent(entry.report["retained"]["accuracy"]),
+            _percent(entry.report["forgotten"]["accuracy"]),
         )
     console.print("\n", table, "\n")
     measured_on, trained_on = run.finished[-1].report["n"], report["train_images"]
     console.print(
-        f"Percentages: of {measured_on:,} images drawn of each label, how many a separate classifier"
+        f"Percentages: the share of {measured_on:,} images drawn of each label that a separate classifier"
         " (the judge) recognises as that label. High is good for kept labels, low for forgotten ones.",
         soft_wrap=True,
     )
@@ -305,7 +305,7 @@ def _print_summary(console: Console, run: DemoRun, report: dict[str, Any]) -> No
     if run.quick:
         console.print("Images are poor and few are recognised, because --quick trains for a few steps only.")
     console.print(f"See {FOLDER}/before.png, {FOLDER}/after.png and {FOLDER}/report.json.")
-    console.print(f"Verify the receipt of the forget: {_command()} verify {RECEIPT} --key {KEY}")
+    console.print(f"Verify the receipt for the forgotten labels: {_command()} verify {RECEIPT} --key {KEY}")
 
 
 def _command() -> str:

@@ -1,4 +1,4 @@
-"""Run a server of one's own for a while: `palimpsest up` on a free port of this machine."""
+"""Run a temporary local server: `palimpsest up` on a free port of this machine."""
 
 import os
 import re
@@ -15,7 +15,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 NOT_INHERITED = ("PALIMPSEST_HOME", "PALIMPSEST_DATABASE_URL", "PALIMPSEST_BROKER_URL", "PALIMPSEST_HOST")
-"""Environment variables that must not reach a server that keeps everything in its own home folder."""
+"""Environment variables that would make the server store data outside `home`, or listen elsewhere."""
 
 
 class ServerFailed(Exception):
@@ -24,10 +24,10 @@ class ServerFailed(Exception):
 
 @contextmanager
 def local_server(home: Path, *, data: Path | None = None) -> Iterator[str]:
-    """Run a server until the block ends, and give its base URL once it is ready.
+    """Run a server for the duration of the `with` block, and yield its base URL once it is ready.
 
-    home: an existing folder for everything the server writes (SQLite, broker, artifacts, server.log).
-    data: the folder with datasets; by default one in `home`.
+    home: an existing folder for all that the server writes (SQLite, broker, artifacts, server.log).
+    data: the folder with datasets; by default a folder in `home`.
 
     Needs `pip install 'palimpsest[worker]'`. Raises ServerFailed when the server does not start.
     """
@@ -43,7 +43,7 @@ def local_server(home: Path, *, data: Path | None = None) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in a terminal reaches this process alone, which stops the server
+            start_new_session=True,  # Ctrl-C in a terminal signals only this process, which stops the server
         )
     try:
         yield wait_until_ready(server, log)
@@ -52,9 +52,9 @@ def local_server(home: Path, *, data: Path | None = None) -> Iterator[str]:
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> str:
-    """Return the base URL that a starting server writes to its log.
+    """Wait until the server writes its base URL to the log, and return the URL.
 
-    Raises ServerFailed when the process ends, or is not ready within a minute.
+    Raises ServerFailed when the server exits, or is not ready within a minute.
     """
     written = ""
     deadline = time.monotonic() + START_SECONDS
