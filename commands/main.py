@@ -1,7 +1,7 @@
-"""The command `palimpsest`: the commands, their options and their help.
+"""The command line `palimpsest`: its commands, with their options and help.
 
-What a command does is imported only when it runs: `palimpsest --help` is fast, and `palimpsest verify` works
-in an installation that has neither the service nor the worker.
+Each command imports its implementation when it runs. So `palimpsest --help` is fast, and `palimpsest verify`
+works in an installation without the service and the worker.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -16,8 +16,8 @@ from commands.failure import fail
 app = typer.Typer(
     help=(
         "Palimpsest serves generative models that learn and forget labels on request.\n\n"
-        "Every setting is an environment variable PALIMPSEST_*; service/settings.py lists them."
-        " Without any, everything is kept in ~/.palimpsest."
+        "Settings are environment variables PALIMPSEST_*, listed in service/settings.py."
+        " By default all data is in ~/.palimpsest."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -39,7 +39,7 @@ def _print_version(wanted: bool) -> None:
         try:
             typer.echo(f"palimpsest {version('palimpsest')}")
         except PackageNotFoundError:
-            typer.echo("palimpsest (not installed: running from its source)")
+            typer.echo("palimpsest (version unknown: running from source, not installed)")
         raise typer.Exit
 
 
@@ -55,9 +55,10 @@ def palimpsest(
 
 @app.command()
 def up(host: Host = None, port: Port = None) -> None:
-    """Run everything here: API, sweeper and worker.
+    """Run the API, the sweeper and a worker together.
 
-    Ctrl-C stops it; a job that runs goes back to the queue.
+    Ctrl-C stops all of them; a running job goes back to the queue. `palimpsest sweep --help` explains the
+    sweeper.
 
     Example: palimpsest up --port 8080
     """
@@ -69,9 +70,9 @@ def up(host: Host = None, port: Port = None) -> None:
 
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
-    """Run the API and the sweeper.
+    """Run the API and the sweeper, without a worker.
 
-    Workers run elsewhere, as `palimpsest worker`.
+    Start workers with `palimpsest worker`. `palimpsest sweep --help` explains the sweeper.
 
     Example: palimpsest serve --host 0.0.0.0 --port 8000
     """
@@ -85,7 +86,7 @@ def serve(host: Host = None, port: Port = None) -> None:
 def worker() -> None:
     """Run a worker, which executes jobs one by one.
 
-    Run one for each GPU. It needs the database, the broker and the home folder of the API.
+    Run one for each GPU. It must use the same database, broker and PALIMPSEST_HOME as the API.
 
     Example: PALIMPSEST_DEVICE=cuda:1 palimpsest worker
     """
@@ -97,10 +98,10 @@ def worker() -> None:
 
 @app.command()
 def sweep(once: Annotated[bool, typer.Option("--once", help="Sweep once and exit.")] = False) -> None:
-    """Run the sweeper alone.
+    """Run the sweeper, which does the background work.
 
-    It wakes workers for waiting jobs, takes jobs back from dead workers, deletes what a purge takes, and
-    signs receipts. `palimpsest up` and `palimpsest serve` run one already.
+    It notifies workers of waiting jobs, requeues the jobs of dead workers, deletes the files of purged
+    versions, and signs receipts. `palimpsest up` and `palimpsest serve` include a sweeper.
 
     Example: palimpsest sweep --once
     """
@@ -114,7 +115,7 @@ def sweep(once: Annotated[bool, typer.Option("--once", help="Sweep once and exit
 def collect() -> None:
     """Delete artifact files that nothing refers to.
 
-    Jobs that crashed leave such files.
+    Jobs that were killed or cancelled can leave such files.
 
     Example: palimpsest collect
     """
@@ -129,13 +130,13 @@ def migrate(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Change nothing; check that the migrations lead to the tables in the code."
+            "--check", help="Change nothing; fail if the migrations do not create the tables in the code."
         ),
     ] = False,
 ) -> None:
-    """Bring the database to this release's schema.
+    """Migrate the database to this release's schema.
 
-    Running it again, or twice at once, is fine. `palimpsest up` and `palimpsest serve` do it when they start.
+    It is safe to run again, or twice at once. `palimpsest up` and `palimpsest serve` migrate when they start.
 
     Example: palimpsest migrate
     """
@@ -150,21 +151,21 @@ def migrate(
 
 @app.command()
 def verify(
-    receipt: Annotated[Path, typer.Argument(help="The file that GET /v1/jobs/JOB/receipt answered with.")],
+    receipt: Annotated[Path, typer.Argument(help="The receipt, as GET /v1/jobs/JOB/receipt returned it.")],
     key: Annotated[
         Path | None,
         typer.Option(help="The public key, a PEM file (default: keys/signing.pub.pem in PALIMPSEST_HOME)."),
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="A running service to get the public key from instead.")
+        str | None, typer.Option(help="Get the public key from the service at this URL instead.")
     ] = None,
     files: Annotated[
-        Path | None, typer.Option(help="A folder with the version's files, to compare with the receipt.")
+        Path | None, typer.Option(help="A folder with files of the version, to compare with the receipt.")
     ] = None,
 ) -> None:
     """Verify a receipt. Works offline.
 
-    Checks the signature, the form and, with --files, the files that the receipt names.
+    Checks the signature, the format and, with --files, the sha256 of the files that the receipt names.
 
     Example: palimpsest verify receipt.json --key signing.pub.pem
     """

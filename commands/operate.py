@@ -1,4 +1,4 @@
-"""What the operator's commands do. Imports the service; learning happens in worker processes."""
+"""The commands that run and maintain the service. Learning happens in worker processes, not here."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ from service.settings import Settings, settings
 
 
 def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
-    """Run the API and the sweeper, with a worker as child process if wanted, until SIGTERM or Ctrl-C."""
+    """Run the API, the sweeper and, if `with_worker`, a worker as child process, until SIGTERM or Ctrl-C."""
     options = {"host": host, "port": port}
     given = {name: value for name, value in options.items() if value is not None}
     with _deployment() as deployment:
@@ -39,7 +39,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
 
 
 def work() -> None:
-    """Become a worker: this process is replaced by the worker's."""
+    """Replace this process with a worker."""
     with _deployment() as deployment:
         _open_database(deployment).dispose()
         check_worker_package()
@@ -48,7 +48,7 @@ def work() -> None:
 
 
 def sweep(*, once: bool) -> None:
-    """Sweep once, or until the process is stopped."""
+    """Sweep once, or again and again until the process is stopped."""
     with _deployment() as deployment:
         database = _open_database(deployment)
         if once:
@@ -65,18 +65,18 @@ def collect() -> None:
                 session, FolderArtifacts(deployment.artifacts)
             )
         if collected is None:
-            fail("artifacts are being stored or deleted at this moment; try again")
+            fail("nothing was deleted: a job or a purge is writing artifacts just now; try again")
         typer.echo(f"deleted {collected} files that no row refers to")
 
 
 def migrate() -> None:
-    """Bring the database to the schema of this release."""
+    """Migrate the database to the schema of this release."""
     with _deployment() as deployment:
         upgrade(Database(deployment.database_url))
 
 
 def check_migrations() -> None:
-    """Exit with 1, and a line for each difference, unless the migrations lead to the tables in the code."""
+    """Compare the tables that the migrations create with those in the code; exit with 1 if they differ."""
     with tempfile.TemporaryDirectory() as folder:
         migrated, declared = (
             Database(f"sqlite:///{Path(folder) / name}.db") for name in ("migrated", "declared")
@@ -91,9 +91,9 @@ def check_migrations() -> None:
 
 
 def _open_database(deployment: Settings) -> Database:
-    """The database, unless a newer release has migrated it. One that does not answer is waited for later.
+    """Open the database. It need not be reachable yet: the worker and the sweeper wait for it.
 
-    Raises DatabaseTooNew.
+    Raises DatabaseTooNew if a newer release has migrated it.
     """
     database = Database(deployment.database_url)
     with suppress(DatabaseUnavailable):
@@ -103,7 +103,7 @@ def _open_database(deployment: Settings) -> Database:
 
 @contextmanager
 def _deployment() -> Iterator[Settings]:
-    """Give the settings of this process, and log to stderr. A known error is one line and exit status 1."""
+    """Load the settings and log to stderr. A known error in the block prints one line and exits with 1."""
     try:
         deployment = settings()
         logging.basicConfig(
