@@ -1,4 +1,4 @@
-# Two images: `service` (API, registry and drawing; no PyTorch) and `worker` (learning as well).
+# Two images: `service` (API, registry and drawing; no PyTorch) and `worker` (adds learning, with PyTorch).
 #   docker build --target service -t palimpsest-service .
 #   docker build --target worker  -t palimpsest-worker .
 FROM python:3.11-slim-bookworm AS base
@@ -9,7 +9,7 @@ ENV PYTHONUNBUFFERED=1 \
 RUN useradd --system --uid 10001 --user-group --no-create-home palimpsest \
     && install --directory --owner palimpsest --group palimpsest "$PALIMPSEST_HOME"
 WORKDIR /app
-# Dependencies are installed before the code is copied, so that a change of the code does not reinstall them.
+# Each stage installs dependencies before it copies the code: a change of the code does not reinstall them.
 COPY pyproject.toml constraints.txt README.md ./
 
 FROM base AS service
