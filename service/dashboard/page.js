@@ -1,4 +1,4 @@
-// The page: fetch, render, wait, and again. It always shows the last answers of the API.
+// The dashboard: fetch from the API, render, wait, repeat. If the API does not respond, the last data stays.
 
 import { ServiceUnavailable, fetchModels, fetchVersions } from "./api.js";
 import { modelCard, noModels, updateChildren, updateModelCard } from "./view.js";
@@ -9,16 +9,18 @@ const UNAVAILABLE_MS = 3000;
 
 const modelList = document.getElementById("models");
 const serviceStatus = document.getElementById("service-status");
-const versionsOfModel = new Map(); // model id -> {head, versions, earlier}, fetched again when the head changes
-let lastAnswer = null;
+// Model id -> {head, versions, earlier}. head: the number of the newest version; a new one means fetch again.
+// earlier: whether there are older versions that were not fetched.
+const cachedVersions = new Map();
+let lastFetched = null;
 
-async function versionsOf(model) {
-  const known = versionsOfModel.get(model.id);
-  if (known && known.head === model.head) return known;
+async function getVersions(model) {
+  const cached = cachedVersions.get(model.id);
+  if (cached && cached.head === model.head) return cached;
   const fetched = model.head === null ? { versions: [], earlier: false } : await fetchVersions(model);
-  const found = { head: model.head, ...fetched };
-  versionsOfModel.set(model.id, found);
-  return found;
+  const entry = { head: model.head, ...fetched };
+  cachedVersions.set(model.id, entry);
+  return entry;
 }
 
 function setStatus(text, unavailable = false) {
@@ -39,16 +41,16 @@ function render(models) {
 }
 
 function renderUnavailable() {
-  const age = lastAnswer ? `This page shows its state at ${lastAnswer.toLocaleTimeString()}. ` : "";
-  setStatus(`The service does not answer. ${age}Trying again every ${UNAVAILABLE_MS / 1000} seconds.`, true);
+  const note = lastFetched ? `This page shows its state at ${lastFetched.toLocaleTimeString()}. ` : "";
+  setStatus(`The service does not answer. ${note}Trying again every ${UNAVAILABLE_MS / 1000} seconds.`, true);
 }
 
 /** Fetch and render once; return how many milliseconds to wait before the next time. */
 async function refresh() {
   try {
     const models = await fetchModels();
-    const versions = await Promise.all(models.map(versionsOf));
-    lastAnswer = new Date();
+    const versions = await Promise.all(models.map(getVersions));
+    lastFetched = new Date();
     render(models.map((model, index) => ({ ...model, ...versions[index] })));
     return models.some((model) => model.busy) ? BUSY_MS : IDLE_MS;
   } catch (error) {

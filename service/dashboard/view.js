@@ -1,6 +1,6 @@
-// Elements made from the API's answers: plain functions. `x` makes an element, `updateX` fills it.
+// Functions that turn the API's responses into elements: `labelTile` makes one, `updateLabelTile` fills it.
 
-/** Make an element: tag.class, attributes (functions are listeners), children. */
+/** Make an element. name: tag.class. attributes: a function is an event listener for its key. */
 export function h(name, attributes = {}, ...children) {
   const [tag, ...classes] = name.split(".");
   const node = document.createElement(tag);
@@ -13,7 +13,7 @@ export function h(name, attributes = {}, ...children) {
   return node;
 }
 
-/** Give `parent` one child for each item, in order. Children are found by key, made when new, removed when gone. */
+/** Give `parent` one child for each item, in order: reuse by key, make what is missing, remove the rest. */
 export function updateChildren(parent, items, key, make, update) {
   const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
   items.forEach((item, index) => {
@@ -35,7 +35,7 @@ const shortNumber = (count) =>
   count >= 1e6 ? `${(count / 1e6).toFixed(2)} M` : count >= 1e3 ? `${Math.round(count / 1e3)} k` : String(count);
 const percent = (share) => `${(share * 100).toFixed(1)} %`;
 
-/** What the page shows while there is no model: how to create one. */
+/** Shown while there is no model: how to create one. */
 export function noModels() {
   const create = `curl ${location.origin}/v1/models --json '{"name": "numbers", "dataset": "digits"}'`;
   const learn = `curl ${location.origin}/v1/models/numbers/learn --json '{"labels": ["0", "1", "2"]}'`;
@@ -59,7 +59,7 @@ export function modelCard(model) {
     h(
       "section.history", { "aria-label": `History of ${model.name}` },
       h("h3", {}, "Versions"),
-      h("p.note", {}, "Percentages: how many drawn images the judge, a separate classifier, recognises as their label."),
+      h("p.note", {}, "Percentages: drawn images that a separate classifier (the judge) recognises as their label."),
       h("ol.versions", { tabindex: "0", "aria-label": `Versions of ${model.name}, oldest first` }),
     ),
   );
@@ -120,7 +120,8 @@ function imageButton(tile) {
     tile.dataset.seed = Number(tile.dataset.seed) + 1;
     loadImage(tile);
   };
-  const retry = () => delete tile.dataset.shown; // the version was revoked a moment ago: the next refresh has the new one
+  // The version may have just been revoked: load the image again at the next refresh.
+  const retry = () => delete tile.dataset.shown;
   const image = h("img", { width: "84", height: "84", loading: "lazy", error: retry });
   return h("button.thumbnail", { type: "button", title: "Draw another image", click: next }, image);
 }
@@ -157,13 +158,14 @@ function updateVersionItem(node, { version, before, largest }) {
   setText(node.querySelector(".figures"), describeFigures(version.figures));
 }
 
-/** What a version changed of the one before it, in a few words. */
+/** Describe in a few words what changed from the version before. */
 function describeChange(version, before) {
   const old = new Set(before ? before.labels : []);
   const now = new Set(version.labels);
-  if (!before && version.parent !== null) return version.operation; // the one before it is not on the page
+  if (!before && version.parent !== null) return version.operation; // the version before it was not fetched
   const learned = version.labels.filter((name) => !old.has(name)).join(" ");
-  if (version.operation === "learn") return learned ? `learn ${learned}` : "make permanent"; // it had temporary labels
+  // A learn without new labels made temporary ones permanent.
+  if (version.operation === "learn") return learned ? `learn ${learned}` : "make permanent";
   if (version.operation === "forget") return `forget ${[...old].filter((name) => !now.has(name)).join(" ")}`;
   const change = version.parameters / before.parameters - 1;
   return `${version.operation} ${change < 0 ? "−" : "+"}${Math.abs(change * 100).toFixed(0)} %`;
@@ -177,8 +179,8 @@ function describeFigures({ retained_accuracy: kept, forgotten_accuracy: forgotte
 }
 
 function jobItem(job) {
-  const between = job.labels.some((name) => name.length > 1) ? ", " : " ";
-  const title = `${job.operation} ${job.labels.join(between) || `by ${job.strategy.replaceAll("_", " ")}`}`;
+  const separator = job.labels.some((name) => name.length > 1) ? ", " : " ";
+  const title = `${job.operation} ${job.labels.join(separator) || `by ${job.strategy.replaceAll("_", " ")}`}`;
   return h(
     "li.job", {},
     h("span.title", {}, title), h("span.state"), h("progress", { max: "1", "aria-label": title }), h("span.detail"),
