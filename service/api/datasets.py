@@ -34,7 +34,7 @@ _BODY: dict[str, Any] = {
 
 
 class DatasetObject(BaseModel):
-    """Labelled images to learn from. `bundled`: they are there without a download."""
+    """A set of labelled images to learn from. `bundled`: it is there without a download."""
 
     object: Literal["dataset"] = "dataset"
     name: str
@@ -46,7 +46,7 @@ class DatasetObject(BaseModel):
 
 @router.get("")
 def list_datasets(context: Context) -> Listing[DatasetObject]:
-    """All datasets, uploaded ones last. There are few, so that the answer is always the whole list."""
+    """All datasets, uploaded ones last. There are few, so the answer is always the whole list."""
     with context.database.reading() as session:
         data = [_describe_dataset(entry) for entry in context.catalog.with_uploads(session).datasets]
     return Listing(data=data, has_more=False, next=None)

@@ -24,7 +24,7 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: requests are served, but no job is run now. `unavailable`: requests cannot be served."""
+    """`degraded`: requests are served, but jobs may not be run. `unavailable`: no request is served."""
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]

@@ -41,7 +41,7 @@ class Figures(BaseModel):
 
 
 class AncestorObject(BaseModel):
-    """A version as one of a line of ancestors."""
+    """A version in the lineage of a version."""
 
     object: str = "version"
     number: int

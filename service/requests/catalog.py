@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from service.registry import datasets
@@ -30,19 +30,16 @@ class StrategyEntry(_Entry):
 
     operation: Operation
     name: str
-    policy: str | None
-    """Of a resize: the direction it goes in."""
-    retention: Retention
-    """Of the labels it learns or forgets."""
-    default: bool
-    needs_examples: bool
-    """Whether it is given the real images of the labels to learn."""
-    merges_temporary: bool
-    """Whether it makes temporary labels permanent; it then takes no others."""
+    policy: str | None = Field(description="the `policy` of a resize that uses it")
+    retention: Retention = Field(description="of the labels it learns or forgets")
+    default: bool = Field(description="whether it is used when a request names no strategy")
+    needs_examples: bool = Field(description="whether it is given real images of the labels to learn")
+    merges_temporary: bool = Field(
+        description="whether it makes temporary labels permanent; it then takes no other labels"
+    )
     summary: str
-    source: str
-    params: dict[str, Any]
-    """The JSON Schema of its params."""
+    source: str = Field(description="where the method is from")
+    params: dict[str, Any] = Field(description="the JSON Schema of its params")
 
     def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the params with every default filled in. Raises InvalidRequest for each broken rule."""
@@ -56,8 +53,7 @@ class DatasetEntry(_Entry):
     title: str
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
-    bundled: bool
-    """Whether it is there without a download."""
+    bundled: bool = Field(description="whether it is there without a download")
 
 
 class ArchitectureEntry(_Entry):
@@ -69,7 +65,7 @@ class ArchitectureEntry(_Entry):
 
 
 class Catalog(_Entry):
-    """What a request may name. Everything is found by its name; what is unknown raises InvalidRequest."""
+    """What a request may name: strategies, datasets and architectures."""
 
     strategies: tuple[StrategyEntry, ...]
     datasets: tuple[DatasetEntry, ...]
@@ -130,7 +126,10 @@ class Catalog(_Entry):
         return found
 
     def complete_network(self, network: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a model's network with its architecture named and every default filled in."""
+        """Return a model's network with its architecture named and every default filled in.
+
+        Raises InvalidRequest if there is no such architecture, or its schema refuses the params.
+        """
         name = network.get("architecture", self.architectures[0].name)
         entry = next((entry for entry in self.architectures if entry.name == name), None)
         if entry is None:

@@ -30,7 +30,10 @@ class Change(Body):
     strategy: str | None = None
     params: dict[str, Any] = Field({}, description="the strategy's params; their schema is in /v1/catalog")
     seed: Seed = 0
-    base_version: VersionNumber | None = Field(None, description="refuse if this is not the head")
+    base_version: VersionNumber | None = Field(
+        None,
+        description="the version that the client takes for the head; if it is not, the request is refused",
+    )
     acceptance: Acceptance = Acceptance()
 
     def _common(self, chosen: StrategyEntry, params: Mapping[str, Any]) -> dict[str, Any]:
