@@ -33,9 +33,10 @@ test: $(READY) ## run the tests, without the slow ones
 test-slow: $(READY) ## run the tests that take minutes
 	@$(RUN) pytest -m slow
 
-check: $(READY) ## check style, types, import rules, migrations and the catalog
+check: $(READY) ## check style, words, types, import rules, migrations and the catalog
 	@$(RUN) ruff check --quiet .
 	@$(RUN) ruff format --check --quiet .
+	@$(RUN) tests.contracts.plain_words
 	@$(RUN) mypy --no-error-summary
 	@$(VENV)/bin/lint-imports --no-logo > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 	@$(VENV)/bin/palimpsest migrate --check

@@ -46,9 +46,9 @@ KEPT = ("palimpsest.db", "artifacts", "judges", "keys")
 """What of a home is kept. Its lock and its queue matter to running processes alone."""
 
 NETWORK = {"encoder_widths": [2], "decoder_widths": [2], "latent": 2}
-APART: dict[str, Any] = {**schedule(5), "encoder_widths": [1], "decoder_widths": [1]}
+TEMPORARY: dict[str, Any] = {**schedule(5), "encoder_widths": [1], "decoder_widths": [1]}
 """Params of a temporary label's own network."""
-FORGETTING: dict[str, Any] = {**schedule(5), "stranger_steps": 3}
+FORGETTING: dict[str, Any] = {**schedule(5), "naive_steps": 3}
 EVALUATING: dict[str, Any] = {
     "seeds": 3,
     "reference": {"steps": 3, "batch_size": 16},
@@ -128,14 +128,14 @@ def finish_jobs(instance: Instance) -> None:
 
     create(instance, "changes")
     done("learn", "changes", labels=["0", "1", "2"])
-    done("learn", "changes", labels=["3"], retention="temporary", params=APART)
+    done("learn", "changes", labels=["3"], retention="temporary", params=TEMPORARY)
     done("learn", "changes", labels=["3"])  # merges it
-    done("learn", "changes", labels=["4"], **{"as": {"4": "four"}}, retention="temporary", params=APART)
+    done("learn", "changes", labels=["4"], **{"as": {"4": "four"}}, retention="temporary", params=TEMPORARY)
     done("forget", "changes", labels=["four"], params={})  # drops its network
     done("forget", "changes", labels=["2"])  # by the default strategy; revokes what holds it
     done("learn", "changes", labels=["2"])  # its second generation
     done("resize", "changes", policy="prune", params={"share": 0.5, **schedule(5)})
-    done("learn", "changes", labels=["5"], retention="temporary", params=APART)
+    done("learn", "changes", labels=["5"], retention="temporary", params=TEMPORARY)
     done("evaluate", "changes", params=EVALUATING, version=6)
     for version, label in ((6, "1"), (9, "5")):
         sample(instance, "changes", version=version, labels=["0", label], count=2, seed=11)
@@ -200,9 +200,9 @@ def leave_jobs(instance: Instance) -> dict[str, dict[str, str]]:
     ends[running] = {"state": "succeeded"}
 
     create(instance, "measured")
-    verifying = instance.submit("learn", "measured", labels=["0", "1"])
-    killed_while(instance, verifying, lambda job: job.state == "verifying")
-    ends[verifying] = {"state": "succeeded"}
+    being_judged = instance.submit("learn", "measured", labels=["0", "1"])
+    killed_while(instance, being_judged, lambda job: job.state == "verifying")
+    ends[being_judged] = {"state": "succeeded"}
 
     create(instance, "cancelling")
     cancelling = instance.submit("learn", "cancelling", labels=["0"], steps=ENDLESS)
@@ -241,8 +241,8 @@ def create(instance: Instance, name: str, **more: Any) -> None:
     instance.request("POST", "/v1/models", body, status=201)
 
 
-def sample(instance: Instance, model: str, **asked: Any) -> None:
-    httpx.post(f"{instance.url}/v1/models/{model}/samples", json=asked).raise_for_status()
+def sample(instance: Instance, model: str, **body: Any) -> None:
+    httpx.post(f"{instance.url}/v1/models/{model}/samples", json=body).raise_for_status()
 
 
 def get(instance: Instance, path: str) -> Any:
