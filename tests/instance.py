@@ -1,4 +1,4 @@
-"""A real instance for a test: `palimpsest` processes, asked over HTTP, watched through their database."""
+"""A real instance for a test: `palimpsest` processes, called over HTTP and watched through their database."""
 
 import os
 import re
@@ -25,18 +25,18 @@ TINY_NETWORK = {"encoder_widths": [16], "decoder_widths": [16], "latent": 2}
 
 
 def schedule(steps: int) -> dict[str, Any]:
-    """Params that make any strategy take `steps` steps of about a millisecond and little else."""
+    """Return params with which a strategy takes `steps` steps of about a millisecond each."""
     return {"schedule": {"steps": steps, "batch_size": 16}, "fisher_examples": 50}
 
 
 def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0) -> T:
-    """The first true answer of the condition. Fails, saying what was waited for, after `seconds`."""
+    """Return the first true answer of the condition. Fails after `seconds`, naming what it waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := condition():
             return answer
         time.sleep(0.02)
-    raise AssertionError(f"waited {seconds:g} s in vain: {what}")
+    raise AssertionError(f"still waiting after {seconds:g} s: {what}")
 
 
 @dataclass
@@ -68,13 +68,13 @@ class Instance:
         return process
 
     def up(self, command: str = "up", **env: str) -> subprocess.Popen[bytes]:
-        """Start it and wait until it answers."""
-        said = len(self.log.read_text()) if self.log.exists() else 0
+        """Start `palimpsest <command>` and wait until it is ready."""
+        seen = len(self.log.read_text()) if self.log.exists() else 0
         process = self.run(command, env=env)
 
         def ready() -> str | None:
-            assert process.poll() is None, f"ended with {process.returncode}: {self.log.read_text()[said:]}"
-            found = READY.search(self.log.read_text()[said:])
+            assert process.poll() is None, f"ended with {process.returncode}: {self.log.read_text()[seen:]}"
+            found = READY.search(self.log.read_text()[seen:])
             return found and found.group(1)
 
         self.url = wait_for("the instance is ready", ready)
@@ -86,14 +86,14 @@ class Instance:
         return response.json()
 
     def create(self, model: str = "m", *, seed: int = 3) -> str:
-        """A new model with a tiny network; returns its id."""
+        """Create a model with a tiny network; returns its id."""
         body = {"name": model, "dataset": "digits", "seed": seed, "network": TINY_NETWORK}
         return str(self.request("POST", "/v1/models", body, status=201)["id"])
 
     def submit(self, operation: str, model: str = "m", *, steps: int = 5, **body: Any) -> str:
-        """Ask for a job; returns its id."""
-        brief = {"naive_steps": 3} if operation == "forget" and "strategy" not in body else {}
-        body.setdefault("params", schedule(steps) | brief)
+        """Submit a job; returns its id."""
+        short = {"naive_steps": 3} if operation == "forget" and "strategy" not in body else {}
+        body.setdefault("params", schedule(steps) | short)
         job: dict[str, Any] = self.request("POST", f"/v1/models/{model}/{operation}", body, status=202)
         return str(job["id"])
 
@@ -114,8 +114,8 @@ class Instance:
             return wait_for(f"job {job_id}", answer, seconds)
         except AssertionError as error:
             job = self.job(job_id)
-            story = f"{job.state}, attempt {job.attempt}, {job.progress}, {job.error}\n{self.log.read_text()}"
-            raise AssertionError(f"{error}: {story}") from None
+            found = f"{job.state}, attempt {job.attempt}, {job.progress}, {job.error}\n{self.log.read_text()}"
+            raise AssertionError(f"{error}: {found}") from None
 
     def finished(self, job_id: str, seconds: float = 60.0) -> JobRow:
         return self.wait_until(job_id, lambda job: job.done, seconds)
@@ -125,9 +125,13 @@ class Instance:
         assert job.state == "succeeded", f"{job.state}: {job.error}\n{self.log.read_text()}"
         return job
 
-    def training(self, job_id: str) -> int:
-        """Wait until the job is in the middle of its training; returns the process id of its worker."""
-        job = self.wait_until(job_id, lambda job: job.state == "running" and job.progress)
+    def worker_in_training(self, job_id: str, *, attempt: int = 1) -> int:
+        """Wait until that attempt at the job is in its training; returns the process id of its worker."""
+
+        def trains(job: JobRow) -> bool:
+            return job.state == "running" and job.attempt == attempt and bool(job.progress)
+
+        job = self.wait_until(job_id, trains)
         assert job.worker is not None
         return int(job.worker.partition(":")[2])
 
@@ -140,7 +144,7 @@ class Instance:
 
 
 def children(pid: int) -> list[int]:
-    """The processes a process has started and not outlived."""
+    """Return the ids of the processes that a process has started and that have not ended."""
     found = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
         found += [int(child) for child in (thread / "children").read_text().split()]
@@ -148,7 +152,7 @@ def children(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs (a zombie that nobody has buried does not)."""
+    """Whether the process runs; one that has ended and was not yet waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

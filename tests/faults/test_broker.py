@@ -1,4 +1,4 @@
-"""The broker loses, repeats and garbles bells, or is away: no job is lost and no worker dies of it."""
+"""The broker loses, repeats or garbles messages, or is down: no job is lost, and no worker ends."""
 
 import json
 import shutil
@@ -43,7 +43,12 @@ GARBAGE = {
 }
 
 
+LONGEST_ANSWER_SECONDS = 5.0
+"""What a client may wait for an answer while the broker is down. Celery's own retries would take 6 s."""
+
+
 def put(folder: Path, name: str, content: bytes) -> None:
+    """Write a file that looks like the oldest message of the queue."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"0-{name.replace(' ', '-')}.{QUEUE}.msg").write_bytes(content)
 
@@ -53,25 +58,25 @@ def embedded(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", port=0)
 
 
-def test_a_bell_rung_into_a_folder_is_heard_once_and_in_order(embedded: Settings) -> None:
+def test_messages_in_a_folder_arrive_once_and_in_order(embedded: Settings) -> None:
     for job_id in ("job_1", "job_2"):
         assert wake_worker(job_id, embedded)
     assert count_waiting_messages(embedded) == 2
-    heard = []
+    received = []
     with producer(embedded.broker_url).connection_for_read() as connection:
         queue = connection.SimpleQueue(QUEUE)
         for _ in range(2):
             message = queue.get(timeout=1)
-            heard.append(message.payload[0])
+            received.append(message.payload[0])
             message.ack()
         queue.close()
-    assert heard == [["job_1"], ["job_2"]]
+    assert received == [["job_1"], ["job_2"]]
     assert count_waiting_messages(embedded) == 0
     assert list((embedded.home / "queue").iterdir()) == []
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
-def test_the_worker_outlives_every_kind_of_garbage_in_the_folder(instance: Instance) -> None:
+def test_no_file_in_the_folder_ends_the_worker_or_keeps_it_from_its_jobs(instance: Instance) -> None:
     instance.up()
     folder = instance.deployment.home.parent / "queue"
     instance.create()
@@ -86,47 +91,45 @@ def test_the_worker_outlives_every_kind_of_garbage_in_the_folder(instance: Insta
 
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
-def test_lost_bells_are_rung_again(instance: Instance) -> None:
-    """Every message is thrown away before a worker is there to hear it."""
+def test_lost_messages_are_sent_again(instance: Instance) -> None:
+    """Every message is deleted before there is a worker to receive it."""
     instance.up("serve")
     for number in range(3):
         instance.create(f"m{number}")
-    asked = [instance.submit("learn", f"m{number}", labels=["0"], steps=1) for number in range(3)]
+    job_ids = [instance.submit("learn", f"m{number}", labels=["0"], steps=1) for number in range(3)]
     producer(instance.deployment.broker_url).connection_for_read().channel().queue_purge(QUEUE)
     instance.run("worker")
-    for job_id in asked:
+    for job_id in job_ids:
         assert instance.succeeded(job_id).attempt == 1
 
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
-def test_a_bell_rung_many_times_to_two_workers_is_one_job(instance: Instance) -> None:
+def test_a_job_runs_once_whatever_the_number_of_its_messages_and_of_workers(instance: Instance) -> None:
     instance.up()
     instance.run("worker")
     models = [instance.create(f"m{number}") for number in range(4)]
-    asked = [instance.submit("learn", f"m{number}", labels=["0"], steps=20) for number in range(4)]
-    for job_id in asked * 5:
+    job_ids = [instance.submit("learn", f"m{number}", labels=["0"], steps=20) for number in range(4)]
+    for job_id in job_ids * 5:
         wake_worker(job_id, instance.deployment)
-    assert [instance.succeeded(job_id).attempt for job_id in asked] == [1] * 4
+    assert [instance.succeeded(job_id).attempt for job_id in job_ids] == [1] * 4
     assert [len(instance.versions(model_id)) for model_id in models] == [1] * 4
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
-def test_a_folder_that_is_away_delays_the_job_and_nothing_else(instance: Instance) -> None:
+def test_a_folder_that_cannot_be_written_delays_the_job_and_no_answer(instance: Instance) -> None:
     instance.up()
     instance.create()
     instance.succeeded(instance.submit("learn", labels=["0"]))
     folder = instance.deployment.home.parent / "queue"
     shutil.rmtree(folder)
     folder.write_text("in the way")
-    begun = time.monotonic()
-    job_id = instance.submit("learn", labels=["1"])
-    assert time.monotonic() - begun < 1.0
+    job_id = submit_while_the_broker_is_down(instance)
     assert instance.job(job_id).state == "queued"
     folder.unlink()
     assert instance.succeeded(job_id).attempt == 1
 
 
-def test_redis_that_is_away_delays_the_job_and_nothing_else(tmp_path: Path) -> None:
+def test_redis_that_is_down_delays_the_job_and_no_answer(tmp_path: Path) -> None:
     with own_redis() as server:
         deployment = Settings(home=tmp_path / "home", broker_url=server.url, port=0)
         with instance_of(deployment, tmp_path) as instance:
@@ -134,17 +137,23 @@ def test_redis_that_is_away_delays_the_job_and_nothing_else(tmp_path: Path) -> N
             instance.create()
             first = instance.succeeded(instance.submit("learn", labels=["0"]))
             server.kill()
-            begun = time.monotonic()
-            job_id = instance.submit("learn", labels=["1"])
-            assert time.monotonic() - begun < 1.0
+            job_id = submit_while_the_broker_is_down(instance)
             assert instance.job(job_id).state == "queued"
             server.start()
             second = instance.succeeded(job_id)
             assert (second.attempt, second.worker) == (1, first.worker)
 
 
+def submit_while_the_broker_is_down(instance: Instance) -> str:
+    """Submit a job; fail where the client waits too long for the answer. Returns its id."""
+    begun = time.monotonic()
+    job_id = instance.submit("learn", labels=["1"])
+    assert time.monotonic() - begun < LONGEST_ANSWER_SECONDS
+    return job_id
+
+
 class RedisServer:
-    """A Redis of the test's own on a free port, to be killed and started again."""
+    """A Redis of this test alone on a free port, to be killed and started again."""
 
     def __init__(self, command: str, port: int) -> None:
         self.command, self.port = command, port
@@ -154,7 +163,7 @@ class RedisServer:
     def start(self) -> None:
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen([self.command, *arguments], stdout=subprocess.DEVNULL)
-        wait_for("Redis answers", self._answers, seconds=10)
+        wait_for("Redis answers", self._answers)
 
     def kill(self) -> None:
         assert self.process is not None
@@ -173,7 +182,7 @@ class RedisServer:
 def own_redis() -> Iterator[RedisServer]:
     command = shutil.which("redis-server")
     if command is None:
-        missing("redis-server is not installed, so a Redis that goes away cannot be tested")
+        missing("redis-server is not installed, so a Redis that goes down cannot be tested")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     server = RedisServer(command, port)

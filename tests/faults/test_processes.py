@@ -1,4 +1,4 @@
-"""Whatever is killed, and whenever: the same result, one version, nothing left behind."""
+"""Whichever process is killed, and whenever: the same result, one version, no process left over."""
 
 import json
 import os
@@ -21,7 +21,7 @@ LONG = 100_000
 
 
 def result(instance: Instance, version: VersionRow) -> dict[str, Any]:
-    """The bytes of a version: the sha256 of each file, and the manifest without the model's own names."""
+    """The sha256 of each file of a version, and its manifest without the id and the name of the model."""
     shas: dict[str, Any] = {name: file["sha256"] for name, file in version.files.items()}
     manifest = json.loads(FolderArtifacts(instance.deployment.artifacts).read(shas.pop("manifest.json")))
     del manifest["model"]["id"], manifest["model"]["name"]
@@ -32,7 +32,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_changes_nothing_about_its_result
     instance.up()
     one, other = instance.create("killed", seed=3), instance.create("undisturbed", seed=3)
     killed = instance.submit("learn", "killed", labels=["0", "1"], steps=2000)
-    worker = instance.training(killed)
+    worker = instance.worker_in_training(killed)
     os.kill(worker, signal.SIGKILL)
     job = instance.succeeded(killed)
     assert job.attempt == 2
@@ -53,7 +53,7 @@ def test_a_worker_killed_while_it_measures_a_version_leaves_one_report_and_the_s
     instance.succeeded(instance.submit("forget", labels=["1"]))
     thorough = BRIEF_EVALUATION | {"reference": {"steps": 400, "batch_size": 16}}
     killed = instance.submit("evaluate", params=thorough)
-    os.kill(instance.training(killed), signal.SIGKILL)
+    os.kill(instance.worker_in_training(killed), signal.SIGKILL)
     learned = instance.submit("learn", labels=["2"])
     again = instance.succeeded(killed, seconds=120)
     undisturbed = instance.succeeded(instance.submit("evaluate", params=thorough, version=2), seconds=120)
@@ -73,10 +73,10 @@ def test_a_killed_supervisor_leaves_no_children_and_its_job_goes_on_at_the_next_
     supervisor = instance.up()
     instance.create()
     job_id = instance.submit("learn", labels=["0"], steps=LONG)
-    worker = instance.training(job_id)
+    worker = instance.worker_in_training(job_id)
     assert children(supervisor.pid) == [worker]
     assert stop(supervisor, signal.SIGKILL) == -signal.SIGKILL
-    wait_for("the worker is gone", lambda: not alive(worker), seconds=5)
+    wait_for("the worker has ended", lambda: not alive(worker))
     supervisor = instance.up()
     job = instance.wait_until(job_id, lambda job: job.attempt == 2 and job.progress)
     assert (job.state, job.worker != f"{os.uname().nodename}:{worker}") == ("running", True)
@@ -88,7 +88,7 @@ def test_sigterm_gives_the_running_job_back_and_exits_cleanly(instance: Instance
     supervisor = instance.up()
     instance.create()
     job_id = instance.submit("learn", labels=["0"], steps=LONG)
-    worker = instance.training(job_id)
+    worker = instance.worker_in_training(job_id)
     assert stop(supervisor) == 0
     assert not alive(worker)
     job = instance.job(job_id)
@@ -112,21 +112,21 @@ def test_a_second_instance_on_the_same_home_is_refused_in_one_line(instance: Ins
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
 def test_a_worker_that_slept_through_its_lease_publishes_nothing(instance: Instance) -> None:
-    """SIGSTOP for longer than the lease; another worker takes over; SIGCONT wakes a zombie."""
+    """SIGSTOP for longer than the lease; another worker takes the job over; then SIGCONT."""
     deployment = instance.deployment.model_copy(update={"lease_seconds": 2.0})
     instance.deployment = deployment
     instance.up("serve")
     workers = {process.pid: process for process in (instance.run("worker"), instance.run("worker"))}
     model_id = instance.create()
     job_id = instance.submit("learn", labels=["0"], steps=1000)
-    sleeper = workers[instance.training(job_id)]
+    sleeper = workers[instance.worker_in_training(job_id)]
     os.kill(sleeper.pid, signal.SIGSTOP)
     job = instance.succeeded(job_id)
     os.kill(sleeper.pid, signal.SIGCONT)
     assert (job.attempt, job.fence) == (2, 2)
     other = instance.submit("learn", labels=["1"], steps=1)
     instance.succeeded(other)
-    assert stop(sleeper) == 0  # it woke, saw that it was replaced, and went on to serve its queue
+    assert stop(sleeper) == 0  # it noticed that it had lost the job, and waited for the next one
     assert [version.job_id for version in instance.versions(model_id)] == [job_id, other]
 
 
@@ -146,12 +146,10 @@ def test_a_worker_that_dies_at_its_start_is_not_restarted_in_a_hurry_and_the_api
 def test_a_job_that_kills_every_worker_fails_and_the_next_one_runs(instance: Instance) -> None:
     supervisor = instance.up(PALIMPSEST_MAX_ATTEMPTS="2")
     instance.create()
-    poison = instance.submit("learn", labels=["0"], steps=LONG)
+    deadly = instance.submit("learn", labels=["0"], steps=LONG)
     for attempt in (1, 2):
-        job = instance.wait_until(poison, lambda job, n=attempt: job.attempt == n and job.state == "running")
-        assert job.worker is not None
-        os.kill(int(job.worker.partition(":")[2]), signal.SIGKILL)
-    job = instance.finished(poison)
+        os.kill(instance.worker_in_training(deadly, attempt=attempt), signal.SIGKILL)
+    job = instance.finished(deadly)
     assert (job.state, job.attempt, (job.error or {})["type"]) == ("failed", 2, "worker_lost")
     instance.succeeded(instance.submit("learn", labels=["0"]))
     assert stop(supervisor, signal.SIGINT) == 0

@@ -1,4 +1,4 @@
-"""What stands in the way of a start is told in one line, with exit code 1."""
+"""What keeps an instance from starting is one line on stderr, with exit code 1."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ def deployment(tmp_path: Path) -> Settings:
 
 
 def refusal(deployment: Settings, *command: str, **env: str) -> str:
-    """What `palimpsest <command>` says when it does not start."""
+    """Run `palimpsest <command>`, which does not start; return the line that says why."""
     ended = subprocess.run(
         [sys.executable, "-m", "commands", *command],
         env={**os.environ, **deployment.as_environment(), **env},
@@ -40,7 +40,7 @@ def test_a_port_in_use_is_named(deployment: Settings) -> None:
     )
 
 
-def test_a_home_that_is_no_folder_is_named(deployment: Settings) -> None:
+def test_a_home_that_is_a_file_is_named(deployment: Settings) -> None:
     deployment.home.write_text("in the way")
     assert (
         refusal(deployment, "up") == f"palimpsest: cannot use the home folder {deployment.home}: File exists"

@@ -17,11 +17,16 @@ from worker.process.devices import compute_reproducibly
 
 @pytest.fixture(params=BACKINGS, scope="module")
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """`palimpsest up` on each backing in turn, shared by a file's tests, each with a model of its own."""
+    """`palimpsest up` on each backing in turn, shared by the tests of a file, each with a model of its own.
+
+    It sweeps once, at its start: what happens later needs no sweep.
+    """
     folder = tmp_path_factory.mktemp("running")
     database, broker = request.param.split("+")
     with own_database(database, folder, request) as url, own_broker(broker, folder) as broker_url:
-        deployment = Settings(home=folder / "home", database_url=url, broker_url=broker_url, port=0)
+        deployment = Settings(
+            home=folder / "home", database_url=url, broker_url=broker_url, port=0, sweep_seconds=3600
+        )
         with instance_of(deployment, folder) as instance:
             instance.up()
             yield instance
@@ -29,6 +34,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(autouse=True, scope="module")
 def _reproducible() -> Iterator[None]:
+    """Compute as a worker does; give the process back as it was."""
     threads = torch.get_num_threads()
     compute_reproducibly(0)
     yield
@@ -39,6 +45,7 @@ def _reproducible() -> Iterator[None]:
 
 @pytest.fixture
 def worker_context(database: Database, tmp_path: Path) -> WorkerContext:
+    """What a worker named here:1 would run jobs with, in the process of the test."""
     return WorkerContext(
         database=database,
         artifacts=FolderArtifacts(tmp_path / "artifacts"),

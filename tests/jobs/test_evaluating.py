@@ -1,9 +1,8 @@
-"""Evidence by the worker: full reports beside a version, refused candidates' reports, pictures, costs."""
+"""What the worker measures: full reports, reports of rejected candidates, pictures and costs."""
 
 import io
 import json
 from dataclasses import replace
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -15,14 +14,25 @@ from service.registry import jobs, reports
 from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
 from service.registry.version_files import forgotten_file
-from tests.instance import wait_for
-from tests.jobs.worker_contexts import BRIEF_EVALUATION, find_job, new_model, run, submit, versions_of
+from tests.jobs.worker_contexts import (
+    BRIEF_EVALUATION,
+    TEMPORARY,
+    error_code,
+    executing,
+    find_job,
+    new_model,
+    read_checkpoint,
+    read_file,
+    read_manifest,
+    run,
+    submit,
+    versions_of,
+)
 from worker.jobs import execution
 from worker.jobs.classifiers import FEATURE_NETWORKS
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 from worker.learning import drawing
-from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.judging.feature_network import train_feature_network
 from worker.learning.judging.quality_gate import QualityGate
@@ -39,11 +49,12 @@ def _quick_feature_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evidence(worker_context: WorkerContext, row: JobRow) -> reports.StoredReport:
+    """Return the report that the job left."""
     with worker_context.database.reading() as session:
         return reports.find_for_job(session, row)
 
 
-def forgot_one(worker_context: WorkerContext, model: ModelRow) -> None:
+def learn_two_forget_one(worker_context: WorkerContext, model: ModelRow) -> None:
     run(worker_context, model, "learn", "0", "1")
     run(worker_context, model, "forget", "1")
 
@@ -51,18 +62,18 @@ def forgot_one(worker_context: WorkerContext, model: ModelRow) -> None:
 def test_a_full_report_is_bound_to_its_version_and_its_bytes_are_kept(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    forgot_one(worker_context, model)
-    evaluating = submit(worker_context, model, "evaluate")
-    execute(evaluating, worker_context)
-    row = find_job(worker_context, evaluating)
+    learn_two_forget_one(worker_context, model)
+    row = run(worker_context, model, "evaluate")
     assert (row.state, row.evaluated_version, row.error) == ("succeeded", 2, None)
     _, version = versions_of(worker_context, model)
     found = evidence(worker_context, row)
     assert found.report["level"] == found.level == "full"
-    assert found.report["reference"]["seeds"] == 3, "beside references, not a report of none"
+    assert found.report["reference"]["seeds"] == 3, "the references that it was measured beside"
     assert found.report["evaluated"]["version"] == 2
     assert found.report["evaluated"]["manifest_sha256"] == version.files["manifest.json"]["sha256"]
-    assert set(version.report) - {"examples", "findings"} < set(found.report), "it takes nothing away"
+    assert set(version.report) - {"examples", "findings"} < set(found.report), (
+        "a full report has all that a quick one has"
+    )
     assert json.loads(worker_context.artifacts.read(found.sha256)) == found.report
     assert row.cost is not None
     assert row.cost["seconds"] > 0
@@ -72,18 +83,16 @@ def test_a_full_report_is_bound_to_its_version_and_its_bytes_are_kept(
 def test_evaluating_again_gives_the_same_bytes_and_changes_no_version(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    forgot_one(worker_context, model)
+    learn_two_forget_one(worker_context, model)
     before = [(version.files, version.report) for version in versions_of(worker_context, model)]
     shas = []
     for _ in range(2):
-        evaluating = submit(worker_context, model, "evaluate")
-        execute(evaluating, worker_context)
-        shas.append(evidence(worker_context, find_job(worker_context, evaluating)).sha256)
+        shas.append(evidence(worker_context, run(worker_context, model, "evaluate")).sha256)
     assert shas[0] == shas[1]
     assert [(version.files, version.report) for version in versions_of(worker_context, model)] == before
 
 
-def test_a_feature_network_is_trained_in_the_first_full_report_alone(
+def test_a_feature_network_is_trained_for_the_first_full_report_and_kept(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainings: list[str] = []
@@ -93,18 +102,16 @@ def test_a_feature_network_is_trained_in_the_first_full_report_alone(
         return train_feature_network(dataset, training, on_step)
 
     monkeypatch.setattr(execution, "FEATURE_NETWORKS", replace(QUICK, train=counted))
-    forgot_one(worker_context, model)
+    learn_two_forget_one(worker_context, model)
     run(worker_context, model, "evaluate")
     assert trainings == ["digits"]
     run(worker_context, model, "learn", "2")
-    evaluating = submit(worker_context, model, "evaluate")
-    execute(evaluating, worker_context)
-    report = evidence(worker_context, find_job(worker_context, evaluating)).report
+    report = evidence(worker_context, run(worker_context, model, "evaluate")).report
     assert report["quality"]["digits"]["coverage"]["value"] is not None
     assert trainings == ["digits"], "it serves every version and model of its dataset"
 
 
-def test_an_earlier_version_can_be_evaluated_while_the_model_goes_on(
+def test_an_earlier_version_can_be_evaluated_while_the_model_learns_more(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     run(worker_context, model, "learn", "0")
@@ -123,14 +130,13 @@ def test_a_version_revoked_before_its_evaluation_is_not_measured(
     evaluating = submit(worker_context, model, "evaluate")
     run(worker_context, model, "forget", "1")
     execute(evaluating, worker_context)
-    row = find_job(worker_context, evaluating)
-    assert (row.state, (row.error or {})["code"]) == ("failed", "version_revoked")
+    assert error_code(worker_context, evaluating) == "version_revoked"
 
 
 def test_a_version_revoked_while_it_is_measured_gets_no_report(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report's bytes are durable, and only then the label is forgotten: the last transaction notices."""
+    """The label is forgotten after the report was stored: the last transaction notices."""
     run(worker_context, model, "learn", "0", "1")
     evaluating, forgetting = (
         submit(worker_context, model, "evaluate"),
@@ -151,57 +157,47 @@ def test_a_version_revoked_while_it_is_measured_gets_no_report(
 
 
 def test_a_cancel_stops_an_evaluation(worker_context: WorkerContext, model: ModelRow) -> None:
-    forgot_one(worker_context, model)
+    learn_two_forget_one(worker_context, model)
     endless = {**BRIEF_EVALUATION, "reference": {"steps": 100_000, "batch_size": 16}}
     evaluating = submit(worker_context, model, "evaluate", params=endless)
-    thread = Thread(target=execute, args=(evaluating, worker_context))
-    thread.start()
-    wait_for("it measures", lambda: find_job(worker_context, evaluating).progress)
-    with worker_context.database.transaction() as session:
+    with executing(worker_context, evaluating), worker_context.database.transaction() as session:
         jobs.cancel(session, evaluating)
-    thread.join(60)
-    assert not thread.is_alive()
     assert find_job(worker_context, evaluating).state == "cancelled"
 
 
-def test_what_is_still_drawn_for_a_forgotten_label_is_a_file_of_every_later_version(
+def test_every_version_after_a_forget_has_a_picture_of_what_it_still_draws_for_the_label(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    forgot_one(worker_context, model)
+    learn_two_forget_one(worker_context, model)
     run(worker_context, model, "resize")
     first, *later = versions_of(worker_context, model)
     name = forgotten_file("1")
     assert name not in first.files
     for version in later:
-        data = worker_context.artifacts.read(version.files[name]["sha256"])
+        data = read_file(worker_context, version, name)
         assert version.files[name] == {"sha256": version.files[name]["sha256"], "bytes": len(data)} | {
             "media_type": "image/png"
         }
         assert len(data) < 20_000
-        manifest = json.loads(worker_context.artifacts.read(version.files["manifest.json"]["sha256"]))
+        manifest = read_manifest(worker_context, version)
         assert manifest["files"][name] == version.files[name]
-        checkpoint = Checkpoint.from_bytes(
-            worker_context.artifacts.read(version.files["checkpoint.safetensors"]["sha256"])
-        )
+        checkpoint = read_checkpoint(worker_context, version)
         drawn = drawing.draw(checkpoint, "1", 16, 0).mul(255).round().reshape(16, 28, 28).numpy()
         picture = np.asarray(Image.open(io.BytesIO(data)))
         assert picture.shape == (56, 224)
         assert np.array_equal(picture[28:, 28:56], drawn[9])
 
 
-def test_what_was_drawn_before_of_the_labels_that_stay_is_a_file_of_the_version_that_forgot(
+def test_a_version_that_forgot_has_pictures_of_what_its_parent_drew_for_the_other_labels(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    """The pixels the API drew from the version before, which nobody may draw from any more."""
-    forgot_one(worker_context, model)
+    """They have the pixels of the API; nobody may draw from the parent any more."""
+    learn_two_forget_one(worker_context, model)
     before, after = versions_of(worker_context, model)
     assert [name for name in after.files if name.startswith("before-")] == ["before-0.png"]
-    picture = np.asarray(
-        Image.open(io.BytesIO(worker_context.artifacts.read(after.files["before-0.png"]["sha256"])))
-    )
+    picture = np.asarray(Image.open(io.BytesIO(read_file(worker_context, after, "before-0.png"))))
     assert picture.shape == (28, 224)
-    data = worker_context.artifacts.read(before.files["checkpoint.safetensors"]["sha256"])
-    checkpoint = Checkpoint.from_bytes(data)
+    checkpoint = read_checkpoint(worker_context, before)
     network, slot = frozen(checkpoint, torch.device("cpu")), torch.tensor([checkpoint.held["0"]])
     own = torch.tensor(noise("0", 3, checkpoint.spec.latent))[None]
     with torch.no_grad():
@@ -209,28 +205,25 @@ def test_what_was_drawn_before_of_the_labels_that_stay_is_a_file_of_the_version_
     assert np.abs(picture[:, 84:112] - image.numpy()).max() <= 1
 
 
-def test_what_weights_drew_that_have_no_part_in_the_new_ones_is_no_file(
+def test_a_version_without_weights_that_saw_the_label_has_no_pictures_of_its_parents(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    """Neither where forgetting was exact, nor where a temporary label was dropped: that one stays."""
+    """After exact forgetting, and after a temporary label was dropped."""
     run(worker_context, model, "learn", "0")
     run(worker_context, model, "learn", "1")
     run(worker_context, model, "forget", "1", strategy="retrain")
-    run(worker_context, model, "learn", "1", strategy="isolated", retention="temporary")
+    run(worker_context, model, "learn", "1", **TEMPORARY)
     run(worker_context, model, "forget", "1", strategy="drop", params={})
-    versions_made = versions_of(worker_context, model)
-    assert len(versions_made) == 5
-    assert not [name for one in versions_made for name in one.files if name.startswith("before-")]
+    versions = versions_of(worker_context, model)
+    assert len(versions) == 5
+    assert not [name for version in versions for name in version.files if name.startswith("before-")]
 
 
-def test_a_rejected_candidates_report_is_kept_and_the_head_stays(
+def test_a_rejected_candidate_leaves_its_report_and_no_version(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
     run(worker_context, model, "learn", "0")
-    asked = {"acceptance": {"worst_retained_accuracy_min": 1.0}}
-    refused = submit(worker_context, model, "learn", "1", **asked)
-    execute(refused, worker_context)
-    row = find_job(worker_context, refused)
+    row = run(worker_context, model, "learn", "1", acceptance={"worst_retained_accuracy_min": 1.0})
     assert (row.state, row.output_version) == ("rejected", None)
     assert row.error is not None
     assert {one["label"] for one in row.error["reasons"]} <= {"0", "1"}
@@ -243,10 +236,10 @@ def test_a_rejected_candidates_report_is_kept_and_the_head_stays(
     assert len(versions_of(worker_context, model)) == 1
 
 
-def test_a_relapse_beyond_what_the_forgetting_promised_rejects_a_later_job(
+def test_a_later_job_with_a_relapse_above_the_bound_of_the_forget_is_rejected(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    """The promise was kept when it was made; no bound is below what a blurred network may draw later."""
+    """The bound is lowered below any accuracy here: how often a tiny network relapses is not certain."""
     run(worker_context, model, "learn", "0", "1")
     run(worker_context, model, "forget", "1", acceptance={"forgotten_accuracy_max": 1.0})
     resizing = submit(worker_context, model, "resize")
@@ -261,12 +254,10 @@ def test_a_relapse_beyond_what_the_forgetting_promised_rejects_a_later_job(
     assert (reason["criterion"], reason["label"]) == ("relapse_accuracy_max", "1")
 
 
-def test_a_report_tells_the_real_images_and_the_seconds_of_its_job_apart(
+def test_a_cost_counts_the_real_images_of_the_report_and_every_second_once(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    learning = submit(worker_context, model, "learn", "0")
-    execute(learning, worker_context)
-    cost = find_job(worker_context, learning).cost
+    cost = run(worker_context, model, "learn", "0").cost
     [version] = versions_of(worker_context, model)
     assert cost is not None
     assert cost["examples"] == version.report["examples"]["labels"]["0"] > 0
@@ -274,11 +265,10 @@ def test_a_report_tells_the_real_images_and_the_seconds_of_its_job_apart(
     assert sum(cost["phases"].values()) == pytest.approx(cost["seconds"], abs=0.01)
 
 
-def test_a_model_with_criteria_of_its_own_freezes_them_with_its_jobs(worker_context: WorkerContext) -> None:
+def test_the_criteria_of_a_model_hold_for_jobs_that_have_none_of_their_own(
+    worker_context: WorkerContext,
+) -> None:
     model = new_model(worker_context.database, "strict", acceptance={"retained_accuracy_min": 1.0})
-    refused = submit(worker_context, model, "learn", "0")
-    execute(refused, worker_context)
-    assert find_job(worker_context, refused).state == "rejected"
-    lenient = submit(worker_context, model, "learn", "0", acceptance={"retained_accuracy_min": 0.0})
-    execute(lenient, worker_context)
-    assert find_job(worker_context, lenient).state == "succeeded"
+    assert run(worker_context, model, "learn", "0").state == "rejected"
+    lenient = {"acceptance": {"retained_accuracy_min": 0.0}}
+    assert run(worker_context, model, "learn", "0", **lenient).state == "succeeded"

@@ -1,4 +1,7 @@
-"""The main job through the real processes, on SQLite with a folder and on PostgreSQL with Redis."""
+"""The main job through the real processes, on SQLite with a folder and on PostgreSQL with Redis.
+
+The sweeper of this instance sleeps, so every job here is started by its wake-up message alone.
+"""
 
 import httpx
 
@@ -10,35 +13,35 @@ LONG = 100_000
 """Steps that no test waits for."""
 
 
-def test_learn_learn_forget_prune_expand(running: Instance) -> None:
+def test_two_learns_a_forget_and_two_resizes_make_five_versions(running: Instance) -> None:
     model_id = running.create("main")
-    asked = [
+    job_ids = [
         running.submit("learn", "main", labels=["0", "1", "2"], steps=20),
         running.submit("learn", "main", labels=["3"], steps=20),
         running.submit("forget", "main", labels=["1"], steps=10),
         running.submit("resize", "main", policy="prune", steps=10),
         running.submit("resize", "main", policy="expand", params={"fisher_examples": 50}),
     ]
-    jobs = [running.succeeded(job_id, seconds=120) for job_id in asked]
+    jobs = [running.succeeded(job_id, seconds=120) for job_id in job_ids]
 
     assert [(job.attempt, job.output_version) for job in jobs] == [(1, number) for number in range(1, 6)]
     first, second, third, fourth, fifth = versions = running.versions(model_id)
     assert [version.parent for version in versions] == [None, 1, 2, 3, 4]
-    assert [version.job_id for version in versions] == asked
+    assert [version.job_id for version in versions] == job_ids
     assert [sorted(version.labels) for version in (first, second, third)] == [
         ["0", "1", "2"],
         ["0", "1", "2", "3"],
         ["0", "2", "3"],
     ]
     assert fifth.labels == fourth.labels == third.labels == {"0": 0, "2": 2, "3": 3}
-    assert [version.revoked_by for version in versions] == [asked[2], asked[2], None, None, None]
+    assert [version.revoked_by for version in versions] == [job_ids[2], job_ids[2], None, None, None]
     assert fourth.parameters < min(third.parameters, fifth.parameters)
 
     artifacts = FolderArtifacts(running.deployment.artifacts)
     for version in versions:
-        gone = {"forgotten-1.png"} if version.number > 2 else set()
+        forgotten = {"forgotten-1.png"} if version.number > 2 else set()
         before = {f"before-{name}.png" for name in "023"} if version.number == 3 else set()
-        assert set(version.files) == FILES | gone | before
+        assert set(version.files) == FILES | forgotten | before
         assert all(len(artifacts.read(file["sha256"])) == file["bytes"] for file in version.files.values())
 
     images = f"{running.url}/v1/models/main/versions"
@@ -60,20 +63,12 @@ def test_a_version_below_its_criteria_is_rejected_and_changes_nothing(running: I
     running.succeeded(running.submit("learn", "rejected", labels=["0"], steps=1))
 
 
-def test_a_cancel_reaches_a_running_job_within_a_moment(running: Instance) -> None:
+def test_a_cancel_stops_a_running_job(running: Instance) -> None:
     model_id = running.create("cancelled")
     job_id = running.submit("learn", "cancelled", labels=["0"], steps=LONG)
-    running.training(job_id)
+    running.worker_in_training(job_id)
     assert running.request("POST", f"/v1/jobs/{job_id}/cancel", status=202)["state"] == "cancelling"
-    job = running.finished(job_id, seconds=5)
+    job = running.finished(job_id)
     assert (job.state, job.output_version) == ("cancelled", None)
     assert running.versions(model_id) == []
     running.succeeded(running.submit("learn", "cancelled", labels=["0"], steps=1))
-
-
-def test_a_job_starts_within_a_moment_of_being_asked_for(running: Instance) -> None:
-    running.create("prompt")
-    running.succeeded(running.submit("learn", "prompt", labels=["0"], steps=1))
-    job = running.succeeded(running.submit("learn", "prompt", labels=["1"], steps=1))
-    assert job.started_at is not None
-    assert (job.started_at - job.created_at).total_seconds() < 1.0

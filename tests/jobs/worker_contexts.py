@@ -1,17 +1,25 @@
 """Short ways to make models and to submit and run jobs in the process of the test."""
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 from service.registry import jobs, models, versions
 from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
-from tests.instance import TINY_NETWORK, schedule
+from tests.instance import TINY_NETWORK, schedule, wait_for
 from tests.job_specs import job_spec
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
+from worker.learning.checkpoint import Checkpoint
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand", "evaluate": "full"}
 """Of a job that names none."""
+
+TEMPORARY: dict[str, Any] = {"strategy": "isolated", "retention": "temporary", "params": schedule(3)}
+"""Of the spec of a job that learns labels for a while."""
 
 BRIEF_EVALUATION: dict[str, Any] = {
     "seeds": 3,
@@ -58,7 +66,47 @@ def find_job(worker_context: WorkerContext, job_id: str) -> JobRow:
         return jobs.find(session, job_id)
 
 
+def error_code(worker_context: WorkerContext, job_id: str) -> str:
+    """Return the code of the error that the job failed with."""
+    error = find_job(worker_context, job_id).error
+    assert error is not None, "the job did not fail"
+    return str(error["code"])
+
+
 def versions_of(worker_context: WorkerContext, model: ModelRow) -> list[VersionRow]:
     """Return every version of the model, oldest first."""
     with worker_context.database.reading() as session:
         return versions.page(session, model, limit=100).rows[::-1]
+
+
+def read_file(worker_context: WorkerContext, version: VersionRow, name: str) -> bytes:
+    """Return the bytes of a file of the version."""
+    return worker_context.artifacts.read(version.files[name]["sha256"])
+
+
+def read_checkpoint(
+    worker_context: WorkerContext, version: VersionRow, name: str = "checkpoint.safetensors"
+) -> Checkpoint:
+    return Checkpoint.from_bytes(read_file(worker_context, version, name))
+
+
+def read_manifest(worker_context: WorkerContext, version: VersionRow) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads(read_file(worker_context, version, "manifest.json"))
+    return manifest
+
+
+@contextmanager
+def executing(
+    worker_context: WorkerContext, job_id: str, until: Callable[[JobRow], object] = lambda job: job.progress
+) -> Iterator[None]:
+    """Run the job in a thread; the block begins once `until` is true, and ends with the job."""
+    thread = Thread(target=execute, args=(job_id, worker_context))
+    thread.start()
+    try:
+        wait_for(
+            f"job {job_id} has come as far as the test needs", lambda: until(find_job(worker_context, job_id))
+        )
+        yield
+    finally:
+        thread.join(60)
+        assert not thread.is_alive()
