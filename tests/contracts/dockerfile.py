@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Stage:
-    """One FROM and what follows it; `inherited` lists the instructions of the stages below it first."""
+    """One FROM and the instructions after it; `inherited` has those of the stages that it builds on."""
 
     name: str
     base: str
@@ -19,7 +19,7 @@ class Stage:
     inherited: tuple[tuple[str, str], ...]
 
     def all(self, keyword: str) -> list[str]:
-        """The arguments of every such instruction in force in this stage."""
+        """Return the arguments of every instruction of that name, inherited ones included."""
         return [words for word, words in self.inherited + self.instructions if word == keyword]
 
     @property

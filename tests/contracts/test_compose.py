@@ -1,4 +1,4 @@
-"""docker-compose.yml keeps its word: it is valid, and every name in it exists."""
+"""docker-compose.yml is valid, and what it names exists: targets, commands, settings, services, volumes."""
 
 import re
 import subprocess
@@ -29,10 +29,10 @@ def without_variables(value: str) -> str:
 
 def test_it_is_valid_by_the_compose_specification() -> None:
     check = Path(sys.executable).with_name("check-jsonschema")
-    verdict = subprocess.run(
+    check_result = subprocess.run(
         [check, "--builtin-schema", "vendor.compose-spec", FILE], capture_output=True, text=True, check=False
     )
-    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    assert check_result.returncode == 0, check_result.stdout + check_result.stderr
 
 
 def test_it_has_the_four_services_and_a_gpu_worker_only_on_request() -> None:
@@ -64,7 +64,7 @@ def test_our_services_share_one_home(name: str) -> None:
     assert SERVICES[name]["environment"]["PALIMPSEST_HOME"] == STAGES["base"].environment["PALIMPSEST_HOME"]
 
 
-def test_the_database_we_speak_to_is_the_one_postgres_creates() -> None:
+def test_the_database_of_the_api_is_the_one_that_postgres_creates() -> None:
     url = urlsplit(without_variables(SERVICES["api"]["environment"]["PALIMPSEST_DATABASE_URL"]))
     postgres = {k: without_variables(v) for k, v in SERVICES["postgres"]["environment"].items()}
     assert (url.username, url.password, url.path) == (
@@ -81,7 +81,7 @@ def test_the_api_is_published_on_loopback_at_the_port_it_listens_on() -> None:
     assert [port] == STAGES["service"].all("EXPOSE")
 
 
-def test_the_api_is_asked_for_its_health_where_it_answers(tmp_path: Path) -> None:
+def test_the_healthcheck_calls_a_path_and_port_of_the_api(tmp_path: Path) -> None:
     command = SERVICES["api"]["command"]
     probe = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)", " ".join(SERVICES["api"]["healthcheck"]["test"]))
     assert probe is not None
@@ -89,7 +89,7 @@ def test_the_api_is_asked_for_its_health_where_it_answers(tmp_path: Path) -> Non
     assert probe.group(2) in create_app(Settings(home=tmp_path)).openapi()["paths"]
 
 
-def test_whatever_is_waited_for_exists_and_can_be_waited_for() -> None:
+def test_every_dependency_is_a_service_and_has_the_healthcheck_that_is_waited_for() -> None:
     for name, service in SERVICES.items():
         for other, waiting in service.get("depends_on", {}).items():
             assert other in SERVICES, f"{name} waits for {other}, which is not there"
