@@ -1,4 +1,4 @@
-"""The sweeper sets going again whatever was lost between the rows and the worker."""
+"""The sweeper sends lost messages again and ends what no worker is left to end."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +15,8 @@ from tests.instance import wait_for
 from tests.registries import Registry
 
 
-def deployed(home: Path, broker_url: str) -> Settings:
-    """Settings under which a bell is due again almost at once."""
+def settings(home: Path, broker_url: str) -> Settings:
+    """Return settings with which a message is due again almost at once."""
     return Settings(home=home, broker_url=broker_url, notify_again_seconds=0.001)
 
 
@@ -25,12 +25,12 @@ def due(registry: Registry) -> list[str]:
         return sweeping.find_due(session, notify_again_seconds=0.001, limit=1000)
 
 
-def test_a_lost_bell_is_rung_again_and_remembered(
+def test_a_lost_message_is_sent_again_and_its_time_recorded(
     registry: Registry, broker_url: str, tmp_path: Path
 ) -> None:
-    deployment = deployed(tmp_path, broker_url)
+    deployment = settings(tmp_path, broker_url)
     job = registry.submit("learn", "1")
-    wait_for("the bell is due", lambda: due(registry))
+    wait_for("the message is due", lambda: due(registry))
     sweeper.sweep(registry.database, deployment)
     assert count_waiting_messages(deployment) == 1
     notified_at = registry.job(job).notified_at
@@ -38,31 +38,33 @@ def test_a_lost_bell_is_rung_again_and_remembered(
     assert notified_at > job.created_at
 
 
-def test_a_broker_that_is_away_is_asked_again_by_the_next_sweep(registry: Registry, tmp_path: Path) -> None:
+def test_a_message_that_the_broker_did_not_take_is_sent_by_the_next_sweep(
+    registry: Registry, tmp_path: Path
+) -> None:
     job = registry.submit("learn", "1")
-    wait_for("the bell is due", lambda: due(registry))
-    sweeper.sweep(registry.database, deployed(tmp_path, "redis://127.0.0.1:1/0"))
+    wait_for("the message is due", lambda: due(registry))
+    sweeper.sweep(registry.database, settings(tmp_path, "redis://127.0.0.1:1/0"))
     assert registry.job(job).notified_at == job.notified_at
-    folder = deployed(tmp_path, f"folder://{tmp_path / 'queue'}")
+    folder = settings(tmp_path, f"folder://{tmp_path / 'queue'}")
     sweeper.sweep(registry.database, folder)
     assert count_waiting_messages(folder) == 1
 
 
-def test_a_broker_full_of_bells_is_not_filled_further(
+def test_a_broker_with_many_messages_gets_no_more(
     registry: Registry, new_model: Callable[[str], Registry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper, "MAX_MESSAGES_WAITING", 3)
-    deployment = deployed(tmp_path, f"folder://{tmp_path / 'queue'}")
+    deployment = settings(tmp_path, f"folder://{tmp_path / 'queue'}")
     for number in range(5):
         new_model(f"m{number}").submit("learn", "1")
-    wait_for("the bells are due", lambda: len(due(registry)) == 5)
+    wait_for("the messages are due", lambda: len(due(registry)) == 5)
     for _ in range(3):
         sweeper.sweep(registry.database, deployment)
     assert count_waiting_messages(deployment) == 3
 
 
-def test_one_sweeps_at_a_time(registry: Registry) -> None:
-    """Whoever comes second either does nothing (PostgreSQL) or waits until the first is done (SQLite)."""
+def test_one_process_sweeps_at_a_time(registry: Registry) -> None:
+    """The second one does nothing on PostgreSQL, and on SQLite waits until the first has finished."""
     job = registry.claimed(registry.submit("learn", "1", max_attempts=1), lease_seconds=-1).job_id
     if registry.database.is_sqlite:
         with ThreadPoolExecutor() as pool:
@@ -77,8 +79,9 @@ def test_one_sweeps_at_a_time(registry: Registry) -> None:
 
 
 def sweep_rows(database: Database) -> bool:
+    """Sweep the rows unless another process does; return whether this one did."""
     with database.transaction() as session:
-        alone = sweeping.try_sweep_lock(session)
-        if alone:
+        may_sweep = sweeping.try_sweep_lock(session)
+        if may_sweep:
             sweeping.take_back_expired(session)
-    return alone
+    return may_sweep

@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.worker_identity import PROJECT_ROOT
 
 
-def test_python_is_told_to_leave_the_working_directory_out() -> None:
+def test_the_command_line_leaves_the_working_directory_out() -> None:
     assert worker_command() == [sys.executable, "-P", "-m", "worker"]
     assert worker_command(7)[-2:] == ["--identity-fd", "7"]
 
