@@ -57,23 +57,23 @@ class Submission:
 
     async def submit(self, request: JobRequest) -> JobObject:
         """Record the job and wake a worker for it. Answer 202 with the job, or 200 if it is done already."""
-        await run_in_threadpool(self._check, request)
-        job = await run_in_threadpool(self._record, request)
-        job = await self._wait_for(job)
+        job = await self._wait_for(await run_in_threadpool(self._accept, request))
         self.response.status_code = 200 if job.done else 202
         self.response.headers["Location"] = job.links["self"]
         if not job.done:
             self.response.headers["Retry-After"] = POLL_SECONDS
         return job
 
-    def _check(self, request: JobRequest) -> None:
-        """Refuse a bad request from a reading session, which waits for no other writer."""
+    def _accept(self, request: JobRequest) -> JobObject:
+        """Record the job, unless the request is refused.
+
+        The request is looked at twice. First in a reading session, which waits for no other writer, so that a
+        bad request is refused at once; then in the transaction that records the job, because the statuses of
+        the labels may have changed in between.
+        """
         with self.context.database.reading() as session:
             model = find_model(session, self.model)
             jobs.check(session, model, self._resolve(session, model, request))
-
-    def _record(self, request: JobRequest) -> JobObject:
-        """Record the job. The request is resolved again, because the statuses may have changed meanwhile."""
         with self.context.database.transaction() as session:
             model = jobs.lock_model(session, find_model(session, self.model))
             row = jobs.submit(
