@@ -1,7 +1,7 @@
-"""The database's schema and its history: one file a step, in versions/.
+"""The migrations of the database: one file in versions/ for each step.
 
-`upgrade(database)` brings a database to the newest step: nothing to do is fine, two starters at once do it
-once, and a killed one leaves no half step behind, on SQLite and PostgreSQL alike.
+`upgrade(database)` applies the steps that a database lacks. Several processes may call it at the same time.
+If one is killed meanwhile, the database stays as it was, on SQLite and PostgreSQL alike.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,11 @@ from sqlalchemy import Connection, func, inspect, select
 from service.registry.database import Database
 from service.registry.errors import DatabaseTooNew
 
-MIGRATION_LOCK = (
-    0x6D696772  # "migr": PostgreSQL's advisory lock. SQLite's own write lock does the same there.
-)
+MIGRATION_LOCK = 0x6D696772  # "migr": an advisory lock of PostgreSQL. SQLite lets only one transaction write
 
 
 def upgrade(database: Database, *, to: str = "head") -> None:
-    """Apply every step the database lacks, in one transaction; `to` stops at an earlier one.
+    """Apply every step that the database lacks, in one transaction. to: the last step to apply.
 
     Raises DatabaseTooNew, DatabaseUnavailable.
     """
@@ -36,44 +34,45 @@ def upgrade(database: Database, *, to: str = "head") -> None:
 
 
 def refuse_newer(database: Database) -> None:
-    """Raises DatabaseTooNew for a revision this release does not know, and DatabaseUnavailable.
+    """Raise DatabaseTooNew if the database is at a revision that this release does not know.
 
-    An older database passes, and one without tables: who serves it brings it up to date.
+    An older database passes, and one without tables as well, for the API migrates them.
+    Raises DatabaseUnavailable.
     """
     with database.reading() as session:
         _refuse_newer(session.connection())
 
 
 def differences(migrated: Database, declared: Database) -> list[str]:
-    """How a migrated database differs from one created from tables.py. Empty is right."""
-    found, wanted = _schema(migrated), _schema(declared)
-    return [f"migrations make it, tables.py does not: {line}" for line in sorted(found - wanted)] + [
-        f"tables.py declares it, migrations do not make it: {line}" for line in sorted(wanted - found)
+    """Return how a migrated database differs from one that was created from tables.py: a line each."""
+    found, expected = _schema(migrated), _schema(declared)
+    return [f"only in the migrated database: {line}" for line in sorted(found - expected)] + [
+        f"only in tables.py: {line}" for line in sorted(expected - found)
     ]
 
 
 def _schema(database: Database) -> set[str]:
-    """Every column, key, constraint and index of the database, one line each."""
+    """Describe every column, key, constraint and index of the database, one line each."""
     inspector = inspect(database.engine)
     lines: set[str] = set()
     for table in set(inspector.get_table_names()) - {"alembic_version"}:
         lines.add(f"{table} primary key {inspector.get_pk_constraint(table)}")
-        for kind, things in (
+        for kind, objects in (
             ("column", inspector.get_columns(table)),
             ("unique", inspector.get_unique_constraints(table)),
             ("check", inspector.get_check_constraints(table)),
             ("foreign key", inspector.get_foreign_keys(table)),
             ("index", inspector.get_indexes(table)),
         ):
-            lines.update(f"{table} {kind} {_plain(thing)}" for thing in things)
+            lines.update(f"{table} {kind} {_describe(each)}" for each in objects)
     return lines
 
 
-def _plain(thing: Any) -> str:
-    """A reflected thing in words that compare: SQL expressions as text, keys in order."""
-    if isinstance(thing, Mapping):
-        return "{" + ", ".join(f"{key}: {_plain(thing[key])}" for key in sorted(thing)) + "}"
-    return str(thing)
+def _describe(value: Any) -> str:
+    """Describe a reflected object so that it compares: SQL expressions as text, keys in order."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_describe(value[key])}" for key in sorted(value)) + "}"
+    return str(value)
 
 
 def _config(connection: Connection) -> Config:

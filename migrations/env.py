@@ -1,4 +1,4 @@
-"""Run by Alembic: apply the steps on the connection, and in the transaction, that upgrade() brings along."""
+"""Run by Alembic: apply the steps on the connection that upgrade() passes, and in its transaction."""
 
 from alembic import context
 

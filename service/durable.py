@@ -1,7 +1,7 @@
 """Write files that survive a crash: each appears under its name whole and durable, or not at all.
 
-The bytes go to a temporary file in the same folder, which is flushed to the disk and then renamed. A rename is
-atomic for every reader, but durable only once the folder that holds the name was flushed too.
+The bytes go to a temporary file in the same folder, which is flushed to the disk and then renamed. A rename
+is atomic for every reader, but durable only once the folder that holds the name was flushed as well.
 """
 
 import errno
@@ -37,7 +37,7 @@ def create(path: Path, data: bytes, *, mode: int = READABLE) -> None:
 
 
 def create_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder with these files, {name: content}: all of them appear together and durable, or none does.
+    """Write a folder with these files, {name: content}. All of them appear together and durable, or none.
 
     A folder of that name with files in it stays as it is.
     """

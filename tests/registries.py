@@ -91,7 +91,7 @@ def publication(session: Session, claim: Claim) -> Publication:
     held = held - set(job.labels) if job.operation == "forget" else held | set(job.labels)
     return Publication(
         parent=model.head,
-        held={name: slots[name] for name in sorted(held)},
+        labels={name: slots[name] for name in sorted(held)},
         origins={name: Origin(known[name].dataset if name in known else job.dataset) for name in held},
         files=FILES,
         parameters=10,

@@ -1,4 +1,4 @@
-"""Plain names: jobs.notified_at (was rung_at), the param naive_steps (was stranger_steps), purges `requested` (`asked`)."""
+"""Plain names: notified_at (was rung_at), naive_steps (stranger_steps), `requested` purges (`asked`)."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,16 +10,16 @@ RENAMED_PARAMS = {"stranger_steps": "naive_steps"}
 
 
 def upgrade() -> None:
-    # Not as a batch: SQLite renames a column in place, and a table that is built anew loses AUTOINCREMENT.
+    # Not as a batch: SQLite can rename a column in place, and a table that is rebuilt loses AUTOINCREMENT.
     op.execute("ALTER TABLE jobs RENAME COLUMN rung_at TO notified_at")
     _rename_params()
     _rename_purge_words()
 
 
 def _rename_params() -> None:
-    """In every job, finished ones too: their rows are read by this release's names.
+    """Rename params in every job, also in finished ones: this release reads their rows by its own names.
 
-    A signed receipt holds the params as they were requested; its bytes stand in a column of their own.
+    Signed receipts keep the old names: their bytes are in a column of their own.
     """
     jobs = sa.table("jobs", sa.column("id", sa.String), sa.column("params", sa.JSON))
     connection = op.get_bind()

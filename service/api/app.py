@@ -26,7 +26,7 @@ from service.api import (
 from service.api.context import ApiContext
 from service.api.envelope import Envelope
 from service.api.openapi import document
-from service.drawing.decoders import FORGET_SECONDS, Generator
+from service.drawing.decoders import UNLOAD_SECONDS, Generator
 from service.queue.messages import wake_worker
 from service.registry import artifact_references
 from service.registry.artifacts import FolderArtifacts
@@ -90,15 +90,15 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
 
 
 async def _unload_purged_decoders(database: Database, generator: Generator) -> None:
-    """Every FORGET_SECONDS, drop from this process's memory the decoders whose files a purge deleted."""
+    """Every UNLOAD_SECONDS, drop from this process's memory the decoders whose files a purge deleted."""
     while True:
-        await asyncio.sleep(FORGET_SECONDS)
+        await asyncio.sleep(UNLOAD_SECONDS)
         with suppress(DatabaseUnavailable):
             await run_in_threadpool(_unload_unreferenced, database, generator)
 
 
 def _unload_unreferenced(database: Database, generator: Generator) -> None:
-    without_file = generator.without_file()
+    without_file = generator.find_without_file()
     if without_file:
         with database.reading() as session:
-            generator.forget(without_file - artifact_references.find_referenced(session))
+            generator.unload(without_file - artifact_references.find_referenced(session))

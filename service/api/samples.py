@@ -137,7 +137,7 @@ def _draw(
 ) -> dict[str, Pixels]:
     seeds = range(seed, seed + count)
     return {
-        label: context.generator.draw(one.decoder, label=label, slot=one.slot, seeds=seeds)
+        label: context.generator.draw(one.sha256, label=label, slot=one.slot, seeds=seeds)
         for label, one in decoders.items()
     }
 

@@ -1,6 +1,6 @@
-"""Arrays of pixels -> the bytes people download: PNG images, labelled grids and npz archives.
+"""Pixels as files to download: PNG images, grids with labels, npz archives.
 
-All drawing is exact: images are enlarged by repeating pixels (nearest neighbour), never resampled.
+Images are enlarged by repeating pixels (nearest neighbour), so that every pixel keeps its exact value.
 """
 
 import io
@@ -14,19 +14,19 @@ Pixels = NDArray[np.uint8]
 
 
 def enlarge(image: Pixels, scale: int) -> Pixels:
-    """[h, w] -> [h * scale, w * scale], every pixel repeated `scale` times each way."""
+    """Repeat every pixel `scale` times in both directions: [h, w] -> [h * scale, w * scale]."""
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def grid(images: Pixels, rows: int, columns: int) -> Pixels:
-    """[rows * columns, h, w] -> [rows * h, columns * w], filled row by row."""
+    """Arrange images in a grid, row by row: [rows * columns, h, w] -> [rows * h, columns * w]."""
     _, height, width = images.shape
     tiles = images.reshape(rows, columns, height, width).swapaxes(1, 2)
     return tiles.reshape(rows * height, columns * width)
 
 
 def labelled_grid(rows: Mapping[str, Pixels], *, scale: int = 2, gap: int = 4) -> Pixels:
-    """One row of images a label, its name written to the left: {label: uint8 [n, h, w]} -> uint8 [H, W]."""
+    """Draw a row of images for each label, its name on the left: {label: uint8 [n, h, w]} -> uint8 [H, W]."""
     height, width = next(iter(rows.values())).shape[1:]
     cell_height, cell_width = height * scale + gap, width * scale + gap
     font = ImageFont.load_default(size=max(10, cell_height // 3))
@@ -43,14 +43,17 @@ def labelled_grid(rows: Mapping[str, Pixels], *, scale: int = 2, gap: int = 4) -
 
 
 def png(pixels: Pixels) -> bytes:
-    """Grey pixels [h, w] as a PNG; the same pixels give the same bytes."""
+    """Encode grey pixels [h, w] as a PNG file. The same pixels give the same bytes."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")
     return file.getvalue()
 
 
 def npz(images: Sequence[Pixels], labels: Sequence[str], seeds: Sequence[int]) -> bytes:
-    """images uint8 [n, h, w], labels str [n] and seeds int64 [n]; numpy reads it without pickle."""
+    """Encode an npz archive of images uint8 [n, h, w], labels str [n] and seeds int64 [n].
+
+    numpy.load reads it with allow_pickle=False.
+    """
     file = io.BytesIO()
     np.savez_compressed(
         file, images=np.stack(images), labels=np.array(labels), seeds=np.array(seeds, dtype=np.int64)

@@ -1,9 +1,9 @@
-"""A folder as Celery broker: the embedded default's way from the API to its worker.
+"""A folder as Celery's broker: the default, if PALIMPSEST_BROKER_URL is not set.
 
-A message is one file. It is written under another name and renamed, so a reader never sees half of one; it
-belongs to whoever removes it; what cannot be read is logged and dropped, so no file can stop the worker.
-(kombu's own filesystem transport ends the worker on one zero-byte file, which a full disk makes.)
-Messages are only bells, see messages.py: losing one costs a moment, never a job.
+A message is a file. It is written atomically, and belongs to the process that removes it. A file that cannot
+be read is logged and dropped, so that none can stop the worker. (With kombu's own filesystem transport an
+empty file, as a full disk leaves it, ends the worker.) A lost message delays its job and does no other harm
+(messages.py).
 """
 
 import json
@@ -23,13 +23,13 @@ from service import durable
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""0.5 % of a core, for a bell heard after 25 ms on average."""
+"""Costs 0.5 % of a core; a message is received after 25 ms on average."""
 LONGEST_WAIT_SECONDS = 0.25
-"""How long the worker may stay deaf to a shutdown while no message comes."""
+"""How long the worker may take to notice a shutdown while no message comes."""
 
 
 class Channel(virtual.Channel):
-    """Messages of queue Q are the files `<time>-<uuid>.Q.msg` of the folder, oldest first."""
+    """The messages of queue Q are the files `<time>-<uuid>.Q.msg` of the folder, the oldest first."""
 
     do_restore = False
 
@@ -39,11 +39,11 @@ class Channel(virtual.Channel):
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         path = self.folder / f"{time.time_ns()}-{uuid4()}.{queue}.msg"
-        durable.write_atomically(path, json.dumps(message).encode())  # a message may be lost: no fsync
+        durable.write_atomically(path, json.dumps(message).encode())  # without fsync: a message may be lost
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         for path in self._files(queue):
-            content = _claim(path)
+            content = _take(path)
             if content is not None and (message := self._parse(path, content)) is not None:
                 return message
         raise Empty
@@ -52,32 +52,32 @@ class Channel(virtual.Channel):
         return sum(1 for _ in self._files(queue))
 
     def _purge(self, queue: str) -> int:
-        return sum(_claim(path) is not None for path in self._files(queue))
+        return sum(_take(path) is not None for path in self._files(queue))
 
     def _files(self, queue: str) -> Iterator[Path]:
         try:
             names = os.listdir(self.folder)
-        except OSError:  # not there yet, or away: nothing to hear in it; who writes to it will say so
+        except OSError:  # missing or unreachable; whoever writes a message to it gets the error
             return iter(())
         return (self.folder / name for name in sorted(names) if name.endswith(f".{queue}.msg"))
 
     def _parse(self, path: Path, content: bytes) -> dict[str, Any] | None:
-        """The message, if it is one that Celery can look at without falling over."""
+        """Return the message; None if it is not one that Celery can handle."""
         try:
             message: dict[str, Any] = json.loads(content)
             task = virtual.Message(message, channel=self)
             arguments, named, embedded = task.decode()
             fields = (task.headers["task"], str), (task.headers["id"], str), (arguments, list), (named, dict)
             if not all(isinstance(field, kind) for field, kind in (*fields, (embedded, dict))):
-                raise TypeError("it is not a call of a task")
+                raise TypeError("it does not call a task")
         except Exception as error:
-            log.warning("dropped message %s: it cannot be read (%r)", path.name, error)
+            log.warning("dropped the unreadable message %s (%r); the sweeper sends another", path.name, error)
             return None
         return message
 
 
 class Transport(virtual.Transport):
-    """Wait for messages by looking into the folder."""
+    """Receive messages by polling the folder."""
 
     Channel = Channel
     polling_interval = POLL_SECONDS
@@ -92,8 +92,8 @@ class Transport(virtual.Transport):
         return "1"
 
 
-def _claim(path: Path) -> bytes | None:
-    """The content, if it was this process that removed the file."""
+def _take(path: Path) -> bytes | None:
+    """Remove the file and return its content; None if another process was faster."""
     try:
         content = path.read_bytes()
         path.unlink()

@@ -1,7 +1,7 @@
-"""The words on the wire. A message is a bell: the row in the registry is the job.
+"""Wake-up messages: they tell a worker that there is a job to claim.
 
-It carries a job id and nothing else. One that is lost is rung again by the sweeper; one that comes twice
-finds the job claimed.
+A message carries only the job's id; all else is in the job's row. A lost message is sent again by the
+sweeper, and one that arrives twice finds the job claimed.
 """
 
 import logging
@@ -20,43 +20,47 @@ EXECUTE_JOB = "palimpsest.execute_job"
 QUEUE = "palimpsest"
 FOLDER_SCHEME = "folder://"
 
-# What a broker that is down may cost a request: one immediate second try, about 0.1 s. (Celery's retry=False
-# does not reach the connection underneath, which then tries for 6 s.)
+# If the broker does not answer, a request is delayed by one immediate retry, about 0.1 s. (Celery's
+# retry=False does not apply to the connection underneath, which would retry for 6 s.)
 ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
 
 TRANSPORT_ALIASES["folder"] = "service.queue.folder_broker:Transport"
 
 
 def wake_worker(job_id: str, deployment: Settings | None = None) -> bool:
-    """Ring the bell of a committed job. Best effort: never raises, and says whether the broker took it."""
+    """Send a wake-up message for a committed job. Never raises; returns whether the broker accepted it."""
     app = producer((deployment or settings()).broker_url)
     try:
         app.send_task(EXECUTE_JOB, args=[job_id], ignore_result=True, retry_policy=ONE_RETRY)
     except Exception as error:
-        log.warning("job %s stays queued, its bell could not be rung (%r); the sweeper will", job_id, error)
+        log.warning(
+            "job %s stays queued: its wake-up message could not be sent (%r); the sweeper tries again",
+            job_id,
+            error,
+        )
         return False
     return True
 
 
 def count_waiting_messages(deployment: Settings) -> int | None:
-    """How many bells no worker has heard yet; None when the broker does not answer."""
+    """Return how many messages no worker has received yet; None if the broker does not answer."""
     app = producer(deployment.broker_url)
     try:
         with app.connection_or_acquire() as connection:
             return int(connection.default_channel.queue_declare(QUEUE).message_count)
     except Exception as error:
-        log.debug("the broker does not answer (%r)", error)
+        log.debug("cannot count the waiting messages: the broker does not answer (%r)", error)
         return None
 
 
 @lru_cache(maxsize=8)
 def producer(broker_url: str) -> Celery:
-    """The Celery application of a process that only sends."""
+    """Return the Celery application of a process that only sends messages."""
     return _celery(broker_url)
 
 
 def celery_app(deployment: Settings) -> Celery:
-    """The Celery application of this deployment, for the worker to hang its task on."""
+    """Return the Celery application of this deployment, to which the worker adds its task."""
     return _celery(deployment.broker_url)
 
 
@@ -70,8 +74,8 @@ def _celery(broker_url: str) -> Celery:
         broker_connection_timeout=1,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # Redelivery is the job table's business: a message is taken off for good before its job starts. With
-        # acknowledgements, one that Redis missed would fill the prefetch window and leave the worker deaf
+        # The job table and the sweeper replace redelivery, so a message is removed when it is received. With
+        # acknowledgements, one that Redis missed would fill the prefetch window, and no other would arrive
         # (docs/decisions/0010-messages-without-acknowledgement.md).
         task_queues=[Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
         task_default_queue=QUEUE,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.drawing.decoders import CAPACITY, FORGET_SECONDS
+from service.drawing.decoders import CAPACITY, UNLOAD_SECONDS
 from service.receipts.statement import Store
 from service.registry.tables import JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
@@ -159,7 +159,7 @@ def _decoder_caches(history: History) -> Store:
     )
     if history.purge is None:
         return Store(store="decoder caches", state="refused", detail=refused)
-    gone = f"{refused}, and leaves memory within {FORGET_SECONDS:g} s of its file"
+    gone = f"{refused}, and leaves memory within {UNLOAD_SECONDS:g} s of its file"
     return Store(store="decoder caches", state="dropped", detail=gone)
 
 

@@ -1,12 +1,12 @@
-"""Which artifacts the rows refer to, and the lock under which that answer stays true.
+"""Which artifacts the rows refer to, and the lock that keeps the answer true while artifacts are deleted.
 
-An artifact is put before the row that names it exists, so "no row refers to it" can be wrong a moment later.
-Who deletes holds the lock alone; who commits such a row holds it with others, and stores the bytes again
-should they be gone: `keeping` in the worker's publication, `deleting` in a purge and in the collection.
+An artifact is stored before the row that refers to it, so "no row refers to it" may be wrong a moment later.
+Therefore artifacts are deleted under an exclusive lock (`try_lock_for_deletion`), and rows that refer to
+artifacts are committed under a shared one (`lock_against_deletion`), after storing again what was deleted.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -16,63 +16,68 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import ArtifactHash, Row, VersionRow
 from service.registry.version_files import DESCRIPTIVE_FILES
 
-ARTIFACT_LOCK = 0x617274  # "art": PostgreSQL's advisory lock. SQLite has one writer at a time anyway
+ARTIFACT_LOCK = (
+    0x617274  # "art": an advisory lock of PostgreSQL. SQLite lets only one transaction write at a time
+)
 
 SETTLED_SECONDS = 3600.0
-"""How long ago what no row refers to was put before it is collected: whoever put it has failed since."""
+"""How old an artifact without a row is when it is deleted: the job that stored it has long failed."""
 
 
 def lock_against_deletion(session: Session) -> None:
-    """From here to the commit no artifact is deleted; store again what is gone, then write its row."""
+    """Have no artifact deleted until the transaction ends. Waits for a deletion that is going on."""
     if session.get_bind().dialect.name != "sqlite":
         session.execute(select(func.pg_advisory_xact_lock_shared(ARTIFACT_LOCK)))
 
 
 def try_lock_for_deletion(session: Session) -> bool:
-    """Whether this transaction may delete artifacts; while another puts or deletes, the next sweep may."""
+    """Lock the artifacts until the transaction ends, so that it may delete some. False if it has to wait."""
     if session.get_bind().dialect.name == "sqlite":
         return True
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(ARTIFACT_LOCK))))
 
 
 def find_referenced(session: Session) -> set[str]:
-    """The sha256 of every artifact a row of any model still needs.
+    """Return the sha256 of every artifact that a row of any model needs.
 
-    Every file of a version, but only the evidence of a purged one; and whatever else a table calls `sha256`.
+    These are the files of every version (of a purged one the descriptive files only), and what columns of the
+    type ArtifactHash hold.
     """
-    held: set[str] = set()
+    referenced: set[str] = set()
     for files, purged_by in session.execute(select(VersionRow.files, VersionRow.purged_by)):
-        held |= {
+        referenced |= {
             file["sha256"] for name, file in files.items() if purged_by is None or name in DESCRIPTIVE_FILES
         }
     for table in Row.metadata.tables.values():
         for column in table.columns:
             if isinstance(column.type, ArtifactHash):
-                held |= set(session.scalars(select(column).where(column.is_not(None))))
-    return held
+                referenced |= set(session.scalars(select(column).where(column.is_not(None))))
+    return referenced
 
 
 def delete_unreferenced(session: Session, artifacts: FolderArtifacts) -> int | None:
-    """Delete what no row refers to and nobody put lately: how many files. None while another puts or deletes.
+    """Delete the files that no row refers to and that are an hour old. Return how many; None if locked.
 
-    The age spares the files of a publication that is under way: they would only be stored again. A database
-    that refers to nothing at all is another than the one these artifacts belong to: nothing is deleted.
+    Younger files are spared, because a job that is about to publish has stored its files already. If no row
+    refers to any artifact nothing is deleted: most likely the database and the folder do not belong together.
     """
     if not try_lock_for_deletion(session):
         return None
-    held = find_referenced(session)
-    orphans = [path for path in _settled(artifacts) if path.name not in held] if held else []
-    for path in orphans:
+    referenced = find_referenced(session)
+    if not referenced:
+        return 0
+    unreferenced = [path for path in _settled_files(artifacts) if path.name not in referenced]
+    for path in unreferenced:
         path.unlink(missing_ok=True)
-    return len(orphans)
+    return len(unreferenced)
 
 
-def _settled(artifacts: FolderArtifacts) -> Iterable[Path]:
-    """Files last put that long ago by the folder's own clock, halves of a killed put among them."""
+def _settled_files(artifacts: FolderArtifacts) -> Iterator[Path]:
+    """Iterate over the files that were last stored that long ago."""
     before = time.time() - SETTLED_SECONDS
-    for path in artifacts.every():
+    for path in artifacts.all_files():
         try:
             if path.stat().st_mtime <= before:
                 yield path
-        except FileNotFoundError:  # another is quicker
+        except FileNotFoundError:  # deleted by another process
             continue

@@ -1,4 +1,4 @@
-"""Published files, named by the sha256 of their bytes: durable when `put` returns, checked when read."""
+"""Artifacts: published files, named by the sha256 of their bytes. Durable when stored, checked when read."""
 
 import hashlib
 import json
@@ -13,14 +13,14 @@ from service import durable
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 
 
-def document(value: Mapping[str, Any]) -> bytes:
-    """A JSON document as it is stored: equal values give equal bytes."""
+def encode_document(value: Mapping[str, Any]) -> bytes:
+    """Return a JSON document as the bytes of an artifact. Equal values give equal bytes."""
     return (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class Content:
-    """Bytes to store. Their sha256 is computed once, when it is first needed, and is always theirs."""
+    """Bytes to store. Their sha256 is computed once, when it is first needed."""
 
     data: bytes
 
@@ -30,7 +30,7 @@ class Content:
 
 
 class FolderArtifacts:
-    """Artifacts in one folder. A name never gets other bytes, so readers need no lock."""
+    """Artifacts in a folder. A name always stands for the same bytes, so that readers need no lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,15 +39,15 @@ class FolderArtifacts:
         """Store the bytes and return their sha256. A crash at any moment leaves all of them or none."""
         content = data if isinstance(data, Content) else Content(data)
         path = self.path(content.sha256)
-        if _holds(path, content.sha256):
-            durable.sync_name(path)  # whoever wrote it may have died before its name was durable
-            os.utime(path)  # young again: it is about to be referred to
+        if _is_intact(path, content.sha256):
+            durable.sync_name(path)  # the process that wrote it may have died before its name was durable
+            os.utime(path)  # counts as new again, so that it is not deleted before a row refers to it
         else:
             durable.write(path, content.data)
         return content.sha256
 
     def read(self, sha256: str) -> bytes:
-        """The bytes of that hash, checked. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
+        """Return the bytes of that hash. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
         try:
             data = self.path(sha256).read_bytes()
         except FileNotFoundError as error:
@@ -57,33 +57,34 @@ class FolderArtifacts:
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
             raise ArtifactCorrupt(
-                f"artifact {sha256} has bytes that hash to {found}; restore it from a backup"
+                f"artifact {sha256} was changed after it was stored: its bytes hash to {found}; "
+                "restore it from a backup"
             )
         return data
 
-    def holds(self, sha256: str) -> bool:
-        """Whether a file of that name is there; `read` tells whether it is whole."""
+    def exists(self, sha256: str) -> bool:
+        """Whether there is a file of that name. Only `read` checks its bytes."""
         return self.path(sha256).exists()
 
     def delete(self, sha256: str) -> None:
-        """Its name is durably gone when this returns; deleting what is not there is fine."""
+        """Delete the artifact, if there is one; its name is durably gone when this returns."""
         path = self.path(sha256)
         path.unlink(missing_ok=True)
         if path.parent.exists():
             durable.sync_folder(path.parent)
 
-    def every(self) -> Iterator[Path]:
-        """Every file of the folder, halves that a killed `put` left among them."""
+    def all_files(self) -> Iterator[Path]:
+        """Iterate over every file in the folder, temporary files of interrupted writes among them."""
         for folder in self.folder.glob("??"):
             yield from (path for path in folder.iterdir() if path.is_file())
 
     def path(self, sha256: str) -> Path:
-        """Where the bytes of that hash are (or would be)."""
+        """Return where the bytes of that hash are, or would be."""
         return self.folder / sha256[:2] / sha256
 
 
-def _holds(path: Path, sha256: str) -> bool:
-    """Whether the file is there and whole: a corrupt or unreadable one is written anew."""
+def _is_intact(path: Path, sha256: str) -> bool:
+    """Whether the file is there with these bytes; if not, it is written anew."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except OSError:

@@ -1,7 +1,8 @@
-"""The worker's side of a job: claim it, keep it, end it. Every write is fenced.
+"""What a worker does to a job: claim it, extend its lease, end it.
 
-A claim carries a fence, one higher than any before it. Whoever holds an older fence (a worker that slept
-longer than its lease, and was replaced) changes no row any more.
+Every claim of a job has a higher fence than the one before, and a worker writes about the job only while the
+row has the fence of its claim. So a worker that was suspended for longer than its lease, and was replaced,
+changes nothing any more (a fencing token: M. Kleppmann, Designing Data-Intensive Applications, chapter 8).
 """
 
 import socket
@@ -18,12 +19,12 @@ from service.registry.jobs import is_blocked
 from service.registry.tables import CLAIMED_STATES, JobRow
 
 ClaimState = Literal["held", "cancel_requested", "lost"]
-"""Of a claim: `held`; `cancel_requested` by a client; `lost` where another worker has, or may have, the job."""
+"""`cancel_requested`: by a client; `lost`: another worker has the job, or may have it."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to run a job, until another takes it over."""
+    """The right to run a job, until another worker takes the job over."""
 
     job_id: str
     model_id: str
@@ -32,16 +33,16 @@ class Claim:
 
 
 def worker_name(pid: int) -> str:
-    """How the worker with that process id, on this machine, signs the jobs it claims."""
+    """Return the name under which the worker with that process id, on this machine, claims jobs."""
     return f"{socket.gethostname()}:{pid}"
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:
-    """Take a queued job, or None: it is not queued, or an earlier job of its model is not finished.
+    """Claim the job. None if it is not queued, or if an earlier change of its model is not finished.
 
-    The attempt is counted here and not at failure: a process killed for memory cannot record its own.
+    The attempt is counted now and not when it fails: a process that is killed for memory can count nothing.
     """
-    take = (
+    claim_queued = (
         update(JobRow)
         .where(
             JobRow.id == job_id,
@@ -63,8 +64,8 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
     )
     try:
         with session.begin_nested():
-            row = session.execute(take).one_or_none()
-    except exc.IntegrityError:  # one_running_job_per_model: another worker was faster with an earlier job
+            row = session.execute(claim_queued).one_or_none()
+    except exc.IntegrityError:  # one_running_job_per_model: another worker has just claimed an earlier job
         return None
     return None if row is None else Claim(job_id, row.model_id, row.fence, row.attempt)
 
@@ -84,30 +85,30 @@ def heartbeat(
 
 
 def start_verifying(session: Session, claim: Claim) -> None:
-    """The new version is computed and now judged. Raises FencedOff."""
+    """Record that the candidate is computed and is being judged. Raises FencedOff."""
     _change(session, claim, state="verifying")
 
 
 def finish_failed(session: Session, claim: Claim, error: Mapping[str, Any]) -> None:
-    """End the job as failed; `error` is {type, code, message, retryable}. Raises FencedOff."""
+    """End the job as failed. error: {type, code, message, retryable}. Raises FencedOff."""
     _change(session, claim, state="failed", error=dict(error), lease_until=None, finished_at=now())
 
 
 def finish_rejected(
     session: Session, claim: Claim, error: Mapping[str, Any], *, cost: Mapping[str, Any] | None = None
 ) -> None:
-    """End the job as rejected: the version did not meet the criteria frozen with it. Raises FencedOff."""
+    """End the job as rejected: its candidate missed an acceptance criterion. Raises FencedOff."""
     values = {"error": dict(error), "cost": dict(cost) if cost else None}
     _change(session, claim, state="rejected", lease_until=None, finished_at=now(), **values)
 
 
 def finish_cancelled(session: Session, claim: Claim) -> None:
-    """End the job as cancelled, as was asked. Raises FencedOff."""
+    """End the job as cancelled, because a client requested it. Raises FencedOff."""
     _change(session, claim, state="cancelled", lease_until=None, finished_at=now())
 
 
 def release(session: Session, claim: Claim) -> None:
-    """Give the job back, and the attempt with it: this worker is shutting down. Raises FencedOff."""
+    """Queue the job again, as this worker is shutting down. The attempt does not count. Raises FencedOff."""
     _change(
         session,
         claim,
@@ -127,7 +128,7 @@ def _change(session: Session, claim: Claim, **values: Any) -> None:
 
 
 def _fenced(claim: Claim) -> Update:
-    """An update of the job's row that touches it only while this claim holds it."""
+    """Return an update of the job's row that has an effect only while this claim is valid."""
     return (
         update(JobRow)
         .where(JobRow.id == claim.job_id, JobRow.fence == claim.fence, JobRow.state.in_(CLAIMED_STATES))

@@ -1,7 +1,8 @@
-"""The engine and its transactions: the same promises on SQLite and on PostgreSQL.
+"""The database and its transactions, with the same guarantees on SQLite and on PostgreSQL.
 
-`with database.transaction() as session:` commits at the end of the block and rolls back on any error.
-Time comes from the database only: `now()` and `from_now(seconds)` are SQL, never this machine's clock.
+`with database.transaction() as session:` commits at the end of the block, and rolls back on any error.
+All times come from the database's clock, because the clocks of the workers' machines may differ: `now()` and
+`from_now(seconds)` are SQL.
 """
 
 import sqlite3
@@ -20,21 +21,21 @@ from sqlalchemy.sql.functions import FunctionElement
 from service.registry.errors import DatabaseUnavailable
 
 SQLITE_BUSY_SECONDS = 30
-SQLITE_ASK_AGAIN_SECONDS = 0.005
+SQLITE_RETRY_SECONDS = 0.005
 POSTGRESQL_CONNECT_SECONDS = 5
-CUT_CONNECTION_NOTICED = {
+DETECT_CUT_CONNECTION = {
     "keepalives": 1,
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,  # ms until unanswered bytes end the connection; TCP alone waits for minutes
+    "tcp_user_timeout": 15_000,  # ms until unacknowledged data ends the connection, else minutes
 }
 UNDEFINED_TABLE = "42P01"
-"""PostgreSQL's code for a database that is not migrated yet; SQLite raises an OperationalError for that."""
+"""PostgreSQL's error code if the database is not migrated yet. SQLite raises an OperationalError then."""
 
 
 class Database:
-    """One database, by its URL. Thread-safe; one per process."""
+    """A database, by its URL. Thread-safe; a process needs only one."""
 
     def __init__(self, url: str) -> None:
         parsed = make_url(url)
@@ -46,41 +47,46 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session that commits at the end of the block. Raises DatabaseUnavailable when it cannot."""
+        """Open a session that commits at the end of the block. Raises DatabaseUnavailable."""
         with _session(self.engine) as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads: on SQLite it never waits for a writer."""
+        """Open a session that only reads: on SQLite no writer delays it. Raises DatabaseUnavailable."""
         with _session(self._reading) as session:
             yield session
 
     @contextmanager
     def migrating(self) -> Iterator[Session]:
-        """A transaction that may rebuild tables which others refer to.
+        """Open a session that may rebuild tables which other tables refer to.
 
-        SQLite alters most things only by building the table anew, and dropping the old one counts as deleting
-        its rows. So foreign keys rest meanwhile there, and must hold again before anything is committed.
+        SQLite can change most things of a table only if it is rebuilt, and dropping the old table counts as
+        deleting its rows. So on SQLite foreign keys are not enforced meanwhile; they are checked at the end.
         """
         if not self.is_sqlite:
             with self.transaction() as session:
                 yield session
             return
         with self.engine.connect() as connection:
-            driver = connection.connection.cursor()  # beside SQLAlchemy: inside a transaction this is no-op
+            driver = (
+                connection.connection.cursor()
+            )  # not by SQLAlchemy, which would begin a transaction, where this has no effect
             driver.execute("PRAGMA foreign_keys = OFF")
             try:
                 with _session(connection) as session:
                     yield session
                     broken = session.execute(text("PRAGMA foreign_key_check")).all()
                     if broken:
-                        raise RuntimeError(f"rows would refer to what is not there: {broken[:3]}")
+                        raise RuntimeError(
+                            f"the migration would leave rows that refer to missing rows: {broken[:3]}"
+                        )
             finally:
                 driver.execute("PRAGMA foreign_keys = ON")
                 driver.close()
 
     def dispose(self) -> None:
+        """Close all connections."""
         self.engine.dispose()
 
 
@@ -98,7 +104,7 @@ def _session(bind: Engine | Connection) -> Iterator[Session]:
 
 
 def _first_line(error: exc.SQLAlchemyError) -> str:
-    """The driver's reason alone: no statement, no parameters."""
+    """Return the reason that the driver gives, without the statement and its parameters."""
     cause = getattr(error, "orig", None) or error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]
 
@@ -123,8 +129,8 @@ def _sqlite(url: URL) -> Engine:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
-    # A transaction that reads first and writes later cannot upgrade under WAL once another has written,
-    # so one that may write takes the write lock at its start.
+    # Under WAL a transaction that has read cannot begin to write once another one has written. So one that
+    # may write takes the write lock at its start.
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
         connection.exec_driver_sql(connection.get_execution_options()["sqlite_begin"])
@@ -133,10 +139,10 @@ def _sqlite(url: URL) -> Engine:
 
 
 def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
-    """Make the file a WAL file, unless it is one. Waits for others who hold it, SQLITE_BUSY_SECONDS at most.
+    """Switch the file to write-ahead logging. Waits for other processes, at most SQLITE_BUSY_SECONDS.
 
-    The switch turns a read lock into the write lock. Where two do so at once, waiting would never end, so
-    SQLite does not: whatever busy_timeout says, it refuses one at once, which lets go and has to ask again.
+    The switch turns a read lock into the write lock. If two processes do so at the same time, SQLite refuses
+    one of them at once, whatever busy_timeout is, because waiting would be a deadlock; so it is tried again.
     """
     deadline = time.monotonic() + SQLITE_BUSY_SECONDS
     while True:
@@ -147,13 +153,13 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
             busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
             if not busy or time.monotonic() >= deadline:
                 raise
-        time.sleep(SQLITE_ASK_AGAIN_SECONDS)
+        time.sleep(SQLITE_RETRY_SECONDS)
 
 
 def _postgresql(url: URL) -> Engine:
     return create_engine(
         url,
-        connect_args={"connect_timeout": POSTGRESQL_CONNECT_SECONDS, **CUT_CONNECTION_NOTICED},
+        connect_args={"connect_timeout": POSTGRESQL_CONNECT_SECONDS, **DETECT_CUT_CONNECTION},
         pool_pre_ping=True,
         pool_size=10,
         max_overflow=30,

@@ -1,4 +1,4 @@
-"""Uploaded datasets: each put once under its name, and never changed."""
+"""Uploaded datasets. A dataset never changes once it is uploaded."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,10 @@ from service.registry.tables import DatasetRow
 
 
 def put(session: Session, name: str, *, images: Mapping[str, int], sha256: str) -> tuple[DatasetRow, bool]:
-    """The dataset of that name, and whether it is new: putting the same images again changes nothing.
+    """Record an upload. Returns its row, and whether it is new: the same images again change nothing.
 
-    images: {label: how many}, as they lie in the durable artifact `sha256`. Raises DatasetExists for others.
+    images: {label: number of images}, in their order in the artifact; sha256: of that artifact, now durable.
+    Raises DatasetExists if the dataset of that name has other images.
     """
     row = find(session, name)
     if row is None:
@@ -21,18 +22,18 @@ def put(session: Session, name: str, *, images: Mapping[str, int], sha256: str) 
             with session.begin_nested():
                 session.add(row)
             return row, True
-        except exc.IntegrityError:  # another request was quicker
+        except exc.IntegrityError:  # another request was faster
             row = session.get_one(DatasetRow, name)
     if (row.sha256, list(row.images.items())) != (sha256, list(images.items())):
-        raise DatasetExists(name, "of other images")
+        raise DatasetExists(name, "with other images")
     return row, False
 
 
 def find(session: Session, name: str) -> DatasetRow | None:
-    """The uploaded dataset of that name, if there is one."""
+    """Return the uploaded dataset of that name, if there is one."""
     return session.get(DatasetRow, name)
 
 
 def list_all(session: Session) -> Sequence[DatasetRow]:
-    """All uploaded datasets, the oldest first."""
+    """Return all uploaded datasets, the oldest first."""
     return session.scalars(select(DatasetRow).order_by(DatasetRow.created_at, DatasetRow.name)).all()

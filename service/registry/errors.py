@@ -1,11 +1,15 @@
-"""What the registry refuses, one class a rule. `code` is stable; the message says what to do next."""
+"""The errors of the registry, one class for each rule.
+
+`code` is part of the public API and never changes. The message is for the user: what was wanted, what was
+found, and what to do next.
+"""
 
 from collections.abc import Iterable
 from typing import ClassVar
 
 
 class RegistryError(Exception):
-    """A rule of the registry was broken, or a thing it keeps cannot be had."""
+    """The base of them: a rule of the registry forbids something, or a part of it does not work."""
 
     code: ClassVar[str] = "registry_error"
 
@@ -14,21 +18,21 @@ class RegistryError(Exception):
         return str(self)
 
 
-# --- what is not there -----------------------------------------------------------------------------
+# --- what does not exist ---------------------------------------------------------------------------
 
 
 class UnknownModel(RegistryError):
     code = "model_not_found"
 
     def __init__(self, name_or_id: str) -> None:
-        super().__init__(f"there is no model {name_or_id!r}; GET /v1/models lists them")
+        super().__init__(f"there is no model {name_or_id!r}; GET /v1/models lists the models")
 
 
 class UnknownJob(RegistryError):
     code = "job_not_found"
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"there is no job {job_id!r}; GET /v1/jobs lists them")
+        super().__init__(f"there is no job {job_id!r}; GET /v1/jobs lists the jobs")
 
 
 class UnknownVersion(RegistryError):
@@ -36,7 +40,7 @@ class UnknownVersion(RegistryError):
 
     def __init__(self, model: str, number: int | str) -> None:
         super().__init__(
-            f"model {model!r} has no version {number}; GET /v1/models/{model}/versions lists them"
+            f"model {model!r} has no version {number}; GET /v1/models/{model}/versions lists its versions"
         )
 
 
@@ -44,7 +48,9 @@ class UnknownSample(RegistryError):
     code = "sample_not_found"
 
     def __init__(self, sample_id: str) -> None:
-        super().__init__(f"there is no sample {sample_id!r}; it is the X-Sample-Id of an earlier answer")
+        super().__init__(
+            f"there is no sample {sample_id!r}; take the id from the X-Sample-Id header of an earlier answer"
+        )
 
 
 class UnknownReport(RegistryError):
@@ -55,7 +61,7 @@ class UnknownDataset(RegistryError):
     code = "dataset_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no dataset {name!r}; GET /v1/datasets lists them")
+        super().__init__(f"there is no dataset {name!r}; GET /v1/datasets lists the datasets")
 
 
 class UnknownLabel(RegistryError):
@@ -71,24 +77,28 @@ class ModelHasNoVersion(RegistryError):
     code = "model_has_no_version"
 
     def __init__(self, model: str) -> None:
-        super().__init__(f"model {model!r} has no version yet; POST /v1/models/{model}/learn makes the first")
+        super().__init__(
+            f"model {model!r} has no version yet; POST /v1/models/{model}/learn makes its first version"
+        )
 
 
-# --- what may not be, now --------------------------------------------------------------------------
+# --- what is not possible now ----------------------------------------------------------------------
 
 
 class ModelExists(RegistryError):
     code = "model_exists"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"a model named {name!r} exists; choose another name or go on with that one")
+        super().__init__(f"there is already a model named {name!r}; choose another name, or use that model")
 
 
 class DatasetExists(RegistryError):
     code = "dataset_exists"
 
-    def __init__(self, name: str, what: str) -> None:
-        super().__init__(f"there is a dataset {name!r} already, {what}; upload yours under another name")
+    def __init__(self, name: str, difference: str) -> None:
+        super().__init__(
+            f"there is already a dataset {name!r}, {difference}; upload yours under another name"
+        )
 
 
 class LabelAlreadyLearned(RegistryError):
@@ -96,8 +106,8 @@ class LabelAlreadyLearned(RegistryError):
 
     def __init__(self, model: str, labels: Iterable[str]) -> None:
         super().__init__(
-            f"model {model!r} already holds (or will, by a queued job) {_list(labels)}; leave it out, "
-            "or learn it under another name with `as`"
+            f"model {model!r} has learned {_list(labels)} already, or will by a queued job; leave it out, or "
+            "learn it under another name with `as`"
         )
 
 
@@ -106,7 +116,7 @@ class WouldEmptyModel(RegistryError):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"forgetting these labels would leave model {model!r} without any; keep at least one"
+            f"model {model!r} would hold no label after this forget; leave out at least one of the labels"
         )
 
 
@@ -115,19 +125,21 @@ class NoPermanentLabel(RegistryError):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"model {model!r} holds temporary labels only, each in a small network of its own, which is not "
-            f"resized; learn a label permanently first"
+            f"model {model!r} holds temporary labels only, and the networks of temporary labels are not "
+            "resized; learn a label permanently first"
         )
 
 
 class StaleBase(RegistryError):
     code = "stale_base"
 
-    def __init__(self, asked: int | None, head: int | None) -> None:
-        asked_words = "no version" if asked is None else f"version {asked}"
-        head_words = "there is none yet" if head is None else f"{head} is"
+    def __init__(self, requested: int | None, head: int | None) -> None:
+        wanted = "no version" if requested is None else f"version {requested}"
+        found = "there is none" if head is None else f"it is version {head}"
         advice = "without base_version" if head is None else f"with base_version={head}"
-        super().__init__(f"{asked_words} is not the head ({head_words}); ask again {advice}")
+        super().__init__(
+            f"the head of the model was expected to be {wanted}, but {found}; send the request again {advice}"
+        )
 
 
 class LabelNotLearned(RegistryError):
@@ -135,7 +147,8 @@ class LabelNotLearned(RegistryError):
 
     def __init__(self, model: str, number: int, labels: Iterable[str]) -> None:
         super().__init__(
-            f"version {number} of model {model!r} does not hold {_list(labels)}; ask for labels it holds"
+            f"version {number} of model {model!r} does not hold {_list(labels)}; "
+            f"GET /v1/models/{model}/versions/{number} lists the labels it holds"
         )
 
 
@@ -145,7 +158,7 @@ class LabelForgotten(RegistryError):
     def __init__(self, model: str, label: str, job_id: str | None) -> None:
         self.job_id = job_id
         by = f" by job {job_id}" if job_id else " already"
-        super().__init__(f"model {model!r} forgot {label!r}{by}; learn it again to draw it")
+        super().__init__(f"model {model!r} has forgotten {label!r}{by}; learn the label again to use it")
 
 
 class VersionRevoked(RegistryError):
@@ -154,8 +167,8 @@ class VersionRevoked(RegistryError):
     def __init__(self, model: str, number: int, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"version {number} of model {model!r} holds a label that job {job_id} forgot, so it is no longer "
-            "drawn from; use the head version"
+            f"version {number} of model {model!r} is revoked, because it holds a label that job {job_id} "
+            "forgot; use the head version"
         )
 
 
@@ -165,42 +178,47 @@ class VersionPurged(RegistryError):
     def __init__(self, model: str, number: int, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"version {number} of model {model!r} was purged with what job {job_id} forgot; its report and "
-            "manifest are still there, its weights and images are not"
+            f"the weights and images of version {number} of model {model!r} were deleted by the purge of job "
+            f"{job_id}; only its report and its manifest can be read. Use the head version"
         )
 
 
 class NoReceipt(RegistryError):
     code = "receipt_not_found"
 
-    def __init__(self, job_id: str, what: str) -> None:
-        super().__init__(f"job {job_id} has no receipt and gets none: {what}; a forget that succeeds has one")
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(
+            f"job {job_id} has no receipt and gets none, because {reason}; a forget that succeeds has one"
+        )
 
 
 class ReceiptNotReady(RegistryError):
     code = "receipt_not_ready"
 
-    def __init__(self, job_id: str, what: str) -> None:
-        super().__init__(f"job {job_id} has no receipt yet: {what}; ask again in a moment")
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"job {job_id} has no receipt yet, because {reason}; try again in a moment")
 
 
 class JobAlreadyFinished(RegistryError):
     code = "job_already_finished"
 
     def __init__(self, job_id: str, state: str) -> None:
-        super().__init__(f"job {job_id} is already {state}; it can no longer be cancelled")
+        super().__init__(f"job {job_id} cannot be cancelled, because it is {state} already")
 
 
 class FencedOff(RegistryError):
-    """Another worker took the job over (or it was cancelled): this one must stop and write nothing."""
+    """This worker no longer holds the job's claim: it must stop, and can write nothing about the job."""
 
     code = "fenced_off"
 
     def __init__(self, job_id: str, fence: int) -> None:
-        super().__init__(f"job {job_id} is no longer held with fence {fence}; this attempt publishes nothing")
+        super().__init__(
+            f"cannot write about job {job_id}: it was cancelled, or another worker took it over, so that the "
+            f"claim with fence {fence} is no longer valid. This attempt publishes nothing"
+        )
 
 
-# --- what the machinery below cannot give ----------------------------------------------------------
+# --- what does not work ----------------------------------------------------------------------------
 
 
 class ArtifactMissing(RegistryError):
@@ -213,12 +231,14 @@ class ArtifactMissing(RegistryError):
 class ArtifactUnreadable(RegistryError):
     code = "artifact_unreadable"
 
-    def __init__(self, sha256: str, why: str) -> None:
-        super().__init__(f"artifact {sha256} cannot be read ({why}); mend the artifact folder and ask again")
+    def __init__(self, sha256: str, reason: str) -> None:
+        super().__init__(
+            f"artifact {sha256} cannot be read ({reason}); repair the artifact folder and try again"
+        )
 
 
 class ArtifactCorrupt(RegistryError):
-    """The bytes of an artifact are not what they were (or never were what they should be)."""
+    """The bytes of an artifact are not those that were stored, or not what they should be."""
 
     code = "artifact_corrupt"
 
@@ -226,8 +246,8 @@ class ArtifactCorrupt(RegistryError):
 class SigningKeyUnusable(RegistryError):
     code = "signing_key_unusable"
 
-    def __init__(self, why: str) -> None:
-        super().__init__(f"the deployment's signing key cannot be used: {why}")
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the deployment's signing key cannot be used: {reason}")
 
 
 class DatabaseUnavailable(RegistryError):
@@ -244,7 +264,7 @@ class DatabaseTooNew(RegistryError):
     def __init__(self, revision: str) -> None:
         super().__init__(
             f"the database is at revision {revision}, which this release does not know; "
-            "install the release that wrote it, or a newer one"
+            "install the release that migrated it, or a newer one"
         )
 
 

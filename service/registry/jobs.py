@@ -11,8 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import Session, aliased, selectinload
 
-from service.registry import labels as label_rules
-from service.registry import purging, versions
+from service.registry import labels, purging, versions
 from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, UnknownJob
@@ -80,16 +79,16 @@ def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
         version = versions.find_measurable(session, model, spec.evaluated_version)
         return _Accepted(replace(spec, evaluated_version=version.number), [])
     spec.check_base(model)
-    statuses = label_rules.projected_statuses(session, model)
+    statuses = labels.projected_statuses(session, model)
     left = spec.left_to_do(statuses)
     if left is not None:
         left.check(model, statuses)
     done = set(spec.forgets) - set(left.forgets if left else ())
-    return _Accepted(left, _forgotten_by(session, model, done))
+    return _Accepted(left, _find_forgets(session, model, done))
 
 
 def find(session: Session, job_id: str) -> JobRow:
-    """The job of that id. Raises UnknownJob."""
+    """Return the job of that id. Raises UnknownJob."""
     job = session.scalar(select(JobRow).where(JobRow.id == job_id))
     if job is None:
         raise UnknownJob(job_id)
@@ -106,7 +105,7 @@ def page(
 ) -> Page[JobRow]:
     """Return the newest jobs, or those accepted before the job `after`. Raises UnknownJob.
 
-    `state` is a state as shown: `cancelling` finds what is being cancelled, and no other state does.
+    state: as clients see it. A job that is being cancelled is in the state `cancelling` and in no other.
     """
     query = select(JobRow).options(selectinload(JobRow.purge))
     if model is not None:
@@ -122,12 +121,12 @@ def page(
 
 
 def queue_position(session: Session, job: JobRow) -> int | None:
-    """How many unfinished jobs were accepted before this one; null once it is no longer queued."""
+    """Return how many unfinished jobs were accepted before this one; None once it is no longer queued."""
     return queue_positions(session, [job]).get(job.id)
 
 
 def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
-    """{id: queue position} of the queued ones among `rows`, by one question for all of them."""
+    """Return {id: queue position} of the queued ones among these jobs, with one query."""
     queued = [row for row in rows if row.state == "queued"]
     if not queued:
         return {}
@@ -138,9 +137,9 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
 
 
 def is_blocked() -> ColumnElement[bool]:
-    """In a query of jobs: an earlier change of the same model is not finished.
+    """Return a condition for queries of jobs: an earlier change of the same model is not finished.
 
-    Measuring a version neither waits nor keeps others waiting: a version never changes.
+    Evaluate jobs neither wait nor make others wait, because a version never changes.
     """
     earlier = aliased(JobRow)
     return exists().where(
@@ -153,21 +152,21 @@ def is_blocked() -> ColumnElement[bool]:
 
 
 def is_queue_stalled(session: Session, *, seconds: float) -> bool:
-    """Whether jobs have been queued that long and no worker ran any meanwhile: is there a worker at all?"""
-    since = from_now(-seconds)
-    waiting = exists().where(JobRow.state == "queued", JobRow.created_at < since)
-    worked = JobRow.started_at.is_not(None) & (JobRow.finished_at >= since)
-    heard = exists().where(or_(JobRow.state.in_(CLAIMED_STATES), worked))
-    return bool(session.scalar(select(waiting & ~heard)))
+    """Whether jobs have waited that long while no worker ran any job: most likely no worker is running."""
+    before = from_now(-seconds)
+    waiting = exists().where(JobRow.state == "queued", JobRow.created_at < before)
+    has_ended = JobRow.started_at.is_not(None) & (JobRow.finished_at >= before)
+    has_run = exists().where(or_(JobRow.state.in_(CLAIMED_STATES), has_ended))
+    return bool(session.scalar(select(waiting & ~has_run)))
 
 
 def cancel(session: Session, job_id: str) -> JobRow:
-    """Cancel a queued job now; ask a running one to stop. Once accepted, the job never publishes.
+    """Cancel the job: a queued one at once, a running one as soon as its worker notices. It never publishes.
 
-    Asking again changes nothing. Raises UnknownJob, JobAlreadyFinished.
+    Cancelling it again changes nothing. Raises UnknownJob, JobAlreadyFinished.
     """
-    locked = select(JobRow).where(JobRow.id == job_id).with_for_update()
-    job = session.scalar(locked.execution_options(populate_existing=True))
+    query = select(JobRow).where(JobRow.id == job_id).with_for_update()
+    job = session.scalar(query.execution_options(populate_existing=True))
     if job is None:
         raise UnknownJob(job_id)
     if job.state == "cancelled":
@@ -184,17 +183,17 @@ def cancel(session: Session, job_id: str) -> JobRow:
 
 
 def lock_model(session: Session, model: ModelRow) -> ModelRow:
-    """The model row, locked: jobs of one model are accepted one after another, so sequence is their order."""
+    """Lock the model's row until the transaction ends, so that its jobs are accepted one after another."""
     return session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
 
 
-def _forgotten_by(session: Session, model: ModelRow, names: Collection[str]) -> list[JobRow]:
+def _find_forgets(session: Session, model: ModelRow, names: Collection[str]) -> list[JobRow]:
     """Return the jobs that forgot (or will forget) these labels last, the newest at the end."""
     if not names:
         return []
-    published = label_rules.find_all(session, model.id)
+    published = labels.find_all(session, model.id)
     last = {name: row.forgotten_by for name, row in published.items() if name in names}
-    for job, spec in label_rules.unfinished_changes(session, model.id):
+    for job, spec in labels.unfinished_changes(session, model.id):
         last |= {name: job.id for name in spec.forgets if name in names}
     found = [find(session, job_id) for job_id in {*last.values()} if job_id is not None]
     return sorted(found, key=lambda job: job.sequence)

@@ -1,4 +1,4 @@
-"""Models: named, created once, found by name or id."""
+"""Models: created, found by name or id, listed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,9 +20,9 @@ def create(
     seed: int,
     acceptance: Mapping[str, Any] | None = None,
 ) -> ModelRow:
-    """A new model without a version. Raises ModelExists.
+    """Create a model without a version. Raises ModelExists.
 
-    acceptance: the criteria of every job that names none itself.
+    acceptance: criteria for all versions of the model; a request can override them.
     """
     model = ModelRow(
         id=new_id("mdl"),
@@ -41,7 +41,7 @@ def create(
 
 
 def find(session: Session, name_or_id: str) -> ModelRow:
-    """The model of that id, or of that name. Raises UnknownModel."""
+    """Return the model of that id, or of that name. Raises UnknownModel."""
     model = session.get(ModelRow, name_or_id) or session.scalar(
         select(ModelRow).where(ModelRow.name == name_or_id)
     )

@@ -1,4 +1,7 @@
-"""Lists in pages, newest first, by keyset: a page begins behind a row's key, so rows added meanwhile move nothing."""
+"""Lists in pages, the newest row first.
+
+A page begins behind the key of a row and not at an offset, so that rows added meanwhile move nothing.
+"""
 
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -27,7 +30,7 @@ def newest_first(
 ) -> Page[AnyRow]:
     """Return at most `limit` rows of the query, from the highest key down.
 
-    key: a unique column that grows with every new row. after: the last key of the page before, if there was one.
+    key: a unique column that grows with every new row; after: the last key of the previous page, if any.
     """
     if after is not None:
         query = query.where(key < after)

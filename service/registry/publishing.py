@@ -1,4 +1,4 @@
-"""Publishing: the one transaction that makes a version exist. All of it happens, or none."""
+"""Publishing: the transaction that makes a version, of which everything happens or nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
-from service.registry import labels as label_rules
-from service.registry import purging
+from service.registry import labels, purging
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff, StaleBase
@@ -16,7 +15,7 @@ from service.registry.tables import CLAIMED_STATES, JobRow, LabelRow, ModelRow, 
 
 
 class Origin(NamedTuple):
-    """Where a label was learnt from: a dataset, and its name for it where the model's is another."""
+    """Where a label was learned from: a dataset, and its name there if the model has another name for it."""
 
     dataset: str
     renamed_from: str | None = None
@@ -24,30 +23,32 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Publication:
-    """What a finished job brings to the registry. Its files are already durable artifacts."""
+    """The result of a job, ready to become a version. Its files are durable artifacts already."""
 
     parent: int | None
     """The version it was computed from; None for the first."""
-    held: Mapping[str, int | None]
-    """{name: slot} of every label the new version holds; null for one with a network of its own."""
+    labels: Mapping[str, int | None]
+    """{name: slot} of every label that the new version holds; None for a label with a network of its own."""
     origins: Mapping[str, Origin]
-    """{name: where it was learnt from} of the same labels."""
+    """{name: where it was learned from} of the same labels."""
     files: Mapping[str, Mapping[str, Any]]
     """{file name: {sha256, bytes, media_type}}."""
     parameters: int
+    """How many parameters the networks have."""
     widths: Mapping[str, Any]
     report: Mapping[str, Any]
     cost: Mapping[str, Any] | None = None
-    """What the job took; no part of any file."""
+    """What the job took (worker/jobs/cost.py)."""
 
 
 def publish(session: Session, claim: Claim, publication: Publication) -> VersionRow:
-    """Finish the job, move the head, insert the version, write its labels, revoke what holds the forgotten.
+    """End the job as succeeded, insert the version, move the head and write the labels' statuses.
 
-    A forget's receipt is due from here on, and what its purge takes is sealed.
+    Of a forget also: revoke the older versions that hold a forgotten label, seal those that its purge takes,
+    and have its receipt signed by the sweeper.
 
-    Raises FencedOff (taken over or cancelled), StaleBase (the head is not the parent any more); the caller's
-    transaction must then roll back, which `with database.transaction()` does.
+    Raises FencedOff if the job was cancelled or taken over, StaleBase if the parent is no longer the head.
+    The caller's transaction must then be rolled back, as `with database.transaction()` does.
     """
     number = (publication.parent or 0) + 1
     job = finish_job(session, claim, output_version=number, cost=publication.cost)
@@ -60,7 +61,7 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
         job_id=claim.job_id,
         operation=job.operation,
         strategy=job.strategy,
-        labels=dict(publication.held),
+        labels=dict(publication.labels),
         parameters=publication.parameters,
         widths=dict(publication.widths),
         files={name: dict(file) for name, file in publication.files.items()},
@@ -80,17 +81,14 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
 
 
 def find_published_by(session: Session, job_id: str) -> VersionRow | None:
-    """The version that job published, if it did: the question to ask after a commit without an answer."""
+    """Return the version that the job published, if any: what to look at when a commit was not answered."""
     return session.scalar(select(VersionRow).where(VersionRow.job_id == job_id))
 
 
 def finish_job(
     session: Session, claim: Claim, *, output_version: int | None, cost: Mapping[str, Any] | None
 ) -> JobRow:
-    """End the job as succeeded. Raises FencedOff.
-
-    An accepted cancel wins over a late publish: a job is cancelled or succeeded, never both.
-    """
+    """End the job as succeeded and return it. Raises FencedOff, also if a cancel was accepted before."""
     finish = (
         update(JobRow)
         .where(
@@ -126,7 +124,7 @@ def _move_head(session: Session, model_id: str, parent: int | None, number: int)
 
 
 def _mark_learned(session: Session, job: JobRow, publication: Publication, number: int) -> None:
-    known = label_rules.find_all(session, job.model_id)
+    known = labels.find_all(session, job.model_id)
     for name in job.labels:
         session.merge(
             LabelRow(
@@ -134,7 +132,7 @@ def _mark_learned(session: Session, job: JobRow, publication: Publication, numbe
                 name=name,
                 dataset=publication.origins[name].dataset,
                 renamed_from=publication.origins[name].renamed_from,
-                slot=publication.held[name],
+                slot=publication.labels[name],
                 status=job.retention or "permanent",
                 generation=_generation(known.get(name)),
                 learned_version=number,
@@ -145,14 +143,14 @@ def _mark_learned(session: Session, job: JobRow, publication: Publication, numbe
 
 
 def _generation(before: LabelRow | None) -> int:
-    """A label made permanent goes on with the life it has."""
+    """Return how often the label has been learned now. To make a temporary label permanent does not count."""
     if before is None:
         return 1
     return before.generation if before.status == "temporary" else before.generation + 1
 
 
 def _mark_forgotten(session: Session, job: JobRow, number: int) -> None:
-    known = label_rules.find_all(session, job.model_id)
+    known = labels.find_all(session, job.model_id)
     for name in job.labels:
         known[name].status = "forgotten"
         known[name].forgotten_version = number
@@ -160,7 +158,7 @@ def _mark_forgotten(session: Session, job: JobRow, number: int) -> None:
 
 
 def _revoke(session: Session, job: JobRow) -> None:
-    """Erasure reaches further than the head: no version that still holds a forgotten label is drawn from."""
+    """Revoke every version that holds a label which the job forgot: nobody may draw from it any more."""
     older = select(VersionRow).where(VersionRow.model_id == job.model_id, VersionRow.revoked_by.is_(None))
     for version in session.scalars(older):
         if not set(job.labels).isdisjoint(version.labels):

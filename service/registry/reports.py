@@ -1,4 +1,7 @@
-"""Reports beside a version's own: fuller ones of evaluate jobs, and those of candidates that were refused."""
+"""Reports of versions: the quick one each was published with, and the full ones that evaluate jobs add.
+
+The report of a rejected candidate is stored here, too, although no version came of it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from service.registry.version_files import REPORT
 
 @dataclass(frozen=True)
 class MeasuredReport:
-    """What a job measured: the report, and the artifact that holds its bytes."""
+    """A report that a job has just made, and the artifact that holds its bytes."""
 
     level: Level
     sha256: str
@@ -27,7 +30,7 @@ class MeasuredReport:
 
 @dataclass(frozen=True)
 class StoredReport:
-    """A report with what is beside it: who measured it when, at what cost."""
+    """A report with the job that made it, and when and at what cost."""
 
     level: Level
     report: Mapping[str, Any]
@@ -38,9 +41,9 @@ class StoredReport:
 
 
 def record(session: Session, claim: Claim, measured: MeasuredReport, cost: Mapping[str, Any]) -> ReportRow:
-    """End an evaluate job: its report stands beside the version's own. Nothing else changes.
+    """End an evaluate job as succeeded, and store its report.
 
-    Raises FencedOff, and VersionRevoked when a label was forgotten meanwhile that the version still holds.
+    Raises FencedOff, and VersionRevoked if a label that the version holds was forgotten meanwhile.
     """
     job = finish_job(session, claim, output_version=None, cost=cost)
     model = session.get_one(ModelRow, claim.model_id)
@@ -55,55 +58,62 @@ def record_refused(
     measured: MeasuredReport,
     cost: Mapping[str, Any],
 ) -> ReportRow:
-    """End a job as rejected, and keep what was measured of its candidate. Raises FencedOff."""
+    """End a job as rejected, and store the report of its candidate. Raises FencedOff."""
     claims.finish_rejected(session, claim, error, cost=cost)
     return _insert(session, claim, None, measured)
 
 
 def find_for_job(session: Session, job: JobRow) -> StoredReport:
-    """What the job measured, whether it was published, evaluated or refused. Raises UnknownReport."""
-    found = session.get(ReportRow, job.id)
-    if found is not None:
-        return _evidence(found, job)
+    """Return the job's report: of its version, evaluation or rejected candidate. Raises UnknownReport."""
+    row = session.get(ReportRow, job.id)
+    if row is not None:
+        return _stored(row, job)
     version = session.scalar(select(VersionRow).where(VersionRow.job_id == job.id))
     if version is None:
-        raise UnknownReport(f"job {job.id} is {job.state} and measured nothing that was kept")
-    return _own(version, job)
+        found = f"job {job.id} is {job.shown_state} and has no report"
+        raise UnknownReport(f"{found}; only jobs that succeeded or were rejected have one")
+    return _quick_report(version, job)
 
 
 def find_for_version(session: Session, version: VersionRow, level: Level | None = None) -> StoredReport:
-    """The newest report of that level, or the fullest there is. Raises UnknownReport."""
+    """Return the newest report of that level; without a level the newest full one, or else the quick one.
+
+    Raises UnknownReport.
+    """
     if level != "quick":
         newest = select(ReportRow, JobRow).join(JobRow, JobRow.id == ReportRow.job_id)
         newest = newest.where(ReportRow.model_id == version.model_id, ReportRow.version == version.number)
         row = session.execute(newest.order_by(JobRow.sequence.desc()).limit(1)).one_or_none()
         if row is not None:
-            return _evidence(row.ReportRow, row.JobRow)
+            return _stored(row.ReportRow, row.JobRow)
         if level == "full":
-            raise UnknownReport(_how_to_get_one(session.get_one(ModelRow, version.model_id), version))
-    return _own(version, session.scalars(select(JobRow).where(JobRow.id == version.job_id)).one())
+            raise UnknownReport(_no_full_report(session.get_one(ModelRow, version.model_id), version))
+    return _quick_report(version, session.scalars(select(JobRow).where(JobRow.id == version.job_id)).one())
 
 
 def find_earlier(session: Session, version: VersionRow, than: StoredReport) -> list[StoredReport]:
-    """Full reports of the version before that one, newest first: each may have asked other tests."""
+    """Return the full reports of the version that were made before that one, the newest first.
+
+    They may have other tests in them: evaluations can be requested with other params.
+    """
     if than.level != "full":
         return []
-    asked = select(JobRow.sequence).where(JobRow.id == than.job_id).scalar_subquery()
+    sequence = select(JobRow.sequence).where(JobRow.id == than.job_id).scalar_subquery()
     query = select(ReportRow, JobRow).join(JobRow, JobRow.id == ReportRow.job_id)
     query = query.where(ReportRow.model_id == version.model_id, ReportRow.version == version.number)
-    rows = session.execute(query.where(JobRow.sequence < asked).order_by(JobRow.sequence.desc()))
-    return [_evidence(row.ReportRow, row.JobRow) for row in rows]
+    rows = session.execute(query.where(JobRow.sequence < sequence).order_by(JobRow.sequence.desc()))
+    return [_stored(row.ReportRow, row.JobRow) for row in rows]
 
 
 def find_newest_versions(session: Session, model: ModelRow, *, limit: int) -> list[VersionRow]:
-    """The newest versions of the model, oldest first, of each only what its relapses are told by."""
+    """Return the newest versions of the model, oldest first, with the columns that relapses are read from."""
     columns = (VersionRow.number, VersionRow.operation, VersionRow.strategy, VersionRow.report)
     query = select(VersionRow).options(load_only(*columns)).where(VersionRow.model_id == model.id)
     return list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)))[::-1]
 
 
 def find_head_reports(session: Session, models: Sequence[ModelRow]) -> dict[str, Mapping[str, Any]]:
-    """{model id: its head version's own report} of those that have one, by one question for all of them."""
+    """Return {model id: quick report of its head} of the models that have a version, with one query."""
     heads = [
         and_(VersionRow.model_id == model.id, VersionRow.number == model.head)
         for model in models
@@ -115,9 +125,9 @@ def find_head_reports(session: Session, models: Sequence[ModelRow]) -> dict[str,
     return {row.model_id: row.report for row in found}
 
 
-def _how_to_get_one(model: ModelRow, version: VersionRow) -> str:
-    ask = f'POST /v1/models/{model.name}/evaluate with {{"version": {version.number}}}'
-    return f"version {version.number} of model {model.name!r} has no full report; {ask} makes one"
+def _no_full_report(model: ModelRow, version: VersionRow) -> str:
+    request = f'POST /v1/models/{model.name}/evaluate with {{"version": {version.number}}}'
+    return f"version {version.number} of model {model.name!r} has no full report; {request} makes one"
 
 
 def _insert(session: Session, claim: Claim, version: int | None, measured: MeasuredReport) -> ReportRow:
@@ -134,10 +144,10 @@ def _insert(session: Session, claim: Claim, version: int | None, measured: Measu
     return row
 
 
-def _evidence(row: ReportRow, job: JobRow) -> StoredReport:
+def _stored(row: ReportRow, job: JobRow) -> StoredReport:
     return StoredReport(row.level, row.report, row.sha256, job.id, job.cost, row.created_at)
 
 
-def _own(version: VersionRow, job: JobRow) -> StoredReport:
+def _quick_report(version: VersionRow, job: JobRow) -> StoredReport:
     sha256 = version.files.get(REPORT, {}).get("sha256", "")
     return StoredReport("quick", version.report, sha256, job.id, job.cost, version.created_at)

@@ -1,4 +1,4 @@
-"""What a sweep changes: expired leases, cancels nobody is left to obey, bells to ring again."""
+"""What a sweep changes in the rows: expired leases, cancelled jobs, wake-up messages to send again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from service.registry.database import from_now, now
 from service.registry.jobs import is_blocked
 from service.registry.tables import CLAIMED_STATES, JobRow
 
-SWEEPER_LOCK = 0x70616C696D  # "palim": the advisory lock of PostgreSQL under which one process sweeps
+SWEEPER_LOCK = 0x70616C696D  # "palim": an advisory lock of PostgreSQL. SQLite lets only one transaction write
 
 
 def try_sweep_lock(session: Session) -> bool:
-    """Whether this transaction may sweep: on PostgreSQL by an advisory lock, on SQLite as the only writer."""
+    """Lock the sweep until the transaction ends. False if another process is sweeping."""
     if session.get_bind().dialect.name == "sqlite":
         return True
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(SWEEPER_LOCK))))
 
 
 def take_back_expired(session: Session) -> None:
-    """A job whose lease ran out is queued again; it fails as worker_lost once its attempts are used up."""
+    """Queue the jobs whose lease has expired again. Those with no attempt left fail as worker_lost."""
     expired = JobRow.state.in_(CLAIMED_STATES) & (JobRow.lease_until < now())
     _change(
         session,
@@ -39,7 +39,10 @@ def take_back_expired(session: Session) -> None:
         error={
             "type": "worker_lost",
             "code": "worker_lost",
-            "message": "every worker that ran this job died; their logs say how. Mend it and ask again",
+            "message": (
+                "every worker that ran this job stopped before it was done; find the reason in the workers' "
+                "logs, and send the request again"
+            ),
             "retryable": True,
         },
     )
@@ -47,13 +50,13 @@ def take_back_expired(session: Session) -> None:
 
 
 def cancel_queued(session: Session) -> None:
-    """A job given back while a cancel was asked for is cancelled, not run again."""
-    asked = (JobRow.state == "queued") & JobRow.cancel_requested
-    _change(session, asked, state="cancelled", finished_at=now())
+    """Cancel the jobs that were queued again after a cancel was accepted."""
+    cancelled = (JobRow.state == "queued") & JobRow.cancel_requested
+    _change(session, cancelled, state="cancelled", finished_at=now())
 
 
 def find_due(session: Session, *, notify_again_seconds: float, limit: int) -> list[str]:
-    """Ids of jobs that could run but whose bell may be lost, oldest first."""
+    """Return the ids of jobs that could run, but whose wake-up message may be lost; the oldest first."""
     query = (
         select(JobRow.id)
         .where(
@@ -68,12 +71,15 @@ def find_due(session: Session, *, notify_again_seconds: float, limit: int) -> li
 
 
 def mark_notified(session: Session, job_ids: Sequence[str]) -> None:
-    """Remember that these bells were rung just now."""
+    """Record that a wake-up message was sent for each of these jobs just now."""
     _change(session, JobRow.id.in_(job_ids), notified_at=now())
 
 
 def find_next_of_model(session: Session, model_id: str) -> str | None:
-    """The queued change of the model that runs next, if any; what only measures waits for nothing."""
+    """Return the id of the queued change of the model that runs next, if there is one.
+
+    An evaluate job is never returned: it waits for no other job.
+    """
     query = select(JobRow.id).where(
         JobRow.model_id == model_id, JobRow.state == "queued", JobRow.operation != "evaluate"
     )
@@ -81,7 +87,7 @@ def find_next_of_model(session: Session, model_id: str) -> str | None:
 
 
 def expire_leases_of(session: Session, worker: str) -> None:
-    """The worker is known to be dead: the next sweep need not wait for its lease to run out."""
+    """End the leases of a worker that is known to be dead, so that the next sweep queues its job again."""
     _change(session, JobRow.state.in_(CLAIMED_STATES) & (JobRow.worker == worker), lease_until=from_now(-1))
 
 

@@ -1,4 +1,4 @@
-"""The rows. What must never be true is refused here, by a constraint, whoever writes."""
+"""The tables of the registry. What must never be true is refused by a constraint, whatever the code does."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -27,10 +27,11 @@ from service.registry.database import now
 
 JobState = Literal["queued", "running", "verifying", "succeeded", "failed", "rejected", "cancelled"]
 CLAIMED_STATES: tuple[JobState, ...] = ("running", "verifying")
+"""The states of a job that a worker has claimed."""
 UNFINISHED_STATES: tuple[JobState, ...] = ("queued", *CLAIMED_STATES)
 
 RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation <> 'evaluate'"
-"""Of these a model has one at most. A version never changes, so measuring one disturbs nobody."""
+"""At most one job of a model may be in it. Evaluate jobs are exempt: they measure what never changes."""
 
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize", "evaluate"]
@@ -40,12 +41,12 @@ PurgeReason = Literal["requested", "retention"]
 
 
 def new_id(prefix: str) -> str:
-    """A sortable id: prefix + ULID in Crockford base32."""
+    """Return a new id, which sorts behind the earlier ones: the prefix and a ULID in Crockford base32."""
     return f"{prefix}_{ULID()}"
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """A moment by the database's clock; read back in UTC on every database."""
+    """A moment by the database's clock. It is read as UTC from every database."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -57,7 +58,10 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 class ArtifactHash(TypeDecorator[str]):
-    """The sha256 of an artifact this row needs. What a column of this type names, no purge or collection deletes."""
+    """The sha256 of an artifact that the row needs.
+
+    An artifact in a column of this type is not deleted (artifact_references.py): every such column needs it.
+    """
 
     impl = String(64)
     cache_ok = True
@@ -81,7 +85,7 @@ class Row(DeclarativeBase):
 
 
 class ModelRow(Row):
-    """The named thing a client creates. `head` is the number of its newest version."""
+    """A model, by the name that a client gave it. `head` is the number of its newest version."""
 
     __tablename__ = "models"
 
@@ -91,13 +95,13 @@ class ModelRow(Row):
     network: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)
     acceptance: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What every version must reach, unless its request says otherwise."""
+    """The criteria that every version must meet, unless the request for it sets others."""
     head: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
 class LabelRow(Row):
-    """A label a model has learned at least once. A label without a row is absent."""
+    """A label that a model has learned at least once. A label without a row was never learned."""
 
     __tablename__ = "labels"
     __table_args__ = (
@@ -111,25 +115,25 @@ class LabelRow(Row):
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     dataset: Mapped[str] = mapped_column(Name)
     renamed_from: Mapped[str | None] = mapped_column(Name)
-    """The dataset's own name for it, where the model's is another."""
+    """The name it has in the dataset, if the model has another name for it."""
     slot: Mapped[int | None] = mapped_column(Integer)
-    """The label's input of the main network, for life: relearning keeps it.
-    Null while it has a network of its own."""
+    """The label's input of the main network, for life: it has the same slot when it is learned again.
+    Null while the label has a network of its own."""
     status: Mapped[LabelStatus] = mapped_column(String(16))
     generation: Mapped[int] = mapped_column(Integer)
-    """How often the label has been learned."""
+    """How many times it was learned. To make a temporary label permanent does not count."""
     learned_version: Mapped[int] = mapped_column(Integer)
     forgotten_version: Mapped[int | None] = mapped_column(Integer)
     forgotten_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
 
     @property
     def source(self) -> str:
-        """The dataset's own name for it."""
+        """The name the label has in its dataset."""
         return self.renamed_from or self.name
 
 
 class VersionRow(Row):
-    """An immutable, published state of a model; versions form one gap-free chain."""
+    """A published state of a model. It never changes; the versions of a model are numbered without a gap."""
 
     __tablename__ = "versions"
     __table_args__ = (
@@ -148,23 +152,23 @@ class VersionRow(Row):
     operation: Mapped[Operation] = mapped_column(String(16))
     strategy: Mapped[str] = mapped_column(Name)
     labels: Mapped[dict[str, int | None]] = mapped_column(Json)
-    """{name: slot} of every label this version holds; null for one with a network of its own."""
+    """{name: slot} of every label that the version holds; null for a label with a network of its own."""
     parameters: Mapped[int] = mapped_column(BigInteger)
     widths: Mapped[dict[str, Any]] = mapped_column(Json)
     files: Mapped[dict[str, dict[str, Any]]] = mapped_column(Json)
-    """{file name: {sha256, bytes, media_type}}."""
+    """{file name: {sha256, bytes, media_type}}. The names are in version_files.py."""
     report: Mapped[dict[str, Any]] = mapped_column(Json)
     revoked_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
-    """The job that forgot a label this version still holds."""
+    """The job that forgot a label which this version still holds: nobody may draw from it any more."""
     purged_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
-    """The job whose purge sealed it: its files, but for the evidence, are deleted or about to be."""
+    """The job whose purge sealed it: all its files but the descriptive ones are deleted, or about to be."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
 class JobRow(Row):
-    """One accepted request to change a model, or to measure a version of it.
+    """A job: a request that was accepted, to change a model or to measure a version of it.
 
-    The row is the job; a message is only its bell.
+    The row is all there is of the job. A message to a worker only says that there is a row to look at.
     """
 
     __tablename__ = "jobs"
@@ -198,7 +202,7 @@ class JobRow(Row):
     sequence: Mapped[int] = mapped_column(
         BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     )
-    """The order of acceptance. Jobs of one model run in it."""
+    """The order in which jobs were accepted, and in which the jobs of a model run."""
     id: Mapped[str] = mapped_column(Id, unique=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     operation: Mapped[Operation] = mapped_column(String(16))
@@ -206,32 +210,35 @@ class JobRow(Row):
     labels: Mapped[list[str]] = mapped_column(Json)
     dataset: Mapped[str] = mapped_column(Name)
     renamed: Mapped[dict[str, str] | None] = mapped_column(Json)
-    """{label: the dataset's own name for it}, of the labels to be learned under another."""
+    """{label: the name it has in the dataset}, of the labels that are learned under another name."""
     retention: Mapped[str | None] = mapped_column(String(16))
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     acceptance: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)
     base_version: Mapped[int | None] = mapped_column(Integer)
-    """The head the client insisted on, if it did."""
+    """The version that had to be the head when the job was accepted, if the request named one."""
     evaluated_version: Mapped[int | None] = mapped_column(Integer)
-    """The version an evaluate job measures."""
+    """The version that an evaluate job measures."""
 
     state: Mapped[JobState] = mapped_column(String(16))
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     fence: Mapped[int] = mapped_column(Integer, default=0)
+    """Grows with every claim. A worker may write about the job only while the row has its claim's fence."""
     attempt: Mapped[int] = mapped_column(Integer, default=0)
+    """How many times it was claimed, without the claims that a worker gave back when it was shut down."""
     max_attempts: Mapped[int] = mapped_column(Integer)
     lease_until: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the claim ends, unless a heartbeat extends it."""
     notified_at: Mapped[datetime | None] = mapped_column(Timestamp, default=now())
-    """When its bell was last rung (a new job's is about to be); null asks the sweeper to ring at once."""
+    """When a wake-up message was last sent, or is about to be; null: the next sweep sends one."""
     worker: Mapped[str | None] = mapped_column(Text)
     """host:pid of the worker that claimed it last."""
     progress: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """{type, code, message, retryable}."""
     cost: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What the attempt that ended it took, as worker/jobs/cost.py writes it. No two runs take the same: so it is
-    here, and in no file."""
+    """What its last attempt took, as worker/jobs/cost.py writes it. It differs from run to run, so that no
+    file of a version may contain it."""
     output_version: Mapped[int | None] = mapped_column(Integer)
     request_id: Mapped[str | None] = mapped_column(Name)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
@@ -239,25 +246,26 @@ class JobRow(Row):
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
     purge: Mapped["PurgeRow | None"] = relationship(viewonly=True)
-    """Looked up when it is asked for; only a forget has one."""
+    """Only a forget can have one. Loaded when it is first used."""
 
     @property
     def sources(self) -> dict[str, str]:
-        """The dataset's own name for each label."""
+        """{label: the name it has in the dataset} of every label of the job."""
         return {name: name for name in self.labels} | (self.renamed or {})
 
     @property
     def done(self) -> bool:
+        """Whether the job has ended, in whatever way."""
         return self.state not in UNFINISHED_STATES
 
     @property
     def shown_state(self) -> str:
-        """The state a client sees: `cancelling` from the moment a cancel was accepted."""
+        """The state that clients see: `cancelling` once a cancel was accepted, until the job has ended."""
         return "cancelling" if self.cancel_requested and not self.done else self.state
 
 
 class PurgeRow(Row):
-    """The deletion of what holds the labels a job forgot; a job has one at most."""
+    """A purge: the files of the versions that hold what a job forgot are deleted."""
 
     __tablename__ = "purges"
     __table_args__ = (
@@ -271,17 +279,18 @@ class PurgeRow(Row):
     reason: Mapped[PurgeReason] = mapped_column(String(16))
     """Who wants it: a client (requested), or the deployment's rule for revoked versions (retention)."""
     state: Mapped[PurgeState] = mapped_column(String(16))
-    """requested: the job has yet to succeed; pending: versions are sealed, their files are being deleted; done."""
+    """requested: it begins once the job has succeeded; pending: the versions are sealed, and their files are
+    being deleted; done."""
     keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
-    """The artifacts deleted: [{version, file, sha256, bytes}]."""
+    """The files whose artifacts were deleted: [{version, file, sha256, bytes}]."""
     kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
-    """Those of a sealed version that something else refers to, likewise."""
+    """The files of sealed versions whose artifacts were kept, because other rows refer to them: likewise."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
 class ReceiptRow(Row):
-    """The receipt of a forget that succeeded; without an envelope it is yet to be signed."""
+    """The receipt of a forget that succeeded. The envelope is null until the receipt is signed."""
 
     __tablename__ = "receipts"
     __table_args__ = (
@@ -295,11 +304,11 @@ class ReceiptRow(Row):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     envelope: Mapped[str | None] = mapped_column(Text)
-    """The receipt's very bytes."""
+    """The bytes of the receipt, as they are downloaded."""
 
 
 class ReportRow(Row):
-    """What a job measured, where that is no version's own report: a fuller one, or a refused candidate's."""
+    """A report beside those of the versions: of an evaluate job, or of a candidate that was rejected."""
 
     __tablename__ = "reports"
     __table_args__ = (
@@ -311,29 +320,29 @@ class ReportRow(Row):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     version: Mapped[int | None] = mapped_column(Integer)
-    """The version it is about; null for a candidate that was refused, and never became one."""
+    """The version that was measured; null for a rejected candidate, which became no version."""
     level: Mapped[Level] = mapped_column(String(16))
     sha256: Mapped[str] = mapped_column(ArtifactHash)
-    """The artifact: the report's own bytes."""
+    """The artifact that holds the report as JSON."""
     report: Mapped[dict[str, Any]] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
 class DatasetRow(Row):
-    """Images a client uploaded to learn from: once, and never changed."""
+    """A dataset that a client uploaded. It never changes."""
 
     __tablename__ = "datasets"
 
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     images: Mapped[dict[str, int]] = mapped_column(Json)
-    """{label: how many}, in the order their pixels are stored in."""
+    """{label: number of images}, in the order in which their pixels are stored."""
     sha256: Mapped[str] = mapped_column(ArtifactHash)
-    """The artifact: every image's 784 bytes, label after label."""
+    """The artifact that holds the 784 bytes of every image, label after label."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
 class SampleRow(Row):
-    """A recorded ask for images: enough to draw exactly the same pixels again."""
+    """A request for images: all that is needed to draw exactly the same pixels again."""
 
     __tablename__ = "samples"
     __table_args__ = (

@@ -6,7 +6,7 @@ REPORT = "report.json"
 MANIFEST = "manifest.json"
 
 DESCRIPTIVE_FILES = (REPORT, MANIFEST)
-"""Files that describe a version and hold nothing that draws: they stay when it is revoked, and when it is purged."""
+"""Files that only describe a version. They can be read also when it is revoked, and a purge leaves them."""
 
 COMPARED_DRAWS = 8
 """How many draws of a remaining label are shown before a forget and after it; their seeds are 0, 1, 2, ..."""

@@ -1,4 +1,4 @@
-"""Versions: found, listed, and what may be drawn from them."""
+"""Versions: found, listed, and whether they may be drawn from and downloaded."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.registry import labels as label_rules
+from service.registry import labels
 from service.registry.errors import (
     LabelForgotten,
     LabelNotLearned,
@@ -23,12 +23,13 @@ from service.registry.version_files import DECODER, DESCRIPTIVE_FILES, is_forgot
 class LabelDecoder(NamedTuple):
     """What a label is drawn with: a published decoder, and the label's slot in it."""
 
-    decoder: str  # its sha256
+    sha256: str
+    """Of the decoder's artifact."""
     slot: int
 
 
 def find(session: Session, model: ModelRow, number: int) -> VersionRow:
-    """Version `number` of the model. Raises UnknownVersion."""
+    """Return version `number` of the model. Raises UnknownVersion."""
     query = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number == number)
     version = session.scalar(query)
     if version is None:
@@ -37,7 +38,7 @@ def find(session: Session, model: ModelRow, number: int) -> VersionRow:
 
 
 def find_head(session: Session, model: ModelRow) -> VersionRow:
-    """The newest version of the model. Raises ModelHasNoVersion."""
+    """Return the newest version of the model. Raises ModelHasNoVersion."""
     if model.head is None:
         raise ModelHasNoVersion(model.name)
     return find(session, model, model.head)
@@ -46,9 +47,9 @@ def find_head(session: Session, model: ModelRow) -> VersionRow:
 def find_measurable(
     session: Session, model: ModelRow, number: int | None, *, lock: bool = False
 ) -> VersionRow:
-    """The version of that number, or the head, if it may still be measured: measuring draws from it.
+    """Return the version of that number, or the head, if it may be measured: measuring draws from it.
 
-    lock: until the end of the transaction nobody revokes it.
+    lock: have nobody revoke the version until the transaction ends.
     Raises ModelHasNoVersion, UnknownVersion, VersionPurged, VersionRevoked.
     """
     version = find_head(session, model) if number is None else find(session, model, number)
@@ -59,9 +60,10 @@ def find_measurable(
 
 
 def find_newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
-    """The number of the newest version whose main network never learned any of these labels.
+    """Return the number of the newest version whose main network never learned any of these labels.
 
-    What was purged counts as gone: a purge for a temporary label seals versions that others could go back to.
+    Sealed versions do not count: a purge for a temporary label seals versions that a later forget of another
+    label would go back to.
     """
     first = find_first_that_learned(session, model.id, names)
     there = select(func.max(VersionRow.number)).where(VersionRow.model_id == model.id)
@@ -70,11 +72,11 @@ def find_newest_without(session: Session, model: ModelRow, names: Collection[str
 
 
 def find_first_that_learned(session: Session, model_id: str, names: Collection[str]) -> int | None:
-    """The number of the first version whose main network learned one of these labels, if any did."""
+    """Return the number of the first version whose main network learned one of these labels, if any did."""
     learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
     learns = learns.where(VersionRow.model_id == model_id, VersionRow.operation == "learn")
     learns = learns.where(JobRow.retention.is_distinct_from("temporary"))
-    learned = [number for number, labels in session.execute(learns) if set(names) & set(labels)]
+    learned = [number for number, learned in session.execute(learns) if set(names) & set(learned)]
     return min(learned, default=None)
 
 
@@ -85,25 +87,25 @@ def page(session: Session, model: ModelRow, *, limit: int, after: int | None = N
 
 
 def find_decoders(
-    session: Session, model: ModelRow, version: VersionRow, labels: Sequence[str]
+    session: Session, model: ModelRow, version: VersionRow, names: Sequence[str]
 ) -> dict[str, LabelDecoder]:
-    """How to draw each label asked for, if this version may. By status, never by looks.
+    """Return {label: its decoder and slot} if this version may be drawn from and holds all these labels.
 
     Raises VersionPurged, VersionRevoked, LabelForgotten, LabelNotLearned.
     """
     check_drawable(model, version)
-    missing = [name for name in labels if name not in version.labels]
+    missing = [name for name in names if name not in version.labels]
     if missing:
-        known = label_rules.find_all(session, model.id)
+        known = labels.find_all(session, model.id)
         for name in missing:
             if name in known and known[name].status == "forgotten":
                 raise LabelForgotten(model.name, name, known[name].forgotten_by)
         raise LabelNotLearned(model.name, version.number, missing)
-    return {name: _decoding(version, name) for name in labels}
+    return {name: _label_decoder(version, name) for name in names}
 
 
 def check_drawable(model: ModelRow, version: VersionRow) -> None:
-    """Whether the version may be drawn from and downloaded. Raises VersionPurged, VersionRevoked."""
+    """Check that the version may be drawn from and downloaded. Raises VersionPurged, VersionRevoked."""
     if version.purged_by is not None:
         raise VersionPurged(model.name, version.number, version.purged_by)
     if version.revoked_by is not None:
@@ -111,20 +113,23 @@ def check_drawable(model: ModelRow, version: VersionRow) -> None:
 
 
 def is_downloadable(version: VersionRow, file: str) -> bool:
-    """Whether the file may be downloaded: what tells about a version may always, a picture of what it draws
-    for a forgotten label until a purge takes it."""
+    """Whether this file of the version may be downloaded.
+
+    Descriptive files always may. The others may until the version is revoked, and the pictures of what it
+    draws for forgotten labels until it is purged.
+    """
     if version.purged_by is None and (version.revoked_by is None or is_forgotten_file(file)):
         return True
     return file in DESCRIPTIVE_FILES
 
 
 def check_downloadable(model: ModelRow, version: VersionRow, file: str) -> None:
-    """Raises VersionPurged, VersionRevoked."""
+    """Check that this file may be downloaded. Raises VersionPurged, VersionRevoked."""
     if not is_downloadable(version, file):
         check_drawable(model, version)
 
 
-def _decoding(version: VersionRow, label: str) -> LabelDecoder:
+def _label_decoder(version: VersionRow, label: str) -> LabelDecoder:
     slot = version.labels[label]
     file = isolated_file(label, DECODER) if slot is None else DECODER
     return LabelDecoder(version.files[file]["sha256"], slot or 0)

@@ -145,7 +145,7 @@ class StandInWorker:
             files[before_file(name)] = png(np.resize(own, (28, 224)))
         publication = publishing.Publication(
             parent=model.head,
-            held=held,
+            labels=held,
             origins={name: origin(name, job, known) for name in held},
             files={
                 name: {

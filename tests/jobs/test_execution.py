@@ -63,7 +63,7 @@ def test_a_file_deleted_between_being_stored_and_being_published_is_stored_again
     monkeypatch.setattr(execution, "store", store_and_lose)
     run(worker_context, model, "learn", "0")
     [version] = versions_of(worker_context, model)
-    assert all(worker_context.artifacts.holds(file["sha256"]) for file in version.files.values())
+    assert all(worker_context.artifacts.exists(file["sha256"]) for file in version.files.values())
 
 
 def test_another_seed_gives_other_bytes(worker_context: WorkerContext, database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Which artifacts the rows refer to is read from the tables themselves, so that no new table is overlooked."""
+"""Which artifacts the rows refer to is read from the tables, so that no new table is overlooked."""
 
 from service.registry import artifact_references, reports
 from service.registry.tables import ArtifactHash, DatasetRow, Row

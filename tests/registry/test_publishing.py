@@ -65,7 +65,7 @@ def test_publishing_is_one_transaction(registry: Registry) -> None:
     with pytest.raises(StaleBase), registry.database.transaction() as session:
         publishing.publish(session, claim, stale)
     with registry.database.reading() as session:
-        twice = replace(publication(session, claim), held={"1": 0, "2": 0})
+        twice = replace(publication(session, claim), labels={"1": 0, "2": 0})
     with pytest.raises(exc.IntegrityError), registry.database.transaction() as session:
         publishing.publish(session, claim, twice)
     assert registry.head() == 1

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 
 from service.process import sweeper
 from service.registry import artifact_references, claims, publishing, purging, reports, versions
-from service.registry.artifacts import FolderArtifacts, document
+from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import from_now
 from service.registry.errors import VersionPurged
@@ -58,7 +58,7 @@ class Shelf:
         """The sha256 of a full report on the version, as an evaluate job leaves one."""
         claim = self.registry.claimed(self.registry.submit("evaluate", evaluated_version=number))
         report = {"of": number}
-        sha256 = self.artifacts.put(document(report))
+        sha256 = self.artifacts.put(encode_document(report))
         with self.registry.database.transaction() as session:
             reports.record(session, claim, reports.MeasuredReport("full", sha256, report), {})
         return sha256
@@ -80,7 +80,7 @@ class Shelf:
     def there(self, number: int) -> list[str]:
         """The files of a version that are still in the artifact folder."""
         files = self.versions()[number - 1].files
-        return sorted(name for name, file in files.items() if self.artifacts.holds(file["sha256"]))
+        return sorted(name for name, file in files.items() if self.artifacts.exists(file["sha256"]))
 
 
 EVERY_FILE = ["checkpoint.safetensors", "decoder.onnx", "manifest.json", "report.json"]
@@ -122,7 +122,7 @@ def test_what_was_drawn_before_of_labels_that_stay_goes_from_the_version_that_st
     assert sorted(shelf.versions()[1].files) == kept
     (listed,) = (key for key in shelf.purge(job_id).keys if key["version"] == 2)
     assert (listed["file"], listed["bytes"]) == ("before-1.png", 12)
-    assert not shelf.artifacts.holds(listed["sha256"])
+    assert not shelf.artifacts.exists(listed["sha256"])
     assert shelf.there(2) == kept
 
 
@@ -134,9 +134,9 @@ def test_full_reports_on_what_is_purged_go_with_their_pictures_and_others_stay(s
     shelf.sweep()
     with shelf.registry.database.reading() as session:
         assert set(session.scalars(select(ReportRow.version))) == {1}
-    assert [shelf.artifacts.holds(sha256) for sha256 in stored.values()] == [True, False]
+    assert [shelf.artifacts.exists(sha256) for sha256 in stored.values()] == [True, False]
     [key] = [key for key in shelf.purge(job_id).keys if key["file"] == "full report"]
-    assert (key["version"], key["sha256"], key["bytes"]) == (2, stored[2], len(document({"of": 2})))
+    assert (key["version"], key["sha256"], key["bytes"]) == (2, stored[2], len(encode_document({"of": 2})))
 
 
 def test_what_was_made_from_a_label_forgotten_once_before_goes_too(shelf: Shelf) -> None:
@@ -223,7 +223,7 @@ def test_nothing_is_deleted_between_a_stored_file_and_the_row_that_names_it(shel
             artifact_references.lock_against_deletion(publisher)
             assert not purging.delete_files(sweep, job_id, shelf.artifacts)
     shelf.sweep()
-    assert not shelf.artifacts.holds(sha256)
+    assert not shelf.artifacts.exists(sha256)
     shelf.publish(claim, same)
     shelf.sweep()
     assert shelf.there(3) == EVERY_FILE

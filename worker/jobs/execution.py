@@ -131,7 +131,7 @@ class Attempt:
         )
         publication = Publication(
             parent=work.base.number if work.base else None,
-            held={**checkpoint.held, **dict.fromkeys(checkpoint.temporary)},
+            labels={**checkpoint.held, **dict.fromkeys(checkpoint.temporary)},
             origins={
                 label.name: Origin(label.dataset, label.renamed_from)
                 for one in (checkpoint, *checkpoint.isolated)

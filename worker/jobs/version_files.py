@@ -18,7 +18,7 @@ import torch
 
 from service.drawing.decoders import Decoder, noise
 from service.drawing.images import grid, png
-from service.registry.artifacts import Content, FolderArtifacts, document
+from service.registry.artifacts import Content, FolderArtifacts, encode_document
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import (
     CHECKPOINT,
@@ -106,12 +106,12 @@ def version_files(
         "files": {name: file.entry() for name, file in files.items()},
         "code": CODE,
     }
-    return {**files, MANIFEST: File(document(manifest), JSON)}
+    return {**files, MANIFEST: File(encode_document(manifest), JSON)}
 
 
 def report_file(report: Mapping[str, Any]) -> File:
     """A report as it is published."""
-    return File(document(report), JSON)
+    return File(encode_document(report), JSON)
 
 
 def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
@@ -127,7 +127,7 @@ def store_again(files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
     Call it while nothing can be deleted: in the transaction that publishes the version.
     """
     for file in files.values():
-        if not artifacts.holds(file.sha256):
+        if not artifacts.exists(file.sha256):
             artifacts.put(file)
 
 
