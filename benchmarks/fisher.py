@@ -23,8 +23,8 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import blank, build
 from worker.learning.networks.mlp import Mlp
-from worker.learning.replay import replay, some
 from worker.learning.slots import with_slots
+from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import Batch
 
 CPU = torch.device("cpu")
@@ -74,7 +74,9 @@ def measure(loop: int) -> dict[str, float | int]:
 
 
 def examples(network: Mlp, count: int) -> list[Batch]:
-    return list(some(replay(network, range(10), torch.Generator().manual_seed(1)), count, CPU))
+    return list(
+        draw_batches(generative_replay(network, range(10), torch.Generator().manual_seed(1)), count, CPU)
+    )
 
 
 def batched(network: Mlp, batches: list[Batch]) -> dict[str, torch.Tensor]:

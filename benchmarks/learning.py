@@ -31,7 +31,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import blank, build, frozen
 from worker.learning.networks.network import Network
-from worker.learning.replay import interleave, real, replay, some
+from worker.learning.sources import draw_batches, generative_replay, interleave, real_examples
 from worker.learning.strategy import Examples, Progress, Strategy, TrainingContext, all_strategies, find
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
@@ -113,8 +113,10 @@ def steps_of(one: Strategy, start: Checkpoint, params: dict[str, Any]) -> list[f
 def seconds_of_one_example(start: Checkpoint, loop: int) -> float:
     """Seconds an example of the published Fisher, one backward each, on the network's own draws."""
     network = build(start, CPU)
-    source = replay(frozen(start, CPU), sorted(start.held.values()), torch.Generator().manual_seed(1))
-    draws = list(some(source, loop, CPU))
+    source = generative_replay(
+        frozen(start, CPU), sorted(start.retained.values()), torch.Generator().manual_seed(1)
+    )
+    draws = list(draw_batches(source, loop, CPU))
     began = time.perf_counter()
     one_at_a_time(network, draws)
     return (time.perf_counter() - began) / loop
@@ -171,7 +173,7 @@ def split_steps(
     schedule = Schedule(steps=STEPS, learning_rate=1e-4)
     context = TrainingContext(CPU, 0, precision=precision, on_progress=lambda progress: lap("backward"))
     noise = context.generator("latent noise")
-    source = real(given.images, start.held, context.generator("examples"))
+    source = real_examples(given.images, start.retained, context.generator("examples"))
     batches = timed(interleave([(source, 1.0)], schedule.batch_size, CPU))
     fit(network, loss, batches, schedule, context, phase="timing", after_step=lambda: lap("optimiser"))
     return spent

@@ -31,17 +31,17 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.report import quick
 from worker.learning.networks import blank, build, frozen
-from worker.learning.resizing.taylor import (
-    Curvature,
-    Removed,
-    curvature,
-    measured_change,
-    predicted_change,
-    without,
-)
-from worker.learning.resizing.taylor_prune import least_missed, replay_set
-from worker.learning.resizing.units import grow, seams_of, width
 from worker.learning.strategy import Batch, Examples, TrainingContext
+from worker.learning.units.removal import (
+    Curvature,
+    least_important_units,
+    measure_curvature,
+    measured_loss_change,
+    predicted_loss_change,
+    remove_units,
+    replay_sample,
+)
+from worker.learning.units.resize import UnitMask, grow, prunable_layers, width
 from worker.process.devices import compute_reproducibly
 
 CPU = torch.device("cpu")
@@ -76,18 +76,18 @@ def learnt(labels: tuple[str, ...], steps: int, data: Path, context: TrainingCon
 
 
 def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
-    draws = replay_set(checkpoint, DRAWS, context)
+    draws = replay_sample(checkpoint, DRAWS, context)
     began = time.perf_counter()
-    around = curvature(build(checkpoint, CPU), draws, context)
-    chosen = least_missed(around, SHARE, "layer")
+    around = measure_curvature(build(checkpoint, CPU), draws, context)
+    chosen = least_important_units(around, SHARE, "layer")
     seconds = time.perf_counter() - began
     removals = {
         "taylor": chosen,
         "magnitude": smallest(checkpoint, SHARE),
-        "taylor_network": least_missed(around, SHARE, "network"),
+        "taylor_network": least_important_units(around, SHARE, "network"),
     }
     before = accuracy(checkpoint, context.seed)
-    smaller = {name: without(checkpoint, removed, around) for name, removed in removals.items()}
+    smaller = {name: remove_units(checkpoint, removed, around) for name, removed in removals.items()}
     lost = {name: 100 * (before - accuracy(one, context.seed)) for name, one in smaller.items()}
     return {
         "spearman": spearman_of(checkpoint, around, draws, context, low=0.05, high=0.4),
@@ -99,8 +99,8 @@ def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
             f"{name}_{kind}_nats": round(value, 2)
             for name in removals
             for kind, value in (
-                ("predicted", predicted_change(around, removals[name])),
-                ("measured", measured_change(checkpoint, smaller[name], draws, CPU)),
+                ("predicted", predicted_loss_change(around, removals[name])),
+                ("measured", measured_loss_change(checkpoint, smaller[name], draws, CPU)),
             )
         },
         "taylor_seconds": round(seconds, 3),
@@ -114,13 +114,13 @@ def accuracy(checkpoint: Checkpoint, seed: int) -> float:
     return float(report["retained"]["accuracy"])
 
 
-def smallest(checkpoint: Checkpoint, share: float) -> Removed:
+def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:
     """Magnitude pruning: the share of every hidden layer with the smallest L2 norm of incoming weights."""
     removed = {}
-    for seam in seams_of(checkpoint):
-        norms = checkpoint.weights[f"{seam.layer}.weight"].norm(dim=1)
-        removed[seam.layer] = torch.zeros(len(norms), dtype=torch.bool)
-        removed[seam.layer][norms.argsort(stable=True)[: int(share * len(norms))]] = True
+    for layer in prunable_layers(checkpoint):
+        norms = checkpoint.weights[f"{layer.name}.weight"].norm(dim=1)
+        removed[layer.name] = torch.zeros(len(norms), dtype=torch.bool)
+        removed[layer.name][norms.argsort(stable=True)[: int(share * len(norms))]] = True
     return removed
 
 
@@ -141,8 +141,10 @@ def spearman_of(
             layer: torch.randperm(units, generator=generator) < share * units
             for layer, units in around.widths.items()
         }
-        predicted.append(predicted_change(around, removed))
-        measured.append(measured_change(checkpoint, without(checkpoint, removed, around), draws, CPU))
+        predicted.append(predicted_loss_change(around, removed))
+        measured.append(
+            measured_loss_change(checkpoint, remove_units(checkpoint, removed, around), draws, CPU)
+        )
     return round(spearman(torch.tensor(predicted), torch.tensor(measured)), 4)
 
 
@@ -185,15 +187,15 @@ def without_gradient(
             reached[name] |= parameter.grad != 0
         optimiser.step()
     unreached = 0
-    for seam in seams_of(checkpoint):
-        old = width(checkpoint, seam)
+    for layer in prunable_layers(checkpoint):
+        old = width(checkpoint, layer)
         fresh = [
-            reached[f"{seam.layer}.weight"][old:],
-            reached[f"{seam.layer}.bias"][old:],
-            reached[f"{seam.following}.weight"][:, old:],
+            reached[f"{layer.name}.weight"][old:],
+            reached[f"{layer.name}.bias"][old:],
+            reached[f"{layer.following}.weight"][:, old:],
         ]
-        if f"{seam.layer}.label" in reached:
-            fresh.append(reached[f"{seam.layer}.label"][:, old:])
+        if f"{layer.name}.label" in reached:
+            fresh.append(reached[f"{layer.name}.label"][:, old:])
         unreached += sum(int((~one).sum()) for one in fresh)
     return unreached
 

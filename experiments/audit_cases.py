@@ -45,7 +45,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """Name -> the strategy in the catalog and its params."""
-REFERENCE_PARAMS = RetrainParams(fisher_examples=1)
+REFERENCE_SCHEDULE = RetrainParams().schedule
 """The default schedule of `retrain`. The Fisher information of a reference is not used."""
 
 
@@ -176,7 +176,7 @@ def forget_label(base: Checkpoint, case: Case, data: Path) -> Checkpoint:
     if case.strategy == NOTHING:
         return relabelled
     if case.strategy == REFERENCE:
-        return retrained(relabelled, case.seed, REFERENCE_PARAMS, _context(data, SEED))
+        return retrained(relabelled, case.seed, REFERENCE_SCHEDULE, _context(data, SEED))
     name, params = resolve(case.strategy)
     chosen = strategy.find("forget", name)
     request = Examples((case.label,), "mnist")
@@ -225,7 +225,7 @@ def _measure_retained(
 ) -> dict[str, float]:
     """Open-set accuracy and coverage of the labels held, averaged over them."""
     judge, right, covered = load_judge("mnist"), [], []
-    for name in network.held:
+    for name in network.retained:
         drawn = draw(network, name, budget.draws, SEED)
         right.append((judge.classify(drawn) == judge.labels.index(name)).float().mean())
         real = feature_network.embedded(mnist.test[name].float() / 255)

@@ -43,10 +43,10 @@ from experiments.scoring import Scorer
 from experiments.significance import Array, bernoulli_divergence, interval, permutation_test
 from experiments.training_setup import CPU, QUICK_DIVISOR, DatasetArchive, examples_of, params_of
 from worker.learning import datasets, strategy
-from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank, frozen
 from worker.learning.strategy import Examples, TrainingContext, derive_seed
+from worker.learning.transition import apply_strategy
 from worker.process.devices import compute_reproducibly
 
 FORGOTTEN, RETAINED = ("2", "3"), ("0", "1", "4", "5", "6", "7")
@@ -144,7 +144,9 @@ def run_step(
     request = examples_of(mnist, labels) if shows_images else Examples(labels, "mnist")
     ancestor = () if step[0] == "T" else (hashlib.sha256(checkpoint.to_bytes()).hexdigest(),)
     context = TrainingContext(CPU, derive_seed(seed, operation, sorted(labels), *ancestor), archive)
-    return change(checkpoint, chosen, request, params_of(chosen, {}, step_divisor=step_divisor), context)
+    return apply_strategy(
+        checkpoint, chosen, request, params_of(chosen, {}, step_divisor=step_divisor), context
+    )
 
 
 def measure(group: str, checkpoint: Checkpoint, scorer: Scorer, mnist: datasets.Dataset, seed: int) -> Result:
@@ -174,7 +176,7 @@ def outputs(checkpoint: Checkpoint, mnist: datasets.Dataset, labels: Sequence[st
     images = torch.cat([mnist.test[name][:each] for name in labels]).float() / 255
     own = [name for name in labels for _ in range(each)]
     under = [name if name in RETAINED else RETAINED[index % len(RETAINED)] for index, name in enumerate(own)]
-    slots = torch.tensor([checkpoint.held[name] for name in under])
+    slots = torch.tensor([checkpoint.retained[name] for name in under])
     mean, _ = network.encode(images, slots)
     return network.decode(mean, slots).sigmoid()
 

@@ -36,16 +36,22 @@ from experiments.significance import interval, paired_t_test
 from experiments.training_setup import CPU, examples_of
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.distillation import match_function
 from worker.learning.networks import blank, build, frozen, weights_of
-from worker.learning.replay import interleave, replay
-from worker.learning.resizing.targeted_dropout import TargetedDropout, bottom
+from worker.learning.replay_losses import distillation_loss
 from worker.learning.resizing.targeted_dropout_prune import TargetedDropoutPruneParams, prune
-from worker.learning.resizing.taylor import Curvature, Removed, curvature, without
-from worker.learning.resizing.taylor_prune import least_missed, matched, replay_set
-from worker.learning.resizing.units import seams_of
-from worker.learning.retention import distillation
+from worker.learning.sources import generative_replay, interleave
 from worker.learning.strategy import Examples, TrainingContext
 from worker.learning.training import Parts, Schedule, fit
+from worker.learning.units.removal import (
+    Curvature,
+    least_important_units,
+    measure_curvature,
+    remove_units,
+    replay_sample,
+)
+from worker.learning.units.resize import UnitMask, prunable_layers
+from worker.learning.units.targeted_dropout import TargetedDropout, smallest_share
 from worker.process.devices import compute_reproducibly
 
 SHARES: tuple[float, ...] = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -89,7 +95,7 @@ def run(
     base = learn.run(blank({}, seed=seed), examples_of(mnist, mnist.labels), params, context)
     before = _scores(base, scorer, seed)
     on_step(f"seed {seed}: learned, {before['open']:.1%}")
-    around = curvature(build(base, CPU), replay_set(base, TAYLOR_DRAWS, context), context)
+    around = measure_curvature(build(base, CPU), replay_sample(base, TAYLOR_DRAWS, context), context)
     half_dropped = train_with_dropout(base, HALF, steps, context)
     rows = []
     for share in shares:
@@ -112,8 +118,8 @@ def compress(
     half_dropped: the base after training under targeted dropout of half of its units.
     """
     schedule = Schedule(steps=steps)
-    magnitude = without(base, smallest(base, share), around)
-    taylor = without(base, least_missed(around, share, "layer"), around)
+    magnitude = remove_units(base, smallest(base, share), around)
+    taylor = remove_units(base, least_important_units(around, share, "layer"), around)
     dropped = {
         name: prune_after_dropout(base, share, probability, schedule, context)
         for name, probability in (("dropout_on", 1.0), ("dropout_off", 0.0))
@@ -121,8 +127,8 @@ def compress(
     return {
         "magnitude": magnitude,
         "taylor": taylor,
-        "magnitude_tuned": matched(base, magnitude, schedule, FISHER_DRAWS, context),
-        "taylor_tuned": matched(base, taylor, schedule, FISHER_DRAWS, context),
+        "magnitude_tuned": match_function(base, magnitude, schedule, FISHER_DRAWS, context),
+        "taylor_tuned": match_function(base, taylor, schedule, FISHER_DRAWS, context),
         **dropped,
         "dropout_half": remove_smallest(half_dropped, share, context),
     }
@@ -149,9 +155,9 @@ def train_with_dropout(base: Checkpoint, share: float, steps: int, context: Trai
 
     def loss(parts: Parts, done: float) -> Tensor:
         (replayed,) = parts
-        return distillation(network, teacher, replayed, masks=dropout.masks(done)).mean()
+        return distillation_loss(network, teacher, replayed, masks=dropout.masks(done)).mean()
 
-    source = replay(teacher, sorted(base.held.values()), context.generator("replay"))
+    source = generative_replay(teacher, sorted(base.retained.values()), context.generator("replay"))
     schedule = Schedule(steps=steps)
     batches = interleave([(source, 1.0)], schedule.batch_size, CPU)
     fit(network, loss, batches, schedule, context, phase="dropout")
@@ -160,15 +166,17 @@ def train_with_dropout(base: Checkpoint, share: float, steps: int, context: Trai
 
 def remove_smallest(checkpoint: Checkpoint, share: float, context: TrainingContext) -> Checkpoint:
     """Return the checkpoint without the share of its units that have the smallest incoming weights."""
-    draws = replay_set(checkpoint, TAYLOR_DRAWS, context)
-    around = curvature(build(checkpoint, CPU), draws, context)
-    return without(checkpoint, smallest(checkpoint, share), around)
+    draws = replay_sample(checkpoint, TAYLOR_DRAWS, context)
+    around = measure_curvature(build(checkpoint, CPU), draws, context)
+    return remove_units(checkpoint, smallest(checkpoint, share), around)
 
 
-def smallest(checkpoint: Checkpoint, share: float) -> Removed:
+def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:
     """Return the units to prune by magnitude: the share of every layer with the smallest incoming L2 norm."""
-    incoming = {seam.layer: checkpoint.weights[f"{seam.layer}.weight"] for seam in seams_of(checkpoint)}
-    return {layer: bottom(weight.norm(dim=1), share) for layer, weight in incoming.items()}
+    incoming = {
+        layer.name: checkpoint.weights[f"{layer.name}.weight"] for layer in prunable_layers(checkpoint)
+    }
+    return {layer: smallest_share(weight.norm(dim=1), share) for layer, weight in incoming.items()}
 
 
 def _scores(checkpoint: Checkpoint, scorer: Scorer, seed: int) -> Result:

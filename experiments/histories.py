@@ -89,7 +89,7 @@ def run_history(plan: Plan, seed: int, setting: Setting, cache: Cache, on_step: 
     rows: list[Result] = []
     simple: Result | None = None
     for number in range(1, setting.passes + 1):
-        operation, labels = draw_pass(rng, set(dataset.labels), set(checkpoint.held))
+        operation, labels = draw_pass(rng, set(dataset.labels), set(checkpoint.retained))
         request = examples_of(dataset, labels) if operation == "learn" else Examples(labels, dataset.name)
         began = time.perf_counter()
         checkpoint = run_operation(operation, plan, checkpoint, request, archive, 1000 * seed + number)
@@ -144,7 +144,7 @@ def score_simple_model(
     cache: Cache,
 ) -> Result:
     """Return the scores of a simple model of the labels held; one is trained per seed and set of labels."""
-    held = tuple(sorted(checkpoint.held))
+    held = tuple(sorted(checkpoint.retained))
 
     def train_and_score() -> Result:
         began = time.perf_counter()

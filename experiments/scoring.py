@@ -73,7 +73,7 @@ def score_checkpoint(checkpoint: Checkpoint, scorer: Scorer, *, seed: int) -> di
     accuracy of one of them. `forgotten_by_label` is the open-set accuracy of each forgotten label, and
     `relapse` the highest of these; null where none is forgotten.
     """
-    held = {name: scorer.scores(checkpoint, name, seed) for name in checkpoint.held}
+    held = {name: scorer.scores(checkpoint, name, seed) for name in checkpoint.retained}
     forgotten = {name: scorer.scores(checkpoint, name, seed).open for name in checkpoint.forgotten}
     return {
         "closed": statistics.mean(one.closed for one in held.values()),

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import grimp
 import pytest
 from importlinter.api import read_configuration
 from importlinter.contracts.forbidden import ForbiddenContract
+from importlinter.contracts.independence import IndependenceContract
 from importlinter.contracts.layers import LayersContract
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +21,11 @@ HEAVY = ("torch", "torchvision", "safetensors", "onnx", "sklearn", "worker")
 CONFIGURATION: dict[str, Any] = read_configuration(str(ROOT / "pyproject.toml"))
 CONTRACTS: list[dict[str, Any]] = CONFIGURATION["contracts_options"]
 ROOT_PACKAGES: list[str] = CONFIGURATION["session_options"]["root_packages"]
-KINDS = {"layers": LayersContract, "forbidden": ForbiddenContract}
+KINDS: dict[str, Callable[..., Any]] = {
+    "layers": LayersContract,
+    "forbidden": ForbiddenContract,
+    "independence": IndependenceContract,
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,10 @@ def test_every_import_contract_holds() -> None:
         ("worker.learning.drawing", "worker.jobs.cost"),
         ("worker.learning.drawing", "worker.learning.judging.judge"),
         ("worker.learning.judging.recovery", "worker.learning.judging.judge"),
+        ("worker.learning.continual.finetune", "worker.learning.continual.retrain"),
+        ("worker.learning.unlearning.distill", "worker.learning.resizing.auto"),
+        ("worker.learning.rehearsal", "worker.learning.continual.finetune"),
+        ("worker.learning.networks.mlp", "worker.learning.training"),
         ("worker.learning.strategy", "service.registry.tables"),
         ("worker.jobs.cost", "worker.process.celery_app"),
         ("worker.jobs.cost", "service.api.problems"),
@@ -96,6 +105,7 @@ def test_an_import_from_a_lower_layer_is_allowed(graph: grimp.ImportGraph) -> No
         "service.requests",
         "worker",
         "worker.learning",
+        "worker.learning.units",
     ],
 )
 def test_a_new_module_is_refused_until_it_has_a_layer(graph: grimp.ImportGraph, package: str) -> None:
@@ -114,6 +124,16 @@ def without_a_layer(root: Path) -> set[str]:
     named = {name.strip() for layer in packages["layers"] for name in layer.replace(":", "|").split("|")}
     assert named == set(ROOT_PACKAGES)
     return {file.parent.name for file in root.glob("*/*.py")} - named - {"tests"}
+
+
+def test_a_new_strategy_may_not_import_another_though_no_contract_names_it(graph: grimp.ImportGraph) -> None:
+    changed = deepcopy(graph)
+    changed.add_module("worker.learning.unlearning.brand_new")
+    assert list(broken(changed)) == []
+    changed.add_import(
+        importer="worker.learning.unlearning.brand_new", imported="worker.learning.unlearning.surrogate"
+    )
+    assert list(broken(changed))
 
 
 def test_every_top_level_package_has_a_layer(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from tests.learning.tiny import TINY, context, examples, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.networks import blank, build
-from worker.learning.resizing.taylor import curvature
-from worker.learning.resizing.taylor_prune import replay_set
 from worker.learning.strategy import find
+from worker.learning.units.removal import measure_curvature, replay_sample
 
 
 def params(arm: str) -> dict[str, Any]:
@@ -70,8 +69,8 @@ def two_labels() -> Checkpoint:
 @pytest.fixture(scope="module")
 def compressed(two_labels: Checkpoint) -> dict[str, Checkpoint]:
     """What each method leaves when half of the units are removed."""
-    draws = replay_set(two_labels, 200, context())
-    around = curvature(build(two_labels, CPU), draws, context())
+    draws = replay_sample(two_labels, 200, context())
+    around = measure_curvature(build(two_labels, CPU), draws, context())
     half_dropped = compression.train_with_dropout(two_labels, 0.5, 5, context())
     return compression.compress(two_labels, around, half_dropped, 0.5, 5, context())
 
@@ -149,7 +148,7 @@ def networks(tiny_digits: Dataset) -> dict[str, Checkpoint]:
 def test_the_scripts_of_clpu_end_with_the_same_labels_except_for_the_forgotten(
     networks: dict[str, Checkpoint],
 ) -> None:
-    held = {name: set(one.held) for name, one in networks.items()}
+    held = {name: set(one.retained) for name, one in networks.items()}
     retained = set(clpu.RETAINED)
     assert held == {
         "without": retained,

@@ -33,7 +33,7 @@ def test_a_job_becomes_a_version_and_names_the_next(worker_context: WorkerContex
     learned, forgot = versions_of(worker_context, model)
     checkpoint = read_checkpoint(worker_context, forgot)
     assert (learned.labels, forgot.labels) == ({"0": 0, "1": 1}, {"0": 0})
-    assert (checkpoint.held, checkpoint.forgotten) == ({"0": 0}, {"1": 1})
+    assert (checkpoint.retained, checkpoint.forgotten) == ({"0": 0}, {"1": 1})
 
 
 def test_the_same_job_gives_the_same_bytes(worker_context: WorkerContext, database: Database) -> None:

@@ -119,7 +119,7 @@ def test_a_judge_of_another_seed_agrees_within_a_point_on_test_images_and_on_dra
     images_by_source = {
         "test images": mnist.test,
         "draws": {label: 255 * draw(learnt, label, 500, 1) for label in mnist.labels},
-        "draws of what stays": {label: 255 * draw(forgot, label, 500, 1) for label in forgot.held},
+        "draws of what stays": {label: 255 * draw(forgot, label, 500, 1) for label in forgot.retained},
         "draws of what was forgotten": {label: 255 * draw(forgot, label, 2000, 1) for label in gone},
     }
     for source, images_of in images_by_source.items():

@@ -1,8 +1,8 @@
-"""Checkpoints the learning tests start from."""
+"""The checkpoints that the learning tests start from."""
 
 import pytest
 
-from tests.learning.tiny import GIVEN, NETWORKS, OF_TEMPORARY, TINY, Start, asked, examples, run
+from tests.learning.tiny import GIVEN, NETWORKS, OF_TEMPORARY, TINY, Start, examples, labels, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 
@@ -20,7 +20,7 @@ def two_labels(empty: Checkpoint) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def with_frame(two_labels: Checkpoint) -> Checkpoint:
-    """The same with a temporary label beside them."""
+    """The same, with a temporary label."""
     return run("learn", "isolated", two_labels, examples("frame"))
 
 
@@ -33,11 +33,12 @@ def learnt(request: pytest.FixtureRequest) -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def learnt_with_frame(learnt: Checkpoint) -> Checkpoint:
+    """The same, with a temporary label."""
     return run("learn", "isolated", learnt, examples("frame"))
 
 
 @pytest.fixture
 def start(operation: str, name: str, learnt: Checkpoint, learnt_with_frame: Checkpoint) -> Start:
     if name in OF_TEMPORARY:
-        return Start(learnt_with_frame, asked("frame"))
+        return Start(learnt_with_frame, labels("frame"))
     return Start(learnt, GIVEN[operation])

@@ -1,4 +1,4 @@
-"""The house's Adam against torch's."""
+"""The Adam of this project against torch's."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def tensors() -> list[torch.nn.Parameter]:
 
 @pytest.mark.parametrize("without", [None, 0, 2], ids=["all", "without_the_first", "without_the_last"])
 def test_every_step_is_that_of_torch_to_the_bit(without: int | None) -> None:
-    """Also where a tensor has no gradient at first: it stays, and its moments begin when it moves."""
+    """A tensor without a gradient stays as it is, and its moments begin with its first gradient."""
     ours, theirs = tensors(), tensors()
     optimiser = Adam([ours[:2], ours[2:]])
     reference = torch.optim.Adam([{"params": theirs[:2]}, {"params": theirs[2:]}], fused=True)
@@ -40,17 +40,17 @@ def test_every_step_is_that_of_torch_to_the_bit(without: int | None) -> None:
 
 TRAINED = """
 import sys
-from tests.learning.tiny import TINY, asked, examples, run
+from tests.learning.tiny import TINY, examples, labels, run
 from worker.process.devices import compute_reproducibly
 from worker.learning.networks import blank
 
 compute_reproducibly(0)
 learnt = run("learn", "replay_ewc", blank(TINY, seed=0, pixels=64), examples("rows", "columns"))
-run("resize", "targeted_dropout_prune", run("forget", "surrogate", learnt, asked("rows")), asked())
+run("resize", "targeted_dropout_prune", run("forget", "surrogate", learnt, labels("rows")), labels())
 print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
 """
 
 
-def test_a_training_imports_no_compiler() -> None:
+def test_training_imports_no_compiler() -> None:
     trained = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, text=True, check=True)
     assert trained.stdout.strip() == "[]"

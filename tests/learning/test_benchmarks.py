@@ -1,28 +1,30 @@
-"""The bars of the benchmarks, each run as people run it. Speed depends on the machine: `make test-slow`."""
+"""The benchmarks meet their limits, each run by its command. They measure speed: `make test-slow`."""
 
 import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
-import torch
 
 from benchmarks.learning import STEPS, split_steps
 from tests.datasets.real_mnist import real_mnist
-from tests.learning.tiny import examples
+from tests.learning.tiny import CPU, examples
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import build
 
 
-def printed_by(benchmark: str, *options: str) -> dict:
+def printed_by(benchmark: str, *options: str) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--json", "-", *options]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+    figures: dict[str, Any] = json.loads(run.stdout)
+    return figures
 
 
 @pytest.mark.slow
-def test_the_fisher_is_exact_and_fast():
+def test_the_fisher_is_exact_and_fast() -> None:
     figures = printed_by("fisher")
     assert figures["relative_error"] <= 1e-5
     assert figures["seconds_10k"] <= 5
@@ -30,7 +32,7 @@ def test_the_fisher_is_exact_and_fast():
 
 
 @pytest.mark.slow
-def test_forgetting_beats_the_published_way_and_a_step_is_near_its_floor():
+def test_forgetting_beats_the_published_way_and_a_step_is_near_its_floor() -> None:
     real_mnist()
     figures = printed_by("learning")
     assert figures["published"]["extrapolated"], "and it says so"
@@ -42,8 +44,8 @@ def test_forgetting_beats_the_published_way_and_a_step_is_near_its_floor():
     assert bool(compiled) == (figures["compile_skipped"] is None)
 
 
-def test_the_parts_of_a_step_add_up_to_the_step(two_labels):
-    network = build(two_labels, torch.device("cpu"))
+def test_the_parts_of_a_step_add_up_to_the_step(two_labels: Checkpoint) -> None:
+    network = build(two_labels, CPU)
     began = time.perf_counter()
     spent = split_steps(network, two_labels, examples("rows", "columns"))
     whole = time.perf_counter() - began
@@ -52,7 +54,7 @@ def test_the_parts_of_a_step_add_up_to_the_step(two_labels):
 
 
 @pytest.mark.slow
-def test_removal_is_predicted_and_growth_is_free():
+def test_removal_is_predicted_and_growth_is_free() -> None:
     real_mnist()  # skips where it is missing
     figures = printed_by("resizing")
     assert figures["spearman"] >= 0.8

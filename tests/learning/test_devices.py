@@ -1,17 +1,19 @@
-"""Lower precision and a GPU give what float32 on the CPU gives, but for rounding."""
+"""Lower precision and a GPU give what float32 on the CPU gives, up to rounding."""
+
+from typing import Literal
 
 import pytest
 import torch
 
 from tests.learning.test_laws import brief, every_strategy, likeness
-from tests.learning.tiny import NETWORKS, QUICK, TinyArchive, asked, examples, quick
+from tests.learning.tiny import CPU, NETWORKS, QUICK, Start, TinyArchive, examples, labels, quick
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import blank, build
-from worker.learning.replay import replay, some
+from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import TrainingContext, find
 from worker.process.devices import choose_precision, compute_reproducibly
 
-CPU = torch.device("cpu")
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 architectures = pytest.mark.parametrize("architecture", sorted(NETWORKS))
 
@@ -25,7 +27,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-def history(architecture: str, context: TrainingContext):
+def history(architecture: str, context: TrainingContext) -> Checkpoint:
     """Learn, forget, prune: the three ways of training."""
     learn, forget, prune = (
         find(*names)
@@ -35,17 +37,20 @@ def history(architecture: str, context: TrainingContext):
             ("resize", "targeted_dropout_prune"),
         )
     )
-    given = {"schedule": QUICK, "fisher_examples": 200}
+    steps = [(learn, examples("rows", "columns")), (learn, examples("frame"))]
+    steps += [(forget, labels("rows")), (prune, labels())]
     checkpoint = blank(NETWORKS[architecture], seed=0, pixels=64)
-    checkpoint = learn.run(checkpoint, examples("rows", "columns"), learn.Params(**given), context)
-    checkpoint = learn.run(checkpoint, examples("frame"), learn.Params(**given), context)
-    checkpoint = forget.run(checkpoint, asked("rows"), forget.Params(**given), context)
-    return prune.run(checkpoint, asked(), prune.Params(**given), context)
+    for strategy, given in steps:
+        params = strategy.Params.model_validate({"schedule": QUICK, "fisher_examples": 200})
+        checkpoint = strategy.run(checkpoint, given, params, context)
+    return checkpoint
 
 
 @architectures
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-def test_what_is_held_is_drawn_and_what_is_forgotten_is_not(architecture, device, precision):
+def test_what_is_retained_is_drawn_and_what_is_forgotten_is_not(
+    architecture: str, device: torch.device, precision: torch.dtype
+) -> None:
     after = history(architecture, TrainingContext(device, 0, TinyArchive(architecture), precision=precision))
     assert likeness(after, "columns") < 0.1
     assert likeness(after, "frame") < 0.1
@@ -57,8 +62,10 @@ def test_what_is_held_is_drawn_and_what_is_forgotten_is_not(architecture, device
 @every_strategy
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.gpu
-def test_every_strategy_runs_on_a_gpu(operation, name, precision, start):
-    """`den` with units to add and to split, whatever its training finds."""
+def test_every_strategy_runs_on_a_gpu(
+    operation: str, name: str, precision: torch.dtype, start: Start
+) -> None:
+    """`den` adds and splits units, whatever its training finds."""
     if not torch.cuda.is_available():
         pytest.skip("SKIPPED LOUDLY: there is no CUDA device here, so nothing was shown about one")
     compute_reproducibly(threads=1)
@@ -67,12 +74,12 @@ def test_every_strategy_runs_on_a_gpu(operation, name, precision, start):
     if name == "den":
         sent |= {"tolerance": 0, "column_l1": 0, "drift": 0, "added_units": 2}
     worker = TrainingContext(torch.device("cuda"), 0, TinyArchive(architecture), precision=precision)
-    after = found.run(*start, found.Params(**sent), worker)
+    after = found.run(start.checkpoint, start.given, found.Params.model_validate(sent), worker)
     assert all(tensor.isfinite().all() for tensor in after.weights.values())
     assert {tensor.device.type for tensor in after.weights.values()} == {"cpu"}
 
 
-def test_lower_precision_is_deterministic_too_and_not_the_same(device):
+def test_lower_precision_is_deterministic_too_and_not_the_same(device: torch.device) -> None:
     low, again, full = (
         history("mlp", TrainingContext(device, 0, TinyArchive(), precision=precision)).to_bytes()
         for precision in (torch.bfloat16, torch.bfloat16, torch.float32)
@@ -80,15 +87,15 @@ def test_lower_precision_is_deterministic_too_and_not_the_same(device):
     assert low == again != full
 
 
-def test_the_fisher_and_the_draws_agree_with_the_cpu(learnt, device):
+def test_the_fisher_and_the_draws_agree_with_the_cpu(learnt: Checkpoint, device: torch.device) -> None:
     drawn, fishers = [], []
-    for where in (CPU, device):
-        network = build(learnt, where)
-        source = replay(network, [0, 1], torch.Generator().manual_seed(0))
-        batches = list(some(source, 100, where))
+    for place in (CPU, device):
+        network = build(learnt, place)
+        source = generative_replay(network, [0, 1], torch.Generator().manual_seed(0))
+        batches = list(draw_batches(source, 100, place))
         drawn.append(torch.cat([batch.images for batch in batches]).cpu())
         fishers.append(fisher_diagonal(network, batches, torch.Generator().manual_seed(1)))
-    assert torch.allclose(*drawn, atol=1e-4)
+    assert torch.allclose(drawn[0], drawn[1], atol=1e-4)
     for name in fishers[0]:
         assert torch.allclose(fishers[0][name], fishers[1][name], rtol=1e-3, atol=1e-5)
 
@@ -102,5 +109,7 @@ def test_the_fisher_and_the_draws_agree_with_the_cpu(learnt, device):
         ("bfloat16", "cpu", torch.bfloat16),
     ],
 )
-def test_auto_is_lower_precision_on_a_gpu_alone(name, device, expected):
+def test_auto_is_lower_precision_on_a_gpu_alone(
+    name: Literal["auto", "float32", "bfloat16"], device: str, expected: torch.dtype
+) -> None:
     assert choose_precision(name, torch.device(device)) is expected

@@ -1,40 +1,44 @@
-"""A number that is not finite is never published, whichever step made it."""
+"""A checkpoint with a number that is not finite is refused, whichever step made it."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.learning.tiny import asked, context, examples
-from worker.learning.changing import change
+from tests.learning.tiny import CPU, context, examples, labels
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import build
 from worker.learning.prior import fit_prior
 from worker.learning.strategy import Batch, Diverged, Strategy, StrategyParams
+from worker.learning.transition import apply_strategy
 
 
-def made(checkpoint) -> Strategy:
-    """A strategy whose training ends in this checkpoint."""
-    return Strategy("resize", "made", lambda *given: checkpoint, StrategyParams, "", "")
+def train(before: Checkpoint, after: Checkpoint) -> Checkpoint:
+    """Apply a strategy whose training ends in the checkpoint `after`."""
+    strategy = Strategy("resize", "made up", lambda *given: after, StrategyParams, "", "")
+    return apply_strategy(before, strategy, labels(), StrategyParams(), context())
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("kind", ["weights", "fisher"])
-def test_what_the_last_step_made_infinite_ends_as_diverged(kind, value, two_labels):
+def test_a_weight_or_fisher_that_the_last_step_made_infinite_ends_as_diverged(
+    kind: str, value: float, two_labels: Checkpoint
+) -> None:
     tensors = {name: tensor.clone() for name, tensor in getattr(two_labels, kind).items()}
     tensors["decoder.1.weight"][0, 0] = value
-    broken = replace(two_labels, **{kind: tensors})
+    broken = (
+        replace(two_labels, weights=tensors) if kind == "weights" else replace(two_labels, fisher=tensors)
+    )
     with pytest.raises(Diverged, match=r"decoder\.1\.weight.*lower the learning rate"):
-        change(two_labels, made(broken), asked(), StrategyParams(), context())
+        train(two_labels, broken)
     with pytest.raises(Diverged):
-        change(
-            two_labels, made(replace(two_labels, isolated=(broken,))), asked(), StrategyParams(), context()
-        )
-    assert change(two_labels, made(two_labels), asked(), StrategyParams(), context()) is two_labels
+        train(two_labels, replace(two_labels, isolated=(broken,)))
+    assert train(two_labels, two_labels) is two_labels
 
 
-def test_an_encoder_that_answers_nothing_finite_has_diverged(two_labels):
-    network = build(two_labels, torch.device("cpu"))
-    network.encoder[0].weight.data.fill_(torch.nan)
+def test_an_encoder_without_finite_outputs_has_diverged(two_labels: Checkpoint) -> None:
+    network = build(two_labels, CPU)
+    network.get_parameter("encoder.0.weight").data.fill_(torch.nan)
     images = examples("rows").images["rows"].float() / 255
-    with pytest.raises(Diverged, match="no prior"):
+    with pytest.raises(Diverged, match="no prior can be fitted"):
         fit_prior(network, 0, [Batch(images, torch.zeros(len(images), dtype=torch.int64))])

@@ -1,36 +1,37 @@
-"""What each way to forget promises beyond the laws of every strategy."""
+"""What each strategy for forgetting promises beyond the laws of every strategy."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 
 from tests.learning.test_laws import likeness
-from tests.learning.tiny import QUICK, asked, context, run
+from tests.learning.tiny import CPU, QUICK, context, labels, run
+from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import build, frozen
-from worker.learning.replay import replay
+from worker.learning.replay_losses import latents_of
+from worker.learning.sources import generative_replay
 from worker.learning.strategy import Batch, find
-from worker.learning.training import Schedule, fit, one_cycle
-from worker.learning.unlearning.dampening import dampened
-from worker.learning.unlearning.saliency import gradient, top_share
-from worker.learning.unlearning.surrogate import MappingParams, naive_network, takes_for, unrecognised
-
-CPU = torch.device("cpu")
+from worker.learning.surrogates import most_likely_slot, naive_network, unrecognised
+from worker.learning.training import Schedule, Shape, fit, one_cycle
+from worker.learning.unlearning.dampening import dampen
+from worker.learning.unlearning.saliency import mean_gradient, top_share
 
 
-def test_a_weight_is_shrunk_by_how_much_more_the_forgotten_need_it():
+def test_a_weight_shrinks_by_how_much_more_the_forgotten_labels_need_it() -> None:
     weights = {"a": torch.tensor([8.0, 8.0, 8.0, 8.0, 8.0]), "prior_mean": torch.ones(2)}
-    of_gone = {"a": torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])}
-    of_kept = {"a": torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])}
-    found = dampened(weights, of_gone, of_kept, alpha=1.5, beta=1.0)
+    forget_fisher = {"a": torch.tensor([4.0, 2.0, 1.0, 1.0, 0.0])}
+    retain_fisher = {"a": torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0])}
+    found = dampen(weights, forget_fisher, retain_fisher, alpha=1.5, beta=1.0)
     assert found["a"].tolist() == [2.0, 4.0, 8.0, 0.0, 8.0]
     assert torch.equal(found["prior_mean"], weights["prior_mean"])
-    never_grown = dampened(weights, of_gone, of_kept, alpha=1.5, beta=3.0)
-    assert never_grown["a"].tolist() == [6.0, 8.0, 8.0, 0.0, 8.0]
+    never_larger = dampen(weights, forget_fisher, retain_fisher, alpha=1.5, beta=3.0)
+    assert never_larger["a"].tolist() == [6.0, 8.0, 8.0, 0.0, 8.0]
 
 
-def test_dampening_alone_empties_the_slot_and_no_other(two_labels):
-    after = run("forget", "dampening", two_labels, asked("rows"), polish=False, alpha=1e6)
+def test_dampening_without_polish_empties_the_slot_and_no_other(two_labels: Checkpoint) -> None:
+    after = run("forget", "dampening", two_labels, labels("rows"), polish=False, alpha=1e6)
     for name, before in two_labels.weights.items():
         moved = after.weights[name] != before
         if name.endswith(".label"):
@@ -41,16 +42,16 @@ def test_dampening_alone_empties_the_slot_and_no_other(two_labels):
             assert (left <= 1.01e-6).all(), "what is dampened keeps less than 1 / alpha of itself"
 
 
-def test_the_polish_learns_from_the_network_before_it_was_dampened(two_labels):
-    """Dampened until the label to retain is lost, only the old network can still teach it."""
-    harsh = {"alpha": 0.5, "beta": 0.1}
-    lost = run("forget", "dampening", two_labels, asked("rows"), polish=False, **harsh)
+def test_the_polish_learns_from_the_network_before_it_was_dampened(two_labels: Checkpoint) -> None:
+    """Dampened until the retained label is lost: only the old network can still teach it."""
+    harsh: dict[str, Any] = {"alpha": 0.5, "beta": 0.1}
+    lost = run("forget", "dampening", two_labels, labels("rows"), polish=False, **harsh)
     assert likeness(lost, "columns") > 0.1
-    polished = run("forget", "dampening", two_labels, asked("rows"), **harsh)
+    polished = run("forget", "dampening", two_labels, labels("rows"), **harsh)
     assert likeness(polished, "columns") < 0.08
 
 
-def test_the_top_share_is_of_all_parameters_together():
+def test_the_top_share_is_of_all_parameters_together() -> None:
     gradients = {"a": torch.tensor([[1.0, -5.0], [0.0, 2.0]]), "b": torch.tensor([-4.0, 3.0])}
     found = top_share(gradients, 0.5)
     assert {name: mask.tolist() for name, mask in found.items()} == {
@@ -62,30 +63,32 @@ def test_the_top_share_is_of_all_parameters_together():
     assert ties["a"].sum() == 3, "ties give no more than the share"
 
 
-def test_weights_that_are_not_salient_stay_bit_for_bit(two_labels):
-    after = run("forget", "saliency", two_labels, asked("rows"), share=0.3, saliency_examples=500)
-    found = gradient(build(two_labels, CPU), [0], 500, context())
+def test_weights_that_are_not_salient_stay_bit_for_bit(two_labels: Checkpoint) -> None:
+    after = run("forget", "saliency", two_labels, labels("rows"), share=0.3, saliency_examples=500)
+    found = mean_gradient(build(two_labels, CPU), [0], 500, context())
     salient = top_share(found, 0.3)
-    moved = 0
-    for name, may_move in salient.items():
+    moved = 0.0
+    for name, may_change in salient.items():
         same = after.weights[name] == two_labels.weights[name]
-        assert same[~may_move].all(), name
+        assert same[~may_change].all(), name
         moved += (~same).sum().item() if name.startswith("decoder.") else 0
-    may_move = sum(mask.sum().item() for name, mask in salient.items() if name.startswith("decoder."))
-    assert moved > 0.9 * may_move, "those that are salient do move: the decoder is what draws"
+    changeable = sum(mask.sum().item() for name, mask in salient.items() if name.startswith("decoder."))
+    assert moved > 0.9 * changeable, "those that are salient do move: the decoder is what draws"
 
 
 @pytest.mark.parametrize("name", ["surrogate", "saliency", "dampening"])
 @pytest.mark.parametrize("picture", ["uniform_noise", "blank", "mean_image"])
-def test_a_label_mapped_onto_a_picture_leaves_nothing_in_the_encoder(two_labels, name, picture):
-    after = run("forget", name, two_labels, asked("rows"), surrogate=picture)
-    if name != "saliency":  # which may move no more than its share
+def test_a_label_mapped_onto_a_picture_leaves_nothing_in_the_encoder(
+    two_labels: Checkpoint, name: str, picture: str
+) -> None:
+    after = run("forget", name, two_labels, labels("rows"), surrogate=picture)
+    if name != "saliency":  # which may change no more than its share
         assert not after.weights["encoder.0.label"][0].any()
     assert likeness(after, "rows") > 0.2
     assert likeness(after, "columns") < 0.08
 
 
-def test_selective_amnesia_has_its_published_values_and_size(two_labels):
+def test_selective_amnesia_has_its_published_values_and_size(two_labels: Checkpoint) -> None:
     published = find("forget", "selective_amnesia").Params()
     assert published.model_dump() == {
         "schedule": {
@@ -94,22 +97,22 @@ def test_selective_amnesia_has_its_published_values_and_size(two_labels):
             "learning_rate": 1e-4,
             "label_rate": 1,
             "shape": "constant",
-            "gradient_norm": 1e9,  # no gradient is as long: none is shortened
+            "gradient_norm": 1e9,  # no gradient is as long, so none is scaled down
         },
         "ewc_strength": pytest.approx(2 * 100 / 256, abs=2e-3),
         "replay_strength": 1,
         "replay_match": "elbo",
         "fisher_examples": 50_000,
     }
-    after = run("forget", "selective_amnesia", two_labels, asked("rows"))
+    after = run("forget", "selective_amnesia", two_labels, labels("rows"))
     assert after.spec == two_labels.spec
 
 
-def test_selective_amnesia_takes_its_fisher_over_the_forgotten_label_too(two_labels):
-    """As published: the columns of the label to forget are held by EWC, so a strong enough one keeps them."""
+def test_selective_amnesia_takes_its_fisher_over_the_forgotten_label_too(two_labels: Checkpoint) -> None:
+    """As published: EWC holds the columns of the label to forget too, so a strong penalty keeps them."""
     column = "decoder.0.label"
     free, tied = (
-        run("forget", "selective_amnesia", two_labels, asked("rows"), ewc_strength=strength)
+        run("forget", "selective_amnesia", two_labels, labels("rows"), ewc_strength=strength)
         for strength in (0.0, 1e6)
     )
     moved = [
@@ -122,18 +125,20 @@ def test_selective_amnesia_takes_its_fisher_over_the_forgotten_label_too(two_lab
     ("shape", "lengths"),
     [("constant", 4 * 1.0), ("one_cycle", sum(one_cycle(step / 4) for step in range(4)))],
 )
-def test_the_learning_rate_takes_the_shape_asked_for(two_labels, shape, lengths):
+def test_the_learning_rate_takes_the_requested_shape(
+    two_labels: Checkpoint, shape: Shape, lengths: float
+) -> None:
     """Under a gradient of 1 every step of Adam is as long as its learning rate."""
     network = build(two_labels, CPU)
     schedule = Schedule(steps=4, learning_rate=0.01, label_rate=3, shape=shape)
-    corrected = []
+    corrected: list[int] = []
     fit(
         network,
-        lambda parts, done: sum(tensor.sum() for tensor in network.parameters()),
+        lambda parts, done: torch.stack([tensor.sum() for tensor in network.parameters()]).sum(),
         itertools.repeat(()),
         schedule,
         context(),
-        phase="a test",
+        phase="testing",
         after_step=lambda: corrected.append(1),
     )
     assert len(corrected) == 4
@@ -142,50 +147,58 @@ def test_the_learning_rate_takes_the_shape_asked_for(two_labels, shape, lengths)
         assert torch.allclose(walked, torch.full_like(walked, rate * lengths), rtol=1e-3)
 
 
-def test_nothing_a_stranger_draws_stays_that_the_teacher_takes_for_a_label_that_goes(two_labels):
+def test_no_draw_of_a_naive_network_stays_that_the_teacher_takes_for_a_label_to_forget(
+    two_labels: Checkpoint,
+) -> None:
     teacher, rows, columns = frozen(two_labels, CPU), 0, 1
-    both = replay(teacher, [rows, columns], torch.Generator().manual_seed(1))
+    both = generative_replay(teacher, [rows, columns], torch.Generator().manual_seed(1))
 
-    def drawn_in_an_empty_slot(count: int) -> Batch:
+    def drawn_in_an_untrained_slot(count: int) -> Batch:
         return both(count)._replace(slots=torch.full((count,), rows))
 
     spare = torch.Generator().manual_seed(2)
-    source = unrecognised(drawn_in_an_empty_slot, teacher, [rows], [columns], spare)
-    images, slots, latents = source(4000)
-    assert takes_for(teacher, images, [rows, columns]).all(), "only columns are left"
+    source = unrecognised(drawn_in_an_untrained_slot, teacher, [rows], [columns], spare)
+    images, slots, _ = batch = source(4000)
+    assert most_likely_slot(teacher, images, [rows, columns]).all(), "only columns are left"
     assert not slots.any()
-    own = (teacher.decode(latents, torch.ones_like(slots)).sigmoid() - images).abs().mean(dim=1) < 1e-5
+    own = (teacher.decode(latents_of(batch), torch.ones_like(slots)).sigmoid() - images).abs().mean(
+        dim=1
+    ) < 1e-5
     assert 0.4 < own.float().mean() < 0.6, "where columns were drawn they stay"
     assert images[own].unique(dim=0).shape[0] > 1000
-    (instead,) = images[~own].unique(dim=0)
-    assert torch.allclose(instead, images[own].mean(dim=0), atol=0.05), (
+    (replacement,) = images[~own].unique(dim=0)
+    assert torch.allclose(replacement, images[own].mean(dim=0), atol=0.05), (
         "elsewhere their mean, always the same"
     )
 
 
-def test_where_the_teacher_takes_every_draw_for_one_that_goes_all_of_them_stay(two_labels):
+def test_if_the_teacher_takes_every_draw_for_a_label_to_forget_all_of_them_stay(
+    two_labels: Checkpoint,
+) -> None:
     teacher, seeded = frozen(two_labels, CPU), torch.Generator().manual_seed
-    source = unrecognised(replay(teacher, [0], seeded(1)), teacher, [0], [1], seeded(2))
-    images, slots, latents = source(100)
-    assert torch.allclose(teacher.decode(latents, slots).sigmoid(), images, atol=1e-5)
+    source = unrecognised(generative_replay(teacher, [0], seeded(1)), teacher, [0], [1], seeded(2))
+    images, slots, _ = batch = source(100)
+    assert torch.allclose(teacher.decode(latents_of(batch), slots).sigmoid(), images, atol=1e-5)
     assert images.unique(dim=0).shape[0] > 90
 
 
 @pytest.mark.parametrize("name", ["surrogate", "dampening"])
-def test_a_label_mapped_onto_never_learned_draws_what_a_stranger_draws(two_labels, name):
+def test_a_label_mapped_onto_never_learned_draws_what_a_naive_network_draws(
+    two_labels: Checkpoint, name: str
+) -> None:
     schedule, steps = Schedule(**{**QUICK, "steps": 600}), 100
-    chosen = {"schedule": schedule, "surrogate": "never_learned", "naive_steps": steps}
-    after = run("forget", name, two_labels, asked("rows"), **chosen)
+    chosen: dict[str, Any] = {"schedule": schedule, "surrogate": "never_learned", "naive_steps": steps}
+    after = run("forget", name, two_labels, labels("rows"), **chosen)
     assert likeness(after, "rows") > 0.2
     assert likeness(after, "columns") < 0.08
     target, teacher = two_labels.with_status(["rows"], "forgotten"), frozen(two_labels, CPU)
-    stranger = naive_network(target, teacher, MappingParams(schedule=schedule, naive_steps=steps), context())
-    assert not stranger.decoder[0].label[0].any(), "it never saw the label"
+    naive = naive_network(target, teacher, steps, schedule.batch_size, context())
+    assert not naive.get_parameter("decoder.0.label")[0].any(), "it never saw the label"
     latents, slots = torch.randn(500, 2, generator=torch.Generator().manual_seed(3)), torch.zeros(500).long()
     with torch.no_grad():
-        drawn, hers, before = (
-            network.decode(latents, slots).sigmoid() for network in (frozen(after, CPU), stranger, teacher)
+        drawn, naively, before = (
+            network.decode(latents, slots).sigmoid() for network in (frozen(after, CPU), naive, teacher)
         )
-    assert (before - hers).abs().mean() > 0.3
-    assert (drawn - hers).abs().mean() < 0.05
-    assert (hers - hers.mean(dim=0)).abs().mean() > 0.08, "more than her mean image: it is matched at each z"
+    assert (before - naively).abs().mean() > 0.3
+    assert (drawn - naively).abs().mean() < 0.05
+    assert (naively - naively.mean(dim=0)).abs().mean() > 0.08, "more than its mean image: each z is matched"

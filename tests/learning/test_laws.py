@@ -1,45 +1,45 @@
-"""What holds for every strategy, on tiny data."""
+"""Laws that hold for every strategy, on tiny data."""
 
+import inspect
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
 
 from service.requests.catalog import read_catalog
 from tests.learning.tiny import (
+    BRIEF,
     GIVEN,
     OF_TEMPORARY,
-    QUICK,
     TINY,
     Start,
-    asked,
     context,
     examples,
+    fisher_of,
+    labels,
     quick,
     run,
     stripes,
 )
 from worker.learning.checkpoint import Checkpoint, NotACheckpoint
+from worker.learning.consolidation import with_fisher_over
 from worker.learning.drawing import draw
-from worker.learning.memory import remembered
 from worker.learning.networks import blank
 from worker.learning.networks.network import Network
-from worker.learning.slots import LabelConflict, with_labels, with_slots
-from worker.learning.strategy import Diverged, Stopped, all_strategies, find
+from worker.learning.slots import LabelConflict, with_new_labels, with_slots
+from worker.learning.strategy import Diverged, Progress, Stopped, all_strategies, find
 
 EVERY = [(one.operation, one.name) for one in all_strategies()]
 TRAINED = [pair for pair in EVERY if "schedule" in find(*pair).Params.model_fields]
-FRESH = {
-    "retrain",
-    "isolated",
-}  # starts from weights of its own: what its checkpoint's have become is nothing to it
+FROM_SCRATCH = {"retrain", "isolated"}  # start from weights of their own, whatever the checkpoint's are
 ISOLATED = {"isolated", "drop"}  # leave the main network as it is
 every_strategy = pytest.mark.parametrize(("operation", "name"), EVERY)
 
 
 @pytest.fixture
 def made(operation: str, name: str, start: Start) -> Checkpoint:
-    """What the strategy makes of its start, for all laws that only look at it."""
+    """The strategy's result, made once for all laws that only read it."""
     key = (operation, name, start.checkpoint.spec.architecture)
     if key not in _made:
         _made[key] = run(operation, name, *start)
@@ -49,10 +49,9 @@ def made(operation: str, name: str, start: Start) -> Checkpoint:
 _made: dict[tuple[str, str, str], Checkpoint] = {}
 
 
-def brief(operation: str, name: str) -> dict:
-    """Params for a law that holds however long the training."""
-    trained = (operation, name) in TRAINED
-    return {"schedule": QUICK | {"steps": 10}} if trained else {}
+def brief(operation: str, name: str) -> dict[str, Any]:
+    """Params for a law that holds however long the training is."""
+    return {"schedule": BRIEF} if (operation, name) in TRAINED else {}
 
 
 def files(checkpoint: Checkpoint) -> list[bytes]:
@@ -60,64 +59,78 @@ def files(checkpoint: Checkpoint) -> list[bytes]:
 
 
 def likeness(checkpoint: Checkpoint, label: str) -> float:
-    """How far the mean draw of a label is from its mean picture, mean absolute difference in [0, 1]."""
+    """How far a label's mean draw is from its mean picture: mean absolute difference, in [0, 1]."""
     picture = stripes(label).float().mean(dim=0) / 255
     return (draw(checkpoint, label, 200, seed=1).mean(dim=0) - picture).abs().mean().item()
 
 
-def test_every_operation_has_one_default_strategy():
+def test_every_operation_has_one_default_strategy() -> None:
     defaults = [(one.operation, one.retention) for one in all_strategies() if one.default and not one.policy]
     assert sorted(defaults) == [
         (operation, retention)
         for operation in ("forget", "learn")
         for retention in ("permanent", "temporary")
     ]
-    policies = [one.policy for one in all_strategies() if one.operation == "resize" and one.default]
+    policies = [one.policy or "" for one in all_strategies() if one.operation == "resize" and one.default]
     assert sorted(policies) == ["expand", "prune"]
 
 
 @pytest.mark.parametrize(("operation", "name"), TRAINED)
-def test_a_schedule_sent_in_part_keeps_the_rest_of_the_strategys_own(operation, name):
-    params, retention = find(operation, name).Params, find(operation, name).retention
-    ours, sent = params().schedule.model_dump(), {"schedule": {"steps": 7}}
-    assert params.model_validate(sent).schedule.model_dump() == ours | {"steps": 7}
-    entry = read_catalog().strategy(operation, name, retention=retention)
-    assert entry.complete(sent) == params.model_validate(sent).model_dump(mode="json")
+def test_a_schedule_sent_in_part_is_completed_with_the_strategys_defaults(operation: str, name: str) -> None:
+    found, sent = find(operation, name), {"schedule": {"steps": 7}}
+    params = found.Params
+    defaults = params().model_dump()["schedule"]
+    assert params.model_validate(sent).model_dump()["schedule"] == defaults | {"steps": 7}
+    completed = params.model_validate(sent).model_dump(mode="json")
+    entry = read_catalog().strategy(found.operation, name, retention=found.retention)
+    assert entry.complete(sent) == completed
 
 
 @every_strategy
-def test_strategy_leaves_its_checkpoint_untouched(operation, name, start):
+def test_a_strategy_states_its_own_defaults(operation: str, name: str) -> None:
+    """A default inherited from params that strategies share would change all of them at once."""
+    found = find(operation, name)
+    assert found.Params.__module__ == inspect.getmodule(found.run).__name__  # type: ignore[union-attr]
+    assert set(inspect.get_annotations(found.Params)) == set(found.Params.model_fields)
+
+
+@every_strategy
+def test_a_strategy_leaves_its_checkpoint_untouched(operation: str, name: str, start: Start) -> None:
     before = files(start.checkpoint)
     after = run(operation, name, *start, **brief(operation, name))
     assert files(start.checkpoint) == before != files(after)
 
 
 @every_strategy
-def test_same_seed_gives_the_same_bytes_and_another_seed_others(operation, name, start):
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(
+    operation: str, name: str, start: Start
+) -> None:
     first, again, other = (
         files(run(operation, name, *start, seed=seed, **brief(operation, name))) for seed in (1, 1, 2)
     )
     assert first == again
-    assert (again != other) is (name != "drop"), "dropping takes no chances"
+    assert (again != other) is (name != "drop"), "dropping is not random"
 
 
 @every_strategy
-def test_the_networks_a_strategy_is_not_asked_about_keep_their_bytes(
-    operation, name, learnt, learnt_with_frame
-):
+def test_the_networks_that_a_request_is_not_about_keep_their_bytes(
+    operation: str, name: str, learnt: Checkpoint, learnt_with_frame: Checkpoint
+) -> None:
     isolated = learnt_with_frame.temporary["frame"].to_bytes()
     given = examples("blot") if operation == "learn" else GIVEN[operation]
     if name not in OF_TEMPORARY:
         after = run(operation, name, learnt_with_frame, given, **brief(operation, name))
         assert after.temporary["frame"].to_bytes() == isolated
     if name in ISOLATED:
-        given = given if operation == "learn" else asked("frame")
+        given = given if operation == "learn" else labels("frame")
         after = run(operation, name, learnt_with_frame, given, **brief(operation, name))
         assert after.to_bytes() == learnt.to_bytes()
 
 
 @every_strategy
-def test_bytes_round_trip_is_the_identity(operation, name, made):
+def test_a_checkpoint_is_read_from_its_bytes_as_it_was_written(
+    operation: str, name: str, made: Checkpoint
+) -> None:
     read = Checkpoint.from_bytes(made.to_bytes())
     assert (read.spec, read.labels) == (made.spec, made.labels)
     assert read.to_bytes() == made.to_bytes()
@@ -125,88 +138,98 @@ def test_bytes_round_trip_is_the_identity(operation, name, made):
 
 
 @every_strategy
-def test_what_is_held_can_still_be_drawn(operation, name, start, made):
-    labels = {*made.held, *made.temporary}
-    for label in labels if name != "finetune" else start.given.labels:  # the control may forget
+def test_what_is_retained_can_still_be_drawn(
+    operation: str, name: str, start: Start, made: Checkpoint
+) -> None:
+    known = {*made.retained, *made.temporary}
+    for label in known if name != "finetune" else start.given.labels:  # which forgets the others
         assert likeness(made, label) < 0.08, label
 
 
 @every_strategy
-def test_fisher_fits_the_new_shapes_and_is_not_negative(operation, name, made):
-    for parameter, values in made.fisher.items():
+def test_fisher_fits_the_new_shapes_and_is_not_negative(operation: str, name: str, made: Checkpoint) -> None:
+    for parameter, values in fisher_of(made).items():
         assert values.shape == made.weights[parameter].shape
         assert (values >= 0).all()
 
 
 @pytest.mark.parametrize(("operation", "name"), TRAINED)
-def test_strategy_stops_within_one_step_of_being_asked(operation, name, start):
-    steps = []
+def test_a_strategy_stops_within_one_step_of_the_request(operation: str, name: str, start: Start) -> None:
+    steps: list[Progress] = []
     found = find(operation, name)
-    params = found.Params(**quick(found))
+    params = found.Params.model_validate(quick(found))
 
     def should_stop() -> bool:
         return len(steps) == 5
 
+    worker = context(on_progress=steps.append, should_stop=should_stop)
     with pytest.raises(Stopped):
-        found.run(*start, params, context(on_progress=steps.append, should_stop=should_stop))
+        found.run(start.checkpoint, start.given, params, worker)
     assert len(steps) == 5
 
 
-def test_the_fisher_can_be_stopped_between_batches(two_labels):
-    seen = []
-    attentive = context(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
-    with pytest.raises(Stopped, match="fisher at step 512 of 10000"):
-        remembered(two_labels, [0, 1], attentive, examples=10_000)
+def test_computing_the_fisher_can_be_stopped_between_batches(two_labels: Checkpoint) -> None:
+    seen: list[Progress] = []
+    stopping = context(on_progress=seen.append, should_stop=lambda: len(seen) == 2)
+    with pytest.raises(Stopped, match="Fisher information, at step 512 of 10000"):
+        with_fisher_over(two_labels, [0, 1], stopping, examples=10_000)
 
 
-@pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] not in FRESH])
-def test_a_loss_that_is_not_finite_ends_the_training(operation, name, start):
+@pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] not in FROM_SCRATCH])
+def test_a_loss_that_is_not_finite_ends_the_training(operation: str, name: str, start: Start) -> None:
     weights = {key: torch.full_like(value, 1e30) for key, value in start.checkpoint.weights.items()}
     broken, found = replace(start.checkpoint, weights=weights), find(operation, name)
     with pytest.raises(Diverged, match="lower the learning rate"):
-        found.run(broken, start.given, found.Params(**quick(found)), context())
+        found.run(broken, start.given, found.Params.model_validate(quick(found)), context())
 
 
-@pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] in FRESH])
-def test_a_fresh_network_whose_loss_is_not_finite_ends_the_training(operation, name, start, monkeypatch):
+@pytest.mark.parametrize(("operation", "name"), [pair for pair in TRAINED if pair[1] in FROM_SCRATCH])
+def test_a_fresh_network_whose_loss_is_not_finite_ends_the_training(
+    operation: str, name: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def far_out(network: Network, generator: torch.Generator) -> None:
         for tensor in network.parameters():
             tensor.data.fill_(1e30)
 
     monkeypatch.setattr(Network, "initialise", far_out)
     found = find(operation, name)
+    params = found.Params.model_validate(quick(found))
     with pytest.raises(Diverged, match="lower the learning rate"):
-        found.run(*start, found.Params(**quick(found)), context(0, start.checkpoint.spec.architecture))
+        found.run(start.checkpoint, start.given, params, context(0, start.checkpoint.spec.architecture))
 
 
 @pytest.mark.parametrize(
     "name",
     [one.name for one in all_strategies() if (one.operation, one.retention) == ("forget", "permanent")],
 )
-def test_a_forgotten_label_is_no_longer_drawn_nor_held(name, learnt):
-    after = run("forget", name, learnt, asked("rows"))
-    assert after.held == {"columns": 1}
+def test_a_forgotten_label_is_neither_drawn_nor_retained(name: str, learnt: Checkpoint) -> None:
+    after = run("forget", name, learnt, labels("rows"))
+    assert after.retained == {"columns": 1}
     assert after.forgotten == {"rows": 0}
     assert likeness(learnt, "rows") < 0.08
     assert likeness(after, "rows") > 0.2
     assert torch.equal(after.weights["prior_mean"][0], torch.zeros(2)), "a prior left behind would leak"
 
 
-def test_learning_a_forgotten_label_again_starts_amid_those_held_from_nothing_of_its_own(two_labels):
-    gone = run("forget", "surrogate", two_labels, asked("rows"))
-    emptied = with_labels(gone, ["rows"], "stripes")
+def test_a_forgotten_label_is_learnt_again_from_the_mean_of_the_retained_ones_and_nothing_of_its_own(
+    two_labels: Checkpoint,
+) -> None:
+    forgot = run("forget", "surrogate", two_labels, labels("rows"))
+    emptied = with_new_labels(forgot, ["rows"], "stripes")
     assert emptied.spec.slots == 2
     assert emptied.label("rows").generation == 2
-    assert gone.weights["encoder.0.label"][0].abs().sum() == 0, "only the decoder is mapped onto noise"
-    assert gone.weights["decoder.0.label"][0].abs().sum() > 0
+    assert forgot.weights["encoder.0.label"][0].abs().sum() == 0, "only the decoder is mapped onto noise"
+    assert forgot.weights["decoder.0.label"][0].abs().sum() > 0
     for name in ("encoder.0.label", "decoder.0.label"):
-        assert torch.equal(emptied.weights[name][0], gone.weights[name][1]), "of the one label held"
-        assert emptied.fisher[name][0].abs().sum() == 0
-    again = run("learn", "replay_ewc", gone, examples("rows"))
+        assert torch.equal(emptied.weights[name][0], forgot.weights[name][1]), "of the one retained label"
+        assert fisher_of(emptied)[name][0].abs().sum() == 0
+    again = run("learn", "replay_ewc", forgot, examples("rows"))
     assert likeness(again, "rows") < 0.08
 
 
-def test_a_checkpoint_written_before_labels_could_be_renamed_is_read(two_labels, monkeypatch):
+def test_a_checkpoint_written_before_labels_could_be_renamed_is_read(
+    two_labels: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         "worker.learning.checkpoint.asdict",
         lambda one: {name: value for name, value in asdict(one).items() if name != "renamed_from"},
@@ -216,40 +239,40 @@ def test_a_checkpoint_written_before_labels_could_be_renamed_is_read(two_labels,
     assert Checkpoint.from_bytes(written).labels == two_labels.labels
 
 
-def test_a_held_label_has_no_second_slot(two_labels):
+def test_a_learnt_label_gets_no_second_slot(two_labels: Checkpoint) -> None:
     with pytest.raises(LabelConflict, match="rows"):
         with_slots(two_labels, ["rows"], "stripes", "permanent")
 
 
-def test_a_blank_model_is_a_function_of_its_seed():
+def test_a_blank_model_is_a_function_of_its_seed() -> None:
     first, again, other = (blank(TINY, seed=seed, pixels=64).to_bytes() for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_randomness_for_one_purpose_does_not_depend_on_another():
-    alone = torch.rand(3, generator=context(7).generator("replay"))
+def test_randomness_for_one_purpose_does_not_depend_on_another() -> None:
+    first = torch.rand(3, generator=context(7).generator("replay"))
     shared = context(7)
     torch.rand(5, generator=shared.generator("examples"))
-    assert torch.equal(alone, torch.rand(3, generator=shared.generator("replay")))
-    assert not torch.equal(alone, torch.rand(3, generator=context(7).generator("examples")))
+    assert torch.equal(first, torch.rand(3, generator=shared.generator("replay")))
+    assert not torch.equal(first, torch.rand(3, generator=context(7).generator("examples")))
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\x00" * 8, b"not a checkpoint at all", b"\x02" + b"\x00" * 7 + b"{}"]
 )
-def test_bytes_that_are_no_checkpoint_are_refused(data):
+def test_bytes_that_are_no_checkpoint_are_refused(data: bytes) -> None:
     with pytest.raises(NotACheckpoint):
         Checkpoint.from_bytes(data)
 
 
 @pytest.mark.parametrize("lost", [1, 1000])
-def test_a_checkpoint_whose_end_is_missing_is_refused(lost, two_labels):
-    with pytest.raises(NotACheckpoint, match="not whole"):
+def test_a_checkpoint_without_its_end_is_refused(lost: int, two_labels: Checkpoint) -> None:
+    with pytest.raises(NotACheckpoint, match="incomplete"):
         Checkpoint.from_bytes(two_labels.to_bytes()[:-lost])
 
 
 @pytest.mark.parametrize("part", ["spec", "labels"])
-def test_a_checkpoint_whose_header_lacks_a_part_is_refused(part, two_labels):
+def test_a_checkpoint_whose_header_lacks_a_part_is_refused(part: str, two_labels: Checkpoint) -> None:
     data = two_labels.to_bytes().replace(f'\\"{part}\\":'.encode(), f'\\"{part[::-1]}\\":'.encode())
-    with pytest.raises(NotACheckpoint, match="not whole"):
+    with pytest.raises(NotACheckpoint, match="incomplete"):
         Checkpoint.from_bytes(data)

@@ -1,15 +1,16 @@
-"""What holds for the choices that a strategy offers beside its defaults, on every network."""
+"""What holds for the choices that a strategy offers besides its defaults, on every network."""
+
+from typing import Any
 
 import pytest
 import torch
 
-from tests.learning.tiny import GIVEN, NETWORKS, QUICK, asked, examples, quick, run
+from tests.learning.tiny import BRIEF, GIVEN, NETWORKS, examples, fisher_of, labels, quick, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
-from worker.learning.strategy import find
+from worker.learning.strategy import Examples, find
 
-BRIEF = QUICK | {"steps": 10}
-VARIANTS = [
+VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("learn", "replay_ewc", {"replay_match": "elbo"}),
     ("forget", "surrogate", {"surrogate": "blank"}),
     ("forget", "surrogate", {"surrogate": "mean_image"}),
@@ -32,36 +33,39 @@ def named(value: object) -> str | None:
     return "-".join(map(str, value.values())) if isinstance(value, dict) else None
 
 
-def briefly(operation: str, name: str, start: Checkpoint, given, **params) -> Checkpoint:
-    brief = {"schedule": BRIEF} if "schedule" in quick(find(operation, name)) else {}
-    return run(operation, name, start, given, **brief, **params)
+def briefly(operation: str, name: str, start: Checkpoint, given: Examples, **params: Any) -> Checkpoint:
+    if "schedule" in quick(find(operation, name)):
+        params["schedule"] = BRIEF
+    return run(operation, name, start, given, **params)
 
 
 @pytest.mark.parametrize(("operation", "name", "params"), VARIANTS, ids=named)
-def test_a_variant_leaves_its_start_and_makes_a_whole_and_other_checkpoint(operation, name, params, learnt):
+def test_a_variant_leaves_its_start_alone_and_makes_a_complete_checkpoint_unlike_the_defaults(
+    operation: str, name: str, params: dict[str, Any], learnt: Checkpoint
+) -> None:
     before = learnt.to_bytes()
     after = briefly(operation, name, learnt, GIVEN[operation], **params)
     assert learnt.to_bytes() == before != after.to_bytes()
     assert after.to_bytes() != briefly(operation, name, learnt, GIVEN[operation]).to_bytes(), (
-        "not the default"
+        "not the defaults'"
     )
-    assert ("rows" in after.held, "columns" in after.held) == (operation != "forget", True)
+    assert ("rows" in after.retained, "columns" in after.retained) == (operation != "forget", True)
     assert all(tensor.isfinite().all() for tensor in after.weights.values())
-    for parameter, values in after.fisher.items():
+    for parameter, values in fisher_of(after).items():
         assert values.shape == after.weights[parameter].shape
         assert values.isfinite().all()
     assert Checkpoint.from_bytes(after.to_bytes()).to_bytes() == after.to_bytes()
 
 
 @pytest.mark.parametrize("architecture", sorted(NETWORKS))
-def test_a_standard_prior_stays_standard_whatever_is_done(architecture):
+def test_a_standard_prior_stays_standard_whatever_is_done(architecture: str) -> None:
     start = blank(NETWORKS[architecture] | {"prior": "standard"}, seed=0, pixels=64)
     two = briefly("learn", "replay_ewc", start, examples("rows", "columns"))
-    beside = briefly("learn", "isolated", two, examples("frame"))
-    made = [two, beside.temporary["frame"]]
-    made += [briefly(*which, two, GIVEN[which[0]]) for which in WITH_PRIORS]
-    made += [briefly(*which, beside, asked("frame")) for which in TEMPORARY]
-    for one in made:
+    with_temporary = briefly("learn", "isolated", two, examples("frame"))
+    results = [two, with_temporary.temporary["frame"]]
+    results += [briefly(*which, two, GIVEN[which[0]]) for which in WITH_PRIORS]
+    results += [briefly(*which, with_temporary, labels("frame")) for which in TEMPORARY]
+    for one in results:
         slots, latent = one.spec.slots, one.spec.latent
         assert torch.equal(one.weights["prior_mean"], torch.zeros(slots, latent))
         assert torch.equal(one.weights["prior_scale"], torch.eye(latent).repeat(slots, 1, 1))

@@ -30,13 +30,13 @@ from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.inputs import ModelArchive, Work, WorkerContext, load_dataset, read_examples, read_work
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
 from worker.learning import drawing, strategy
-from worker.learning.changing import change
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.judging.classifiers import C
 from worker.learning.judging.full import FullParams, full
 from worker.learning.judging.report import quick
 from worker.learning.strategy import Examples, Progress, Stopped, TrainingContext
+from worker.learning.transition import apply_strategy
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Attempt:
         context = TrainingContext(
             self.worker_context.device,
             work.seed,
-            asked=work.request_seed,
+            request_seed=work.request_seed,
             archive=ModelArchive(self.worker_context, work, self.meter),
             precision=self.worker_context.precision,
             on_progress=self.show,
@@ -131,7 +131,7 @@ class Attempt:
         )
         publication = Publication(
             parent=work.base.number if work.base else None,
-            labels={**checkpoint.held, **dict.fromkeys(checkpoint.temporary)},
+            labels={**checkpoint.retained, **dict.fromkeys(checkpoint.temporary)},
             origins={
                 label.name: Origin(label.dataset, label.renamed_from)
                 for one in (checkpoint, *checkpoint.isolated)
@@ -225,7 +225,7 @@ def _changed(work: Work, examples: Examples, context: TrainingContext) -> Checkp
     job = work.job
     chosen = strategy.find(job.operation, job.strategy)
     params = chosen.Params.model_validate(job.params)
-    changed = change(work.checkpoint, chosen, examples, params, context)
+    changed = apply_strategy(work.checkpoint, chosen, examples, params, context)
     return changed.renamed(job.renamed or {})
 
 

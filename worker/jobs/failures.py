@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
 from worker.learning.datasets import DatasetUnavailable
-from worker.learning.resizing.units import TooWide
 from worker.learning.slots import LabelConflict
 from worker.learning.strategy import Diverged, Unavailable
+from worker.learning.units.resize import TooWide
 
 log = logging.getLogger(__name__)
 

@@ -80,8 +80,8 @@ def version_files(
         files[forgotten_file(name)] = File(_picture(main, name), PNG)
     if _shows_before(job, before, report):
         decoder = Decoder.load("the parent's", decoder_onnx(replace(before, isolated=())))
-        for name in sorted(set(main.held) & set(before.held)):
-            files[before_file(name)] = File(_before(decoder, name, before.held[name]), PNG)
+        for name in sorted(set(main.retained) & set(before.retained)):
+            files[before_file(name)] = File(_before(decoder, name, before.retained[name]), PNG)
     manifest = {
         "format": MANIFEST_FORMAT,
         "model": {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network},
@@ -142,7 +142,7 @@ def _picture(checkpoint: Checkpoint, label: str) -> bytes:
 def _shows_before(job: JobRow, before: Checkpoint, report: Mapping[str, Any]) -> bool:
     """Whether the network forgot by being changed: where none of its weights stay, no draw of theirs does."""
     exact = report.get("findings", {}).get("guarantee") == "exact"
-    return job.operation == "forget" and not exact and bool(set(job.labels) & set(before.held))
+    return job.operation == "forget" and not exact and bool(set(job.labels) & set(before.retained))
 
 
 def _before(decoder: Decoder, label: str, slot: int) -> bytes:

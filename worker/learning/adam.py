@@ -1,7 +1,7 @@
-"""Adam, as torch.optim.Adam(fused=True) computes it, to the bit.
+"""The Adam optimiser, bit for bit as torch.optim.Adam(fused=True) computes it (Kingma & Ba 2015).
 
-The first optimiser of torch.optim in a process imports torch's compiler, which nothing here uses: that took
-6.3 s of CPU where all else of torch took 4.8 s, in every worker, before its first step.
+It exists because the first torch.optim optimiser of a process imports torch's compiler, which nothing here
+uses. That import took 6.3 s of CPU in every worker before its first step; all the rest of torch took 4.8 s.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from torch.optim.adam import adam
 
 
 class Moments(NamedTuple):
-    """What Adam remembers of a tensor."""
+    """Adam's state for one tensor: running means of its gradient and of the squared gradient."""
 
     mean: Tensor
     square: Tensor
@@ -21,20 +21,21 @@ class Moments(NamedTuple):
 
 
 class Adam:
-    """The steps of one training over groups of tensors, each group at a learning rate of its own."""
+    """Adam over groups of tensors, each group with a learning rate of its own."""
 
     def __init__(self, groups: Iterable[Sequence[Tensor]]) -> None:
         self.groups = [list(group) for group in groups]
         self._moments: dict[Tensor, Moments] = {}
 
     def zero_grad(self) -> None:
+        """Drop the gradient of every tensor."""
         for group in self.groups:
             for tensor in group:
                 tensor.grad = None
 
     @torch.no_grad()
     def step(self, rates: Sequence[float]) -> None:
-        """Move every tensor that has a gradient, in the groups' order at these rates."""
+        """Update every tensor that has a gradient. rates: a learning rate for each group, in their order."""
         for group, rate in zip(self.groups, rates, strict=True):
             moving = [tensor for tensor in group if tensor.grad is not None]
             moments = [self._moments_of(tensor) for tensor in moving]

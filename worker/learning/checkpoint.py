@@ -1,4 +1,4 @@
-"""A version as the learner holds it: spec + weights + labels + memory, to and from safetensors bytes."""
+"""A checkpoint: a version inside the learner (spec, weights, labels, Fisher information), and its bytes."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,14 +15,14 @@ Prior = Literal["fitted", "standard"]
 
 
 class NotACheckpoint(ValueError):
-    """The bytes are not a checkpoint of a format this code reads."""
+    """The bytes are no checkpoint, or one of a format that this code does not read."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A name the network can be (or once could be) asked to draw, and the slot that stands for it.
+    """A name that the network draws, or once drew, and the slot that stands for it in the network.
 
-    A label keeps its slot for life: learning it again empties the slot first and adds one to `generation`.
+    A label keeps its slot for good. Learning it again empties the slot first and adds one to `generation`.
     A forgotten label stays listed, so that every later version can be tested for a relapse.
     """
 
@@ -35,15 +35,17 @@ class Label:
 
     @property
     def source(self) -> str:
-        """The dataset's own name for it: what its images and its judge know it by."""
+        """The dataset's own name for the label, under which its images and its judge are found."""
         return self.renamed_from or self.name
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a network is built from. Widths are those of the hidden layers, input side first.
+    """What a network is built from.
 
-    prior: p(z | c) is `fitted` to each label once it is learnt, or stays `standard`, N(0, I) for all.
+    encoder_widths, decoder_widths: units of the hidden layers, in the order data flows through them.
+    latent: dimensions of z. slots: rows of every label table. pixels: of an image.
+    prior: p(z | c) is `fitted` to each label when it is learnt, or stays `standard`, N(0, I), for all labels.
     """
 
     architecture: str
@@ -57,15 +59,15 @@ class Spec:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An immutable state of a model. Strategies take one and return another.
+    """An immutable state of a model. A strategy takes one and returns another.
 
-    weights: the network's state, on the CPU, float32. They are also the anchor theta* of the EWC penalty:
-        a resize maps them, and so the anchor, to the new shapes.
-    fisher: the diagonal of the Fisher information at these weights, parameter name -> tensor: the mean over
-        the network's own draws of the labels held, of the squared per-example gradients of the ELBO
-        [nats^2 / unit^2]; None before the first learn, and of a network that starts again.
-    isolated: a checkpoint of its own for each temporary label, which has no slot here. Everything else in
-        this class speaks of the main network alone, so no strategy can mix the two by accident.
+    weights: the main network's state, name -> float32 tensor on the CPU. They are also the anchor theta* of
+        the EWC penalty, so whatever maps weights to new shapes maps the anchor with them.
+    fisher: the diagonal of the Fisher information at these weights, parameter name -> tensor of its shape, in
+        nats^2 per squared unit of weight: the mean, over the network's own draws of the retained labels, of
+        the squared per-example gradient of the ELBO. None before the first learn and after a reset.
+    isolated: a checkpoint of its own for each temporary label, which has no slot in the main network.
+        Everything else in this class is about the main network only, so that no strategy mixes the two.
     """
 
     spec: Spec
@@ -76,7 +78,7 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """The number of trained values, label priors included."""
+        """The number of values in the main network, label priors included."""
         return sum(tensor.numel() for tensor in self.weights.values())
 
     @property
@@ -84,29 +86,32 @@ class Checkpoint:
         return {"encoder": list(self.spec.encoder_widths), "decoder": list(self.spec.decoder_widths)}
 
     @property
-    def held(self) -> dict[str, int]:
-        """The labels this checkpoint may be asked to draw, name -> slot; forgotten ones are not."""
+    def retained(self) -> dict[str, int]:
+        """The labels that the main network is to draw, name -> slot; forgotten ones are left out."""
         return {label.name: label.slot for label in self.labels if label.status != "forgotten"}
 
     @property
     def forgotten(self) -> dict[str, int]:
+        """The labels that the main network has forgotten, name -> slot."""
         return {label.name: label.slot for label in self.labels if label.status == "forgotten"}
 
     @property
     def temporary(self) -> dict[str, "Checkpoint"]:
-        """The isolated networks, by the label each holds."""
+        """The isolated networks, each under the temporary label it draws."""
         return {label.name: one for one in self.isolated for label in one.labels}
 
     def without_isolated(self, names: Iterable[str]) -> "Checkpoint":
-        """The checkpoint less the isolated networks of these labels; no bit of another network changes."""
-        gone = set(names)
-        return replace(self, isolated=tuple(one for name, one in self.temporary.items() if name not in gone))
+        """Return the checkpoint less the isolated networks of these labels; all else keeps its bytes."""
+        dropped = set(names)
+        kept = tuple(one for name, one in self.temporary.items() if name not in dropped)
+        return replace(self, isolated=kept)
 
     def holder(self, name: str) -> "Checkpoint":
-        """Whose network draws the label: its own, if it is temporary, else the main one."""
+        """Return the checkpoint whose network draws the label: an isolated one if it is temporary."""
         return self.temporary.get(name, self)
 
     def label(self, name: str) -> Label:
+        """Return a label of the main network by its name. Raises KeyError with the names there are."""
         for label in self.labels:
             if label.name == name:
                 return label
@@ -115,14 +120,15 @@ class Checkpoint:
         )
 
     def with_status(self, names: Iterable[str], status: Status) -> "Checkpoint":
+        """Return the checkpoint with another status of these labels; weights and slots stay."""
         chosen = set(names)
         labels = tuple(replace(one, status=status) if one.name in chosen else one for one in self.labels)
         return replace(self, labels=labels)
 
     def renamed(self, sources: Mapping[str, str]) -> "Checkpoint":
-        """With it told which labels their datasets know by another name: label -> that name.
+        """Record the dataset's own name of every label that is not called by it: label -> that name.
 
-        What is forgotten keeps its own: its name may be that of a temporary label now, of other images.
+        Forgotten labels are left alone: a temporary label may bear the same name now, for other images.
         """
         labels = tuple(
             one
@@ -133,9 +139,9 @@ class Checkpoint:
         return replace(self, labels=labels, isolated=tuple(one.renamed(sources) for one in self.isolated))
 
     def to_bytes(self) -> bytes:
-        """The main network as one safetensors file: an isolated one is a file of its own.
+        """Write the main network as one safetensors file; equal checkpoints give equal bytes.
 
-        Equal checkpoints give equal bytes.
+        Isolated networks are not in it: each is written to a file of its own.
         """
         tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in self.weights.items()}
         tensors |= {f"fisher/{name}": tensor.contiguous() for name, tensor in (self.fisher or {}).items()}
@@ -149,7 +155,7 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Checkpoint":
-        """Raises NotACheckpoint when the bytes cannot be read."""
+        """Read what `to_bytes` wrote. Raises NotACheckpoint when the bytes cannot be read."""
         header = _header(data)
         if header.get("format") != FORMAT:
             raise NotACheckpoint(
@@ -164,7 +170,7 @@ class Checkpoint:
                 fisher=_under("fisher/", tensors) or None,
             )
         except (SafetensorError, KeyError, TypeError) as error:
-            raise NotACheckpoint(f"the checkpoint is not whole: {error!r}") from error
+            raise NotACheckpoint(f"the checkpoint is incomplete: {error!r}") from error
 
 
 def _header(data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Drawing from a checkpoint inside the learner; the API draws from the exported decoder instead."""
+"""Draws images from a checkpoint, for judging. The API draws from the exported decoder instead."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from worker.learning.networks import frozen
 
 
 def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
-    """n mean images of a label, float32 [n, pixels] in [0, 1]; a pure function of its arguments.
+    """Draw n mean images of a label, float32 [n, pixels] in [0, 1]; a pure function of its arguments.
 
-    Draws a forgotten label too: whether it is gone is for the judge to say. Raises KeyError for an unknown
-    one.
+    Forgotten labels can be drawn too, so that the judge can say whether they are gone.
+    Raises KeyError for an unknown label.
     """
     holder = checkpoint.holder(label)
     network = frozen(holder, torch.device("cpu"))

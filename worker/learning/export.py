@@ -1,7 +1,8 @@
-"""The published decoder: an ONNX graph from standard normal noise and a label slot to a mean image.
+"""The decoder that a version publishes: an ONNX graph from noise and a label slot to a mean image.
 
-The graph is written by hand, not traced: it is a few lines, takes milliseconds, and its bytes depend on the
-weights alone. Their shapes say all: a matrix is a dense layer, a kernel a convolution of the image doubled.
+The graph is built node by node rather than traced. That is short, takes milliseconds, and makes its bytes a
+function of the weights alone. The weights' shapes decide the nodes: a matrix is a dense layer, a kernel is a
+convolution of the image at twice its size.
 """
 
 import math
@@ -18,9 +19,10 @@ IR_VERSION = 8
 
 
 def decoder_onnx(checkpoint: Checkpoint) -> bytes:
-    """The ONNX bytes of noise float32 [n, latent], slot int64 [n] -> images float32 [n, pixels] in [0, 1].
+    """Write the main network's decoder as ONNX bytes.
 
-    The label prior p(z | c) is part of the graph: noise is standard normal.
+    Inputs: noise float32 [n, latent], standard normal, and slot int64 [n]. Output: images float32 [n, pixels]
+    in [0, 1]. The label priors p(z | c) are part of the graph.
     """
     weights = checkpoint.weights
     layers = len(checkpoint.spec.decoder_widths) + 1

@@ -1,10 +1,11 @@
-"""The diagonal Fisher information, exact and per example, by one matmul a layer, and the EWC penalty."""
+"""The diagonal Fisher information, exact, by one matrix product a layer; and the EWC penalty that uses it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -12,21 +13,30 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.networks.network import Network, Use
 from worker.learning.strategy import Batch
 
-VALUES_AT_ONCE = 2**23  # of a convolution's patches or per-example gradients: 32 MiB of float32
+VALUES_AT_ONCE = 2**23  # most values of a convolution's patches or per-example gradients: 32 MiB
 
-Fisher = Mapping[str, Tensor]
+EwcStrength = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=1e6,
+        description="Strength lambda of the EWC penalty, per example. 0 switches the penalty off.",
+    ),
+]
+
+Fisher = Mapping[str, Tensor]  # parameter name -> diagonal of the Fisher information, of its shape
 
 
 def fisher_diagonal(
     network: Network, batches: Iterable[Batch], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """F_i = E over (x, c) of (d ELBO(x | theta, c) / d theta_i)^2, squared per example, then averaged.
+    """Compute F_i = E over (x, c) of (d ELBO(x | theta, c) / d theta_i)^2: squared, then averaged.
 
     For a linear layer used once, sum_n (dL_n/dW)^2 = (D * D)' (A * A), with D the per-example gradient at the
-    pre-activation and A the layer's input; for the bias, the column sums of D * D. A convolution is used once
-    a position: its gradients are summed over them first, then squared. One latent draw an example, no
-    dropout. Paper: section 2.2 (EWC for variational models). Returns CPU tensors named like the
-    network's parameters.
+    pre-activation and A the layer's input; for its bias, the column sums of D * D. A convolution is used once
+    a position, so its per-example gradients are summed over positions before they are squared. Each example
+    gets one latent sample, and no unit is dropped. Returns CPU tensors named like the network's parameters,
+    in nats^2 per squared unit. Source: Kirkpatrick et al. 2017 (EWC); the paper, section 2.2.
     """
     totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
     examples = 0
@@ -46,14 +56,14 @@ def _accumulate(
     totals: dict[str, Tensor], network: Network, use: Use, gradient: Tensor, slots: Tensor
 ) -> None:
     # gradient: at the pre-activation, [batch, out] or [batch, out, height, width]
-    entered, weight = use.entered.detach(), totals[f"{use.layer}.weight"]
+    inputs, weight = use.inputs.detach(), totals[f"{use.layer}.weight"]
     if gradient.dim() == 2:
         squared = gradient.square()
-        weight.addmm_(squared.T, entered.square())
+        weight.addmm_(squared.T, inputs.square())
     else:
         layer, positions = network.get_submodule(use.layer), gradient[0, 0].numel()
         at_once = max(1, VALUES_AT_ONCE // max(weight.numel(), weight[0].numel() * positions))
-        parts = (torch.split(one, at_once) for one in (gradient, entered))
+        parts = (torch.split(one, at_once) for one in (gradient, inputs))
         for gradients, seen in zip(*parts, strict=True):
             patches = _patches(layer, seen).transpose(1, 2)
             by_example = torch.bmm(gradients.flatten(2), patches)  # [some, out, in * kernel]
@@ -64,31 +74,33 @@ def _accumulate(
         totals[f"{use.layer}.label"].index_add_(0, slots, squared)
 
 
-def _patches(layer: nn.Module, entered: Tensor) -> Tensor:
-    """What a convolution sees at every position: [batch, in * kernel, positions]."""
+def _patches(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """Unfold an input into what the convolution sees at each position: [batch, in * kernel, positions]."""
     if not isinstance(layer, nn.Conv2d) or isinstance(layer.padding, str):
-        raise TypeError(f"no exact Fisher for {layer}")
-    return functional.unfold(entered, layer.kernel_size, padding=layer.padding, stride=layer.stride)
+        raise TypeError(f"the exact Fisher information of this layer is not implemented: {layer}")
+    return functional.unfold(inputs, layer.kernel_size, padding=layer.padding, stride=layer.stride)
 
 
 @contextmanager
 def _with_gradients(network: Network) -> Iterator[None]:
-    # Gradients at the pre-activations need a graph, also where the network is a frozen teacher.
-    was = {tensor: tensor.requires_grad for tensor in network.parameters()}
+    # Gradients at the pre-activations need a graph, even if the network is a frozen teacher.
+    before = {tensor: tensor.requires_grad for tensor in network.parameters()}
     try:
         network.requires_grad_(True)
         yield
     finally:
-        for tensor, required in was.items():
+        for tensor, required in before.items():
             tensor.requires_grad_(required)
 
 
 def quadratic_penalty(
     network: Network, anchor: Mapping[str, Tensor], fisher: Fisher | None, strength: float
 ) -> Callable[[], Tensor]:
-    """The EWC penalty lambda/2 sum_i F_i (theta_i - theta*_i)^2, in nats an example; zero at the anchor.
+    """Make the EWC penalty, lambda/2 sum_i F_i (theta_i - theta*_i)^2, in nats an example.
 
-    Paper: section 2.2, with the per-example F of `fisher_diagonal`, so that `strength` is lambda itself.
+    anchor: theta*, by parameter name. fisher: F, as `fisher_diagonal` takes it, per example, so that
+    `strength` is lambda itself; None for a network that has none yet, whose penalty is 0.
+    Source: Kirkpatrick et al. 2017 (EWC); the paper, section 2.2.
     """
     parameters = dict(network.named_parameters())
     device = network.prior_mean.device
@@ -102,16 +114,16 @@ def quadratic_penalty(
 
 
 class _Quadratic(torch.autograd.Function):
-    """1/2 sum F (theta - theta*)^2 and its gradient F (theta - theta*) in two passes over memory, not six."""
+    """1/2 sum F (theta - theta*)^2 and its gradient, in two passes over memory instead of six."""
 
     @staticmethod
     def forward(ctx: Any, parameter: Tensor, anchor: Tensor, weight: Tensor) -> Tensor:
-        moved = parameter - anchor
-        pull = weight * moved
-        ctx.save_for_backward(pull)
-        return 0.5 * torch.dot(pull.flatten(), moved.flatten())
+        displacement = parameter - anchor
+        gradient = weight * displacement
+        ctx.save_for_backward(gradient)
+        return 0.5 * torch.dot(gradient.flatten(), displacement.flatten())
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
-        (pull,) = ctx.saved_tensors
-        return upstream * pull, None, None
+        (gradient,) = ctx.saved_tensors
+        return upstream * gradient, None, None

@@ -1,4 +1,4 @@
-"""The label prior p(z | c): one full-covariance Gaussian a label, where the encoder puts its images."""
+"""The label priors p(z | c): one Gaussian with full covariance for each label, fitted to its posterior."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,36 +6,36 @@ import torch
 from torch import Tensor
 
 from worker.learning.networks.network import Network
-from worker.learning.replay import real, some
+from worker.learning.sources import draw_batches, real_examples
 from worker.learning.strategy import Batch, Diverged, TrainingContext
 
-EXAMPLES = 4000  # of a label, for the moments of its prior
-JITTER = 1e-4  # keeps the covariance of a collapsed latent positive definite
+EXAMPLES = 4000  # images of a label that its prior is fitted to
+JITTER = 1e-4  # added to the variances: keeps the covariance of a collapsed latent positive definite
 
 
 def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
-    """Set p(z | c = slot), in place, to the Gaussian with the moments of the aggregated posterior.
+    """Set p(z | c = slot), in place, to the Gaussian with the moments of the label's aggregate posterior.
 
-    mean = E[m(x)], covariance = Cov[m(x)] + E[diag v(x)], over the label's images in
-    `batches`: the maximum-likelihood Gaussian prior for the trained encoder, and the cheapest gain in the
-    quality of draws. Raises Diverged where the encoder's answers are not finite numbers.
+    mean = E[m(x)] and covariance = Cov[m(x)] + E[diag v(x)] over the label's images in `batches`, where
+    q(z | x, c) = N(m(x), diag v(x)): the maximum-likelihood Gaussian prior of a trained encoder. Of all ways
+    to better draws it was the cheapest. Raises Diverged if the encoder's outputs are not finite numbers.
     """
     with torch.no_grad():
         encoded = [network.encode(batch.images, batch.slots) for batch in batches]
         means = torch.cat([mean for mean, _ in encoded]).double()
         spread = torch.cat([logvar for _, logvar in encoded]).double().exp().mean(dim=0)
-        apart = means - means.mean(dim=0)
-        covariance = apart.T @ apart / len(means) + torch.diag(spread + JITTER)
+        centred = means - means.mean(dim=0)
+        covariance = centred.T @ centred / len(means) + torch.diag(spread + JITTER)
         network.prior_mean[slot] = means.mean(dim=0).float()
-        network.prior_scale[slot] = _root(covariance).float()
+        network.prior_scale[slot] = _cholesky_factor(covariance).float()
 
 
-def _root(covariance: Tensor) -> Tensor:
+def _cholesky_factor(covariance: Tensor) -> Tensor:
     root: Tensor
     root, failed = torch.linalg.cholesky_ex(covariance)
     if failed or not root.isfinite().all():
         raise Diverged(
-            "the encoder puts a label's images nowhere finite, so they have no prior; lower the learning rate"
+            "no prior can be fitted: the encoder's outputs are not finite; lower the learning rate"
         )
     return root
 
@@ -43,13 +43,16 @@ def _root(covariance: Tensor) -> Tensor:
 def fit_priors(
     network: Network, images: Mapping[str, Tensor], slots: Mapping[str, int], context: TrainingContext
 ) -> None:
-    """Fit the prior of every label of `images` (label -> uint8 [n, pixels]), in place; a standard one is."""
+    """Fit the prior of every label of `images` (label -> uint8 [n, pixels]), in place.
+
+    A network whose spec has the standard prior N(0, I) is left as it is.
+    """
     for name in images if network.prior == "fitted" else ():
-        alone = real({name: images[name]}, slots, context.generator(f"prior of {name}"))
-        fit_prior(network, slots[name], some(alone, EXAMPLES, context.device))
+        source = real_examples({name: images[name]}, slots, context.generator(f"prior of {name}"))
+        fit_prior(network, slots[name], draw_batches(source, EXAMPLES, context.device))
 
 
 def reset_prior(network: Network, slot: int) -> None:
-    """Back to N(0, I): what was fitted to a forgotten label's images leaves with it."""
+    """Set a label's prior to N(0, I), in place: a fitted one would leak what it was fitted to."""
     network.prior_mean[slot] = 0
     network.prior_scale[slot] = torch.eye(network.prior_scale.shape[1], device=network.prior_scale.device)

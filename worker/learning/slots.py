@@ -1,4 +1,4 @@
-"""Label slots: room for new labels, emptied before a label returns."""
+"""Label slots: the row that a label has in every label table of a network, made empty before it is used."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -10,73 +10,76 @@ from worker.learning.checkpoint import Checkpoint, Label, Status
 
 
 class LabelConflict(ValueError):
-    """A label is held already, or is not held."""
+    """A label is learnt already, or is not of the kind that the operation needs."""
 
 
 def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, status: Status) -> Checkpoint:
-    """The checkpoint with an empty slot a name: new ones appended, a forgotten label's own one emptied.
+    """Return the checkpoint with an empty slot for each name: a new one, or the name's own from before.
 
-    An empty slot has zero label columns, zero Fisher and the prior N(0, I): nothing of an earlier life stays.
-    Raises LabelConflict for a label that is held.
+    An empty slot has zero label columns, zero Fisher information and the prior N(0, I), so that a label which
+    is learnt again inherits nothing. Raises LabelConflict for a label that is learnt already.
     """
-    again = set(names) & {label.name for label in checkpoint.labels}
-    held = sorted(again & set(checkpoint.held))
-    if held:
-        raise LabelConflict(f"already learnt: {held}")
-    fresh = [name for name in names if name not in again]
-    spec = replace(checkpoint.spec, slots=checkpoint.spec.slots + len(fresh))
-    emptied = [checkpoint.label(name).slot for name in sorted(again)]
+    returning = set(names) & {label.name for label in checkpoint.labels}
+    learnt = sorted(returning & set(checkpoint.retained))
+    if learnt:
+        raise LabelConflict(f"already learnt: {learnt}")
+    new = [name for name in names if name not in returning]
+    spec = replace(checkpoint.spec, slots=checkpoint.spec.slots + len(new))
+    emptied = [checkpoint.label(name).slot for name in sorted(returning)]
     labels = [
         replace(one, status=status, dataset=dataset, generation=one.generation + 1, renamed_from=None)
-        if one.name in again
+        if one.name in returning
         else one
         for one in checkpoint.labels
     ]
-    labels += [
-        Label(name, checkpoint.spec.slots + index, dataset, status) for index, name in enumerate(fresh)
-    ]
+    labels += [Label(name, checkpoint.spec.slots + index, dataset, status) for index, name in enumerate(new)]
     weights = {
-        name: _with_rows(name, tensor, len(fresh), emptied) for name, tensor in checkpoint.weights.items()
+        name: _with_rows(name, tensor, len(new), emptied) for name, tensor in checkpoint.weights.items()
     }
     fisher = checkpoint.fisher and {
-        name: _with_rows(name, tensor, len(fresh), emptied) for name, tensor in checkpoint.fisher.items()
+        name: _with_rows(name, tensor, len(new), emptied) for name, tensor in checkpoint.fisher.items()
     }
     return replace(checkpoint, spec=spec, weights=weights, labels=tuple(labels), fisher=fisher)
 
 
-def with_labels(checkpoint: Checkpoint, names: Sequence[str], dataset: str) -> Checkpoint:
-    """With a slot for each label to be learnt for good, which starts amid those held; see `with_slots`.
+def with_new_labels(checkpoint: Checkpoint, names: Sequence[str], dataset: str) -> Checkpoint:
+    """Return the checkpoint with a slot for each label to be learnt permanently, ready to be trained.
 
-    There the network works; zero columns may be far from it (docs/decisions/0051).
+    Its columns start at the mean of the retained labels' columns, a point at which the network already works;
+    zero columns may be far from any such point (docs/decisions/0051). Raises LabelConflict as `with_slots`.
     """
-    after = with_slots(checkpoint, names, dataset, "permanent")
-    return amid(after, [after.held[name] for name in names], checkpoint.held.values())
+    target = with_slots(checkpoint, names, dataset, "permanent")
+    slots = [target.retained[name] for name in names]
+    return with_mean_columns(target, slots, checkpoint.retained.values())
 
 
-def amid(checkpoint: Checkpoint, slots: Sequence[int], others: Collection[int]) -> Checkpoint:
-    """With the mean of the other slots' label columns in `slots`; itself where there are no others."""
+def with_mean_columns(checkpoint: Checkpoint, slots: Sequence[int], others: Collection[int]) -> Checkpoint:
+    """Return the checkpoint with the mean of the other slots' label columns in `slots`.
+
+    Without others, the checkpoint stays as it is.
+    """
     if not others:
         return checkpoint
     weights = dict(checkpoint.weights)
-    for name in filter(_is_columns, weights):
+    for name in filter(_is_label_table, weights):
         weights[name] = weights[name].clone()
         weights[name][slots] = weights[name][sorted(others)].mean(dim=0)
     return replace(checkpoint, weights=weights)
 
 
 def in_slots_of(head: Checkpoint, ancestor: Checkpoint) -> Checkpoint:
-    """The ancestor's network with as many slots as the head's, the further ones empty, and the head's labels.
+    """Return the ancestor's network with the head's labels: as many slots, those it lacked empty.
 
-    A label keeps its slot for life, so the slots that both have mean the same.
+    A label keeps its slot for good, so a slot that both have stands for the same label in both.
     """
-    fresh = head.spec.slots - ancestor.spec.slots
-    weights = {name: _with_rows(name, tensor, fresh, []) for name, tensor in ancestor.weights.items()}
+    missing = head.spec.slots - ancestor.spec.slots
+    weights = {name: _with_rows(name, tensor, missing, []) for name, tensor in ancestor.weights.items()}
     spec = replace(ancestor.spec, slots=head.spec.slots)
     return replace(head, spec=spec, weights=weights, fisher=None)
 
 
-def placed(isolated: Checkpoint, slot: int, slots: int) -> Checkpoint:
-    """The isolated network with its only label at `slot` of `slots`, where another network has it."""
+def in_slot(isolated: Checkpoint, slot: int, slots: int) -> Checkpoint:
+    """Return an isolated network with its only label at `slot` of `slots`, where the main network has it."""
     weights = dict(isolated.weights)
     for name, tensor in isolated.weights.items():
         if _has_slots(name):
@@ -87,19 +90,19 @@ def placed(isolated: Checkpoint, slot: int, slots: int) -> Checkpoint:
 
 
 def _has_slots(name: str) -> bool:
-    """Whether the slot is the first axis of the tensor."""
-    return _is_columns(name) or name.startswith("prior_")
+    """Whether the first axis of the tensor of that name is the slot."""
+    return _is_label_table(name) or name.startswith("prior_")
 
 
-def _is_columns(name: str) -> bool:
+def _is_label_table(name: str) -> bool:
     return name.endswith(".label")
 
 
-def _with_rows(name: str, tensor: Tensor, fresh: int, emptied: Sequence[int]) -> Tensor:
+def _with_rows(name: str, tensor: Tensor, new: int, emptied: Sequence[int]) -> Tensor:
     if not _has_slots(name):
         return tensor
     empty = torch.eye(tensor.shape[-1]) if name == "prior_scale" else torch.zeros(tensor.shape[1:])
-    grown = torch.cat([tensor, empty.expand(fresh, *tensor.shape[1:])])
+    longer = torch.cat([tensor, empty.expand(new, *tensor.shape[1:])])
     for slot in emptied:
-        grown[slot] = empty
-    return grown
+        longer[slot] = empty
+    return longer

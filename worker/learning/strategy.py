@@ -1,7 +1,9 @@
-"""What a strategy is: a function from a checkpoint, examples and params to a new checkpoint, found by name.
+"""What a strategy is, what it is given, and how it is found by name.
 
-@strategy("forget", "surrogate", SurrogateParams, source="Heng & Soh 2023")
-def forget(checkpoint, examples, params, context) -> Checkpoint: ...
+A strategy is a function that turns a checkpoint into a new one:
+
+    @strategy("forget", "surrogate", SurrogateParams, source="Heng & Soh 2023")
+    def forget(checkpoint, examples, params, context) -> Checkpoint: ...
 """
 
 import hashlib
@@ -20,21 +22,26 @@ from worker.learning.checkpoint import Checkpoint, Label
 
 Operation = Literal["learn", "forget", "resize"]
 Retention = Literal["permanent", "temporary"]
-FAMILIES = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
+FOLDERS = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
+"""Operation -> the package that holds its strategies: every module in it is one strategy."""
 
 
 class Stopped(Exception):
-    """The caller asked to stop; nothing of the training is kept."""
+    """The caller asked the training to stop; its result is dropped."""
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number; nothing of the training is kept."""
+    """The loss or a weight is no longer a finite number; the result of the training is dropped."""
+
+
+class Unavailable(Exception):
+    """The archive cannot give what a strategy needs; the message says what is missing and what to do."""
 
 
 class Batch(NamedTuple):
     images: Tensor  # [batch, pixels] float32 in [0, 1]
     slots: Tensor  # [batch] int64
-    latents: Tensor | None = None  # [batch, latent], the codes replayed images were drawn from
+    latents: Tensor | None = None  # [batch, latent], the z that replayed images were drawn from
 
 
 class Progress(NamedTuple):
@@ -46,10 +53,10 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Examples:
-    """What a job is about: the labels asked for and, where there are any, their real images.
+    """The labels that a request names and, where they are learnt, their real images.
 
-    images: label -> uint8 [n, pixels], 0 black ... 255 white. Empty but where labels are learnt: forget,
-        resize and merge are shown none; what they may ask for besides is in the archive.
+    images: label -> uint8 [n, pixels], 0 black ... 255 white. Empty for forget, resize and merge: what these
+        need besides the checkpoint, they read from the archive.
     """
 
     labels: tuple[str, ...]
@@ -57,53 +64,53 @@ class Examples:
     images: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Unavailable(Exception):
-    """What a strategy asked the archive for cannot be had; the message says what and what to do."""
-
-
 class Archive(Protocol):
-    """What lies outside the checkpoint and only some strategies ask for: real images, earlier versions."""
+    """Data outside the checkpoint that only some strategies read: real images and earlier versions."""
 
     def images(self, label: Label) -> Tensor:
-        """The real training images of a label the checkpoint knows, uint8 [n, pixels]. Raises Unavailable."""
+        """Return a label's real training images, uint8 [n, pixels]. Raises Unavailable."""
 
     def held_out(self, label: Label) -> Tensor:
-        """Its real test images, shown to no learner, likewise. For judging only."""
+        """Return a label's real test images, uint8 [n, pixels]. Only for judging. Raises Unavailable."""
 
     def newest_without(self, names: Collection[str]) -> Checkpoint:
-        """The newest ancestor that never saw any of these labels; the blank model when every version did."""
+        """Return the newest ancestor that never saw any of these labels.
+
+        That is the blank model if every version saw one of them. Raises Unavailable.
+        """
 
 
 class NoArchive:
-    """The archive of a learner that was given none."""
+    """The archive of a training that was given none: every question raises Unavailable."""
 
     def images(self, label: Label) -> Tensor:
-        raise Unavailable(f"the real images of {label.name!r} are not at hand here")
+        raise Unavailable(f"the real images of {label.name!r} are not available here")
 
     def held_out(self, label: Label) -> Tensor:
-        raise Unavailable(f"the real test images of {label.name!r} are not at hand here")
+        raise Unavailable(f"the real test images of {label.name!r} are not available here")
 
     def newest_without(self, names: Collection[str]) -> Checkpoint:
-        raise Unavailable(f"no ancestor that never saw {sorted(names)} is at hand here")
+        raise Unavailable(f"no ancestor that never saw {sorted(names)} is available here")
 
 
 def derive_seed(*key: object) -> int:
-    """A seed that is a function of the key alone: 63 bits of the SHA-256 of its parts."""
+    """Return a seed that depends on the key alone: 63 bits of the SHA-256 of its parts."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a strategy works with besides its inputs: a device, randomness, and a line to whoever waits.
+    """What a strategy works with besides its inputs: a device, random streams, and progress callbacks.
 
-    seed: what all chances are keyed by; in a worker, by what is asked for and the network it is asked of.
-    asked: by what is asked for alone; None where that is all that `seed` is keyed by. The chances of exact
-        forgetting are keyed by it: see `with_seed_from`.
-    findings: what a strategy wants to be read in the version's report (a guarantee, a decision and why);
-        JSON-ready, and a function of its inputs and seed alone.
-    precision: of the matrix products of a training, torch.float32 or torch.bfloat16; everything else, the
-        Fisher and the priors with it, is float32.
+    seed: decides every random number. In a worker it is derived from the request and from the network that
+        the request is about.
+    request_seed: the same, but derived from the request alone; None where `seed` is already that. Exact
+        forgetting takes its random numbers from it: see `with_seed_from`.
+    findings: what the strategy adds to the version's report (a guarantee, a decision and its reason).
+        JSON-ready, and a function of the strategy's inputs and seed alone.
+    precision: of the matrix products during training, torch.float32 or torch.bfloat16. Everything else, the
+        Fisher information and the priors included, is computed in float32.
     """
 
     device: torch.device
@@ -113,33 +120,36 @@ class TrainingContext:
     precision: torch.dtype = torch.float32
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
-    asked: int | None = None
+    request_seed: int | None = None
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A stream of random numbers (on the CPU) for each purpose, a function of the seed alone."""
+        """Return a new random stream (on the CPU) that depends on the seed and the purpose alone."""
         return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
 
     def with_seed_for(self, purpose: str) -> "TrainingContext":
-        """The same context with chances of its own."""
+        """Return the same context with a seed derived for one purpose."""
         return replace(self, seed=derive_seed(self.seed, purpose))
 
     def with_seed_from(self, ancestor: Checkpoint | None) -> "TrainingContext":
-        """The same context with chances in which no network has a part but the ancestor, where there is one.
+        """Return the same context with a seed derived from the request and the ancestor (if any) alone.
 
-        A seed is a channel too: keyed by a network that saw what is to be forgotten, it would make the
-        weights drawn from it a function of the forgotten images.
+        Exact forgetting needs this. A seed derived from a network that saw the forgotten images would make
+        the new weights a function of those images.
         """
-        began = "" if ancestor is None else hashlib.sha256(ancestor.to_bytes()).hexdigest()
-        asked = self.seed if self.asked is None else self.asked
-        return replace(self, seed=derive_seed(asked, "since", began))
+        digest = "" if ancestor is None else hashlib.sha256(ancestor.to_bytes()).hexdigest()
+        request_seed = self.seed if self.request_seed is None else self.request_seed
+        return replace(self, seed=derive_seed(request_seed, "since", digest))
 
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
-        """Called at every training step. Raises Stopped or Diverged."""
+        """Report a training step, with its loss in nats an example.
+
+        Raises Stopped when asked to stop, and Diverged if the loss is not finite.
+        """
         if self.should_stop():
-            raise Stopped(f"stopped in {phase} at step {step} of {total}")
+            raise Stopped(f"stopped while {phase}, at step {step} of {total}")
         if loss is not None and not math.isfinite(loss):
             raise Diverged(
-                f"the loss became {loss} in {phase} at step {step} of {total}; lower the learning rate"
+                f"the loss became {loss} while {phase}, at step {step} of {total}; lower the learning rate"
             )
         self.on_progress(Progress(phase, step, total, loss))
 
@@ -151,8 +161,8 @@ class StrategyParams(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _keep_the_rest(cls, sent: Any) -> Any:
-        """Of a group sent in part (`schedule: {steps: 300}`), the rest is this strategy's default."""
+    def _complete_groups(cls, sent: Any) -> Any:
+        """Fill a group that was sent in part (`schedule: {steps: 300}`) with this strategy's defaults."""
         if not isinstance(sent, Mapping):
             return sent
         groups = {
@@ -174,11 +184,11 @@ class Strategy:
     Params: type[StrategyParams]
     summary: str
     source: str
-    policy: str | None = None  # for resize: the direction a request names
-    retention: Retention = "permanent"  # of the labels it learns or forgets; temporary ones are isolated
+    policy: str | None = None  # the direction of a resize, as a request names it
+    retention: Retention = "permanent"  # of the labels that it learns or forgets
     default: bool = False
-    needs_examples: bool = False  # it is given the real images of the labels to learn
-    merges_temporary: bool = False  # it learns labels that are temporary until then, and only those
+    needs_examples: bool = False  # whether it is given the real images of the labels to learn
+    merges_temporary: bool = False  # whether it makes temporary labels permanent, and works on nothing else
 
 
 _strategies: dict[tuple[str, str], Strategy] = {}
@@ -196,15 +206,15 @@ def strategy(
     needs_examples: bool | None = None,
     merges_temporary: bool = False,
 ) -> Callable[[Run], Run]:
-    """Register a function as the strategy `name`; its docstring's first line is the summary.
+    """Register the decorated function as the strategy `name`; its docstring's first line is the summary.
 
     needs_examples: whether the strategy is given the real images of the labels to learn. None: if it learns.
-    merges_temporary: whether it makes temporary labels permanent, from the networks they have.
+    merges_temporary: whether it makes temporary labels permanent, from the isolated networks they have.
     """
     if needs_examples is None:
         needs_examples = operation == "learn"
 
-    def remember(run: Run) -> Run:
+    def register(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().splitlines()[0]
         _strategies[operation, name] = Strategy(
             operation=operation,
@@ -221,11 +231,11 @@ def strategy(
         )
         return run
 
-    return remember
+    return register
 
 
 def find(operation: str, name: str) -> Strategy:
-    """Raises KeyError with the known names."""
+    """Return the strategy of that name. Raises KeyError with the names there are."""
     known: dict[tuple[str, str], Strategy] = {(one.operation, one.name): one for one in all_strategies()}
     if (operation, name) not in known:
         raise KeyError(f"no {operation} strategy {name!r}; known: {sorted(known)}")
@@ -233,10 +243,10 @@ def find(operation: str, name: str) -> Strategy:
 
 
 def all_strategies() -> list[Strategy]:
-    """Every strategy of the house, in the order operation, name: one file in a family's folder is enough."""
-    for family in FAMILIES.values():
-        package = importlib.import_module(f"worker.learning.{family}")
+    """Return every strategy, by operation and name. A file in an operation's folder is enough to add one."""
+    for folder in FOLDERS.values():
+        package = importlib.import_module(f"worker.learning.{folder}")
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{package.__name__}.{module.name}")
-    order = list(FAMILIES)
+    order = list(FOLDERS)
     return sorted(_strategies.values(), key=lambda one: (order.index(one.operation), one.name))

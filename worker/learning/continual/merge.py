@@ -1,80 +1,94 @@
-"""Make temporary labels permanent: the main network learns to be their isolated networks as well."""
+"""Makes temporary labels permanent: the main network learns what their isolated networks draw."""
 
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.continual.replay_ewc import ReplayEwcParams, grown
-from worker.learning.fisher import quadratic_penalty
-from worker.learning.memory import consolidated
+from worker.learning.consolidation import FisherExamples, consolidate
+from worker.learning.fisher import EwcStrength, quadratic_penalty
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Masks, Network
-from worker.learning.replay import replay
-from worker.learning.retention import Cost, Stream, distillation, holding, mean_cost, mixed, replay_loss
-from worker.learning.slots import LabelConflict, placed, with_labels
+from worker.learning.rehearsal import ExpandingRehearsalParams, ExpandShare, expand_before_learning
+from worker.learning.replay_losses import ExampleLoss, ReplayMatch, distillation_loss, replay_loss
+from worker.learning.slots import LabelConflict, in_slot, with_new_labels
+from worker.learning.sources import generative_replay
 from worker.learning.strategy import Batch, Examples, TrainingContext, strategy
-from worker.learning.training import Parts, fit
+from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
+from worker.learning.training import Parts, Schedule, fit
+
+
+class MergeParams(ExpandingRehearsalParams):
+    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    replay_match: ReplayMatch = "function"
+    ewc_strength: EwcStrength = 1.0
+    fisher_examples: FisherExamples = 10_000
+    expand_share: ExpandShare = 0.1
 
 
 @strategy(
     "learn",
     "merge",
-    ReplayEwcParams,
+    MergeParams,
     source="CLPU of Liu et al. 2022, case 3, by matching functions",
     needs_examples=False,
     merges_temporary=True,
 )
 def learn(
-    checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, context: TrainingContext
+    checkpoint: Checkpoint, examples: Examples, params: MergeParams, context: TrainingContext
 ) -> Checkpoint:
     """Make temporary labels permanent: distil their isolated networks into the main one, without their data.
 
-    Minimises, over c in L, z ~ p_c(z), -log p(x | z, c) with x what the label's isolated network draws at z,
-    plus KL(q(z | x, c) || q_c(z | x)), plus the replay loss over the labels held and
-    lambda/2 sum F (theta - theta*)^2. The isolated priors are copied. From here on the labels can no
-    longer be dropped exactly.
+    Minimises, over the labels c to merge and z ~ p_c(z), -log p(x | z, c) with x what the label's isolated
+    network draws at z, plus KL(q(z | x, c) || q_c(z | x)), plus the replay loss over the labels that the main
+    network retains, plus lambda/2 sum F (theta - theta*)^2. The isolated networks' priors are copied. From
+    then on the labels can no longer be forgotten exactly by dropping a network.
     Raises LabelConflict for a label that is not temporary.
     """
     temporary = checkpoint.temporary
-    absent = sorted(set(examples.labels) - set(temporary))
-    if absent:
-        raise LabelConflict(f"not temporary, so there is nothing to merge: {absent}")
-    old = sorted(checkpoint.held.values())
-    target = grown(checkpoint, params, context)
+    permanent = sorted(set(examples.labels) - set(temporary))
+    if permanent:
+        raise LabelConflict(f"not temporary, so there is nothing to merge: {permanent}")
+    old = sorted(checkpoint.retained.values())
+    target = expand_before_learning(checkpoint, params, context)
     for name in examples.labels:
         label = temporary[name].label(name)
-        target = with_labels(target, [name], label.dataset)
+        target = with_new_labels(target, [name], label.dataset)
         if label.renamed_from:
             target = target.renamed({name: label.renamed_from})
     network, teacher = build(target, context.device), frozen(target, context.device)
-    slots = {name: target.held[name] for name in examples.labels}
+    slots = {name: target.retained[name] for name in examples.labels}
     isolated = {
-        slot: frozen(placed(temporary[name], slot, target.spec.slots), context.device)
+        slot: frozen(in_slot(temporary[name], slot, target.spec.slots), context.device)
         for name, slot in slots.items()
     }
     for slot, one in isolated.items():
         network.prior_mean[slot], network.prior_scale[slot] = one.prior_mean[slot], one.prior_scale[slot]
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
-    retain = replay_loss(params.replay_match, network, teacher, context.generator("latent noise"))
+    old_loss = replay_loss(params.replay_match, network, teacher, context.generator("latent noise"))
 
     streams = [
-        Stream(replay(one, [slot], context.generator(f"replay of slot {slot}")), 1.0, becoming(network, one))
+        Stream(
+            generative_replay(one, [slot], context.generator(f"replay of slot {slot}")),
+            share=1.0,
+            loss=_matching_loss(network, one),
+        )
         for slot, one in isolated.items()
     ]
-    streams += holding(network, teacher, old, sorted(target.forgotten.values()), retain, context)
+    forgotten = sorted(target.forgotten.values())
+    streams += replay_streams(network, teacher, old, forgotten, old_loss, context)
 
     def loss(parts: Parts, done: float) -> Tensor:
-        return mean_cost(streams, parts) + penalty()
+        return mean_loss(streams, parts) + penalty()
 
-    batches = mixed(streams, params.schedule.batch_size, context.device)
+    batches = mixed_batches(streams, params.schedule.batch_size, context.device)
     fit(network, loss, batches, params.schedule, context, phase="merging")
-    merged = consolidated(target, network, context, examples=params.fisher_examples)
+    merged = consolidate(target, network, context, examples=params.fisher_examples)
     return merged.without_isolated(examples.labels)
 
 
-def becoming(network: Network, other: Network) -> Cost:
-    """What a draw of the other network costs one that is to be it."""
+def _matching_loss(network: Network, isolated: Network) -> ExampleLoss:
+    """Make the loss of a draw of the isolated network, whose function the main network is to match."""
 
-    def cost(batch: Batch, masks: Masks) -> Tensor:
-        return distillation(network, other, batch, masks=masks)
+    def loss(batch: Batch, masks: Masks) -> Tensor:
+        return distillation_loss(network, isolated, batch, masks=masks)
 
-    return cost
+    return loss

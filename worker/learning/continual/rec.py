@@ -1,4 +1,4 @@
-"""Regularize, expand and compress: search for a larger child, teach it, distil it back to the old size."""
+"""Regularize, Expand and Compress: search for a larger network, learn in it, distil it to the old size."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,30 +7,50 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.continual.replay_ewc import HoldingParams, taught
-from worker.learning.memory import remembered
+from worker.learning.consolidation import FisherExamples, with_fisher_over
+from worker.learning.distillation import match_function
+from worker.learning.fisher import EwcStrength
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Network
-from worker.learning.replay import real, replay
-from worker.learning.resizing.search import Sources, TournamentParams, child_of, in_reach, tournament
-from worker.learning.resizing.taylor import curvature, removal_order, without
-from worker.learning.resizing.taylor_prune import matched, replay_set
-from worker.learning.resizing.units import seams_of, width
-from worker.learning.slots import with_labels
+from worker.learning.rehearsal import RehearsalParams, learn_with_rehearsal
+from worker.learning.replay_losses import ReplayMatch
+from worker.learning.slots import with_new_labels
+from worker.learning.sources import generative_replay, real_examples
 from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.training import Schedule
+from worker.learning.units.halving import (
+    ParameterPrice,
+    Sources,
+    ValidationExamples,
+    children_of,
+    successive_halving,
+)
+from worker.learning.units.removal import measure_curvature, removal_order, remove_units, replay_sample
+from worker.learning.units.resize import prunable_layers, width
 
 TAYLOR_EXAMPLES = 2000
 
 
-class RecParams(HoldingParams, TournamentParams):
+class RecParams(RehearsalParams):
+    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    replay_match: ReplayMatch = "function"
+    ewc_strength: EwcStrength = 1.0
+    fisher_examples: FisherExamples = 10_000
     search: Schedule = Schedule(steps=300)
+    mu: ParameterPrice = 1e-6
+    validation_examples: ValidationExamples = 2000
     compression: Schedule = Schedule(steps=500, learning_rate=4e-3)
     common_subset: float = Field(
-        1e-3, ge=0, le=100, description="of the l2,1 norm over rows of old and new weights, nats"
+        1e-3,
+        ge=0,
+        le=100,
+        description="Strength a of the l2,1 norm over rows of old and new weights, in nats an example.",
     )
     new_l1: float = Field(
-        1e-4, ge=0, le=100, description="of the l1 norm of added units and new label columns, nats"
+        1e-4,
+        ge=0,
+        le=100,
+        description="Strength b of the l1 norm of added units and new label columns, in nats an example.",
     )
 
 
@@ -42,59 +62,67 @@ def learn(
 ) -> Checkpoint:
     """Learn new labels in the best of several larger networks, then distil it back to the size it came from.
 
-    The child is the one of +0 to +40 % units with the least validation -ELBO + mu * parameters after short
-    probes, by successive halving. It minimises the loss of `replay_ewc`, plus
-    a sum over rows |(theta*_row, theta_row)|_2 + b |theta_new|_1; then the units above the old widths that
-    are predicted to be missed least go, and what stays is trained to be the child on its own draws.
-    The first labels of all are learnt without any of this.
+    The larger network is the one of +0 to +40 % units that has the least validation -ELBO + mu * parameters
+    after short trainings, by successive halving. It minimises the loss of `replay_ewc`, plus
+    a sum over rows |(theta*_row, theta_row)|_2 + b |theta_new|_1. Then as many units as were added are
+    removed, those predicted to be missed least, and the rest is trained to match the larger network on its
+    own draws. A model's first labels are learnt without search and compression.
     """
-    target = with_labels(checkpoint, examples.labels, examples.dataset)
-    old = sorted(checkpoint.held.values())
+    target = with_new_labels(checkpoint, examples.labels, examples.dataset)
+    old = sorted(checkpoint.retained.values())
     if not old:
-        return taught(target, examples.images, old, params, context)
+        return learn_with_rehearsal(target, examples.images, old, params, context)
     teacher = frozen(target, context.device)
-
-    probed, validated = set_apart(examples.images)
+    train, validation = split_tenth(examples.images)
 
     def sources_for(purpose: str) -> Sources:
-        images = validated if purpose == "validation" else probed
-        new = real(images, target.held, context.generator(f"examples of {purpose}"))
-        kept = replay(teacher, old, context.generator(f"replay of {purpose}"))
-        return [(new, float(len(examples.labels))), (kept, float(len(old)))]
+        images = validation if purpose == "validation" else train
+        new = real_examples(images, target.retained, context.generator(f"examples of {purpose}"))
+        replayed = generative_replay(teacher, old, context.generator(f"replay of {purpose}"))
+        return [(new, float(len(examples.labels))), (replayed, float(len(old)))]
 
-    children = {share: child_of(target, share, context) for share in in_reach(target)}
-    winner, rungs = tournament(children, sources_for, params, params.search, context)
-    context.findings["search"] = {"rungs": rungs, "chosen": winner, "mu": params.mu}
-    child = children[winner]
+    children = children_of(target, context)
+    chosen, rounds = successive_halving(
+        children,
+        sources_for,
+        params.search,
+        context,
+        mu=params.mu,
+        validation_examples=params.validation_examples,
+    )
+    context.findings["search"] = {"rungs": rounds, "chosen": chosen, "mu": params.mu}
+    child = children[chosen]
     if params.ewc_strength > 0:
-        child = remembered(child, old, context, examples=params.fisher_examples)
-    learnt = taught(
+        child = with_fisher_over(child, old, context, examples=params.fisher_examples)
+    new_slots = [target.retained[name] for name in examples.labels]
+    larger = learn_with_rehearsal(
         child,
         examples.images,
         old,
         params,
         context,
         forgotten=sorted(target.forgotten.values()),
-        regulariser=consolidation(target, child, [target.held[name] for name in examples.labels], params),
+        regulariser=consolidation_penalty(target, child, new_slots, params),
     )
-    return compressed(learnt, target, params, context)
+    return compress(larger, target, params, context)
 
 
-def set_apart(images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What the probes learn from, and the tenth that they are compared on; of a single image, both."""
+def split_tenth(images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Split off the first tenth of each label's images: (train, validation). A single image is in both."""
     tenth = {name: max(1, len(one) // 10) for name, one in images.items()}
-    shown = {name: one[tenth[name] :] if len(one) > 1 else one for name, one in images.items()}
-    return shown, {name: one[: tenth[name]] for name, one in images.items()}
+    train = {name: one[tenth[name] :] if len(one) > 1 else one for name, one in images.items()}
+    return train, {name: one[: tenth[name]] for name, one in images.items()}
 
 
-def consolidation(
+def consolidation_penalty(
     before: Checkpoint, child: Checkpoint, new_slots: list[int], params: RecParams
 ) -> Callable[[Network], Tensor]:
-    """a sum over rows of hidden layers |(theta*_row, theta_row)|_2 + b |theta_new|_1, in nats an example.
+    """Make the penalty a sum over rows |(theta*_row, theta_row)|_2 + b |theta_new|_1, in nats an example.
 
-    theta_new: the incoming weights of units that `before` lacks, and the columns of the new labels.
+    The rows are those of the hidden layers of `before`. theta_new are the incoming weights of units that
+    `before` lacks, and the columns of the new labels.
     """
-    shapes = {seam.layer: len(before.weights[f"{seam.layer}.bias"]) for seam in seams_of(before)}
+    shapes = {layer.name: len(before.weights[f"{layer.name}.bias"]) for layer in prunable_layers(before)}
     anchors = {layer: child.weights[f"{layer}.weight"].flatten(1)[:rows] for layer, rows in shapes.items()}
 
     def penalty(network: Network) -> Tensor:
@@ -112,20 +140,15 @@ def consolidation(
     return penalty
 
 
-def compressed(
-    learnt: Checkpoint, before: Checkpoint, params: RecParams, context: TrainingContext
+def compress(
+    larger: Checkpoint, before: Checkpoint, params: RecParams, context: TrainingContext
 ) -> Checkpoint:
-    """The learnt network at the widths of `before`."""
-    extra = surplus(learnt, before)
-    if not any(extra.values()):
-        return learnt
-    draws = replay_set(learnt, TAYLOR_EXAMPLES, context)
-    around = curvature(build(learnt, context.device), draws, context)
-    removed = removal_order(around, extra).first(sum(extra.values()), around.widths)
-    smaller = without(learnt, removed, around)
-    return matched(learnt, smaller, params.compression, params.fisher_examples, context)
-
-
-def surplus(learnt: Checkpoint, before: Checkpoint) -> Mapping[str, int]:
-    """How many units each hidden layer has more than it had."""
-    return {seam.layer: width(learnt, seam) - width(before, seam) for seam in seams_of(learnt)}
+    """Prune the larger network to the widths of `before`, and train it to match what it was."""
+    surplus = {layer.name: width(larger, layer) - width(before, layer) for layer in prunable_layers(larger)}
+    if not any(surplus.values()):
+        return larger
+    draws = replay_sample(larger, TAYLOR_EXAMPLES, context)
+    curvature = measure_curvature(build(larger, context.device), draws, context)
+    removed = removal_order(curvature, surplus).first(sum(surplus.values()), curvature.widths)
+    smaller = remove_units(larger, removed, curvature)
+    return match_function(larger, smaller, params.compression, params.fisher_examples, context)

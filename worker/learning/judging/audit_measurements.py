@@ -64,7 +64,7 @@ class Traces:
 def traces(checkpoint: Checkpoint, exam: Exam, draw: Draw, context: TrainingContext) -> tuple[Traces, Tensor]:
     """The network's traces, and images the attack ended with: a function of the context's seed."""
     name, network = exam.label.name, frozen(checkpoint, CPU)
-    slot, kept = checkpoint.label(name).slot, sorted(checkpoint.held.values())
+    slot, kept = checkpoint.label(name).slot, sorted(checkpoint.retained.values())
     found = recovered(
         network,
         slot,

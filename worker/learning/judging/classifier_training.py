@@ -41,7 +41,7 @@ def train_weights(
         on_step(f"training {kind.name}", step, training.steps)
         loss = cross_entropy(network(images), targets)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         schedule.step()
     return save(_stored_tensors(network))

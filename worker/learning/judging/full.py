@@ -16,7 +16,6 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint, Label
-from worker.learning.continual.retrain import RetrainParams
 from worker.learning.judging.audit_measurements import Exam, Traces, traces
 from worker.learning.judging.classifiers import ClassifierUnavailable
 from worker.learning.judging.comparison import CONTROL, COVERAGE_RATIO, PLAIN, compared, verdict
@@ -26,15 +25,14 @@ from worker.learning.judging.figures import auc_interval
 from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
 from worker.learning.judging.quality import Seen, coverage_of, quality
 from worker.learning.judging.recovery import Search
-from worker.learning.judging.references import MEMORISED, control_auc, retrained
+from worker.learning.judging.references import MEMORISED, REFERENCE, control_auc, retrained
 from worker.learning.judging.relearning import SLOW, Lesson, Relearning
 from worker.learning.judging.report import Draw, Judges, quick
 from worker.learning.networks import frozen
-from worker.learning.resizing.capacity import capacity
-from worker.learning.resizing.taylor import curvature
-from worker.learning.resizing.taylor_prune import replay_set
 from worker.learning.strategy import StrategyParams, TrainingContext, Unavailable
 from worker.learning.training import Schedule
+from worker.learning.units.capacity import measure_capacity
+from worker.learning.units.removal import measure_curvature, replay_sample
 
 CPU = torch.device("cpu")
 PICTURES = 16  # recovered images a network in the report
@@ -50,7 +48,7 @@ class FullParams(StrategyParams):
     """How much evidence a full report is to gather."""
 
     seeds: int = Field(3, ge=3, le=20, description="retrained references, each of another seed")
-    reference: Schedule = Field(RetrainParams().schedule, description="how a reference is trained")
+    reference: Schedule = Field(REFERENCE, description="how a reference is trained")
     draws: int = Field(1000, ge=100, le=10_000, description="draws of every label, open-set judged")
     attacks: int = Field(256, ge=64, le=4096, description="starts of the recovery attack")
     attack_steps: int = Field(60, ge=20, le=1000, description="of each of them")
@@ -132,12 +130,11 @@ def _references(inquiry: _Inquiry) -> tuple[list[Checkpoint], str | None, list[f
     """
     if not inquiry.checkpoint.forgotten:
         return [], "nothing was forgotten, so nothing was retrained", []
-    if not inquiry.checkpoint.held:
+    if not inquiry.checkpoint.retained:
         return [], "no label is held, so there is nothing to retrain on", []
-    how = RetrainParams(schedule=inquiry.params.reference, fisher_examples=1)
-    seeds = range(inquiry.params.seeds)
+    schedule, seeds = inquiry.params.reference, range(inquiry.params.seeds)
     try:
-        found = [retrained(inquiry.checkpoint, seed, how, inquiry.context) for seed in seeds]
+        found = [retrained(inquiry.checkpoint, seed, schedule, inquiry.context) for seed in seeds]
     except Unavailable as error:
         return [], f"no reference can be retrained: {error}", []
     networks = [inquiry.checkpoint, *found]
@@ -158,7 +155,7 @@ def _too_weak(accuracies: Sequence[float], inquiry: _Inquiry) -> str | None:
     Three standard errors beyond the margin: no good one of many is refused by the chance of its draws.
     """
     mine, worst = accuracies[0], min(accuracies[1:])
-    error = math.sqrt(2 * mine * (1 - mine) / (inquiry.params.draws * len(inquiry.checkpoint.held)))
+    error = math.sqrt(2 * mine * (1 - mine) / (inquiry.params.draws * len(inquiry.checkpoint.retained)))
     if worst >= mine - REFERENCE_MARGIN - 3 * error:
         return None
     told = f"a reference draws what is held right in {worst:.1%}, the candidate in {mine:.1%}"
@@ -176,7 +173,7 @@ def _accuracy_of_held(checkpoint: Checkpoint, inquiry: _Inquiry) -> float | None
 
 def _quality(inquiry: _Inquiry, references: list[Checkpoint], reason: str | None) -> dict[str, Any]:
     """By dataset: the figures of its labels, and how their coverage compares with the references'."""
-    held = [inquiry.checkpoint.label(name) for name in inquiry.checkpoint.held]
+    held = [inquiry.checkpoint.label(name) for name in inquiry.checkpoint.retained]
     return {
         dataset: _quality_of(inquiry, [one for one in held if one.dataset == dataset], references, reason)
         for dataset in sorted({one.dataset for one in held})
@@ -205,7 +202,7 @@ def _quality_of(
             for one in labels
         }
 
-    slots, network = inquiry.checkpoint.held, frozen(inquiry.checkpoint, CPU)
+    slots, network = inquiry.checkpoint.retained, frozen(inquiry.checkpoint, CPU)
     context.step(f"quality of {dataset}", 0, 1)
     figures = quality(
         network, slots, seen(inquiry.checkpoint), judge, feature_network, context.generator("elbo")
@@ -303,7 +300,7 @@ def _distance(inquiry: _Inquiry, references: list[Checkpoint], reason: str | Non
     try:
         examples = [
             (inquiry.test(inquiry.checkpoint.label(name)).float() / 255, slot)
-            for name, slot in inquiry.checkpoint.held.items()
+            for name, slot in inquiry.checkpoint.retained.items()
         ]
     except Unavailable as error:
         return unmeasured(str(error))
@@ -357,11 +354,11 @@ def _none_of(reason: str) -> dict[str, Any]:
 
 def _capacity(inquiry: _Inquiry) -> dict[str, Any]:
     """By hidden layer of the main network: its units, how many do nothing, the directions they vary in."""
-    if not inquiry.checkpoint.held:
+    if not inquiry.checkpoint.retained:
         return {"layers": {}}
     network = frozen(inquiry.checkpoint, inquiry.context.device)
-    draws = replay_set(inquiry.checkpoint, inquiry.params.capacity_examples, inquiry.context)
-    signals = capacity(network, draws, curvature(network, draws, inquiry.context))
+    draws = replay_sample(inquiry.checkpoint, inquiry.params.capacity_examples, inquiry.context)
+    signals = measure_capacity(network, draws, measure_curvature(network, draws, inquiry.context))
     return {
         "layers": {
             name: {

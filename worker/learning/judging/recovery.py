@@ -82,7 +82,7 @@ def recovered(
         images = decoder.images(noise, prior_slots, logits)
         loss = feature_network.negative_log_probability(images, label).sum()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         with torch.no_grad():
             noise *= (radius / noise.norm(dim=1, keepdim=True)).clamp(max=1)

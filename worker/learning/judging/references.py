@@ -6,28 +6,28 @@ import torch
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.continual.retrain import RetrainParams, trained_anew
 from worker.learning.judging.membership import auc, losses
 from worker.learning.networks import frozen
+from worker.learning.retraining import train_from_scratch
 from worker.learning.strategy import TrainingContext
 from worker.learning.training import Schedule
 
 MEMORISED = 200
 """How many images the control is trained on: so few that it memorises them."""
-CONTROL = RetrainParams(schedule=Schedule(steps=400, learning_rate=2e-3), fisher_examples=1)
+REFERENCE = Schedule(steps=1000, learning_rate=1e-2)
+CONTROL = Schedule(steps=400, learning_rate=2e-3)
 CPU = torch.device("cpu")
 
 
-def retrained(
-    checkpoint: Checkpoint, seed: int, params: RetrainParams, context: TrainingContext
-) -> Checkpoint:
+def retrained(checkpoint: Checkpoint, seed: int, schedule: Schedule, context: TrainingContext) -> Checkpoint:
     """Train a reference: a new network of the same spec and labels, on the real images of what is held.
 
     It uses none of the checkpoint's weights. Raises Unavailable if the images of a label are gone.
     """
-    images = {name: context.archive.images(checkpoint.label(name)) for name in checkpoint.held}
+    images = {name: context.archive.images(checkpoint.label(name)) for name in checkpoint.retained}
     target = replace(checkpoint, isolated=())
-    return trained_anew(target, images, params, context.with_seed_for(f"reference {seed}"))
+    own = context.with_seed_for(f"reference {seed}")
+    return train_from_scratch(target, images, schedule, own, fisher_examples=1)
 
 
 def control_auc(
@@ -40,6 +40,7 @@ def control_auc(
     """
     members = images[:MEMORISED]
     blank = replace(checkpoint.with_status([label], "permanent"), isolated=())
-    trained = trained_anew(blank, {label: members}, CONTROL, context.with_seed_for("control"))
+    own = context.with_seed_for("control")
+    trained = train_from_scratch(blank, {label: members}, CONTROL, own, fisher_examples=1)
     network, slot = frozen(trained, CPU), trained.label(label).slot
     return auc(losses(network, slot, members)["elbo"], losses(network, slot, others)["elbo"])

@@ -12,7 +12,7 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build
 from worker.learning.networks.network import Network
 from worker.learning.prior import fit_prior, reset_prior
-from worker.learning.replay import interleave, real
+from worker.learning.sources import interleave, real_examples
 from worker.learning.strategy import Batch, TrainingContext
 from worker.learning.training import Parts, Schedule, fit
 
@@ -62,7 +62,7 @@ def relearned(
     network = build(checkpoint, context.device)
     _clear_slot(network, slot)
     noise, order = context.generator("relearning noise"), context.generator("relearning order")
-    source = real({label: images}, {label: slot}, order)
+    source = real_examples({label: images}, {label: slot}, order)
     some = images[: lesson.prior_images].float().div(255).to(context.device)
     prior_batch = Batch(some, torch.full((len(some),), slot, device=context.device))
     curve = [(0, accuracy(_draw(network, slot, lesson.draws, context)))]

@@ -1,4 +1,4 @@
-"""Architectures: one file, one architecture. `build` makes a checkpoint a network, `blank` starts a model."""
+"""Architectures, one file each. `blank` starts a model; `build` turns a checkpoint into a network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,52 +22,53 @@ class Architecture:
 
 
 ARCHITECTURES = {
-    "mlp": Architecture("mlp", Mlp, MlpParams, "Fully connected conditional VAE (the paper's 512/256/8)"),
+    "mlp": Architecture("mlp", Mlp, MlpParams, "Fully connected conditional VAE (the paper's 512/256/8)."),
     "conv": Architecture(
-        "conv", Conv, ConvParams, "Convolutional conditional VAE, two fifths of the weights"
+        "conv", Conv, ConvParams, "Convolutional conditional VAE, with two fifths of the weights."
     ),
 }
 
 
 def blank(network: Mapping[str, Any], *, seed: int, pixels: int = 784) -> Checkpoint:
-    """A model before its first version: random weights, no labels. `network` is what the client asked for.
+    """Create the checkpoint of a model before its first version: random weights and no labels.
 
-    Raises pydantic.ValidationError for fields the architecture does not have.
+    network: the `network` of the request that created the model: the architecture's name, and its params.
+    Raises KeyError for an unknown architecture, pydantic.ValidationError for params that it does not have.
     """
-    asked = dict(network)
-    architecture = ARCHITECTURES[asked.pop("architecture", "mlp")]
-    params = architecture.Params.model_validate(asked)
+    requested = dict(network)
+    architecture = ARCHITECTURES[requested.pop("architecture", "mlp")]
+    params = architecture.Params.model_validate(requested)
     spec = Spec(architecture=architecture.name, slots=0, pixels=pixels, **params.model_dump())
     built = architecture.network(spec)
     built.initialise(torch.Generator().manual_seed(seed))
     return Checkpoint(spec=spec, weights=weights_of(built))
 
 
-def outline(spec: Spec) -> Network:
-    """The network of a spec without weights: for questions about its structure."""
+def structure_of(spec: Spec) -> Network:
+    """Build the network of a spec on the meta device, without weights: for questions about its structure."""
     with torch.device("meta"):
         return ARCHITECTURES[spec.architecture].network(spec)
 
 
-def fresh(checkpoint: Checkpoint, generator: torch.Generator) -> Checkpoint:
-    """The same spec and labels with random weights and nothing learnt: no weight, prior or Fisher stays."""
+def with_random_weights(checkpoint: Checkpoint, generator: torch.Generator) -> Checkpoint:
+    """Return the same spec and labels with newly drawn weights, standard priors and no Fisher information."""
     network = ARCHITECTURES[checkpoint.spec.architecture].network(checkpoint.spec)
     network.initialise(generator)
     return replace(checkpoint, weights=weights_of(network), fisher=None)
 
 
 def build(checkpoint: Checkpoint, device: torch.device) -> Network:
-    """A trainable network with the checkpoint's weights, on `device`."""
+    """Build a trainable network with the weights of the checkpoint's main network, on `device`."""
     network = ARCHITECTURES[checkpoint.spec.architecture].network(checkpoint.spec)
     network.load_state_dict({name: tensor.clone() for name, tensor in checkpoint.weights.items()})
     return network.to(device)
 
 
 def frozen(checkpoint: Checkpoint, device: torch.device) -> Network:
-    """The teacher: the checkpoint's network, without gradients."""
+    """Build the checkpoint's network without gradients: a teacher, or a network to measure."""
     return build(checkpoint, device).requires_grad_(False)
 
 
 def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The network's state as CPU tensors of their own."""
+    """Copy the network's state to the CPU, name -> tensor."""
     return {name: tensor.detach().cpu().clone() for name, tensor in sorted(network.state_dict().items())}

@@ -1,55 +1,46 @@
-"""A convolutional network: two strided convolutions and a dense layer down to z, and the same way up again.
+"""A convolutional conditional VAE: two strided convolutions and a dense layer to z, mirrored in the decoder.
 
-A unit of a convolution is a channel. As in the paper's network there is SiLU and no normalisation across
-units: growing, pruning and the exact Fisher hold here too
+A unit of a convolution is a channel. As in `mlp`, units use SiLU and no normalisation across units, so that
+adding units, removing them and the exact Fisher information work alike
 (docs/decisions/0001-no-normalisation-across-units.md).
 """
 
 import math
 from typing import Annotated
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.learning.checkpoint import Prior, Spec
-from worker.learning.networks.mlp import Layer
-from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use, Width
+from worker.learning.networks.layers import ConditionalConv2d, ConditionalLinear
+from worker.learning.networks.network import NO_MASKS, Masks, Network, PrunableLayer, Use, Width
 
-# A kernel has nine weights for every pair of channels: 512 x 512 are as many as 1536 x 1536 units have.
-MOST_CHANNELS = 512
-Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+# A kernel has nine weights for every pair of channels: 512 x 512 channels have as many as 1536 x 1536 units.
+MAX_CHANNELS = 512
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 
 
 class ConvParams(BaseModel):
-    """What a client may choose when it creates a model."""
+    """What a client may choose when it creates a model of this architecture."""
 
     model_config = ConfigDict(extra="forbid")
     encoder_widths: tuple[Channels, Channels, Width] = Field(
-        (16, 32, 128), description="channels at half the side, channels at a quarter, hidden units"
+        (16, 32, 128),
+        description="Channels at half the image's side, channels at a quarter, units of the dense layer.",
     )
     decoder_widths: tuple[Width, Channels, Channels] = Field(
-        (128, 32, 16), description="hidden units, channels at a quarter of the side, channels at half"
+        (128, 32, 16),
+        description="Units of the dense layer, channels at a quarter of the image's side, channels at half.",
     )
-    latent: int = Field(8, ge=1, le=128, description="size of the latent code z")
-    prior: Prior = Field("fitted", description="of z: a Gaussian fitted to each label, or N(0, I) for all")
-
-
-class Convolution(nn.Conv2d):
-    """A 3 x 3 convolution with, where the label enters, a bias a channel for each slot."""
-
-    def __init__(self, entering: int, leaving: int, *, stride: int = 1, slots: int | None = None) -> None:
-        super().__init__(entering, leaving, 3, stride=stride, padding=1)
-        self.label = None if slots is None else nn.Parameter(torch.zeros(slots, leaving))
-
-    def forward(self, entered: Tensor, slots: Tensor | None = None) -> Tensor:
-        out: Tensor = super().forward(entered)
-        return out if self.label is None or slots is None else out + self.label[slots][:, :, None, None]
+    latent: int = Field(8, ge=1, le=128, description="Dimensions of the latent code z.")
+    prior: Prior = Field(
+        "fitted", description="Prior of z: a Gaussian fitted to each label, or N(0, I) for all labels."
+    )
 
 
 class Conv(Network):
-    """Images of side 4 s: convolutions to 2 s and s, dense to z; dense to s, convolutions to 2 s and 4 s."""
+    """Images of side 4 s: convolutions to side 2 s and s, dense to z; dense to side s, convolutions back."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
@@ -60,71 +51,71 @@ class Conv(Network):
         wide, deep, hidden = spec.encoder_widths
         self.encoder = nn.ModuleList(
             [
-                Convolution(1, wide, stride=2, slots=spec.slots),
-                Convolution(wide, deep, stride=2),
-                Layer(deep * area, hidden),
-                Layer(hidden, 2 * spec.latent),
+                ConditionalConv2d(1, wide, stride=2, slots=spec.slots),
+                ConditionalConv2d(wide, deep, stride=2),
+                ConditionalLinear(deep * area, hidden),
+                ConditionalLinear(hidden, 2 * spec.latent),
             ]
         )
         hidden, deep, wide = spec.decoder_widths
         self.decoder = nn.ModuleList(
             [
-                Layer(spec.latent, hidden, spec.slots),
-                Layer(hidden, deep * area),
-                Convolution(deep, wide),
-                Convolution(wide, 1),
+                ConditionalLinear(spec.latent, hidden, spec.slots),
+                ConditionalLinear(hidden, deep * area),
+                ConditionalConv2d(deep, wide),
+                ConditionalConv2d(wide, 1),
             ]
         )
 
     def encode(
         self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
     ) -> tuple[Tensor, Tensor]:
-        entered = images.view(-1, 1, self.side, self.side)
+        inputs = images.view(-1, 1, self.side, self.side)
         for index in (0, 1):
-            entered = self._activated(f"encoder.{index}", entered, slots, masks, uses)
-        hidden = self._activated("encoder.2", entered.flatten(1), slots, masks, uses)
-        return self.posterior(self._used("encoder.3", hidden, slots, uses))
+            inputs = self._hidden(f"encoder.{index}", inputs, slots, masks, uses)
+        hidden = self._hidden("encoder.2", inputs.flatten(1), slots, masks, uses)
+        return self.posterior(self._preactivation("encoder.3", hidden, slots, uses))
 
     def decode(
         self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
     ) -> Tensor:
-        hidden = self._activated("decoder.0", latents, slots, masks, uses)
-        small = self._activated("decoder.1", hidden, slots, masks, uses, rows=(self.side // 4) ** 2)
+        hidden = self._hidden("decoder.0", latents, slots, masks, uses)
+        small = self._hidden("decoder.1", hidden, slots, masks, uses, rows=(self.side // 4) ** 2)
         small = small.view(len(small), -1, self.side // 4, self.side // 4)
-        middle = self._activated("decoder.2", doubled(small), slots, masks, uses)
-        return self._used("decoder.3", doubled(middle), slots, uses).flatten(1)
+        middle = self._hidden("decoder.2", upsample(small), slots, masks, uses)
+        return self._preactivation("decoder.3", upsample(middle), slots, uses).flatten(1)
 
-    def seams(self) -> list[Seam]:
+    def prunable_layers(self) -> list[PrunableLayer]:
         area = (self.side // 4) ** 2
         return [
-            Seam("encoder.0", "encoder.1", most=MOST_CHANNELS),
-            Seam("encoder.1", "encoder.2", columns=area, most=MOST_CHANNELS),
-            Seam("encoder.2", "encoder.3"),
-            Seam("decoder.0", "decoder.1"),
-            Seam("decoder.1", "decoder.2", rows=area, most=MOST_CHANNELS),
-            Seam("decoder.2", "decoder.3", most=MOST_CHANNELS),
+            PrunableLayer("encoder.0", "encoder.1", max_units=MAX_CHANNELS),
+            PrunableLayer("encoder.1", "encoder.2", columns=area, max_units=MAX_CHANNELS),
+            PrunableLayer("encoder.2", "encoder.3"),
+            PrunableLayer("decoder.0", "decoder.1"),
+            PrunableLayer("decoder.1", "decoder.2", rows=area, max_units=MAX_CHANNELS),
+            PrunableLayer("decoder.2", "decoder.3", max_units=MAX_CHANNELS),
         ]
 
-    def _activated(
-        self, name: str, entered: Tensor, slots: Tensor, masks: Masks, uses: list[Use] | None, rows: int = 1
+    def _hidden(
+        self, name: str, inputs: Tensor, slots: Tensor, masks: Masks, uses: list[Use] | None, rows: int = 1
     ) -> Tensor:
-        activation = functional.silu(self._used(name, entered, slots, uses))
+        activation = functional.silu(self._preactivation(name, inputs, slots, uses))
         if name not in masks:
             return activation
         mask = masks[name].repeat_interleave(rows)
         return activation * mask.view(1, -1, *[1] * (activation.dim() - 2))
 
-    def _used(self, name: str, entered: Tensor, slots: Tensor, uses: list[Use] | None) -> Tensor:
-        preactivation = self.computed(self.get_submodule(name), entered, slots)
+    def _preactivation(self, name: str, inputs: Tensor, slots: Tensor, uses: list[Use] | None) -> Tensor:
+        preactivation = self.apply_layer(self.get_submodule(name), inputs, slots)
         if uses is not None:
-            uses.append(Use(name, entered, preactivation))
+            uses.append(Use(name, inputs, preactivation))
         return preactivation
 
 
-def doubled(images: Tensor) -> Tensor:
-    """Every pixel four times, [n, channels, side, side] -> [n, channels, 2 side, 2 side].
+def upsample(images: Tensor) -> Tensor:
+    """Double an image's side by repeating pixels, [n, channels, side, side] -> [n, channels, 2 side, 2 side].
 
-    Made of a view and a copy, whose backward is deterministic on every device.
+    It is a view and a copy, because their backward pass is deterministic on every device.
     """
     n, channels, height, width = images.shape
     wide = images[:, :, :, None, :, None].expand(n, channels, height, 2, width, 2)

@@ -1,50 +1,40 @@
-"""The paper's network: a fully connected conditional VAE, encoder 784-512-256-2*8 and the decoder mirrored.
+"""The paper's network: a fully connected conditional VAE, encoder 784-512-256-2*8, decoder mirrored.
 
-Hidden units use SiLU and no normalisation across units: adding a unit with zero outgoing weights then changes
-no output, removing a unit equals zeroing its outgoing weights, and one matmul a layer gives the exact Fisher
-(docs/decisions/0001-no-normalisation-across-units.md).
+Hidden units use SiLU and no normalisation across units. So adding a unit with zero outgoing weights changes
+no output, removing a unit equals zeroing its outgoing weights, and one matrix product a layer gives the exact
+Fisher information (docs/decisions/0001-no-normalisation-across-units.md).
 """
 
 import itertools
 from collections.abc import Sequence
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.learning.checkpoint import Prior, Spec
-from worker.learning.networks.network import NO_MASKS, Masks, Network, Seam, Use, Width
+from worker.learning.networks.layers import ConditionalLinear
+from worker.learning.networks.network import NO_MASKS, Masks, Network, PrunableLayer, Use, Width
 
 
 class MlpParams(BaseModel):
-    """What a client may choose when it creates a model."""
+    """What a client may choose when it creates a model of this architecture."""
 
     model_config = ConfigDict(extra="forbid")
     encoder_widths: tuple[Width, ...] = Field(
-        (512, 256), min_length=1, max_length=6, description="hidden units"
+        (512, 256), min_length=1, max_length=6, description="Units of the encoder's hidden layers."
     )
     decoder_widths: tuple[Width, ...] = Field(
-        (256, 512), min_length=1, max_length=6, description="hidden units"
+        (256, 512), min_length=1, max_length=6, description="Units of the decoder's hidden layers."
     )
-    latent: int = Field(8, ge=1, le=128, description="size of the latent code z")
-    prior: Prior = Field("fitted", description="of z: a Gaussian fitted to each label, or N(0, I) for all")
-
-
-class Layer(nn.Linear):
-    """A linear layer with, where the label enters, a bias for each slot: the columns of its one-hot code."""
-
-    def __init__(self, entering: int, leaving: int, slots: int | None = None) -> None:
-        super().__init__(entering, leaving)
-        self.label = None if slots is None else nn.Parameter(torch.zeros(slots, leaving))
-
-    def forward(self, entered: Tensor, slots: Tensor | None = None) -> Tensor:
-        out: Tensor = super().forward(entered)
-        return out if self.label is None or slots is None else out + self.label[slots]
+    latent: int = Field(8, ge=1, le=128, description="Dimensions of the latent code z.")
+    prior: Prior = Field(
+        "fitted", description="Prior of z: a Gaussian fitted to each label, or N(0, I) for all labels."
+    )
 
 
 class Mlp(Network):
-    """Both networks as multilayer perceptrons; the label enters the first layer of each."""
+    """A conditional VAE of two multilayer perceptrons; the label enters the first layer of each."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
@@ -61,31 +51,31 @@ class Mlp(Network):
     ) -> Tensor:
         return self._through("decoder", latents, slots, masks, uses)
 
-    def seams(self) -> list[Seam]:
+    def prunable_layers(self) -> list[PrunableLayer]:
         sides = (("encoder", self.encoder), ("decoder", self.decoder))
         return [
-            Seam(f"{side}.{index}", f"{side}.{index + 1}")
+            PrunableLayer(f"{side}.{index}", f"{side}.{index + 1}")
             for side, layers in sides
             for index in range(len(layers) - 1)
         ]
 
     def _through(
-        self, side: str, entered: Tensor, slots: Tensor, masks: Masks, uses: list[Use] | None
+        self, side: str, inputs: Tensor, slots: Tensor, masks: Masks, uses: list[Use] | None
     ) -> Tensor:
         layers: nn.ModuleList = getattr(self, side)
         for index, layer in enumerate(layers):
             name = f"{side}.{index}"
-            preactivation = self.computed(layer, entered, slots)
+            preactivation = self.apply_layer(layer, inputs, slots)
             if uses is not None:
-                uses.append(Use(name, entered, preactivation))
+                uses.append(Use(name, inputs, preactivation))
             if index == len(layers) - 1:
                 return preactivation
-            entered = functional.silu(preactivation)
+            inputs = functional.silu(preactivation)
             if name in masks:
-                entered = entered * masks[name]
+                inputs = inputs * masks[name]
         raise AssertionError("a stack has at least one layer")
 
 
 def _stack(widths: Sequence[int], slots: int) -> nn.ModuleList:
     pairs = enumerate(itertools.pairwise(widths))
-    return nn.ModuleList(Layer(a, b, slots if index == 0 else None) for index, (a, b) in pairs)
+    return nn.ModuleList(ConditionalLinear(a, b, slots if index == 0 else None) for index, (a, b) in pairs)

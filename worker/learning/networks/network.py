@@ -1,4 +1,4 @@
-"""What every architecture offers: a conditional VAE that can be resized, and whose Fisher is exact."""
+"""The base class of every architecture: a conditional VAE that can be resized and has an exact Fisher."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,36 +13,42 @@ from worker.learning.checkpoint import Spec
 
 Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
 NO_MASKS: Masks = {}
-WIDEST = 4096
-Width = Annotated[int, Field(ge=1, le=WIDEST)]  # hidden units of a layer
-LOGVAR_BOUND = 10.0
+MAX_UNITS = 4096
+Width = Annotated[int, Field(ge=1, le=MAX_UNITS)]  # units of a hidden layer
+LOGVAR_BOUND = 10.0  # of the posterior, in either direction
 
 
 class Use(NamedTuple):
-    """One use of a layer in a forward pass: what the exact Fisher needs."""
+    """One use of a layer in a forward pass, as the exact Fisher information needs it."""
 
     layer: str
-    entered: Tensor  # [batch, in, ...]
+    inputs: Tensor  # [batch, in, ...]
     preactivation: Tensor  # [batch, out, ...]
 
 
-class Seam(NamedTuple):
-    """A hidden layer that can be resized, and the layer its units feed.
+class PrunableLayer(NamedTuple):
+    """A hidden layer whose units can be added and removed, and the layer that they feed.
 
-    A unit is `rows` consecutive entries of the layer's bias and first weight axis (of a dense layer
-    reshaped into channels: a channel's pixels), and `columns` consecutive ones of the following layer's
-    second axis. The layer has `most` units at the most, when a model is created and ever after.
+    name, following: of the two layers, as in the names of their parameters.
+    rows: how many consecutive entries of the layer's bias, and of its weight's first axis, make up a unit. A
+        dense layer that is reshaped into channels has one for every pixel of a channel.
+    columns: how many consecutive entries of the following weight's second axis a unit feeds.
+    max_units: the most units that the layer may have, at creation and after every resize.
     """
 
-    layer: str
+    name: str
     following: str
     rows: int = 1
     columns: int = 1
-    most: int = WIDEST
+    max_units: int = MAX_UNITS
 
 
 class Network(nn.Module, ABC):
-    """p(x | z, c) and q(z | x, c) as networks, and p(z | c) as one Gaussian a label."""
+    """A conditional VAE: p(x | z, c) and q(z | x, c) as networks, and p(z | c) as one Gaussian a label.
+
+    Labels enter as slots: rows of the label tables, which are the columns of a one-hot code. Encoders and
+    decoders take `masks` (hidden units to drop) and `uses` (a list that every layer's use is appended to).
+    """
 
     prior_mean: Tensor  # [slots, latent]
     prior_scale: Tensor  # [slots, latent, latent], lower triangular: z = mean + scale @ noise
@@ -50,14 +56,14 @@ class Network(nn.Module, ABC):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.pixels, self.latent, self.prior = spec.pixels, spec.latent, spec.prior
-        self.precision = torch.float32  # of the matrix products while training; weights are float32 always
+        self.precision = torch.float32  # of the matrix products in training; weights are always float32
         self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
         identities = torch.zeros(spec.slots, spec.latent, spec.latent)
         identities.diagonal(dim1=1, dim2=2).fill_(1.0)  # torch.eye on `meta` imports a compiler: 6 s of CPU
         self.register_buffer("prior_scale", identities)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """He-normal weights, zero biases and zero label columns."""
+        """Set He-normal weights, zero biases and zero label columns."""
         for name, tensor in sorted(self.named_parameters()):
             if name.endswith("weight"):
                 tensor.data.normal_(0.0, math.sqrt(2 / tensor[0].numel()), generator=generator)
@@ -68,41 +74,38 @@ class Network(nn.Module, ABC):
     def encode(
         self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Posterior q(z | x, c): images [batch, pixels] in [0, 1] -> mean, logvar, each [batch, latent]."""
+        """Compute q(z | x, c): images [batch, pixels] in [0, 1] -> mean and logvar, each [batch, latent]."""
 
     @abstractmethod
     def decode(
         self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
     ) -> Tensor:
-        """Logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image."""
+        """Compute the logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image."""
 
     @abstractmethod
-    def seams(self) -> list[Seam]:
-        """The hidden layers in the order of the spec's widths, each with the layer after it.
+    def prunable_layers(self) -> list[PrunableLayer]:
+        """List the hidden layers in the order of the spec's widths, without the heads and the output."""
 
-        Never the mean/logvar heads, nor the output.
-        """
-
-    def computed(self, layer: nn.Module, entered: Tensor, slots: Tensor) -> Tensor:
-        """What a layer makes of its input, in the network's precision and the input's type."""
+    def apply_layer(self, layer: nn.Module, inputs: Tensor, slots: Tensor) -> Tensor:
+        """Apply a layer to its input, in the network's precision; the result has the input's type."""
         lower = self.precision is torch.bfloat16
-        with torch.autocast(entered.device.type, dtype=torch.bfloat16, enabled=lower):
-            out: Tensor = layer(entered, slots)
-        return out.to(entered.dtype)
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=lower):
+            out: Tensor = layer(inputs, slots)
+        return out.to(inputs.dtype)
 
     def posterior(self, heads: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logvar from the encoder's last layer, [batch, 2 latent]; logvar within +-LOGVAR_BOUND.
+        """Split the encoder's output, [batch, 2 latent], into mean and logvar; logvar within +-LOGVAR_BOUND.
 
-        What an encoder says of images unlike any it has seen, as noise is, has no bound of its own: its exp
-        overflowed at the first step of a forgetting. The bound is smooth, so there is a way back from it.
+        Without a bound, the exp of an encoder's answer to images unlike any it has seen (noise) overflowed at
+        the first step of a forget. The bound is smooth, so that gradients lead back from it.
         """
         mean, logvar = heads.chunk(2, dim=1)
         return mean, LOGVAR_BOUND * (logvar / LOGVAR_BOUND).tanh()
 
     def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
-        """Standard normal noise [batch, latent], drawn on the CPU: the same on every device."""
+        """Draw standard normal noise [batch, latent], on the CPU so that it is the same on every device."""
         return torch.randn((len(slots), self.latent), generator=generator).to(slots.device)
 
     def sample_prior(self, noise: Tensor, slots: Tensor) -> Tensor:
-        """z ~ p(z | c) from standard normal noise [batch, latent]."""
+        """Turn standard normal noise [batch, latent] into z ~ p(z | c), of the same shape."""
         return self.prior_mean[slots] + torch.einsum("bij,bj->bi", self.prior_scale[slots], noise)

@@ -1,25 +1,28 @@
-"""Make a network larger without changing what it draws."""
+"""Makes a network larger without changing what it draws."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.memory import remembered
-from worker.learning.resizing.units import grow, replicate
+from worker.learning.consolidation import FisherExamples, with_fisher_over
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
+from worker.learning.units.resize import grow, replicate
 
 Method = Literal["zero_outgoing", "net2net"]
 METHODS = {"zero_outgoing": grow, "net2net": replicate}
 
 
 class ExpandParams(StrategyParams):
-    share: float = Field(0.1, gt=0, le=4, description="units added to every hidden layer")
+    share: float = Field(
+        0.1, gt=0, le=4, description="Units to add to every hidden layer, as a share of its width."
+    )
     method: Method = Field(
         "zero_outgoing",
-        description="fresh units that say nothing yet, or copies that share their unit's part",
+        description="How units are added: with random incoming and zero outgoing weights (`zero_outgoing`), "
+        "or as copies that take over a part of their original's outgoing weights (`net2net`).",
     )
-    fisher_examples: int = Field(10_000, ge=1, le=1_000_000, description="draws the Fisher is averaged over")
+    fisher_examples: FisherExamples = 10_000
 
 
 @strategy(
@@ -33,12 +36,12 @@ class ExpandParams(StrategyParams):
 def expand(
     checkpoint: Checkpoint, examples: Examples, params: ExpandParams, context: TrainingContext
 ) -> Checkpoint:
-    """Add silent units or shared copies to every hidden layer: room for later learning, the same draws.
+    """Add units to every hidden layer without changing what the network draws, as room for later learning.
 
-    Keeps f(x | theta', c) = f(x | theta, c), with W_in ~ N(0, 2 / fan-in) and W_out = 0 of a fresh unit, or
-    with a unit's W_in in its copies and a W_out in each, the parts a unequal and summing to 1 (`net2net`).
-    Raises TooWide.
+    Keeps f(x | theta', c) = f(x | theta, c). With `zero_outgoing`, a new unit has W_in ~ N(0, 2 / fan-in) and
+    W_out = 0. With `net2net`, a copy has its original's W_in, and the two share its W_out in unequal parts
+    that sum to 1. Raises TooWide.
     """
     larger = METHODS[params.method](checkpoint, params.share, context.generator("expansion"))
-    held = sorted(larger.held.values())
-    return remembered(larger, held, context, examples=params.fisher_examples)
+    retained = sorted(larger.retained.values())
+    return with_fisher_over(larger, retained, context, examples=params.fisher_examples)

@@ -1,7 +1,7 @@
-"""Forgetting what is temporary: its network is thrown away."""
+"""Forgetting temporary labels exactly: their isolated networks are dropped."""
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.slots import LabelConflict
+from worker.learning.isolation import drop_isolated
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 
 
@@ -22,13 +22,8 @@ def forget(
 ) -> Checkpoint:
     """Forget temporary labels exactly: drop their isolated networks; no bit of another network changes.
 
-    Nothing is minimised. What the main network learned of such a label in an earlier life stays in it: then
-    exactness is no guarantee of the version's. Raises LabelConflict for a label that is not temporary.
+    Nothing is trained. If the main network once learnt such a label permanently and forgot it, something of
+    it may be left there; the version then has no guarantee of exactness. Raises LabelConflict for a label
+    that is not temporary.
     """
-    permanent = sorted(set(examples.labels) - set(checkpoint.temporary))
-    if permanent:
-        raise LabelConflict(f"not temporary, so there is no network to drop: {permanent}")
-    context.findings["dropped"] = sorted(examples.labels)
-    if not set(examples.labels) & set(checkpoint.forgotten):
-        context.findings["guarantee"] = "exact"
-    return checkpoint.without_isolated(examples.labels)
+    return drop_isolated(checkpoint, examples.labels, context)

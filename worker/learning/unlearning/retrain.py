@@ -1,40 +1,49 @@
-"""Exact forgetting: go back to before the label was seen, and learn again what else has been learnt since."""
+"""Exact forgetting: return to before the label was seen, and learn again what was learnt since."""
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.continual.replay_ewc import HoldingParams, taught
-from worker.learning.memory import remembered
-from worker.learning.slots import amid, in_slots_of
+from worker.learning.consolidation import FisherExamples, with_fisher_over
+from worker.learning.fisher import EwcStrength
+from worker.learning.rehearsal import RehearsalParams, learn_with_rehearsal
+from worker.learning.replay_losses import ReplayMatch
+from worker.learning.slots import in_slots_of, with_mean_columns
 from worker.learning.strategy import Examples, TrainingContext, strategy
+from worker.learning.training import Schedule
+
+
+class RetrainParams(RehearsalParams):
+    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    replay_match: ReplayMatch = "function"
+    ewc_strength: EwcStrength = 1.0
+    fisher_examples: FisherExamples = 10_000
 
 
 @strategy(
     "forget",
     "retrain",
-    HoldingParams,
+    RetrainParams,
     source="Bourtoule et al. 2021, with replay for the ancestor's labels",
 )
 def forget(
-    checkpoint: Checkpoint, examples: Examples, params: HoldingParams, context: TrainingContext
+    checkpoint: Checkpoint, examples: Examples, params: RetrainParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget exactly: from the newest ancestor that never saw the labels, learn the others again.
+    """Forget labels exactly: from the newest ancestor that never saw them, learn the others again.
 
-    The labels the ancestor lacks are learnt from their real images, those it holds are kept by replay and
-    EWC. Nothing forgotten earlier was seen by that ancestor either, nor an earlier life of a label that was
-    learnt again, so no weight was ever touched by any of them; nor were the chances, which are keyed by what
-    is asked and by the ancestor. Raises Unavailable when the data of a label to learn again is gone.
+    Labels that the ancestor lacks are learnt from their real images; those it has are kept by replay and EWC.
+    The ancestor never saw a label that was forgotten earlier either, nor an earlier life of a label that was
+    learnt again, so no weight was ever changed by any of them. Neither were the random numbers, which depend
+    on the request and the ancestor alone. Raises Unavailable if the data of a label to learn again is gone.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    learned_again = {
-        one.name for one in target.labels if one.generation > 1
-    }  # and once asked to be forgotten
-    ancestor = context.archive.newest_without({*target.forgotten, *learned_again})
+    # A generation above 1 means that the label was forgotten once: its first life must not come back.
+    relearnt = {one.name for one in target.labels if one.generation > 1}
+    ancestor = context.archive.newest_without({*target.forgotten, *relearnt})
     context = context.with_seed_from(ancestor)
-    lacking = sorted(set(target.held) - set(ancestor.held))
-    images = {name: context.archive.images(target.label(name)) for name in lacking}
+    missing = sorted(set(target.retained) - set(ancestor.retained))
+    images = {name: context.archive.images(target.label(name)) for name in missing}
     start = in_slots_of(target, ancestor)
-    old = sorted(target.held[name] for name in target.held if name in ancestor.held)
-    start = amid(start, [target.held[name] for name in lacking], old)
+    old = sorted(target.retained[name] for name in target.retained if name in ancestor.retained)
+    start = with_mean_columns(start, [target.retained[name] for name in missing], old)
     if old and (params.ewc_strength > 0 or not images):  # learning ends with a Fisher in any case
-        start = remembered(start, old, context, examples=params.fisher_examples)
+        start = with_fisher_over(start, old, context, examples=params.fisher_examples)
     context.findings["guarantee"] = "exact"
-    return taught(start, images, old, params, context) if images else start
+    return learn_with_rehearsal(start, images, old, params, context) if images else start

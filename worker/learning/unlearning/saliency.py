@@ -1,4 +1,4 @@
-"""Forgetting with most weights held still: only those that carry the forgotten labels may move."""
+"""Forgetting in the salient weights only: all others stay bit for bit as they were."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,19 +7,36 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.consolidation import FisherExamples, consolidate
 from worker.learning.elbo import negative_elbo
-from worker.learning.memory import consolidated
+from worker.learning.mapping import (
+    MappingParams,
+    NaiveSteps,
+    SurrogateName,
+    SurrogateShare,
+    map_onto_surrogate,
+)
 from worker.learning.networks import build
 from worker.learning.networks.network import Network
-from worker.learning.replay import replay, some
+from worker.learning.replay_losses import ReplayMatch
+from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import Examples, TrainingContext, strategy
-from worker.learning.unlearning.surrogate import MappingParams, map_onto_surrogate
+from worker.learning.training import Schedule
 
 
 class SaliencyParams(MappingParams):
-    share: float = Field(0.5, gt=0, le=1, description="parameters that may move, of all")
+    schedule: Schedule = Schedule(steps=500, learning_rate=1e-2, label_rate=30)
+    surrogate: SurrogateName = "never_learned"
+    surrogate_share: SurrogateShare = 0.5
+    naive_steps: NaiveSteps = 300
+    replay_match: ReplayMatch = "function"
+    fisher_examples: FisherExamples = 10_000
+    share: float = Field(0.5, gt=0, le=1, description="Share of all parameters that may change.")
     saliency_examples: int = Field(
-        2_000, ge=1, le=1_000_000, description="draws the gradient of the forgotten is averaged over"
+        2_000,
+        ge=1,
+        le=1_000_000,
+        description="Number of draws that the gradient of the forgotten labels is averaged over.",
     )
 
 
@@ -27,42 +44,43 @@ class SaliencyParams(MappingParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: SaliencyParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget by training onto a surrogate only the weights that are salient for the forgotten labels.
+    """Forget labels by training onto a surrogate only the weights that are salient for them.
 
     Minimises the loss of `surrogate`, without EWC and pruning, over the top share of the parameters by
-    |d/d theta E over c in U, x ~ p(x | theta*, c) of -ELBO(x | theta, c)| at theta*. All others stay bit for
-    bit: the update is masked and not the gradient, so this holds whatever the optimiser adds to a gradient.
+    |d/d theta E over labels c to forget and x ~ p(x | theta*, c) of -ELBO(x | theta, c)| at theta*. All other
+    parameters stay bit for bit: the update is masked rather than the gradient, so nothing that the optimiser
+    adds to a gradient can move them.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    gone = [target.forgotten[name] for name in examples.labels]
+    forgotten = [target.forgotten[name] for name in examples.labels]
     network = build(target, context.device)
-    salient = top_share(gradient(network, gone, params.saliency_examples, context), params.share)
-    hold = held_outside(salient, network)
-    map_onto_surrogate(network, target, examples.labels, params, context, after_step=hold)
-    return consolidated(target, network, context, examples=params.fisher_examples)
+    gradients = mean_gradient(network, forgotten, params.saliency_examples, context)
+    put_back = put_back_outside(top_share(gradients, params.share), network)
+    map_onto_surrogate(network, target, examples.labels, params, context, after_step=put_back)
+    return consolidate(target, network, context, examples=params.fisher_examples)
 
 
-def gradient(
+def mean_gradient(
     network: Network, slots: Sequence[int], examples: int, context: TrainingContext
 ) -> dict[str, Tensor]:
-    """The gradient of the mean -ELBO of the network's own draws of `slots`, parameter name -> tensor."""
+    """Compute the gradient of the mean -ELBO of the network's own draws of `slots`, by parameter name."""
     generator = context.generator("saliency")
     parameters = dict(network.named_parameters())
     totals = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
     seen = 0
-    for batch in some(replay(network, slots, generator), examples, context.device):
-        context.step("saliency", seen, examples)
+    for batch in draw_batches(generative_replay(network, slots, generator), examples, context.device):
+        context.step("measuring saliency", seen, examples)
         noise = network.noise(batch.slots, generator)
         loss = negative_elbo(network, batch.images, batch.slots, noise).sum() / examples
-        found = torch.autograd.grad(loss, list(parameters.values()))
-        for total, part in zip(totals.values(), found, strict=True):
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        for total, part in zip(totals.values(), gradients, strict=True):
             total += part
         seen += len(batch.slots)
     return totals
 
 
 def top_share(gradients: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Where the largest `share` of all values by magnitude are, over all tensors together; one at least."""
+    """Mark the largest `share` of all values by magnitude, over all tensors together; at least one."""
     magnitudes = torch.cat([tensor.abs().flatten() for tensor in gradients.values()])
     chosen = torch.zeros_like(magnitudes, dtype=torch.bool)
     count = max(1, round(share * len(magnitudes)))
@@ -71,16 +89,16 @@ def top_share(gradients: Mapping[str, Tensor], share: float) -> dict[str, Tensor
     return {name: part.view_as(gradients[name]) for name, part in zip(gradients, parts, strict=True)}
 
 
-def held_outside(salient: Mapping[str, Tensor], network: Network) -> Callable[[], None]:
-    """What puts every value of the network outside `salient` back to what it is now."""
-    held = [
+def put_back_outside(salient: Mapping[str, Tensor], network: Network) -> Callable[[], None]:
+    """Make a function that sets every value outside `salient` back to what it is now."""
+    before = [
         (parameter, parameter.detach().clone(), salient[name])
         for name, parameter in network.named_parameters()
     ]
 
     @torch.no_grad()
     def put_back() -> None:
-        for parameter, before, may_move in held:
-            parameter.copy_(torch.where(may_move, parameter, before))
+        for parameter, old, may_change in before:
+            parameter.copy_(torch.where(may_change, parameter, old))
 
     return put_back

@@ -1,4 +1,4 @@
-"""Where batches come from: real examples, the teacher's own draws (generative replay), and both together."""
+"""Sources of training batches: real examples, and a network's own draws (generative replay)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -8,11 +8,16 @@ from torch import Tensor
 from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch
 
-Source = Callable[[int], Batch]  # how many examples -> that many, freshly drawn
+Source = Callable[[int], Batch]  # number of examples -> a batch of that many, newly drawn
 
 
-def real(images: Mapping[str, Tensor], slots: Mapping[str, int], generator: torch.Generator) -> Source:
-    """Real examples, labels equally often. images: label -> uint8 [n, pixels]; slots: label -> slot."""
+def real_examples(
+    images: Mapping[str, Tensor], slots: Mapping[str, int], generator: torch.Generator
+) -> Source:
+    """Make a source of real examples, with replacement, every label equally often.
+
+    images: label -> uint8 [n, pixels]; slots: label -> slot. Its batches are on the CPU.
+    """
     names = sorted(images, key=lambda name: slots[name])
     pool = torch.cat([images[name] for name in names])
     sizes = torch.tensor([len(images[name]) for name in names])
@@ -27,20 +32,20 @@ def real(images: Mapping[str, Tensor], slots: Mapping[str, int], generator: torc
     return draw
 
 
-def replay(teacher: Network, slots: Sequence[int], generator: torch.Generator) -> Source:
-    """The teacher's mean images for its labels, equally often: c ~ U(slots), z ~ p(z | c), x = E[x | z, c].
+def generative_replay(teacher: Network, slots: Sequence[int], generator: torch.Generator) -> Source:
+    """Make a source of the teacher's mean images: c ~ U(slots), z ~ p(z | c), x = E[x | z, c].
 
-    Shin et al. 2017; the paper's section 2.2. The slots are decided by the caller, before the copy: a label
-    to forget is never drawn.
+    Its batches are on the teacher's device and have their latents. The caller names the slots, and never one
+    that is to be forgotten. Source: Shin et al. 2017; the paper, section 2.2.
     """
     slot_of = torch.tensor(sorted(slots))
 
     def draw(count: int) -> Batch:
         chosen = slot_of[torch.randint(len(slot_of), (count,), generator=generator)]
-        here = chosen.to(teacher.prior_mean.device)
+        on_device = chosen.to(teacher.prior_mean.device)
         with torch.no_grad():
-            latents = teacher.sample_prior(teacher.noise(here, generator), here)
-            return Batch(teacher.decode(latents, here).sigmoid(), here, latents)
+            latents = teacher.sample_prior(teacher.noise(on_device, generator), on_device)
+            return Batch(teacher.decode(latents, on_device).sigmoid(), on_device, latents)
 
     return draw
 
@@ -48,15 +53,18 @@ def replay(teacher: Network, slots: Sequence[int], generator: torch.Generator) -
 def interleave(
     sources: Sequence[tuple[Source, float]], batch_size: int, device: torch.device
 ) -> Iterator[list[Batch]]:
-    """Steps of `batch_size` examples: a batch from each source, in fixed shares, one example at least."""
+    """Yield the examples of each training step, without end: one batch from every source.
+
+    sources: each with its share of the `batch_size` examples of a step; it gives one example at least.
+    """
     total = sum(share for _, share in sources)
     counts = [max(1, round(batch_size * share / total)) for _, share in sources]
     while True:
         yield [_on(device, source(count)) for (source, _), count in zip(sources, counts, strict=True)]
 
 
-def some(source: Source, count: int, device: torch.device, batch_size: int = 256) -> Iterator[Batch]:
-    """`count` examples of one source, in batches."""
+def draw_batches(source: Source, count: int, device: torch.device, batch_size: int = 256) -> Iterator[Batch]:
+    """Yield `count` examples of one source, in batches."""
     for start in range(0, count, batch_size):
         yield _on(device, source(min(batch_size, count - start)))
 

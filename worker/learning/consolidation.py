@@ -1,0 +1,62 @@
+"""The Fisher information that a version keeps, at its weights and over the labels it retains."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.fisher import fisher_diagonal
+from worker.learning.networks import frozen, weights_of
+from worker.learning.networks.network import Network
+from worker.learning.sources import draw_batches, generative_replay
+from worker.learning.strategy import Batch, TrainingContext
+
+FisherExamples = Annotated[
+    int,
+    Field(ge=1, le=1_000_000, description="Number of draws that the Fisher information is averaged over."),
+]
+
+
+def consolidate(
+    checkpoint: Checkpoint, network: Network, context: TrainingContext, *, examples: int
+) -> Checkpoint:
+    """Return the checkpoint with the trained network's weights and their Fisher information.
+
+    The Fisher information is taken on `examples` draws x ~ p(x | theta*, c) of the network itself, as mean
+    images, with c uniform over the retained labels. Source: the paper, section 2.2.
+    """
+    slots = checkpoint.retained.values()
+    fisher = fisher_on_draws(network, slots, context, examples, "fisher")
+    return replace(checkpoint, weights=weights_of(network), fisher=fisher)
+
+
+def with_fisher_over(
+    checkpoint: Checkpoint, slots: Collection[int], context: TrainingContext, *, examples: int
+) -> Checkpoint:
+    """Return the checkpoint with its Fisher information taken over these slots only."""
+    network = frozen(checkpoint, context.device)
+    fisher = fisher_on_draws(network, slots, context, examples, "fisher of the anchor")
+    return replace(checkpoint, fisher=fisher)
+
+
+def fisher_on_draws(
+    network: Network, slots: Collection[int], context: TrainingContext, examples: int, purpose: str
+) -> dict[str, Tensor]:
+    """Compute the diagonal Fisher information on the network's own draws of these slots, equally often.
+
+    purpose: names the random stream. Returns parameter name -> CPU tensor of its shape.
+    """
+    generator = context.generator(purpose)
+    draws = draw_batches(generative_replay(network, sorted(slots), generator), examples, context.device)
+    return fisher_diagonal(network, _with_progress(draws, examples, context), generator)
+
+
+def _with_progress(draws: Iterable[Batch], examples: int, context: TrainingContext) -> Iterator[Batch]:
+    seen = 0
+    for batch in draws:
+        context.step("computing Fisher information", seen, examples)
+        seen += len(batch.slots)
+        yield batch

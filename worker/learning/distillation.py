@@ -1,0 +1,65 @@
+"""Distillation: train one network to compute another's function, on the other's own draws."""
+
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.consolidation import consolidate
+from worker.learning.networks import build, frozen
+from worker.learning.networks.network import Network
+from worker.learning.replay_losses import distillation_loss, replay_loss
+from worker.learning.sources import generative_replay, interleave
+from worker.learning.strategy import TrainingContext
+from worker.learning.streams import mean_loss, mixed_batches, replay_streams
+from worker.learning.training import Parts, Schedule, fit
+
+
+def train_student(
+    teacher: Network,
+    start: Checkpoint,
+    schedule: Schedule,
+    context: TrainingContext,
+    *,
+    phase: str,
+    purpose: str,
+) -> Network:
+    """Train the network of `start` to compute the teacher's function on the labels that `start` retains.
+
+    The priors of these labels are copied; other slots stay as in `start`. purpose: names the random stream.
+    """
+    slots = sorted(start.retained.values())
+    student = build(start, context.device)
+    student.prior_mean[slots] = teacher.prior_mean[slots]
+    student.prior_scale[slots] = teacher.prior_scale[slots]
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        (replayed,) = parts
+        return distillation_loss(student, teacher, replayed).mean()
+
+    source = generative_replay(teacher, slots, context.generator(purpose))
+    batches = interleave([(source, 1.0)], schedule.batch_size, context.device)
+    fit(student, loss, batches, schedule, context, phase=phase)
+    return student
+
+
+def match_function(
+    checkpoint: Checkpoint,
+    smaller: Checkpoint,
+    schedule: Schedule,
+    fisher_examples: int,
+    context: TrainingContext,
+) -> Checkpoint:
+    """Train `smaller`, a pruned copy of the checkpoint, to compute the checkpoint's function again.
+
+    Retained labels are matched in decoder and posterior, forgotten ones in what they draw.
+    """
+    network, teacher = build(smaller, context.device), frozen(checkpoint, context.device)
+    retained_loss = replay_loss("function", network, teacher, context.generator("latent noise"))
+    retained, forgotten = sorted(checkpoint.retained.values()), sorted(checkpoint.forgotten.values())
+    streams = replay_streams(network, teacher, retained, forgotten, retained_loss, context)
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        return mean_loss(streams, parts)
+
+    batches = mixed_batches(streams, schedule.batch_size, context.device)
+    fit(network, loss, batches, schedule, context, phase="matching the old function")
+    return consolidate(smaller, network, context, examples=fisher_examples)

@@ -1,0 +1,125 @@
+"""Forgetting by mapping: train labels onto a surrogate while the others are held by replay."""
+
+from collections.abc import Callable, Collection
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.consolidation import FisherExamples
+from worker.learning.elbo import negative_elbo_from_prior
+from worker.learning.networks import frozen
+from worker.learning.networks.network import NO_MASKS, Masks, Network
+from worker.learning.prior import reset_prior
+from worker.learning.replay_losses import ExampleLoss, ReplayMatch, decoder_loss, replay_loss
+from worker.learning.sources import generative_replay
+from worker.learning.strategy import StrategyParams, TrainingContext
+from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
+from worker.learning.surrogates import Picture, naive_network, picture_surrogate, unrecognised
+from worker.learning.training import Parts, Schedule, fit
+
+SurrogateName = Annotated[
+    Literal[Picture, "never_learned", "unrecognised"],
+    Field(
+        description="What the forgotten labels draw afterwards. `never_learned`: what a network draws that "
+        "never saw them. `unrecognised`: the same, but none of the draws that the old network recognises as "
+        "one of them. Or a picture: `uniform_noise`, as in the paper, `blank` or `mean_image`."
+    ),
+]
+SurrogateShare = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="Share of a step's examples that train the forgotten labels; the others are replay.",
+    ),
+]
+NaiveSteps = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=100_000,
+        description="Training steps of the naive network, which never saw the forgotten labels. Only for the "
+        "surrogates `never_learned` and `unrecognised`.",
+    ),
+]
+
+
+class MappingParams(StrategyParams):
+    """What mapping onto a surrogate needs to know. Every strategy that uses it states its own defaults."""
+
+    schedule: Schedule
+    surrogate: SurrogateName
+    surrogate_share: SurrogateShare
+    naive_steps: NaiveSteps
+    replay_match: ReplayMatch
+    fisher_examples: FisherExamples
+
+
+def map_onto_surrogate(
+    network: Network,
+    target: Checkpoint,
+    labels: Collection[str],
+    params: MappingParams,
+    context: TrainingContext,
+    *,
+    penalty: Callable[[], Tensor | float] = lambda: 0.0,
+    masks: Callable[[float], Masks] = lambda done: NO_MASKS,
+    after_step: Callable[[], None] = lambda: None,
+) -> None:
+    """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for all others.
+
+    The priors of `labels` become N(0, I) and their encoder columns zero first. The share of a step that
+    trains the surrogate is the same however many labels are forgotten: more costs the retained labels their
+    coverage (docs/decisions/0007), less leaves something of the forgotten ones (docs/decisions/0009).
+    target: the teacher, which has `labels` as forgotten ones.
+    penalty: a further term of the loss, nats an example. masks: share of the training done -> the hidden
+    units to drop in the step. after_step: as in `fit`.
+    """
+    teacher = frozen(target, context.device)
+    retained = sorted(target.retained.values())
+    forgotten = sorted(target.forgotten[name] for name in labels)
+    forgotten_before = sorted(set(target.forgotten.values()) - set(forgotten))
+    for slot in forgotten:
+        reset_prior(network, slot)
+        _clear_encoder_column(network, slot)
+    noise = context.generator("latent noise")
+    retained_loss = replay_loss(params.replay_match, network, teacher, noise)
+    drawn = context.generator("surrogate")
+    match params.surrogate:
+        case "never_learned" | "unrecognised":
+            naive = naive_network(target, teacher, params.naive_steps, params.schedule.batch_size, context)
+            surrogate = generative_replay(naive, forgotten, drawn)
+            surrogate_loss = decoder_loss(network)
+        case picture:
+            surrogate = picture_surrogate(picture, forgotten, retained, teacher, drawn)
+            surrogate_loss = _picture_loss(network, noise)
+    if params.surrogate == "unrecognised":
+        surrogate = unrecognised(surrogate, teacher, forgotten, retained, drawn)
+
+    replayed = replay_streams(network, teacher, retained, forgotten_before, retained_loss, context)
+    share = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in replayed)
+    streams = [Stream(surrogate, share, surrogate_loss), *replayed]
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        return mean_loss(streams, parts, masks(done)) + penalty()
+
+    batches = mixed_batches(streams, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="forgetting", after_step=after_step)
+
+
+def _clear_encoder_column(network: Network, slot: int) -> None:
+    """Zero the slot's encoder columns, in place: no surrogate trains them, so they would stay as learnt."""
+    with torch.no_grad():
+        for name, tensor in network.named_parameters():
+            if name.startswith("encoder.") and name.endswith(".label"):
+                tensor[slot] = 0
+
+
+def _picture_loss(network: Network, generator: torch.Generator) -> ExampleLoss:
+    """Make the loss of a surrogate that is a picture: see `negative_elbo_from_prior`."""
+    return lambda batch, masks: negative_elbo_from_prior(
+        network, batch.images, batch.slots, network.noise(batch.slots, generator), masks=masks
+    )

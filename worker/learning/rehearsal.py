@@ -1,0 +1,129 @@
+"""Learning with rehearsal: train on new labels, on replay of the old ones, and under an EWC penalty."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.consolidation import FisherExamples, consolidate, with_fisher_over
+from worker.learning.elbo import negative_elbo
+from worker.learning.fisher import EwcStrength, quadratic_penalty
+from worker.learning.networks import build, frozen
+from worker.learning.networks.network import Masks, Network
+from worker.learning.prior import fit_priors
+from worker.learning.replay_losses import ReplayMatch, replay_loss
+from worker.learning.sources import real_examples
+from worker.learning.strategy import Batch, StrategyParams, TrainingContext
+from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
+from worker.learning.training import Parts, Schedule, fit
+from worker.learning.units.resize import grow_by, room, units_to_add
+
+ExpandShare = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=4,
+        description="Units to add to every hidden layer before learning, as a share of its width and as far "
+        "as it may grow. 0 adds none.",
+    ),
+]
+
+
+class RehearsalParams(StrategyParams):
+    """What learning with rehearsal needs to know. Every strategy that uses it states its own defaults."""
+
+    schedule: Schedule
+    replay_match: ReplayMatch
+    ewc_strength: EwcStrength
+    fisher_examples: FisherExamples
+
+
+class ExpandingRehearsalParams(RehearsalParams):
+    """The same, for strategies that expand the network first."""
+
+    expand_share: ExpandShare
+
+
+def expand_before_learning(
+    checkpoint: Checkpoint, params: ExpandingRehearsalParams, context: TrainingContext
+) -> Checkpoint:
+    """Grow every hidden layer by a share, and take the Fisher information over the retained labels.
+
+    A layer that is as wide as it may be stays as it is. A network that retains no label is returned as it is.
+    """
+    if not checkpoint.retained:
+        return checkpoint
+    requested = units_to_add(checkpoint, params.expand_share)
+    added = {layer: min(units, room(checkpoint, layer)) for layer, units in requested.items()}
+    larger = grow_by(checkpoint, added, context.generator("expansion"))
+    if params.ewc_strength == 0:
+        return larger
+    return with_fisher_over(larger, larger.retained.values(), context, examples=params.fisher_examples)
+
+
+def learn_with_rehearsal(
+    target: Checkpoint,
+    images: Mapping[str, Tensor],
+    old: Sequence[int],
+    params: RehearsalParams,
+    context: TrainingContext,
+    *,
+    forgotten: Sequence[int] = (),
+    regulariser: Callable[[Network], Tensor] | None = None,
+) -> Checkpoint:
+    """Return `target` after it learnt the labels of `images` while it rehearsed the slots in `old`.
+
+    Minimises -ELBO on the new images, plus the replay loss on the teacher's draws of the old labels, plus the
+    EWC penalty, then fits the priors of the new labels and takes the Fisher information anew.
+    target: has a slot for every label of `images`. Its weights are the teacher's and the anchor of EWC, and
+    its Fisher information is over `old`. images: label -> uint8 [n, pixels].
+    forgotten: slots that are to go on drawing what they draw now.
+    regulariser: a further term of the loss, nats an example.
+    """
+    network, teacher = build(target, context.device), frozen(target, context.device)
+    noise = context.generator("latent noise")
+    penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
+    old_loss = replay_loss(params.replay_match, network, teacher, noise)
+    streams = [
+        new_label_stream(images, target, network, context),
+        *replay_streams(network, teacher, old, forgotten, old_loss, context),
+    ]
+
+    def loss(parts: Parts, done: float) -> Tensor:
+        total = mean_loss(streams, parts) + penalty()
+        return total if regulariser is None else total + regulariser(network)
+
+    batches = mixed_batches(streams, params.schedule.batch_size, context.device)
+    fit(network, loss, batches, params.schedule, context, phase="learning")
+    fit_priors(network, images, target.retained, context)
+    return consolidate(target, network, context, examples=params.fisher_examples)
+
+
+def learn_from_images(
+    target: Checkpoint,
+    images: Mapping[str, Tensor],
+    schedule: Schedule,
+    fisher_examples: int,
+    context: TrainingContext,
+) -> Checkpoint:
+    """Return `target` after it learnt the labels of `images`, with no rehearsal of any other label."""
+    params = RehearsalParams(
+        schedule=schedule, replay_match="function", ewc_strength=0, fisher_examples=fisher_examples
+    )
+    return learn_with_rehearsal(target, images, [], params, context)
+
+
+def new_label_stream(
+    images: Mapping[str, Tensor], target: Checkpoint, network: Network, context: TrainingContext
+) -> Stream:
+    """Make the stream of real images of new labels, equally often, each at -ELBO."""
+    noise = context.generator("latent noise of the new")
+
+    def loss(batch: Batch, masks: Masks) -> Tensor:
+        eps = network.noise(batch.slots, noise)
+        return negative_elbo(network, batch.images, batch.slots, eps, masks=masks)
+
+    source = real_examples(images, target.retained, context.generator("examples"))
+    return Stream(source, float(len(images)), loss)

@@ -1,0 +1,58 @@
+"""Streams of training examples, each with its share of a step and its own loss."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from worker.learning.networks.network import NO_MASKS, Masks, Network
+from worker.learning.replay_losses import ExampleLoss, decoder_loss
+from worker.learning.sources import Source, generative_replay, interleave
+from worker.learning.strategy import TrainingContext
+from worker.learning.training import Parts
+
+
+class Stream(NamedTuple):
+    """Examples that every training step sees some of."""
+
+    source: Source
+    share: float  # of a step's examples, relative to the shares of the other streams
+    loss: ExampleLoss
+
+
+def replay_streams(
+    network: Network,
+    teacher: Network,
+    retained: Sequence[int],
+    forgotten: Sequence[int],
+    retained_loss: ExampleLoss,
+    context: TrainingContext,
+    purpose: str = "replay",
+) -> list[Stream]:
+    """Make the streams that keep a network close to its teacher while it is trained on something else.
+
+    retained: slots of labels to retain, equally often, at `retained_loss`.
+    forgotten: slots of labels forgotten earlier, which are kept at what they draw now, all of them together
+        as often as one retained label. Without this a forgotten label comes back as the labels around it
+        change (docs/decisions/0006).
+    purpose: names the random streams.
+    """
+    streams = []
+    if retained:
+        source = generative_replay(teacher, retained, context.generator(purpose))
+        streams.append(Stream(source, float(len(retained)), retained_loss))
+    if forgotten:
+        source = generative_replay(teacher, forgotten, context.generator(f"{purpose} of the forgotten"))
+        streams.append(Stream(source, 1.0, decoder_loss(network)))
+    return streams
+
+
+def mixed_batches(streams: Sequence[Stream], batch_size: int, device: torch.device) -> Iterator[Parts]:
+    """Yield the examples of each step, without end: a batch from each stream, `batch_size` in all."""
+    return interleave([(one.source, one.share) for one in streams], batch_size, device)
+
+
+def mean_loss(streams: Sequence[Stream], parts: Parts, masks: Masks = NO_MASKS) -> Tensor:
+    """Average the streams' losses over one step's examples, nats an example. parts: a batch a stream."""
+    return torch.cat([one.loss(batch, masks) for one, batch in zip(streams, parts, strict=True)]).mean()

@@ -1,0 +1,114 @@
+"""Surrogates: what a forgotten label is trained to draw instead."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.distillation import train_student
+from worker.learning.elbo import negative_elbo
+from worker.learning.networks import with_random_weights
+from worker.learning.networks.network import Network
+from worker.learning.replay_losses import latents_of
+from worker.learning.sources import Source, draw_batches, generative_replay
+from worker.learning.strategy import Batch, TrainingContext
+from worker.learning.training import Schedule
+
+Picture = Literal["uniform_noise", "blank", "mean_image"]
+MEAN_IMAGE_DRAWS = 2000
+UNRECOGNISED_DRAWS = 8192  # a fixed pool that the steps of one forget draw from
+
+
+def picture_surrogate(
+    name: Picture,
+    forgotten: Sequence[int],
+    retained: Sequence[int],
+    teacher: Network,
+    generator: torch.Generator,
+) -> Source:
+    """Make a source of pictures x ~ q(x | c) for the slots to forget, equally often.
+
+    `uniform_noise`: every pixel is U(0, 1), as in Selective Amnesia and the paper. `blank`: black.
+    `mean_image`: the mean of the teacher's draws of the labels to retain.
+    """
+    slot_of, pixels = torch.tensor(forgotten), teacher.pixels
+    picture = torch.zeros(pixels)
+    if name == "mean_image":
+        draws = generative_replay(teacher, retained, generator)(MEAN_IMAGE_DRAWS)
+        picture = draws.images.mean(dim=0)
+
+    def draw(count: int) -> Batch:
+        chosen = slot_of[torch.randint(len(slot_of), (count,), generator=generator)]
+        noise = torch.rand((count, pixels), generator=generator)
+        return Batch(noise if name == "uniform_noise" else picture.expand(count, pixels), chosen)
+
+    return draw
+
+
+def naive_network(
+    target: Checkpoint, teacher: Network, steps: int, batch_size: int, context: TrainingContext
+) -> Network:
+    """Train a naive network: one that never saw the forgotten labels.
+
+    It starts from random weights and is distilled from the teacher on the labels that `target` retains. What
+    it draws in the forgotten labels' untrained slots is what a network retrained without them would draw.
+    """
+    schedule = Schedule(steps=steps, batch_size=batch_size, learning_rate=4e-3)
+    of_weights = "weights of the stranger"  # plain-words: allow until the purposes are renamed
+    of_replay = "replay, teaching a stranger"  # plain-words: allow until the purposes are renamed
+    start = with_random_weights(target, context.generator(of_weights))
+    student = train_student(
+        teacher,
+        start,
+        schedule,
+        context,
+        phase="training naive network",
+        purpose=of_replay,
+    )
+    return student.requires_grad_(False)
+
+
+def unrecognised(
+    source: Source,
+    teacher: Network,
+    forgotten: Sequence[int],
+    retained: Sequence[int],
+    generator: torch.Generator,
+) -> Source:
+    """Filter a naive network's draws: those that the teacher takes for a label to forget are replaced.
+
+    A slot that was never trained draws mixtures of the retained labels, some of which look like a label to
+    forget: between 4 and 7 lies a 9. At the latents of such draws the target becomes the mean of all others.
+    It is one picture for all of them, because a target that changes from step to step keeps moving the shared
+    weights (docs/decisions/0052); and it is not filtered itself, because it looks like no label. The teacher
+    recognises labels by its own ELBO. If it takes every draw for a label to forget, all draws stay.
+    source: draws with their latents, of which UNRECOGNISED_DRAWS are drawn once and then used in every step.
+    """
+    pool = list(draw_batches(source, UNRECOGNISED_DRAWS, teacher.prior_mean.device))
+    images, slots = torch.cat([one.images for one in pool]), torch.cat([one.slots for one in pool])
+    latents = torch.cat([latents_of(one) for one in pool])
+    candidates = (*forgotten, *retained)
+    recognised = torch.cat([most_likely_slot(teacher, one.images, candidates) for one in pool]) < len(
+        forgotten
+    )
+    if not recognised.all():
+        images[recognised] = images[~recognised].mean(dim=0)
+
+    def draw(count: int) -> Batch:
+        which = torch.randint(len(images), (count,), generator=generator).to(images.device)
+        return Batch(images[which], slots[which], latents[which])
+
+    return draw
+
+
+@torch.no_grad()
+def most_likely_slot(network: Network, images: Tensor, slots: Sequence[int]) -> Tensor:
+    """Find the slot of highest ELBO for each image, at its posterior mean: [n], as an index in `slots`."""
+    no_noise = torch.zeros(len(images), network.prior_mean.shape[1], device=images.device)
+    costs = [
+        negative_elbo(network, images, torch.full((len(images),), slot, device=images.device), no_noise)
+        for slot in slots
+    ]
+    return torch.stack(costs).argmin(dim=0)

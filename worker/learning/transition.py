@@ -1,0 +1,70 @@
+"""From one checkpoint to the next: how a strategy is applied to the main network and the isolated ones.
+
+The cases are those of Continual Learning and Private Unlearning (CLPU; Liu et al. 2022, table 1).
+"""
+
+from dataclasses import replace
+
+from pydantic import BaseModel
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.isolation import drop_isolated
+from worker.learning.networks import with_random_weights
+from worker.learning.strategy import Diverged, Examples, Strategy, TrainingContext
+
+
+def apply_strategy(
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
+) -> Checkpoint:
+    """Return the checkpoint that the strategy makes, whatever the retention of the labels.
+
+    A forget drops the isolated networks of temporary labels and leaves the permanent labels to the strategy;
+    if it leaves no permanent label, the main network starts again from random weights. To learn a temporary
+    label permanently ends its isolated network. Raises Diverged if a weight or the Fisher information is not
+    finite, which the loss of a training cannot show when its last step caused it.
+    """
+    result = _result(checkpoint, chosen, examples, params, context)
+    for one in (result, *result.isolated):
+        _check_finite(one)
+    return result
+
+
+def _result(
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
+) -> Checkpoint:
+    if chosen.operation == "forget":
+        return _forget(checkpoint, chosen, examples, params, context)
+    result = chosen.run(checkpoint, examples, params, context)
+    if chosen.operation == "resize" or chosen.retention == "temporary":
+        return result
+    promoted = sorted(set(examples.labels) & set(checkpoint.temporary))
+    if promoted:
+        context.findings["promoted"] = promoted
+    return result.without_isolated(promoted)
+
+
+def _forget(
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
+) -> Checkpoint:
+    temporary = tuple(name for name in examples.labels if name in checkpoint.temporary)
+    permanent = tuple(name for name in examples.labels if name not in temporary)
+    if temporary:
+        checkpoint = drop_isolated(checkpoint, temporary, context)
+    if not permanent:
+        return checkpoint
+    # For permanent and temporary labels together, only the guarantee for the permanent ones counts.
+    context.findings.pop("guarantee", None)
+    target = checkpoint.with_status(permanent, "forgotten")
+    if target.retained:
+        return chosen.run(checkpoint, replace(examples, labels=permanent), params, context)
+    context.findings["guarantee"] = "exact"
+    return with_random_weights(target, context.with_seed_from(None).generator("weights"))
+
+
+def _check_finite(checkpoint: Checkpoint) -> None:
+    for kind, tensors in (("weights", checkpoint.weights), ("Fisher information", checkpoint.fisher or {})):
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise Diverged(
+                    f"the {kind} of {name} has values that are not finite; lower the learning rate"
+                )

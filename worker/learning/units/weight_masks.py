@@ -1,0 +1,68 @@
+"""Masks of a network's values: those between units, and those that touch them."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.networks.network import Network
+from worker.learning.units.resize import UnitMask, prunable_layers
+
+WeightMask = Mapping[str, Tensor]  # parameter -> bool, of its shape
+
+
+def weights_between(
+    network: Network, checkpoint: Checkpoint, units: UnitMask, slots: Sequence[int]
+) -> dict[str, Tensor]:
+    """Mark the subnetwork of these units: weights between them, biases, their columns of the labels."""
+    inputs, outputs = {}, {}
+    for layer in prunable_layers(checkpoint):
+        outputs[layer.name] = units[layer.name].repeat_interleave(layer.rows)
+        inputs[layer.following] = units[layer.name].repeat_interleave(layer.columns)
+    found = {}
+    for name, tensor in network.named_parameters():
+        layer_name, _, kind = name.rpartition(".")
+        out = outputs.get(layer_name)
+        if kind == "label":
+            found[name] = mask_rows(tensor, slots) if out is None else mask_rows(tensor, slots) & out
+        elif kind == "bias":
+            found[name] = empty_mask(tensor) if out is None else out
+        else:
+            into = inputs.get(layer_name)
+            found[name] = ~empty_mask(tensor)
+            if out is not None:
+                found[name] = found[name] & out.view(-1, *[1] * (tensor.dim() - 1))
+            if into is not None:
+                found[name] = found[name] & into.view(1, -1, *[1] * (tensor.dim() - 2))
+    return found
+
+
+def weights_touching(
+    network: Network, checkpoint: Checkpoint, units: UnitMask, slots: Sequence[int]
+) -> dict[str, Tensor]:
+    """Mark all weights of these units: incoming and outgoing ones, biases, their columns of the labels."""
+    found = {name: empty_mask(tensor) for name, tensor in network.named_parameters()}
+    for layer in prunable_layers(checkpoint):
+        chosen = units[layer.name].to(found[f"{layer.name}.bias"].device)
+        out, into = (chosen.repeat_interleave(each) for each in (layer.rows, layer.columns))
+        incoming, outgoing = found[f"{layer.name}.weight"], found[f"{layer.following}.weight"]
+        incoming |= out.view(-1, *[1] * (incoming.dim() - 1))
+        outgoing |= into.view(1, -1, *[1] * (outgoing.dim() - 2))
+        found[f"{layer.name}.bias"] |= out
+        if f"{layer.name}.label" in found:
+            label = found[f"{layer.name}.label"]
+            found[f"{layer.name}.label"] = mask_rows(label, slots) & out
+    return found
+
+
+def mask_rows(tensor: Tensor, chosen: Sequence[int]) -> Tensor:
+    """Make a mask of the tensor's shape that is true in the chosen rows."""
+    mask = empty_mask(tensor)
+    mask[list(chosen)] = True
+    return mask
+
+
+def empty_mask(tensor: Tensor) -> Tensor:
+    """Make a mask of the tensor's shape that is false everywhere."""
+    return torch.zeros_like(tensor, dtype=torch.bool)
