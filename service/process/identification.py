@@ -20,8 +20,8 @@ class Identification:
         self._deadline = time.monotonic() + seconds
         self._received = b""
 
-    def inherited(self) -> None:
-        """Say that the process has been started: it holds the write end now, and its exit closes the pipe."""
+    def close_write_end(self) -> None:
+        """Call this once the process runs: it has the write end too, so its exit then closes the pipe."""
         os.close(self.write_end)
         self.write_end = -1
 
@@ -35,8 +35,8 @@ class Identification:
         except BlockingIOError:
             if time.monotonic() > self._deadline:
                 raise CannotStart(
-                    "the process that was started as the worker does not say what it is; "
-                    "another program named `worker` may stand on PYTHONPATH"
+                    "the process that was started as the worker does not identify itself; "
+                    "Python may find another program named `worker` on PYTHONPATH"
                 ) from None
             return None
         self._received += data

@@ -65,7 +65,7 @@ class WorkerProcess:
             start_new_session=True,
             preexec_fn=lambda: _end_with(parent),
         )
-        self._identification.inherited()
+        self._identification.close_write_end()
         self._started_at = time.monotonic()
 
     def wait_until_identified(self, stop: Event) -> None:

@@ -78,7 +78,7 @@ def test_any_other_process_is_refused_in_one_line(
 def test_a_process_that_says_nothing_is_refused_after_a_while() -> None:
     identification = Identification(seconds=0.0)
     try:
-        with pytest.raises(CannotStart, match="does not say what it is"):
+        with pytest.raises(CannotStart, match="does not identify itself"):
             wait_for("a refusal", identification.receive)
     finally:
         identification.close()
