@@ -22,7 +22,7 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.tables import Row
-from service.settings import Settings, settings
+from service.settings import Settings, load_settings
 
 
 def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
@@ -105,7 +105,7 @@ def _open_database(deployment: Settings) -> Database:
 def _deployment() -> Iterator[Settings]:
     """Load the settings and log to stderr. A known error in the block prints one line and exits with 1."""
     try:
-        deployment = settings()
+        deployment = load_settings()
         logging.basicConfig(
             level=deployment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )

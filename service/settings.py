@@ -147,6 +147,6 @@ class Settings(Home):
 
 
 @lru_cache(maxsize=1)
-def settings() -> Settings:
+def load_settings() -> Settings:
     """Return this process's settings. Called where a process starts; other code gets them as arguments."""
     return Settings()

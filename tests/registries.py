@@ -29,12 +29,12 @@ class Registry:
         with self.database.transaction() as session:
             return submit(session, self.model, operation, *names, **changes)
 
-    def claim(self, job: JobRow, *, worker: str = "here:1", lease_seconds: float = 60.0) -> Claim | None:
+    def try_claim(self, job: JobRow, *, worker: str = "here:1", lease_seconds: float = 60.0) -> Claim | None:
         with self.database.transaction() as session:
             return claims.claim(session, job.id, worker=worker, lease_seconds=lease_seconds)
 
-    def claimed(self, job: JobRow, *, lease_seconds: float = 60.0) -> Claim:
-        claim = self.claim(job, lease_seconds=lease_seconds)
+    def claim(self, job: JobRow, *, lease_seconds: float = 60.0) -> Claim:
+        claim = self.try_claim(job, lease_seconds=lease_seconds)
         assert claim is not None, f"{job.id} could not be claimed"
         return claim
 
@@ -42,9 +42,9 @@ class Registry:
         with self.database.transaction() as session:
             return publishing.publish(session, claim, publication(session, claim))
 
-    def done(self, operation: Operation, *names: str) -> VersionRow:
+    def publish_job(self, operation: Operation, *names: str) -> VersionRow:
         """The whole life of a job: submitted, claimed, published."""
-        return self.publish(self.claimed(self.submit(operation, *names)))
+        return self.publish(self.claim(self.submit(operation, *names)))
 
     def job(self, job: JobRow | Claim) -> JobRow:
         with self.database.reading() as session:

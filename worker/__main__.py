@@ -22,12 +22,12 @@ def main() -> int:
         _identify(identity_fd)
 
     # These take seconds (torch), in which whoever started this process would wait for its identity.
-    from service.settings import settings
+    from service.settings import load_settings
     from worker.process.celery_app import make_app, run
     from worker.process.context import make_worker_context
     from worker.process.devices import DeviceUnavailable
 
-    deployment, shutting_down = settings(), Event()
+    deployment, shutting_down = load_settings(), Event()
     try:
         worker_context = make_worker_context(deployment, shutting_down=shutting_down.is_set)
     except DeviceUnavailable as error:

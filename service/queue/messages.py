@@ -12,7 +12,7 @@ from celery.loaders.app import AppLoader
 from kombu import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
-from service.settings import Settings, settings
+from service.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ TRANSPORT_ALIASES["folder"] = "service.queue.folder_broker:Transport"
 
 def wake_worker(job_id: str, deployment: Settings | None = None) -> bool:
     """Send a wake-up message for a committed job. Never raises; returns whether the broker accepted it."""
-    app = producer((deployment or settings()).broker_url)
+    app = producer((deployment or load_settings()).broker_url)
     try:
         app.send_task(EXECUTE_JOB, args=[job_id], ignore_result=True, retry_policy=ONE_RETRY)
     except Exception as error:

@@ -1,11 +1,11 @@
-"""Small published decoders, built by hand: slot s with noise z draws sigmoid(z W + b_s)."""
+"""Small decoders as versions have them, built by hand: slot s draws sigmoid(z W + b_s) for the noise z."""
 
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 
 def decoder(slots: int = 3, *, latent: int = 4, pixels: int = 784, seed: int = 0) -> bytes:
-    """A decoder whose images differ between slots and between noises."""
+    """Return a decoder whose images differ between slots and between noises."""
     numbers = np.random.default_rng(seed)
     weight = numbers.normal(size=(latent, pixels)).astype(np.float32)
     bias = numbers.normal(size=(slots, pixels)).astype(np.float32)
@@ -23,7 +23,7 @@ def decoder(slots: int = 3, *, latent: int = 4, pixels: int = 784, seed: int = 0
 
 
 def constant_decoder(value: float, *, pixels: int = 784) -> bytes:
-    """A decoder that draws the same grey everywhere, whatever it is asked."""
+    """Return a decoder that draws the same grey for every slot and noise."""
     return model(
         [
             helper.make_node("MatMul", ["noise", "zero"], ["nothing"]),
@@ -40,7 +40,7 @@ def constant_decoder(value: float, *, pixels: int = 784) -> bytes:
 
 
 def model(nodes: list[NodeProto], weights: dict[str, np.ndarray], *, latent: int, pixels: int) -> bytes:
-    """An ONNX file with the inputs and the output every published decoder has."""
+    """Return an ONNX file with the inputs and the output that every decoder of a version has."""
     graph = helper.make_graph(
         nodes,
         "decoder",

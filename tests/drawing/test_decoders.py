@@ -1,4 +1,4 @@
-"""Images come from (decoder bytes, slot, label, seed) and nothing else; a bad decoder never draws."""
+"""Images depend on the decoder's bytes, slot, label and seed alone, and a bad decoder draws none."""
 
 import hashlib
 import threading
@@ -19,7 +19,7 @@ def artifacts(tmp_path: Path) -> FolderArtifacts:
     return FolderArtifacts(tmp_path / "artifacts")
 
 
-def test_the_same_label_and_seed_give_the_same_pixels_in_another_process_too(
+def test_the_same_label_and_seed_give_the_same_pixels_with_another_generator_too(
     artifacts: FolderArtifacts,
 ) -> None:
     sha256 = artifacts.put(decoder())
@@ -43,17 +43,17 @@ def test_another_label_seed_slot_or_decoder_gives_other_pixels(artifacts: Folder
     assert len({images.tobytes() for images in drawn}) == len(drawn)
 
 
-def test_no_neighbour_in_a_request_changes_a_bit_of_an_image(artifacts: FolderArtifacts) -> None:
+def test_no_other_image_of_a_request_changes_a_bit_of_an_image(artifacts: FolderArtifacts) -> None:
     sha256 = artifacts.put(decoder(latent=8))
     generator = Generator(artifacts)
     together = generator.draw(sha256, label="3", slot=1, seeds=range(100, 140))
-    alone = [generator.draw(sha256, label="3", slot=1, seeds=[seed])[0] for seed in range(100, 140)]
-    assert np.array_equal(together, np.stack(alone))
+    one_by_one = [generator.draw(sha256, label="3", slot=1, seeds=[seed])[0] for seed in range(100, 140)]
+    assert np.array_equal(together, np.stack(one_by_one))
 
 
-def test_threads_drawing_at_once_get_the_pixels_one_would(artifacts: FolderArtifacts) -> None:
+def test_threads_that_draw_at_once_get_the_same_pixels_as_one(artifacts: FolderArtifacts) -> None:
     hashes = [artifacts.put(decoder(seed=seed)) for seed in range(4)]
-    generator = Generator(artifacts, capacity=2)  # smaller than what is in use: decoders come and go
+    generator = Generator(artifacts, capacity=2)  # fewer than are in use, so that decoders are unloaded
 
     def draw(index: int) -> bytes:
         return generator.draw(hashes[index % 4], label="3", slot=1, seeds=range(5)).tobytes()
@@ -89,7 +89,7 @@ def test_a_pixel_is_255_times_the_mean_rounded_half_to_even_and_clipped(
     assert (Generator(artifacts).draw(sha256, label="3", slot=0, seeds=[0]) == pixel).all()
 
 
-def test_noise_is_standard_normal_and_the_same_for_ever() -> None:
+def test_noise_is_standard_normal_and_never_changes() -> None:
     many = np.stack([noise("3", seed, 8) for seed in range(4000)])
     assert abs(many.mean()) < 0.02
     assert abs(many.std() - 1) < 0.02
@@ -98,7 +98,7 @@ def test_noise_is_standard_normal_and_the_same_for_ever() -> None:
     assert frozen[:16] == "45c7d22b191fe596"
 
 
-def test_a_corrupt_artifact_is_refused_and_other_versions_still_draw(artifacts: FolderArtifacts) -> None:
+def test_a_corrupt_decoder_is_not_used_and_others_still_are(artifacts: FolderArtifacts) -> None:
     good, bad = artifacts.put(decoder()), artifacts.put(decoder(seed=1))
     flipped = bytearray(artifacts.path(bad).read_bytes())
     flipped[len(flipped) // 2] ^= 1
@@ -113,7 +113,7 @@ def test_a_corrupt_artifact_is_refused_and_other_versions_still_draw(artifacts: 
 
 
 @pytest.mark.parametrize("data", [b"", b"not ONNX", decoder()[:200]], ids=["empty", "text", "truncated"])
-def test_bytes_that_are_no_decoder_are_refused(artifacts: FolderArtifacts, data: bytes) -> None:
+def test_bytes_that_are_not_a_decoder_are_refused(artifacts: FolderArtifacts, data: bytes) -> None:
     sha256 = artifacts.put(data)
     with pytest.raises(NotADecoder, match=r"restore it from a backup"):
         Generator(artifacts).draw(sha256, label="3", slot=0, seeds=[0])
@@ -126,13 +126,15 @@ def test_a_slot_the_decoder_does_not_have_is_refused(artifacts: FolderArtifacts)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_decoder_that_draws_no_numbers_is_refused(artifacts: FolderArtifacts, value: float) -> None:
+def test_a_decoder_whose_pixels_are_not_finite_is_refused(artifacts: FolderArtifacts, value: float) -> None:
     sha256 = artifacts.put(constant_decoder(value))
     with pytest.raises(NotADecoder, match="no image"):
         Generator(artifacts).draw(sha256, label="3", slot=0, seeds=[0])
 
 
-def test_a_decoder_is_read_once_and_the_least_used_leaves_first(artifacts: FolderArtifacts) -> None:
+def test_a_decoder_is_read_once_and_the_least_recently_used_is_unloaded_first(
+    artifacts: FolderArtifacts,
+) -> None:
     first, second, third = (artifacts.put(decoder(seed=seed)) for seed in range(3))
     generator = Generator(artifacts, capacity=2)
 

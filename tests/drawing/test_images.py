@@ -37,13 +37,13 @@ def test_a_grid_is_filled_row_by_row() -> None:
         assert np.array_equal(page[row * 28 : row * 28 + 28, column * 28 : column * 28 + 28], image)
 
 
-def test_a_png_holds_exactly_the_pixels() -> None:
+def test_a_png_contains_exactly_the_pixels() -> None:
     (image,) = digits(1)
     assert np.array_equal(opened(png(image)), image)
     assert png(image) == png(image)
 
 
-def test_a_labelled_grid_holds_every_image_and_a_name_per_row() -> None:
+def test_a_labelled_grid_contains_every_image_and_a_name_for_each_row() -> None:
     rows = {"3": digits(4), "a long name": digits(4, seed=1)}
     page = labelled_grid(rows, scale=2, gap=4)
     margin = page.shape[1] - 4 * 60
@@ -56,7 +56,7 @@ def test_a_labelled_grid_holds_every_image_and_a_name_per_row() -> None:
     assert np.array_equal(page, labelled_grid(rows, scale=2, gap=4))
 
 
-def test_an_archive_is_read_without_pickle_and_is_the_same_bytes_every_time() -> None:
+def test_an_archive_is_read_without_pickle_and_always_has_the_same_bytes() -> None:
     images = digits(3)
     data = npz(list(images), ["3", "3", "sneaker"], [0, 1, 2**53 - 1])
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:

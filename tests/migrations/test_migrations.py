@@ -1,4 +1,4 @@
-"""The migrations make exactly the tables that tables.py declares, once, whoever runs them."""
+"""The migrations make exactly the tables that tables.py declares, from the database of any release."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -7,11 +7,10 @@ from subprocess import run
 from sys import executable
 
 import pytest
-from alembic import command
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from migrations import _config, differences, upgrade
+from migrations import differences, upgrade
 from service.registry.database import Database
 from service.registry.errors import DatabaseTooNew
 from service.registry.tables import JobRow, LabelRow, ModelRow, PurgeRow, Row, VersionRow
@@ -19,7 +18,7 @@ from service.settings import Settings
 from tests.conftest import own_database
 
 
-def test_migrations_and_tables_are_equal(
+def test_migrations_make_the_schema_that_the_tables_declare(
     database: Database, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     (tmp_path / "declared").mkdir()
@@ -60,14 +59,14 @@ SELECT id, operation, state, output_version, CAST('[]' AS JSON), CAST('{}' AS JS
        'mdl_1', 'some', 'digits', 0, false, 1, 1, 3, CURRENT_TIMESTAMP
 FROM (SELECT 'job_1' AS id, 'learn' AS operation, 'succeeded' AS state, 1 AS output_version
       UNION SELECT 'job_2', 'forget', 'succeeded', 2
-      UNION SELECT 'job_3', 'forget', 'failed', NULL) AS asked
+      UNION SELECT 'job_3', 'forget', 'failed', NULL) AS listed
 """
 
 
-def test_what_was_forgotten_before_there_were_receipts_gets_one(database_url: str) -> None:
+def test_forgets_from_before_there_were_receipts_get_one(database_url: str) -> None:
     database = Database(database_url)
+    upgrade(database, to="0004")
     with database.transaction() as session:
-        command.upgrade(_config(session.connection()), "0004")
         session.execute(text(A_MODEL))
         session.execute(text(JOBS))
     upgrade(database)
@@ -76,7 +75,7 @@ def test_what_was_forgotten_before_there_were_receipts_gets_one(database_url: st
     database.dispose()
 
 
-def test_purges_of_an_earlier_release_say_requested_where_they_said_asked(database_url: str) -> None:
+def test_purges_of_an_earlier_release_get_the_state_and_reason_requested(database_url: str) -> None:
     database = Database(database_url)
     upgrade(database, to="0006")
     with database.transaction() as session:
@@ -104,7 +103,7 @@ VALUES ('job_2', 'retention', 'done', '[{json.dumps(KEY)}]', '[]', CURRENT_TIMES
 """
 
 
-def test_two_starters_migrate_once(database_url: str, tmp_path: Path) -> None:
+def test_two_processes_that_start_at_once_migrate_once(database_url: str, tmp_path: Path) -> None:
     environment = Settings(home=tmp_path / "home", database_url=database_url).as_environment()
     migrate = [executable, "-m", "commands", "migrate"]
     with ThreadPoolExecutor() as pool:
@@ -112,12 +111,13 @@ def test_two_starters_migrate_once(database_url: str, tmp_path: Path) -> None:
     assert [one.returncode for one in ended] == [0, 0], ended
 
 
-def test_the_command_says_when_migrations_and_tables_differ() -> None:
-    assert run([executable, "-m", "commands", "migrate", "--check"]).returncode == 0
+def test_the_command_checks_that_migrations_and_tables_agree() -> None:
+    ended = run([executable, "-m", "commands", "migrate", "--check"], capture_output=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
 def test_rows_of_the_first_release_survive_every_step(database_url: str) -> None:
-    """A table others refer to is rebuilt on the way; nothing that refers to it may break or vanish."""
+    """Some steps rebuild a table that others refer to; no row of those may be lost or refer to nothing."""
     database = Database(database_url)
     upgrade(database, to="0004")
     with database.transaction() as session:
@@ -133,7 +133,7 @@ def test_rows_of_the_first_release_survive_every_step(database_url: str) -> None
         assert session.scalars(select(ModelRow)).one().acceptance is None
     if database.is_sqlite:
         with pytest.raises(IntegrityError), database.transaction() as session:
-            session.execute(text("DELETE FROM jobs"))  # foreign keys watch again
+            session.execute(text("DELETE FROM jobs"))  # foreign keys are enforced again
     database.dispose()
 
 

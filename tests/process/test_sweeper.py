@@ -65,7 +65,7 @@ def test_a_broker_with_many_messages_gets_no_more(
 
 def test_one_process_sweeps_at_a_time(registry: Registry) -> None:
     """The second one does nothing on PostgreSQL, and on SQLite waits until the first has finished."""
-    job = registry.claimed(registry.submit("learn", "1", max_attempts=1), lease_seconds=-1).job_id
+    job = registry.claim(registry.submit("learn", "1", max_attempts=1), lease_seconds=-1).job_id
     if registry.database.is_sqlite:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda _: sweep_rows(registry.database), range(4)))

@@ -16,9 +16,9 @@ def test_every_column_that_looks_like_an_artifact_hash_is_marked_as_one() -> Non
     assert {str(column) for column in looks_like_one if not isinstance(column.type, ArtifactHash)} == set()
 
 
-def test_files_of_versions_and_marked_columns_of_every_table_are_referred_to(registry: Registry) -> None:
-    registry.done("learn", "1")
-    claim = registry.claimed(registry.submit("evaluate"))
+def test_files_of_versions_and_marked_columns_of_every_table_count_as_references(registry: Registry) -> None:
+    registry.publish_job("learn", "1")
+    claim = registry.claim(registry.submit("evaluate"))
     with registry.database.transaction() as session:
         reports.record(session, claim, reports.MeasuredReport("full", "f" * 64, {}), {})
         session.add(DatasetRow(name="doodles", images={"a": 1}, sha256="a" * 64))

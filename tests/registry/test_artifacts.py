@@ -1,4 +1,4 @@
-"""An artifact is whole or absent, and never other than its name says."""
+"""An artifact is whole or missing, and its bytes always have the hash that is its name."""
 
 import hashlib
 import os
@@ -19,19 +19,19 @@ def artifacts(tmp_path: Path) -> FolderArtifacts:
     return FolderArtifacts(tmp_path / "artifacts")
 
 
-def test_what_is_put_can_be_read_by_its_sha256(artifacts: FolderArtifacts) -> None:
+def test_a_stored_artifact_is_read_by_its_sha256(artifacts: FolderArtifacts) -> None:
     name = artifacts.put(DATA)
     assert name == hashlib.sha256(DATA).hexdigest()
     assert artifacts.read(name) == DATA
     assert artifacts.put(DATA) == name
 
 
-def test_a_missing_artifact_is_refused(artifacts: FolderArtifacts) -> None:
+def test_reading_a_missing_artifact_fails(artifacts: FolderArtifacts) -> None:
     with pytest.raises(ArtifactMissing):
         artifacts.read("0" * 64)
 
 
-def test_what_cannot_be_read_is_said_to_be_so(artifacts: FolderArtifacts) -> None:
+def test_an_unreadable_artifact_is_reported_with_the_reason(artifacts: FolderArtifacts) -> None:
     artifacts.path("0" * 64).mkdir(parents=True)
     with pytest.raises(ArtifactUnreadable, match="directory"):
         artifacts.read("0" * 64)
@@ -42,7 +42,7 @@ def test_other_users_of_the_deployment_can_read_an_artifact(artifacts: FolderArt
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
-def test_a_corrupt_artifact_is_refused_and_mended_by_the_next_put(
+def test_a_corrupt_artifact_is_not_read_and_the_next_put_repairs_it(
     artifacts: FolderArtifacts, damage: str
 ) -> None:
     name = artifacts.put(DATA)
@@ -65,7 +65,7 @@ def test_a_put_that_fails_leaves_nothing(artifacts: FolderArtifacts, monkeypatch
 
 
 def test_a_process_killed_while_putting_leaves_no_artifact(artifacts: FolderArtifacts) -> None:
-    """Killed where it hurts most: the bytes are written, the name is not."""
+    """Killed when the bytes are written, but the file does not have its name yet."""
     killed = f"""
 import os, signal
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A job is one worker's at a time, and only as long as it keeps its lease."""
+"""At most one worker at a time has a job, and only as long as it extends its lease."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,38 +26,38 @@ def due(registry: Registry) -> list[str]:
 
 def test_a_second_claim_of_the_same_job_gets_nothing(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    assert registry.claimed(job).fence == 1
-    assert registry.claim(job) is None
+    assert registry.claim(job).fence == 1
+    assert registry.try_claim(job) is None
 
 
-def test_of_many_workers_one_gets_the_job(registry: Registry) -> None:
+def test_only_one_of_many_workers_gets_a_job(registry: Registry) -> None:
     job = registry.submit("learn", "1")
     with ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(lambda number: registry.claim(job, worker=f"here:{number}"), range(8)))
+        got = list(pool.map(lambda number: registry.try_claim(job, worker=f"here:{number}"), range(8)))
     assert sum(claim is not None for claim in got) == 1
     assert registry.job(job).attempt == 1
 
 
 def test_jobs_of_one_model_run_one_after_another_in_order(registry: Registry) -> None:
     first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
-    assert registry.claim(second) is None
-    running = registry.claimed(first)
-    assert registry.claim(second) is None
+    assert registry.try_claim(second) is None
+    running = registry.claim(first)
+    assert registry.try_claim(second) is None
     registry.publish(running)
-    assert registry.claim(second) is not None
+    assert registry.try_claim(second) is not None
 
 
 def test_jobs_of_different_models_run_side_by_side(
     registry: Registry, new_model: Callable[[str], Registry]
 ) -> None:
-    assert registry.claim(registry.submit("learn", "1")) is not None
+    assert registry.try_claim(registry.submit("learn", "1")) is not None
     other = new_model("other")
-    assert other.claim(other.submit("learn", "1")) is not None
+    assert other.try_claim(other.submit("learn", "1")) is not None
 
 
 def test_the_database_itself_refuses_two_running_jobs_of_a_model(registry: Registry) -> None:
     first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
-    registry.claimed(first)
+    registry.claim(first)
     stolen = (
         update(JobRow).where(JobRow.id == second.id).values(state="running", lease_until=first.created_at)
     )
@@ -65,19 +65,19 @@ def test_the_database_itself_refuses_two_running_jobs_of_a_model(registry: Regis
         session.execute(stolen)
 
 
-def test_an_expired_lease_returns_the_job_to_the_queue_and_rings_at_once(registry: Registry) -> None:
+def test_a_job_whose_lease_expired_is_queued_again_and_a_message_is_due_at_once(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    registry.claimed(job, lease_seconds=-1)
+    registry.claim(job, lease_seconds=-1)
     sweep(registry)
     assert registry.job(job).state == "queued"
     assert due(registry) == [job.id]
-    again = registry.claimed(job)
+    again = registry.claim(job)
     assert (again.fence, again.attempt) == (2, 2)
 
 
-def test_a_lease_that_is_kept_is_not_taken(registry: Registry) -> None:
+def test_a_heartbeat_extends_the_lease_and_writes_the_progress(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    claim = registry.claimed(job, lease_seconds=-1)
+    claim = registry.claim(job, lease_seconds=-1)
     with registry.database.transaction() as session:
         progress = {"phase": "learning", "step": 3, "total": 9, "loss": 1.0}
         assert claims.heartbeat(session, claim, lease_seconds=60, progress=progress) == "held"
@@ -89,20 +89,20 @@ def test_a_lease_that_is_kept_is_not_taken(registry: Registry) -> None:
 def test_a_job_fails_as_worker_lost_once_its_attempts_are_used_up(registry: Registry) -> None:
     job = registry.submit("learn", "1", max_attempts=2)
     for _ in range(2):
-        registry.claimed(job, lease_seconds=-1)
+        registry.claim(job, lease_seconds=-1)
         sweep(registry)
     lost = registry.job(job)
     assert (lost.state, lost.attempt) == ("failed", 2)
     assert lost.error is not None
     assert (lost.error["type"], lost.error["retryable"]) == ("worker_lost", True)
-    assert registry.claim(job) is None
+    assert registry.try_claim(job) is None
 
 
-def test_a_zombie_changes_nothing_any_more(registry: Registry) -> None:
+def test_a_worker_that_was_replaced_changes_nothing(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    zombie = registry.claimed(job, lease_seconds=-1)
+    zombie = registry.claim(job, lease_seconds=-1)
     sweep(registry)
-    successor = registry.claimed(job)
+    successor = registry.claim(job)
     with registry.database.transaction() as session:
         assert claims.heartbeat(session, zombie, lease_seconds=60, progress=None) == "lost"
     for write in (claims.start_verifying, claims.finish_cancelled, claims.release):
@@ -114,25 +114,25 @@ def test_a_zombie_changes_nothing_any_more(registry: Registry) -> None:
     assert registry.publish(successor).number == 1
 
 
-def test_a_released_job_is_queued_with_its_attempt_given_back(registry: Registry) -> None:
+def test_a_released_job_is_queued_and_its_attempt_does_not_count(registry: Registry) -> None:
     job = registry.submit("learn", "1")
     with registry.database.transaction() as session:
-        claims.release(session, claim := registry_claim(session, job))
+        claims.release(session, claim := claim_of(session, job))
     given_back = registry.job(job)
     assert (given_back.state, given_back.attempt, given_back.worker) == ("queued", 0, None)
     assert due(registry) == [job.id]
-    assert registry.claimed(job).fence == claim.fence + 1
+    assert registry.claim(job).fence == claim.fence + 1
 
 
-def registry_claim(session: object, job: JobRow) -> claims.Claim:
+def claim_of(session: object, job: JobRow) -> claims.Claim:
     claim = claims.claim(session, job.id, worker="here:1", lease_seconds=60)  # type: ignore[arg-type]
     assert claim is not None
     return claim
 
 
-def test_a_running_job_hears_of_its_cancellation_at_the_next_beat(registry: Registry) -> None:
+def test_a_running_job_learns_of_its_cancellation_with_the_next_heartbeat(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    claim = registry.claimed(job)
+    claim = registry.claim(job)
     with registry.database.transaction() as session:
         assert jobs.cancel(session, job.id).shown_state == "cancelling"
     with registry.database.transaction() as session:
@@ -141,9 +141,9 @@ def test_a_running_job_hears_of_its_cancellation_at_the_next_beat(registry: Regi
     assert registry.job(job).state == "cancelled"
 
 
-def test_a_cancel_that_was_accepted_wins_over_a_late_publish(registry: Registry) -> None:
+def test_a_job_does_not_publish_after_a_cancel_was_accepted(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    claim = registry.claimed(job)
+    claim = registry.claim(job)
     with registry.database.transaction() as session:
         jobs.cancel(session, job.id)
     with pytest.raises(FencedOff):
@@ -153,16 +153,16 @@ def test_a_cancel_that_was_accepted_wins_over_a_late_publish(registry: Registry)
 
 def test_a_cancelled_job_whose_worker_died_is_not_run_again(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    registry.claimed(job, lease_seconds=-1)
+    registry.claim(job, lease_seconds=-1)
     with registry.database.transaction() as session:
         jobs.cancel(session, job.id)
     sweep(registry)
     assert registry.job(job).state == "cancelled"
 
 
-def test_the_jobs_of_a_dead_worker_need_not_wait_for_their_lease(registry: Registry) -> None:
+def test_jobs_of_a_dead_worker_are_queued_before_their_lease_expires(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    registry.claimed(job)
+    registry.claim(job)
     with registry.database.transaction() as session:
         sweeping.expire_leases_of(session, "elsewhere:1")
     sweep(registry)
@@ -173,12 +173,12 @@ def test_the_jobs_of_a_dead_worker_need_not_wait_for_their_lease(registry: Regis
     assert registry.job(job).state == "queued"
 
 
-def test_only_the_next_job_of_a_model_is_rung_for(
+def test_messages_are_due_only_for_the_next_job_of_each_model(
     registry: Registry, new_model: Callable[[str], Registry]
 ) -> None:
     first, _ = registry.submit("learn", "1"), registry.submit("learn", "2")
     other = new_model("other").submit("learn", "1")
-    assert due(registry) == []  # their bells were rung when they were asked for
+    assert due(registry) == []  # messages were sent when they were submitted
     with registry.database.transaction() as session:
         assert sweeping.find_due(session, notify_again_seconds=-1, limit=10) == [first.id, other.id]
         sweeping.mark_notified(session, [first.id])

@@ -1,4 +1,4 @@
-"""What every transaction promises, on SQLite and on PostgreSQL alike."""
+"""Transactions give the same guarantees on SQLite and on PostgreSQL."""
 
 import sqlite3
 import threading
@@ -26,7 +26,7 @@ def names(database: Database) -> list[str]:
         return sorted(session.scalars(select(ModelRow.name)))
 
 
-def test_an_error_inside_a_transaction_undoes_all_of_it(database: Database) -> None:
+def test_an_error_inside_a_transaction_rolls_it_back(database: Database) -> None:
     def create_and_fail() -> None:
         with database.transaction() as session:
             models.create(session, name="pages", dataset="digits", network={}, seed=1)
@@ -37,13 +37,13 @@ def test_an_error_inside_a_transaction_undoes_all_of_it(database: Database) -> N
     assert names(database) == []
 
 
-def test_the_database_tells_the_time(database: Database) -> None:
+def test_times_of_the_database_are_in_order(database: Database) -> None:
     with database.reading() as session:
         past, present, future = session.execute(select(from_now(-1.5), now(), from_now(90))).one()
     assert past < present < future
 
 
-def test_time_goes_on_inside_a_transaction(database: Database) -> None:
+def test_the_clock_goes_on_inside_a_transaction(database: Database) -> None:
     with database.reading() as session:
         before = session.scalars(select(now())).one()
         wait_for("the clock goes on", lambda: session.scalars(select(now())).one() > before)
@@ -59,7 +59,7 @@ def test_a_database_that_does_not_answer_is_unavailable_and_names_no_host() -> N
     assert "secret" not in refused.value.reason
 
 
-def test_tables_that_are_missing_make_it_unavailable(database_url: str) -> None:
+def test_a_database_without_tables_is_unavailable(database_url: str) -> None:
     database = Database(database_url)
     with pytest.raises(DatabaseUnavailable):
         names(database)
@@ -73,7 +73,7 @@ def sqlite(tmp_path: Path) -> Database:
     return database
 
 
-def test_sqlite_is_durable_and_lets_readers_pass_writers(sqlite: Database) -> None:
+def test_sqlite_is_set_to_write_ahead_logging_full_sync_and_foreign_keys(sqlite: Database) -> None:
     with sqlite.transaction() as session:
         found = [
             session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
@@ -82,7 +82,7 @@ def test_sqlite_is_durable_and_lets_readers_pass_writers(sqlite: Database) -> No
     sqlite.dispose()
 
 
-def test_while_another_process_writes_readers_pass_and_writers_wait(sqlite: Database) -> None:
+def test_while_another_connection_writes_readers_go_on_and_writers_wait(sqlite: Database) -> None:
     assert sqlite.engine.url.database
     other = sqlite3.connect(sqlite.engine.url.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -105,7 +105,7 @@ def test_while_another_process_writes_readers_pass_and_writers_wait(sqlite: Data
     ["BEGIN; SELECT * FROM sqlite_master", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"],
     ids=["reading", "writing", "committing"],
 )
-def test_many_who_open_one_new_sqlite_file_while_another_holds_it_all_succeed(
+def test_many_connections_can_open_a_new_sqlite_file_while_another_locks_it(
     lock: str, tmp_path: Path
 ) -> None:
     starters = 8

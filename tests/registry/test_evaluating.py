@@ -1,4 +1,4 @@
-"""A version is measured again beside everything else, and what was measured is kept once."""
+"""An evaluate job measures a version beside all other jobs, and its report is recorded once."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.registries import Registry
 
 FULL = MeasuredReport("full", "f" * 64, {"level": "full"})
 COST = {"seconds": 1.0}
-REFUSAL = {"type": "acceptance_failed", "code": "acceptance_failed", "message": "no", "retryable": True}
+REJECTION = {"type": "acceptance_failed", "code": "acceptance_failed", "message": "no", "retryable": True}
 
 
 def record(registry: Registry, claim: Claim) -> ReportRow:
@@ -26,9 +26,9 @@ def record(registry: Registry, claim: Claim) -> ReportRow:
 
 
 def test_evaluating_adds_a_report_and_no_version(registry: Registry) -> None:
-    registry.done("learn", "1")
+    registry.publish_job("learn", "1")
     job = registry.submit("evaluate")
-    record(registry, registry.claimed(job))
+    record(registry, registry.claim(job))
     done = registry.job(job)
     assert (done.state, done.evaluated_version, done.output_version, done.cost) == (
         "succeeded",
@@ -45,34 +45,34 @@ def test_evaluating_adds_a_report_and_no_version(registry: Registry) -> None:
         assert reports.find_for_job(session, done) == fullest
 
 
-def test_evaluating_waits_for_no_change_and_keeps_none_waiting(registry: Registry) -> None:
-    registry.done("learn", "1")
-    running = registry.claimed(registry.submit("learn", "2"))
+def test_evaluate_jobs_and_changes_do_not_wait_for_each_other(registry: Registry) -> None:
+    registry.publish_job("learn", "1")
+    running = registry.claim(registry.submit("learn", "2"))
     first, second = registry.submit("evaluate"), registry.submit("evaluate")
     waiting = registry.submit("learn", "3")
-    one, other = registry.claimed(first), registry.claimed(second)
-    assert registry.claim(waiting) is None, "changes run one after the other, as ever"
+    one, other = registry.claim(first), registry.claim(second)
+    assert registry.try_claim(waiting) is None, "changes of a model run one after the other"
     registry.publish(running)
     with registry.database.reading() as session:
         assert sweeping.find_next_of_model(session, registry.model.id) == waiting.id
-    registry.publish(registry.claimed(waiting))
+    registry.publish(registry.claim(waiting))
     for claim in (one, other):
         record(registry, claim)
     assert registry.head() == 3
 
 
-def test_evaluating_changes_no_labels_future(registry: Registry) -> None:
-    registry.done("learn", "1", "2")
+def test_a_queued_evaluate_job_changes_no_projected_status(registry: Registry) -> None:
+    registry.publish_job("learn", "1", "2")
     registry.submit("evaluate")
     registry.submit("forget", "1")
     with registry.database.reading() as session:
         assert labels.projected_statuses(session, registry.model) == {"1": "forgotten", "2": "permanent"}
 
 
-def test_the_newest_full_report_is_the_one_that_counts(registry: Registry) -> None:
-    registry.done("learn", "1")
+def test_the_full_report_of_a_version_is_that_of_its_newest_evaluate_job(registry: Registry) -> None:
+    registry.publish_job("learn", "1")
     first, second = registry.submit("evaluate"), registry.submit("evaluate")
-    claims_ = [registry.claimed(job) for job in (first, second)]
+    claims_ = [registry.claim(job) for job in (first, second)]
     for claim in claims_[::-1]:
         record(registry, claim)
     with registry.database.reading() as session:
@@ -80,17 +80,17 @@ def test_the_newest_full_report_is_the_one_that_counts(registry: Registry) -> No
         assert reports.find_for_job(session, registry.job(first)).job_id == first.id
 
 
-def test_a_report_is_kept_once(registry: Registry) -> None:
-    registry.done("learn", "1")
-    claim = registry.claimed(registry.submit("evaluate"))
+def test_a_report_is_recorded_once(registry: Registry) -> None:
+    registry.publish_job("learn", "1")
+    claim = registry.claim(registry.submit("evaluate"))
     record(registry, claim)
     with pytest.raises(FencedOff):
         record(registry, claim)
 
 
-def test_a_cancel_wins_over_a_late_report(registry: Registry) -> None:
-    registry.done("learn", "1")
-    claim = registry.claimed(registry.submit("evaluate"))
+def test_no_report_is_recorded_after_a_cancel_was_accepted(registry: Registry) -> None:
+    registry.publish_job("learn", "1")
+    claim = registry.claim(registry.submit("evaluate"))
     with registry.database.transaction() as session:
         jobs.cancel(session, claim.job_id)
     with pytest.raises(FencedOff):
@@ -101,11 +101,11 @@ def test_a_cancel_wins_over_a_late_report(registry: Registry) -> None:
         reports.find_for_job(session, registry.job(claim))
 
 
-def test_what_holds_a_forgotten_label_is_not_measured(registry: Registry) -> None:
+def test_a_revoked_version_cannot_be_evaluated(registry: Registry) -> None:
     with pytest.raises(ModelHasNoVersion):
         registry.submit("evaluate")
-    registry.done("learn", "1", "2")
-    registry.done("forget", "1")
+    registry.publish_job("learn", "1", "2")
+    registry.publish_job("forget", "1")
     with pytest.raises(VersionRevoked):
         registry.submit("evaluate", evaluated_version=1)
     with pytest.raises(UnknownVersion):
@@ -113,28 +113,28 @@ def test_what_holds_a_forgotten_label_is_not_measured(registry: Registry) -> Non
     assert registry.submit("evaluate").evaluated_version == 2
 
 
-def test_a_version_revoked_meanwhile_gets_no_report(registry: Registry) -> None:
-    registry.done("learn", "1", "2")
-    claim = registry.claimed(registry.submit("evaluate"))
-    registry.done("forget", "1")
+def test_a_version_that_is_revoked_during_its_evaluation_gets_no_report(registry: Registry) -> None:
+    registry.publish_job("learn", "1", "2")
+    claim = registry.claim(registry.submit("evaluate"))
+    registry.publish_job("forget", "1")
     with pytest.raises(VersionRevoked):
         record(registry, claim)
     assert registry.job(claim).state == "running", "nothing was written"
 
 
-def test_a_refused_candidates_report_is_kept_with_its_job(registry: Registry) -> None:
-    claim = registry.claimed(registry.submit("learn", "1"))
+def test_the_report_of_a_rejected_candidate_is_found_by_its_job(registry: Registry) -> None:
+    claim = registry.claim(registry.submit("learn", "1"))
     measured = MeasuredReport("quick", "e" * 64, {"level": "quick"})
     with registry.database.transaction() as session:
-        reports.record_refused(session, claim, REFUSAL, measured, COST)
+        reports.record_refused(session, claim, REJECTION, measured, COST)
     job = registry.job(claim)
-    assert (job.state, job.error, job.cost) == ("rejected", REFUSAL, COST)
+    assert (job.state, job.error, job.cost) == ("rejected", REJECTION, COST)
     with registry.database.reading() as session:
         assert reports.find_for_job(session, job).report == {"level": "quick"}
     assert registry.head() is None
 
 
-def test_a_version_without_a_full_report_says_how_to_get_one(registry: Registry) -> None:
-    version = registry.done("learn", "1")
+def test_the_error_for_a_version_without_a_full_report_says_how_to_get_one(registry: Registry) -> None:
+    version = registry.publish_job("learn", "1")
     with registry.database.reading() as session, pytest.raises(UnknownReport, match=r"pages/evaluate"):
         reports.find_for_version(session, version, "full")

@@ -1,4 +1,4 @@
-"""Models are named once and found by name or id."""
+"""Models have unique names, and are found by name or id."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_a_model_is_found_by_name_and_by_id(database: Database) -> None:
             models.find(session, "other")
 
 
-def test_a_name_is_given_once(database: Database) -> None:
+def test_two_models_cannot_have_the_same_name(database: Database) -> None:
     with database.transaction() as session:
         models.create(session, name="pages", dataset="digits", network={}, seed=1)
     with pytest.raises(ModelExists), database.transaction() as session:
@@ -26,7 +26,7 @@ def test_a_name_is_given_once(database: Database) -> None:
         assert models.find(session, "pages").dataset == "digits"
 
 
-def test_pages_of_models_join_without_gap_or_repeat(database: Database) -> None:
+def test_pages_list_every_model_once(database: Database) -> None:
     with database.transaction() as session:
         made = [
             models.create(session, name=f"m{i}", dataset="digits", network={}, seed=1).id for i in range(5)
@@ -41,7 +41,7 @@ def test_pages_of_models_join_without_gap_or_repeat(database: Database) -> None:
     assert seen == sorted(made, reverse=True)
 
 
-def test_created_at_is_the_databases_clock_in_utc(database: Database) -> None:
+def test_created_at_is_the_time_of_the_database_in_utc(database: Database) -> None:
     with database.transaction() as session:
         made = models.create(session, name="pages", dataset="digits", network={}, seed=1)
     assert made.created_at.utcoffset() is not None

@@ -1,4 +1,4 @@
-"""A version exists wholly or not at all, and its line has no gap."""
+"""A version is published with all that belongs to it or not at all; the versions of a model have no gap."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,31 +22,35 @@ from tests.registries import Registry, publication
 
 
 def drawn(*names: str) -> dict[str, versions.LabelDecoder]:
-    """By the only decoder there is, in the order the labels were learnt."""
+    """Return the decoder and slot of labels that were learned in this order. All versions have one decoder."""
     return {name: versions.LabelDecoder("d" * 64, slot) for slot, name in enumerate(names)}
 
 
-def test_versions_form_one_chain_without_gap(registry: Registry) -> None:
-    made = [registry.done("learn", "1", "2"), registry.done("forget", "1"), registry.done("resize")]
+def test_versions_are_numbered_without_a_gap(registry: Registry) -> None:
+    made = [
+        registry.publish_job("learn", "1", "2"),
+        registry.publish_job("forget", "1"),
+        registry.publish_job("resize"),
+    ]
     assert [(version.number, version.parent) for version in made] == [(1, None), (2, 1), (3, 2)]
     assert registry.head() == 3
 
 
-def test_publishing_finishes_the_job_and_marks_the_labels(registry: Registry) -> None:
+def test_publishing_ends_the_job_and_writes_the_statuses_of_labels(registry: Registry) -> None:
     job = registry.submit("learn", "1", "2", retention="temporary")
-    registry.publish(registry.claimed(job))
+    registry.publish(registry.claim(job))
     done = registry.job(job)
     assert (done.state, done.output_version, done.lease_until) == ("succeeded", 1, None)
     assert done.finished_at is not None
     assert done.started_at is not None
     assert done.created_at <= done.started_at <= done.finished_at
     assert registry.statuses() == {"1": "temporary", "2": "temporary"}
-    registry.done("forget", "1")
+    registry.publish_job("forget", "1")
     assert registry.statuses() == {"1": "forgotten", "2": "temporary"}
 
 
 def test_a_job_publishes_once(registry: Registry) -> None:
-    claim = registry.claimed(registry.submit("learn", "1"))
+    claim = registry.claim(registry.submit("learn", "1"))
     registry.publish(claim)
     with pytest.raises(FencedOff):
         registry.publish(claim)
@@ -57,9 +61,9 @@ def test_a_job_publishes_once(registry: Registry) -> None:
 
 
 def test_publishing_is_one_transaction(registry: Registry) -> None:
-    """Whatever fails inside it, not one row has changed."""
-    registry.done("learn", "1")
-    claim = registry.claimed(registry.submit("learn", "2"))
+    """If anything fails in it, no row has changed."""
+    registry.publish_job("learn", "1")
+    claim = registry.claim(registry.submit("learn", "2"))
     with registry.database.reading() as session:
         stale = replace(publication(session, claim), parent=None)
     with pytest.raises(StaleBase), registry.database.transaction() as session:
@@ -75,18 +79,18 @@ def test_publishing_is_one_transaction(registry: Registry) -> None:
         assert [row.number for row in versions.page(session, registry.model, limit=9).rows] == [1]
 
 
-def test_the_database_itself_refuses_a_gap_in_the_chain(registry: Registry) -> None:
-    version = registry.done("learn", "1")
+def test_the_database_itself_refuses_a_gap_in_the_numbers(registry: Registry) -> None:
+    version = registry.publish_job("learn", "1")
     for broken in ({"number": 2}, {"number": 3, "parent": 1}, {"number": 2, "parent": 2}):
         with pytest.raises(exc.IntegrityError), registry.database.transaction() as session:
             session.execute(update(VersionRow).where(VersionRow.id == version.id).values(broken))
 
 
-def test_a_version_that_holds_a_forgotten_label_is_no_longer_drawn_from(registry: Registry) -> None:
-    registry.done("learn", "1")
-    registry.done("learn", "2")
+def test_a_version_that_holds_a_forgotten_label_is_revoked(registry: Registry) -> None:
+    registry.publish_job("learn", "1")
+    registry.publish_job("learn", "2")
     forgetting = registry.submit("forget", "2")
-    registry.publish(registry.claimed(forgetting))
+    registry.publish(registry.claim(forgetting))
     with registry.database.reading() as session:
         first, second, third = (versions.find(session, registry.model, number) for number in (1, 2, 3))
         assert (first.revoked_by, second.revoked_by, third.revoked_by) == (None, forgetting.id, None)
@@ -100,16 +104,16 @@ def test_a_version_that_holds_a_forgotten_label_is_no_longer_drawn_from(registry
             versions.find_decoders(session, registry.model, third, ["1", "7"])
 
 
-def test_learning_it_again_does_not_bring_the_old_version_back(registry: Registry) -> None:
+def test_a_revoked_version_stays_revoked_when_the_label_is_learned_again(registry: Registry) -> None:
     for operation, names in (("learn", "12"), ("forget", "1"), ("learn", "1")):
-        registry.done(operation, *names)  # type: ignore[arg-type]
+        registry.publish_job(operation, *names)  # type: ignore[arg-type]
     with registry.database.reading() as session:
         assert versions.find(session, registry.model, 1).revoked_by is not None
         head = versions.find_head(session, models.find(session, registry.model.id))
         assert versions.find_decoders(session, registry.model, head, ["1", "2"]) == drawn("1", "2")
 
 
-def test_unknown_versions_and_samples_say_so(registry: Registry) -> None:
+def test_finding_an_unknown_version_or_sample_fails(registry: Registry) -> None:
     with registry.database.reading() as session:
         with pytest.raises(ModelHasNoVersion):
             versions.find_head(session, registry.model)
@@ -119,8 +123,8 @@ def test_unknown_versions_and_samples_say_so(registry: Registry) -> None:
             samples.find(session, "smp_nowhere")
 
 
-def test_a_recorded_sample_says_how_to_draw_it_again(registry: Registry) -> None:
-    version = registry.done("learn", "1", "2")
+def test_a_recorded_sample_has_all_that_is_needed_to_draw_it_again(registry: Registry) -> None:
+    version = registry.publish_job("learn", "1", "2")
     with registry.database.transaction() as session:
         recorded = samples.record(
             session, registry.model, version, labels=["2", "1"], count=4, seed=9, format="png_grid"
@@ -136,7 +140,7 @@ def test_a_failed_or_rejected_job_publishes_nothing(
     error = {"type": "diverged", "code": "diverged", "message": "the loss became nan", "retryable": False}
     for name, end in (("a", claims.finish_failed), ("b", claims.finish_rejected)):
         model = new_model(name)
-        claim = model.claimed(model.submit("learn", "1"))
+        claim = model.claim(model.submit("learn", "1"))
         with model.database.transaction() as session:
             end(session, claim, error)
         ended = model.job(claim)

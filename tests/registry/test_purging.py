@@ -1,4 +1,4 @@
-"""A purge deletes what only the versions it takes refer to, lists it, and outlives being killed at it."""
+"""A purge deletes and lists the files that only sealed versions refer to, also if it is interrupted."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.registries import Registry, publication
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ModelWithFiles:
     """A model whose versions have real files, and the sweeper of its deployment."""
 
     registry: Registry
@@ -34,11 +34,11 @@ class Shelf:
     def artifacts(self) -> FolderArtifacts:
         return FolderArtifacts(self.deployment.artifacts)
 
-    def done(
-        self, operation: Any, *names: str, files: Mapping[str, bytes] | None = None, **asked: Any
+    def publish_job(
+        self, operation: Any, *names: str, files: Mapping[str, bytes] | None = None, **fields: Any
     ) -> str:
-        """A job published with files of its own, or with these; its id."""
-        claim = self.registry.claimed(self.registry.submit(operation, *names, **asked))
+        """Submit, claim and publish a job, with files of its own besides those given. Return its id."""
+        claim = self.registry.claim(self.registry.submit(operation, *names, **fields))
         self.publish(claim, files)
         return claim.job_id
 
@@ -54,9 +54,9 @@ class Shelf:
             }
             return publishing.publish(session, claim, replace(publication(session, claim), files=stored))
 
-    def measured(self, number: int) -> str:
-        """The sha256 of a full report on the version, as an evaluate job leaves one."""
-        claim = self.registry.claimed(self.registry.submit("evaluate", evaluated_version=number))
+    def evaluate(self, number: int) -> str:
+        """Record a full report of the version, as an evaluate job does. Return its sha256."""
+        claim = self.registry.claim(self.registry.submit("evaluate", evaluated_version=number))
         report = {"of": number}
         sha256 = self.artifacts.put(encode_document(report))
         with self.registry.database.transaction() as session:
@@ -75,103 +75,109 @@ class Shelf:
             return versions.page(session, self.registry.model, limit=100).rows[::-1]
 
     def sealed(self) -> list[int]:
+        """Return the numbers of the sealed versions."""
         return [version.number for version in self.versions() if version.purged_by]
 
-    def there(self, number: int) -> list[str]:
-        """The files of a version that are still in the artifact folder."""
+    def existing_files(self, number: int) -> list[str]:
+        """Return the names of the version's files that are still in the artifact folder."""
         files = self.versions()[number - 1].files
         return sorted(name for name, file in files.items() if self.artifacts.exists(file["sha256"]))
 
 
-EVERY_FILE = ["checkpoint.safetensors", "decoder.onnx", "manifest.json", "report.json"]
-EVIDENCE = ["manifest.json", "report.json"]
+ALL_FILES = ["checkpoint.safetensors", "decoder.onnx", "manifest.json", "report.json"]
+DESCRIPTIVE_FILES = ["manifest.json", "report.json"]
 
 
 @pytest.fixture
-def shelf(registry: Registry, database_url: str, tmp_path: Path) -> Shelf:
+def model(registry: Registry, database_url: str, tmp_path: Path) -> ModelWithFiles:
     home = tmp_path / "home"
-    return Shelf(registry, Settings(home=home, database_url=database_url))
+    return ModelWithFiles(registry, Settings(home=home, database_url=database_url))
 
 
-def test_a_purge_seals_at_once_and_deletes_in_the_next_sweep(shelf: Shelf) -> None:
-    """Whatever was made after the label was learned goes; what never saw it stays, and so does the head."""
-    shelf.done("learn", "1")
-    shelf.done("learn", "2")
-    shelf.done("resize")
-    job_id = shelf.done("forget", "2", purge=True)
-    assert (shelf.sealed(), shelf.purge(job_id).state) == ([2, 3], "pending")
-    assert shelf.there(2) == EVERY_FILE
-    with shelf.registry.database.reading() as session, pytest.raises(VersionPurged, match=job_id):
-        versions.find_decoders(session, shelf.registry.model, shelf.versions()[1], ["1"])
-    shelf.sweep()
-    purge = shelf.purge(job_id)
+def test_a_purge_seals_versions_at_once_and_deletes_files_in_the_next_sweep(model: ModelWithFiles) -> None:
+    """Versions from before the label was learned keep their files, and so does the one that forgot it."""
+    model.publish_job("learn", "1")
+    model.publish_job("learn", "2")
+    model.publish_job("resize")
+    job_id = model.publish_job("forget", "2", purge=True)
+    assert (model.sealed(), model.purge(job_id).state) == ([2, 3], "pending")
+    assert model.existing_files(2) == ALL_FILES
+    with model.registry.database.reading() as session, pytest.raises(VersionPurged, match=job_id):
+        versions.find_decoders(session, model.registry.model, model.versions()[1], ["1"])
+    model.sweep()
+    purge = model.purge(job_id)
     assert (purge.state, purge.kept) == ("done", [])
     assert [(key["version"], key["file"]) for key in purge.keys] == [
         (number, name) for number in (2, 3) for name in ("checkpoint.safetensors", "decoder.onnx")
     ]
-    assert [shelf.there(number) for number in (1, 2, 3, 4)] == [EVERY_FILE, EVIDENCE, EVIDENCE, EVERY_FILE]
+    assert [model.existing_files(number) for number in (1, 2, 3, 4)] == [
+        ALL_FILES,
+        DESCRIPTIVE_FILES,
+        DESCRIPTIVE_FILES,
+        ALL_FILES,
+    ]
 
 
-def test_what_was_drawn_before_of_labels_that_stay_goes_from_the_version_that_stays(shelf: Shelf) -> None:
-    """Weights that had learned the label drew it. A later version keeps every file it has."""
-    shelf.done("learn", "1", "2")
+def test_a_purge_takes_the_before_pictures_from_the_version_of_its_job(model: ModelWithFiles) -> None:
+    """Weights that had learned the label drew them. The version keeps its other files."""
+    model.publish_job("learn", "1", "2")
     pictures = {"before-1.png": b"drawn before", "forgotten-2.png": b"what is left"}
-    job_id = shelf.done("forget", "2", purge=True, files=pictures)
-    shelf.sweep()
-    kept = sorted([*EVERY_FILE, "forgotten-2.png"])
-    assert sorted(shelf.versions()[1].files) == kept
-    (listed,) = (key for key in shelf.purge(job_id).keys if key["version"] == 2)
+    job_id = model.publish_job("forget", "2", purge=True, files=pictures)
+    model.sweep()
+    kept = sorted([*ALL_FILES, "forgotten-2.png"])
+    assert sorted(model.versions()[1].files) == kept
+    (listed,) = (key for key in model.purge(job_id).keys if key["version"] == 2)
     assert (listed["file"], listed["bytes"]) == ("before-1.png", 12)
-    assert not shelf.artifacts.exists(listed["sha256"])
-    assert shelf.there(2) == kept
+    assert not model.artifacts.exists(listed["sha256"])
+    assert model.existing_files(2) == kept
 
 
-def test_full_reports_on_what_is_purged_go_with_their_pictures_and_others_stay(shelf: Shelf) -> None:
-    shelf.done("learn", "1")
-    shelf.done("learn", "2")
-    stored = {number: shelf.measured(number) for number in (1, 2)}
-    job_id = shelf.done("forget", "2", purge=True)
-    shelf.sweep()
-    with shelf.registry.database.reading() as session:
+def test_a_purge_deletes_the_full_reports_of_sealed_versions_only(model: ModelWithFiles) -> None:
+    model.publish_job("learn", "1")
+    model.publish_job("learn", "2")
+    stored = {number: model.evaluate(number) for number in (1, 2)}
+    job_id = model.publish_job("forget", "2", purge=True)
+    model.sweep()
+    with model.registry.database.reading() as session:
         assert set(session.scalars(select(ReportRow.version))) == {1}
-    assert [shelf.artifacts.exists(sha256) for sha256 in stored.values()] == [True, False]
-    [key] = [key for key in shelf.purge(job_id).keys if key["file"] == "full report"]
+    assert [model.artifacts.exists(sha256) for sha256 in stored.values()] == [True, False]
+    [key] = [key for key in model.purge(job_id).keys if key["file"] == "full report"]
     assert (key["version"], key["sha256"], key["bytes"]) == (2, stored[2], len(encode_document({"of": 2})))
 
 
-def test_what_was_made_from_a_label_forgotten_once_before_goes_too(shelf: Shelf) -> None:
-    """Version 3 does not list 2, but descends from the version that learned it first."""
+def test_a_purge_takes_every_version_since_the_label_was_first_learned(model: ModelWithFiles) -> None:
+    """Also version 3, which does not hold the label: it descends from a version that had learned it."""
     for operation, name in (("learn", "1"), ("learn", "2"), ("forget", "2"), ("learn", "2")):
-        shelf.done(operation, name)
-    shelf.done("forget", "2", purge=True)
-    assert shelf.sealed() == [2, 3, 4]
+        model.publish_job(operation, name)
+    model.publish_job("forget", "2", purge=True)
+    assert model.sealed() == [2, 3, 4]
 
 
-def test_exact_forgetting_goes_back_past_what_a_purge_for_a_temporary_label_sealed(shelf: Shelf) -> None:
-    shelf.done("learn", "1")
-    shelf.done("learn", "9", retention="temporary")
-    shelf.done("learn", "2")
-    shelf.done("forget", "9", purge=True)
-    assert shelf.sealed() == [2, 3]
-    with shelf.registry.database.reading() as session:
-        assert versions.find_newest_without(session, shelf.registry.model, ["2"]) == 1
+def test_exact_forgetting_does_not_go_back_to_sealed_versions(model: ModelWithFiles) -> None:
+    model.publish_job("learn", "1")
+    model.publish_job("learn", "9", retention="temporary")
+    model.publish_job("learn", "2")
+    model.publish_job("forget", "9", purge=True)
+    assert model.sealed() == [2, 3]
+    with model.registry.database.reading() as session:
+        assert versions.find_newest_without(session, model.registry.model, ["2"]) == 1
 
 
-def test_a_file_that_any_other_version_refers_to_stays_and_is_listed_as_kept(
-    shelf: Shelf, new_model: Callable[[str], Registry]
+def test_a_file_that_another_version_refers_to_is_kept_and_listed_as_such(
+    model: ModelWithFiles, new_model: Callable[[str], Registry]
 ) -> None:
     shared = {"decoder.onnx": b"the same decoder"}
-    Shelf(new_model("another"), shelf.deployment).done("learn", "7", files=shared)
-    shelf.done("learn", "1", "2", files=shared)
-    job_id = shelf.done("forget", "2", purge=True)
-    shelf.sweep()
-    purge = shelf.purge(job_id)
+    ModelWithFiles(new_model("another"), model.deployment).publish_job("learn", "7", files=shared)
+    model.publish_job("learn", "1", "2", files=shared)
+    job_id = model.publish_job("forget", "2", purge=True)
+    model.sweep()
+    purge = model.purge(job_id)
     assert [key["file"] for key in purge.keys] == ["checkpoint.safetensors"]
     assert [key["file"] for key in purge.kept] == ["decoder.onnx"]
-    assert shelf.there(1) == ["decoder.onnx", *EVIDENCE]
+    assert model.existing_files(1) == ["decoder.onnx", *DESCRIPTIVE_FILES]
 
 
-KILLED_AT_THE_SECOND_DELETE = """
+SWEEP_KILLED_AT_THE_SECOND_DELETE = """
 import os, signal
 from pathlib import Path
 from service.process import sweeper
@@ -191,127 +197,141 @@ sweeper.sweep(Database(Settings().database_url), Settings())
 """
 
 
-def test_a_sweeper_killed_between_two_deletes_is_made_whole_by_the_next(shelf: Shelf) -> None:
-    shelf.done("learn", "1", "2")
-    job_id = shelf.done("forget", "2", purge=True)
-    environment = {**os.environ, **shelf.deployment.as_environment()}
-    assert run([executable, "-c", KILLED_AT_THE_SECOND_DELETE], env=environment).returncode == -9
-    assert len(shelf.there(1)) == len(EVERY_FILE) - 1
-    assert (shelf.purge(job_id).state, shelf.sealed()) == ("pending", [1])
-    shelf.sweep()
-    purge = shelf.purge(job_id)
+def test_the_next_sweep_ends_a_purge_that_was_killed_between_two_deletes(model: ModelWithFiles) -> None:
+    model.publish_job("learn", "1", "2")
+    job_id = model.publish_job("forget", "2", purge=True)
+    environment = {**os.environ, **model.deployment.as_environment()}
+    assert run([executable, "-c", SWEEP_KILLED_AT_THE_SECOND_DELETE], env=environment).returncode == -9
+    assert len(model.existing_files(1)) == len(ALL_FILES) - 1
+    assert (model.purge(job_id).state, model.sealed()) == ("pending", [1])
+    model.sweep()
+    purge = model.purge(job_id)
     assert (purge.state, [key["file"] for key in purge.keys]) == (
         "done",
         ["checkpoint.safetensors", "decoder.onnx"],
     )
-    assert shelf.there(1) == EVIDENCE
+    assert model.existing_files(1) == DESCRIPTIVE_FILES
     before = json.dumps([purge.keys, str(purge.finished_at)])
-    shelf.sweep()
-    assert json.dumps([shelf.purge(job_id).keys, str(shelf.purge(job_id).finished_at)]) == before
+    model.sweep()
+    assert json.dumps([model.purge(job_id).keys, str(model.purge(job_id).finished_at)]) == before
 
 
-def test_nothing_is_deleted_between_a_stored_file_and_the_row_that_names_it(shelf: Shelf) -> None:
-    """Version 3 is made of the very bytes that version 1 loses: it stores them again, and keeps them."""
+def test_an_artifact_that_is_stored_again_before_it_is_published_is_not_lost(model: ModelWithFiles) -> None:
+    """Version 3 has the same bytes that the purge deletes with version 1."""
     same = {"decoder.onnx": b"the same decoder"}
-    shelf.done("learn", "1", "2", files=same)
-    job_id = shelf.done("forget", "2", purge=True)
-    claim = shelf.registry.claimed(shelf.registry.submit("learn", "3"))
-    sha256 = shelf.artifacts.put(same["decoder.onnx"])
-    database = shelf.registry.database
-    if not database.is_sqlite:  # which has one writer at a time by itself
+    model.publish_job("learn", "1", "2", files=same)
+    job_id = model.publish_job("forget", "2", purge=True)
+    claim = model.registry.claim(model.registry.submit("learn", "3"))
+    sha256 = model.artifacts.put(same["decoder.onnx"])
+    database = model.registry.database
+    if not database.is_sqlite:  # where only one transaction writes at a time anyway
         with database.transaction() as publisher, database.transaction() as sweep:
             artifact_references.lock_against_deletion(publisher)
-            assert not purging.delete_files(sweep, job_id, shelf.artifacts)
-    shelf.sweep()
-    assert not shelf.artifacts.exists(sha256)
-    shelf.publish(claim, same)
-    shelf.sweep()
-    assert shelf.there(3) == EVERY_FILE
-    assert shelf.there(1) == ["decoder.onnx", *EVIDENCE]
+            assert not purging.delete_files(sweep, job_id, model.artifacts)
+    model.sweep()
+    assert not model.artifacts.exists(sha256)
+    model.publish(claim, same)
+    model.sweep()
+    assert model.existing_files(3) == ALL_FILES
+    assert model.existing_files(1) == ["decoder.onnx", *DESCRIPTIVE_FILES]
 
 
-def test_a_label_forgotten_already_can_be_purged_later_and_gets_another_receipt(shelf: Shelf) -> None:
-    shelf.done("learn", "1", "2", "3")
-    job_id = shelf.done("forget", "2")
-    shelf.sweep()
-    before = receipt(shelf, job_id)
+def test_a_label_can_be_purged_after_it_was_forgotten_and_the_receipt_is_signed_again(
+    model: ModelWithFiles,
+) -> None:
+    model.publish_job("learn", "1", "2", "3")
+    job_id = model.publish_job("forget", "2")
+    model.sweep()
+    before = receipt(model, job_id)
     assert before
-    assert shelf.registry.submit("forget", "2", purge=True).id == job_id
-    shelf.sweep()
-    assert (shelf.purge(job_id).state, shelf.there(1)) == ("done", EVIDENCE)
-    assert receipt(shelf, job_id) not in (None, before)
+    assert model.registry.submit("forget", "2", purge=True).id == job_id
+    model.sweep()
+    assert (model.purge(job_id).state, model.existing_files(1)) == ("done", DESCRIPTIVE_FILES)
+    assert receipt(model, job_id) not in (None, before)
 
 
-def receipt(shelf: Shelf, job_id: str) -> str | None:
-    with shelf.registry.database.reading() as session:
+def receipt(model: ModelWithFiles, job_id: str) -> str | None:
+    with model.registry.database.reading() as session:
         return session.get_one(ReceiptRow, job_id).envelope
 
 
-def test_a_forget_that_fails_purges_nothing(shelf: Shelf) -> None:
-    shelf.done("learn", "1", "2")
-    claim = shelf.registry.claimed(shelf.registry.submit("forget", "2", purge=True))
+def test_a_forget_that_fails_purges_nothing(model: ModelWithFiles) -> None:
+    model.publish_job("learn", "1", "2")
+    claim = model.registry.claim(model.registry.submit("forget", "2", purge=True))
     error = {"type": "diverged", "code": "diverged", "message": "nan", "retryable": False}
-    with shelf.registry.database.transaction() as session:
+    with model.registry.database.transaction() as session:
         claims.finish_failed(session, claim, error)
-    shelf.sweep()
-    assert (shelf.sealed(), shelf.purge(claim.job_id).state, shelf.there(1)) == ([], "requested", EVERY_FILE)
+    model.sweep()
+    assert (model.sealed(), model.purge(claim.job_id).state, model.existing_files(1)) == (
+        [],
+        "requested",
+        ALL_FILES,
+    )
 
 
-def test_revoked_versions_are_purged_once_they_are_old_enough(shelf: Shelf) -> None:
-    """By the rule only those that were revoked: what was made from them and is still drawn from stays."""
+def test_revoked_versions_are_purged_once_they_are_old_enough(model: ModelWithFiles) -> None:
+    """The rule takes only revoked versions, and not those made from them that are still in use."""
     for operation, name in (("learn", "1"), ("learn", "2"), ("forget", "2"), ("learn", "2")):
-        shelf.done(operation, name)
-    job_id = shelf.done("forget", "2")
-    kept = replace(shelf, deployment=shelf.deployment.model_copy(update={"purge_after_days": 30.0}))
-    kept.sweep()
-    assert kept.sealed() == []
-    with shelf.registry.database.transaction() as session:
+        model.publish_job(operation, name)
+    job_id = model.publish_job("forget", "2")
+    with_rule = replace(model, deployment=model.deployment.model_copy(update={"purge_after_days": 30.0}))
+    with_rule.sweep()
+    assert with_rule.sealed() == []
+    with model.registry.database.transaction() as session:
         aged = update(JobRow).where(JobRow.id == job_id)
         session.execute(aged.values(finished_at=from_now(-31 * 86_400)))
-    shelf.sweep()
-    assert shelf.sealed() == []  # the deployment has no such rule
-    kept.sweep()
-    assert kept.sealed() == [4]
-    assert (kept.purge(job_id).reason, kept.there(4), kept.there(2)) == ("retention", EVIDENCE, EVERY_FILE)
-    shelf.registry.submit("forget", "2", purge=True)
-    kept.sweep()
-    assert kept.sealed() == [2, 3, 4]  # who asks gets all of it
+    model.sweep()
+    assert model.sealed() == []  # this deployment has no retention rule
+    with_rule.sweep()
+    assert with_rule.sealed() == [4]
+    assert (with_rule.purge(job_id).reason, with_rule.existing_files(4), with_rule.existing_files(2)) == (
+        "retention",
+        DESCRIPTIVE_FILES,
+        ALL_FILES,
+    )
+    model.registry.submit("forget", "2", purge=True)
+    with_rule.sweep()
+    assert with_rule.sealed() == [2, 3, 4]  # a requested purge takes all of them
 
 
-def test_what_the_rule_took_stays_listed_when_somebody_asks_for_the_rest(shelf: Shelf) -> None:
-    shelf.done("learn", "1", "2")
-    sha256 = shelf.measured(1)
-    job_id = shelf.done("forget", "2")
-    with shelf.registry.database.transaction() as session:
+def test_files_purged_by_the_retention_rule_stay_listed_in_a_later_requested_purge(
+    model: ModelWithFiles,
+) -> None:
+    model.publish_job("learn", "1", "2")
+    sha256 = model.evaluate(1)
+    job_id = model.publish_job("forget", "2")
+    with model.registry.database.transaction() as session:
         purging.request_purge(
             session, session.scalars(select(JobRow).where(JobRow.id == job_id)).one(), "retention"
         )
-    shelf.sweep()
-    taken = shelf.purge(job_id).keys
+    model.sweep()
+    taken = model.purge(job_id).keys
     assert sha256 in {key["sha256"] for key in taken}
-    shelf.registry.submit("forget", "2", purge=True)
-    shelf.sweep()
-    purge = shelf.purge(job_id)
+    model.registry.submit("forget", "2", purge=True)
+    model.sweep()
+    purge = model.purge(job_id)
     assert (purge.reason, purge.state, purge.kept) == ("requested", "done", [])
     assert purge.keys == taken
 
 
-def test_what_no_row_refers_to_is_collected_once_it_has_settled(shelf: Shelf) -> None:
-    orphan, young = (shelf.artifacts.path(shelf.artifacts.put(data)) for data in (b"orphan", b"young"))
+def test_collect_deletes_old_files_that_no_row_refers_to(model: ModelWithFiles) -> None:
+    orphan, young = (model.artifacts.path(model.artifacts.put(data)) for data in (b"orphan", b"young"))
     half = orphan.parent / ".put-killed"
     half.write_bytes(b"orp")
     for path in (orphan, half):
         os.utime(path, (0, 0))
-    assert collect(shelf) == "deleted 0 files that no row refers to\n"  # a database of another home, maybe
-    shelf.done("learn", "1")
-    os.utime(shelf.artifacts.path(shelf.versions()[0].files["decoder.onnx"]["sha256"]), (0, 0))
-    assert collect(shelf) == "deleted 2 files that no row refers to\n"
+    assert (
+        collect(model) == "deleted 0 files that no row refers to\n"
+    )  # without any reference nothing is deleted
+    model.publish_job("learn", "1")
+    os.utime(model.artifacts.path(model.versions()[0].files["decoder.onnx"]["sha256"]), (0, 0))
+    assert collect(model) == "deleted 2 files that no row refers to\n"
     assert [path.exists() for path in (orphan, half, young)] == [False, False, True]
-    assert shelf.there(1) == EVERY_FILE
+    assert model.existing_files(1) == ALL_FILES
 
 
-def collect(shelf: Shelf) -> str:
-    """What `palimpsest collect` says."""
-    environment = {**os.environ, **shelf.deployment.as_environment()}
+def collect(model: ModelWithFiles) -> str:
+    """Run `palimpsest collect` and return its output."""
+    environment = {**os.environ, **model.deployment.as_environment()}
     command = [executable, "-m", "commands", "collect"]
     return run(command, env=environment, capture_output=True, text=True, check=True).stdout

@@ -31,18 +31,20 @@ def test_learn_and_forget_can_be_submitted_right_after_each_other(registry: Regi
 
 
 @pytest.mark.parametrize("published", [True, False], ids=["published", "queued"])
-def test_a_held_label_is_not_learned_again(registry: Registry, published: bool) -> None:
+def test_a_label_that_is_learned_or_will_be_cannot_be_learned_again(
+    registry: Registry, published: bool
+) -> None:
     job = registry.submit("learn", "1", "2")
     if published:
-        registry.publish(registry.claimed(job))
+        registry.publish(registry.claim(job))
     with pytest.raises(LabelAlreadyLearned, match="'2'"):
         registry.submit("learn", "2", "3")
 
 
 def test_a_forgotten_label_is_learned_again_in_its_old_slot(registry: Registry) -> None:
-    registry.done("learn", "1", "2")
-    registry.done("forget", "1")
-    version = registry.done("learn", "1")
+    registry.publish_job("learn", "1", "2")
+    registry.publish_job("forget", "1")
+    version = registry.publish_job("learn", "1")
     with registry.database.reading() as session:
         again = labels.find_all(session, registry.model.id)["1"]
     assert (again.status, again.slot, again.generation, again.learned_version) == ("permanent", 0, 2, 3)
@@ -72,9 +74,9 @@ def test_forgetting_a_label_twice_returns_the_queued_job(registry: Registry) -> 
 
 
 def test_forgetting_a_forgotten_label_returns_the_job_that_forgot_it(registry: Registry) -> None:
-    registry.done("learn", "1", "2", "3")
+    registry.publish_job("learn", "1", "2", "3")
     forgetting = registry.submit("forget", "1")
-    registry.publish(registry.claimed(forgetting))
+    registry.publish(registry.claim(forgetting))
     assert registry.submit("forget", "1").id == forgetting.id
     assert registry.submit("forget", "1", "2").labels == ["2"]
 
@@ -85,7 +87,7 @@ def test_a_model_without_a_version_cannot_be_resized(registry: Registry) -> None
 
 
 def test_a_base_that_is_not_the_head_is_stale(registry: Registry) -> None:
-    registry.done("learn", "1")
+    registry.publish_job("learn", "1")
     registry.submit("learn", "2", base_version=1)
     with pytest.raises(StaleBase, match="base_version=1"):
         registry.submit("learn", "3", base_version=4)
@@ -120,7 +122,7 @@ def test_concurrent_requests_for_different_labels_are_all_accepted_in_one_order(
     assert [row.sequence for row in rows] == sorted((job.sequence for job in accepted), reverse=True)
 
 
-def test_jobs_are_listed_by_model_and_by_the_state_they_show(
+def test_jobs_are_listed_by_model_and_by_the_state_that_clients_see(
     registry: Registry, new_model: Callable[[str], Registry]
 ) -> None:
     other = new_model("other")
@@ -129,7 +131,7 @@ def test_jobs_are_listed_by_model_and_by_the_state_they_show(
         registry.submit("learn", "2"),
         other.submit("learn", "1"),
     )
-    registry.claimed(running)
+    registry.claim(running)
     with registry.database.transaction() as session:
         jobs.cancel(session, running.id)
 
@@ -144,7 +146,7 @@ def test_jobs_are_listed_by_model_and_by_the_state_they_show(
     assert listed(state="queued", after=elsewhere.id) == [queued.id]
 
 
-def test_the_queue_position_counts_what_is_ahead(
+def test_the_queue_position_is_the_number_of_unfinished_jobs_accepted_before(
     registry: Registry, new_model: Callable[[str], Registry]
 ) -> None:
     first, second, third = (
@@ -152,64 +154,64 @@ def test_the_queue_position_counts_what_is_ahead(
         new_model("other").submit("learn", "1"),
         registry.submit("resize"),
     )
-    registry.claimed(first)
+    registry.claim(first)
     with registry.database.reading() as session:
         positions = [jobs.queue_position(session, registry.job(job)) for job in (first, second, third)]
     assert positions == [None, 1, 2]
 
 
-def test_cancelling_a_queued_job_ends_it_at_once_and_is_idempotent(registry: Registry) -> None:
+def test_cancelling_a_queued_job_ends_it_at_once_and_may_be_repeated(registry: Registry) -> None:
     job = registry.submit("learn", "1")
     for _ in range(2):
         with registry.database.transaction() as session:
             cancelled = jobs.cancel(session, job.id)
     assert (cancelled.state, cancelled.finished_at is None) == ("cancelled", False)
-    assert registry.claim(job) is None
+    assert registry.try_claim(job) is None
     registry.submit("learn", "1")  # its label is free again
 
 
-def test_a_finished_job_is_not_cancelled(registry: Registry) -> None:
+def test_a_finished_or_unknown_job_cannot_be_cancelled(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    registry.publish(registry.claimed(job))
+    registry.publish(registry.claim(job))
     with pytest.raises(JobAlreadyFinished, match="succeeded"), registry.database.transaction() as session:
         jobs.cancel(session, job.id)
     with pytest.raises(UnknownJob), registry.database.transaction() as session:
         jobs.cancel(session, "job_nowhere")
 
 
-def waited(registry: Registry, *jobs: JobRow, seconds: float = 60.0, column: str = "created_at") -> None:
-    """Let these jobs have been accepted (or finished) that long ago."""
+def set_back(registry: Registry, *jobs: JobRow, seconds: float = 60.0, column: str = "created_at") -> None:
+    """Set the time at which these jobs were accepted (or finished) back."""
     with registry.database.transaction() as session:
         old = update(JobRow).where(JobRow.id.in_([job.id for job in jobs]))
         session.execute(old.values({column: from_now(-seconds)}))
 
 
-def nobody_hears(registry: Registry) -> bool:
+def is_stalled(registry: Registry) -> bool:
     with registry.database.reading() as session:
         return jobs.is_queue_stalled(session, seconds=30.0)
 
 
-def test_jobs_that_are_queued_for_long_without_a_worker_running_any_are_noticed(registry: Registry) -> None:
+def test_the_queue_is_stalled_if_jobs_wait_and_no_worker_runs_any(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    assert not nobody_hears(registry), "it was accepted a moment ago"
-    waited(registry, job)
-    assert nobody_hears(registry)
-    registry.claimed(job)
-    assert not nobody_hears(registry)
+    assert not is_stalled(registry), "it was accepted a moment ago"
+    set_back(registry, job)
+    assert is_stalled(registry)
+    registry.claim(job)
+    assert not is_stalled(registry)
 
 
-def test_a_worker_counts_as_present_between_two_jobs(registry: Registry) -> None:
+def test_the_queue_is_not_stalled_between_two_jobs_of_a_worker(registry: Registry) -> None:
     first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
-    waited(registry, first, second)
-    registry.publish(registry.claimed(first))
-    assert not nobody_hears(registry)
-    waited(registry, first, column="finished_at")
-    assert nobody_hears(registry), "meanwhile nobody has taken the second"
+    set_back(registry, first, second)
+    registry.publish(registry.claim(first))
+    assert not is_stalled(registry)
+    set_back(registry, first, column="finished_at")
+    assert is_stalled(registry), "since then no worker has claimed the second job"
 
 
-def test_a_cancelled_job_is_no_sign_of_a_worker(registry: Registry) -> None:
+def test_a_job_cancelled_in_the_queue_does_not_count_as_run(registry: Registry) -> None:
     first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
-    waited(registry, first, second)
+    set_back(registry, first, second)
     with registry.database.transaction() as session:
         jobs.cancel(session, second.id)
-    assert nobody_hears(registry)
+    assert is_stalled(registry)

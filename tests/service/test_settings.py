@@ -1,4 +1,4 @@
-"""What the environment decides, and what it need not."""
+"""Settings come from variables PALIMPSEST_*, and all have defaults."""
 
 from pathlib import Path
 from subprocess import run
@@ -16,7 +16,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"PALIMPSEST_{name.upper()}", raising=False)
 
 
-def test_with_nothing_set_everything_lies_in_one_folder() -> None:
+def test_without_variables_everything_is_in_one_folder() -> None:
     found = Settings()
     home = Path("~/.palimpsest").expanduser()
     assert (found.home, found.data, found.artifacts) == (home, home / "datasets", home / "artifacts")
@@ -32,12 +32,12 @@ def test_two_variables_move_it_to_postgresql_and_redis(monkeypatch: pytest.Monke
     assert found.broker_url == "redis://broker/0"
 
 
-def test_a_relative_home_is_settled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_home_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Settings(home=Path("here")).database_url == f"sqlite:///{tmp_path}/here/palimpsest.db"
 
 
-def test_a_child_process_gets_these_very_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_process_gets_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parent = Settings(home=tmp_path, port=0, lease_seconds=1.5, log_level="debug", data=tmp_path / "data")
     for name, value in parent.as_environment().items():
         monkeypatch.setenv(name, value)
@@ -53,13 +53,15 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     ("name", "value"),
     [("PORT", "70000"), ("LEASE_SECONDS", "0"), ("PURGE_AFTER_DAYS", "-1"), ("LOG_LEVEL", "loud")],
 )
-def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_value_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"PALIMPSEST_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
 
 
-def test_a_variable_by_its_old_name_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_with_its_old_name_is_refused_and_the_new_name_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PALIMPSEST_RING_AGAIN_SECONDS", "5")
     with pytest.raises(ValidationError, match="set PALIMPSEST_NOTIFY_AGAIN_SECONDS in its place"):
         Settings()
@@ -75,12 +77,12 @@ def test_start_up_with_an_old_variable_fails_with_one_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("url", ["garbage", "mysql://me@db/pages", "postgresql://db:notaport/pages", "://"])
-def test_a_database_that_is_not_offered_is_refused_with_what_is(url: str) -> None:
+def test_an_unsupported_database_is_refused_and_the_supported_ones_are_named(url: str) -> None:
     with pytest.raises(ValidationError, match="sqlite:///FILE or postgresql://USER@HOST/NAME"):
         Settings(database_url=url)
 
 
 @pytest.mark.parametrize("url", ["garbage", "amqp://broker", "redis://h:notaport/0"])
-def test_a_broker_that_is_not_offered_is_refused_with_what_is(url: str) -> None:
+def test_an_unsupported_broker_is_refused_and_the_supported_ones_are_named(url: str) -> None:
     with pytest.raises(ValidationError, match="folder://FOLDER or redis://HOST/NUMBER"):
         Settings(broker_url=url)
