@@ -22,7 +22,7 @@ from tests.registries import Registry, publication
 
 
 def drawn(*names: str) -> dict[str, versions.LabelDecoder]:
-    """Return the decoder and slot of labels that were learned in this order. All versions have one decoder."""
+    """Return the decoder and slot of labels that were learned in this order; there is one decoder in all."""
     return {name: versions.LabelDecoder("d" * 64, slot) for slot, name in enumerate(names)}
 
 
