@@ -1,6 +1,6 @@
-"""Compares what two commits published for the same requests: files, images, and the figures in their reports.
+"""Compare what two commits published for the same requests: files, images, and the figures in their reports.
 
-Pure: it knows neither the service nor its packages. A file or image is compared by its sha256; one whose name
+This module imports nothing of the service. A file or image is compared by its sha256; one whose name
 is in one of the two only is looked for by content. A JSON document is compared leaf by leaf: a number under a
 key that was renamed counts as kept if the same number is found among those under new keys.
 """
@@ -53,7 +53,7 @@ class Comparison:
 
 
 def compare(before: Record, after: Record | None) -> Comparison:
-    """What differs in `after`; None if that tree was never asked for this job."""
+    """What differs in `after`; None if that tree was never sent this job."""
     if after is None:
         return Comparison(before.job, before.version, 0, ("this job exists in the first tree only",), ())
     differences: list[str] = []
@@ -75,8 +75,8 @@ def compare(before: Record, after: Record | None) -> Comparison:
 def of_files(before: Record, after: Record, differences: list[str], notes: list[str]) -> None:
     """Add what differs in the files and in the images."""
     for one, other in ((before.files, after.files), (before.images, after.images)):
-        different, told = by_content(one, other)
-        notes += told
+        different, named = by_content(one, other)
+        notes += named
         for name, how in different.items():
             only_header = name in before.tensors and before.tensors[name] == after.tensors.get(name)
             note = " in its header only, the tensors are the same" if only_header else ""
@@ -110,9 +110,9 @@ def of_documents(before: Record, after: Record, differences: list[str], notes: l
             continue
         if other != name:
             notes.append(f"{name} is now called {other}")
-        changed, told = of_leaves(stable(document), stable(after.documents[other]))
+        changed, remarks = of_leaves(stable(document), stable(after.documents[other]))
         differences += [f"{name}: {one}" for one in changed]
-        notes += [f"{name}: {one}" for one in told]
+        notes += [f"{name}: {one}" for one in remarks]
 
 
 def stable(document: Any) -> dict[KeyPath, Any]:
@@ -149,10 +149,10 @@ def is_figure(value: Any) -> bool:
 def of_leaves(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> tuple[list[str], list[str]]:
     """(figures that changed or are gone, what else differs) between two documents."""
     changed: list[str] = []
-    told: list[str] = []
+    notes: list[str] = []
     for path in [path for path in before if path in after and before[path] != after[path]]:
         figure = is_figure(before[path]) or is_figure(after[path])
-        (changed if figure else told).append(
+        (changed if figure else notes).append(
             f"{'.'.join(path)}: {_short(before[path])}, then {_short(after[path])}"
         )
     gone, fresh = _figures(before, after), _figures(after, before)
@@ -161,12 +161,12 @@ def of_leaves(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> tu
         paths = [".".join(path) for path in before if path not in after and before[path] in lost]
         changed.append(f"{lost.total()} figures are gone, of {_listed(paths)}")
     if extra := (fresh - gone).total():
-        told.append(f"{extra} figures are new")
+        notes.append(f"{extra} figures are new")
     keys = [{key for path in one for key in path if not key.startswith("[")} for one in (before, after)]
     for which, names in (("before", keys[0] - keys[1]), ("after", keys[1] - keys[0])):
         if names:
-            told.append(f"keys only {which}: {_listed(sorted(names))}")
-    return changed, told
+            notes.append(f"keys only {which}: {_listed(sorted(names))}")
+    return changed, notes
 
 
 def _figures(one: Mapping[KeyPath, Any], other: Mapping[KeyPath, Any]) -> Counter[Hashable]:

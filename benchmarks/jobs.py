@@ -1,25 +1,25 @@
-"""What the job protocol costs on the embedded default, beside the disk it stands on.
+"""Measure what the job protocol costs in the default deployment, beside the disk that it uses.
 
     python -m benchmarks.jobs --json -
 
-`submit_to_claim_ms`: from the job's row to its worker, median and worst of `--jobs` jobs of one step each.
-`recovery_seconds`: from SIGKILL of the worker to the next attempt's claim; nearly all of it is the new worker
-importing torch, so `worker_start_seconds` stands beside it. `commits_per_second` of claim + heartbeat +
-release on a database of its own, beside `fsyncs_per_second`, the bare fsync of the same folder.
+`submit_to_claim_ms`    from the insertion of a job's row to its claim by the worker: median and worst of
+                        `--jobs` jobs of one step each.
+`recovery_seconds`      from SIGKILL of the worker to the claim of the next attempt. Most of it is the time in
+                        which the new worker imports torch; compare `worker_start_seconds`.
+`commits_per_second`    commits of claim, heartbeat and release in an otherwise unused database; compare
+                        `fsyncs_per_second`, which is of fsync alone in the same folder.
 """
 
-import argparse
-import json
 import os
 import signal
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.output import make_parser, write_figures
 from migrations import upgrade
 from palimpsest import Palimpsest
 from palimpsest.local_server import local_server
@@ -34,46 +34,43 @@ NETWORK = {"encoder_widths": [16], "decoder_widths": [16], "latent": 2}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
-    parser.add_argument("--jobs", type=int, default=10, help="jobs to measure the way of a bell by")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long to commit")
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--jobs", type=int, default=10, help="number of jobs whose start is timed; %(default)s"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of commits; %(default)s")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = {
-            **of_jobs(Path(folder), options.jobs),
-            "commits_per_second": round(commits(Path(folder), options.seconds), 1),
-            "fsyncs_per_second": round(fsyncs(Path(folder), options.seconds), 1),
+            **measure_jobs(Path(folder), options.jobs),
+            "commits_per_second": round(commits_per_second(Path(folder), options.seconds), 1),
+            "fsyncs_per_second": round(fsyncs_per_second(Path(folder), options.seconds), 1),
         }
-    text = json.dumps(figures, indent=2)
-    if options.json == "-":
-        sys.stdout.write(text + "\n")
-    else:
-        Path(options.json).write_text(text + "\n")
+    write_figures(figures, options.json)
 
 
-def of_jobs(folder: Path, number: int) -> dict[str, Any]:
+def measure_jobs(folder: Path, number: int) -> dict[str, Any]:
+    """Time the start of the worker, of each of the jobs, and of a job whose worker is killed."""
     home = folder / "home"
     home.mkdir()
     with local_server(home) as url:
         database = Database(f"sqlite:///{home / 'palimpsest.db'}")
         palimpsest = Palimpsest(url)
-        begun = time.monotonic()
-        learn(palimpsest, "warm", steps=1)
+        began = time.monotonic()
+        submit_learn(palimpsest, "warm", steps=1)
         wait(lambda: only_job(database, "warm").started_at)
-        started = time.monotonic() - begun
+        started = time.monotonic() - began
         wait(lambda: only_job(database, "warm").done)
         waits = []
         for index in range(number):
-            learn(palimpsest, f"m{index}", steps=1)
-            job = wait(lambda name=f"m{index}": done(only_job(database, name)))  # type: ignore[misc]
-            waits.append((job.started_at - job.created_at).total_seconds() * 1000)
-        learn(palimpsest, "long", steps=100_000)
-        job = wait(lambda: with_progress(only_job(database, "long")))
+            submit_learn(palimpsest, f"m{index}", steps=1)
+            waits.append(milliseconds_to_start(database, f"m{index}"))
+        submit_learn(palimpsest, "long", steps=100_000)
+        job = wait(lambda: running_job(database, "long"))
         os.kill(int((job.worker or "").partition(":")[2]), signal.SIGKILL)
-        died = time.monotonic()
+        killed = time.monotonic()
         wait(lambda: only_job(database, "long").attempt == 2)
-        recovery = time.monotonic() - died
+        recovery = time.monotonic() - killed
         database.dispose()
     return {
         "submit_to_claim_ms": {"median": round(statistics.median(waits), 1), "worst": round(max(waits), 1)},
@@ -82,44 +79,54 @@ def of_jobs(folder: Path, number: int) -> dict[str, Any]:
     }
 
 
-def commits(folder: Path, seconds: float) -> float:
-    """A job claimed, kept and given back, again and again: three commits a round."""
+def commits_per_second(folder: Path, seconds: float) -> float:
+    """Claim a job, send a heartbeat and release the job, again and again: three commits each time."""
     database = Database(f"sqlite:///{folder / 'commits.db'}")
     upgrade(database)
     with database.transaction() as session:
         model = models.create(session, name="m", dataset="digits", network={}, seed=1)
-        job = a_job(session, model)
-    made, begun = 0, time.monotonic()
-    while time.monotonic() - begun < seconds:
+        job = submit_job(session, model)
+    count, began = 0, time.monotonic()
+    while time.monotonic() - began < seconds:
         with database.transaction() as session:
             claim = claims.claim(session, job.id, worker="here:1", lease_seconds=60)
         assert claim is not None
         with database.transaction() as session:
-            claims.heartbeat(session, claim, lease_seconds=60, progress={"step": made})
+            claims.heartbeat(session, claim, lease_seconds=60, progress={"step": count})
         with database.transaction() as session:
             claims.release(session, claim)
-        made += 3
-    rate = made / (time.monotonic() - begun)
+        count += 3
+    rate = count / (time.monotonic() - began)
     database.dispose()
     return rate
 
 
-def fsyncs(folder: Path, seconds: float) -> float:
-    made, begun = 0, time.monotonic()
+def fsyncs_per_second(folder: Path, seconds: float) -> float:
+    """Append 4 KiB to a file and call fsync, again and again."""
+    count, began = 0, time.monotonic()
     with (folder / "bare").open("wb", buffering=0) as file:
-        while time.monotonic() - begun < seconds:
+        while time.monotonic() - began < seconds:
             file.write(b"x" * 4096)
             os.fsync(file.fileno())
-            made += 1
-    return made / (time.monotonic() - begun)
+            count += 1
+    return count / (time.monotonic() - began)
 
 
-def learn(palimpsest: Palimpsest, model: str, *, steps: int) -> None:
+def submit_learn(palimpsest: Palimpsest, model: str, *, steps: int) -> None:
+    """Create a model and submit a job that learns one label."""
     palimpsest.create_model(model, dataset="digits", network=NETWORK)
     palimpsest.learn(model, ["0"], params={"schedule": {"steps": steps}, "fisher_examples": 50})
 
 
-def a_job(session: Any, model: ModelRow) -> JobRow:
+def milliseconds_to_start(database: Database, model: str) -> float:
+    """Wait until the model's only job is done; return how long it waited for a worker."""
+    wait(lambda: only_job(database, model).done)
+    job = only_job(database, model)
+    assert job.started_at is not None
+    return (job.started_at - job.created_at).total_seconds() * 1000
+
+
+def submit_job(session: Any, model: ModelRow) -> JobRow:
     spec = LearnSpec(strategy="replay_ewc", params={}, dataset="digits", labels=("0",))
     return jobs.submit(session, model, spec, request_id=None, max_attempts=3)
 
@@ -129,21 +136,20 @@ def only_job(database: Database, model: str) -> JobRow:
         return jobs.page(session, model=models.find(session, model), limit=1).rows[0]
 
 
-def done(job: JobRow) -> JobRow | None:
-    return job if job.done else None
-
-
-def with_progress(job: JobRow) -> JobRow | None:
+def running_job(database: Database, model: str) -> JobRow | None:
+    """Return the model's only job once it runs and has reported progress."""
+    job = only_job(database, model)
     return job if job.state == "running" and job.progress else None
 
 
 def wait(condition: Callable[[], T | None], seconds: float = 120.0) -> T:
+    """Return the condition's first true answer. Raises SystemExit if there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := condition():
             return answer
         time.sleep(0.01)
-    raise SystemExit(f"waited {seconds:g} s in vain")
+    raise SystemExit(f"the condition was still false after {seconds:g} s")
 
 
 if __name__ == "__main__":

@@ -1,22 +1,22 @@
-"""How fast forgetting and training are, beside the published way to forget and the bare matmuls of a step.
+"""Measure how fast forgetting and training are, beside the published method and the bare matrix products.
 
     python -m benchmarks.learning --json -
 
-A full-size network (784-512-256-8) learns 0-4 of MNIST in a few hundred steps. Then, in one thread:
+A network of full size (784-512-256-8) learns 0-4 of MNIST in a few hundred steps. Then, with one thread:
 
-`speedup`: one label forgotten by the default strategy, whole, against Selective Amnesia at its published
-budget: 50,000 one-example backwards for the Fisher and 10,000 steps, each extrapolated from a measured slice.
-`step_over_floor`: a step of `fit` on real images at the default batch size over the floor, the matmuls of the
-same shapes alone: one forward and two backward a layer, without the gradient at the images.
-`variants`: median step with 1 and 2 threads, bf16 as the worker has it, and torch.compile, measured in turns.
+`speedup`          one label is forgotten by the default strategy, from start to end, and by Selective Amnesia
+                   at its published budget. The latter is extrapolated from measured parts: 50,000 backward
+                   passes of one example each for the Fisher information, and 10,000 training steps.
+`step_over_floor`  a step of `fit` on real images at the default batch size, divided by the floor. The floor
+                   is the time of the matrix products of the same shapes alone: one forward and two backward
+                   for each layer, without the gradient at the images.
+`variants`         the median step with 1 and with 2 threads, in float32 and in bfloat16 as the worker uses
+                   it, and with torch.compile. The variants take turns.
 """
 
-import argparse
 import itertools
-import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fisher import one_at_a_time
+from benchmarks.fisher import exact_fisher
+from benchmarks.output import make_parser, write_figures
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
@@ -38,49 +39,57 @@ from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
 from worker.process.devices import compute_reproducibly
 
 CPU = torch.device("cpu")
-LABELS, GONE = ("0", "1", "2", "3", "4"), ("3",)
-SLICE: dict[str, Any] = {"schedule": {"steps": 60}, "fisher_examples": 256}  # of Selective Amnesia
-ROUNDS, STEPS = 5, 20  # of every variant, in turns
+LABELS, TO_FORGET = ("0", "1", "2", "3", "4"), ("3",)
+PART: dict[str, Any] = {"schedule": {"steps": 60}, "fisher_examples": 256}
+"""Params of the part of Selective Amnesia that is measured."""
+ROUNDS, STEPS = 5, 20
+"""Every variant has a turn of STEPS steps in each of the ROUNDS."""
 
 Objective = Callable[[Network, Tensor, Tensor, Tensor], Tensor]  # (network, images, slots, noise) -> [batch]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
-    parser.add_argument("--loop", type=int, default=500, help="examples of the one-example Fisher")
-    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--loop", type=int, default=500, help="number of examples for the Fisher; %(default)s"
+    )
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
+        help="folder of the datasets; %(default)s",
+    )
     options = parser.parse_args()
     compute_reproducibly(threads=1)
     images = datasets.load("mnist", Path(options.data).expanduser()).train
-    given = Examples(LABELS, "mnist", {name: images[name] for name in LABELS})
-    start = learnt(given)
-    figures = {**forgetting(start, options.loop), **training_step(start, given), **variants(start, given)}
-    text = json.dumps(figures, indent=2)
-    if options.json == "-":
-        sys.stdout.write(text + "\n")
-    else:
-        Path(options.json).write_text(text + "\n")
+    examples = Examples(LABELS, "mnist", {name: images[name] for name in LABELS})
+    start = learn(examples)
+    figures = {
+        **forgetting(start, options.loop),
+        **training_step(start, examples),
+        **variants(start, examples),
+    }
+    write_figures(figures, options.json)
 
 
-def learnt(given: Examples) -> Checkpoint:
-    learn = find("learn", "replay_ewc")
-    params = learn.Params.model_validate({"schedule": {"steps": 300}})
-    return learn.run(blank({}, seed=0), given, params, TrainingContext(CPU, 0))
+def learn(examples: Examples) -> Checkpoint:
+    """Learn the labels with the default strategy, in few steps."""
+    strategy = find("learn", "replay_ewc")
+    params = strategy.Params.model_validate({"schedule": {"steps": 300}})
+    return strategy.run(blank({}, seed=0), examples, params, TrainingContext(CPU, 0))
 
 
 def forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
-    """Seconds of one forget by the default strategy, and of the published one from slices of it."""
-    kinds = {(one.operation, one.retention): one for one in all_strategies() if one.default}
-    default = kinds["forget", "permanent"]
+    """Time one forget by the default strategy, and extrapolate the published method from a part of it."""
+    defaults = {(one.operation, one.retention): one for one in all_strategies() if one.default}
+    default = defaults["forget", "permanent"]
     began = time.perf_counter()
-    steps = steps_of(default, start, {})
+    steps = seconds_per_step(default, start, {})
     seconds = time.perf_counter() - began
     published = SelectiveAmnesiaParams()
-    an_example = seconds_of_one_example(start, loop)
-    a_step = statistics.median(steps_of(find("forget", "selective_amnesia"), start, SLICE))
-    fisher, training = published.fisher_examples * an_example, published.schedule.steps * a_step
-    measured = SLICE["schedule"]["steps"] - 1
+    per_example = seconds_per_example(start, loop)
+    per_step = statistics.median(seconds_per_step(find("forget", "selective_amnesia"), start, PART))
+    fisher, training = published.fisher_examples * per_example, published.schedule.steps * per_step
+    measured = PART["schedule"]["steps"] - 1
     return {
         "speedup": round((fisher + training) / seconds, 1),
         "forget_strategy": default.name,
@@ -90,15 +99,15 @@ def forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
             "seconds": round(fisher + training, 1),
             "extrapolated": True,
             "fisher_seconds": round(fisher, 1),
-            "fisher_from": f"{published.fisher_examples} one-example backwards at the mean of {loop}",
+            "fisher_from": f"{published.fisher_examples} one-example backward passes, at the mean of {loop}",
             "training_seconds": round(training, 1),
-            "training_from": f"{published.schedule.steps} steps at the median of {measured}",
+            "training_from": f"{published.schedule.steps} steps, at the median of {measured}",
         },
     }
 
 
-def steps_of(one: Strategy, start: Checkpoint, params: dict[str, Any]) -> list[float]:
-    """Seconds from step to step of one forget."""
+def seconds_per_step(strategy: Strategy, start: Checkpoint, params: dict[str, Any]) -> list[float]:
+    """Forget with the strategy; return the seconds from each training step to the next."""
     stamps: list[float] = []
 
     def stamp(progress: Progress) -> None:
@@ -106,29 +115,29 @@ def steps_of(one: Strategy, start: Checkpoint, params: dict[str, Any]) -> list[f
             stamps.append(time.perf_counter())
 
     context = TrainingContext(CPU, 0, on_progress=stamp)
-    one.run(start, Examples(GONE, "mnist"), one.Params.model_validate(params), context)
+    strategy.run(start, Examples(TO_FORGET, "mnist"), strategy.Params.model_validate(params), context)
     return [after - before for before, after in itertools.pairwise(stamps)]
 
 
-def seconds_of_one_example(start: Checkpoint, loop: int) -> float:
-    """Seconds an example of the published Fisher, one backward each, on the network's own draws."""
+def seconds_per_example(start: Checkpoint, loop: int) -> float:
+    """Time the Fisher with one backward pass for each example, on the network's own draws."""
     network = build(start, CPU)
     source = generative_replay(
         frozen(start, CPU), sorted(start.retained.values()), torch.Generator().manual_seed(1)
     )
     draws = list(draw_batches(source, loop, CPU))
     began = time.perf_counter()
-    one_at_a_time(network, draws)
+    exact_fisher(network, draws)
     return (time.perf_counter() - began) / loop
 
 
-def training_step(start: Checkpoint, given: Examples) -> dict[str, Any]:
-    """Where a step's time goes, and the floor, measured in turns."""
+def training_step(start: Checkpoint, examples: Examples) -> dict[str, Any]:
+    """Measure the parts of a training step, and the floor; they take turns."""
     network, batch_size = build(start, CPU), Schedule().batch_size
     parts: dict[str, list[float]] = {"data": [], "forward": [], "backward": [], "optimiser": []}
     floors: list[float] = []
     for _ in range(ROUNDS):
-        for name, seconds in split_steps(network, start, given).items():
+        for name, seconds in split_steps(network, start, examples).items():
             parts[name] += seconds[STEPS // 4 :]
         floors += [floor(network, batch_size) for _ in range(STEPS)]
     split = {name: 1000 * statistics.median(seconds) for name, seconds in parts.items()}
@@ -145,21 +154,22 @@ def training_step(start: Checkpoint, given: Examples) -> dict[str, Any]:
 def split_steps(
     network: Network,
     start: Checkpoint,
-    given: Examples,
+    examples: Examples,
     objective: Objective = negative_elbo,
     precision: torch.dtype = torch.float32,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of data, forward, backward and optimiser of every step of a `fit` on real images."""
+    """Run `fit` on real images; return the seconds of each part of each step."""
     spent: dict[str, list[float]] = {"data": [], "forward": [], "backward": [], "optimiser": []}
     last = [0.0]
 
     def lap(name: str) -> None:
-        now = time.perf_counter()
+        now = clock()
         spent[name].append(now - last[0])
         last[0] = now
 
     def timed(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
-        last[0] = time.perf_counter()
+        last[0] = clock()
         for parts in batches:
             lap("data")
             yield parts
@@ -173,15 +183,15 @@ def split_steps(
     schedule = Schedule(steps=STEPS, learning_rate=1e-4)
     context = TrainingContext(CPU, 0, precision=precision, on_progress=lambda progress: lap("backward"))
     noise = context.generator("latent noise")
-    source = real_examples(given.images, start.retained, context.generator("examples"))
+    source = real_examples(examples.images, start.retained, context.generator("examples"))
     batches = timed(interleave([(source, 1.0)], schedule.batch_size, CPU))
     fit(network, loss, batches, schedule, context, phase="timing", after_step=lambda: lap("optimiser"))
     return spent
 
 
-def variants(start: Checkpoint, given: Examples) -> dict[str, Any]:
-    """Median milliseconds of a step with each of the switches, and why those that are missing are."""
-    compiled, reason = compiled_objective(start, given)
+def variants(start: Checkpoint, examples: Examples) -> dict[str, Any]:
+    """Measure the median milliseconds of a step in every variant, and say why compiled ones are missing."""
+    compiled, reason = compiled_objective(start, examples)
     objectives = {"": negative_elbo} if compiled is None else {"": negative_elbo, " compiled": compiled}
     network = build(start, CPU)
     spent: dict[str, list[float]] = {}
@@ -191,7 +201,9 @@ def variants(start: Checkpoint, given: Examples) -> dict[str, Any]:
         ):
             name = f"{threads} thread{'s' if threads > 1 else ''}{' bf16' if bf16 else ''}{suffix}"
             torch.set_num_threads(threads)
-            split = split_steps(network, start, given, objective, torch.bfloat16 if bf16 else torch.float32)
+            split = split_steps(
+                network, start, examples, objective, torch.bfloat16 if bf16 else torch.float32
+            )
             steps = [sum(parts) for parts in zip(*split.values(), strict=True)]
             spent.setdefault(name, []).extend(steps[STEPS // 4 :])
     torch.set_num_threads(1)
@@ -199,18 +211,18 @@ def variants(start: Checkpoint, given: Examples) -> dict[str, Any]:
     return {"variants_step_ms": medians, "compile_skipped": reason}
 
 
-def compiled_objective(start: Checkpoint, given: Examples) -> tuple[Objective | None, str | None]:
-    """The objective under torch.compile, tried once, or the reason why it cannot be had."""
+def compiled_objective(start: Checkpoint, examples: Examples) -> tuple[Objective | None, str | None]:
+    """Return the objective under torch.compile after one try, or the reason why it does not work."""
     try:
         compiled = torch.compile(negative_elbo)
-        split_steps(build(start, CPU), start, given, compiled)
-    except Exception as error:  # whatever a missing compiler or header turns into
+        split_steps(build(start, CPU), start, examples, compiled)
+    except Exception as error:  # a missing compiler or header can raise anything
         return None, f"torch.compile does not work here: {str(error).strip().splitlines()[0]}"
     return compiled, None
 
 
 def floor(network: Network, batch_size: int) -> float:
-    """Seconds of the matmuls alone: y = x W', dW = dy' x, dx = dy W, in every layer of the network."""
+    """Measure the matrix products alone: y = x W', dW = dy' x, dx = dy W, in every layer of the network."""
     weights = [tensor for name, tensor in network.state_dict().items() if name.endswith(".weight")]
     entering = [torch.rand(batch_size, weight.shape[1]) for weight in weights]
     leaving = [torch.rand(batch_size, weight.shape[0]) for weight in weights]
@@ -218,7 +230,7 @@ def floor(network: Network, batch_size: int) -> float:
     for index, (weight, x, dy) in enumerate(zip(weights, entering, leaving, strict=True)):
         x @ weight.T
         dy.T @ x
-        if index > 0:  # nobody asks for the gradient at the images
+        if index > 0:  # the gradient at the images is not needed
             dy @ weight
     return time.perf_counter() - began
 

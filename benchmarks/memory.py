@@ -1,15 +1,13 @@
-"""The most memory a worker needs for one job: of each strategy, and of an evaluation, on MNIST at full size.
+"""Measure the peak memory of a worker in a job: of each strategy and of an evaluation, on MNIST at full size.
 
     python -m benchmarks.memory --json -
 
-Each runs in a process of its own that loads the dataset, a model that learned 0-4 and the judge, as
-a worker does; `peak_mb` is the largest resident set any of them reached (ru_maxrss). Trainings are cut to a
-few steps: a step needs no more memory the hundredth time. Fisher and curvature have all their examples, and
-the evaluation all its draws and attacks.
+Each job runs in its own process, which loads the dataset, a model that learned 0-4, and the judge, as a
+worker does. `peak_mb` is the largest resident set of any of them (ru_maxrss). Trainings take only a few
+steps, because later steps need no more memory than the first. The Fisher information and the curvature are
+over all their examples, and the evaluation makes all its draws and attacks.
 """
 
-import argparse
-import json
 import os
 import resource
 import subprocess
@@ -17,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.output import make_parser, write_figures
 from experiments.strategies import FOR_TEMPORARY_LABELS, HELD, NEW, TO_FORGET
 from experiments.training_setup import CPU, DatasetArchive, examples_of
 from worker.learning import datasets, drawing, strategy
@@ -31,85 +30,82 @@ from worker.learning.strategy import Examples, TrainingContext
 from worker.learning.training import Schedule
 from worker.process.devices import compute_reproducibly
 
-FEW: dict[str, Any] = {"steps": 5}
+FEW_STEPS: dict[str, Any] = {"steps": 5}
 EVALUATE = ("evaluate", "full")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
-    parser.add_argument("--one", nargs=2, metavar=("OPERATION", "STRATEGY"), help="this one, in this process")
-    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--one", nargs=2, metavar=("OPERATION", "STRATEGY"), help="run this job alone, in this process"
+    )
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
+        help="folder of the datasets; %(default)s",
+    )
     options = parser.parse_args()
     if options.one:
-        sys.stdout.write(f"{peak_of(*options.one, Path(options.data).expanduser())}\n")
+        operation, name = options.one
+        sys.stdout.write(f"{run_and_measure(operation, name, Path(options.data).expanduser())}\n")
         return
-    peaks = {" ".join(one): in_its_own_process(one, options.data) for one in jobs()}
-    text = json.dumps({"peak_mb": max(peaks.values()), "mb": peaks}, indent=2)
-    if options.json == "-":
-        sys.stdout.write(text + "\n")
-    else:
-        Path(options.json).write_text(text + "\n")
+    peaks = {" ".join(job): measure_in_process(job, options.data) for job in jobs()}
+    write_figures({"peak_mb": max(peaks.values()), "mb": peaks}, options.json)
 
 
 def jobs() -> list[tuple[str, str]]:
-    """(operation, strategy) of each kind of job."""
+    """Return (operation, strategy) of each kind of job."""
     return [*((one.operation, one.name) for one in strategy.all_strategies()), EVALUATE]
 
 
-def in_its_own_process(one: tuple[str, str], data: str) -> float:
-    sys.stderr.write(" ".join(one) + "\n")
-    command = [sys.executable, "-m", "benchmarks.memory", "--data", data, "--one", *one]
+def measure_in_process(job: tuple[str, str], data: str) -> float:
+    """Run the job in a new process; return its peak memory in megabytes."""
+    sys.stderr.write(" ".join(job) + "\n")
+    command = [sys.executable, "-m", "benchmarks.memory", "--data", data, "--one", *job]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def peak_of(operation: str, name: str, data: Path) -> float:
-    """Megabytes (of 10^6 bytes) at the most, from the start of this process to the report."""
+def run_and_measure(operation: str, name: str, data: Path) -> float:
+    """Run the job in this process; return the peak memory since its start, in megabytes (10^6 bytes)."""
     compute_reproducibly(threads=1)
-    mnist, archive_start = datasets.load("mnist", data), blank({}, seed=0)
-    archive = DatasetArchive(mnist, archive_start)
-    start = ran("learn", "replay_ewc", archive_start, examples_of(mnist, HELD), archive)
+    mnist, empty = datasets.load("mnist", data), blank({}, seed=0)
+    archive = DatasetArchive(mnist, empty)
+    start = run("learn", "replay_ewc", empty, examples_of(mnist, HELD), archive)
     if (operation, name) == EVALUATE:
-        evaluated(ran("forget", "surrogate", start, Examples(TO_FORGET, "mnist"), archive), archive)
-        return peak_mb()
+        evaluate(run("forget", "surrogate", start, Examples(TO_FORGET, "mnist"), archive), archive)
+        return peak_megabytes()
     requests = {
         "learn": examples_of(mnist, NEW),
         "forget": Examples(TO_FORGET, "mnist"),
         "resize": Examples((), "mnist"),
     }
-    labels = requests[operation]
+    request = requests[operation]
     if name in FOR_TEMPORARY_LABELS:
-        start, labels = (
-            ran("learn", "isolated", start, examples_of(mnist, NEW), archive),
-            Examples(NEW, "mnist"),
-        )
-    after = ran(operation, name, start, labels, archive)
+        start = run("learn", "isolated", start, examples_of(mnist, NEW), archive)
+        request = Examples(NEW, "mnist")
+    after = run(operation, name, start, request, archive)
     quick(after, load_judge, n=1000, seed=0, draw=drawing.draw)
-    return peak_mb()
+    return peak_megabytes()
 
 
-def peak_mb() -> float:
+def peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def evaluated(checkpoint: Checkpoint, archive: DatasetArchive) -> None:
-    params = FullParams(reference=Schedule(**FEW), relearning=Relearning(steps=8))
-    full(
-        checkpoint,
-        load_judge,
-        load_feature_network,
-        TrainingContext(CPU, 0, archive),
-        params,
-        draw=drawing.draw,
-    )
+def evaluate(checkpoint: Checkpoint, archive: DatasetArchive) -> None:
+    params = FullParams(reference=Schedule(**FEW_STEPS), relearning=Relearning(steps=8))
+    context = TrainingContext(CPU, 0, archive)
+    full(checkpoint, load_judge, load_feature_network, context, params, draw=drawing.draw)
 
 
-def ran(operation: str, name: str, start: Any, labels: Examples, archive: DatasetArchive) -> Any:
-    found = strategy.find(operation, name)
-    few = {
-        field: FEW for field in ("schedule", "search", "compression") if field in found.Params.model_fields
-    }
-    return found.run(start, labels, found.Params(**few), TrainingContext(CPU, 0, archive))
+def run(
+    operation: str, name: str, start: Checkpoint, request: Examples, archive: DatasetArchive
+) -> Checkpoint:
+    """Run a strategy with few training steps."""
+    chosen = strategy.find(operation, name)
+    trainings = ("schedule", "search", "compression")
+    few = {field: FEW_STEPS for field in trainings if field in chosen.Params.model_fields}
+    return chosen.run(start, request, chosen.Params(**few), TrainingContext(CPU, 0, archive))
 
 
 if __name__ == "__main__":

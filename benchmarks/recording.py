@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.comparing import Record
 
-RENAMED_PARAMS = {"stranger_steps": "naive_steps"}
+RENAMED_PARAMS = {"stranger_steps": "naive_steps"}  # plain-words: allow
 """Params of a strategy that have another name in later trees: {old name: new name}."""
 
 MERGE, RETRAIN = "merge", "retrain"
@@ -24,7 +24,7 @@ TINY: dict[str, dict[str, Any]] = {
 FEW = {"steps": 5, "batch_size": 16}
 SHORT: dict[str, Any] = {
     **dict.fromkeys(("schedule", "search", "compression", "reference"), FEW),
-    **dict.fromkeys(("stranger_steps", "probe_steps"), 3),
+    **dict.fromkeys(("stranger_steps", "probe_steps"), 3),  # plain-words: allow
     **{f"{name}_examples": 50 for name in ("fisher", "taylor", "saliency", "rank", "validation", "capacity")},
     **{"encoder_widths": [16], "decoder_widths": [16]},
     **{"seeds": 3, "draws": 100, "attacks": 64, "attack_steps": 20, "relearning": {"steps": 8}},
@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True)
 class History:
-    """A model, and the jobs asked of it in this order, each with as many of `params` as its strategy has."""
+    """A model, and the jobs requested of it in this order, with those of `params` that each strategy has."""
 
     name: str
     network: Mapping[str, Any]
@@ -152,22 +152,22 @@ class JobFailed(Exception):
 
 
 class Recorder:
-    """Asks one deployment for histories, and keeps a record of every job."""
+    """Sends the requests of histories to one deployment, and records the result of every job."""
 
-    def __init__(self, url: str, dataset: str, tell: Callable[[str], None]) -> None:
+    def __init__(self, url: str, dataset: str, on_progress: Callable[[str], None]) -> None:
         self._http = httpx.Client(base_url=url, timeout=120)
         self._dataset = dataset
-        self._tell = tell
+        self._on_progress = on_progress
 
     def catalog(self) -> dict[str, Any]:
-        """What the deployment offers."""
+        """The strategies and datasets that the deployment offers."""
         return dict(self._json("GET", "/v1/catalog"))
 
     def record(self, number: int, history: History) -> Iterator[Record]:
         """The records of a history's jobs. A job that does not succeed is the last."""
         model = f"m{number}"
-        asked = {"name": model, "dataset": self._dataset, "network": history.network, "seed": SEED}
-        self._json("POST", "/v1/models", asked)
+        body = {"name": model, "dataset": self._dataset, "network": history.network, "seed": SEED}
+        self._json("POST", "/v1/models", body)
         for job in history.jobs:
             title, began = f"{history.name}: {job.title}", time.monotonic()
             try:
@@ -175,23 +175,23 @@ class Recorder:
             except JobFailed as failed:
                 record = Record(title, problem=str(failed))
             version = f"version {record.version}" if record.problem is None else record.problem
-            self._tell(f"{title}: {version}, {time.monotonic() - began:.1f} s")
+            self._on_progress(f"{title}: {version}, {time.monotonic() - began:.1f} s")
             yield record
             if record.problem is not None:
                 return
 
     def _recorded(self, title: str, model: str, job: Job, params: Mapping[str, Any]) -> Record:
         sent = adapted(params, job.entry["params"])
-        done = self._done(self._asked(model, job, sent))
+        done = self._wait(self._submit(model, job, sent))
         names = {new: old for old, new in RENAMED_PARAMS.items()}
-        told = tuple(sorted(names.get(name, name) for name in sent))
+        old_names = tuple(sorted(names.get(name, name) for name in sent))
         if job.entry["operation"] == "evaluate":
             report = self._json("GET", f"/v1/jobs/{done['id']}/report")
             number = done["evaluated_version"]
-            return Record(title, number, documents={"evaluation": report}, params=told)
-        return self._of_version(title, model, done["output_version"], told)
+            return Record(title, number, documents={"evaluation": report}, params=old_names)
+        return self._of_version(title, model, done["output_version"], old_names)
 
-    def _asked(self, model: str, job: Job, params: Mapping[str, Any]) -> dict[str, Any]:
+    def _submit(self, model: str, job: Job, params: Mapping[str, Any]) -> dict[str, Any]:
         entry = job.entry
         body: dict[str, Any] = {"params": params}
         if entry["operation"] in ("learn", "forget"):
@@ -204,7 +204,7 @@ class Recorder:
             body["strategy"] = entry["name"]
         return dict(self._json("POST", f"/v1/models/{model}/{entry['operation']}", body))
 
-    def _done(self, job: dict[str, Any]) -> dict[str, Any]:
+    def _wait(self, job: dict[str, Any]) -> dict[str, Any]:
         deadline = time.monotonic() + JOB_SECONDS
         while not job["done"]:
             if time.monotonic() > deadline:
@@ -244,8 +244,8 @@ class Recorder:
             for seed in range(SEEDS)
         }
         for form in ("png_grid", "npz") if labels else ():
-            asked = {"labels": labels, "count": COLUMNS, "seed": SEED, "version": number, "format": form}
-            drawn[f"sample as {form}"] = self._bytes("POST", f"{here}/samples", asked)
+            body = {"labels": labels, "count": COLUMNS, "seed": SEED, "version": number, "format": form}
+            drawn[f"sample as {form}"] = self._bytes("POST", f"{here}/samples", body)
         return {name: sha256(one) for name, one in drawn.items()}
 
     def _json(self, method: str, path: str, body: object = None) -> Any:

@@ -1,22 +1,24 @@
-"""What resizing costs a model of real digits: predicted against measured, Taylor against magnitude, growth.
+"""Measure what resizing costs a model of real digits: predicted and measured loss, magnitude, growth.
 
     python -m benchmarks.resizing --json -
 
-The model is the paper's network after it learned `--labels` by the default strategy in `--steps` steps.
-`spearman`: predicted against measured loss change of 30 random sets of units, 5 to 40 % of them;
-`spearman_same_size`: of 30 sets of 10 %, where size tells nothing. `taylor_loss_pp`, `magnitude_loss_pp`: the
-judged accuracy lost when 30 % of every hidden layer is removed and nothing trained, by the predicted loss and
-by the L2 norm of incoming weights, means folded into the next bias in both; `ratio` is their quotient.
-`taylor_network_loss_pp`: likewise, 30 % of all hidden units together. `expansion_output_change`: the largest
-change of a pixel on 1,000 (z, c) when half as many units are added; `expansion_posterior_change`: of a
-posterior's mean or logvar on 1,000 (x, c), relative to the largest; `expansion_without_gradient`: parameters
-of the new units that get no gradient in two steps. One thread.
+The model is the paper's network after it learned `--labels` with the default strategy in `--steps` steps. One
+thread is used.
+
+`spearman`                    rank correlation of predicted and measured loss change, over 30 random sets of 5
+                              to 40 % of the units.
+`spearman_same_size`          the same over 30 sets of 10 %, for which the size predicts nothing.
+`taylor_loss_pp`              judged accuracy lost when 30 % of every hidden layer is removed by predicted
+                              loss and nothing is trained. Means are added to the next bias.
+`magnitude_loss_pp`           the same by the L2 norm of incoming weights; `ratio` is the quotient of both.
+`taylor_network_loss_pp`      the same by predicted loss for 30 % of all hidden units together.
+`expansion_output_change`     largest change of a pixel, on 1,000 (z, c), when half as many units are added.
+`expansion_posterior_change`  largest change of a posterior's mean or logvar, on 1,000 (x, c), relative to the
+                              largest value.
+`expansion_without_gradient`  parameters of the new units that get no gradient in two steps.
 """
 
-import argparse
-import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.output import make_parser, write_figures
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
@@ -49,30 +52,29 @@ SHARE, SETS, DRAWS = 0.3, 30, 2000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", default="-", help="file for the figures, - for the terminal")
-    parser.add_argument("--labels", default="01234", help="the digits learnt")
-    parser.add_argument("--steps", type=int, default=600, help="training steps of the model")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data", default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"))
+    parser = make_parser(__doc__)
+    parser.add_argument("--labels", default="01234", help="digits that the model learns; %(default)s")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of the model; %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="%(default)s")
+    parser.add_argument(
+        "--data",
+        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
+        help="folder of the datasets; %(default)s",
+    )
     options = parser.parse_args()
     compute_reproducibly(threads=1)
     context = TrainingContext(CPU, options.seed)
-    checkpoint = learnt(tuple(options.labels), options.steps, Path(options.data).expanduser(), context)
-    text = json.dumps(measure(checkpoint, context), indent=2)
-    if options.json == "-":
-        sys.stdout.write(text + "\n")
-    else:
-        Path(options.json).write_text(text + "\n")
+    checkpoint = learn(tuple(options.labels), options.steps, Path(options.data).expanduser(), context)
+    write_figures(measure(checkpoint, context), options.json)
 
 
-def learnt(labels: tuple[str, ...], steps: int, data: Path, context: TrainingContext) -> Checkpoint:
+def learn(labels: tuple[str, ...], steps: int, data: Path, context: TrainingContext) -> Checkpoint:
+    """Learn the labels of MNIST with the default strategy."""
     mnist = datasets.load("mnist", data)
     default = strategy.find("learn", "replay_ewc")
     examples = Examples(labels, "mnist", {name: mnist.train[name] for name in labels})
-    return default.run(
-        blank({}, seed=context.seed), examples, default.Params(schedule={"steps": steps}), context
-    )
+    params = default.Params.model_validate({"schedule": {"steps": steps}})
+    return default.run(blank({}, seed=context.seed), examples, params, context)
 
 
 def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
@@ -90,8 +92,8 @@ def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
     smaller = {name: remove_units(checkpoint, removed, around) for name, removed in removals.items()}
     lost = {name: 100 * (before - accuracy(one, context.seed)) for name, one in smaller.items()}
     return {
-        "spearman": spearman_of(checkpoint, around, draws, context, low=0.05, high=0.4),
-        "spearman_same_size": spearman_of(checkpoint, around, draws, context, low=0.1, high=0.1),
+        "spearman": correlate_losses(checkpoint, around, draws, context, low=0.05, high=0.4),
+        "spearman_same_size": correlate_losses(checkpoint, around, draws, context, low=0.1, high=0.1),
         "accuracy": before,
         **{f"{name}_loss_pp": round(loss, 2) for name, loss in lost.items()},
         "ratio": round(lost["taylor"] / lost["magnitude"], 4),
@@ -104,7 +106,7 @@ def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
             )
         },
         "taylor_seconds": round(seconds, 3),
-        **expansion(checkpoint, draws, context),
+        **measure_expansion(checkpoint, draws, context),
         "threads": torch.get_num_threads(),
     }
 
@@ -115,7 +117,7 @@ def accuracy(checkpoint: Checkpoint, seed: int) -> float:
 
 
 def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:
-    """Magnitude pruning: the share of every hidden layer with the smallest L2 norm of incoming weights."""
+    """Return the units to prune by magnitude: the share of every layer with the smallest incoming L2 norm."""
     removed = {}
     for layer in prunable_layers(checkpoint):
         norms = checkpoint.weights[f"{layer.name}.weight"].norm(dim=1)
@@ -124,7 +126,7 @@ def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:
     return removed
 
 
-def spearman_of(
+def correlate_losses(
     checkpoint: Checkpoint,
     around: Curvature,
     draws: Sequence[Batch],
@@ -133,6 +135,10 @@ def spearman_of(
     low: float,
     high: float,
 ) -> float:
+    """Return the rank correlation of predicted and measured loss change, over random sets of units.
+
+    low, high: bounds of the share of the units in a set.
+    """
     generator = context.generator("random sets of units")
     predicted, measured = [], []
     for _ in range(SETS):
@@ -149,40 +155,42 @@ def spearman_of(
 
 
 def spearman(one: Tensor, other: Tensor) -> float:
-    """The correlation of the ranks; no value may occur twice."""
+    """Return the rank correlation; no value may occur twice."""
     ranks = torch.stack([values.argsort().argsort().double() for values in (one, other)])
     return torch.corrcoef(ranks)[0, 1].item()
 
 
-def expansion(
+def measure_expansion(
     checkpoint: Checkpoint, draws: Sequence[Batch], context: TrainingContext
 ) -> dict[str, float | int]:
+    """Add half as many units; measure what that changes, and which new parameters get no gradient."""
     images, slots, latents = (torch.cat(parts)[:1000] for parts in zip(*draws, strict=True))
     larger = grow(checkpoint, 0.5, context.generator("expansion"))
     before, after = frozen(checkpoint, CPU), frozen(larger, CPU)
     pixels = [network.decode(latents, slots).sigmoid() for network in (before, after)]
     posteriors = [torch.cat(network.encode(images, slots), dim=1) for network in (before, after)]
     return {
-        "expansion_output_change": difference(*pixels),
-        "expansion_posterior_change": difference(*posteriors) / posteriors[0].abs().max().item(),
-        "expansion_without_gradient": without_gradient(checkpoint, larger, images, slots, context),
+        "expansion_output_change": largest_difference(*pixels),
+        "expansion_posterior_change": largest_difference(*posteriors) / posteriors[0].abs().max().item(),
+        "expansion_without_gradient": count_without_gradient(checkpoint, larger, images, slots, context),
     }
 
 
-def difference(one: Tensor, other: Tensor) -> float:
+def largest_difference(one: Tensor, other: Tensor) -> float:
     return (one - other).abs().max().item()
 
 
-def without_gradient(
+def count_without_gradient(
     checkpoint: Checkpoint, larger: Checkpoint, images: Tensor, slots: Tensor, context: TrainingContext
 ) -> int:
-    """How many of the new units' parameters have no gradient in either of two steps."""
+    """Count the parameters of the new units that have no gradient in either of two steps."""
     network, generator = build(larger, CPU), context.generator("two steps")
     optimiser = torch.optim.SGD(network.parameters(), lr=1e-4)
     reached = {name: torch.zeros_like(one, dtype=torch.bool) for name, one in network.named_parameters()}
     for _ in range(2):
         optimiser.zero_grad()
-        negative_elbo(network, images, slots, network.noise(slots, generator)).mean().backward()
+        loss = negative_elbo(network, images, slots, network.noise(slots, generator)).mean()
+        loss.backward()
         for name, parameter in network.named_parameters():
             reached[name] |= parameter.grad != 0
         optimiser.step()

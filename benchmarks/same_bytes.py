@@ -1,4 +1,4 @@
-"""Shows that a commit leaves results as they were: the same requests to two trees give the same bytes.
+"""Show that a commit leaves results as they were: the same requests to two trees give the same bytes.
 
     python -m benchmarks.same_bytes HEAD~1 --json -
 
@@ -6,11 +6,11 @@ REVISION is checked out into a temporary folder. Its service and that of the wor
 other, each as a deployment of its own, and are sent the same requests over HTTP: one history of networks of
 the default size, and for each strategy in the catalog one of a tiny network of each architecture. Of every
 version the checkpoints, decoders, pictures, drawn images, samples, labels, widths and report are compared.
-The working tree is used as it lies, with what is not committed; do not edit it while this runs.
+The working tree is used as it is, uncommitted changes included; do not edit it while this runs.
 
 Exit code 1: a file, an image or a figure that the first tree has is missing or differs in the second.
 Exit code 2: there was nothing to compare, because a service did not start.
-A renamed file, a renamed key of a report, and what is new are told and do not count as differences.
+A renamed file, a renamed key of a report and what is new are listed, but do not count as differences.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from benchmarks.trees import TreeFailed, checked_out, git, packages, serving
 
 
 def main() -> int:
-    """Compare; the exit status."""
+    """Compare both trees, and return the exit status."""
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -129,10 +129,10 @@ def _both(commit: str, options: argparse.Namespace) -> tuple[list[Record], list[
             return recorded("first", tree), recorded("second", here)
 
 
-def _records(url: str, options: argparse.Namespace, tell_progress: Callable[[str], Any]) -> list[Record]:
-    recorder = Recorder(url, options.dataset, tell_progress)
-    asked = histories(recorder.catalog(), options.dataset, options.steps, quick=options.quick)
-    return [record for number, history in enumerate(asked) for record in recorder.record(number, history)]
+def _records(url: str, options: argparse.Namespace, on_progress: Callable[[str], Any]) -> list[Record]:
+    recorder = Recorder(url, options.dataset, on_progress)
+    requested = histories(recorder.catalog(), options.dataset, options.steps, quick=options.quick)
+    return [record for number, history in enumerate(requested) for record in recorder.record(number, history)]
 
 
 def _as_json(one: Comparison) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What benchmarks/same_bytes.py asks for and what it counts as a difference; no service is started."""
+"""What benchmarks/same_bytes.py requests and what it counts as a difference; no service is started."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from benchmarks.comparing import Record, compare
 from benchmarks.recording import RENAMED_PARAMS, adapted, histories, tensors
 from benchmarks.same_bytes import side_by_side, table
 from benchmarks.trees import TreeFailed, check_imports, console_script, packages
-from service.catalog import read_catalog
+from service.requests.catalog import read_catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"checkpoint.safetensors": "c" * 64, "decoder.onnx": "d" * 64, "forgotten-3.png": "f" * 64}
@@ -19,8 +19,12 @@ REPORT = {"retained": {"accuracy": 0.5, "labels": {"0": {"n": 1000}}}, "verdict"
 
 
 def record(**changed: Any) -> Record:
-    given = {"files": FILES, "images": {"image of 0, seed 0": "a" * 64}, "documents": {"report.json": REPORT}}
-    return Record("learn 0", 1, **(given | changed))
+    usual: dict[str, Any] = {
+        "files": FILES,
+        "images": {"image of 0, seed 0": "a" * 64},
+        "documents": {"report.json": REPORT},
+    }
+    return Record("learn 0", 1, **(usual | changed))
 
 
 def without(name: str, **more: str) -> dict[str, str]:
@@ -42,7 +46,7 @@ def test_another_image_is_a_difference() -> None:
     assert found.differences == ("image of 0, seed 0 differs",)
 
 
-def test_a_file_that_is_gone_is_a_difference_and_a_new_one_is_told() -> None:
+def test_a_missing_file_is_a_difference_and_a_new_one_is_noted() -> None:
     assert compare(record(), record(files=without("decoder.onnx"))).differences == ("decoder.onnx is gone",)
     found = compare(record(), record(files=FILES | {"more.png": "0" * 64}))
     assert (found.same, found.notes) == (True, ("more.png is new",))
@@ -54,7 +58,7 @@ def test_a_renamed_file_is_found_by_its_content() -> None:
     assert (found.same, found.notes) == (True, ("forgotten-3.png is now called gone-3.png",))
 
 
-def test_a_checkpoint_that_differs_in_its_header_alone_is_told_apart() -> None:
+def test_a_checkpoint_that_differs_in_its_header_alone_is_said_to() -> None:
     name = "checkpoint.safetensors"
     found = compare(record(tensors={name: "t"}), record(files=FILES | {name: "0" * 64}, tensors={name: "t"}))
     assert found.differences == (f"{name} differs in its header only, the tensors are the same",)
@@ -80,7 +84,7 @@ def test_another_figure_is_a_difference(to: object) -> None:
     assert found.differences == (f"report.json: retained.accuracy: 0.5, then {to!r}",)
 
 
-def test_other_text_is_told() -> None:
+def test_other_text_is_noted() -> None:
     found = compare(record(), changed_report("verdict", to="passed"))
     assert (found.same, found.notes) == (True, ("report.json: verdict: 'met', then 'passed'",))
 
@@ -98,7 +102,7 @@ def test_a_renamed_key_keeps_its_figure() -> None:
     assert found.notes == ("report.json: keys only before: retained", "report.json: keys only after: kept")
 
 
-def test_a_figure_that_is_gone_is_a_difference() -> None:
+def test_a_missing_figure_is_a_difference() -> None:
     less = {"retained": {"labels": {"0": {"n": 1000}}}}
     found = compare(record(), record(documents={"report.json": less}))
     assert found.differences == ("report.json: 1 figures are gone, of retained.accuracy",)
@@ -126,17 +130,17 @@ def test_jobs_of_one_tree_only() -> None:
     assert table(found, added).splitlines()[-1].startswith("same: 1 of 2 versions")
 
 
-def test_every_strategy_is_asked_for_on_every_architecture() -> None:
+def test_every_strategy_is_requested_on_every_architecture() -> None:
     catalog = read_catalog().model_dump(mode="json")
-    asked = list(histories(catalog, "digits", 300, quick=False))
-    assert len({history.name for history in asked}) == len(asked)
-    last = [(history.network.get("architecture"), history.jobs[-1].entry) for history in asked[1:]]
+    requested = list(histories(catalog, "digits", 300, quick=False))
+    assert len({history.name for history in requested}) == len(requested)
+    last = [(history.network.get("architecture"), history.jobs[-1].entry) for history in requested[1:]]
     done = sorted((architecture, entry["operation"], entry["name"]) for architecture, entry in last)
     architectures, strategies = catalog["architectures"], catalog["strategies"]
     assert done == sorted((a["name"], s["operation"], s["name"]) for a in architectures for s in strategies)
 
 
-def test_params_go_by_the_names_that_a_schema_knows() -> None:
+def test_params_are_sent_by_the_names_in_the_schema() -> None:
     [(old, new)] = RENAMED_PARAMS.items()
     wanted = {old: 3, "schedule": {"steps": 5}, "unknown": 1}
     for name in (old, new):
@@ -155,7 +159,7 @@ def test_the_command_is_the_console_script_of_the_tree(tmp_path: Path) -> None:
     assert module.partition(".")[0] in packages(ROOT)
 
 
-def test_code_of_another_place_is_noticed(tmp_path: Path) -> None:
+def test_an_import_from_outside_the_tree_is_an_error(tmp_path: Path) -> None:
     def process(number: int, **modules: str) -> None:
         (tmp_path / f"{number}.json").write_text(json.dumps(modules))
 
