@@ -33,7 +33,7 @@ def create(path: Path, data: bytes, *, mode: int = READABLE) -> None:
     """
     with _temporary_file(path, data, mode) as temporary, suppress(FileExistsError):
         os.link(temporary, path)  # unlike a rename, a link never replaces a file
-    sync_name(path)  # even of another's file: whoever wrote it may have died before its name was durable
+    sync_name(path)  # also of a file that was there: its writer may have died before this
 
 
 def create_folder(folder: Path, files: Mapping[str, bytes]) -> None:

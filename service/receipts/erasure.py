@@ -147,8 +147,8 @@ def _pictures(history: History) -> Store:
     stay = [name for name in sorted(history.version.labels) if before_file(name) in history.version.files]
     if stay:
         detail += (
-            f". Of {', '.join(stay)}, which stay, {COMPARED_DRAWS} draws each of the version before are files of "
-            f"version {history.version.number} alone, by weights that knew the labels: a purge takes them"
+            f". Of {', '.join(stay)}, which stay, {COMPARED_DRAWS} draws each of the version before are files "
+            f"of version {history.version.number} alone, by weights that knew the labels: a purge takes them"
         )
     return Store(store="pictures of what is left", state="kept", detail=detail)
 

@@ -51,7 +51,7 @@ def record(session: Session, claim: Claim, measured: MeasuredReport, cost: Mappi
     return _insert(session, claim, job.evaluated_version, measured)
 
 
-def record_refused(
+def record_rejected(
     session: Session,
     claim: Claim,
     error: Mapping[str, Any],

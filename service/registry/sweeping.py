@@ -21,7 +21,10 @@ def try_sweep_lock(session: Session) -> bool:
 
 
 def take_back_expired(session: Session) -> None:
-    """Queue the jobs whose lease has expired again. Those with no attempt left fail as worker_lost."""
+    """Queue the jobs whose lease has expired again.
+
+    Those for which a cancel was accepted are cancelled; those with no attempt left fail as worker_lost.
+    """
     expired = JobRow.state.in_(CLAIMED_STATES) & (JobRow.lease_until < now())
     _change(
         session,

@@ -167,7 +167,7 @@ class StandInWorker:
         """End the job as the quality gate does: its report is stored, and nothing is published."""
         report = quick_report(["1"], {})
         with self.database.transaction() as session:
-            reports.record_refused(session, claim, REFUSAL, self.kept("quick", report), COST)
+            reports.record_rejected(session, claim, REFUSAL, self.kept("quick", report), COST)
 
     def measure(self, claim: Claim) -> None:
         """End an evaluate job."""

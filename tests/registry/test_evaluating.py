@@ -126,7 +126,7 @@ def test_the_report_of_a_rejected_candidate_is_found_by_its_job(registry: Regist
     claim = registry.claim(registry.submit("learn", "1"))
     measured = MeasuredReport("quick", "e" * 64, {"level": "quick"})
     with registry.database.transaction() as session:
-        reports.record_refused(session, claim, REJECTION, measured, COST)
+        reports.record_rejected(session, claim, REJECTION, measured, COST)
     job = registry.job(claim)
     assert (job.state, job.error, job.cost) == ("rejected", REJECTION, COST)
     with registry.database.reading() as session:

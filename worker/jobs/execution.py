@@ -157,7 +157,7 @@ class Attempt:
     def refuse(self, error: Mapping[str, Any], report: Mapping[str, Any]) -> None:
         """The head stays; what was measured of the candidate is kept with the job."""
         measured, cost = self.kept("quick", report), self.meter.cost()
-        self.record(lambda session: reports.record_refused(session, self.claim, error, measured, cost))
+        self.record(lambda session: reports.record_rejected(session, self.claim, error, measured, cost))
         log.info("job %s: rejected, %s", self.claim.job_id, error["message"])
 
     def evaluate(self, work: Work, context: TrainingContext) -> None:
