@@ -1,0 +1,43 @@
+"""Read stored and answered reports of any release into today's types."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from reports import release_0_1
+from reports.figures import Criterion
+from reports.report import FORMAT, FullReport, Report
+
+
+class UnreadableReport(ValueError):
+    """The document is not a report this release can read; the message says why."""
+
+
+def read_report(document: Mapping[str, Any]) -> Report:
+    """Parse a report as it was written by this or any earlier release; a full one is a FullReport.
+
+    Fields that this release does not know are ignored. Raises UnreadableReport.
+    """
+    written_format = document.get("format", 1)
+    if written_format not in (1, FORMAT):
+        raise UnreadableReport(
+            f"the report has format {written_format!r}, and this release reads formats 1 to {FORMAT}: "
+            "read it with the release that wrote it, or a later one"
+        )
+    try:
+        if written_format == 1:
+            document = release_0_1.upgraded_report(document)
+        kind = FullReport if document.get("level") == "full" else Report
+        return kind.model_validate(document, extra="ignore")
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise UnreadableReport(f"the report cannot be read: {place}: {first['msg']}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UnreadableReport(f"the report is not one of release 0.1.0: {error!r}") from error
+
+
+def read_criterion(document: Mapping[str, Any]) -> Criterion:
+    """Parse a criterion that a rejected job missed, as this or any earlier release wrote it."""
+    return Criterion.model_validate(release_0_1.upgraded_criterion(document), extra="ignore")

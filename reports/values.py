@@ -1,0 +1,15 @@
+"""What every part of a report is: an immutable value that refuses fields it does not know."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Value(BaseModel):
+    """An immutable part of a report. Equal values dump to equal JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the value as JSON-ready dicts, lists, numbers and strings."""
+        return self.model_dump(mode="json")
