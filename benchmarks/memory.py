@@ -20,11 +20,12 @@ from experiments.strategies import FOR_TEMPORARY_LABELS, HELD, NEW, TO_FORGET
 from experiments.training_setup import CPU, DatasetArchive, examples_of
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.evaluation import FullParams
 from worker.learning.judging.feature_network import load_feature_network
-from worker.learning.judging.full import FullParams, full
+from worker.learning.judging.full_report import measure_full_report
 from worker.learning.judging.judge import load_judge
+from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.judging.relearning import Relearning
-from worker.learning.judging.report import quick
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, TrainingContext
 from worker.learning.training import Schedule
@@ -84,7 +85,7 @@ def run_and_measure(operation: str, name: str, data: Path) -> float:
         start = run("learn", "isolated", start, examples_of(mnist, NEW), archive)
         request = Examples(NEW, "mnist")
     after = run(operation, name, start, request, archive)
-    quick(after, load_judge, n=1000, seed=0, draw=drawing.draw)
+    measure_quick_report(after, load_judge, n=1000, seed=0, draw=drawing.draw)
     return peak_megabytes()
 
 
@@ -95,7 +96,7 @@ def peak_megabytes() -> float:
 def evaluate(checkpoint: Checkpoint, archive: DatasetArchive) -> None:
     params = FullParams(reference=Schedule(**FEW_STEPS), relearning=Relearning(steps=8))
     context = TrainingContext(CPU, 0, archive)
-    full(checkpoint, load_judge, load_feature_network, context, params, draw=drawing.draw)
+    measure_full_report(checkpoint, load_judge, load_feature_network, context, params, draw=drawing.draw)
 
 
 def run(

@@ -32,7 +32,7 @@ from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
 from worker.learning.judging.judge import load_judge
-from worker.learning.judging.report import quick
+from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.networks import blank, build, frozen
 from worker.learning.strategy import Batch, Examples, TrainingContext
 from worker.learning.units.removal import (
@@ -112,8 +112,8 @@ def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
 
 
 def accuracy(checkpoint: Checkpoint, seed: int) -> float:
-    report = quick(checkpoint, load_judge, n=1000, seed=seed, draw=drawing.draw)
-    return float(report["retained"]["accuracy"])
+    report = measure_quick_report(checkpoint, load_judge, n=1000, seed=seed, draw=drawing.draw)
+    return report.retained.measured_value
 
 
 def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:

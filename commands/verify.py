@@ -13,17 +13,18 @@ from service.settings import Home
 def verify(receipt: Path, *, key: Path | None, url: str | None, files: Path | None) -> None:
     """Print what the receipt says if it is genuine; else exit with 1 and one line that says what is wrong."""
     try:
-        trusted = verification.key_of(url) if url else verification.key_in(key or _key_of_this_machine())
-        checked = verification.check(verification.receipt_in(receipt), trusted, files)
-    except verification.CannotCheck as error:
-        fail(f"{receipt} is not checked: {error}")
+        trusted = verification.fetch_key(url) if url else verification.read_key(key or _key_of_this_machine())
+        verified = verification.verify_receipt(verification.read_receipt(receipt), trusted, files)
+    except verification.CannotVerify as error:
+        fail(f"{receipt} is not verified: {error}")
     except verification.NotGenuine as error:
         fail(f"{receipt} is NOT genuine: {error}")
-    printing.tell(Console(highlight=False, markup=False, emoji=False), str(receipt), checked)
+    console = Console(highlight=False, markup=False, emoji=False)
+    printing.print_receipt(console, str(receipt), verified)
 
 
 def _key_of_this_machine() -> Path:
     key = Home().keys / PUBLIC
     if not key.exists():
-        raise verification.CannotCheck("no public key is here; name one with --key FILE or --url URL")
+        raise verification.CannotVerify("no public key is here; name one with --key FILE or --url URL")
     return key

@@ -18,7 +18,7 @@ from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.retrain import RetrainParams
 from worker.learning.drawing import draw
-from worker.learning.judging.audit_measurements import Exam, Traces, traces
+from worker.learning.judging.audit_measurements import AuditMeasurements, AuditSetup, audit_network
 from worker.learning.judging.coverage import Neighbourhoods
 from worker.learning.judging.feature_network import FeatureNetwork, load_feature_network
 from worker.learning.judging.judge import load_judge
@@ -83,7 +83,7 @@ class Case:
 class CaseResult:
     """What was measured of a case's network."""
 
-    measurements: Traces
+    measurements: AuditMeasurements
     retained: float
     """Open-set accuracy of the labels held, averaged over them."""
     coverage: float
@@ -96,7 +96,7 @@ class CaseResult:
     def of(cls, result: Mapping[str, Any], folder: Path) -> "CaseResult":
         """Return the value that a result of `run_case` stands for. folder: of the cache."""
         return cls(
-            Traces(**result["measurements"]),
+            AuditMeasurements(**result["measurements"]),
             result["retained"],
             result["coverage"],
             result.get("control_auc"),
@@ -197,7 +197,7 @@ def measure(
     """Attack the network, learn the label again, draw its labels: return what `CaseResult` holds."""
     mnist, feature_network = _mnist(data), load_feature_network("mnist")
     context = TrainingContext(CPU, MEASUREMENT_SEED)
-    exam = Exam(
+    setup = AuditSetup(
         label=network.label(case.label),
         judge=load_judge("mnist"),
         feature_network=feature_network,
@@ -205,9 +205,9 @@ def measure(
         others=mnist.test[case.label],
         draws=1000,
         search=Search(starts=budget.starts),
-        lesson=Lesson(schedule=SLOW.model_copy(update={"steps": budget.relearning_steps})),
+        relearning=Lesson(schedule=SLOW.model_copy(update={"steps": budget.relearning_steps})),
     )
-    measurements, recovered = traces(network, exam, draw, context)
+    measurements, recovered = audit_network(network, setup, draw, context)
     drawn = draw(network, case.label, budget.draws, context.with_seed_for("likeness").seed)
     result = {
         "measurements": measurements.as_json(),
@@ -216,7 +216,7 @@ def measure(
         "parameters": network.parameters,
     }
     if case.strategy == NOTHING:
-        result["control_auc"] = control_auc(network, case.label, exam.members, exam.others, context)
+        result["control_auc"] = control_auc(network, case.label, setup.members, setup.others, context)
     return result, {"embedded": feature_network.embedded(drawn), "recovered": recovered}
 
 

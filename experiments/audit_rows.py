@@ -9,8 +9,8 @@ from scipy import special
 
 from experiments.audit_cases import CaseResult
 from experiments.running import Result
-from worker.learning.judging.comparison import CONTROL, compared
-from worker.learning.judging.evidence import Figure
+from worker.learning.judging.comparison import CONTROL_AUC, Comparison
+from worker.learning.judging.comparison import compare as compare_networks
 from worker.learning.judging.likeness import energy_distance
 
 ATTACKS_ON_SETS = ("elbo_set", "reconstruction_set")
@@ -38,7 +38,7 @@ class Compared:
 class LabelComparison:
     """What was measured of one label, beside the references of that label."""
 
-    figures: dict[str, Figure]
+    figures: Comparison
     """As a report has them."""
     retained: float
     likeness: float
@@ -64,25 +64,32 @@ class LabelComparison:
 
 def compare(result: CaseResult, references: Sequence[CaseResult]) -> LabelComparison:
     """Compare one label's network with the references of that label."""
-    figures = compared(result.measurements, [one.measurements for one in references])
-    relearning, membership = figures["relearning"], figures["membership"]
-    relearned = relearning["value"] is not None
+    figures = compare_networks(result.measurements, [one.measurements for one in references])
+    accuracy, recovery, relearning, membership = (
+        figures.accuracy,
+        figures.recovery,
+        figures.relearning,
+        figures.membership,
+    )
+    relearned = relearning.value is not None
+    assert recovery.gap is not None
+    assert membership.gaps is not None
     return LabelComparison(
         figures=figures,
         retained=result.retained,
         likeness=likeness(result, references),
         control_auc=result.control_auc,
-        accuracy=Compared(figures["accuracy"]["value"], figures["accuracy"]["references"]),
+        accuracy=Compared(accuracy.measured_value, accuracy.references),
         coverage=Compared(result.coverage, [one.coverage for one in references]),
-        recovery_gap=figures["recovery"]["gap"],
-        recoveries=figures["recovery"]["references"],
-        membership_gap=membership["value"],
-        membership_set_gap=max(membership["gaps"][attack] for attack in ATTACKS_ON_SETS),
-        membership_aucs=membership["references"],
-        relearn_ratio=relearning["value"],
-        relearn_memory=relearning.get("memory"),
-        relearn_steps=relearning["references"] if relearned else None,
-        unmeasured=None if relearned else relearning["reason"],
+        recovery_gap=recovery.gap,
+        recoveries=recovery.references,
+        membership_gap=membership.measured_value,
+        membership_set_gap=max(membership.gaps[attack] for attack in ATTACKS_ON_SETS),
+        membership_aucs=membership.references,
+        relearn_ratio=relearning.value,
+        relearn_memory=relearning.memory,
+        relearn_steps=relearning.references if relearned else None,
+        unmeasured=None if relearned else relearning.reason,
     )
 
 
@@ -154,7 +161,7 @@ def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequen
             "forgotten_accuracy": _spread(accuracies),
             "coverage_ratio": _spread(coverages),
         },
-        "by_label": {label: one.figures for label, one in by_label.items()},
+        "by_label": {label: one.figures.as_json() for label, one in by_label.items()},
     }
 
 
@@ -202,7 +209,7 @@ def check_limits(labels: Sequence[LabelComparison]) -> dict[str, Check]:
     if ratios:
         checks["relearn_ratio"] = Check(0.8 - statistics.mean(ratios), margin(_relative(steps)) - 0.2)
     if controls:
-        checks["control_auc"] = Check(CONTROL.limit - statistics.mean(controls))
+        checks["control_auc"] = Check(CONTROL_AUC.limit - statistics.mean(controls))
     return checks
 
 

@@ -24,7 +24,7 @@ from experiments.training_setup import CPU, DatasetArchive, examples_of
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.judge import load_judge
-from worker.learning.judging.report import quick
+from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Strategy, TrainingContext
 from worker.process.devices import compute_reproducibly
@@ -114,8 +114,8 @@ def measure(
     began = time.perf_counter()
     after = one.run(start, request, one.Params(), TrainingContext(CPU, seed, archive))
     seconds = time.perf_counter() - began
-    report = quick(after, load_judge, n=1000, seed=seed, draw=drawing.draw)
-    accuracy = {name: figure["accuracy"] for name, figure in report["retained"]["labels"].items()}
+    report = measure_quick_report(after, load_judge, n=1000, seed=seed, draw=drawing.draw)
+    accuracy = {name: figure.measured_value for name, figure in report.retained.labels.items()}
     retained = [name for name in accuracy if name not in NEW]
     return {
         "operation": one.operation,
@@ -124,7 +124,7 @@ def measure(
         "retained": statistics.mean(accuracy[name] for name in retained),
         "coverage": statistics.mean(scorer.scores(after, name, seed).coverage for name in retained),
         "new": statistics.mean(accuracy[name] for name in NEW) if one.operation == "learn" else None,
-        "forgotten": report["forgotten"]["accuracy"],
+        "forgotten": report.forgotten.value,
         "seconds": round(seconds, 1),
         "parameters": sum(network.parameters for network in (after, *after.isolated)),
     }

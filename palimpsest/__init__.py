@@ -18,23 +18,23 @@ from palimpsest.values import (
     JobError,
     Json,
     Label,
-    MissedCriterion,
     Model,
     Progress,
     Purge,
-    Report,
     Sample,
     SigningKey,
     Version,
 )
+from reports import Criterion, FullReport, Report
 
 __all__ = [
+    "Criterion",
     "Dataset",
+    "FullReport",
     "Job",
     "JobError",
     "Json",
     "Label",
-    "MissedCriterion",
     "Model",
     "Palimpsest",
     "PalimpsestError",

@@ -12,7 +12,8 @@ from urllib.parse import quote
 import httpx
 
 from palimpsest.errors import RequestRefused, ServerUnreachable
-from palimpsest.values import Dataset, Job, Json, Model, Report, Sample, SigningKey, Version
+from palimpsest.values import Dataset, Job, Json, Model, Sample, SigningKey, Version
+from reports import Report, read_report
 
 OUTAGE_SECONDS = 30.0
 """How long `wait` keeps polling while the server responds with 503 or cannot be reached."""
@@ -291,25 +292,26 @@ class Palimpsest:
             query["after"] = page["next"]
 
     def report(self, model: str, version: int, *, level: str | None = None) -> Report:
-        """Get the report on a version. level: "quick" or "full"; by default "full" if there is one."""
+        """Get the report on a version. level: "quick" or "full"; by default "full" if there is one.
+
+        A full report is a FullReport. The cost is an attribute of the job that measured it.
+        """
         path = f"/v1/models/{_segment(model)}/versions/{version}/report"
-        report: Report = self._get(path, _without_none(level=level)).json()
-        return report
+        return read_report(self._get(path, _without_none(level=level)).json())
 
     def report_of_job(self, job_id: str) -> Report:
         """Get the report on the version that a job published, or on the candidate that was rejected."""
-        report: Report = self._get(f"/v1/jobs/{_segment(job_id)}/report").json()
-        return report
+        return read_report(self._get(f"/v1/jobs/{_segment(job_id)}/report").json())
 
-    def relapse(self, model: str) -> Report:
+    def relapse(self, model: str) -> Json:
         """Get, for every forgotten label, how often each later version drew it."""
-        series: Report = self._get(f"/v1/models/{_segment(model)}/relapse").json()
+        series: Json = self._get(f"/v1/models/{_segment(model)}/relapse").json()
         return series
 
-    def compare(self, model: str, before: int, after: int) -> Report:
+    def compare(self, model: str, before: int, after: int) -> Json:
         """Get the figures of two versions side by side."""
         query = {"from": before, "to": after}
-        comparison: Report = self._get(f"/v1/models/{_segment(model)}/compare", query).json()
+        comparison: Json = self._get(f"/v1/models/{_segment(model)}/compare", query).json()
         return comparison
 
     # --- requests -----------------------------------------------------------------------------------

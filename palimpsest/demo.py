@@ -27,7 +27,8 @@ from palimpsest.client import Palimpsest
 from palimpsest.demo_page import Row, draw_page
 from palimpsest.errors import PalimpsestError, RequestRefused
 from palimpsest.local_server import ServerFailed, local_server
-from palimpsest.values import Job, Report
+from palimpsest.values import Job
+from reports import Report
 
 DATASETS = ("mnist", "digits")
 """The demo uses the first that is available. `digits` always is: it is part of scikit-learn."""
@@ -83,7 +84,12 @@ class FinishedJob:
 
     @property
     def parameters(self) -> int:
-        return int(self.report["capacity"]["parameters"])
+        return self.report.capacity.parameters
+
+    @property
+    def train_images(self) -> int:
+        """How many real images the job was given."""
+        return sum(self.report.examples.labels.values()) if self.report.examples else 0
 
 
 class JobFailed(Exception):
@@ -147,7 +153,7 @@ class DemoRun:
             )
         except RequestRefused as refused:
             return Row(label, None, f"refused: {refused.status} {refused.code}")
-        accuracy = newest.report["retained"]["labels"][label]["accuracy"]
+        accuracy = newest.report.retained.labels[label].value
         return Row(label, strip, "not measured" if accuracy is None else f"recognised: {accuracy:.1%}")
 
 
@@ -258,7 +264,7 @@ def _report(run: DemoRun, sample_id: str, *, seconds_total: float) -> dict[str, 
     last = run.finished[-1].report
     return {
         "dataset": run.dataset,
-        "train_images": sum(sum(entry.report["examples"]["labels"].values()) for entry in run.finished),
+        "train_images": sum(entry.train_images for entry in run.finished),
         "jobs": [
             {
                 "operation": entry.spec.operation,
@@ -270,13 +276,13 @@ def _report(run: DemoRun, sample_id: str, *, seconds_total: float) -> dict[str, 
             }
             for entry in run.finished
         ],
-        "retained_accuracy": last["retained"]["accuracy"],
-        "forgotten_accuracy": last["forgotten"]["accuracy"],
+        "retained_accuracy": last.retained.value,
+        "forgotten_accuracy": last.forgotten.value,
         "parameters_by_version": {str(entry.version): entry.parameters for entry in run.finished},
         "seconds_jobs": round(sum(entry.seconds for entry in run.finished), 3),
         "seconds_total": round(seconds_total, 3),
         "sample": sample_id,
-        "reports_by_version": {str(entry.version): entry.report for entry in run.finished},
+        "reports_by_version": {str(entry.version): entry.report.as_json() for entry in run.finished},
     }
 
 
@@ -289,11 +295,11 @@ def _print_summary(console: Console, run: DemoRun, report: dict[str, Any]) -> No
             f"{entry.seconds:.1f}",
             str(entry.version),
             f"{entry.parameters:,}",
-            _percent(entry.report["retained"]["accuracy"]),
-            _percent(entry.report["forgotten"]["accuracy"]),
+            _percent(entry.report.retained.value),
+            _percent(entry.report.forgotten.value),
         )
     console.print("\n", table, "\n")
-    measured_on, trained_on = run.finished[-1].report["n"], report["train_images"]
+    measured_on, trained_on = run.finished[-1].report.n, report["train_images"]
     console.print(
         f"Percentages: the share of {measured_on:,} images drawn of each label that a separate classifier"
         " (the judge) recognises as that label. High is good for kept labels, low for forgotten ones.",

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from reports import Criterion, read_criterion
 
 Json = Mapping[str, Any]
 """A JSON object in a request or a response."""
-Report = dict[str, Any]
-"""A JSON object of measurements: a report, a comparison or a relapse series."""
 
 
 class _Response(BaseModel):
@@ -32,21 +32,6 @@ class Progress(_Response):
     loss: float | None = None
 
 
-class MissedCriterion(_Response):
-    """An acceptance criterion that a rejected candidate version missed.
-
-    measured: None where it could not be measured. n: how many images it was measured on. interval: the 95 %
-    confidence interval.
-    """
-
-    criterion: str
-    label: str | None = None
-    bound: float
-    measured: float | None = None
-    n: int
-    interval: tuple[float, float] | None = None
-
-
 class JobError(_Response):
     """Why a job failed or was rejected.
 
@@ -58,7 +43,7 @@ class JobError(_Response):
     code: str
     message: str
     retryable: bool
-    reasons: tuple[MissedCriterion, ...] = ()
+    reasons: tuple[Annotated[Criterion, BeforeValidator(read_criterion)], ...] = ()
 
 
 class Purge(_Response):
@@ -89,6 +74,7 @@ class Job(_Response):
     output_version: int | None = None
     purge: Purge | None = None
     seed: int
+    cost: Json | None = None
     error: JobError | None = None
     created_at: str
     started_at: str | None = None

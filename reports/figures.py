@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from reports.thresholds import AnyThreshold, Verdict
+from reports.thresholds import AnyThreshold, Threshold, Verdict
 from reports.values import Value
 
 Interval = tuple[float, float]
@@ -31,6 +31,13 @@ class Figure(Value):
         """A figure that could not be measured, with the reason, and what it would have been held to."""
         return cls(value=None, n=0, threshold=threshold, reason=reason)
 
+    @property
+    def measured_value(self) -> float:
+        """The value of a figure that was measured. Raises ValueError with the reason if it was not."""
+        if self.value is None:
+            raise ValueError(f"the figure was not measured: {self.reason}")
+        return self.value
+
 
 class LabelFigure(Figure):
     """How often the judge gives a label's draws that label: the open-set accuracy, 0 to 1.
@@ -38,6 +45,7 @@ class LabelFigure(Figure):
     Where the label is a forgotten one, the threshold is the most it may be drawn.
     """
 
+    threshold: Threshold | None = Field(None, description="null where the label is held to nothing")
     rejected: float | None = Field(None, description="share of the draws that the judge gives no label")
     closed_accuracy: float | None = Field(
         None, description="share whose likeliest label is theirs, whether the judge would reject them or not"
@@ -61,6 +69,8 @@ class Criterion(Figure):
     """What was measured for one acceptance criterion of a job. An unmeasured figure misses its criterion."""
 
     criterion: CriterionName
+    threshold: Threshold
+    verdict: Verdict
     label: str | None = Field(description="the label it is about; null where it is about all that are held")
 
 

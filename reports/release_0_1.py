@@ -58,9 +58,19 @@ def upgraded_report(old: Json) -> dict[str, Any]:
 
 
 def upgraded_group(old: Json) -> dict[str, Any]:
-    """A group of labels, in a report or in a receipt."""
+    """A group of labels, of a report or a receipt."""
     labels = {name: _label_figure(one) for name, one in old.get("labels", {}).items()}
     return {**_label_figure(old), "labels": labels}
+
+
+def upgraded_receipt_figures(old: Json) -> dict[str, Any]:
+    """The figures of a receipt as today's release writes them."""
+    return {
+        **old,
+        "retained": _label_figure(old["retained"]),
+        "forgotten": upgraded_group(old["forgotten"]),
+        "criteria": [upgraded_criterion(one) for one in old["criteria"]],
+    }
 
 
 def upgraded_criterion(old: Json) -> dict[str, Any]:

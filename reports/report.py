@@ -60,7 +60,7 @@ class Capacity(Value):
     )
 
 
-class Examples(Value):
+class ExampleCounts(Value):
     """How many real images of each label the job was given."""
 
     dataset: str
@@ -79,7 +79,7 @@ class Report(Value):
     forgotten: LabelGroup = Field(description="the forgotten labels a network of the version could draw")
     capacity: Capacity
     criteria: tuple[Criterion, ...] = Field((), description="what the acceptance criteria of its job found")
-    examples: Examples | None = Field(None, description="null in the report of an evaluate job")
+    examples: ExampleCounts | None = Field(None, description="null in the report of an evaluate job")
     guarantee: Guarantee | None = Field(
         None,
         description="exact: by the way the weights were made, the forgotten labels have no part in them; "

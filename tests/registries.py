@@ -11,6 +11,7 @@ from service.registry.database import Database
 from service.registry.publishing import Origin, Publication
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 from tests.job_specs import job_spec
+from tests.reports.made_up import quick_report
 
 FILES = {
     "checkpoint.safetensors": {"sha256": "0" * 64, "bytes": 1, "media_type": "application/vnd.safetensors"},
@@ -96,5 +97,5 @@ def publication(session: Session, claim: Claim) -> Publication:
         files=FILES,
         parameters=10,
         widths={"encoder": [4], "decoder": [4]},
-        report={"level": "none"},
+        report=quick_report(sorted(held), {}),
     )

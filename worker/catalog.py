@@ -11,7 +11,8 @@ from typing import Any
 
 from service import requests
 from worker.learning import datasets
-from worker.learning.judging.full import FullParams, full
+from worker.learning.judging.evaluation import FullParams
+from worker.learning.judging.full_report import measure_full_report
 from worker.learning.networks import ARCHITECTURES
 from worker.learning.strategy import all_strategies
 
@@ -78,7 +79,7 @@ def _evaluation() -> dict[str, Any]:
         "default": True,
         "needs_examples": False,
         "merges_temporary": False,
-        "summary": (full.__doc__ or "").strip().splitlines()[0],
+        "summary": (measure_full_report.__doc__ or "").strip().splitlines()[0],
         "source": "each module of worker/learning/judging cites the paper its figure is from",
         "params": FullParams.model_json_schema(),
     }

@@ -1,10 +1,20 @@
-"""GET /v1/catalog: what a request may name, with the JSON Schema of every params object."""
+"""/v1/catalog: what a request may name, and the JSON Schemas of params and reports."""
+
+from typing import Any
 
 from fastapi import APIRouter
+from pydantic import TypeAdapter
 
+from reports import FullReport, Report
 from service.api.context import Context
 from service.api.route import Route
 from service.requests.catalog import Catalog
+
+REPORT_SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "The report of a version",
+    **TypeAdapter(FullReport | Report).json_schema(mode="serialization"),
+}
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 
@@ -14,3 +24,9 @@ def get_catalog(context: Context) -> Catalog:
     """The strategies of every operation, the datasets (uploaded ones last) and the architectures."""
     with context.database.reading() as session:
         return context.catalog.with_uploads(session)
+
+
+@router.get("/report-schema")
+def get_report_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the reports that this release writes and answers."""
+    return REPORT_SCHEMA

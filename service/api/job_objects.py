@@ -5,6 +5,7 @@ from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
 
+from reports import Criterion, read_criterion
 from service.registry.tables import JobRow, PurgeRow
 
 POLL_SECONDS = "1"
@@ -26,17 +27,6 @@ class ProgressObject(BaseModel):
     loss: float | None
 
 
-class ReasonObject(BaseModel):
-    """A criterion that a candidate missed. `measured` is null if it could not be measured."""
-
-    criterion: str
-    label: str | None
-    bound: float
-    measured: float | None
-    n: int
-    interval: tuple[float, float] | None
-
-
 class JobErrorObject(BaseModel):
     """Why a job failed or was rejected."""
 
@@ -44,9 +34,7 @@ class JobErrorObject(BaseModel):
     code: str
     message: str
     retryable: bool
-    reasons: list[ReasonObject] = Field(
-        [], description="of a rejected job: every criterion its candidate missed"
-    )
+    reasons: list[Criterion] = Field([], description="of a rejected job: every criterion it missed")
 
 
 class KeyObject(BaseModel):
@@ -134,12 +122,18 @@ def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
         seed=row.seed,
         acceptance=row.acceptance,
         cost=row.cost,
-        error=JobErrorObject.model_validate(row.error) if row.error else None,
+        error=_describe_error(row.error) if row.error else None,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
         links=links,
     )
+
+
+def _describe_error(error: dict[str, Any]) -> JobErrorObject:
+    """Describe the error of a job's row, whatever release wrote it."""
+    reasons = [read_criterion(one) for one in error.get("reasons", [])]
+    return JobErrorObject.model_validate({**error, "reasons": reasons})
 
 
 def _describe_purge(row: PurgeRow) -> PurgeObject:

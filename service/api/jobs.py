@@ -73,10 +73,10 @@ def get_receipt(job: str, context: Context) -> Response:
     """The signed receipt of a forget: an in-toto statement in a DSSE envelope, for `palimpsest verify`."""
     with context.database.reading() as session:
         row = find_job(session, job)
-        receipt = issuing.found(session, row)
+        receipt = issuing.find_receipt(session, row)
     if receipt is None:
         key = signing_key(context.settings.keys)
-        receipt = issuing.issue(context.database, context.artifacts, key, row.id)
+        receipt = issuing.sign_receipt(context.database, context.artifacts, key, row.id)
     if receipt is None:
         raise ReceiptNotReady(row.id, "the deletion of its data is pending")
     return ReceiptResponse(receipt)

@@ -1,6 +1,5 @@
 """/v1/models: create models, and read what labels they hold."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -8,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
+from reports import Report
 from service.api.context import Context
 from service.api.lookup import find_model
 from service.api.paging import Listing, PageQuery, build_listing
@@ -15,7 +15,6 @@ from service.api.problems import READS_BODY, refusals
 from service.api.route import Route
 from service.registry import labels, models, reports
 from service.registry.tables import LabelRow, ModelRow
-from service.reporting.figures import relapsed
 from service.requests.catalog import Catalog
 from service.requests.fields import NAME, NAME_RULE, Acceptance, Body, Seed
 
@@ -99,8 +98,9 @@ def list_models(
     with context.database.reading() as session:
         rows, has_more = models.page(session, limit=page.limit, after=page.after)
         known = labels.find_all_of(session, [row.id for row in rows])
-        catalog, evidence = context.catalog.with_uploads(session), reports.find_head_reports(session, rows)
-        data = [describe_model(row, known[row.id], catalog, evidence.get(row.id)) for row in rows]
+        catalog = context.catalog.with_uploads(session)
+        head_reports = reports.find_head_reports(session, rows)
+        data = [describe_model(row, known[row.id], catalog, head_reports.get(row.id)) for row in rows]
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
@@ -109,18 +109,16 @@ def get_model(model: str, context: Context) -> ModelObject:
     """One model, by name or id."""
     with context.database.reading() as session:
         row = find_model(session, model)
-        evidence = reports.find_head_reports(session, [row])
-        return describe_model(
-            row, labels.find_all(session, row.id), context.catalog.with_uploads(session), evidence.get(row.id)
-        )
+        catalog, head_report = context.catalog.with_uploads(session), reports.find_head_report(session, row)
+        return describe_model(row, labels.find_all(session, row.id), catalog, head_report)
 
 
 def describe_model(
-    row: ModelRow, known: dict[str, LabelRow], catalog: Catalog, evidence: Mapping[str, Any] | None
+    row: ModelRow, known: dict[str, LabelRow], catalog: Catalog, head_report: Report | None
 ) -> ModelObject:
     """Return the model as clients see it. Labels of its dataset that it never learned are listed as absent.
 
-    known: the rows of the labels it learned. evidence: the report of its head.
+    known: the rows of the labels it learned. head_report: of its newest version, if it has one.
     """
     own = next((entry.labels for entry in catalog.datasets if entry.name == row.dataset), ())
     names = [*own, *(name for name in sorted(known) if name not in own)]
@@ -133,7 +131,7 @@ def describe_model(
         seed=row.seed,
         acceptance=row.acceptance or {},
         head=row.head,
-        relapsed=relapsed(evidence or {}),
+        relapsed=head_report.relapsed if head_report is not None else [],
         labels=[_describe_label(name, known.get(name), row.dataset) for name in names],
         created_at=row.created_at,
         links={

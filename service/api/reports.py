@@ -1,10 +1,10 @@
-"""What was measured: a version's report as JSON or as a page, a job's, relapses, two versions compared."""
+"""What was measured: reports as JSON or as pages, relapses, two versions compared."""
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from reports import FigureSummary, FullReport, Picture, Report, read_report
 from service.api.context import Context
 from service.api.lookup import find_job, find_model, find_version
 from service.api.problems import Problem, refusals
@@ -22,44 +23,59 @@ from service.registry import labels, reports, versions
 from service.registry.reports import StoredReport
 from service.registry.tables import Level, VersionRow
 from service.reporting import page as report_page
-from service.reporting.figures import Figure, Found, figure, figures, moved, recovered, relapsed
+from service.reporting.figures import FigurePair, side_by_side
+from service.reporting.relapse import RelapsePoint, relapse_series
 from service.requests.fields import LabelName
 
 router = APIRouter(prefix="/v1", tags=["reports"], route_class=Route)
 
 MOST_VERSIONS = 500
-"""Of the newest versions a relapse is told of."""
+"""Of the newest versions, in the answer about relapses."""
 
 RECOVERED_COLUMNS = 8
 
-PAGE: dict[int | str, dict[str, Any]] = {
+
+class ReportSource(BaseModel):
+    """Which job measured the report, and where its bytes are, as they were written and hashed."""
+
+    job: str
+    sha256: str
+    created_at: datetime
+    href: str
+
+
+class WithSource(BaseModel):
+    """What stands beside a report in an answer, and in no file."""
+
+    cost: dict[str, Any] | None = Field(description="seconds, examples and energy of the job")
+    source: ReportSource
+
+
+class QuickReportObject(Report, WithSource):
+    """A version's quick report, whatever release wrote it."""
+
+    level: Literal["quick"] = "quick"
+
+
+class FullReportObject(FullReport, WithSource):
+    """A version's full report, whatever release wrote it."""
+
+
+REPORT: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The report; as a page for who prefers HTML",
-        "content": {"application/json": {}, "text/html": {}},
+        "description": "The report; an HTML page for a client that prefers HTML",
+        "model": QuickReportObject | FullReportObject,
+        "content": {"text/html": {}},
     }
 }
 
 
-class Asked(BaseModel):
+class ReportQuery(BaseModel):
     """`?level=`: quick as measured before publishing, full as an evaluate job measured it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     level: Level | None = Field(None, description="the fullest there is when left out")
-
-
-class RelapsePoint(BaseModel):
-    """What one version drew for a forgotten label."""
-
-    version: int
-    operation: str
-    strategy: str
-    accuracy: float | None
-    n: int
-    interval: tuple[float, float] | None
-    threshold: str | None
-    verdict: Literal["met", "missed"] | None
-    reason: str | None = None
 
 
 class RelapseLabel(BaseModel):
@@ -79,7 +95,7 @@ class RelapseObject(BaseModel):
     model: str
     head: int | None
     relapsed: list[str]
-    earlier: bool = Field(description="there are older versions than these tell of")
+    earlier: bool = Field(description="there are older versions than these series tell of")
     labels: list[RelapseLabel]
 
 
@@ -91,24 +107,47 @@ class ComparedVersion(BaseModel):
     strategy: str
     labels: list[str]
     widths: dict[str, Any]
-    level: str
+    level: Level
     seconds: float | None = Field(description="what its job took")
     revoked_by: str | None
     created_at: datetime
 
+    @classmethod
+    def of(cls, version: VersionRow, evidence: StoredReport) -> Self:
+        return cls(
+            version=version.number,
+            operation=version.operation,
+            strategy=version.strategy,
+            labels=sorted(version.labels),
+            widths=version.widths,
+            level=evidence.level,
+            seconds=(evidence.cost or {}).get("seconds"),
+            revoked_by=version.revoked_by,
+            created_at=version.created_at,
+        )
 
-class ComparedFigure(BaseModel):
+
+class FigureComparison(BaseModel):
     """A figure of both versions. `clear`: their 95 % intervals do not touch."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     figure: str
-    from_: dict[str, Any] | None = Field(alias="from")
-    to: dict[str, Any] | None
+    from_: FigureSummary | None = Field(alias="from")
+    to: FigureSummary | None
     change: float | None
     clear: bool | None
+
+    @classmethod
+    def of(cls, pair: FigurePair) -> Self:
+        change, clear = pair.change
+        return cls(figure=pair.name, from_=pair.before, to=pair.after, change=change, clear=clear)
 
 
 class ComparisonObject(BaseModel):
     """Two versions side by side, figure by figure."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     object: Literal["comparison"] = "comparison"
     model: str
@@ -116,10 +155,10 @@ class ComparisonObject(BaseModel):
     to: ComparedVersion
     learned: list[str]
     forgotten: list[str]
-    figures: list[ComparedFigure]
+    figures: list[FigureComparison]
 
 
-class Comparing(BaseModel):
+class ComparisonQuery(BaseModel):
     """`?from=&to=`: two versions by their numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -129,19 +168,23 @@ class Comparing(BaseModel):
 
 
 @router.get(
-    "/models/{model}/versions/{number}/report", response_class=Response, responses=PAGE | refusals(404)
+    "/models/{model}/versions/{number}/report", response_class=Response, responses=REPORT | refusals(404)
 )
 def get_report(
-    model: str, number: str, asked: Annotated[Asked, Query()], request: Request, context: Context
+    model: str, number: str, query: Annotated[ReportQuery, Query()], request: Request, context: Context
 ) -> Response:
-    """The evidence for a version: JSON, or a page for a browser; beside it the cost of its job."""
-    wanted = preferred(request, "application/json", "text/html")
+    """The evidence for a version: JSON, or a page for a browser; beside it the cost of its job.
+
+    The JSON follows `/v1/catalog/report-schema`, whatever release measured the version; `source.href` has the
+    bytes that were hashed.
+    """
+    media_type = preferred(request, "application/json", "text/html")
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        evidence = reports.find_for_version(session, version, asked.level)
-        if wanted == "application/json":
-            return JSONResponse(_told(evidence), headers={"Vary": "Accept"})
+        evidence = reports.find_for_version(session, version, query.level)
+        if media_type == "application/json":
+            return JSONResponse(_report_object(evidence), headers={"Vary": "Accept"})
         subject = report_page.Subject(
             model=row,
             version=version,
@@ -157,7 +200,7 @@ def get_report(
 
 @router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))
 def get_report_of_job(job: str, request: Request, context: Context) -> Response:
-    """The bytes of the report a job measured; of a rejected one too, which is kept nowhere else."""
+    """The bytes of the report a job measured, as they were hashed; of a rejected job too."""
     preferred(request, "application/json")
     with context.database.reading() as session:
         evidence = reports.find_for_job(session, find_job(session, job))
@@ -175,18 +218,14 @@ def get_report_of_job(job: str, request: Request, context: Context) -> Response:
 def get_recovered(
     job: str, label: LabelName, network: Literal["candidate", "reference"], context: Context
 ) -> Response:
-    """What a search of the network for a forgotten label ended with; of the version, or of a reference."""
+    """The images that a search for a forgotten label ended with, in the version or in a reference."""
     with context.database.reading() as session:
         report = reports.find_for_job(session, find_job(session, job)).report
-    found = recovered(report).get(label)
-    if found is None:
+    audited = report.forgetting.labels.get(label) if isinstance(report, FullReport) else None
+    if audited is None or audited.pictures is None:
         raise Problem(404, "picture_not_found", "The report of this job has no such picture.")
-    pixels = np.frombuffer(base64.b64decode(found[network]["base64"]), dtype=np.uint8)
-    side = math.isqrt(found[network]["pixels"])
-    images = pixels.reshape(-1, side, side)
-    columns = min(RECOVERED_COLUMNS, len(images))
-    rows = len(images) // columns
-    return PngResponse(png(enlarge(grid(images[: rows * columns], rows, columns), 2)))
+    pictures = audited.pictures
+    return PngResponse(_png(pictures.candidate if network == "candidate" else pictures.reference))
 
 
 @router.get("/models/{model}/relapse", responses=refusals(404))
@@ -196,19 +235,19 @@ def get_relapse(model: str, context: Context) -> RelapseObject:
         row = find_model(session, model)
         known = labels.find_all(session, row.id)
         line = reports.find_newest_versions(session, row, limit=MOST_VERSIONS)
-    again = relapsed(line[-1].report) if line else []
+    relapsed = read_report(line[-1].report).relapsed if line else []
     return RelapseObject(
         model=row.id,
         head=row.head,
-        relapsed=again,
+        relapsed=relapsed,
         earlier=bool(line) and line[0].number > 1,
         labels=[
             RelapseLabel(
                 label=name,
                 status=known[name].status,
                 forgotten_version=known[name].forgotten_version,
-                relapsed=name in again,
-                series=[RelapsePoint.model_validate(point) for point in points],
+                relapsed=name in relapsed,
+                series=points,
             )
             for name, points in relapse_series(line).items()
         ],
@@ -216,52 +255,22 @@ def get_relapse(model: str, context: Context) -> RelapseObject:
 
 
 @router.get("/models/{model}/compare", responses=refusals(404))
-def compare(model: str, asked: Annotated[Comparing, Query()], context: Context) -> ComparisonObject:
+def compare(model: str, query: Annotated[ComparisonQuery, Query()], context: Context) -> ComparisonObject:
     """The figures of two versions side by side, at the fullest level both have."""
     with context.database.reading() as session:
         row = find_model(session, model)
-        sides = [find_version(session, row, str(number)) for number in (asked.from_, asked.to)]
-        before, after = _at_one_level(session, sides)
-    held = [set(version.labels) for version in sides]
-    return ComparisonObject.model_validate(
-        {
-            "model": row.id,
-            "from": _side(sides[0], before),
-            "to": _side(sides[1], after),
-            "learned": sorted(held[1] - held[0]),
-            "forgotten": sorted(held[0] - held[1]),
-            "figures": list(side_by_side(figures(before.report), figures(after.report))),
-        }
+        before, after = (find_version(session, row, str(number)) for number in (query.from_, query.to))
+        evidence_before, evidence_after = _at_one_level(session, (before, after))
+    return ComparisonObject(
+        model=row.id,
+        from_=ComparedVersion.of(before, evidence_before),
+        to=ComparedVersion.of(after, evidence_after),
+        learned=sorted(set(after.labels) - set(before.labels)),
+        forgotten=sorted(set(before.labels) - set(after.labels)),
+        figures=[
+            FigureComparison.of(pair) for pair in side_by_side(evidence_before.report, evidence_after.report)
+        ],
     )
-
-
-def relapse_series(line: Sequence[VersionRow]) -> dict[str, list[dict[str, Any]]]:
-    """{label: a point for each version that had forgotten it}, in the order they were first forgotten."""
-    series: dict[str, list[dict[str, Any]]] = {}
-    for version in line:
-        for name, measured in version.report.get("forgotten", {}).get("labels", {}).items():
-            point = figure(measured)
-            series.setdefault(name, []).append(
-                {
-                    "version": version.number,
-                    "operation": version.operation,
-                    "strategy": version.strategy,
-                    "accuracy": point.pop("value"),
-                    **point,
-                }
-            )
-    return series
-
-
-def side_by_side(before: Sequence[Found], after: Sequence[Found]) -> list[dict[str, Any]]:
-    """Every figure of either, those of both first where they stand in `after`."""
-    old, new = ({found.path: found.figure for found in one} for one in (before, after))
-    paths = [*new, *(path for path in old if path not in new)]
-    return [_compared(".".join(path), old.get(path), new.get(path)) for path in paths]
-
-
-def _compared(name: str, before: Figure | None, after: Figure | None) -> dict[str, Any]:
-    return {"figure": name, "from": before, "to": after, **moved(before, after)}
 
 
 def _at_one_level(session: Session, sides: Sequence[VersionRow]) -> list[StoredReport]:
@@ -271,26 +280,24 @@ def _at_one_level(session: Session, sides: Sequence[VersionRow]) -> list[StoredR
     return [reports.find_for_version(session, version, "quick") for version in sides]
 
 
-def _side(version: VersionRow, evidence: StoredReport) -> dict[str, Any]:
-    return {
-        "version": version.number,
-        "operation": version.operation,
-        "strategy": version.strategy,
-        "labels": sorted(version.labels),
-        "widths": version.widths,
-        "level": evidence.level,
-        "seconds": (evidence.cost or {}).get("seconds"),
-        "revoked_by": version.revoked_by,
-        "created_at": version.created_at,
-    }
+def _report_object(evidence: StoredReport) -> dict[str, Any]:
+    """The report in today's schema, and beside it what is no part of the hashed file."""
+    beside = WithSource(
+        cost=evidence.cost,
+        source=ReportSource(
+            job=evidence.job_id,
+            sha256=evidence.sha256,
+            created_at=evidence.created_at,
+            href=f"/v1/jobs/{evidence.job_id}/report",
+        ),
+    )
+    return {**evidence.report.as_json(), **beside.model_dump(mode="json")}
 
 
-def _told(evidence: StoredReport) -> Mapping[str, Any]:
-    """The report as it was hashed, and beside it what is no part of the hash."""
-    source = {
-        "job": evidence.job_id,
-        "sha256": evidence.sha256,
-        "created_at": evidence.created_at.isoformat().replace("+00:00", "Z"),
-        "href": f"/v1/jobs/{evidence.job_id}/report",
-    }
-    return {**evidence.report, "cost": evidence.cost, "source": source}
+def _png(picture: Picture) -> bytes:
+    """The picture's images as a grid of whole rows, enlarged."""
+    side = math.isqrt(picture.pixels)
+    images = np.frombuffer(base64.b64decode(picture.base64), dtype=np.uint8).reshape(-1, side, side)
+    columns = min(RECOVERED_COLUMNS, len(images))
+    rows = len(images) // columns
+    return png(enlarge(grid(images[: rows * columns], rows, columns), 2))

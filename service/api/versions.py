@@ -2,12 +2,13 @@
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from reports import Figure, LabelGroup, Report, read_report
 from service.api.context import Context
 from service.api.lookup import find_model, find_version, unless_purged
 from service.api.paging import Listing, PageQuery, build_listing, unknown_cursor
@@ -33,11 +34,15 @@ class FileObject(BaseModel):
     href: str
 
 
-class Figures(BaseModel):
-    """The two most important figures of the report, from 0 to 1; null if nothing was measured."""
+class HeadlineFigures(BaseModel):
+    """The two most important figures of the report: open-set accuracies, from 0 to 1."""
 
-    retained_accuracy: float | None
-    forgotten_accuracy: float | None
+    retained: Figure = Field(description="of the labels it holds")
+    forgotten: Figure = Field(description="of the labels it forgot")
+
+    @classmethod
+    def of(cls, report: Report) -> Self:
+        return cls(retained=_headline(report.retained), forgotten=_headline(report.forgotten))
 
 
 class AncestorObject(BaseModel):
@@ -63,7 +68,7 @@ class VersionObject(AncestorObject):
 
     model: str
     widths: dict[str, Any]
-    figures: Figures
+    figures: HeadlineFigures
     files: dict[str, FileObject]
     links: dict[str, str]
 
@@ -129,16 +134,25 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     return _answer_range(request, data, headers, file["media_type"])
 
 
+def _headline(group: LabelGroup) -> Figure:
+    """The group's own figure, without its labels."""
+    return Figure(
+        value=group.value,
+        n=group.n,
+        interval=group.interval,
+        threshold=group.threshold,
+        verdict=group.verdict,
+        reason=group.reason,
+    )
+
+
 def _describe_version(model: ModelRow, row: VersionRow) -> VersionObject:
     address = f"/v1/models/{model.name}/versions/{row.number}"
     return VersionObject(
         **_ancestor_fields(row),
         model=model.id,
         widths=row.widths,
-        figures=Figures(
-            retained_accuracy=row.report.get("retained", {}).get("accuracy"),
-            forgotten_accuracy=row.report.get("forgotten", {}).get("accuracy"),
-        ),
+        figures=HeadlineFigures.of(read_report(row.report)),
         files={
             name: FileObject(**file, href=f"{address}/files/{quote(name)}")
             for name, file in sorted(row.files.items())

@@ -171,7 +171,7 @@ function describeChange(version, before) {
   return `${version.operation} ${change < 0 ? "−" : "+"}${Math.abs(change * 100).toFixed(0)} %`;
 }
 
-function describeFigures({ retained_accuracy: kept, forgotten_accuracy: forgotten }) {
+function describeFigures({ retained: { value: kept }, forgotten: { value: forgotten } }) {
   const lines = [];
   if (kept !== null) lines.push(`kept labels ${percent(kept)}`);
   if (forgotten !== null) lines.push(`forgotten labels ${percent(forgotten)}`);

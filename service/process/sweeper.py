@@ -92,11 +92,11 @@ def _purge(database: Database, deployment: Settings) -> None:
 
 def _sign_receipts(database: Database, deployment: Settings) -> None:
     with database.reading() as session:
-        due = issuing.due(session)
+        due = issuing.jobs_with_receipt_due(session)
     for job_id in due:
         try:
             key, artifacts = signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)
-            issuing.issue(database, artifacts, key, job_id)
+            issuing.sign_receipt(database, artifacts, key, job_id)
         except DatabaseUnavailable:
             raise
         except RegistryError as error:

@@ -1,57 +1,61 @@
 """A receipt that was found genuine, for a person at a terminal."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
+from reports import LabelFigure
 from service.receipts.statement import Predicate
-from service.receipts.verification import Checked
+from service.receipts.verification import VerifiedReceipt
 
 
-def tell(console: Console, name: str, checked: Checked) -> None:
-    """What the receipt says, then one line: that it is genuine, and by which key."""
-    predicate = checked.statement.predicate
-    console.print(_asked(predicate), "", _happened(predicate), "", predicate.says, "", sep="\n")
-    said = [f"{name} is genuine, signed by {checked.keyid[:16]}"]
-    if checked.matching:
-        said.append(f"{len(checked.matching)} files are those it names")
-    if checked.missing:
-        said.append(f"not there to be compared: {', '.join(checked.missing)}")
-    console.print("; ".join(said), style="green", soft_wrap=True)
+def print_receipt(console: Console, name: str, verified: VerifiedReceipt) -> None:
+    """Print what the receipt says, then one line: that it is genuine, and by which key."""
+    predicate = verified.statement.predicate
+    console.print(_forget(predicate), "", _erasure(predicate), "", predicate.meaning, "", sep="\n")
+    parts = [f"{name} is genuine, signed by {verified.keyid[:16]}"]
+    if verified.matching:
+        parts.append(f"{len(verified.matching)} files are those it names")
+    if verified.missing:
+        parts.append(f"not there to be compared: {', '.join(verified.missing)}")
+    console.print("; ".join(parts), style="green", soft_wrap=True)
 
 
-def _asked(predicate: Predicate) -> Table:
-    asked, version, purge = predicate.asked, predicate.version, predicate.purge
+def _forget(predicate: Predicate) -> Table:
+    request, version, figures, purge = (
+        predicate.request,
+        predicate.version,
+        predicate.figures,
+        predicate.purge,
+    )
     table = Table.grid(padding=(0, 2))
     table.add_column()
-    table.add_column(overflow="fold")  # a hash is told to its end
-    table.add_row("forgotten", f"{', '.join(asked.labels)} of model {predicate.model.name}")
-    table.add_row("by", f"{asked.strategy}, {predicate.guarantee}, seed {asked.seed}")
+    table.add_column(overflow="fold")  # a hash is printed to its end
+    table.add_row("forgotten", f"{', '.join(request.labels)} of model {predicate.model.name}")
+    table.add_row("by", f"{request.strategy}, {predicate.guarantee}, seed {request.seed}")
     table.add_row("run by", predicate.code or "-")
     table.add_row("in", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC, {predicate.job}")
-    for group, drawn in (("retained", "labels kept"), ("forgotten", "labels forgotten")):
-        table.add_row(drawn, _figure(predicate.figures.get(group, {})))
-    if criteria := predicate.figures.get("criteria"):
-        met = sum(one["verdict"] == "met" for one in criteria)
-        table.add_row("criteria", f"{met} of {len(criteria)} met")
+    table.add_row("labels kept", _accuracy(figures.retained))
+    table.add_row("labels forgotten", _accuracy(figures.forgotten))
+    if figures.criteria:
+        met = sum(one.verdict == "met" for one in figures.criteria)
+        table.add_row("criteria", f"{met} of {len(figures.criteria)} met")
     else:
-        table.add_row("criteria", "none was set: nothing was held against a limit")
+        table.add_row("criteria", "none was set, so the version had to meet no limit")
     if purge:
-        table.add_row("purged", f"{len(purge.keys_gone)} files gone, {len(purge.keys_kept)} kept for others")
+        table.add_row("purged", f"{len(purge.deleted)} files deleted, {len(purge.kept)} kept for others")
     return table
 
 
-def _happened(predicate: Predicate) -> Table:
+def _erasure(predicate: Predicate) -> Table:
     table = Table("store", "state", "what happened there", box=None, padding=(0, 2, 0, 0))
-    for store in predicate.stores:
-        table.add_row(store.store, store.state, store.detail)
+    for entry in predicate.erasure:
+        table.add_row(entry.store, entry.state, entry.detail)
     return table
 
 
-def _figure(group: dict[str, Any]) -> str:
-    if group.get("accuracy") is None:
-        return f"not measured: {group.get('reason', 'nothing was')}"
-    interval = group.get("interval")
-    width = f", 95 % interval {interval[0]:.2%} to {interval[1]:.2%}" if interval else ""
-    return f"{group['accuracy']:.2%} of {group.get('n', '?')} draws judged to be their label{width}"
+def _accuracy(figure: LabelFigure) -> str:
+    if figure.value is None:
+        return f"not measured: {figure.reason or 'the receipt gives no reason'}"
+    interval = figure.interval
+    with_interval = f", 95 % interval {interval[0]:.2%} to {interval[1]:.2%}" if interval else ""
+    return f"{figure.value:.2%} of {figure.n} draws judged to be their label{with_interval}"

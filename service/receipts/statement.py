@@ -1,7 +1,8 @@
-"""The shape of a receipt: an in-toto Statement v1 about the files of the version a forget published.
+"""The shape of a receipt: an in-toto Statement v1 about the files of the version that a forget published.
 
-docs/forget-receipt.md says what each field means. What is signed is these very bytes, so a reader checks the
-signature first and parses afterwards.
+docs/forget-receipt.md says what each field means. The names in JSON are part of what was signed and stay;
+where such a name says too little, the attribute has a plainer one. The signature covers the bytes of the
+statement, so a reader checks the signature first and parses afterwards.
 """
 
 import json
@@ -11,9 +12,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from securesystemslib.dsse import Envelope
 
+from reports import Criterion, Guarantee, JudgeSummary, LabelFigure, LabelGroup, Level, Report
+from reports.release_0_1 import upgraded_receipt_figures
+
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MEDIA_TYPE = "application/vnd.in-toto.forget-receipt+dsse"
 """Of the whole receipt, as the in-toto specification names envelopes by their predicate."""
+
+RELEASE_0_1 = "urn:palimpsest:forget-receipt:v1"
+"""Predicate type of the receipts of release 0.1.0, whose figures have the shape of its reports."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[^/\x00-\x1f]+$")]
@@ -30,21 +37,23 @@ class Digest(Part):
 
 
 class Subject(Part):
+    """A file of the version that the forget published."""
+
     name: FileName
     digest: Digest
 
 
-class Named(Part):
+class ModelIdentity(Part):
     id: str
     name: str
 
 
-class Parent(Part):
+class ParentVersion(Part):
     version: int
     manifest_sha256: Sha256 | None
 
 
-class Asked(Part):
+class ForgetRequest(Part):
     """The request, as it was frozen in the job's row."""
 
     labels: list[str]
@@ -55,8 +64,30 @@ class Asked(Part):
     purge: bool
 
 
-class Store(Part):
-    """A place where something of a label can be, and what happened there."""
+class ReceiptFigures(Part):
+    """What was measured of the version before it was published; of what is retained, no single label."""
+
+    level: Level
+    judge: dict[str, JudgeSummary]
+    retained: LabelFigure
+    forgotten: LabelGroup
+    criteria: tuple[Criterion, ...]
+
+    @classmethod
+    def of(cls, report: Report) -> "ReceiptFigures":
+        """Take from a report what a receipt says of it."""
+        retained = {name: getattr(report.retained, name) for name in LabelFigure.model_fields}
+        return cls(
+            level=report.level,
+            judge=report.judge,
+            retained=LabelFigure(**retained),
+            forgotten=report.forgotten,
+            criteria=report.criteria,
+        )
+
+
+class ErasureEntry(Part):
+    """A store in which something of a label can be, and what the forget did there."""
 
     store: str
     state: str
@@ -64,16 +95,16 @@ class Store(Part):
 
 
 class OlderVersion(Part):
-    """A version from before that lists a forgotten label or was made after one learned it."""
+    """A version from before that holds a forgotten label or was made after one learned it."""
 
     version: int
-    lists: list[str]
+    labels: list[str] = Field(alias="lists")
     state: Literal["purged", "revoked", "kept"]
     files: dict[FileName, Sha256]
 
 
-class Key(Part):
-    """A file of a sealed version, by the name of its artifact."""
+class StoredFile(Part):
+    """A file of a sealed version, by the sha256 it was stored under."""
 
     version: int
     file: FileName
@@ -81,48 +112,72 @@ class Key(Part):
     bytes: int
 
 
-class Purged(Part):
-    reason: Literal["requested", "retention", "asked"]
-    """`asked` is what receipts signed by release 0.1.0 say for `requested`."""
-    keys_gone: list[Key]
-    keys_kept: list[Key]
+class PurgeRecord(Part):
+    """What a purge deleted, and what it left because another version needs it."""
+
+    reason: Literal["requested", "retention"]
+    deleted: list[StoredFile] = Field(alias="keys_gone")
+    kept: list[StoredFile] = Field(alias="keys_kept")
     finished_at: datetime
 
 
 class Predicate(Part):
-    says: str
+    """What is said of the forget."""
+
+    meaning: str = Field(alias="says")
     job: str
-    model: Named
+    model: ModelIdentity
     version: int
-    parent: Parent | None
-    asked: Asked
+    parent: ParentVersion | None
+    request: ForgetRequest = Field(alias="asked")
     seed_used: int | None
     code: str | None
-    guarantee: str
-    figures: dict[str, Any]
-    stores: list[Store]
+    guarantee: Guarantee
+    figures: ReceiptFigures
+    erasure: list[ErasureEntry] = Field(alias="stores")
     older_versions: list[OlderVersion]
-    purge: Purged | None
+    purge: PurgeRecord | None
     accepted_at: datetime
     published_at: datetime
 
 
 class Statement(Part):
+    """What a receipt's signature covers."""
+
     type: Literal["https://in-toto.io/Statement/v1"] = Field("https://in-toto.io/Statement/v1", alias="_type")
     subject: list[Subject] = Field(min_length=1)
-    predicate_type: Literal["urn:palimpsest:forget-receipt:v1"] = Field(
-        "urn:palimpsest:forget-receipt:v1", alias="predicateType"
+    predicate_type: Literal["urn:palimpsest:forget-receipt:v1", "urn:palimpsest:forget-receipt:v2"] = Field(
+        "urn:palimpsest:forget-receipt:v2", alias="predicateType"
     )
     predicate: Predicate
 
     def to_payload(self) -> bytes:
-        """The bytes that are signed: equal statements give equal ones."""
+        """Return the bytes that are signed: equal statements give equal ones."""
         document = self.model_dump(mode="json", by_alias=True)
         return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
 
+def read_statement(payload: bytes) -> Statement:
+    """Parse a signed statement of this release, or of release 0.1.0 with its figures in today's types.
+
+    Raises ValueError, of which pydantic's ValidationError is one.
+    """
+    document = json.loads(payload)
+    if isinstance(document, dict) and document.get("predicateType") == RELEASE_0_1:
+        document = {**document, "predicate": _upgraded_predicate(document["predicate"])}
+    return Statement.model_validate(document)
+
+
+def _upgraded_predicate(old: dict[str, Any]) -> dict[str, Any]:
+    """The predicate of a receipt that release 0.1.0 signed, in today's shape."""
+    new = {**old, "figures": upgraded_receipt_figures(old["figures"])}
+    if old["purge"] is not None and old["purge"]["reason"] == "asked":
+        new["purge"] = {**old["purge"], "reason": "requested"}
+    return new
+
+
 def receipt_bytes(envelope: Envelope) -> bytes:
-    """The one way an envelope is written down: a receipt with any other byte in it is not one of ours."""
+    """Return the one way an envelope is written down: a receipt with any other byte in it is not ours."""
     document = envelope.to_dict()
     document["signatures"] = [{"keyid": one["keyid"], "sig": one["sig"]} for one in document["signatures"]]
     return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

@@ -1,6 +1,6 @@
-"""Whether a receipt is what a deployment signed, byte for byte, and whether files are those it speaks of.
+"""Verify that a receipt is what a deployment signed, byte for byte, and that files are those it names.
 
-Needs no service, no database and no learner: the receipt, a public key, and the files where they are at hand.
+This needs no service, no database and no learner: only the receipt, a public key, and the files, if any.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 from service.receipts.signing import NotAPublicKey, public_key
-from service.receipts.statement import PAYLOAD_TYPE, Statement, receipt_bytes
+from service.receipts.statement import PAYLOAD_TYPE, Statement, read_statement, receipt_bytes
 from service.registry.artifacts import FolderArtifacts
 
 KEY_PATH = "/v1/keys/signing"
 
 
-class CannotCheck(Exception):
-    """Something to check with is not there; the message is one line that says what."""
+class CannotVerify(Exception):
+    """Something that is needed to verify is missing; the message is one line that says what."""
 
 
 class NotGenuine(Exception):
@@ -31,8 +31,8 @@ class NotGenuine(Exception):
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A receipt that is genuine, and the files that were there to be compared with it."""
+class VerifiedReceipt:
+    """A genuine receipt, and the names of its files that matched and of those that were missing."""
 
     statement: Statement
     keyid: str
@@ -40,35 +40,37 @@ class Checked:
     missing: tuple[str, ...]
 
 
-def check(receipt: bytes, key: SSlibKey, files: Path | None = None) -> Checked:
-    """The receipt's statement, if `key` signed it and no byte changed since. Raises NotGenuine, CannotCheck.
+def verify_receipt(receipt: bytes, key: SSlibKey, files: Path | None = None) -> VerifiedReceipt:
+    """Return the receipt's statement if `key` signed it and no byte changed since.
 
-    files: a folder that holds the version's files by their names, or an artifact folder. Each that is there
-    is compared; one at least has to be.
+    files: a folder that holds the version's files by their names, or an artifact folder. Each file that is
+    there is compared; at least one has to be. Raises NotGenuine, CannotVerify.
     """
     envelope = _envelope(receipt)
     _check_signature(envelope, key)
     statement = _statement(envelope)
     matching, missing = _compare(statement, files) if files else ((), ())
-    return Checked(statement, key.keyid, matching, missing)
+    return VerifiedReceipt(statement, key.keyid, matching, missing)
 
 
-def key_in(file: Path) -> SSlibKey:
-    """The public key in a PEM file. Raises CannotCheck."""
+def read_key(file: Path) -> SSlibKey:
+    """Read the public key in a PEM file. Raises CannotVerify."""
     return _key(_read(file), str(file))
 
 
-def key_of(url: str) -> SSlibKey:
-    """The public key that a running service tells. Raises CannotCheck."""
+def fetch_key(url: str) -> SSlibKey:
+    """Ask a running service for its public key. Raises CannotVerify."""
     try:
         answer = httpx.get(url.rstrip("/") + KEY_PATH, timeout=10).raise_for_status()
         return _key(answer.json()["public_key"].encode(), url)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CannotCheck(f"{url}: no signing key is told there ({type(error).__name__})") from error
+        raise CannotVerify(
+            f"{url}: the service did not answer with its signing key ({type(error).__name__})"
+        ) from error
 
 
-def receipt_in(file: Path) -> bytes:
-    """The bytes of a receipt file. Raises CannotCheck."""
+def read_receipt(file: Path) -> bytes:
+    """Read the bytes of a receipt file. Raises CannotVerify."""
     return _read(file)
 
 
@@ -76,26 +78,29 @@ def _key(pem: bytes, where: str) -> SSlibKey:
     try:
         return public_key(pem)
     except NotAPublicKey as error:
-        raise CannotCheck(f"{where}: {error}") from error
+        raise CannotVerify(f"{where}: {error}") from error
 
 
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise CannotCheck(f"{file}: {error.strerror}") from error
+        raise CannotVerify(f"{file}: {error.strerror}") from error
 
 
 def _envelope(receipt: bytes) -> Envelope:
-    """The envelope, if these bytes are the one way to write it: the signature covers its payload alone."""
+    """The envelope, if these bytes are the one way to write it.
+
+    The signature covers the payload alone, so any other byte of the file is checked here.
+    """
     try:
         document: Any = json.loads(receipt)
         envelope = Envelope.from_dict(document)
         written = receipt_bytes(envelope)
-    except Exception as error:  # whatever a parser trips over: it is no receipt
+    except Exception as error:  # whatever the parser stumbles over, it is no receipt
         raise NotGenuine(f"this is no receipt: it cannot be read ({type(error).__name__})") from error
     if written != receipt:
-        raise NotGenuine("the file was altered: it is not written as receipts are")
+        raise NotGenuine("the file was altered: it is not written as the service writes receipts")
     return envelope
 
 
@@ -106,18 +111,20 @@ def _check_signature(envelope: Envelope, key: SSlibKey) -> None:
     try:
         envelope.verify([key], 1)
     except (VerificationError, ValueError) as error:
-        raise NotGenuine("the signature does not fit: the receipt was altered") from error
+        raise NotGenuine("the signature does not match: the receipt was altered") from error
 
 
 def _statement(envelope: Envelope) -> Statement:
     if envelope.payload_type != PAYLOAD_TYPE:
         raise NotGenuine(f"what is signed is {envelope.payload_type}, not {PAYLOAD_TYPE}")
     try:
-        return Statement.model_validate_json(envelope.payload)
+        return read_statement(envelope.payload)
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(map(str, first["loc"])) or "the statement"
         raise NotGenuine(f"what is signed is no receipt of a forget: {place}: {first['msg']}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotGenuine(f"what is signed is no receipt of a forget: {error!r}") from error
 
 
 def _compare(statement: Statement, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -133,5 +140,5 @@ def _compare(statement: Statement, folder: Path) -> tuple[tuple[str, ...], tuple
         else:
             matching.append(name)
     if not matching:
-        raise CannotCheck(f"{folder} holds none of the files: {', '.join(missing)}")
+        raise CannotVerify(f"{folder} holds none of the files: {', '.join(missing)}")
     return tuple(matching), tuple(missing)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
+from reports import Report
 from service.registry import labels, purging
 from service.registry.claims import Claim
 from service.registry.database import now
@@ -36,7 +37,7 @@ class Publication:
     parameters: int
     """How many parameters the networks have."""
     widths: Mapping[str, Any]
-    report: Mapping[str, Any]
+    report: Report
     cost: Mapping[str, Any] | None = None
     """What the job took (worker/jobs/cost.py)."""
 
@@ -65,7 +66,7 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
         parameters=publication.parameters,
         widths=dict(publication.widths),
         files={name: dict(file) for name, file in publication.files.items()},
-        report=dict(publication.report),
+        report=publication.report.as_json(),
     )
     session.add(version)
     if job.operation == "learn":

@@ -6,11 +6,13 @@ The report of a rejected candidate is stored here, too, although no version came
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session, load_only
 
+from reports import Report, read_report
 from service.registry import claims, versions
 from service.registry.claims import Claim
 from service.registry.errors import UnknownReport
@@ -25,7 +27,7 @@ class MeasuredReport:
 
     level: Level
     sha256: str
-    report: Mapping[str, Any]
+    report: Report
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,17 @@ class StoredReport:
     """A report with the job that made it, and when and at what cost."""
 
     level: Level
-    report: Mapping[str, Any]
+    document: Mapping[str, Any]
+    """The report as it was written, by this release or an earlier one."""
     sha256: str
     job_id: str
     cost: Mapping[str, Any] | None
     created_at: datetime
+
+    @cached_property
+    def report(self) -> Report:
+        """The report in today's types. Raises UnreadableReport."""
+        return read_report(self.document)
 
 
 def record(session: Session, claim: Claim, measured: MeasuredReport, cost: Mapping[str, Any]) -> ReportRow:
@@ -112,7 +120,7 @@ def find_newest_versions(session: Session, model: ModelRow, *, limit: int) -> li
     return list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)))[::-1]
 
 
-def find_head_reports(session: Session, models: Sequence[ModelRow]) -> dict[str, Mapping[str, Any]]:
+def find_head_reports(session: Session, models: Sequence[ModelRow]) -> dict[str, Report]:
     """Return {model id: quick report of its head} of the models that have a version, with one query."""
     heads = [
         and_(VersionRow.model_id == model.id, VersionRow.number == model.head)
@@ -122,7 +130,12 @@ def find_head_reports(session: Session, models: Sequence[ModelRow]) -> dict[str,
     if not heads:
         return {}
     found = session.execute(select(VersionRow.model_id, VersionRow.report).where(or_(*heads)))
-    return {row.model_id: row.report for row in found}
+    return {row.model_id: read_report(row.report) for row in found}
+
+
+def find_head_report(session: Session, model: ModelRow) -> Report | None:
+    """Return the quick report of the model's head; None for a model without a version."""
+    return find_head_reports(session, [model]).get(model.id)
 
 
 def _no_full_report(model: ModelRow, version: VersionRow) -> str:
@@ -137,7 +150,7 @@ def _insert(session: Session, claim: Claim, version: int | None, measured: Measu
         version=version,
         level=measured.level,
         sha256=measured.sha256,
-        report=dict(measured.report),
+        report=measured.report.as_json(),
     )
     session.add(row)
     session.flush()

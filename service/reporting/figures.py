@@ -1,82 +1,86 @@
-"""A report read as figures: one number each, with what it rests on and what it is held to.
+"""The figures of a report as a list, each with its place in the report, and two such lists compared."""
 
-A figure is {value, n, interval, threshold, verdict}: with a reason where it could not be measured or decided,
-and where there are references, with what they showed, whether the plain `bar` is met (the threshold allows
-for their spread), and of learning a label again its `memory`. verdict is `met`, `missed` or null. The quick
-report's own groups call the value `accuracy`.
-"""
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from reports import Capacity, Figure, FigureSummary, Report
+from reports.values import Value
 
-Figure = dict[str, Any]
 Path = tuple[str, ...]
-
-PARTS = ("value", "n", "interval", "threshold", "verdict")
-SOMETIMES = ("reason", "references", "bar", "memory")
+"""The fields and keys that lead to a figure: `("retained", "labels", "1")`."""
 
 
-class Found(NamedTuple):
+class PlacedFigure(NamedTuple):
     """A figure, and where in the report it stands."""
 
     path: Path
     figure: Figure
 
-
-def figures(report: Mapping[str, Any]) -> list[Found]:
-    """Every figure of a report, in its own order; capacity's plain numbers count as figures too."""
-    return [*_walk(report, ()), *_capacity(report.get("capacity", {}))]
-
-
-def figure(entry: Mapping[str, Any]) -> Figure:
-    """The parts of a figure, whatever its value is called; null where the report says nothing."""
-    told = {"value": entry.get("accuracy"), **entry}
-    return {part: told.get(part) for part in PARTS} | {part: told[part] for part in SOMETIMES if part in told}
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
 
 
-def relapsed(report: Mapping[str, Any]) -> list[str]:
-    """The forgotten labels whose accuracy is above what it is held to."""
-    labels: Mapping[str, Mapping[str, Any]] = report.get("forgotten", {}).get("labels", {})
-    return [name for name, one in labels.items() if one.get("verdict") == "missed"]
+class Change(NamedTuple):
+    """How far a value moved, and whether the two 95 % intervals are apart; None where that is unknown."""
+
+    change: float | None
+    clear: bool | None
 
 
-def recovered(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """{forgotten label: {candidate, reference}}: the pictures an attack ended with, where there was one."""
-    labels: Mapping[str, Mapping[str, Any]] = report.get("forgetting", {}).get("labels", {})
-    return {name: one["pictures"] for name, one in labels.items() if one.get("pictures")}
+class FigurePair(NamedTuple):
+    """The same figure of two reports; None where a report does not have it."""
+
+    name: str
+    before: FigureSummary | None
+    after: FigureSummary | None
+
+    @property
+    def change(self) -> Change:
+        return _change(self.before, self.after)
 
 
-def relearned(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """{forgotten label: its relearning figure}, where there are `curves`: {learnt, candidate, references}.
+def figures_of(report: Report) -> list[PlacedFigure]:
+    """List every figure of the report in its order, without what criteria repeat.
 
-    Each curve is [[optimiser steps, accuracy of the label's draws], ...], `learnt` the accuracy to reach.
+    The size of the main network comes last, as a figure that rests on one network.
     """
-    labels: Mapping[str, Mapping[str, Any]] = report.get("forgetting", {}).get("labels", {})
-    found = {name: one.get("relearning", {}) for name, one in labels.items()}
-    return {name: one for name, one in found.items() if one.get("curves")}
+    sections = [(name, part) for name, part in report if name not in ("criteria", "capacity")]
+    found = [figure for name, part in sections for figure in _figures_in(part, (name,))]
+    return [*found, *_sizes(report.capacity)]
 
 
-def moved(before: Figure | None, after: Figure | None) -> dict[str, Any]:
-    """{change, clear}: how far a value moved, and whether its intervals are apart; null where unknown."""
-    if before is None or after is None or None in (before["value"], after["value"]):
-        return {"change": None, "clear": None}
-    apart = None
-    if before["interval"] and after["interval"]:
-        (low, high), (other_low, other_high) = before["interval"], after["interval"]
-        apart = high < other_low or other_high < low
-    return {"change": after["value"] - before["value"], "clear": apart}
+def side_by_side(before: Report, after: Report) -> list[FigurePair]:
+    """Pair the figures of two reports: those of `after` in its order, then those that only `before` has."""
+    old, new = ({one.name: one.figure for one in figures_of(report)} for report in (before, after))
+    names = [*new, *(name for name in old if name not in new)]
+    return [FigurePair(name, _summary(old.get(name)), _summary(new.get(name))) for name in names]
 
 
-def _walk(node: Any, path: Path) -> Iterator[Found]:
-    if not isinstance(node, Mapping) or path[:1] in (("criteria",), ("capacity",), ("judge",)):
-        return
-    if "n" in node and ("value" in node or "accuracy" in node):
-        yield Found(path, figure(node))
-    for name, child in node.items():
-        yield from _walk(child, (*path, str(name)))
+def _figures_in(part: object, path: Path) -> Iterator[PlacedFigure]:
+    if isinstance(part, Figure):
+        yield PlacedFigure(path, part)
+    if isinstance(part, Value):
+        for name, child in part:
+            yield from _figures_in(child, (*path, name))
+    elif isinstance(part, Mapping):
+        for name, child in part.items():
+            yield from _figures_in(child, (*path, str(name)))
 
 
-def _capacity(capacity: Mapping[str, Any]) -> Iterator[Found]:
-    for name, value in capacity.items():
-        if isinstance(value, int | float):
-            yield Found(("capacity", name), figure({"value": value}))
+def _sizes(capacity: Capacity) -> Sequence[PlacedFigure]:
+    return [PlacedFigure(("capacity", "parameters"), Figure(value=capacity.parameters, n=1))]
+
+
+def _summary(figure: Figure | None) -> FigureSummary | None:
+    return None if figure is None else FigureSummary.of(figure)
+
+
+def _change(before: Figure | None, after: Figure | None) -> Change:
+    if before is None or after is None or before.value is None or after.value is None:
+        return Change(None, None)
+    clear = None
+    if before.interval is not None and after.interval is not None:
+        (low, high), (other_low, other_high) = before.interval, after.interval
+        clear = high < other_low or other_high < low
+    return Change(after.value - before.value, clear)

@@ -4,11 +4,9 @@ The stand-in uses the registry as the worker does (claim, heartbeat, publish), b
 answers of the API can be tested in milliseconds.
 """
 
-import base64
-import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,11 +19,12 @@ from fastapi import FastAPI
 from sqlalchemy import func, select
 
 from migrations import upgrade
+from reports import Report, read_report
 from service.api.app import create_app
 from service.drawing.images import png
 from service.process import sweeper
 from service.registry import claims, jobs, labels, publishing, reports, versions
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.publishing import Origin
@@ -46,6 +45,7 @@ from service.registry.version_files import before_file, forgotten_file, isolated
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.drawing.decoders import decoder
+from tests.reports.made_up import full_report, quick_report
 
 TABLES = (
     ModelRow,
@@ -74,10 +74,12 @@ REFUSAL = {
         {
             "criterion": "retained_accuracy_min",
             "label": None,
-            "bound": 0.99,
-            "measured": 0.951,
+            "value": 0.951,
             "n": 1000,
             "interval": [0.936, 0.963],
+            "threshold": {"op": ">=", "limit": 0.99},
+            "verdict": "missed",
+            "reason": None,
         }
     ],
 }
@@ -129,11 +131,15 @@ class StandInWorker:
         number = (model.head or 0) + 1
         gone = [name for name, row in known.items() if row.status == "forgotten" and name not in held]
         gone += [name for name in job.labels if job.operation == "forget"]
-        report = quick_report(held, {name: self.relapses.get(name, 0.012) for name in gone})
+        report = quick_report(
+            held,
+            {name: self.relapses.get(name, 0.012) for name in gone},
+            guarantee="approximate" if job.operation == "forget" else None,
+        )
         files = {
             "decoder.onnx": self.decoders.get(number) or decoder(slots=12, seed=number),
             "checkpoint.safetensors": b"weights " * 100 + claim.job_id.encode(),
-            "report.json": json.dumps(report).encode(),
+            "report.json": encode_document(report.as_json()),
             "manifest.json": b"{}",
         }
         for name in (name for name, slot in held.items() if slot is None):
@@ -176,79 +182,14 @@ class StandInWorker:
             model = session.get_one(ModelRow, job.model_id)
             version = versions.find_measurable(session, model, job.evaluated_version)
         with self.database.transaction() as session:
-            reports.record(session, claim, self.kept("full", full_report(version.report)), COST)
+            reports.record(session, claim, self.kept("full", full_report(read_report(version.report))), COST)
 
-    def kept(self, level: Level, report: dict[str, Any]) -> MeasuredReport:
-        return MeasuredReport(level, self.artifacts.put(json.dumps(report).encode()), report)
+    def kept(self, level: Level, report: Report) -> MeasuredReport:
+        return MeasuredReport(level, self.artifacts.put(encode_document(report.as_json())), report)
 
     def work(self, job_id: str) -> VersionRow:
         """Claim a queued job and publish its version."""
         return self.finish(self.claim(job_id))
-
-
-def measured(accuracy: float | None, *, limit: float | None = None) -> dict[str, Any]:
-    """An accuracy as a report tells it."""
-    if accuracy is None:
-        return {"accuracy": None, "n": 0, "interval": None, "rejected": None, "reason": "no such label"}
-    figure = {"accuracy": accuracy, "n": 1000, "interval": [max(accuracy - 0.01, 0), accuracy + 0.01]}
-    verdict = None if limit is None else "met" if accuracy <= limit else "missed"
-    figure |= {"rejected": 0.002, "closed_accuracy": min(accuracy + 0.01, 1), "coverage": 0.875}
-    return figure | ({"threshold": f"<= {limit}", "verdict": verdict} if limit else {})
-
-
-def quick_report(held: Iterable[str], gone: Mapping[str, float]) -> dict[str, Any]:
-    """What is measured of every version: 95.1 % of each label held."""
-    mean = sum(gone.values()) / len(gone) if gone else None
-    return {
-        "level": "quick",
-        "n": 1000,
-        "seed": 7,
-        "judge": {"mnist": {"version": "a" * 64, "test_accuracy": 0.991, "missed": []}},
-        "retained": {**measured(0.951), "labels": {name: measured(0.951) for name in held}},
-        "forgotten": {
-            **measured(mean),
-            "labels": {name: measured(accuracy, limit=0.05) for name, accuracy in gone.items()},
-        },
-        "capacity": {"parameters": 1_000_000, "encoder_widths": [512, 256]},
-        "criteria": [],
-        "findings": {"guarantee": "approximate"},
-    }
-
-
-def full_report(quick: Mapping[str, Any]) -> dict[str, Any]:
-    """The same in full: a few figures of each kind, the pictures of an attack, curves of learning again."""
-    picture = {"n": 16, "pixels": 784, "base64": base64.b64encode(bytes(range(256)) * 49).decode()}
-    figure = {"value": 0.9, "n": 256, "interval": [0.8, 0.95], "threshold": ">= 0.8", "verdict": "met"}
-    curves = {"learnt": 0.9, "candidate": learning(18), "references": [learning(20), learning(24)]}
-    labels = {
-        name: {
-            "recovery": {**figure, "verdict": "missed", "references": [0.3, 0.5], "bar": "missed"},
-            "relearning": {
-                **figure,
-                "references": [20, 24],
-                "bar": "missed",
-                "memory": 0.97,
-                "curves": curves,
-            },
-            "pictures": {"candidate": picture, "reference": picture},
-        }
-        for name in quick["forgotten"]["labels"]
-    }
-    return {
-        **quick,
-        "level": "full",
-        "quality": {"mnist": {"coverage": figure, "labels": {"1": {"coverage": figure}}}},
-        "forgetting": {"labels": labels, "control": figure},
-        "capacity": quick["capacity"]
-        | {"layers": {"decoder.0": {"units": 256, "dead_units": 3, "effective_rank": 80.2}}},
-        "feature_network": {"mnist": {"version": "b" * 64, "test_accuracy": 0.985}},
-        "reference": {"seeds": 3},
-    }
-
-
-def learning(steps: int) -> list[list[float]]:
-    """A curve of 40 steps that reaches 90 % after so many."""
-    return [[step, round(1 - 0.1 ** ((step / steps) ** 2), 4)] for step in range(0, 41, 4)]
 
 
 def origin(name: str, job: JobRow, known: Mapping[str, LabelRow]) -> Origin:

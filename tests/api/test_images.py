@@ -283,7 +283,7 @@ def test_evidence_of_a_revoked_version_stays(drawn: Served) -> None:
     version = drawn.http.get("/v1/models/drawing/versions/1").json()
     assert version["revoked_by"].startswith("job_")
     assert drawn.http.get(version["files"]["report.json"]["href"]).status_code == 200
-    assert drawn.http.get(version["links"]["report"]).json()["retained"]["accuracy"] == 0.951
+    assert drawn.http.get(version["links"]["report"]).json()["retained"]["value"] == 0.951
 
 
 def test_versions_list_their_labels_and_their_ancestors(drawn: Served) -> None:
@@ -292,7 +292,8 @@ def test_versions_list_their_labels_and_their_ancestors(drawn: Served) -> None:
         (2, 1, "forget", ["1", "2"]),
         (1, None, "learn", ["1", "2", "3"]),
     ]
-    assert listed[0]["figures"] == {"retained_accuracy": 0.951, "forgotten_accuracy": 0.012}
+    figures = listed[0]["figures"]
+    assert (figures["retained"]["value"], figures["forgotten"]["value"]) == (0.951, 0.012)
     assert drawn.http.get(listed[0]["links"]["self"]).json() == listed[0]
     lineage = drawn.http.get(listed[0]["links"]["lineage"]).json()["data"]
     assert [ancestor["number"] for ancestor in lineage] == [2, 1]

@@ -50,7 +50,7 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_a_receipt_is_signed_by_the_key_the_service_tells(served: Served, name: str) -> None:
+def test_a_receipt_is_signed_by_the_key_that_the_service_publishes(served: Served, name: str) -> None:
     """Checked by hand: the bytes DSSE v1 signs, the key's own PEM, and in-toto's validator."""
     answer = receipt(served, forgotten(served, name))
     assert answer.headers["Content-Type"] == "application/vnd.in-toto.forget-receipt+dsse"
@@ -71,16 +71,16 @@ def _by_protobuf(document: dict[str, Any]) -> dict[str, Any]:
     return {"type": document.pop("_type"), **document}
 
 
-def test_a_receipt_says_what_was_asked_done_and_measured_and_where_the_rest_is(
+def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_is(
     served: Served, name: str
 ) -> None:
     job_id = forgotten(served, name, seed=7, acceptance={"forgotten_accuracy_max": 0.05})
-    said = statement(served, job_id)
+    found = statement(served, job_id)
     version = served.http.get(f"/v1/models/{name}/versions/3").json()
-    assert {one["name"]: one["digest"]["sha256"] for one in said["subject"]} == {
+    assert {one["name"]: one["digest"]["sha256"] for one in found["subject"]} == {
         file: entry["sha256"] for file, entry in version["files"].items()
     }
-    predicate = said["predicate"]
+    predicate = found["predicate"]
     parent = served.http.get(f"/v1/models/{name}/versions/2").json()
     assert predicate["parent"] == {
         "version": 2,
@@ -91,33 +91,34 @@ def test_a_receipt_says_what_was_asked_done_and_measured_and_where_the_rest_is(
     assert predicate["asked"]["acceptance"] == {"forgotten_accuracy_max": 0.05}
     assert predicate["asked"]["params"]["steps"] == 100
     assert (predicate["guarantee"], predicate["purge"]) == ("approximate", None)
-    assert predicate["figures"]["forgotten"]["accuracy"] == 0.012
+    assert predicate["figures"]["forgotten"]["value"] == 0.012
     assert [store["store"] for store in predicate["stores"]] == [
-        "weights", "Fisher", "older versions", "pictures of what is left", "decoder caches", "datasets",
-        "optimiser state", "replay", "HTTP caches", "full reports", "files no row names", "recorded samples",
-        "judges", "database", "logs", "backups",
+        "weights", "Fisher information", "older versions", "pictures of forgotten labels", "decoder caches",
+        "datasets", "optimiser state", "replayed images", "HTTP caches", "full reports",
+        "files without a version", "recorded samples", "judges and feature networks", "database", "logs",
+        "backups",
     ]  # fmt: skip
     [older] = predicate["older_versions"]
     assert (older["version"], older["state"], older["lists"]) == (2, "revoked", ["1", "2", "3"])
     assert older["files"] == {file: entry["sha256"] for file, entry in parent["files"].items()}
-    words = json.dumps(said).lower()
+    words = json.dumps(found).lower()
     assert "performed" in words
     assert "measured" in words
     assert "guaranteed" not in words
 
 
 def test_the_same_receipt_is_answered_ever_after_whoever_signed_it(served: Served, name: str) -> None:
-    asked, swept = forgotten(served, name), forgotten(served, f"{name}-swept")
-    first = receipt(served, asked)
+    requested, swept = forgotten(served, name), forgotten(served, f"{name}-swept")
+    first = receipt(served, requested)
     served.sweep()
-    assert receipt(served, asked).content == first.content
+    assert receipt(served, requested).content == first.content
     assert receipt(served, swept).status_code == 200
-    links = served.http.get(f"/v1/jobs/{asked}").json()["links"]
-    assert links["receipt"] == f"/v1/jobs/{asked}/receipt"
+    links = served.http.get(f"/v1/jobs/{requested}").json()["links"]
+    assert links["receipt"] == f"/v1/jobs/{requested}/receipt"
     assert served.http.get(links["version"]).json()["links"]["receipt"] == links["receipt"]
 
 
-def test_a_dropped_network_is_told_apart_from_changed_weights(served: Served, name: str) -> None:
+def test_a_dropped_network_is_distinguished_from_changed_weights(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["1"])
     served.done(name, "learn", labels=["9"], retention="temporary")
@@ -125,7 +126,7 @@ def test_a_dropped_network_is_told_apart_from_changed_weights(served: Served, na
     served.done(name, "learn", labels=["9"])  # permanently, and before anybody asks for the receipt
     weights = statement(served, job_id)["predicate"]["stores"][0]
     assert weights["state"] == "dropped"
-    assert "the main network never learned them" in weights["detail"]
+    assert "The main network never learned these labels" in weights["detail"]
 
 
 def test_only_a_forget_that_succeeded_has_a_receipt(served: Served, name: str) -> None:
@@ -157,10 +158,10 @@ def test_a_purge_is_seen_pending_then_done_and_only_then_there_is_a_receipt(
     ]
     taken = served.http.get(f"/v1/models/{name}/versions/3/files/before-1.png")
     assert problem(taken) == (410, "file_purged")
-    said = statement(served, job_id)["predicate"]
-    assert said["asked"]["purge"]
-    assert said["purge"]["keys_gone"] == purge["keys"]
-    assert said["older_versions"][0]["state"] == "purged"
+    predicate = statement(served, job_id)["predicate"]
+    assert predicate["asked"]["purge"]
+    assert predicate["purge"]["keys_gone"] == purge["keys"]
+    assert predicate["older_versions"][0]["state"] == "purged"
     listed = served.http.get(f"/v1/jobs?model={name}").json()["data"]
     assert listed[0]["purge"] == purge
     assert [one["purge"] for one in listed[1:]] == [None, None]

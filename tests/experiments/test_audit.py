@@ -37,14 +37,14 @@ from experiments.audit_cases import (
 from experiments.audit_plots import draw_all
 from experiments.audit_rows import p_of_another, summarize
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.judging.audit_measurements import Traces
+from worker.learning.judging.audit_measurements import AuditMeasurements
 from worker.learning.networks import blank
 from worker.learning.strategy import find
 
 RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
 FLAT = ((0, 0.0), (20, 0.1), (40, 0.2))
 AUC = dict.fromkeys(("elbo", "reconstruction", "elbo_set", "reconstruction_set"), 0.5)
-USUAL = Traces(20, 1000, 160, 256, RISING, RISING, AUC)
+USUAL = AuditMeasurements(20, 1000, 160, 256, RISING, RISING, AUC)
 
 
 class Factory:

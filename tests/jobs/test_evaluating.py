@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reports import FullReport
 from service.drawing.decoders import noise
 from service.registry import jobs, reports
 from service.registry.artifacts import Content, FolderArtifacts
@@ -67,17 +68,18 @@ def test_a_full_report_is_bound_to_its_version_and_its_bytes_are_kept(
     assert (row.state, row.evaluated_version, row.error) == ("succeeded", 2, None)
     _, version = versions_of(worker_context, model)
     found = evidence(worker_context, row)
-    assert found.report["level"] == found.level == "full"
-    assert found.report["reference"]["seeds"] == 3, "the references that it was measured beside"
-    assert found.report["evaluated"]["version"] == 2
-    assert found.report["evaluated"]["manifest_sha256"] == version.files["manifest.json"]["sha256"]
-    assert set(version.report) - {"examples", "findings"} < set(found.report), (
-        "a full report has all that a quick one has"
-    )
-    assert json.loads(worker_context.artifacts.read(found.sha256)) == found.report
+    report = found.report
+    assert isinstance(report, FullReport)
+    assert report.level == found.level == "full"
+    assert report.reference.seeds == 3, "the references that it was measured beside"
+    assert report.evaluated is not None
+    assert report.evaluated.version == 2
+    assert report.evaluated.manifest_sha256 == version.files["manifest.json"]["sha256"]
+    assert set(version.report) < set(found.document), "a full report has all that a quick one has"
+    assert json.loads(worker_context.artifacts.read(found.sha256)) == found.document
     assert row.cost is not None
     assert row.cost["seconds"] > 0
-    assert "seconds" not in found.report
+    assert "seconds" not in found.document
 
 
 def test_evaluating_again_gives_the_same_bytes_and_changes_no_version(
@@ -107,7 +109,8 @@ def test_a_feature_network_is_trained_for_the_first_full_report_and_kept(
     assert trainings == ["digits"]
     run(worker_context, model, "learn", "2")
     report = evidence(worker_context, run(worker_context, model, "evaluate")).report
-    assert report["quality"]["digits"]["coverage"]["value"] is not None
+    assert isinstance(report, FullReport)
+    assert report.quality["digits"].coverage.value is not None
     assert trainings == ["digits"], "it serves every version and model of its dataset"
 
 
@@ -120,7 +123,7 @@ def test_an_earlier_version_can_be_evaluated_while_the_model_learns_more(
     assert len(versions_of(worker_context, model)) == 2, "it did not wait for the evaluation"
     execute(evaluating, worker_context)
     report = evidence(worker_context, find_job(worker_context, evaluating)).report
-    assert sorted(report["retained"]["labels"]) == ["0"]
+    assert sorted(report.retained.labels) == ["0"]
 
 
 def test_a_version_revoked_before_its_evaluation_is_not_measured(
@@ -228,10 +231,10 @@ def test_a_rejected_candidate_leaves_its_report_and_no_version(
     assert row.error is not None
     assert {one["label"] for one in row.error["reasons"]} <= {"0", "1"}
     found = evidence(worker_context, row)
-    measured = {one["label"]: one["value"] for one in found.report["criteria"]}
+    measured = {one.label: one.value for one in found.report.criteria}
     assert set(measured) == {"0", "1"}
-    assert all(one["measured"] == measured[one["label"]] for one in row.error["reasons"])
-    assert json.loads(worker_context.artifacts.read(found.sha256)) == found.report
+    assert all(one["value"] == measured[one["label"]] for one in row.error["reasons"])
+    assert json.loads(worker_context.artifacts.read(found.sha256)) == found.document
     assert row.cost is not None
     assert len(versions_of(worker_context, model)) == 1
 

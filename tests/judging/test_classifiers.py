@@ -119,7 +119,7 @@ def test_a_trained_judge_says_which_figures_miss_their_threshold(folder: Path) -
     judge = find_or_train(TRAINED_JUDGE, doodles(), folder)
     [place] = folder.iterdir()
     figures = json.loads((place / "doodles.json").read_text())["figures"]
-    assert judge.missed == tuple(name for name, one in figures.items() if one["held"] is False) != ()
+    assert judge.missed == tuple(name for name, one in figures.items() if one["verdict"] == "missed") != ()
     assert load_judge("mnist").missed == ()
 
 

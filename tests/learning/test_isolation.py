@@ -1,7 +1,5 @@
 """Temporary labels: learnt in isolated networks, dropped exactly, made permanent by a merge (CLPU)."""
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -11,20 +9,20 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
 from worker.learning.networks import blank
 from worker.learning.slots import LabelConflict, in_slot
-from worker.learning.strategy import Examples, derive_seed, find
+from worker.learning.strategy import Examples, Outcome, derive_seed, find
 from worker.learning.transition import apply_strategy
 
 
 def applied(
     checkpoint: Checkpoint, operation: str, strategy: str, given: Examples
-) -> tuple[Checkpoint, dict[str, Any]]:
-    """The result and the findings, with a seed derived as a worker does: from request and main network."""
+) -> tuple[Checkpoint, Outcome]:
+    """The result and its outcome, with a seed derived as a worker does: from request and main network."""
     chosen = find(operation, strategy)
     isolated = chosen.retention == "temporary" and operation == "learn"
     key = ("temporary",) if isolated else (sorted(given.labels), checkpoint.to_bytes())
     worker = context(derive_seed(operation, *key))
     params = chosen.Params.model_validate(quick(chosen))
-    return apply_strategy(checkpoint, chosen, given, params, worker), worker.findings
+    return apply_strategy(checkpoint, chosen, given, params, worker), worker.outcome
 
 
 @pytest.fixture
@@ -87,24 +85,24 @@ def test_an_isolated_network_draws_the_same_in_another_slot(with_frame: Checkpoi
 
 
 def test_a_merged_label_is_drawn_by_the_main_network_as_by_its_own_before(with_frame: Checkpoint) -> None:
-    merged, findings = applied(with_frame, "learn", "merge", labels("frame"))
-    assert findings["promoted"] == ["frame"]
+    merged, outcome = applied(with_frame, "learn", "merge", labels("frame"))
+    assert outcome.findings["promoted"] == ["frame"]
     assert (merged.retained, merged.isolated) == ({"rows": 0, "columns": 1, "frame": 2}, ())
     before, now = draw(with_frame, "frame", 200, seed=1), draw(merged, "frame", 200, seed=1)
     assert (before - now).abs().mean() < 0.05
 
 
 def test_a_temporary_label_that_is_learnt_permanently_loses_its_own_network(with_frame: Checkpoint) -> None:
-    learnt, findings = applied(with_frame, "learn", "replay_ewc", examples("frame"))
-    assert (learnt.retained["frame"], learnt.isolated, findings["promoted"]) == (2, (), ["frame"])
+    learnt, outcome = applied(with_frame, "learn", "replay_ewc", examples("frame"))
+    assert (learnt.retained["frame"], learnt.isolated, outcome.findings["promoted"]) == (2, (), ["frame"])
 
 
 def test_a_forget_of_both_kinds_drops_the_temporary_label_and_unlearns_the_permanent_one(
     with_frame: Checkpoint,
 ) -> None:
-    result, findings = applied(with_frame, "forget", "surrogate", labels("frame", "rows"))
+    result, outcome = applied(with_frame, "forget", "surrogate", labels("frame", "rows"))
     assert (result.isolated, result.retained, result.forgotten) == ((), {"columns": 1}, {"rows": 0})
-    assert findings == {"dropped": ["frame"]}, "no guarantee: that of the permanent label, which has none"
+    assert outcome == Outcome("approximate", {"dropped": ["frame"]}), "the guarantee of the permanent label"
 
 
 def test_dropping_is_exact_only_for_labels_that_the_main_network_never_learnt(two_labels: Checkpoint) -> None:
@@ -112,14 +110,14 @@ def test_dropping_is_exact_only_for_labels_that_the_main_network_never_learnt(tw
     both = after(forgot, ["Trows", "Tframe"])
     _, of_frame = applied(both, "forget", "drop", labels("frame"))
     _, of_rows = applied(both, "forget", "drop", labels("rows"))
-    assert of_frame == {"dropped": ["frame"], "guarantee": "exact"}
-    assert of_rows == {"dropped": ["rows"]}
+    assert of_frame == Outcome("exact", {"dropped": ["frame"]})
+    assert of_rows == Outcome("approximate", {"dropped": ["rows"]})
 
 
 def test_with_no_permanent_label_left_the_main_network_starts_again(with_frame: Checkpoint) -> None:
-    forgot, findings = applied(with_frame, "forget", "surrogate", labels("rows", "columns"))
+    forgot, outcome = applied(with_frame, "forget", "surrogate", labels("rows", "columns"))
     assert (forgot.retained, set(forgot.forgotten)) == ({}, {"rows", "columns"})
-    assert (findings["guarantee"], forgot.fisher) == ("exact", None)
+    assert (outcome.guarantee, forgot.fisher) == ("exact", None)
     assert likeness(forgot, "rows") > 0.2
     again, _ = applied(forgot, "learn", "replay_ewc", examples("rows"))
     assert likeness(again, "rows") < 0.08

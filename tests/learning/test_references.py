@@ -13,7 +13,7 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build
 from worker.learning.replay_losses import latents_of
 from worker.learning.sources import generative_replay
-from worker.learning.strategy import TrainingContext, find
+from worker.learning.strategy import Outcome, TrainingContext, find
 from worker.learning.units.capacity import units_needed
 
 
@@ -72,7 +72,7 @@ def test_exact_forgetting_is_a_function_of_the_ancestor_and_the_real_images_alon
     starts = (two_labels, with_scaled_weights(two_labels, 3))
     (one, training), (same, _) = (forget_exactly(start, Ancestry(ancestor), "rows") for start in starts)
     assert one.to_bytes() == same.to_bytes()
-    assert training.findings == {"guarantee": "exact"}
+    assert training.outcome == Outcome("exact", {})
 
 
 def test_the_seed_from_an_ancestor_depends_on_the_request_and_the_ancestor_alone(

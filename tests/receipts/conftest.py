@@ -10,16 +10,18 @@ import pytest
 from service.receipts.signing import SigningKey, signing_key
 from service.receipts.statement import (
     PAYLOAD_TYPE,
-    Asked,
     Digest,
-    Named,
+    ErasureEntry,
+    ForgetRequest,
+    ModelIdentity,
     OlderVersion,
     Predicate,
+    ReceiptFigures,
     Statement,
-    Store,
     Subject,
     receipt_bytes,
 )
+from tests.reports.made_up import quick_report
 
 FILES = {"decoder.onnx": b"a decoder", "isolated-a label-decoder.onnx": b"another", "manifest.json": b"{}"}
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -46,20 +48,20 @@ def statement() -> Statement:
             for name, data in FILES.items()
         ],
         predicate=Predicate(
-            says="performed, measured",
+            meaning="performed, measured",
             job="job_1",
-            model=Named(id="mdl_1", name="pages"),
+            model=ModelIdentity(id="mdl_1", name="pages"),
             version=2,
             parent=None,
-            asked=Asked(
+            request=ForgetRequest(
                 labels=["3", "é"], strategy="surrogate", params={}, seed=2**53 - 1, acceptance={}, purge=False
             ),
             seed_used=2**62 + 1,
             code="palimpsest 1",
             guarantee="approximate",
-            figures={"retained": {"accuracy": 0.97, "n": 1000, "interval": [0.96, 0.98]}},
-            stores=[Store(store="weights", state="changed", detail="by surrogate")],
-            older_versions=[OlderVersion(version=1, lists=["3"], state="revoked", files={})],
+            figures=ReceiptFigures.of(quick_report(["1"], {"3": 0.01})),
+            erasure=[ErasureEntry(store="weights", state="changed", detail="by surrogate")],
+            older_versions=[OlderVersion(version=1, labels=["3"], state="revoked", files={})],
             purge=None,
             accepted_at=MOMENT,
             published_at=MOMENT,

@@ -2,18 +2,25 @@
 
 from typing import Any
 
-from service.receipts.erasure import History, stores
+from reports import Guarantee
+from service.receipts.erasure import ForgetHistory, erasure_by_store
 from service.registry.tables import JobRow, PurgeRow, VersionRow
+from tests.reports.made_up import quick_report
 
 
 def version(number: int, labels: dict[str, int | None], **fields: Any) -> VersionRow:
-    return VersionRow(number=number, labels=labels, **({"report": {}, "files": {}} | fields))
+    defaults = {"report": report("approximate"), "files": {}}
+    return VersionRow(number=number, labels=labels, **(defaults | fields))
 
 
-def history(**changes: Any) -> History:
+def report(guarantee: Guarantee) -> dict[str, Any]:
+    return quick_report(["1"], {}, guarantee=guarantee).as_json()
+
+
+def history(**changes: Any) -> ForgetHistory:
     """2 was forgotten in version 3; it was learned in version 2."""
     parent = version(2, {"1": 0, "2": 1}, revoked_by="job_3")
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "job": JobRow(labels=["2"], strategy="surrogate"),
         "version": version(3, {"1": 0}),
         "parent": parent,
@@ -22,62 +29,79 @@ def history(**changes: Any) -> History:
         "datasets": ["mnist"],
         "purge": None,
     }
-    return History(**(told | changes))
+    return ForgetHistory(**(fields | changes))
 
 
-def told(store: str, **changes: Any) -> tuple[str, str]:
+def entry(store: str, **changes: Any) -> tuple[str, str]:
     """State and detail of one of its stores."""
-    found = {one.store: (one.state, one.detail) for one in stores(history(**changes))}
+    found = {one.store: (one.state, one.detail) for one in erasure_by_store(history(**changes))}
     return found[store]
 
 
-EXACT = {"findings": {"guarantee": "exact"}}
+EXACT = report("exact")
 DROPPED = {"parent": version(2, {"1": 0, "2": None}), "version": version(3, {"1": 0}, report=EXACT)}
 
 
-def test_changed_weights_are_said_to_descend_from_what_knew_the_label() -> None:
-    state, detail = told("weights")
+def test_every_detail_is_made_of_whole_sentences() -> None:
+    for changes in ({}, DROPPED, {"purge": PurgeRow()}, {"version": version(3, {}), "older": []}):
+        for one in erasure_by_store(history(**changes)):
+            assert one.detail.endswith("."), one
+            assert one.detail[0].isupper() or one.detail.startswith("forgotten-"), one
+
+
+def test_changed_weights_are_said_to_descend_from_weights_that_learned_the_label() -> None:
+    state, detail = entry("weights")
     assert state == "changed"
     assert "changed by surrogate" in detail
-    assert "descend from those that had learned them" in detail
+    assert "weights descend from weights that had learned them" in detail
 
 
 def test_weights_made_without_the_label_are_said_to_be() -> None:
-    assert told("weights", version=version(3, {"1": 0}, report=EXACT)) == (
+    assert entry("weights", version=version(3, {"1": 0}, report=EXACT)) == (
         "made without",
-        "version 3 was made from weights that never learned these labels",
+        "Version 3 was made from weights that never learned these labels.",
     )
 
 
-def test_a_dropped_network_is_said_to_be_dropped_and_what_the_main_one_knew_is_not_hidden() -> None:
-    state, never = told("weights", **DROPPED, first_learned=None)
-    assert (state, "the main network never learned them" in never) == ("dropped", True)
-    _, before = told("weights", **DROPPED, first_learned=1)
-    assert "the main network had learned one of them in version 1, and may descend from that" in before
-    assert told("Fisher", **DROPPED)[0] == "dropped"
+def test_a_dropped_network_is_said_to_be_dropped_and_what_the_main_one_learned_is_not_hidden() -> None:
+    state, never = entry("weights", **DROPPED, first_learned=None)
+    assert (state, "The main network never learned these labels" in never) == ("dropped", True)
+    _, before = entry("weights", **DROPPED, first_learned=1)
+    assert "The main network had learned one of these labels in version 1" in before
+    assert entry("Fisher information", **DROPPED)[0] == "dropped"
 
 
 def test_a_dropped_network_makes_nothing_exact_if_the_main_one_learned_the_label_once() -> None:
     assert history(**DROPPED, first_learned=None).guarantee == "exact"
     assert history(**DROPPED, first_learned=1).guarantee == "approximate"
     made_without = version(3, {"1": 0}, report=EXACT)
-    assert history(version=made_without).guarantee == "exact", "a network made anew is, whoever learned it"
+    assert history(version=made_without).guarantee == "exact", "whoever learned it, this network did not"
     assert history().guarantee == "approximate"
 
 
-def test_a_main_network_that_holds_no_label_is_said_to_have_no_fisher() -> None:
+def test_the_guarantee_in_the_findings_of_release_0_1_0_is_taken() -> None:
+    old: dict[str, Any] = {"accuracy": None, "n": 0, "interval": None, "threshold": None, "verdict": None}
+    old |= {"labels": {}}
+    capacity = {"parameters": 1, "isolated_parameters": {}, "encoder_widths": [1], "decoder_widths": [1]}
+    document = {"level": "quick", "n": 1, "seed": 0, "judge": {}, "retained": old, "forgotten": old}
+    document |= {"capacity": capacity, "criteria": []}
+    for findings, guarantee in (({"guarantee": "exact"}, "exact"), ({}, "approximate")):
+        of_release = version(3, {"1": 0}, report=document | {"findings": findings})
+        assert history(version=of_release).guarantee == guarantee
+
+
+def test_a_main_network_that_holds_no_label_is_said_to_have_no_fisher_information() -> None:
     alone = version(3, {"9": None}, report=EXACT)
-    assert told("Fisher", version=alone, parent=version(2, {"2": 1, "9": None})) == (
+    assert entry("Fisher information", version=alone, parent=version(2, {"2": 1, "9": None})) == (
         "none",
-        "the main network of version 3 holds no label, and there is no Fisher of it",
+        "The main network of version 3 holds no label, so it has no Fisher information.",
     )
-    dropped = told("Fisher", version=alone, parent=version(2, {"2": None, "9": None}))
-    assert dropped[0] == "dropped"
-    assert "the main network holds no label" in dropped[1]
-    assert told("Fisher") == (
-        "made anew",
-        "version 3 remembers one taken anew over draws of the labels it retains",
-    )
+    state, detail = entry("Fisher information", version=alone, parent=version(2, {"2": None, "9": None}))
+    assert state == "dropped"
+    assert "The main network holds no label" in detail
+    state, detail = entry("Fisher information")
+    assert state == "made anew"
+    assert "images drawn of the labels it retains" in detail
 
 
 def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
@@ -87,41 +111,35 @@ def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
         version(4, {"1": 0}),
         version(5, {"1": 0}),
     ]
-    state, detail = told("older versions", older=older)
+    state, detail = entry("older versions", older=older)
     assert state == "kept"
-    assert [part.partition(":")[0] for part in detail.split("; ")] == [
-        "version 2",
-        "version 3",
-        "versions 4, 5",
-    ]
-    assert told("older versions", older=older[:2])[0] == "revoked"
-    assert told("older versions", older=[older[0], older[2]])[0] == "kept", "that one is served"
-    assert told("older versions", older=older[:1], purge=PurgeRow()) == (
+    named = [detail.find(f"{words}: ") for words in ("Version 2", "Version 3", "Versions 4, 5")]
+    assert -1 not in named
+    assert named == sorted(named)
+    assert entry("older versions", older=older[:2])[0] == "revoked"
+    assert entry("older versions", older=[older[0], older[2]])[0] == "kept", "that one is served"
+    assert entry("older versions", older=older[:1], purge=PurgeRow()) == (
         "purged",
-        "version 2: files deleted but for report and manifest, every answer 410",
+        "Version 2: The files are deleted, but for report and manifest; anything else is answered 410.",
     )
-    assert told("older versions", older=[]) == ("kept", "there are none")
+    assert entry("older versions", older=[]) == ("kept", "There are none.")
 
 
-def test_pictures_of_what_is_left_are_named_where_there_are_any() -> None:
+def test_pictures_of_forgotten_labels_are_named_where_there_are_any() -> None:
+    store = "pictures of forgotten labels"
     drawn = version(3, {"1": 0}, files={"forgotten-0.png": {}, "forgotten-2.png": {}})
-    state, detail = told("pictures of what is left", version=drawn)
+    state, detail = entry(store, version=drawn)
     assert state == "kept"
-    assert detail.startswith(
-        "forgotten-2.png: sixteen draws each, a file of version 3 and of those made from"
-    )
-    assert "label that stays" not in detail
+    assert detail.startswith("forgotten-2.png: sixteen draws each")
+    assert "retained" not in detail
     before = version(
         3, {"1": 0, "4": 1}, files={"forgotten-2.png": {}, "before-1.png": {}, "before-4.png": {}}
     )
-    _, detail = told("pictures of what is left", version=before)
-    assert ". Of 1, 4, which stay, 8 draws each of the version before are files of version 3 alone" in detail
-    assert told("pictures of what is left", **DROPPED) == (
-        "none",
-        "no network is left that could draw these labels",
-    )
+    _, detail = entry(store, version=before)
+    assert "Files of version 3 alone also show 8 draws of each of 1, 4, which are retained" in detail
+    assert entry(store, **DROPPED) == ("none", "No network is left that could draw these labels.")
 
 
 def test_decoders_leave_memory_only_with_their_files() -> None:
-    assert told("decoder caches")[0] == "refused"
-    assert told("decoder caches", purge=PurgeRow())[0] == "dropped"
+    assert entry("decoder caches")[0] == "refused"
+    assert entry("decoder caches", purge=PurgeRow())[0] == "dropped"

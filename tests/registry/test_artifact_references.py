@@ -3,6 +3,7 @@
 from service.registry import artifact_references, reports
 from service.registry.tables import ArtifactHash, DatasetRow, Row
 from tests.registries import FILES, Registry
+from tests.reports.made_up import full_report, quick_report
 
 
 def test_every_column_that_looks_like_an_artifact_hash_is_marked_as_one() -> None:
@@ -20,7 +21,8 @@ def test_files_of_versions_and_marked_columns_of_every_table_count_as_references
     registry.publish_job("learn", "1")
     claim = registry.claim(registry.submit("evaluate"))
     with registry.database.transaction() as session:
-        reports.record(session, claim, reports.MeasuredReport("full", "f" * 64, {}), {})
+        measured = reports.MeasuredReport("full", "f" * 64, full_report(quick_report(["1"], {})))
+        reports.record(session, claim, measured, {})
         session.add(DatasetRow(name="doodles", images={"a": 1}, sha256="a" * 64))
     with registry.database.reading() as session:
         expected = {"f" * 64, "a" * 64, *(str(file["sha256"]) for file in FILES.values())}

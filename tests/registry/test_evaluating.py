@@ -14,8 +14,9 @@ from service.registry.errors import (
 from service.registry.reports import MeasuredReport
 from service.registry.tables import ReportRow
 from tests.registries import Registry
+from tests.reports.made_up import full_report, quick_report
 
-FULL = MeasuredReport("full", "f" * 64, {"level": "full"})
+FULL = MeasuredReport("full", "f" * 64, full_report(quick_report(["1"], {})))
 COST = {"seconds": 1.0}
 REJECTION = {"type": "acceptance_failed", "code": "acceptance_failed", "message": "no", "retryable": True}
 
@@ -41,7 +42,7 @@ def test_evaluating_adds_a_report_and_no_version(registry: Registry) -> None:
         version = registry.version(1)
         fullest, quick = (reports.find_for_version(session, version, level) for level in (None, "quick"))
         assert (fullest.level, fullest.job_id, fullest.sha256) == ("full", job.id, FULL.sha256)
-        assert (quick.level, quick.job_id, quick.report) == ("quick", version.job_id, version.report)
+        assert (quick.level, quick.job_id, quick.document) == ("quick", version.job_id, version.report)
         assert reports.find_for_job(session, done) == fullest
 
 
@@ -124,13 +125,13 @@ def test_a_version_that_is_revoked_during_its_evaluation_gets_no_report(registry
 
 def test_the_report_of_a_rejected_candidate_is_found_by_its_job(registry: Registry) -> None:
     claim = registry.claim(registry.submit("learn", "1"))
-    measured = MeasuredReport("quick", "e" * 64, {"level": "quick"})
+    measured = MeasuredReport("quick", "e" * 64, quick_report(["1"], {}))
     with registry.database.transaction() as session:
         reports.record_rejected(session, claim, REJECTION, measured, COST)
     job = registry.job(claim)
     assert (job.state, job.error, job.cost) == ("rejected", REJECTION, COST)
     with registry.database.reading() as session:
-        assert reports.find_for_job(session, job).report == {"level": "quick"}
+        assert reports.find_for_job(session, job).report == measured.report
     assert registry.head() is None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from reports import FullReport
 from service.process import sweeper
 from service.registry import artifact_references, claims, publishing, purging, reports, versions
 from service.registry.artifacts import FolderArtifacts, encode_document
@@ -21,6 +22,7 @@ from service.registry.errors import VersionPurged
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
 from tests.registries import Registry, publication
+from tests.reports.made_up import full_report, quick_report
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class ModelWithFiles:
     def evaluate(self, number: int) -> str:
         """Record a full report of the version, as an evaluate job does. Return its sha256."""
         claim = self.registry.claim(self.registry.submit("evaluate", evaluated_version=number))
-        report = {"of": number}
-        sha256 = self.artifacts.put(encode_document(report))
+        report = report_on(number)
+        sha256 = self.artifacts.put(encode_document(report.as_json()))
         with self.registry.database.transaction() as session:
             reports.record(session, claim, reports.MeasuredReport("full", sha256, report), {})
         return sha256
@@ -82,6 +84,10 @@ class ModelWithFiles:
         """Return the names of the version's files that are still in the artifact folder."""
         files = self.versions()[number - 1].files
         return sorted(name for name, file in files.items() if self.artifacts.exists(file["sha256"]))
+
+
+def report_on(number: int) -> FullReport:
+    return full_report(quick_report([str(number)], {}))
 
 
 ALL_FILES = ["checkpoint.safetensors", "decoder.onnx", "manifest.json", "report.json"]
@@ -142,7 +148,8 @@ def test_a_purge_deletes_the_full_reports_of_sealed_versions_only(model: ModelWi
         assert set(session.scalars(select(ReportRow.version))) == {1}
     assert [model.artifacts.exists(sha256) for sha256 in stored.values()] == [True, False]
     [key] = [key for key in model.purge(job_id).keys if key["file"] == "full report"]
-    assert (key["version"], key["sha256"], key["bytes"]) == (2, stored[2], len(encode_document({"of": 2})))
+    size = len(encode_document(report_on(2).as_json()))
+    assert (key["version"], key["sha256"], key["bytes"]) == (2, stored[2], size)
 
 
 def test_a_purge_takes_every_version_since_the_label_was_first_learned(model: ModelWithFiles) -> None:

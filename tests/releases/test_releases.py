@@ -24,6 +24,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from migrations import differences, upgrade
+from reports import FORMAT, read_report
 from service.receipts import verification
 from service.registry.database import Database
 from service.registry.tables import Row
@@ -165,9 +166,10 @@ def test_its_receipts_verify_with_the_key_of_its_home(
         query = text("SELECT envelope FROM receipts WHERE envelope IS NOT NULL")
         receipts = [receipt.encode() for receipt in session.scalars(query)]
     assert len(receipts) == len(restored.expected["receipts"]) > 0
-    key = verification.key_in(restored.public_key)
-    said = {verification.check(receipt, key).statement.predicate.job for receipt in receipts}
-    assert said == restored.expected["receipts"].keys()
+    key = verification.read_key(restored.public_key)
+    predicates = [verification.verify_receipt(receipt, key).statement.predicate for receipt in receipts]
+    assert {predicate.job for predicate in predicates} == restored.expected["receipts"].keys()
+    assert {predicate.guarantee for predicate in predicates} == {"exact", "approximate"}
 
     file = tmp_path / "receipt.json"
     file.write_bytes(receipts[-1])
@@ -197,9 +199,9 @@ def test_an_instance_of_this_release_answers_for_it_and_finishes_what_it_began(
                 assert purge["keys"], "something was deleted"
                 for key in purge["keys"]:
                     assert not list(restored.deployment.artifacts.rglob(key["sha256"]))
-            trusted = verification.key_in(restored.public_key)
+            trusted = verification.read_key(restored.public_key)
             for job_id in expected["unsigned"]:
-                verification.check(answered(client, f"/v1/jobs/{job_id}/receipt").content, trusted)
+                verification.verify_receipt(answered(client, f"/v1/jobs/{job_id}/receipt").content, trusted)
             empty = next(model["name"] for model in expected["models"].values() if model["head"] is None)
             assert ended(client, instance.submit("learn", empty, labels=["0"]))["output_version"] == 1
 
@@ -215,7 +217,9 @@ def check_what_is_kept(client: httpx.Client, expected: dict[str, Any]) -> None:
     assert {path: digest(answered(client, path).content) for path in digests} == digests
     for version in expected["versions"]:
         address = f"/v1/models/{version['model']}/versions/{version['number']}"
-        assert answered(client, f"{address}/report").json()["level"] in ("quick", "full")
+        report = answered(client, f"{address}/report").json()
+        assert (report["level"] in ("quick", "full"), report["format"]) == (True, FORMAT)
+        assert read_report(report).retained.labels.keys() == report["retained"]["labels"].keys()
         assert "<html" in answered(client, f"{address}/report", accept="text/html").text
         files = answered(client, address).json()["files"]
         named = {name: file["sha256"] for name, file in files.items()}

@@ -1,123 +1,123 @@
-"""The gate: whether what was measured meets the criteria that were frozen when its job was accepted.
-
-retained_accuracy_min: of all labels held together. worst_retained_accuracy_min: of each one alone.
-forgotten_accuracy_max: of each forgotten label alone, whenever it was forgotten. relapse_accuracy_max: of the
-labels it names, as the jobs that forgot them promised.
-"""
+"""Acceptance: whether what was measured meets the criteria that were frozen when the job was accepted."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from worker.learning.judging.figures import Bar
-from worker.learning.judging.report import RELAPSE
+from pydantic import BaseModel, ConfigDict
 
-Report = Mapping[str, Any]
+from reports import Criterion, CriterionName, LabelFigure, Report, Threshold, at_least, at_most, overall
+from worker.learning.judging.quick_report import RELAPSE
+
+AnyLabelFigure = TypeVar("AnyLabelFigure", bound=LabelFigure)
 
 
-def judged(report: Report, acceptance: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with `criteria`, and with threshold and verdict beside every accuracy that is held to one.
+class AcceptanceCriteria(BaseModel):
+    """What a candidate must reach to be published. Accuracies are open-set, 0 to 1."""
 
-    criteria: [{criterion, label, bound, value, n, interval, threshold, verdict}]; verdict is `met` or
-    `missed`. A figure that could not be measured misses its criterion; what there is no label for has none.
-    A forgotten label without a criterion is held to RELAPSE: told, but no reason to refuse.
+    model_config = ConfigDict(frozen=True)
+
+    retained_accuracy_min: float | None = None
+    """Of all labels held together."""
+    worst_retained_accuracy_min: float | None = None
+    """Of each label held."""
+    forgotten_accuracy_max: float | None = None
+    """Of each forgotten label, whenever it was forgotten."""
+    relapse_accuracy_max: Mapping[str, float] = {}
+    """Of the labels it names, as it was promised when they were forgotten."""
+
+
+def apply_criteria(report: Report, criteria: AcceptanceCriteria) -> Report:
+    """Return the report with what each criterion found, and thresholds and verdicts beside the accuracies.
+
+    A figure that could not be measured misses its criterion, and has no verdict itself. A criterion about
+    labels of which there are none finds nothing. A forgotten label that no criterion is about is held to
+    RELAPSE: missing that is reported, and refuses no version.
     """
-    criteria = list(_criteria(acceptance, report))
-    of = {(one["criterion"].endswith("_max"), one["label"]): one for one in criteria}
-    retained, forgotten = report["retained"], report["forgotten"]
-    gone = {
-        name: figure | _told(of.get((True, name)) or _criterion("", name, figure, RELAPSE))
-        for name, figure in forgotten["labels"].items()
+    found = list(_criteria(report, criteria))
+    by_label = {(one.criterion.endswith("_max"), one.label): one for one in found}
+    retained = _with_verdict(report.retained, by_label.get((False, None)))
+    retained_labels = {
+        name: _with_verdict(figure, by_label.get((False, name)))
+        for name, figure in report.retained.labels.items()
     }
-    return {
-        **report,
-        "retained": {
-            **retained,
-            **_told(of.get((False, None))),
-            "labels": {
-                name: figure | _told(of.get((False, name))) for name, figure in retained["labels"].items()
-            },
-        },
-        "forgotten": {**forgotten, **_of_all(gone), "labels": gone},
-        "criteria": criteria,
+    forgotten_labels = {
+        name: _with_verdict(figure, by_label.get((True, name)), otherwise=RELAPSE)
+        for name, figure in report.forgotten.labels.items()
     }
+    thresholds = {one.threshold for one in forgotten_labels.values()}
+    forgotten = report.forgotten.model_copy(
+        update={
+            "labels": forgotten_labels,
+            "threshold": thresholds.pop() if len(thresholds) == 1 else None,
+            "verdict": overall(one.verdict for one in forgotten_labels.values()),
+        }
+    )
+    return report.model_copy(
+        update={
+            "retained": retained.model_copy(update={"labels": retained_labels}),
+            "forgotten": forgotten,
+            "criteria": tuple(found),
+        }
+    )
 
 
 def refusal(report: Report) -> dict[str, Any] | None:
-    """The job's error object when a criterion of a judged report is missed, None when all are met."""
-    missed = [one for one in report["criteria"] if one["verdict"] == "missed"]
+    """Return the job's error object if the report missed a criterion, None if it met all of them."""
+    missed = [one for one in report.criteria if one.verdict == "missed"]
     if not missed:
         return None
     return {
         "type": "acceptance_failed",
         "code": "acceptance_failed",
-        "message": f"{'; '.join(map(_words, missed))}: nothing was published",
+        "message": f"{'; '.join(map(_sentence, missed))}: nothing was published",
         "retryable": True,
-        "reasons": [
-            {
-                "criterion": one["criterion"],
-                "label": one["label"],
-                "bound": one["bound"],
-                "measured": one["value"],
-                "n": one["n"],
-                "interval": one["interval"],
-            }
-            for one in missed
-        ],
+        "reasons": [one.as_json() for one in missed],
     }
 
 
-def _criteria(acceptance: Mapping[str, Any], report: Report) -> Iterator[dict[str, Any]]:
-    retained, forgotten = report["retained"], report["forgotten"]
-    name = "retained_accuracy_min"
-    if name in acceptance and retained["labels"]:
-        yield _criterion(name, None, retained, Bar(acceptance[name]))
-    name = "worst_retained_accuracy_min"
-    if name in acceptance:
-        for label, figure in retained["labels"].items():
-            yield _criterion(name, label, figure, Bar(acceptance[name]))
-    for label, figure in forgotten["labels"].items():
-        bounds = {
-            "forgotten_accuracy_max": acceptance.get("forgotten_accuracy_max"),
-            "relapse_accuracy_max": acceptance.get("relapse_accuracy_max", {}).get(label),
-        }
-        told = {name: bound for name, bound in bounds.items() if bound is not None}
-        if told:
-            name = min(told, key=lambda one: told[one])
-            yield _criterion(name, label, figure, Bar(told[name], at_most=True))
+def _criteria(report: Report, criteria: AcceptanceCriteria) -> Iterator[Criterion]:
+    """What each criterion found. Of two about the same forgotten label the tighter one counts."""
+    retained = report.retained
+    if (limit := criteria.retained_accuracy_min) is not None and retained.labels:
+        yield _criterion("retained_accuracy_min", None, retained, at_least(limit))
+    if (limit := criteria.worst_retained_accuracy_min) is not None:
+        for label, figure in retained.labels.items():
+            yield _criterion("worst_retained_accuracy_min", label, figure, at_least(limit))
+    for label, figure in report.forgotten.labels.items():
+        of_all, promised = criteria.forgotten_accuracy_max, criteria.relapse_accuracy_max.get(label)
+        if of_all is not None and (promised is None or of_all <= promised):
+            yield _criterion("forgotten_accuracy_max", label, figure, at_most(of_all))
+        elif promised is not None:
+            yield _criterion("relapse_accuracy_max", label, figure, at_most(promised))
 
 
-def _criterion(name: str, label: str | None, figure: Mapping[str, Any], bar: Bar) -> dict[str, Any]:
-    measured = figure["accuracy"]
-    return {
-        "criterion": name,
-        "label": label,
-        "bound": bar.limit,
-        "value": measured,
-        "n": figure["n"],
-        "interval": figure["interval"],
-        "threshold": str(bar),
-        "verdict": "met" if measured is not None and bar.holds(measured) else "missed",
-    }
+def _criterion(
+    name: CriterionName, label: str | None, figure: LabelFigure, threshold: Threshold
+) -> Criterion:
+    return Criterion(
+        criterion=name,
+        label=label,
+        value=figure.value,
+        n=figure.n,
+        interval=figure.interval,
+        threshold=threshold,
+        verdict="missed" if figure.value is None else threshold.verdict(figure.value),
+        reason=figure.reason,
+    )
 
 
-def _told(criterion: Mapping[str, Any] | None) -> dict[str, Any]:
-    if criterion is None:
-        return {}
-    unmeasured = criterion["value"] is None
-    return {"threshold": criterion["threshold"], "verdict": None if unmeasured else criterion["verdict"]}
+def _with_verdict(
+    figure: AnyLabelFigure, criterion: Criterion | None, otherwise: Threshold | None = None
+) -> AnyLabelFigure:
+    """The figure held to what its criterion holds it to, or else to `otherwise`, if to anything."""
+    threshold = otherwise if criterion is None else criterion.threshold
+    if threshold is None:
+        return figure
+    verdict = None if figure.value is None else threshold.verdict(figure.value)
+    return figure.model_copy(update={"threshold": threshold, "verdict": verdict})
 
 
-def _of_all(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Of a group held to what its labels are held to: missed if one is, and the limit if it is the same."""
-    verdicts = {one["verdict"] for one in labels.values()}
-    limits = {one["threshold"] for one in labels.values()}
-    return {
-        "threshold": limits.pop() if len(limits) == 1 else None,
-        "verdict": "missed" if "missed" in verdicts else "met" if verdicts == {"met"} else None,
-    }
-
-
-def _words(missed: Mapping[str, Any]) -> str:
-    whose = f" for {missed['label']!r}" if missed["label"] is not None else ""
-    measured = "nothing" if missed["value"] is None else f"{missed['value']:.4g} of {missed['n']}"
-    return f"{missed['criterion']} is {missed['bound']:g}{whose}, measured {measured}"
+def _sentence(missed: Criterion) -> str:
+    of_label = f" for {missed.label!r}" if missed.label is not None else ""
+    measured = "nothing" if missed.value is None else f"{missed.value:.4g} of {missed.n}"
+    return f"{missed.criterion} is {missed.threshold.limit:g}{of_label}, measured {measured}"

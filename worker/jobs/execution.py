@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 from torch import Tensor
 
+from reports import Evaluated, ExampleCounts, Report
 from service.registry import artifact_references, claims, jobs, publishing, reports, sweeping
 from service.registry.claims import Claim, ClaimState
 from service.registry.errors import DatabaseUnavailable, FencedOff
@@ -22,7 +23,7 @@ from service.registry.publishing import Origin, Publication
 from service.registry.reports import MeasuredReport
 from service.registry.tables import Level, ReportRow
 from service.registry.version_files import MANIFEST
-from worker.jobs.acceptance import judged, refusal
+from worker.jobs.acceptance import AcceptanceCriteria, apply_criteria, refusal
 from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES, ClassifierSource, classifier_finder
 from worker.jobs.cost import CostMeter
 from worker.jobs.failures import describe_failure
@@ -33,8 +34,9 @@ from worker.learning import drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
 from worker.learning.judging.classifiers import C
-from worker.learning.judging.full import FullParams, full
-from worker.learning.judging.report import quick
+from worker.learning.judging.evaluation import FullParams
+from worker.learning.judging.full_report import measure_full_report
+from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.strategy import Examples, Progress, Stopped, TrainingContext
 from worker.learning.transition import apply_strategy
 
@@ -110,12 +112,14 @@ class Attempt:
             self.meter.count(name, len(images))
         checkpoint = _changed(work, examples, context)
         self.record(lambda session: claims.start_verifying(session, self.claim))
-        measured = {
-            **_judged(checkpoint, self.worker_context, context),
-            "examples": _counted(examples),
-            "findings": context.findings,
-        }
-        report = judged(measured, work.job.acceptance)
+        measured = _measure(checkpoint, self.worker_context, context).model_copy(
+            update={
+                "examples": _count_examples(examples),
+                "guarantee": context.outcome.guarantee if work.job.operation == "forget" else None,
+                "findings": context.findings,
+            }
+        )
+        report = apply_criteria(measured, AcceptanceCriteria.model_validate(work.job.acceptance))
         refused = refusal(report)
         if refused:
             self.refuse(refused, report)
@@ -154,7 +158,7 @@ class Attempt:
             store_again(files, self.worker_context.artifacts)
             publishing.publish(session, self.claim, publication)
 
-    def refuse(self, error: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+    def refuse(self, error: Mapping[str, Any], report: Report) -> None:
         """The head stays; what was measured of the candidate is kept with the job."""
         measured, cost = self.kept("quick", report), self.meter.cost()
         self.record(lambda session: reports.record_rejected(session, self.claim, error, measured, cost))
@@ -162,11 +166,12 @@ class Attempt:
 
     def evaluate(self, work: Work, context: TrainingContext) -> None:
         """Everything the judges can say of a version that exists; it stays what it is."""
-        measured, cost = self.kept("full", _measured(work, self.worker_context, context)), self.meter.cost()
+        report = _measure_in_full(work, self.worker_context, context)
+        measured, cost = self.kept("full", report), self.meter.cost()
         self.record(lambda session: _record_once(session, self.claim, measured, cost))
         log.info("job %s: succeeded", self.claim.job_id)
 
-    def kept(self, level: Level, report: Mapping[str, Any]) -> MeasuredReport:
+    def kept(self, level: Level, report: Report) -> MeasuredReport:
         """The report, its bytes made durable."""
         return MeasuredReport(level, self.worker_context.artifacts.put(report_file(report)), report)
 
@@ -229,15 +234,13 @@ def _changed(work: Work, examples: Examples, context: TrainingContext) -> Checkp
     return changed.renamed(job.renamed or {})
 
 
-def _counted(examples: Examples) -> dict[str, Any]:
-    """For the report: how many real images of each label the job was shown."""
-    shown = {name: len(images) for name, images in examples.images.items()}
-    return {"dataset": examples.dataset, "labels": shown}
+def _count_examples(examples: Examples) -> ExampleCounts:
+    """How many real images of each label the job was given."""
+    counts = {name: len(images) for name, images in examples.images.items()}
+    return ExampleCounts(dataset=examples.dataset, labels=counts)
 
 
-def _judged(
-    checkpoint: Checkpoint, worker_context: WorkerContext, context: TrainingContext
-) -> dict[str, Any]:
+def _measure(checkpoint: Checkpoint, worker_context: WorkerContext, context: TrainingContext) -> Report:
     """The report on every label the checkpoint knows, forgotten ones included."""
     drawn, labels_in_all = count(), sum(len(one.labels) for one in (checkpoint, *checkpoint.isolated))
 
@@ -245,7 +248,7 @@ def _judged(
         context.step("judging", next(drawn), labels_in_all)
         return drawing.draw(checkpoint, label, n, seed)
 
-    return quick(
+    return measure_quick_report(
         checkpoint,
         _classifier_finder(JUDGES, worker_context, context),
         n=DRAWS_PER_LABEL,
@@ -255,13 +258,13 @@ def _judged(
     )
 
 
-def _measured(work: Work, worker_context: WorkerContext, context: TrainingContext) -> dict[str, Any]:
+def _measure_in_full(work: Work, worker_context: WorkerContext, context: TrainingContext) -> Report:
     """The full report on the base version, bound to it by hash, held to what it was published under."""
     assert work.base is not None
     with worker_context.database.reading() as session:
         acceptance = jobs.find(session, work.base.job_id).acceptance
     params = FullParams.model_validate(work.job.params)
-    measured = full(
+    report = measure_full_report(
         work.checkpoint,
         _classifier_finder(JUDGES, worker_context, context),
         _classifier_finder(FEATURE_NETWORKS, worker_context, context),
@@ -269,14 +272,15 @@ def _measured(work: Work, worker_context: WorkerContext, context: TrainingContex
         params,
         draw=drawing.draw,
     )
-    return judged(measured, acceptance) | {
-        "evaluated": {
-            "version": work.base.number,
-            "manifest_sha256": work.base.files[MANIFEST]["sha256"],
-            "params": work.job.params,
-            "seed": work.job.seed,
-        }
-    }
+    evaluated = Evaluated(
+        version=work.base.number,
+        manifest_sha256=work.base.files[MANIFEST]["sha256"],
+        params=work.job.params,
+        seed=work.job.seed,
+    )
+    return apply_criteria(
+        report.model_copy(update={"evaluated": evaluated}), AcceptanceCriteria.model_validate(acceptance)
+    )
 
 
 def _classifier_finder(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from reports import Report
 from service.drawing.decoders import Decoder, noise
 from service.drawing.images import grid, png
 from service.registry.artifacts import Content, FolderArtifacts, encode_document
@@ -55,7 +56,7 @@ class File(Content):
 
 def version_files(
     checkpoint: Checkpoint,
-    report: Mapping[str, Any],
+    report: Report,
     *,
     model: ModelRow,
     job: JobRow,
@@ -109,9 +110,9 @@ def version_files(
     return {**files, MANIFEST: File(encode_document(manifest), JSON)}
 
 
-def report_file(report: Mapping[str, Any]) -> File:
+def report_file(report: Report) -> File:
     """A report as it is published."""
-    return File(encode_document(report), JSON)
+    return File(encode_document(report.as_json()), JSON)
 
 
 def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
@@ -139,10 +140,9 @@ def _picture(checkpoint: Checkpoint, label: str) -> bytes:
     return png(grid(images.reshape(count, side, side).numpy(), PICTURE_ROWS, PICTURE_COLUMNS))
 
 
-def _shows_before(job: JobRow, before: Checkpoint, report: Mapping[str, Any]) -> bool:
+def _shows_before(job: JobRow, before: Checkpoint, report: Report) -> bool:
     """Whether the network forgot by being changed: where none of its weights stay, no draw of theirs does."""
-    exact = report.get("findings", {}).get("guarantee") == "exact"
-    return job.operation == "forget" and not exact and bool(set(job.labels) & set(before.retained))
+    return report.guarantee == "approximate" and bool(set(job.labels) & set(before.retained))
 
 
 def _before(decoder: Decoder, label: str, slot: int) -> bytes:

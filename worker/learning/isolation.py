@@ -10,7 +10,7 @@ from worker.learning.strategy import TrainingContext
 def drop_isolated(checkpoint: Checkpoint, names: Collection[str], context: TrainingContext) -> Checkpoint:
     """Return the checkpoint less the isolated networks of these temporary labels.
 
-    Adds `dropped` to the findings, and `guarantee: exact` unless the main network once learnt one of the
+    Adds `dropped` to the findings. The guarantee is exact unless the main network once learnt one of the
     labels and forgot it: then something of it may be left there. Raises LabelConflict for a label that is not
     temporary. Source: CLPU of Liu et al. 2022, case 4.
     """
@@ -19,5 +19,5 @@ def drop_isolated(checkpoint: Checkpoint, names: Collection[str], context: Train
         raise LabelConflict(f"not temporary, so there is no network to drop: {permanent}")
     context.findings["dropped"] = sorted(names)
     if not set(names) & set(checkpoint.forgotten):
-        context.findings["guarantee"] = "exact"
+        context.outcome.guarantee = "exact"
     return checkpoint.without_isolated(names)

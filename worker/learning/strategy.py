@@ -18,6 +18,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
+from reports import Guarantee
 from worker.learning.checkpoint import Checkpoint, Label
 
 Operation = Literal["learn", "forget", "resize"]
@@ -99,6 +100,19 @@ def derive_seed(*key: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+@dataclass
+class Outcome:
+    """What a strategy tells of its result beside the checkpoint, for the version's report.
+
+    guarantee: of a forget; exact if the forgotten labels have no part in the weights, by the way these were
+        made.
+    findings: decisions and their reasons. JSON-ready, and a function of the strategy's inputs and seed alone.
+    """
+
+    guarantee: Guarantee = "approximate"
+    findings: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class TrainingContext:
     """What a strategy works with besides its inputs: a device, random streams, and progress callbacks.
@@ -107,8 +121,7 @@ class TrainingContext:
         the request is about.
     request_seed: the same, but derived from the request alone; None where `seed` is already that. Exact
         forgetting takes its random numbers from it: see `with_seed_from`.
-    findings: what the strategy adds to the version's report (a guarantee, a decision and its reason).
-        JSON-ready, and a function of the strategy's inputs and seed alone.
+    outcome: what the strategy tells of its result. Contexts made from this one share it.
     precision: of the matrix products during training, torch.float32 or torch.bfloat16. Everything else, the
         Fisher information and the priors included, is computed in float32.
     """
@@ -116,11 +129,16 @@ class TrainingContext:
     device: torch.device
     seed: int
     archive: Archive = field(default_factory=NoArchive)
-    findings: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome = field(default_factory=Outcome)
     precision: torch.dtype = torch.float32
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
     request_seed: int | None = None
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        """The findings of the outcome, to add to."""
+        return self.outcome.findings
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a new random stream (on the CPU) that depends on the seed and the purpose alone."""

@@ -53,11 +53,11 @@ def _forget(
     if not permanent:
         return checkpoint
     # For permanent and temporary labels together, only the guarantee for the permanent ones counts.
-    context.findings.pop("guarantee", None)
+    context.outcome.guarantee = "approximate"
     target = checkpoint.with_status(permanent, "forgotten")
     if target.retained:
         return chosen.run(checkpoint, replace(examples, labels=permanent), params, context)
-    context.findings["guarantee"] = "exact"
+    context.outcome.guarantee = "exact"
     return with_random_weights(target, context.with_seed_from(None).generator("weights"))
 
 

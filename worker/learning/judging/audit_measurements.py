@@ -1,4 +1,4 @@
-"""What a network, candidate or reference, shows of a label it should not know: all are asked the same."""
+"""What a network, candidate or reference, shows of a label it should not know: all are measured alike."""
 
 import math
 from collections.abc import Callable
@@ -13,39 +13,44 @@ from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.judge import Judge
 from worker.learning.judging.membership import membership
+from worker.learning.judging.quick_report import Draw
 from worker.learning.judging.recovery import Search, recovered
 from worker.learning.judging.relearning import Curve, Lesson, relearned
-from worker.learning.judging.report import Draw
 from worker.learning.networks import frozen
 from worker.learning.strategy import TrainingContext
 
 CPU = torch.device("cpu")
-SHOWN = 64  # recovered images that are kept for people to look at
+PICTURED = 64
+"""How many recovered images are kept for people to look at."""
 
 
 @dataclass(frozen=True)
-class Exam:
-    """What a network is examined with on one label: the same for the candidate and every reference."""
+class AuditSetup:
+    """How networks are audited for one label: the same for the candidate and every reference."""
 
     label: Label
     judge: Judge
     feature_network: FeatureNetwork
     members: Tensor  # the label's real train images, uint8 [n, pixels]
-    others: Tensor  # its real test images
+    others: Tensor  # its real test images, uint8 [n, pixels]
     draws: int
     search: Search
-    lesson: Lesson
+    relearning: Lesson
+
+    def hits(self, images: Tensor) -> int:
+        """How many images [n, pixels] the judge gives the label."""
+        return int(torch.sum(self.judge.classify(images) == self.judge.labels.index(self.label.source)))
 
 
 @dataclass(frozen=True)
-class Traces:
-    """The raw counts and curves. JSON-ready by `asdict`; images, uint8 [SHOWN, pixels], lie beside them."""
+class AuditMeasurements:
+    """The raw counts and curves of one network."""
 
-    drawn: int  # of `draws`, that the judge takes for the label
+    drawn: int  # of `draws`, that the judge gives the label
     draws: int
     found: int  # by the recovery attack, of `starts`
     starts: int
-    curve: Curve  # of learning it again
+    curve: Curve  # of learning the label again
     unseen_curve: Curve  # of learning what no network ever saw: the label's images, rows for columns
     auc: dict[str, float]  # of each membership attack
 
@@ -61,53 +66,66 @@ class Traces:
         return asdict(self)
 
 
-def traces(checkpoint: Checkpoint, exam: Exam, draw: Draw, context: TrainingContext) -> tuple[Traces, Tensor]:
-    """The network's traces, and images the attack ended with: a function of the context's seed."""
-    name, network = exam.label.name, frozen(checkpoint, CPU)
-    slot, kept = checkpoint.label(name).slot, sorted(checkpoint.retained.values())
+def audit_network(
+    checkpoint: Checkpoint, setup: AuditSetup, draw: Draw, context: TrainingContext
+) -> tuple[AuditMeasurements, Tensor]:
+    """Attack the network, let it draw the label and learn it again. A function of the context's seed.
+
+    Returns the measurements, and some images that the recovery attack ended with, uint8 [PICTURED, pixels].
+    """
+    name, network = setup.label.name, frozen(checkpoint, CPU)
+    slot, held_slots = checkpoint.label(name).slot, sorted(checkpoint.retained.values())
     found = recovered(
         network,
         slot,
-        kept,
-        label=exam.label.source,
-        feature_network=exam.feature_network,
-        search=exam.search,
+        held_slots,
+        label=setup.label.source,
+        feature_network=setup.feature_network,
+        search=setup.search,
         context=context,
     ).images
-    drawn = draw(checkpoint, name, exam.draws, context.with_seed_for(f"draws of {name}").seed)
-    curve, unseen = (
-        relearned(checkpoint, name, images, partial(_accuracy, exam, back), exam.lesson, context)
-        for images, back in ((exam.members, _same), (turned(exam.members), turned))
+    drawn = draw(checkpoint, name, setup.draws, context.with_seed_for(f"draws of {name}").seed)
+    measurements = AuditMeasurements(
+        drawn=setup.hits(drawn),
+        draws=setup.draws,
+        found=setup.hits(found),
+        starts=setup.search.starts,
+        curve=_relearning_curve(checkpoint, setup, _unchanged, context),
+        unseen_curve=_relearning_curve(checkpoint, setup, transposed, context),
+        auc=membership(
+            network, slot, setup.members, setup.others, context.generator("sets of the membership attack")
+        ),
     )
-    auc = membership(
-        network, slot, exam.members, exam.others, context.generator("sets of the membership attack")
-    )
-    counts = hits(exam, drawn), exam.draws, hits(exam, found), exam.search.starts
-    return Traces(*counts, curve, unseen, auc), _spread(found).mul(255).round().to(torch.uint8)
+    return measurements, _some_of(found).mul(255).round().to(torch.uint8)
 
 
-def _spread(found: Tensor) -> Tensor:
-    """SHOWN of the images, of every kind of start."""
-    return found[torch.linspace(0, len(found) - 1, min(SHOWN, len(found))).long()]
+def transposed(images: Tensor) -> Tensor:
+    """Exchange rows and columns of square images [n, pixels]: a figure that no network was trained on.
 
-
-def hits(exam: Exam, images: Tensor) -> int:
-    """How many images the judge takes for the label."""
-    return int(torch.sum(exam.judge.classify(images) == exam.judge.labels.index(exam.label.source)))
-
-
-def turned(images: Tensor) -> Tensor:
-    """Square images [n, pixels], rows for columns: a figure that nobody was taught. Twice is nothing.
-
-    A label that is its own mirror image, as 0 nearly is, stays itself: there the comparison says less.
+    It is its own inverse. A label that is its own mirror image, as 0 nearly is, hardly changes: there the
+    comparison says less.
     """
     side = math.isqrt(images.shape[1])
     return images.view(-1, side, side).transpose(1, 2).flatten(1)
 
 
-def _same(images: Tensor) -> Tensor:
+def _relearning_curve(
+    checkpoint: Checkpoint, setup: AuditSetup, change: Callable[[Tensor], Tensor], context: TrainingContext
+) -> Curve:
+    """The curve of learning the label's images, changed; what is drawn is changed back to be judged."""
+    accuracy = partial(_accuracy, setup, change)
+    images = change(setup.members)
+    return relearned(checkpoint, setup.label.name, images, accuracy, setup.relearning, context)
+
+
+def _accuracy(setup: AuditSetup, change_back: Callable[[Tensor], Tensor], images: Tensor) -> float:
+    return setup.hits(change_back(images)) / len(images)
+
+
+def _unchanged(images: Tensor) -> Tensor:
     return images
 
 
-def _accuracy(exam: Exam, back: Callable[[Tensor], Tensor], images: Tensor) -> float:
-    return hits(exam, back(images)) / len(images)
+def _some_of(found: Tensor) -> Tensor:
+    """PICTURED of the images, from every kind of start."""
+    return found[torch.linspace(0, len(found) - 1, min(PICTURED, len(found))).long()]

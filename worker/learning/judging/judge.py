@@ -91,7 +91,10 @@ def _from_recipe(
     labels: tuple[str, ...], network: nn.Sequential, version: str, recipe: Mapping[str, Any]
 ) -> Judge:
     figures = recipe["figures"]
-    missed = tuple(name for name, one in figures.items() if one["held"] is False)
+    # Recipes of release 0.1.0 say `held` where later ones have a verdict.
+    missed = tuple(
+        name for name, one in figures.items() if one.get("held") is False or one.get("verdict") == "missed"
+    )
     return Judge(labels, network, version, figures["test_accuracy"]["value"], missed)
 
 

@@ -2,87 +2,93 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from reports import Figure, LabelQuality, QualityPart, ReferenceFigure
 from worker.learning.elbo import negative_elbo
 from worker.learning.judging.coverage import Neighbourhoods, embedded
 from worker.learning.judging.distances import diversity, frechet
-from worker.learning.judging.evidence import Figure, figure, over_images, share, unmeasured
+from worker.learning.judging.estimates import mean_over_images, share
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.judge import Judge
 from worker.learning.networks.network import Network
 
-LEAST_FOR_FID = 2000  # images: under it, FID is biased more than it says
+LEAST_FOR_FID = 2000  # images: with fewer, FID is biased by more than the differences it is to show
 CHUNK = 1000
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One label's images: drawn, and real ones of both splits. All [n, pixels] in [0, 1]."""
+class LabelImages:
+    """One label's images: drawn ones, and real ones of both splits. All [n, pixels] in [0, 1]."""
 
-    source: str  # as its dataset knows it
+    source: str  # what its dataset calls the label
     drawn: Tensor
     train: Tensor
     test: Tensor
 
 
-def quality(
+def measure_quality(
     network: Network,
     slots: Mapping[str, int],
-    seen: Mapping[str, Seen],
+    images: Mapping[str, LabelImages],
     judge: Judge,
     feature_network: FeatureNetwork,
     rng: torch.Generator,
-) -> dict[str, Any]:
-    """The figures of all labels together, and of each under `labels`. slots, seen: by the label's name.
+) -> QualityPart:
+    """Measure the labels of one dataset, each and all together. slots, images: by label, at least one.
 
-    accuracy (open set: a rejected draw is wrong), closed_accuracy (the likeliest label, though it be
-    rejected), density, coverage, diversity, elbo (of the test images, nats); FID and its floor over all
-    labels. The embedding is the feature network's.
+    rng gives the latents of the ELBO. The coverage ratio is left out: it needs references.
     """
     labels = {
-        name: _of_label(network, slots[name], one, judge, feature_network, rng) for name, one in seen.items()
+        name: _label_quality(network, slots[name], one, judge, feature_network, rng)
+        for name, one in images.items()
     }
-    return {**_together(labels), **_fid(list(seen.values()), feature_network), "labels": labels}
+    measured = list(labels.values())
+    fid, fid_floor = _fid(list(images.values()), feature_network)
+    return QualityPart(
+        accuracy=mean_over_labels([one.accuracy for one in measured]),
+        closed_accuracy=mean_over_labels([one.closed_accuracy for one in measured]),
+        density=mean_over_labels([one.density for one in measured]),
+        coverage=mean_over_labels([one.coverage for one in measured]),
+        diversity=mean_over_labels([one.diversity for one in measured]),
+        elbo=mean_over_labels([one.elbo for one in measured]),
+        fid=fid,
+        fid_floor=fid_floor,
+        labels=labels,
+    )
 
 
-def _of_label(
-    network: Network,
-    slot: int,
-    seen: Seen,
-    judge: Judge,
-    feature_network: FeatureNetwork,
-    rng: torch.Generator,
-) -> dict[str, Figure]:
-    right = judge.labels.index(seen.source)
-    drawn, real = feature_network.embedded(seen.drawn), feature_network.embedded(seen.test)
-    around, n = Neighbourhoods.of(real), len(seen.drawn)
-    covered, judged = around.covered(drawn), embedded(judge, seen.drawn)
-    return {
-        "accuracy": share(int(torch.sum(judge.answers(judged) == right)), n),
-        "closed_accuracy": share(int(torch.sum(judge.closed_answers(judged) == right)), n),
-        "density": over_images(around.depths(drawn)),
-        "coverage": share(int(covered.sum()), len(covered)),
-        "diversity": figure(diversity(drawn, real), n),
-        "elbo": over_images(-negative_elbos(network, slot, seen.test, rng)),
-    }
+def unmeasured_quality(reason: str, coverage_ratio: ReferenceFigure | None) -> QualityPart:
+    """The quality of a dataset's labels where nothing could be measured."""
+    nothing = Figure.unmeasured(reason)
+    return QualityPart(
+        accuracy=nothing,
+        closed_accuracy=nothing,
+        density=nothing,
+        coverage=nothing,
+        diversity=nothing,
+        elbo=nothing,
+        fid=nothing,
+        fid_floor=nothing,
+        coverage_ratio=coverage_ratio,
+        labels={},
+    )
 
 
-def coverage_of(seen: Mapping[str, Seen], feature_network: FeatureNetwork) -> float:
-    """The mean coverage over labels."""
-    each = [
+def mean_coverage(images: Mapping[str, LabelImages], feature_network: FeatureNetwork) -> float:
+    """Return the mean coverage over labels, by the features of the feature network."""
+    coverages = [
         Neighbourhoods.of(feature_network.embedded(one.test)).coverage(feature_network.embedded(one.drawn))
-        for one in seen.values()
+        for one in images.values()
     ]
-    return sum(each) / len(each)
+    return sum(coverages) / len(coverages)
 
 
 @torch.no_grad()
 def negative_elbos(network: Network, slot: int, images: Tensor, rng: torch.Generator) -> Tensor:
-    """Of every image, one latent draw each, nats, [n]."""
+    """Return -ELBO of every image, [n], in nats, with one latent draw each."""
     parts = []
     for chunk in torch.split(images, CHUNK):
         slots = torch.full((len(chunk),), slot)
@@ -90,37 +96,53 @@ def negative_elbos(network: Network, slot: int, images: Tensor, rng: torch.Gener
     return torch.cat(parts)
 
 
-def _together(labels: Mapping[str, Mapping[str, Figure]]) -> dict[str, Figure]:
-    """The means over labels, each as often as it was measured."""
-    names = next(iter(labels.values()), {})
-    return {name: pooled([one[name] for one in labels.values()]) for name in names}
+def mean_over_labels(figures: Sequence[Figure]) -> Figure:
+    """Return the mean of measured figures, one a label, with the interval of a mean of independent means."""
+    values = [one.value for one in figures if one.value is not None]
+    mean, n = sum(values) / len(values), sum(one.n for one in figures)
+    intervals = [one.interval for one in figures if one.interval is not None]
+    if len(intervals) < len(figures):
+        return Figure(value=mean, n=n)
+    half = sum(((high - low) / 2) ** 2 for low, high in intervals) ** 0.5 / len(figures)
+    return Figure(value=mean, n=n, interval=(mean - half, mean + half))
 
 
-def pooled(figures: Sequence[Figure]) -> Figure:
-    """The mean of a figure over labels, each a stratum, with the interval of a mean of means."""
-    mean = sum(one["value"] for one in figures) / len(figures)
-    n = sum(one["n"] for one in figures)
-    if any(one["interval"] is None for one in figures):
-        return figure(mean, n)
-    halves = [(one["interval"][1] - one["interval"][0]) / 2 for one in figures]
-    half = sum(half**2 for half in halves) ** 0.5 / len(figures)
-    return figure(mean, n, interval=(mean - half, mean + half))
+def _label_quality(
+    network: Network,
+    slot: int,
+    images: LabelImages,
+    judge: Judge,
+    feature_network: FeatureNetwork,
+    rng: torch.Generator,
+) -> LabelQuality:
+    index, n = judge.labels.index(images.source), len(images.drawn)
+    drawn, real = feature_network.embedded(images.drawn), feature_network.embedded(images.test)
+    around, judged = Neighbourhoods.of(real), embedded(judge, images.drawn)
+    covered = around.covered(drawn)
+    return LabelQuality(
+        accuracy=share(int(torch.sum(judge.answers(judged) == index)), n).figure(),
+        closed_accuracy=share(int(torch.sum(judge.closed_answers(judged) == index)), n).figure(),
+        density=mean_over_images(around.depths(drawn)).figure(),
+        coverage=share(int(covered.sum()), len(covered)).figure(),
+        diversity=Figure(value=diversity(drawn, real), n=n),
+        elbo=mean_over_images(-negative_elbos(network, slot, images.test, rng)).figure(),
+    )
 
 
-def _fid(seen: Sequence[Seen], feature_network: FeatureNetwork) -> dict[str, Figure]:
-    """Draws against real train images, and as the floor as many real test images against the same."""
-    sizes = [min(len(one.drawn), len(one.test)) for one in seen]
+def _fid(images: Sequence[LabelImages], feature_network: FeatureNetwork) -> tuple[Figure, Figure]:
+    """The FID of draws to real train images, and its floor: that of as many real test images."""
+    sizes = [min(len(one.drawn), len(one.test)) for one in images]
     if sum(sizes) < LEAST_FOR_FID:
         reason = f"FID needs {LEAST_FOR_FID} images, here are {sum(sizes)}: draw more, or hold more labels"
-        return {"fid": unmeasured(reason), "fid_floor": unmeasured(reason)}
+        return Figure.unmeasured(reason), Figure.unmeasured(reason)
     train = feature_network.embedded(
-        torch.cat([one.train[: 2 * n] for one, n in zip(seen, sizes, strict=True)])
+        torch.cat([one.train[: 2 * n] for one, n in zip(images, sizes, strict=True)])
     )
     drawn, test = (
-        feature_network.embedded(torch.cat([images[:n] for images, n in zip(kind, sizes, strict=True)]))
-        for kind in ([one.drawn for one in seen], [one.test for one in seen])
+        feature_network.embedded(torch.cat([one[:n] for one, n in zip(split, sizes, strict=True)]))
+        for split in ([one.drawn for one in images], [one.test for one in images])
     )
-    return {
-        "fid": figure(frechet(drawn, train), len(drawn)),
-        "fid_floor": figure(frechet(test, train), len(test)),
-    }
+    return (
+        Figure(value=frechet(drawn, train), n=len(drawn)),
+        Figure(value=frechet(test, train), n=len(test)),
+    )

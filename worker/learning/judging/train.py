@@ -24,8 +24,8 @@ from worker.learning.judging.classifier_training import (
     write_files,
 )
 from worker.learning.judging.classifiers import WEIGHTS, restore_network
-from worker.learning.judging.figures import judge_figures
 from worker.learning.judging.judge import JUDGE, classify
+from worker.learning.judging.judge_figures import judge_figures
 from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 
 MEASUREMENTS = 16
@@ -52,9 +52,10 @@ def measure_judge(weights: bytes, dataset: Dataset, on_step: OnStep = ignore_ste
         on_step("measuring judge", next(measurement), MEASUREMENTS)
         return classify(network, images)
 
+    figures = judge_figures(classify_and_report, dataset, seed=FIGURES_SEED)
     return {
         "figures_seed": FIGURES_SEED,
-        "figures": judge_figures(classify_and_report, dataset, seed=FIGURES_SEED),
+        "figures": {name: figure.as_json() for name, figure in figures.items()},
     }
 
 
@@ -77,7 +78,7 @@ def main() -> int:
     files = train_judge(dataset, Training(seed=options.seed, steps=options.steps))
     write_files(files, options.out)
     recipe = json.loads(files[JUDGE.recipe_file(dataset.name)])
-    missed = [name for name, figure in recipe["figures"].items() if figure["held"] is False]
+    missed = [name for name, figure in recipe["figures"].items() if figure["verdict"] == "missed"]
     run = {
         "seconds": time.monotonic() - started,
         "cpu_seconds": time.process_time() - cpu_started,

@@ -45,5 +45,5 @@ def forget(
     start = with_mean_columns(start, [target.retained[name] for name in missing], old)
     if old and (params.ewc_strength > 0 or not images):  # learning ends with a Fisher in any case
         start = with_fisher_over(start, old, context, examples=params.fisher_examples)
-    context.findings["guarantee"] = "exact"
+    context.outcome.guarantee = "exact"
     return learn_with_rehearsal(start, images, old, params, context) if images else start

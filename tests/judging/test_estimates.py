@@ -1,4 +1,4 @@
-"""Wilson's interval, against the binomial distribution itself; and that of an AUC, against many samples."""
+"""Intervals cover the truth about 95 times in 100, by the exact distribution or by many samples."""
 
 import math
 from math import comb
@@ -6,7 +6,7 @@ from math import comb
 import pytest
 import torch
 
-from worker.learning.judging.figures import Bar, auc_interval, wilson
+from worker.learning.judging.estimates import auc_interval, prediction_interval, wilson
 from worker.learning.judging.membership import auc
 
 
@@ -30,13 +30,6 @@ def test_it_covers_the_truth_about_95_times_in_100(share: float) -> None:
     assert 0.92 < covered < 0.985
 
 
-def test_a_bar_holds_at_its_limit() -> None:
-    assert Bar(0.99).holds(0.99)
-    assert not Bar(0.99).holds(0.9899)
-    assert Bar(0.01, at_most=True).holds(0.01)
-    assert not Bar(0.01, at_most=True).holds(0.0101)
-
-
 def test_the_interval_of_an_auc_covers_the_truth_about_95_times_in_100() -> None:
     rng = torch.Generator().manual_seed(0)
     truth = 0.5 * (1 + math.erf(1 / 2))  # of normal costs one deviation apart
@@ -47,3 +40,13 @@ def test_the_interval_of_an_auc_covers_the_truth_about_95_times_in_100() -> None
         inside += low <= truth <= high
     assert 0.92 <= inside / 300 <= 0.98
     assert auc_interval(1.0, 60, 80) == (1.0, 1.0)
+
+
+def test_one_more_run_lies_in_its_prediction_interval_nineteen_times_of_twenty() -> None:
+    rng = torch.Generator().manual_seed(0)
+    runs = torch.randn(2000, 4, generator=rng).tolist()
+    held = sum(
+        low <= last <= high for *first, last in runs for low, high in [prediction_interval(first)]
+    ) / len(runs)
+    assert held == pytest.approx(0.95, abs=0.015)
+    assert not math.isinf(prediction_interval([0.1, 0.2])[1])

@@ -1,0 +1,153 @@
+"""The charts of a report's page, as positions that its template draws as SVG."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from reports import Curves, LabelFigure, RelearningFigure
+from reports.figures import Curve
+from service.reporting.formatting import percent
+from service.reporting.relapse import RelapsePoint
+
+CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 300, 70, 12
+PLOT = {"left": 38, "right": 300, "top": 20, "bottom": 134}
+"""Where a relearning curve is drawn, in pixels; the words of its axes are around it."""
+LEAST_TOP = 0.02
+"""Of a relapse chart's scale, so that a chart of next to nothing still has a height."""
+
+BESIDE_ACCURACY = (
+    ("rejected", "{} rejected"),
+    ("closed_accuracy", "{} if the judge may not reject"),
+    ("coverage", "covers {} of the real images"),
+)
+"""What a quick report measures of a label's draws besides their accuracy."""
+
+
+@dataclass(frozen=True)
+class AccuracyBar:
+    """A label's accuracy as a bar, its interval and its limit as marks. Positions are 0 to 100."""
+
+    name: str
+    figure: LabelFigure
+    beside: str
+    """What else was measured of the label's draws."""
+    width: float
+    low: float | None
+    high: float | None
+    limit: float | None
+
+
+class ChartPoint(NamedTuple):
+    """A point with its interval, in pixels from the upper left corner."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    is_missed: bool
+    is_here: bool
+    """Whether it is of the version the page is about."""
+    words: str
+
+
+@dataclass(frozen=True)
+class RelapseChart:
+    """A forgotten label's accuracy, version by version, as points joined by a line."""
+
+    name: str
+    points: list[ChartPoint]
+    limit: float | None
+    top: str
+    """What the upper edge stands for."""
+    is_missed: bool
+    """Whether the newest version missed the limit."""
+
+
+@dataclass(frozen=True)
+class RelearningChart:
+    """How a label was learned again: curves as the points of polylines, `x,y x,y ...` in pixels."""
+
+    name: str
+    figure: RelearningFigure
+    candidate: str
+    references: list[str]
+    limit: float
+    """The height at which the label counts as learned again."""
+    target_accuracy: float
+    steps: int
+    """What the right edge stands for."""
+    words: str
+
+
+def accuracy_bar(name: str, figure: LabelFigure) -> AccuracyBar:
+    """Draw a label's accuracy."""
+    measured = [(template, getattr(figure, field)) for field, template in BESIDE_ACCURACY]
+    low, high = figure.interval or (None, None)
+    return AccuracyBar(
+        name,
+        figure,
+        beside=", ".join(
+            template.format(percent(share)) for template, share in measured if share is not None
+        ),
+        width=100 * (figure.value or 0.0),
+        low=None if low is None else 100 * low,
+        high=None if high is None else 100 * high,
+        limit=None if figure.threshold is None else 100 * figure.threshold.limit,
+    )
+
+
+def relapse_chart(name: str, points: Sequence[RelapsePoint], here: int) -> RelapseChart:
+    """Draw a forgotten label's accuracy over all versions; `here` is the number of the page's version."""
+    measured = [(point, point.value) for point in points if point.value is not None]
+    limits = [point.threshold.limit for point in points if point.threshold is not None]
+    highest = [point.interval[1] if point.interval else value for point, value in measured]
+    top = min(1.0, max([2 * limit for limit in limits] + highest + [LEAST_TOP]))
+    step = (CHART_WIDTH - 2 * CHART_MARGIN) / max(len(measured) - 1, 1)
+    drawn = []
+    for index, (point, value) in enumerate(measured):
+        low, high = point.interval or (value, value)
+        drawn.append(
+            ChartPoint(
+                x=round(CHART_MARGIN + index * step, 1),
+                y=_chart_y(value, top),
+                low=_chart_y(low, top),
+                high=_chart_y(high, top),
+                is_missed=point.verdict == "missed",
+                is_here=point.version == here,
+                words=f"version {point.version}: {percent(value)}",
+            )
+        )
+    limit = _chart_y(limits[-1], top) if limits else None
+    return RelapseChart(name, drawn, limit, percent(top), any(point.is_missed for point in drawn[-1:]))
+
+
+def relearning_chart(name: str, figure: RelearningFigure, curves: Curves) -> RelearningChart:
+    """Draw how the version and the references learned a label again."""
+    steps = max(curve[-1][0] for curve in (curves.candidate, *curves.references))
+    ends = ", ".join(percent(curve[-1][1]) for curve in curves.references)
+    end = percent(curves.candidate[-1][1])
+    return RelearningChart(
+        name,
+        figure,
+        candidate=_polyline(curves.candidate, steps),
+        references=[_polyline(curve, steps) for curve in curves.references],
+        limit=_plot_y(curves.target_accuracy),
+        target_accuracy=curves.target_accuracy,
+        steps=steps,
+        words=f"accuracy after {steps} steps: this version {end}, references {ends}",
+    )
+
+
+def _chart_y(value: float, top: float) -> float:
+    """Pixels from the upper edge of a relapse chart whose upper edge is `top`."""
+    return round(4 + (CHART_HEIGHT - 8) * (1 - min(value / top, 1.0)), 1)
+
+
+def _polyline(curve: Curve, steps: int) -> str:
+    step_width = (PLOT["right"] - PLOT["left"]) / max(steps, 1)
+    return " ".join(f"{PLOT['left'] + step * step_width:.1f},{_plot_y(accuracy)}" for step, accuracy in curve)
+
+
+def _plot_y(accuracy: float) -> float:
+    """Pixels from the upper edge of a relearning chart, whose plot is from 0 to 1."""
+    return round(PLOT["bottom"] - (PLOT["bottom"] - PLOT["top"]) * accuracy, 1)

@@ -1,0 +1,46 @@
+"""Numbers and names as a report's page shows them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports import Figure
+
+NOTHING = "—"
+
+
+def percent(share: float) -> str:
+    """Format a share as `95.1 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def percent_interval(figure: Figure) -> str:
+    """Format the interval of a share as `95.9 to 96.8 %`."""
+    if figure.interval is None:
+        return "no interval"
+    low, high = figure.interval
+    return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def number(value: Any) -> str:
+    """Format a value to four digits; several, or several by name, one after the other."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {number(one)}" for name, one in value.items())
+    if isinstance(value, Sequence):
+        return ", ".join(map(number, value)) or NOTHING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def interval(figure: Figure) -> str:
+    """Format the interval of any figure."""
+    return " to ".join(map(number, figure.interval)) if figure.interval else NOTHING
+
+
+def words(name: str) -> str:
+    """Turn a name such as `worst_retained_accuracy_min` into words."""
+    return name.replace("_", " ")

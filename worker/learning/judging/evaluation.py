@@ -1,0 +1,62 @@
+"""What a full report is measured with: its params, and the network, judges and images they are applied to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.judging.feature_network import FeatureNetwork
+from worker.learning.judging.quick_report import Draw, Judges
+from worker.learning.judging.references import REFERENCE
+from worker.learning.judging.relearning import SLOW, Relearning
+from worker.learning.strategy import StrategyParams, TrainingContext
+from worker.learning.training import Schedule
+
+CPU = torch.device("cpu")
+
+FeatureNetworks = Callable[[str], FeatureNetwork]  # the feature network of a dataset; raises Unavailable
+
+
+class FullParams(StrategyParams):
+    """How much evidence a full report is to gather."""
+
+    seeds: int = Field(3, ge=3, le=20, description="retrained references, each of another seed")
+    reference: Schedule = Field(REFERENCE, description="how a reference is trained")
+    draws: int = Field(1000, ge=100, le=10_000, description="draws of every label, open-set judged")
+    attacks: int = Field(256, ge=64, le=4096, description="starts of the recovery attack")
+    attack_steps: int = Field(60, ge=20, le=1000, description="of each of them")
+    relearning: Relearning = Field(SLOW, description="the fine-tuning that teaches a forgotten label again")
+    capacity_examples: int = Field(1000, ge=1, le=100_000, description="draws the capacity is measured on")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What every part of a full report is measured with."""
+
+    checkpoint: Checkpoint  # the main network alone
+    judges: Judges
+    feature_networks: FeatureNetworks
+    context: TrainingContext
+    params: FullParams
+    draw: Draw
+
+    @property
+    def retained(self) -> list[Label]:
+        """The labels that the main network holds."""
+        return [self.checkpoint.label(name) for name in self.checkpoint.retained]
+
+    @property
+    def forgotten(self) -> list[Label]:
+        """The labels that the main network forgot."""
+        return [self.checkpoint.label(name) for name in self.checkpoint.forgotten]
+
+    def train_images(self, label: Label) -> Tensor:
+        """The label's real train images, uint8 [n, pixels]. Raises Unavailable."""
+        return self.context.archive.images(label)
+
+    def test_images(self, label: Label) -> Tensor:
+        """The label's real test images, uint8 [n, pixels]. Raises Unavailable."""
+        return self.context.archive.held_out(label)

@@ -1,0 +1,181 @@
+"""The forgetting part of a full report: every forgotten label of the main network beside the references."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+from torch import Tensor
+
+from reports import (
+    Figure,
+    ForgettingPart,
+    FunctionDistance,
+    LabelForgetting,
+    Picture,
+    Pictures,
+    TwoSampleFigure,
+    overall,
+)
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.judging.audit_measurements import AuditSetup, audit_network
+from worker.learning.judging.classifiers import ClassifierUnavailable
+from worker.learning.judging.comparison import CONTROL_AUC, Comparison, compare, not_compared, summarise
+from worker.learning.judging.estimates import Estimate, auc_interval, mean_over_seeds
+from worker.learning.judging.evaluation import CPU, Evaluation
+from worker.learning.judging.feature_network import FeatureNetwork
+from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
+from worker.learning.judging.recovery import Search
+from worker.learning.judging.reference_networks import ReferenceNetworks
+from worker.learning.judging.references import MEMORISED, control_auc
+from worker.learning.judging.relearning import Lesson
+from worker.learning.networks import frozen
+from worker.learning.strategy import Unavailable
+
+PICTURED = 16
+"""How many recovered images of a network are in the report."""
+LIKENESS_DRAWS = 500
+
+
+def forgetting_part(evaluation: Evaluation, references: ReferenceNetworks) -> ForgettingPart:
+    """Audit every forgotten label of the main network. What cannot be compared has the reason instead."""
+    labels = {one.name: _label_forgetting(one, evaluation, references) for one in evaluation.forgotten}
+    return summarise_forgetting(
+        labels, distance=_distance(evaluation, references), control=_control(evaluation)
+    )
+
+
+def summarise_forgetting(
+    labels: Mapping[str, LabelForgetting], *, distance: FunctionDistance, control: Figure
+) -> ForgettingPart:
+    """Put the labels together: met if every label and the control are, missed if one of them is.
+
+    The control counts as the labels do: an attack that finds nothing where there is something shows nothing.
+    """
+    missed = [f"{name}: {figure}" for name, one in labels.items() for figure in one.missed]
+    if control.verdict == "missed":
+        missed.append("control")
+    verdict = overall([*(one.verdict for one in labels.values()), control.verdict])
+    return ForgettingPart(
+        labels=dict(labels), distance=distance, control=control, verdict=verdict, missed=tuple(missed)
+    )
+
+
+def label_forgetting(
+    comparison: Comparison, two_sample: TwoSampleFigure, pictures: Pictures | None
+) -> LabelForgetting:
+    """Put a label's figures together, with the verdict of all of them."""
+    verdict, missed, unmeasured = summarise(comparison.figures)
+    return LabelForgetting(
+        accuracy=comparison.accuracy,
+        recovery=comparison.recovery,
+        relearning=comparison.relearning,
+        membership=comparison.membership,
+        two_sample=two_sample,
+        pictures=pictures,
+        verdict=verdict,
+        missed=missed,
+        unmeasured=unmeasured,
+    )
+
+
+def _label_forgetting(label: Label, evaluation: Evaluation, references: ReferenceNetworks) -> LabelForgetting:
+    try:
+        setup = _audit_setup(label, evaluation)
+    except Unavailable as error:
+        return _not_audited(str(error))
+    if not references.networks:
+        return _not_audited(references.reason)
+    context = evaluation.context.with_seed_for("exam")
+    candidate, recovered = audit_network(evaluation.checkpoint, setup, evaluation.draw, context)
+    others = [audit_network(one, setup, evaluation.draw, context) for one in references.networks]
+    return label_forgetting(
+        compare(candidate, [measurements for measurements, _ in others]),
+        _two_sample(label, setup.feature_network, evaluation, references.networks),
+        Pictures(candidate=_picture(recovered), reference=_picture(others[0][1])),
+    )
+
+
+def _not_audited(reason: str) -> LabelForgetting:
+    return label_forgetting(not_compared(reason), TwoSampleFigure.unmeasured(reason), None)
+
+
+def _audit_setup(label: Label, evaluation: Evaluation) -> AuditSetup:
+    """Raises Unavailable."""
+    judge, params = evaluation.judges(label.dataset), evaluation.params
+    if label.source not in judge.labels:
+        raise ClassifierUnavailable(
+            f"the judge of {label.dataset!r} does not know the label {label.source!r}"
+        )
+    return AuditSetup(
+        label=label,
+        judge=judge,
+        feature_network=evaluation.feature_networks(label.dataset),
+        members=evaluation.train_images(label),
+        others=evaluation.test_images(label),
+        draws=params.draws,
+        search=Search(starts=params.attacks, steps=params.attack_steps),
+        relearning=Lesson(schedule=params.relearning),
+    )
+
+
+def _two_sample(
+    label: Label, feature_network: FeatureNetwork, evaluation: Evaluation, references: Sequence[Checkpoint]
+) -> TwoSampleFigure:
+    """How far the networks are apart in the label's draws. It informs only."""
+    context, rng = evaluation.context, evaluation.context.generator("permutations")
+    seed = context.with_seed_for("likeness").seed
+    candidate, *others = (
+        feature_network.embedded(evaluation.draw(one, label.name, LIKENESS_DRAWS, seed))
+        for one in (evaluation.checkpoint, *references)
+    )
+    estimate = mean_over_seeds([energy_distance(candidate, other) for other in others])
+    return TwoSampleFigure(
+        value=estimate.value,
+        n=estimate.n,
+        interval=estimate.interval,
+        draws=LIKENESS_DRAWS,
+        p=permutation_p(candidate, others[0], rng),
+        between_references=energy_distance(others[0], others[1]),
+    )
+
+
+def _distance(evaluation: Evaluation, references: ReferenceNetworks) -> FunctionDistance:
+    """How far the networks are apart as functions of images of what is held. It informs only."""
+    if not references.networks:
+        return FunctionDistance.unmeasured(references.reason)
+    try:
+        examples = [(evaluation.test_images(one).float() / 255, one.slot) for one in evaluation.retained]
+    except Unavailable as error:
+        return FunctionDistance.unmeasured(str(error))
+    network, *others = (frozen(one, CPU) for one in (evaluation.checkpoint, *references.networks))
+    distances = [function_distance(network, other, examples) for other in others]
+    between_references = function_distance(others[0], others[1], examples)
+    estimate = mean_over_seeds([distance / between_references for distance in distances])
+    return FunctionDistance(
+        value=estimate.value,
+        n=estimate.n,
+        interval=estimate.interval,
+        distance=mean(distances),
+        between_references=between_references,
+    )
+
+
+def _control(evaluation: Evaluation) -> Figure:
+    """The membership attack where it must succeed: on a network that knows its members by heart."""
+    if not evaluation.forgotten:
+        return Figure.unmeasured("nothing was forgotten")
+    label = evaluation.forgotten[0]
+    try:
+        train, test = evaluation.train_images(label), evaluation.test_images(label)
+    except Unavailable as error:
+        return Figure.unmeasured(str(error), CONTROL_AUC)
+    auc = control_auc(evaluation.checkpoint, label.name, train, test, evaluation.context)
+    return Estimate(auc, len(test), auc_interval(auc, MEMORISED, len(test))).figure(CONTROL_AUC)
+
+
+def _picture(images: Tensor) -> Picture:
+    """Some of the images, uint8 [n, pixels], from every kind of start."""
+    some = images[:: max(1, len(images) // PICTURED)][:PICTURED]
+    return Picture(
+        n=len(some), pixels=some.shape[1], base64=base64.b64encode(some.numpy().tobytes()).decode()
+    )

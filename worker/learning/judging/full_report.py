@@ -1,0 +1,97 @@
+"""The full report: the quick one, and quality, forgetting and capacity beside retrained references.
+
+It takes minutes, most of them to train the references. What cannot be measured, because data is gone or there
+is no judge, has no value and the reason.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reports import ClassifierSummary, FullReport, LayerCapacity, ReferencePart
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.evaluation import Evaluation, FeatureNetworks, FullParams
+from worker.learning.judging.forgetting_part import forgetting_part
+from worker.learning.judging.quality_part import quality_by_dataset
+from worker.learning.judging.quick_report import Draw, Judges, measure_quick_report
+from worker.learning.judging.reference_networks import ReferenceNetworks, retrain_references
+from worker.learning.networks import frozen
+from worker.learning.strategy import TrainingContext, Unavailable
+from worker.learning.units.capacity import measure_capacity
+from worker.learning.units.removal import measure_curvature, replay_sample
+
+
+def measure_full_report(
+    checkpoint: Checkpoint,
+    judges: Judges,
+    feature_networks: FeatureNetworks,
+    context: TrainingContext,
+    params: FullParams,
+    *,
+    draw: Draw,
+) -> FullReport:
+    """Measure quality, forgetting and capacity beside references retrained without the forgotten labels.
+
+    A function of its arguments. Raises Stopped.
+
+    Temporary labels are judged and not audited: each has a network of its own, and dropping that is exact.
+    """
+    quick = measure_quick_report(
+        checkpoint,
+        judges,
+        n=params.draws,
+        seed=context.seed,
+        draw=draw,
+        held_out=context.archive.held_out,
+    )
+    main_network = replace(checkpoint, isolated=())
+    evaluation = Evaluation(main_network, judges, feature_networks, context, params, draw)
+    references = retrain_references(evaluation)
+    return FullReport(
+        n=quick.n,
+        seed=quick.seed,
+        judge=quick.judge,
+        retained=quick.retained,
+        forgotten=quick.forgotten,
+        quality=quality_by_dataset(evaluation, references),
+        forgetting=forgetting_part(evaluation, references),
+        feature_network={name: _feature_network_summary(name, feature_networks) for name in quick.judge},
+        capacity=quick.capacity.model_copy(update={"layers": _layers(evaluation)}),
+        reference=_reference_part(references, params, checkpoint),
+    )
+
+
+def _feature_network_summary(dataset: str, feature_networks: FeatureNetworks) -> ClassifierSummary:
+    try:
+        found = feature_networks(dataset)
+    except Unavailable as error:
+        return ClassifierSummary(version=None, test_accuracy=None, reason=str(error))
+    return ClassifierSummary(version=found.version, test_accuracy=found.test_accuracy)
+
+
+def _layers(evaluation: Evaluation) -> Mapping[str, LayerCapacity]:
+    """By hidden layer of the main network: its units, how many do nothing, the directions they vary in."""
+    checkpoint, context = evaluation.checkpoint, evaluation.context
+    if not checkpoint.retained:
+        return {}
+    network = frozen(checkpoint, context.device)
+    draws = replay_sample(checkpoint, evaluation.params.capacity_examples, context)
+    signals = measure_capacity(network, draws, measure_curvature(network, draws, context))
+    return {
+        name: LayerCapacity(
+            units=units, dead_units=signals.idle_units[name], effective_rank=signals.effective_rank[name]
+        )
+        for name, units in signals.widths.items()
+    }
+
+
+def _reference_part(
+    references: ReferenceNetworks, params: FullParams, checkpoint: Checkpoint
+) -> ReferencePart:
+    return ReferencePart(
+        seeds=len(references.networks),
+        accuracy=tuple(references.accuracies),
+        schedule=params.reference.model_dump(),
+        encoder_widths=tuple(checkpoint.spec.encoder_widths),
+        decoder_widths=tuple(checkpoint.spec.decoder_widths),
+        reason=references.reason or None,
+    )

@@ -1,0 +1,77 @@
+"""The quality part of a full report: the labels of each dataset, and their coverage beside references."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+from reports import QualityPart, ReferenceFigure, at_least
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.estimates import interval_of_mean
+from worker.learning.judging.evaluation import CPU, Evaluation
+from worker.learning.judging.quality import LabelImages, mean_coverage, measure_quality, unmeasured_quality
+from worker.learning.judging.reference_networks import ReferenceNetworks
+from worker.learning.networks import frozen
+from worker.learning.strategy import Unavailable
+
+COVERAGE_RATIO = at_least(0.95)
+LEAST_COVERAGE = 0.01
+"""Of the references, in the interval of the ratio: else it would have no upper end."""
+
+
+def quality_by_dataset(evaluation: Evaluation, references: ReferenceNetworks) -> dict[str, QualityPart]:
+    """Measure the labels that the main network holds, dataset by dataset."""
+    datasets = sorted({one.dataset for one in evaluation.retained})
+    return {dataset: _quality_of(dataset, evaluation, references) for dataset in datasets}
+
+
+def coverage_ratio(coverage: float, of_references: Sequence[float]) -> ReferenceFigure:
+    """Divide the coverage by the mean of at least two references'."""
+    if not any(of_references):
+        return ReferenceFigure.unmeasured("the references cover nothing themselves", COVERAGE_RATIO)
+    low, high = interval_of_mean(of_references)
+    ratio = coverage / mean(of_references)
+    return ReferenceFigure(
+        value=ratio,
+        n=len(of_references),
+        interval=(coverage / high, coverage / max(low, LEAST_COVERAGE)),
+        threshold=COVERAGE_RATIO,
+        verdict=COVERAGE_RATIO.verdict(ratio),
+        references=tuple(of_references),
+    )
+
+
+def _quality_of(dataset: str, evaluation: Evaluation, references: ReferenceNetworks) -> QualityPart:
+    context = evaluation.context
+    labels = [one for one in evaluation.retained if one.dataset == dataset]
+    try:
+        judge, feature_network = evaluation.judges(dataset), evaluation.feature_networks(dataset)
+        real = {one.name: (evaluation.train_images(one), evaluation.test_images(one)) for one in labels}
+    except Unavailable as error:
+        return unmeasured_quality(str(error), _without_ratio(evaluation, str(error)))
+
+    def images_of(checkpoint: Checkpoint) -> dict[str, LabelImages]:
+        images = {}
+        for label in labels:
+            seed = context.with_seed_for(label.name).seed
+            drawn = evaluation.draw(checkpoint, label.name, evaluation.params.draws, seed)
+            train, test = (split.float() / 255 for split in real[label.name])
+            images[label.name] = LabelImages(label.source, drawn, train, test)
+        return images
+
+    context.step(f"quality of {dataset}", 0, 1)
+    found = measure_quality(
+        frozen(evaluation.checkpoint, CPU),
+        evaluation.checkpoint.retained,
+        images_of(evaluation.checkpoint),
+        judge,
+        feature_network,
+        context.generator("elbo"),
+    )
+    if not references.networks:
+        return found.model_copy(update={"coverage_ratio": _without_ratio(evaluation, references.reason)})
+    others = [mean_coverage(images_of(one), feature_network) for one in references.networks]
+    return found.model_copy(update={"coverage_ratio": coverage_ratio(found.coverage.measured_value, others)})
+
+
+def _without_ratio(evaluation: Evaluation, reason: str) -> ReferenceFigure | None:
+    """Unmeasured for the reason; None where nothing was forgotten, so that there is nothing to compare."""
+    return ReferenceFigure.unmeasured(reason, COVERAGE_RATIO) if evaluation.checkpoint.forgotten else None

@@ -1,0 +1,170 @@
+"""The quick report, measured after every job: what the judge says of each label's draws."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from reports import Capacity, JudgeSummary, LabelFigure, LabelGroup, Report, at_most
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.judging.classifiers import ClassifierUnavailable
+from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods, embedded
+from worker.learning.judging.estimates import wilson
+from worker.learning.judging.judge import REJECT, Judge
+from worker.learning.strategy import Unavailable, derive_seed
+
+Judges = Callable[[str], Judge]  # the judge of a dataset; raises ClassifierUnavailable
+HeldOut = Callable[[Label], Tensor]  # a label's real test images, uint8 [n, pixels]; raises Unavailable
+Draw = Callable[[Checkpoint, str, int, int], Tensor]  # (checkpoint, label, n, seed) -> [n, pixels] in [0, 1]
+
+LEAST_RECALL = 0.7
+"""Share of a label's real test images that a judge has to know before it can tell that the label is gone."""
+RELAPSE = at_most(0.05)
+"""What a forgotten label's accuracy is held to, unless an acceptance criterion speaks of it."""
+
+
+def no_test_images(label: Label) -> Tensor:
+    """The `HeldOut` of a caller without test images: raises Unavailable."""
+    raise Unavailable(f"the real test images of {label.name!r} are not available here")
+
+
+def measure_quick_report(
+    checkpoint: Checkpoint,
+    judges: Judges,
+    *,
+    n: int = 1000,
+    seed: int,
+    draw: Draw,
+    held_out: HeldOut = no_test_images,
+) -> Report:
+    """Judge n draws of every label the checkpoint ever learned. A function of its arguments.
+
+    A rejected draw counts as a wrong one. Intervals are Wilson's. A forgotten label is held to `RELAPSE`. A
+    label without a judge has no accuracy and a reason; coverage is measured where `held_out` has images.
+    """
+    measurement = _Measurement(judges, n, seed, draw, held_out)
+    figures = {
+        label: measurement.label_figure(network, label)
+        for network in (replace(checkpoint, isolated=()), *checkpoint.isolated)
+        for label in network.labels
+    }
+    retained = {label.name: figure for label, figure in figures.items() if label.status != "forgotten"}
+    forgotten = {label.name: figure for label, figure in figures.items() if label.status == "forgotten"}
+    return Report(
+        n=n,
+        seed=seed,
+        judge={name: _judge_summary(name, judges) for name in sorted({label.dataset for label in figures})},
+        retained=_group(retained),
+        forgotten=_with_relapse(_group(forgotten)),
+        capacity=Capacity(
+            parameters=checkpoint.parameters,
+            isolated_parameters={name: one.parameters for name, one in checkpoint.temporary.items()},
+            encoder_widths=tuple(checkpoint.spec.encoder_widths),
+            decoder_widths=tuple(checkpoint.spec.decoder_widths),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Measurement:
+    """How every label is measured."""
+
+    judges: Judges
+    n: int
+    seed: int
+    draw: Draw
+    held_out: HeldOut
+
+    def label_figure(self, checkpoint: Checkpoint, label: Label) -> LabelFigure:
+        try:
+            judge = self.judges(label.dataset)
+        except ClassifierUnavailable as error:
+            return LabelFigure.unmeasured(str(error))
+        if label.source not in judge.labels:
+            return LabelFigure.unmeasured(
+                f"the judge of {label.dataset!r} does not know the label {label.source!r}"
+            )
+        index, is_forgotten = judge.labels.index(label.source), label.status == "forgotten"
+        recall = self.recall(judge, index, label) if is_forgotten else None
+        if recall is not None and recall < LEAST_RECALL:
+            return LabelFigure.unmeasured(
+                f"the judge knows only {recall:.0%} of the real test images of {label.name!r}"
+            )
+        # Each label has noise of its own, so that one unlucky draw is not every label's.
+        images = self.draw(checkpoint, label.name, self.n, derive_seed(self.seed, label.name))
+        features = embedded(judge, images)
+        answers, closed_answers = judge.answers(features), judge.closed_answers(features)
+        hits = int(torch.sum(answers == index))
+        return LabelFigure(
+            value=hits / self.n,
+            n=self.n,
+            interval=wilson(hits, self.n),
+            threshold=RELAPSE if is_forgotten else None,
+            verdict=RELAPSE.verdict(hits / self.n) if is_forgotten else None,
+            rejected=int(torch.sum(answers == REJECT)) / self.n,
+            closed_accuracy=int(torch.sum(closed_answers == index)) / self.n,
+            coverage=None if is_forgotten else self.coverage(judge, features, label),
+        )
+
+    def recall(self, judge: Judge, index: int, label: Label) -> float | None:
+        """The share of the label's real test images that the judge gives it; None where there are none.
+
+        A judge that does not know a label finds it in no draw, whether it is gone or not.
+        """
+        try:
+            real = self.held_out(label)
+        except Unavailable:
+            return None
+        return int(torch.sum(judge.classify(real.float() / 255) == index)) / len(real) if len(real) else None
+
+    def coverage(self, judge: Judge, features: Tensor, label: Label) -> float | None:
+        try:
+            real = self.held_out(label)
+        except Unavailable:
+            return None
+        if len(real) <= NEIGHBOURS:
+            return None
+        return Neighbourhoods.of(embedded(judge, real.float() / 255)).coverage(features)
+
+
+def _group(labels: dict[str, LabelFigure]) -> LabelGroup:
+    """The mean over the labels, each drawn equally often; unmeasured unless all of them were measured."""
+    reasons = sorted({figure.reason for figure in labels.values() if figure.reason is not None})
+    if reasons or not labels:
+        reason = "; ".join(reasons) or "there is no such label"
+        return LabelGroup(value=None, n=0, reason=reason, labels=labels)
+    figures = list(labels.values())
+    n = sum(figure.n for figure in figures)
+    hits = sum(_count(figure.value, figure.n) for figure in figures)
+    coverages = [figure.coverage for figure in figures if figure.coverage is not None]
+    return LabelGroup(
+        value=hits / n,
+        n=n,
+        interval=wilson(hits, n),
+        rejected=sum(_count(figure.rejected, figure.n) for figure in figures) / n,
+        closed_accuracy=sum(_count(figure.closed_accuracy, figure.n) for figure in figures) / n,
+        coverage=sum(coverages) / len(coverages) if len(coverages) == len(figures) else None,
+        labels=labels,
+    )
+
+
+def _count(share: float | None, n: int) -> int:
+    """Of how many of n draws it is the share; 0 where it was not measured."""
+    return round((share or 0.0) * n)
+
+
+def _with_relapse(forgotten: LabelGroup) -> LabelGroup:
+    """The group, missed if one of its labels is: one relapse among many is not averaged away."""
+    if forgotten.value is None:
+        return forgotten
+    worst = max(figure.value for figure in forgotten.labels.values() if figure.value is not None)
+    return forgotten.model_copy(update={"threshold": RELAPSE, "verdict": RELAPSE.verdict(worst)})
+
+
+def _judge_summary(dataset: str, judges: Judges) -> JudgeSummary:
+    try:
+        judge = judges(dataset)
+    except ClassifierUnavailable as error:
+        return JudgeSummary(version=None, test_accuracy=None, reason=str(error))
+    return JudgeSummary(version=judge.version, test_accuracy=judge.test_accuracy, missed=judge.missed)
