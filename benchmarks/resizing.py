@@ -80,20 +80,20 @@ def learn(labels: tuple[str, ...], steps: int, data: Path, context: TrainingCont
 def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
     draws = replay_sample(checkpoint, DRAWS, context)
     began = time.perf_counter()
-    around = measure_curvature(build(checkpoint, CPU), draws, context)
-    chosen = least_important_units(around, SHARE, "layer")
+    curvature = measure_curvature(build(checkpoint, CPU), draws, context)
+    chosen = least_important_units(curvature, SHARE, "layer")
     seconds = time.perf_counter() - began
     removals = {
         "taylor": chosen,
         "magnitude": smallest(checkpoint, SHARE),
-        "taylor_network": least_important_units(around, SHARE, "network"),
+        "taylor_network": least_important_units(curvature, SHARE, "network"),
     }
     before = accuracy(checkpoint, context.seed)
-    smaller = {name: remove_units(checkpoint, removed, around) for name, removed in removals.items()}
+    smaller = {name: remove_units(checkpoint, removed, curvature) for name, removed in removals.items()}
     lost = {name: 100 * (before - accuracy(one, context.seed)) for name, one in smaller.items()}
     return {
-        "spearman": correlate_losses(checkpoint, around, draws, context, low=0.05, high=0.4),
-        "spearman_same_size": correlate_losses(checkpoint, around, draws, context, low=0.1, high=0.1),
+        "spearman": correlate_losses(checkpoint, curvature, draws, context, low=0.05, high=0.4),
+        "spearman_same_size": correlate_losses(checkpoint, curvature, draws, context, low=0.1, high=0.1),
         "accuracy": before,
         **{f"{name}_loss_pp": round(loss, 2) for name, loss in lost.items()},
         "ratio": round(lost["taylor"] / lost["magnitude"], 4),
@@ -101,7 +101,7 @@ def measure(checkpoint: Checkpoint, context: TrainingContext) -> dict[str, Any]:
             f"{name}_{kind}_nats": round(value, 2)
             for name in removals
             for kind, value in (
-                ("predicted", predicted_loss_change(around, removals[name])),
+                ("predicted", predicted_loss_change(curvature, removals[name])),
                 ("measured", measured_loss_change(checkpoint, smaller[name], draws, CPU)),
             )
         },
@@ -128,7 +128,7 @@ def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:
 
 def correlate_losses(
     checkpoint: Checkpoint,
-    around: Curvature,
+    curvature: Curvature,
     draws: Sequence[Batch],
     context: TrainingContext,
     *,
@@ -145,11 +145,11 @@ def correlate_losses(
         share = low + (high - low) * torch.rand(1, generator=generator).item()
         removed = {
             layer: torch.randperm(units, generator=generator) < share * units
-            for layer, units in around.widths.items()
+            for layer, units in curvature.widths.items()
         }
-        predicted.append(predicted_loss_change(around, removed))
+        predicted.append(predicted_loss_change(curvature, removed))
         measured.append(
-            measured_loss_change(checkpoint, remove_units(checkpoint, removed, around), draws, CPU)
+            measured_loss_change(checkpoint, remove_units(checkpoint, removed, curvature), draws, CPU)
         )
     return round(spearman(torch.tensor(predicted), torch.tensor(measured)), 4)
 

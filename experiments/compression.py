@@ -58,7 +58,7 @@ SHARES: tuple[float, ...] = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 QUICK_SHARES = (0.3, 0.6, 0.9)
 HALF = 0.5
 DROP_PROBABILITY = 0.75
-"""How often `dropout_half` drops a unit. Below 1, so that the unit still learns: it may not be removed."""
+"""How often `dropout_half` drops a unit at risk. Below 1, so that units which will stay still learn."""
 TAYLOR_DRAWS, FISHER_DRAWS = 2000, 1  # the Fisher information of a result is not used here
 MAX_LOSS = 0.05
 """Accuracy that a share below the cliff may cost."""
@@ -95,11 +95,11 @@ def run(
     base = learn.run(blank({}, seed=seed), examples_of(mnist, mnist.labels), params, context)
     before = _scores(base, scorer, seed)
     on_step(f"seed {seed}: learned, {before['open']:.1%}")
-    around = measure_curvature(build(base, CPU), replay_sample(base, TAYLOR_DRAWS, context), context)
+    curvature = measure_curvature(build(base, CPU), replay_sample(base, TAYLOR_DRAWS, context), context)
     half_dropped = train_with_dropout(base, HALF, steps, context)
     rows = []
     for share in shares:
-        smaller = compress(base, around, half_dropped, share, steps, context)
+        smaller = compress(base, curvature, half_dropped, share, steps, context)
         rows.append({"share": share, **{name: _scores(one, scorer, seed) for name, one in smaller.items()}})
         on_step(f"seed {seed}: {share:.0%} removed")
     return {"seed": seed, "before": before, "rows": rows}
@@ -107,7 +107,7 @@ def run(
 
 def compress(
     base: Checkpoint,
-    around: Curvature,
+    curvature: Curvature,
     half_dropped: Checkpoint,
     share: float,
     steps: int,
@@ -118,8 +118,8 @@ def compress(
     half_dropped: the base after training under targeted dropout of half of its units.
     """
     schedule = Schedule(steps=steps)
-    magnitude = remove_units(base, smallest(base, share), around)
-    taylor = remove_units(base, least_important_units(around, share, "layer"), around)
+    magnitude = remove_units(base, smallest(base, share), curvature)
+    taylor = remove_units(base, least_important_units(curvature, share, "layer"), curvature)
     dropped = {
         name: prune_after_dropout(base, share, probability, schedule, context)
         for name, probability in (("dropout_on", 1.0), ("dropout_off", 0.0))
@@ -167,8 +167,8 @@ def train_with_dropout(base: Checkpoint, share: float, steps: int, context: Trai
 def remove_smallest(checkpoint: Checkpoint, share: float, context: TrainingContext) -> Checkpoint:
     """Return the checkpoint without the share of its units that have the smallest incoming weights."""
     draws = replay_sample(checkpoint, TAYLOR_DRAWS, context)
-    around = measure_curvature(build(checkpoint, CPU), draws, context)
-    return remove_units(checkpoint, smallest(checkpoint, share), around)
+    curvature = measure_curvature(build(checkpoint, CPU), draws, context)
+    return remove_units(checkpoint, smallest(checkpoint, share), curvature)
 
 
 def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:

@@ -70,9 +70,9 @@ def two_labels() -> Checkpoint:
 def compressed(two_labels: Checkpoint) -> dict[str, Checkpoint]:
     """What each method leaves when half of the units are removed."""
     draws = replay_sample(two_labels, 200, context())
-    around = measure_curvature(build(two_labels, CPU), draws, context())
+    curvature = measure_curvature(build(two_labels, CPU), draws, context())
     half_dropped = compression.train_with_dropout(two_labels, 0.5, 5, context())
-    return compression.compress(two_labels, around, half_dropped, 0.5, 5, context())
+    return compression.compress(two_labels, curvature, half_dropped, 0.5, 5, context())
 
 
 def test_every_method_removes_the_same_number_of_units(compressed: dict[str, Checkpoint]) -> None:
