@@ -1,4 +1,4 @@
-"""The HTTP application: its state, its resources in the order of their routes, and its error handling."""
+"""Build the HTTP application: its shared state, its routers, its error handlers and its middleware."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,8 @@ from service.api import (
     versions,
 )
 from service.api.context import ApiContext
-from service.api.envelope import Envelope
-from service.api.openapi import document
+from service.api.middleware import RequestMiddleware
+from service.api.openapi import add_problem_schema
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
 from service.queue.messages import wake_worker
 from service.registry import artifact_references
@@ -49,10 +49,11 @@ RESOURCES = (
     health,
     pages,
 )
+"""The modules whose routers make up the API. /openapi.json lists their routes in this order."""
 
 
 def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI:
-    """Build the application of one deployment. `offered` replaces the committed catalog."""
+    """Build the application of one deployment. Tests pass a small catalog as `offered`."""
     database = Database(settings.database_url)
     artifacts = FolderArtifacts(settings.artifacts)
     generator = Generator(artifacts)
@@ -67,7 +68,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     app = FastAPI(
         title="Palimpsest",
         version="1",
-        summary="Generative models that learn and forget on request.",
+        summary="A service for generative models that learn and forget labels on request.",
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages load their scripts from another host
         redoc_url=None,
@@ -83,14 +84,14 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     )
     for resource in RESOURCES:
         app.include_router(resource.router, responses=problems.refusals(406, 422, 500, 503))
-    problems.install(app)
-    document(app)
-    app.add_middleware(Envelope)
+    problems.install_handlers(app)
+    add_problem_schema(app)
+    app.add_middleware(RequestMiddleware)
     return app
 
 
 async def _unload_purged_decoders(database: Database, generator: Generator) -> None:
-    """Every UNLOAD_SECONDS, drop from this process's memory the decoders whose files a purge deleted."""
+    """Every UNLOAD_SECONDS, remove decoders from this process's memory if a purge has deleted their files."""
     while True:
         await asyncio.sleep(UNLOAD_SECONDS)
         with suppress(DatabaseUnavailable):

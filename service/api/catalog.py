@@ -1,4 +1,4 @@
-"""/v1/catalog: what a request may name, and the JSON Schemas of params and reports."""
+"""/v1/catalog: the strategies, datasets and architectures, and the JSON Schemas of params and reports."""
 
 from typing import Any
 
@@ -21,12 +21,15 @@ router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 
 @router.get("")
 def get_catalog(context: Context) -> Catalog:
-    """The strategies of every operation, the datasets (uploaded ones last) and the architectures."""
+    """List the strategies of every operation, the datasets and the architectures.
+
+    Uploaded datasets come last.
+    """
     with context.database.reading() as session:
         return context.catalog.with_uploads(session)
 
 
 @router.get("/report-schema")
 def get_report_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the reports that this release writes and answers."""
+    """Read the JSON Schema (draft 2020-12) of the reports that this release writes and answers with."""
     return REPORT_SCHEMA

@@ -1,4 +1,4 @@
-"""What every endpoint works with: settings, database, artifacts, generator and catalog."""
+"""The context that every endpoint works with: settings, database, artifacts, generator and catalog."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class ApiContext:
-    """What one API process serves from. `create_app` builds it once, and keeps it in `app.state.context`."""
+    """What the endpoints of one API process share. `create_app` stores it in `app.state.context`."""
 
     settings: Settings
     database: Database
     artifacts: FolderArtifacts
     generator: Generator
     catalog: Catalog
-    """Without the uploaded datasets: `catalog.with_uploads(session)` adds those."""
+    """It lacks the uploaded datasets: `catalog.with_uploads(session)` adds them."""
     wake_worker: Callable[[str], object]
-    """Sends the wake-up message of the job of that id, after the transaction that recorded it."""
+    """Send the workers a wake-up message for the job of this id. Call it after the job has been committed."""
 
 
 async def _context(request: Request) -> ApiContext:
@@ -33,4 +33,4 @@ async def _context(request: Request) -> ApiContext:
 
 
 Context = Annotated[ApiContext, Depends(_context)]
-"""Declares a parameter of an endpoint that is given the process's ApiContext."""
+"""The type of an endpoint's parameter through which FastAPI passes it the ApiContext."""

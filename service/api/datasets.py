@@ -1,4 +1,4 @@
-"""/v1/datasets: the labelled images that can be learned from, and the upload of further ones."""
+"""/v1/datasets: list the datasets that a model can learn from, and upload new ones."""
 
 import errno
 from hashlib import sha256
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from service.api.context import ApiContext, Context
 from service.api.paging import Listing
-from service.api.problems import READS_BODY, Problem, refusals
+from service.api.problems import BODY_REFUSALS, Problem, refusals
 from service.api.route import Route, read_body
 from service.registry import datasets
 from service.registry.errors import DatasetExists, UnknownDataset
@@ -21,20 +21,20 @@ from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalog"], route_class=Route)
 
-ARCHIVES = ("application/zip", "application/x-zip-compressed", "application/octet-stream", "")
+ARCHIVE_MEDIA_TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-stream", "")
 
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "an npz of `images` (uint8 [n, 28, 28] or [n, 784], ink bright on black) and `labels` "
-        "(text or whole numbers, [n]), or a zip of 28x28 PNGs as LABEL/NAME.png",
+        "description": "Send an npz file of two arrays, `images` (uint8 [n, 28, 28] or [n, 784], bright ink "
+        "on black) and `labels` (text or integers, [n]); or a zip file of 28x28 PNGs named LABEL/NAME.png.",
         "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
 
 
 class DatasetObject(BaseModel):
-    """A set of labelled images to learn from. `bundled`: it is there without a download."""
+    """A set of labelled images to learn from. `bundled` is true if it needs no download."""
 
     object: Literal["dataset"] = "dataset"
     name: str
@@ -46,7 +46,7 @@ class DatasetObject(BaseModel):
 
 @router.get("")
 def list_datasets(context: Context) -> Listing[DatasetObject]:
-    """All datasets, uploaded ones last. There are few, so the answer is always the whole list."""
+    """List all datasets, uploaded ones last. The list has one page only."""
     with context.database.reading() as session:
         data = [_describe_dataset(entry) for entry in context.catalog.with_uploads(session).datasets]
     return Listing(data=data, has_more=False, next=None)
@@ -54,7 +54,7 @@ def list_datasets(context: Context) -> Listing[DatasetObject]:
 
 @router.get("/{dataset}", responses=refusals(404))
 def get_dataset(dataset: str, context: Context) -> DatasetObject:
-    """One dataset."""
+    """Read one dataset."""
     return _find_dataset(dataset, context)
 
 
@@ -63,23 +63,27 @@ def get_dataset(dataset: str, context: Context) -> DatasetObject:
     status_code=201,
     openapi_extra=_BODY,
     responses={
-        200: {"model": DatasetObject, "description": "The same images were uploaded under this name before"},
-        **READS_BODY,
+        200: {
+            "model": DatasetObject,
+            "description": "The same images have been uploaded under this name before.",
+        },
+        **BODY_REFUSALS,
         **refusals(409, 507),
     },
 )
 async def put_dataset(dataset: str, request: Request, response: Response, context: Context) -> DatasetObject:
     """Upload images to learn from.
 
-    The same images again are a 200; other images under a name that is taken are a 409.
+    The status is 201 for a new dataset, and 200 if the same images have been uploaded under this name
+    before. Uploading other images under a name that is taken is refused with 409.
     """
     if not NAME.fullmatch(dataset):
-        raise InvalidRequest(Violation("/path/dataset", "invalid_name", f"a name is {NAME_RULE}"))
+        raise InvalidRequest(Violation("/path/dataset", "invalid_name", f"the name of a dataset {NAME_RULE}"))
     if any(entry.name == dataset for entry in context.catalog.datasets):
         raise DatasetExists(dataset, "which comes with the service")
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in ARCHIVES:
-        detail = f"The body is {media_type}; send an npz or a zip as application/zip."
+    if media_type not in ARCHIVE_MEDIA_TYPES:
+        detail = f"The Content-Type of the body is {media_type}; send an npz or a zip as application/zip."
         raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
     body = await read_body(request, context.settings.max_upload_bytes)
     created = await run_in_threadpool(_store_dataset, dataset, body, context)
@@ -89,7 +93,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
 
 
 def _store_dataset(name: str, body: bytes, context: ApiContext) -> bool:
-    """Store the images, and then the row that refers to them. Returns whether the dataset is new."""
+    """Store the images, then record the dataset that refers to them. Return whether it is new."""
     upload = _read_archive(body, context.settings.max_upload_bytes)
     pixels = upload.pixels()
     digest = sha256(pixels).hexdigest()
@@ -111,13 +115,13 @@ def _store_pixels(pixels: bytes, context: ApiContext) -> None:
         raise Problem(
             507,
             "storage_full",
-            "There is no room left for these images; free some disk space and upload them again.",
+            "The disk is too full to store these images; free some space on it and upload them again.",
         ) from error
 
 
-def _read_archive(body: bytes, most_bytes: int) -> Upload:
+def _read_archive(body: bytes, max_bytes: int) -> Upload:
     try:
-        return read_upload(body, most_bytes=most_bytes)
+        return read_upload(body, max_bytes=max_bytes)
     except InvalidUpload as refused:
         status = 413 if refused.code == "payload_too_large" else 422
         raise Problem(status, refused.code, str(refused)) from refused

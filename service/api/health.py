@@ -13,8 +13,8 @@ from service.queue.messages import count_waiting_messages
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
 
-UNTAKEN_SECONDS = 10.0
-"""How long jobs may be queued without a worker taking one before /readyz says that there is no worker."""
+STALLED_QUEUE_SECONDS = 10.0
+"""How long jobs may stay queued, with no worker taking one, before /readyz reports a missing worker."""
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -24,7 +24,7 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: requests are served, but jobs may not be run. `unavailable`: no request is served."""
+    """Whether requests are served: `degraded` if jobs may have to wait, `unavailable` if none is served."""
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]
@@ -32,13 +32,13 @@ class Readiness(BaseModel):
 
 @router.get("/livez")
 async def live() -> Alive:
-    """Answer at once: nothing but this process is looked at."""
+    """Answer that this process is alive, without checking what it depends on."""
     return Alive()
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 def ready(context: Context, response: Response) -> Readiness:
-    """Check everything this process depends on. Each check is `ok`, or says what is wrong."""
+    """Check everything this process depends on. The result of a check is `ok`, or what is wrong."""
     response.headers["Cache-Control"] = "no-store"
     required = {"database": _check_database(context), "artifacts": _check_artifacts(context)}
     optional = {"broker": _check_broker(context), "worker": _check_worker(context)}
@@ -54,27 +54,29 @@ def _check_database(context: ApiContext) -> str:
         with context.database.reading() as session:
             session.execute(text("SELECT 1 FROM models LIMIT 1"))
     except DatabaseUnavailable:
-        return "the database does not answer, or `palimpsest migrate` has not been run"
+        return "the database does not answer, or has no tables; check that it runs and is migrated"
     return "ok"
 
 
 def _check_worker(context: ApiContext) -> str:
-    """Look at the job rows only: a worker may run on any machine, but it takes its jobs from there."""
+    """Judge by the job rows alone, because a worker may run on any machine."""
     try:
         with context.database.reading() as session:
-            untaken = jobs.is_queue_stalled(session, seconds=UNTAKEN_SECONDS)
+            stalled = jobs.is_queue_stalled(session, seconds=STALLED_QUEUE_SECONDS)
     except DatabaseUnavailable:
-        return "unknown while the database is away"
-    return "jobs are queued and no worker takes them; start `palimpsest worker`" if untaken else "ok"
+        return "unknown, because the database does not answer"
+    return "jobs are queued and no worker takes them; start `palimpsest worker`" if stalled else "ok"
 
 
 def _check_artifacts(context: ApiContext) -> str:
     folder = context.settings.artifacts
     present = folder if folder.exists() else folder.parent  # the folder is created with the first artifact
-    return "ok" if os.access(present, os.R_OK | os.W_OK | os.X_OK) else "the artifact folder cannot be used"
+    if os.access(present, os.R_OK | os.W_OK | os.X_OK):
+        return "ok"
+    return "the artifact folder cannot be read and written; check its permissions"
 
 
 def _check_broker(context: ApiContext) -> str:
     if count_waiting_messages(context.settings) is None:
-        return "the broker does not answer; jobs are accepted and start when it is back"
+        return "the broker does not answer; jobs are accepted, and start once it answers again"
     return "ok"

@@ -1,4 +1,4 @@
-"""GET .../images/{label}/{seed}.png: one image, or a grid of them. The address decides every pixel."""
+"""GET .../images/{label}/{seed}.png: one image, or a grid of them. The URL determines every pixel."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["
 
 MAX_GRID_SIDE = 16
 MAX_AREA = 4096
-"""rows x columns x scale^2: a 16x16 grid at scale 4, or a 4x4 grid at scale 16."""
+"""The largest rows x columns x scale^2. It admits a 16x16 grid at scale 4, or a 4x4 grid at scale 16."""
 
 MAX_AGE = "max-age=60"
 """How long a cache may keep an image. It is short because a version can be revoked."""
@@ -32,24 +32,27 @@ MAX_AGE = "max-age=60"
 def _check_grid(text: object) -> object:
     found = re.fullmatch(r"([0-9]{1,2})x([0-9]{1,2})", text) if isinstance(text, str) else None
     if not found or not all(1 <= int(side) <= MAX_GRID_SIDE for side in found.groups()):
-        raise PydanticCustomError("out_of_range", "a grid is ROWSxCOLUMNS, each 1 to 16, such as 4x8")
+        raise PydanticCustomError(
+            "out_of_range", "write the grid as ROWSxCOLUMNS, such as 4x8, each from 1 to 16"
+        )
     return text
 
 
 def _check_seed(text: object) -> object:
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,16}", text):
-        raise PydanticCustomError("out_of_range", "a seed is a whole number from 0 to 2^53 - 1")
+        raise PydanticCustomError("out_of_range", "the seed must be an integer from 0 to 2^53 - 1")
     return text
 
 
 class Drawing(BaseModel):
-    """How large an image is drawn, and for how many seeds, beginning with the one in the path."""
+    """The scale of the images, and the grid they are arranged in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scale: int = Field(1, ge=1, le=16)
+    scale: int = Field(1, ge=1, le=16, description="The width and height of each pixel in the PNG.")
     grid: Annotated[str, BeforeValidator(_check_grid)] = Field(
-        "1x1", description="ROWSxCOLUMNS, of consecutive seeds"
+        "1x1",
+        description="ROWSxCOLUMNS. The images have consecutive seeds, beginning with the one in the path.",
     )
 
 
@@ -63,7 +66,7 @@ def draw_image(
     request: Request,
     context: Context,
 ) -> Response:
-    """Draw a label with a version. The same address gives the same bytes until the version is revoked."""
+    """Draw a label with a version. The same URL gives the same bytes until the version is revoked."""
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
@@ -83,5 +86,5 @@ def draw_image(
 
 def _refuse_too_large(area: int) -> None:
     if area > MAX_AREA:
-        detail = f"rows x columns x scale^2 is {area}, more than {MAX_AREA}; ask for a smaller scale or grid"
+        detail = f"rows x columns x scale^2 is {area}, more than {MAX_AREA}; request a smaller scale or grid"
         raise InvalidRequest(Violation("/query/scale", "output_too_large", detail))

@@ -1,4 +1,4 @@
-"""Jobs as clients see them."""
+"""The JSON objects by which the API describes a job."""
 
 from datetime import datetime
 from typing import Any, Literal, cast
@@ -9,7 +9,7 @@ from reports import Criterion, read_criterion
 from service.registry.tables import JobRow, PurgeRow
 
 POLL_SECONDS = "1"
-"""The Retry-After header of a job that is not done."""
+"""The Retry-After header of the answer for a job that is not done: seconds until the next poll."""
 
 ShownState = Literal[
     "queued", "running", "verifying", "cancelling", "succeeded", "failed", "rejected", "cancelled"
@@ -17,13 +17,13 @@ ShownState = Literal[
 
 
 class ProgressObject(BaseModel):
-    """How far a job is: at step `step` of `total` in `phase`."""
+    """How far the current phase of a job is."""
 
     phase: str
-    step: int
-    total: int
-    fraction: float
-    eta_seconds: float | None
+    step: int = Field(description="How many steps of the phase are done.")
+    total: int = Field(description="How many steps the phase has.")
+    fraction: float = Field(description="`step` / `total`, from 0 to 1.")
+    eta_seconds: float | None = Field(description="The estimated seconds until the phase ends, if known.")
     loss: float | None
 
 
@@ -34,11 +34,13 @@ class JobErrorObject(BaseModel):
     code: str
     message: str
     retryable: bool
-    reasons: list[Criterion] = Field([], description="of a rejected job: every criterion it missed")
+    reasons: list[Criterion] = Field(
+        [], description="For a rejected job: every criterion that its candidate missed."
+    )
 
 
 class KeyObject(BaseModel):
-    """A deleted file of a sealed version, by the sha256 it was stored under."""
+    """A file of a purged version, and the sha256 it was stored under."""
 
     version: int
     file: str
@@ -49,8 +51,9 @@ class KeyObject(BaseModel):
 class PurgeObject(BaseModel):
     """The deletion of the files that hold the forgotten labels.
 
-    `requested`: it begins once the job has succeeded. `pending`: the versions are sealed, and their files are
-    being deleted. `done`: every file in `keys` is deleted; those in `kept` are needed by another version.
+    `requested`: it begins once the job has succeeded. `pending`: the versions can no longer be used, and
+    their files are being deleted. `done`: every file in `keys` is deleted. The files in `kept` were not
+    deleted, because something else refers to them.
     """
 
     reason: Literal["requested", "retention"]
@@ -69,22 +72,29 @@ class JobObject(BaseModel):
     operation: str
     strategy: str
     labels: list[str]
-    renamed: dict[str, str] = Field(description="{label: the dataset's name for it}, where the two differ")
+    renamed: dict[str, str] = Field(
+        description="For each label that has another name in the dataset: that name."
+    )
     state: ShownState
     done: bool
     progress: ProgressObject | None
-    queue_position: int | None
+    queue_position: int | None = Field(
+        description="How many unfinished jobs were accepted before it. Null once it is no longer queued."
+    )
     attempt: int
     max_attempts: int
     base_version: int | None
-    evaluated_version: int | None = Field(description="the version an evaluate job measures")
+    evaluated_version: int | None = Field(description="The version that an evaluate job measures.")
     output_version: int | None
     purge: PurgeObject | None = Field(
-        description="of a forget with `purge: true`, or whose revoked versions are past their retention time"
+        description="Null, except for a forget job whose request set `purge`, or whose revoked versions are "
+        "past their retention time."
     )
     seed: int
-    acceptance: dict[str, Any] = Field(description="the criteria that were frozen with the job")
-    cost: dict[str, Any] | None = Field(description="the seconds, examples and energy of the last attempt")
+    acceptance: dict[str, Any] = Field(description="The criteria that were frozen when the job was accepted.")
+    cost: dict[str, Any] | None = Field(
+        description="The seconds, examples and energy that the last attempt took."
+    )
     error: JobErrorObject | None
     created_at: datetime
     started_at: datetime | None
@@ -93,7 +103,7 @@ class JobObject(BaseModel):
 
 
 def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
-    """Return the job as clients see it."""
+    """Return the JSON object that describes a job."""
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
     version = row.evaluated_version or row.output_version
     if version is not None:

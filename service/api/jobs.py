@@ -1,8 +1,9 @@
-"""/v1/jobs: what was requested of the models, how far each job is, and how it ended."""
+"""/v1/jobs: list, read and cancel jobs, and read the receipt of a forget."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from service.api.context import Context
@@ -25,17 +26,17 @@ class ReceiptResponse(Response):
 
 
 class JobsQuery(Page):
-    """Which page of the jobs is requested: of all of them, of one model, or in one state."""
+    """Which page of which jobs is requested."""
 
-    model: str | None = None
-    state: ShownState | None = None
+    model: str | None = Field(None, description="List only the jobs of the model of this name or id.")
+    state: ShownState | None = Field(None, description="List only the jobs in this state.")
 
 
 @router.get("", responses=refusals(404))
 def list_jobs(
     page: Annotated[JobsQuery, Query()], request: Request, response: Response, context: Context
 ) -> Listing[JobObject]:
-    """All jobs, newest first. `model` and `state` leave the others out."""
+    """List the jobs, newest first."""
     with context.database.reading() as session:
         model = find_model(session, page.model) if page.model is not None else None
         after = _check_cursor(session, page.after)
@@ -47,7 +48,10 @@ def list_jobs(
 
 @router.get("/{job}", responses=refusals(404))
 def get_job(job: str, response: Response, context: Context) -> JobObject:
-    """One job. It is small enough to poll: send its ETag, and wait for Retry-After while it is not done."""
+    """Read one job.
+
+    To poll it, send the ETag of the last answer, and wait as long as its Retry-After header says.
+    """
     with context.database.reading() as session:
         row = find_job(session, job)
         found = describe_job(row, jobs.queue_position(session, row))
@@ -58,7 +62,10 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
 
 @router.post("/{job}/cancel", status_code=202, responses=refusals(404, 409))
 def cancel_job(job: str, response: Response, context: Context) -> JobObject:
-    """Stop a job. Cancelling it again changes nothing; a job that ended otherwise is a 409."""
+    """Cancel a job.
+
+    Cancelling it again changes nothing. A job that has ended in another way is refused with 409.
+    """
     with context.database.reading() as session:
         job_id = find_job(session, job).id  # an unknown job is refused without waiting for another writer
     with context.database.transaction() as session:
@@ -70,7 +77,10 @@ def cancel_job(job: str, response: Response, context: Context) -> JobObject:
 
 @router.get("/{job}/receipt", response_class=ReceiptResponse, responses=refusals(404, 409))
 def get_receipt(job: str, context: Context) -> Response:
-    """The signed receipt of a forget: an in-toto statement in a DSSE envelope, for `palimpsest verify`."""
+    """Read the signed receipt of a forget job.
+
+    It is an in-toto statement in a DSSE envelope. `palimpsest verify` checks it.
+    """
     with context.database.reading() as session:
         row = find_job(session, job)
         receipt = issuing.find_receipt(session, row)
@@ -78,7 +88,7 @@ def get_receipt(job: str, context: Context) -> Response:
         key = signing_key(context.settings.keys)
         receipt = issuing.sign_receipt(context.database, context.artifacts, key, row.id)
     if receipt is None:
-        raise ReceiptNotReady(row.id, "the deletion of its data is pending")
+        raise ReceiptNotReady(row.id, "the files that its purge deletes are not all deleted yet")
     return ReceiptResponse(receipt)
 
 

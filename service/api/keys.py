@@ -13,17 +13,17 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 class SigningKeyObject(BaseModel):
     """The public half of a signing key.
 
-    Keep a copy apart from the receipts: whoever can change both can forge a receipt.
+    Keep a copy of it in another place than the receipts: whoever can change both can forge a receipt.
     """
 
     object: str = "signing_key"
-    keyid: str = Field(description="names the key in a receipt's signature")
+    keyid: str = Field(description="The id by which a receipt's signature names the key.")
     algorithm: str
-    public_key: str = Field(description="PEM")
+    public_key: str = Field(description="The key in PEM format.")
 
 
 @router.get("/signing")
 def get_signing_key(context: Context) -> SigningKeyObject:
-    """The public key of this deployment. It is made when it is first needed, and never changes."""
+    """Read the public key of this deployment. It is created when it is first needed, and never changes."""
     key = signing_key(context.settings.keys)
     return SigningKeyObject(keyid=key.keyid, algorithm=ALGORITHM, public_key=key.public_pem)

@@ -1,4 +1,7 @@
-"""From a name in a path to its row. What is not there is a 404, and so is what could never be a name."""
+"""Find the row that a name, id or number in a path refers to.
+
+A malformed name is answered with the same 404 as an unknown one.
+"""
 
 import re
 from collections.abc import Iterator
@@ -22,9 +25,9 @@ def find_model(session: Session, name_or_id: str) -> ModelRow:
 
 
 def find_version(session: Session, model: ModelRow, number: str) -> VersionRow:
-    """Return the version of that number, as it is written in a path. Raises Problem 404, UnknownVersion."""
+    """Return the version whose number is given as text. Raises Problem 404 or UnknownVersion."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", number):
-        raise Problem(404, "version_not_found", "A version is named by its number, 1 or more.")
+        raise Problem(404, "version_not_found", "The number of a version is an integer from 1.")
     return versions.find(session, model, int(number))
 
 
@@ -37,10 +40,11 @@ def find_job(session: Session, job_id: str) -> JobRow:
 
 @contextmanager
 def unless_purged(context: ApiContext, model: ModelRow, version: VersionRow) -> Iterator[None]:
-    """Read a version's files inside this block: a file that a purge has just deleted is answered with 410.
+    """Run a block that reads files of a version, and explain a missing file by the purge that deleted it.
 
-    The version's row is read before its files, so that a purge can come between the two. Raises
-    VersionPurged or VersionRevoked then, and ArtifactMissing for a file that no purge deleted.
+    The version's row is read before its files, so a purge may delete the files in between. The block then
+    raises VersionPurged or VersionRevoked (410) in place of ArtifactMissing, which remains for a file that
+    no purge deleted.
     """
     try:
         yield

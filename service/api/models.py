@@ -1,4 +1,4 @@
-"""/v1/models: create models, and read what labels they hold."""
+"""/v1/models: create models, list them, and read the status of their labels."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from reports import Report
 from service.api.context import Context
 from service.api.lookup import find_model
 from service.api.paging import Listing, PageQuery, build_listing
-from service.api.problems import READS_BODY, refusals
+from service.api.problems import BODY_REFUSALS, refusals
 from service.api.route import Route
 from service.registry import labels, models, reports
 from service.registry.tables import LabelRow, ModelRow
@@ -23,7 +23,9 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
 
 def _check_model_name(name: str) -> str:
     if not NAME.fullmatch(name) or name.startswith("mdl_"):
-        raise PydanticCustomError("invalid_name", f"a name is {NAME_RULE}, and not with mdl_")
+        raise PydanticCustomError(
+            "invalid_name", f"the name of a model {NAME_RULE}; mdl_ at the beginning is reserved for ids"
+        )
     return name
 
 
@@ -32,28 +34,30 @@ class CreateModel(Body):
 
     name: Annotated[str, AfterValidator(_check_model_name)]
     dataset: str
-    network: dict[str, Any] = Field({}, description="architecture and its params; defaults from /v1/catalog")
+    network: dict[str, Any] = Field(
+        {}, description="The architecture and its params. /v1/catalog has their schema and the defaults."
+    )
     seed: Seed = 0
     acceptance: Acceptance = Field(
-        Acceptance(), description="the criteria of every job whose request names no others"
+        Acceptance(), description="The criteria of every job, unless its request sets others."
     )
 
 
 class LabelObject(BaseModel):
-    """A label of a model, and whether the model may draw it."""
+    """A label of a model, and its status."""
 
     name: str
     dataset: str
-    source: str = Field(description="the dataset's name for it")
+    source: str = Field(description="The name of the label in the dataset.")
     status: Literal["absent", "temporary", "permanent", "forgotten"]
-    generation: int = Field(description="how often it has been learned")
+    generation: int = Field(description="How many times it has been learned.")
     learned_version: int | None
     forgotten_version: int | None
-    forgotten_by: str | None = Field(description="the job that forgot it")
+    forgotten_by: str | None = Field(description="The job that forgot it.")
 
 
 class ModelObject(BaseModel):
-    """A model. Its versions are one line, which ends at `head` (null before the first version)."""
+    """A model. Its versions follow one another; `head` is the newest, or null before the first version."""
 
     id: str
     object: Literal["model"] = "model"
@@ -61,17 +65,21 @@ class ModelObject(BaseModel):
     dataset: str
     network: dict[str, Any]
     seed: int
-    acceptance: dict[str, Any] = Field(description="the criteria of every job that names no others")
+    acceptance: dict[str, Any] = Field(
+        description="The criteria of every job, unless its request sets others."
+    )
     head: int | None
-    relapsed: list[str] = Field(description="forgotten labels that the head draws again, as measured")
+    relapsed: list[str] = Field(
+        description="Forgotten labels that the head draws more often than their criterion allows."
+    )
     labels: list[LabelObject]
     created_at: datetime
     links: dict[str, str]
 
 
-@router.post("", status_code=201, responses=READS_BODY | refusals(409))
+@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409))
 def create_model(body: CreateModel, context: Context, response: Response) -> ModelObject:
-    """Create a model: a name, the dataset it learns from by default, and a network."""
+    """Create a model with a name, a network, and the dataset it learns from by default."""
     network = context.catalog.complete_network(body.network)
     with context.database.reading() as session:  # a bad request is refused without waiting for another writer
         catalog = context.catalog.with_uploads(session)
@@ -94,7 +102,7 @@ def create_model(body: CreateModel, context: Context, response: Response) -> Mod
 def list_models(
     page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[ModelObject]:
-    """All models, newest first, each with its labels."""
+    """List all models, newest first, each with its labels."""
     with context.database.reading() as session:
         rows, has_more = models.page(session, limit=page.limit, after=page.after)
         known = labels.find_all_of(session, [row.id for row in rows])
@@ -106,7 +114,7 @@ def list_models(
 
 @router.get("/{model}", responses=refusals(404))
 def get_model(model: str, context: Context) -> ModelObject:
-    """One model, by name or id."""
+    """Read one model, by its name or id."""
     with context.database.reading() as session:
         row = find_model(session, model)
         catalog, head_report = context.catalog.with_uploads(session), reports.find_head_report(session, row)
@@ -116,9 +124,10 @@ def get_model(model: str, context: Context) -> ModelObject:
 def describe_model(
     row: ModelRow, known: dict[str, LabelRow], catalog: Catalog, head_report: Report | None
 ) -> ModelObject:
-    """Return the model as clients see it. Labels of its dataset that it never learned are listed as absent.
+    """Return the JSON object that describes a model.
 
-    known: the rows of the labels it learned. head_report: of its newest version, if it has one.
+    known: {label: row} of the labels it ever learned. The other labels of its dataset are listed as absent.
+    head_report: the report on its head, or None before the first version.
     """
     own = next((entry.labels for entry in catalog.datasets if entry.name == row.dataset), ())
     names = [*own, *(name for name in sorted(known) if name not in own)]

@@ -1,4 +1,4 @@
-"""POST /v1/models/{model}/learn, /forget, /resize and /evaluate: a request becomes a job."""
+"""POST /v1/models/{model}/learn, /forget, /resize and /evaluate: submit jobs."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from service.api.context import Context
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
-from service.api.problems import READS_BODY, Problem, refusals
+from service.api.problems import BODY_REFUSALS, Problem, refusals
 from service.api.route import Route
 from service.registry import jobs, labels
 from service.registry.errors import DatabaseUnavailable, VersionRevoked
@@ -25,21 +25,22 @@ router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class
 MAX_WAIT_SECONDS = 60
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAUSE_GROWTH = 0.05, 1.0, 1.3
-"""Between two looks at a job that a client waits for. Each pause is longer than the one before it: sixty
-clients, for each of which the job was read every 0.1 s, took all of two cores."""
+"""The pauses between two reads of a job that a client waits for. Each pause is longer than the one before:
+when the job was read every 0.1 s, sixty waiting clients kept two cores busy."""
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": JobObject,
-        "description": "The job is done: within the time of `Prefer: wait`, or because an earlier job did it",
+        "description": "The job is done: it ended within the time of `Prefer: wait`, or an earlier job had "
+        "already done what was requested.",
     },
-    **READS_BODY,
+    **BODY_REFUSALS,
     **refusals(404, 409),
 }
 
 
 class Submission:
-    """Submits a request about one model, and answers with its job: the dependency of all four endpoints."""
+    """Submit a request about one model, and answer with its job. All four endpoints depend on this class."""
 
     def __init__(
         self,
@@ -47,13 +48,16 @@ class Submission:
         context: Context,
         request: Request,
         response: Response,
-        prefer: Annotated[str, Header(description="`wait=N`: answer 200 if done in N seconds")] = "",
+        prefer: Annotated[
+            str,
+            Header(description="`wait=N` waits up to N seconds, at most 60, for the job to be done."),
+        ] = "",
     ) -> None:
         self.model = model
         self.context = context
         self.http_request = request
         self.response = response
-        self.wait_seconds = _wait_seconds(prefer)
+        self.wait_seconds = _parse_wait_seconds(prefer)
 
     async def submit(self, request: JobRequest) -> JobObject:
         """Record the job and wake a worker for it. Answer 202 with the job, or 200 if it is done already."""
@@ -67,9 +71,9 @@ class Submission:
     def _accept(self, request: JobRequest) -> JobObject:
         """Record the job, unless the request is refused.
 
-        The request is looked at twice. First in a reading session, which waits for no other writer, so that a
-        bad request is refused at once; then in the transaction that records the job, because the statuses of
-        the labels may have changed in between.
+        The request is checked twice. The first time is in a reading session, which never waits for a writer,
+        so that a bad request is refused at once. The second time is in the transaction that records the job,
+        because the statuses of the labels may have changed in between.
         """
         with self.context.database.reading() as session:
             model = find_model(session, self.model)
@@ -107,7 +111,7 @@ class Submission:
             try:
                 job = await run_in_threadpool(self._read, job.id)
             except DatabaseUnavailable:
-                return job  # the job is recorded all the same, so the answer is still 202
+                return job  # the job has been recorded, so the answer is still 202
         return job
 
     def _read(self, job_id: str) -> JobObject:
@@ -121,35 +125,38 @@ Submit = Annotated[Submission, Depends()]
 
 @router.post("/learn", status_code=202, responses=_ANSWERS)
 async def learn(request: Learn, submission: Submit) -> JobObject:
-    """Learn new labels while retaining the old ones."""
+    """Learn labels, and retain those that the model already holds."""
     return await submission.submit(request)
 
 
 @router.post("/forget", status_code=202, responses=_ANSWERS)
 async def forget(request: Forget, submission: Submit) -> JobObject:
-    """Forget labels while retaining the others.
+    """Forget labels, and retain the others.
 
-    If every label is forgotten already, the answer is the job that forgot them, and no new job is made.
+    If all of the labels have been forgotten already, the answer is the job that forgot them, and no other job
+    is created.
     """
     return await submission.submit(request)
 
 
 @router.post("/resize", status_code=202, responses=_ANSWERS)
 async def resize(request: Resize, submission: Submit) -> JobObject:
-    """Give the network another size."""
+    """Change the size of the main network."""
     return await submission.submit(request)
 
 
 @router.post("/evaluate", status_code=202, responses=_ANSWERS)
 async def evaluate(request: Evaluate, submission: Submit) -> JobObject:
-    """Measure a version in full, beside networks that were retrained without the labels it forgot."""
+    """Measure a version in full, and compare it with networks retrained without the labels it forgot."""
     try:
         return await submission.submit(request)
-    except VersionRevoked as error:  # 409 and not 410: the address is the model's, and that is still there
+    except (
+        VersionRevoked
+    ) as error:  # 409 and not 410, because the URL is that of the model, which still exists
         raise Problem(409, error.code, error.message) from error
 
 
-def _wait_seconds(prefer: str) -> int | None:
-    """Return N of `wait=N` among the preferences (RFC 7240), at most 60. What is malformed is ignored."""
+def _parse_wait_seconds(prefer: str) -> int | None:
+    """Return N of `wait=N` in a Prefer header (RFC 7240), at most 60; None if it is absent or malformed."""
     found = re.search(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?:$|[,;])', prefer, re.IGNORECASE)
     return min(int(found[1]), MAX_WAIT_SECONDS) if found else None

@@ -1,4 +1,4 @@
-"""GET /: the dashboard. Its files are in service/dashboard; there is no build step, and no other host."""
+"""GET /: the dashboard. Its files in service/dashboard are served as they are, and load no other host."""
 
 from importlib import resources
 
@@ -18,7 +18,7 @@ MEDIA_TYPES = {
 }
 
 
-def _read() -> dict[str, tuple[bytes, str]]:
+def _read_files() -> dict[str, tuple[bytes, str]]:
     folder = resources.files("service").joinpath("dashboard")
     return {
         file.name: (file.read_bytes(), MEDIA_TYPES[suffix])
@@ -27,20 +27,21 @@ def _read() -> dict[str, tuple[bytes, str]]:
     }
 
 
-FILES = _read()
+FILES = _read_files()
+"""{file name: (content, media type)}, read once when this module is imported."""
 
 
 @router.get("/", response_class=Response)
 async def dashboard() -> Response:
-    """The dashboard's page."""
+    """Serve the HTML page of the dashboard."""
     return _page("index.html")
 
 
 @router.get("/dashboard/{name}", response_class=Response)
 async def dashboard_file(name: str) -> Response:
-    """A style sheet, script or picture of the dashboard."""
+    """Serve a style sheet, script or picture of the dashboard."""
     if name not in FILES:
-        raise Problem(404, "route_not_found", "The dashboard has no such file.")
+        raise Problem(404, "route_not_found", f"The dashboard has no file {name[:80]!r}.")
     return _page(name)
 
 

@@ -1,4 +1,4 @@
-"""Lists over HTTP: `?limit=&after=` in the query, and one page of the list with a link to the next one."""
+"""Paged lists: the query parameters `limit` and `after`, and a page with a link to the next one."""
 
 import re
 from collections.abc import Sequence
@@ -13,27 +13,31 @@ from service.requests.violations import InvalidRequest, Violation
 
 Item = TypeVar("Item")
 
+_CURSOR_ADVICE = "pass the `next` of the page before as `after`, or leave it out for the first page"
+
 
 def _check_cursor(text: object) -> object:
     if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,64}", text):
-        raise PydanticCustomError("invalid_cursor", "pass the `next` of the last page")
+        raise PydanticCustomError("invalid_cursor", _CURSOR_ADVICE)
     return text
 
 
 class Page(BaseModel):
-    """Which page of a list is requested: how many items, and after which item of the page before it."""
+    """Which page of a list is requested."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    limit: int = Field(20, ge=1, le=100, description="how many items")
-    after: Annotated[str, BeforeValidator(_check_cursor)] | None = Field(None, description="the last `next`")
+    limit: int = Field(20, ge=1, le=100, description="The most items in a page.")
+    after: Annotated[str, BeforeValidator(_check_cursor)] | None = Field(
+        None, description="The `next` of the page before. Leave it out for the first page."
+    )
 
 
 PageQuery = Annotated[Page, Query()]
 
 
 class Listing(BaseModel, Generic[Item]):
-    """One page of a list; `next` is the cursor of the page after it."""
+    """One page of a list. Pass `next` as `after` to read the page that follows."""
 
     object: Literal["list"] = "list"
     data: Sequence[Item]
@@ -56,5 +60,7 @@ def build_listing(
 
 
 def unknown_cursor() -> InvalidRequest:
-    """Return the refusal of an `after` that is well formed and no item of this list."""
-    return InvalidRequest(Violation("/query/after", "invalid_cursor", "pass the `next` of the last page"))
+    """Return the error for a well-formed `after` that is not an item of the list."""
+    return InvalidRequest(
+        Violation("/query/after", "invalid_cursor", f"the list has no such item; {_CURSOR_ADVICE}")
+    )

@@ -1,4 +1,4 @@
-"""Every error as problem+json (RFC 9457). Only this module gives the registry's errors an HTTP status."""
+"""Answer every error with problem+json (RFC 9457), and give each error of the registry its HTTP status."""
 
 import logging
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.registry.errors import RegistryError
-from service.requests.violations import InvalidRequest, Violation
+from service.requests.violations import InvalidRequest, Violation, escape
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ STATUS = {
 
 RETRY_AFTER_SECONDS = {503: "2"}
 MAX_VIOLATIONS = 20
-"""Of one answer. Further broken rules are left out, so that the answer stays short."""
+"""The most violations in one answer. Further ones are left out, so that the answer stays short."""
 
 
 class Problem(Exception):
-    """A refusal by the HTTP layer itself."""
+    """An error that the HTTP layer itself answers a request with."""
 
     def __init__(
         self,
@@ -75,24 +75,26 @@ class Problem(Exception):
 
 
 class ProblemViolation(BaseModel):
-    """One broken rule of a 422: a JSON pointer into the body (or /query/.., /path/..), a code, and advice."""
+    """A rule that a request breaks."""
 
-    pointer: str
-    code: str
-    detail: str
+    pointer: str = Field(
+        description="A JSON pointer into the body. Parameters are at /query/NAME and /path/NAME."
+    )
+    code: str = Field(description="The stable name of the rule.")
+    detail: str = Field(description="What is wrong, and how to correct it.")
 
 
 class ProblemDocument(BaseModel):
-    """A problem (RFC 9457) with three further fields: `code`, which is stable, `request_id` and `errors`."""
+    """An error (RFC 9457), with the further fields `code`, `request_id` and `errors`."""
 
     type: str
     title: str
     status: int
     detail: str
     instance: str
-    code: str
-    request_id: str
-    errors: list[ProblemViolation] | None = None
+    code: str = Field(description="The stable name of the error. `type` and `title` are derived from it.")
+    request_id: str = Field(description="The id under which the service's log has this request.")
+    errors: list[ProblemViolation] | None = Field(None, description="Each rule that the request breaks.")
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -101,12 +103,12 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
 
 
-READS_BODY = refusals(400, 413, 415)
-"""The refusals of every endpoint that reads a body, besides 422."""
+BODY_REFUSALS = refusals(400, 413, 415)
+"""The OpenAPI responses that every endpoint with a body has, besides the 422 that every endpoint has."""
 
 
-def install(app: FastAPI) -> None:
-    """Have `app` answer every error with problem+json."""
+def install_handlers(app: FastAPI) -> None:
+    """Install error handlers in `app` that answer every error with problem+json."""
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(RegistryError, _answer_registry_error)
     app.add_exception_handler(InvalidRequest, _answer_invalid_request)
@@ -120,7 +122,7 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
         "type": f"urn:palimpsest:problem:{problem.code}",
         "title": problem.code.replace("_", " ").capitalize(),
         "status": problem.status,
-        "detail": problem.detail,
+        "detail": _make_sentence(problem.detail),
         "instance": request.url.path,
         "code": problem.code,
         "request_id": request.state.request_id,
@@ -133,15 +135,15 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
 
 
 def internal_error(request: Request) -> JSONResponse:
-    """Return the 500 for a bug of ours. Its traceback is in the log under the request id, and only there."""
-    detail = "The server failed to answer. Its log has the reason under this request id."
+    """Return the 500 for an unexpected error. Only the log has its traceback, under the request id."""
+    detail = "An unexpected error happened in the server. Its log has the reason under this request id."
     return answer(request, Problem(500, "internal_error", detail))
 
 
-def invalid(*violations: Violation) -> Problem:
-    """Return the 422 for those violations. Its code is the one they share, or validation_failed.
+def build_validation_problem(*violations: Violation) -> Problem:
+    """Return the 422 for these violations. Its code is the one that all of them share, or validation_failed.
 
-    It stays short: long texts are cut, and violations beyond MAX_VIOLATIONS are left out.
+    Long texts are shortened, and violations beyond MAX_VIOLATIONS are left out.
     """
     shown = tuple(
         Violation(_shorten(each.pointer), each.code, _shorten(each.detail))
@@ -151,6 +153,11 @@ def invalid(*violations: Violation) -> Problem:
     whole_document = any(violation.pointer == "" for violation in violations)
     code = codes.pop() if len(codes) == 1 and not whole_document else "validation_failed"
     return Problem(422, code, "; ".join(each.detail for each in shown[:3]), violations=shown)
+
+
+def _make_sentence(text: str) -> str:
+    """Begin with a capital letter and end with a full stop, as the messages of the registry do not."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…")) else ".")
 
 
 def _shorten(text: str, limit: int = 300) -> str:
@@ -165,7 +172,12 @@ async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
 async def _answer_registry_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RegistryError)
     if error.code not in STATUS:
-        log.error("registry error %s has no HTTP status", error.code, exc_info=error)
+        log.error(
+            "request %s: the registry error %s has no HTTP status; add it to STATUS",
+            request.state.request_id,
+            error.code,
+            exc_info=error,
+        )
         return internal_error(request)
     status = STATUS[error.code]
     if status >= 500:
@@ -175,22 +187,22 @@ async def _answer_registry_error(request: Request, error: Exception) -> JSONResp
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, InvalidRequest)
-    return answer(request, invalid(*error.violations))
+    return answer(request, build_validation_problem(*error.violations))
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return answer(request, invalid(*(_violation(entry) for entry in error.errors())))
+    return answer(request, build_validation_problem(*(_violation(entry) for entry in error.errors())))
 
 
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = "There is nothing at this address; /openapi.json lists the addresses there are."
+        detail = "There is nothing at this URL; /openapi.json lists the URLs of the API."
         return answer(request, Problem(404, "route_not_found", detail))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(_allowed_methods(request))
-        detail = f"{request.method} is not possible at this address; it has: {allowed}."
+        detail = f"This URL does not allow the method {request.method}; it allows: {allowed}."
         return answer(request, Problem(405, "method_not_allowed", detail, headers={"Allow": allowed}))
     phrase = HTTPStatus(error.status_code).phrase
     return answer(request, Problem(error.status_code, phrase.lower().replace(" ", "_"), phrase))
@@ -222,22 +234,23 @@ _CODES = {
     "literal_error": "unknown_value",
     "enum": "unknown_value",
 }
-"""{pydantic's error type: our code}. Types that are not listed are `wrong_type`, unless they are in OURS."""
+"""{error type of pydantic: code}. A type that is in neither this table nor _OWN_CODES is `wrong_type`."""
 
 _MESSAGES = {
     "missing": "this field is required",
-    "extra_forbidden": "there is no such field; /openapi.json lists the fields there are",
+    "extra_forbidden": "there is no such field; /openapi.json lists the fields",
     "model_attributes_type": "send a JSON object",
     "dict_type": "send a JSON object",
 }
 
-OURS = {"required", "unsupported_format", "invalid_name", "invalid_cursor", "out_of_range"}
+_OWN_CODES = {"required", "unsupported_format", "invalid_name", "invalid_cursor", "out_of_range"}
+"""The error types that the validators of this service raise. They are codes already."""
 
 
 def _violation(entry: Mapping[str, Any]) -> Violation:
     kind = str(entry["type"])
     place, *steps = entry["loc"]
     prefix = [] if place == "body" else [str(place)]
-    pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in [*prefix, *steps])
-    code = kind if kind in OURS else _CODES.get(kind, "wrong_type")
+    pointer = "".join("/" + escape(str(step)) for step in [*prefix, *steps])
+    code = kind if kind in _OWN_CODES else _CODES.get(kind, "wrong_type")
     return Violation(pointer, code, f"{pointer or 'the body'}: {_MESSAGES.get(kind, entry['msg'])}")

@@ -1,4 +1,4 @@
-"""Kinds of answers that several resources give: PNG images, and pages for a browser."""
+"""Responses that several resources give: PNG images, and HTML pages."""
 
 from fastapi import Response
 

@@ -1,4 +1,4 @@
-"""The route class of every endpoint: strict JSON bodies, the Accept header, ETag and 304."""
+"""The route class of every endpoint. It handles JSON bodies, the Accept header, ETags and 304."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
 
 class Route(APIRoute):
-    """An APIRoute that reads strict JSON bodies and gives the answers of GET an ETag."""
+    """An APIRoute that reads strict JSON bodies, and adds an ETag to the answers to GET."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -44,10 +44,10 @@ class JsonRequest(Request):
                 raise Problem(
                     415,
                     "unsupported_media_type",
-                    f"The body is {media_type or 'of no declared type'}; send it as application/json.",
+                    f"The Content-Type of the body is {media_type or 'missing'}; send application/json.",
                     headers={"Accept": "application/json"},
                 )
-            self._json = parse(await self.body())
+            self._json = parse_json(await self.body())
         return self._json
 
     async def body(self) -> bytes:
@@ -57,19 +57,19 @@ class JsonRequest(Request):
         return self._body
 
 
-async def read_body(request: Request, most_bytes: int) -> bytes:
-    """Return the bytes of the body. Reads no more than `most_bytes`, and raises Problem 413 beyond them."""
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the bytes of the body. Raises Problem 413 as soon as it is longer than `max_bytes`."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > most_bytes:
-            detail = f"The body is larger than {most_bytes} bytes."
+        if len(body) > max_bytes:
+            detail = f"The body is larger than the {max_bytes:,} bytes allowed."
             raise Problem(413, "payload_too_large", detail, headers={"Connection": "close"})
     return bytes(body)
 
 
-def parse(body: bytes) -> Any:
-    """Parse one JSON document (RFC 8259), without NaN, Infinity and repeated keys. Raises Problem 400."""
+def parse_json(body: bytes) -> Any:
+    """Parse one JSON document (RFC 8259). Raises Problem 400, also for NaN, Infinity and repeated keys."""
     if not body.strip():
         raise Problem(400, "body_required", "The body is empty; send a JSON object.")
     try:
@@ -86,13 +86,13 @@ def parse(body: bytes) -> Any:
         raise _too_deep() from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise Problem(400, "invalid_json", f"The body is not valid JSON: {error}") from None
-    if _deeper_than(document, MAX_JSON_DEPTH):
+    if _is_deeper_than(document, MAX_JSON_DEPTH):
         raise _too_deep()
     return document
 
 
 def with_etag(request: Request, response: Response) -> Response:
-    """Return the response with an ETag of its bytes, or 304 if the client already has these."""
+    """Return the response with an ETag of its bytes, or 304 if the client already has these bytes."""
     if request.method != "GET" or response.status_code != 200 or not isinstance(response.body, bytes):
         return response
     if "etag" not in response.headers:
@@ -107,8 +107,8 @@ def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if etag not in known and "*" not in known:
         return None
-    kept = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
-    return Response(status_code=304, headers=kept)
+    remaining = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
+    return Response(status_code=304, headers=remaining)
 
 
 def _refuse_unacceptable(request: Request, response_class: Any) -> None:
@@ -129,13 +129,13 @@ def preferred(request: Request, *offered: str) -> str:
     qualities = {media_type: _quality(media_type, accepted) for media_type in offered}
     best = max(offered, key=lambda media_type: qualities[media_type])
     if qualities[best] == 0:
-        detail = f"This address answers {' or '.join(offered)}; accept it, or */*."
+        detail = f"The answer is available as {' or '.join(offered)} only; accept that, or */*."
         raise Problem(406, "not_acceptable", detail)
     return best
 
 
 def _quality(media_type: str, accepted: str) -> float:
-    """Return the quality, 0 to 1, that an Accept header gives a media type in its most specific range."""
+    """Return the quality, 0 to 1, that the most specific matching range of an Accept header gives."""
     ranges = ["*/*", f"{media_type.partition('/')[0]}/*", media_type]
     found = {-1: 0.0}
     for entry in accepted.split(","):
@@ -153,13 +153,13 @@ def _refuse_constant(name: str) -> None:
 def _parse_float(digits: str) -> float:
     number = float(digits)
     if number in (float("inf"), float("-inf")):
-        raise ValueError(f"{digits[:40]} is too large a number")
+        raise ValueError(f"{digits[:40]} is a number too large to read")
     return number
 
 
 def _parse_int(digits: str) -> int:
     if len(digits) > MAX_JSON_INTEGER_DIGITS:
-        raise ValueError(f"{digits[:40]}... is too large a number")
+        raise ValueError(f"{digits[:40]}... is a number too large to read")
     return int(digits)
 
 
@@ -171,7 +171,7 @@ def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _deeper_than(document: Any, limit: int) -> bool:
+def _is_deeper_than(document: Any, limit: int) -> bool:
     level, depth = [document], 0
     while level:
         level = [
@@ -187,4 +187,6 @@ def _deeper_than(document: Any, limit: int) -> bool:
 
 
 def _too_deep() -> Problem:
-    return Problem(400, "json_too_deep", f"The body nests deeper than {MAX_JSON_DEPTH} levels.")
+    return Problem(
+        400, "json_too_deep", f"The body has more than {MAX_JSON_DEPTH} levels of nested objects and arrays."
+    )

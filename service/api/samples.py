@@ -1,4 +1,4 @@
-"""Samples: images that are drawn at once, and recorded so that the same pixels can be drawn again."""
+"""Samples: draw images in the request itself, and record how, so that they can be drawn again."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.api.context import ApiContext, Context
 from service.api.lookup import find_model, unless_purged
-from service.api.problems import READS_BODY, refusals
+from service.api.problems import BODY_REFUSALS, refusals
 from service.api.route import Route
 from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import samples, versions
@@ -38,7 +38,7 @@ MAX_GRID_COLUMNS = 50
 
 IMAGES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The images in the requested format",
+        "description": "The images, in the requested format.",
         "content": {media_type: {} for media_type in MEDIA_TYPES.values()},
     }
 }
@@ -46,7 +46,7 @@ IMAGES: dict[int | str, dict[str, Any]] = {
 
 def _check_format(name: object) -> object:
     if not isinstance(name, str) or name not in MEDIA_TYPES:
-        raise PydanticCustomError("unsupported_format", f"a format is one of {', '.join(MEDIA_TYPES)}")
+        raise PydanticCustomError("unsupported_format", f"the format must be one of {', '.join(MEDIA_TYPES)}")
     return name
 
 
@@ -54,16 +54,16 @@ class CreateSample(Body):
     """Images to draw: `count` of every label, with the seeds `seed`, `seed` + 1, ..."""
 
     labels: Labels
-    count: int = Field(1, ge=1, le=10_000, description="images of each label")
-    seed: Seed | None = Field(None, description="chosen and recorded when absent")
-    version: VersionNumber | None = Field(None, description="the head when absent")
+    count: int = Field(1, ge=1, le=10_000, description="The number of images of each label.")
+    seed: Seed | None = Field(None, description="If it is left out, a random seed is chosen and recorded.")
+    version: VersionNumber | None = Field(None, description="The head if it is left out.")
     format: Annotated[Literal["png_grid", "png", "npz", "b64_json"], BeforeValidator(_check_format)] = (
         "png_grid"
     )
 
 
 class SampleObject(BaseModel):
-    """The record of a sample: what it takes to draw exactly the same pixels again."""
+    """The record of a sample: everything needed to draw exactly the same pixels again."""
 
     id: str
     object: Literal["sample"] = "sample"
@@ -80,10 +80,13 @@ class SampleObject(BaseModel):
 @router.post(
     "/v1/models/{model}/samples",
     response_class=Response,
-    responses=IMAGES | READS_BODY | refusals(404, 409, 410),
+    responses=IMAGES | BODY_REFUSALS | refusals(404, 409, 410),
 )
 def create_sample(model: str, body: CreateSample, context: Context) -> Response:
-    """Draw images of labels that the model holds. The sample is recorded under the answer's X-Sample-Id."""
+    """Draw images of labels that the model holds.
+
+    The sample is recorded, and its id is in the X-Sample-Id header of the answer.
+    """
     refuse_duplicates(body.labels)
     _refuse_too_many(body)
     with context.database.reading() as session:
@@ -94,7 +97,9 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
         drawn = _draw(context, decoders, seed=seed, count=body.count)
     with context.database.transaction() as session:
         row, version = _find_version(session, row.id, version.number)
-        versions.find_decoders(session, row, version, body.labels)  # a label may have been forgotten since
+        versions.find_decoders(
+            session, row, version, body.labels
+        )  # a label may have been forgotten while the images were drawn
         sample = samples.record(
             session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
@@ -104,14 +109,17 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
 
 @router.get("/v1/samples/{sample}", responses=refusals(404))
 def get_sample(sample: str, context: Context) -> SampleObject:
-    """The record of a sample."""
+    """Read the record of a sample."""
     with context.database.reading() as session:
         return _describe_sample(_find_sample(session, sample))
 
 
 @router.get("/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410))
 def get_sample_images(sample: str, context: Context) -> Response:
-    """The same images again, to the last pixel. 410 once their version is revoked."""
+    """Draw the images of a sample again, with exactly the same pixels.
+
+    If their version has been revoked, the answer is 410.
+    """
     with context.database.reading() as session:
         record = _describe_sample(_find_sample(session, sample))
         row, version = _find_version(session, record.model, record.version)
@@ -151,20 +159,22 @@ def _answer(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[
 
 
 def _encode(record: SampleObject, drawn: Mapping[str, Pixels]) -> bytes:
-    each = [
+    images_with_seeds = [
         (label, record.seed + i, image) for label, images in drawn.items() for i, image in enumerate(images)
     ]
     if record.format == "png_grid":
         return png(labelled_grid(drawn))
     if record.format == "png":
-        return png(each[0][2])
+        return png(images_with_seeds[0][2])
     if record.format == "npz":
         return npz(
-            [image for *_, image in each], [label for label, *_ in each], [seed for _, seed, _ in each]
+            [image for *_, image in images_with_seeds],
+            [label for label, *_ in images_with_seeds],
+            [seed for _, seed, _ in images_with_seeds],
         )
     data = [
         {"label": label, "seed": seed, "b64_json": base64.b64encode(png(image)).decode("ascii")}
-        for label, seed, image in each
+        for label, seed, image in images_with_seeds
     ]
     return json.dumps({**record.model_dump(mode="json"), "data": data}).encode()
 
@@ -187,11 +197,17 @@ def _describe_sample(row: SampleRow) -> SampleObject:
 def _refuse_too_many(body: CreateSample) -> None:
     images = body.count * len(body.labels)
     if body.format == "png" and images != 1:
-        detail = f"png holds one image, not {images}; ask for one label and count 1, or for png_grid"
+        detail = (
+            f"the format png holds one image, not {images}; request one label and count 1, or use png_grid"
+        )
         raise InvalidRequest(Violation("/count", "output_too_large", detail))
     if body.format == "png_grid" and body.count > MAX_GRID_COLUMNS:
-        detail = f"a grid has at most {MAX_GRID_COLUMNS} images of a label, not {body.count}; npz holds more"
+        detail = (
+            f"a grid has at most {MAX_GRID_COLUMNS} images of a label, not {body.count}; use npz for more"
+        )
         raise InvalidRequest(Violation("/count", "output_too_large", detail))
     if images > MAX_IMAGES:
-        detail = f"{images} images are more than {MAX_IMAGES} in one answer; ask for fewer at a time"
+        detail = (
+            f"{images} images are more than the {MAX_IMAGES} allowed in one answer; request fewer at a time"
+        )
         raise InvalidRequest(Violation("/count", "output_too_large", detail))

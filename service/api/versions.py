@@ -1,4 +1,4 @@
-"""/v1/models/{model}/versions: every published version, its ancestors, its evidence and its files."""
+"""/v1/models/{model}/versions: list and read versions, their ancestors and their files."""
 
 import re
 from datetime import datetime
@@ -20,13 +20,13 @@ from service.registry.tables import ModelRow, VersionRow
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
 
 FILE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file", "content": {"application/octet-stream": {}}},
-    206: {"description": "The requested range", "content": {"application/octet-stream": {}}},
+    200: {"description": "The whole file.", "content": {"application/octet-stream": {}}},
+    206: {"description": "The requested range of the file.", "content": {"application/octet-stream": {}}},
 }
 
 
 class FileObject(BaseModel):
-    """A published file; its ETag is its sha256."""
+    """A file of a version. Its sha256 is also the ETag of its URL."""
 
     sha256: str
     bytes: int
@@ -35,10 +35,10 @@ class FileObject(BaseModel):
 
 
 class HeadlineFigures(BaseModel):
-    """The two most important figures of the report: open-set accuracies, from 0 to 1."""
+    """The two main figures of the report: accuracies in the open set, from 0 to 1."""
 
-    retained: Figure = Field(description="of the labels it holds")
-    forgotten: Figure = Field(description="of the labels it forgot")
+    retained: Figure = Field(description="The accuracy of the labels it holds.")
+    forgotten: Figure = Field(description="The accuracy of the labels it forgot.")
 
     @classmethod
     def of(cls, report: Report) -> Self:
@@ -46,7 +46,7 @@ class HeadlineFigures(BaseModel):
 
 
 class AncestorObject(BaseModel):
-    """A version in the lineage of a version."""
+    """A version without its files and figures, as a lineage lists it."""
 
     object: str = "version"
     number: int
@@ -54,11 +54,11 @@ class AncestorObject(BaseModel):
     job: str
     operation: str
     strategy: str
-    labels: list[str] = Field(description="every label the version holds")
+    labels: list[str] = Field(description="Every label that the version holds.")
     parameters: int
-    revoked_by: str | None = Field(description="the job that forgot a label this version still holds")
+    revoked_by: str | None = Field(description="The job that forgot a label which this version still holds.")
     purged_by: str | None = Field(
-        description="the job whose purge deleted all files but the report and the manifest"
+        description="The job whose purge deleted its files, all but the report and the manifest."
     )
     created_at: datetime
 
@@ -77,7 +77,7 @@ class VersionObject(AncestorObject):
 def list_versions(
     model: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[VersionObject]:
-    """The model's versions, newest first."""
+    """List the versions of a model, newest first."""
     with context.database.reading() as session:
         row = find_model(session, model)
         rows, has_more = versions.page(session, row, limit=page.limit, after=_version_number(page.after))
@@ -89,7 +89,7 @@ def list_versions(
 
 @router.get("/{number}", responses=refusals(404))
 def get_version(model: str, number: str, context: Context) -> VersionObject:
-    """One version."""
+    """Read one version."""
     with context.database.reading() as session:
         row = find_model(session, model)
         return _describe_version(row, find_version(session, row, number))
@@ -99,7 +99,7 @@ def get_version(model: str, number: str, context: Context) -> VersionObject:
 def get_lineage(
     model: str, number: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[AncestorObject]:
-    """The version and its ancestors, newest first, back to the first."""
+    """List a version and all of its ancestors, newest first."""
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
@@ -113,7 +113,10 @@ def get_lineage(
 
 @router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 410, 416))
 def get_file(model: str, number: str, name: str, request: Request, context: Context) -> Response:
-    """A published file, its bytes checked against their sha256. One `Range` of bytes at a time."""
+    """Download a file of a version, or one `Range` of its bytes.
+
+    The bytes are checked against the sha256 of the file before they are sent.
+    """
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
@@ -121,10 +124,15 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     file = version.files.get(name)
     if is_purged:
         raise Problem(
-            410, "file_purged", "A purge deleted this picture, because weights that it deleted had drawn it."
+            410, "file_purged", "A purge deleted this picture together with the weights that had drawn it."
         )
     if file is None:
-        raise Problem(404, "file_not_found", f"This version has: {', '.join(sorted(version.files))}.")
+        names = ", ".join(sorted(version.files))
+        raise Problem(
+            404,
+            "file_not_found",
+            f"Version {version.number} has no file {name[:80]!r}; its files are: {names}.",
+        )
     versions.check_downloadable(row, version, name)
     headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
     if unchanged := not_modified(request, headers):
@@ -191,10 +199,10 @@ def _version_number(cursor: str | None) -> int | None:
 
 
 def _answer_range(request: Request, data: bytes, headers: dict[str, str], media_type: str) -> Response:
-    """Answer with `data`, or with the requested range of it (RFC 9110 14): 206, or 416 if it lies outside."""
+    """Answer 200 with all of `data`, 206 with the requested range of it, or 416 (RFC 9110, section 14)."""
     requested = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
-    fresh = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
-    if not requested or requested.groups() == ("", "") or not fresh:
+    range_applies = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    if not requested or requested.groups() == ("", "") or not range_applies:
         return Response(data, headers=headers, media_type=media_type)
     first, last = requested.groups()
     start = int(first) if first else max(len(data) - int(last), 0)

@@ -1,4 +1,4 @@
-"""Acceptance criteria: what a candidate must reach to be published, frozen when its job is submitted."""
+"""Acceptance criteria: the bounds a candidate must meet to be published, frozen when its job is submitted."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -36,7 +36,10 @@ def relapse_bounds(session: Session, model: ModelRow) -> dict[str, float]:
     tightest one counts, because the later forget may fail as well.
     """
     forgotten = select(LabelRow.name, JobRow.acceptance).join(JobRow, JobRow.id == LabelRow.forgotten_by)
-    criteria = [(name, of) for name, of in session.execute(forgotten.where(LabelRow.model_id == model.id))]
+    criteria = [
+        (name, acceptance)
+        for name, acceptance in session.execute(forgotten.where(LabelRow.model_id == model.id))
+    ]
     for _, spec in labels.unfinished_changes(session, model.id):
         criteria += [(name, dict(spec.acceptance)) for name in spec.forgets]
     bounds: dict[str, float] = {}

@@ -1,8 +1,8 @@
-"""What a job is to do: one frozen value for each operation, which holds the rules of the operation.
+"""Job specs: frozen values that say what a job is to do, with one class for each operation and its rules.
 
-A spec is complete: it names its strategy and every param. A request resolves to one (service/requests), it is
-recorded in the job's row when the job is submitted (`columns`), and the worker reads it back from there
-(`spec_of`) and asks it once more whether the model still allows it (`check`).
+A spec is complete: it names its strategy and every param. A request resolves to a spec
+(service/requests), which is checked (`check`) and recorded in the job's row (`columns`) when the job is
+submitted. The worker reads it back from there (`spec_of`) and checks it again when the job starts.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ from service.registry.tables import JobRow, LabelStatus, ModelRow, Operation
 Retention = Literal["permanent", "temporary"]
 
 Statuses = Mapping[str, LabelStatus]
-"""{label: status} of a model. A label that it never learned is absent."""
+"""{label: status} of a model. A label that the model never learned is not in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class _Spec:
     strategy: str
     params: Mapping[str, Any]
     dataset: str
-    """What labels are learned from. Where none are learned: the dataset of the model."""
+    """The dataset that labels are learned from. If none are learned, the default dataset of the model."""
     seed: int = 0
 
     def seed_labels(self, temporary: Collection[str]) -> Collection[str]:
-        """Return the labels that the job's random numbers depend on, when these ones are temporary."""
+        """Return the labels that the job's seed depends on. temporary: the temporary labels of the model."""
         return ()
 
     def columns(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class _Spec:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSpec(_Spec):
-    """Measure a version in full. The model stays as it is, so that there is no rule about its labels."""
+    """Measure a version in full. It does not change the model, so it has no rule about labels."""
 
     operation: ClassVar[Operation] = "evaluate"
 
@@ -74,9 +74,9 @@ class ChangeSpec(_Spec, ABC):
     """Make a new version of the model."""
 
     base_version: int | None = None
-    """The version that has to be the head, if the client named one."""
+    """The version that the client expects to be the head; None if it expects none in particular."""
     acceptance: Mapping[str, Any] = field(default_factory=dict)
-    """The criteria of the request. Read from a job's row: the criteria that were frozen with the job."""
+    """The criteria that the request sets. In a spec read from a job's row: the frozen criteria."""
 
     @property
     def forgets(self) -> tuple[str, ...]:
@@ -84,20 +84,20 @@ class ChangeSpec(_Spec, ABC):
         return ()
 
     def left_to_do(self, statuses: Statuses) -> "ChangeSpec | None":
-        """Return the spec without what is done already, and None if nothing is left of it."""
+        """Return the spec without what has been done already, or None if nothing is left to do."""
         return self
 
     def check_base(self, model: ModelRow) -> None:
-        """Raise StaleBase if the client named another version than the head."""
+        """Raise StaleBase if the client expects another head than the model has."""
         if self.base_version is not None and self.base_version != model.head:
             raise StaleBase(self.base_version, model.head)
 
     @abstractmethod
     def check(self, model: ModelRow, statuses: Statuses) -> None:
-        """Raise a RegistryError if a model whose labels have these statuses does not allow the job.
+        """Raise a RegistryError if the job is not possible on a model whose labels have these statuses.
 
-        Called with the statuses projected to the end of the queue when the job is submitted, and with the
-        published ones when it starts: an earlier job that the request counted on may have failed since.
+        When the job is submitted, `statuses` are those after all queued jobs. When it starts, they are the
+        published ones, because an earlier job that the request relied on may have failed.
         """
 
     def statuses_after(self, statuses: Statuses) -> Statuses:
@@ -118,9 +118,9 @@ class LearnSpec(ChangeSpec):
     operation: ClassVar[Operation] = "learn"
 
     labels: tuple[str, ...]
-    """By the names the model will have for them."""
+    """The names that the labels will have in the model."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """{label: the name it has in the dataset}, of the labels that have another name there."""
+    """{label: its name in the dataset}, for the labels that have another name there."""
     retention: Retention = "permanent"
 
     def check(self, model: ModelRow, statuses: Statuses) -> None:
@@ -147,13 +147,13 @@ class LearnSpec(ChangeSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ForgetSpec(ChangeSpec):
-    """Forget labels that are learned, but never all of them."""
+    """Forget labels that the model holds, but never all of them."""
 
     operation: ClassVar[Operation] = "forget"
 
     labels: tuple[str, ...]
     purge: bool = field(default=False, compare=False)
-    """Whether the files of older versions that hold the labels are deleted afterwards.
+    """Whether the files of older versions that hold the labels are deleted after the job has succeeded.
 
     A purge is recorded in a row of its own (purging.py), not with the spec.
     """
@@ -182,7 +182,7 @@ class ForgetSpec(ChangeSpec):
         return {**statuses, **dict.fromkeys(self.labels, "forgotten")}
 
     def seed_labels(self, temporary: Collection[str]) -> Collection[str]:
-        """Dropping a temporary label's network uses no random numbers, so such a label changes none."""
+        """Return the permanent labels only, because dropping a temporary one's network is not random."""
         return set(self.labels) - set(temporary)
 
     def columns(self) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class ForgetSpec(ChangeSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class ResizeSpec(ChangeSpec):
-    """Give the main network another size. The networks of temporary labels keep theirs."""
+    """Change the size of the main network. The networks of temporary labels are not changed."""
 
     operation: ClassVar[Operation] = "resize"
 

@@ -1,4 +1,4 @@
-"""Labels: the status each one has now, and the status it will have once the queue has run."""
+"""Labels: the rows of a model's labels, their published statuses, and their statuses after the queue."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,12 @@ from service.registry.job_specs import ChangeSpec, Statuses, spec_of
 from service.registry.tables import UNFINISHED_STATES, JobRow, LabelRow, ModelRow
 
 NAME = r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f/\ud800-\udfff]{1,64}"
-"""What a label may be called: its name is shown on one line, and is one segment of a path."""
+"""Names of labels. A name is shown on one line, and it is one segment of a path."""
+RULE = "a label has 1 to 64 printable characters and no slash, and is neither '.' nor '..'"
 
 
 def find_all(session: Session, model_id: str) -> dict[str, LabelRow]:
-    """Return {name: row} of every label the model ever learned, as published."""
+    """Return {name: row} of every label that a published version of the model ever held."""
     return find_all_of(session, [model_id])[model_id]
 
 
@@ -27,15 +28,15 @@ def find_all_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[st
 
 
 def published_statuses(session: Session, model: ModelRow) -> Statuses:
-    """Return {name: status} of every label the model ever learned, as published."""
+    """Return {name: status} of every label that a published version of the model ever held."""
     return {name: row.status for name, row in find_all(session, model.id).items()}
 
 
 def projected_statuses(session: Session, model: ModelRow) -> Statuses:
-    """Return {name: status} as it will be when every job accepted so far has succeeded, in their order.
+    """Return {name: status} as it will be once every job accepted so far has succeeded.
 
-    With it a client can submit "learn 3" and "forget 3" one right after the other. A job whose cancellation
-    was accepted never publishes, so it does not count.
+    Because requests are checked against these, a client can submit "learn 3" and "forget 3" one right after
+    the other. Jobs that are being cancelled do not count, because they never publish.
     """
     status = published_statuses(session, model)
     for _, spec in unfinished_changes(session, model.id):

@@ -1,7 +1,7 @@
 """The catalog: the strategies, datasets and architectures that a request may name.
 
-`catalog.json` beside this file is generated from what worker/learning declares (`python -m worker.catalog`)
-and committed, so that the API can check every param of a request without importing torch.
+`catalog.json` beside this file is generated from the declarations in worker/learning by
+`python -m worker.catalog`, and committed, so that the API can check every param without importing torch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,23 +26,23 @@ class _Entry(BaseModel):
 
 
 class StrategyEntry(_Entry):
-    """A named way to do an operation."""
+    """A method to carry out an operation."""
 
     operation: Operation
     name: str
-    policy: str | None = Field(description="the `policy` of a resize that uses it")
-    retention: Retention = Field(description="of the labels it learns or forgets")
-    default: bool = Field(description="whether it is used when a request names no strategy")
-    needs_examples: bool = Field(description="whether it is given real images of the labels to learn")
+    policy: str | None = Field(description="For a resize strategy: the `policy` that it serves.")
+    retention: Retention = Field(description="The retention of the labels that it learns or forgets.")
+    default: bool = Field(description="Whether it is used if a request names no strategy.")
+    needs_examples: bool = Field(description="Whether it needs real images of the labels to learn.")
     merges_temporary: bool = Field(
-        description="whether it makes temporary labels permanent; it then takes no other labels"
+        description="Whether it makes temporary labels permanent. It then accepts no other labels."
     )
     summary: str
-    source: str = Field(description="where the method is from")
-    params: dict[str, Any] = Field(description="the JSON Schema of its params")
+    source: str = Field(description="The publication that the method is from.")
+    params: dict[str, Any] = Field(description="The JSON Schema of its params.")
 
     def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the params with every default filled in. Raises InvalidRequest for each broken rule."""
+        """Return the params with every default filled in. Raises InvalidRequest with every broken rule."""
         return complete(self.params, params, pointer="/params")
 
 
@@ -53,7 +53,7 @@ class DatasetEntry(_Entry):
     title: str
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
-    bundled: bool = Field(description="whether it is there without a download")
+    bundled: bool = Field(description="Whether it can be used without a download.")
 
 
 class ArchitectureEntry(_Entry):
@@ -76,14 +76,14 @@ class Catalog(_Entry):
         found = next((entry for entry in self.datasets if entry.name == name), None)
         if found is None:
             known = [entry.name for entry in self.datasets]
-            raise _unknown(pointer, "dataset_not_found", f"there is no dataset {name!r}", known)
+            raise _unknown_name(pointer, "dataset_not_found", f"there is no dataset {name!r}", known)
         return found
 
     def with_uploads(self, session: Session) -> "Catalog":
-        """Return the catalog with the uploaded datasets behind its own.
+        """Return the catalog with the uploaded datasets after its own.
 
-        If a later release brings a dataset of the same name, the uploaded one takes its place: models that
-        learned from it go on with the same images.
+        If a later release brings a dataset of the same name, the uploaded one takes its place, so that models
+        which learned from it still find the same images.
         """
         uploaded = [_uploaded(row) for row in datasets.list_all(session)]
         by_name = {entry.name: entry for entry in (*self.datasets, *uploaded)}
@@ -100,10 +100,11 @@ class Catalog(_Entry):
     ) -> StrategyEntry:
         """Return the strategy of that name, or the default one when no name is given.
 
-        policy: of a resize. retention: of the labels, which each strategy learns or forgets in its own way.
-        merges_temporary: whether the labels to learn are temporary ones, which are to become permanent; the
-            default is then the strategy that merges their networks.
-        Raises InvalidRequest `strategy_not_found` or `policy_not_found`, with the names there are.
+        policy: the policy of a resize; None for the other operations.
+        retention: the retention of the labels to learn or forget.
+        merges_temporary: whether temporary labels are to be made permanent. The default is then the strategy
+            that merges their networks.
+        Raises InvalidRequest `strategy_not_found` or `policy_not_found`, which lists the possible names.
         """
         offered = [
             entry
@@ -114,27 +115,27 @@ class Catalog(_Entry):
             offered = [entry for entry in offered if entry.policy == policy]
             if not offered:
                 known = sorted({e.policy for e in self.strategies if e.operation == operation and e.policy})
-                raise _unknown("/policy", "policy_not_found", f"there is no policy {policy!r}", known)
+                raise _unknown_name("/policy", "policy_not_found", f"there is no policy {policy!r}", known)
         if name is None:
-            suited = [entry for entry in offered if entry.merges_temporary == merges_temporary] or offered
-            return next((entry for entry in suited if entry.default), suited[0])
+            candidates = [entry for entry in offered if entry.merges_temporary == merges_temporary] or offered
+            return next((entry for entry in candidates if entry.default), candidates[0])
         found = next((entry for entry in offered if entry.name == name), None)
         if found is None:
             known = [entry.name for entry in offered]
-            what = f"{operation} has no strategy {name!r} for {retention} labels"
-            raise _unknown("/strategy", "strategy_not_found", what, known)
+            what = f"the operation {operation} has no strategy {name!r} for {retention} labels"
+            raise _unknown_name("/strategy", "strategy_not_found", what, known)
         return found
 
     def complete_network(self, network: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a model's network with its architecture named and every default filled in.
+        """Return a model's network with its architecture and every default filled in.
 
-        Raises InvalidRequest if there is no such architecture, or its schema refuses the params.
+        Raises InvalidRequest if the architecture is unknown, or if a param breaks a rule of its schema.
         """
         name = network.get("architecture", self.architectures[0].name)
         entry = next((entry for entry in self.architectures if entry.name == name), None)
         if entry is None:
             known = [entry.name for entry in self.architectures]
-            raise _unknown(
+            raise _unknown_name(
                 "/network/architecture", "architecture_not_found", f"there is no architecture {name!r}", known
             )
         params = {key: value for key, value in network.items() if key != "architecture"}
@@ -151,7 +152,8 @@ def read_catalog() -> Catalog:
 def complete(schema: Mapping[str, Any], value: Mapping[str, Any], *, pointer: str) -> dict[str, Any]:
     """Check `value` against a JSON Schema, and return it with the defaults filled in at every depth.
 
-    Raises InvalidRequest with every broken rule; each points at `pointer` + its place in `value`.
+    pointer: the JSON pointer of `value` in the request.
+    Raises InvalidRequest with every broken rule.
     """
     violations = [
         violation
@@ -182,7 +184,7 @@ def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
         schema: Any = cause.schema
         allowed = schema.get("properties", {})
         for name in sorted(set(instance) - set(allowed)):
-            detail = f"{name!r} is not a field here; fields are: {', '.join(sorted(allowed)) or 'none'}"
+            detail = f"there is no field {name!r}; choose from: {', '.join(sorted(allowed)) or 'none'}"
             yield Violation(f"{place}/{escape(name)}", code, detail)
     elif code == "required":
         required: Any = cause.validator_value
@@ -193,7 +195,9 @@ def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
 
 
 def _cause(error: ValidationError) -> ValidationError:
-    """Return the broken rule. Of alternatives (a number or null): the rule of the one whose type fits."""
+    """Return the broken rule itself. If there are alternatives, such as a number or null, take the one whose
+    type fits.
+    """
     alternatives = list(error.context or [])
     if not alternatives:
         return error
@@ -210,10 +214,8 @@ def _with_defaults(
         if name not in filled and "default" in inner:
             filled[name] = default
         elif isinstance(filled.get(name), Mapping) and isinstance(default, Mapping):
-            filled[name] = {
-                **default,
-                **filled[name],
-            }  # the strategy's default, which may differ from the group's
+            # The default of the whole object comes before those of its fields, which may differ from it.
+            filled[name] = {**default, **filled[name]}
         if isinstance(filled.get(name), Mapping):
             filled[name] = _with_defaults(inner, filled[name], root)
     return filled
@@ -227,8 +229,8 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return {**target, **schema}
 
 
-def _unknown(pointer: str, code: str, what: str, known: list[str]) -> InvalidRequest:
-    return InvalidRequest(Violation(pointer, code, f"{what}; there is: {', '.join(known) or 'nothing'}"))
+def _unknown_name(pointer: str, code: str, what: str, known: list[str]) -> InvalidRequest:
+    return InvalidRequest(Violation(pointer, code, f"{what}; choose from: {', '.join(known) or 'none'}"))
 
 
 def _uploaded(row: DatasetRow) -> DatasetEntry:

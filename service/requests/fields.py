@@ -1,4 +1,4 @@
-"""The fields that request bodies share. Each refuses a malformed value with a stable error code."""
+"""Types of fields that several request bodies share. A malformed value has a stable error code."""
 
 import re
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from service.registry import labels
 from service.requests.violations import InvalidRequest, Violation
 
 MAX_SEED = 2**53 - 1
-"""The largest integer that every JSON reader keeps exact (RFC 7493)."""
+"""The largest integer that every JSON parser reads exactly (RFC 7493)."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
 
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a model or a dataset may be called: it fits a path, a file name and a shell without quoting."""
+"""Names of models and datasets. They need no quoting in a path, as a file name or in a shell."""
 
-NAME_RULE = "1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
+NAME_RULE = "has 1 to 64 letters, digits, dots, dashes or underscores, and begins with a letter or a digit"
 
 
 class Body(BaseModel):
-    """Base of every request body: it refuses unknown fields, and never changes once it is read."""
+    """The base class of every request body. It refuses unknown fields, and it is frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def _check_label_name(name: str) -> str:
     if not re.fullmatch(labels.NAME, name):
-        raise PydanticCustomError("invalid_name", "a label is 1 to 64 printable characters without a slash")
+        raise PydanticCustomError("invalid_name", labels.RULE)
     return name
 
 
@@ -40,7 +40,7 @@ LabelName = Annotated[str, AfterValidator(_check_label_name)]
 
 def _check_not_empty(value: object) -> object:
     if value == []:
-        raise PydanticCustomError("required", "name at least one label")
+        raise PydanticCustomError("required", "list at least one label")
     return value
 
 
@@ -52,28 +52,33 @@ Labels = Annotated[
 
 
 def refuse_duplicates(names: Sequence[str]) -> None:
-    """Raise InvalidRequest that points at every label which is named a second time."""
+    """Raise InvalidRequest if a label is listed more than once. It points at each repetition."""
     repeated = [i for i, name in enumerate(names) if name in names[:i]]
     if repeated:
         raise InvalidRequest(
-            *(Violation(f"/labels/{i}", "duplicate_item", f"{names[i]!r} is named twice") for i in repeated)
+            *(
+                Violation(f"/labels/{i}", "duplicate_item", f"{names[i]!r} is listed more than once")
+                for i in repeated
+            )
         )
 
 
 class Acceptance(Body):
-    """The criteria that a candidate must meet to be published. They are frozen with the job.
+    """The criteria that a candidate must meet to be published. They are frozen when the job is accepted.
 
-    Each is a share of 1,000 draws of a label that the judge recognises.
+    Each is a bound on an accuracy: the share of 1,000 images drawn for a label that the judge recognises.
     """
 
     retained_accuracy_min: float | None = Field(
-        None, ge=0, le=1, description="of all retained labels together"
+        None, ge=0, le=1, description="The lowest accuracy of all retained labels together."
     )
-    worst_retained_accuracy_min: float | None = Field(None, ge=0, le=1, description="of each retained label")
+    worst_retained_accuracy_min: float | None = Field(
+        None, ge=0, le=1, description="The lowest accuracy of any one retained label."
+    )
     forgotten_accuracy_max: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="of each forgotten label, whenever it was forgotten. The bound a forget job is accepted "
-        "with holds for its labels in every later job of the model",
+        description="The highest accuracy of any one forgotten label, whichever job forgot it. The bound "
+        "that a forget job is accepted with holds for its labels in every later job of the model.",
     )

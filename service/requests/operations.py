@@ -1,8 +1,8 @@
-"""Requests to change a model or to measure it: Learn, Forget, Resize and Evaluate, as a client sends them.
+"""The bodies of the requests that submit a job: Learn, Forget, Resize and Evaluate.
 
 A request may leave out its strategy and any of its params. `resolve` fills them in from the catalog and from
-the statuses of the model's labels, and returns the spec of a job (service/registry/job_specs.py). It reads no
-row, so that a bad request is refused before the database is locked.
+the statuses of the model's labels, and returns the spec of a job (service/registry/job_specs.py). It does not
+use the database.
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,19 @@ from service.requests.violations import InvalidRequest, Violation, escape
 
 
 class Change(Body):
-    """What every request to change a model may contain."""
+    """The fields that every request to change a model may have."""
 
-    strategy: str | None = None
-    params: dict[str, Any] = Field({}, description="the strategy's params; their schema is in /v1/catalog")
+    strategy: str | None = Field(
+        None, description="If it is left out, the default strategy of /v1/catalog is used."
+    )
+    params: dict[str, Any] = Field(
+        {}, description="The params of the strategy. Their schema is in /v1/catalog."
+    )
     seed: Seed = 0
     base_version: VersionNumber | None = Field(
         None,
-        description="the version that the client takes for the head; if it is not, the request is refused",
+        description="The version that the client expects to be the head. If it is not, the request is "
+        "refused with 409.",
     )
     acceptance: Acceptance = Acceptance()
 
@@ -47,22 +52,25 @@ class Change(Body):
 
 
 class Learn(Change):
-    """Labels to learn, from the model's dataset or another."""
+    """A request to learn labels."""
 
     labels: Labels
-    dataset: str | None = None
+    dataset: str | None = Field(
+        None, description="The dataset to learn from. If it is left out, the dataset of the model is used."
+    )
     names: dict[str, LabelName] = Field(
-        {}, alias="as", description="the model's name for a label, where it is not the dataset's"
+        {}, alias="as", description="For each label that is to have another name in the model: that name."
     )
     retention: Retention = Field(
         "permanent",
-        description="`temporary`: each label in a small network of its own, which forgetting drops exactly. "
-        "Learning a temporary label permanently merges its network into the main one",
+        description="`temporary` learns each label in a small network of its own, and forgetting the label "
+        "deletes that network. Learning a temporary label again with `permanent` merges its network into "
+        "the main one.",
     )
 
     @property
     def sources(self) -> dict[str, str]:
-        """{the model's name for a label: the dataset's name for it}, in the order of the labels."""
+        """{name of a label in the model: its name in the dataset}, in the order of the request."""
         return {self.names.get(source, source): source for source in self.labels}
 
     @model_validator(mode="after")
@@ -75,17 +83,18 @@ class Learn(Change):
     def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> LearnSpec:
         """Return the spec of the job. Raises InvalidRequest.
 
-        catalog: including the uploaded datasets. statuses: of the model's labels, as they will be when the
-        job runs. model_dataset: what the model learns from unless a request names another dataset.
+        catalog: the catalog with the uploaded datasets.
+        statuses: the statuses that the labels of the model will have when the job runs.
+        model_dataset: the dataset to learn from if the request names none.
         """
         merging = self.retention == "permanent" and _all_temporary(self.sources, statuses)
         chosen = catalog.strategy("learn", self.strategy, retention=self.retention, merges_temporary=merging)
         params = chosen.complete(self.params)
         if chosen.merges_temporary and not merging:
-            detail = f"{chosen.name} takes temporary labels only"
+            detail = f"the strategy {chosen.name} accepts temporary labels only"
             raise InvalidRequest(Violation("/strategy", "label_not_temporary", detail))
         if merging and self.names:
-            detail = "a temporary label is made permanent under the name it has; leave `as` out"
+            detail = "a temporary label keeps its name when it is made permanent; leave `as` out"
             raise InvalidRequest(Violation("/as", "label_already_named", detail))
         dataset = self.dataset or model_dataset
         if chosen.needs_examples:
@@ -100,11 +109,11 @@ class Learn(Change):
 
 
 class Forget(Change):
-    """Labels to forget."""
+    """A request to forget labels."""
 
     labels: Labels
     purge: bool = Field(
-        False, description="also delete the files of every older version that was made from these labels"
+        False, description="Also delete the files of every older version that was made from these labels."
     )
 
     @model_validator(mode="after")
@@ -125,9 +134,11 @@ class Forget(Change):
 
 
 class Resize(Change):
-    """A new size for the network; what it draws stays."""
+    """A request to change the size of the main network. The labels stay the same."""
 
-    policy: str = Field(description="prune, expand or auto; /v1/catalog lists the strategies of each")
+    policy: str = Field(
+        description="One of prune, expand and auto. /v1/catalog lists the strategies of each."
+    )
 
     def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> ResizeSpec:
         """Return the spec of the job. Raises InvalidRequest. See Learn.resolve."""
@@ -136,10 +147,10 @@ class Resize(Change):
 
 
 class Evaluate(Body):
-    """A version to measure in full."""
+    """A request to measure a version in full."""
 
-    version: VersionNumber | None = Field(None, description="the head when it is left out")
-    params: dict[str, Any] = Field({}, description="how much is measured; the schema is in /v1/catalog")
+    version: VersionNumber | None = Field(None, description="The head if it is left out.")
+    params: dict[str, Any] = Field({}, description="How much is measured. The schema is in /v1/catalog.")
     seed: Seed = 0
 
     def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> EvaluateSpec:
@@ -167,7 +178,9 @@ def _refuse_names_of_other_labels(labels: list[str], names: Mapping[str, str]) -
         raise InvalidRequest(
             *(
                 Violation(
-                    f"/as/{escape(source)}", "unknown_label", f"{source!r} is not among the requested labels"
+                    f"/as/{escape(source)}",
+                    "unknown_label",
+                    f"{source!r} is not in `labels`; add it there, or leave it out of `as`",
                 )
                 for source in others
             )
@@ -176,10 +189,12 @@ def _refuse_names_of_other_labels(labels: list[str], names: Mapping[str, str]) -
 
 def _refuse_shared_names(labels: list[str], names: Mapping[str, str]) -> None:
     taken: dict[str, str] = {}
-    for source in sorted(labels, key=names.__contains__):  # renamed labels last: a clash points at `as`
+    for source in sorted(
+        labels, key=names.__contains__
+    ):  # renamed labels last, so that the violation points at the rename
         name = names.get(source, source)
         if name in taken:
-            detail = f"{source!r} and {taken[name]!r} cannot both be called {name!r}"
+            detail = f"{source!r} and {taken[name]!r} cannot both be called {name!r}; rename one of them"
             raise InvalidRequest(Violation(f"/as/{escape(source)}", "duplicate_item", detail))
         taken[name] = source
 
@@ -192,7 +207,7 @@ def _refuse_unknown_labels(labels: list[str], known: tuple[str, ...], dataset: s
                 Violation(
                     f"/labels/{i}",
                     "unknown_label",
-                    f"{dataset} has no label {labels[i]!r}; it has: {', '.join(known)}",
+                    f"the dataset {dataset} has no label {labels[i]!r}; it has: {', '.join(known)}",
                 )
                 for i in unknown
             )

@@ -1,4 +1,4 @@
-"""Read an uploaded archive of images into images by label, or refuse it with the reason.
+"""Read the images of every label from an uploaded archive, or refuse it with the reason.
 
 There are two kinds of archive: an npz of `images` (uint8 [n, 28, 28] or [n, 784]) and `labels` (text or whole
 numbers, [n]), and a zip of PNG files with one folder for each label. The ink should be bright on black, as
@@ -23,13 +23,13 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.registry.labels import NAME
+from service.registry.labels import NAME, RULE
 
 SIDE = 28
 PIXELS = SIDE * SIDE
-LEAST_IMAGES = 5  # of each label, because every fifth image is kept for testing
-MOST_LABELS = 200
-MOST_FILES = 100_000
+MIN_IMAGES_PER_LABEL = 5  # of each label, because every fifth image is kept for testing
+MAX_LABELS = 200
+MAX_FILES = 100_000
 ZIP_ENTRY = b"PK\x01\x02"  # the first bytes of each entry in the directory of a zip
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CONVERTIBLE_MODES = ("1", "L", "P", "RGB")
@@ -65,9 +65,9 @@ class InvalidUpload(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """The images of every label: of an npz in its order, of a zip in the order of the file names.
+    """The images of every label, in the order of an npz, or of the file names in a zip.
 
-    The labels are sorted: numbers by size, text by alphabet.
+    The labels are in order: numbers by size, text by alphabet.
     """
 
     images: Mapping[str, Images]
@@ -83,11 +83,11 @@ class Upload:
         return b"".join(images.tobytes() for images in self.images.values())
 
 
-def read_upload(data: bytes, *, most_bytes: int) -> Upload:
-    """Read an npz or a zip of PNGs that unpacks to `most_bytes` at most. Raises InvalidUpload."""
-    if data.count(ZIP_ENTRY) > MOST_FILES:
+def read_upload(data: bytes, *, max_bytes: int) -> Upload:
+    """Read an npz or a zip of PNGs that unpacks to `max_bytes` at most. Raises InvalidUpload."""
+    if data.count(ZIP_ENTRY) > MAX_FILES:
         raise InvalidUpload(
-            "payload_too_large", f"the archive has more than {MOST_FILES:,} files; send an npz"
+            "payload_too_large", f"the archive has more than {MAX_FILES:,} files; send an npz instead"
         )
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
@@ -96,34 +96,38 @@ def read_upload(data: bytes, *, most_bytes: int) -> Upload:
         raise InvalidUpload(
             "invalid_archive", "the body is neither an npz nor a zip of PNG folders, or it is damaged"
         ) from error
-    _refuse_large(files, most_bytes)
+    _refuse_large(files, max_bytes)
     _refuse_repeated(files)
     with archive:
         numpy_only = bool(files) and all(info.filename.endswith(".npy") for info in files)
         images = _read_arrays(archive, files) if numpy_only else _read_folders(archive, files)
-    _refuse_few(images)
+    _refuse_wrong_counts(images)
     return Upload(images)
 
 
 def _check_entry(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
     parts = info.orig_filename.split("/")
     if "\0" in info.orig_filename or "\\" in info.orig_filename or {"", ".", ".."} & set(parts):
-        raise InvalidUpload("invalid_path", f"{_name(info)} is not a plain path inside the archive")
+        raise InvalidUpload(
+            "invalid_path", f"{_name(info)} is not a plain path inside the archive; use LABEL/NAME.png"
+        )
     if stat.S_ISLNK(info.external_attr >> 16):
         raise InvalidUpload("invalid_path", f"{_name(info)} is a link; put the file itself there")
     if info.flag_bits & 1:
         raise InvalidUpload("invalid_archive", f"{_name(info)} is encrypted; pack it without a password")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InvalidUpload("invalid_archive", f"{_name(info)} is packed in a way other than deflate")
+        raise InvalidUpload(
+            "invalid_archive", f"{_name(info)} is compressed in a way other than deflate; use deflate"
+        )
     return info
 
 
-def _refuse_large(files: list[zipfile.ZipInfo], most_bytes: int) -> None:
+def _refuse_large(files: list[zipfile.ZipInfo], max_bytes: int) -> None:
     unpacked = sum(info.file_size for info in files)  # zipfile reads no more of a file than its entry says
-    if unpacked > most_bytes:
+    if unpacked > max_bytes:
         raise InvalidUpload(
             "payload_too_large",
-            f"the archive unpacks to {unpacked:,} bytes, more than the {most_bytes:,} allowed",
+            f"the archive unpacks to {unpacked:,} bytes, more than the {max_bytes:,} allowed; leave some out",
         )
 
 
@@ -131,26 +135,28 @@ def _refuse_repeated(files: list[zipfile.ZipInfo]) -> None:
     seen: set[str] = set()
     for info in files:
         if info.filename in seen:
-            raise InvalidUpload("invalid_path", f"{_name(info)} is in the archive twice")
+            raise InvalidUpload("invalid_path", f"{_name(info)} is in the archive twice; keep one of them")
         seen.add(info.filename)
 
 
-def _refuse_few(images: Mapping[str, Images]) -> None:
+def _refuse_wrong_counts(images: Mapping[str, Images]) -> None:
     if not images:
-        raise InvalidUpload("too_few_images", "there is no image in the archive")
-    _refuse_many(images)
+        raise InvalidUpload("too_few_images", "the archive contains no image")
+    _refuse_too_many_labels(images)
     for label, found in images.items():
-        if len(found) < LEAST_IMAGES:
+        if len(found) < MIN_IMAGES_PER_LABEL:
             raise InvalidUpload(
                 "too_few_images",
-                f"the label {label!r} has {len(found)} images and needs {LEAST_IMAGES}: every fifth one is "
-                "kept for testing",
+                f"the label {label!r} has {len(found)} images and needs at least {MIN_IMAGES_PER_LABEL}, "
+                "because every fifth image is kept for testing",
             )
 
 
-def _refuse_many(labels: Collection[object]) -> None:
-    if len(labels) > MOST_LABELS:
-        raise InvalidUpload("too_many_labels", f"there are {len(labels)} labels, more than {MOST_LABELS}")
+def _refuse_too_many_labels(labels: Collection[object]) -> None:
+    if len(labels) > MAX_LABELS:
+        raise InvalidUpload(
+            "too_many_labels", f"there are {len(labels)} labels, more than the {MAX_LABELS} allowed"
+        )
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -168,25 +174,33 @@ def _read_arrays(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dict
     if set(named) != {"images", "labels"}:
         found = ", ".join(_shorten(name) for name in sorted(named))
         raise InvalidUpload(
-            "invalid_array", f"an npz holds two arrays, images and labels; this one has: {found}"
+            "invalid_array",
+            f"the npz must contain the arrays 'images' and 'labels' only; it contains: {found}",
         )
     images, labels = (_parse_array(name, _read(archive, named[name])) for name in ("images", "labels"))
     if images.dtype != np.uint8 or images.shape[1:] not in ((SIDE, SIDE), (PIXELS,)):
         wanted = f"uint8 of [n, {SIDE}, {SIDE}] or [n, {PIXELS}]"
         raise InvalidUpload(
-            "invalid_array", f"images must be {wanted}, not {images.dtype} of {list(images.shape)}"
+            "invalid_array",
+            f"the array 'images' must be {wanted}, not {images.dtype} of {list(images.shape)}",
         )
     if labels.shape != images.shape[:1]:
         raise InvalidUpload(
-            "invalid_array", f"labels must be [{len(images)}], one an image, not {list(labels.shape)}"
+            "invalid_array",
+            f"the array 'labels' must have the shape [{len(images)}], one label for each image, "
+            f"not {list(labels.shape)}",
         )
     if labels.dtype.kind not in "Uiu":
-        raise InvalidUpload("invalid_array", f"labels must be text or whole numbers, not {labels.dtype}")
+        raise InvalidUpload(
+            "invalid_array", f"the array 'labels' must be text or integers, not {labels.dtype}"
+        )
     try:
         names = sorted(set(labels.tolist()))
     except ValueError as error:
-        raise InvalidUpload("invalid_name", "a label is not text") from error
-    _refuse_many(names)
+        raise InvalidUpload(
+            "invalid_name", "the array 'labels' contains a text that is not valid Unicode"
+        ) from error
+    _refuse_too_many_labels(names)
     flat = np.ascontiguousarray(images).reshape(len(images), PIXELS)
     return {_check_label(str(name)): flat[labels == name] for name in names}
 
@@ -194,8 +208,8 @@ def _read_arrays(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dict
 def _parse_array(name: str, data: bytes) -> NDArray[Any]:
     """Parse a .npy file.
 
-    numpy's own reader is not used: it unpickles objects, and allocates what the header claims before it has
-    read as many bytes.
+    numpy.load is not used, because it unpickles objects, and because it allocates as much memory as the
+    header claims before it has read as many bytes.
     """
     file = io.BytesIO(data)
     try:
@@ -205,13 +219,17 @@ def _parse_array(name: str, data: bytes) -> NDArray[Any]:
         rest = data[file.tell() :]
         if dtype.hasobject or dtype.itemsize == 0:
             raise InvalidUpload(
-                "invalid_array", f"{name}.npy holds {dtype}: neither bytes nor text nor numbers"
+                "invalid_array", f"the array {name!r} contains {dtype}, which is neither numbers nor text"
             )
         if min(shape, default=0) < 0 or len(rest) != dtype.itemsize * math.prod(shape):
-            raise InvalidUpload("invalid_array", f"{name}.npy is cut off, or longer than its header says")
+            raise InvalidUpload(
+                "invalid_array", f"the array {name!r} has fewer or more bytes than its header says"
+            )
         return np.frombuffer(rest, dtype).reshape(shape, order="F" if fortran else "C")
     except DAMAGED as error:
-        raise InvalidUpload("invalid_array", f"{name}.npy is not an array as numpy saves it") from error
+        raise InvalidUpload(
+            "invalid_array", f"{name}.npy is not an array in a format that numpy saves"
+        ) from error
 
 
 # --- a zip of PNG folders --------------------------------------------------------------------------
@@ -226,7 +244,7 @@ def _read_folders(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo]) -> dic
 
 
 def _image_files(files: list[zipfile.ZipInfo]) -> Iterator[zipfile.ZipInfo]:
-    """Yield the image files. The files that file managers leave behind are passed over."""
+    """Yield the image files. Skip the files that file managers leave behind."""
     for info in files:
         parts = info.filename.split("/")
         if parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db"):
@@ -261,7 +279,7 @@ def _check_label(name: str) -> str:
     if not re.fullmatch(NAME, name):
         raise InvalidUpload(
             "invalid_name",
-            f"{_shorten(name)} is no label: a label is 1 to 64 printable characters without a slash",
+            f"{_shorten(name)} cannot be the name of a label: {RULE}",
         )
     return name
 

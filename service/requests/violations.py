@@ -1,11 +1,11 @@
-"""How a request says what is wrong with it: every broken rule, each with the place in the body."""
+"""Violations: the rules that a request breaks, each with the place in the request."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One rule that a request breaks: where (a JSON pointer into the body), a stable code, and advice."""
+    """One rule that a request breaks: a JSON pointer to the place, a stable code, and what to correct."""
 
     pointer: str
     code: str
@@ -13,7 +13,7 @@ class Violation:
 
 
 class InvalidRequest(Exception):
-    """The request was understood and breaks the rules listed in `violations` (never empty)."""
+    """The request breaks the rules listed in `violations`, which is never empty."""
 
     def __init__(self, *violations: Violation) -> None:
         super().__init__("; ".join(violation.detail for violation in violations))

@@ -173,7 +173,7 @@ class StandInWorker:
         """End the job as the quality gate does: its report is stored, and nothing is published."""
         report = quick_report(["1"], {})
         with self.database.transaction() as session:
-            reports.record_rejected(session, claim, REFUSAL, self.kept("quick", report), COST)
+            reports.record_rejected(session, claim, REFUSAL, self.store_report("quick", report), COST)
 
     def measure(self, claim: Claim) -> None:
         """End an evaluate job."""
@@ -182,9 +182,11 @@ class StandInWorker:
             model = session.get_one(ModelRow, job.model_id)
             version = versions.find_measurable(session, model, job.evaluated_version)
         with self.database.transaction() as session:
-            reports.record(session, claim, self.kept("full", full_report(read_report(version.report))), COST)
+            reports.record(
+                session, claim, self.store_report("full", full_report(read_report(version.report))), COST
+            )
 
-    def kept(self, level: Level, report: Report) -> MeasuredReport:
+    def store_report(self, level: Level, report: Report) -> MeasuredReport:
         return MeasuredReport(level, self.artifacts.put(encode_document(report.as_json())), report)
 
     def work(self, job_id: str) -> VersionRow:
@@ -193,7 +195,7 @@ class StandInWorker:
 
 
 def origin(name: str, job: JobRow, known: Mapping[str, LabelRow]) -> Origin:
-    """Of the label's row while the model holds it, else what the job says."""
+    """Return the origin in the label's row while the model holds it, and that of the job otherwise."""
     if name in known and known[name].status != "forgotten":
         return Origin(known[name].dataset, known[name].renamed_from)
     return Origin(job.dataset, (job.renamed or {}).get(name))
@@ -201,7 +203,7 @@ def origin(name: str, job: JobRow, known: Mapping[str, LabelRow]) -> Origin:
 
 @dataclass
 class Served:
-    """A running server, and what a test uses of it."""
+    """A running server with its client, settings and stand-in worker."""
 
     app: FastAPI
     address: str
@@ -254,7 +256,7 @@ def serving(settings: Settings) -> Iterator[Served]:
 
 @contextmanager
 def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
-    """uvicorn in a thread of this process, as `palimpsest serve` runs it in its own."""
+    """Serve the application with uvicorn in a thread of this process, on a free port unless one is given."""
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

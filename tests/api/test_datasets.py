@@ -103,7 +103,7 @@ def test_a_model_learns_from_an_uploaded_dataset(served: Served, name: str) -> N
     served.done(name, "learn", labels=["1"], dataset="mnist")
     answer = served.http.post(f"/v1/models/{name}/learn", json={"labels": ["wheel"]})
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_label")
-    assert answer.json()["detail"].endswith("it has: bar, ring")
+    assert answer.json()["detail"].endswith("it has: bar, ring.")
     for found in (
         served.http.get(f"/v1/models/{name}").json(),
         served.http.get("/v1/models").json()["data"][0],

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: accepted with 202, polled cheaply, listed, cancelled for good."""
+"""Jobs over HTTP: they are accepted with 202, polled with an ETag, listed and cancelled."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ FIELDS = {
 }  # fmt: skip
 
 
-def test_an_accepted_job_says_where_to_look_and_when(served: Served, name: str) -> None:
+def test_an_accepted_job_says_where_and_when_to_poll_it(served: Served, name: str) -> None:
     served.model(name)
     answer = served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1", "2"]})
     job = answer.json()
@@ -193,7 +193,7 @@ def test_a_job_is_small_to_poll(served: Served, name: str) -> None:
     assert len(served.http.get(f"/v1/jobs/{job_id}").content) < 1000
 
 
-def test_cancelling_twice_answers_the_same_and_makes_one_end(served: Served, name: str) -> None:
+def test_cancelling_again_gives_the_same_answer(served: Served, name: str) -> None:
     served.model(name)
     job_id = served.submit(name, "learn", labels=["1"])["id"]
     answers = [served.http.post(f"/v1/jobs/{job_id}/cancel") for _ in range(3)]
@@ -203,7 +203,7 @@ def test_cancelling_twice_answers_the_same_and_makes_one_end(served: Served, nam
     assert served.http.get(f"/v1/models/{name}").json()["head"] is None
 
 
-def test_cancelling_a_running_job_asks_it_to_stop(served: Served, name: str) -> None:
+def test_a_running_job_that_is_cancelled_is_cancelling(served: Served, name: str) -> None:
     served.model(name)
     job_id = served.submit(name, "learn", labels=["1"])["id"]
     served.worker.claim(job_id)

@@ -1,4 +1,4 @@
-"""Models over HTTP: created once, found by name and id, listed page by page; what their labels allow."""
+"""Models over HTTP: how they are created, found and listed, and which requests their labels allow."""
 
 from typing import Any
 
@@ -105,7 +105,9 @@ def test_the_same_class_may_be_learned_twice_under_two_names(served: Served, nam
     assert statuses(served, name)["one again"] == "permanent"
 
 
-def test_learning_a_name_again_from_elsewhere_forgets_where_it_came_from(served: Served, name: str) -> None:
+def test_a_name_that_is_learned_again_from_another_dataset_has_its_origin_there(
+    served: Served, name: str
+) -> None:
     served.model(name)
     served.done(name, "learn", labels=["1", "2"], **{"as": {"1": "a"}})
     served.done(name, "forget", labels=["a"])
@@ -166,7 +168,7 @@ def test_forgetting_a_forgotten_label_answers_with_the_job_that_forgot_it(served
 
 
 def with_label_1(served: Served, name: str, status: str) -> str:
-    """A model that holds 9, and 1 with this status; returns the job that gave it the status."""
+    """Create a model that holds 9, and 1 with this status; return the job that gave 1 the status."""
     served.model(name)
     last = served.done(name, "learn", labels=["9"])
     if status != "absent":

@@ -1,4 +1,4 @@
-"""The service as a whole: health, request ids, its own failures, and an OpenAPI document that is true."""
+"""The service as a whole: health, request ids, unexpected errors, and the OpenAPI document."""
 
 import subprocess
 import sys

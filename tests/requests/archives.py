@@ -1,4 +1,4 @@
-"""Archives as clients upload them, good and bad."""
+"""Build archives of images, as clients upload them."""
 
 import io
 import zipfile

@@ -1,4 +1,4 @@
-"""A request resolves to the spec of a job, or says what is wrong with it; no database is needed for that."""
+"""A request resolves to the spec of a job or is refused with every violation; no database is needed."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def violations(body: dict[str, Any], statuses: Statuses = STATUSES) -> list[tupl
     return [(one.pointer, one.code) for one in refused.value.violations]
 
 
-def test_a_sentresolves_to_a_spec_with_strategy_and_params() -> None:
+def test_a_request_resolves_to_a_spec_with_strategy_and_params() -> None:
     spec = resolve(Learn(labels=["7"], params={"steps": 3}, seed=5))
     assert isinstance(spec, LearnSpec)
     assert (spec.strategy, spec.dataset, spec.seed, spec.labels) == ("replay_ewc", "mnist", 5, ("7",))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.requests.uploads import LEAST_IMAGES, MOST_LABELS, InvalidUpload, read_upload
+from service.requests.uploads import MAX_LABELS, MIN_IMAGES_PER_LABEL, InvalidUpload, read_upload
 from tests.requests.archives import as_folders, as_npz, doodles, npz, png, pngs, zipped
 from worker.learning.datasets import uploaded
 
@@ -27,13 +27,13 @@ FIVE = ["a"] * 5
 
 
 def test_both_kinds_of_archive_give_the_same_upload() -> None:
-    one, other = (read_upload(make(doodles()), most_bytes=ROOM) for make in (as_npz, as_folders))
+    one, other = (read_upload(make(doodles()), max_bytes=ROOM) for make in (as_npz, as_folders))
     assert one.counts == other.counts == {"bar": 6, "ring": 6}
     assert one.pixels() == other.pixels() == b"".join(images.tobytes() for images in doodles().values())
 
 
-def test_what_was_uploaded_is_what_is_learned_from() -> None:
-    upload = read_upload(as_npz(doodles(each=10)), most_bytes=ROOM)
+def test_the_learner_reads_the_uploaded_images() -> None:
+    upload = read_upload(as_npz(doodles(each=10)), max_bytes=ROOM)
     data = uploaded("doodles", upload.counts, upload.pixels())
     assert (data.labels, data.image_shape) == (("bar", "ring"), (28, 28))
     for label, images in doodles(each=10).items():
@@ -57,12 +57,12 @@ def test_what_was_uploaded_is_what_is_learned_from() -> None:
 def test_arrays_may_be_laid_out_in_any_way_numpy_saves(
     images: NDArray[np.uint8], labels: NDArray[Any], expected: list[str]
 ) -> None:
-    assert list(read_upload(npz(images=images, labels=labels), most_bytes=ROOM).images) == expected
+    assert list(read_upload(npz(images=images, labels=labels), max_bytes=ROOM).images) == expected
 
 
 def test_the_images_of_a_label_keep_their_order() -> None:
     images = np.arange(10, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
-    found = read_upload(npz(images=images, labels=np.array(["a", "b"] * 5)), most_bytes=ROOM).images
+    found = read_upload(npz(images=images, labels=np.array(["a", "b"] * 5)), max_bytes=ROOM).images
     assert {label: one[:, 0].tolist() for label, one in found.items()} == {
         "a": [0, 2, 4, 6, 8],
         "b": [1, 3, 5, 7, 9],
@@ -73,22 +73,22 @@ def test_the_images_of_a_label_keep_their_order() -> None:
 def test_a_png_of_any_plain_mode_becomes_grey(mode: str) -> None:
     white = np.full((28, 28), 255, dtype=np.uint8)
     archive = zipped({f"a/{i}.png": png(white, mode) for i in range(5)})
-    assert (read_upload(archive, most_bytes=ROOM).images["a"] == 255).all()
+    assert (read_upload(archive, max_bytes=ROOM).images["a"] == 255).all()
 
 
 def test_files_that_file_managers_leave_behind_are_ignored() -> None:
     rest = {"__MACOSX/bar/._000.png": b"x", "bar/.DS_Store": b"x", "Thumbs.db": b"x", "bar/": b""}
     archive = zipped(pngs(doodles()) | rest)
-    assert read_upload(archive, most_bytes=ROOM).counts == {"bar": 6, "ring": 6}
+    assert read_upload(archive, max_bytes=ROOM).counts == {"bar": 6, "ring": 6}
 
 
 class Trap:
     """An object that creates a folder when it is unpickled."""
 
-    sprung = Path("sprung")
+    executed = Path("executed")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (str(self.sprung),)
+        return os.mkdir, (str(self.executed),)
 
 
 def npy(header: str, data: bytes = b"", version: tuple[int, int] = (1, 0)) -> bytes:
@@ -155,14 +155,14 @@ def lying_bomb() -> bytes:
 
 
 def png_of(width: int, height: int) -> bytes:
-    """A PNG that says so of itself, with next to nothing inside."""
+    """A PNG whose header claims this size, and which has no pixels."""
     ihdr = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     chunk = struct.pack(">I", 13) + ihdr + struct.pack(">I", zlib.crc32(ihdr))
     return b"\x89PNG\r\n\x1a\n" + chunk
 
 
-def two_headed() -> bytes:
-    """28x28 at first, then 60,000x60,000."""
+def two_headers() -> bytes:
+    """A PNG with two headers: 28x28, and then 60,000x60,000."""
     return png_of(28, 28) + png_of(60_000, 60_000)[8:]
 
 
@@ -190,16 +190,16 @@ BAD = [
     ("no folder", renamed("0.png"), "invalid_path", "LABEL/NAME.png"),
     ("folders in folders", renamed("a/b/0.png"), "invalid_path", "LABEL/NAME.png"),
     ("another kind of file", renamed("a/0.jpg"), "invalid_path", "LABEL/NAME.png"),
-    ("an endless label", renamed("a" * 65 + "/0.png"), "invalid_name", "is no label"),
-    ("a label with a line break", renamed("a\nb/0.png"), "invalid_name", "is no label"),
-    ("too few of a label", renamed("cross/0.png"), "too_few_images", "'cross' has 1 images and needs 5"),
+    ("an endless label", renamed("a" * 65 + "/0.png"), "invalid_name", "cannot be the name"),
+    ("a label with a line break", renamed("a\nb/0.png"), "invalid_name", "cannot be the name"),
+    ("too few of a label", renamed("cross/0.png"), "too_few_images", "'cross' has 1 images"),
     ("no PNG", png_in_folders(b"GIF89a"), "invalid_image", "not a PNG"),
     ("a cut PNG", png_in_folders(png(BLANK[0])[:40]), "invalid_image", "damaged"),
     ("a large PNG", png_in_folders(png_of(60_000, 60_000)), "invalid_image", "60000x60000; make it 28x28"),
-    ("a PNG with two heads", png_in_folders(two_headed()), "invalid_image", "damaged|is a"),
+    ("a PNG with two headers", png_in_folders(two_headers()), "invalid_image", "damaged|is a"),
     ("a transparent PNG", png_in_folders(png(BLANK[0], "RGBA")), "invalid_image", "without transparency"),
     ("16 bits", png_in_folders(png(BLANK[0], "I;16")), "invalid_image", "8-bit grey"),
-    ("no labels", npz(images=BLANK), "invalid_array", "this one has: 'images'"),
+    ("no labels", npz(images=BLANK), "invalid_array", "it contains: 'images'"),
     ("a third array", npz(images=BLANK, labels=FIVE, more=1), "invalid_array", "'more'"),
     ("floats", npz(images=BLANK / 255, labels=FIVE), "invalid_array", "not float64"),
     ("signed bytes", npz(images=BLANK.astype(np.int8), labels=FIVE), "invalid_array", "not int8"),
@@ -207,30 +207,30 @@ BAD = [
     ("32x32", npz(images=np.zeros((5, 32, 32), np.uint8), labels=FIVE), "invalid_array", "[5, 32, 32]"),
     ("one image alone", npz(images=BLANK[0], labels=FIVE), "invalid_array", "[28, 28]"),
     ("a number", npz(images=np.uint8(3), labels=FIVE), "invalid_array", "not uint8 of []"),
-    ("too few labels", npz(images=BLANK, labels=FIVE[:4]), "invalid_array", "[5], one an image, not [4]"),
+    ("too few labels", npz(images=BLANK, labels=FIVE[:4]), "invalid_array", "[5], one label for each"),
     ("one-hot labels", npz(images=BLANK, labels=np.eye(5, dtype=int)), "invalid_array", "not [5, 5]"),
     ("labels as floats", npz(images=BLANK, labels=np.zeros(5)), "invalid_array", "not float64"),
-    ("labels as truths", npz(images=BLANK, labels=np.ones(5, bool)), "invalid_array", "not bool"),
+    ("labels as booleans", npz(images=BLANK, labels=np.ones(5, bool)), "invalid_array", "not bool"),
     ("labels as bytes", npz(images=BLANK, labels=np.array([b"a"] * 5)), "invalid_array", "not |S1"),
-    ("empty labels", npz(images=BLANK, labels=np.array([""] * 5)), "invalid_name", "'' is no label"),
-    ("a label with a slash", npz(images=BLANK, labels=["a/b"] * 5), "invalid_name", "'a/b' is no label"),
-    ("a label of dots", npz(images=BLANK, labels=[".."] * 5), "invalid_name", "'..' is no label"),
-    ("half a character", npz(images=BLANK, labels=["\ud800"] * 5), "invalid_name", "is no label"),
+    ("empty labels", npz(images=BLANK, labels=np.array([""] * 5)), "invalid_name", "'' cannot be the name"),
+    ("a label with a slash", npz(images=BLANK, labels=["a/b"] * 5), "invalid_name", "'a/b' cannot be"),
+    ("a label of dots", npz(images=BLANK, labels=[".."] * 5), "invalid_name", "'..' cannot be the name"),
+    ("half a character", npz(images=BLANK, labels=["\ud800"] * 5), "invalid_name", "cannot be the name"),
     ("no images", npz(images=BLANK[:0], labels=np.array([], "U1")), "too_few_images", "no image"),
-    ("four images", npz(images=BLANK[:4], labels=FIVE[:4]), "too_few_images", "4 images and needs 5"),
+    ("four images", npz(images=BLANK[:4], labels=FIVE[:4]), "too_few_images", "needs at least 5"),
     ("201 labels", npz(images=np.zeros((201, 784), np.uint8), labels=np.arange(201)), "too_many_labels", "2"),
     ("objects", npz(images=np.array([Trap()], dtype=object), labels=FIVE), "invalid_array", "object"),
     ("labels as objects", npz(images=BLANK, labels=np.array([Trap()] * 5)), "invalid_array", "object"),
-    ("a header of nonsense", arrays(npy("{'descr'")), "invalid_array", "not an array"),
-    ("a header that computes", arrays(npy("__import__('os').mkdir('sprung')\n")), "invalid_array", "not an"),
+    ("a malformed header", arrays(npy("{'descr'")), "invalid_array", "not an array"),
+    ("a header of code", arrays(npy("__import__('os').mkdir('executed')\n")), "invalid_array", "not an"),
     ("no header", arrays(b"\x93NUM"), "invalid_array", "not an array"),
     ("a header of version 9", arrays(npy(header("(5, 784)"), version=(9, 0))), "invalid_array", "not an"),
     ("an endless header", arrays(npy("#" * 60_000)), "invalid_array", "not an array"),
     ("a claim of a petabyte", arrays(npy(header("(10**15,)"))), "invalid_array", "not an array"),
-    ("a claim in digits", arrays(npy(header("(1000000000000, 784)"))), "invalid_array", "cut off"),
-    ("a negative claim", arrays(npy(header("(-5, -784)"), bytes(3920))), "invalid_array", "cut off"),
+    ("a claim of a terabyte", arrays(npy(header("(1000000000000, 784)"))), "invalid_array", "fewer or more"),
+    ("a negative claim", arrays(npy(header("(-5, -784)"), bytes(3920))), "invalid_array", "fewer or more"),
     ("a structure", arrays(npy(header("(5,)", "[('a', '|u1', 784)]"), bytes(3920))), "invalid_array", "not"),
-    ("more than it says", arrays(npy(header("(5, 784)"), bytes(3921))), "invalid_array", "longer"),
+    ("more than it says", arrays(npy(header("(5, 784)"), bytes(3921))), "invalid_array", "fewer or more"),
 ]  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def test_a_bad_archive_is_refused_with_the_reason(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidUpload) as refused:
-        read_upload(archive, most_bytes=ROOM)
+        read_upload(archive, max_bytes=ROOM)
     assert refused.value.code == code, refused.value
     assert any(word in str(refused.value) for word in words.split("|")), refused.value
     assert len(str(refused.value)) < 500
@@ -249,14 +249,14 @@ def test_a_bad_archive_is_refused_with_the_reason(
 
 def test_an_archive_of_too_many_files_is_refused_before_it_is_opened() -> None:
     with pytest.raises(InvalidUpload, match="more than 100,000 files"):
-        read_upload(b"PK\x01\x02" * 100_001, most_bytes=ROOM)
+        read_upload(b"PK\x01\x02" * 100_001, max_bytes=ROOM)
 
 
 def test_as_many_labels_and_as_few_images_as_allowed_are_accepted() -> None:
-    count = LEAST_IMAGES * MOST_LABELS
-    labels = np.repeat(np.arange(MOST_LABELS), LEAST_IMAGES)
+    count = MIN_IMAGES_PER_LABEL * MAX_LABELS
+    labels = np.repeat(np.arange(MAX_LABELS), MIN_IMAGES_PER_LABEL)
     archive = npz(images=np.zeros((count, 784), np.uint8), labels=labels)
-    assert set(read_upload(archive, most_bytes=ROOM).counts.values()) == {LEAST_IMAGES}
+    assert set(read_upload(archive, max_bytes=ROOM).counts.values()) == {MIN_IMAGES_PER_LABEL}
 
 
 @pytest.mark.parametrize("make", [as_npz, as_folders])
@@ -276,7 +276,7 @@ def test_a_damaged_archive_is_read_or_refused_whatever_the_damage(make: MakeArch
                 case _:
                     data[at:at] = data[at : at + 20]
         try:
-            read_upload(bytes(data), most_bytes=ROOM)
+            read_upload(bytes(data), max_bytes=ROOM)
             outcomes["read"] += 1
         except InvalidUpload:
             outcomes["refused"] += 1
@@ -296,14 +296,14 @@ PICTURE = png(IMAGES[0])
 def test_damage_inside_an_intact_zip_is_refused_or_changes_no_pixel(
     whole: bytes, damaged_bytes: int, pack: Callable[[bytes], bytes]
 ) -> None:
-    chance, intact = random.Random(1), read_upload(pack(whole), most_bytes=ROOM)
+    chance, intact = random.Random(1), read_upload(pack(whole), max_bytes=ROOM)
     refused = 0
     for _ in range(1500):
         data = bytearray(whole)
         for _ in range(chance.randint(1, 4)):
             data[chance.randrange(damaged_bytes)] = chance.randrange(256)
         try:
-            upload = read_upload(pack(bytes(data)), most_bytes=ROOM)
+            upload = read_upload(pack(bytes(data)), max_bytes=ROOM)
         except InvalidUpload:
             refused += 1
         else:

@@ -1,4 +1,4 @@
-"""Read what a claimed job starts from: its rows, the checkpoint of its base version, examples and archive."""
+"""Read the inputs of a claimed job: its rows, the checkpoint of its base version, and its images."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from worker.learning.strategy import Examples, Unavailable
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a worker process executes its jobs with."""
+    """The resources and settings with which a worker process executes its jobs."""
 
     database: Database
     artifacts: FolderArtifacts
@@ -35,7 +35,7 @@ class WorkerContext:
     """The folder of the judges and feature networks that were trained on this machine."""
     device: torch.device
     worker: str
-    """The name it claims jobs by."""
+    """The name under which this worker claims jobs."""
     lease_seconds: float
     shutting_down: Callable[[], bool]
     precision: torch.dtype = torch.float32
@@ -47,16 +47,16 @@ class Work:
 
     job: JobRow
     spec: JobSpec
-    """What the job is to do, read from its row."""
+    """The spec that was read from the job's row."""
     model: ModelRow
     base: VersionRow | None
-    """The version it changes or measures; None for the first job of a model."""
+    """The version that the job changes or measures; None before the model has a version."""
     checkpoint: Checkpoint
-    """The checkpoint of the base version, or the blank model."""
+    """The checkpoint of the base version, or that of the blank model."""
 
     @property
     def request_seed(self) -> int:
-        """A seed that depends on the request and on the model's own seed, and on no network.
+        """A seed derived from the request and the seed of the model. It does not depend on any network.
 
         For a forget of permanent and temporary labels together, only the permanent ones count.
         """
@@ -65,11 +65,11 @@ class Work:
 
     @property
     def seed(self) -> int:
-        """A seed that depends on the main network that the job starts from as well.
+        """A seed derived from `request_seed` and the main network that the job starts from.
 
-        A job that is run again draws the same random numbers, and temporary labels that came and went in
-        between change none of them. Where temporary labels are learned, the seed does not depend on which:
-        the strategy derives one from it for each label, by the label's name.
+        A job that is run again draws the same random numbers, even if temporary labels have been learned or
+        forgotten in between. If the job itself learns temporary labels, the seed depends neither on the main
+        network nor on which labels they are: the strategy derives a seed for each label from its name.
         """
         if isinstance(self.spec, LearnSpec) and self.spec.retention == "temporary":
             return strategy.derive_seed(self.model.seed, self.spec.seed, self.spec.operation, "temporary")
@@ -77,7 +77,7 @@ class Work:
 
 
 def read_work(claim: Claim, worker_context: WorkerContext) -> Work:
-    """Read what the claimed job starts from. Raises RegistryError if the model no longer allows the job."""
+    """Read the inputs of a claimed job. Raises RegistryError if the job is no longer possible."""
     with worker_context.database.reading() as session:
         model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
         spec = spec_of(job)
@@ -86,14 +86,14 @@ def read_work(claim: Claim, worker_context: WorkerContext) -> Work:
         else:
             base = None if model.head is None else versions.find_head(session, model)
             spec.check(model, labels.published_statuses(session, model))
-    return Work(job, spec, model, base, _checkpoint(model, base, worker_context))
+    return Work(job, spec, model, base, _read_checkpoint(model, base, worker_context))
 
 
 @dataclass(frozen=True)
 class ModelArchive:
-    """The Archive of a job: real images from the datasets of the model, and its earlier versions.
+    """Give a strategy the real images of labels and the earlier versions of the model (an `Archive`).
 
-    Images that a strategy reads are counted in the cost of the job, but not those it is judged with.
+    Training images are counted in the cost of the job. Test images, which only judge it, are not.
     """
 
     worker_context: WorkerContext
@@ -118,11 +118,11 @@ class ModelArchive:
         with self.worker_context.database.reading() as session:
             number = versions.find_newest_without(session, self.work.model, names)
             ancestor = versions.find(session, self.work.model, number) if number else None
-        return _checkpoint(self.work.model, ancestor, self.worker_context)
+        return _read_checkpoint(self.work.model, ancestor, self.worker_context)
 
 
 def read_examples(job: JobRow, worker_context: WorkerContext) -> Examples:
-    """Return the labels of the job, with their real images if its strategy needs them."""
+    """Return the labels of a learn job, with their real images if its strategy needs them."""
     if not strategy.find(job.operation, job.strategy).needs_examples:
         return Examples(tuple(job.labels), job.dataset)
     dataset = load_dataset(job.dataset, worker_context)
@@ -133,7 +133,7 @@ def read_examples(job: JobRow, worker_context: WorkerContext) -> Examples:
 
 @lru_cache(maxsize=2)
 def load_dataset(name: str, worker_context: WorkerContext) -> datasets.Dataset:
-    """Load the uploaded dataset of that name, or else the one of the learner. Neither ever changes."""
+    """Load the uploaded dataset of that name, or else the built-in one. Neither ever changes."""
     with worker_context.database.reading() as session:
         row = uploads.find(session, name)
     if row is None:
@@ -141,8 +141,10 @@ def load_dataset(name: str, worker_context: WorkerContext) -> datasets.Dataset:
     return datasets.uploaded(name, row.images, worker_context.artifacts.read(row.sha256))
 
 
-def _checkpoint(model: ModelRow, version: VersionRow | None, worker_context: WorkerContext) -> Checkpoint:
-    """Read a version's checkpoint with its isolated networks. Before the first version: the blank model."""
+def _read_checkpoint(
+    model: ModelRow, version: VersionRow | None, worker_context: WorkerContext
+) -> Checkpoint:
+    """Read a version's checkpoint with its isolated networks. Without a version, return the blank model."""
     if version is None:
         return blank(model.network, seed=model.seed)
     files = [

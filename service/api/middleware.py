@@ -1,4 +1,4 @@
-"""ASGI middleware around the application: request ids, HEAD for every GET, 500 for an unexpected error."""
+"""ASGI middleware for every request: request ids, HEAD, and the answer to an unexpected error."""
 
 import logging
 import re
@@ -13,8 +13,8 @@ from service.registry.tables import new_id
 log = logging.getLogger(__name__)
 
 
-class Envelope:
-    """Gives every request an id, answers HEAD as GET, and turns an uncaught exception into a 500."""
+class RequestMiddleware:
+    """Give every request an id, answer HEAD as GET, and answer 500 if an exception is not handled."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,9 +23,9 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        request_id = _choose_request_id(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
-        if scope["method"] == "HEAD":  # uvicorn reads its own scope, so that it sends no body
+        if scope["method"] == "HEAD":  # uvicorn keeps the original scope, and therefore sends no body
             scope = {**scope, "method": "GET"}
         started = False
 
@@ -41,12 +41,17 @@ class Envelope:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
+            log.exception(
+                "request %s: %s %s failed with an unexpected error",
+                request_id,
+                scope["method"],
+                scope["path"],
+            )
             if started:
-                raise  # a part of the answer is sent: the broken connection tells the client
+                raise  # a part of the answer is sent: only a broken connection can tell the client
             await internal_error(Request(scope))(scope, receive, send_with_id)
 
 
-def _request_id(sent: str) -> str:
-    """Return the id the client sent, if it can be logged as it is, else a new one."""
+def _choose_request_id(sent: str) -> str:
+    """Return the id that the client sent if it is safe to log, and a new one otherwise."""
     return sent if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) else new_id("req")
