@@ -199,6 +199,7 @@ def test_the_openapi_document_has_every_endpoint(documented: dict[str, Any]) -> 
         "GET /v1/datasets/{dataset}",
         "PUT /v1/datasets/{dataset}",
         "GET /v1/catalog",
+        "GET /v1/catalog/report-schema",
         "POST /v1/models/{model}/evaluate",
         "GET /v1/models/{model}/relapse",
         "GET /v1/models/{model}/compare",
