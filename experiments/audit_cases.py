@@ -24,7 +24,7 @@ from worker.learning.judging.feature_network import FeatureNetwork, load_feature
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.recovery import Search
 from worker.learning.judging.references import control_auc, retrained
-from worker.learning.judging.relearning import SLOW, Lesson
+from worker.learning.judging.relearning import SLOW, RelearningSetup
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, TrainingContext
 from worker.process.devices import compute_reproducibly
@@ -205,7 +205,7 @@ def measure(
         others=mnist.test[case.label],
         draws=1000,
         search=Search(starts=budget.starts),
-        relearning=Lesson(schedule=SLOW.model_copy(update={"steps": budget.relearning_steps})),
+        relearning=RelearningSetup(schedule=SLOW.model_copy(update={"steps": budget.relearning_steps})),
     )
     measurements, recovered = audit_network(network, setup, draw, context)
     drawn = draw(network, case.label, budget.draws, context.with_seed_for("likeness").seed)

@@ -13,7 +13,7 @@ from service.api.paging import Listing, Page, build_listing, unknown_cursor
 from service.api.problems import refusals
 from service.api.route import Route
 from service.receipts import issuing
-from service.receipts.signing import signing_key
+from service.receipts.signing import load_signing_key
 from service.receipts.statement import MEDIA_TYPE
 from service.registry import jobs
 from service.registry.errors import ReceiptNotReady, UnknownJob
@@ -85,7 +85,7 @@ def get_receipt(job: str, context: Context) -> Response:
         row = find_job(session, job)
         receipt = issuing.find_receipt(session, row)
     if receipt is None:
-        key = signing_key(context.settings.keys)
+        key = load_signing_key(context.settings.keys)
         receipt = issuing.sign_receipt(context.database, context.artifacts, key, row.id)
     if receipt is None:
         raise ReceiptNotReady(row.id, "the files that its purge deletes are not all deleted yet")

@@ -5,7 +5,7 @@ from pydantic import BaseModel, Field
 
 from service.api.context import Context
 from service.api.route import Route
-from service.receipts.signing import ALGORITHM, signing_key
+from service.receipts.signing import ALGORITHM, load_signing_key
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 
@@ -25,5 +25,5 @@ class SigningKeyObject(BaseModel):
 @router.get("/signing")
 def get_signing_key(context: Context) -> SigningKeyObject:
     """Read the public key of this deployment. It is created when it is first needed, and never changes."""
-    key = signing_key(context.settings.keys)
+    key = load_signing_key(context.settings.keys)
     return SigningKeyObject(keyid=key.keyid, algorithm=ALGORITHM, public_key=key.public_pem)

@@ -9,7 +9,7 @@ from threading import Event
 
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
-from service.receipts.signing import signing_key
+from service.receipts.signing import load_signing_key
 from service.registry import jobs, purging, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
@@ -95,7 +95,7 @@ def _sign_receipts(database: Database, deployment: Settings) -> None:
         due = issuing.jobs_with_receipt_due(session)
     for job_id in due:
         try:
-            key, artifacts = signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)
+            key, artifacts = load_signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)
             issuing.sign_receipt(database, artifacts, key, job_id)
         except DatabaseUnavailable:
             raise

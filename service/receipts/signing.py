@@ -1,7 +1,7 @@
-"""The deployment's signing key: Ed25519, made once, kept in PALIMPSEST_HOME/keys, told to nobody.
+"""The deployment's signing key: Ed25519, made once, stored in PALIMPSEST_HOME/keys, never shown.
 
-Several processes share that folder. The first that needs the key makes it; whoever comes at the same moment
-uses the one that was there first.
+Several processes share that folder. The first one that needs the key makes it. If two make one at the same
+moment, both use the one that was there first.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class NotAPublicKey(ValueError):
 
 @dataclass(frozen=True)
 class SigningKey:
-    """The private key, for this process; its `repr` and every error keep it to themselves."""
+    """The private key. Neither its `repr` nor any error shows it."""
 
     signer: CryptoSigner
 
@@ -41,23 +41,24 @@ class SigningKey:
 
     @property
     def keyid(self) -> str:
-        """The sha256 of the public key, as securesystemslib writes it: what a signature names its key by."""
+        """The sha256 of the public key, as securesystemslib writes it. A signature names its key by it."""
         return self.signer.public_key.keyid
 
     @property
     def public_pem(self) -> str:
-        return pem_of(self.signer.public_key)
+        """The public key in PEM."""
+        return as_pem(self.signer.public_key)
 
     def sign(self, payload: bytes, payload_type: str) -> Envelope:
-        """The payload in a DSSE envelope. Ed25519: the same payload gives the same signature."""
+        """Sign the payload in a DSSE envelope. With Ed25519 the same payload gives the same signature."""
         envelope = Envelope(payload, payload_type, {})
         envelope.sign(self.signer)
         return envelope
 
 
 @lru_cache(maxsize=8)
-def signing_key(folder: Path) -> SigningKey:
-    """The key of that folder, made if there is none yet. Raises SigningKeyUnusable."""
+def load_signing_key(folder: Path) -> SigningKey:
+    """Load the key in the folder; make one if there is none yet. Raises SigningKeyUnusable."""
     private = folder / PRIVATE
     try:
         if not private.exists():
@@ -69,13 +70,13 @@ def signing_key(folder: Path) -> SigningKey:
         raise SigningKeyUnusable(f"{PRIVATE} is no private key in PEM; restore it from a backup") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise SigningKeyUnusable(f"{PRIVATE} is not an Ed25519 key; restore it from a backup")
-    made = SigningKey(CryptoSigner(key))
-    _lay_out(folder / PUBLIC, made.public_pem.encode())
-    return made
+    loaded = SigningKey(CryptoSigner(key))
+    _store_public_key(folder / PUBLIC, loaded.public_pem.encode())
+    return loaded
 
 
-def public_key(pem: bytes) -> SSlibKey:
-    """The key to check signatures with. Raises NotAPublicKey."""
+def parse_public_key(pem: bytes) -> SSlibKey:
+    """Parse a key to verify signatures with. Raises NotAPublicKey."""
     try:
         key = load_pem_public_key(pem)
     except ValueError as error:
@@ -85,14 +86,14 @@ def public_key(pem: bytes) -> SSlibKey:
     return SSlibKey.from_crypto(key)
 
 
-def pem_of(key: SSlibKey) -> str:
-    """A public key as other tools read it."""
+def as_pem(key: SSlibKey) -> str:
+    """Write a public key in PEM, which other tools read."""
     raw = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
     return raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-def _lay_out(public: Path, pem: bytes) -> None:
-    """The public key beside it, for `palimpsest verify` on this machine; a read-only folder lacks it."""
+def _store_public_key(public: Path, pem: bytes) -> None:
+    """Store the public key for `palimpsest verify` on this machine. A read-only folder has none."""
     try:
         if not public.exists() or public.read_bytes() != pem:
             durable.write(public, pem)

@@ -15,7 +15,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
-from service.receipts.signing import NotAPublicKey, public_key
+from service.receipts.signing import NotAPublicKey, parse_public_key
 from service.receipts.statement import PAYLOAD_TYPE, Statement, read_statement, receipt_bytes
 from service.registry.artifacts import FolderArtifacts
 
@@ -61,8 +61,8 @@ def read_key(file: Path) -> SSlibKey:
 def fetch_key(url: str) -> SSlibKey:
     """Ask a running service for its public key. Raises CannotVerify."""
     try:
-        answer = httpx.get(url.rstrip("/") + KEY_PATH, timeout=10).raise_for_status()
-        return _key(answer.json()["public_key"].encode(), url)
+        response = httpx.get(url.rstrip("/") + KEY_PATH, timeout=10).raise_for_status()
+        return _key(response.json()["public_key"].encode(), url)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotVerify(
             f"{url}: the service did not answer with its signing key ({type(error).__name__})"
@@ -76,7 +76,7 @@ def read_receipt(file: Path) -> bytes:
 
 def _key(pem: bytes, where: str) -> SSlibKey:
     try:
-        return public_key(pem)
+        return parse_public_key(pem)
     except NotAPublicKey as error:
         raise CannotVerify(f"{where}: {error}") from error
 

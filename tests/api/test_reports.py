@@ -33,10 +33,10 @@ def report(served: Served, model: str, version: int, query: str = "", **headers:
 
 
 def evaluated(served: Served, model: str, **body: Any) -> dict[str, Any]:
-    """An evaluate job, worked off."""
-    asked = served.submit(model, "evaluate", **body)
-    served.worker.measure(served.worker.claim(asked["id"]))
-    return dict(served.http.get(f"/v1/jobs/{asked['id']}").json())
+    """An evaluate job that succeeded."""
+    job = served.submit(model, "evaluate", **body)
+    served.worker.measure(served.worker.claim(job["id"]))
+    return dict(served.http.get(f"/v1/jobs/{job['id']}").json())
 
 
 def test_evaluating_is_a_job_like_any_other_and_makes_no_version(served: Served, evidence: str) -> None:
@@ -90,10 +90,10 @@ def test_the_bytes_of_a_jobs_report_are_those_of_its_hash(served: Served, eviden
 
 
 def test_a_rejected_job_gives_its_reasons_and_its_report(served: Served, evidence: str) -> None:
-    asked = served.submit(evidence, "learn", labels=["4"])
-    assert "report" not in asked["links"], "nothing is measured yet"
-    served.worker.refuse(served.worker.claim(asked["id"]))
-    job = served.http.get(f"/v1/jobs/{asked['id']}").json()
+    queued = served.submit(evidence, "learn", labels=["4"])
+    assert "report" not in queued["links"], "nothing is measured yet"
+    served.worker.refuse(served.worker.claim(queued["id"]))
+    job = served.http.get(f"/v1/jobs/{queued['id']}").json()
     assert (job["state"], job["error"]) == ("rejected", REFUSAL)
     assert served.http.get(job["links"]["report"]).json()["retained"]["value"] == 0.951
     assert served.http.get(f"/v1/models/{evidence}").json()["head"] == 3

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.receipts.signing import signing_key
+from service.receipts.signing import load_signing_key
 from service.receipts.statement import PAYLOAD_TYPE, receipt_bytes
 from tests.contracts.environment import ROOT, environment
 from tests.receipts.conftest import statement
@@ -47,7 +47,7 @@ def test_the_command_line_prints_its_help_and_its_version(python: Path) -> None:
 
 
 def test_a_receipt_is_verified(python: Path, tmp_path: Path) -> None:
-    key = signing_key(tmp_path / "keys")
+    key = load_signing_key(tmp_path / "keys")
     receipt = tmp_path / "receipt.json"
     receipt.write_bytes(receipt_bytes(key.sign(statement().to_payload(), PAYLOAD_TYPE)))
     verify = ("-m", "commands", "verify", receipt)

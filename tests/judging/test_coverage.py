@@ -1,11 +1,14 @@
+"""Coverage is the share of real images that a draw is near, and shows when draws collapse."""
+
 import pytest
 import torch
+from torch import Tensor
 
 from worker.learning.judging.coverage import Neighbourhoods
 
 
-def slow(real: torch.Tensor, drawn: torch.Tensor, k: int) -> float:
-    """Word for word: a real image is covered if a draw is no further than its k-th nearest real neighbour."""
+def coverage_by_hand(real: Tensor, drawn: Tensor, k: int) -> float:
+    """A real image is covered if a draw is no further away than its k-th nearest real neighbour."""
     covered = 0
     for i in range(len(real)):
         others = sorted((real[i] - real[j]).norm().item() for j in range(len(real)) if j != i)
@@ -13,17 +16,17 @@ def slow(real: torch.Tensor, drawn: torch.Tensor, k: int) -> float:
     return covered / len(real)
 
 
-def points(count: int, seed: int) -> torch.Tensor:
+def points(count: int, seed: int) -> Tensor:
     return torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_coverage_is_the_share_of_real_images_a_draw_is_near(k):
+def test_coverage_is_the_share_of_real_images_a_draw_is_near(k: int) -> None:
     real, drawn = points(40, 0), points(15, 1)
-    assert Neighbourhoods.of(real, k).coverage(drawn) == pytest.approx(slow(real, drawn, k))
+    assert Neighbourhoods.of(real, k).coverage(drawn) == pytest.approx(coverage_by_hand(real, drawn, k))
 
 
-def test_draws_as_varied_as_the_real_ones_cover_them_and_a_collapsed_one_does_not():
+def test_draws_as_varied_as_the_real_images_cover_them_and_a_collapsed_one_does_not() -> None:
     real = points(300, 0)
     around = Neighbourhoods.of(real)
     assert around.coverage(real) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.receipts.signing import SigningKey, signing_key
+from service.receipts.signing import SigningKey, load_signing_key
 from service.receipts.statement import (
     PAYLOAD_TYPE,
     Digest,
@@ -71,7 +71,7 @@ def statement() -> Statement:
 
 @pytest.fixture
 def signed(tmp_path: Path) -> Signed:
-    key = signing_key(tmp_path / "keys")
+    key = load_signing_key(tmp_path / "keys")
     receipt = tmp_path / "receipt.json"
     receipt.write_bytes(receipt_bytes(key.sign(statement().to_payload(), PAYLOAD_TYPE)))
     files = tmp_path / "files"

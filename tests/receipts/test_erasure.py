@@ -91,12 +91,12 @@ def test_the_guarantee_in_the_findings_of_release_0_1_0_is_taken() -> None:
 
 
 def test_a_main_network_that_holds_no_label_is_said_to_have_no_fisher_information() -> None:
-    alone = version(3, {"9": None}, report=EXACT)
-    assert entry("Fisher information", version=alone, parent=version(2, {"2": 1, "9": None})) == (
+    empty = version(3, {"9": None}, report=EXACT)
+    assert entry("Fisher information", version=empty, parent=version(2, {"2": 1, "9": None})) == (
         "none",
         "The main network of version 3 holds no label, so it has no Fisher information.",
     )
-    state, detail = entry("Fisher information", version=alone, parent=version(2, {"2": None, "9": None}))
+    state, detail = entry("Fisher information", version=empty, parent=version(2, {"2": None, "9": None}))
     assert state == "dropped"
     assert "The main network holds no label" in detail
     state, detail = entry("Fisher information")

@@ -1,4 +1,4 @@
-"""From the request to the verdict, with real processes on each backing."""
+"""From the request to the verified receipt, with real processes on each backing."""
 
 import json
 import os

@@ -9,12 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from service.receipts.signing import NotAPublicKey, SigningKey, public_key, signing_key
+from service.receipts.signing import NotAPublicKey, SigningKey, load_signing_key, parse_public_key
 from service.registry.errors import SigningKeyUnusable
 
 MAKE = (
-    "import sys; from pathlib import Path; from service.receipts.signing import signing_key; "
-    "print(signing_key(Path(sys.argv[1])).keyid)"
+    "import sys; from pathlib import Path; from service.receipts.signing import load_signing_key; "
+    "print(load_signing_key(Path(sys.argv[1])).keyid)"
 )
 
 
@@ -31,16 +31,16 @@ def test_the_loser_of_the_race_uses_the_key_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looked before the other had named its key."""
-    first = signing_key(tmp_path)
-    signing_key.cache_clear()
+    first = load_signing_key(tmp_path)
+    load_signing_key.cache_clear()
     looked = iter([False])
     exists = Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: next(looked, None) is None and exists(path))
-    assert signing_key(tmp_path).keyid == first.keyid
+    assert load_signing_key(tmp_path).keyid == first.keyid
 
 
 def test_the_private_key_is_readable_by_its_owner_alone_and_shown_by_nothing(tmp_path: Path) -> None:
-    key = signing_key(tmp_path / "keys")
+    key = load_signing_key(tmp_path / "keys")
     private = tmp_path / "keys" / "signing.pem"
     assert private.stat().st_mode & 0o777 == 0o600
     secret = private.read_text().splitlines()[1]
@@ -54,7 +54,7 @@ def test_the_private_key_is_readable_by_its_owner_alone_and_shown_by_nothing(tmp
 def test_a_damaged_key_is_refused_and_not_replaced(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "signing.pem").write_bytes(damage)
     with pytest.raises(SigningKeyUnusable, match="restore it from a backup"):
-        signing_key(tmp_path)
+        load_signing_key(tmp_path)
     assert (tmp_path / "signing.pem").read_bytes() == damage
 
 
@@ -64,14 +64,14 @@ def test_a_key_of_another_kind_is_refused(tmp_path: Path) -> None:
         other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
     with pytest.raises(SigningKeyUnusable, match="not an Ed25519 key"):
-        signing_key(tmp_path)
+        load_signing_key(tmp_path)
     with pytest.raises(NotAPublicKey, match="another kind"):
-        public_key(other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        parse_public_key(other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
 def test_the_same_payload_is_signed_alike(tmp_path: Path) -> None:
     def signature(key: SigningKey) -> object:
         return key.sign(b"{}", "some/type").to_dict()
 
-    key = signing_key(tmp_path)
+    key = load_signing_key(tmp_path)
     assert signature(key) == signature(key)

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.receipts.signing import public_key, signing_key
+from reports import at_most
+from service.receipts.signing import load_signing_key, parse_public_key
 from service.receipts.statement import PAYLOAD_TYPE, read_statement, receipt_bytes
 from service.receipts.verification import CannotVerify, NotGenuine, fetch_key, verify_receipt
 from service.registry.artifacts import FolderArtifacts
@@ -61,7 +62,7 @@ SPACES = b" \t\n\r"
 
 def test_every_single_changed_byte_makes_it_fail(signed: Signed) -> None:
     """Each byte with one bit turned, and another (which is a letter's case); each space by every other."""
-    key, data = public_key(signed.public.read_bytes()), signed.data
+    key, data = parse_public_key(signed.public.read_bytes()), signed.data
     verify_receipt(data, key)
     for at, byte in enumerate(data):
         others = {byte ^ 0x01, byte ^ 0x20, *(SPACES if byte in SPACES else b"")} - {byte}
@@ -71,7 +72,7 @@ def test_every_single_changed_byte_makes_it_fail(signed: Signed) -> None:
 
 
 def test_an_added_or_lost_byte_makes_it_fail(signed: Signed) -> None:
-    key, data = public_key(signed.public.read_bytes()), signed.data
+    key, data = parse_public_key(signed.public.read_bytes()), signed.data
     for at in [*range(0, len(data), 7), len(data) - 1]:
         for changed in (
             data[:at] + data[at + 1 :],
@@ -90,7 +91,7 @@ def altered(signed: Signed, **fields: Any) -> bytes:
 
 
 def test_nothing_can_be_said_beside_what_is_signed(signed: Signed) -> None:
-    key = public_key(signed.public.read_bytes())
+    key = parse_public_key(signed.public.read_bytes())
     [signature] = json.loads(signed.data)["signatures"]
     for forged in (
         altered(signed, note="trust me"),
@@ -110,7 +111,7 @@ def test_nothing_can_be_said_beside_what_is_signed(signed: Signed) -> None:
 def test_another_deployments_signature_is_not_taken_even_under_this_ones_name(
     signed: Signed, tmp_path: Path
 ) -> None:
-    key, other = public_key(signed.public.read_bytes()), signing_key(tmp_path / "other")
+    key, other = parse_public_key(signed.public.read_bytes()), load_signing_key(tmp_path / "other")
     foreign = receipt_bytes(other.sign(statement().to_payload(), PAYLOAD_TYPE))
     with pytest.raises(NotGenuine, match=f"signed by {other.keyid[:16]}, not by the key {key.keyid[:16]}"):
         verify_receipt(foreign, key)
@@ -129,7 +130,7 @@ def test_another_deployments_signature_is_not_taken_even_under_this_ones_name(
     ],
 )
 def test_what_is_signed_but_no_receipt_is_refused(signed: Signed, payload: bytes, reason: str) -> None:
-    key = public_key(signed.public.read_bytes())
+    key = parse_public_key(signed.public.read_bytes())
     with pytest.raises(NotGenuine, match=reason):
         verify_receipt(receipt_bytes(signed.key.sign(payload, PAYLOAD_TYPE)), key)
     with pytest.raises(NotGenuine, match="text/plain"):
@@ -139,7 +140,7 @@ def test_what_is_signed_but_no_receipt_is_refused(signed: Signed, payload: bytes
 def test_files_are_found_by_name_or_in_an_artifact_folder_and_the_missing_are_named(
     signed: Signed, tmp_path: Path
 ) -> None:
-    key = public_key(signed.public.read_bytes())
+    key = parse_public_key(signed.public.read_bytes())
     (signed.files / "manifest.json").unlink()
     verified = verify_receipt(signed.data, key, signed.files)
     assert (len(verified.matching), verified.missing) == (2, ("manifest.json",))
@@ -170,3 +171,47 @@ def test_a_service_that_answers_without_a_key_is_named_in_the_error(monkeypatch:
     )
     with pytest.raises(CannotVerify, match="did not answer with its signing key"):
         fetch_key("http://palimpsest.test")
+
+
+def of_release_0_1_0() -> bytes:
+    """The payload of the same statement as release 0.1.0 wrote it."""
+    document = json.loads(statement().to_payload())
+    document["predicateType"] = "urn:palimpsest:forget-receipt:v1"
+    figure = {"accuracy": 0.97, "n": 1000, "interval": [0.96, 0.98], "rejected": 0.01}
+    label = figure | {"closed_accuracy": 0.98, "coverage": None, "threshold": "<= 0.05", "verdict": "missed"}
+    criterion = {"criterion": "forgotten_accuracy_max", "label": "3", "bound": 0.05, "value": 0.97, "n": 1000}
+    criterion |= {"interval": [0.96, 0.98], "threshold": "<= 0.05", "verdict": "missed"}
+    document["predicate"]["figures"] = {
+        "level": "quick",
+        "judge": {"mnist": {"version": "a" * 64, "test_accuracy": 0.99, "missed": []}},
+        "retained": figure,
+        "forgotten": {**figure, "labels": {"3": label}},
+        "criteria": [criterion],
+    }
+    purge = {"reason": "asked", "keys_gone": [], "keys_kept": [], "finished_at": "2026-01-02T03:04:05Z"}
+    document["predicate"]["purge"] = purge
+    return json.dumps(document, sort_keys=True, ensure_ascii=False).encode()
+
+
+def test_a_receipt_of_release_0_1_0_is_verified_and_read_in_todays_types(signed: Signed) -> None:
+    key = parse_public_key(signed.public.read_bytes())
+    receipt = receipt_bytes(signed.key.sign(of_release_0_1_0(), PAYLOAD_TYPE))
+    predicate = verify_receipt(receipt, key).statement.predicate
+    assert predicate.figures.retained.value == 0.97
+    assert predicate.figures.forgotten.labels["3"].threshold == at_most(0.05)
+    [criterion] = predicate.figures.criteria
+    assert (criterion.value, criterion.threshold, criterion.verdict) == (0.97, at_most(0.05), "missed")
+    assert predicate.purge is not None
+    assert predicate.purge.reason == "requested"
+    signed.file.write_bytes(receipt)
+    ended = verify(signed, "--key", signed.public)
+    assert ended.returncode == 0, ended.stderr
+    assert "97.00% of 1000 draws judged to be their label" in ended.stdout
+    assert "0 of 1 met" in ended.stdout
+
+
+def test_the_signed_bytes_do_not_depend_on_the_names_of_attributes() -> None:
+    predicate = json.loads(statement().to_payload())["predicate"]
+    assert {"says", "asked", "stores"} <= predicate.keys()
+    assert not {"meaning", "request", "erasure"} & predicate.keys()
+    assert predicate["older_versions"][0].keys() == {"version", "lists", "state", "files"}

@@ -15,7 +15,7 @@ from worker.learning.judging.judge import Judge
 from worker.learning.judging.membership import membership
 from worker.learning.judging.quick_report import Draw
 from worker.learning.judging.recovery import Search, recovered
-from worker.learning.judging.relearning import Curve, Lesson, relearned
+from worker.learning.judging.relearning import Curve, RelearningSetup, relearned
 from worker.learning.networks import frozen
 from worker.learning.strategy import TrainingContext
 
@@ -35,7 +35,7 @@ class AuditSetup:
     others: Tensor  # its real test images, uint8 [n, pixels]
     draws: int
     search: Search
-    relearning: Lesson
+    relearning: RelearningSetup
 
     def hits(self, images: Tensor) -> int:
         """How many images [n, pixels] the judge gives the label."""

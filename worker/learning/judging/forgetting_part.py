@@ -27,7 +27,7 @@ from worker.learning.judging.likeness import energy_distance, function_distance,
 from worker.learning.judging.recovery import Search
 from worker.learning.judging.reference_networks import ReferenceNetworks
 from worker.learning.judging.references import MEMORISED, control_auc
-from worker.learning.judging.relearning import Lesson
+from worker.learning.judging.relearning import RelearningSetup
 from worker.learning.networks import frozen
 from worker.learning.strategy import Unavailable
 
@@ -114,7 +114,7 @@ def _audit_setup(label: Label, evaluation: Evaluation) -> AuditSetup:
         others=evaluation.test_images(label),
         draws=params.draws,
         search=Search(starts=params.attacks, steps=params.attack_steps),
-        relearning=Lesson(schedule=params.relearning),
+        relearning=RelearningSetup(schedule=params.relearning),
     )
 
 

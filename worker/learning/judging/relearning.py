@@ -34,7 +34,7 @@ SLOW = Relearning(
 
 
 @dataclass(frozen=True)
-class Lesson:
+class RelearningSetup:
     """How relearning is measured: the same for every network compared."""
 
     schedule: Schedule = SLOW
@@ -48,7 +48,7 @@ def relearned(
     label: str,
     images: Tensor,
     accuracy: Callable[[Tensor], float],
-    lesson: Lesson,
+    setup: RelearningSetup,
     context: TrainingContext,
 ) -> Curve:
     """Train the network on the label's real images alone, and return the accuracy of its draws along the way.
@@ -63,9 +63,9 @@ def relearned(
     _clear_slot(network, slot)
     noise, order = context.generator("relearning noise"), context.generator("relearning order")
     source = real_examples({label: images}, {label: slot}, order)
-    some = images[: lesson.prior_images].float().div(255).to(context.device)
+    some = images[: setup.prior_images].float().div(255).to(context.device)
     prior_batch = Batch(some, torch.full((len(some),), slot, device=context.device))
-    curve = [(0, accuracy(_draw(network, slot, lesson.draws, context)))]
+    curve = [(0, accuracy(_draw(network, slot, setup.draws, context)))]
     steps = 0
 
     def loss(parts: Parts, done: float) -> Tensor:
@@ -75,12 +75,12 @@ def relearned(
     def add_point() -> None:
         nonlocal steps
         steps += 1
-        if steps % lesson.steps_between == 0:
+        if steps % setup.steps_between == 0:
             fit_prior(network, slot, [prior_batch])
-            curve.append((steps, accuracy(_draw(network, slot, lesson.draws, context))))
+            curve.append((steps, accuracy(_draw(network, slot, setup.draws, context))))
 
-    batches = interleave([(source, 1.0)], lesson.schedule.batch_size, context.device)
-    fit(network, loss, batches, lesson.schedule, context, phase=f"relearning {label}", after_step=add_point)
+    batches = interleave([(source, 1.0)], setup.schedule.batch_size, context.device)
+    fit(network, loss, batches, setup.schedule, context, phase=f"relearning {label}", after_step=add_point)
     return curve
 
 
