@@ -6,6 +6,7 @@ convolution of the image at twice its size.
 """
 
 import math
+from collections.abc import Mapping
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -14,8 +15,8 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint
 
 OPSET = 17
-NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 IR_VERSION = 8
+NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
 
 
 def decoder_onnx(checkpoint: Checkpoint) -> bytes:
@@ -24,46 +25,14 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     Inputs: noise float32 [n, latent], standard normal, and slot int64 [n]. Output: images float32 [n, pixels]
     in [0, 1]. The label priors p(z | c) are part of the graph.
     """
-    weights = checkpoint.weights
-    layers = len(checkpoint.spec.decoder_widths) + 1
-    constants: dict[str, list[int]] = {"last_axis": [-1], "flat": [0, checkpoint.spec.pixels]}
-    nodes = [
-        helper.make_node("Gather", ["prior_mean", "slot"], ["mean"]),
-        helper.make_node("Gather", ["prior_scale", "slot"], ["scale"]),
-        helper.make_node("Unsqueeze", ["noise", "last_axis"], ["noise_column"]),
-        helper.make_node("MatMul", ["scale", "noise_column"], ["spread_column"]),
-        helper.make_node("Squeeze", ["spread_column", "last_axis"], ["spread"]),
-        helper.make_node("Add", ["mean", "spread"], ["hidden.0"]),
-    ]
+    spec, weights = checkpoint.spec, checkpoint.weights
+    layers = len(spec.decoder_widths) + 1
+    constants: dict[str, list[int]] = {"last_axis": [-1], "flat": [0, spec.pixels]}
+    nodes = _prior_nodes()
     for index in range(layers):
-        layer, entered = f"decoder.{index}", f"hidden.{index}"
-        parameters = [f"{layer}.weight", f"{layer}.bias"]
-        if weights[f"{layer}.weight"].dim() == 2:
-            nodes.append(helper.make_node("Gemm", [entered, *parameters], [f"{layer}.sum"], transB=1))
-        else:
-            if weights[f"decoder.{index - 1}.weight"].dim() == 2:  # from a vector to channels
-                channels = weights[f"{layer}.weight"].shape[1]
-                side = math.isqrt(len(weights[f"decoder.{index - 1}.bias"]) // channels)
-                constants[f"{layer}.shape"] = [0, channels, side, side]
-                nodes.append(helper.make_node("Reshape", [entered, f"{layer}.shape"], [f"{layer}.channels"]))
-                entered = f"{layer}.channels"
-            nodes.append(helper.make_node("Resize", [entered, "", "twice"], [f"{layer}.large"], **NEAREST))
-            nodes.append(
-                helper.make_node("Conv", [f"{layer}.large", *parameters], [f"{layer}.sum"], pads=[1] * 4)
-            )
-        preactivation = f"{layer}.sum"
-        if f"{layer}.label" in weights:
-            nodes.append(helper.make_node("Gather", [f"{layer}.label", "slot"], [f"{layer}.of_label"]))
-            nodes.append(helper.make_node("Add", [preactivation, f"{layer}.of_label"], [f"{layer}.out"]))
-            preactivation = f"{layer}.out"
-        if index < layers - 1:
-            nodes.append(helper.make_node("Sigmoid", [preactivation], [f"{layer}.gate"]))
-            nodes.append(helper.make_node("Mul", [preactivation, f"{layer}.gate"], [f"hidden.{index + 1}"]))
-        else:
-            nodes.append(helper.make_node("Sigmoid", [preactivation], ["drawn"]))
-            nodes.append(helper.make_node("Reshape", ["drawn", "flat"], ["images"]))
+        nodes += _layer_nodes(index, weights, constants, last=index == layers - 1)
     used = ["prior_mean", "prior_scale", *(name for name in sorted(weights) if name.startswith("decoder."))]
-    initializers = [_constant(name, weights[name]) for name in used]
+    initializers = [numpy_helper.from_array(weights[name].contiguous().numpy(), name) for name in used]
     for name, values in constants.items():
         initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
     initializers.append(helper.make_tensor("twice", TensorProto.FLOAT, [4], [1, 1, 2, 2]))
@@ -71,10 +40,10 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
         nodes,
         "palimpsest_decoder",
         [
-            helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["n", checkpoint.spec.latent]),
+            helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["n", spec.latent]),
             helper.make_tensor_value_info("slot", TensorProto.INT64, ["n"]),
         ],
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", checkpoint.spec.pixels])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", spec.pixels])],
         initializers,
     )
     model = helper.make_model(
@@ -87,5 +56,50 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _constant(name: str, tensor: Tensor) -> onnx.TensorProto:
-    return numpy_helper.from_array(tensor.contiguous().numpy(), name)
+def _prior_nodes() -> list[onnx.NodeProto]:
+    """Make the nodes for z = mean + scale @ noise of the label's prior, named hidden.0."""
+    return [
+        helper.make_node("Gather", ["prior_mean", "slot"], ["mean"]),
+        helper.make_node("Gather", ["prior_scale", "slot"], ["scale"]),
+        helper.make_node("Unsqueeze", ["noise", "last_axis"], ["noise_column"]),
+        helper.make_node("MatMul", ["scale", "noise_column"], ["spread_column"]),
+        helper.make_node("Squeeze", ["spread_column", "last_axis"], ["spread"]),
+        helper.make_node("Add", ["mean", "spread"], ["hidden.0"]),
+    ]
+
+
+def _layer_nodes(
+    index: int, weights: Mapping[str, Tensor], constants: dict[str, list[int]], *, last: bool
+) -> list[onnx.NodeProto]:
+    """Make the nodes of one decoder layer, from hidden.{index} to hidden.{index + 1}, or to images.
+
+    constants: the integer constants of the graph, to which those of this layer are added.
+    """
+    layer, inputs, nodes = f"decoder.{index}", f"hidden.{index}", []
+    parameters = [f"{layer}.weight", f"{layer}.bias"]
+    if weights[f"{layer}.weight"].dim() == 2:
+        nodes.append(helper.make_node("Gemm", [inputs, *parameters], [f"{layer}.sum"], transB=1))
+    else:
+        if (
+            weights[f"decoder.{index - 1}.weight"].dim() == 2
+        ):  # the layer before gives a vector: make it channels
+            channels = weights[f"{layer}.weight"].shape[1]
+            side = math.isqrt(len(weights[f"decoder.{index - 1}.bias"]) // channels)
+            constants[f"{layer}.shape"] = [0, channels, side, side]
+            nodes.append(helper.make_node("Reshape", [inputs, f"{layer}.shape"], [f"{layer}.channels"]))
+            inputs = f"{layer}.channels"
+        nodes.append(helper.make_node("Resize", [inputs, "", "twice"], [f"{layer}.large"], **NEAREST))
+        convolved = [f"{layer}.large", *parameters]
+        nodes.append(helper.make_node("Conv", convolved, [f"{layer}.sum"], pads=[1] * 4))
+    preactivation = f"{layer}.sum"
+    if f"{layer}.label" in weights:
+        nodes.append(helper.make_node("Gather", [f"{layer}.label", "slot"], [f"{layer}.of_label"]))
+        nodes.append(helper.make_node("Add", [preactivation, f"{layer}.of_label"], [f"{layer}.out"]))
+        preactivation = f"{layer}.out"
+    if last:
+        nodes.append(helper.make_node("Sigmoid", [preactivation], ["drawn"]))
+        nodes.append(helper.make_node("Reshape", ["drawn", "flat"], ["images"]))
+    else:
+        nodes.append(helper.make_node("Sigmoid", [preactivation], [f"{layer}.gate"]))
+        nodes.append(helper.make_node("Mul", [preactivation, f"{layer}.gate"], [f"hidden.{index + 1}"]))
+    return nodes

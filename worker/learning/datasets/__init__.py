@@ -1,4 +1,4 @@
-"""What can be learnt: a new file in this folder is in the catalog at once."""
+"""Datasets to learn from. A new file in this folder is in the catalog at once."""
 
 from importlib import import_module
 from pathlib import Path
@@ -14,9 +14,9 @@ for _module in iter_modules(__path__):
 
 
 def load(name: str, folder: Path) -> Dataset:
-    """Read a dataset; `folder` is where downloaded datasets live (bundled ones ignore it).
+    """Read a dataset of the catalog. folder: where downloaded datasets lie; bundled ones ignore it.
 
-    Raises DatasetUnavailable when there is no such dataset or its images cannot be had.
+    Raises DatasetUnavailable if there is no such dataset, or if its images cannot be read or downloaded.
     """
     info, read = find(name)
     train, test = read(folder)
@@ -24,10 +24,10 @@ def load(name: str, folder: Path) -> Dataset:
 
 
 def catalog() -> list[DatasetInfo]:
-    """Every dataset there is, by name. Reads no image."""
+    """List every dataset that comes with the code, by name. Reads no image."""
     return registered()
 
 
 def comes_with_the_code(name: str) -> bool:
-    """Whether a dataset of that name is in the catalog; an upload may bear any other."""
+    """Whether a dataset of that name is in the catalog; an uploaded one may have any other name."""
     return any(one.name == name for one in catalog())

@@ -1,4 +1,4 @@
-"""What a dataset is, and the decorator that makes one file in this folder a dataset."""
+"""What a dataset is, and the decorator that registers the function which reads one."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -8,37 +8,37 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-Split = dict[str, Tensor]  # label -> images, uint8 [n, pixels], ink is bright
+Split = dict[str, Tensor]  # label -> images, uint8 [n, pixels], bright ink on a dark ground
 Reader = Callable[[Path], tuple[Split, Split]]  # data folder -> (train, test)
 
 
 class DatasetUnavailable(Exception):
-    """The images cannot be had; the message says where they were looked for and what to do."""
+    """The images cannot be read; the message says where they were looked for and what to do."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a request may know about a dataset before any image is read."""
+    """What is known of a dataset before any image is read."""
 
     name: str
     title: str
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
-    bundled: bool  # comes with an installed package: needs neither folder nor network
+    bundled: bool  # part of an installed package, so it needs neither a folder nor a download
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images, split once and for all: reading twice gives the same bytes."""
+    """Labelled images in a fixed split: reading a dataset twice gives the same bytes."""
 
     name: str
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
     train: Mapping[str, Tensor]  # label -> uint8 [n, pixels]
-    test: Mapping[str, Tensor]  # likewise; never shown to a learner
+    test: Mapping[str, Tensor]  # of the same shape; only for judging, never for learning
 
     def sha256(self) -> str:
-        """Hex sha256 over every image of both splits, in label order."""
+        """Hash every image of both splits, in label order; returns a hex SHA-256."""
         digest = hashlib.sha256(f"{self.name} {self.image_shape}".encode())
         for split in (self.train, self.test):
             for label in self.labels:
@@ -53,17 +53,17 @@ _readers: dict[str, tuple[DatasetInfo, Reader]] = {}
 def dataset(
     name: str, *, title: str, labels: tuple[str, ...], image_shape: tuple[int, int], bundled: bool
 ) -> Callable[[Reader], Reader]:
-    """Register the decorated reader as the dataset `name`."""
+    """Register the decorated function as the reader of the dataset `name`."""
 
-    def remember(read: Reader) -> Reader:
+    def register(read: Reader) -> Reader:
         _readers[name] = (DatasetInfo(name, title, labels, image_shape, bundled), read)
         return read
 
-    return remember
+    return register
 
 
 def find(name: str) -> tuple[DatasetInfo, Reader]:
-    """The registered dataset of that name. Raises DatasetUnavailable, naming those there are."""
+    """Return a registered dataset and its reader. Raises DatasetUnavailable, with the names there are."""
     if name not in _readers:
         raise DatasetUnavailable(
             f"there is no dataset {name!r}; choose one of: {', '.join(sorted(_readers))}"
@@ -72,17 +72,17 @@ def find(name: str) -> tuple[DatasetInfo, Reader]:
 
 
 def registered() -> list[DatasetInfo]:
-    """Every registered dataset, by name."""
+    """List every registered dataset, by name."""
     return [_readers[name][0] for name in sorted(_readers)]
 
 
 def by_label(images: Tensor, targets: Tensor, labels: tuple[str, ...]) -> Split:
-    """Split uint8 images [n, height, width] with targets [n] (an index into labels) by label."""
+    """Sort uint8 images [n, height, width] by label. targets: [n], indices in `labels`."""
     return {label: images[targets == index].flatten(1).contiguous() for index, label in enumerate(labels)}
 
 
-def each_fifth_for_testing(every: Split) -> tuple[Split, Split]:
-    """(train, test): of each label, in the order its images have, each fifth is a test image."""
+def split_every_fifth(every: Split) -> tuple[Split, Split]:
+    """Split into (train, test): every fifth image of each label, in the order they have, is a test image."""
     is_test = {label: torch.arange(len(images)) % 5 == 4 for label, images in every.items()}
     train = {label: images[~is_test[label]] for label, images in every.items()}
     test = {label: images[is_test[label]] for label, images in every.items()}

@@ -1,8 +1,8 @@
-"""The real handwritten digits bundled with scikit-learn, brought to MNIST's look. Needs no network.
+"""The real handwritten digits bundled with scikit-learn, drawn like MNIST's. Needs no network.
 
 1,797 images of 8x8 cells, each cell the count (0..16) of inked pixels in a 4x4 block of a 32x32 scan
-(Alpaydin and Kaynak 1998). MNIST's look is: white ink on black, 28x28, the ink's longer side 20 pixels,
-its centre of mass in the middle of the frame (LeCun et al. 1998).
+(Alpaydin and Kaynak 1998). MNIST has white ink on black, 28x28 pixels, the ink's longer side 20 pixels, its
+centre of mass in the middle of the frame (LeCun et al. 1998).
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from worker.learning.datasets.dataset import Split, by_label, dataset, each_fifth_for_testing
+from worker.learning.datasets.dataset import Split, by_label, dataset, split_every_fifth
 
 DIGITS = tuple("0123456789")
 FRAME = 28
@@ -27,30 +27,32 @@ INK_LEVEL = 0.25  # a pixel at least this bright belongs to the ink box
     bundled=True,
 )
 def digits(_folder: Path) -> tuple[Split, Split]:
-    """About 1,440 train and 357 test images: of each label, in the collection's order, each fifth is test."""
-    from sklearn.datasets import load_digits  # two seconds to import: only a job that reads digits pays it
+    """Read about 1,440 train and 357 test images: every fifth of each label is a test image."""
+    from sklearn.datasets import (
+        load_digits,
+    )  # takes two seconds, which only a job that reads digits should pay
 
     source = load_digits()
     images = like_mnist(torch.from_numpy(source.images).float() / 16)
     every = by_label(images, torch.from_numpy(source.target), DIGITS)
-    return each_fifth_for_testing(every)
+    return split_every_fifth(every)
 
 
 def like_mnist(cells: Tensor) -> Tensor:
-    """Cells [n, 8, 8] in [0, 1] -> uint8 [n, 28, 28] in MNIST's look.
+    """Resample cells [n, 8, 8] in [0, 1] to uint8 [n, 28, 28] as MNIST's images are.
 
-    One smooth resampling: the first pass at a plain 2.5 pixels a cell only measures where the ink lies.
+    The images are resampled once. A first pass, at 2.5 pixels a cell, only measures where the ink lies.
     """
     count = len(cells)
-    plain = _resample(cells, scale=torch.full((count,), INK_SIDE / 8), centre=torch.full((count, 2), 4.0))
-    side, middle = _ink(plain)
+    draft = _resample(cells, scale=torch.full((count,), INK_SIDE / 8), centre=torch.full((count, 2), 4.0))
+    side, middle = _ink(draft)
     scale = INK_SIDE / 8 * INK_SIDE / side
     images = _resample(cells, scale, centre=4.0 + (middle - FRAME / 2) / (INK_SIDE / 8))
     return (images * 255).round().to(torch.uint8)
 
 
 def _resample(cells: Tensor, scale: Tensor, centre: Tensor) -> Tensor:
-    """Cells [n, 8, 8] in frames [n, 28, 28]: scale [n] in pixels a cell, about centre [n, 2] in cells."""
+    """Resample cells [n, 8, 8] to frames [n, 28, 28]. scale: [n], pixels a cell; centre: [n, 2], in cells."""
     theta = torch.zeros(len(cells), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = FRAME / (8 * scale)
     theta[:, :, 2] = centre / 4 - 1
@@ -60,12 +62,12 @@ def _resample(cells: Tensor, scale: Tensor, centre: Tensor) -> Tensor:
 
 
 def _sharpen(images: Tensor) -> Tensor:
-    """Steepen the edges that upsampling made soft, as a pen's are."""
+    """Steepen the edges that upsampling made soft, to look like a pen's."""
     return ((images - 0.5) * 1.8 + 0.42).clamp(0, 1)
 
 
 def _ink(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The ink box's longer side [n] and the centre of mass [n, 2] as (x, y), in pixels."""
+    """Measure the ink box's longer side, [n], and the centre of mass, [n, 2] as (x, y); in pixels."""
     inked = images >= INK_LEVEL
     side = torch.stack([_extent(inked.any(1)), _extent(inked.any(2))]).amax(0)
     at = torch.arange(FRAME) + 0.5
@@ -75,7 +77,7 @@ def _ink(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _extent(inked: Tensor) -> Tensor:
-    """From the first to the last True of each row [n, size], inclusive."""
+    """Count from the first to the last True of each row [n, size], both included."""
     at = torch.arange(inked.shape[1]).expand_as(inked)
     last = at.masked_fill(~inked, -1).amax(1)
     first = at.masked_fill(~inked, inked.shape[1]).amin(1)

@@ -1,6 +1,6 @@
 """EMNIST (Cohen et al. 2017): handwritten digits and letters, in two of its six splits.
 
-Its files hold every image with rows and columns in each other's place; here they stand upright.
+Its files store every image with rows and columns swapped; here they stand upright.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from string import ascii_lowercase, ascii_uppercase, digits
 from worker.learning.datasets.dataset import Split, dataset
 from worker.learning.datasets.torchvision_files import Collection, read
 
-DISTINCT_LOWERCASE = "abdefghnqrt"  # the others are written like their capitals, and count as those
+DISTINCT_LOWERCASE = "abdefghnqrt"  # the others look like their capitals, and count as those
 BALANCED = Collection(
     "EMNIST",
     tuple(digits + ascii_uppercase + DISTINCT_LOWERCASE),
@@ -37,7 +37,7 @@ LETTERS = Collection(
     bundled=False,
 )
 def emnist(folder: Path) -> tuple[Split, Split]:
-    """112,800 train and 18,800 test images, as many of each label, from `folder`/EMNIST/raw."""
+    """Read 112,800 train and 18,800 test images, equally many of each label, from `folder`/EMNIST/raw."""
     return read(BALANCED, folder)
 
 
@@ -49,5 +49,5 @@ def emnist(folder: Path) -> tuple[Split, Split]:
     bundled=False,
 )
 def emnist_letters(folder: Path) -> tuple[Split, Split]:
-    """124,800 train and 20,800 test images, as many of each letter, from `folder`/EMNIST/raw."""
+    """Read 124,800 train and 20,800 test images, equally many of each letter, from `folder`/EMNIST/raw."""
     return read(LETTERS, folder)

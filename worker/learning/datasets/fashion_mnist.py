@@ -6,7 +6,7 @@ from worker.learning.datasets.dataset import Split, dataset
 from worker.learning.datasets.torchvision_files import Collection, read
 
 CLOTHES = (
-    "t-shirt",  # torchvision says "T-shirt/top", and a label's name holds no slash
+    "t-shirt",  # torchvision says "T-shirt/top", and a label's name may not contain a slash
     "trouser",
     "pullover",
     "dress",
@@ -28,5 +28,5 @@ FASHION_MNIST = Collection("FashionMNIST", CLOTHES, train=60_000, test=10_000)
     bundled=False,
 )
 def fashion_mnist(folder: Path) -> tuple[Split, Split]:
-    """60,000 train and 10,000 test images, from `folder`/FashionMNIST/raw."""
+    """Read 60,000 train and 10,000 test images from `folder`/FashionMNIST/raw."""
     return read(FASHION_MNIST, folder)

@@ -17,5 +17,5 @@ KMNIST = Collection("KMNIST", HIRAGANA, train=60_000, test=10_000)
     bundled=False,
 )
 def kmnist(folder: Path) -> tuple[Split, Split]:
-    """60,000 train and 10,000 test images, from `folder`/KMNIST/raw."""
+    """Read 60,000 train and 10,000 test images from `folder`/KMNIST/raw."""
     return read(KMNIST, folder)

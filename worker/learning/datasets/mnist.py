@@ -16,5 +16,5 @@ MNIST = Collection("MNIST", tuple("0123456789"), train=60_000, test=10_000)
     bundled=False,
 )
 def mnist(folder: Path) -> tuple[Split, Split]:
-    """60,000 train and 10,000 test images, from `folder`/MNIST/raw."""
+    """Read 60,000 train and 10,000 test images from `folder`/MNIST/raw."""
     return read(MNIST, folder)

@@ -1,4 +1,4 @@
-"""MNIST and those made in its likeness, through torchvision: from the data folder, else downloaded."""
+"""MNIST and the datasets modelled on it, read by torchvision from the data folder, or downloaded first."""
 
 import errno
 import socket
@@ -13,27 +13,27 @@ from typing import Any
 
 from worker.learning.datasets.dataset import DatasetUnavailable, Split, by_label
 
-REACH_SECONDS = 5.0  # how long a mirror may take to answer at all
+REACH_SECONDS = 5.0  # how long a mirror may take to answer a first request
 STALL_SECONDS = 15.0  # how long a download that has begun may stand still
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Two files of images, two of targets, that torchvision reads; images are 28x28."""
+    """Two files of 28x28 images and two of targets that torchvision reads."""
 
     name: str  # torchvision's class, and the folder it reads
     labels: tuple[str, ...]
     train: int  # images
     test: int
-    split: str | None = None  # EMNIST's files hold the same writing sorted in several ways
+    split: str | None = None  # EMNIST sorts the same images in several ways
     first_target: int = 0  # of labels[0]
-    transposed: bool = False  # rows and columns are stored in each other's place
+    transposed: bool = False  # rows and columns are stored swapped
 
 
 def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
-    """The train and the test images, from `folder`/NAME/raw; what is missing is downloaded there.
+    """Read the train and test images from `folder`/NAME/raw; missing files are downloaded there first.
 
-    Raises DatasetUnavailable within seconds when the files are neither there nor to be had, or are damaged.
+    Raises DatasetUnavailable within seconds if files are missing and no mirror answers, or are damaged.
     """
     if not all((_raw(collection, folder) / name).is_file() for name in file_names(collection)):
         _download(collection, folder)
@@ -49,7 +49,7 @@ def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
         raise DatasetUnavailable(
             f"The {collection.name} files in {_raw(collection, folder)} cannot be read ({error}). "
-            f"Delete that folder so that they are fetched again, or copy the four files there anew."
+            f"Delete that folder so that they are downloaded again, or copy the four files there again."
         ) from error
     images = found.data.mT if collection.transposed else found.data
     return by_label(images, found.targets - collection.first_target, collection.labels)
@@ -57,11 +57,11 @@ def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
 
 def _open(collection: Collection, folder: Path, *, train: bool = True, download: bool = False) -> Any:
     split = {"split": collection.split} if collection.split else {}
-    return _of_torchvision(collection)(folder, train=train, download=download, **split)
+    return _torchvision_class(collection)(folder, train=train, download=download, **split)
 
 
-def _of_torchvision(collection: Collection) -> Any:
-    from torchvision import datasets  # a second to import: only a job that reads one of these pays it
+def _torchvision_class(collection: Collection) -> Any:
+    from torchvision import datasets  # takes a second, which only a job that reads one of these should pay
 
     return getattr(datasets, collection.name)
 
@@ -71,11 +71,11 @@ def _download(collection: Collection, folder: Path) -> None:
     if not packed and not any(_answers(mirror) for mirror in _mirrors(collection)):
         raise _unavailable(collection, folder, "no download mirror could be reached")
     try:
-        with _patience(STALL_SECONDS):
+        with _socket_timeout(STALL_SECONDS):
             _open(collection, folder, download=True)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise  # a full disk is the storage's fault, not the dataset's
+            raise  # a full disk is no fault of the dataset
         raise _unavailable(collection, folder, f"the download failed ({error})") from error
     except RuntimeError as error:
         reason = f"the download failed ({' '.join(str(error).split())})"
@@ -97,7 +97,7 @@ def _raw(collection: Collection, folder: Path) -> Path:
 
 
 def file_names(collection: Collection) -> list[str]:
-    """The four files as torchvision reads them."""
+    """List the names of the four files as torchvision reads them."""
     if collection.split is None:
         return [name.removesuffix(".gz") for name in _packed(collection)]
     return [
@@ -108,26 +108,26 @@ def file_names(collection: Collection) -> list[str]:
 
 
 def _packed(collection: Collection) -> list[str]:
-    """What is downloaded: the four packed, or one archive of all splits."""
+    """List the names of what is downloaded: four packed files, or one archive of all splits."""
     if collection.split is None:
-        return [name for name, _ in _of_torchvision(collection).resources]
-    return [_of_torchvision(collection).url.rpartition("/")[2]]
+        return [name for name, _ in _torchvision_class(collection).resources]
+    return [_torchvision_class(collection).url.rpartition("/")[2]]
 
 
 def _mirrors(collection: Collection) -> list[str]:
-    kind = _of_torchvision(collection)
+    kind = _torchvision_class(collection)
     return [kind.url] if collection.split else list(kind.mirrors)
 
 
 def _answers(url: str) -> bool:
     """Whether a server answers at all, with whatever status, within REACH_SECONDS.
 
-    On a thread that is left behind when it is late: neither name resolution nor a host with many
-    addresses honours a socket's timeout.
+    The request runs on a thread that is abandoned if it is late, because name resolution, and a host with
+    many addresses, can take longer than a socket's timeout.
     """
     answered = threading.Event()
 
-    def ask() -> None:
+    def request() -> None:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=REACH_SECONDS):
                 answered.set()
@@ -137,15 +137,15 @@ def _answers(url: str) -> bool:
         except (OSError, ValueError):
             return
 
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(REACH_SECONDS)
+    thread = threading.Thread(target=request, daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
     return answered.is_set()
 
 
 @contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """torchvision sets no timeout of its own, so a mirror that goes silent would be waited on for ever."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Set a timeout for all sockets: torchvision sets none, and would wait for a silent mirror for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

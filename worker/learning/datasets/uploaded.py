@@ -1,17 +1,21 @@
-"""Images a client sent, in the order they came."""
+"""Images that a client uploaded, as a dataset."""
 
 import math
 from collections.abc import Mapping
 
 import torch
 
-from worker.learning.datasets.dataset import Dataset, each_fifth_for_testing
+from worker.learning.datasets.dataset import Dataset, split_every_fifth
 
 SHAPE = (28, 28)
 
 
 def uploaded(name: str, counts: Mapping[str, int], pixels: bytes) -> Dataset:
-    """The dataset of so many images a label, whose bytes (28 x 28 each) follow each other in that order."""
+    """Make a dataset of uploaded pixels.
+
+    counts: label -> number of its images. pixels: all images, 28 x 28 bytes each, label by label in the order
+    of `counts`, and in the order in which they were sent.
+    """
     images = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(-1, math.prod(SHAPE))
     every = dict(zip(counts, torch.split(images, list(counts.values())), strict=True))
-    return Dataset(name, tuple(counts), SHAPE, *each_fifth_for_testing(every))
+    return Dataset(name, tuple(counts), SHAPE, *split_every_fifth(every))
