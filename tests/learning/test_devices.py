@@ -1,12 +1,13 @@
 """Lower precision and a GPU give what float32 on the CPU gives, up to rounding."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import pytest
 import torch
 
-from tests.learning.test_laws import brief, every_strategy, likeness
-from tests.learning.tiny import CPU, NETWORKS, QUICK, Start, TinyArchive, examples, labels, quick
+from tests.learning.test_laws import every_strategy, likeness
+from tests.learning.tiny import BRIEF, CPU, NETWORKS, QUICK, Start, TinyArchive, brief, examples, labels
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.networks import blank, build
@@ -27,7 +28,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
-def history(architecture: str, context: TrainingContext) -> Checkpoint:
+def history(architecture: str, context: TrainingContext, schedule: Mapping[str, Any] = QUICK) -> Checkpoint:
     """Learn, forget, prune: the three ways of training."""
     learn, forget, prune = (
         find(*names)
@@ -41,7 +42,7 @@ def history(architecture: str, context: TrainingContext) -> Checkpoint:
     steps += [(forget, labels("rows")), (prune, labels())]
     checkpoint = blank(NETWORKS[architecture], seed=0, pixels=64)
     for strategy, given in steps:
-        params = strategy.Params.model_validate({"schedule": QUICK, "fisher_examples": 200})
+        params = strategy.Params.model_validate({"schedule": schedule, "fisher_examples": 200})
         checkpoint = strategy.run(checkpoint, given, params, context)
     return checkpoint
 
@@ -70,7 +71,7 @@ def test_every_strategy_runs_on_a_gpu(
         pytest.skip("SKIPPED LOUDLY: there is no CUDA device here, so nothing was shown about one")
     compute_reproducibly(threads=1)
     found, architecture = find(operation, name), start.checkpoint.spec.architecture
-    sent = quick(found) | brief(operation, name)
+    sent = brief(found)
     if name == "den":
         sent |= {"tolerance": 0, "column_l1": 0, "drift": 0, "added_units": 2}
     worker = TrainingContext(torch.device("cuda"), 0, TinyArchive(architecture), precision=precision)
@@ -81,7 +82,7 @@ def test_every_strategy_runs_on_a_gpu(
 
 def test_lower_precision_is_deterministic_too_and_not_the_same(device: torch.device) -> None:
     low, again, full = (
-        history("mlp", TrainingContext(device, 0, TinyArchive(), precision=precision)).to_bytes()
+        history("mlp", TrainingContext(device, 0, TinyArchive(), precision=precision), BRIEF).to_bytes()
         for precision in (torch.bfloat16, torch.bfloat16, torch.float32)
     )
     assert low == again != full

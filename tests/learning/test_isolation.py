@@ -1,27 +1,34 @@
 """Temporary labels: learnt in isolated networks, dropped exactly, made permanent by a merge (CLPU)."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
 from tests.learning.test_laws import files, likeness
-from tests.learning.tiny import NETWORKS, context, examples, labels, quick, run
+from tests.learning.tiny import NETWORKS, brief, context, examples, labels, quick, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
 from worker.learning.networks import blank
 from worker.learning.slots import LabelConflict, in_slot
-from worker.learning.strategy import Examples, Outcome, derive_seed, find
+from worker.learning.strategy import Examples, Outcome, Strategy, derive_seed, find
 from worker.learning.transition import apply_strategy
 
 
 def applied(
-    checkpoint: Checkpoint, operation: str, strategy: str, given: Examples
+    checkpoint: Checkpoint,
+    operation: str,
+    strategy: str,
+    given: Examples,
+    params_of: Callable[[Strategy], dict[str, Any]] = quick,
 ) -> tuple[Checkpoint, Outcome]:
     """The result and its outcome, with a seed derived as a worker does: from request and main network."""
     chosen = find(operation, strategy)
     isolated = chosen.retention == "temporary" and operation == "learn"
     key = ("temporary",) if isolated else (sorted(given.labels), checkpoint.to_bytes())
     worker = context(derive_seed(operation, *key))
-    params = chosen.Params.model_validate(quick(chosen))
+    params = chosen.Params.model_validate(params_of(chosen))
     return apply_strategy(checkpoint, chosen, given, params, worker), worker.outcome
 
 
@@ -31,7 +38,7 @@ def untrained(network: str) -> Checkpoint:
 
 
 def after(checkpoint: Checkpoint, script: list[str]) -> Checkpoint:
-    """R learns labels permanently, T temporarily, F forgets them: the scripts of the CLPU paper."""
+    """R learns labels permanently (briefly), T temporarily, F forgets them: the scripts of the CLPU paper."""
     steps = {
         "R": ("learn", "replay_ewc", examples),
         "T": ("learn", "isolated", examples),
@@ -39,7 +46,7 @@ def after(checkpoint: Checkpoint, script: list[str]) -> Checkpoint:
     }
     for step in script:
         operation, strategy, given = steps[step[0]]
-        checkpoint, _ = applied(checkpoint, operation, strategy, given(*step[1:].split("+")))
+        checkpoint, _ = applied(checkpoint, operation, strategy, given(*step[1:].split("+")), brief)
     return checkpoint
 
 

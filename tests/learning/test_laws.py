@@ -2,18 +2,17 @@
 
 import inspect
 from dataclasses import asdict, replace
-from typing import Any
 
 import pytest
 import torch
 
 from service.requests.catalog import read_catalog
 from tests.learning.tiny import (
-    BRIEF,
     GIVEN,
     OF_TEMPORARY,
     TINY,
     Start,
+    brief,
     context,
     examples,
     fisher_of,
@@ -47,11 +46,6 @@ def made(operation: str, name: str, start: Start) -> Checkpoint:
 
 
 _made: dict[tuple[str, str, str], Checkpoint] = {}
-
-
-def brief(operation: str, name: str) -> dict[str, Any]:
-    """Params for a law that holds however long the training is."""
-    return {"schedule": BRIEF} if (operation, name) in TRAINED else {}
 
 
 def files(checkpoint: Checkpoint) -> list[bytes]:
@@ -97,7 +91,7 @@ def test_a_strategy_states_its_own_defaults(operation: str, name: str) -> None:
 @every_strategy
 def test_a_strategy_leaves_its_checkpoint_untouched(operation: str, name: str, start: Start) -> None:
     before = files(start.checkpoint)
-    after = run(operation, name, *start, **brief(operation, name))
+    after = run(operation, name, *start, **brief(find(operation, name)))
     assert files(start.checkpoint) == before != files(after)
 
 
@@ -106,7 +100,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(
     operation: str, name: str, start: Start
 ) -> None:
     first, again, other = (
-        files(run(operation, name, *start, seed=seed, **brief(operation, name))) for seed in (1, 1, 2)
+        files(run(operation, name, *start, seed=seed, **brief(find(operation, name)))) for seed in (1, 1, 2)
     )
     assert first == again
     assert (again != other) is (name != "drop"), "dropping is not random"
@@ -119,11 +113,11 @@ def test_the_networks_that_a_request_is_not_about_keep_their_bytes(
     isolated = learnt_with_frame.temporary["frame"].to_bytes()
     given = examples("blot") if operation == "learn" else GIVEN[operation]
     if name not in OF_TEMPORARY:
-        after = run(operation, name, learnt_with_frame, given, **brief(operation, name))
+        after = run(operation, name, learnt_with_frame, given, **brief(find(operation, name)))
         assert after.temporary["frame"].to_bytes() == isolated
     if name in ISOLATED:
         given = given if operation == "learn" else labels("frame")
-        after = run(operation, name, learnt_with_frame, given, **brief(operation, name))
+        after = run(operation, name, learnt_with_frame, given, **brief(find(operation, name)))
         assert after.to_bytes() == learnt.to_bytes()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.learning.tiny import BRIEF, GIVEN, NETWORKS, examples, fisher_of, labels, quick, run
+from tests.learning.tiny import GIVEN, NETWORKS, brief, examples, fisher_of, labels, run
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, find
@@ -34,9 +34,7 @@ def named(value: object) -> str | None:
 
 
 def briefly(operation: str, name: str, start: Checkpoint, given: Examples, **params: Any) -> Checkpoint:
-    if "schedule" in quick(find(operation, name)):
-        params["schedule"] = BRIEF
-    return run(operation, name, start, given, **params)
+    return run(operation, name, start, given, **brief(find(operation, name)) | params)
 
 
 @pytest.mark.parametrize(("operation", "name", "params"), VARIANTS, ids=named)

@@ -103,6 +103,12 @@ def quick(found: Strategy) -> dict[str, Any]:
     return {name: value for name, value in small.items() if name in found.Params.model_fields}
 
 
+def brief(found: Strategy) -> dict[str, Any]:
+    """Params of a strategy for a claim that holds however little is trained."""
+    small = {"schedule": BRIEF, "search": BRIEF, "compression": BRIEF, "naive_steps": 10}
+    return quick(found) | {name: value for name, value in small.items() if name in found.Params.model_fields}
+
+
 def fisher_of(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     """The Fisher information of a checkpoint that must have one."""
     assert checkpoint.fisher is not None
