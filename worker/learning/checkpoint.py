@@ -128,7 +128,7 @@ class Checkpoint:
     def renamed(self, sources: Mapping[str, str]) -> "Checkpoint":
         """Record the dataset's own name of every label that is not called by it: label -> that name.
 
-        Forgotten labels are left alone: a temporary label may bear the same name now, for other images.
+        Forgotten labels stay as they are: a temporary label may have the same name now, for other images.
         """
         labels = tuple(
             one

@@ -36,7 +36,8 @@ def fisher_diagonal(
     pre-activation and A the layer's input; for its bias, the column sums of D * D. A convolution is used once
     a position, so its per-example gradients are summed over positions before they are squared. Each example
     gets one latent sample, and no unit is dropped. Returns CPU tensors named like the network's parameters,
-    in nats^2 per squared unit. Source: Kirkpatrick et al. 2017 (EWC); the paper, section 2.2.
+    in nats^2 per squared unit.
+    Source: Kirkpatrick et al. 2017 (EWC, arXiv:1612.00796); the paper, section 2.2.
     """
     totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
     examples = 0
@@ -100,7 +101,7 @@ def quadratic_penalty(
 
     anchor: theta*, by parameter name. fisher: F, as `fisher_diagonal` takes it, per example, so that
     `strength` is lambda itself; None for a network that has none yet, whose penalty is 0.
-    Source: Kirkpatrick et al. 2017 (EWC); the paper, section 2.2.
+    Source: Kirkpatrick et al. 2017 (EWC, arXiv:1612.00796); the paper, section 2.2.
     """
     parameters = dict(network.named_parameters())
     device = network.prior_mean.device

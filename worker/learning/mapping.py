@@ -1,4 +1,4 @@
-"""Forgetting by mapping: train labels onto a surrogate while the others are held by replay."""
+"""Forgetting by mapping: train labels onto a surrogate while the others are replayed."""
 
 from collections.abc import Callable, Collection
 from typing import Annotated, Literal

@@ -40,7 +40,7 @@ def distillation_loss(network: Network, teacher: Network, batch: Batch, *, masks
     The ELBO of a draw does not know its z and pays the encoder to find another, so each generation is a
     little softer than the last; matching the function does not drift (docs/decisions/0004). The teacher's log
     variances are raised to MIN_TEACHER_LOGVAR, so that a posterior that collapsed to a point is not passed on
-    (docs/decisions/0009). Source: Hinton et al. 2015, for functions of continuous outputs.
+    (docs/decisions/0009). Source: Hinton et al. 2015 (arXiv:1503.02531), for functions of continuous outputs.
     """
     latents = latents_of(batch)
     mean, logvar = network.encode(batch.images, batch.slots, masks)

@@ -36,7 +36,7 @@ def generative_replay(teacher: Network, slots: Sequence[int], generator: torch.G
     """Make a source of the teacher's mean images: c ~ U(slots), z ~ p(z | c), x = E[x | z, c].
 
     Its batches are on the teacher's device and have their latents. The caller names the slots, and never one
-    that is to be forgotten. Source: Shin et al. 2017; the paper, section 2.2.
+    that is to be forgotten. Source: Shin et al. 2017 (arXiv:1705.08690); the paper, section 2.2.
     """
     slot_of = torch.tensor(sorted(slots))
 

@@ -28,7 +28,7 @@ FOLDERS = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
 
 
 class Stopped(Exception):
-    """The caller asked the training to stop; its result is dropped."""
+    """The caller wanted the training to stop; its result is dropped."""
 
 
 class Diverged(Exception):
@@ -102,10 +102,9 @@ def derive_seed(*key: object) -> int:
 
 @dataclass
 class Outcome:
-    """What a strategy tells of its result beside the checkpoint, for the version's report.
+    """What a strategy states about its result, for the version's report.
 
-    guarantee: of a forget; exact if the forgotten labels have no part in the weights, by the way these were
-        made.
+    guarantee: of a forget: exact if, by the way they were made, the weights depend on no forgotten label.
     findings: decisions and their reasons. JSON-ready, and a function of the strategy's inputs and seed alone.
     """
 
@@ -121,7 +120,7 @@ class TrainingContext:
         the request is about.
     request_seed: the same, but derived from the request alone; None where `seed` is already that. Exact
         forgetting takes its random numbers from it: see `with_seed_from`.
-    outcome: what the strategy tells of its result. Contexts made from this one share it.
+    outcome: what the strategy states about its result. Contexts made from this one share it.
     precision: of the matrix products during training, torch.float32 or torch.bfloat16. Everything else, the
         Fisher information and the priors included, is computed in float32.
     """
@@ -137,7 +136,7 @@ class TrainingContext:
 
     @property
     def findings(self) -> dict[str, Any]:
-        """The findings of the outcome, to add to."""
+        """The findings of the outcome, which a strategy adds to."""
         return self.outcome.findings
 
     def generator(self, purpose: str) -> torch.Generator:
@@ -161,7 +160,7 @@ class TrainingContext:
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
         """Report a training step, with its loss in nats an example.
 
-        Raises Stopped when asked to stop, and Diverged if the loss is not finite.
+        Raises Stopped if the caller wants the training to stop, and Diverged if the loss is not finite.
         """
         if self.should_stop():
             raise Stopped(f"stopped while {phase}, at step {step} of {total}")

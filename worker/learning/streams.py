@@ -33,9 +33,9 @@ def replay_streams(
     """Make the streams that keep a network close to its teacher while it is trained on something else.
 
     retained: slots of labels to retain, equally often, at `retained_loss`.
-    forgotten: slots of labels forgotten earlier, which are kept at what they draw now, all of them together
-        as often as one retained label. Without this a forgotten label comes back as the labels around it
-        change (docs/decisions/0006).
+    forgotten: slots of labels forgotten earlier, which go on drawing what they draw now; all of them together
+        are as frequent as one retained label. Without this, a forgotten label comes back as the labels
+        around it change (docs/decisions/0006).
     purpose: names the random streams.
     """
     streams = []

@@ -59,7 +59,7 @@ def fit(
     proximal: takes the proximal step of a penalty without a gradient at zero, after every step of the
         optimiser, given that step's learning rate: of mu |theta|, rate * mu towards zero.
     after_step: runs last in every step, for example to put weights back that must not move.
-    Raises Stopped within one step of being asked to stop, and Diverged when the loss is not finite.
+    Raises Stopped within one step of the request to stop, and Diverged if the loss is not finite.
     """
     named = dict(network.named_parameters())
     labels = [tensor for name, tensor in named.items() if name.endswith(".label")]

@@ -1,6 +1,7 @@
 """From one checkpoint to the next: how a strategy is applied to the main network and the isolated ones.
 
-The cases are those of Continual Learning and Private Unlearning (CLPU; Liu et al. 2022, table 1).
+The cases are those of Continual Learning and Private Unlearning (CLPU; Liu et al. 2022, arXiv:2203.12817,
+table 1).
 """
 
 from dataclasses import replace

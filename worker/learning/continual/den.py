@@ -89,7 +89,9 @@ class DenParams(StrategyParams):
     fisher_examples: FisherExamples = 10_000
 
 
-@strategy("learn", "den", DenParams, source="DEN of Yoon et al. 2018, from the label columns")
+@strategy(
+    "learn", "den", DenParams, source="DEN of Yoon et al. 2018 (arXiv:1708.01547), from the label columns"
+)
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: DenParams, context: TrainingContext
 ) -> Checkpoint:
@@ -102,6 +104,7 @@ def learn(
     3. of k added units a layer, plus mu |theta|_1 and gamma sum over added units |theta_unit|_2, if the loss
        exceeds a probe's by more than tau; units that end at zero are removed again;
     4. of copies of the units whose incoming weights moved by more than sigma, the originals put back.
+
     The penalties are proximal steps: at learning rate r of the weights, r mu off every value and r gamma off
     every norm. A model's first labels are learnt without any of this.
     """

@@ -32,16 +32,21 @@ class DerParams(StrategyParams):
     fisher_examples: FisherExamples = 10_000
 
 
-@strategy("learn", "der", DerParams, source="DER++ of Buzzega et al. 2020, as in Liu et al. 2022 (CLPU)")
+@strategy(
+    "learn",
+    "der",
+    DerParams,
+    source="DER++ of Buzzega et al. 2020 (arXiv:2004.07211), as in Liu et al. 2022 (CLPU)",
+)
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: DerParams, context: TrainingContext
 ) -> Checkpoint:
     """Learn new labels by dark experience replay: match the old network's images and posteriors on its draws.
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus, over the old network's draws (z, x, c) of the
-    labels it retains, alpha (|x(z, c) - x|^2 + |mu(x, c) - mu_t|^2 + |logvar(x, c) - logvar_t|^2)
-    - beta ELBO(x | c), where t marks the old network. Every label is equally frequent. The draws are made
-    anew in every step, so there is no reservoir. Labels forgotten earlier are kept at what they draw.
+    labels it retains, alpha (|x(z, c) - x|^2 + |mu(x, c) - mu_t|^2 + |logvar(x, c) - logvar_t|^2) minus
+    beta ELBO(x | c), where t marks the old network. Every label is equally frequent. The draws are made anew
+    in every step, so there is no reservoir. Labels forgotten earlier go on drawing what they draw.
     """
     old = sorted(checkpoint.retained.values())
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)

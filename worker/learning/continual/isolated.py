@@ -29,7 +29,7 @@ class IsolatedParams(StrategyParams):
     "learn",
     "isolated",
     IsolatedParams,
-    source="CLPU of Liu et al. 2022, with a fresh network instead of a copy of the main one",
+    source="CLPU of Liu et al. 2022 (arXiv:2203.12817), with a fresh network, not a copy of the main one",
     retention="temporary",
     default=True,
 )

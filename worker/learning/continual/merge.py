@@ -28,7 +28,7 @@ class MergeParams(ExpandingRehearsalParams):
     "learn",
     "merge",
     MergeParams,
-    source="CLPU of Liu et al. 2022, case 3, by matching functions",
+    source="CLPU of Liu et al. 2022 (arXiv:2203.12817), case 3, by matching functions",
     needs_examples=False,
     merges_temporary=True,
 )

@@ -55,7 +55,10 @@ class RecParams(RehearsalParams):
 
 
 @strategy(
-    "learn", "rec", RecParams, source="REC of Zhang et al. 2020; halving as in Jamieson & Talwalkar 2016"
+    "learn",
+    "rec",
+    RecParams,
+    source="REC of Zhang et al. 2020 (WACV); halving as in Jamieson & Talwalkar 2016 (arXiv:1502.07943)",
 )
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: RecParams, context: TrainingContext

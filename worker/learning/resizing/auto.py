@@ -1,4 +1,4 @@
-"""Lets the network's own signals choose its width: smaller, larger or as it is."""
+"""Chooses a network's width by measuring it: smaller, larger or as it is."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -29,7 +29,7 @@ class ExpandParams(StrategyParams):
     "resize",
     "expand",
     ExpandParams,
-    source="The paper, section 4.2.2; Chen et al. 2016 (Net2Net)",
+    source="The paper, section 4.2.2; Chen et al. 2016 (Net2Net, arXiv:1511.05641)",
     policy="expand",
     default=True,
 )

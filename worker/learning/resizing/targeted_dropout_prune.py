@@ -41,7 +41,7 @@ class TargetedDropoutPruneParams(StrategyParams):
     "resize",
     "targeted_dropout_prune",
     TargetedDropoutPruneParams,
-    source="Gomez et al. 2019; the paper, section 4.2.1",
+    source="Gomez et al. 2019 (arXiv:1905.13678); the paper, section 4.2.1",
     policy="prune",
     default=True,
 )

@@ -36,7 +36,7 @@ class TaylorPruneParams(StrategyParams):
     "resize",
     "taylor_prune",
     TaylorPruneParams,
-    source="Molchanov et al. 2017, to second order (Gauss-Newton), with all pairs of units",
+    source="Molchanov et al. 2017 (arXiv:1611.06440), to second order (Gauss-Newton), for all pairs",
     policy="prune",
 )
 def prune(

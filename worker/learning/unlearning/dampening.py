@@ -40,7 +40,12 @@ class DampeningParams(MappingParams):
     polish: bool = Field(True, description="Whether to train onto the surrogate afterwards, by the schedule.")
 
 
-@strategy("forget", "dampening", DampeningParams, source="Selective Synaptic Dampening (Foster et al. 2024)")
+@strategy(
+    "forget",
+    "dampening",
+    DampeningParams,
+    source="Selective Synaptic Dampening (Foster et al. 2024, arXiv:2308.07707)",
+)
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: DampeningParams, context: TrainingContext
 ) -> Checkpoint:

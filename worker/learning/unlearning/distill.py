@@ -36,7 +36,7 @@ class DistillParams(StrategyParams):
     "forget",
     "distill",
     DistillParams,
-    source="Functional distillation (Hinton et al. 2015) on what is retained",
+    source="Functional distillation (Hinton et al. 2015, arXiv:1503.02531) on what is retained",
 )
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: DistillParams, context: TrainingContext

@@ -13,7 +13,7 @@ class DropParams(StrategyParams):
     "forget",
     "drop",
     DropParams,
-    source="CLPU of Liu et al. 2022, case 4",
+    source="CLPU of Liu et al. 2022 (arXiv:2203.12817), case 4",
     retention="temporary",
     default=True,
 )

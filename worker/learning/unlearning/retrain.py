@@ -21,7 +21,7 @@ class RetrainParams(RehearsalParams):
     "forget",
     "retrain",
     RetrainParams,
-    source="Bourtoule et al. 2021, with replay for the ancestor's labels",
+    source="Bourtoule et al. 2021 (arXiv:1912.03817), with replay for the ancestor's labels",
 )
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: RetrainParams, context: TrainingContext
@@ -29,12 +29,13 @@ def forget(
     """Forget labels exactly: from the newest ancestor that never saw them, learn the others again.
 
     Labels that the ancestor lacks are learnt from their real images; those it has are kept by replay and EWC.
-    The ancestor never saw a label that was forgotten earlier either, nor an earlier life of a label that was
-    learnt again, so no weight was ever changed by any of them. Neither were the random numbers, which depend
-    on the request and the ancestor alone. Raises Unavailable if the data of a label to learn again is gone.
+    The ancestor never saw a label that was forgotten earlier either, nor the first images of a label that was
+    forgotten and learnt again. So no weight depends on any of them, and no random number does: these depend
+    on the request and the ancestor alone. Raises Unavailable if the images of a label to learn again are
+    no longer available.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    # A generation above 1 means that the label was forgotten once: its first life must not come back.
+    # A generation above 1 means that the label was forgotten once, and what it was then must not come back.
     relearnt = {one.name for one in target.labels if one.generation > 1}
     ancestor = context.archive.newest_without({*target.forgotten, *relearnt})
     context = context.with_seed_from(ancestor)

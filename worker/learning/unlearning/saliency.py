@@ -40,7 +40,7 @@ class SaliencyParams(MappingParams):
     )
 
 
-@strategy("forget", "saliency", SaliencyParams, source="SalUn (Fan et al. 2024)")
+@strategy("forget", "saliency", SaliencyParams, source="SalUn (Fan et al. 2024, arXiv:2310.12508)")
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: SaliencyParams, context: TrainingContext
 ) -> Checkpoint:

@@ -22,7 +22,7 @@ class SelectiveAmnesiaParams(StrategyParams):
     schedule: Schedule = Schedule(
         steps=10_000, batch_size=512, learning_rate=1e-4, label_rate=1, shape="constant", gradient_norm=1e9
     )
-    # Published as 100, beside losses summed over 256 examples and without the 1/2: 2 * 100 / 256.
+    # Published as 100, for losses that are summed over 256 examples and a penalty without 1/2: 2 * 100 / 256.
     ewc_strength: EwcStrength = 0.78
     replay_strength: float = Field(
         1.0, ge=0, le=100, description="Weight gamma of the loss on replayed draws."
@@ -31,7 +31,7 @@ class SelectiveAmnesiaParams(StrategyParams):
     fisher_examples: FisherExamples = 50_000
 
 
-@strategy("forget", "selective_amnesia", SelectiveAmnesiaParams, source="Heng & Soh 2023")
+@strategy("forget", "selective_amnesia", SelectiveAmnesiaParams, source="Heng & Soh 2023 (arXiv:2305.10120)")
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: SelectiveAmnesiaParams, context: TrainingContext
 ) -> Checkpoint:

@@ -36,7 +36,7 @@ class SurrogateParams(MappingParams):
     naive_steps: NaiveSteps = 300
     replay_match: ReplayMatch = "function"
     fisher_examples: FisherExamples = 10_000
-    # Its anchor is weights that knew the labels, so the penalty holds what is to be forgotten too.
+    # 0, because the anchor's weights still know the labels: the penalty would protect these too.
     ewc_strength: EwcStrength = 0.0
     prune_share: float = Field(
         0.1, ge=0, le=0.9, description="Share of the units of every hidden layer to remove. 0 removes none."
