@@ -23,8 +23,8 @@ from worker.learning.judging.coverage import Neighbourhoods
 from worker.learning.judging.feature_network import FeatureNetwork, load_feature_network
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.recovery import Search
-from worker.learning.judging.references import control_auc, retrained
-from worker.learning.judging.relearning import SLOW, RelearningSetup
+from worker.learning.judging.references import measure_control_auc, retrain_reference
+from worker.learning.judging.relearning import SLOW_RELEARNING, RelearningSetup
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, TrainingContext
 from worker.process.devices import compute_reproducibly
@@ -176,7 +176,7 @@ def forget_label(base: Checkpoint, case: Case, data: Path) -> Checkpoint:
     if case.strategy == NOTHING:
         return relabelled
     if case.strategy == REFERENCE:
-        return retrained(relabelled, case.seed, REFERENCE_SCHEDULE, _context(data, SEED))
+        return retrain_reference(relabelled, case.seed, REFERENCE_SCHEDULE, _context(data, SEED))
     name, params = resolve(case.strategy)
     chosen = strategy.find("forget", name)
     request = Examples((case.label,), "mnist")
@@ -205,7 +205,9 @@ def measure(
         others=mnist.test[case.label],
         draws=1000,
         search=Search(starts=budget.starts),
-        relearning=RelearningSetup(schedule=SLOW.model_copy(update={"steps": budget.relearning_steps})),
+        relearning=RelearningSetup(
+            schedule=SLOW_RELEARNING.model_copy(update={"steps": budget.relearning_steps})
+        ),
     )
     measurements, recovered = audit_network(network, setup, draw, context)
     drawn = draw(network, case.label, budget.draws, context.with_seed_for("likeness").seed)
@@ -216,8 +218,8 @@ def measure(
         "parameters": network.parameters,
     }
     if case.strategy == NOTHING:
-        result["control_auc"] = control_auc(network, case.label, setup.members, setup.others, context)
-    return result, {"embedded": feature_network.embedded(drawn), "recovered": recovered}
+        result["control_auc"] = measure_control_auc(network, case.label, setup.members, setup.others, context)
+    return result, {"embedded": feature_network.embed(drawn), "recovered": recovered}
 
 
 def _measure_retained(
@@ -228,8 +230,8 @@ def _measure_retained(
     for name in network.retained:
         drawn = draw(network, name, budget.draws, SEED)
         right.append((judge.classify(drawn) == judge.labels.index(name)).float().mean())
-        real = feature_network.embedded(mnist.test[name].float() / 255)
-        covered.append(Neighbourhoods.of(real).coverage(feature_network.embedded(drawn)))
+        real = feature_network.embed(mnist.test[name].float() / 255)
+        covered.append(Neighbourhoods.of(real).coverage(feature_network.embed(drawn)))
     return {
         "retained": torch.stack(right).mean().item(),
         "coverage": sum(covered) / len(covered),

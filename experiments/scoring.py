@@ -10,7 +10,7 @@ from torch import Tensor
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
-from worker.learning.judging.coverage import Neighbourhoods, embedded
+from worker.learning.judging.coverage import Neighbourhoods
 from worker.learning.judging.judge import Judge, load_judge
 
 DRAWS = 1000
@@ -40,7 +40,7 @@ class Scorer:
     def of(cls, dataset: datasets.Dataset, draws: int = DRAWS) -> "Scorer":
         judge = load_judge(dataset.name)
         test = {name: images.float() / 255 for name, images in dataset.test.items()}
-        real = {name: Neighbourhoods.of(embedded(judge, images)) for name, images in test.items()}
+        real = {name: Neighbourhoods.of(judge.embed(images)) for name, images in test.items()}
         return cls(judge, real, draws)
 
     def scores(self, checkpoint: Checkpoint, label: str, seed: int) -> LabelScores:
@@ -62,7 +62,7 @@ class Scorer:
     @torch.no_grad()
     def _judge_draws(self, checkpoint: Checkpoint, label: str, seed: int) -> tuple[Tensor, Tensor]:
         """The outputs of the judge's last hidden layer for the label's draws, and its logits."""
-        features = embedded(self.judge, draw(checkpoint, label, self.draws, seed))
+        features = self.judge.embed(draw(checkpoint, label, self.draws, seed))
         return features, list(self.judge.network.children())[-1](features)
 
 

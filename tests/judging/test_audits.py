@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from tests.learning.tiny import CPU, NETWORKS, context, examples, run, stripes
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.judging.distances import diversity, frechet
+from worker.learning.judging.distances import diversity, frechet_distance
 from worker.learning.judging.feature_network import FeatureNetwork, feature_architecture
-from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
-from worker.learning.judging.membership import auc, membership
-from worker.learning.judging.recovery import Recovered, Search, plausible_radius, recovered
-from worker.learning.judging.relearning import RelearningSetup, relearned, steps_to
+from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p_value
+from worker.learning.judging.membership import auc, measure_membership
+from worker.learning.judging.recovery import Recovered, Search, plausible_radius, recover
+from worker.learning.judging.relearning import RelearningSetup, relearn, steps_to_reach
 from worker.learning.networks import blank, frozen
 from worker.learning.strategy import Examples
 from worker.learning.training import Schedule
@@ -43,7 +43,7 @@ def untrained_features() -> FeatureNetwork:
 
 def recovered_rows(checkpoint: Checkpoint, features: FeatureNetwork, search: Search) -> Recovered:
     """What a recovery attack on the label in slot 0 ends with; slot 1 is held."""
-    return recovered(
+    return recover(
         frozen(checkpoint, CPU),
         0,
         [1],
@@ -74,8 +74,8 @@ def test_the_energy_distance_is_its_definition_over_all_pairs() -> None:
 
 def test_a_permutation_test_distinguishes_two_clouds_and_does_not_distinguish_one_from_itself() -> None:
     rng = torch.Generator().manual_seed(0)
-    assert permutation_p(points(60, 0), points(60, 1) + 1, rng, 200) < 0.01
-    alike = [permutation_p(points(30, seed), points(30, 1000 + seed), rng, 100) for seed in range(40)]
+    assert permutation_p_value(points(60, 0), points(60, 1) + 1, rng, 200) < 0.01
+    alike = [permutation_p_value(points(30, seed), points(30, 1000 + seed), rng, 100) for seed in range(40)]
     assert sum(p < 0.1 for p in alike) <= 10
     assert 0.3 < sum(alike) / len(alike) < 0.7  # uniform, as a p-value under its null is
 
@@ -99,7 +99,7 @@ def test_a_network_that_memorised_its_images_is_caught_and_a_blank_one_is_not() 
         learned = run(
             "learn", "retrain", empty, request, schedule=schedule | {"steps": steps}, fisher_examples=1
         )
-        return membership(frozen(learned, CPU), learned.label("rows").slot, members, unseen, rng)[
+        return measure_membership(frozen(learned, CPU), learned.label("rows").slot, members, unseen, rng)[
             "reconstruction"
         ]
 
@@ -115,8 +115,8 @@ def test_the_frechet_distance_of_two_clouds_on_axes_is_the_closed_form() -> None
         white * torch.tensor([1.0, 2.0]),
         white * torch.tensor([3.0, 0.5]) + torch.tensor([1.0, -1.0]),
     )
-    assert frechet(one, other) == pytest.approx(2 + 4 + 2.25, abs=1e-6)
-    assert frechet(one, one) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(one, other) == pytest.approx(2 + 4 + 2.25, abs=1e-6)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
 
 
 def test_diversity_is_the_ratio_of_mean_distances_and_nothing_for_one_image() -> None:
@@ -169,16 +169,16 @@ def test_relearning_leaves_the_checkpoint_unchanged_and_its_curve_rises(two_kind
         return ((images - target).abs().mean(1) < 0.1).float().mean().item()
 
     setup = RelearningSetup(schedule, steps_between=10, draws=40)
-    curve = relearned(gone, "rows", stripes("rows"), near, setup, context())
+    curve = relearn(gone, "rows", stripes("rows"), near, setup, context())
     assert [step for step, _ in curve] == [0, 10, 20, 30, 40, 50, 60]
     assert curve[-1][1] > 0.9 > curve[0][1]
     assert two_kinds.to_bytes() == before
 
 
 def test_the_steps_to_an_accuracy_are_interpolated_between_two_points_of_the_curve() -> None:
-    assert steps_to(0.9, [(0, 0.0), (10, 0.8), (20, 1.0)]) == pytest.approx(15)
-    assert steps_to(0.9, [(0, 0.0), (10, 0.5)]) is None
-    assert steps_to(0.9, [(0, 0.95), (10, 0.5)]) == 0
+    assert steps_to_reach(0.9, [(0, 0.0), (10, 0.8), (20, 1.0)]) == pytest.approx(15)
+    assert steps_to_reach(0.9, [(0, 0.0), (10, 0.5)]) is None
+    assert steps_to_reach(0.9, [(0, 0.95), (10, 0.5)]) == 0
 
 
 def test_the_function_distance_does_not_see_the_coordinates_of_the_latents(two_kinds: Checkpoint) -> None:

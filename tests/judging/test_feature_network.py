@@ -63,7 +63,7 @@ def test_it_is_not_the_judge() -> None:
     feature_network, judge = load_feature_network("mnist"), load_judge("mnist")
     shapes = [{tuple(one.shape) for one in each.network.parameters()} for each in (feature_network, judge)]
     assert shapes[0] != shapes[1]
-    assert feature_network.embedded(torch.zeros(3, 784)).shape == (3, FEATURES)
+    assert feature_network.embed(torch.zeros(3, 784)).shape == (3, FEATURES)
 
 
 def test_the_negative_log_probability_is_that_of_the_softmax_and_has_a_gradient() -> None:
@@ -72,7 +72,7 @@ def test_the_negative_log_probability_is_that_of_the_softmax_and_has_a_gradient(
     images = torch.rand(4, 784, requires_grad=True)
     found = FeatureNetwork(("a", "b"), network, "trained here", 0.5).negative_log_probability(images, "b")
     assert torch.allclose(found, -network(images).softmax(dim=1)[:, 1].log(), atol=1e-5)
-    found.sum().backward()  # type: ignore[no-untyped-call]
+    found.sum().backward()
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
 

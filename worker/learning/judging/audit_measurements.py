@@ -12,10 +12,10 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.judge import Judge
-from worker.learning.judging.membership import membership
+from worker.learning.judging.membership import measure_membership
 from worker.learning.judging.quick_report import Draw
-from worker.learning.judging.recovery import Search, recovered
-from worker.learning.judging.relearning import Curve, RelearningSetup, relearned
+from worker.learning.judging.recovery import Search, recover
+from worker.learning.judging.relearning import Curve, RelearningSetup, relearn
 from worker.learning.networks import frozen
 from worker.learning.strategy import TrainingContext
 
@@ -75,7 +75,7 @@ def audit_network(
     """
     name, network = setup.label.name, frozen(checkpoint, CPU)
     slot, held_slots = checkpoint.label(name).slot, sorted(checkpoint.retained.values())
-    found = recovered(
+    found = recover(
         network,
         slot,
         held_slots,
@@ -92,7 +92,7 @@ def audit_network(
         starts=setup.search.starts,
         curve=_relearning_curve(checkpoint, setup, _unchanged, context),
         unseen_curve=_relearning_curve(checkpoint, setup, transposed, context),
-        auc=membership(
+        auc=measure_membership(
             network, slot, setup.members, setup.others, context.generator("sets of the membership attack")
         ),
     )
@@ -115,7 +115,7 @@ def _relearning_curve(
     """The curve of learning the label's images, changed; what is drawn is changed back to be judged."""
     accuracy = partial(_accuracy, setup, change)
     images = change(setup.members)
-    return relearned(checkpoint, setup.label.name, images, accuracy, setup.relearning, context)
+    return relearn(checkpoint, setup.label.name, images, accuracy, setup.relearning, context)
 
 
 def _accuracy(setup: AuditSetup, change_back: Callable[[Tensor], Tensor], images: Tensor) -> float:

@@ -40,7 +40,7 @@ class Classifier:
     test_accuracy: float  # on the real test images; a rejected image counts as wrong
 
     @torch.no_grad()
-    def embedded(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Return the output of the last hidden layer, [n, features], for images [n, pixels] in [0, 1]."""
         hidden_layers = self.network[:-1]
         return torch.cat([hidden_layers(chunk) for chunk in torch.split(images.float().cpu(), CHUNK)])

@@ -29,7 +29,7 @@ from reports import (
 )
 from worker.learning.judging.audit_measurements import AuditMeasurements
 from worker.learning.judging.estimates import interval_of_mean, prediction_interval, wilson
-from worker.learning.judging.relearning import Curve, steps_to
+from worker.learning.judging.relearning import Curve, steps_to_reach
 
 ACCURACY = Margin(op="<=", margin=0.02)
 RECOVERY = Margin(op="within", margin=0.10)
@@ -243,7 +243,7 @@ def _unseen_ratio(candidate: AuditMeasurements, references: Sequence[AuditMeasur
 
 def _steps(curves: Sequence[Curve]) -> list[float] | None:
     """The steps of each curve to LEARNED, at least 1; None if one never got there."""
-    taken = [steps_to(LEARNED, curve) for curve in curves]
+    taken = [steps_to_reach(LEARNED, curve) for curve in curves]
     reached = [max(1.0, one) for one in taken if one is not None]
     return reached if len(reached) == len(taken) else None
 

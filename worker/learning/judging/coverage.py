@@ -9,9 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.learning.judging.classifiers import CHUNK
-from worker.learning.judging.judge import Judge
-
 NEIGHBOURS = 5
 """k, as in the paper."""
 
@@ -49,10 +46,3 @@ class Neighbourhoods:
         """Return in how many neighbourhoods each draw lies, over k, [m]."""
         within = torch.cdist(self.real, drawn) <= self.radii[:, None]
         return within.float().sum(dim=0) / self.k
-
-
-@torch.no_grad()
-def embedded(judge: Judge, images: Tensor) -> Tensor:
-    """Images [n, pixels] in [0, 1] as the judge's last hidden layer sees them, [n, 128]."""
-    layers = list(judge.network.children())[:-1]
-    return torch.cat([torch.nn.Sequential(*layers)(chunk) for chunk in torch.split(images.float(), CHUNK)])

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def frechet(one: Tensor, other: Tensor) -> float:
+def frechet_distance(one: Tensor, other: Tensor) -> float:
     """Return the FID of two sets of features, [n, k] and [m, k]: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
     m and C are the means and covariances of the sets; Heusel et al. 2017. Small sets bias it upwards, so

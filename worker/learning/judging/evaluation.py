@@ -10,8 +10,8 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.quick_report import Draw, Judges
-from worker.learning.judging.references import REFERENCE
-from worker.learning.judging.relearning import SLOW, Relearning
+from worker.learning.judging.references import REFERENCE_SCHEDULE
+from worker.learning.judging.relearning import SLOW_RELEARNING, Relearning
 from worker.learning.strategy import StrategyParams, TrainingContext
 from worker.learning.training import Schedule
 
@@ -24,11 +24,13 @@ class FullParams(StrategyParams):
     """How much evidence a full report is to gather."""
 
     seeds: int = Field(3, ge=3, le=20, description="retrained references, each of another seed")
-    reference: Schedule = Field(REFERENCE, description="how a reference is trained")
+    reference: Schedule = Field(REFERENCE_SCHEDULE, description="how a reference is trained")
     draws: int = Field(1000, ge=100, le=10_000, description="draws of every label, open-set judged")
     attacks: int = Field(256, ge=64, le=4096, description="starts of the recovery attack")
     attack_steps: int = Field(60, ge=20, le=1000, description="of each of them")
-    relearning: Relearning = Field(SLOW, description="the fine-tuning that teaches a forgotten label again")
+    relearning: Relearning = Field(
+        SLOW_RELEARNING, description="the fine-tuning that teaches a forgotten label again"
+    )
     capacity_examples: int = Field(1000, ge=1, le=100_000, description="draws the capacity is measured on")
 
 

@@ -23,10 +23,10 @@ from worker.learning.judging.comparison import CONTROL_AUC, Comparison, compare,
 from worker.learning.judging.estimates import Estimate, auc_interval, mean_over_seeds
 from worker.learning.judging.evaluation import CPU, Evaluation
 from worker.learning.judging.feature_network import FeatureNetwork
-from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p
+from worker.learning.judging.likeness import energy_distance, function_distance, permutation_p_value
 from worker.learning.judging.recovery import Search
 from worker.learning.judging.reference_networks import ReferenceNetworks
-from worker.learning.judging.references import MEMORISED, control_auc
+from worker.learning.judging.references import MEMORISED, measure_control_auc
 from worker.learning.judging.relearning import RelearningSetup
 from worker.learning.networks import frozen
 from worker.learning.strategy import Unavailable
@@ -125,7 +125,7 @@ def _two_sample(
     context, rng = evaluation.context, evaluation.context.generator("permutations")
     seed = context.with_seed_for("likeness").seed
     candidate, *others = (
-        feature_network.embedded(evaluation.draw(one, label.name, LIKENESS_DRAWS, seed))
+        feature_network.embed(evaluation.draw(one, label.name, LIKENESS_DRAWS, seed))
         for one in (evaluation.checkpoint, *references)
     )
     estimate = mean_over_seeds([energy_distance(candidate, other) for other in others])
@@ -134,7 +134,7 @@ def _two_sample(
         n=estimate.n,
         interval=estimate.interval,
         draws=LIKENESS_DRAWS,
-        p=permutation_p(candidate, others[0], rng),
+        p=permutation_p_value(candidate, others[0], rng),
         between_references=energy_distance(others[0], others[1]),
     )
 
@@ -169,7 +169,7 @@ def _control(evaluation: Evaluation) -> Figure:
         train, test = evaluation.train_images(label), evaluation.test_images(label)
     except Unavailable as error:
         return Figure.unmeasured(str(error), CONTROL_AUC)
-    auc = control_auc(evaluation.checkpoint, label.name, train, test, evaluation.context)
+    auc = measure_control_auc(evaluation.checkpoint, label.name, train, test, evaluation.context)
     return Estimate(auc, len(test), auc_interval(auc, MEMORISED, len(test))).figure(CONTROL_AUC)
 
 

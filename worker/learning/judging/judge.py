@@ -28,12 +28,12 @@ class Judge(Classifier):
         return classify(self.network, images)
 
     @torch.no_grad()
-    def answers(self, features: Tensor) -> Tensor:
-        """Classify images by the output of the last hidden layer, [n, 128] (see `embedded`)."""
+    def classify_features(self, features: Tensor) -> Tensor:
+        """Classify images by the output of the last hidden layer, [n, 128] (see `embed`)."""
         return _answers(self._logits(features))
 
     @torch.no_grad()
-    def closed_answers(self, features: Tensor) -> Tensor:
+    def most_likely_labels(self, features: Tensor) -> Tensor:
         """Return the most likely label of each image, int64 [n], as a classifier does that cannot reject."""
         return self._logits(features)[:, :-1].argmax(1)
 

@@ -19,7 +19,7 @@ def energy_distance(one: Tensor, other: Tensor) -> float:
     return _energy(distances, torch.arange(len(distances)), len(one))
 
 
-def permutation_p(
+def permutation_p_value(
     one: Tensor, other: Tensor, rng: torch.Generator, permutations: int = PERMUTATIONS
 ) -> float:
     """Return the p-value, in (0, 1], of the hypothesis that both sets have one distribution.

@@ -20,7 +20,7 @@ SETS = 500
 CHUNK = 1000
 
 
-def membership(
+def measure_membership(
     network: Network, slot: int, members: Tensor, others: Tensor, rng: torch.Generator
 ) -> dict[str, float]:
     """Return the AUC of each attack: how often a member has the smaller loss, 0.5 where nothing shows it.

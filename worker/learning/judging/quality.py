@@ -8,8 +8,8 @@ from torch import Tensor
 
 from reports import Figure, LabelQuality, QualityPart, ReferenceFigure
 from worker.learning.elbo import negative_elbo
-from worker.learning.judging.coverage import Neighbourhoods, embedded
-from worker.learning.judging.distances import diversity, frechet
+from worker.learning.judging.coverage import Neighbourhoods
+from worker.learning.judging.distances import diversity, frechet_distance
 from worker.learning.judging.estimates import mean_over_images, share
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.judge import Judge
@@ -80,7 +80,7 @@ def unmeasured_quality(reason: str, coverage_ratio: ReferenceFigure | None) -> Q
 def mean_coverage(images: Mapping[str, LabelImages], feature_network: FeatureNetwork) -> float:
     """Return the mean coverage over labels, by the features of the feature network."""
     coverages = [
-        Neighbourhoods.of(feature_network.embedded(one.test)).coverage(feature_network.embedded(one.drawn))
+        Neighbourhoods.of(feature_network.embed(one.test)).coverage(feature_network.embed(one.drawn))
         for one in images.values()
     ]
     return sum(coverages) / len(coverages)
@@ -116,12 +116,12 @@ def _label_quality(
     rng: torch.Generator,
 ) -> LabelQuality:
     index, n = judge.labels.index(images.source), len(images.drawn)
-    drawn, real = feature_network.embedded(images.drawn), feature_network.embedded(images.test)
-    around, judged = Neighbourhoods.of(real), embedded(judge, images.drawn)
+    drawn, real = feature_network.embed(images.drawn), feature_network.embed(images.test)
+    around, judged = Neighbourhoods.of(real), judge.embed(images.drawn)
     covered = around.covered(drawn)
     return LabelQuality(
-        accuracy=share(int(torch.sum(judge.answers(judged) == index)), n).figure(),
-        closed_accuracy=share(int(torch.sum(judge.closed_answers(judged) == index)), n).figure(),
+        accuracy=share(int(torch.sum(judge.classify_features(judged) == index)), n).figure(),
+        closed_accuracy=share(int(torch.sum(judge.most_likely_labels(judged) == index)), n).figure(),
         density=mean_over_images(around.depths(drawn)).figure(),
         coverage=share(int(covered.sum()), len(covered)).figure(),
         diversity=Figure(value=diversity(drawn, real), n=n),
@@ -135,14 +135,14 @@ def _fid(images: Sequence[LabelImages], feature_network: FeatureNetwork) -> tupl
     if sum(sizes) < LEAST_FOR_FID:
         reason = f"FID needs {LEAST_FOR_FID} images, here are {sum(sizes)}: draw more, or hold more labels"
         return Figure.unmeasured(reason), Figure.unmeasured(reason)
-    train = feature_network.embedded(
+    train = feature_network.embed(
         torch.cat([one.train[: 2 * n] for one, n in zip(images, sizes, strict=True)])
     )
     drawn, test = (
-        feature_network.embedded(torch.cat([one[:n] for one, n in zip(split, sizes, strict=True)]))
+        feature_network.embed(torch.cat([one[:n] for one, n in zip(split, sizes, strict=True)]))
         for split in ([one.drawn for one in images], [one.test for one in images])
     )
     return (
-        Figure(value=frechet(drawn, train), n=len(drawn)),
-        Figure(value=frechet(test, train), n=len(test)),
+        Figure(value=frechet_distance(drawn, train), n=len(drawn)),
+        Figure(value=frechet_distance(test, train), n=len(test)),
     )

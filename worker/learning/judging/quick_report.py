@@ -9,7 +9,7 @@ from torch import Tensor
 from reports import Capacity, JudgeSummary, LabelFigure, LabelGroup, Report, at_most
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.classifiers import ClassifierUnavailable
-from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods, embedded
+from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods
 from worker.learning.judging.estimates import wilson
 from worker.learning.judging.judge import REJECT, Judge
 from worker.learning.strategy import Unavailable, derive_seed
@@ -93,8 +93,8 @@ class _Measurement:
             )
         # Each label has noise of its own, so that one unlucky draw is not every label's.
         images = self.draw(checkpoint, label.name, self.n, derive_seed(self.seed, label.name))
-        features = embedded(judge, images)
-        answers, closed_answers = judge.answers(features), judge.closed_answers(features)
+        features = judge.embed(images)
+        answers, closed_answers = judge.classify_features(features), judge.most_likely_labels(features)
         hits = int(torch.sum(answers == index))
         return LabelFigure(
             value=hits / self.n,
@@ -125,7 +125,7 @@ class _Measurement:
             return None
         if len(real) <= NEIGHBOURS:
             return None
-        return Neighbourhoods.of(embedded(judge, real.float() / 255)).coverage(features)
+        return Neighbourhoods.of(judge.embed(real.float() / 255)).coverage(features)
 
 
 def _group(labels: dict[str, LabelFigure]) -> LabelGroup:

@@ -43,7 +43,7 @@ class Recovered(NamedTuple):
     mixtures: Tensor  # [starts, slots + 1], the share of each slot's label columns, and of none
 
 
-def recovered(
+def recover(
     network: Network,
     slot: int,
     kept: Sequence[int],

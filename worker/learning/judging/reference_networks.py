@@ -8,7 +8,7 @@ from statistics import mean
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.evaluation import Evaluation
 from worker.learning.judging.quick_report import measure_quick_report
-from worker.learning.judging.references import retrained
+from worker.learning.judging.references import retrain_reference
 from worker.learning.strategy import Unavailable
 
 ACCURACY_MARGIN = 0.05
@@ -39,7 +39,9 @@ def retrain_references(evaluation: Evaluation) -> ReferenceNetworks:
         return ReferenceNetworks(reason="no label is held, so there is nothing to retrain on")
     schedule, seeds = evaluation.params.reference, range(evaluation.params.seeds)
     try:
-        found = [retrained(evaluation.checkpoint, seed, schedule, evaluation.context) for seed in seeds]
+        found = [
+            retrain_reference(evaluation.checkpoint, seed, schedule, evaluation.context) for seed in seeds
+        ]
     except Unavailable as error:
         return ReferenceNetworks(reason=f"no reference can be retrained: {error}")
     networks, accuracies = [evaluation.checkpoint, *found], []

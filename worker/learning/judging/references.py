@@ -14,12 +14,14 @@ from worker.learning.training import Schedule
 
 MEMORISED = 200
 """How many images the control is trained on: so few that it memorises them."""
-REFERENCE = Schedule(steps=1000, learning_rate=1e-2)
-CONTROL = Schedule(steps=400, learning_rate=2e-3)
+REFERENCE_SCHEDULE = Schedule(steps=1000, learning_rate=1e-2)
+CONTROL_SCHEDULE = Schedule(steps=400, learning_rate=2e-3)
 CPU = torch.device("cpu")
 
 
-def retrained(checkpoint: Checkpoint, seed: int, schedule: Schedule, context: TrainingContext) -> Checkpoint:
+def retrain_reference(
+    checkpoint: Checkpoint, seed: int, schedule: Schedule, context: TrainingContext
+) -> Checkpoint:
     """Train a reference: a new network of the same spec and labels, on the real images of what is held.
 
     It uses none of the checkpoint's weights. Raises Unavailable if the images of a label are gone.
@@ -30,7 +32,7 @@ def retrained(checkpoint: Checkpoint, seed: int, schedule: Schedule, context: Tr
     return train_from_scratch(target, images, schedule, own, fisher_examples=1)
 
 
-def control_auc(
+def measure_control_auc(
     checkpoint: Checkpoint, label: str, images: Tensor, others: Tensor, context: TrainingContext
 ) -> float:
     """Return the AUC of the membership attack on a network that memorised MEMORISED of the images.
@@ -41,6 +43,6 @@ def control_auc(
     members = images[:MEMORISED]
     blank = replace(checkpoint.with_status([label], "permanent"), isolated=())
     own = context.with_seed_for("control")
-    trained = train_from_scratch(blank, {label: members}, CONTROL, own, fisher_examples=1)
+    trained = train_from_scratch(blank, {label: members}, CONTROL_SCHEDULE, own, fisher_examples=1)
     network, slot = frozen(trained, CPU), trained.label(label).slot
     return auc(losses(network, slot, members)["elbo"], losses(network, slot, others)["elbo"])

@@ -22,12 +22,12 @@ STEPS_BETWEEN = 4
 
 
 class Relearning(Schedule):
-    """A schedule of at least two points of a curve: with fewer, no number of steps can be read from it."""
+    """A schedule that gives a curve at least two points: with fewer, it would not show how fast it rises."""
 
     steps: int = Field(240, ge=2 * STEPS_BETWEEN, le=100_000, description="optimiser steps")
 
 
-SLOW = Relearning(
+SLOW_RELEARNING = Relearning(
     steps=240, batch_size=128, learning_rate=3e-4, label_rate=10, shape="constant", gradient_norm=1e9
 )
 """Slow enough that networks differ by many steps."""
@@ -37,13 +37,13 @@ SLOW = Relearning(
 class RelearningSetup:
     """How relearning is measured: the same for every network compared."""
 
-    schedule: Schedule = SLOW
+    schedule: Schedule = SLOW_RELEARNING
     steps_between: int = STEPS_BETWEEN
     draws: int = 300  # judged for each point of the curve
     prior_images: int = 500  # on which the label's prior is fitted for each point
 
 
-def relearned(
+def relearn(
     checkpoint: Checkpoint,
     label: str,
     images: Tensor,
@@ -84,7 +84,7 @@ def relearned(
     return curve
 
 
-def steps_to(target: float, curve: Curve) -> float | None:
+def steps_to_reach(target: float, curve: Curve) -> float | None:
     """Return after how many steps the accuracy reached the target; None if it never did.
 
     Between two points of the curve it is interpolated linearly.
