@@ -1,0 +1,1 @@
+"""Benchmarks: each module measures speed, or compares two commits, and prints JSON."""

@@ -1,0 +1,1 @@
+"""Experiments: each module measures quality with one command and writes JSON."""

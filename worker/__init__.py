@@ -1,0 +1,1 @@
+"""The worker: it executes jobs, with PyTorch."""

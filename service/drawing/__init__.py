@@ -1,0 +1,1 @@
+"""Drawing: from a published decoder, a label and a seed to pixels and image files."""

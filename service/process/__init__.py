@@ -1,0 +1,1 @@
+"""Processes: the supervisor, the worker it starts, and the sweeper."""

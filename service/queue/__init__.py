@@ -1,0 +1,1 @@
+"""The queue of wake-up messages, over Redis or a folder."""

@@ -1,0 +1,1 @@
+"""What a client may request: the operations, the catalog they name, and uploaded datasets."""

@@ -1,0 +1,1 @@
+"""Learning, forgetting, resizing and judging: tensors in, tensors out. No database, queue, HTTP or clock."""

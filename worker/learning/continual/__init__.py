@@ -1,0 +1,1 @@
+"""Strategies that learn labels: one module, one strategy."""

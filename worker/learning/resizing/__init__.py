@@ -1,0 +1,1 @@
+"""Strategies that resize a network: one module, one strategy."""

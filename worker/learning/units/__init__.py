@@ -1,0 +1,1 @@
+"""Hidden units: how they are added, removed and measured."""

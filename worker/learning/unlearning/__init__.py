@@ -1,0 +1,1 @@
+"""Strategies that forget labels: one module, one strategy."""
