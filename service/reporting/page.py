@@ -89,7 +89,7 @@ def render(subject: Subject) -> str:
         subject=subject,
         report=report,
         here=f"/v1/models/{subject.model.name}/versions/{version.number}",
-        deed=_what_the_job_did(subject.job),
+        job_summary=_summarise_job(subject.job),
         headlines=_headlines(report),
         criteria=[(_criterion_name(one), FigureSummary.of(one)) for one in report.criteria],
         retained=[accuracy_bar(name, one) for name, one in report.retained.labels.items()],
@@ -115,7 +115,7 @@ def recovered_labels(report: Report) -> list[str]:
     return [name for name, one in report.forgetting.labels.items() if one.pictures is not None]
 
 
-def _what_the_job_did(job: JobRow) -> str:
+def _summarise_job(job: JobRow) -> str:
     what = ", ".join(job.labels) if job.labels else "the network"
     return f"{PAST_TENSE.get(job.operation, job.operation)} {what} by {words(job.strategy)}"
 

@@ -14,7 +14,7 @@ RECEIPT = (ROOT / "docs/forget-receipt.md").read_text()
 
 
 def test_the_command_in_the_documents_prints_the_hash_of_what_runs_here() -> None:
-    [command] = re.findall(r"^find worker .*$", RECEIPT, flags=re.MULTILINE)
+    [command] = re.findall(r"^find reports worker .*$", RECEIPT, flags=re.MULTILINE)
     printed = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert re.fullmatch(rf"palimpsest .+, worker sha256:{printed.stdout.split()[0]}", CODE)
 

@@ -25,6 +25,7 @@ from reports import (
     Picture,
     Pictures,
     QualityPart,
+    Range,
     RecoveryFigure,
     ReferencePart,
     RelearningFigure,
@@ -117,17 +118,25 @@ def full_report(quick: Report) -> FullReport:
 
 
 def label_forgetting() -> LabelForgetting:
-    """A label whose recovery missed its threshold, and whose relearning met only the widened one."""
+    """A label whose recovery missed its threshold, and whose relearning met its threshold."""
     return LabelForgetting(
         accuracy=ComparedFigure(
             value=0.01, n=256, references=(0.01, 0.02), fixed_threshold=Margin(op="<=", margin=0.02)
         ),
-        recovery=_held(RecoveryFigure, verdict="missed", references=(0.3, 0.5), fixed_verdict="missed"),
+        recovery=_held(
+            RecoveryFigure,
+            threshold=Range(low=0.2, high=0.6),
+            verdict="missed",
+            references=(0.3, 0.5),
+            fixed_threshold=Margin(op="within", margin=0.1),
+            fixed_verdict="missed",
+            gap=0.5,
+        ),
         relearning=_held(
             RelearningFigure,
             references=(20, 24),
             fixed_threshold=at_least(0.8),
-            fixed_verdict="missed",
+            fixed_verdict="met",
             memory=0.97,
             curves=Curves(
                 target_accuracy=0.9,

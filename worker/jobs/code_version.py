@@ -1,21 +1,28 @@
-"""Which code this process runs: the release, and a hash of the worker's own source files.
+"""Which code this process runs: the release, and a hash of the source files of `worker` and `reports`.
 
-Computed once, when the worker starts: it does not run what is written to these files later.
+Computed once, when the worker starts: it does not run what is written to these files later. `reports` is
+included because its thresholds decide on verdicts and acceptance.
 """
 
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import reports
 
-def sources_sha256(package: Path) -> str:
-    """Return the sha256 of a listing of the package's Python files.
+
+def sources_sha256(*packages: Path) -> str:
+    """Return the sha256 of a listing of the packages' Python files.
 
     A line is `<sha256>  <path>`; lines are sorted by path. `sha256sum` writes the same listing, so that the
     hash can be computed without git (docs/forget-receipt.md).
     """
-    paths = sorted(path.relative_to(package.parent).as_posix() for path in package.rglob("*.py"))
-    lines = [f"{sha256((package.parent / path).read_bytes()).hexdigest()}  {path}\n" for path in paths]
+    files = {
+        path.relative_to(package.parent).as_posix(): path
+        for package in packages
+        for path in package.rglob("*.py")
+    }
+    lines = [f"{sha256(files[name].read_bytes()).hexdigest()}  {name}\n" for name in sorted(files)]
     return sha256("".join(lines).encode()).hexdigest()
 
 
@@ -26,5 +33,6 @@ def _release() -> str:
         return "from source"
 
 
-CODE = f"palimpsest {_release()}, worker sha256:{sources_sha256(Path(__file__).parents[1])}"
+PACKAGES = (Path(reports.__file__).parent, Path(__file__).parents[1])
+CODE = f"palimpsest {_release()}, worker sha256:{sources_sha256(*PACKAGES)}"
 """As it stands in a version's manifest and in the receipt of a forget."""
