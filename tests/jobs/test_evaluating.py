@@ -29,7 +29,7 @@ from tests.jobs.worker_contexts import (
     submit,
     versions_of,
 )
-from worker.jobs import execution
+from worker.jobs import measuring
 from worker.jobs.classifiers import FEATURE_NETWORKS
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
@@ -46,7 +46,7 @@ QUICK = replace(FEATURE_NETWORKS, training=Training(steps=3), gate=QualityGate(t
 
 @pytest.fixture(autouse=True)
 def _quick_feature_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "FEATURE_NETWORKS", QUICK)
+    monkeypatch.setattr(measuring, "FEATURE_NETWORKS", QUICK)
 
 
 def evidence(worker_context: WorkerContext, row: JobRow) -> reports.StoredReport:
@@ -103,7 +103,7 @@ def test_a_feature_network_is_trained_for_the_first_full_report_and_kept(
         trainings.append(dataset.name)
         return train_feature_network(dataset, training, on_step)
 
-    monkeypatch.setattr(execution, "FEATURE_NETWORKS", replace(QUICK, train=counted))
+    monkeypatch.setattr(measuring, "FEATURE_NETWORKS", replace(QUICK, train=counted))
     learn_two_forget_one(worker_context, model)
     run(worker_context, model, "evaluate")
     assert trainings == ["digits"]

@@ -14,7 +14,7 @@ from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import ModelRow, VersionRow
 from tests.instance import schedule
 from tests.jobs.worker_contexts import new_model, read_checkpoint, read_manifest, run, submit, versions_of
-from worker.jobs import execution
+from worker.jobs import new_version
 from worker.jobs.code_version import CODE
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
@@ -60,7 +60,7 @@ def test_a_file_deleted_between_being_stored_and_being_published_is_stored_again
         artifacts.delete(stored["decoder.onnx"]["sha256"])
         return stored
 
-    monkeypatch.setattr(execution, "store", store_and_lose)
+    monkeypatch.setattr(new_version, "store", store_and_lose)
     run(worker_context, model, "learn", "0")
     [version] = versions_of(worker_context, model)
     assert all(worker_context.artifacts.exists(file["sha256"]) for file in version.files.values())

@@ -8,7 +8,7 @@ from service.registry import datasets as uploads
 from service.registry.tables import ModelRow
 from tests.datasets.idx_files import small, write
 from tests.jobs.worker_contexts import read_checkpoint, read_manifest, run, versions_of
-from worker.jobs import execution
+from worker.jobs import measuring
 from worker.jobs.classifiers import JUDGES
 from worker.jobs.inputs import WorkerContext
 from worker.learning.datasets import fashion_mnist, load
@@ -46,7 +46,7 @@ def test_an_uploaded_dataset_is_learned_and_judged_as_any_other(
     worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its judge is trained in the first job, and serves the second."""
-    monkeypatch.setattr(execution, "JUDGES", replace(JUDGES, training=Training(steps=40)))
+    monkeypatch.setattr(measuring, "JUDGES", replace(JUDGES, training=Training(steps=40)))
     bundled = load("digits", worker_context.data).train
     images = {"ring": bundled["0"][:100], "bar": bundled["1"][:100]}
     pixels = b"".join(one.numpy().tobytes() for one in images.values())

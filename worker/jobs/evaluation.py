@@ -1,0 +1,44 @@
+"""An evaluate job: a full report on a version that exists, which stays as it is."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from service.registry import jobs, reports
+from service.registry.claims import Claim
+from service.registry.reports import MeasuredReport
+from service.registry.tables import ReportRow
+from worker.jobs.acceptance import AcceptanceCriteria, apply_criteria
+from worker.jobs.attempt import Attempt
+from worker.jobs.inputs import Work, WorkerContext
+from worker.jobs.measuring import measure_version
+from worker.jobs.version_files import report_file
+from worker.learning.strategy import TrainingContext
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
+    """Measure the version in full, against the criteria it was published under; record the report."""
+    report = apply_criteria(
+        measure_version(work, attempt.worker_context, context), _criteria(work, attempt.worker_context)
+    )
+    stored = MeasuredReport("full", attempt.worker_context.artifacts.put(report_file(report)), report)
+    cost = attempt.meter.cost()
+    attempt.record(lambda session: _record_once(session, attempt.claim, stored, cost))
+    log.info("job %s: succeeded", attempt.claim.job_id)
+
+
+def _criteria(work: Work, worker_context: WorkerContext) -> AcceptanceCriteria:
+    """Return the criteria of the job that published the version."""
+    assert work.base is not None
+    with worker_context.database.reading() as session:
+        return AcceptanceCriteria.model_validate(jobs.find(session, work.base.job_id).acceptance)
+
+
+def _record_once(session: Session, claim: Claim, stored: MeasuredReport, cost: Mapping[str, Any]) -> None:
+    """Record the report, unless an earlier transaction did whose COMMIT got no answer."""
+    if session.get(ReportRow, claim.job_id) is None:
+        reports.record(session, claim, stored, cost)

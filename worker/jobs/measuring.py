@@ -1,0 +1,79 @@
+"""What a worker measures: the quick report on a candidate, and the full report on a published version."""
+
+from collections.abc import Callable
+from itertools import count
+
+from torch import Tensor
+
+from reports import Evaluated, ExampleCounts, Report
+from service.registry.version_files import MANIFEST
+from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES, ClassifierSource, classifier_finder
+from worker.jobs.inputs import Work, WorkerContext, load_dataset
+from worker.learning import drawing
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.datasets import Dataset
+from worker.learning.judging.classifiers import C
+from worker.learning.judging.evaluation import FullParams
+from worker.learning.judging.full_report import measure_full_report
+from worker.learning.judging.quick_report import measure_quick_report
+from worker.learning.strategy import Examples, TrainingContext
+
+DRAWS_PER_LABEL = 1000
+
+
+def count_examples(examples: Examples) -> ExampleCounts:
+    """Return how many real images of each label the job was given."""
+    counts = {name: len(images) for name, images in examples.images.items()}
+    return ExampleCounts(dataset=examples.dataset, labels=counts)
+
+
+def measure_candidate(
+    checkpoint: Checkpoint, worker_context: WorkerContext, context: TrainingContext
+) -> Report:
+    """Return the quick report on every label that the checkpoint knows, forgotten ones included."""
+    drawn, labels_in_all = count(), sum(len(one.labels) for one in (checkpoint, *checkpoint.isolated))
+
+    def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        context.step("judging", next(drawn), labels_in_all)
+        return drawing.draw(checkpoint, label, n, seed)
+
+    return measure_quick_report(
+        checkpoint,
+        _classifier_finder(JUDGES, worker_context, context),
+        n=DRAWS_PER_LABEL,
+        seed=context.seed,
+        draw=draw,
+        held_out=context.archive.held_out,
+    )
+
+
+def measure_version(work: Work, worker_context: WorkerContext, context: TrainingContext) -> Report:
+    """Return the full report on the base version, bound to it by the hash of its manifest."""
+    assert work.base is not None
+    params = FullParams.model_validate(work.job.params)
+    report = measure_full_report(
+        work.checkpoint,
+        _classifier_finder(JUDGES, worker_context, context),
+        _classifier_finder(FEATURE_NETWORKS, worker_context, context),
+        context,
+        params,
+        draw=drawing.draw,
+    )
+    evaluated = Evaluated(
+        version=work.base.number,
+        manifest_sha256=work.base.files[MANIFEST]["sha256"],
+        params=work.job.params,
+        seed=work.job.seed,
+    )
+    return report.model_copy(update={"evaluated": evaluated})
+
+
+def _classifier_finder(
+    source: ClassifierSource[C], worker_context: WorkerContext, context: TrainingContext
+) -> Callable[[str], C]:
+    """Return a function that finds the classifier of a dataset by its name, for this job."""
+
+    def read_dataset(name: str) -> Dataset:
+        return load_dataset(name, worker_context)
+
+    return classifier_finder(source, read_dataset, worker_context.judges, context)

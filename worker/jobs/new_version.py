@@ -1,0 +1,94 @@
+"""A learn, forget or resize job: from the base version of a model to its next version.
+
+strategy -> judge -> acceptance criteria -> durable files -> one transaction that publishes them.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from reports import Report
+from service.registry import artifact_references, claims, publishing, reports
+from service.registry.publishing import Origin, Publication
+from service.registry.reports import MeasuredReport
+from worker.jobs.acceptance import AcceptanceCriteria, apply_criteria, refusal
+from worker.jobs.attempt import Attempt
+from worker.jobs.inputs import Work, read_examples
+from worker.jobs.measuring import count_examples, measure_candidate
+from worker.jobs.version_files import File, report_file, store, store_again, version_files
+from worker.learning import strategy
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.strategy import Examples, TrainingContext
+from worker.learning.transition import apply_strategy
+
+log = logging.getLogger(__name__)
+
+
+def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
+    """Train, measure and publish the next version of the model; one that misses a criterion is rejected."""
+    examples = read_examples(work.job, attempt.worker_context)
+    for name, images in examples.images.items():
+        attempt.meter.count(name, len(images))
+    candidate = _train(work, examples, context)
+    attempt.record(lambda session: claims.start_verifying(session, attempt.claim))
+    measured = measure_candidate(candidate, attempt.worker_context, context).model_copy(
+        update={
+            "examples": count_examples(examples),
+            "guarantee": context.outcome.guarantee if work.job.operation == "forget" else None,
+            "findings": context.findings,
+        }
+    )
+    report = apply_criteria(measured, AcceptanceCriteria.model_validate(work.job.acceptance))
+    if error := refusal(report):
+        _reject(attempt, report, error)
+    else:
+        _publish(attempt, work, candidate, report)
+
+
+def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoint:
+    """Return what the strategy makes of the base version."""
+    chosen = strategy.find(work.job.operation, work.job.strategy)
+    params = chosen.Params.model_validate(work.job.params)
+    candidate = apply_strategy(work.checkpoint, chosen, examples, params, context)
+    return candidate.renamed(work.job.renamed or {})
+
+
+def _publish(attempt: Attempt, work: Work, candidate: Checkpoint, report: Report) -> None:
+    files = version_files(candidate, report, work)
+    networks = (candidate, *candidate.isolated)
+    publication = Publication(
+        parent=work.base.number if work.base else None,
+        labels={**candidate.retained, **dict.fromkeys(candidate.temporary)},
+        origins={
+            label.name: Origin(label.dataset, label.renamed_from)
+            for network in networks
+            for label in network.labels
+        },
+        files=store(files, attempt.worker_context.artifacts),
+        parameters=sum(network.parameters for network in networks),
+        widths=candidate.widths,
+        report=report,
+        cost=attempt.meter.cost(),
+    )
+    attempt.record(lambda session: _publish_once(session, attempt, publication, files))
+    log.info("job %s: succeeded", attempt.claim.job_id)
+
+
+def _publish_once(
+    session: Session, attempt: Attempt, publication: Publication, files: Mapping[str, File]
+) -> None:
+    """Publish the version, unless an earlier transaction did whose COMMIT got no answer."""
+    if publishing.find_published_by(session, attempt.claim.job_id) is None:
+        artifact_references.lock_against_deletion(session)
+        store_again(files, attempt.worker_context.artifacts)
+        publishing.publish(session, attempt.claim, publication)
+
+
+def _reject(attempt: Attempt, report: Report, error: Mapping[str, Any]) -> None:
+    """Keep the report of the candidate with the job; the head of the model stays."""
+    stored = MeasuredReport("quick", attempt.worker_context.artifacts.put(report_file(report)), report)
+    cost = attempt.meter.cost()
+    attempt.record(lambda session: reports.record_rejected(session, attempt.claim, error, stored, cost))
+    log.info("job %s: rejected, %s", attempt.claim.job_id, error["message"])

@@ -1,0 +1,34 @@
+"""Pictures of what a network draws that nobody can draw any more: PNG files of a version."""
+
+import math
+
+import numpy as np
+import torch
+
+from service.drawing.decoders import Decoder, noise
+from service.drawing.images import grid, png
+from service.registry.version_files import COMPARED_DRAWS
+from worker.learning import drawing
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.export import decoder_onnx
+
+ROWS, COLUMNS, SEED = 2, 8, 0
+"""Of the picture of a forgotten label; the same noise for every version, so that pictures can be compared."""
+
+
+def picture_forgotten(network: Checkpoint, label: str) -> bytes:
+    """Return a grid of what the main network still draws for a label that it has forgotten."""
+    images = drawing.draw(network, label, ROWS * COLUMNS, SEED).mul(255).round().to(torch.uint8)
+    side = math.isqrt(images.shape[1])
+    return png(grid(images.reshape(ROWS * COLUMNS, side, side).numpy(), ROWS, COLUMNS))
+
+
+def picture_before(network: Checkpoint, labels: list[str]) -> dict[str, bytes]:
+    """Return a row of pixels for each label, those that the API drew for it from this network."""
+    decoder = Decoder.load("the parent's", decoder_onnx(network))
+    pictures = {}
+    for label in labels:
+        noises = (noise(label, seed, decoder.latent) for seed in range(COMPARED_DRAWS))
+        images = [decoder.draw(network.retained[label], one) for one in noises]
+        pictures[label] = png(grid(np.stack(images), 1, COMPARED_DRAWS))
+    return pictures
