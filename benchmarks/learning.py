@@ -15,11 +15,9 @@ A network of full size (784-512-256-8) learns 0-4 of MNIST in a few hundred step
 """
 
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +25,7 @@ from torch import Tensor
 
 from benchmarks.fisher import exact_fisher
 from benchmarks.output import make_parser, write_figures
+from experiments.running import add_data_option, data_folder
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
@@ -53,14 +52,10 @@ def main() -> None:
     parser.add_argument(
         "--loop", type=int, default=500, help="number of examples for the Fisher; %(default)s"
     )
-    parser.add_argument(
-        "--data",
-        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
-        help="folder of the datasets; %(default)s",
-    )
+    add_data_option(parser)
     options = parser.parse_args()
     compute_reproducibly(threads=1)
-    images = datasets.load("mnist", Path(options.data).expanduser()).train
+    images = datasets.load("mnist", data_folder(options)).train
     examples = Examples(LABELS, "mnist", {name: images[name] for name in LABELS})
     start = learn(examples)
     figures = {

@@ -8,7 +8,6 @@ steps, because later steps need no more memory than the first. The Fisher inform
 over all their examples, and the evaluation makes all its draws and attacks.
 """
 
-import os
 import resource
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.output import make_parser, write_figures
+from experiments.running import add_data_option, data_folder
 from experiments.strategies import FOR_TEMPORARY_LABELS, HELD, NEW, TO_FORGET
 from experiments.training_setup import CPU, DatasetArchive, examples_of
 from worker.learning import datasets, drawing, strategy
@@ -40,15 +40,11 @@ def main() -> None:
     parser.add_argument(
         "--one", nargs=2, metavar=("OPERATION", "STRATEGY"), help="run this job alone, in this process"
     )
-    parser.add_argument(
-        "--data",
-        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
-        help="folder of the datasets; %(default)s",
-    )
+    add_data_option(parser)
     options = parser.parse_args()
     if options.one:
         operation, name = options.one
-        sys.stdout.write(f"{run_and_measure(operation, name, Path(options.data).expanduser())}\n")
+        sys.stdout.write(f"{run_and_measure(operation, name, data_folder(options))}\n")
         return
     peaks = {" ".join(job): measure_in_process(job, options.data) for job in jobs()}
     write_figures({"peak_mb": max(peaks.values()), "mb": peaks}, options.json)

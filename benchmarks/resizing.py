@@ -18,7 +18,6 @@ thread is used.
 `expansion_without_gradient`  parameters of the new units that get no gradient in two steps.
 """
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.output import make_parser, write_figures
+from experiments.running import add_data_option, data_folder
+from experiments.significance import spearman
 from worker.learning import datasets, drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
@@ -45,6 +46,7 @@ from worker.learning.units.removal import (
     replay_sample,
 )
 from worker.learning.units.resize import UnitMask, grow, prunable_layers, width
+from worker.learning.units.targeted_dropout import smallest_share
 from worker.process.devices import compute_reproducibly
 
 CPU = torch.device("cpu")
@@ -56,15 +58,11 @@ def main() -> None:
     parser.add_argument("--labels", default="01234", help="digits that the model learns; %(default)s")
     parser.add_argument("--steps", type=int, default=600, help="training steps of the model; %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="%(default)s")
-    parser.add_argument(
-        "--data",
-        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
-        help="folder of the datasets; %(default)s",
-    )
+    add_data_option(parser)
     options = parser.parse_args()
     compute_reproducibly(threads=1)
     context = TrainingContext(CPU, options.seed)
-    checkpoint = learn(tuple(options.labels), options.steps, Path(options.data).expanduser(), context)
+    checkpoint = learn(tuple(options.labels), options.steps, data_folder(options), context)
     write_figures(measure(checkpoint, context), options.json)
 
 
@@ -118,12 +116,11 @@ def accuracy(checkpoint: Checkpoint, seed: int) -> float:
 
 def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:
     """Return the units to prune by magnitude: the share of every layer with the smallest incoming L2 norm."""
-    removed = {}
-    for layer in prunable_layers(checkpoint):
-        norms = checkpoint.weights[f"{layer.name}.weight"].norm(dim=1)
-        removed[layer.name] = torch.zeros(len(norms), dtype=torch.bool)
-        removed[layer.name][norms.argsort(stable=True)[: int(share * len(norms))]] = True
-    return removed
+    norms = {
+        layer.name: checkpoint.weights[f"{layer.name}.weight"].norm(dim=1)
+        for layer in prunable_layers(checkpoint)
+    }
+    return {layer: smallest_share(norm, share) for layer, norm in norms.items()}
 
 
 def correlate_losses(
@@ -151,13 +148,7 @@ def correlate_losses(
         measured.append(
             measured_loss_change(checkpoint, remove_units(checkpoint, removed, curvature), draws, CPU)
         )
-    return round(spearman(torch.tensor(predicted), torch.tensor(measured)), 4)
-
-
-def spearman(one: Tensor, other: Tensor) -> float:
-    """Return the rank correlation; no value may occur twice."""
-    ranks = torch.stack([values.argsort().argsort().double() for values in (one, other)])
-    return torch.corrcoef(ranks)[0, 1].item()
+    return round(spearman(predicted, measured), 4)
 
 
 def measure_expansion(

@@ -1,14 +1,15 @@
-"""What is left of a forgotten label: compare every strategy with networks that never saw the label.
+"""Audit forgetting: compare each strategy's network with networks that were trained without the label.
 
     python -m experiments.audit [--quick] [--strategies surrogate distill ...] [--json FILE] [--plots FOLDER]
 
-The base has learned all ten labels of MNIST with the default strategy. Each strategy forgets one label of
-this base, label by label, and is compared with references, which are retrained without the label
-(docs/decisions/0032). The figures are the recovery attack, the steps to learn the label again, the membership
-attack, the draws of the label, and the quality of the retained labels. There are two control rows:
-`reference` is one more retrained network compared with the others, and the audit is only valid if it passes.
-`nothing` is the base itself with the label's status changed to forgotten, and the audit is only valid if it
-fails.
+The base network has learned all ten labels of MNIST with the default strategy. For each label, each strategy
+forgets that label from the base, and the result is compared with references: networks that are retrained
+without the label (docs/decisions/0032). The figures are the recovery attack, the steps to learn the
+label again, the membership attack, the draws of the label, and the quality of the retained labels.
+
+There are two control rows. `reference` is one more retrained network compared with the others; the audit is
+only valid if it passes. `nothing` is the base itself with the label's status changed to forgotten; the audit
+is only valid if it fails.
 
 A strategy is named as in the catalog, with params or without (`surrogate:{"prune_share":0}`), or is one of
 these variants: `surrogate_noise` uses noise as the surrogate, as in the paper; `selective_amnesia_shortened`
@@ -33,8 +34,8 @@ from experiments.audit_cases import (
     make_base,
     run_case,
 )
-from experiments.audit_plots import draw_all
-from experiments.audit_rows import summarize
+from experiments.audit_plots import plot_all
+from experiments.audit_summary import summarize
 from experiments.running import Result, Trial
 
 SLOWEST = "selective_amnesia"
@@ -75,7 +76,7 @@ def main() -> None:
     details = {"dataset": "mnist", "budget": asdict(plan.budget), "by_label": by_label}
     trials = list(results.values())
     running.write_results("audit", {"strategies": rows}, details, options, trials=trials)
-    draw_all(rows, measured, options.plots)
+    plot_all(rows, measured, options.plots)
 
 
 def make_parser() -> argparse.ArgumentParser:

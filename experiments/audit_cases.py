@@ -30,11 +30,11 @@ from worker.learning.strategy import Examples, TrainingContext
 from worker.process.devices import compute_reproducibly
 
 REFERENCE = "reference"
-"""In place of a strategy: retrain without the label. One more reference is compared as a strategy is."""
+"""In place of a strategy: retrain without the label. One of the references is compared like a strategy."""
 NOTHING = "nothing"
 """In place of a strategy: change the label's status to forgotten, and no weight."""
 SEED = 0
-"""Of the base and of every strategy."""
+"""Seed of the base and of every strategy."""
 MEASUREMENT_SEED = 1000
 """The same for every network, so that all are measured with the same random numbers."""
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -54,10 +54,10 @@ class Budget:
     """How much is spent on measuring a network."""
 
     starts: int
-    """Of the recovery attack."""
+    """Number of starts of the recovery attack."""
     relearning_steps: int
     draws: int
-    """Of each retained label; and of the forgotten label, for likeness."""
+    """Number of draws of each retained label, and of the forgotten label to measure its likeness."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class CaseResult:
     retained: float
     """Open-set accuracy of the labels held, averaged over them."""
     coverage: float
-    """Likewise."""
+    """Coverage of the labels held, averaged over them."""
     control_auc: float | None
     """AUC of the membership attack on a network that memorised its members; for NOTHING only."""
     tensors_file: Path
@@ -113,7 +113,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Procedure:
-    """How an audit trains, forgets and measures. Its functions can be pickled."""
+    """The functions with which an audit trains, forgets and measures. They can be pickled."""
 
     learn: Callable[[Path], Checkpoint]
     """Folder of the datasets -> the base."""
@@ -171,7 +171,7 @@ def learn_all_labels(data: Path) -> Checkpoint:
 
 
 def forget_label(base: Checkpoint, case: Case, data: Path) -> Checkpoint:
-    """Forget the label with the case's strategy; or retrain without it; or change its status alone."""
+    """Forget the label with the case's strategy, retrain without it, or only change its status."""
     relabelled = base.with_status([case.label], "forgotten")
     if case.strategy == NOTHING:
         return relabelled
@@ -194,7 +194,7 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
 def measure(
     network: Checkpoint, case: Case, data: Path, budget: Budget
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Attack the network, learn the label again, draw its labels: return what `CaseResult` holds."""
+    """Attack the network, learn the label again and draw all labels; return what `CaseResult` holds."""
     mnist, feature_network = _mnist(data), load_feature_network("mnist")
     context = TrainingContext(CPU, MEASUREMENT_SEED)
     setup = AuditSetup(
@@ -225,7 +225,7 @@ def measure(
 def _measure_retained(
     network: Checkpoint, feature_network: FeatureNetwork, mnist: datasets.Dataset, budget: Budget
 ) -> dict[str, float]:
-    """Open-set accuracy and coverage of the labels held, averaged over them."""
+    """Return the open-set accuracy and the coverage of the labels held, averaged over them."""
     judge, right, covered = load_judge("mnist"), [], []
     for name in network.retained:
         drawn = draw(network, name, budget.draws, SEED)
@@ -239,4 +239,4 @@ def _measure_retained(
 
 
 PROCEDURE = Procedure(learn_all_labels, forget_label, measure)
-"""The audit's own; tests pass a faster one."""
+"""The procedure of the audit. Tests pass a faster one."""

@@ -16,7 +16,7 @@ from experiments.plots import COLOURS, GREEN, GREY, ORANGE, RED, figure, percent
 
 COLUMNS = 16
 """Recovered images in a row."""
-BARS = {
+PANELS = {
     "recovery_gap": ("recovery gap", (-0.1, 0.1)),
     "relearn_ratio": ("relearn ratio", (0.8,)),
     "membership_auc_gap": ("membership AUC gap", (0.02,)),
@@ -27,17 +27,17 @@ BARS = {
 """Figure -> its title, and its limits."""
 
 
-def draw_all(rows: Mapping[str, Any], results: Mapping[Case, CaseResult], folder: Path) -> None:
+def plot_all(rows: Mapping[str, Any], results: Mapping[Case, CaseResult], folder: Path) -> None:
     """Write audit-recovered.png, audit-relearning.png and audit-figures.png."""
-    draw_recovered(results, folder / "audit-recovered.png")
-    draw_relearning(results, folder / "audit-relearning.png")
-    draw_bars(rows, folder / "audit-figures.png")
+    plot_recovered_images(results, folder / "audit-recovered.png")
+    plot_relearning_curves(results, folder / "audit-relearning.png")
+    plot_figures(rows, folder / "audit-figures.png")
 
 
-def draw_recovered(results: Mapping[Case, CaseResult], file: Path) -> None:
+def plot_recovered_images(results: Mapping[Case, CaseResult], file: Path) -> None:
     """Draw, for the first label, the images that the recovery attack ended with: a row for each network."""
     label = next(iter(results)).label
-    cases = sorted((one for one in results if one.label == label), key=_order)
+    cases = sorted((one for one in results if one.label == label), key=_case_order)
     size = (8.6, 0.66 * len(cases) + 0.4)
     with figure(file, rows=len(cases), size=size, squeeze=False) as axes:
         for axis, case in zip(axes[:, 0], cases, strict=True):
@@ -57,13 +57,13 @@ def draw_recovered(results: Mapping[Case, CaseResult], file: Path) -> None:
 
 
 def _tile(images: Tensor) -> Tensor:
-    """uint8 [n, pixels] -> [side, COLUMNS * side], a choice from all kinds of starts of the attack."""
+    """Join COLUMNS of the images, evenly spaced: uint8 [n, pixels] -> [side, COLUMNS * side]."""
     chosen = images[torch.linspace(0, len(images) - 1, COLUMNS).long()]
     side = int(images.shape[1] ** 0.5)
     return chosen.view(COLUMNS, side, side).permute(1, 0, 2).reshape(side, COLUMNS * side)
 
 
-def draw_relearning(results: Mapping[Case, CaseResult], file: Path) -> None:
+def plot_relearning_curves(results: Mapping[Case, CaseResult], file: Path) -> None:
     """Draw the accuracy of the label while it is learned again, and of images that no network ever saw.
 
     A line is the mean over labels.
@@ -72,7 +72,7 @@ def draw_relearning(results: Mapping[Case, CaseResult], file: Path) -> None:
         ("curve", "The forgotten label, learned again"),
         ("unseen_curve", "Images that no network ever saw"),
     )
-    strategies = sorted({case.strategy for case in results}, key=_order_of)
+    strategies = sorted({case.strategy for case in results}, key=_strategy_order)
     others = [name for name in strategies if name != REFERENCE]
     styles = dict(zip(others, itertools.product(("-", "--", ":"), COLOURS), strict=False))
     with figure(file, columns=2, size=(8.6, 3.4), sharey=True) as axes:
@@ -98,17 +98,17 @@ def draw_relearning(results: Mapping[Case, CaseResult], file: Path) -> None:
         axes[1].legend(loc="lower right")
 
 
-def draw_bars(rows: Mapping[str, Mapping[str, Any]], file: Path) -> None:
+def plot_figures(rows: Mapping[str, Mapping[str, Any]], file: Path) -> None:
     """Draw each figure's mean over labels, the deviation between labels, and the limits."""
     size = (8.6, 1.2 + 0.5 * len(rows))
     with figure(file, rows=2, columns=3, size=size, sharey=True) as axes:
-        for axis, (name, (title, limits)) in zip(axes.flat, BARS.items(), strict=True):
-            _plot_bars(axis, rows, name, limits)
+        for axis, (name, (title, limits)) in zip(axes.flat, PANELS.items(), strict=True):
+            _plot_panel(axis, rows, name, limits)
             axis.set_title(title, loc="left")
         axes[0, 0].invert_yaxis()
 
 
-def _plot_bars(
+def _plot_panel(
     axis: Axes, rows: Mapping[str, Mapping[str, Any]], name: str, limits: Collection[float]
 ) -> None:
     values = [math.nan if row[name] is None else row[name] for row in rows.values()]
@@ -127,7 +127,7 @@ def _plot_bars(
 
 
 def _colour(row: Mapping[str, Any], name: str) -> str:
-    """Red if further off than one more reference may be; orange if only the plain limit is missed."""
+    """Red if the verdict counts the figure as missed, orange if only its limit is missed, green otherwise."""
     if _has_missed(name, row["missed"]):
         return RED
     return ORANGE if _has_missed(name, row["bars_missed"]) else GREEN
@@ -145,10 +145,10 @@ def _title(strategy: str) -> str:
     return strategy.replace("_", " ")
 
 
-def _order(case: Case) -> tuple[int, str, int]:
-    return (*_order_of(case.strategy), case.seed)
+def _case_order(case: Case) -> tuple[int, str, int]:
+    return (*_strategy_order(case.strategy), case.seed)
 
 
-def _order_of(strategy: str) -> tuple[int, str]:
-    """First the network that forgot nothing, then the references, then the strategies."""
+def _strategy_order(strategy: str) -> tuple[int, str]:
+    """Sort first the network that forgot nothing, then the references, then the strategies."""
     return {NOTHING: 0, REFERENCE: 1}.get(strategy, 2), strategy

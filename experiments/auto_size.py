@@ -10,14 +10,14 @@ averaged over histories.
 """
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 
 from experiments import running
 from experiments.histories import Plan
 from experiments.history_experiments import make_parser, run_histories
-from experiments.history_plots import draw_accuracy, draw_size
+from experiments.history_plots import plot_accuracy, plot_size
 from experiments.running import Result
+from experiments.significance import spearman
 from experiments.training_setup import QUICK_DIVISOR
 
 FIXED = Plan("replay_ewc", "surrogate")
@@ -39,8 +39,8 @@ def main() -> None:
     fixed, auto = run_histories(plans, options)
     details = {"fixed": fixed, "auto": auto}
     running.write_results("auto_size", summarize(fixed, auto), details, options, trials=[*fixed, *auto])
-    draw_accuracy(details, options.plots / "auto-size-accuracy.png")
-    draw_size(auto, options.plots / "auto-size.png")
+    plot_accuracy(details, options.plots / "auto-size-accuracy.png")
+    plot_size(auto, options.plots / "auto-size.png")
 
 
 def summarize(fixed: list[Result], auto: list[Result]) -> Result:
@@ -65,18 +65,6 @@ def summarize(fixed: list[Result], auto: list[Result]) -> Result:
         "parameters_saved": 1 - mean(auto, "parameters") / mean(fixed, "parameters"),
         "width_follows_labels": statistics.mean(correlations),
     }
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the rank correlation. Equal values share their mean rank; 0 if one side never changes."""
-    if len(set(first)) == 1 or len(set(second)) == 1:
-        return 0.0
-    return statistics.correlation(_ranks(first), _ranks(second))
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(values)
-    return [order.index(value) + (order.count(value) - 1) / 2 for value in values]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The script of the CLPU paper (Liu et al. 2022): after forgetting, is the model one that never learned it?
+"""Run the script of the CLPU paper (Liu et al. 2022), and compare its networks by what they forgot.
 
     python -m experiments.clpu --seeds 5 [--json FILE] [--plots FOLDER] [--strategies NAMES] [--quick]
 
-In a script, R learns labels of MNIST permanently, T learns them temporarily, in networks of their own, and F
-forgets them. Every step runs as a job of the service would, with a seed derived in the same way. There is one
+A script is a sequence of steps such as R01. R learns labels of MNIST permanently, T learns them temporarily,
+each in a network of its own, and F forgets them. Every step runs as a job of the service would, with a seed
+derived in the same way. There is one
 group of networks for each script, and each group has its own seeds, except for `exact`:
 
 `without`   R01 T45 R45 R67: never saw 2 and 3. It has twice as many seeds; the second half is the reference
@@ -75,7 +76,7 @@ def main() -> None:
     details = {"networks": [_without_outputs(one) for one in networks]}
     figures = summarize(networks)
     running.write_results("clpu", figures, details, options, trials=results)
-    draw(figures, options.plots / "clpu.png")
+    plot(figures, options.plots / "clpu.png")
 
 
 def make_trials(options: Any) -> list[Trial]:
@@ -150,7 +151,7 @@ def run_step(
 
 
 def measure(group: str, checkpoint: Checkpoint, scorer: Scorer, mnist: datasets.Dataset, seed: int) -> Result:
-    """Return what a network is compared by, with the sha256 of its files."""
+    """Return the sha256 of the network's files, its accuracy, and its outputs for the test images."""
     files = [checkpoint.to_bytes(), *(one.to_bytes() for one in checkpoint.isolated)]
     known = {label.name for label in checkpoint.labels}
     return {
@@ -209,7 +210,7 @@ def summarize(networks: Sequence[Result]) -> Result:
             for name, group in by_group.items()
             if networks[group[0]]["forgotten"]
         },
-        "smallest_p": 2 / _splits(len(reference)),
+        "smallest_p": 2 / _number_of_splits(len(reference)),
         "tests": tests,
     }
 
@@ -236,7 +237,7 @@ def _pairs(distances: Array, group: Sequence[int]) -> list[float]:
     return list(map(float, within))
 
 
-def _splits(n: int) -> int:
+def _number_of_splits(n: int) -> int:
     """The number of ways to split 2n networks into two groups of n."""
     return int(np.prod([(n + k) / k for k in range(1, n + 1)]) + 0.5)
 
@@ -254,7 +255,7 @@ def _without_outputs(network: Result) -> Result:
     return {name: value for name, value in network.items() if name != "outputs"}
 
 
-def draw(figures: Mapping[str, Any], file: Path) -> None:
+def plot(figures: Mapping[str, Any], file: Path) -> None:
     """Draw the distance of every pair: within the reference group, and between it and each other group."""
     with figure(file, columns=2, size=(9.4, 3.2)) as axes:
         for panel, (kind, title) in zip(axes, COMPARED_ON.items(), strict=True):
@@ -266,9 +267,9 @@ def draw(figures: Mapping[str, Any], file: Path) -> None:
 def _plot_pairs(panel: Axes, tests: Mapping[str, Any]) -> None:
     groups = [name for name in tests if name != "reference"]
     columns = [tests["reference"]["pairs_within"], *(tests[name]["pairs_across"] for name in groups)]
-    sideways = np.random.default_rng(0)
+    jitter = np.random.default_rng(0)
     for place, (values, colour) in enumerate(zip(columns, (GREY, *COLOURS), strict=False)):
-        xs = place + sideways.uniform(-0.16, 0.16, len(values))
+        xs = place + jitter.uniform(-0.16, 0.16, len(values))
         panel.scatter(xs, values, s=10, color=colour, alpha=0.55, linewidths=0)
         panel.hlines(np.mean(values), place - 0.28, place + 0.28, color=colour, linewidth=2)
     names = [f"{name}\np = {tests[name]['p']:.2g}" for name in groups]

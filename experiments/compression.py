@@ -1,4 +1,4 @@
-"""How small a network can be made: targeted dropout on and off, Taylor against magnitude, fine-tuned or not.
+"""Compare ways to prune a network: targeted dropout or none, Taylor or magnitude, fine-tuned or not.
 
     python -m experiments.compression --seeds 5 [--json FILE] [--plots FOLDER] [--quick]
 
@@ -16,7 +16,7 @@ of these methods removes the same share of the units of every hidden layer:
 
 Every method adds the mean activation of a removed unit to the next layer's bias. `open` is the accuracy of
 1,000 draws a label by the open-set judge, `coverage` measures the variety of the draws. `cliff` is the
-largest share that, like all smaller ones, costs at most 5 pp of accuracy.
+largest share that, like all smaller ones, costs at most 5 percentage points (pp) of accuracy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ SHARES: tuple[float, ...] = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 QUICK_SHARES = (0.3, 0.6, 0.9)
 HALF = 0.5
 DROP_PROBABILITY = 0.75
-"""How often `dropout_half` drops a unit at risk. Below 1, so that units which will stay still learn."""
+"""How often `dropout_half` drops each unit that it may drop. It is below 1, so that these are trained too."""
 TAYLOR_DRAWS, FISHER_DRAWS = 2000, 1  # the Fisher information of a result is not used here
 MAX_LOSS = 0.05
 """Accuracy that a share below the cliff may cost."""
@@ -81,13 +81,13 @@ def main() -> None:
     results = running.run_all(trials, options)
     figures = {"steps": options.steps} | summarize(results)
     running.write_results("compression", figures, {"runs": results}, options, trials=results)
-    draw(figures, options.plots / "compression.png")
+    plot(figures, options.plots / "compression.png")
 
 
 def run(
     seed: int, shares: Sequence[float], learn_steps: int, steps: int, data: Path, on_step: OnStep
 ) -> Result:
-    """Train one network; score its draws, and those of what each method leaves of it at each share."""
+    """Train one network, prune it with each method by each share, and score the draws of every network."""
     compute_reproducibly(threads=1)
     mnist, context = datasets.load("mnist", data), TrainingContext(CPU, seed)
     scorer, learn = Scorer.of(mnist), strategy.find("learn", "replay_ewc")
@@ -118,7 +118,7 @@ def compress(
     half_dropped: the base after training under targeted dropout of half of its units.
     """
     schedule = Schedule(steps=steps)
-    magnitude = remove_units(base, smallest(base, share), curvature)
+    magnitude = remove_units(base, smallest_units(base, share), curvature)
     taylor = remove_units(base, least_important_units(curvature, share, "layer"), curvature)
     dropped = {
         name: prune_after_dropout(base, share, probability, schedule, context)
@@ -168,15 +168,16 @@ def remove_smallest(checkpoint: Checkpoint, share: float, context: TrainingConte
     """Return the checkpoint without the share of its units that have the smallest incoming weights."""
     draws = replay_sample(checkpoint, TAYLOR_DRAWS, context)
     curvature = measure_curvature(build(checkpoint, CPU), draws, context)
-    return remove_units(checkpoint, smallest(checkpoint, share), curvature)
+    return remove_units(checkpoint, smallest_units(checkpoint, share), curvature)
 
 
-def smallest(checkpoint: Checkpoint, share: float) -> UnitMask:
+def smallest_units(checkpoint: Checkpoint, share: float) -> UnitMask:
     """Return the units to prune by magnitude: the share of every layer with the smallest incoming L2 norm."""
-    incoming = {
-        layer.name: checkpoint.weights[f"{layer.name}.weight"] for layer in prunable_layers(checkpoint)
+    norms = {
+        layer.name: checkpoint.weights[f"{layer.name}.weight"].norm(dim=1)
+        for layer in prunable_layers(checkpoint)
     }
-    return {layer: smallest_share(weight.norm(dim=1), share) for layer, weight in incoming.items()}
+    return {layer: smallest_share(norm, share) for layer, norm in norms.items()}
 
 
 def _scores(checkpoint: Checkpoint, scorer: Scorer, seed: int) -> Result:
@@ -244,7 +245,7 @@ PANELS: tuple[tuple[str, Mapping[str, tuple[str, str, str]]], ...] = (
 """For each plot, its title and what it shows: method -> name, colour, line style."""
 
 
-def draw(figures: Result, file: Path) -> None:
+def plot(figures: Result, file: Path) -> None:
     """Draw accuracy and coverage against the share of units removed, with 95 % intervals over the seeds."""
     with figure(file, rows=2, columns=2, size=(7.4, 5.0), sharex=True, sharey="row") as axes:
         for row, (measure, name) in enumerate((("open", "accuracy of draws"), ("coverage", "coverage"))):

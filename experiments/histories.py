@@ -4,9 +4,8 @@ A model starts with a random set of a dataset's labels. In each pass, a coin fli
 random non-empty subset of the labels it lacks, or forgets a random proper subset of those it holds.
 
 A `simple` model (the paper's term) is a new network of the first size, trained once on real images of the
-labels held, with as many steps as one learning takes. It also shows what a forgotten label should draw: what
-the simple model draws for a slot that no label ever filled (`unfilled`: the share of each answer of the
-judge).
+labels held, with as many steps as one learning takes. It also shows what a forgotten label should
+draw: `unfilled` is the share of each of the judge's answers for draws from a slot that no label ever filled.
 """
 
 import random
@@ -30,7 +29,7 @@ from worker.process.devices import compute_reproducibly
 SimpleModels = Literal["every", "last", "never"]
 """After which passes a simple model is trained."""
 UNUSED_LABEL = "nobody"
-"""Name of the label that a simple model gets a slot for but never learns."""
+"""Name of a label that a simple model has a slot for and never learns."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a history runs on."""
+    """What all histories of an experiment have in common: data, number of passes, network and scoring."""
 
     data: Path
     passes: int
@@ -66,9 +65,9 @@ class Setting:
     dataset: str = "mnist"
     network: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
-    """Of each process."""
+    """Threads of each process."""
     draws: int = DRAWS
-    """That a label is scored on."""
+    """Number of draws that a label is scored on."""
 
 
 def make_trial(plan: Plan, seed: int, setting: Setting, cache: Cache) -> Trial:
@@ -89,7 +88,7 @@ def run_history(plan: Plan, seed: int, setting: Setting, cache: Cache, on_step: 
     rows: list[Result] = []
     simple: Result | None = None
     for number in range(1, setting.passes + 1):
-        operation, labels = draw_pass(rng, set(dataset.labels), set(checkpoint.retained))
+        operation, labels = sample_pass(rng, set(dataset.labels), set(checkpoint.retained))
         request = examples_of(dataset, labels) if operation == "learn" else Examples(labels, dataset.name)
         began = time.perf_counter()
         checkpoint = run_operation(operation, plan, checkpoint, request, archive, 1000 * seed + number)
@@ -103,10 +102,10 @@ def run_history(plan: Plan, seed: int, setting: Setting, cache: Cache, on_step: 
     return {"seed": seed, "passes": rows, "simple": simple}
 
 
-def draw_pass(
+def sample_pass(
     rng: random.Random, labels: set[str], held: set[str]
 ) -> tuple[Literal["learn", "forget"], tuple[str, ...]]:
-    """Draw a pass at random: its operation and its labels. At least one label always stays."""
+    """Choose the operation and the labels of a pass at random. At least one label always stays."""
     missing = sorted(labels - held)
     learns = bool(missing) and (len(held) < 2 or rng.random() < 0.5)
     most = len(missing) if learns else len(held) - 1

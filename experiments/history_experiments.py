@@ -1,4 +1,4 @@
-"""What the experiments over random histories share: their options, and running the histories of all plans."""
+"""What the experiments over random histories share: their options, and a function that runs the histories."""
 
 import argparse
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Plots of random histories: the paper's figures 3 and 4, relapses, and the size beside the labels held."""
+"""Plots of random histories: the paper's figures 3 and 4, the relapses, and the size of the network."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +18,17 @@ PANELS = 10
 Histories = Sequence[Result]
 
 
-def draw_histories(histories: Mapping[str, Histories], folder: Path) -> None:
-    """Draw all plots as PNG: one set for each forget strategy, but a single figure 4 with all of them."""
-    draw_accuracy(histories, folder / "accuracy-over-passes.png")
-    for name, of_one in histories.items():
+def plot_histories(histories: Mapping[str, Histories], folder: Path) -> None:
+    """Write all plots as PNG: one figure 4 for all forget strategies, and the other plots for each."""
+    plot_accuracy(histories, folder / "accuracy-over-passes.png")
+    for name, runs in histories.items():
         suffix = "" if len(histories) == 1 else f"-{name}"
-        draw_label_bars(of_one, folder / f"labels-against-simple{suffix}.png")
-        draw_relapses(of_one, folder / f"relapse-over-passes{suffix}.png")
-        draw_size(of_one, folder / f"size-over-passes{suffix}.png")
+        plot_accuracy_by_label(runs, folder / f"labels-against-simple{suffix}.png")
+        plot_relapses(runs, folder / f"relapse-over-passes{suffix}.png")
+        plot_size(runs, folder / f"size-over-passes{suffix}.png")
 
 
-def draw_label_bars(histories: Histories, file: Path) -> None:
+def plot_accuracy_by_label(histories: Histories, file: Path) -> None:
     """Draw figure 3: a panel for each seed, with two bars for each label held after the last pass."""
     shown = histories[:PANELS]
     columns = min(5, len(shown))
@@ -63,12 +63,12 @@ def plot_bars(panel: Axes, history: Result) -> None:
     percent_axis(panel, low=min(0.8, math.floor(20 * lowest) / 20), high=1.005)
 
 
-def draw_accuracy(histories: Mapping[str, Histories], file: Path) -> None:
+def plot_accuracy(histories: Mapping[str, Histories], file: Path) -> None:
     """Draw figure 4: the mean accuracy of the labels held after every pass, and the paper's as a line."""
     with figure(file, size=(5.6, 3.2)) as axes:
-        for colour, (name, of_one) in zip(COLOURS, histories.items(), strict=False):
-            rows = [[one["closed"] for one in history["passes"]] for history in of_one]
-            plot_runs(axes, _numbers(of_one), rows, colour=colour, label=f"{name}: mean of {len(rows)} seeds")
+        for colour, (name, runs) in zip(COLOURS, histories.items(), strict=False):
+            rows = [[one["closed"] for one in history["passes"]] for history in runs]
+            plot_runs(axes, _numbers(runs), rows, colour=colour, label=f"{name}: mean of {len(rows)} seeds")
         _plot_simple(axes, next(iter(histories.values())))
         axes.axhline(PAPERS_MEAN, color=GREY, linestyle=":", label="the paper's runs, about 95 % on average")
         axes.set_xlabel("pass")
@@ -87,14 +87,14 @@ def _plot_simple(axes: Axes, histories: Histories) -> None:
     )
 
 
-def draw_relapses(histories: Histories, file: Path) -> None:
+def plot_relapses(histories: Histories, file: Path) -> None:
     """Draw how often each forgotten label is drawn after every later pass, and how often simple models do."""
     with figure(file, size=(5.6, 2.8)) as axes:
         passes = [one for history in histories for one in history["passes"]]
         points = [(one["pass"], share) for one in passes for share in one["forgotten_by_label"].values()]
-        sideways = np.random.default_rng(0).uniform(-0.18, 0.18, len(points))
+        jitter = np.random.default_rng(0).uniform(-0.18, 0.18, len(points))
         xs, ys = ([point[axis] for point in points] for axis in (0, 1))
-        axes.scatter(np.add(xs, sideways), ys, s=9, color=RED, alpha=0.45, linewidths=0, label="a label")
+        axes.scatter(np.add(xs, jitter), ys, s=9, color=RED, alpha=0.45, linewidths=0, label="a label")
         means = [(number, [y for x, y in points if x == number]) for number in sorted(set(xs))]
         axes.plot(
             [number for number, _ in means],
@@ -121,7 +121,7 @@ def _plot_never_learned(axes: Axes, passes: Sequence[Result]) -> None:
     axes.plot(list(means), list(means.values()), color=ORANGE, linestyle="--", label="simple models: mean")
 
 
-def draw_size(histories: Histories, file: Path) -> None:
+def plot_size(histories: Histories, file: Path) -> None:
     """Draw the labels held, the hidden units and the parameters after every pass."""
     drawn: tuple[tuple[str, Callable[[Result], float], str], ...] = (
         ("labels held", lambda one: one["held"], GREY),
@@ -142,4 +142,4 @@ def _numbers(histories: Histories) -> list[int]:
 
 
 def _values(histories: Mapping[str, Histories], name: str) -> list[float]:
-    return [one[name] for of_one in histories.values() for history in of_one for one in history["passes"]]
+    return [one[name] for runs in histories.values() for history in runs for one in history["passes"]]

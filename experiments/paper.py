@@ -61,7 +61,7 @@ def _provenance(result: Result, command: str) -> str:
     """The sentence that says how the results of a section were computed."""
     if "command" not in result:
         return f"`{command}`."
-    quick = "A quick run, which proves nothing yet. " if result["quick"] else ""
+    quick = "A quick run, which proves nothing. " if result["quick"] else ""
     seeds = f"{result['seeds']} seed{'s' if result['seeds'] > 1 else ''}"
     code = f", code {result['code'][:12]}" if "code" in result else ""
     return f"{quick}`{result['command']}` ({seeds}, {result['minutes']:.0f} minutes of computing{code})."
@@ -93,7 +93,7 @@ def random_passes(result: Result) -> list[str]:
             _percent(result["worst_relapse"]),
         ),
         (
-            "seconds for a pass, median / slowest",
+            "seconds for a pass: median / slowest",
             "939 s for 50,000 steps on a GPU (its log)",
             _seconds(result),
         ),
@@ -108,18 +108,18 @@ def random_passes(result: Result) -> list[str]:
                 _number(every["coverage_ratio"]),
             ),
             (
-                "draws of a forgotten label, minus the simple model's (limit: 2 pp)",
+                "draws taken for a forgotten label, minus the simple model's (limit: 2 pp)",
                 "not measured",
                 _points(every["relapse_above_simple"]),
             ),
             (
-                "share of such labels for which that is over 2 pp",
+                "share of forgotten labels for which this difference is over 2 pp",
                 "not measured",
                 _percent(every["relapses_over_2_pp"]),
             ),
             (
-                f"the same where the simple model of another seed has the same labels "
-                f"({every['by_chance']['n']} cases); and for that model",
+                f"the same in the {every['by_chance']['n']} cases in which another seed's simple model has "
+                "the same labels; and the share for that other model",
                 "not measured",
                 f"{_percent(every['by_chance']['relapses_over_2_pp'])}; "
                 f"{_percent(every['by_chance']['another_simple_over_2_pp'])}",
@@ -134,7 +134,7 @@ def auto_size(result: Result) -> list[str]:
         ("parameters, mean", f"{result['parameters_fixed']:,.0f}", f"{result['parameters']:,.0f}"),
         ("rank correlation of width and number of labels held", "-", f"{result['width_follows_labels']:.2f}"),
     ]
-    return [_table(("", "fixed shares, as in the paper", "`auto`"), rows)]
+    return [_table(("", "fixed shares, as in the paper", "strategy `auto`"), rows)]
 
 
 def table1(result: Result) -> list[str]:
@@ -196,8 +196,8 @@ def clpu(result: Result) -> list[str]:
     return [
         f"Byte identity: of {same['of']} networks that learned 2 and 3 temporarily and dropped them, "
         f"{same['same']} have the same files, byte for byte, as those that never saw 2 and 3.",
-        "Divergence is the mean between a group and the reference group, divided by the mean within both. It "
-        "is 1 where they cannot be told apart. The smallest p that is possible with so few networks is "
+        "Divergence is the mean between a group and the reference group, divided by the mean within the "
+        "groups. It is about 1 if the groups do not differ. The smallest p that is possible with so few networks is "
         f"{result['smallest_p']:.2g}.",
         _table(heads, rows),
     ]
@@ -221,20 +221,20 @@ def compression(result: Result) -> list[str]:
 
 
 def audit(result: Result) -> list[str]:
-    """Write the section from what `experiments.audit` prints, or from its rows alone."""
+    """Return the section for what `experiments.audit` prints, or for its rows alone."""
     strategies: Mapping[str, Result] = result.get("strategies", result)
     rows = [
         (
             f"`{name}`",
             str(one.get("labels", "-")),
-            *(_with_spread(one, figure) for figure in AUDITED),
+            *(_with_spread(one, figure) for figure in AUDIT_FIGURES),
             _listed(one.get("bars_missed", ())),
             ": ".join([one["verdict"], *filter(None, [_listed(one.get("missed", ()), none="")])]),
         )
         for name, one in strategies.items()
     ]
-    names = (name.replace("_", " ") for name in AUDITED)
-    heads = ("strategy", "labels", *names, "plain limits missed", "verdict")
+    names = (name.replace("_", " ") for name in AUDIT_FIGURES)
+    heads = ("strategy", "labels", *names, "limits missed", "verdict")
     controls = [one["control_auc"] for one in strategies.values() if one.get("control_auc") is not None]
     control = [
         f"On a network that memorised its members, the same attack has an AUC of {auc:.3f}."
@@ -247,7 +247,7 @@ def _listed(names: Sequence[str], none: str = "none") -> str:
     return ", ".join(name.replace("_", " ") for name in names) or none
 
 
-AUDITED = (
+AUDIT_FIGURES = (
     "recovery_gap",
     "relearn_ratio",
     "membership_auc_gap",
@@ -259,7 +259,7 @@ AUDITED = (
 COMPARISONS = {
     "same_ewc": "the same EWC in both",
     "confounded": "the paper's pair: EWC in one only",
-    "pruning_alone": "resizing alone",
+    "pruning_alone": "the effect of resizing alone",
     "service": "the service's default, with its own schedule",
 }
 Section = tuple[str, str, Callable[[Result], list[str]]]
@@ -270,7 +270,11 @@ SECTIONS: dict[str, Section] = {
         "python -m experiments.random_passes --seeds 10 --passes 10",
         random_passes,
     ),
-    "auto_size": ("A size that follows the labels", "python -m experiments.auto_size --seeds 10", auto_size),
+    "auto_size": (
+        "A width that follows the number of labels",
+        "python -m experiments.auto_size --seeds 10",
+        auto_size,
+    ),
     "table1": (
         "Table 1: Selective Amnesia against forgetting with resizing",
         "python -m experiments.table1 --seeds 10",

@@ -1,4 +1,7 @@
-"""The style of the experiments' plots: readable in print, and the same bytes for the same figures."""
+"""The style of all plots, and the plots that several experiments share.
+
+The plots are readable in print, and the same figures give the same bytes.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,17 +52,17 @@ def figure(
 ) -> Iterator[Any]:
     """Make a figure and save it to `file` at the end. Yields its axes, one or an array. size: inches."""
     with plt.style.context(STYLE):
-        drawn, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **shared)
+        fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", **shared)
         try:
             yield axes
-            save(drawn, file)
+            save(fig, file)
         finally:
-            plt.close(drawn)
+            plt.close(fig)
 
 
-def save(drawn: Figure, file: Path) -> None:
+def save(fig: Figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(file, metadata={"Software": None})
+    fig.savefig(file, metadata={"Software": None})
 
 
 def percent_axis(axes: Axes, low: float | None = None, high: float | None = None) -> None:

@@ -7,16 +7,16 @@ that was ever learned are judged:
 
 `closed`    closed-set accuracy: the judge's likeliest label counts, as with the paper's classifier.
 `open`      open-set accuracy: a draw that the judge rejects counts as wrong.
-`relapse`   the share of a forgotten label's draws that the open-set judge still takes for the label, of the
-            label for which it is highest.
+`relapse`   the share of a forgotten label's draws that the open-set judge still takes for the label, for
+            the label for which it is highest.
 `coverage`  the share of real test images with a draw among their five nearest neighbours, in the output of
             the judge's last hidden layer.
 
 `gap_to_simple` and `coverage_ratio` compare the last pass with a simple model of its labels. `every_pass`
 does so after each pass, with intervals over the seeds; it needs `--simple every`. In it,
-`relapse_above_simple` is by how much more often a forgotten label is drawn than by a network that never saw
-it, and `by_chance` is how often that excess is over 2 pp, for the histories and for simple models of another
-seed with the same labels.
+`relapse_above_simple` is the share of a forgotten label's draws that are taken for the label, minus the same
+share for a network that never saw the label. `by_chance` says how often that difference is over 2 percentage
+points (pp): for the histories, and for simple models of another seed with the same labels.
 """
 
 import statistics
@@ -26,7 +26,7 @@ from typing import Any
 from experiments import running
 from experiments.histories import Plan
 from experiments.history_experiments import make_parser, run_histories
-from experiments.history_plots import draw_histories
+from experiments.history_plots import plot_histories
 from experiments.running import Result
 from experiments.significance import bootstrap_interval, interval
 from experiments.training_setup import QUICK_DIVISOR
@@ -50,15 +50,15 @@ def main() -> None:
     plans = [Plan(options.learn, forget, step_divisor=divisor) for forget in forget_strategies]
     histories = dict(zip(forget_strategies, run_histories(plans, options), strict=True))
     figures = {
-        forget: summarize(of_one) | {"learn": options.learn, "forget": forget}
-        for forget, of_one in histories.items()
+        forget: summarize(runs) | {"learn": options.learn, "forget": forget}
+        for forget, runs in histories.items()
     }
     first, *others = forget_strategies
     figures_of_all = {"strategies": figures} if others else {}
     details = {"histories": histories[first], "histories_of": histories}
-    trials = [history for of_one in histories.values() for history in of_one]
+    trials = [history for runs in histories.values() for history in runs]
     running.write_results("random_passes", figures[first] | figures_of_all, details, options, trials=trials)
-    draw_histories(histories, options.plots)
+    plot_histories(histories, options.plots)
 
 
 def summarize(histories: Sequence[Result]) -> Result:
@@ -87,7 +87,7 @@ def summarize(histories: Sequence[Result]) -> Result:
         "seconds_per_pass": statistics.median(one["seconds"] for one in passes),
         "slowest_pass": max(one["seconds"] for one in passes),
         "retained": bootstrap_interval(means),
-        "open": over_seeds(histories, lambda one: one["open"]),
+        "open": interval_over_seeds(histories, lambda one: one["open"]),
         "drift": interval([statistics.mean(one[-3:]) - statistics.mean(one[:3]) for one in accuracies]),
         "passes_under_90": sum(value < 0.9 for one in accuracies for value in one) / len(passes),
         "mean_relapse": statistics.mean(relapses) if relapses else None,
@@ -104,13 +104,15 @@ def compare_every_pass(histories: Sequence[Result]) -> Result | None:
     if any(one["simple"] is None for history in histories for one in history["passes"]):
         return None
     simple = [one["simple"] for history in histories for one in history["passes"]]
-    excesses = [excess for history in histories for excess in relapses_above_simple(history)]
-    means = [statistics.mean(one) for one in map(relapses_above_simple, histories) if one]
+    excesses = [excess for history in histories for excess in relapse_excesses(history)]
+    means = [statistics.mean(one) for one in map(relapse_excesses, histories) if one]
     return {
-        "gap": over_seeds(histories, lambda one: one["simple"]["closed"] - one["closed"]),
-        "open_gap": over_seeds(histories, lambda one: one["simple"]["open"] - one["open"]),
-        "coverage_ratio": over_seeds(histories, lambda one: one["coverage"] / one["simple"]["coverage"]),
-        "simple_open": over_seeds(histories, lambda one: one["simple"]["open"]),
+        "gap": interval_over_seeds(histories, lambda one: one["simple"]["closed"] - one["closed"]),
+        "open_gap": interval_over_seeds(histories, lambda one: one["simple"]["open"] - one["open"]),
+        "coverage_ratio": interval_over_seeds(
+            histories, lambda one: one["coverage"] / one["simple"]["coverage"]
+        ),
+        "simple_open": interval_over_seeds(histories, lambda one: one["simple"]["open"]),
         "simple_seconds": statistics.median(one["seconds"] for one in simple),
         "relapse_above_simple": interval(means) if means else None,
         "relapses_over_2_pp": share_over_2_pp(excesses),
@@ -122,10 +124,10 @@ def share_over_2_pp(excesses: Sequence[float]) -> float | None:
     return sum(excess > 0.02 for excess in excesses) / len(excesses) if excesses else None
 
 
-def relapses_above_simple(history: Result) -> list[float]:
-    """Return, for each forgotten label after each pass, by how much more often it is drawn than by chance.
+def relapse_excesses(history: Result) -> list[float]:
+    """Return, for each forgotten label after each pass, its relapse minus what chance explains.
 
-    By chance means: by the simple model of that pass, in a slot that no label ever filled.
+    The latter is how often the simple model of that pass draws the label in a slot that no label ever filled.
     """
     return [
         share - one["simple"]["unfilled"][label]
@@ -137,7 +139,7 @@ def relapses_above_simple(history: Result) -> list[float]:
 def compare_with_chance(histories: Sequence[Result]) -> Result:
     """Compare the excess of the histories' relapses with that of simple models of another seed.
 
-    Over the passes for which another seed has a simple model of the same labels.
+    Only the passes count for which another seed has a simple model of the same labels.
     """
     simple = [(history["seed"], one["simple"]) for history in histories for one in history["passes"]]
     of_histories, of_others = [], []
@@ -169,7 +171,7 @@ def compare_last_pass(histories: Sequence[Result]) -> Result:
     return {"labels": len(gaps), "mean_gap": statistics.mean(gaps), "worst_gap": max(gaps)}
 
 
-def over_seeds(histories: Sequence[Result], figure: Callable[[Result], float]) -> dict[str, Any]:
+def interval_over_seeds(histories: Sequence[Result], figure: Callable[[Result], float]) -> dict[str, Any]:
     """Return the interval over histories of a figure's mean over the passes of a history."""
     return interval([statistics.mean(map(figure, history["passes"])) for history in histories])
 

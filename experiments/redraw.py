@@ -1,8 +1,8 @@
-"""Draw again the plots that the results in docs/results suffice for, for a changed title or label.
+"""Write again, after a change of their style, the plots that need nothing but the results in docs/results.
 
     python -m experiments.redraw [--results docs/results] [--plots docs/figures]
 
-The other plots show single trials, which these results do not hold. Their experiments draw them.
+The other plots show single trials, which these results do not hold. Run their experiments again for them.
 """
 
 import argparse
@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from experiments import clpu, compression
-from experiments.audit_plots import draw_bars
+from experiments.audit_plots import plot_figures
 from experiments.paper import read_results
 from experiments.running import Result
 
 PLOTS: Mapping[str, tuple[str, Callable[[Result, Path], None]]] = {
-    "audit": ("audit-figures.png", lambda result, file: draw_bars(result["strategies"], file)),
-    "clpu": ("clpu.png", clpu.draw),
-    "compression": ("compression.png", compression.draw),
+    "audit": ("audit-figures.png", lambda result, file: plot_figures(result["strategies"], file)),
+    "clpu": ("clpu.png", clpu.plot),
+    "compression": ("compression.png", compression.plot),
 }
 """Experiment -> the file of its plot, and the function that draws it from the results."""
 
@@ -36,9 +36,9 @@ def main() -> None:
 
 def redraw(results: Mapping[str, Result], folder: Path) -> None:
     """Write the plot of each experiment that has results."""
-    for name, (file, draw) in PLOTS.items():
+    for name, (file, plot) in PLOTS.items():
         if name in results:
-            draw(results[name], folder / file)
+            plot(results[name], folder / file)
 
 
 if __name__ == "__main__":

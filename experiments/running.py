@@ -41,7 +41,7 @@ OnStep = Callable[[str], None]
 """Called by a trial after each of its steps, with a description of the step."""
 CODE = sha256((sources_sha256(ROOT / "worker") + sources_sha256(ROOT / "experiments")).encode()).hexdigest()
 SECONDS = "took_seconds"
-"""The key under which every trial's result holds the seconds it took."""
+"""Key of the duration in a trial's result."""
 OPTIONS_THAT_CHANGE_NO_FIGURE = ("json", "plots", "data", "processes")
 
 
@@ -102,14 +102,19 @@ def make_parser(description: str | None, *, seeds: bool = True) -> argparse.Argu
         "--plots", type=Path, default=Path("results/figures"), help="folder for the plots; %(default)s"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="take a few minutes: shorter trainings, fewer seeds"
+        "--quick", action="store_true", help="run for a few minutes only: shorter trainings, fewer seeds"
     )
+    add_data_option(parser)
+    return parser
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option --data, which `data_folder` reads."""
     parser.add_argument(
         "--data",
         default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
         help="folder of the datasets; %(default)s",
     )
-    return parser
 
 
 def parse_options(parser: argparse.ArgumentParser, full: Result, quick: Result) -> argparse.Namespace:
@@ -217,7 +222,7 @@ def _run(trial: Trial, cache: Cache, show: Callable[[str, int], None]) -> Result
 
 
 def _do_nothing() -> None:
-    """The default preparation of a pool's processes."""
+    """Prepare nothing: the default of `make_pool`."""
 
 
 def make_pool(

@@ -1,4 +1,4 @@
-"""Score the draws of a checkpoint, label by label: does the judge recognise them, and how varied are they?"""
+"""Score the draws of a checkpoint, label by label: accuracy by the judge, and coverage of real images."""
 
 import statistics
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ class LabelScores(NamedTuple):
     """Scores of one label's draws, each in [0, 1]."""
 
     closed: float
-    """Closed-set accuracy: the share of draws for which the right label is the likeliest."""
+    """Closed-set accuracy: the share of draws for which the right label is the likeliest of all labels."""
     open: float
-    """Open-set accuracy: the share that, besides, the judge does not reject."""
+    """Open-set accuracy: the share for which it is also likelier than the judge's answer "none"."""
     coverage: float
-    """The share of real test images that have a draw in their neighbourhood."""
+    """The share of real test images with a draw among their nearest neighbours."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Statistics of the experiments: confidence intervals, paired t-tests, permutation tests between groups."""
+"""Statistics of the experiments: intervals, paired t-tests, rank correlation, permutation tests."""
 
 import itertools
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,21 @@ def paired_t_test(first: Sequence[float], second: Sequence[float]) -> dict[str, 
 
 def _all_equal(values: Sequence[float]) -> bool:
     return float(np.ptp(values)) < 1e-12
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return Spearman's rank correlation, or 0 if all values of one side are equal.
+
+    Equal values share their mean rank.
+    """
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        return 0.0
+    return statistics.correlation(_ranks(first), _ranks(second))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(values)
+    return [order.index(value) + (order.count(value) - 1) / 2 for value in values]
 
 
 def bernoulli_divergence(first: Array, second: Array) -> Array:

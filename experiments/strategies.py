@@ -10,7 +10,6 @@ the measured figures from the page that is there.
 import argparse
 import inspect
 import json
-import os
 import re
 import statistics
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.running import add_data_option, data_folder
 from experiments.scoring import Scorer
 from experiments.training_setup import CPU, DatasetArchive, examples_of
 from worker.learning import datasets, drawing, strategy
@@ -39,8 +39,8 @@ learn strategy learns 5, 6 and 7, a forget strategy forgets 3, a resize strategy
 `drop`, the model has learned 5, 6 and 7 as temporary labels; they make them permanent or forget them.
 Accuracy is the share of 1,000 draws of each label that the open-set judge takes for that label; a draw it
 rejects counts as wrong. Coverage is the share of real test images of the retained labels with a draw among
-their five nearest neighbours. It is there because accuracy alone rises when all draws of a label look the
-same.
+their five nearest neighbours. It is shown because accuracy alone also rises if all draws of a label look
+the same.
 """
 ONE_SEED, SEVERAL_SEEDS = "MNIST, one CPU thread, 1 seed.", "MNIST, one CPU thread, means of {} seeds."
 
@@ -58,11 +58,7 @@ def main() -> None:
     parser.add_argument(
         "--text-only", action="store_true", help="run nothing: write the page again, with the figures it has"
     )
-    parser.add_argument(
-        "--data",
-        default=os.environ.get("PALIMPSEST_DATA", "~/.palimpsest/datasets"),
-        help="folder of the datasets; %(default)s",
-    )
+    add_data_option(parser)
     options = parser.parse_args()
     if options.text_only:
         if options.page is None:
@@ -71,7 +67,7 @@ def main() -> None:
         return
     compute_reproducibly(threads=1)
     try:
-        mnist = datasets.load("mnist", Path(options.data).expanduser())
+        mnist = datasets.load("mnist", data_folder(options))
     except datasets.DatasetUnavailable as error:
         raise SystemExit(str(error)) from None
     rows = [row for seed in range(options.seeds) for row in measure_all(mnist, seed)]
@@ -173,7 +169,7 @@ def format_figures(rows: Sequence[Mapping[str, Any]]) -> Figures:
     by_strategy: dict[Key, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_strategy.setdefault((row["operation"], row["strategy"]), []).append(row)
-    return {key: _cells(of_one) for key, of_one in by_strategy.items()}
+    return {key: _cells(rows_of_strategy) for key, rows_of_strategy in by_strategy.items()}
 
 
 def _cells(rows: Sequence[Mapping[str, Any]]) -> list[str]:

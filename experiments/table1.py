@@ -1,4 +1,4 @@
-"""The paper's table 1: Selective Amnesia with a fixed size against forgetting with resizing, paired by seed.
+"""Reproduce the paper's table 1: compare Selective Amnesia at a fixed size with forgetting with resizing.
 
     python -m experiments.table1 --seeds 10 [--json FILE] [--plots FOLDER] [--steps 4000] [--quick]
 
@@ -8,7 +8,7 @@ subset of them from that same model, with the same number of steps:
 `fixed`            Selective Amnesia with its published values, except for a shortened schedule.
 `resized`          the same objective, batch size, learning rate and EWC strength, under targeted dropout of a
                    tenth of the units, which are pruned at the end. Its Fisher is over the retained labels.
-`resized_free`     the same as `resized` without EWC. Paired with `fixed`, it is the paper's own comparison,
+`resized_free`     the same as `resized` without EWC. With `fixed`, it is the pair that the paper compares,
                    whose arms differ in EWC as well as in resizing.
 `unpruned`         the same as `resized` without dropout and pruning, to show the effect of these alone.
 `service`          the strategy `surrogate` as the service runs it, with its own, shorter schedule.
@@ -78,7 +78,7 @@ def main() -> None:
     budget["published"] = {name: getattr(PUBLISHED.schedule, name) for name in names}
     figures = budget | summarize(results)
     running.write_results("table1", figures, {"runs": results}, options, trials=results)
-    draw(results, options.plots / "table1.png")
+    plot(results, options.plots / "table1.png")
 
 
 def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -130,7 +130,7 @@ def run_arm(
     scorer: Scorer,
     seed: int,
 ) -> Result:
-    """Forget the labels with a strategy, and return the figures of the network that is left."""
+    """Forget the labels with a strategy, and return the figures of the resulting network."""
     chosen = strategy.find("forget", forget)
     began = time.perf_counter()
     request = Examples(to_forget, "mnist")
@@ -170,7 +170,7 @@ def summarize(results: Sequence[Result]) -> Result:
     }
 
 
-def draw(results: Sequence[Result], file: Path) -> None:
+def plot(results: Sequence[Result], file: Path) -> None:
     """Draw each seed as a line between two arms, for the pair with the same EWC and for the paper's pair."""
     with figure(file, columns=2, size=(6.4, 2.9), sharey=True) as axes:
         for panel, (name, title) in zip(

@@ -14,13 +14,13 @@ CPU = torch.device("cpu")
 PUBLISHED = SelectiveAmnesiaParams()
 """The published params of Selective Amnesia."""
 BATCH_SIZE = 128
-"""Of the shortened schedule. A step of the published batch size, 512, takes four times as long."""
+"""Batch size of the shortened schedule. A step of the published batch size, 512, takes four times as long."""
 QUICK_DIVISOR = 5
 """How many times fewer steps the trainings of a quick run take."""
 
 
 class DatasetArchive:
-    """An archive that gives a dataset's real images, and the blank model as the ancestor of every version."""
+    """The archive of an experiment: it has a dataset's real images, and the blank model as only ancestor."""
 
     def __init__(self, dataset: Dataset, blank_model: Checkpoint) -> None:
         self._dataset, self.blank_model = dataset, blank_model

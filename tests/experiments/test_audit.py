@@ -34,8 +34,8 @@ from experiments.audit_cases import (
     Procedure,
     resolve,
 )
-from experiments.audit_plots import draw_all
-from experiments.audit_rows import p_of_another, summarize
+from experiments.audit_plots import plot_all
+from experiments.audit_summary import p_value_of_another_reference, summarize
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.audit_measurements import AuditMeasurements
 from worker.learning.networks import blank
@@ -158,7 +158,7 @@ def test_the_p_value_of_one_more_reference_is_uniform() -> None:
     for _ in range(300):
         runs = torch.randn(5, 4, generator=generator).tolist()  # five labels, three references and one more
         gaps = [one[3] - sum(one[:3]) / 3 for one in runs]
-        p_values.append(p_of_another(gaps, [one[:3] for one in runs]))
+        p_values.append(p_value_of_another_reference(gaps, [one[:3] for one in runs]))
     assert sum(p < 0.1 for p in p_values) / 300 == pytest.approx(0.1, abs=0.05)
     assert sum(p < 0.5 for p in p_values) / 300 == pytest.approx(0.5, abs=0.1)
 
@@ -248,6 +248,6 @@ def test_finished_cases_are_not_made_again(tmp_path: Path) -> None:
 def test_three_plots_are_drawn_from_the_results_of_all_networks(factory: Factory, tmp_path: Path) -> None:
     plan = make_plan(parse("--quick"))
     results = {case: factory.result() for case in make_cases(plan)}
-    draw_all(make_rows(plan, results), results, tmp_path / "plots")
+    plot_all(make_rows(plan, results), results, tmp_path / "plots")
     for name in ("recovered", "relearning", "figures"):
         assert (tmp_path / "plots" / f"audit-{name}.png").read_bytes().startswith(b"\x89PNG")

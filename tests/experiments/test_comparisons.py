@@ -55,7 +55,7 @@ def test_table_1_is_paired_by_seed(tmp_path: Path) -> None:
     assert compared["same_ewc"]["retained_closed"] == paired_t_test(accuracy["resized"], accuracy["fixed"])
     assert compared["confounded"]["retained_closed"]["mean"] == pytest.approx(-0.05)
     assert compared["pruning_alone"]["arms"] == ["resized", "unpruned"]
-    table1.draw(found, tmp_path / "table1.png")
+    table1.plot(found, tmp_path / "table1.png")
     assert plt.imread(tmp_path / "table1.png").std() > 0.01
 
 
@@ -92,7 +92,7 @@ def test_fine_tuning_starts_from_the_units_that_the_same_choice_left(
 
 
 def test_magnitude_is_the_norm_of_incoming_weights(two_labels: Checkpoint) -> None:
-    for layer, removed in compression.smallest(two_labels, 0.25).items():
+    for layer, removed in compression.smallest_units(two_labels, 0.25).items():
         norms = two_labels.weights[f"{layer}.weight"].square().sum(dim=1)
         assert removed.sum() == len(norms) // 4
         assert norms[removed].max() <= norms[~removed].min()
@@ -108,7 +108,7 @@ def test_the_cliff_is_the_largest_share_that_costs_at_most_5_points(tmp_path: Pa
     assert [one["mean"] for one in figures["compared"]["dropout_on-dropout_off"]] == pytest.approx(
         [0.02, 0.71]
     )
-    compression.draw(figures, tmp_path / "compression.png")
+    compression.plot(figures, tmp_path / "compression.png")
     assert plt.imread(tmp_path / "compression.png").std() > 0.01
 
 
@@ -186,5 +186,5 @@ def test_the_summary_of_clpu_counts_identical_networks_and_tests_groups(tmp_path
         assert found["tests"][kind]["kept"]["p"] == pytest.approx(found["smallest_p"])
         assert found["tests"][kind]["exact"]["p"] > 0.3
         assert len(found["tests"][kind]["reference"]["pairs_within"]) == 3
-    clpu.draw(found, tmp_path / "clpu.png")
+    clpu.plot(found, tmp_path / "clpu.png")
     assert plt.imread(tmp_path / "clpu.png").std() > 0.01

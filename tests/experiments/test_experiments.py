@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.auto_size import spearman, summarize
+from experiments.auto_size import summarize
 from experiments.running import Result
+from experiments.significance import spearman
 from experiments.strategies import format_figures, page, read_figures
 from worker.learning.strategy import Strategy, all_strategies
 

@@ -9,8 +9,8 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from experiments.histories import Plan, Setting, draw_pass, run_history
-from experiments.history_plots import draw_histories, plot_bars
+from experiments.histories import Plan, Setting, run_history, sample_pass
+from experiments.history_plots import plot_bars, plot_histories
 from experiments.random_passes import summarize
 from experiments.running import Cache, Result
 from experiments.training_setup import params_of
@@ -24,7 +24,7 @@ LABELS = set("0123456789")
 @pytest.mark.parametrize("held", [set("3"), set("0123"), LABELS])
 def test_a_pass_learns_missing_labels_or_forgets_some_of_those_held(held: set[str]) -> None:
     rng = random.Random(0)
-    drawn = [draw_pass(rng, LABELS, held) for _ in range(200)]
+    drawn = [sample_pass(rng, LABELS, held) for _ in range(200)]
     for operation, chosen in drawn:
         assert chosen
         assert set(chosen) <= (LABELS - held if operation == "learn" else held)
@@ -119,7 +119,7 @@ def test_with_a_simple_model_after_every_pass_the_gap_is_over_all_of_them() -> N
 
 @pytest.mark.parametrize("every", [True, False], ids=["simple every", "simple last"])
 def test_every_plot_of_the_histories_is_drawn(every: bool, tmp_path: Path) -> None:
-    draw_histories({"surrogate": two_histories(every=every)}, tmp_path)
+    plot_histories({"surrogate": two_histories(every=every)}, tmp_path)
     names = {
         "accuracy-over-passes.png",
         "labels-against-simple.png",

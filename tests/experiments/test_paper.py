@@ -7,7 +7,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from experiments import clpu, compression, table1
-from experiments.paper import AUDITED, SECTIONS, page, read_results
+from experiments.paper import AUDIT_FIGURES, SECTIONS, page, read_results
 from experiments.paper_prose import CAPTIONS, DIFFERS
 from experiments.random_passes import summarize
 from experiments.redraw import PLOTS, redraw
@@ -53,7 +53,7 @@ def test_the_numbers_of_random_passes_stand_beside_the_papers(every: bool, tmp_p
 
 def test_the_results_of_a_quick_run_are_marked(tmp_path: Path) -> None:
     found = PROVENANCE | {"quick": True} | summarize(two_histories(every=False))
-    assert "A quick run, which proves nothing yet. `python" in page({"random_passes": found}, tmp_path)
+    assert "A quick run, which proves nothing. `python" in page({"random_passes": found}, tmp_path)
 
 
 def test_a_plot_is_shown_if_there_is_one(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_plot_is_shown_if_there_is_one(tmp_path: Path) -> None:
 
 
 def test_the_audit_has_a_row_for_each_strategy_with_what_it_missed(tmp_path: Path) -> None:
-    figures: Result = dict.fromkeys(AUDITED, 0.5) | {"spread": {"recovery_gap": 0.25}}
+    figures: Result = dict.fromkeys(AUDIT_FIGURES, 0.5) | {"spread": {"recovery_gap": 0.25}}
     rows = {
         "distill": figures | {"labels": 10, "verdict": "met", "missed": [], "control_auc": 0.97},
         "surrogate": figures

@@ -15,12 +15,12 @@ from worker.learning.judging.likeness import energy_distance
 
 ATTACKS_ON_SETS = ("elbo_set", "reconstruction_set")
 SIGNIFICANCE = 0.01
-"""A p-value below this means that the recoveries are not those of one more reference."""
+"""If the p-value of the recovery gaps is below this, they are too large for one more reference."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A figure of one label: its value for the strategy, and that of each reference."""
+class AgainstReferences:
+    """A figure of one label: the value of the strategy's network, and that of each reference."""
 
     value: float
     references: Sequence[float]
@@ -36,15 +36,15 @@ class Compared:
 
 @dataclass(frozen=True)
 class LabelComparison:
-    """What was measured of one label, beside the references of that label."""
+    """What was measured of one label, compared with the references of that label."""
 
     figures: Comparison
-    """As a report has them."""
+    """The figures that a full report has."""
     retained: float
     likeness: float
     control_auc: float | None
-    accuracy: Compared
-    coverage: Compared
+    accuracy: AgainstReferences
+    coverage: AgainstReferences
     recovery_gap: float
     recoveries: Sequence[float]
     """Of the references."""
@@ -79,8 +79,8 @@ def compare(result: CaseResult, references: Sequence[CaseResult]) -> LabelCompar
         retained=result.retained,
         likeness=likeness(result, references),
         control_auc=result.control_auc,
-        accuracy=Compared(accuracy.measured_value, accuracy.references),
-        coverage=Compared(result.coverage, [one.coverage for one in references]),
+        accuracy=AgainstReferences(accuracy.measured_value, accuracy.references),
+        coverage=AgainstReferences(result.coverage, [one.coverage for one in references]),
         recovery_gap=recovery.gap,
         recoveries=recovery.references,
         membership_gap=membership.measured_value,
@@ -109,15 +109,15 @@ def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequen
     reference.
 
     Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
-    names the plain limits that the means miss. `missed`, which decides the verdict, names those that they
-    miss by more than one more reference would in 95 of 100 audits: for one label that allowance is large, for
-    ten it is small.
+    names the limits that the means miss. `missed`, which decides the verdict, names only those that they miss
+    by more than one more reference would in 95 of 100 audits. That allowance is large for one label and small
+    for ten.
 
     `relearn_ratio` and `relearn_memory` are over the labels that have one; None if no label has. `unmeasured`
-    says why another label has no ratio: a reference did not learn it again in time. Such a row is never
-    "met"; if nothing is missed, its verdict is "undecided". `membership_set_gap` is the larger gap of the two
-    attacks on sets of images, which tell apart networks that attacks on single images do not; it has no
-    limit.
+    says why another label has no ratio: a reference did not learn it again in time. The verdict of such a row
+    is never "met": if nothing is missed, it is "undecided". `membership_set_gap` is the larger gap of the two
+    attacks on sets of images, which detect differences that attacks on single images do not. It has no limit.
+
     `control_auc` is the AUC of the membership attack on networks that memorised their members; None except in
     the row `nothing`.
     """
@@ -131,7 +131,7 @@ def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequen
     accuracies = [one.accuracy.value for one in labels]
     coverages = [one.coverage.ratio for one in labels]
     controls = [one.control_auc for one in labels if one.control_auc is not None]
-    p = p_of_another(gaps, [one.recoveries for one in labels])
+    p = p_value_of_another_reference(gaps, [one.recoveries for one in labels])
     checks = check_limits(labels)
     missed = [name for name, check in checks.items() if check.is_missed]
     if p < SIGNIFICANCE:
@@ -167,7 +167,7 @@ def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequen
 
 @dataclass(frozen=True)
 class Check:
-    """How far a mean over labels is beyond its limit, and how far one more reference would be."""
+    """How far a mean over labels is beyond its limit, and how far that of one more reference may be."""
 
     beyond: float
     """Not positive if the mean is within the limit."""
@@ -192,64 +192,64 @@ def check_limits(labels: Sequence[LabelComparison]) -> dict[str, Check]:
     checks = {
         "recovery_gap": Check(
             abs(statistics.mean(one.recovery_gap for one in labels)) - 0.10,
-            margin([one.recoveries for one in labels]) - 0.10,
+            margin_of_mean([one.recoveries for one in labels]) - 0.10,
         ),
         "membership_auc_gap": Check(
             statistics.mean(one.membership_gap for one in labels) - 0.02,
-            margin_of_sizes([one.membership_aucs for one in labels]) - 0.02,
+            margin_of_mean_size([one.membership_aucs for one in labels]) - 0.02,
         ),
         "forgotten_accuracy": Check(
             statistics.mean(one.accuracy.excess for one in labels) - 0.02,
-            margin([one.accuracy.references for one in labels]) - 0.02,
+            margin_of_mean([one.accuracy.references for one in labels]) - 0.02,
         ),
         "coverage_ratio": Check(
-            0.95 - coverage, margin(_relative([one.coverage.references for one in labels])) - 0.05
+            0.95 - coverage, margin_of_mean(_relative([one.coverage.references for one in labels])) - 0.05
         ),
     }
     if ratios:
-        checks["relearn_ratio"] = Check(0.8 - statistics.mean(ratios), margin(_relative(steps)) - 0.2)
+        checks["relearn_ratio"] = Check(0.8 - statistics.mean(ratios), margin_of_mean(_relative(steps)) - 0.2)
     if controls:
         checks["control_auc"] = Check(CONTROL_AUC.limit - statistics.mean(controls))
     return checks
 
 
-def margin(references: Sequence[Sequence[float]]) -> float:
+def margin_of_mean(references: Sequence[Sequence[float]]) -> float:
     """Return how far, in 95 of 100 audits, one more reference stays from the others in the mean over labels.
 
     references: the k values of each label. The margin is t s sqrt((1 + 1/k) / labels), with s pooled over the
     labels.
     """
     count, k = len(references), len(references[0])
-    return _student(count, k) * _deviation(references) / math.sqrt(count)
+    return _t_quantile(count, k) * _pooled_deviation(references) / math.sqrt(count)
 
 
-def margin_of_sizes(references: Sequence[Sequence[float]]) -> float:
-    """Return the same for the root mean square of the differences, with Fisher's F.
+def margin_of_mean_size(references: Sequence[Sequence[float]]) -> float:
+    """Return `margin_of_mean` for differences without their signs, by Fisher's F distribution.
 
-    The root mean square is an upper bound of the mean size of the differences.
+    It is the margin of their root mean square, which is an upper bound of the mean of their absolute values.
     """
     count, k = len(references), len(references[0])
-    return _deviation(references) * math.sqrt(special.fdtri(count, count * (k - 1), 0.95))
+    return _pooled_deviation(references) * math.sqrt(special.fdtri(count, count * (k - 1), 0.95))
 
 
-def p_of_another(gaps: Sequence[float], references: Sequence[Sequence[float]]) -> float:
+def p_value_of_another_reference(gaps: Sequence[float], references: Sequence[Sequence[float]]) -> float:
     """Return the probability that one more reference of each label is as far from the others as these gaps.
 
     F = mean gap^2 / (s^2 (1 + 1/k)), with s^2 pooled over the k references of each label. It has Fisher's F
     distribution with as many degrees of freedom as there are labels, and labels times k - 1.
     """
     count, k = len(gaps), len(references[0])
-    ratio = statistics.mean(gap**2 for gap in gaps) / max(_deviation(references) ** 2, 1e-9)
+    ratio = statistics.mean(gap**2 for gap in gaps) / max(_pooled_deviation(references) ** 2, 1e-9)
     return float(special.fdtrc(count, count * (k - 1), ratio))
 
 
-def _deviation(references: Sequence[Sequence[float]]) -> float:
+def _pooled_deviation(references: Sequence[Sequence[float]]) -> float:
     """The standard deviation of one more reference from the mean of the others, pooled over labels."""
     within = statistics.mean(statistics.variance(one) for one in references)
     return math.sqrt(within * (1 + 1 / len(references[0])))
 
 
-def _student(count: int, k: int) -> float:
+def _t_quantile(count: int, k: int) -> float:
     return float(special.stdtrit(count * (k - 1), 0.975))
 
 
