@@ -120,7 +120,7 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        is_purged = purging.has_removed(session, version, name)
+        is_purged = purging.is_file_purged(session, version, name)
     file = version.files.get(name)
     if is_purged:
         raise Problem(

@@ -79,7 +79,7 @@ def _purge(database: Database, deployment: Settings) -> None:
             job = jobs.find(session, job_id)
             if job_id in overdue:
                 purging.request_purge(session, job, reason="retention")
-            purging.seal_versions(session, job)
+            purging.mark_purged(session, job)
         try:
             with database.transaction() as session:
                 if purging.delete_files(session, job_id, FolderArtifacts(deployment.artifacts)):

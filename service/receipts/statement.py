@@ -104,7 +104,7 @@ class OlderVersion(Part):
 
 
 class StoredFile(Part):
-    """A file of a sealed version, by the sha256 it was stored under."""
+    """A file of a purged version, by the sha256 it was stored under."""
 
     version: int
     file: FileName

@@ -45,8 +45,8 @@ class Publication:
 def publish(session: Session, claim: Claim, publication: Publication) -> VersionRow:
     """End the job as succeeded, insert the version, move the head and write the labels' statuses.
 
-    Of a forget also: revoke the older versions that hold a forgotten label, seal those that its purge takes,
-    and have its receipt signed by the sweeper.
+    A forget also revokes the older versions that hold a forgotten label, marks versions as purged if a purge
+    was requested, and inserts an unsigned receipt, which the sweeper signs.
 
     Raises FencedOff if the job was cancelled or taken over, StaleBase if the parent is no longer the head.
     The caller's transaction must then be rolled back, as `with database.transaction()` does.
@@ -76,7 +76,7 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
         _revoke(session, job)
         session.add(ReceiptRow(job_id=job.id))
         session.flush()
-        purging.seal_versions(session, job)
+        purging.mark_purged(session, job)
     session.flush()
     return version
 

@@ -1,8 +1,8 @@
-"""Purging: once a job has forgotten a label, the files of the versions that were made from it are deleted.
+"""Purging: once a job has forgotten a label, delete the files of earlier versions that had learned it.
 
-`request_purge`; when the job succeeds `seal_versions`, from which moment their files answer 410; then
-`delete_files`. Rows are changed first, then files are deleted, and the state `done` is written last: a purge
-that is interrupted is continued from the rows by the next sweep.
+A purge has three steps: `request_purge`; `mark_purged` as soon as the job has succeeded, after which the API
+answers requests for the versions' files with 410; and `delete_files`. Rows are changed first, then files are
+deleted, and the state `done` is written last, so that the next sweep can continue an interrupted purge.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,11 @@ SECONDS_PER_DAY = 86_400
 
 
 def request_purge(session: Session, job: JobRow, reason: PurgeReason = "requested") -> None:
-    """Have purged what the job forgets, or forgot. A second request of the same reason changes nothing.
+    """Request a purge for a forget job, whether or not it has run. Repeating a request changes nothing.
 
-    A row of its own is inserted and the job's is not touched, so that a request never waits for a worker that
-    is about to publish.
+    A purge that was requested by the retention rule begins again if a client requests it, because a client's
+    purge covers more versions. The request has a row of its own, so that it never waits for a worker that has
+    locked the job's row to publish.
     """
     purge = session.get(PurgeRow, job.id)
     if purge is None:
@@ -34,56 +35,56 @@ def request_purge(session: Session, job: JobRow, reason: PurgeReason = "requeste
             return
         except exc.IntegrityError:  # a client and the sweeper at the same moment
             purge = session.get_one(PurgeRow, job.id)
-    if (purge.reason, reason) == ("retention", "requested"):  # a request takes more files than the rule did
+    if (purge.reason, reason) == ("retention", "requested"):
         purge.reason, purge.state, purge.finished_at = "requested", "requested", None
         session.flush()
 
 
-def seal_versions(session: Session, job: JobRow) -> None:
-    """Seal the versions that the purge of this job takes. Does nothing if no purge was requested.
+def mark_purged(session: Session, job: JobRow) -> None:
+    """Mark the versions whose files the purge of this job will delete. Do nothing if none was requested.
 
     job: a forget that has succeeded.
     """
     purge = session.get(PurgeRow, job.id, with_for_update=True, populate_existing=True)
     if purge is None or purge.state != "requested":
         return
-    for version in _versions_to_seal(session, purge, job):
+    for version in _find_versions_to_purge(session, purge, job):
         version.purged_by = job.id
     purge.state = "pending"
-    _withdraw_receipt(session, job)
+    _clear_receipt(session, job)
     session.flush()
 
 
 def find_unfinished(session: Session) -> list[str]:
-    """Return the ids of the jobs that succeeded and whose purge is not done yet, the oldest first."""
-    waiting = select(PurgeRow.job_id).join(JobRow, JobRow.id == PurgeRow.job_id)
-    waiting = waiting.where(PurgeRow.state != "done", JobRow.state == "succeeded")
-    return list(session.scalars(waiting.order_by(JobRow.sequence)))
+    """Return the ids of the succeeded jobs that have an unfinished purge, the oldest first."""
+    query = select(PurgeRow.job_id).join(JobRow, JobRow.id == PurgeRow.job_id)
+    query = query.where(PurgeRow.state != "done", JobRow.state == "succeeded")
+    return list(session.scalars(query.order_by(JobRow.sequence)))
 
 
 def delete_files(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
-    """Delete the artifacts that only sealed versions refer to, and list them in the purge's row.
+    """Delete the artifacts that only purged versions refer to, and list them in the purge's row.
 
-    False if the artifacts are locked, or the purge is not pending: the next sweep tries again. If the process
-    is killed in between, no row has changed but some files are gone; the next call lists the same files.
+    Returns False if the artifacts are locked or the purge is not pending; the next sweep then tries again. If
+    the process is killed halfway, some files are deleted but no row has changed, so that the next call finds
+    and lists the same files.
     """
     if not artifact_references.try_lock_for_deletion(session):
         return False
     purge = session.get_one(PurgeRow, job_id, with_for_update=True, populate_existing=True)
-    if purge.state != "pending":  # requested once more since it was sealed, or done by another process
+    if purge.state != "pending":  # requested again meanwhile, or completed by another process
         return False
-    sealed = select(VersionRow).where(VersionRow.purged_by == job_id).order_by(VersionRow.number)
+    purged = select(VersionRow).where(VersionRow.purged_by == job_id).order_by(VersionRow.number)
     files = [
-        _entry(version.number, name, file)
-        for version in session.scalars(sealed)
+        _file_entry(version.number, name, file)
+        for version in session.scalars(purged)
         for name, file in sorted(version.files.items())
         if name not in DESCRIPTIVE_FILES
     ]
-    files += _take_before_files(session, job_id)
-    files += [_take_report(session, report) for report in _full_reports(session, job_id)]
-    files += [
-        file for file in (*purge.keys, *purge.kept) if file not in files
-    ]  # of an earlier purge by the rule
+    files += _remove_before_files(session, job_id)
+    files += [_delete_report(session, report) for report in _find_full_reports(session, job_id)]
+    # A purge that the retention rule requested before has listed some files already.
+    files += [file for file in (*purge.keys, *purge.kept) if file not in files]
     referenced = artifact_references.find_referenced(session)
     purge.keys = [file for file in files if file["sha256"] not in referenced]
     purge.kept = [file for file in files if file["sha256"] in referenced]
@@ -94,7 +95,7 @@ def delete_files(session: Session, job_id: str, artifacts: FolderArtifacts) -> b
 
 
 def find_overdue(session: Session, *, days: float) -> list[str]:
-    """Return the ids of the jobs that revoked versions so many days ago, and that have no purge yet."""
+    """Return the ids of the jobs that revoked versions more than `days` days ago and have no purge yet."""
     has_revoked = exists().where(VersionRow.revoked_by == JobRow.id, VersionRow.purged_by.is_(None))
     has_purge = exists().where(PurgeRow.job_id == JobRow.id)
     is_old = JobRow.finished_at < from_now(-days * SECONDS_PER_DAY)
@@ -102,20 +103,21 @@ def find_overdue(session: Session, *, days: float) -> list[str]:
     return list(session.scalars(query.order_by(JobRow.sequence)))
 
 
-def has_removed(session: Session, version: VersionRow, file: str) -> bool:
-    """Whether the purge of the version's own job removed this file from it; its manifest still names it."""
+def is_file_purged(session: Session, version: VersionRow, file: str) -> bool:
+    """Whether a purge removed this file from the version that its job made. The manifest still names it."""
     purge = session.get(PurgeRow, version.job_id)
     entries = [] if purge is None else [*purge.keys, *purge.kept]
     listed = any((entry["version"], entry["file"]) == (version.number, file) for entry in entries)
     return listed and file not in version.files
 
 
-def _versions_to_seal(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRow]:
-    """Return the versions whose files the purge takes.
+def _find_versions_to_purge(session: Session, purge: PurgeRow, job: JobRow) -> Sequence[VersionRow]:
+    """Return the versions whose files the purge will delete.
 
-    If a client requested it: each version before the job's own that holds one of the labels, or was made
-    after one of them was learned. The job's own version stays, and so do the versions from before the labels
-    were learned, which exact forgetting goes back to. By the retention rule: those that the job revoked.
+    If a client requested it: every version before the job's own that holds one of the labels, or that was
+    made after one of them was first learned. The job's own version keeps its files. So do the versions from
+    before the labels were learned, because exact forgetting starts from them.
+    If the retention rule requested it: the versions that the job revoked.
     """
     older = select(VersionRow).where(VersionRow.model_id == job.model_id, VersionRow.purged_by.is_(None))
     older = older.order_by(VersionRow.number)
@@ -129,25 +131,25 @@ def _versions_to_seal(session: Session, purge: PurgeRow, job: JobRow) -> Sequenc
     ]
 
 
-def _take_before_files(session: Session, job_id: str) -> list[dict[str, Any]]:
-    """Remove the "before" pictures from the job's own version, because the parent's weights drew them.
+def _remove_before_files(session: Session, job_id: str) -> list[dict[str, Any]]:
+    """Remove the "before" pictures from the version that the job made. Returns the entries of these files.
 
-    Those weights had learned the labels. Returns the entries of the files.
+    The parent's weights drew these pictures, and those weights had learned the labels.
     """
     own = session.scalars(select(VersionRow).where(VersionRow.job_id == job_id)).one()
-    taken = {name: file for name, file in own.files.items() if is_before_file(name)}
-    if taken:
-        own.files = {name: file for name, file in own.files.items() if name not in taken}
+    removed = {name: file for name, file in own.files.items() if is_before_file(name)}
+    if removed:
+        own.files = {name: file for name, file in own.files.items() if name not in removed}
         session.flush()
-    return [_entry(own.number, name, file) for name, file in sorted(taken.items())]
+    return [_file_entry(own.number, name, file) for name, file in sorted(removed.items())]
 
 
-def _entry(number: int, name: str, file: Mapping[str, Any]) -> dict[str, Any]:
+def _file_entry(number: int, name: str, file: Mapping[str, Any]) -> dict[str, Any]:
     return {"version": number, "file": name, "sha256": file["sha256"], "bytes": file["bytes"]}
 
 
-def _full_reports(session: Session, job_id: str) -> Sequence[ReportRow]:
-    """Return the full reports on sealed versions: they contain pictures of what was drawn for the labels."""
+def _find_full_reports(session: Session, job_id: str) -> Sequence[ReportRow]:
+    """Return the full reports on purged versions, because they contain pictures of the forgotten labels."""
     query = select(ReportRow).join(
         VersionRow,
         (VersionRow.model_id == ReportRow.model_id) & (VersionRow.number == ReportRow.version),
@@ -155,14 +157,14 @@ def _full_reports(session: Session, job_id: str) -> Sequence[ReportRow]:
     return session.scalars(query.where(VersionRow.purged_by == job_id).order_by(ReportRow.job_id)).all()
 
 
-def _take_report(session: Session, report: ReportRow) -> dict[str, Any]:
-    """Delete the report's row. Returns the entry of its artifact."""
+def _delete_report(session: Session, report: ReportRow) -> dict[str, Any]:
+    """Delete the report's row. Returns the entry of the artifact that holds the report."""
     session.delete(report)
     session.flush()
     size = len(encode_document(report.report))
     return {"version": report.version, "file": "full report", "sha256": report.sha256, "bytes": size}
 
 
-def _withdraw_receipt(session: Session, job: JobRow) -> None:
-    """Remove a receipt that was signed before: it is signed anew once the files are deleted."""
+def _clear_receipt(session: Session, job: JobRow) -> None:
+    """Clear an earlier receipt of the job: a new one is signed once the files are deleted."""
     session.execute(update(ReceiptRow).where(ReceiptRow.job_id == job.id).values(envelope=None))

@@ -161,7 +161,7 @@ class VersionRow(Row):
     revoked_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     """The job that forgot a label which this version still holds: nobody may draw from it any more."""
     purged_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
-    """The job whose purge sealed it: all its files but the descriptive ones are deleted, or about to be."""
+    """The job whose purge covers it: all files but the descriptive ones are deleted, or soon will be."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
@@ -279,12 +279,12 @@ class PurgeRow(Row):
     reason: Mapped[PurgeReason] = mapped_column(String(16))
     """Who wants it: a client (requested), or the deployment's rule for revoked versions (retention)."""
     state: Mapped[PurgeState] = mapped_column(String(16))
-    """requested: it begins once the job has succeeded; pending: the versions are sealed, and their files are
-    being deleted; done."""
+    """requested: it begins once the job has succeeded; pending: the versions are marked as purged, and the
+    sweeper will delete their files; done: the files are deleted."""
     keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
     """The files whose artifacts were deleted: [{version, file, sha256, bytes}]."""
     kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
-    """The files of sealed versions whose artifacts were kept, because other rows refer to them: likewise."""
+    """The files of purged versions whose artifacts were kept, because other rows need them: same fields."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 

@@ -62,8 +62,8 @@ def find_measurable(
 def find_newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
     """Return the number of the newest version whose main network never learned any of these labels.
 
-    Sealed versions do not count: a purge for a temporary label seals versions that a later forget of another
-    label would go back to.
+    Purged versions do not count: the purge of a temporary label may delete the files of a version that an
+    exact forget of another label would otherwise start from.
     """
     first = find_first_that_learned(session, model.id, names)
     there = select(func.max(VersionRow.number)).where(VersionRow.model_id == model.id)

@@ -173,7 +173,7 @@ def test_a_purged_version_answers_410_for_everything_but_its_evidence(served: Se
     drawn = served.http.post(f"/v1/models/{name}/samples", json={"labels": ["1"], "seed": 4})
     job_id = served.done(name, "forget", labels=["2"], purge=True).job_id
     address = f"/v1/models/{name}/versions/1"
-    for _ in range(2):  # sealed already, and after the files are gone
+    for _ in range(2):  # marked as purged, then also without files
         for path in ("images/1/0.png", "files/decoder.onnx", "files/checkpoint.safetensors"):
             assert problem(served.http.get(f"{address}/{path}")) == (410, "version_purged")
         again = served.http.get(f"/v1/samples/{drawn.headers['X-Sample-Id']}/images")

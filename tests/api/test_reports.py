@@ -162,7 +162,7 @@ def test_a_purged_version_says_so_and_shows_no_picture_it_has_lost(served: Serve
     assert "forgotten-3.png" in before
     job_id = served.done(evidence, "forget", labels=["3"], purge=True).job_id
     assert served.http.get(f"/v1/models/{evidence}/versions/2").json()["revoked_by"] is None
-    for _ in range(2):  # sealed already, and after the files are gone
+    for _ in range(2):  # marked as purged, then also without files
         for number in (1, 2, 4):
             page = report(served, evidence, number, Accept="text/html").text
             assert "Purged" in page

@@ -1,4 +1,4 @@
-"""A purge deletes and lists the files that only sealed versions refer to, also if it is interrupted."""
+"""A purge deletes and lists the files that only purged versions refer to, also if it is interrupted."""
 
 import json
 import os
@@ -76,8 +76,8 @@ class ModelWithFiles:
         with self.registry.database.reading() as session:
             return versions.page(session, self.registry.model, limit=100).rows[::-1]
 
-    def sealed(self) -> list[int]:
-        """Return the numbers of the sealed versions."""
+    def purged(self) -> list[int]:
+        """Return the numbers of the versions that are marked as purged."""
         return [version.number for version in self.versions() if version.purged_by]
 
     def existing_files(self, number: int) -> list[str]:
@@ -100,13 +100,13 @@ def model(registry: Registry, database_url: str, tmp_path: Path) -> ModelWithFil
     return ModelWithFiles(registry, Settings(home=home, database_url=database_url))
 
 
-def test_a_purge_seals_versions_at_once_and_deletes_files_in_the_next_sweep(model: ModelWithFiles) -> None:
+def test_a_purge_marks_versions_at_once_and_deletes_files_in_the_next_sweep(model: ModelWithFiles) -> None:
     """Versions from before the label was learned keep their files, and so does the one that forgot it."""
     model.publish_job("learn", "1")
     model.publish_job("learn", "2")
     model.publish_job("resize")
     job_id = model.publish_job("forget", "2", purge=True)
-    assert (model.sealed(), model.purge(job_id).state) == ([2, 3], "pending")
+    assert (model.purged(), model.purge(job_id).state) == ([2, 3], "pending")
     assert model.existing_files(2) == ALL_FILES
     with model.registry.database.reading() as session, pytest.raises(VersionPurged, match=job_id):
         versions.find_decoders(session, model.registry.model, model.versions()[1], ["1"])
@@ -124,10 +124,10 @@ def test_a_purge_seals_versions_at_once_and_deletes_files_in_the_next_sweep(mode
     ]
 
 
-def test_a_purge_takes_the_before_pictures_from_the_version_of_its_job(model: ModelWithFiles) -> None:
+def test_a_purge_deletes_the_before_pictures_of_the_version_that_its_job_made(model: ModelWithFiles) -> None:
     """Weights that had learned the label drew them. The version keeps its other files."""
     model.publish_job("learn", "1", "2")
-    pictures = {"before-1.png": b"drawn before", "forgotten-2.png": b"what is left"}
+    pictures = {"before-1.png": b"drawn before", "forgotten-2.png": b"drawn after"}
     job_id = model.publish_job("forget", "2", purge=True, files=pictures)
     model.sweep()
     kept = sorted([*ALL_FILES, "forgotten-2.png"])
@@ -138,7 +138,7 @@ def test_a_purge_takes_the_before_pictures_from_the_version_of_its_job(model: Mo
     assert model.existing_files(2) == kept
 
 
-def test_a_purge_deletes_the_full_reports_of_sealed_versions_only(model: ModelWithFiles) -> None:
+def test_a_purge_deletes_the_full_reports_of_purged_versions_only(model: ModelWithFiles) -> None:
     model.publish_job("learn", "1")
     model.publish_job("learn", "2")
     stored = {number: model.evaluate(number) for number in (1, 2)}
@@ -152,20 +152,20 @@ def test_a_purge_deletes_the_full_reports_of_sealed_versions_only(model: ModelWi
     assert (key["version"], key["sha256"], key["bytes"]) == (2, stored[2], size)
 
 
-def test_a_purge_takes_every_version_since_the_label_was_first_learned(model: ModelWithFiles) -> None:
+def test_a_purge_covers_every_version_since_the_label_was_first_learned(model: ModelWithFiles) -> None:
     """Also version 3, which does not hold the label: it descends from a version that had learned it."""
     for operation, name in (("learn", "1"), ("learn", "2"), ("forget", "2"), ("learn", "2")):
         model.publish_job(operation, name)
     model.publish_job("forget", "2", purge=True)
-    assert model.sealed() == [2, 3, 4]
+    assert model.purged() == [2, 3, 4]
 
 
-def test_exact_forgetting_does_not_go_back_to_sealed_versions(model: ModelWithFiles) -> None:
+def test_exact_forgetting_does_not_go_back_to_purged_versions(model: ModelWithFiles) -> None:
     model.publish_job("learn", "1")
     model.publish_job("learn", "9", retention="temporary")
     model.publish_job("learn", "2")
     model.publish_job("forget", "9", purge=True)
-    assert model.sealed() == [2, 3]
+    assert model.purged() == [2, 3]
     with model.registry.database.reading() as session:
         assert versions.find_newest_without(session, model.registry.model, ["2"]) == 1
 
@@ -190,27 +190,27 @@ from pathlib import Path
 from service.process import sweeper
 from service.registry.database import Database
 from service.settings import Settings
-unlink, before = Path.unlink, []
+unlink, deleted = Path.unlink, []
 
-def dying(path, missing_ok=False):
+def unlink_once(path, missing_ok=False):
     if path.parent.parent.name == "artifacts":
-        if before:
+        if deleted:
             os.kill(os.getpid(), signal.SIGKILL)
-        before.append(path)
+        deleted.append(path)
     unlink(path, missing_ok=missing_ok)
 
-Path.unlink = dying
+Path.unlink = unlink_once
 sweeper.sweep(Database(Settings().database_url), Settings())
 """
 
 
-def test_the_next_sweep_ends_a_purge_that_was_killed_between_two_deletes(model: ModelWithFiles) -> None:
+def test_the_next_sweep_completes_a_purge_that_was_killed_between_two_deletes(model: ModelWithFiles) -> None:
     model.publish_job("learn", "1", "2")
     job_id = model.publish_job("forget", "2", purge=True)
     environment = {**os.environ, **model.deployment.as_environment()}
     assert run([executable, "-c", SWEEP_KILLED_AT_THE_SECOND_DELETE], env=environment).returncode == -9
     assert len(model.existing_files(1)) == len(ALL_FILES) - 1
-    assert (model.purge(job_id).state, model.sealed()) == ("pending", [1])
+    assert (model.purge(job_id).state, model.purged()) == ("pending", [1])
     model.sweep()
     purge = model.purge(job_id)
     assert (purge.state, [key["file"] for key in purge.keys]) == (
@@ -224,7 +224,7 @@ def test_the_next_sweep_ends_a_purge_that_was_killed_between_two_deletes(model: 
 
 
 def test_an_artifact_that_is_stored_again_before_it_is_published_is_not_lost(model: ModelWithFiles) -> None:
-    """Version 3 has the same bytes that the purge deletes with version 1."""
+    """Version 3 has a file with the same bytes as one of version 1, which the purge deletes."""
     same = {"decoder.onnx": b"the same decoder"}
     model.publish_job("learn", "1", "2", files=same)
     job_id = model.publish_job("forget", "2", purge=True)
@@ -269,7 +269,7 @@ def test_a_forget_that_fails_purges_nothing(model: ModelWithFiles) -> None:
     with model.registry.database.transaction() as session:
         claims.finish_failed(session, claim, error)
     model.sweep()
-    assert (model.sealed(), model.purge(claim.job_id).state, model.existing_files(1)) == (
+    assert (model.purged(), model.purge(claim.job_id).state, model.existing_files(1)) == (
         [],
         "requested",
         ALL_FILES,
@@ -277,20 +277,20 @@ def test_a_forget_that_fails_purges_nothing(model: ModelWithFiles) -> None:
 
 
 def test_revoked_versions_are_purged_once_they_are_old_enough(model: ModelWithFiles) -> None:
-    """The rule takes only revoked versions, and not those made from them that are still in use."""
+    """The retention rule covers only revoked versions, not those made from them that are still in use."""
     for operation, name in (("learn", "1"), ("learn", "2"), ("forget", "2"), ("learn", "2")):
         model.publish_job(operation, name)
     job_id = model.publish_job("forget", "2")
     with_rule = replace(model, deployment=model.deployment.model_copy(update={"purge_after_days": 30.0}))
     with_rule.sweep()
-    assert with_rule.sealed() == []
+    assert with_rule.purged() == []
     with model.registry.database.transaction() as session:
         aged = update(JobRow).where(JobRow.id == job_id)
         session.execute(aged.values(finished_at=from_now(-31 * 86_400)))
     model.sweep()
-    assert model.sealed() == []  # this deployment has no retention rule
+    assert model.purged() == []  # this deployment has no retention rule
     with_rule.sweep()
-    assert with_rule.sealed() == [4]
+    assert with_rule.purged() == [4]
     assert (with_rule.purge(job_id).reason, with_rule.existing_files(4), with_rule.existing_files(2)) == (
         "retention",
         DESCRIPTIVE_FILES,
@@ -298,7 +298,7 @@ def test_revoked_versions_are_purged_once_they_are_old_enough(model: ModelWithFi
     )
     model.registry.submit("forget", "2", purge=True)
     with_rule.sweep()
-    assert with_rule.sealed() == [2, 3, 4]  # a requested purge takes all of them
+    assert with_rule.purged() == [2, 3, 4]  # a requested purge covers all of them
 
 
 def test_files_purged_by_the_retention_rule_stay_listed_in_a_later_requested_purge(
@@ -312,28 +312,27 @@ def test_files_purged_by_the_retention_rule_stay_listed_in_a_later_requested_pur
             session, session.scalars(select(JobRow).where(JobRow.id == job_id)).one(), "retention"
         )
     model.sweep()
-    taken = model.purge(job_id).keys
-    assert sha256 in {key["sha256"] for key in taken}
+    deleted = model.purge(job_id).keys
+    assert sha256 in {key["sha256"] for key in deleted}
     model.registry.submit("forget", "2", purge=True)
     model.sweep()
     purge = model.purge(job_id)
     assert (purge.reason, purge.state, purge.kept) == ("requested", "done", [])
-    assert purge.keys == taken
+    assert purge.keys == deleted
 
 
 def test_collect_deletes_old_files_that_no_row_refers_to(model: ModelWithFiles) -> None:
-    orphan, young = (model.artifacts.path(model.artifacts.put(data)) for data in (b"orphan", b"young"))
-    half = orphan.parent / ".put-killed"
-    half.write_bytes(b"orp")
-    for path in (orphan, half):
+    orphan, recent = (model.artifacts.path(model.artifacts.put(data)) for data in (b"orphan", b"recent"))
+    unfinished = orphan.parent / ".put-killed"
+    unfinished.write_bytes(b"orp")
+    for path in (orphan, unfinished):
         os.utime(path, (0, 0))
-    assert (
-        collect(model) == "deleted 0 files that no row refers to\n"
-    )  # without any reference nothing is deleted
+    # As long as no row refers to any artifact, nothing is deleted.
+    assert collect(model) == "deleted 0 files that no row refers to\n"
     model.publish_job("learn", "1")
     os.utime(model.artifacts.path(model.versions()[0].files["decoder.onnx"]["sha256"]), (0, 0))
     assert collect(model) == "deleted 2 files that no row refers to\n"
-    assert [path.exists() for path in (orphan, half, young)] == [False, False, True]
+    assert [path.exists() for path in (orphan, unfinished, recent)] == [False, False, True]
     assert model.existing_files(1) == ALL_FILES
 
 
