@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from commands.failure import fail
-from migrations import differences, refuse_newer, upgrade
+from migrations import check_not_newer, find_differences, upgrade
 from service.process import sweeper
 from service.process.errors import CannotStart
 from service.process.supervisor import supervise
@@ -83,7 +83,7 @@ def check_migrations() -> None:
         )
         upgrade(migrated)
         Row.metadata.create_all(declared.engine)
-        found = differences(migrated, declared)
+        found = find_differences(migrated, declared)
     for line in found:
         typer.echo(line, err=True)
     if found:
@@ -97,7 +97,7 @@ def _open_database(deployment: Settings) -> Database:
     """
     database = Database(deployment.database_url)
     with suppress(DatabaseUnavailable):
-        refuse_newer(database)
+        check_not_newer(database)
     return database
 
 

@@ -21,37 +21,36 @@ MIGRATION_LOCK = 0x6D696772  # "migr": an advisory lock of PostgreSQL. SQLite le
 
 
 def upgrade(database: Database, *, to: str = "head") -> None:
-    """Apply every step that the database lacks, in one transaction. to: the last step to apply.
+    """Apply every step that the database lacks, in one transaction.
 
-    Raises DatabaseTooNew, DatabaseUnavailable.
+    to: the last step to apply. Raises DatabaseTooNew, DatabaseUnavailable.
     """
     with database.migrating() as session:
         connection = session.connection()
         if not database.is_sqlite:
             session.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-        _refuse_newer(connection)
+        _check_not_newer(connection)
         command.upgrade(_config(connection), to)
 
 
-def refuse_newer(database: Database) -> None:
-    """Raise DatabaseTooNew if the database is at a revision that this release does not know.
+def check_not_newer(database: Database) -> None:
+    """Check that this release knows the database's revision. Raises DatabaseTooNew, DatabaseUnavailable.
 
-    An older database passes, and one without tables as well, for the API migrates them.
-    Raises DatabaseUnavailable.
+    A database that is older, or has no tables yet, is accepted: the API migrates it.
     """
     with database.reading() as session:
-        _refuse_newer(session.connection())
+        _check_not_newer(session.connection())
 
 
-def differences(migrated: Database, declared: Database) -> list[str]:
-    """Return how a migrated database differs from one that was created from tables.py: a line each."""
-    found, expected = _schema(migrated), _schema(declared)
+def find_differences(migrated: Database, declared: Database) -> list[str]:
+    """Return how a migrated database differs from one that was created from tables.py, as lines of text."""
+    found, expected = _describe_schema(migrated), _describe_schema(declared)
     return [f"only in the migrated database: {line}" for line in sorted(found - expected)] + [
         f"only in tables.py: {line}" for line in sorted(expected - found)
     ]
 
 
-def _schema(database: Database) -> set[str]:
+def _describe_schema(database: Database) -> set[str]:
     """Describe every column, key, constraint and index of the database, one line each."""
     inspector = inspect(database.engine)
     lines: set[str] = set()
@@ -69,7 +68,7 @@ def _schema(database: Database) -> set[str]:
 
 
 def _describe(value: Any) -> str:
-    """Describe a reflected object so that it compares: SQL expressions as text, keys in order."""
+    """Describe a reflected object as text that can be compared: SQL expressions as text, keys sorted."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_describe(value[key])}" for key in sorted(value)) + "}"
     return str(value)
@@ -81,7 +80,7 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _refuse_newer(connection: Connection) -> None:
+def _check_not_newer(connection: Connection) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_config(connection)).walk_revisions()}
     for revision in MigrationContext.configure(connection).get_current_heads():
         if revision not in known:

@@ -1,7 +1,7 @@
-"""Write files that survive a crash: each appears under its name whole and durable, or not at all.
+"""Write files that survive a crash: a file appears under its name complete and durable, or not at all.
 
-The bytes go to a temporary file in the same folder, which is flushed to the disk and then renamed. A rename
-is atomic for every reader, but durable only once the folder that holds the name was flushed as well.
+The bytes are written to a temporary file in the same folder, which is flushed (fsync) and then renamed. A
+rename is atomic for every reader, but durable only once the folder is flushed as well.
 """
 
 import errno
@@ -17,9 +17,9 @@ READABLE_FOLDER = 0o755
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write the file, in place of one of that name, and return once it is durable.
+    """Write the file and return once it is durable. Replaces an existing file; creates missing folders.
 
-    Creates the folder if there is none. Raises OSError, and then the name holds what it held before.
+    Raises OSError; an existing file is then unchanged.
     """
     with _temporary_file(path, data, READABLE) as temporary:
         os.rename(temporary, path)
@@ -27,19 +27,19 @@ def write(path: Path, data: bytes) -> None:
 
 
 def create(path: Path, data: bytes, *, mode: int = READABLE) -> None:
-    """Write the file unless there is one of that name, which then stays as it is. As durable as `write`.
+    """Write the file as durably as `write` does, unless it exists already; then leave it unchanged.
 
-    mode: permissions of the file, from its first moment on.
+    mode: the permissions that the file is created with.
     """
     with _temporary_file(path, data, mode) as temporary, suppress(FileExistsError):
         os.link(temporary, path)  # unlike a rename, a link never replaces a file
-    sync_name(path)  # also of a file that was there: its writer may have died before this
+    sync_name(path)  # also if the file existed: its writer may have died before this line
 
 
 def create_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a folder with these files, {name: content}. All of them appear together and durable, or none.
 
-    A folder of that name with files in it stays as it is.
+    An existing folder that is not empty is left unchanged.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
@@ -61,22 +61,22 @@ def create_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write the file so that no reader sees half of it, but without waiting for the disk.
+    """Write the file so that no reader sees a part of it, but do not wait for the disk.
 
-    For files whose loss does no harm: a power cut may take one that this function has written.
+    For files whose loss does no harm: a file may be lost if the power fails soon after.
     """
     with _temporary_file(path, data, READABLE, durable=False) as temporary:
         os.rename(temporary, path)
 
 
 def sync_name(path: Path) -> None:
-    """Make a name durable: that of the file in its folder, and of the folder in the one above."""
+    """Make durable that the file exists: flush its folder, and the parent folder that names that folder."""
     sync_folder(path.parent)
     sync_folder(path.parent.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make durable which names the folder holds."""
+    """Flush the folder (fsync), so that creating, renaming and deleting files in it is durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -86,7 +86,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _temporary_file(path: Path, data: bytes, mode: int, *, durable: bool = True) -> Iterator[Path]:
-    """A file with these bytes in the folder of `path`, to be renamed or linked; it is removed at the end."""
+    """Make a file with these bytes in the folder of `path`, to be renamed or linked. Delete it at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=path.parent)
     try:

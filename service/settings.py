@@ -1,6 +1,6 @@
 """The settings of an instance, read from environment variables PALIMPSEST_*.
 
-If none is set, everything is in one folder: an SQLite database, a folder as message broker, the artifacts.
+If none is set, everything is in one folder: an SQLite database, the messages of the broker, the artifacts.
 With PALIMPSEST_DATABASE_URL and PALIMPSEST_BROKER_URL the same code runs on PostgreSQL and Redis.
 """
 
@@ -58,16 +58,16 @@ RENAMED_VARIABLES = {"PALIMPSEST_RING_AGAIN_SECONDS": "PALIMPSEST_NOTIFY_AGAIN_S
 
 
 def _refuse_old_name(value: object, info: ValidationInfo) -> object:
-    """Refuse a setting whose old variable is set, which would otherwise be ignored in silence."""
+    """Raise ValueError if the old variable of this setting is set, which would otherwise be ignored."""
     variable = f"PALIMPSEST_{str(info.field_name).upper()}"
     for old, new in RENAMED_VARIABLES.items():
         if new == variable and os.environ.get(old):
-            raise ValueError(f"{old} is set, which is the old name of this variable; set {new} in its place")
+            raise ValueError(f"{old} is the old name of this variable; unset it and set {new}")
     return value
 
 
 def _in_home(pattern: str) -> Any:
-    """A default inside the home folder, which `{home}` in the pattern stands for."""
+    """Return a field whose default is the pattern, with `{home}` replaced by the home folder."""
     return Field(
         default_factory=lambda known: pattern.format(home=known.get("home", "")), validate_default=True
     )
@@ -84,7 +84,7 @@ class Home(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", env_ignore_empty=True, frozen=True)
 
     home: Folder = Field(default=Path("~/.palimpsest"), validate_default=True)
-    """The folder: palimpsest.db, queue/, artifacts/, judges/, keys/, lock."""
+    """It contains palimpsest.db, queue/, artifacts/, datasets/, judges/, keys/ and lock."""
 
     @property
     def artifacts(self) -> Path:
@@ -98,7 +98,8 @@ class Home(BaseSettings):
 
     @property
     def judges(self) -> Path:
-        """The folder of judges and feature networks that are trained here, because the release has none."""
+        """The folder of judges and feature networks that this machine trained: the release has none for their
+        datasets."""
         return self.home / "judges"
 
 
@@ -114,12 +115,12 @@ class Settings(Home):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    """0 takes a free port; the line that says that the service is ready names it."""
+    """0 chooses a free port. The service prints its address when it is ready."""
 
     lease_seconds: float = Field(default=6.0, gt=0)
     """How long a worker keeps its claim on a job without a heartbeat."""
     sweep_seconds: float = Field(default=0.5, gt=0)
-    """How often the sweeper looks for expired leases, lost messages, purges and receipts to be signed."""
+    """How often the sweeper looks for expired leases, lost messages, purges and unsigned receipts."""
     notify_again_seconds: Annotated[float, BeforeValidator(_refuse_old_name)] = Field(
         default=2.0, gt=0, validate_default=True
     )
@@ -131,14 +132,14 @@ class Settings(Home):
     """After how many days the files of a revoked version are purged; 0: only if a client requests it."""
 
     max_upload_bytes: int = Field(default=64 << 20, ge=1)
-    """How large an uploaded dataset may be, compressed and uncompressed: 64 MiB are 85,000 images."""
+    """How many bytes an uploaded dataset may have, compressed or not. 64 MiB are 85,000 images."""
 
     device: str = "auto"
     """Where the worker computes: auto, cpu, cuda, cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the matrix products in training; auto: bfloat16 on a GPU, float32 on a CPU."""
+    """The number format of matrix products in training. auto: bfloat16 on a GPU, float32 on a CPU."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads of the worker; 0 takes one, which is the fastest where cores are shared."""
+    """How many CPU threads the worker uses. 0 means one, the fastest if other processes share the cores."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def as_environment(self) -> dict[str, str]:
@@ -148,5 +149,5 @@ class Settings(Home):
 
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:
-    """Return this process's settings. Called where a process starts; other code gets them as arguments."""
+    """Return this process's settings. Call it where a process starts, and pass them on as arguments."""
     return Settings()

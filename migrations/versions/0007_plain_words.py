@@ -1,4 +1,4 @@
-"""Plain names: notified_at (was rung_at), naive_steps (stranger_steps), `requested` purges (`asked`)."""
+"""Rename the column rung_at to notified_at, stranger_steps to naive_steps, `asked` to `requested`."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,16 +10,16 @@ RENAMED_PARAMS = {"stranger_steps": "naive_steps"}
 
 
 def upgrade() -> None:
-    # Not as a batch: SQLite can rename a column in place, and a table that is rebuilt loses AUTOINCREMENT.
+    # Not with batch_alter_table, which rebuilds the table on SQLite and so loses AUTOINCREMENT.
     op.execute("ALTER TABLE jobs RENAME COLUMN rung_at TO notified_at")
     _rename_params()
     _rename_purge_words()
 
 
 def _rename_params() -> None:
-    """Rename params in every job, also in finished ones: this release reads their rows by its own names.
+    """Rename params in every job, including finished ones, because this release reads all of them.
 
-    Signed receipts keep the old names: their bytes are in a column of their own.
+    Signed receipts keep the old names, because their bytes are stored as they were signed.
     """
     jobs = sa.table("jobs", sa.column("id", sa.String), sa.column("params", sa.JSON))
     connection = op.get_bind()
@@ -31,7 +31,7 @@ def _rename_params() -> None:
 
 
 def _rename_purge_words() -> None:
-    """State and reason `asked` of a purge are called `requested`."""
+    """Rename the state and the reason `asked` of purges to `requested`."""
     checked = {"state": ("requested", "pending", "done"), "reason": ("requested", "retention")}
     with op.batch_alter_table("purges") as table:
         for column in checked:

@@ -119,7 +119,7 @@ def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
         strategy=row.strategy,
         labels=row.labels,
         renamed=row.renamed or {},
-        state=cast(ShownState, row.shown_state),
+        state=cast(ShownState, row.public_state),
         done=row.done,
         progress=_describe_progress(row.progress),
         queue_position=queue_position,

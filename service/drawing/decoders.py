@@ -1,8 +1,8 @@
 """Draw images with published decoders, which are ONNX files: label and seed -> pixels. Needs no PyTorch.
 
-An image is a function of (model, version, label, seed) alone. The version determines the decoder's bytes and
-the label's slot; (label, seed) is the key of a counter-based random generator for the noise; and each image
-is decoded in a batch of its own on one thread, so that no bit of it depends on other images of a request.
+An image depends on its model, version, label and seed only. The version determines the decoder's bytes and
+the label's slot; the label and the seed are the key of a counter-based random generator for the noise. Each
+image is decoded in a batch of its own on one thread, so that other images of a request change no bit of it.
 """
 
 import hashlib
@@ -21,17 +21,17 @@ from service.registry.errors import RegistryError
 
 Pixels = NDArray[np.uint8]
 
-CAPACITY = 8
+MAX_LOADED_DECODERS = 8
 """How many decoders a process keeps loaded."""
 UNLOAD_SECONDS = 1.0
-"""How often a process unloads decoders that were purged."""
+"""How often a process unloads decoders whose files were purged, in seconds."""
 
 RENDERING = f"1/ort-{onnxruntime.__version__}/numpy-{np.__version__}"
-"""Whatever else determines pixels, besides the version: part of every image's ETag."""
+"""What determines the pixels besides model, version, label and seed. It is part of every image's ETag."""
 
 
-class NotADecoder(RegistryError):
-    """The artifact is intact, but it is not a decoder that images can be drawn with."""
+class DecoderUnusable(RegistryError):
+    """The artifact is intact, but no image can be drawn with it."""
 
     code = "artifact_corrupt"
 
@@ -40,9 +40,9 @@ class NotADecoder(RegistryError):
 
 
 class Generator:
-    """Draws images with published decoders, and keeps the last few of them loaded. Thread-safe."""
+    """Draws images with published decoders, and keeps the last used ones loaded. Thread-safe."""
 
-    def __init__(self, artifacts: FolderArtifacts, *, capacity: int = CAPACITY) -> None:
+    def __init__(self, artifacts: FolderArtifacts, *, capacity: int = MAX_LOADED_DECODERS) -> None:
         self._artifacts = artifacts
         self._capacity = capacity
         self._decoders: OrderedDict[str, Decoder] = OrderedDict()
@@ -51,8 +51,8 @@ class Generator:
     def draw(self, decoder: str, *, label: str, slot: int, seeds: Sequence[int]) -> Pixels:
         """Draw images of one label, one for each seed: uint8 [len(seeds), side, side], 0 = background.
 
-        decoder: the sha256 of the version's decoder.onnx. Raises ArtifactMissing, ArtifactUnreadable,
-        ArtifactCorrupt, and NotADecoder if no image can be computed.
+        decoder: the sha256 of the decoder's ONNX file. Raises ArtifactMissing, ArtifactUnreadable,
+        ArtifactCorrupt, and DecoderUnusable if no image can be computed.
         """
         loaded = self._loaded(decoder)
         return np.stack([loaded.draw(slot, noise(label, seed, loaded.latent)) for seed in seeds])
@@ -88,39 +88,41 @@ class Decoder:
 
     @classmethod
     def load(cls, sha256: str, data: bytes) -> "Decoder":
-        """Load the decoder from the bytes of its file. Raises NotADecoder."""
+        """Load the decoder from the bytes of its file. Raises DecoderUnusable."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
-        options.log_severity_level = 4  # errors are raised; none is printed as well
+        options.log_severity_level = 4  # print nothing: errors are raised
         try:
             session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             inputs = {entry.name: entry for entry in session.get_inputs()}
             latent = inputs["noise"].shape[1]
         except Exception as error:  # the errors of ONNX Runtime have no other base class
-            raise NotADecoder(sha256, "it is not an ONNX decoder") from error
+            raise DecoderUnusable(sha256, "it is not an ONNX decoder") from error
         if set(inputs) != {"noise", "slot"} or not isinstance(latent, int):
-            raise NotADecoder(sha256, "its inputs are not noise [n, latent] and slot [n]")
+            raise DecoderUnusable(sha256, "its inputs are not noise [n, latent] and slot [n]")
         return cls(sha256, session, latent)
 
     def draw(self, slot: int, noise: NDArray[np.float32]) -> Pixels:
-        """Draw one image, uint8 [side, side]: round(255 x), halves to even, of the decoder's x in [0, 1]."""
+        """Draw one image, uint8 [side, side]: round(255 x), half to even, of the output x in [0, 1]."""
         feed = {"noise": noise[None], "slot": np.array([slot], dtype=np.int64)}
         try:
             (images,) = self.session.run(["images"], feed)
         except Exception as error:  # as above
-            raise NotADecoder(self.sha256, f"it does not decode slot {slot}") from error
+            raise DecoderUnusable(self.sha256, f"it does not decode slot {slot}") from error
         image = np.asarray(images)
         side = math.isqrt(image.size)
         if side * side != image.size or not np.isfinite(image).all():
-            raise NotADecoder(self.sha256, f"what it decodes for slot {slot} is no image")
+            raise DecoderUnusable(
+                self.sha256, f"its output for slot {slot} is not a square image of finite numbers"
+            )
         rounded: Pixels = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
         return rounded.reshape(side, side)
 
 
 def noise(label: str, seed: int, latent: int) -> NDArray[np.float32]:
-    """Return standard normal noise [latent], by a Philox generator keyed with the sha256 of (label, seed)."""
+    """Return standard normal noise [latent] from a Philox generator, keyed with the sha256 of both."""
     digest = hashlib.sha256(f"{label}\0{seed}".encode()).digest()
     key = np.frombuffer(digest[:16], dtype="<u8")
     return np.random.Generator(np.random.Philox(key=key)).standard_normal(latent).astype(np.float32)

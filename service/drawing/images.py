@@ -1,4 +1,4 @@
-"""Pixels as files to download: PNG images, grids with labels, npz archives.
+"""Encode pixels as files to download: PNG images, grids with labels, npz archives.
 
 Images are enlarged by repeating pixels (nearest neighbour), so that every pixel keeps its exact value.
 """
@@ -26,7 +26,7 @@ def grid(images: Pixels, rows: int, columns: int) -> Pixels:
 
 
 def labelled_grid(rows: Mapping[str, Pixels], *, scale: int = 2, gap: int = 4) -> Pixels:
-    """Draw a row of images for each label, its name on the left: {label: uint8 [n, h, w]} -> uint8 [H, W]."""
+    """Draw one row per label, with its name on the left: {label: uint8 [n, h, w]} -> uint8 [H, W]."""
     height, width = next(iter(rows.values())).shape[1:]
     cell_height, cell_width = height * scale + gap, width * scale + gap
     font = ImageFont.load_default(size=max(10, cell_height // 3))

@@ -43,7 +43,7 @@ def sweep(database: Database, deployment: Settings) -> None:
     with database.transaction() as session:
         if not sweeping.try_sweep_lock(session):
             return
-        sweeping.take_back_expired(session)
+        sweeping.requeue_expired(session)
         sweeping.cancel_queued(session)
         due = sweeping.find_due(
             session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING

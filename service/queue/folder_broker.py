@@ -1,9 +1,9 @@
-"""A folder as Celery's broker: the default, if PALIMPSEST_BROKER_URL is not set.
+"""A Celery broker that keeps its messages in a folder: the default if PALIMPSEST_BROKER_URL is not set.
 
-A message is a file. It is written atomically, and belongs to the process that removes it. A file that cannot
-be read is logged and dropped, so that none can stop the worker. (With kombu's own filesystem transport an
-empty file, as a full disk leaves it, ends the worker.) A lost message delays its job and does no other harm
-(messages.py).
+A message is a file. It is written atomically, and received by the process that removes it. A file that is
+not a message is logged and dropped, so that it cannot stop the worker. (With kombu's own filesystem
+transport an empty file, which a full disk leaves behind, ends the worker.) A lost message delays its job and
+does no other harm (messages.py).
 """
 
 import json
@@ -23,13 +23,13 @@ from service import durable
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.05
-"""Costs 0.5 % of a core; a message is received after 25 ms on average."""
+"""How often the folder is read. This takes 0.5 % of a core; a message waits 25 ms on average."""
 LONGEST_WAIT_SECONDS = 0.25
 """How long the worker may take to notice a shutdown while no message comes."""
 
 
 class Channel(virtual.Channel):
-    """The messages of queue Q are the files `<time>-<uuid>.Q.msg` of the folder, the oldest first."""
+    """Reads and writes messages: those of queue Q are the files `<time>-<uuid>.Q.msg` in the folder."""
 
     do_restore = False
 
@@ -43,7 +43,7 @@ class Channel(virtual.Channel):
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         for path in self._files(queue):
-            content = _take(path)
+            content = _receive(path)
             if content is not None and (message := self._parse(path, content)) is not None:
                 return message
         raise Empty
@@ -52,12 +52,12 @@ class Channel(virtual.Channel):
         return sum(1 for _ in self._files(queue))
 
     def _purge(self, queue: str) -> int:
-        return sum(_take(path) is not None for path in self._files(queue))
+        return sum(_receive(path) is not None for path in self._files(queue))
 
     def _files(self, queue: str) -> Iterator[Path]:
         try:
             names = os.listdir(self.folder)
-        except OSError:  # missing or unreachable; whoever writes a message to it gets the error
+        except OSError:  # missing or unreachable: sending a message reports it
             return iter(())
         return (self.folder / name for name in sorted(names) if name.endswith(f".{queue}.msg"))
 
@@ -69,15 +69,20 @@ class Channel(virtual.Channel):
             arguments, named, embedded = task.decode()
             fields = (task.headers["task"], str), (task.headers["id"], str), (arguments, list), (named, dict)
             if not all(isinstance(field, kind) for field, kind in (*fields, (embedded, dict))):
-                raise TypeError("it does not call a task")
+                raise TypeError("the message does not call a task")
         except Exception as error:
-            log.warning("dropped the unreadable message %s (%r); the sweeper sends another", path.name, error)
+            log.warning(
+                "dropped %s, which is not a message for a worker (%r); if a job waits, the sweeper sends its "
+                "message again",
+                path.name,
+                error,
+            )
             return None
         return message
 
 
 class Transport(virtual.Transport):
-    """Receive messages by polling the folder."""
+    """Kombu's transport for a folder. It receives messages by polling."""
 
     Channel = Channel
     polling_interval = POLL_SECONDS
@@ -92,7 +97,7 @@ class Transport(virtual.Transport):
         return "1"
 
 
-def _take(path: Path) -> bytes | None:
+def _receive(path: Path) -> bytes | None:
     """Remove the file and return its content; None if another process was faster."""
     try:
         content = path.read_bytes()

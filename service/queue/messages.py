@@ -1,7 +1,7 @@
 """Wake-up messages: they tell a worker that there is a job to claim.
 
-A message carries only the job's id; all else is in the job's row. A lost message is sent again by the
-sweeper, and one that arrives twice finds the job claimed.
+A message contains only the job's id; everything else is in the job's row. The sweeper sends lost messages
+again. A message that arrives twice does no harm: the job can be claimed only once.
 """
 
 import logging
@@ -55,7 +55,7 @@ def count_waiting_messages(deployment: Settings) -> int | None:
 
 @lru_cache(maxsize=8)
 def producer(broker_url: str) -> Celery:
-    """Return the Celery application of a process that only sends messages."""
+    """Return the Celery application that a process uses if it only sends messages."""
     return _celery(broker_url)
 
 
@@ -65,8 +65,8 @@ def celery_app(deployment: Settings) -> Celery:
 
 
 def _celery(broker_url: str) -> Celery:
-    # Celery imports a loader that is given by name from the working directory first. Its fixup for Django
-    # puts that directory on the module path for good where DJANGO_SETTINGS_MODULE is set.
+    # The loader is a class, because Celery would look for a named one in the working directory first. And
+    # there are no fixups, because Django's puts that directory on sys.path if DJANGO_SETTINGS_MODULE is set.
     app = Celery("palimpsest", set_as_current=False, loader=AppLoader, fixups=())
     app.conf.update(
         broker_url="folder://localhost" if broker_url.startswith(FOLDER_SCHEME) else broker_url,
@@ -75,7 +75,7 @@ def _celery(broker_url: str) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # The job table and the sweeper replace redelivery, so a message is removed when it is received. With
-        # acknowledgements, one that Redis missed would fill the prefetch window, and no other would arrive
+        # acknowledgements, if Redis missed one, the prefetch window would stay full and nothing would arrive
         # (docs/decisions/0010-messages-without-acknowledgement.md).
         task_queues=[Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
         task_default_queue=QUEUE,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reports import Guarantee, Report, read_report
-from service.drawing.decoders import CAPACITY, UNLOAD_SECONDS
+from service.drawing.decoders import MAX_LOADED_DECODERS, UNLOAD_SECONDS
 from service.receipts.statement import ErasureEntry
 from service.registry.tables import JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
@@ -197,8 +197,8 @@ def _pictures(history: ForgetHistory) -> ErasureEntry:
 
 def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
     detail = (
-        f"A process of the API keeps up to {CAPACITY} decoders in memory. It draws nothing from the decoder "
-        "of a revoked version"
+        f"A process of the API keeps up to {MAX_LOADED_DECODERS} decoders in memory. It draws nothing from "
+        "the decoder of a revoked version"
     )
     if history.purge is None:
         return ErasureEntry(store="decoder caches", state="refused", detail=f"{detail}.")

@@ -47,7 +47,7 @@ def find_receipt(session: Session, job: JobRow) -> str | None:
     if job.operation != "forget":
         raise NoReceipt(job.id, f"it is a {job.operation}")
     if not job.done:
-        raise ReceiptNotReady(job.id, f"it is {job.shown_state}")
+        raise ReceiptNotReady(job.id, f"it is {job.public_state}")
     if job.state != "succeeded":
         raise NoReceipt(job.id, f"it ended as {job.state}")
     if _is_purging(session, job.id):

@@ -1,8 +1,8 @@
-"""Which artifacts the rows refer to, and the lock that keeps the answer true while artifacts are deleted.
+"""Find which artifacts the rows refer to, and lock artifacts so that none is deleted while rows are added.
 
 An artifact is stored before the row that refers to it, so "no row refers to it" may be wrong a moment later.
-Therefore artifacts are deleted under an exclusive lock (`try_lock_for_deletion`), and rows that refer to
-artifacts are committed under a shared one (`lock_against_deletion`), after storing again what was deleted.
+Therefore artifacts are deleted under an exclusive lock (`try_lock_for_deletion`). A worker that publishes
+takes a shared lock (`lock_against_deletion`), stores deleted artifacts again, and commits its rows.
 """
 
 import time
@@ -16,22 +16,21 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import ArtifactHash, Row, VersionRow
 from service.registry.version_files import DESCRIPTIVE_FILES
 
-ARTIFACT_LOCK = (
-    0x617274  # "art": an advisory lock of PostgreSQL. SQLite lets only one transaction write at a time
-)
+# "art": an advisory lock of PostgreSQL. SQLite needs none, as only one transaction can write at a time.
+ARTIFACT_LOCK = 0x617274
 
-SETTLED_SECONDS = 3600.0
-"""How old an artifact without a row is when it is deleted: the job that stored it has long failed."""
+MINIMUM_AGE_SECONDS = 3600.0
+"""An artifact without a row is deleted only if it is older: the job that stored it has failed by then."""
 
 
 def lock_against_deletion(session: Session) -> None:
-    """Have no artifact deleted until the transaction ends. Waits for a deletion that is going on."""
+    """Prevent the deletion of artifacts until the transaction ends. Waits for a deletion in progress."""
     if session.get_bind().dialect.name != "sqlite":
         session.execute(select(func.pg_advisory_xact_lock_shared(ARTIFACT_LOCK)))
 
 
 def try_lock_for_deletion(session: Session) -> bool:
-    """Lock the artifacts until the transaction ends, so that it may delete some. False if it has to wait."""
+    """Lock the artifacts for deletion until the transaction ends. Returns False if they are locked."""
     if session.get_bind().dialect.name == "sqlite":
         return True
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(ARTIFACT_LOCK))))
@@ -40,8 +39,8 @@ def try_lock_for_deletion(session: Session) -> bool:
 def find_referenced(session: Session) -> set[str]:
     """Return the sha256 of every artifact that a row of any model needs.
 
-    These are the files of every version (of a purged one the descriptive files only), and what columns of the
-    type ArtifactHash hold.
+    These are the files of every version (of a purged version only the descriptive ones), and the values of
+    all columns of the type ArtifactHash.
     """
     referenced: set[str] = set()
     for files, purged_by in session.execute(select(VersionRow.files, VersionRow.purged_by)):
@@ -56,25 +55,25 @@ def find_referenced(session: Session) -> set[str]:
 
 
 def delete_unreferenced(session: Session, artifacts: FolderArtifacts) -> int | None:
-    """Delete the files that no row refers to and that are an hour old. Return how many; None if locked.
+    """Delete artifacts that no row refers to. Returns how many; None if the artifacts are locked.
 
-    Younger files are spared, because a job that is about to publish has stored its files already. If no row
-    refers to any artifact nothing is deleted: most likely the database and the folder do not belong together.
+    Files of the last hour are kept, because a job stores its files before it publishes. If no row refers to
+    any artifact nothing is deleted: most likely the folder belongs to another database.
     """
     if not try_lock_for_deletion(session):
         return None
     referenced = find_referenced(session)
     if not referenced:
         return 0
-    unreferenced = [path for path in _settled_files(artifacts) if path.name not in referenced]
+    unreferenced = [path for path in _old_files(artifacts) if path.name not in referenced]
     for path in unreferenced:
         path.unlink(missing_ok=True)
     return len(unreferenced)
 
 
-def _settled_files(artifacts: FolderArtifacts) -> Iterator[Path]:
-    """Iterate over the files that were last stored that long ago."""
-    before = time.time() - SETTLED_SECONDS
+def _old_files(artifacts: FolderArtifacts) -> Iterator[Path]:
+    """Iterate over the files that were last stored more than MINIMUM_AGE_SECONDS ago."""
+    before = time.time() - MINIMUM_AGE_SECONDS
     for path in artifacts.all_files():
         try:
             if path.stat().st_mtime <= before:

@@ -1,4 +1,4 @@
-"""Artifacts: published files, named by the sha256 of their bytes. Durable when stored, checked when read."""
+"""Artifacts: published files, named by the sha256 of their bytes. They are checked whenever they are read."""
 
 import hashlib
 import json
@@ -30,18 +30,18 @@ class Content:
 
 
 class FolderArtifacts:
-    """Artifacts in a folder. A name always stands for the same bytes, so that readers need no lock."""
+    """The artifacts in a folder. A name always stands for the same bytes, so that readers need no lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def put(self, data: bytes | Content) -> str:
-        """Store the bytes and return their sha256. A crash at any moment leaves all of them or none."""
+        """Store the bytes durably and return their sha256. A crash leaves the whole file or none."""
         content = data if isinstance(data, Content) else Content(data)
         path = self.path(content.sha256)
         if _is_intact(path, content.sha256):
-            durable.sync_name(path)  # the process that wrote it may have died before its name was durable
-            os.utime(path)  # counts as new again, so that it is not deleted before a row refers to it
+            durable.sync_name(path)  # the process that wrote it may have died before it flushed the folder
+            os.utime(path)  # as if it were new: delete_unreferenced keeps new files
         else:
             durable.write(path, content.data)
         return content.sha256
@@ -67,7 +67,7 @@ class FolderArtifacts:
         return self.path(sha256).exists()
 
     def delete(self, sha256: str) -> None:
-        """Delete the artifact, if there is one; its name is durably gone when this returns."""
+        """Delete the artifact, if there is one. The deletion is durable when this returns."""
         path = self.path(sha256)
         path.unlink(missing_ok=True)
         if path.parent.exists():
@@ -79,12 +79,12 @@ class FolderArtifacts:
             yield from (path for path in folder.iterdir() if path.is_file())
 
     def path(self, sha256: str) -> Path:
-        """Return where the bytes of that hash are, or would be."""
+        """Return the path of the artifact of that hash, whether or not it exists."""
         return self.folder / sha256[:2] / sha256
 
 
 def _is_intact(path: Path, sha256: str) -> bool:
-    """Whether the file is there with these bytes; if not, it is written anew."""
+    """Whether the file exists and its bytes have this hash."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except OSError:

@@ -1,8 +1,9 @@
 """What a worker does to a job: claim it, extend its lease, end it.
 
-Every claim of a job has a higher fence than the one before, and a worker writes about the job only while the
-row has the fence of its claim. So a worker that was suspended for longer than its lease, and was replaced,
-changes nothing any more (a fencing token: M. Kleppmann, Designing Data-Intensive Applications, chapter 8).
+Every claim of a job has a higher fence than the one before, and a worker can change the job's row only while
+the row has the fence of its claim. So a worker that was suspended for longer than its lease, and replaced by
+another, can no longer change anything (a fencing token: M. Kleppmann, Designing Data-Intensive Applications,
+chapter 8).
 """
 
 import socket
@@ -40,7 +41,8 @@ def worker_name(pid: int) -> str:
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:
     """Claim the job. None if it is not queued, or if an earlier change of its model is not finished.
 
-    The attempt is counted now and not when it fails: a process that is killed for memory can count nothing.
+    The attempt is counted now and not when it fails, because a process that runs out of memory is killed
+    before it can count.
     """
     claim_queued = (
         update(JobRow)
@@ -77,8 +79,8 @@ def heartbeat(
     values: dict[str, Any] = {"lease_until": from_now(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
-    beat = _fenced(claim).values(values).returning(JobRow.cancel_requested)
-    cancel_requested = session.execute(beat).scalar_one_or_none()
+    extend = _fenced(claim).values(values).returning(JobRow.cancel_requested)
+    cancel_requested = session.execute(extend).scalar_one_or_none()
     if cancel_requested is None:
         return "lost"
     return "cancel_requested" if cancel_requested else "held"
@@ -108,7 +110,7 @@ def finish_cancelled(session: Session, claim: Claim) -> None:
 
 
 def release(session: Session, claim: Claim) -> None:
-    """Queue the job again, as this worker is shutting down. The attempt does not count. Raises FencedOff."""
+    """Requeue the job because this worker is shutting down. The attempt does not count. Raises FencedOff."""
     _change(
         session,
         claim,
@@ -128,7 +130,7 @@ def _change(session: Session, claim: Claim, **values: Any) -> None:
 
 
 def _fenced(claim: Claim) -> Update:
-    """Return an update of the job's row that has an effect only while this claim is valid."""
+    """Return an UPDATE of the job's row that matches it only while this claim is valid."""
     return (
         update(JobRow)
         .where(JobRow.id == claim.job_id, JobRow.fence == claim.fence, JobRow.state.in_(CLAIMED_STATES))

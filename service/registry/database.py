@@ -28,10 +28,10 @@ DETECT_CUT_CONNECTION = {
     "keepalives_idle": 5,
     "keepalives_interval": 5,
     "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,  # ms until unacknowledged data ends the connection, else minutes
+    "tcp_user_timeout": 15_000,  # in ms; by default unacknowledged data ends a connection only after minutes
 }
 UNDEFINED_TABLE = "42P01"
-"""PostgreSQL's error code if the database is not migrated yet. SQLite raises an OperationalError then."""
+"""PostgreSQL's error code for a database that is not migrated yet. SQLite raises an OperationalError."""
 
 
 class Database:
@@ -53,7 +53,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a session that only reads: on SQLite no writer delays it. Raises DatabaseUnavailable."""
+        """Open a session that only reads. On SQLite it waits for no writer. Raises DatabaseUnavailable."""
         with _session(self._reading) as session:
             yield session
 
@@ -69,9 +69,8 @@ class Database:
                 yield session
             return
         with self.engine.connect() as connection:
-            driver = (
-                connection.connection.cursor()
-            )  # not by SQLAlchemy, which would begin a transaction, where this has no effect
+            # Not through SQLAlchemy, which would begin a transaction; inside one the PRAGMA has no effect.
+            driver = connection.connection.cursor()
             driver.execute("PRAGMA foreign_keys = OFF")
             try:
                 with _session(connection) as session:

@@ -10,9 +10,9 @@ from service.registry.tables import DatasetRow
 
 
 def put(session: Session, name: str, *, images: Mapping[str, int], sha256: str) -> tuple[DatasetRow, bool]:
-    """Record an upload. Returns its row, and whether it is new: the same images again change nothing.
+    """Record an upload. Returns its row and whether it is new: the same upload again changes nothing.
 
-    images: {label: number of images}, in their order in the artifact; sha256: of that artifact, now durable.
+    images: {label: number of images}, in their order in the artifact; sha256: that of the stored artifact.
     Raises DatasetExists if the dataset of that name has other images.
     """
     row = find(session, name)

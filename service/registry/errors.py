@@ -1,6 +1,6 @@
 """The errors of the registry, one class for each rule.
 
-`code` is part of the public API and never changes. The message is for the user: what was wanted, what was
+`code` is part of the public API and never changes. The message is for the user: what was requested, what was
 found, and what to do next.
 """
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class RegistryError(Exception):
-    """The base of them: a rule of the registry forbids something, or a part of it does not work."""
+    """The base class: the registry's rules forbid a request, or the database or a file cannot be used."""
 
     code: ClassVar[str] = "registry_error"
 
@@ -49,7 +49,7 @@ class UnknownSample(RegistryError):
 
     def __init__(self, sample_id: str) -> None:
         super().__init__(
-            f"there is no sample {sample_id!r}; take the id from the X-Sample-Id header of an earlier answer"
+            f"there is no sample {sample_id!r}; the X-Sample-Id header of a response has the id of its sample"
         )
 
 
@@ -106,8 +106,8 @@ class LabelAlreadyLearned(RegistryError):
 
     def __init__(self, model: str, labels: Iterable[str]) -> None:
         super().__init__(
-            f"model {model!r} has learned {_list(labels)} already, or will by a queued job; leave it out, or "
-            "learn it under another name with `as`"
+            f"model {model!r} has already learned {_list(labels)}, or a queued job will learn it; leave "
+            "it out, or learn it under another name with `as`"
         )
 
 
@@ -157,7 +157,7 @@ class LabelForgotten(RegistryError):
 
     def __init__(self, model: str, label: str, job_id: str | None) -> None:
         self.job_id = job_id
-        by = f" by job {job_id}" if job_id else " already"
+        by = f" in job {job_id}" if job_id else ""
         super().__init__(f"model {model!r} has forgotten {label!r}{by}; learn the label again to use it")
 
 
@@ -188,7 +188,8 @@ class NoReceipt(RegistryError):
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__(
-            f"job {job_id} has no receipt and gets none, because {reason}; a forget that succeeds has one"
+            f"job {job_id} has no receipt and will get none, because {reason}; only a forget that "
+            "succeeds gets one"
         )
 
 
@@ -203,17 +204,17 @@ class JobAlreadyFinished(RegistryError):
     code = "job_already_finished"
 
     def __init__(self, job_id: str, state: str) -> None:
-        super().__init__(f"job {job_id} cannot be cancelled, because it is {state} already")
+        super().__init__(f"job {job_id} cannot be cancelled, because it has already ended as {state}")
 
 
 class FencedOff(RegistryError):
-    """This worker no longer holds the job's claim: it must stop, and can write nothing about the job."""
+    """The worker's claim of the job is no longer valid: it must stop, and cannot change the job's row."""
 
     code = "fenced_off"
 
     def __init__(self, job_id: str, fence: int) -> None:
         super().__init__(
-            f"cannot write about job {job_id}: it was cancelled, or another worker took it over, so that the "
+            f"cannot update job {job_id}: it was cancelled, or another worker took it over, so that the "
             f"claim with fence {fence} is no longer valid. This attempt publishes nothing"
         )
 
@@ -238,7 +239,7 @@ class ArtifactUnreadable(RegistryError):
 
 
 class ArtifactCorrupt(RegistryError):
-    """The bytes of an artifact are not those that were stored, or not what they should be."""
+    """The bytes of an artifact are not those that were stored, or do not have the expected format."""
 
     code = "artifact_corrupt"
 

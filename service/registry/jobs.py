@@ -23,12 +23,12 @@ from service.registry.tables import CLAIMED_STATES, UNFINISHED_STATES, JobRow, M
 def submit(
     session: Session, model: ModelRow, spec: JobSpec, *, request_id: str | None, max_attempts: int
 ) -> JobRow:
-    """Record a job as queued; send its wake-up message after the commit.
+    """Insert a queued job and return it. The caller sends its wake-up message after the commit.
 
     The rules are checked against the statuses that labels will have once the queue has run. Labels that are
-    forgotten already, or will be by then, are left out of a forget; if no label is left, no job is recorded
-    and the one that forgot them is returned. Their purge can be requested in this way.
-    The acceptance criteria are frozen together with the model's own and the bounds of earlier forgets.
+    forgotten already, or will be by then, are left out of a forget. If none remains, no job is inserted, and
+    the job that forgot them is returned. If the spec requests a purge, it is also requested for the jobs that
+    forgot the labels left out. The acceptance criteria are frozen (acceptance.py).
     Raises what `check` raises.
     """
     model = lock_model(session, model)
@@ -59,19 +59,19 @@ def submit(
 
 
 def check(session: Session, model: ModelRow, spec: JobSpec) -> None:
-    """Raise what `submit` would raise now. Writes nothing, so that it may run in a reading session.
+    """Check whether `submit` would accept the spec now. Writes nothing, so that a reading session will do.
 
-    Raises StaleBase, LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion, NothingPermanent;
-    for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
+    Raises StaleBase, LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion,
+    NoPermanentLabel; for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
     """
     _accept(session, model, spec)
 
 
 class _Accepted(NamedTuple):
     spec: JobSpec | None
-    """What is left to do; None if it is done already."""
+    """The spec without the labels that are forgotten already; None if no label remains."""
     forgotten_by: list[JobRow]
-    """The jobs that forgot (or will forget) the labels that are left out of it, the newest at the end."""
+    """The jobs that forgot (or will forget) the labels left out, the newest at the end."""
 
 
 def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
@@ -80,11 +80,11 @@ def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
         return _Accepted(replace(spec, evaluated_version=version.number), [])
     spec.check_base(model)
     statuses = labels.projected_statuses(session, model)
-    left = spec.left_to_do(statuses)
-    if left is not None:
-        left.check(model, statuses)
-    done = set(spec.forgets) - set(left.forgets if left else ())
-    return _Accepted(left, _find_forgets(session, model, done))
+    remaining = spec.left_to_do(statuses)
+    if remaining is not None:
+        remaining.check(model, statuses)
+    left_out = set(spec.forgets) - set(remaining.forgets if remaining else ())
+    return _Accepted(remaining, _find_forgets(session, model, left_out))
 
 
 def find(session: Session, job_id: str) -> JobRow:
@@ -126,7 +126,7 @@ def queue_position(session: Session, job: JobRow) -> int | None:
 
 
 def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
-    """Return {id: queue position} of the queued ones among these jobs, with one query."""
+    """Return {id: queue position} of those of these jobs that are queued, with one query."""
     queued = [row for row in rows if row.state == "queued"]
     if not queued:
         return {}
@@ -137,9 +137,9 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
 
 
 def is_blocked() -> ColumnElement[bool]:
-    """Return a condition for queries of jobs: an earlier change of the same model is not finished.
+    """Return an SQL condition on jobs: an earlier change of the same model is not finished.
 
-    Evaluate jobs neither wait nor make others wait, because a version never changes.
+    Evaluate jobs neither wait for other jobs nor delay them, because a version never changes.
     """
     earlier = aliased(JobRow)
     return exists().where(
@@ -152,7 +152,7 @@ def is_blocked() -> ColumnElement[bool]:
 
 
 def is_queue_stalled(session: Session, *, seconds: float) -> bool:
-    """Whether jobs have waited that long while no worker ran any job: most likely no worker is running."""
+    """Whether jobs have waited that long while no worker ran any: most likely no worker is running."""
     before = from_now(-seconds)
     waiting = exists().where(JobRow.state == "queued", JobRow.created_at < before)
     has_ended = JobRow.started_at.is_not(None) & (JobRow.finished_at >= before)
@@ -161,9 +161,10 @@ def is_queue_stalled(session: Session, *, seconds: float) -> bool:
 
 
 def cancel(session: Session, job_id: str) -> JobRow:
-    """Cancel the job: a queued one at once, a running one as soon as its worker notices. It never publishes.
+    """Cancel the job: a queued one at once, a running one as soon as its worker notices.
 
-    Cancelling it again changes nothing. Raises UnknownJob, JobAlreadyFinished.
+    From then on the job cannot publish. Cancelling it again changes nothing.
+    Raises UnknownJob, JobAlreadyFinished.
     """
     query = select(JobRow).where(JobRow.id == job_id).with_for_update()
     job = session.scalar(query.execution_options(populate_existing=True))

@@ -1,4 +1,4 @@
-"""Models: created, found by name or id, listed."""
+"""Models: create them, find them by name or id, list them."""
 
 from collections.abc import Mapping
 from typing import Any

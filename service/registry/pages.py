@@ -1,6 +1,6 @@
-"""Lists in pages, the newest row first.
+"""Lists in pages, the newest row first (keyset pagination).
 
-A page begins behind the key of a row and not at an offset, so that rows added meanwhile move nothing.
+A page begins after the key of a row and not at an offset, so that rows added meanwhile do not shift it.
 """
 
 from typing import Any, Generic, NamedTuple, TypeVar

@@ -1,4 +1,4 @@
-"""Publishing: the transaction that makes a version, of which everything happens or nothing."""
+"""Publishing: the one transaction that ends a job as succeeded and inserts the version it made."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Publication:
     labels: Mapping[str, int | None]
     """{name: slot} of every label that the new version holds; None for a label with a network of its own."""
     origins: Mapping[str, Origin]
-    """{name: where it was learned from} of the same labels."""
+    """{name: where the label was learned from} of the same labels."""
     files: Mapping[str, Mapping[str, Any]]
     """{file name: {sha256, bytes, media_type}}."""
     parameters: int
@@ -39,7 +39,7 @@ class Publication:
     widths: Mapping[str, Any]
     report: Report
     cost: Mapping[str, Any] | None = None
-    """What the job took (worker/jobs/cost.py)."""
+    """The job's seconds, examples and energy (worker/jobs/cost.py)."""
 
 
 def publish(session: Session, claim: Claim, publication: Publication) -> VersionRow:
@@ -82,7 +82,10 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
 
 
 def find_published_by(session: Session, job_id: str) -> VersionRow | None:
-    """Return the version that the job published, if any: what to look at when a commit was not answered."""
+    """Return the version that the job published, if any.
+
+    It tells whether a publication was committed if the connection broke before the database answered.
+    """
     return session.scalar(select(VersionRow).where(VersionRow.job_id == job_id))
 
 
@@ -144,7 +147,7 @@ def _mark_learned(session: Session, job: JobRow, publication: Publication, numbe
 
 
 def _generation(before: LabelRow | None) -> int:
-    """Return how often the label has been learned now. To make a temporary label permanent does not count."""
+    """Return how often the label has been learned. Making a temporary label permanent does not count."""
     if before is None:
         return 1
     return before.generation if before.status == "temporary" else before.generation + 1

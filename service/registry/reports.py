@@ -1,6 +1,6 @@
-"""Reports of versions: the quick one each was published with, and the full ones that evaluate jobs add.
+"""Reports: the quick one that each version was published with, and the full ones that evaluate jobs add.
 
-The report of a rejected candidate is stored here, too, although no version came of it.
+The report of a rejected candidate, which became no version, is stored here as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class MeasuredReport:
 
 @dataclass(frozen=True)
 class StoredReport:
-    """A report with the job that made it, and when and at what cost."""
+    """A stored report, with the job that made it, its cost, and the time it was stored."""
 
     level: Level
     document: Mapping[str, Any]
@@ -44,7 +44,7 @@ class StoredReport:
 
     @cached_property
     def report(self) -> Report:
-        """The report in today's types. Raises UnreadableReport."""
+        """The report in the types of this release. Raises UnreadableReport."""
         return read_report(self.document)
 
 
@@ -72,14 +72,19 @@ def record_rejected(
 
 
 def find_for_job(session: Session, job: JobRow) -> StoredReport:
-    """Return the job's report: of its version, evaluation or rejected candidate. Raises UnknownReport."""
+    """Return the report of the version, evaluation or rejected candidate that the job made.
+
+    Raises UnknownReport.
+    """
     row = session.get(ReportRow, job.id)
     if row is not None:
         return _stored(row, job)
     version = session.scalar(select(VersionRow).where(VersionRow.job_id == job.id))
     if version is None:
-        found = f"job {job.id} is {job.shown_state} and has no report"
-        raise UnknownReport(f"{found}; only jobs that succeeded or were rejected have one")
+        raise UnknownReport(
+            f"job {job.id} has no report, because its state is {job.public_state!r}; "
+            "only jobs that succeeded or were rejected have one"
+        )
     return _quick_report(version, job)
 
 
@@ -99,14 +104,14 @@ def find_for_version(session: Session, version: VersionRow, level: Level | None 
     return _quick_report(version, session.scalars(select(JobRow).where(JobRow.id == version.job_id)).one())
 
 
-def find_earlier(session: Session, version: VersionRow, than: StoredReport) -> list[StoredReport]:
-    """Return the full reports of the version that were made before that one, the newest first.
+def find_earlier(session: Session, version: VersionRow, report: StoredReport) -> list[StoredReport]:
+    """Return the full reports of the version that were made before `report`, the newest first.
 
-    They may have other tests in them: evaluations can be requested with other params.
+    They may contain other tests, because evaluations can be requested with other params.
     """
-    if than.level != "full":
+    if report.level != "full":
         return []
-    sequence = select(JobRow.sequence).where(JobRow.id == than.job_id).scalar_subquery()
+    sequence = select(JobRow.sequence).where(JobRow.id == report.job_id).scalar_subquery()
     query = select(ReportRow, JobRow).join(JobRow, JobRow.id == ReportRow.job_id)
     query = query.where(ReportRow.model_id == version.model_id, ReportRow.version == version.number)
     rows = session.execute(query.where(JobRow.sequence < sequence).order_by(JobRow.sequence.desc()))
@@ -114,7 +119,7 @@ def find_earlier(session: Session, version: VersionRow, than: StoredReport) -> l
 
 
 def find_newest_versions(session: Session, model: ModelRow, *, limit: int) -> list[VersionRow]:
-    """Return the newest versions of the model, oldest first, with the columns that relapses are read from."""
+    """Return the newest versions of the model, oldest first, with only the columns that show relapses."""
     columns = (VersionRow.number, VersionRow.operation, VersionRow.strategy, VersionRow.report)
     query = select(VersionRow).options(load_only(*columns)).where(VersionRow.model_id == model.id)
     return list(session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)))[::-1]
@@ -140,7 +145,7 @@ def find_head_report(session: Session, model: ModelRow) -> Report | None:
 
 def _no_full_report(model: ModelRow, version: VersionRow) -> str:
     request = f'POST /v1/models/{model.name}/evaluate with {{"version": {version.number}}}'
-    return f"version {version.number} of model {model.name!r} has no full report; {request} makes one"
+    return f"version {version.number} of model {model.name!r} has no full report; send {request} to make one"
 
 
 def _insert(session: Session, claim: Claim, version: int | None, measured: MeasuredReport) -> ReportRow:

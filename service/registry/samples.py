@@ -1,4 +1,4 @@
-"""Samples: requests for images, recorded so that exactly the same pixels can be drawn again."""
+"""Samples: recorded requests for images, from which exactly the same pixels can be drawn again."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a sweep changes in the rows: expired leases, cancelled jobs, wake-up messages to send again."""
+"""The database part of a sweep: requeue or cancel jobs, and find wake-up messages to send again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,10 +20,11 @@ def try_sweep_lock(session: Session) -> bool:
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(SWEEPER_LOCK))))
 
 
-def take_back_expired(session: Session) -> None:
-    """Queue the jobs whose lease has expired again.
+def requeue_expired(session: Session) -> None:
+    """Requeue the jobs whose lease has expired.
 
-    Those for which a cancel was accepted are cancelled; those with no attempt left fail as worker_lost.
+    If a client has cancelled such a job it ends as cancelled; if it has no attempt left it fails as
+    worker_lost.
     """
     expired = JobRow.state.in_(CLAIMED_STATES) & (JobRow.lease_until < now())
     _change(
@@ -43,8 +44,8 @@ def take_back_expired(session: Session) -> None:
             "type": "worker_lost",
             "code": "worker_lost",
             "message": (
-                "every worker that ran this job stopped before it was done; find the reason in the workers' "
-                "logs, and send the request again"
+                "every worker that ran this job stopped before it was done; look for the reason in the "
+                "workers' logs, then send the request again"
             ),
             "retryable": True,
         },
@@ -53,13 +54,13 @@ def take_back_expired(session: Session) -> None:
 
 
 def cancel_queued(session: Session) -> None:
-    """Cancel the jobs that were queued again after a cancel was accepted."""
+    """Cancel queued jobs that a client cancelled while a worker still ran them."""
     cancelled = (JobRow.state == "queued") & JobRow.cancel_requested
     _change(session, cancelled, state="cancelled", finished_at=now())
 
 
 def find_due(session: Session, *, notify_again_seconds: float, limit: int) -> list[str]:
-    """Return the ids of jobs that could run, but whose wake-up message may be lost; the oldest first."""
+    """Return the ids of jobs that could run now but whose wake-up message may be lost, the oldest first."""
     query = (
         select(JobRow.id)
         .where(

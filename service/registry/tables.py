@@ -1,4 +1,4 @@
-"""The tables of the registry. What must never be true is refused by a constraint, whatever the code does."""
+"""The tables of the registry. Invariants are database constraints, so that no bug in the code breaks them."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -31,7 +31,8 @@ CLAIMED_STATES: tuple[JobState, ...] = ("running", "verifying")
 UNFINISHED_STATES: tuple[JobState, ...] = ("queued", *CLAIMED_STATES)
 
 RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation <> 'evaluate'"
-"""At most one job of a model may be in it. Evaluate jobs are exempt: they measure what never changes."""
+"""SQL: the job is changing its model. A unique index allows one such job per model at a time. Any number of
+evaluate jobs may run meanwhile, because they only measure versions, and versions never change."""
 
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize", "evaluate"]
@@ -41,12 +42,12 @@ PurgeReason = Literal["requested", "retention"]
 
 
 def new_id(prefix: str) -> str:
-    """Return a new id, which sorts behind the earlier ones: the prefix and a ULID in Crockford base32."""
+    """Return a new id: the prefix and a ULID in Crockford base32. Ids sort by the time they were made."""
     return f"{prefix}_{ULID()}"
 
 
 class Timestamp(TypeDecorator[datetime]):
-    """A moment by the database's clock. It is read as UTC from every database."""
+    """A time with its zone. Values are read in UTC from every database (SQLite stores no zone)."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -58,9 +59,9 @@ class Timestamp(TypeDecorator[datetime]):
 
 
 class ArtifactHash(TypeDecorator[str]):
-    """The sha256 of an artifact that the row needs.
+    """The sha256 of an artifact that the row needs. Every column that holds one must have this type.
 
-    An artifact in a column of this type is not deleted (artifact_references.py): every such column needs it.
+    artifact_references.py finds the artifacts that must not be deleted by looking for columns of this type.
     """
 
     impl = String(64)
@@ -117,11 +118,11 @@ class LabelRow(Row):
     renamed_from: Mapped[str | None] = mapped_column(Name)
     """The name it has in the dataset, if the model has another name for it."""
     slot: Mapped[int | None] = mapped_column(Integer)
-    """The label's input of the main network, for life: it has the same slot when it is learned again.
-    Null while the label has a network of its own."""
+    """The index of the label's input of the main network. It never changes: a label that is learned again has
+    its old slot. Null while the label has a network of its own."""
     status: Mapped[LabelStatus] = mapped_column(String(16))
     generation: Mapped[int] = mapped_column(Integer)
-    """How many times it was learned. To make a temporary label permanent does not count."""
+    """How many times it was learned. Making a temporary label permanent does not count."""
     learned_version: Mapped[int] = mapped_column(Integer)
     forgotten_version: Mapped[int | None] = mapped_column(Integer)
     forgotten_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
@@ -168,7 +169,7 @@ class VersionRow(Row):
 class JobRow(Row):
     """A job: a request that was accepted, to change a model or to measure a version of it.
 
-    The row is all there is of the job. A message to a worker only says that there is a row to look at.
+    The row is the only record of the job. A message to a worker contains nothing but the job's id.
     """
 
     __tablename__ = "jobs"
@@ -202,7 +203,7 @@ class JobRow(Row):
     sequence: Mapped[int] = mapped_column(
         BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     )
-    """The order in which jobs were accepted, and in which the jobs of a model run."""
+    """Grows in the order in which jobs were accepted, in which the jobs of a model also run."""
     id: Mapped[str] = mapped_column(Id, unique=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     operation: Mapped[Operation] = mapped_column(String(16))
@@ -210,7 +211,7 @@ class JobRow(Row):
     labels: Mapped[list[str]] = mapped_column(Json)
     dataset: Mapped[str] = mapped_column(Name)
     renamed: Mapped[dict[str, str] | None] = mapped_column(Json)
-    """{label: the name it has in the dataset}, of the labels that are learned under another name."""
+    """{label: the name it has in the dataset} of the labels that are learned under another name."""
     retention: Mapped[str | None] = mapped_column(String(16))
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     acceptance: Mapped[dict[str, Any]] = mapped_column(Json)
@@ -225,7 +226,7 @@ class JobRow(Row):
     fence: Mapped[int] = mapped_column(Integer, default=0)
     """Grows with every claim. A worker may write about the job only while the row has its claim's fence."""
     attempt: Mapped[int] = mapped_column(Integer, default=0)
-    """How many times it was claimed, without the claims that a worker gave back when it was shut down."""
+    """How many times it was claimed. Claims that a worker released because it was shut down do not count."""
     max_attempts: Mapped[int] = mapped_column(Integer)
     lease_until: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the claim ends, unless a heartbeat extends it."""
@@ -237,8 +238,8 @@ class JobRow(Row):
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """{type, code, message, retryable}."""
     cost: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What its last attempt took, as worker/jobs/cost.py writes it. It differs from run to run, so that no
-    file of a version may contain it."""
+    """The seconds, examples and energy of the last attempt (worker/jobs/cost.py). They vary from run to
+    run, so no file of a version may contain them: the same job must give the same bytes."""
     output_version: Mapped[int | None] = mapped_column(Integer)
     request_id: Mapped[str | None] = mapped_column(Name)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
@@ -259,13 +260,13 @@ class JobRow(Row):
         return self.state not in UNFINISHED_STATES
 
     @property
-    def shown_state(self) -> str:
+    def public_state(self) -> str:
         """The state that clients see: `cancelling` once a cancel was accepted, until the job has ended."""
         return "cancelling" if self.cancel_requested and not self.done else self.state
 
 
 class PurgeRow(Row):
-    """A purge: the files of the versions that hold what a job forgot are deleted."""
+    """A purge: the deletion of the files of versions that had learned what a job forgot."""
 
     __tablename__ = "purges"
     __table_args__ = (
@@ -277,7 +278,7 @@ class PurgeRow(Row):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     reason: Mapped[PurgeReason] = mapped_column(String(16))
-    """Who wants it: a client (requested), or the deployment's rule for revoked versions (retention)."""
+    """requested: by a client; retention: by the deployment's rule for revoked versions (purge_after_days)."""
     state: Mapped[PurgeState] = mapped_column(String(16))
     """requested: it begins once the job has succeeded; pending: the versions are marked as purged, and the
     sweeper will delete their files; done: the files are deleted."""
@@ -308,7 +309,7 @@ class ReceiptRow(Row):
 
 
 class ReportRow(Row):
-    """A report beside those of the versions: of an evaluate job, or of a candidate that was rejected."""
+    """A report that no version was published with: of an evaluate job, or of a rejected candidate."""
 
     __tablename__ = "reports"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Versions: found, listed, and whether they may be drawn from and downloaded."""
+"""Versions: find and list them, and check whether they may be drawn from and downloaded."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -21,10 +21,10 @@ from service.registry.version_files import DECODER, DESCRIPTIVE_FILES, is_forgot
 
 
 class LabelDecoder(NamedTuple):
-    """What a label is drawn with: a published decoder, and the label's slot in it."""
+    """The published decoder that draws a label, and the label's slot in it."""
 
     sha256: str
-    """Of the decoder's artifact."""
+    """The sha256 of the decoder's artifact."""
     slot: int
 
 
@@ -47,9 +47,9 @@ def find_head(session: Session, model: ModelRow) -> VersionRow:
 def find_measurable(
     session: Session, model: ModelRow, number: int | None, *, lock: bool = False
 ) -> VersionRow:
-    """Return the version of that number, or the head, if it may be measured: measuring draws from it.
+    """Return version `number`, or the head if it is None, if the version may be drawn from and so measured.
 
-    lock: have nobody revoke the version until the transaction ends.
+    lock: lock its row, so that it is not revoked until the transaction ends.
     Raises ModelHasNoVersion, UnknownVersion, VersionPurged, VersionRevoked.
     """
     version = find_head(session, model) if number is None else find(session, model, number)
@@ -66,9 +66,10 @@ def find_newest_without(session: Session, model: ModelRow, names: Collection[str
     exact forget of another label would otherwise start from.
     """
     first = find_first_that_learned(session, model.id, names)
-    there = select(func.max(VersionRow.number)).where(VersionRow.model_id == model.id)
-    there = there.where(VersionRow.purged_by.is_(None))
-    return session.scalar(there if first is None else there.where(VersionRow.number < first))
+    query = select(func.max(VersionRow.number)).where(
+        VersionRow.model_id == model.id, VersionRow.purged_by.is_(None)
+    )
+    return session.scalar(query if first is None else query.where(VersionRow.number < first))
 
 
 def find_first_that_learned(session: Session, model_id: str, names: Collection[str]) -> int | None:
@@ -76,8 +77,8 @@ def find_first_that_learned(session: Session, model_id: str, names: Collection[s
     learns = select(VersionRow.number, JobRow.labels).join(JobRow, JobRow.id == VersionRow.job_id)
     learns = learns.where(VersionRow.model_id == model_id, VersionRow.operation == "learn")
     learns = learns.where(JobRow.retention.is_distinct_from("temporary"))
-    learned = [number for number, learned in session.execute(learns) if set(names) & set(learned)]
-    return min(learned, default=None)
+    numbers = [number for number, learned in session.execute(learns) if set(names) & set(learned)]
+    return min(numbers, default=None)
 
 
 def page(session: Session, model: ModelRow, *, limit: int, after: int | None = None) -> Page[VersionRow]:
@@ -115,8 +116,8 @@ def check_drawable(model: ModelRow, version: VersionRow) -> None:
 def is_downloadable(version: VersionRow, file: str) -> bool:
     """Whether this file of the version may be downloaded.
 
-    Descriptive files always may. The others may until the version is revoked, and the pictures of what it
-    draws for forgotten labels until it is purged.
+    Descriptive files always may. Pictures of forgotten labels (what the version draws for them) may until the
+    version is purged, all other files until it is revoked.
     """
     if version.purged_by is None and (version.revoked_by is None or is_forgotten_file(file)):
         return True

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from service.drawing.decoders import Generator, NotADecoder, noise
+from service.drawing.decoders import DecoderUnusable, Generator, noise
 from service.registry.artifacts import FolderArtifacts
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing
 from tests.drawing.decoders import constant_decoder, decoder
@@ -115,20 +115,20 @@ def test_a_corrupt_decoder_is_not_used_and_others_still_are(artifacts: FolderArt
 @pytest.mark.parametrize("data", [b"", b"not ONNX", decoder()[:200]], ids=["empty", "text", "truncated"])
 def test_bytes_that_are_not_a_decoder_are_refused(artifacts: FolderArtifacts, data: bytes) -> None:
     sha256 = artifacts.put(data)
-    with pytest.raises(NotADecoder, match=r"restore it from a backup"):
+    with pytest.raises(DecoderUnusable, match=r"restore it from a backup"):
         Generator(artifacts).draw(sha256, label="3", slot=0, seeds=[0])
 
 
 def test_a_slot_the_decoder_does_not_have_is_refused(artifacts: FolderArtifacts) -> None:
     sha256 = artifacts.put(decoder(slots=3))
-    with pytest.raises(NotADecoder, match="slot 3"):
+    with pytest.raises(DecoderUnusable, match="slot 3"):
         Generator(artifacts).draw(sha256, label="3", slot=3, seeds=[0])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_decoder_whose_pixels_are_not_finite_is_refused(artifacts: FolderArtifacts, value: float) -> None:
     sha256 = artifacts.put(constant_decoder(value))
-    with pytest.raises(NotADecoder, match="no image"):
+    with pytest.raises(DecoderUnusable, match="not a square image"):
         Generator(artifacts).draw(sha256, label="3", slot=0, seeds=[0])
 
 

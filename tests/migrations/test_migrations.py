@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from migrations import differences, upgrade
+from migrations import find_differences, upgrade
 from service.registry.database import Database
 from service.registry.errors import DatabaseTooNew
 from service.registry.tables import JobRow, LabelRow, ModelRow, PurgeRow, Row, VersionRow
@@ -26,11 +26,11 @@ def test_migrations_make_the_schema_that_the_tables_declare(
     with own_database(kind, tmp_path / "declared", request) as url:
         declared = Database(url)
         Row.metadata.create_all(declared.engine)
-        assert differences(database, declared) == []
+        assert find_differences(database, declared) == []
         with declared.transaction() as session:
             session.execute(text("ALTER TABLE models ADD COLUMN surplus INTEGER"))
             session.execute(text("DROP INDEX one_running_job_per_model"))
-        found = "\n".join(differences(database, declared))
+        found = "\n".join(find_differences(database, declared))
         assert "models column {" in found
         assert "one_running_job_per_model" in found
         declared.dispose()

@@ -83,5 +83,5 @@ def sweep_rows(database: Database) -> bool:
     with database.transaction() as session:
         may_sweep = sweeping.try_sweep_lock(session)
         if may_sweep:
-            sweeping.take_back_expired(session)
+            sweeping.requeue_expired(session)
     return may_sweep

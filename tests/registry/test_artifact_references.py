@@ -1,4 +1,4 @@
-"""Which artifacts the rows refer to is read from the tables, so that no new table is overlooked."""
+"""Every column that holds the sha256 of an artifact is found, in new tables as well."""
 
 from service.registry import artifact_references, reports
 from service.registry.tables import ArtifactHash, DatasetRow, Row
@@ -7,14 +7,14 @@ from tests.reports.made_up import full_report, quick_report
 
 
 def test_every_column_that_looks_like_an_artifact_hash_is_marked_as_one() -> None:
-    looks_like_one = {
+    candidates = {
         column
         for table in Row.metadata.tables.values()
         for column in table.columns
         if "sha256" in column.name or getattr(column.type, "length", None) == 64
     }
-    assert looks_like_one
-    assert {str(column) for column in looks_like_one if not isinstance(column.type, ArtifactHash)} == set()
+    assert candidates
+    assert {str(column) for column in candidates if not isinstance(column.type, ArtifactHash)} == set()
 
 
 def test_files_of_versions_and_marked_columns_of_every_table_count_as_references(registry: Registry) -> None:

@@ -1,4 +1,4 @@
-"""An artifact is whole or missing, and its bytes always have the hash that is its name."""
+"""An artifact is complete or missing, and its name is the hash of its bytes."""
 
 import hashlib
 import os
@@ -55,24 +55,24 @@ def test_a_corrupt_artifact_is_not_read_and_the_next_put_repairs_it(
 
 
 def test_a_put_that_fails_leaves_nothing(artifacts: FolderArtifacts, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
+    def disk_full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
         artifacts.put(DATA)
     assert [path for path in artifacts.folder.rglob("*") if path.is_file()] == []
 
 
 def test_a_process_killed_while_putting_leaves_no_artifact(artifacts: FolderArtifacts) -> None:
-    """Killed when the bytes are written, but the file does not have its name yet."""
-    killed = f"""
+    """The process is killed after the bytes are written, before the file is renamed."""
+    script = f"""
 import os, signal
 from pathlib import Path
 from service.registry.artifacts import FolderArtifacts
 os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 FolderArtifacts(Path({str(artifacts.folder)!r})).put({DATA[:100]!r})
 """
-    assert run([executable, "-c", killed]).returncode == -9
+    assert run([executable, "-c", script]).returncode == -9
     with pytest.raises(ArtifactMissing):
         artifacts.read(hashlib.sha256(DATA[:100]).hexdigest())

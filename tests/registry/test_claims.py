@@ -1,4 +1,4 @@
-"""At most one worker at a time has a job, and only as long as it extends its lease."""
+"""At most one worker at a time runs a job, and only as long as it extends its lease."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from tests.registries import Registry
 def sweep(registry: Registry) -> None:
     with registry.database.transaction() as session:
         assert sweeping.try_sweep_lock(session)
-        sweeping.take_back_expired(session)
+        sweeping.requeue_expired(session)
         sweeping.cancel_queued(session)
 
 
@@ -33,8 +33,8 @@ def test_a_second_claim_of_the_same_job_gets_nothing(registry: Registry) -> None
 def test_only_one_of_many_workers_gets_a_job(registry: Registry) -> None:
     job = registry.submit("learn", "1")
     with ThreadPoolExecutor(8) as pool:
-        got = list(pool.map(lambda number: registry.try_claim(job, worker=f"here:{number}"), range(8)))
-    assert sum(claim is not None for claim in got) == 1
+        claimed = list(pool.map(lambda number: registry.try_claim(job, worker=f"here:{number}"), range(8)))
+    assert sum(claim is not None for claim in claimed) == 1
     assert registry.job(job).attempt == 1
 
 
@@ -58,11 +58,11 @@ def test_jobs_of_different_models_run_side_by_side(
 def test_the_database_itself_refuses_two_running_jobs_of_a_model(registry: Registry) -> None:
     first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
     registry.claim(first)
-    stolen = (
+    second_claim = (
         update(JobRow).where(JobRow.id == second.id).values(state="running", lease_until=first.created_at)
     )
     with pytest.raises(exc.IntegrityError), registry.database.transaction() as session:
-        session.execute(stolen)
+        session.execute(second_claim)
 
 
 def test_a_job_whose_lease_expired_is_queued_again_and_a_message_is_due_at_once(registry: Registry) -> None:
@@ -100,16 +100,16 @@ def test_a_job_fails_as_worker_lost_once_its_attempts_are_used_up(registry: Regi
 
 def test_a_worker_that_was_replaced_changes_nothing(registry: Registry) -> None:
     job = registry.submit("learn", "1")
-    zombie = registry.claim(job, lease_seconds=-1)
+    replaced = registry.claim(job, lease_seconds=-1)
     sweep(registry)
     successor = registry.claim(job)
     with registry.database.transaction() as session:
-        assert claims.heartbeat(session, zombie, lease_seconds=60, progress=None) == "lost"
+        assert claims.heartbeat(session, replaced, lease_seconds=60, progress=None) == "lost"
     for write in (claims.start_verifying, claims.finish_cancelled, claims.release):
         with pytest.raises(FencedOff), registry.database.transaction() as session:
-            write(session, zombie)
+            write(session, replaced)
     with pytest.raises(FencedOff):
-        registry.publish(zombie)
+        registry.publish(replaced)
     assert registry.head() is None
     assert registry.publish(successor).number == 1
 
@@ -118,8 +118,8 @@ def test_a_released_job_is_queued_and_its_attempt_does_not_count(registry: Regis
     job = registry.submit("learn", "1")
     with registry.database.transaction() as session:
         claims.release(session, claim := claim_of(session, job))
-    given_back = registry.job(job)
-    assert (given_back.state, given_back.attempt, given_back.worker) == ("queued", 0, None)
+    released = registry.job(job)
+    assert (released.state, released.attempt, released.worker) == ("queued", 0, None)
     assert due(registry) == [job.id]
     assert registry.claim(job).fence == claim.fence + 1
 
@@ -130,11 +130,11 @@ def claim_of(session: object, job: JobRow) -> claims.Claim:
     return claim
 
 
-def test_a_running_job_learns_of_its_cancellation_with_the_next_heartbeat(registry: Registry) -> None:
+def test_the_next_heartbeat_of_a_running_job_reports_that_it_was_cancelled(registry: Registry) -> None:
     job = registry.submit("learn", "1")
     claim = registry.claim(job)
     with registry.database.transaction() as session:
-        assert jobs.cancel(session, job.id).shown_state == "cancelling"
+        assert jobs.cancel(session, job.id).public_state == "cancelling"
     with registry.database.transaction() as session:
         assert claims.heartbeat(session, claim, lease_seconds=60, progress=None) == "cancel_requested"
         claims.finish_cancelled(session, claim)

@@ -87,12 +87,12 @@ def test_while_another_connection_writes_readers_go_on_and_writers_wait(sqlite: 
     other = sqlite3.connect(sqlite.engine.url.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert names(sqlite) == []
-    begins = threading.Event()
-    event.listen(sqlite.engine, "checkout", lambda *_: begins.set())
+    has_begun = threading.Event()
+    event.listen(sqlite.engine, "checkout", lambda *_: has_begun.set())
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(create, sqlite, "pages")
-        assert begins.wait(60)
-        assert not waiting.done(), "it has given up"
+        assert has_begun.wait(60)
+        assert not waiting.done(), "it failed instead of waiting"
         other.execute("COMMIT")
         waiting.result()
     assert names(sqlite) == ["pages"]
@@ -108,16 +108,16 @@ def test_while_another_connection_writes_readers_go_on_and_writers_wait(sqlite: 
 def test_many_connections_can_open_a_new_sqlite_file_while_another_locks_it(
     lock: str, tmp_path: Path
 ) -> None:
-    starters = 8
+    connections = 8
     file = tmp_path / "palimpsest.db"
     other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
     reading = [other.execute(statement) for statement in lock.split("; ")]
 
-    def let_go() -> None:
+    def release_lock() -> None:
         reading.clear()
         other.execute("COMMIT")
 
-    release = threading.Timer(0.3, let_go)
+    release = threading.Timer(0.3, release_lock)
 
     def first_connection(_: int) -> str:
         database = Database(f"sqlite:///{file}")
@@ -126,8 +126,8 @@ def test_many_connections_can_open_a_new_sqlite_file_while_another_locks_it(
         database.dispose()
         return str(mode)
 
-    with ThreadPoolExecutor(starters) as pool:
+    with ThreadPoolExecutor(connections) as pool:
         release.start()
-        assert list(pool.map(first_connection, range(starters))) == ["wal"] * starters
+        assert list(pool.map(first_connection, range(connections))) == ["wal"] * connections
     release.join()
     other.close()

@@ -1,4 +1,4 @@
-"""An evaluate job measures a version beside all other jobs, and its report is recorded once."""
+"""An evaluate job measures a version while other jobs run, and its report is recorded once."""
 
 import pytest
 

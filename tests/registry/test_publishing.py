@@ -1,4 +1,4 @@
-"""A version is published with all that belongs to it or not at all; the versions of a model have no gap."""
+"""Publishing a version changes all its rows or none; the versions of a model are numbered without a gap."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,18 +21,18 @@ from service.registry.tables import VersionRow
 from tests.registries import Registry, publication
 
 
-def drawn(*names: str) -> dict[str, versions.LabelDecoder]:
-    """Return the decoder and slot of labels that were learned in this order; there is one decoder in all."""
+def decoders_of(*names: str) -> dict[str, versions.LabelDecoder]:
+    """Return the decoders of labels that were learned in this order: one decoder, with slots 0, 1, ..."""
     return {name: versions.LabelDecoder("d" * 64, slot) for slot, name in enumerate(names)}
 
 
 def test_versions_are_numbered_without_a_gap(registry: Registry) -> None:
-    made = [
+    published = [
         registry.publish_job("learn", "1", "2"),
         registry.publish_job("forget", "1"),
         registry.publish_job("resize"),
     ]
-    assert [(version.number, version.parent) for version in made] == [(1, None), (2, 1), (3, 2)]
+    assert [(version.number, version.parent) for version in published] == [(1, None), (2, 1), (3, 2)]
     assert registry.head() == 3
 
 
@@ -61,7 +61,7 @@ def test_a_job_publishes_once(registry: Registry) -> None:
 
 
 def test_publishing_is_one_transaction(registry: Registry) -> None:
-    """If anything fails in it, no row has changed."""
+    """If a part of it fails, no row has changed."""
     registry.publish_job("learn", "1")
     claim = registry.claim(registry.submit("learn", "2"))
     with registry.database.reading() as session:
@@ -94,7 +94,7 @@ def test_a_version_that_holds_a_forgotten_label_is_revoked(registry: Registry) -
     with registry.database.reading() as session:
         first, second, third = (versions.find(session, registry.model, number) for number in (1, 2, 3))
         assert (first.revoked_by, second.revoked_by, third.revoked_by) == (None, forgetting.id, None)
-        assert versions.find_decoders(session, registry.model, first, ["1"]) == drawn("1")
+        assert versions.find_decoders(session, registry.model, first, ["1"]) == decoders_of("1")
         with pytest.raises(VersionRevoked, match=forgetting.id):
             versions.find_decoders(session, registry.model, second, ["1"])
         with pytest.raises(LabelForgotten, match=forgetting.id) as refused:
@@ -110,7 +110,7 @@ def test_a_revoked_version_stays_revoked_when_the_label_is_learned_again(registr
     with registry.database.reading() as session:
         assert versions.find(session, registry.model, 1).revoked_by is not None
         head = versions.find_head(session, models.find(session, registry.model.id))
-        assert versions.find_decoders(session, registry.model, head, ["1", "2"]) == drawn("1", "2")
+        assert versions.find_decoders(session, registry.model, head, ["1", "2"]) == decoders_of("1", "2")
 
 
 def test_finding_an_unknown_version_or_sample_fails(registry: Registry) -> None:

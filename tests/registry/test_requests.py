@@ -1,4 +1,4 @@
-"""What may be requested of a model depends on its labels, and on the jobs that are queued for it."""
+"""Whether a request is accepted depends on the model's labels and on the jobs that are queued for it."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -23,7 +23,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from migrations import differences, upgrade
+from migrations import find_differences, upgrade
 from reports import FORMAT, read_report
 from service.receipts import verification
 from service.registry.database import Database
@@ -134,7 +134,7 @@ def test_the_migrated_database_has_the_schema_of_this_release_and_its_constraint
     with own_database(kind, tmp_path / "declared", request) as url:
         declared = Database(url)
         Row.metadata.create_all(declared.engine)
-        found = differences(migrated, declared)
+        found = find_differences(migrated, declared)
         declared.dispose()
     made, wanted = (
         {CAST.sub("", line.partition(": ")[2]) for line in found if line.startswith(side)}

@@ -63,7 +63,7 @@ def test_a_variable_with_its_old_name_is_refused_and_the_new_name_is_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PALIMPSEST_RING_AGAIN_SECONDS", "5")
-    with pytest.raises(ValidationError, match="set PALIMPSEST_NOTIFY_AGAIN_SECONDS in its place"):
+    with pytest.raises(ValidationError, match="unset it and set PALIMPSEST_NOTIFY_AGAIN_SECONDS"):
         Settings()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from celery import Celery
 from celery.signals import after_setup_logger, worker_shutting_down
 
-from migrations import refuse_newer
+from migrations import check_not_newer
 from service.queue.messages import EXECUTE_JOB, celery_app, wake_worker
 from service.registry.errors import DatabaseTooNew
 from service.settings import Settings
@@ -30,7 +30,7 @@ def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
         if worker_context.shutting_down():
             return
         try:
-            refuse_newer(worker_context.database)  # it may have been migrated since this process started
+            check_not_newer(worker_context.database)  # it may have been migrated since this process started
         except DatabaseTooNew as error:
             log.error("job %s stays queued: %s", job_id, error)
             return
