@@ -143,15 +143,30 @@ def test_other_images_other_trainings_and_other_revisions_have_classifiers_of_th
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_judge_kept_by_release_0_1_0_is_found(tmp_path: Path) -> None:
-    """The folder's name is the hash of what that release wrote."""
+@pytest.mark.parametrize(
+    ("source", "kind", "file"),
+    [
+        (QUICK_JUDGE, "judge", "doodles"),
+        (QUICK_FEATURE_NETWORK, "witness", "doodles.witness"),  # plain-words: allow
+    ],
+)
+def test_a_classifier_kept_by_release_0_1_0_is_not_trained_again(
+    source: ClassifierSource[Any], kind: str, file: str, tmp_path: Path
+) -> None:
+    """The name of its folder is a hash of what that release wrote, and so are the names of its files."""
+    expected = find_or_train(source, doodles(), tmp_path)
+    [place] = tmp_path.iterdir()
+    one = source.training
     training = (
-        "{'seed': 0, 'steps': 2, 'real': 216, 'impostors': 72, "  # plain-words: allow
+        f"{{'seed': {one.seed}, 'steps': 2, 'real': 216, 'impostors': 72, "  # plain-words: allow
         "'untouched': 0.2, 'veiled': 0.15, 'rate': 0.004, 'decay': 0.02}"
     )
-    name = sha256(f"judge 1 {doodles().sha256()} {training}".encode()).hexdigest()
-    find_or_train(QUICK_JUDGE, doodles(), tmp_path)
-    assert [place.name for place in tmp_path.iterdir()] == [name]
+    assert place.name == sha256(f"{kind} 1 {doodles().sha256()} {training}".encode()).hexdigest()
+    for path in list(place.iterdir()):
+        path.rename(place / f"{file}{path.suffix}")
+    steps = Steps()
+    assert find_or_train(source, doodles(), tmp_path, steps.report).version == expected.version
+    assert steps == []
 
 
 def test_every_step_of_training_and_measuring_a_judge_is_reported(tmp_path: Path) -> None:

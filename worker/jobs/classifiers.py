@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -29,6 +30,9 @@ from worker.learning.judging.quality_gate import QualityGate, balanced
 from worker.learning.judging.train import train_judge
 from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 from worker.learning.strategy import TrainingContext
+
+NAMES_IN_RELEASE_0_1 = {"judge": "judge", "feature network": "witness"}  # plain-words: allow
+"""{kind of classifier: what release 0.1.0 called it, in the names of the folders and files that it kept}."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def find_or_train(
     """
     source.gate.check_dataset(dataset)
     place = folder / _folder_name(source, dataset)
+    _rename_files_of_release_0_1(source.kind, dataset.name, place)
     try:
         classifier = read_classifier(source.kind, dataset.name, place)
     except ClassifierUnavailable:  # it was never trained, or it is damaged
@@ -101,8 +106,16 @@ def find_or_train(
     return classifier
 
 
+def _rename_files_of_release_0_1(kind: ClassifierKind[C], dataset: str, place: Path) -> None:
+    """Give a feature network that release 0.1.0 kept in the folder the names of today."""
+    old = f"{dataset}.{NAMES_IN_RELEASE_0_1[kind.name]}"
+    for suffix, name in ((".safetensors", kind.weights_file(dataset)), (".json", kind.recipe_file(dataset))):
+        with suppress(FileNotFoundError):  # it has the names of today, or another process renamed it
+            (place / f"{old}{suffix}").rename(place / name)
+
+
 def _folder_name(source: ClassifierSource[C], dataset: Dataset) -> str:
-    """Hash what decides the classifier, in the words of release 0.1.0: so the judges it trained are found."""
+    """Hash what decides the classifier, in the words of release 0.1.0: what it trained is found."""
     training = {
         "seed": source.training.seed,
         "steps": source.training.steps,
@@ -113,5 +126,5 @@ def _folder_name(source: ClassifierSource[C], dataset: Dataset) -> str:
         "rate": source.training.learning_rate,
         "decay": source.training.weight_decay,
     }
-    key = f"{source.kind.name} {source.kind.revision} {dataset.sha256()} {training}"
+    key = f"{NAMES_IN_RELEASE_0_1[source.kind.name]} {source.kind.revision} {dataset.sha256()} {training}"
     return sha256(key.encode()).hexdigest()
