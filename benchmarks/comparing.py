@@ -1,8 +1,8 @@
 """Compare what two commits published for the same requests: files, images, and the figures in their reports.
 
-This module imports nothing of the service. A file or image is compared by its sha256; one whose name
-is in one of the two only is looked for by content. A JSON document is compared leaf by leaf: a number under a
-key that was renamed counts as kept if the same number is found among those under new keys.
+Files and images are compared by sha256. If a name is missing in one of the two, a file with the same content
+is searched for. JSON documents are compared leaf by leaf: if a key was renamed, its number counts as present
+if the same number is found under one of the new keys.
 """
 
 import re
@@ -38,7 +38,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two records side by side. `differences` make a commit change results; `notes` are for information."""
+    """How two records differ. `differences` are changed results, `notes` are for information only."""
 
     job: str
     version: int | None
@@ -48,12 +48,12 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether all that was there before is there again, with the same bytes and numbers."""
+        """Whether everything in the first record is in the second, with the same bytes and numbers."""
         return not self.differences
 
 
 def compare(before: Record, after: Record | None) -> Comparison:
-    """What differs in `after`; None if that tree was never sent this job."""
+    """Return how `after` differs from `before`. after: None if the second tree was not sent this job."""
     if after is None:
         return Comparison(before.job, before.version, 0, ("this job exists in the first tree only",), ())
     differences: list[str] = []
@@ -64,18 +64,18 @@ def compare(before: Record, after: Record | None) -> Comparison:
     if not differences:
         if before.version != after.version:
             differences.append(f"version: {before.version}, then {after.version}")
-        of_files(before, after, differences, notes)
-        of_documents(before, after, differences, notes)
+        compare_files(before, after, differences, notes)
+        compare_documents(before, after, differences, notes)
         if before.params != after.params:
             notes.append(f"params sent: {' '.join(before.params)}, then {' '.join(after.params)}")
     compared = len(before.files) + len(before.images) + len(before.documents)
     return Comparison(before.job, before.version, compared, tuple(differences), tuple(notes))
 
 
-def of_files(before: Record, after: Record, differences: list[str], notes: list[str]) -> None:
-    """Add what differs in the files and in the images."""
+def compare_files(before: Record, after: Record, differences: list[str], notes: list[str]) -> None:
+    """Compare the files and the images; append to `differences` and `notes`."""
     for one, other in ((before.files, after.files), (before.images, after.images)):
-        different, named = by_content(one, other)
+        different, named = match_by_content(one, other)
         notes += named
         for name, how in different.items():
             only_header = name in before.tensors and before.tensors[name] == after.tensors.get(name)
@@ -83,8 +83,8 @@ def of_files(before: Record, after: Record, differences: list[str], notes: list[
             differences.append(f"{name} {how}{note}")
 
 
-def by_content(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """({name: `differs` or `is gone`}, what was renamed or is new)."""
+def match_by_content(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return ({name: `differs` or `is gone`}, what was renamed or is new)."""
     different = {name: "differs" for name in before if name in after and before[name] != after[name]}
     notes: list[str] = []
     fresh = {name: content for name, content in sorted(after.items()) if name not in before}
@@ -98,8 +98,11 @@ def by_content(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[dic
     return different, notes + [f"{name} is new" for name in fresh]
 
 
-def of_documents(before: Record, after: Record, differences: list[str], notes: list[str]) -> None:
-    """Add what differs in the JSON documents; those whose names are not in both are paired in order."""
+def compare_documents(before: Record, after: Record, differences: list[str], notes: list[str]) -> None:
+    """Compare the JSON documents; append to `differences` and `notes`.
+
+    Documents whose names are in one record only are paired in the order of their names.
+    """
     gone = sorted(set(before.documents) - set(after.documents))
     fresh = sorted(set(after.documents) - set(before.documents))
     renamed = dict(zip(gone, fresh, strict=False))
@@ -110,15 +113,17 @@ def of_documents(before: Record, after: Record, differences: list[str], notes: l
             continue
         if other != name:
             notes.append(f"{name} is now called {other}")
-        changed, remarks = of_leaves(stable(document), stable(after.documents[other]))
+        changed, remarks = compare_leaves(
+            comparable_leaves(document), comparable_leaves(after.documents[other])
+        )
         differences += [f"{name}: {one}" for one in changed]
         notes += [f"{name}: {one}" for one in remarks]
 
 
-def stable(document: Any) -> dict[KeyPath, Any]:
-    """The leaves of a document without hashes and ids, and without a manifest's list of files.
+def comparable_leaves(document: Any) -> dict[KeyPath, Any]:
+    """Return the leaves of a document except hashes, ids and a manifest's list of files.
 
-    Those differ from one run to the next, or with the sources; the files themselves are compared.
+    These differ between runs or between versions of the code. The files themselves are compared.
     """
     return {
         path: value
@@ -128,7 +133,7 @@ def stable(document: Any) -> dict[KeyPath, Any]:
 
 
 def leaves(document: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every value in a JSON document that holds no other, with the keys and indices that lead to it."""
+    """Yield every leaf of a JSON document, with the keys and indices that lead to it."""
     if isinstance(document, Mapping):
         for key, value in document.items():
             yield from leaves(value, (*path, str(key)))
@@ -140,14 +145,16 @@ def leaves(document: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def is_figure(value: Any) -> bool:
-    """Whether a leaf was computed: a number, or encoded data; not text, true, false or null."""
+    """Return whether a leaf is a number or encoded data, and not text, true, false or null."""
     if isinstance(value, str):
         return bool(ENCODED.search(value))
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def of_leaves(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> tuple[list[str], list[str]]:
-    """(figures that changed or are gone, what else differs) between two documents."""
+def compare_leaves(
+    before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]
+) -> tuple[list[str], list[str]]:
+    """Return (figures that changed or are gone, what else differs) between two documents."""
     changed: list[str] = []
     notes: list[str] = []
     for path in [path for path in before if path in after and before[path] != after[path]]:
@@ -159,13 +166,13 @@ def of_leaves(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> tu
     lost = gone - fresh
     if lost:
         paths = [".".join(path) for path in before if path not in after and before[path] in lost]
-        changed.append(f"{lost.total()} figures are gone, of {_listed(paths)}")
+        changed.append(f"{lost.total()} figures are gone, of {_join(paths)}")
     if extra := (fresh - gone).total():
         notes.append(f"{extra} figures are new")
     keys = [{key for path in one for key in path if not key.startswith("[")} for one in (before, after)]
     for which, names in (("before", keys[0] - keys[1]), ("after", keys[1] - keys[0])):
         if names:
-            notes.append(f"keys only {which}: {_listed(sorted(names))}")
+            notes.append(f"keys only {which}: {_join(sorted(names))}")
     return changed, notes
 
 
@@ -173,7 +180,7 @@ def _figures(one: Mapping[KeyPath, Any], other: Mapping[KeyPath, Any]) -> Counte
     return Counter(value for path, value in one.items() if path not in other and is_figure(value))
 
 
-def _listed(names: list[str], most: int = 8) -> str:
+def _join(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -56,12 +56,12 @@ def measure(loop: int) -> dict[str, float | int]:
     )
     published = median_seconds(lambda: published_fisher(network, few)) / loop
     lean = median_seconds(lambda: exact_fisher(network, few)) / loop
-    ten, fifty = draw_examples(network, 10_000), draw_examples(network, 50_000)
-    seconds_10k = median_seconds(lambda: batched_fisher(network, ten))
+    ten_thousand, fifty_thousand = draw_examples(network, 10_000), draw_examples(network, 50_000)
+    seconds_10k = median_seconds(lambda: batched_fisher(network, ten_thousand))
     per_example = seconds_10k / 10_000
     return {
         "seconds_10k": round(seconds_10k, 3),
-        "seconds_50k": round(median_seconds(lambda: batched_fisher(network, fifty)), 3),
+        "seconds_50k": round(median_seconds(lambda: batched_fisher(network, fifty_thousand)), 3),
         "speedup": round(published / per_example, 1),
         "speedup_over_lean_loop": round(lean / per_example, 1),
         "relative_error": error,

@@ -1,4 +1,4 @@
-"""Measure what the job protocol costs in the default deployment, beside the disk that it uses.
+"""Measure how long jobs wait in the default deployment, and how many commits its disk allows.
 
     python -m benchmarks.jobs --json -
 
@@ -58,18 +58,18 @@ def measure_jobs(folder: Path, number: int) -> dict[str, Any]:
         palimpsest = Palimpsest(url)
         began = time.monotonic()
         submit_learn(palimpsest, "warm", steps=1)
-        wait(lambda: only_job(database, "warm").started_at)
+        wait("start of the first job", lambda: only_job(database, "warm").started_at)
         started = time.monotonic() - began
-        wait(lambda: only_job(database, "warm").done)
+        wait("end of the first job", lambda: only_job(database, "warm").done)
         waits = []
         for index in range(number):
             submit_learn(palimpsest, f"m{index}", steps=1)
             waits.append(milliseconds_to_start(database, f"m{index}"))
         submit_learn(palimpsest, "long", steps=100_000)
-        job = wait(lambda: running_job(database, "long"))
+        job = wait("progress of the long job", lambda: running_job(database, "long"))
         os.kill(int((job.worker or "").partition(":")[2]), signal.SIGKILL)
         killed = time.monotonic()
-        wait(lambda: only_job(database, "long").attempt == 2)
+        wait("second attempt of the long job", lambda: only_job(database, "long").attempt == 2)
         recovery = time.monotonic() - killed
         database.dispose()
     return {
@@ -120,7 +120,7 @@ def submit_learn(palimpsest: Palimpsest, model: str, *, steps: int) -> None:
 
 def milliseconds_to_start(database: Database, model: str) -> float:
     """Wait until the model's only job is done; return how long it waited for a worker."""
-    wait(lambda: only_job(database, model).done)
+    wait(f"end of the job of {model}", lambda: only_job(database, model).done)
     job = only_job(database, model)
     assert job.started_at is not None
     return (job.started_at - job.created_at).total_seconds() * 1000
@@ -142,14 +142,14 @@ def running_job(database: Database, model: str) -> JobRow | None:
     return job if job.state == "running" and job.progress else None
 
 
-def wait(condition: Callable[[], T | None], seconds: float = 120.0) -> T:
+def wait(what: str, condition: Callable[[], T | None], seconds: float = 120.0) -> T:
     """Return the condition's first true answer. Raises SystemExit if there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := condition():
             return answer
         time.sleep(0.01)
-    raise SystemExit(f"the condition was still false after {seconds:g} s")
+    raise SystemExit(f"{what}: not within {seconds:g} s")
 
 
 if __name__ == "__main__":

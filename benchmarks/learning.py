@@ -1,4 +1,4 @@
-"""Measure how fast forgetting and training are, beside the published method and the bare matrix products.
+"""Measure how fast a forget and a training step are, and how fast they could be.
 
     python -m benchmarks.learning --json -
 
@@ -7,10 +7,10 @@ A network of full size (784-512-256-8) learns 0-4 of MNIST in a few hundred step
 `speedup`          one label is forgotten by the default strategy, from start to end, and by Selective Amnesia
                    at its published budget. The latter is extrapolated from measured parts: 50,000 backward
                    passes of one example each for the Fisher information, and 10,000 training steps.
-`step_over_floor`  a step of `fit` on real images at the default batch size, divided by the floor. The floor
-                   is the time of the matrix products of the same shapes alone: one forward and two backward
-                   for each layer, without the gradient at the images.
-`variants`         the median step with 1 and with 2 threads, in float32 and in bfloat16 as the worker uses
+`step_over_floor`  a step of `fit` on real images at the default batch size, divided by its floor: the time of
+                   the matrix products of the same shapes alone, one forward and two backward for each layer,
+                   without the gradient at the images.
+`variants_step_ms` the median step with 1 and with 2 threads, in float32 and in bfloat16 as the worker uses
                    it, and with torch.compile. The variants take turns.
 """
 
@@ -39,7 +39,7 @@ from worker.process.devices import compute_reproducibly
 
 CPU = torch.device("cpu")
 LABELS, TO_FORGET = ("0", "1", "2", "3", "4"), ("3",)
-PART: dict[str, Any] = {"schedule": {"steps": 60}, "fisher_examples": 256}
+PARTIAL_PARAMS: dict[str, Any] = {"schedule": {"steps": 60}, "fisher_examples": 256}
 """Params of the part of Selective Amnesia that is measured."""
 ROUNDS, STEPS = 5, 20
 """Every variant has a turn of STEPS steps in each of the ROUNDS."""
@@ -59,9 +59,9 @@ def main() -> None:
     examples = Examples(LABELS, "mnist", {name: images[name] for name in LABELS})
     start = learn(examples)
     figures = {
-        **forgetting(start, options.loop),
-        **training_step(start, examples),
-        **variants(start, examples),
+        **measure_forgetting(start, options.loop),
+        **measure_training_step(start, examples),
+        **measure_variants(start, examples),
     }
     write_figures(figures, options.json)
 
@@ -73,7 +73,7 @@ def learn(examples: Examples) -> Checkpoint:
     return strategy.run(blank({}, seed=0), examples, params, TrainingContext(CPU, 0))
 
 
-def forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
+def measure_forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
     """Time one forget by the default strategy, and extrapolate the published method from a part of it."""
     defaults = {(one.operation, one.retention): one for one in all_strategies() if one.default}
     default = defaults["forget", "permanent"]
@@ -82,9 +82,9 @@ def forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     published = SelectiveAmnesiaParams()
     per_example = seconds_per_example(start, loop)
-    per_step = statistics.median(seconds_per_step(find("forget", "selective_amnesia"), start, PART))
+    per_step = statistics.median(seconds_per_step(find("forget", "selective_amnesia"), start, PARTIAL_PARAMS))
     fisher, training = published.fisher_examples * per_example, published.schedule.steps * per_step
-    measured = PART["schedule"]["steps"] - 1
+    measured = PARTIAL_PARAMS["schedule"]["steps"] - 1
     return {
         "speedup": round((fisher + training) / seconds, 1),
         "forget_strategy": default.name,
@@ -126,15 +126,15 @@ def seconds_per_example(start: Checkpoint, loop: int) -> float:
     return (time.perf_counter() - began) / loop
 
 
-def training_step(start: Checkpoint, examples: Examples) -> dict[str, Any]:
-    """Measure the parts of a training step, and the floor; they take turns."""
+def measure_training_step(start: Checkpoint, examples: Examples) -> dict[str, Any]:
+    """Measure the parts of a training step, and the matrix products alone; they take turns."""
     network, batch_size = build(start, CPU), Schedule().batch_size
     parts: dict[str, list[float]] = {"data": [], "forward": [], "backward": [], "optimiser": []}
     floors: list[float] = []
     for _ in range(ROUNDS):
-        for name, seconds in split_steps(network, start, examples).items():
+        for name, seconds in time_step_parts(network, start, examples).items():
             parts[name] += seconds[STEPS // 4 :]
-        floors += [floor(network, batch_size) for _ in range(STEPS)]
+        floors += [time_matrix_products(network, batch_size) for _ in range(STEPS)]
     split = {name: 1000 * statistics.median(seconds) for name, seconds in parts.items()}
     bare = 1000 * statistics.median(floors)
     return {
@@ -146,7 +146,7 @@ def training_step(start: Checkpoint, examples: Examples) -> dict[str, Any]:
     }
 
 
-def split_steps(
+def time_step_parts(
     network: Network,
     start: Checkpoint,
     examples: Examples,
@@ -184,9 +184,9 @@ def split_steps(
     return spent
 
 
-def variants(start: Checkpoint, examples: Examples) -> dict[str, Any]:
+def measure_variants(start: Checkpoint, examples: Examples) -> dict[str, Any]:
     """Measure the median milliseconds of a step in every variant, and say why compiled ones are missing."""
-    compiled, reason = compiled_objective(start, examples)
+    compiled, reason = compile_objective(start, examples)
     objectives = {"": negative_elbo} if compiled is None else {"": negative_elbo, " compiled": compiled}
     network = build(start, CPU)
     spent: dict[str, list[float]] = {}
@@ -196,7 +196,7 @@ def variants(start: Checkpoint, examples: Examples) -> dict[str, Any]:
         ):
             name = f"{threads} thread{'s' if threads > 1 else ''}{' bf16' if bf16 else ''}{suffix}"
             torch.set_num_threads(threads)
-            split = split_steps(
+            split = time_step_parts(
                 network, start, examples, objective, torch.bfloat16 if bf16 else torch.float32
             )
             steps = [sum(parts) for parts in zip(*split.values(), strict=True)]
@@ -206,17 +206,17 @@ def variants(start: Checkpoint, examples: Examples) -> dict[str, Any]:
     return {"variants_step_ms": medians, "compile_skipped": reason}
 
 
-def compiled_objective(start: Checkpoint, examples: Examples) -> tuple[Objective | None, str | None]:
+def compile_objective(start: Checkpoint, examples: Examples) -> tuple[Objective | None, str | None]:
     """Return the objective under torch.compile after one try, or the reason why it does not work."""
     try:
         compiled = torch.compile(negative_elbo)
-        split_steps(build(start, CPU), start, examples, compiled)
+        time_step_parts(build(start, CPU), start, examples, compiled)
     except Exception as error:  # a missing compiler or header can raise anything
         return None, f"torch.compile does not work here: {str(error).strip().splitlines()[0]}"
     return compiled, None
 
 
-def floor(network: Network, batch_size: int) -> float:
+def time_matrix_products(network: Network, batch_size: int) -> float:
     """Measure the matrix products alone: y = x W', dW = dy' x, dx = dy W, in every layer of the network."""
     weights = [tensor for name, tensor in network.state_dict().items() if name.endswith(".weight")]
     entering = [torch.rand(batch_size, weight.shape[1]) for weight in weights]

@@ -1,4 +1,4 @@
-"""The requests that two commits are compared by, and a record of what each job left. HTTP only."""
+"""The requests that two commits are sent, over HTTP only, and a record of what each job published."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ RENAMED_PARAMS = {"stranger_steps": "naive_steps"}  # plain-words: allow
 """Params of a strategy that have another name in later trees: {old name: new name}."""
 
 MERGE, RETRAIN = "merge", "retrain"
-"""The strategy that makes temporary labels permanent, and the one that learns again to forget."""
+"""The strategy that makes temporary labels permanent, and the one that forgets by retraining."""
 
 TINY: dict[str, dict[str, Any]] = {
     "mlp": {"encoder_widths": [16], "decoder_widths": [16], "latent": 2},
@@ -29,7 +29,7 @@ SHORT: dict[str, Any] = {
     **{"encoder_widths": [16], "decoder_widths": [16]},
     **{"seeds": 3, "draws": 100, "attacks": 64, "attack_steps": 20, "relearning": {"steps": 8}},
 }
-"""Params that make any strategy short. Of these a job is sent the ones that its strategy has."""
+"""Params that make any strategy fast. A job is sent those of them that its strategy has."""
 
 SEED, SEEDS, COLUMNS = 7, 3, 4
 JOB_SECONDS = 900.0
@@ -45,7 +45,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Such as `learn 3 4 by der`."""
+        """A title such as `learn 3 4 by der`."""
         entry = self.entry
         words = [
             entry["operation"],
@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True)
 class History:
-    """A model, and the jobs requested of it in this order, with those of `params` that each strategy has."""
+    """A model and its jobs, in order. Each job is sent those of `params` that its strategy has."""
 
     name: str
     network: Mapping[str, Any]
@@ -68,9 +68,9 @@ class History:
 
 
 def histories(catalog: Mapping[str, Any], dataset: str, steps: int, *, quick: bool) -> Iterator[History]:
-    """One history of a network of default size, then one for each strategy and tiny network.
+    """Yield one history of a network of default size, then one for each strategy and tiny network.
 
-    quick: tiny networks only, and no evaluation, whose references take as long as all else together.
+    quick: only tiny networks, and no evaluation, because its references take as long as everything else.
     """
     entries = [dict(entry) for entry in catalog["strategies"]]
     labels = next(entry["labels"] for entry in catalog["datasets"] if entry["name"] == dataset)
@@ -81,36 +81,36 @@ def histories(catalog: Mapping[str, Any], dataset: str, steps: int, *, quick: bo
             if quick and entry["operation"] == "evaluate":
                 continue
             name = f"{architecture} {entry['operation']} {entry['name']}"
-            jobs = tuple(jobs_of(entry, entries, labels))
+            jobs = tuple(jobs_for(entry, entries, labels))
             yield History(name, {"architecture": architecture, **network}, jobs, SHORT)
 
 
 def main_jobs(entries: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Iterator[Job]:
-    """Learn five labels and three more, forget two, prune, expand, merge and drop temporary ones, retrain."""
-    learn, forget = default(entries, "learn"), default(entries, "forget")
-    temporary = default(entries, "learn", retention="temporary")
+    """Yield jobs that learn five labels and three more, forget two, resize, merge, drop and retrain."""
+    learn, forget = default_entry(entries, "learn"), default_entry(entries, "forget")
+    temporary = default_entry(entries, "learn", retention="temporary")
     yield Job(learn, tuple(labels[:5]))
     yield Job(learn, tuple(labels[5:8]))
     yield Job(forget, (labels[3], labels[6]))
     for policy in ("prune", "expand"):
-        yield Job(default(entries, "resize", policy=policy))
+        yield Job(default_entry(entries, "resize", policy=policy))
     yield Job(temporary, (labels[8],))
-    yield Job(named(entries, "learn", MERGE), (labels[8],))
+    yield Job(find_entry(entries, "learn", MERGE), (labels[8],))
     yield Job(temporary, (labels[9],))
-    yield Job(default(entries, "forget", retention="temporary"), (labels[9],))
-    yield Job(named(entries, "forget", RETRAIN), (labels[7],), named=True)
+    yield Job(default_entry(entries, "forget", retention="temporary"), (labels[9],))
+    yield Job(find_entry(entries, "forget", RETRAIN), (labels[7],), named=True)
 
 
-def jobs_of(
+def jobs_for(
     entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], labels: Sequence[str]
 ) -> Iterator[Job]:
-    """The fewest jobs of a new model that end with one by this strategy."""
-    learn, operation = default(entries, "learn"), entry["operation"]
+    """Yield the fewest jobs of a new model that end with one by this strategy."""
+    learn, operation = default_entry(entries, "learn"), entry["operation"]
     new = tuple(labels[2:4])
     of_temporary = entry["retention"] == "temporary" and operation == "forget"
     if of_temporary or entry["name"] == MERGE:
         yield Job(learn, tuple(labels[:2]))
-        yield Job(default(entries, "learn", retention="temporary"), new)
+        yield Job(default_entry(entries, "learn", retention="temporary"), new)
     elif operation == "forget" and entry["name"] == RETRAIN:  # which goes back to a version without the label
         yield Job(learn, tuple(labels[:2]))
         yield Job(learn, new)
@@ -119,29 +119,29 @@ def jobs_of(
     else:
         yield Job(learn, tuple(labels[:2]))
     if operation == "evaluate":
-        yield Job(default(entries, "forget"), new[:1])
+        yield Job(default_entry(entries, "forget"), new[:1])
     yield Job(entry, {"learn": new, "forget": new[:1]}.get(operation, ()), named=operation != "evaluate")
 
 
-def default(
+def default_entry(
     entries: Sequence[Mapping[str, Any]],
     operation: str,
     *,
     retention: str = "permanent",
     policy: str | None = None,
 ) -> Mapping[str, Any]:
-    """The strategy that is taken when a request names none."""
+    """Return the strategy that is used if a request names none."""
     wanted = {"operation": operation, "retention": retention, "policy": policy, "default": True}
     return next(entry for entry in entries if all(entry[key] == value for key, value in wanted.items()))
 
 
-def named(entries: Sequence[Mapping[str, Any]], operation: str, name: str) -> Mapping[str, Any]:
-    """The operation's strategy of that name."""
+def find_entry(entries: Sequence[Mapping[str, Any]], operation: str, name: str) -> Mapping[str, Any]:
+    """Return the operation's strategy of that name."""
     return next(entry for entry in entries if (entry["operation"], entry["name"]) == (operation, name))
 
 
-def adapted(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The params that a strategy has, by the names that its own schema knows."""
+def adapt_params(params: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the params that a strategy has, by the names in its schema."""
     known = schema.get("properties", {})
     names = {name: name if name in known else RENAMED_PARAMS.get(name, name) for name in params}
     return {names[name]: value for name, value in params.items() if names[name] in known}
@@ -160,11 +160,11 @@ class Recorder:
         self._on_progress = on_progress
 
     def catalog(self) -> dict[str, Any]:
-        """The strategies and datasets that the deployment offers."""
+        """Return the strategies and datasets that the deployment offers."""
         return dict(self._json("GET", "/v1/catalog"))
 
     def record(self, number: int, history: History) -> Iterator[Record]:
-        """The records of a history's jobs. A job that does not succeed is the last."""
+        """Run a history's jobs and yield their records. Stops after a job that does not succeed."""
         model = f"m{number}"
         body = {"name": model, "dataset": self._dataset, "network": history.network, "seed": SEED}
         self._json("POST", "/v1/models", body)
@@ -181,7 +181,7 @@ class Recorder:
                 return
 
     def _recorded(self, title: str, model: str, job: Job, params: Mapping[str, Any]) -> Record:
-        sent = adapted(params, job.entry["params"])
+        sent = adapt_params(params, job.entry["params"])
         done = self._wait(self._submit(model, job, sent))
         names = {new: old for old, new in RENAMED_PARAMS.items()}
         old_names = tuple(sorted(names.get(name, name) for name in sent))
@@ -226,7 +226,9 @@ class Recorder:
             number,
             files={name: sha256(one) for name, one in data.items() if name not in documents},
             tensors={
-                name: sha256(tensors(one)) for name, one in data.items() if name.endswith(".safetensors")
+                name: sha256(without_header(one))
+                for name, one in data.items()
+                if name.endswith(".safetensors")
             },
             images=self._images(model, number, version["labels"]),
             documents={**documents, "labels and widths": shape},
@@ -234,7 +236,7 @@ class Recorder:
         )
 
     def _images(self, model: str, number: int, labels: Sequence[str]) -> dict[str, str]:
-        """Images drawn one by one, and all together as a grid and as an archive of arrays."""
+        """Return the sha256 of single images, and of samples as a grid and as an archive of arrays."""
         here = f"/v1/models/{model}"
         drawn = {
             f"image of {label}, seed {seed}": self._bytes(
@@ -258,11 +260,11 @@ class Recorder:
         return response.content
 
 
-def tensors(checkpoint: bytes) -> bytes:
-    """A safetensors file without its header: a length in eight bytes, and JSON of that length."""
+def without_header(checkpoint: bytes) -> bytes:
+    """Return a safetensors file without its header: the length in eight bytes, and JSON of that length."""
     return checkpoint[8 + int.from_bytes(checkpoint[:8], "little") :]
 
 
 def sha256(data: bytes) -> str:
-    """In hexadecimal."""
+    """Return the sha256 in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -1,12 +1,12 @@
-"""Show that a commit leaves results as they were: the same requests to two trees give the same bytes.
+"""Check that results did not change since a commit: the same requests to both must give the same bytes.
 
     python -m benchmarks.same_bytes HEAD~1 --json -
 
 REVISION is checked out into a temporary folder. Its service and that of the working tree run one after the
-other, each as a deployment of its own, and are sent the same requests over HTTP: one history of networks of
-the default size, and for each strategy in the catalog one of a tiny network of each architecture. Of every
-version the checkpoints, decoders, pictures, drawn images, samples, labels, widths and report are compared.
-The working tree is used as it is, uncommitted changes included; do not edit it while this runs.
+other, each as a deployment of its own, and are sent the same requests over HTTP: one history of a network of
+the default size, and for each strategy in the catalog one history of a tiny network of each architecture.
+The checkpoints, decoders, pictures, drawn images, samples, labels, widths and reports of every version are
+compared. Uncommitted changes of the working tree are included; do not edit it while this runs.
 
 Exit code 1: a file, an image or a figure that the first tree has is missing or differs in the second.
 Exit code 2: there was nothing to compare, because a service did not start.
@@ -28,7 +28,7 @@ import httpx
 
 from benchmarks.comparing import Comparison, Record, compare
 from benchmarks.recording import JobFailed, Recorder, histories
-from benchmarks.trees import TreeFailed, checked_out, git, packages, serving
+from benchmarks.trees import TreeFailed, check_out, git, package_names, serve
 
 
 def main() -> int:
@@ -38,13 +38,13 @@ def main() -> int:
     began = time.monotonic()
     try:
         commit = git("rev-parse", "--verify", f"{options.revision}^{{commit}}")
-        first, second = _both(commit, options)
+        first, second = _record_both(commit, options)
     except (TreeFailed, JobFailed, httpx.HTTPError, OSError) as error:
         sys.stderr.write(f"same_bytes: {error}\n")
         return 2
     except KeyboardInterrupt:
         return 130
-    found, added = side_by_side(first, second)
+    found, added = compare_all(first, second)
     seconds = round(time.monotonic() - began, 1)
     figures = {
         "revision": commit,
@@ -66,8 +66,8 @@ def main() -> int:
     return 0 if all(one.same for one in found) else 1
 
 
-def side_by_side(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Comparison], list[str]]:
-    """Each job of the first tree compared with the second's; and the jobs that the second has beside them."""
+def compare_all(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Comparison], list[str]]:
+    """Compare each job of the first tree with the second's; also return the jobs that only the second has."""
     after = {record.job: record for record in second}
     before = {record.job for record in first}
     return [compare(record, after.get(record.job)) for record in first], [
@@ -76,7 +76,7 @@ def side_by_side(first: Sequence[Record], second: Sequence[Record]) -> tuple[lis
 
 
 def table(found: Sequence[Comparison], added: Sequence[str]) -> str:
-    """A line for each job, then what differs, and one line that sums it up."""
+    """Return a line for each job, then all differences and notes, and a summary in the last line."""
     rows = [("job", "version", "compared", "result")]
     for one in found:
         rows.append(
@@ -87,12 +87,12 @@ def table(found: Sequence[Comparison], added: Sequence[str]) -> str:
         f"{job:{width}}  {version:>7}  {compared:>8}  {result}" for job, version, compared, result in rows
     ]
     for title, attribute in (("Differences", "differences"), ("Notes", "notes")):
-        jobs_of: dict[str, list[str]] = {}  # one change shows in many versions: each text once
+        jobs_for: dict[str, list[str]] = {}  # the same change is often in many versions; print it once
         for one in found:
             for text in getattr(one, attribute):
-                jobs_of.setdefault(text, []).append(one.job)
-        lines += ["", f"{title}:"] if jobs_of else []
-        for text, jobs in jobs_of.items():
+                jobs_for.setdefault(text, []).append(one.job)
+        lines += ["", f"{title}:"] if jobs_for else []
+        for text, jobs in jobs_for.items():
             lines.append(f"  {text}  ({jobs[0]}{f' and {len(jobs) - 1} more' if len(jobs) > 1 else ''})")
     lines += [f"  only in the second tree: {job}" for job in added]
     same, compared = sum(one.same for one in found), sum(one.compared for one in found)
@@ -105,25 +105,27 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("revision", nargs="?", default="HEAD~1", help="commit to compare with (HEAD~1)")
+    parser.add_argument("revision", nargs="?", default="HEAD~1", help="commit to compare with; %(default)s")
     parser.add_argument("--json", help="file for the figures, - for the terminal")
     dataset = "mnist" if os.environ.get("PALIMPSEST_DATA") else "digits"
     parser.add_argument("--dataset", default=dataset, help="mnist if PALIMPSEST_DATA is set, else digits")
-    parser.add_argument("--steps", type=int, default=300, help="of each training of a default network")
+    parser.add_argument(
+        "--steps", type=int, default=300, help="steps of each training of a default network; %(default)s"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny networks only, no evaluation")
     return parser.parse_args()
 
 
-def _both(commit: str, options: argparse.Namespace) -> tuple[list[Record], list[Record]]:
-    """The records of the commit, and those of the working tree."""
+def _record_both(commit: str, options: argparse.Namespace) -> tuple[list[Record], list[Record]]:
+    """Return the records of the commit, and those of the working tree."""
     here = Path(git("rev-parse", "--show-toplevel"))
     with tempfile.TemporaryDirectory(prefix="same-bytes-") as folder:
         temporary = Path(folder)
-        with checked_out(commit, temporary / "tree") as tree:
-            foreign = packages(tree) | packages(here)
+        with check_out(commit, temporary / "tree") as tree:
+            other_packages = package_names(tree) | package_names(here)
 
             def recorded(name: str, one: Path) -> list[Record]:
-                with serving(one, temporary / name, foreign) as url:
+                with serve(one, temporary / name, other_packages) as url:
                     return _records(url, options, lambda line: sys.stderr.write(f"{name}  {line}\n"))
 
             return recorded("first", tree), recorded("second", here)

@@ -1,7 +1,7 @@
-"""A commit as a folder, and the service of such a folder as a real deployment.
+"""Check out a commit into a folder, and run the service of such a folder as a real deployment.
 
-Nothing here is imported from the folder: its service is another process, started by the console script that
-its own pyproject.toml names, with the current interpreter and a home, a port and a working folder of its own.
+Nothing is imported from the folder. Its service is another process, which is started by the console script
+in the folder's pyproject.toml, with the current interpreter and its own home, port and working folder.
 """
 
 import json
@@ -22,7 +22,7 @@ NAME = "palimpsest"
 READY = re.compile(r"ready at (http://\S+)$", re.MULTILINE)
 START_SECONDS, STOP_SECONDS = 120.0, 30.0
 KEPT_SETTINGS = ("PALIMPSEST_DATA", "PALIMPSEST_DEVICE", "PALIMPSEST_PRECISION", "PALIMPSEST_THREADS")
-"""Of the surrounding settings, the only ones that a deployment here is given."""
+"""The only settings of this process that a deployment inherits."""
 
 START = """
 import sys
@@ -44,15 +44,15 @@ def record():
 
 atexit.register(record)
 """
-"""sitecustomize.py: every Python process of the deployment writes down, at its end, what it had imported."""
+"""Content of sitecustomize.py: every Python process of the deployment records at its end what it imported."""
 
 
 class TreeFailed(Exception):
-    """The service of a tree did not start, did not last, or ran code of another place."""
+    """The service of a tree did not start, ended too early, or imported code from outside the tree."""
 
 
 def git(*arguments: str) -> str:
-    """What git prints. Raises TreeFailed with what it complained about."""
+    """Run git and return what it prints. Raises TreeFailed with its error message."""
     run = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if run.returncode:
         raise TreeFailed(f"git {' '.join(arguments)}: {run.stderr.strip()}")
@@ -60,8 +60,8 @@ def git(*arguments: str) -> str:
 
 
 @contextmanager
-def checked_out(revision: str, folder: Path) -> Iterator[Path]:
-    """The commit as a git worktree in `folder`, for as long as the block lasts."""
+def check_out(revision: str, folder: Path) -> Iterator[Path]:
+    """Check the commit out as a git worktree in `folder`, and remove it at the end of the block."""
     root = git("rev-parse", "--show-toplevel")
     try:
         git("-C", root, "worktree", "add", "--detach", "--quiet", str(folder), revision)
@@ -72,19 +72,19 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
         )
 
 
-def roots(tree: Path) -> list[Path]:
-    """The folders of a tree that its packages are imported from, as its pyproject.toml says."""
+def package_roots(tree: Path) -> list[Path]:
+    """Return the folders that the tree's packages are imported from, by its pyproject.toml."""
     found = _project(tree).get("tool", {}).get("setuptools", {}).get("packages", {}).get("find", {})
     return [tree / folder for folder in found.get("where", ["."])]
 
 
-def packages(tree: Path) -> set[str]:
-    """The names of the importable packages of a tree."""
-    return {path.parent.name for root in roots(tree) for path in root.glob("*/__init__.py")}
+def package_names(tree: Path) -> set[str]:
+    """Return the names of the importable packages of a tree."""
+    return {path.parent.name for root in package_roots(tree) for path in root.glob("*/__init__.py")}
 
 
 def console_script(tree: Path) -> tuple[str, str]:
-    """(module, attribute) of the command `palimpsest`, from the tree's pyproject.toml."""
+    """Return (module, attribute) of the command `palimpsest`, from the tree's pyproject.toml."""
     module, _, attribute = _project(tree)["project"]["scripts"][NAME].partition(":")
     return module, attribute
 
@@ -94,11 +94,12 @@ def _project(tree: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(tree: Path, folder: Path, foreign: Collection[str] = ()) -> Iterator[str]:
-    """The base URL of the tree's service, which keeps everything in `folder` and ends with the block.
+def serve(tree: Path, folder: Path, other_packages: Collection[str] = ()) -> Iterator[str]:
+    """Run the tree's service until the end of the block, with all its files in `folder`. Yields its base URL.
 
-    At the end it is checked that each of its processes imported the project's packages from the tree.
-    foreign: names of further packages that may not be imported from elsewhere.
+    Raises TreeFailed if it does not start, if it ends early, or if one of its processes imported a package of
+    the project from outside the tree.
+    other_packages: names of further packages that may only be imported from the tree.
     """
     hook, home, empty, log = (folder / name for name in ("hook", "home", "empty", "server.log"))
     for one in (hook, home, empty):
@@ -114,18 +115,20 @@ def serving(tree: Path, folder: Path, foreign: Collection[str] = ()) -> Iterator
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which stops it
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops the service
         )
     try:
         yield _url(server, log)
         if server.poll() is not None:
-            raise TreeFailed(f"the service ended with {server.returncode}")
+            raise TreeFailed(
+                f"the service of {tree} exited with code {server.returncode} before it was stopped"
+            )
     except Exception:
-        sys.stderr.write(f"the service's last lines: {_last_words(log)}\n")  # its log goes with the folder
+        sys.stderr.write(f"last lines of the service's log: {_last_lines(log)}\n")  # the log is deleted
         raise
     finally:
         _stop(server)
-    check_imports(tree, hook, {*packages(tree), *_installed(), *foreign})
+    check_imports(tree, hook, {*package_names(tree), *_installed_packages(), *other_packages})
 
 
 def _environment(tree: Path, hook: Path, home: Path) -> dict[str, str]:
@@ -135,8 +138,10 @@ def _environment(tree: Path, hook: Path, home: Path) -> dict[str, str]:
         if not name.startswith("PALIMPSEST_") or name in KEPT_SETTINGS
     }
     if data := surroundings.get("PALIMPSEST_DATA"):
-        surroundings["PALIMPSEST_DATA"] = str(Path(data).expanduser().absolute())  # it runs in another folder
-    first = [*map(str, roots(tree)), str(hook), os.environ.get("PYTHONPATH")]
+        surroundings["PALIMPSEST_DATA"] = str(
+            Path(data).expanduser().absolute()
+        )  # because the service runs in another folder
+    first = [*map(str, package_roots(tree)), str(hook), os.environ.get("PYTHONPATH")]
     return {
         **surroundings,
         "PALIMPSEST_HOME": str(home),
@@ -151,12 +156,12 @@ def _url(server: subprocess.Popen[bytes], log: Path) -> str:
         if found := READY.search(log.read_text(errors="replace")):
             return found.group(1)
         if server.poll() is not None:
-            raise TreeFailed(f"the service ended with {server.returncode}")
+            raise TreeFailed(f"the service exited with code {server.returncode} before it was ready")
         time.sleep(0.05)
     raise TreeFailed(f"the service was not ready within {START_SECONDS:g} s")
 
 
-def _last_words(log: Path, lines: int = 5) -> str:
+def _last_lines(log: Path, lines: int = 5) -> str:
     return " / ".join(log.read_text(errors="replace").splitlines()[-lines:]) or "it printed nothing"
 
 
@@ -169,13 +174,16 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def _installed() -> set[str]:
-    """The packages that an installed release of the project would offer instead."""
+def _installed_packages() -> set[str]:
+    """Return the packages of an installed release of the project, which could be imported by mistake."""
     return {name for name, distributions in packages_distributions().items() if NAME in distributions}
 
 
 def check_imports(tree: Path, hook: Path, own: Collection[str]) -> None:
-    """Raises TreeFailed unless the service and its worker had the project's packages from the tree alone."""
+    """Check that the service and its worker imported packages of the project from the tree only.
+
+    hook: folder with the records of their imports. own: names of these packages. Raises TreeFailed.
+    """
     root, processes = tree.resolve(), 0
     for recorded in sorted(hook.glob("*.json")):
         modules = {
@@ -187,4 +195,4 @@ def check_imports(tree: Path, hook: Path, own: Collection[str]) -> None:
             raise TreeFailed(f"imported from outside {tree}: {', '.join(sorted(outside)[:3])}")
         processes += bool(modules)
     if processes < 2:
-        raise TreeFailed(f"only {processes} of service and worker recorded what it had imported")
+        raise TreeFailed(f"only {processes} of the two processes, service and worker, recorded their imports")

@@ -197,7 +197,8 @@ def clpu(result: Result) -> list[str]:
         f"Byte identity: of {same['of']} networks that learned 2 and 3 temporarily and dropped them, "
         f"{same['same']} have the same files, byte for byte, as those that never saw 2 and 3.",
         "Divergence is the mean between a group and the reference group, divided by the mean within the "
-        "groups. It is about 1 if the groups do not differ. The smallest p that is possible with so few networks is "
+        "groups. It is about 1 if the groups do not differ. The smallest p that is possible with so few "
+        "networks is "
         f"{result['smallest_p']:.2g}.",
         _table(heads, rows),
     ]

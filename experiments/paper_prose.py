@@ -95,8 +95,9 @@ retrained without the label, with other seeds. s is the standard deviation betwe
 A limit is missed if the mean over labels is beyond it. The verdict allows more: it counts a figure as missed
 only if it is further from the references than one more reference would be in 95 of 100 audits. For a single
 label that allowance is large. `recovery within spread` is missed if the recovery gaps of the single labels
-are too large for one more reference (p < 0.01). There are two controls. `nothing` is the network with only the label's status
-changed, and the audit has to flag it. `reference` is one more retrained network, and has to pass.
+are too large for one more reference (p < 0.01). There are two controls. `nothing` is the
+network with only the label's status changed, and the audit has to flag it. `reference` is one more retrained
+network, and has to pass.
 
 `nothing` passes the attacks on single images. Networks that train for a thousand steps on sixty thousand
 images memorise almost none of them, so for this figure "met" says little. The attacks on sets of images say

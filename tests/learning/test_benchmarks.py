@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.learning import STEPS, split_steps
+from benchmarks.learning import STEPS, time_step_parts
 from tests.datasets.real_mnist import real_mnist
 from tests.learning.tiny import CPU, examples
 from worker.learning.checkpoint import Checkpoint
@@ -48,7 +48,9 @@ def test_the_parts_of_a_step_add_up_to_the_step(two_labels: Checkpoint) -> None:
     """The clock shows how often it was read, so that a span that belongs to no part would be missing."""
     network = build(two_labels, CPU)
     clock = itertools.count()
-    spent = split_steps(network, two_labels, examples("rows", "columns"), clock=lambda: float(next(clock)))
+    spent = time_step_parts(
+        network, two_labels, examples("rows", "columns"), clock=lambda: float(next(clock))
+    )
     assert {len(ticks) for ticks in spent.values()} == {STEPS}
     read = next(clock)
     assert sum(map(sum, spent.values())) == read - 1

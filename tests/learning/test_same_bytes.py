@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks.comparing import Record, compare
-from benchmarks.recording import RENAMED_PARAMS, adapted, histories, tensors
-from benchmarks.same_bytes import side_by_side, table
-from benchmarks.trees import TreeFailed, check_imports, console_script, packages
+from benchmarks.recording import RENAMED_PARAMS, adapt_params, histories, without_header
+from benchmarks.same_bytes import compare_all, table
+from benchmarks.trees import TreeFailed, check_imports, console_script, package_names
 from service.requests.catalog import read_catalog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +66,7 @@ def test_a_checkpoint_that_differs_in_its_header_alone_is_said_to() -> None:
 
 def test_the_header_of_a_checkpoint_is_left_out() -> None:
     header = json.dumps({"w": {"dtype": "U8"}}).encode()
-    assert tensors(len(header).to_bytes(8, "little") + header + b"weights") == b"weights"
+    assert without_header(len(header).to_bytes(8, "little") + header + b"weights") == b"weights"
 
 
 def changed_report(*path: str, to: Any) -> Record:
@@ -125,7 +125,7 @@ def test_a_job_that_did_not_succeed_is_a_difference_even_in_both_trees() -> None
 
 
 def test_jobs_of_one_tree_only() -> None:
-    found, added = side_by_side([record(), Record("old", 1)], [record(), Record("new", 1)])
+    found, added = compare_all([record(), Record("old", 1)], [record(), Record("new", 1)])
     assert ([one.same for one in found], added) == ([True, False], ["new"])
     assert table(found, added).splitlines()[-1].startswith("same: 1 of 2 versions")
 
@@ -145,7 +145,7 @@ def test_params_are_sent_by_the_names_in_the_schema() -> None:
     wanted = {old: 3, "schedule": {"steps": 5}, "unknown": 1}
     for name in (old, new):
         schema: dict[str, Any] = {"properties": {name: {}, "schedule": {}, "share": {}}}
-        assert adapted(wanted, schema) == {name: 3, "schedule": {"steps": 5}}
+        assert adapt_params(wanted, schema) == {name: 3, "schedule": {"steps": 5}}
 
 
 def test_the_command_is_the_console_script_of_the_tree(tmp_path: Path) -> None:
@@ -154,9 +154,9 @@ def test_the_command_is_the_console_script_of_the_tree(tmp_path: Path) -> None:
     (tmp_path / "src" / "some").mkdir(parents=True)
     (tmp_path / "src" / "some" / "__init__.py").touch()
     assert console_script(tmp_path) == ("some.place", "run")
-    assert packages(tmp_path) == {"some"}
+    assert package_names(tmp_path) == {"some"}
     module, _ = console_script(ROOT)
-    assert module.partition(".")[0] in packages(ROOT)
+    assert module.partition(".")[0] in package_names(ROOT)
 
 
 def test_an_import_from_outside_the_tree_is_an_error(tmp_path: Path) -> None:
