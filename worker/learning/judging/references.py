@@ -41,8 +41,8 @@ def measure_control_auc(
     real train and test images.
     """
     members = images[:MEMORISED]
-    blank = replace(checkpoint.with_status([label], "permanent"), isolated=())
+    target = replace(checkpoint.with_status([label], "permanent"), isolated=())
     own = context.with_seed_for("control")
-    trained = train_from_scratch(blank, {label: members}, CONTROL_SCHEDULE, own, fisher_examples=1)
+    trained = train_from_scratch(target, {label: members}, CONTROL_SCHEDULE, own, fisher_examples=1)
     network, slot = frozen(trained, CPU), trained.label(label).slot
     return auc(losses(network, slot, members)["elbo"], losses(network, slot, others)["elbo"])
