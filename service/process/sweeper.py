@@ -92,7 +92,7 @@ def _purge(database: Database, deployment: Settings) -> None:
 
 def _sign_receipts(database: Database, deployment: Settings) -> None:
     with database.reading() as session:
-        due = issuing.jobs_with_receipt_due(session)
+        due = issuing.list_jobs_with_receipt_due(session)
     for job_id in due:
         try:
             key, artifacts = load_signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)

@@ -1,1 +1,1 @@
-"""Receipts of forget jobs: what was done in every store, signed, verified and printed."""
+"""Receipts of forget jobs: what was done in every store; how receipts are signed, verified, printed."""

@@ -1,4 +1,4 @@
-"""What a forget did in every store where something of a label can be: the middle of its receipt."""
+"""What a forget did to each store that can hold data of a label, in the sentences that its receipt prints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,31 +19,32 @@ class ForgetHistory:
     version: VersionRow
     parent: VersionRow | None
     older: Sequence[VersionRow]
-    """Versions from before that hold one of the labels, or were made after one learned it."""
+    """Earlier versions that hold one of the labels, or were made after a version that learned one of them."""
     first_learned: int | None
     """The first version whose main network learned one of the labels; None when none ever did."""
     datasets: Sequence[str]
-    """What the labels were learned from."""
+    """Names of the datasets that the labels were learned from."""
     purge: PurgeRow | None
+    """None if the files of the older versions were not to be deleted."""
 
     @cached_property
     def report(self) -> Report:
-        """What was measured of the version before it was published."""
+        """The quick report, measured before the version was published."""
         return read_report(self.version.report)
 
     @property
     def guarantee(self) -> Guarantee:
-        """What the receipt guarantees: exact only if the report says so and no earlier weights are involved.
+        """Whether the receipt may say `exact`.
 
-        Dropping a label's own network is exact of that network. If the main network once learned the label
-        as well, the version as a whole is approximate, whatever the report says.
+        The report says `exact` as well when it is about a label's own network, which was dropped. If the main
+        network once learned the same label, the version as a whole is approximate.
         """
         main_network_learned_it = self.is_isolated and self.first_learned is not None
         return "exact" if self.report.guarantee == "exact" and not main_network_learned_it else "approximate"
 
     @property
     def is_isolated(self) -> bool:
-        """Whether each of the labels had a network of its own, apart from the main one."""
+        """Whether each of the labels had a network of its own, so that the main network was not changed."""
         slots = {} if self.parent is None else self.parent.labels
         return all(name in slots and slots[name] is None for name in self.job.labels)
 
@@ -51,57 +52,59 @@ class ForgetHistory:
 SAME_FOR_EVERY_FORGET = {
     "optimiser state": (
         "never stored",
-        "The state of the optimiser is in the worker's memory while a job trains. It is written to no file.",
+        "The state of the optimiser is in the worker's memory while a job trains. It is never written to a "
+        "file.",
     ),
     "replayed images": (
         "never stored",
-        "To keep the retained labels, training draws images of them in the worker's memory. They are written "
-        "to no file.",
+        "To keep the retained labels, training draws images of them in the worker's memory. They are never "
+        "written to a file.",
     ),
     "HTTP caches": (
         "expire",
-        "Answers carry max-age=60, so a cache keeps them for a minute. Copies that a client or a proxy saved "
-        "on purpose are not known to this service.",
+        "Responses tell HTTP caches to keep them for 60 seconds at most. This service does not know of "
+        "copies that a client or a proxy saved on purpose.",
     ),
     "full reports": (
         "kept",
-        "Full reports of earlier versions are kept, and with them pictures of what attacks found in those "
+        "Full reports of earlier versions are kept. They contain images that attacks recovered from those "
         "versions. A purge deletes the full reports of the versions whose files it deletes.",
     ),
     "files without a version": (
         "not reached",
-        "A job that was cancelled, killed or overtaken by a forget can leave files that it had stored. They "
-        "are part of no answer, and no purge lists them. The command `palimpsest collect` deletes them.",
+        "A job can leave files that it had stored, if it was cancelled or killed, or if the version it "
+        "worked on was revoked meanwhile. The service sends them to nobody, and no purge deletes them. The "
+        "command `palimpsest collect` does.",
     ),
     "recorded samples": (
         "refused",
-        "A recorded sample holds labels and a seed, and no pixel. For a version that may not draw any more, "
-        "the answer is 410.",
+        "A recorded sample is a list of labels and a seed, without images. If its version is revoked, the "
+        "service refuses to draw it again (HTTP status 410).",
     ),
     "judges and feature networks": (
         "kept",
         "These classifiers are trained on whole datasets. No generative model is trained with them. They are "
-        "kept to test later versions for a relapse.",
+        "kept to test whether later versions draw a forgotten label again.",
     ),
     "database": (
         "kept",
-        "The database keeps names, parameters, figures and hashes of models, jobs and versions. The only "
-        "images in it are those in full reports.",
+        "The database keeps names, parameters, measurements and hashes of models, jobs and versions. The "
+        "only images in it are those in full reports.",
     ),
     "logs": (
         "kept",
-        "Logs name jobs. Where addresses of requests are logged, they name labels, too.",
+        "Logs contain the ids of jobs. If the addresses of requests are logged, they also contain labels.",
     ),
     "backups": (
         "not reached",
         "Copies of folders or of the database that somebody made are outside this service.",
     ),
 }
-"""State and detail of the stores that every forget leaves as they are, by store."""
+"""State and detail by store, for the stores about which every receipt says the same."""
 
 
 def erasure_by_store(history: ForgetHistory) -> list[ErasureEntry]:
-    """List every store once, those that the forget changed first."""
+    """List every store once. Those whose entry depends on the forget come first."""
     return [
         _weights(history),
         _fisher(history),
@@ -119,7 +122,9 @@ def erasure_by_store(history: ForgetHistory) -> list[ErasureEntry]:
 def _weights(history: ForgetHistory) -> ErasureEntry:
     number, learned = history.version.number, history.first_learned
     if history.is_isolated:
-        detail = f"Version {number} no longer has the networks that these labels had of their own. "
+        detail = (
+            f"Each of these labels had a network of its own. Version {number} does not have them any more. "
+        )
         if learned is None:
             detail += "The main network never learned these labels."
         else:
@@ -130,7 +135,7 @@ def _weights(history: ForgetHistory) -> ErasureEntry:
         return ErasureEntry(store="weights", state="dropped", detail=detail)
     if history.guarantee == "exact":
         detail = f"Version {number} was made from weights that never learned these labels."
-        return ErasureEntry(store="weights", state="made without", detail=detail)
+        return ErasureEntry(store="weights", state="made without the labels", detail=detail)
     detail = (
         f"Version {number} was changed by {history.job.strategy} so that it does not draw these labels. Its "
         "weights descend from weights that had learned them. The version is kept, and so is every version "
@@ -143,31 +148,43 @@ def _fisher(history: ForgetHistory) -> ErasureEntry:
     store, number = "Fisher information", history.version.number
     holds_label = any(slot is not None for slot in history.version.labels.values())
     if history.is_isolated:
-        detail = "The Fisher information of the dropped networks was deleted from the version with them. "
+        detail = f"Version {number} does not have the Fisher information of the dropped networks any more. "
         if holds_label:
-            detail += "That of the main network was computed for other labels."
+            detail += "The Fisher information of its main network was computed for other labels."
         else:
             detail += "The main network holds no label."
         return ErasureEntry(store=store, state="dropped", detail=detail)
     if not holds_label:
         detail = f"The main network of version {number} holds no label, so it has no Fisher information."
         return ErasureEntry(store=store, state="none", detail=detail)
-    detail = f"Version {number} has one that was computed anew, from images drawn of the labels it retains."
-    return ErasureEntry(store=store, state="made anew", detail=detail)
+    detail = (
+        f"The Fisher information of version {number} was computed again, from images drawn of the labels it "
+        "retains."
+    )
+    return ErasureEntry(store=store, state="recomputed", detail=detail)
 
 
 def _older_versions(history: ForgetHistory) -> ErasureEntry:
-    """The state is that of the version to which the least was done."""
+    """Describe older versions. The state is `kept` if one of them is, else `revoked` if one of them is."""
     purged = [version.number for version in history.older if version.purged_by]
     revoked = [version.number for version in history.older if version.revoked_by and not version.purged_by]
     kept = [version.number for version in history.older if not version.revoked_by and not version.purged_by]
     sentences = [
         (
             purged,
-            "The files are deleted, but for report and manifest; anything else is answered 410.",
+            "All files are deleted except report and manifest. The service refuses requests for "
+            "anything else (HTTP status 410).",
         ),
-        (revoked, "The files are kept, and can neither be drawn from nor downloaded: the answer is 410."),
-        (kept, "Kept and served: made after a label was learned, and after it was forgotten once before."),
+        (
+            revoked,
+            "The files are kept, but the service refuses to draw from them and to send them (HTTP status "
+            "410).",
+        ),
+        (
+            kept,
+            "Kept and served. They were made after a label was learned, but do not hold it, because it had "
+            "been forgotten before.",
+        ),
     ]
     detail = " ".join(f"{_versions(numbers)}: {sentence}" for numbers, sentence in sentences if numbers)
     state = "kept" if kept else "revoked" if revoked else "purged" if purged else "kept"
@@ -181,23 +198,23 @@ def _pictures(history: ForgetHistory) -> ErasureEntry:
         detail = "No network is left that could draw these labels."
         return ErasureEntry(store=store, state="none", detail=detail)
     detail = (
-        f"{', '.join(sorted(names))}: sixteen draws each, as evidence of what is left. They are files of "
-        f"version {number}, and of versions made from it while the label stays forgotten. They can be "
-        "downloaded until a purge deletes them."
+        f"{', '.join(sorted(names))}: sixteen images each, which version {number} draws for the forgotten "
+        "label. They are kept as evidence of what is left of it. Versions made from this one have such "
+        "files, too, while the label stays forgotten. They can be downloaded until a purge deletes them."
     )
     retained = [name for name in sorted(history.version.labels) if before_file(name) in history.version.files]
     if retained:
         detail += (
-            f" Files of version {number} alone also show {COMPARED_DRAWS} draws of each of "
-            f"{', '.join(retained)}, which are retained, by the version before. The weights that drew them "
-            "had learned the forgotten labels, so a purge deletes these files."
+            f" Version {number} also has {COMPARED_DRAWS} images of each retained label "
+            f"({', '.join(retained)}), drawn by the version before. The weights that drew them had learned "
+            "the forgotten labels, so a purge deletes these files."
         )
     return ErasureEntry(store=store, state="kept", detail=detail)
 
 
 def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
     detail = (
-        f"A process of the API keeps up to {MAX_LOADED_DECODERS} decoders in memory. It draws nothing from "
+        f"An API process keeps up to {MAX_LOADED_DECODERS} decoders in memory. It draws nothing from "
         "the decoder of a revoked version"
     )
     if history.purge is None:

@@ -1,8 +1,8 @@
-"""Receipts: what was requested, done and measured, and what happened in every store; one signed per forget.
+"""Issue receipts: build the statement of a forget from the database, sign it and store it.
 
-The publication of a forget leaves a row that says a receipt is due. The sweeper signs what is due, or the
-request that asks for it first. Either way the bytes are the same, because the statement is a function of the
-rows. With a purge the receipt is due once every file is deleted.
+Publishing a forget creates a receipt row without an envelope: the receipt is due. It is signed by the sweeper
+or by the first request for it, whichever comes first. The bytes are the same, because the statement depends
+only on the rows and the manifest. With a purge, the receipt is due once every file is deleted.
 """
 
 import json
@@ -27,7 +27,7 @@ from service.receipts.statement import (
     Statement,
     StoredFile,
     Subject,
-    receipt_bytes,
+    encode_receipt,
 )
 from service.registry import jobs, versions
 from service.registry.artifacts import FolderArtifacts
@@ -43,9 +43,9 @@ MEANING = (
 
 
 def find_receipt(session: Session, job: JobRow) -> str | None:
-    """Return the receipt of the job; None while it is due and unsigned. Raises NoReceipt, ReceiptNotReady."""
+    """Return the job's signed receipt; None if it has yet to be signed. Raises NoReceipt, ReceiptNotReady."""
     if job.operation != "forget":
-        raise NoReceipt(job.id, f"it is a {job.operation}")
+        raise NoReceipt(job.id, f"it is a {job.operation} job")
     if not job.done:
         raise ReceiptNotReady(job.id, f"it is {job.public_state}")
     if job.state != "succeeded":
@@ -55,27 +55,30 @@ def find_receipt(session: Session, job: JobRow) -> str | None:
     return session.get_one(ReceiptRow, job.id).envelope
 
 
-def jobs_with_receipt_due(session: Session) -> list[str]:
+def list_jobs_with_receipt_due(session: Session) -> list[str]:
     """List the jobs whose receipt can be signed now."""
     unsigned = session.scalars(select(ReceiptRow.job_id).where(ReceiptRow.envelope.is_(None)))
     return [job_id for job_id in unsigned if not _is_purging(session, job_id)]
 
 
 def sign_receipt(database: Database, artifacts: FolderArtifacts, key: SigningKey, job_id: str) -> str | None:
-    """Sign the job's receipt unless that was done, and return it. None when a purge has begun meanwhile."""
+    """Sign the job's receipt if it is not signed yet, and return it; None if a purge has begun meanwhile."""
     with database.transaction() as session:
         receipt = session.get_one(ReceiptRow, job_id, with_for_update=True, populate_existing=True)
         if receipt.envelope is None and not _is_purging(session, job_id):
-            payload = statement_of(session, artifacts, job_id).to_payload()
-            receipt.envelope = receipt_bytes(key.sign(payload, PAYLOAD_TYPE)).decode()
+            payload = build_statement(session, artifacts, job_id).to_payload()
+            receipt.envelope = encode_receipt(key.sign(payload, PAYLOAD_TYPE)).decode()
         return receipt.envelope
 
 
-def statement_of(session: Session, artifacts: FolderArtifacts, job_id: str) -> Statement:
-    """State what the forget of that job did: a function of the rows and the manifest, without a clock."""
+def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -> Statement:
+    """Build the statement of the forget that the job performed.
+
+    It depends only on the rows and the manifest, not on the time of signing.
+    """
     job = jobs.find(session, job_id)
     model = session.get_one(ModelRow, job.model_id)
-    assert job.output_version is not None, "a forget that succeeded has published"
+    assert job.output_version is not None, "a forget that succeeded has published a version"
     version = versions.find(session, model, job.output_version)
     history = _history(session, model, job, version)
     manifest = _manifest(artifacts, version)
@@ -112,7 +115,7 @@ def _is_purging(session: Session, job_id: str) -> bool:
 def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow) -> ForgetHistory:
     first = versions.find_first_that_learned(session, model.id, job.labels)
     if first is not None and first > version.number:
-        first = None  # it was learned after this forget, which does not concern the receipt
+        first = None  # learned again after this forget: the receipt is not about that
     before = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number < version.number)
     return ForgetHistory(
         job=job,
@@ -130,7 +133,7 @@ def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow
 
 
 def _datasets(session: Session, job: JobRow, version: VersionRow) -> list[str]:
-    """What the labels were learned from, however often."""
+    """The datasets that earlier learn jobs took these labels from, each once."""
     learns = select(JobRow.dataset, JobRow.labels).where(
         JobRow.model_id == job.model_id,
         JobRow.operation == "learn",
@@ -140,7 +143,7 @@ def _datasets(session: Session, job: JobRow, version: VersionRow) -> list[str]:
 
 
 def _manifest(artifacts: FolderArtifacts, version: VersionRow) -> Mapping[str, Any]:
-    """What the worker wrote down beside the files; empty where it cannot be read any more."""
+    """The version's manifest.json; empty if it cannot be read any more."""
     try:
         manifest: dict[str, Any] = json.loads(artifacts.read(version.files[MANIFEST]["sha256"]))
     except (RegistryError, KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""A receipt that was found genuine, for a person at a terminal."""
+"""Print a verified receipt to a terminal."""
 
 from rich.console import Console
 from rich.table import Table
@@ -14,9 +14,9 @@ def print_receipt(console: Console, name: str, verified: VerifiedReceipt) -> Non
     console.print(_forget(predicate), "", _erasure(predicate), "", predicate.meaning, "", sep="\n")
     parts = [f"{name} is genuine, signed by {verified.keyid[:16]}"]
     if verified.matching:
-        parts.append(f"{len(verified.matching)} files are those it names")
+        parts.append(f"{len(verified.matching)} files match the receipt")
     if verified.missing:
-        parts.append(f"not there to be compared: {', '.join(verified.missing)}")
+        parts.append(f"missing, so not compared: {', '.join(verified.missing)}")
     console.print("; ".join(parts), style="green", soft_wrap=True)
 
 
@@ -30,19 +30,24 @@ def _forget(predicate: Predicate) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")  # a hash is printed to its end
-    table.add_row("forgotten", f"{', '.join(request.labels)} of model {predicate.model.name}")
-    table.add_row("by", f"{request.strategy}, {predicate.guarantee}, seed {request.seed}")
-    table.add_row("run by", predicate.code or "-")
-    table.add_row("in", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC, {predicate.job}")
-    table.add_row("labels kept", _accuracy(figures.retained))
-    table.add_row("labels forgotten", _accuracy(figures.forgotten))
+    table.add_row("labels", f"{', '.join(request.labels)} of model {predicate.model.name}")
+    table.add_row("strategy", f"{request.strategy}, seed {request.seed}")
+    table.add_row("guarantee", predicate.guarantee)
+    table.add_row("code", predicate.code or "-")
+    table.add_row("job", predicate.job)
+    table.add_row("published", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC")
+    table.add_row("accuracy of the retained labels", _accuracy(figures.retained))
+    table.add_row("accuracy of the forgotten labels", _accuracy(figures.forgotten))
     if figures.criteria:
         met = sum(one.verdict == "met" for one in figures.criteria)
         table.add_row("criteria", f"{met} of {len(figures.criteria)} met")
     else:
-        table.add_row("criteria", "none was set, so the version had to meet no limit")
+        table.add_row("criteria", "none was set: the version did not have to meet any limit")
     if purge:
-        table.add_row("purged", f"{len(purge.deleted)} files deleted, {len(purge.kept)} kept for others")
+        table.add_row(
+            "purged",
+            f"{len(purge.deleted)} files deleted, {len(purge.kept)} kept because another version needs them",
+        )
     return table
 
 
@@ -58,4 +63,4 @@ def _accuracy(figure: LabelFigure) -> str:
         return f"not measured: {figure.reason or 'the receipt gives no reason'}"
     interval = figure.interval
     with_interval = f", 95 % interval {interval[0]:.2%} to {interval[1]:.2%}" if interval else ""
-    return f"{figure.value:.2%} of {figure.n} draws judged to be their label{with_interval}"
+    return f"{figure.value:.2%} of {figure.n} drawn images recognised as their label{with_interval}"

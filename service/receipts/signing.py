@@ -1,7 +1,7 @@
-"""The deployment's signing key: Ed25519, made once, stored in PALIMPSEST_HOME/keys, never shown.
+"""The deployment's signing key: an Ed25519 key, made once and stored in PALIMPSEST_HOME/keys.
 
 Several processes share that folder. The first one that needs the key makes it. If two make one at the same
-moment, both use the one that was there first.
+moment, both use the one that was stored first.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ ONLY_OWNER = 0o600
 
 
 class NotAPublicKey(ValueError):
-    """The bytes are no Ed25519 public key in PEM."""
+    """The bytes are not an Ed25519 public key in PEM."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SigningKey:
 
     @property
     def keyid(self) -> str:
-        """The sha256 of the public key, as securesystemslib writes it. A signature names its key by it."""
+        """The sha256 of the public key, as securesystemslib computes it. Signatures carry it."""
         return self.signer.public_key.keyid
 
     @property
@@ -67,7 +67,7 @@ def load_signing_key(folder: Path) -> SigningKey:
     except OSError as error:
         raise SigningKeyUnusable(f"{PRIVATE} cannot be read or made ({error.strerror})") from error
     except (ValueError, TypeError):
-        raise SigningKeyUnusable(f"{PRIVATE} is no private key in PEM; restore it from a backup") from None
+        raise SigningKeyUnusable(f"{PRIVATE} is not a private key in PEM; restore it from a backup") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise SigningKeyUnusable(f"{PRIVATE} is not an Ed25519 key; restore it from a backup")
     loaded = SigningKey(CryptoSigner(key))
@@ -76,24 +76,24 @@ def load_signing_key(folder: Path) -> SigningKey:
 
 
 def parse_public_key(pem: bytes) -> SSlibKey:
-    """Parse a key to verify signatures with. Raises NotAPublicKey."""
+    """Parse an Ed25519 public key in PEM. Raises NotAPublicKey."""
     try:
         key = load_pem_public_key(pem)
     except ValueError as error:
-        raise NotAPublicKey("it holds no public key in PEM") from error
+        raise NotAPublicKey("this is not a public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise NotAPublicKey("it holds a key of another kind than Ed25519")
+        raise NotAPublicKey("this key is of another kind than Ed25519")
     return SSlibKey.from_crypto(key)
 
 
 def as_pem(key: SSlibKey) -> str:
-    """Write a public key in PEM, which other tools read."""
+    """Encode a public key in PEM, which other tools read."""
     raw = Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.keyval["public"]))
     return raw.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def _store_public_key(public: Path, pem: bytes) -> None:
-    """Store the public key for `palimpsest verify` on this machine. A read-only folder has none."""
+    """Store the public key for `palimpsest verify` on this machine; do nothing if the folder is read-only."""
     try:
         if not public.exists() or public.read_bytes() != pem:
             durable.write(public, pem)

@@ -1,8 +1,8 @@
-"""The shape of a receipt: an in-toto Statement v1 about the files of the version that a forget published.
+"""The data model of a receipt: an in-toto Statement v1 about the files of the version a forget published.
 
-docs/forget-receipt.md says what each field means. The names in JSON are part of what was signed and stay;
-where such a name says too little, the attribute has a plainer one. The signature covers the bytes of the
-statement, so a reader checks the signature first and parses afterwards.
+docs/forget-receipt.md says what each field means. Signed receipts contain the JSON names, so these cannot
+change; where one of them is unclear, the attribute has a clearer name and an alias. The signature covers the
+bytes of the statement, so a reader verifies the signature first and parses afterwards.
 """
 
 import json
@@ -17,7 +17,7 @@ from reports.release_0_1 import upgraded_receipt_figures
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MEDIA_TYPE = "application/vnd.in-toto.forget-receipt+dsse"
-"""Of the whole receipt, as the in-toto specification names envelopes by their predicate."""
+"""Media type of the whole receipt, named after its predicate as the in-toto specification asks."""
 
 RELEASE_0_1 = "urn:palimpsest:forget-receipt:v1"
 """Predicate type of the receipts of release 0.1.0, whose figures have the shape of its reports."""
@@ -27,7 +27,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[^/\x00-\x1f]+$")]
 
 
 class Part(BaseModel):
-    """A piece of the statement: exactly these fields."""
+    """Base of all parts of a statement: immutable, and without other fields than those declared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -65,7 +65,7 @@ class ForgetRequest(Part):
 
 
 class ReceiptFigures(Part):
-    """What was measured of the version before it was published; of what is retained, no single label."""
+    """What was measured before the version was published. Of the retained labels there is only the mean."""
 
     level: Level
     judge: dict[str, JudgeSummary]
@@ -75,7 +75,7 @@ class ReceiptFigures(Part):
 
     @classmethod
     def of(cls, report: Report) -> "ReceiptFigures":
-        """Take from a report what a receipt says of it."""
+        """Take the figures of a receipt from a report."""
         retained = {name: getattr(report.retained, name) for name in LabelFigure.model_fields}
         return cls(
             level=report.level,
@@ -87,7 +87,7 @@ class ReceiptFigures(Part):
 
 
 class ErasureEntry(Part):
-    """A store in which something of a label can be, and what the forget did there."""
+    """A store that can hold data of a label, and what the forget did there."""
 
     store: str
     state: str
@@ -95,7 +95,7 @@ class ErasureEntry(Part):
 
 
 class OlderVersion(Part):
-    """A version from before that holds a forgotten label or was made after one learned it."""
+    """An earlier version that holds a forgotten label, or was made after a version that learned it."""
 
     version: int
     labels: list[str] = Field(alias="lists")
@@ -104,7 +104,7 @@ class OlderVersion(Part):
 
 
 class StoredFile(Part):
-    """A file of a purged version, by the sha256 it was stored under."""
+    """A file that a purge deleted or kept."""
 
     version: int
     file: FileName
@@ -113,7 +113,7 @@ class StoredFile(Part):
 
 
 class PurgeRecord(Part):
-    """What a purge deleted, and what it left because another version needs it."""
+    """The files that a purge deleted, and those it kept because another version needs them."""
 
     reason: Literal["requested", "retention"]
     deleted: list[StoredFile] = Field(alias="keys_gone")
@@ -122,7 +122,7 @@ class PurgeRecord(Part):
 
 
 class Predicate(Part):
-    """What is said of the forget."""
+    """What the receipt states about the forget."""
 
     meaning: str = Field(alias="says")
     job: str
@@ -152,7 +152,7 @@ class Statement(Part):
     predicate: Predicate
 
     def to_payload(self) -> bytes:
-        """Return the bytes that are signed: equal statements give equal ones."""
+        """Return the bytes that are signed. Equal statements give equal bytes."""
         document = self.model_dump(mode="json", by_alias=True)
         return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
 
@@ -176,8 +176,8 @@ def _upgraded_predicate(old: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-def receipt_bytes(envelope: Envelope) -> bytes:
-    """Return the one way an envelope is written down: a receipt with any other byte in it is not ours."""
+def encode_receipt(envelope: Envelope) -> bytes:
+    """Encode an envelope as a receipt file. There is one encoding, so that a changed byte is noticed."""
     document = envelope.to_dict()
     document["signatures"] = [{"keyid": one["keyid"], "sig": one["sig"]} for one in document["signatures"]]
     return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()

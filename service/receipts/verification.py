@@ -1,6 +1,7 @@
-"""Verify that a receipt is what a deployment signed, byte for byte, and that files are those it names.
+"""Verify that a receipt is byte for byte what a deployment signed, and that files match their sha256 in it.
 
-This needs no service, no database and no learner: only the receipt, a public key, and the files, if any.
+Verification needs the receipt, a public key and, if files are compared, the files. It needs no running
+service, no database and no PyTorch.
 """
 
 import hashlib
@@ -16,18 +17,18 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
 from service.receipts.signing import NotAPublicKey, parse_public_key
-from service.receipts.statement import PAYLOAD_TYPE, Statement, read_statement, receipt_bytes
+from service.receipts.statement import PAYLOAD_TYPE, Statement, encode_receipt, read_statement
 from service.registry.artifacts import FolderArtifacts
 
 KEY_PATH = "/v1/keys/signing"
 
 
 class CannotVerify(Exception):
-    """Something that is needed to verify is missing; the message is one line that says what."""
+    """The key, the receipt or all files cannot be read; the message is one line that says which and why."""
 
 
 class NotGenuine(Exception):
-    """The receipt or a file is not what it should be; the message is one line that says which."""
+    """The receipt or a file was altered, or another key signed it; the message says which in one line."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class VerifiedReceipt:
 
 
 def verify_receipt(receipt: bytes, key: SSlibKey, files: Path | None = None) -> VerifiedReceipt:
-    """Return the receipt's statement if `key` signed it and no byte changed since.
+    """Return the receipt's statement if `key` signed it and no byte has changed since.
 
     files: a folder that holds the version's files by their names, or an artifact folder. Each file that is
     there is compared; at least one has to be. Raises NotGenuine, CannotVerify.
@@ -89,18 +90,20 @@ def _read(file: Path) -> bytes:
 
 
 def _envelope(receipt: bytes) -> Envelope:
-    """The envelope, if these bytes are the one way to write it.
+    """Parse the envelope, and check that encoding it again gives the same bytes.
 
-    The signature covers the payload alone, so any other byte of the file is checked here.
+    The signature covers only the payload, so this check covers the other bytes of the file.
     """
     try:
         document: Any = json.loads(receipt)
         envelope = Envelope.from_dict(document)
-        written = receipt_bytes(envelope)
-    except Exception as error:  # whatever the parser stumbles over, it is no receipt
-        raise NotGenuine(f"this is no receipt: it cannot be read ({type(error).__name__})") from error
+        written = encode_receipt(envelope)
+    except Exception as error:  # any error of the parser means that this is not a receipt
+        raise NotGenuine(
+            f"the file is not a receipt: it cannot be parsed ({type(error).__name__})"
+        ) from error
     if written != receipt:
-        raise NotGenuine("the file was altered: it is not written as the service writes receipts")
+        raise NotGenuine("the file was altered: it is not formatted as the service formats receipts")
     return envelope
 
 
@@ -116,15 +119,17 @@ def _check_signature(envelope: Envelope, key: SSlibKey) -> None:
 
 def _statement(envelope: Envelope) -> Statement:
     if envelope.payload_type != PAYLOAD_TYPE:
-        raise NotGenuine(f"what is signed is {envelope.payload_type}, not {PAYLOAD_TYPE}")
+        raise NotGenuine(f"the signed payload is of type {envelope.payload_type}, not {PAYLOAD_TYPE}")
     try:
         return read_statement(envelope.payload)
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(map(str, first["loc"])) or "the statement"
-        raise NotGenuine(f"what is signed is no receipt of a forget: {place}: {first['msg']}") from error
+        raise NotGenuine(
+            f"the signed payload is not the receipt of a forget: {place}: {first['msg']}"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotGenuine(f"what is signed is no receipt of a forget: {error!r}") from error
+        raise NotGenuine(f"the signed payload is not the receipt of a forget: {error!r}") from error
 
 
 def _compare(statement: Statement, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -136,9 +141,9 @@ def _compare(statement: Statement, folder: Path) -> tuple[tuple[str, ...], tuple
         if file is None:
             missing.append(name)
         elif hashlib.sha256(_read(file)).hexdigest() != sha256:
-            raise NotGenuine(f"{file} is not the {name} of the receipt: its sha256 is another")
+            raise NotGenuine(f"{file} is not the {name} that the receipt names: its sha256 differs")
         else:
             matching.append(name)
     if not matching:
-        raise CannotVerify(f"{folder} holds none of the files: {', '.join(missing)}")
+        raise CannotVerify(f"{folder} holds none of the files that the receipt names: {', '.join(missing)}")
     return tuple(matching), tuple(missing)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.receipts.signing import load_signing_key
-from service.receipts.statement import PAYLOAD_TYPE, receipt_bytes
+from service.receipts.statement import PAYLOAD_TYPE, encode_receipt
 from tests.contracts.environment import ROOT, environment
 from tests.receipts.conftest import statement
 
@@ -49,7 +49,7 @@ def test_the_command_line_prints_its_help_and_its_version(python: Path) -> None:
 def test_a_receipt_is_verified(python: Path, tmp_path: Path) -> None:
     key = load_signing_key(tmp_path / "keys")
     receipt = tmp_path / "receipt.json"
-    receipt.write_bytes(receipt_bytes(key.sign(statement().to_payload(), PAYLOAD_TYPE)))
+    receipt.write_bytes(encode_receipt(key.sign(statement().to_payload(), PAYLOAD_TYPE)))
     verify = ("-m", "commands", "verify", receipt)
     genuine = run(python, *verify, PALIMPSEST_HOME=str(tmp_path))
     assert genuine.returncode == 0, genuine.stderr

@@ -19,7 +19,7 @@ from service.receipts.statement import (
     ReceiptFigures,
     Statement,
     Subject,
-    receipt_bytes,
+    encode_receipt,
 )
 from tests.reports.made_up import quick_report
 
@@ -73,7 +73,7 @@ def statement() -> Statement:
 def signed(tmp_path: Path) -> Signed:
     key = load_signing_key(tmp_path / "keys")
     receipt = tmp_path / "receipt.json"
-    receipt.write_bytes(receipt_bytes(key.sign(statement().to_payload(), PAYLOAD_TYPE)))
+    receipt.write_bytes(encode_receipt(key.sign(statement().to_payload(), PAYLOAD_TYPE)))
     files = tmp_path / "files"
     files.mkdir()
     for name, data in FILES.items():

@@ -58,7 +58,7 @@ def test_changed_weights_are_said_to_descend_from_weights_that_learned_the_label
 
 def test_weights_made_without_the_label_are_said_to_be() -> None:
     assert entry("weights", version=version(3, {"1": 0}, report=EXACT)) == (
-        "made without",
+        "made without the labels",
         "Version 3 was made from weights that never learned these labels.",
     )
 
@@ -100,7 +100,7 @@ def test_a_main_network_that_holds_no_label_is_said_to_have_no_fisher_informatio
     assert state == "dropped"
     assert "The main network holds no label" in detail
     state, detail = entry("Fisher information")
-    assert state == "made anew"
+    assert state == "recomputed"
     assert "images drawn of the labels it retains" in detail
 
 
@@ -120,7 +120,8 @@ def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
     assert entry("older versions", older=[older[0], older[2]])[0] == "kept", "that one is served"
     assert entry("older versions", older=older[:1], purge=PurgeRow()) == (
         "purged",
-        "Version 2: The files are deleted, but for report and manifest; anything else is answered 410.",
+        "Version 2: All files are deleted except report and manifest. The service refuses requests for "
+        "anything else (HTTP status 410).",
     )
     assert entry("older versions", older=[]) == ("kept", "There are none.")
 
@@ -130,13 +131,13 @@ def test_pictures_of_forgotten_labels_are_named_where_there_are_any() -> None:
     drawn = version(3, {"1": 0}, files={"forgotten-0.png": {}, "forgotten-2.png": {}})
     state, detail = entry(store, version=drawn)
     assert state == "kept"
-    assert detail.startswith("forgotten-2.png: sixteen draws each")
+    assert detail.startswith("forgotten-2.png: sixteen images each")
     assert "retained" not in detail
     before = version(
         3, {"1": 0, "4": 1}, files={"forgotten-2.png": {}, "before-1.png": {}, "before-4.png": {}}
     )
     _, detail = entry(store, version=before)
-    assert "Files of version 3 alone also show 8 draws of each of 1, 4, which are retained" in detail
+    assert "Version 3 also has 8 images of each retained label (1, 4)" in detail
     assert entry(store, **DROPPED) == ("none", "No network is left that could draw these labels.")
 
 

@@ -36,7 +36,7 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
             assert not (deployment.artifacts / key["sha256"][:2] / key["sha256"]).exists()
         verified = verify(receipt, "--url", instance.url, "--files", deployment.artifacts)
     assert verified.returncode == 0, verified.stderr
-    assert "; 5 files are those it names" in verified.stdout
+    assert "; 5 files match the receipt" in verified.stdout
     assert re.search(r"^criteria +2 of 2 met", verified.stdout, flags=re.MULTILINE)
     assert CODE.rpartition(":")[2] in "".join(verified.stdout.split()), "of the worker's own process"
     own = verify(receipt, env=deployment.as_environment())  # this home's own key, and no service any more

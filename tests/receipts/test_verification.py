@@ -14,7 +14,7 @@ import pytest
 
 from reports import at_most
 from service.receipts.signing import load_signing_key, parse_public_key
-from service.receipts.statement import PAYLOAD_TYPE, read_statement, receipt_bytes
+from service.receipts.statement import PAYLOAD_TYPE, encode_receipt, read_statement
 from service.receipts.verification import CannotVerify, NotGenuine, fetch_key, verify_receipt
 from service.registry.artifacts import FolderArtifacts
 from tests.receipts.conftest import FILES, Signed, statement
@@ -32,10 +32,13 @@ def test_a_genuine_receipt_is_shown_and_its_files_are_compared(signed: Signed) -
     assert (ended.returncode, ended.stderr) == (0, "")
     *_, last = ended.stdout.splitlines()
     assert last == (
-        f"{signed.file} is genuine, signed by {signed.key.keyid[:16]}; {len(FILES)} files are those it names"
+        f"{signed.file} is genuine, signed by {signed.key.keyid[:16]}; {len(FILES)} files match the receipt"
     )
     assert "3, é of model pages" in ended.stdout
-    assert "95.10% of 1000 draws judged to be their label, 95 % interval 94.10% to 96.10%" in ended.stdout
+    assert (
+        "95.10% of 1000 drawn images recognised as their label, 95 % interval 94.10% to 96.10%"
+        in ended.stdout
+    )
 
 
 def test_a_changed_file_is_named_and_the_exit_code_is_1(signed: Signed) -> None:
@@ -45,7 +48,7 @@ def test_a_changed_file_is_named_and_the_exit_code_is_1(signed: Signed) -> None:
     assert (ended.returncode, ended.stdout) == (1, "")
     assert line == (
         f"palimpsest: {signed.file} is NOT genuine: {signed.files / 'decoder.onnx'} is not the decoder.onnx "
-        "of the receipt: its sha256 is another"
+        "that the receipt names: its sha256 differs"
     )
 
 
@@ -112,7 +115,7 @@ def test_another_deployments_signature_is_not_taken_even_under_this_ones_name(
     signed: Signed, tmp_path: Path
 ) -> None:
     key, other = parse_public_key(signed.public.read_bytes()), load_signing_key(tmp_path / "other")
-    foreign = receipt_bytes(other.sign(statement().to_payload(), PAYLOAD_TYPE))
+    foreign = encode_receipt(other.sign(statement().to_payload(), PAYLOAD_TYPE))
     with pytest.raises(NotGenuine, match=f"signed by {other.keyid[:16]}, not by the key {key.keyid[:16]}"):
         verify_receipt(foreign, key)
     with pytest.raises(NotGenuine, match="does not match"):
@@ -132,9 +135,9 @@ def test_another_deployments_signature_is_not_taken_even_under_this_ones_name(
 def test_what_is_signed_but_no_receipt_is_refused(signed: Signed, payload: bytes, reason: str) -> None:
     key = parse_public_key(signed.public.read_bytes())
     with pytest.raises(NotGenuine, match=reason):
-        verify_receipt(receipt_bytes(signed.key.sign(payload, PAYLOAD_TYPE)), key)
+        verify_receipt(encode_receipt(signed.key.sign(payload, PAYLOAD_TYPE)), key)
     with pytest.raises(NotGenuine, match="text/plain"):
-        verify_receipt(receipt_bytes(signed.key.sign(statement().to_payload(), "text/plain")), key)
+        verify_receipt(encode_receipt(signed.key.sign(statement().to_payload(), "text/plain")), key)
 
 
 def test_files_are_found_by_name_or_in_an_artifact_folder_and_the_missing_are_named(
@@ -195,7 +198,7 @@ def of_release_0_1_0() -> bytes:
 
 def test_a_receipt_of_release_0_1_0_is_verified_and_read_in_todays_types(signed: Signed) -> None:
     key = parse_public_key(signed.public.read_bytes())
-    receipt = receipt_bytes(signed.key.sign(of_release_0_1_0(), PAYLOAD_TYPE))
+    receipt = encode_receipt(signed.key.sign(of_release_0_1_0(), PAYLOAD_TYPE))
     predicate = verify_receipt(receipt, key).statement.predicate
     assert predicate.figures.retained.value == 0.97
     assert predicate.figures.forgotten.labels["3"].threshold == at_most(0.05)
@@ -206,7 +209,7 @@ def test_a_receipt_of_release_0_1_0_is_verified_and_read_in_todays_types(signed:
     signed.file.write_bytes(receipt)
     ended = verify(signed, "--key", signed.public)
     assert ended.returncode == 0, ended.stderr
-    assert "97.00% of 1000 draws judged to be their label" in ended.stdout
+    assert "97.00% of 1000 drawn images recognised as their label" in ended.stdout
     assert "0 of 1 met" in ended.stdout
 
 
