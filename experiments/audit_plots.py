@@ -12,16 +12,23 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from experiments.audit_cases import NOTHING, REFERENCE, Case, CaseResult
+from experiments.audit_summary import (
+    COVERAGE_LIMIT,
+    FORGOTTEN_LIMIT,
+    MEMBERSHIP_LIMIT,
+    RECOVERY_LIMIT,
+    RELEARN_LIMIT,
+)
 from experiments.plots import COLOURS, GREEN, GREY, ORANGE, RED, figure, percent_axis
 
 COLUMNS = 16
 """Recovered images in a row."""
 PANELS = {
-    "recovery_gap": ("recovery gap", (-0.1, 0.1)),
-    "relearn_ratio": ("relearn ratio", (0.8,)),
-    "membership_auc_gap": ("membership AUC gap", (0.02,)),
-    "forgotten_above_references": ("drawn, above references", (0.02,)),
-    "coverage_ratio": ("coverage ratio", (0.95,)),
+    "recovery_gap": ("recovery gap", (-RECOVERY_LIMIT, RECOVERY_LIMIT)),
+    "relearn_ratio": ("relearn ratio", (RELEARN_LIMIT,)),
+    "membership_auc_gap": ("membership AUC gap", (MEMBERSHIP_LIMIT,)),
+    "forgotten_above_references": ("drawn, above references", (FORGOTTEN_LIMIT,)),
+    "coverage_ratio": ("coverage ratio", (COVERAGE_LIMIT,)),
     "likeness": ("energy distance of draws", ()),
 }
 """Figure -> its title, and its limits."""

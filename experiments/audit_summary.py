@@ -14,6 +14,10 @@ from worker.learning.judging.comparison import compare as compare_networks
 from worker.learning.judging.likeness import energy_distance
 
 ATTACKS_ON_SETS = ("elbo_set", "reconstruction_set")
+RECOVERY_LIMIT, MEMBERSHIP_LIMIT, FORGOTTEN_LIMIT = 0.10, 0.02, 0.02
+"""The most that the mean recovery gap (on either side), AUC gap and excess of draws may be."""
+RELEARN_LIMIT, COVERAGE_LIMIT = 0.8, 0.95
+"""The least that the mean relearn ratio and coverage ratio may be."""
 SIGNIFICANCE = 0.01
 """If the p-value of the recovery gaps is below this, they are too large for one more reference."""
 
@@ -191,23 +195,26 @@ def check_limits(labels: Sequence[LabelComparison]) -> dict[str, Check]:
     coverage = statistics.mean(one.coverage.ratio for one in labels)
     checks = {
         "recovery_gap": Check(
-            abs(statistics.mean(one.recovery_gap for one in labels)) - 0.10,
-            margin_of_mean([one.recoveries for one in labels]) - 0.10,
+            abs(statistics.mean(one.recovery_gap for one in labels)) - RECOVERY_LIMIT,
+            margin_of_mean([one.recoveries for one in labels]) - RECOVERY_LIMIT,
         ),
         "membership_auc_gap": Check(
-            statistics.mean(one.membership_gap for one in labels) - 0.02,
-            margin_of_mean_size([one.membership_aucs for one in labels]) - 0.02,
+            statistics.mean(one.membership_gap for one in labels) - MEMBERSHIP_LIMIT,
+            margin_of_mean_size([one.membership_aucs for one in labels]) - MEMBERSHIP_LIMIT,
         ),
         "forgotten_accuracy": Check(
-            statistics.mean(one.accuracy.excess for one in labels) - 0.02,
-            margin_of_mean([one.accuracy.references for one in labels]) - 0.02,
+            statistics.mean(one.accuracy.excess for one in labels) - FORGOTTEN_LIMIT,
+            margin_of_mean([one.accuracy.references for one in labels]) - FORGOTTEN_LIMIT,
         ),
         "coverage_ratio": Check(
-            0.95 - coverage, margin_of_mean(_relative([one.coverage.references for one in labels])) - 0.05
+            COVERAGE_LIMIT - coverage,
+            margin_of_mean(_relative([one.coverage.references for one in labels])) - (1 - COVERAGE_LIMIT),
         ),
     }
     if ratios:
-        checks["relearn_ratio"] = Check(0.8 - statistics.mean(ratios), margin_of_mean(_relative(steps)) - 0.2)
+        checks["relearn_ratio"] = Check(
+            RELEARN_LIMIT - statistics.mean(ratios), margin_of_mean(_relative(steps)) - (1 - RELEARN_LIMIT)
+        )
     if controls:
         checks["control_auc"] = Check(CONTROL_AUC.limit - statistics.mean(controls))
     return checks
