@@ -1,4 +1,4 @@
-"""What a worker process says about itself before it does anything else.
+"""The identity that a worker process sends to the process that started it, before it does anything else.
 
 `python -m worker` runs whichever package `worker` Python finds first. The process that starts a worker makes
 sure that it started this project's: it passes the write end of a pipe, and reads the identity from it.
@@ -12,7 +12,7 @@ from typing import Self
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 """The folder that this process imports the project's packages from."""
 IDENTITY_OPTION = "--identity-fd"
-"""Of the worker's command line: the number of the file descriptor to write the identity to."""
+"""The option of the worker's command line for the file descriptor to write the identity to."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class WorkerIdentity:
 
     @classmethod
     def from_line(cls, line: bytes) -> Self:
-        """Read what `to_line` returned. Raises ValueError where it is something else."""
+        """Read what `to_line` returned. Raises ValueError if it is something else."""
         try:
             fields = json.loads(line)
             return cls(Path(fields["root"]), str(fields["code"]))

@@ -1,6 +1,6 @@
 """Run a worker: `python -P -m worker`, the command line that `palimpsest worker` and `palimpsest up` use.
 
-Without -P, Python imports from the working directory first, whatever lies there.
+Without -P, Python would import modules from the working directory first.
 """
 
 import os
@@ -21,7 +21,7 @@ def main() -> int:
     if identity_fd is not None:
         _identify(identity_fd)
 
-    # These take seconds (torch), in which whoever started this process would wait for its identity.
+    # These imports take seconds (torch), so they come after the identity that the parent waits for.
     from service.settings import load_settings
     from worker.process.celery_app import make_app, run
     from worker.process.context import make_worker_context
@@ -41,7 +41,7 @@ def _identify(fd: int) -> None:
     try:
         os.write(fd, WorkerIdentity(root, CODE).to_line())
         os.close(fd)
-    except OSError:  # Celery restarted this process on SIGHUP: the pipe was closed before
+    except OSError:  # after a SIGHUP Celery restarts this process, and the pipe is closed
         return
 
 

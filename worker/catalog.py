@@ -1,7 +1,7 @@
-"""Write service/requests/catalog.json: what a request may name, as worker/learning declares it.
+"""Write service/requests/catalog.json: the strategies, datasets and architectures that a request may name.
 
 python -m worker.catalog            write it
-python -m worker.catalog --check    fail when the committed one is stale
+python -m worker.catalog --check    fail if the committed one is out of date
 """
 
 import json
@@ -20,11 +20,14 @@ CATALOG = Path(requests.__file__).with_name("catalog.json")
 
 
 def main(arguments: list[str]) -> int:
+    """Write the catalog, or with --check compare it with the committed one. Returns the exit code."""
     written = json.dumps(catalog(), indent=2) + "\n"
     if arguments == ["--check"]:
         if CATALOG.is_file() and CATALOG.read_text(encoding="utf-8") == written:
             return 0
-        sys.stderr.write(f"{CATALOG.name} is not what worker/learning declares; run: make catalog\n")
+        sys.stderr.write(
+            f"{CATALOG} is out of date: it differs from what worker/learning declares; run: make catalog\n"
+        )
         return 1
     if arguments:
         sys.stderr.write("usage: python -m worker.catalog [--check]\n")
@@ -70,7 +73,7 @@ def catalog() -> dict[str, Any]:
 
 
 def _evaluation() -> dict[str, Any]:
-    """Return the entry of the full evaluation, whose params are checked as those of a strategy are."""
+    """Return the entry of the full evaluation. The service checks its params as it checks a strategy's."""
     return {
         "operation": "evaluate",
         "name": "full",

@@ -1,1 +1,1 @@
-"""Processes: the supervisor, the worker it starts, and the sweeper."""
+"""The processes of an instance: the supervisor, the worker that it starts, and the sweeper."""

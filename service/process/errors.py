@@ -1,4 +1,4 @@
-"""Why an instance does not start."""
+"""The error that an instance or its worker raises when it cannot start."""
 
 
 class CannotStart(Exception):

@@ -1,10 +1,10 @@
-"""One instance: the API, the sweeper and, in the embedded default, a worker as child process.
+"""Run one instance: the API, the sweeper and, unless the worker runs elsewhere, a worker as child process.
 
     supervise(..., with_worker=True)     palimpsest up
     supervise(..., with_worker=False)    palimpsest serve
 
-The worker ends with this process, however this process ends. SIGTERM and Ctrl-C stop the instance cleanly: a
-running job goes back to the queue.
+The worker ends when this process ends, even if this process is killed. SIGTERM and Ctrl-C stop the instance
+cleanly: a running job goes back to the queue.
 """
 
 import fcntl
@@ -44,14 +44,14 @@ def supervise(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. Calls `announce` with the ready line once requests are answered.
 
-    migrate: brings the database to this release's schema, before anything else uses it.
-    with_worker: run a worker too, and be the only such instance on this home folder.
+    migrate: migrates the database to this release's schema; called before anything else uses it.
+    with_worker: run a worker too. Only one instance with a worker may run on a home folder.
 
     Raises CannotStart, and DatabaseUnavailable or DatabaseTooNew from the migration.
     """
-    stop = _stop_signal()
+    stop = _stop_on_signals()
     _make_home(deployment.home)
-    with _only_instance(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
+    with _home_lock(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
         database = Database(deployment.database_url)
         migrate(database)
         worker = WorkerProcess(deployment, database) if with_worker else None
@@ -72,7 +72,7 @@ def supervise(
                     worker.check()
         finally:
             stop.set()
-            server.ask_to_stop()
+            server.request_stop()
             if worker:
                 worker.stop()
             server.join()
@@ -105,9 +105,11 @@ class _Server:
 
     def check(self) -> None:
         if not self._thread.is_alive():
-            raise CannotStart("the HTTP server ended by itself; the log lines of uvicorn above say why")
+            raise CannotStart(
+                "the HTTP server has ended unexpectedly; the log lines of uvicorn above say why"
+            )
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         self._server.should_exit = True
 
     def join(self) -> None:
@@ -115,11 +117,11 @@ class _Server:
             self._thread.join(REQUEST_GRACE_SECONDS * 2)
 
 
-def _stop_signal() -> Event:
+def _stop_on_signals() -> Event:
     stop = Event()
 
     def on_signal(number: int, _: FrameType | None) -> None:
-        log.info("%s: stopping", signal.Signals(number).name)
+        log.info("received %s: stopping", signal.Signals(number).name)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -137,8 +139,11 @@ def _make_home(home: Path) -> None:
 
 
 @contextmanager
-def _only_instance(home: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold <home>/lock, which names its holder; the kernel releases it however that process ends."""
+def _home_lock(home: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold <home>/lock if `exclusive`. The kernel releases it when this process ends, killed or not.
+
+    The file holds the id of the process that locked it. Raises CannotStart if another process holds the lock.
+    """
     if not exclusive:
         yield
         return

@@ -1,4 +1,4 @@
-"""The sweeper resumes jobs that were interrupted, and finishes what a forget began.
+"""The sweeper: maintenance that runs every few seconds, so that no job waits for a process that has died.
 
 It queues the jobs of dead workers again, sends lost wake-up messages again, cancels queued jobs, purges files
 and signs receipts. It runs beside the API. Several may run: the database lets one of them sweep at a time.
@@ -19,11 +19,11 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_MESSAGES_WAITING = 200
-"""With so many messages in the broker no more are sent: a worker that runs at all empties it in a moment."""
+"""No more messages are sent while the broker holds this many. A running worker receives them in a moment."""
 
 
 def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
-    """Sweep every `sweep_seconds` until `stop` is set. Outages of the database or the broker end nothing."""
+    """Sweep every `sweep_seconds` until `stop` is set. Outages of the database or the broker do not end this."""
     database_answers = True
     while not stop.is_set():
         try:
@@ -31,15 +31,25 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
             database_answers = True
         except DatabaseUnavailable as error:
             if database_answers:
-                log.warning("cannot sweep until the database answers again: %s", error.reason)
+                log.warning(
+                    "cannot sweep: the database does not answer (%s); trying again every %g s. Until then no "
+                    "interrupted job is queued again, no file is purged and no receipt is signed",
+                    *(error.reason, deployment.sweep_seconds),
+                )
             database_answers = False
         except Exception:
-            log.exception("a sweep failed; the next one, in %g s, tries again", deployment.sweep_seconds)
+            log.exception(
+                "a sweep failed with an unexpected error; the next one, in %g s, tries again",
+                deployment.sweep_seconds,
+            )
         stop.wait(deployment.sweep_seconds)
 
 
 def sweep(database: Database, deployment: Settings) -> None:
-    """Sweep once: rows first, then messages, then purges and receipts. Raises DatabaseUnavailable."""
+    """Sweep once: update rows, then send messages, then purge files and sign receipts.
+
+    Does nothing while another process sweeps. Raises DatabaseUnavailable.
+    """
     with database.transaction() as session:
         if not sweeping.try_sweep_lock(session):
             return
@@ -55,7 +65,7 @@ def sweep(database: Database, deployment: Settings) -> None:
 
 
 def _notify(database: Database, deployment: Settings, job_ids: list[str]) -> None:
-    """Send first, record after: a crash in between sends the message once more, which does no harm."""
+    """Send the messages, then record that. A crash in between makes them be sent twice, which is harmless."""
     waiting = count_waiting_messages(deployment)
     if waiting is None:
         return
@@ -69,7 +79,7 @@ def _notify(database: Database, deployment: Settings, job_ids: list[str]) -> Non
 
 
 def _purge(database: Database, deployment: Settings) -> None:
-    """Delete files in a second transaction: from the first one on nobody may read their versions."""
+    """Mark versions as purged, then delete their files in a second transaction, when nobody can read them."""
     with database.reading() as session:
         days = deployment.purge_after_days
         overdue = purging.find_overdue(session, days=days) if days else []
@@ -83,10 +93,12 @@ def _purge(database: Database, deployment: Settings) -> None:
         try:
             with database.transaction() as session:
                 if purging.delete_files(session, job_id, FolderArtifacts(deployment.artifacts)):
-                    log.info("job %s: purged", job_id)
+                    log.info("job %s: deleted the files of the versions that it purges", job_id)
         except OSError as error:
             log.error(
-                "job %s: cannot delete files of its purge, the next sweep tries again: %s", job_id, error
+                "job %s: cannot delete the files that it purges (%s); the next sweep tries again",
+                job_id,
+                error,
             )
 
 
@@ -100,4 +112,4 @@ def _sign_receipts(database: Database, deployment: Settings) -> None:
         except DatabaseUnavailable:
             raise
         except RegistryError as error:
-            log.error("job %s: cannot issue its receipt, the next sweep tries again: %s", job_id, error)
+            log.error("job %s: cannot sign its receipt (%s); the next sweep tries again", job_id, error)

@@ -1,4 +1,4 @@
-"""How a worker process is started: its command line and its environment.
+"""The command line and the environment that a worker process is started with.
 
 `python -m NAME` imports from the working directory first, and so does Celery's own command line: a
 `worker.py` or `json.py` that happens to lie there would run in place of the real one. So the worker is
@@ -20,20 +20,20 @@ from service.worker_identity import IDENTITY_OPTION, PROJECT_ROOT
 def worker_command(identity_fd: int | None = None) -> list[str]:
     """Return the command line of a worker process: one process, which runs one job at a time.
 
-    identity_fd: an inherited file descriptor to which the worker writes its WorkerIdentity; None for no one.
+    identity_fd: an inherited file descriptor that the worker writes its WorkerIdentity to, or None.
     """
     command = [sys.executable, "-P", "-m", "worker"]
     return command if identity_fd is None else [*command, IDENTITY_OPTION, str(identity_fd)]
 
 
 def check_worker_package() -> None:
-    """Raise CannotStart where Python would run another package `worker` than this project's."""
+    """Raise CannotStart if `python -m worker` would run a package that is not this project's."""
     found = find_spec("worker")
     place = Path(found.origin).resolve() if found and found.origin else None
     if place is None or place.parents[1] != PROJECT_ROOT:
         raise CannotStart(
-            f"cannot start a worker: its package `worker` should lie in {PROJECT_ROOT}, "
-            f"and Python finds {place or 'none'}; look at PYTHONPATH and at what is installed"
+            f"cannot start a worker: its package `worker` should be in {PROJECT_ROOT}, "
+            f"and Python finds {place or 'none'}; check PYTHONPATH and the installed packages"
         )
 
 

@@ -1,4 +1,4 @@
-"""The worker as a child process: started, checked, restarted when it ends. It never outlives its parent."""
+"""Run the worker as a child process, and start another when it ends. It never outlives its parent."""
 
 import ctypes
 import logging
@@ -21,10 +21,10 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-RESTART_AFTER_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""The wait before each restart in a row; a worker that dies at every start is not restarted in a hurry."""
-STEADY_SECONDS = 30.0
-"""A worker that ran for this long resets the wait."""
+RESTART_BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""How long to wait before the first restart, the second and so on; the last value is for all later ones."""
+STABLE_SECONDS = 30.0
+"""After a worker that ran for this long, the next wait is the first of RESTART_BACKOFF_SECONDS again."""
 GRACE_SECONDS = 10.0
 """How long a running job may take to reach its next step and go back to the queue."""
 POLL_SECONDS = 0.01
@@ -34,7 +34,10 @@ _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class WorkerProcess:
-    """One worker at a time. Call `start` once, then `check` often and from one thread, `stop` at the end."""
+    """One worker process at a time.
+
+    Call `start` once, then `check` several times a second, and `stop` at the end, all from one thread.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class WorkerProcess:
         self._restarts = 0
 
     def start(self) -> None:
-        """Start a worker, and return at once: it still has to identify itself."""
+        """Start a worker, and return at once, before it has identified itself."""
         parent = os.getpid()
         self._identification = Identification()
         self._process = subprocess.Popen(
@@ -63,7 +66,7 @@ class WorkerProcess:
             pass_fds=[self._identification.write_end],
             # Ctrl-C in a terminal goes to a whole process group; the worker is stopped by stop() alone.
             start_new_session=True,
-            preexec_fn=lambda: _end_with(parent),
+            preexec_fn=lambda: _die_with_parent(parent),
         )
         self._identification.close_write_end()
         self._started_at = time.monotonic()
@@ -71,7 +74,7 @@ class WorkerProcess:
     def wait_until_identified(self, stop: Event) -> None:
         """Return once the worker has identified itself, or `stop` is set.
 
-        Raises CannotStart when it is not this project's worker, or ended before it said so.
+        Raises CannotStart if it is not this project's worker, or ends before it has identified itself.
         """
         while self._identification is not None and not stop.is_set():
             self._identify()
@@ -84,17 +87,17 @@ class WorkerProcess:
                 self.start()
             return
         if (exit_code := self._process.poll()) is not None:
-            self._on_exit(self._process.pid, exit_code)
+            self._schedule_restart(self._process.pid, exit_code)
             return
         try:
             self._identify()
         except CannotStart as error:
-            log.error("worker process %d: %s; stopping it", self._process.pid, error)
+            log.error("worker process %d: %s; killing it", self._process.pid, error)
             self._process.kill()
-            self._on_exit(self._process.pid, self._process.wait())
+            self._schedule_restart(self._process.pid, self._process.wait())
 
     def stop(self) -> None:
-        """Ask the worker to give back its job and end; kill it when it does not within GRACE_SECONDS."""
+        """Stop the worker; its job goes back to the queue. Kill it if it takes longer than GRACE_SECONDS."""
         self._close_identification()
         if self._process is None:
             return
@@ -103,7 +106,8 @@ class WorkerProcess:
             self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             log.warning(
-                "worker process %d did not stop within %g s; killing it", self._process.pid, GRACE_SECONDS
+                "worker process %d did not stop within %g s: killing it; its job, if any, is queued again",
+                *(self._process.pid, GRACE_SECONDS),
             )
             self._process.kill()
             self._process.wait()
@@ -114,7 +118,7 @@ class WorkerProcess:
         if self._identification is None or self._process is None:
             return
         if identity := self._identification.receive():
-            log.info("worker process %d: started, %s", self._process.pid, identity.code)
+            log.info("worker process %d started; it runs %s", self._process.pid, identity.code)
             self._close_identification()
 
     def _close_identification(self) -> None:
@@ -122,16 +126,17 @@ class WorkerProcess:
             self._identification.close()
             self._identification = None
 
-    def _on_exit(self, pid: int, exit_code: int) -> None:
+    def _schedule_restart(self, pid: int, exit_code: int) -> None:
         self._close_identification()
         self._process = None
-        if time.monotonic() - self._started_at >= STEADY_SECONDS:
+        if time.monotonic() - self._started_at >= STABLE_SECONDS:
             self._restarts = 0
-        wait = RESTART_AFTER_SECONDS[min(self._restarts, len(RESTART_AFTER_SECONDS) - 1)]
+        wait = RESTART_BACKOFF_SECONDS[min(self._restarts, len(RESTART_BACKOFF_SECONDS) - 1)]
         self._restarts += 1
         self._restart_at = time.monotonic() + wait
         log.warning(
-            "worker process %d ended with exit code %d; starting another in %g s", pid, exit_code, wait
+            "worker process %d %s; starting another in %g s. Its job, if it had one, is queued again",
+            *(pid, _describe_exit(exit_code), wait),
         )
         self._expire_leases(pid)
 
@@ -143,13 +148,20 @@ class WorkerProcess:
         except DatabaseUnavailable as error:
             log.warning(
                 "worker process %d has ended, and the database does not answer (%s): its job, if it had one, "
-                "is queued again when its lease runs out",
+                "is queued again only when its lease runs out",
                 *(pid, error.reason),
             )
 
 
-def _end_with(parent: int) -> None:
-    """In the child, before it runs the worker: have the kernel kill it when its parent ends."""
+def _describe_exit(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"ended unexpectedly with exit code {exit_code} (its log lines above may say why)"
+    cause = " (SIGKILL, which the kernel sends when memory runs out)" if exit_code == -signal.SIGKILL else ""
+    return f"was ended by signal {-exit_code}{cause}"
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends. Runs in the child, before the worker does."""
     if _libc is not None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # the parent ended before the line above

@@ -59,7 +59,7 @@ def test_a_worker_of_this_project_is_accepted_and_its_code_is_logged(
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (program(ANOTHERS), f"lies in /elsewhere, this service in {PROJECT_ROOT}"),
+        (program(ANOTHERS), f"is in /elsewhere, and this service in {PROJECT_ROOT}"),
         (program(b"200 OK\n"), "is another program"),
         (program(b"[]\n"), "is another program"),
         (program(b"", then="sys.exit(3)"), "did not identify itself"),

@@ -1,1 +1,1 @@
-"""A worker process: its Celery application, its device, and what it runs jobs with."""
+"""A worker process: its Celery application, its device, and the context in which it runs jobs."""

@@ -30,7 +30,9 @@ def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
         if worker_context.shutting_down():
             return
         try:
-            check_not_newer(worker_context.database)  # it may have been migrated since this process started
+            check_not_newer(
+                worker_context.database
+            )  # a newer release may have migrated it since this process started
         except DatabaseTooNew as error:
             log.error("job %s stays queued: %s", job_id, error)
             return
@@ -65,6 +67,6 @@ def run(app: Celery, *, log_level: str, on_shutdown: Callable[[], None]) -> int:
 
 
 def _log_jobs_not_messages(**_: object) -> None:
-    """Celery logs each message twice; the job's own lines say what came of it."""
+    """Silence Celery's two log lines per message: the job logs its own start and end."""
     for name in ("alembic", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)

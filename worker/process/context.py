@@ -1,4 +1,4 @@
-"""What a worker process runs jobs with, made from its settings once."""
+"""Make the context in which a worker process runs jobs, once, from its settings."""
 
 import os
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from worker.process.devices import choose_device, choose_precision, compute_repr
 
 
 def make_worker_context(deployment: Settings, *, shutting_down: Callable[[], bool]) -> WorkerContext:
-    """Prepare the device and return what jobs are run with. Raises DeviceUnavailable.
+    """Prepare the device and return the context of all jobs. Raises DeviceUnavailable.
 
-    shutting_down: whether the process was asked to end; the running job then goes back to the queue.
+    shutting_down: returns whether the process has to stop; the running job then goes back to the queue.
     """
     compute_reproducibly(deployment.threads)
     device = choose_device(deployment.device)

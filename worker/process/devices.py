@@ -6,7 +6,7 @@ import torch
 
 
 class DeviceUnavailable(Exception):
-    """This machine has no such device as PALIMPSEST_DEVICE names."""
+    """The device that PALIMPSEST_DEVICE names does not exist on this machine, or cannot be used."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -30,13 +30,13 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def compute_reproducibly(threads: int) -> None:
-    """Fix what else can change a result: the number of threads, the kernels, denormal numbers.
+    """Fix what could make two runs of a job differ: the number of threads, the kernels, denormal numbers.
 
-    threads: of the CPU; 0 is one. A sum depends on the number of threads that share it, so the number never
-    follows the load of the machine: a job that is run again must give the same bytes.
+    threads: how many CPU threads torch uses; 0 means one. A sum depends on the number of threads that
+    share it, so the number never follows the load of the machine: running a job again must give the same bytes.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, at its first use
     torch.set_num_threads(threads or 1)
-    torch.set_flush_denormal(True)  # squared gradients are tiny: the same Fisher information, 3 times faster
-    # use_deterministic_algorithms(True) does the same, and imports a compiler that is not needed: 6 s of CPU
+    torch.set_flush_denormal(True)  # many squared gradients are denormal: Fisher information 3 times faster
+    # use_deterministic_algorithms(True) does the same, but also imports a compiler: 6 s of CPU
     torch.set_deterministic_debug_mode("error")
