@@ -1,6 +1,7 @@
-"""The report of a version as one type: what was measured, what it is held to, how stored reports are read.
+"""The data model of reports: figures, thresholds and verdicts, and reading of stored reports.
 
-`read_report` parses a report of this or any earlier release; all else works with the values it returns.
+`read_report` parses a report that this or any earlier release wrote. Other code works with the types of
+this release.
 """
 
 from reports.figures import (
@@ -40,7 +41,16 @@ from reports.report import (
     ReferencePart,
     Report,
 )
-from reports.thresholds import AnyThreshold, Margin, Range, Threshold, Verdict, at_least, at_most, overall
+from reports.thresholds import (
+    AnyThreshold,
+    Margin,
+    Range,
+    Threshold,
+    Verdict,
+    at_least,
+    at_most,
+    combine_verdicts,
+)
 
 __all__ = [
     "FORMAT",
@@ -83,7 +93,7 @@ __all__ = [
     "Verdict",
     "at_least",
     "at_most",
-    "overall",
+    "combine_verdicts",
     "read_criterion",
     "read_report",
 ]

@@ -1,4 +1,4 @@
-"""A figure: one measured number with what it rests on, what it is held to, and whether it met that."""
+"""Figures: a measured number with its sample size, interval, threshold and verdict."""
 
 from typing import Literal, Self
 
@@ -15,20 +15,22 @@ CriterionName = Literal[
 
 
 class Figure(Value):
-    """One measured number. What could not be measured has no value, and the reason instead."""
+    """One measured number. A figure that could not be measured has a reason instead of a value."""
 
-    value: float | None = Field(description="null where nothing could be measured")
+    value: float | None = Field(description="null if it could not be measured")
     n: int = Field(description="how many draws, images or networks the value rests on")
     interval: Interval | None = Field(None, description="the 95 % interval of the value, low and high")
-    threshold: AnyThreshold | None = Field(None, description="what the value is held to; null if to nothing")
+    threshold: AnyThreshold | None = Field(None, description="the limit of the value; null if it has none")
     verdict: Verdict | None = Field(
-        None, description="null without a threshold, and where the measurement cannot decide"
+        None,
+        description="whether the value meets the threshold; null without a threshold, and if the measurement "
+        "cannot decide it",
     )
     reason: str | None = Field(None, description="why there is no value or no verdict")
 
     @classmethod
     def unmeasured(cls, reason: str, threshold: AnyThreshold | None = None) -> Self:
-        """A figure that could not be measured, with the reason, and what it would have been held to."""
+        """Return a figure that could not be measured, with the reason and the threshold it would have had."""
         return cls(value=None, n=0, threshold=threshold, reason=reason)
 
     @property
@@ -40,38 +42,41 @@ class Figure(Value):
 
 
 class LabelFigure(Figure):
-    """How often the judge gives a label's draws that label: the open-set accuracy, 0 to 1.
+    """Open-set accuracy: the share, 0 to 1, of a label's draws that the judge recognises as that label.
 
-    Where the label is a forgotten one, the threshold is the most it may be drawn.
+    For a forgotten label the threshold is an upper limit.
     """
 
-    threshold: Threshold | None = Field(None, description="null where the label is held to nothing")
-    rejected: float | None = Field(None, description="share of the draws that the judge gives no label")
+    threshold: Threshold | None = Field(None, description="null if the label has no limit")
+    rejected: float | None = Field(
+        None, description="share of the draws that the judge rejects as showing no label"
+    )
     closed_accuracy: float | None = Field(
-        None, description="share whose likeliest label is theirs, whether the judge would reject them or not"
+        None,
+        description="share of the draws whose most likely label is theirs, if the judge may not reject any",
     )
     coverage: float | None = Field(
-        None, description="share of the label's real test images with a draw among their nearest neighbours"
+        None, description="share of the label's real test images that have a draw in their neighbourhood"
     )
 
 
 class LabelGroup(LabelFigure):
-    """Several labels: the mean over them, each drawn equally often, and each of them alone.
+    """Several labels: the mean over them, each drawn equally often, and the figure of each label.
 
-    There is no mean unless every label could be measured. The verdict on forgotten labels is "missed" if the
-    verdict on one of them is.
+    The group has no value unless every label could be measured. A group of forgotten labels has the verdict
+    "missed" if one of its labels has it.
     """
 
     labels: dict[str, LabelFigure]
 
 
 class Criterion(Figure):
-    """What was measured for one acceptance criterion of a job. An unmeasured figure misses its criterion."""
+    """What was measured for an acceptance criterion of a job. An unmeasured one is missed."""
 
     criterion: CriterionName
     threshold: Threshold
     verdict: Verdict
-    label: str | None = Field(description="the label it is about; null where it is about all that are held")
+    label: str | None = Field(description="the label it is about; null if it is about all retained labels")
 
 
 class ReferenceFigure(Figure):
@@ -81,20 +86,20 @@ class ReferenceFigure(Figure):
 
 
 class ComparedFigure(ReferenceFigure):
-    """A figure of how well a label was forgotten, beside networks that never saw it.
+    """A figure of how well a label was forgotten, compared with reference networks that never saw it.
 
-    The threshold is the fixed threshold, widened to where one more reference would lie in 95 of 100 cases.
-    Between the two there is no verdict.
+    The threshold is the fixed threshold, widened to the range in which one more reference would lie in 95 of
+    100 cases. A value that meets the threshold but misses the fixed one has no verdict.
     """
 
     fixed_threshold: AnyThreshold | None = Field(
-        None, description="what is demanded however far apart the references are"
+        None, description="the limit that does not depend on how far apart the references are"
     )
     fixed_verdict: Verdict | None = None
 
 
 class RecoveryFigure(ComparedFigure):
-    """The share of recovery attacks that find the label in the network."""
+    """The share of recovery attacks that find images of the label in the network."""
 
     gap: float | None = Field(None, description="the value minus the mean of the references")
 
@@ -108,27 +113,31 @@ class Curves(Value):
 
 
 class RelearningFigure(ComparedFigure):
-    """Optimiser steps until the label is learned again, over the mean of the references' steps.
+    """Optimiser steps until the label is learned again, divided by the mean of the references' steps.
 
-    A network that still knows the label needs fewer. `references` are steps, too.
+    A network that still knows the label needs fewer steps. `references` are numbers of steps.
     """
 
-    steps: float | None = Field(None, description="of this version")
+    steps: float | None = Field(None, description="steps that this version took")
     is_lower_bound: bool | None = Field(
-        None, description="the version never got there: it takes at least so many steps"
+        None, description="the version did not learn the label again: it takes more than so many steps"
     )
     unseen_ratio: float | None = Field(
         None,
-        description="the same ratio for a figure no network ever saw; null if a network never learned it",
+        description="the same ratio for a shape that no network ever saw; null if a network did not learn it",
     )
-    memory: float | None = Field(None, description="the value over unseen_ratio: near 1 for no memory of it")
+    memory: float | None = Field(
+        None,
+        description="the value divided by unseen_ratio; near 1 if the version has no memory of the label",
+    )
     curves: Curves | None = None
 
 
 class MembershipFigure(ComparedFigure):
-    """How much better a membership attack works than on the references: |AUC - mean AUC of the references|.
+    """How differently a membership attack works on the references: |AUC - mean AUC of the references|.
 
-    The largest such gap of the attacks on single images; `references` are AUCs of that attack.
+    The value is the largest such gap among the attacks on single images. `references` are the AUCs of
+    that attack.
     """
 
     auc: dict[str, float] | None = Field(None, description="AUC by attack")
@@ -137,20 +146,21 @@ class MembershipFigure(ComparedFigure):
 
 
 class TwoSampleFigure(Figure):
-    """The energy distance of the label's draws to each reference's draws, mean over references."""
+    """Energy distance between draws of the label by the version and a reference, mean over references."""
 
     draws: int | None = Field(None, description="images of each network")
     p: float | None = Field(None, description="p-value of a permutation test against the first reference")
-    between_references: float | None = Field(None, description="the distance of two references")
+    between_references: float | None = Field(None, description="the distance between two references")
 
 
 class FunctionDistance(Figure):
-    """How differently networks reconstruct images of the labels held, over the distance of two references."""
+    """How differently the version and the references reconstruct images of the retained labels.
 
-    distance: float | None = Field(
-        None, description="mean over references of the root mean square over pixels"
-    )
-    between_references: float | None = Field(None, description="the distance of two references")
+    The value is the distance to the references, divided by the distance between two references.
+    """
+
+    distance: float | None = Field(None, description="root mean square over pixels, mean over references")
+    between_references: float | None = Field(None, description="the distance between two references")
 
 
 class FigureSummary(Figure):
@@ -163,6 +173,6 @@ class FigureSummary(Figure):
 
     @classmethod
     def of(cls, figure: Figure) -> "FigureSummary":
-        """Take from the figure what it has of these fields."""
+        """Summarise a figure: copy those of these fields that it has."""
         found = {name: getattr(figure, name) for name in cls.model_fields if hasattr(figure, name)}
         return FigureSummary.model_construct(**found)

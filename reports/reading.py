@@ -1,4 +1,4 @@
-"""Read stored and answered reports of any release into today's types."""
+"""Parse reports that any release wrote into the types of this release."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from reports.report import FORMAT, FullReport, Report
 
 
 class UnreadableReport(ValueError):
-    """The document is not a report this release can read; the message says why."""
+    """The document is not a report that this release can read; the message says why."""
 
 
 def read_report(document: Mapping[str, Any]) -> Report:
-    """Parse a report as it was written by this or any earlier release; a full one is a FullReport.
+    """Parse a report that this or any earlier release wrote. A full report becomes a FullReport.
 
     Fields that this release does not know are ignored. Raises UnreadableReport.
     """
@@ -27,7 +27,7 @@ def read_report(document: Mapping[str, Any]) -> Report:
         )
     try:
         if written_format == 1:
-            document = release_0_1.upgraded_report(document)
+            document = release_0_1.upgrade_report(document)
         kind = FullReport if document.get("level") == "full" else Report
         return kind.model_validate(document, extra="ignore")
     except ValidationError as error:
@@ -39,5 +39,5 @@ def read_report(document: Mapping[str, Any]) -> Report:
 
 
 def read_criterion(document: Mapping[str, Any]) -> Criterion:
-    """Parse a criterion that a rejected job missed, as this or any earlier release wrote it."""
-    return Criterion.model_validate(release_0_1.upgraded_criterion(document), extra="ignore")
+    """Parse a missed criterion from a rejected job's error, as this or any earlier release wrote it."""
+    return Criterion.model_validate(release_0_1.upgrade_criterion(document), extra="ignore")

@@ -1,8 +1,9 @@
-"""Upgrade reports that release 0.1.0 wrote: the only place that knows their format.
+"""Upgrade reports that release 0.1.0 wrote to the format of this release. No other module knows that format.
 
-They carried no format number. A label's accuracy was called `accuracy` where other figures have a `value`; a
-threshold was text such as "<= 0.05"; the guarantee was one of the strategy's findings; a compared figure had
-only the word `bar` for its fixed threshold; and `feature_network` had another name.
+It differs in these points. Reports have no format number. A label's accuracy is called `accuracy`, not
+`value`. A threshold is text such as "<= 0.05".
+The guarantee is one of the strategy's findings. A compared figure has
+the verdict by its fixed threshold, called `bar`, but not that threshold. `feature_network` has another name.
 """
 
 import re
@@ -17,7 +18,7 @@ FIXED_THRESHOLDS: dict[str, dict[str, Any]] = {
     "relearning": {"op": ">=", "limit": 0.8},
     "membership": {"op": "<=", "limit": 0.02},
 }
-"""What release 0.1.0 demanded of each compared figure; its reports say only whether that was met."""
+"""The fixed thresholds of release 0.1.0. Its reports contain only the verdicts by them."""
 
 QUALITY_FIGURES = (
     "accuracy",
@@ -36,45 +37,45 @@ ABOVE_REFERENCES = re.compile(r"<= references \+ (\S+)")
 NEAR_REFERENCES = re.compile(r"references \+- (\S+)")
 
 
-def upgraded_report(old: Json) -> dict[str, Any]:
-    """The report as today's release writes it."""
+def upgrade_report(old: Json) -> dict[str, Any]:
+    """Return a report of release 0.1.0 in the format of this release."""
     new = dict(old)
     findings = dict(old.get("findings", {}))
     new |= {
         "format": 2,
-        "retained": upgraded_group(old["retained"]),
-        "forgotten": upgraded_group(old["forgotten"]),
-        "criteria": [upgraded_criterion(one) for one in old.get("criteria", [])],
+        "retained": upgrade_group(old["retained"]),
+        "forgotten": upgrade_group(old["forgotten"]),
+        "criteria": [upgrade_criterion(one) for one in old.get("criteria", [])],
         "guarantee": findings.pop("guarantee", None),
         "findings": findings,
     }
     if old.get("level") == "full":
         new |= {
-            "quality": {dataset: _quality(one) for dataset, one in old["quality"].items()},
-            "forgetting": _forgetting(old["forgetting"]),
+            "quality": {dataset: _upgrade_quality(one) for dataset, one in old["quality"].items()},
+            "forgetting": _upgrade_forgetting(old["forgetting"]),
             "feature_network": old.get("witness", old.get("feature_network")),  # plain-words: allow
         }
     return new
 
 
-def upgraded_group(old: Json) -> dict[str, Any]:
-    """A group of labels, of a report or a receipt."""
-    labels = {name: _label_figure(one) for name, one in old.get("labels", {}).items()}
-    return {**_label_figure(old), "labels": labels}
+def upgrade_group(old: Json) -> dict[str, Any]:
+    """Upgrade a group of labels in a report or a receipt."""
+    labels = {name: _upgrade_label_figure(one) for name, one in old.get("labels", {}).items()}
+    return {**_upgrade_label_figure(old), "labels": labels}
 
 
-def upgraded_receipt_figures(old: Json) -> dict[str, Any]:
-    """The figures of a receipt as today's release writes them."""
+def upgrade_receipt_figures(old: Json) -> dict[str, Any]:
+    """Upgrade the figures of a receipt."""
     return {
         **old,
-        "retained": _label_figure(old["retained"]),
-        "forgotten": upgraded_group(old["forgotten"]),
-        "criteria": [upgraded_criterion(one) for one in old["criteria"]],
+        "retained": _upgrade_label_figure(old["retained"]),
+        "forgotten": upgrade_group(old["forgotten"]),
+        "criteria": [upgrade_criterion(one) for one in old["criteria"]],
     }
 
 
-def upgraded_criterion(old: Json) -> dict[str, Any]:
-    """A criterion of a report or a receipt, or one that a rejected job missed."""
+def upgrade_criterion(old: Json) -> dict[str, Any]:
+    """Upgrade a criterion in a report, a receipt or a rejected job's error. A current one stays as it is."""
     if "bound" not in old:
         return dict(old)
     new = {name: part for name, part in old.items() if name not in ("bound", "measured")}
@@ -87,16 +88,16 @@ def upgraded_criterion(old: Json) -> dict[str, Any]:
     return new
 
 
-def _label_figure(old: Json) -> dict[str, Any]:
-    new = _figure({name: part for name, part in old.items() if name not in ("accuracy", "labels")})
+def _upgrade_label_figure(old: Json) -> dict[str, Any]:
+    new = _upgrade_figure({name: part for name, part in old.items() if name not in ("accuracy", "labels")})
     return {**new, "value": old["accuracy"]}
 
 
-def _figure(old: Json) -> dict[str, Any]:
-    return {**old, "threshold": _threshold(old.get("threshold"))}
+def _upgrade_figure(old: Json) -> dict[str, Any]:
+    return {**old, "threshold": _parse_threshold(old.get("threshold"))}
 
 
-def _threshold(text: str | None) -> dict[str, Any] | None:
+def _parse_threshold(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     if found := ABOVE_REFERENCES.fullmatch(text):
@@ -107,37 +108,41 @@ def _threshold(text: str | None) -> dict[str, Any] | None:
         return {"op": found[1], "limit": float(found[2])}
     if found := TWO_SIDES.fullmatch(text):
         return {"op": "between", "low": float(found[1]), "high": float(found[2])}
-    raise ValueError(f"release 0.1.0 wrote no such threshold: {text!r}")
+    raise ValueError(f"{text!r} is not a threshold that release 0.1.0 wrote")
 
 
-def _quality(old: Json) -> dict[str, Any]:
-    """A dataset that could not be measured was one figure without a value; now each of its figures is."""
+def _upgrade_quality(old: Json) -> dict[str, Any]:
+    """Upgrade the quality of a dataset.
+
+    A dataset that could not be measured was a single figure without a value. Now every figure of the dataset
+    is one without a value.
+    """
     if "value" in old:
-        nothing = {**_figure(old), "threshold": None}
-        ratio = None if old["threshold"] is None else _figure(old)
+        nothing = {**_upgrade_figure(old), "threshold": None}
+        ratio = None if old["threshold"] is None else _upgrade_figure(old)
         return {**dict.fromkeys(QUALITY_FIGURES, nothing), "coverage_ratio": ratio, "labels": {}}
-    new = {name: _figure(one) for name, one in old.items() if name != "labels"}
+    new = {name: _upgrade_figure(one) for name, one in old.items() if name != "labels"}
     labels = {
-        label: {name: _figure(one) for name, one in figures.items()}
+        label: {name: _upgrade_figure(one) for name, one in figures.items()}
         for label, figures in old["labels"].items()
     }
     return {**new, "labels": labels}
 
 
-def _forgetting(old: Json) -> dict[str, Any]:
+def _upgrade_forgetting(old: Json) -> dict[str, Any]:
     return {
         **old,
-        "labels": {name: _label_forgetting(one) for name, one in old["labels"].items()},
-        "distance": _figure(old["distance"]),
-        "control": _figure(old["control"]),
+        "labels": {name: _upgrade_label_forgetting(one) for name, one in old["labels"].items()},
+        "distance": _upgrade_figure(old["distance"]),
+        "control": _upgrade_figure(old["control"]),
     }
 
 
-def _label_forgetting(old: Json) -> dict[str, Any]:
-    new = {**old, "two_sample": _figure(old["two_sample"])}
+def _upgrade_label_forgetting(old: Json) -> dict[str, Any]:
+    new = {**old, "two_sample": _upgrade_figure(old["two_sample"])}
     for name, threshold in FIXED_THRESHOLDS.items():
         new[name] = {
-            **_figure({part: one for part, one in old[name].items() if part != "bar"}),
+            **_upgrade_figure({part: one for part, one in old[name].items() if part != "bar"}),
             "fixed_threshold": threshold,
             "fixed_verdict": old[name].get("bar"),
         }

@@ -1,4 +1,4 @@
-"""What a figure is held to, as an operator and numbers, and whether it met that."""
+"""Thresholds of figures, and verdicts: whether a figure meets its threshold."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -15,7 +15,7 @@ class Threshold(Value):
     limit: float
 
     def is_met(self, value: float) -> bool:
-        """Whether the value keeps the limit; a value that equals it does."""
+        """Whether the value is within the limit. A value equal to the limit is."""
         return value <= self.limit if self.op == "<=" else value >= self.limit
 
     def verdict(self, value: float) -> Verdict:
@@ -46,7 +46,7 @@ class Range(Value):
 
 
 class Margin(Value):
-    """A limit relative to the mean of the references, as it is set before there are any.
+    """A limit relative to the mean of the reference networks, whose figures are not known yet.
 
     `<=`: the figure has to be at most `margin` above that mean. `within`: at most `margin` away from it on
     either side.
@@ -65,16 +65,16 @@ AnyThreshold = Threshold | Range | Margin
 
 
 def at_most(limit: float) -> Threshold:
-    """The threshold `<= limit`."""
+    """Return the threshold `<= limit`."""
     return Threshold(op="<=", limit=limit)
 
 
 def at_least(limit: float) -> Threshold:
-    """The threshold `>= limit`."""
+    """Return the threshold `>= limit`."""
     return Threshold(op=">=", limit=limit)
 
 
-def overall(verdicts: Iterable[Verdict | None]) -> Verdict | None:
-    """Combine verdicts: "missed" if one is, "met" if there are some and all are, otherwise None."""
+def combine_verdicts(verdicts: Iterable[Verdict | None]) -> Verdict | None:
+    """Return "missed" if one verdict is, "met" if there are verdicts and all are "met", otherwise None."""
     given = set(verdicts)
     return "missed" if "missed" in given else "met" if given == {"met"} else None

@@ -1,4 +1,4 @@
-"""What every part of a report is: an immutable value that refuses fields it does not know."""
+"""The base class of every part of a report."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Value(BaseModel):
-    """An immutable part of a report. Equal values dump to equal JSON."""
+    """An immutable part of a report, which refuses unknown fields. Equal values give equal JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

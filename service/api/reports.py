@@ -1,4 +1,4 @@
-"""What was measured: reports as JSON or as pages, relapses, two versions compared."""
+"""Routes for measurements: reports as JSON or as pages, relapses, and comparison of two versions."""
 
 import base64
 import math
@@ -23,20 +23,21 @@ from service.registry import labels, reports, versions
 from service.registry.reports import StoredReport
 from service.registry.tables import Level, VersionRow
 from service.reporting import page as report_page
-from service.reporting.figures import FigurePair, side_by_side
+from service.reporting.figures import FigurePair, pair_figures
 from service.reporting.relapse import RelapsePoint, relapse_series
 from service.requests.fields import LabelName
 
 router = APIRouter(prefix="/v1", tags=["reports"], route_class=Route)
 
-MOST_VERSIONS = 500
-"""Of the newest versions, in the answer about relapses."""
+MAX_RELAPSE_VERSIONS = 500
+"""How many of the newest versions are looked at for relapses."""
 
 RECOVERED_COLUMNS = 8
+"""Images in a row of the picture of recovered images."""
 
 
 class ReportSource(BaseModel):
-    """Which job measured the report, and where its bytes are, as they were written and hashed."""
+    """Which job measured the report, and the address of the file that was stored and hashed."""
 
     job: str
     sha256: str
@@ -45,7 +46,7 @@ class ReportSource(BaseModel):
 
 
 class WithSource(BaseModel):
-    """What stands beside a report in an answer, and in no file."""
+    """Fields that a response adds to a report; they are not in the stored file."""
 
     cost: dict[str, Any] | None = Field(description="seconds, examples and energy of the job")
     source: ReportSource
@@ -71,31 +72,31 @@ REPORT: dict[int | str, dict[str, Any]] = {
 
 
 class ReportQuery(BaseModel):
-    """`?level=`: quick as measured before publishing, full as an evaluate job measured it."""
+    """`?level=`: the quick report, measured before publishing, or the full one of an evaluate job."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    level: Level | None = Field(None, description="the fullest there is when left out")
+    level: Level | None = Field(None, description="left out: full if there is a full report, else quick")
 
 
 class RelapseLabel(BaseModel):
-    """A label that was forgotten, and what every version since drew for it, oldest first."""
+    """A label that was forgotten, and its accuracy in every version since, oldest first."""
 
     label: str
-    status: str = Field(description="now; a label learned again is no longer watched")
+    status: str = Field(description="status now; a label that was learned again has no further points")
     forgotten_version: int | None
-    relapsed: bool = Field(description="at the head: drawn more often than it is held to")
+    relapsed: bool = Field(description="whether the newest version draws it more often than its limit allows")
     series: list[RelapsePoint]
 
 
 class RelapseObject(BaseModel):
-    """Every label ever forgotten, tested after every later job."""
+    """Every label that was ever forgotten, measured after each later job."""
 
     object: Literal["relapse"] = "relapse"
     model: str
     head: int | None
     relapsed: list[str]
-    earlier: bool = Field(description="there are older versions than these series tell of")
+    earlier: bool = Field(description="whether there are older versions that the series leave out")
     labels: list[RelapseLabel]
 
 
@@ -108,27 +109,27 @@ class ComparedVersion(BaseModel):
     labels: list[str]
     widths: dict[str, Any]
     level: Level
-    seconds: float | None = Field(description="what its job took")
+    seconds: float | None = Field(description="how long its job took")
     revoked_by: str | None
     created_at: datetime
 
     @classmethod
-    def of(cls, version: VersionRow, evidence: StoredReport) -> Self:
+    def of(cls, version: VersionRow, stored: StoredReport) -> Self:
         return cls(
             version=version.number,
             operation=version.operation,
             strategy=version.strategy,
             labels=sorted(version.labels),
             widths=version.widths,
-            level=evidence.level,
-            seconds=(evidence.cost or {}).get("seconds"),
+            level=stored.level,
+            seconds=(stored.cost or {}).get("seconds"),
             revoked_by=version.revoked_by,
             created_at=version.created_at,
         )
 
 
 class FigureComparison(BaseModel):
-    """A figure of both versions. `clear`: their 95 % intervals do not touch."""
+    """A figure of both versions. `clear`: whether their 95 % intervals do not overlap."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -159,7 +160,7 @@ class ComparisonObject(BaseModel):
 
 
 class ComparisonQuery(BaseModel):
-    """`?from=&to=`: two versions by their numbers."""
+    """`?from=&to=`: the numbers of the two versions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -173,26 +174,26 @@ class ComparisonQuery(BaseModel):
 def get_report(
     model: str, number: str, query: Annotated[ReportQuery, Query()], request: Request, context: Context
 ) -> Response:
-    """The evidence for a version: JSON, or a page for a browser; beside it the cost of its job.
+    """A version's report and the cost of the job that measured it: JSON, or an HTML page for a browser.
 
-    The JSON follows `/v1/catalog/report-schema`, whatever release measured the version; `source.href` has the
-    bytes that were hashed.
+    The JSON follows `/v1/catalog/report-schema`, whatever release measured the version. `source.href` is the
+    address of the file that was hashed.
     """
     media_type = preferred(request, "application/json", "text/html")
     with context.database.reading() as session:
         row = find_model(session, model)
         version = find_version(session, row, number)
-        evidence = reports.find_for_version(session, version, query.level)
+        stored = reports.find_for_version(session, version, query.level)
         if media_type == "application/json":
-            return JSONResponse(_report_object(evidence), headers={"Vary": "Accept"})
+            return JSONResponse(_report_object(stored), headers={"Vary": "Accept"})
         subject = report_page.Subject(
             model=row,
             version=version,
             parent=versions.find(session, row, version.parent) if version.parent else None,
             job=find_job(session, version.job_id),
-            evidence=evidence,
-            earlier=reports.find_earlier(session, version, evidence),
-            relapses=relapse_series(reports.find_newest_versions(session, row, limit=MOST_VERSIONS)),
+            stored=stored,
+            earlier=reports.find_earlier(session, version, stored),
+            relapses=relapse_series(reports.find_newest_versions(session, row, limit=MAX_RELAPSE_VERSIONS)),
         )
     page = report_page.render(subject)
     return Response(page, headers=PAGE_HEADERS | {"Vary": "Accept"}, media_type="text/html; charset=utf-8")
@@ -200,13 +201,13 @@ def get_report(
 
 @router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))
 def get_report_of_job(job: str, request: Request, context: Context) -> Response:
-    """The bytes of the report a job measured, as they were hashed; of a rejected job too."""
+    """The report that a job measured, as the file that was hashed. A rejected job has one, too."""
     preferred(request, "application/json")
     with context.database.reading() as session:
-        evidence = reports.find_for_job(session, find_job(session, job))
-    headers = {"ETag": f'"{evidence.sha256}"', "Cache-Control": "max-age=60"}
+        stored = reports.find_for_job(session, find_job(session, job))
+    headers = {"ETag": f'"{stored.sha256}"', "Cache-Control": "max-age=60"}
     return not_modified(request, headers) or Response(
-        context.artifacts.read(evidence.sha256), headers=headers, media_type="application/json"
+        context.artifacts.read(stored.sha256), headers=headers, media_type="application/json"
     )
 
 
@@ -218,29 +219,31 @@ def get_report_of_job(job: str, request: Request, context: Context) -> Response:
 def get_recovered(
     job: str, label: LabelName, network: Literal["candidate", "reference"], context: Context
 ) -> Response:
-    """The images that a search for a forgotten label ended with, in the version or in a reference."""
+    """The images that the recovery attack found for a forgotten label, in the version or in a reference."""
     with context.database.reading() as session:
         report = reports.find_for_job(session, find_job(session, job)).report
     audited = report.forgetting.labels.get(label) if isinstance(report, FullReport) else None
     if audited is None or audited.pictures is None:
-        raise Problem(404, "picture_not_found", "The report of this job has no such picture.")
+        raise Problem(
+            404, "picture_not_found", "The report of this job has no recovered images of this label."
+        )
     pictures = audited.pictures
     return PngResponse(_png(pictures.candidate if network == "candidate" else pictures.reference))
 
 
 @router.get("/models/{model}/relapse", responses=refusals(404))
 def get_relapse(model: str, context: Context) -> RelapseObject:
-    """Whether what was forgotten stayed forgotten: each forgotten label, measured by every later version."""
+    """Whether forgotten labels stayed forgotten: the accuracy of each in every later version."""
     with context.database.reading() as session:
         row = find_model(session, model)
         known = labels.find_all(session, row.id)
-        line = reports.find_newest_versions(session, row, limit=MOST_VERSIONS)
-    relapsed = read_report(line[-1].report).relapsed if line else []
+        newest = reports.find_newest_versions(session, row, limit=MAX_RELAPSE_VERSIONS)
+    relapsed = read_report(newest[-1].report).relapsed if newest else []
     return RelapseObject(
         model=row.id,
         head=row.head,
         relapsed=relapsed,
-        earlier=bool(line) and line[0].number > 1,
+        earlier=bool(newest) and newest[0].number > 1,
         labels=[
             RelapseLabel(
                 label=name,
@@ -249,49 +252,49 @@ def get_relapse(model: str, context: Context) -> RelapseObject:
                 relapsed=name in relapsed,
                 series=points,
             )
-            for name, points in relapse_series(line).items()
+            for name, points in relapse_series(newest).items()
         ],
     )
 
 
 @router.get("/models/{model}/compare", responses=refusals(404))
 def compare(model: str, query: Annotated[ComparisonQuery, Query()], context: Context) -> ComparisonObject:
-    """The figures of two versions side by side, at the fullest level both have."""
+    """The figures of two versions side by side, from full reports if both versions have one."""
     with context.database.reading() as session:
         row = find_model(session, model)
         before, after = (find_version(session, row, str(number)) for number in (query.from_, query.to))
-        evidence_before, evidence_after = _at_one_level(session, (before, after))
+        stored_before, stored_after = _at_one_level(session, (before, after))
     return ComparisonObject(
         model=row.id,
-        from_=ComparedVersion.of(before, evidence_before),
-        to=ComparedVersion.of(after, evidence_after),
+        from_=ComparedVersion.of(before, stored_before),
+        to=ComparedVersion.of(after, stored_after),
         learned=sorted(set(after.labels) - set(before.labels)),
         forgotten=sorted(set(before.labels) - set(after.labels)),
         figures=[
-            FigureComparison.of(pair) for pair in side_by_side(evidence_before.report, evidence_after.report)
+            FigureComparison.of(pair) for pair in pair_figures(stored_before.report, stored_after.report)
         ],
     )
 
 
 def _at_one_level(session: Session, sides: Sequence[VersionRow]) -> list[StoredReport]:
     found = [reports.find_for_version(session, version) for version in sides]
-    if len({evidence.level for evidence in found}) == 1:
+    if len({stored.level for stored in found}) == 1:
         return found
     return [reports.find_for_version(session, version, "quick") for version in sides]
 
 
-def _report_object(evidence: StoredReport) -> dict[str, Any]:
-    """The report in today's schema, and beside it what is no part of the hashed file."""
+def _report_object(stored: StoredReport) -> dict[str, Any]:
+    """The report in the schema of this release, with the fields that are not in the stored file."""
     beside = WithSource(
-        cost=evidence.cost,
+        cost=stored.cost,
         source=ReportSource(
-            job=evidence.job_id,
-            sha256=evidence.sha256,
-            created_at=evidence.created_at,
-            href=f"/v1/jobs/{evidence.job_id}/report",
+            job=stored.job_id,
+            sha256=stored.sha256,
+            created_at=stored.created_at,
+            href=f"/v1/jobs/{stored.job_id}/report",
         ),
     )
-    return {**evidence.report.as_json(), **beside.model_dump(mode="json")}
+    return {**stored.report.as_json(), **beside.model_dump(mode="json")}
 
 
 def _png(picture: Picture) -> bytes:

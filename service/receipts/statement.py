@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from securesystemslib.dsse import Envelope
 
 from reports import Criterion, Guarantee, JudgeSummary, LabelFigure, LabelGroup, Level, Report
-from reports.release_0_1 import upgraded_receipt_figures
+from reports.release_0_1 import upgrade_receipt_figures
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MEDIA_TYPE = "application/vnd.in-toto.forget-receipt+dsse"
@@ -164,13 +164,13 @@ def read_statement(payload: bytes) -> Statement:
     """
     document = json.loads(payload)
     if isinstance(document, dict) and document.get("predicateType") == RELEASE_0_1:
-        document = {**document, "predicate": _upgraded_predicate(document["predicate"])}
+        document = {**document, "predicate": _upgrade_predicate(document["predicate"])}
     return Statement.model_validate(document)
 
 
-def _upgraded_predicate(old: dict[str, Any]) -> dict[str, Any]:
+def _upgrade_predicate(old: dict[str, Any]) -> dict[str, Any]:
     """The predicate of a receipt that release 0.1.0 signed, in today's shape."""
-    new = {**old, "figures": upgraded_receipt_figures(old["figures"])}
+    new = {**old, "figures": upgrade_receipt_figures(old["figures"])}
     if old["purge"] is not None and old["purge"]["reason"] == "asked":
         new["purge"] = {**old["purge"], "reason": "requested"}
     return new

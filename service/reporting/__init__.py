@@ -1,1 +1,1 @@
-"""Reports for people: figures in order, and the HTML page of a version."""
+"""Reports for people: lists and comparisons of figures, and the HTML page of a version."""

@@ -1,4 +1,4 @@
-"""The charts of a report's page, as positions that its template draws as SVG."""
+"""Compute the positions in the charts of a report's page; the template draws them as SVG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from service.reporting.relapse import RelapsePoint
 
 CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 300, 70, 12
 PLOT = {"left": 38, "right": 300, "top": 20, "bottom": 134}
-"""Where a relearning curve is drawn, in pixels; the words of its axes are around it."""
-LEAST_TOP = 0.02
-"""Of a relapse chart's scale, so that a chart of next to nothing still has a height."""
+"""The area of the relearning curves, in pixels. The labels of the axes are outside it."""
+MIN_TOP = 0.02
+"""The smallest share at the upper edge of a relapse chart, so that rounding noise does not fill the chart."""
 
 BESIDE_ACCURACY = (
     ("rejected", "{} rejected"),
     ("closed_accuracy", "{} if the judge may not reject"),
     ("coverage", "covers {} of the real images"),
 )
-"""What a quick report measures of a label's draws besides their accuracy."""
+"""The measurements printed beside a label's accuracy: field and text."""
 
 
 @dataclass(frozen=True)
 class AccuracyBar:
-    """A label's accuracy as a bar, its interval and its limit as marks. Positions are 0 to 100."""
+    """A label's accuracy as a bar, with marks for its interval and its limit. Positions are 0 to 100."""
 
     name: str
     figure: LabelFigure
     beside: str
-    """What else was measured of the label's draws."""
+    """Text: what else was measured of the label's draws."""
     width: float
     low: float | None
     high: float | None
@@ -45,9 +45,9 @@ class ChartPoint(NamedTuple):
     low: float
     high: float
     is_missed: bool
-    is_here: bool
-    """Whether it is of the version the page is about."""
-    words: str
+    is_of_this_version: bool
+    """Whether the point belongs to the version that the page is about."""
+    text: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class RelapseChart:
     points: list[ChartPoint]
     limit: float | None
     top: str
-    """What the upper edge stands for."""
+    """The share at the upper edge, as text."""
     is_missed: bool
     """Whether the newest version missed the limit."""
 
@@ -72,15 +72,15 @@ class RelearningChart:
     candidate: str
     references: list[str]
     limit: float
-    """The height at which the label counts as learned again."""
+    """Height of the line at which the label counts as learned again, in pixels from the upper edge."""
     target_accuracy: float
     steps: int
-    """What the right edge stands for."""
-    words: str
+    """The number of steps at the right edge."""
+    text: str
 
 
 def accuracy_bar(name: str, figure: LabelFigure) -> AccuracyBar:
-    """Draw a label's accuracy."""
+    """Compute the bar of a label's accuracy."""
     measured = [(template, getattr(figure, field)) for field, template in BESIDE_ACCURACY]
     low, high = figure.interval or (None, None)
     return AccuracyBar(
@@ -96,12 +96,12 @@ def accuracy_bar(name: str, figure: LabelFigure) -> AccuracyBar:
     )
 
 
-def relapse_chart(name: str, points: Sequence[RelapsePoint], here: int) -> RelapseChart:
-    """Draw a forgotten label's accuracy over all versions; `here` is the number of the page's version."""
+def relapse_chart(name: str, points: Sequence[RelapsePoint], this_version: int) -> RelapseChart:
+    """Compute the chart of a forgotten label's accuracy. this_version: number of the page's version."""
     measured = [(point, point.value) for point in points if point.value is not None]
     limits = [point.threshold.limit for point in points if point.threshold is not None]
     highest = [point.interval[1] if point.interval else value for point, value in measured]
-    top = min(1.0, max([2 * limit for limit in limits] + highest + [LEAST_TOP]))
+    top = min(1.0, max([2 * limit for limit in limits] + highest + [MIN_TOP]))
     step = (CHART_WIDTH - 2 * CHART_MARGIN) / max(len(measured) - 1, 1)
     drawn = []
     for index, (point, value) in enumerate(measured):
@@ -113,8 +113,8 @@ def relapse_chart(name: str, points: Sequence[RelapsePoint], here: int) -> Relap
                 low=_chart_y(low, top),
                 high=_chart_y(high, top),
                 is_missed=point.verdict == "missed",
-                is_here=point.version == here,
-                words=f"version {point.version}: {percent(value)}",
+                is_of_this_version=point.version == this_version,
+                text=f"version {point.version}: {percent(value)}",
             )
         )
     limit = _chart_y(limits[-1], top) if limits else None
@@ -122,7 +122,7 @@ def relapse_chart(name: str, points: Sequence[RelapsePoint], here: int) -> Relap
 
 
 def relearning_chart(name: str, figure: RelearningFigure, curves: Curves) -> RelearningChart:
-    """Draw how the version and the references learned a label again."""
+    """Compute the curves of the version and the references learning a label again."""
     steps = max(curve[-1][0] for curve in (curves.candidate, *curves.references))
     ends = ", ".join(percent(curve[-1][1]) for curve in curves.references)
     end = percent(curves.candidate[-1][1])
@@ -134,7 +134,7 @@ def relearning_chart(name: str, figure: RelearningFigure, curves: Curves) -> Rel
         limit=_plot_y(curves.target_accuracy),
         target_accuracy=curves.target_accuracy,
         steps=steps,
-        words=f"accuracy after {steps} steps: this version {end}, references {ends}",
+        text=f"accuracy after {steps} steps: this version {end}, references {ends}",
     )
 
 
@@ -149,5 +149,5 @@ def _polyline(curve: Curve, steps: int) -> str:
 
 
 def _plot_y(accuracy: float) -> float:
-    """Pixels from the upper edge of a relearning chart, whose plot is from 0 to 1."""
+    """Pixels from the upper edge of a relearning chart, whose vertical axis runs from 0 to 1."""
     return round(PLOT["bottom"] - (PLOT["bottom"] - PLOT["top"]) * accuracy, 1)

@@ -1,4 +1,4 @@
-"""The figures of a report as a list, each with its place in the report, and two such lists compared."""
+"""List the figures of a report with their places in it, and pair the figures of two reports."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ Path = tuple[str, ...]
 
 
 class PlacedFigure(NamedTuple):
-    """A figure, and where in the report it stands."""
+    """A figure with its place in the report."""
 
     path: Path
     figure: Figure
@@ -22,14 +22,14 @@ class PlacedFigure(NamedTuple):
 
 
 class Change(NamedTuple):
-    """How far a value moved, and whether the two 95 % intervals are apart; None where that is unknown."""
+    """The difference of two values, and whether their 95 % intervals do not overlap; None where unknown."""
 
     change: float | None
     clear: bool | None
 
 
 class FigurePair(NamedTuple):
-    """The same figure of two reports; None where a report does not have it."""
+    """The same figure in two reports; None where a report does not have it."""
 
     name: str
     before: FigureSummary | None
@@ -40,19 +40,20 @@ class FigurePair(NamedTuple):
         return _change(self.before, self.after)
 
 
-def figures_of(report: Report) -> list[PlacedFigure]:
-    """List every figure of the report in its order, without what criteria repeat.
+def list_figures(report: Report) -> list[PlacedFigure]:
+    """List every figure of the report, in the report's order.
 
-    The size of the main network comes last, as a figure that rests on one network.
+    The figures of the criteria are left out, because they repeat others. The number of parameters of the main
+    network comes last.
     """
     sections = [(name, part) for name, part in report if name not in ("criteria", "capacity")]
     found = [figure for name, part in sections for figure in _figures_in(part, (name,))]
     return [*found, *_sizes(report.capacity)]
 
 
-def side_by_side(before: Report, after: Report) -> list[FigurePair]:
+def pair_figures(before: Report, after: Report) -> list[FigurePair]:
     """Pair the figures of two reports: those of `after` in its order, then those that only `before` has."""
-    old, new = ({one.name: one.figure for one in figures_of(report)} for report in (before, after))
+    old, new = ({one.name: one.figure for one in list_figures(report)} for report in (before, after))
     names = [*new, *(name for name in old if name not in new)]
     return [FigurePair(name, _summary(old.get(name)), _summary(new.get(name))) for name in names]
 

@@ -1,4 +1,4 @@
-"""Numbers and names as a report's page shows them."""
+"""Format numbers and names for a report's page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def percent_interval(figure: Figure) -> str:
 
 
 def number(value: Any) -> str:
-    """Format a value to four digits; several, or several by name, one after the other."""
+    """Format a number to four digits, and a list or mapping of numbers as one line; None as a dash."""
     if value is None:
         return NOTHING
     if isinstance(value, str):
@@ -37,10 +37,10 @@ def number(value: Any) -> str:
 
 
 def interval(figure: Figure) -> str:
-    """Format the interval of any figure."""
+    """Format the interval of a figure as `0.959 to 0.968`."""
     return " to ".join(map(number, figure.interval)) if figure.interval else NOTHING
 
 
 def words(name: str) -> str:
-    """Turn a name such as `worst_retained_accuracy_min` into words."""
+    """Replace the underscores of a name such as `worst_retained_accuracy_min` by spaces."""
     return name.replace("_", " ")

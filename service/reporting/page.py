@@ -1,6 +1,6 @@
-"""A version's report as a page for people: verdicts first, then every figure with what it rests on.
+"""Render a version's report as an HTML page: verdicts first, then every figure with sample size and interval.
 
-The page is made on the server from `templates/report.jinja`, without a script; charts are drawn in it as SVG.
+The server renders the page from `templates/report.jinja`. It has no script; its charts are SVG.
 """
 
 import json
@@ -10,7 +10,16 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from reports import Criterion, Figure, FigureSummary, FullReport, LabelGroup, Report, Verdict, overall
+from reports import (
+    Criterion,
+    Figure,
+    FigureSummary,
+    FullReport,
+    LabelGroup,
+    Report,
+    Verdict,
+    combine_verdicts,
+)
 from service.registry.reports import StoredReport
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
@@ -25,53 +34,54 @@ from service.reporting.charts import (
     relapse_chart,
     relearning_chart,
 )
-from service.reporting.figures import figures_of
+from service.reporting.figures import list_figures
 from service.reporting.formatting import percent, percent_interval, words
 from service.reporting.relapse import RelapsePoint
 
 DRAWS = f"0.png?grid=1x{COMPARED_DRAWS}&scale=2"
-"""Draws of a label, none chosen: seeds 0 to COMPARED_DRAWS - 1."""
+"""Draws of a label with the seeds 0 to COMPARED_DRAWS - 1, so that nobody selected them."""
 PAST_TENSE = {"learn": "learned", "forget": "forgot", "resize": "resized"}
 QUICK_SECTIONS = ("retained", "forgotten", "capacity")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a page is about."""
+    """What a page is about: the version, its report, and what the page compares it with."""
 
     model: ModelRow
     version: VersionRow
     parent: VersionRow | None
     job: JobRow
-    evidence: StoredReport
+    stored: StoredReport
     earlier: Sequence[StoredReport]
     """Full reports of the version before this one, newest first."""
     relapses: Mapping[str, Sequence[RelapsePoint]]
-    """What each version drew for a forgotten label, by label."""
+    """By forgotten label: its accuracy in each version."""
 
 
 @dataclass(frozen=True)
 class Headline:
-    """A verdict in one glance."""
+    """A box of the summary at the top of the page."""
 
     title: str
     value: str
     rests_on: str
+    """What the value is based on, such as its interval and the number of draws."""
     verdict: Verdict | None
     without_verdict: str = "no limit set"
-    """What is shown where there is no verdict."""
+    """The text if there is no verdict."""
 
 
 @dataclass(frozen=True)
 class PicturedLabel:
-    """A label with the addresses of what was drawn for it."""
+    """A label with the addresses of its pictures."""
 
     name: str
     is_forgotten: bool
     before: str | None
-    """By the version before."""
+    """Draws of the version before."""
     after: str
-    """By this version."""
+    """Draws of this version."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class Section:
 
 def render(subject: Subject) -> str:
     """Return the page as HTML."""
-    report, version = subject.evidence.report, subject.version
+    report, version = subject.stored.report, subject.version
     return PAGE.render(
         subject=subject,
         report=report,
@@ -99,7 +109,7 @@ def render(subject: Subject) -> str:
         sections=_sections(report),
         recovered=[(name, quote(name, safe="")) for name in recovered_labels(report)],
         relearned=_relearning_charts(report),
-        cost=subject.evidence.cost,
+        cost=subject.stored.cost,
         findings=[(name, json.dumps(value)) for name, value in report.findings.items()],
         files=[
             (name, quote(name) if is_downloadable(version, name) else None, file)
@@ -109,7 +119,7 @@ def render(subject: Subject) -> str:
 
 
 def recovered_labels(report: Report) -> list[str]:
-    """Return the labels of which the report has images that a recovery attack ended with."""
+    """Return the labels for which the report contains images that the recovery attack ended with."""
     if not isinstance(report, FullReport):
         return []
     return [name for name, one in report.forgetting.labels.items() if one.pictures is not None]
@@ -129,7 +139,7 @@ def _headlines(report: Report) -> list[Headline]:
                 "Relapsed",
                 ", ".join(report.relapsed) or "none",
                 "forgotten labels above their limit",
-                overall(one.verdict for one in forgotten.values()),
+                combine_verdicts(one.verdict for one in forgotten.values()),
                 "not all measured",
             )
         )
@@ -141,7 +151,9 @@ def _headlines(report: Report) -> list[Headline]:
 def _accuracy_headline(title: str, group: LabelGroup) -> Headline:
     if group.value is None:
         return Headline(title, formatting.NOTHING, group.reason or "not measured", None)
-    verdict = overall(one.verdict for one in (group, *group.labels.values()) if one.threshold is not None)
+    verdict = combine_verdicts(
+        one.verdict for one in (group, *group.labels.values()) if one.threshold is not None
+    )
     return Headline(title, percent(group.value), f"{percent_interval(group)}, {group.n:,} draws", verdict)
 
 
@@ -149,17 +161,20 @@ def _criteria_headline(criteria: Sequence[Criterion]) -> Headline:
     met = sum(one.verdict == "met" for one in criteria)
     value = f"{met} of {len(criteria)} met" if criteria else "none set"
     return Headline(
-        "Criteria", value, "fixed when the job was accepted", overall(one.verdict for one in criteria)
+        "Criteria",
+        value,
+        "fixed when the job was accepted",
+        combine_verdicts(one.verdict for one in criteria),
     )
 
 
 def _tests_headline(report: FullReport) -> Headline:
-    """Of every figure that has a limit, those without a verdict included."""
-    verdicts = [one.figure.verdict for one in figures_of(report) if one.figure.threshold is not None]
+    """Count the verdicts of all figures that have a limit. A figure without a verdict is undecided."""
+    verdicts = [one.figure.verdict for one in list_figures(report) if one.figure.threshold is not None]
     undecided = verdicts.count(None)
     rests_on = "of the figures with a limit" + (f"; {undecided} undecided" if undecided else "")
     value = f"{verdicts.count('met')} of {len(verdicts)} met" if verdicts else "none"
-    return Headline("Tests", value, rests_on, overall(verdicts), "no verdict")
+    return Headline("Tests", value, rests_on, combine_verdicts(verdicts), "no verdict")
 
 
 def _criterion_name(criterion: Criterion) -> str:
@@ -175,9 +190,9 @@ def _relearning_charts(report: Report) -> list[RelearningChart]:
 
 
 def _sections(report: Report) -> list[Section]:
-    """The figures of a full report beyond those of a quick one, section by section."""
+    """The figures that only a full report has, section by section."""
     sections: dict[str, Section] = {}
-    for placed in figures_of(report):
+    for placed in list_figures(report):
         section, *place = placed.path
         if section not in QUICK_SECTIONS:
             name = " · ".join(words(step) for step in place if step != "labels") or words(section)
@@ -187,10 +202,11 @@ def _sections(report: Report) -> list[Section]:
 
 
 def _pictures(subject: Subject, forgotten: Mapping[str, Figure]) -> list[PicturedLabel]:
-    """What the parent and this version drew for each label held; of each forgotten label, its file.
+    """The pictures of each retained label by the parent and by this version, and of each forgotten label.
 
-    Nothing is drawn from a revoked version; a purged one has lost the files of what it forgot, too. What a
-    parent drew that was revoked because of this version's forgetting is a file as well.
+    Pictures of retained labels are drawn on request, but not from a revoked version. If this version's forget
+    revoked its parent, the parent's draws were saved as files of this version. Pictures of forgotten labels
+    are always files. A purged version has none of them any more.
     """
     version, parent, model = subject.version, subject.parent, subject.model
     if version.purged_by:

@@ -1,4 +1,4 @@
-"""Whether what was forgotten stayed forgotten: each forgotten label, as every later version drew it."""
+"""Find out whether forgotten labels stayed forgotten: the accuracy of each in every later version."""
 
 from collections.abc import Iterable
 
@@ -16,10 +16,10 @@ class RelapsePoint(Figure):
 
 
 def relapse_series(versions: Iterable[VersionRow]) -> dict[str, list[RelapsePoint]]:
-    """Follow every forgotten label through the versions, given oldest first.
+    """Collect the accuracy of every forgotten label, version by version.
 
-    Returns a point for each version that had forgotten the label, by label, in the order the labels were
-    first forgotten.
+    versions: oldest first. Returns, by label, a point for each version in which the label is forgotten. The
+    labels are in the order in which they were first forgotten.
     """
     series: dict[str, list[RelapsePoint]] = {}
     for version in versions:

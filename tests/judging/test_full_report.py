@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from reports import Figure, FullReport, FunctionDistance, TwoSampleFigure, read_report
-from service.reporting.figures import figures_of
+from service.reporting.figures import list_figures
 from tests.judging.test_comparison import OTHERS, REFERENCE
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset, load
@@ -120,7 +120,7 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(
 
 def test_it_survives_json_and_every_figure_has_a_value_or_a_reason(measured: FullReport) -> None:
     assert read_report(json.loads(json.dumps(measured.as_json(), allow_nan=False))) == measured
-    placed = figures_of(measured)
+    placed = list_figures(measured)
     assert len(placed) > 20
     for name, figure in ((one.name, one.figure) for one in placed):
         assert figure.value is not None or figure.reason, name

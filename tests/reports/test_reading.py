@@ -22,7 +22,7 @@ from reports import (
     read_criterion,
     read_report,
 )
-from service.reporting.figures import figures_of
+from service.reporting.figures import list_figures
 from tests.reports.made_up import full_report, quick_report
 
 HOME = Path(__file__).parents[1] / "releases" / "0.1.0" / "home.tar.xz"
@@ -72,7 +72,7 @@ def test_every_figure_of_release_0_1_0_keeps_its_value_interval_and_verdict(
         report = read_report(document)
         assert isinstance(report, FullReport) == (document["level"] == "full")
         old = dict(_old_figures(document, ()))
-        new = {one.path: one.figure for one in figures_of(report) if one.path[0] != "capacity"}
+        new = {one.path: one.figure for one in list_figures(report) if one.path[0] != "capacity"}
         assert old.keys() == new.keys()
         for path, figure in old.items():
             found = new[path]

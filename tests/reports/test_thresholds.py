@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter
 
-from reports import AnyThreshold, Margin, Range, Verdict, at_least, at_most, overall
+from reports import AnyThreshold, Margin, Range, Verdict, at_least, at_most, combine_verdicts
 
 KINDS = [at_most(0.05), at_least(0.8), Range(low=-0.1, high=0.1), Margin(op="<=", margin=0.02)]
 
@@ -40,4 +40,4 @@ def test_a_threshold_in_json_is_its_operator_and_its_limit() -> None:
 def test_verdicts_are_met_together_if_all_are_and_missed_if_one_is(
     verdicts: list[Verdict | None], expected: Verdict | None
 ) -> None:
-    assert overall(verdicts) == expected
+    assert combine_verdicts(verdicts) == expected

@@ -5,7 +5,16 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from reports import Criterion, CriterionName, LabelFigure, Report, Threshold, at_least, at_most, overall
+from reports import (
+    Criterion,
+    CriterionName,
+    LabelFigure,
+    Report,
+    Threshold,
+    at_least,
+    at_most,
+    combine_verdicts,
+)
 from worker.learning.judging.quick_report import RELAPSE
 
 AnyLabelFigure = TypeVar("AnyLabelFigure", bound=LabelFigure)
@@ -49,7 +58,7 @@ def apply_criteria(report: Report, criteria: AcceptanceCriteria) -> Report:
         update={
             "labels": forgotten_labels,
             "threshold": thresholds.pop() if len(thresholds) == 1 else None,
-            "verdict": overall(one.verdict for one in forgotten_labels.values()),
+            "verdict": combine_verdicts(one.verdict for one in forgotten_labels.values()),
         }
     )
     return report.model_copy(

@@ -25,7 +25,7 @@ from reports import (
     Verdict,
     at_least,
     at_most,
-    overall,
+    combine_verdicts,
 )
 from worker.learning.judging.audit_measurements import AuditMeasurements
 from worker.learning.judging.estimates import interval_of_mean, prediction_interval, wilson
@@ -220,7 +220,7 @@ def summarise(figures: Mapping[str, Figure]) -> tuple[Verdict | None, tuple[str,
     verdicts = {name: one.verdict for name, one in figures.items() if one.threshold is not None}
     missed = tuple(sorted(name for name, verdict in verdicts.items() if verdict == "missed"))
     undecided = tuple(sorted(name for name, verdict in verdicts.items() if verdict is None))
-    return overall(verdicts.values()), missed, undecided
+    return combine_verdicts(verdicts.values()), missed, undecided
 
 
 def _decide(

@@ -14,7 +14,7 @@ from reports import (
     Picture,
     Pictures,
     TwoSampleFigure,
-    overall,
+    combine_verdicts,
 )
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.audit_measurements import AuditSetup, audit_network
@@ -54,7 +54,7 @@ def summarise_forgetting(
     missed = [f"{name}: {figure}" for name, one in labels.items() for figure in one.missed]
     if control.verdict == "missed":
         missed.append("control")
-    verdict = overall([*(one.verdict for one in labels.values()), control.verdict])
+    verdict = combine_verdicts([*(one.verdict for one in labels.values()), control.verdict])
     return ForgettingPart(
         labels=dict(labels), distance=distance, control=control, verdict=verdict, missed=tuple(missed)
     )
