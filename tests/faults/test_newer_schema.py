@@ -26,11 +26,11 @@ ROWS = (
 
 
 def set_revision(database: Database, revision: str) -> str:
-    """Returns the one it had."""
+    """Write the revision of the schema; returns the one before."""
     with database.transaction() as session:
-        had = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        before = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
         session.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": revision})
-    return str(had)
+    return str(before)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -1,4 +1,4 @@
-"""What a manifest calls its code tells one state of the worker's sources from every other."""
+"""The code that a manifest names is one state of the worker's source files and no other."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECEIPT = (ROOT / "docs/forget-receipt.md").read_text()
 
 
-def test_the_command_in_the_documents_prints_the_hash_of_what_runs_here() -> None:
+def test_the_command_in_the_documentation_prints_the_hash_of_this_code() -> None:
     [command] = re.findall(r"^find reports worker .*$", RECEIPT, flags=re.MULTILINE)
     printed = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     assert re.fullmatch(rf"palimpsest .+, worker sha256:{printed.stdout.split()[0]}", CODE)
@@ -31,20 +31,22 @@ def package(tmp_path: Path) -> Path:
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a byte": lambda package: (package / "gate.py").write_text("BOUND = 2\n"),
     "a name": lambda package: (package / "gate.py").rename(package / "gates.py"),
-    "a place": lambda package: (package / "gate.py").rename(package / "learning/gate.py"),
-    "an empty file more": lambda package: (package / "learning/ewc.py").write_text(""),
-    "a file less": lambda package: (package / "learning/fisher.py").unlink(),
+    "a folder": lambda package: (package / "gate.py").rename(package / "learning/gate.py"),
+    "a new empty file": lambda package: (package / "learning/ewc.py").write_text(""),
+    "a deleted file": lambda package: (package / "learning/fisher.py").unlink(),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_changes_in_the_sources_changes_the_hash(package: Path, change: str) -> None:
+def test_every_change_of_a_source_file_changes_the_hash(package: Path, change: str) -> None:
     before = sources_sha256(package)
     CHANGES[change](package)
     assert sources_sha256(package) != before
 
 
-def test_the_hash_is_the_sources_alone_wherever_they_lie(package: Path, tmp_path: Path) -> None:
+def test_the_hash_depends_on_the_source_files_alone_and_not_on_their_folder(
+    package: Path, tmp_path: Path
+) -> None:
     before = sources_sha256(package)
     (package / "__pycache__").mkdir()
     (package / "__pycache__/gate.cpython-311.pyc").write_bytes(b"\0")
