@@ -46,7 +46,7 @@ def test_every_command_that_would_change_its_rows_refuses_it_in_one_line(
     assert wake_worker("job_2", deployment)
     assert refusal(deployment, *command) == (
         "palimpsest: the database is at revision 9999, which this release does not know; "
-        "install the release that wrote it, or a newer one"
+        "install the release that migrated it, or a newer one"
     )
     with database.reading() as session:
         found = session.execute(text("SELECT id, state, attempt FROM jobs ORDER BY id")).all()
