@@ -169,7 +169,7 @@ def time_step_parts(
             lap("data")
             yield parts
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         (new,) = parts
         value = objective(network, new.images, new.slots, network.noise(new.slots, noise)).mean()
         lap("forward")

@@ -153,9 +153,9 @@ def train_with_dropout(base: Checkpoint, share: float, steps: int, context: Trai
     network, teacher = build(base, CPU), frozen(base, CPU)
     dropout = TargetedDropout(network, share, DROP_PROBABILITY, context.generator("targeted dropout"))
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         (replayed,) = parts
-        return distillation_loss(network, teacher, replayed, masks=dropout.masks(done)).mean()
+        return distillation_loss(network, teacher, replayed, masks=dropout.masks(progress)).mean()
 
     source = generative_replay(teacher, sorted(base.retained.values()), context.generator("replay"))
     schedule = Schedule(steps=steps)

@@ -11,7 +11,7 @@ from tests.learning.tiny import CPU, QUICK, context, labels
 from worker.jobs.failures import describe_failure
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import build
-from worker.learning.networks.network import Use
+from worker.learning.networks.network import LayerCall
 from worker.learning.replay_losses import latents_of
 from worker.learning.resizing.auto import AutoParams, candidates, choose
 from worker.learning.strategy import find
@@ -132,8 +132,8 @@ def test_the_effective_rank_counts_directions() -> None:
 def test_covariances_are_those_of_all_activations_at_once(two_labels: Checkpoint) -> None:
     draws, network = replay_sample(two_labels, 600, context()), build(two_labels, CPU)
     latents = torch.cat([latents_of(one) for one in draws])
-    uses: list[Use] = []
-    network.decode(latents, torch.cat([one.slots for one in draws]), uses=uses)
+    calls: list[LayerCall] = []
+    network.decode(latents, torch.cat([one.slots for one in draws]), calls=calls)
     found = covariances(network, draws)
     assert {layer: len(one) for layer, one in found.items()} == {
         "encoder.0": 24,
@@ -141,8 +141,8 @@ def test_covariances_are_those_of_all_activations_at_once(two_labels: Checkpoint
         "decoder.0": 12,
         "decoder.1": 24,
     }
-    for layer, use in zip(("decoder.0", "decoder.1"), uses[1:], strict=True):
-        expected = use.inputs.detach().double().T.cov(correction=0)
+    for layer, call in zip(("decoder.0", "decoder.1"), calls[1:], strict=True):
+        expected = call.inputs.detach().double().T.cov(correction=0)
         assert torch.allclose(found[layer], expected, atol=1e-6)
 
 

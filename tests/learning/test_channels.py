@@ -35,7 +35,7 @@ class Paired(Mlp):
         super().__init__(replace(spec, encoder_widths=encoder, decoder_widths=decoder))
 
     def prunable_layers(self) -> list[PrunableLayer]:
-        return [layer._replace(rows=2, columns=2) for layer in super().prunable_layers()]
+        return [layer._replace(rows_per_unit=2, columns_per_unit=2) for layer in super().prunable_layers()]
 
 
 @pytest.fixture

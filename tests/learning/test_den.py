@@ -16,9 +16,9 @@ from worker.learning.continual.den import (
     DenParams,
     NewLabels,
     learn,
-    put_back,
     reached_units,
     remove_zero_units,
+    restore_incoming,
     split_drifted,
 )
 from worker.learning.drawing import draw
@@ -67,7 +67,9 @@ def test_with_nothing_to_add_or_to_split_only_the_subnetwork_changes(learnt: Che
     after, found = learnt_by(learnt, added_units=0, drift=100, column_l1=10)
     assert after.spec.encoder_widths == learnt.spec.encoder_widths
     for layer in prunable_layers(learnt):
-        old, new = (one.weights[f"{layer.name}.bias"].view(-1, layer.rows) for one in (learnt, after))
+        old, new = (
+            one.weights[f"{layer.name}.bias"].view(-1, layer.rows_per_unit) for one in (learnt, after)
+        )
         moved = (old != new).any(dim=1)
         assert int(moved.sum()) <= found["reached"][layer.name] < width(learnt, layer)
 
@@ -92,13 +94,13 @@ def test_a_split_puts_the_original_back_and_keeps_a_copy_that_is_not_used_yet(le
     moved = {name: tensor + 1 for name, tensor in learnt.weights.items()}
     trained = Checkpoint(learnt.spec, moved, learnt.labels)
     units = {layer.name: torch.tensor([1]) for layer in prunable_layers(learnt)}
-    doubled = put_back(duplicate(trained, units), learnt, units)
+    doubled = restore_incoming(duplicate(trained, units), learnt, units)
     for layer in prunable_layers(learnt):
-        rows = slice(layer.rows, 2 * layer.rows)
+        rows = slice(layer.rows_per_unit, 2 * layer.rows_per_unit)
         old, new = (one.weights[f"{layer.name}.weight"] for one in (learnt, doubled))
         assert torch.equal(new[rows, : old.shape[1]], old[rows])
-        assert torch.equal(new[-layer.rows :, : old.shape[1]], moved[f"{layer.name}.weight"][rows])
-        assert (doubled.weights[f"{layer.following}.weight"][:, -layer.columns :] == 0).all()
+        assert torch.equal(new[-layer.rows_per_unit :, : old.shape[1]], moved[f"{layer.name}.weight"][rows])
+        assert (doubled.weights[f"{layer.following}.weight"][:, -layer.columns_per_unit :] == 0).all()
 
 
 def test_proximal_steps_shrink_towards_zero_and_stop_there(two_labels: Checkpoint) -> None:
@@ -128,7 +130,7 @@ def test_a_training_at_twice_the_rate_shrinks_weights_without_gradient_twice_as_
     assert taken[1] == pytest.approx(2 * taken[0], rel=1e-2)
 
 
-def zero_loss(network: Network, parts: Parts, done: float) -> Tensor:
+def zero_loss(network: Network, parts: Parts, progress: float) -> Tensor:
     return torch.stack([0 * tensor.sum() for tensor in network.parameters()]).sum()
 
 
@@ -149,11 +151,11 @@ def test_group_lasso_shortens_all_that_enters_a_unit_as_one_vector(
 
 
 def entering(tensors: Mapping[str, Tensor], layer: PrunableLayer) -> Tensor:
-    """All that enters each unit, [units, ...]: weights, bias, label columns."""
+    """All that enters each unit, [units, ...]: weights, bias, label embeddings."""
     parts = [tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]]
     if f"{layer.name}.label" in tensors:
         parts.append(tensors[f"{layer.name}.label"].T)
-    units = len(parts[1]) // layer.rows
+    units = len(parts[1]) // layer.rows_per_unit
     return torch.cat([part.detach().reshape(units, -1) for part in parts], dim=1)
 
 
@@ -168,11 +170,14 @@ def test_an_added_unit_is_removed_only_if_nothing_enters_it_and_then_no_draw_cha
     for layer in prunable_layers(larger):
         old = width(target, layer)
         new[layer.name] = torch.arange(old + 3) >= old
-        biased, _, zero = (slice(unit * layer.rows, (unit + 1) * layer.rows) for unit in range(old, old + 3))
+        biased, _, zero = (
+            slice(unit * layer.rows_per_unit, (unit + 1) * layer.rows_per_unit)
+            for unit in range(old, old + 3)
+        )
         weights[f"{layer.name}.weight"][biased] = 0
         weights[f"{layer.name}.weight"][zero] = 0
         weights[f"{layer.name}.bias"][biased] = 1
-        outgoing = weights[f"{layer.following}.weight"][:, old * layer.columns :]
+        outgoing = weights[f"{layer.following}.weight"][:, old * layer.columns_per_unit :]
         outgoing.normal_(0, 0.1, generator=generator)
     connected = replace(larger, weights=weights)
     after, stayed = remove_zero_units(connected, new)
@@ -209,14 +214,16 @@ def test_what_belongs_to_a_unit_is_its_weights_both_ways_its_bias_and_its_new_co
     network = build(learnt, CPU)
     found = weights_touching(network, learnt, first_units(learnt), [1])
     for layer in prunable_layers(learnt):
-        columns = {one.following: one.columns for one in prunable_layers(learnt)}.get(layer.name, 0)
+        columns = {one.following: one.columns_per_unit for one in prunable_layers(learnt)}.get(layer.name, 0)
         weight = found[f"{layer.name}.weight"]
-        assert weight[: layer.rows].all()
+        assert weight[: layer.rows_per_unit].all()
         assert weight[:, :columns].all()
-        assert not weight[layer.rows :, columns:].any()
-        assert found[f"{layer.name}.bias"].nonzero().flatten().tolist() == list(range(layer.rows))
+        assert not weight[layer.rows_per_unit :, columns:].any()
+        assert found[f"{layer.name}.bias"].nonzero().flatten().tolist() == list(range(layer.rows_per_unit))
         if f"{layer.name}.label" in found:
-            assert found[f"{layer.name}.label"].nonzero().tolist() == [[1, row] for row in range(layer.rows)]
+            assert found[f"{layer.name}.label"].nonzero().tolist() == [
+                [1, row] for row in range(layer.rows_per_unit)
+            ]
 
 
 def test_as_many_units_are_added_and_split_as_a_layer_has_room_for() -> None:

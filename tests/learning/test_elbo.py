@@ -4,7 +4,7 @@ import torch
 from torch.distributions import Bernoulli, MultivariateNormal, kl_divergence
 
 from worker.learning.checkpoint import Spec
-from worker.learning.elbo import divergence, negative_elbo, negative_elbo_from_prior, reconstruction
+from worker.learning.elbo import kl_to_prior, negative_elbo, negative_elbo_from_prior, reconstruction_loss
 from worker.learning.networks.mlp import Mlp
 
 
@@ -30,24 +30,24 @@ def test_divergence_is_the_textbook_kl_between_gaussians_for_standard_and_correl
             for i in range(4)
         ]
     )
-    assert torch.allclose(divergence(built, mean, logvar, slots), expected, atol=1e-4)
+    assert torch.allclose(kl_to_prior(built, mean, logvar, slots), expected, atol=1e-4)
 
 
 def test_divergence_is_zero_where_the_posterior_is_the_prior() -> None:
     zero = torch.zeros(2, 3)
-    assert torch.allclose(divergence(network(), zero, zero, torch.tensor([0, 0])), torch.zeros(2), atol=1e-6)
+    assert torch.allclose(kl_to_prior(network(), zero, zero, torch.tensor([0, 0])), torch.zeros(2), atol=1e-6)
 
 
 def test_reconstruction_is_the_bernoulli_likelihood_summed_over_the_pixels() -> None:
     torch.manual_seed(0)
     logits, images = torch.randn(4, 9), torch.randint(0, 2, (4, 9)).float()
     expected = -Bernoulli(logits=logits).log_prob(images).sum(dim=1)
-    assert torch.allclose(reconstruction(logits, images), expected, atol=1e-5)
+    assert torch.allclose(reconstruction_loss(logits, images), expected, atol=1e-5)
 
 
 def test_flat_grey_on_noise_costs_784_ln_2_nats() -> None:
     logits, images = torch.zeros(1, 784), torch.rand(1, 784)
-    assert torch.allclose(reconstruction(logits, images), torch.tensor([543.427]), atol=1e-2)
+    assert torch.allclose(reconstruction_loss(logits, images), torch.tensor([543.427]), atol=1e-2)
 
 
 def test_negative_elbo_bounds_the_likelihood_found_by_brute_force() -> None:
@@ -61,7 +61,7 @@ def test_negative_elbo_bounds_the_likelihood_found_by_brute_force() -> None:
         slot.expand(draws),
         image.expand(draws, 9),
     )
-    likelihood = -reconstruction(built.decode(built.sample_prior(noise, slots), slots), images)
+    likelihood = -reconstruction_loss(built.decode(built.sample_prior(noise, slots), slots), images)
     exact = -(likelihood.logsumexp(0) - torch.log(torch.tensor(float(draws))))
     for bound in (negative_elbo, negative_elbo_from_prior):
         assert bound(built, images, slots, noise).mean() > exact
@@ -72,7 +72,7 @@ def test_the_bound_from_the_prior_is_tight_where_latent_and_image_are_independen
     built.get_parameter("decoder.0.weight").zero_()
     built.get_parameter("encoder.1.weight").zero_()
     images, slots = torch.rand(5, 9), torch.zeros(5, dtype=torch.int64)
-    exact = reconstruction(built.decode(torch.zeros(5, 3), slots), images)
+    exact = reconstruction_loss(built.decode(torch.zeros(5, 3), slots), images)
     bound = negative_elbo_from_prior(built, images, slots, torch.randn(5, 3))
     assert torch.allclose(bound, exact, atol=1e-5)
 

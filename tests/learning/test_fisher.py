@@ -25,7 +25,7 @@ def network(encoder: Sequence[int] = (7, 5), decoder: Sequence[int] = (4, 6)) ->
 
 
 def initialised(network: Network) -> Network:
-    """The network in float64, with random weights and label columns."""
+    """The network in float64, with random weights and label embeddings."""
     network.double()
     network.initialise(torch.Generator().manual_seed(1))
     for name in ("encoder.0.label", "decoder.0.label"):

@@ -14,7 +14,7 @@ from worker.learning.replay_losses import latents_of
 from worker.learning.sources import generative_replay
 from worker.learning.strategy import Batch, find
 from worker.learning.surrogates import most_likely_slot, naive_network, unrecognised
-from worker.learning.training import Schedule, Shape, fit, one_cycle
+from worker.learning.training import RateShape, Schedule, fit, one_cycle
 from worker.learning.unlearning.dampening import dampen
 from worker.learning.unlearning.saliency import mean_gradient, top_share
 
@@ -126,7 +126,7 @@ def test_selective_amnesia_takes_its_fisher_over_the_forgotten_label_too(two_lab
     [("constant", 4 * 1.0), ("one_cycle", sum(one_cycle(step / 4) for step in range(4)))],
 )
 def test_the_learning_rate_takes_the_requested_shape(
-    two_labels: Checkpoint, shape: Shape, lengths: float
+    two_labels: Checkpoint, shape: RateShape, lengths: float
 ) -> None:
     """Under a gradient of 1 every step of Adam is as long as its learning rate."""
     network = build(two_labels, CPU)

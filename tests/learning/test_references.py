@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.learning.tiny import CPU, TinyArchive, context, examples, labels, quick, run
 from worker.learning.checkpoint import Checkpoint, Label
-from worker.learning.continual.der import dark_and_bound
+from worker.learning.continual.der import squared_errors_and_negative_elbo
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build
 from worker.learning.replay_losses import latents_of
@@ -160,11 +160,11 @@ def test_dark_replay_costs_nothing_but_the_bound_where_the_network_is_its_teache
     generator = torch.Generator().manual_seed(0)
     batch = generative_replay(network, [0, 1], generator)(20)
     noise = network.noise(batch.slots, generator)
-    dark, bound = dark_and_bound(network, network, batch, noise)
+    dark, bound = squared_errors_and_negative_elbo(network, network, batch, noise)
     assert torch.allclose(dark, torch.zeros(20), atol=1e-8)
     assert torch.equal(bound, negative_elbo(network, batch.images, batch.slots, noise))
     moved = build(two_labels, CPU).requires_grad_(False)
     moved.get_parameter("decoder.2.bias").add_(0.1)
     expected = moved.decode(latents_of(batch), batch.slots).sigmoid() - batch.images
-    dark, _ = dark_and_bound(moved, network, batch, noise)
+    dark, _ = squared_errors_and_negative_elbo(moved, network, batch, noise)
     assert torch.allclose(dark, expected.square().sum(dim=1), rtol=1e-5)

@@ -146,9 +146,12 @@ def test_removing_units_is_zeroing_their_outgoing_weights(start: Checkpoint, see
         units = width(start, layer)
         stays = torch.rand(units, generator=generator) >= share
         stays[0] = True
-        kept[layer.name], nothing[layer.name] = stays.nonzero().flatten(), torch.zeros(units * layer.columns)
+        kept[layer.name], nothing[layer.name] = (
+            stays.nonzero().flatten(),
+            torch.zeros(units * layer.columns_per_unit),
+        )
         outgoing = zeroed[f"{layer.following}.weight"]
-        columns = stays.repeat_interleave(layer.columns).view(-1, *[1] * (outgoing.dim() - 2))
+        columns = stays.repeat_interleave(layer.columns_per_unit).view(-1, *[1] * (outgoing.dim() - 2))
         zeroed[f"{layer.following}.weight"] = outgoing * columns
     expected = replace(start, weights=zeroed)
     assert_same_function(shrink(start, kept, nothing), expected, atol=3e-6)
@@ -257,7 +260,7 @@ def test_no_network_grows_beyond_the_limit_whatever_makes_it_grow(
         ),
     }
     assert ways[way](3).spec.encoder_widths[0] == most
-    with pytest.raises(TooWide, match=f"{most} is the most"):
+    with pytest.raises(TooWide, match=f"at most {most} are allowed"):
         ways[way](4)
 
 

@@ -1,7 +1,8 @@
 """The Adam optimiser, bit for bit as torch.optim.Adam(fused=True) computes it (Kingma & Ba 2015).
 
-It exists because the first torch.optim optimiser of a process imports torch's compiler, which nothing here
-uses. That import took 6.3 s of CPU in every worker before its first step; all the rest of torch took 4.8 s.
+This class replaces torch.optim.Adam because the first torch.optim optimiser of a process imports torch's
+compiler, which nothing here uses. That import took 6.3 s of CPU in every worker before its first step; the
+rest of torch took 4.8 s.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ class Moments(NamedTuple):
 
 
 class Adam:
-    """Adam over groups of tensors, each group with a learning rate of its own."""
+    """Adam over groups of tensors; each group has its own learning rate."""
 
     def __init__(self, groups: Iterable[Sequence[Tensor]]) -> None:
         self.groups = [list(group) for group in groups]
@@ -35,13 +36,13 @@ class Adam:
 
     @torch.no_grad()
     def step(self, rates: Sequence[float]) -> None:
-        """Update every tensor that has a gradient. rates: a learning rate for each group, in their order."""
+        """Update every tensor that has a gradient. rates: one learning rate for each group, in order."""
         for group, rate in zip(self.groups, rates, strict=True):
-            moving = [tensor for tensor in group if tensor.grad is not None]
-            moments = [self._moments_of(tensor) for tensor in moving]
+            with_gradient = [tensor for tensor in group if tensor.grad is not None]
+            moments = [self._moments_of(tensor) for tensor in with_gradient]
             adam(
-                moving,
-                [tensor.grad for tensor in moving if tensor.grad is not None],
+                with_gradient,
+                [tensor.grad for tensor in with_gradient if tensor.grad is not None],
                 [one.mean for one in moments],
                 [one.square for one in moments],
                 [],

@@ -1,4 +1,4 @@
-"""A checkpoint: a version inside the learner (spec, weights, labels, Fisher information), and its bytes."""
+"""The checkpoint of a version (spec, weights, labels, Fisher information), and how it is stored as bytes."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,15 +15,16 @@ Prior = Literal["fitted", "standard"]
 
 
 class NotACheckpoint(ValueError):
-    """The bytes are no checkpoint, or one of a format that this code does not read."""
+    """The bytes are not a checkpoint, or its format is not one that this code reads."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A name that the network draws, or once drew, and the slot that stands for it in the network.
+    """A label that the network draws or has forgotten, and its slot: its row in each label embedding table.
 
-    A label keeps its slot for good. Learning it again empties the slot first and adds one to `generation`.
-    A forgotten label stays listed, so that every later version can be tested for a relapse.
+    The slot of a label never changes. Learning it again clears the slot first and adds one to `generation`.
+    A forgotten label stays listed, so that every later version can be tested for whether it draws the label
+    again.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Label:
 
     @property
     def source(self) -> str:
-        """The dataset's own name for the label, under which its images and its judge are found."""
+        """The label's name in its dataset, by which its images and its judge are found."""
         return self.renamed_from or self.name
 
 
@@ -44,8 +45,8 @@ class Spec:
     """What a network is built from.
 
     encoder_widths, decoder_widths: units of the hidden layers, in the order data flows through them.
-    latent: dimensions of z. slots: rows of every label table. pixels: of an image.
-    prior: p(z | c) is `fitted` to each label when it is learnt, or stays `standard`, N(0, I), for all labels.
+    latent: dimensions of z. slots: rows of every label embedding table. pixels: number of pixels of an image.
+    prior: `fitted`, p(z | c) is fitted to each label when it is learnt; `standard`, it is N(0, I) for all.
     """
 
     architecture: str
@@ -59,15 +60,15 @@ class Spec:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An immutable state of a model. A strategy takes one and returns another.
+    """The immutable state of a model. A strategy takes one and returns another.
 
     weights: the main network's state, name -> float32 tensor on the CPU. They are also the anchor theta* of
-        the EWC penalty, so whatever maps weights to new shapes maps the anchor with them.
+        the EWC penalty, so changing the shapes of the weights changes the anchor too.
     fisher: the diagonal of the Fisher information at these weights, parameter name -> tensor of its shape, in
         nats^2 per squared unit of weight: the mean, over the network's own draws of the retained labels, of
         the squared per-example gradient of the ELBO. None before the first learn and after a reset.
-    isolated: a checkpoint of its own for each temporary label, which has no slot in the main network.
-        Everything else in this class is about the main network only, so that no strategy mixes the two.
+    isolated: one checkpoint for each temporary label, which has no slot in the main network. Everything else
+        in this class is about the main network only, so that no strategy mixes the two.
     """
 
     spec: Spec
@@ -87,7 +88,7 @@ class Checkpoint:
 
     @property
     def retained(self) -> dict[str, int]:
-        """The labels that the main network is to draw, name -> slot; forgotten ones are left out."""
+        """The labels that the main network should draw, name -> slot; forgotten ones are left out."""
         return {label.name: label.slot for label in self.labels if label.status != "forgotten"}
 
     @property
@@ -97,38 +98,38 @@ class Checkpoint:
 
     @property
     def temporary(self) -> dict[str, "Checkpoint"]:
-        """The isolated networks, each under the temporary label it draws."""
+        """The isolated networks, by the temporary label that each of them draws."""
         return {label.name: one for one in self.isolated for label in one.labels}
 
     def without_isolated(self, names: Iterable[str]) -> "Checkpoint":
-        """Return the checkpoint less the isolated networks of these labels; all else keeps its bytes."""
+        """Return the checkpoint without the isolated networks of these labels; nothing else changes."""
         dropped = set(names)
         kept = tuple(one for name, one in self.temporary.items() if name not in dropped)
         return replace(self, isolated=kept)
 
     def holder(self, name: str) -> "Checkpoint":
-        """Return the checkpoint whose network draws the label: an isolated one if it is temporary."""
+        """Return the checkpoint whose network draws the label: an isolated one if the label is temporary."""
         return self.temporary.get(name, self)
 
     def label(self, name: str) -> Label:
-        """Return a label of the main network by its name. Raises KeyError with the names there are."""
+        """Return a label of the main network by its name. Raises KeyError, which lists the known names."""
         for label in self.labels:
             if label.name == name:
                 return label
         raise KeyError(
-            f"no label {name!r} in this checkpoint; it knows {[label.name for label in self.labels]}"
+            f"no label {name!r} in this checkpoint; its labels: {[label.name for label in self.labels]}"
         )
 
     def with_status(self, names: Iterable[str], status: Status) -> "Checkpoint":
-        """Return the checkpoint with another status of these labels; weights and slots stay."""
+        """Return the checkpoint with a new status for these labels; weights and slots do not change."""
         chosen = set(names)
         labels = tuple(replace(one, status=status) if one.name in chosen else one for one in self.labels)
         return replace(self, labels=labels)
 
     def renamed(self, sources: Mapping[str, str]) -> "Checkpoint":
-        """Record the dataset's own name of every label that is not called by it: label -> that name.
+        """Record the name in the dataset of each label that has another name there: label -> that name.
 
-        Forgotten labels stay as they are: a temporary label may have the same name now, for other images.
+        Forgotten labels do not change: a temporary label with other images may have the same name now.
         """
         labels = tuple(
             one
@@ -141,7 +142,7 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         """Write the main network as one safetensors file; equal checkpoints give equal bytes.
 
-        Isolated networks are not in it: each is written to a file of its own.
+        It does not contain the isolated networks: each of them has its own file.
         """
         tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in self.weights.items()}
         tensors |= {f"fisher/{name}": tensor.contiguous() for name, tensor in (self.fisher or {}).items()}
@@ -155,7 +156,7 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Checkpoint":
-        """Read what `to_bytes` wrote. Raises NotACheckpoint when the bytes cannot be read."""
+        """Read what `to_bytes` wrote. Raises NotACheckpoint if the bytes cannot be read."""
         header = _header(data)
         if header.get("format") != FORMAT:
             raise NotACheckpoint(

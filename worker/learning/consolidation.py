@@ -1,4 +1,4 @@
-"""The Fisher information that a version keeps, at its weights and over the labels it retains."""
+"""Compute the Fisher information of a network on its own draws, and store it in the checkpoint for EWC."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
@@ -16,7 +16,11 @@ from worker.learning.strategy import Batch, TrainingContext
 
 FisherExamples = Annotated[
     int,
-    Field(ge=1, le=1_000_000, description="Number of draws that the Fisher information is averaged over."),
+    Field(
+        ge=1,
+        le=1_000_000,
+        description="Number of replayed draws over which the Fisher information is averaged.",
+    ),
 ]
 
 
@@ -25,8 +29,8 @@ def consolidate(
 ) -> Checkpoint:
     """Return the checkpoint with the trained network's weights and their Fisher information.
 
-    The Fisher information is taken on `examples` draws x ~ p(x | theta*, c) of the network itself, as mean
-    images, with c uniform over the retained labels. Source: the paper, section 2.2.
+    It is estimated on `examples` mean images x = E[x | z, c] that the network itself draws, with c uniform
+    over the retained labels and z ~ p(z | c). Source: the paper, section 2.2.
     """
     slots = checkpoint.retained.values()
     fisher = fisher_on_draws(network, slots, context, examples, "fisher")
@@ -36,7 +40,7 @@ def consolidate(
 def with_fisher_over(
     checkpoint: Checkpoint, slots: Collection[int], context: TrainingContext, *, examples: int
 ) -> Checkpoint:
-    """Return the checkpoint with its Fisher information taken over these slots only."""
+    """Return the checkpoint with its Fisher information computed over these slots only."""
     network = frozen(checkpoint, context.device)
     fisher = fisher_on_draws(network, slots, context, examples, "fisher of the anchor")
     return replace(checkpoint, fisher=fisher)
@@ -45,7 +49,7 @@ def with_fisher_over(
 def fisher_on_draws(
     network: Network, slots: Collection[int], context: TrainingContext, examples: int, purpose: str
 ) -> dict[str, Tensor]:
-    """Compute the diagonal Fisher information on the network's own draws of these slots, equally often.
+    """Compute the diagonal Fisher information on the network's own draws, with equal shares of these slots.
 
     purpose: names the random stream. Returns parameter name -> CPU tensor of its shape.
     """

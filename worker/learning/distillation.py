@@ -1,4 +1,4 @@
-"""Distillation: train one network to compute another's function, on the other's own draws."""
+"""Distillation: train a student network to match its teacher, on images that the teacher draws."""
 
 from torch import Tensor
 
@@ -22,16 +22,17 @@ def train_student(
     phase: str,
     purpose: str,
 ) -> Network:
-    """Train the network of `start` to compute the teacher's function on the labels that `start` retains.
+    """Train a student, which starts as `start`, to match the teacher on the labels that `start` retains.
 
-    The priors of these labels are copied; other slots stay as in `start`. purpose: names the random stream.
+    Minimises `distillation_loss`. The priors of these labels are copied from the teacher; other slots stay as
+    in `start`. phase: the name under which progress is reported. purpose: names the random stream.
     """
     slots = sorted(start.retained.values())
     student = build(start, context.device)
     student.prior_mean[slots] = teacher.prior_mean[slots]
     student.prior_scale[slots] = teacher.prior_scale[slots]
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         (replayed,) = parts
         return distillation_loss(student, teacher, replayed).mean()
 
@@ -48,16 +49,17 @@ def match_function(
     fisher_examples: int,
     context: TrainingContext,
 ) -> Checkpoint:
-    """Train `smaller`, a pruned copy of the checkpoint, to compute the checkpoint's function again.
+    """Train `smaller`, a pruned copy of the checkpoint, to match the checkpoint's network again.
 
-    Retained labels are matched in decoder and posterior, forgotten ones in what they draw.
+    For retained labels it matches the decoder and the posterior, for forgotten labels the decoder only.
+    Returns it with its new weights and Fisher information.
     """
     network, teacher = build(smaller, context.device), frozen(checkpoint, context.device)
     retained_loss = replay_loss("function", network, teacher, context.generator("latent noise"))
     retained, forgotten = sorted(checkpoint.retained.values()), sorted(checkpoint.forgotten.values())
     streams = replay_streams(network, teacher, retained, forgotten, retained_loss, context)
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         return mean_loss(streams, parts)
 
     batches = mixed_batches(streams, schedule.batch_size, context.device)

@@ -1,4 +1,4 @@
-"""Draws images from a checkpoint, for judging. The API draws from the exported decoder instead."""
+"""Draw images from a checkpoint, to measure them. The API draws from the exported decoder instead."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from worker.learning.networks import frozen
 
 
 def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
-    """Draw n mean images of a label, float32 [n, pixels] in [0, 1]; a pure function of its arguments.
+    """Draw n mean images of a label, float32 [n, pixels] in [0, 1]; equal arguments give equal images.
 
-    Forgotten labels can be drawn too, so that the judge can say whether they are gone.
+    Forgotten labels can be drawn too, so that the judge can measure whether they are forgotten.
     Raises KeyError for an unknown label.
     """
     holder = checkpoint.holder(label)

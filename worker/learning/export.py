@@ -1,8 +1,8 @@
-"""The decoder that a version publishes: an ONNX graph from noise and a label slot to a mean image.
+"""Export a version's decoder as an ONNX graph from noise and a label slot to a mean image.
 
-The graph is built node by node rather than traced. That is short, takes milliseconds, and makes its bytes a
-function of the weights alone. The weights' shapes decide the nodes: a matrix is a dense layer, a kernel is a
-convolution of the image at twice its size.
+The graph is built node by node rather than traced. The code for it is short, takes milliseconds, and its
+bytes depend on the weights alone. The weights' shapes decide the nodes: a 2-d weight is a dense layer, and a
+4-d weight is a nearest-neighbour upsampling by two and a convolution.
 """
 
 import math
@@ -20,7 +20,7 @@ NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "n
 
 
 def decoder_onnx(checkpoint: Checkpoint) -> bytes:
-    """Write the main network's decoder as ONNX bytes.
+    """Return the main network's decoder as the bytes of an ONNX model.
 
     Inputs: noise float32 [n, latent], standard normal, and slot int64 [n]. Output: images float32 [n, pixels]
     in [0, 1]. The label priors p(z | c) are part of the graph.
@@ -57,7 +57,7 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
 
 
 def _prior_nodes() -> list[onnx.NodeProto]:
-    """Make the nodes for z = mean + scale @ noise of the label's prior, named hidden.0."""
+    """Make the nodes that compute z = mean + scale @ noise with the label's prior; z is named hidden.0."""
     return [
         helper.make_node("Gather", ["prior_mean", "slot"], ["mean"]),
         helper.make_node("Gather", ["prior_scale", "slot"], ["scale"]),
@@ -80,9 +80,8 @@ def _layer_nodes(
     if weights[f"{layer}.weight"].dim() == 2:
         nodes.append(helper.make_node("Gemm", [inputs, *parameters], [f"{layer}.sum"], transB=1))
     else:
-        if (
-            weights[f"decoder.{index - 1}.weight"].dim() == 2
-        ):  # the layer before gives a vector: make it channels
+        # The first convolution follows a dense layer: reshape the vector to channels.
+        if weights[f"decoder.{index - 1}.weight"].dim() == 2:
             channels = weights[f"{layer}.weight"].shape[1]
             side = math.isqrt(len(weights[f"decoder.{index - 1}.bias"]) // channels)
             constants[f"{layer}.shape"] = [0, channels, side, side]

@@ -1,4 +1,4 @@
-"""The diagonal Fisher information, exact, by one matrix product a layer; and the EWC penalty that uses it."""
+"""The exact diagonal of the empirical Fisher information, and the EWC penalty that uses it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,59 +10,62 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.learning.elbo import negative_elbo
-from worker.learning.networks.network import Network, Use
+from worker.learning.networks.network import LayerCall, Network
 from worker.learning.strategy import Batch
 
-VALUES_AT_ONCE = 2**23  # most values of a convolution's patches or per-example gradients: 32 MiB
+VALUES_AT_ONCE = 2**23  # limit on float32 values of a convolution's patches or per-example gradients: 32 MiB
 
 EwcStrength = Annotated[
     float,
     Field(
         ge=0,
         le=1e6,
-        description="Strength lambda of the EWC penalty, per example. 0 switches the penalty off.",
+        description="Strength lambda of the EWC penalty lambda/2 sum F (theta - theta*)^2, which is added "
+        "to a loss in nats per example. 0 switches the penalty off.",
     ),
 ]
 
-Fisher = Mapping[str, Tensor]  # parameter name -> diagonal of the Fisher information, of its shape
+Fisher = Mapping[str, Tensor]
+"""Parameter name -> diagonal of the Fisher information, of the parameter's shape."""
 
 
 def fisher_diagonal(
     network: Network, batches: Iterable[Batch], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Compute F_i = E over (x, c) of (d ELBO(x | theta, c) / d theta_i)^2: squared, then averaged.
+    """Compute F_i = E over (x, c) of (d ELBO(x | theta, c) / d theta_i)^2.
 
-    For a linear layer used once, sum_n (dL_n/dW)^2 = (D * D)' (A * A), with D the per-example gradient at the
-    pre-activation and A the layer's input; for its bias, the column sums of D * D. A convolution is used once
-    a position, so its per-example gradients are summed over positions before they are squared. Each example
-    gets one latent sample, and no unit is dropped. Returns CPU tensors named like the network's parameters,
-    in nats^2 per squared unit.
-    Source: Kirkpatrick et al. 2017 (EWC, arXiv:1612.00796); the paper, section 2.2.
+    The gradient is squared per example, then averaged. For a linear layer, sum_n (dL_n/dW)^2 =
+    (D * D)^T (A * A), with L_n the -ELBO of example n, D the gradients at the pre-activation, [batch, out], A
+    the layer's input, [batch, in], and * elementwise; for its bias, the column sums of D * D. A convolution
+    shares its kernel between positions, so each per-example gradient is summed over positions before it is
+    squared. Each example gets one latent sample, and no unit is dropped. Returns CPU tensors named like the
+    network's parameters, in nats^2 per squared unit. Source: Kirkpatrick et al. 2017 (EWC, arXiv:1612.00796);
+    the paper, section 2.2.
     """
     totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
     examples = 0
     with _with_gradients(network):
         for batch in batches:
-            uses: list[Use] = []
+            calls: list[LayerCall] = []
             noise = network.noise(batch.slots, generator)
-            loss = negative_elbo(network, batch.images, batch.slots, noise, uses=uses).sum()
-            gradients = torch.autograd.grad(loss, [use.preactivation for use in uses])
-            for use, gradient in zip(uses, gradients, strict=True):
-                _accumulate(totals, network, use, gradient, batch.slots)
+            loss = negative_elbo(network, batch.images, batch.slots, noise, calls=calls).sum()
+            gradients = torch.autograd.grad(loss, [call.preactivation for call in calls])
+            for call, gradient in zip(calls, gradients, strict=True):
+                _accumulate(totals, network, call, gradient, batch.slots)
             examples += len(batch.slots)
     return {name: (total / max(examples, 1)).cpu() for name, total in totals.items()}
 
 
 def _accumulate(
-    totals: dict[str, Tensor], network: Network, use: Use, gradient: Tensor, slots: Tensor
+    totals: dict[str, Tensor], network: Network, call: LayerCall, gradient: Tensor, slots: Tensor
 ) -> None:
     # gradient: at the pre-activation, [batch, out] or [batch, out, height, width]
-    inputs, weight = use.inputs.detach(), totals[f"{use.layer}.weight"]
+    inputs, weight = call.inputs.detach(), totals[f"{call.layer}.weight"]
     if gradient.dim() == 2:
         squared = gradient.square()
         weight.addmm_(squared.T, inputs.square())
     else:
-        layer, positions = network.get_submodule(use.layer), gradient[0, 0].numel()
+        layer, positions = network.get_submodule(call.layer), gradient[0, 0].numel()
         at_once = max(1, VALUES_AT_ONCE // max(weight.numel(), weight[0].numel() * positions))
         parts = (torch.split(one, at_once) for one in (gradient, inputs))
         for gradients, seen in zip(*parts, strict=True):
@@ -70,13 +73,13 @@ def _accumulate(
             by_example = torch.bmm(gradients.flatten(2), patches)  # [some, out, in * kernel]
             weight.add_(by_example.square_().sum(dim=0).view_as(weight))
         squared = gradient.sum(dim=(2, 3)).square()
-    totals[f"{use.layer}.bias"].add_(squared.sum(dim=0))
-    if f"{use.layer}.label" in totals:
-        totals[f"{use.layer}.label"].index_add_(0, slots, squared)
+    totals[f"{call.layer}.bias"].add_(squared.sum(dim=0))
+    if f"{call.layer}.label" in totals:
+        totals[f"{call.layer}.label"].index_add_(0, slots, squared)
 
 
 def _patches(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """Unfold an input into what the convolution sees at each position: [batch, in * kernel, positions]."""
+    """Unfold an input into the patches that the kernel covers: [batch, in * kernel, positions]."""
     if not isinstance(layer, nn.Conv2d) or isinstance(layer.padding, str):
         raise TypeError(f"the exact Fisher information of this layer is not implemented: {layer}")
     return functional.unfold(inputs, layer.kernel_size, padding=layer.padding, stride=layer.stride)
@@ -84,7 +87,7 @@ def _patches(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 @contextmanager
 def _with_gradients(network: Network) -> Iterator[None]:
-    # Gradients at the pre-activations need a graph, even if the network is a frozen teacher.
+    # Gradients at the pre-activations need an autograd graph, even if the network is a frozen teacher.
     before = {tensor: tensor.requires_grad for tensor in network.parameters()}
     try:
         network.requires_grad_(True)
@@ -97,10 +100,10 @@ def _with_gradients(network: Network) -> Iterator[None]:
 def quadratic_penalty(
     network: Network, anchor: Mapping[str, Tensor], fisher: Fisher | None, strength: float
 ) -> Callable[[], Tensor]:
-    """Make the EWC penalty, lambda/2 sum_i F_i (theta_i - theta*_i)^2, in nats an example.
+    """Make the EWC penalty, lambda/2 sum_i F_i (theta_i - theta*_i)^2, in nats per example.
 
-    anchor: theta*, by parameter name. fisher: F, as `fisher_diagonal` takes it, per example, so that
-    `strength` is lambda itself; None for a network that has none yet, whose penalty is 0.
+    anchor: theta*, by parameter name. fisher: F, as `fisher_diagonal` returns it: a mean over examples. If it
+    is None, the penalty is 0. strength: lambda.
     Source: Kirkpatrick et al. 2017 (EWC, arXiv:1612.00796); the paper, section 2.2.
     """
     parameters = dict(network.named_parameters())

@@ -1,4 +1,4 @@
-"""Forgetting by mapping: train labels onto a surrogate while the others are replayed."""
+"""Forget labels by training them to draw a surrogate, while replay preserves all other labels."""
 
 from collections.abc import Callable, Collection
 from typing import Annotated, Literal
@@ -23,9 +23,10 @@ from worker.learning.training import Parts, Schedule, fit
 SurrogateName = Annotated[
     Literal[Picture, "never_learned", "unrecognised"],
     Field(
-        description="What the forgotten labels draw afterwards. `never_learned`: what a network draws that "
-        "never saw them. `unrecognised`: the same, but none of the draws that the old network recognises as "
-        "one of them. Or a picture: `uniform_noise`, as in the paper, `blank` or `mean_image`."
+        description="What the forgotten labels draw afterwards. `never_learned`: what a network that never "
+        "saw them draws. `unrecognised`: the same, but draws that the old network recognises as one of the "
+        "forgotten labels are replaced by the mean of the others. Or a fixed picture: `uniform_noise`, as in "
+        "the paper, `blank` (black) or `mean_image` (the mean of the retained labels)."
     ),
 ]
 SurrogateShare = Annotated[
@@ -33,7 +34,8 @@ SurrogateShare = Annotated[
     Field(
         gt=0,
         lt=1,
-        description="Share of a step's examples that train the forgotten labels; the others are replay.",
+        description="Share of the examples in a training step that train the forgotten labels; the rest is "
+        "replay.",
     ),
 ]
 NaiveSteps = Annotated[
@@ -41,14 +43,14 @@ NaiveSteps = Annotated[
     Field(
         ge=1,
         le=100_000,
-        description="Training steps of the naive network, which never saw the forgotten labels. Only for the "
-        "surrogates `never_learned` and `unrecognised`.",
+        description="Number of training steps of the naive network, which never sees the forgotten labels. "
+        "Used by the surrogates `never_learned` and `unrecognised` only.",
     ),
 ]
 
 
 class MappingParams(StrategyParams):
-    """What mapping onto a surrogate needs to know. Every strategy that uses it states its own defaults."""
+    """Params of training onto a surrogate. Every strategy that uses it sets its own defaults."""
 
     schedule: Schedule
     surrogate: SurrogateName
@@ -66,17 +68,18 @@ def map_onto_surrogate(
     context: TrainingContext,
     *,
     penalty: Callable[[], Tensor | float] = lambda: 0.0,
-    masks: Callable[[float], Masks] = lambda done: NO_MASKS,
+    masks: Callable[[float], Masks] = lambda progress: NO_MASKS,
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
     """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for all others.
 
-    The priors of `labels` become N(0, I) and their encoder columns zero first. The share of a step that
-    trains the surrogate is the same however many labels are forgotten: more costs the retained labels their
-    coverage (docs/decisions/0007), less leaves something of the forgotten ones (docs/decisions/0009).
-    target: the teacher, which has `labels` as forgotten ones.
-    penalty: a further term of the loss, nats an example. masks: share of the training done -> the hidden
-    units to drop in the step. after_step: as in `fit`.
+    First sets the priors of `labels` to N(0, I) and their encoder embeddings to zero. The share of a step's
+    examples that trains the surrogate does not depend on how many labels are forgotten: a larger share costs
+    the retained labels coverage (docs/decisions/0007), a smaller one leaves something of the forgotten labels
+    (docs/decisions/0009).
+    target: the teacher, in which `labels` have the status forgotten.
+    penalty: another term of the loss, in nats per example. masks: share of the training that is done -> the
+    hidden units to drop in the step. after_step: as in `fit`.
     """
     teacher = frozen(target, context.device)
     retained = sorted(target.retained.values())
@@ -84,7 +87,7 @@ def map_onto_surrogate(
     forgotten_before = sorted(set(target.forgotten.values()) - set(forgotten))
     for slot in forgotten:
         reset_prior(network, slot)
-        _clear_encoder_column(network, slot)
+        _clear_encoder_embeddings(network, slot)
     noise = context.generator("latent noise")
     retained_loss = replay_loss(params.replay_match, network, teacher, noise)
     drawn = context.generator("surrogate")
@@ -103,15 +106,15 @@ def map_onto_surrogate(
     share = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in replayed)
     streams = [Stream(surrogate, share, surrogate_loss), *replayed]
 
-    def loss(parts: Parts, done: float) -> Tensor:
-        return mean_loss(streams, parts, masks(done)) + penalty()
+    def loss(parts: Parts, progress: float) -> Tensor:
+        return mean_loss(streams, parts, masks(progress)) + penalty()
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
     fit(network, loss, batches, params.schedule, context, phase="forgetting", after_step=after_step)
 
 
-def _clear_encoder_column(network: Network, slot: int) -> None:
-    """Zero the slot's encoder columns, in place: no surrogate trains them, so they would stay as learnt."""
+def _clear_encoder_embeddings(network: Network, slot: int) -> None:
+    """Zero the slot's encoder embeddings, in place: no surrogate trains them, so they would not change."""
     with torch.no_grad():
         for name, tensor in network.named_parameters():
             if name.startswith("encoder.") and name.endswith(".label"):
@@ -119,7 +122,7 @@ def _clear_encoder_column(network: Network, slot: int) -> None:
 
 
 def _picture_loss(network: Network, generator: torch.Generator) -> ExampleLoss:
-    """Make the loss of a surrogate that is a picture: see `negative_elbo_from_prior`."""
+    """Make the loss of a picture surrogate: see `negative_elbo_from_prior`."""
     return lambda batch, masks: negative_elbo_from_prior(
         network, batch.images, batch.slots, network.noise(batch.slots, generator), masks=masks
     )

@@ -1,4 +1,4 @@
-"""The label priors p(z | c): one Gaussian with full covariance for each label, fitted to its posterior."""
+"""The label priors p(z | c): for each label a full-covariance Gaussian, fitted to its aggregate posterior."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,8 +17,9 @@ def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
     """Set p(z | c = slot), in place, to the Gaussian with the moments of the label's aggregate posterior.
 
     mean = E[m(x)] and covariance = Cov[m(x)] + E[diag v(x)] over the label's images in `batches`, where
-    q(z | x, c) = N(m(x), diag v(x)): the maximum-likelihood Gaussian prior of a trained encoder. Of all ways
-    to better draws it was the cheapest. Raises Diverged if the encoder's outputs are not finite numbers.
+    q(z | x, c) = N(m(x), diag v(x)): the maximum-likelihood Gaussian prior for a trained encoder. Of all the
+    ways to improve draws that were tried, it was the cheapest. Raises Diverged if the encoder's outputs are
+    not finite numbers.
     """
     with torch.no_grad():
         encoded = [network.encode(batch.images, batch.slots) for batch in batches]
@@ -45,7 +46,7 @@ def fit_priors(
 ) -> None:
     """Fit the prior of every label of `images` (label -> uint8 [n, pixels]), in place.
 
-    A network whose spec has the standard prior N(0, I) is left as it is.
+    Does nothing if the network's spec has the standard prior N(0, I).
     """
     for name in images if network.prior == "fitted" else ():
         source = real_examples({name: images[name]}, slots, context.generator(f"prior of {name}"))
@@ -53,6 +54,6 @@ def fit_priors(
 
 
 def reset_prior(network: Network, slot: int) -> None:
-    """Set a label's prior to N(0, I), in place: a fitted one would leak what it was fitted to."""
+    """Set a label's prior to N(0, I), in place: a fitted prior would reveal the images it was fitted to."""
     network.prior_mean[slot] = 0
     network.prior_scale[slot] = torch.eye(network.prior_scale.shape[1], device=network.prior_scale.device)

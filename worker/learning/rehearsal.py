@@ -1,4 +1,4 @@
-"""Learning with rehearsal: train on new labels, on replay of the old ones, and under an EWC penalty."""
+"""Learning with rehearsal: train on real images of new labels and replay of old ones, with an EWC penalty."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
@@ -25,14 +25,14 @@ ExpandShare = Annotated[
     Field(
         ge=0,
         le=4,
-        description="Units to add to every hidden layer before learning, as a share of its width and as far "
-        "as it may grow. 0 adds none.",
+        description="Units to add to every hidden layer before learning, as a share of its width; a layer "
+        "stops growing at its maximum width. 0 adds none.",
     ),
 ]
 
 
 class RehearsalParams(StrategyParams):
-    """What learning with rehearsal needs to know. Every strategy that uses it states its own defaults."""
+    """Params of learning with rehearsal. Every strategy that uses it sets its own defaults."""
 
     schedule: Schedule
     replay_match: ReplayMatch
@@ -41,7 +41,7 @@ class RehearsalParams(StrategyParams):
 
 
 class ExpandingRehearsalParams(RehearsalParams):
-    """The same, for strategies that expand the network first."""
+    """Params of learning with rehearsal for strategies that expand the network first."""
 
     expand_share: ExpandShare
 
@@ -49,9 +49,9 @@ class ExpandingRehearsalParams(RehearsalParams):
 def expand_before_learning(
     checkpoint: Checkpoint, params: ExpandingRehearsalParams, context: TrainingContext
 ) -> Checkpoint:
-    """Grow every hidden layer by a share, and take the Fisher information over the retained labels.
+    """Widen every hidden layer by `expand_share`; compute the Fisher information over the retained labels.
 
-    A layer that is as wide as it may be stays as it is. A network that retains no label is returned as it is.
+    A layer grows to its maximum width at most. A network that retains no label is returned unchanged.
     """
     if not checkpoint.retained:
         return checkpoint
@@ -73,14 +73,14 @@ def learn_with_rehearsal(
     forgotten: Sequence[int] = (),
     regulariser: Callable[[Network], Tensor] | None = None,
 ) -> Checkpoint:
-    """Return `target` after it learnt the labels of `images` while it rehearsed the slots in `old`.
+    """Train `target` on the labels of `images` while it rehearses the slots in `old`; return the result.
 
     Minimises -ELBO on the new images, plus the replay loss on the teacher's draws of the old labels, plus the
-    EWC penalty, then fits the priors of the new labels and takes the Fisher information anew.
-    target: has a slot for every label of `images`. Its weights are the teacher's and the anchor of EWC, and
-    its Fisher information is over `old`. images: label -> uint8 [n, pixels].
-    forgotten: slots that are to go on drawing what they draw now.
-    regulariser: a further term of the loss, nats an example.
+    EWC penalty. Then fits the priors of the new labels and recomputes the Fisher information.
+    target: has a slot for every label of `images`. Its weights are those of the teacher and the anchor of
+    EWC; its Fisher information is over `old`. images: label -> uint8 [n, pixels].
+    forgotten: slots of forgotten labels, which are trained to keep drawing what they draw now.
+    regulariser: another term of the loss, in nats per example.
     """
     network, teacher = build(target, context.device), frozen(target, context.device)
     noise = context.generator("latent noise")
@@ -91,7 +91,7 @@ def learn_with_rehearsal(
         *replay_streams(network, teacher, old, forgotten, old_loss, context),
     ]
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         total = mean_loss(streams, parts) + penalty()
         return total if regulariser is None else total + regulariser(network)
 
@@ -108,7 +108,7 @@ def learn_from_images(
     fisher_examples: int,
     context: TrainingContext,
 ) -> Checkpoint:
-    """Return `target` after it learnt the labels of `images`, with no rehearsal of any other label."""
+    """Train `target` on the labels of `images`, without rehearsal of other labels; return the result."""
     params = RehearsalParams(
         schedule=schedule, replay_match="function", ewc_strength=0, fisher_examples=fisher_examples
     )
@@ -118,7 +118,7 @@ def learn_from_images(
 def new_label_stream(
     images: Mapping[str, Tensor], target: Checkpoint, network: Network, context: TrainingContext
 ) -> Stream:
-    """Make the stream of real images of new labels, equally often, each at -ELBO."""
+    """Make the stream of real images of the new labels, in equal shares, with -ELBO as their loss."""
     noise = context.generator("latent noise of the new")
 
     def loss(batch: Batch, masks: Masks) -> Tensor:

@@ -19,10 +19,10 @@ def train_from_scratch(
     *,
     fisher_examples: int,
 ) -> Checkpoint:
-    """Train a network with the spec and labels of `target`, from random weights, on `images` alone.
+    """Train a network with the spec and labels of `target` on `images`, from random weights.
 
-    No weight of `target` is used. images: label -> uint8 [n, pixels]. Source: the paper, section 5 (the
-    "simple" model).
+    The weights of `target` are not used. images: label -> uint8 [n, pixels]. Source: the paper, section 5
+    (the "simple" model).
     """
     start = with_random_weights(target, context.generator("weights"))
     return learn_from_images(start, images, schedule, fisher_examples, context)

@@ -1,4 +1,4 @@
-"""Label slots: the row that a label has in every label table of a network, made empty before it is used."""
+"""Label slots: the index of a label in every label embedding table and prior of a network."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -10,14 +10,14 @@ from worker.learning.checkpoint import Checkpoint, Label, Status
 
 
 class LabelConflict(ValueError):
-    """A label is learnt already, or is not of the kind that the operation needs."""
+    """A label is learnt already, or is not temporary where the operation needs a temporary one."""
 
 
 def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, status: Status) -> Checkpoint:
-    """Return the checkpoint with an empty slot for each name: a new one, or the name's own from before.
+    """Return the checkpoint with an empty slot for each name: a new slot, or the one it had before.
 
-    An empty slot has zero label columns, zero Fisher information and the prior N(0, I), so that a label which
-    is learnt again inherits nothing. Raises LabelConflict for a label that is learnt already.
+    An empty slot has zero label embeddings, zero Fisher information and the prior N(0, I), so that a label
+    that is learnt again inherits nothing. Raises LabelConflict for a label that is learnt already.
     """
     returning = set(names) & {label.name for label in checkpoint.labels}
     learnt = sorted(returning & set(checkpoint.retained))
@@ -43,20 +43,21 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
 
 
 def with_new_labels(checkpoint: Checkpoint, names: Sequence[str], dataset: str) -> Checkpoint:
-    """Return the checkpoint with a slot for each label to be learnt permanently, ready to be trained.
+    """Return the checkpoint with a slot for each label to learn permanently, ready to be trained.
 
-    Its columns start at the mean of the retained labels' columns, a point at which the network already works;
-    zero columns may be far from any such point (docs/decisions/0051). Raises LabelConflict as `with_slots`.
+    Its embeddings start at the mean of the retained labels' embeddings, where the network already draws well;
+    zero embeddings may be far from any such point (docs/decisions/0051). Raises LabelConflict for a label
+    that is learnt already.
     """
     target = with_slots(checkpoint, names, dataset, "permanent")
     slots = [target.retained[name] for name in names]
-    return with_mean_columns(target, slots, checkpoint.retained.values())
+    return with_mean_embeddings(target, slots, checkpoint.retained.values())
 
 
-def with_mean_columns(checkpoint: Checkpoint, slots: Sequence[int], others: Collection[int]) -> Checkpoint:
-    """Return the checkpoint with the mean of the other slots' label columns in `slots`.
+def with_mean_embeddings(checkpoint: Checkpoint, slots: Sequence[int], others: Collection[int]) -> Checkpoint:
+    """Set the label embeddings of `slots` to the mean of those of the slots `others`; return the checkpoint.
 
-    Without others, the checkpoint stays as it is.
+    If there are no others, the checkpoint is returned unchanged.
     """
     if not others:
         return checkpoint
@@ -68,9 +69,9 @@ def with_mean_columns(checkpoint: Checkpoint, slots: Sequence[int], others: Coll
 
 
 def in_slots_of(head: Checkpoint, ancestor: Checkpoint) -> Checkpoint:
-    """Return the ancestor's network with the head's labels: as many slots, those it lacked empty.
+    """Return the ancestor's network with the labels and the slots of the head; slots it lacked are empty.
 
-    A label keeps its slot for good, so a slot that both have stands for the same label in both.
+    The slot of a label never changes, so a slot that both have belongs to the same label in both.
     """
     missing = head.spec.slots - ancestor.spec.slots
     weights = {name: _with_rows(name, tensor, missing, []) for name, tensor in ancestor.weights.items()}

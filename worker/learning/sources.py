@@ -1,4 +1,4 @@
-"""Sources of training batches: real examples, and a network's own draws (generative replay)."""
+"""Sources of training batches: real examples, and draws of a network (generative replay)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -14,7 +14,7 @@ Source = Callable[[int], Batch]  # number of examples -> a batch of that many, n
 def real_examples(
     images: Mapping[str, Tensor], slots: Mapping[str, int], generator: torch.Generator
 ) -> Source:
-    """Make a source of real examples, with replacement, every label equally often.
+    """Make a source that samples real examples with replacement; every label is equally likely.
 
     images: label -> uint8 [n, pixels]; slots: label -> slot. Its batches are on the CPU.
     """
@@ -35,8 +35,8 @@ def real_examples(
 def generative_replay(teacher: Network, slots: Sequence[int], generator: torch.Generator) -> Source:
     """Make a source of the teacher's mean images: c ~ U(slots), z ~ p(z | c), x = E[x | z, c].
 
-    Its batches are on the teacher's device and have their latents. The caller names the slots, and never one
-    that is to be forgotten. Source: Shin et al. 2017 (arXiv:1705.08690); the paper, section 2.2.
+    Its batches are on the teacher's device and include the latents z. slots: must not include a label to
+    forget. Source: Shin et al. 2017 (arXiv:1705.08690); the paper, section 2.2.
     """
     slot_of = torch.tensor(sorted(slots))
 
@@ -53,9 +53,9 @@ def generative_replay(teacher: Network, slots: Sequence[int], generator: torch.G
 def interleave(
     sources: Sequence[tuple[Source, float]], batch_size: int, device: torch.device
 ) -> Iterator[list[Batch]]:
-    """Yield the examples of each training step, without end: one batch from every source.
+    """Yield the examples of each training step, endlessly: one batch from every source.
 
-    sources: each with its share of the `batch_size` examples of a step; it gives one example at least.
+    sources: each with its relative share of the `batch_size` examples of a step; each gives at least one.
     """
     total = sum(share for _, share in sources)
     counts = [max(1, round(batch_size * share / total)) for _, share in sources]

@@ -1,4 +1,4 @@
-"""What a strategy is, what it is given, and how it is found by name.
+"""Strategies: their registry, their inputs (checkpoint, examples, params, context) and their errors.
 
 A strategy is a function that turns a checkpoint into a new one:
 
@@ -28,28 +28,32 @@ FOLDERS = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
 
 
 class Stopped(Exception):
-    """The caller wanted the training to stop; its result is dropped."""
+    """The caller wanted the training to stop; its result is discarded."""
 
 
 class Diverged(Exception):
-    """The loss or a weight is no longer a finite number; the result of the training is dropped."""
+    """The loss or a weight is no longer a finite number; the result of the training is discarded."""
 
 
 class Unavailable(Exception):
-    """The archive cannot give what a strategy needs; the message says what is missing and what to do."""
+    """The archive does not have what a strategy needs; the message says what is missing and what to do."""
 
 
 class Batch(NamedTuple):
+    """Training examples, real or replayed."""
+
     images: Tensor  # [batch, pixels] float32 in [0, 1]
     slots: Tensor  # [batch] int64
     latents: Tensor | None = None  # [batch, latent], the z that replayed images were drawn from
 
 
 class Progress(NamedTuple):
+    """How far one phase of a training is: a phase is a gerund, such as `learning`."""
+
     phase: str
     step: int
     total: int
-    loss: float | None  # nats an example
+    loss: float | None  # nats per example
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,12 @@ class Archive(Protocol):
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         """Return the newest ancestor that never saw any of these labels.
 
-        That is the blank model if every version saw one of them. Raises Unavailable.
+        This is the blank model if every version saw one of them. Raises Unavailable.
         """
 
 
 class NoArchive:
-    """The archive of a training that was given none: every question raises Unavailable."""
+    """The archive of a training that has none: every method raises Unavailable."""
 
     def images(self, label: Label) -> Tensor:
         raise Unavailable(f"the real images of {label.name!r} are not available here")
@@ -95,17 +99,18 @@ class NoArchive:
 
 
 def derive_seed(*key: object) -> int:
-    """Return a seed that depends on the key alone: 63 bits of the SHA-256 of its parts."""
+    """Return a 63-bit seed, a hash (SHA-256) of the parts of the key."""
     digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @dataclass
 class Outcome:
-    """What a strategy states about its result, for the version's report.
+    """What a strategy reports about its result, besides the checkpoint, for the version's report.
 
-    guarantee: of a forget: exact if, by the way they were made, the weights depend on no forgotten label.
-    findings: decisions and their reasons. JSON-ready, and a function of the strategy's inputs and seed alone.
+    guarantee: of a forget. It is exact if the new weights were computed without the data of the forgotten
+        labels and without any weight that was trained on it.
+    findings: decisions and their reasons, as JSON-ready values that depend on the inputs and the seed alone.
     """
 
     guarantee: Guarantee = "approximate"
@@ -114,13 +119,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a strategy works with besides its inputs: a device, random streams, and progress callbacks.
+    """What a strategy needs to run: a device, random streams, an archive and progress callbacks.
 
-    seed: decides every random number. In a worker it is derived from the request and from the network that
+    seed: determines every random number. In a worker it is derived from the request and from the network that
         the request is about.
-    request_seed: the same, but derived from the request alone; None where `seed` is already that. Exact
-        forgetting takes its random numbers from it: see `with_seed_from`.
-    outcome: what the strategy states about its result. Contexts made from this one share it.
+    request_seed: a seed derived from the request alone, which exact forgetting needs: see `with_seed_from`.
+        None if `seed` is that already.
+    outcome: what the strategy reports about its result. Contexts made from this one share it.
     precision: of the matrix products during training, torch.float32 or torch.bfloat16. Everything else, the
         Fisher information and the priors included, is computed in float32.
     """
@@ -136,19 +141,19 @@ class TrainingContext:
 
     @property
     def findings(self) -> dict[str, Any]:
-        """The findings of the outcome, which a strategy adds to."""
+        """The findings of the outcome, a dictionary that strategies add to."""
         return self.outcome.findings
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Return a new random stream (on the CPU) that depends on the seed and the purpose alone."""
+        """Return a new CPU random generator whose stream depends on the seed and the purpose alone."""
         return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
 
     def with_seed_for(self, purpose: str) -> "TrainingContext":
-        """Return the same context with a seed derived for one purpose."""
+        """Return this context with a seed derived from its own seed and the purpose."""
         return replace(self, seed=derive_seed(self.seed, purpose))
 
     def with_seed_from(self, ancestor: Checkpoint | None) -> "TrainingContext":
-        """Return the same context with a seed derived from the request and the ancestor (if any) alone.
+        """Return this context with a seed derived from the request and the ancestor (if any) alone.
 
         Exact forgetting needs this. A seed derived from a network that saw the forgotten images would make
         the new weights a function of those images.
@@ -158,7 +163,7 @@ class TrainingContext:
         return replace(self, seed=derive_seed(request_seed, "since", digest))
 
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
-        """Report a training step, with its loss in nats an example.
+        """Report the progress of a phase, with its loss in nats per example.
 
         Raises Stopped if the caller wants the training to stop, and Diverged if the loss is not finite.
         """
@@ -172,14 +177,14 @@ class TrainingContext:
 
 
 class StrategyParams(BaseModel):
-    """Hyper-parameters of a strategy; unknown names are refused."""
+    """Hyperparameters of a strategy; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
     def _complete_groups(cls, sent: Any) -> Any:
-        """Fill a group that was sent in part (`schedule: {steps: 300}`) with this strategy's defaults."""
+        """Complete a group that was sent in part (`schedule: {steps: 300}`) with this strategy's defaults."""
         if not isinstance(sent, Mapping):
             return sent
         groups = {
@@ -195,17 +200,19 @@ Run = Callable[[Checkpoint, Examples, Any, TrainingContext], Checkpoint]
 
 @dataclass(frozen=True)
 class Strategy:
+    """A registered strategy: its function, its params, and what the API says about it."""
+
     operation: Operation
     name: str
     run: Run
     Params: type[StrategyParams]
     summary: str
     source: str
-    policy: str | None = None  # the direction of a resize, as a request names it
+    policy: str | None = None  # of a resize: prune, expand or auto, as a request names it
     retention: Retention = "permanent"  # of the labels that it learns or forgets
     default: bool = False
-    needs_examples: bool = False  # whether it is given the real images of the labels to learn
-    merges_temporary: bool = False  # whether it makes temporary labels permanent, and works on nothing else
+    needs_examples: bool = False  # whether it gets the real images of the labels to learn
+    merges_temporary: bool = False  # whether it makes temporary labels permanent
 
 
 _strategies: dict[tuple[str, str], Strategy] = {}
@@ -225,7 +232,8 @@ def strategy(
 ) -> Callable[[Run], Run]:
     """Register the decorated function as the strategy `name`; its docstring's first line is the summary.
 
-    needs_examples: whether the strategy is given the real images of the labels to learn. None: if it learns.
+    needs_examples: whether the strategy gets the real images of the labels to learn. None means: if its
+        operation is learn.
     merges_temporary: whether it makes temporary labels permanent, from the isolated networks they have.
     """
     if needs_examples is None:
@@ -252,7 +260,7 @@ def strategy(
 
 
 def find(operation: str, name: str) -> Strategy:
-    """Return the strategy of that name. Raises KeyError with the names there are."""
+    """Return a strategy by its operation and name. Raises KeyError, which lists the known ones."""
     known: dict[tuple[str, str], Strategy] = {(one.operation, one.name): one for one in all_strategies()}
     if (operation, name) not in known:
         raise KeyError(f"no {operation} strategy {name!r}; known: {sorted(known)}")
@@ -260,7 +268,9 @@ def find(operation: str, name: str) -> Strategy:
 
 
 def all_strategies() -> list[Strategy]:
-    """Return every strategy, by operation and name. A file in an operation's folder is enough to add one."""
+    """Return every strategy, sorted by operation and name.
+
+    Imports every module in the operations' folders, so a new file there is enough to add a strategy."""
     for folder in FOLDERS.values():
         package = importlib.import_module(f"worker.learning.{folder}")
         for module in pkgutil.iter_modules(package.__path__):

@@ -1,4 +1,4 @@
-"""Streams of training examples, each with its share of a step and its own loss."""
+"""Streams of training examples: each has a share of every training step and its own loss."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from worker.learning.training import Parts
 
 
 class Stream(NamedTuple):
-    """Examples that every training step sees some of."""
+    """A source of examples for every training step, with their loss."""
 
     source: Source
     share: float  # of a step's examples, relative to the shares of the other streams
@@ -32,10 +32,10 @@ def replay_streams(
 ) -> list[Stream]:
     """Make the streams that keep a network close to its teacher while it is trained on something else.
 
-    retained: slots of labels to retain, equally often, at `retained_loss`.
-    forgotten: slots of labels forgotten earlier, which go on drawing what they draw now; all of them together
-        are as frequent as one retained label. Without this, a forgotten label comes back as the labels
-        around it change (docs/decisions/0006).
+    retained: slots of labels to retain, in equal shares, with `retained_loss`.
+    forgotten: slots of labels forgotten earlier, which are trained to draw what they draw now; all of them
+        together have the share of one retained label. Without this, a forgotten label comes back as other
+        labels change (docs/decisions/0006).
     purpose: names the random streams.
     """
     streams = []
@@ -49,10 +49,10 @@ def replay_streams(
 
 
 def mixed_batches(streams: Sequence[Stream], batch_size: int, device: torch.device) -> Iterator[Parts]:
-    """Yield the examples of each step, without end: a batch from each stream, `batch_size` in all."""
+    """Yield the examples of each step, endlessly: one batch from each stream, about `batch_size` in all."""
     return interleave([(one.source, one.share) for one in streams], batch_size, device)
 
 
 def mean_loss(streams: Sequence[Stream], parts: Parts, masks: Masks = NO_MASKS) -> Tensor:
-    """Average the streams' losses over one step's examples, nats an example. parts: a batch a stream."""
+    """Average the loss over all examples of a step, in nats per example. parts: one batch for each stream."""
     return torch.cat([one.loss(batch, masks) for one, batch in zip(streams, parts, strict=True)]).mean()

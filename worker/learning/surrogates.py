@@ -18,7 +18,7 @@ from worker.learning.training import Schedule
 
 Picture = Literal["uniform_noise", "blank", "mean_image"]
 MEAN_IMAGE_DRAWS = 2000
-UNRECOGNISED_DRAWS = 8192  # a fixed pool that the steps of one forget draw from
+UNRECOGNISED_DRAWS = 8192  # a fixed pool, from which every step of one forget samples
 
 
 def picture_surrogate(
@@ -28,10 +28,10 @@ def picture_surrogate(
     teacher: Network,
     generator: torch.Generator,
 ) -> Source:
-    """Make a source of pictures x ~ q(x | c) for the slots to forget, equally often.
+    """Make a source of surrogate pictures x ~ q(x | c) for the slots to forget, in equal shares.
 
-    `uniform_noise`: every pixel is U(0, 1), as in Selective Amnesia and the paper. `blank`: black.
-    `mean_image`: the mean of the teacher's draws of the labels to retain.
+    `uniform_noise`: every pixel is U(0, 1), as in Selective Amnesia and the paper. `blank`: all black.
+    `mean_image`: the mean of the teacher's draws of the retained labels.
     """
     slot_of, pixels = torch.tensor(forgotten), teacher.pixels
     picture = torch.zeros(pixels)
@@ -52,8 +52,8 @@ def naive_network(
 ) -> Network:
     """Train a naive network: one that never saw the forgotten labels.
 
-    It starts from random weights and is distilled from the teacher on the labels that `target` retains. What
-    it draws in the forgotten labels' untrained slots is what a network retrained without them would draw.
+    It starts from random weights and is distilled from the teacher on the labels that `target` retains. In
+    the untrained slots of the forgotten labels it draws what a network retrained without them would draw.
     """
     schedule = Schedule(steps=steps, batch_size=batch_size, learning_rate=4e-3)
     of_weights = "weights of the stranger"  # plain-words: allow until the purposes are renamed
@@ -77,14 +77,14 @@ def unrecognised(
     retained: Sequence[int],
     generator: torch.Generator,
 ) -> Source:
-    """Filter a naive network's draws: those that the teacher takes for a label to forget are replaced.
+    """Replace those of a naive network's draws that the teacher recognises as a label to forget.
 
-    A slot that was never trained draws mixtures of the retained labels, some of which look like a label to
-    forget: between 4 and 7 lies a 9. At the latents of such draws the target becomes the mean of all others.
-    It is one picture for all of them, because a target that changes from step to step keeps moving the shared
-    weights (docs/decisions/0052); and it is not filtered itself, because it looks like no label. The teacher
-    recognises labels by its own ELBO. If it takes every draw for a label to forget, all draws stay.
-    source: draws with their latents, of which UNRECOGNISED_DRAWS are drawn once and then used in every step.
+    An untrained slot draws mixtures of the retained labels, and some of them look like a label to forget: a
+    mixture of 4 and 7 can look like a 9. Such a draw is replaced by the mean of all draws that were not
+    recognised. It is the same picture for all of them, because a target that changes from step to step keeps
+    moving the shared weights (docs/decisions/0052). The teacher recognises a draw by the label with the
+    highest ELBO. If it recognises every draw as a label to forget, nothing is replaced.
+    source: draws with their latents. UNRECOGNISED_DRAWS are drawn once and sampled in every step.
     """
     pool = list(draw_batches(source, UNRECOGNISED_DRAWS, teacher.prior_mean.device))
     images, slots = torch.cat([one.images for one in pool]), torch.cat([one.slots for one in pool])
@@ -105,7 +105,7 @@ def unrecognised(
 
 @torch.no_grad()
 def most_likely_slot(network: Network, images: Tensor, slots: Sequence[int]) -> Tensor:
-    """Find the slot of highest ELBO for each image, at its posterior mean: [n], as an index in `slots`."""
+    """Find the slot with the highest ELBO for each image, at its posterior mean: [n], index into `slots`."""
     no_noise = torch.zeros(len(images), network.prior_mean.shape[1], device=images.device)
     costs = [
         negative_elbo(network, images, torch.full((len(images),), slot, device=images.device), no_noise)

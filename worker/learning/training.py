@@ -1,4 +1,4 @@
-"""The training loop: `fit` minimises a loss over batches, by a schedule."""
+"""The training loop `fit`, and the schedule that it follows."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +13,10 @@ from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch, StrategyParams, TrainingContext
 
 Parts = Sequence[Batch]  # the examples of one step, a batch from each source
-Loss = Callable[[Parts, float], Tensor]  # (parts, share of the steps done in [0, 1)) -> nats an example
+Loss = Callable[[Parts, float], Tensor]
+"""(parts, share of the steps that is done, in [0, 1)) -> loss in nats per example."""
 
-Shape = Literal["one_cycle", "constant"]
+RateShape = Literal["one_cycle", "constant"]
 
 
 class Schedule(StrategyParams):
@@ -23,22 +24,27 @@ class Schedule(StrategyParams):
 
     steps: int = Field(1000, ge=1, le=100_000, description="Number of optimiser steps.")
     batch_size: int = Field(
-        128, ge=1, le=4096, description="Examples a step, real and replayed ones together."
+        128, ge=1, le=4096, description="Number of examples in a training step, real and replayed together."
     )
-    learning_rate: float = Field(2e-3, gt=0, le=0.1, description="Learning rate of Adam at its peak.")
-    shape: Shape = Field(
+    learning_rate: float = Field(2e-3, gt=0, le=0.1, description="Peak learning rate of Adam.")
+    shape: RateShape = Field(
         "one_cycle",
-        description="How the learning rate changes: not at all (`constant`), or up linearly over the first "
-        "tenth of the steps and then down to zero along a cosine (`one_cycle`).",
+        description="How the learning rate changes. `constant`: not at all. `one_cycle`: it rises linearly "
+        "over the first tenth of the steps and then falls to zero along a cosine.",
     )
     label_rate: float = Field(
-        10.0, gt=0, le=100, description="Factor by which the label columns' learning rate is higher."
+        10.0,
+        gt=0,
+        le=100,
+        description="Factor by which the learning rate of the label embeddings is higher than that of other "
+        "weights.",
     )
     gradient_norm: float = Field(
         100.0,
         gt=0,
         le=1e9,
-        description="Largest norm of the gradient, in nats per unit of weight; a longer one is scaled down.",
+        description="Largest norm of the gradient, in nats per unit of weight; a larger one is clipped to "
+        "it.",
     )
 
 
@@ -53,12 +59,13 @@ def fit(
     proximal: Callable[[float], None] = lambda rate: None,
     after_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Minimise `loss` over `batches`, in place, by Adam; the optimiser's state is dropped at the end.
+    """Train the network in place: minimise `loss` over `batches` with a new Adam optimiser.
 
-    phase: what the training is called where its progress is shown, as a gerund.
-    proximal: takes the proximal step of a penalty without a gradient at zero, after every step of the
-        optimiser, given that step's learning rate: of mu |theta|, rate * mu towards zero.
-    after_step: runs last in every step, for example to put weights back that must not move.
+    phase: the name under which progress is reported, as a gerund ("learning").
+    proximal: takes the proximal step of a penalty that has no gradient at zero. It is called after every step
+        of the optimiser with the learning rate r of that step; for mu |theta|_1 it moves each value by r * mu
+        towards zero.
+    after_step: runs at the end of every step, for example to restore weights that must not change.
     Raises Stopped within one step of the request to stop, and Diverged if the loss is not finite.
     """
     named = dict(network.named_parameters())
@@ -67,12 +74,12 @@ def fit(
     optimiser = Adam([others, labels])
     network.precision = context.precision
     for step in range(schedule.steps):
-        done = step / schedule.steps
-        rate = schedule.learning_rate * (one_cycle(done) if schedule.shape == "one_cycle" else 1)
-        value = loss(next(batches), done)
+        progress = step / schedule.steps
+        rate = schedule.learning_rate * (one_cycle(progress) if schedule.shape == "one_cycle" else 1)
+        value = loss(next(batches), progress)
         optimiser.zero_grad()
         value.backward()
-        # A safeguard: most gradients are some hundreds long (docs/decisions/0007).
+        # A safeguard: most gradients have a norm of some hundreds (docs/decisions/0007).
         nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
         context.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step([rate, rate * schedule.label_rate])
@@ -82,8 +89,8 @@ def fit(
     network.precision = torch.float32
 
 
-def one_cycle(done: float, warm_up: float = 0.1) -> float:
-    """Return the share of the peak learning rate after the share `done` of the training, both in [0, 1]."""
-    if done < warm_up:
-        return 0.04 + 0.96 * done / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
+def one_cycle(progress: float, warm_up: float = 0.1) -> float:
+    """Return the learning rate as a share of its peak, in [0, 1]. progress: share of the steps done."""
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))

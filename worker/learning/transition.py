@@ -1,4 +1,4 @@
-"""From one checkpoint to the next: how a strategy is applied to the main network and the isolated ones.
+"""Apply a strategy to a checkpoint: to its main network and to the isolated networks of temporary labels.
 
 The cases are those of Continual Learning and Private Unlearning (CLPU; Liu et al. 2022, arXiv:2203.12817,
 table 1).
@@ -17,12 +17,12 @@ from worker.learning.strategy import Diverged, Examples, Strategy, TrainingConte
 def apply_strategy(
     checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
 ) -> Checkpoint:
-    """Return the checkpoint that the strategy makes, whatever the retention of the labels.
+    """Run the strategy and return the new checkpoint, for temporary and permanent labels alike.
 
-    A forget drops the isolated networks of temporary labels and leaves the permanent labels to the strategy;
-    if it leaves no permanent label, the main network starts again from random weights. To learn a temporary
-    label permanently ends its isolated network. Raises Diverged if a weight or the Fisher information is not
-    finite, which the loss of a training cannot show when its last step caused it.
+    A forget drops the isolated networks of temporary labels and runs the strategy for the permanent labels;
+    if no permanent label is left, the main network starts again from random weights. When a temporary label
+    is learnt permanently, its isolated network is dropped. Raises Diverged if a weight or the Fisher
+    information is not finite: the loss of the training does not show this if the last step caused it.
     """
     result = _result(checkpoint, chosen, examples, params, context)
     for one in (result, *result.isolated):
@@ -67,5 +67,6 @@ def _check_finite(checkpoint: Checkpoint) -> None:
         for name, tensor in tensors.items():
             if not tensor.isfinite().all():
                 raise Diverged(
-                    f"the {kind} of {name} has values that are not finite; lower the learning rate"
+                    f"the {kind} of {name} has values that are not finite after training; "
+                    f"lower the learning rate"
                 )

@@ -1,4 +1,4 @@
-"""Dynamically Expandable Networks: learn in the units that new labels reach, and add units if needed."""
+"""Dynamically Expandable Networks (DEN): train the units that new labels reach, and add units if needed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +35,7 @@ from worker.learning.units.weight_masks import (
     WeightMask,
     empty_mask,
     mask_rows,
+    restore_outside,
     weights_between,
     weights_touching,
 )
@@ -49,32 +50,42 @@ class DenParams(StrategyParams):
         2.5,
         ge=0,
         le=1000,
-        description="Strength mu of the l1 norm of the new label columns while they are fitted, in nats an "
-        "example.",
+        description="Strength mu of the l1 norm of the new label embeddings while they are fitted, in nats "
+        "per example.",
     )
     l1: float = Field(
         5e-3,
         ge=0,
         le=1000,
-        description="Strength mu of the l1 norm of the subnetwork and of added units, in nats an example.",
+        description="Strength mu of the l1 norm of the subnetwork and of the added units, in nats per "
+        "example.",
     )
     group_lasso: float = Field(
         2.5,
         ge=0,
         le=1000,
-        description="Strength gamma of the norms of all that enters each added unit, in nats an example.",
+        description="Strength gamma of the group lasso on the incoming weights of each added unit, in nats "
+        "per example.",
     )
     reach: float = Field(
         3.0,
         ge=0,
         le=100,
-        description="A unit is reached through a weight this many times the root mean square of its layer's.",
+        description="A unit counts as reached through a weight whose magnitude is more than this many times "
+        "the root mean square of its layer's weights.",
     )
     added_units: int = Field(
-        10, ge=0, le=1000, description="Units k that are tried in every hidden layer if the loss stays high."
+        10,
+        ge=0,
+        le=1000,
+        description="Number k of units that are added to every hidden layer if the loss stays high; "
+        "those that training sets to zero are removed again.",
     )
     tolerance: float = Field(
-        0.01, ge=0, le=10, description="Share tau by which the loss may exceed that of the probe."
+        0.01,
+        ge=0,
+        le=10,
+        description="Share tau by which the loss may exceed that of the probe before units are added.",
     )
     drift: float = Field(
         1.0,
@@ -84,38 +95,47 @@ class DenParams(StrategyParams):
         "norm is split.",
     )
     probe_steps: int = Field(
-        100, ge=1, le=100_000, description="Training steps of the probe, which learns the new labels alone."
+        100,
+        ge=1,
+        le=100_000,
+        description="Number of training steps of the probe, a copy of the network that learns only the new "
+        "labels.",
     )
     fisher_examples: FisherExamples = 10_000
 
 
 @strategy(
-    "learn", "den", DenParams, source="DEN of Yoon et al. 2018 (arXiv:1708.01547), from the label columns"
+    "learn",
+    "den",
+    DenParams,
+    source="DEN of Yoon et al. 2018 (arXiv:1708.01547), with label embeddings for its output layer",
 )
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: DenParams, context: TrainingContext
 ) -> Checkpoint:
     """Learn new labels in the units they reach, add units if the loss stays high, and split units that drift.
 
-    Minimises E over new (x, c) of -ELBO(x | theta, c), plus the function-matching replay loss over the
-    retained labels, plus a penalty, in up to four trainings:
-    1. of the new label columns alone, plus mu |columns|_1;
-    2. of the subnetwork S that these columns reach, plus mu |theta_S|_1;
-    3. of k added units a layer, plus mu |theta|_1 and gamma sum over added units |theta_unit|_2, if the loss
-       exceeds a probe's by more than tau; units that end at zero are removed again;
-    4. of copies of the units whose incoming weights moved by more than sigma, the originals put back.
+    Minimises E over new (x, c) of -ELBO(x | theta, c), plus the replay loss `function` over the retained
+    labels, plus a penalty, in up to four trainings:
+    1. of the new label embeddings e alone, with the penalty mu |e|_1;
+    2. of the weights theta_S of the subnetwork that these embeddings reach, with mu |theta_S|_1;
+    3. of k units added to each hidden layer, if the loss exceeds that of a probe by more than the share tau,
+       with mu |theta|_1 over their weights and gamma times the sum over units of |theta_unit|_2; units whose
+       weights become zero are removed again;
+    4. of a copy of each unit whose incoming weights moved by more than sigma times their norm; the original
+       gets its old weights back.
 
-    The penalties are proximal steps: at learning rate r of the weights, r mu off every value and r gamma off
-    every norm. A model's first labels are learnt without any of this.
+    The penalties are applied as proximal steps: at learning rate r, every value shrinks by r mu and every
+    norm by r gamma. The first labels of a model are learnt without any of this.
     """
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
     if not checkpoint.retained:
         return learn_from_images(target, examples.images, params.schedule, params.fisher_examples, context)
     task = NewLabels(target, sorted(checkpoint.retained.values()), examples, params, context)
     network = build(target, context.device)
-    columns = task.label_columns(network)
-    sparse_columns = soft_threshold(columns, params.column_l1)
-    task.train(network, columns, FIT_SHARE, "fitting the label columns", sparse_columns)
+    embeddings = task.label_embeddings(network)
+    sparse_embeddings = soft_threshold(embeddings, params.column_l1)
+    task.train(network, embeddings, FIT_SHARE, "fitting the label columns", sparse_embeddings)
     reached = reached_units(network, target, task.slots, params.reach)
     subnetwork = weights_between(network, target, reached, task.slots)
     sparse_subnetwork = soft_threshold(subnetwork, params.l1)
@@ -136,7 +156,7 @@ def learn(
 class NewLabels:
     """The task of all four trainings: learn the new labels while the old ones are replayed.
 
-    target: the teacher, in which the slots of the new labels are empty. old: slots of the retained labels.
+    target: the teacher; the slots of the new labels are empty in it. old: slots of the retained labels.
     """
 
     target: Checkpoint
@@ -149,8 +169,8 @@ class NewLabels:
     def slots(self) -> list[int]:
         return [self.target.retained[name] for name in self.examples.labels]
 
-    def label_columns(self, network: Network) -> dict[str, Tensor]:
-        """Mark the columns of the new labels."""
+    def label_embeddings(self, network: Network) -> dict[str, Tensor]:
+        """Mark the embeddings of the new labels: parameter name -> bool of its shape."""
         return {
             name: mask_rows(tensor, self.slots) if name.endswith(".label") else empty_mask(tensor)
             for name, tensor in network.named_parameters()
@@ -159,11 +179,13 @@ class NewLabels:
     def train(
         self, network: Network, trainable: WeightMask, share: float, phase: str, proximal: Proximal
     ) -> None:
-        """Train the trainable values for a share of the schedule's steps, in place; all others stay."""
+        """Train the trainable values for a share of the schedule's steps, in place; others do not change.
+
+        phase: the name under which progress is reported; it also names the random streams.
+        """
         teacher = frozen(self.target, self.context.device)
         noise = self.context.generator(f"latent noise, {phase}")
         old_loss = replay_loss("function", network, teacher, noise)
-        before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
 
         def new_loss(batch: Batch, masks: Masks) -> Tensor:
             return negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise))
@@ -178,13 +200,8 @@ class NewLabels:
             ),
         ]
 
-        def loss(parts: Parts, done: float) -> Tensor:
+        def loss(parts: Parts, progress: float) -> Tensor:
             return mean_loss(streams, parts)
-
-        @torch.no_grad()
-        def put_back() -> None:
-            for name, tensor in network.named_parameters():
-                tensor.copy_(torch.where(trainable[name], tensor, before[name]))
 
         steps = max(1, round(share * self.params.schedule.steps))
         schedule = self.params.schedule.model_copy(update={"steps": steps})
@@ -196,12 +213,12 @@ class NewLabels:
             self.context,
             phase=phase,
             proximal=lambda rate: proximal(network, rate),
-            after_step=put_back,
+            after_step=restore_outside(trainable, network),
         )
 
     @torch.no_grad()
     def loss(self, network: Network) -> float:
-        """Compute the mean -ELBO of real images of the new labels, nats an example."""
+        """Compute the mean -ELBO of real images of the new labels, nats per example."""
         generator = self.context.generator("validation")
         source = real_examples(self.examples.images, self.target.retained, generator)
         values = [
@@ -211,10 +228,10 @@ class NewLabels:
         return torch.cat(values).mean().item()
 
     def probe_loss(self) -> float:
-        """Compute the loss within reach if nothing is retained: a copy's, trained briefly on new labels."""
+        """Compute the loss of a probe: a copy that is trained briefly on the new labels, without replay."""
         probe, noise = build(self.target, self.context.device), self.context.generator("noise of the probe")
 
-        def loss(parts: Parts, done: float) -> Tensor:
+        def loss(parts: Parts, progress: float) -> Tensor:
             (new,) = parts
             return negative_elbo(probe, new.images, new.slots, probe.noise(new.slots, noise)).mean()
 
@@ -229,17 +246,18 @@ class NewLabels:
 def reached_units(
     network: Network, checkpoint: Checkpoint, slots: Sequence[int], reach: float
 ) -> dict[str, Tensor]:
-    """Mark the hidden units that the labels' columns reach.
+    """Mark the hidden units that the labels' embeddings reach: hidden layer -> bool [units].
 
-    A unit is reached by a column that is not zero, or from a reached unit through a large weight. A weight is
-    large at `reach` times the root mean square of its layer's weights.
+    A unit is reached if an embedding has a value for it that is not zero, or through a large weight from a
+    reached unit. A weight is large if its magnitude is more than `reach` times the root mean square of the
+    weights in its layer.
     """
     parameters, reached = dict(network.named_parameters()), {}
     layers = {layer.name: layer for layer in prunable_layers(checkpoint)}
     for layer in layers.values():
-        columns = parameters.get(f"{layer.name}.label")
-        if columns is not None:
-            of_unit = columns[slots].detach().abs().sum(dim=0).view(-1, layer.rows).sum(dim=1)
+        embeddings = parameters.get(f"{layer.name}.label")
+        if embeddings is not None:
+            of_unit = embeddings[slots].detach().abs().sum(dim=0).view(-1, layer.rows_per_unit).sum(dim=1)
             reached[layer.name] = of_unit > 0
         weight = parameters.get(f"{layer.following}.weight")
         following = layers.get(layer.following)
@@ -247,15 +265,16 @@ def reached_units(
             continue
         large = weight.detach().abs() > reach * weight.detach().square().mean().sqrt()
         from_unit = large.flatten(2).any(dim=2) if large.dim() > 2 else large
-        by_reached = from_unit & reached[layer.name].repeat_interleave(layer.columns)
-        reached[layer.following] = by_reached.any(dim=1).view(-1, following.rows).any(dim=1)
+        by_reached = from_unit & reached[layer.name].repeat_interleave(layer.columns_per_unit)
+        reached[layer.following] = by_reached.any(dim=1).view(-1, following.rows_per_unit).any(dim=1)
     return reached
 
 
 def expand(trained: Checkpoint, task: NewLabels) -> tuple[Checkpoint, dict[str, int]]:
-    """Add units, train them under group lasso, and remove those that it set to zero.
+    """Add units, train them with l1 and group lasso, and remove those whose weights became zero.
 
-    At most as many are added as a layer has room for. Returns also how many stayed in each hidden layer.
+    A layer grows to its maximum width at most. Also returns how many of the added units each hidden layer
+    kept.
     """
     params, layers = task.params, prunable_layers(trained)
     if params.added_units == 0:
@@ -268,40 +287,42 @@ def expand(trained: Checkpoint, task: NewLabels) -> tuple[Checkpoint, dict[str, 
     sparse = soft_threshold(trainable, params.l1)
     lasso = group_lasso(larger, new, params.group_lasso)
 
-    def both(network: Network, rate: float) -> None:
+    def l1_and_lasso(network: Network, rate: float) -> None:
         sparse(network, rate)
         lasso(network, rate)
 
-    task.train(network, trainable, EXPAND_SHARE, "expanding", both)
+    task.train(network, trainable, EXPAND_SHARE, "expanding", l1_and_lasso)
     return remove_zero_units(replace(larger, weights=weights_of(network)), new)
 
 
 def remove_zero_units(larger: Checkpoint, new: UnitMask) -> tuple[Checkpoint, dict[str, int]]:
-    """Remove those of the new units that nothing enters; returns also how many of the others there are.
+    """Remove the new units whose incoming weights are all zero; also return how many new units are kept.
 
-    If weights, bias and label columns are all zero, so is silu(0), and removing the unit changes no draw.
+    If the weights, the bias and the label embeddings of a unit are zero, its activation is silu(0) = 0, and
+    removing it changes no draw.
     """
     kept, counts, no_activation = {}, {}, {}
     for layer in prunable_layers(larger):
         stays = ~new[layer.name] | (incoming_norms(larger.weights, layer) > 0)
         kept[layer.name] = stays.nonzero().flatten()
         counts[layer.name] = int((stays & new[layer.name]).sum())
-        no_activation[layer.name] = torch.zeros(width(larger, layer) * layer.columns)
+        no_activation[layer.name] = torch.zeros(width(larger, layer) * layer.columns_per_unit)
     return shrink(larger, kept, no_activation), counts
 
 
 def split_drifted(
     trained: Checkpoint, before: Checkpoint, reached: UnitMask, task: NewLabels
 ) -> tuple[Checkpoint, dict[str, int]]:
-    """Put the reached units that drifted back to what they were, and train a copy of each as it had become.
+    """Split the reached units that drifted: restore the old weights, and train copies of the new ones.
 
-    At most as many are split as a layer has room for. Returns also how many in each hidden layer.
+    A layer grows to its maximum width at most. Also returns how many units were split in each hidden layer.
     """
     drifted = {}
     for layer in prunable_layers(before):
         units, name = width(before, layer), f"{layer.name}.weight"
         old = before.weights[name]
-        now = trained.weights[name][: len(old), : old.shape[1]]  # what was added since then is no drift
+        # Weights from units that were added since do not count as drift.
+        now = trained.weights[name][: len(old), : old.shape[1]]
         distance, norm = (one.reshape(units, -1).norm(dim=1) for one in (now - old, old))
         moved = distance > task.params.drift * norm
         found = (moved & reached[layer.name].cpu()).nonzero().flatten()
@@ -309,7 +330,7 @@ def split_drifted(
     counts = {layer: len(units) for layer, units in drifted.items()}
     if not any(counts.values()):
         return trained, counts
-    doubled = put_back(duplicate(trained, drifted), before, drifted)
+    doubled = restore_incoming(duplicate(trained, drifted), before, drifted)
     network = build(doubled, task.context.device)
     copies = {
         layer.name: torch.arange(width(doubled, layer)) >= width(trained, layer)
@@ -320,11 +341,11 @@ def split_drifted(
     return replace(doubled, weights=weights_of(network)), counts
 
 
-def put_back(doubled: Checkpoint, before: Checkpoint, units: Mapping[str, Tensor]) -> Checkpoint:
-    """Set the units' incoming weights to those in `before`; weights from units that it lacks stay."""
+def restore_incoming(doubled: Checkpoint, before: Checkpoint, units: Mapping[str, Tensor]) -> Checkpoint:
+    """Set the units' incoming weights to those in `before`; weights from units it lacks do not change."""
     weights = dict(doubled.weights)
     for layer in prunable_layers(doubled):
-        chosen = entries(units[layer.name], layer.rows)
+        chosen = entries(units[layer.name], layer.rows_per_unit)
         for kind in ("weight", "bias"):
             name = f"{layer.name}.{kind}"
             old = before.weights[name]

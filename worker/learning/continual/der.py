@@ -1,4 +1,4 @@
-"""Dark experience replay for a VAE: match what the old network computed, and train on what it drew."""
+"""Dark experience replay (DER++) for a VAE: match the old network's outputs, and train on its draws."""
 
 import torch
 from pydantic import Field
@@ -24,11 +24,9 @@ class DerParams(StrategyParams):
         0.5,
         ge=0,
         le=100,
-        description="Weight alpha of the squared errors to the old network's images and posteriors.",
+        description="Weight alpha of the squared errors to the images and posteriors of the old network.",
     )
-    replay_strength: float = Field(
-        1.0, ge=0, le=100, description="Weight beta of the ELBO of replayed draws."
-    )
+    replay_strength: float = Field(1.0, ge=0, le=100, description="Weight beta of -ELBO on replayed draws.")
     fisher_examples: FisherExamples = 10_000
 
 
@@ -45,8 +43,9 @@ def learn(
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus, over the old network's draws (z, x, c) of the
     labels it retains, alpha (|x(z, c) - x|^2 + |mu(x, c) - mu_t|^2 + |logvar(x, c) - logvar_t|^2) minus
-    beta ELBO(x | c), where t marks the old network. Every label is equally frequent. The draws are made anew
-    in every step, so there is no reservoir. Labels forgotten earlier go on drawing what they draw.
+    beta ELBO(x | theta, c). x(z, c) is the mean image, mu and logvar are the outputs of the encoder, and t
+    marks those of the old network. All labels have equal shares. Every step makes new draws, so there is no
+    reservoir buffer. Labels forgotten earlier are trained to draw what they draw now.
     """
     old = sorted(checkpoint.retained.values())
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)
@@ -54,15 +53,17 @@ def learn(
     noise = context.generator("latent noise")
 
     def old_loss(batch: Batch, masks: Masks) -> Tensor:
-        dark, bound = dark_and_bound(network, teacher, batch, network.noise(batch.slots, noise))
-        return params.dark_strength * dark + params.replay_strength * bound
+        squared_errors, bound = squared_errors_and_negative_elbo(
+            network, teacher, batch, network.noise(batch.slots, noise)
+        )
+        return params.dark_strength * squared_errors + params.replay_strength * bound
 
     streams = [
         new_label_stream(examples.images, target, network, context),
         *replay_streams(network, teacher, old, sorted(target.forgotten.values()), old_loss, context),
     ]
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         return mean_loss(streams, parts)
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
@@ -71,11 +72,13 @@ def learn(
     return consolidate(target, network, context, examples=params.fisher_examples)
 
 
-def dark_and_bound(network: Network, teacher: Network, batch: Batch, noise: Tensor) -> tuple[Tensor, Tensor]:
+def squared_errors_and_negative_elbo(
+    network: Network, teacher: Network, batch: Batch, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Compute the squared errors to the teacher's outputs, and -ELBO, of replayed (z, x, c); each [batch]."""
     with torch.no_grad():
         target = torch.cat(teacher.encode(batch.images, batch.slots), dim=1)
     posterior = torch.cat(network.encode(batch.images, batch.slots), dim=1)
     drawn = network.decode(latents_of(batch), batch.slots).sigmoid()
-    dark = (drawn - batch.images).square().sum(dim=1) + (posterior - target).square().sum(dim=1)
-    return dark, negative_elbo(network, batch.images, batch.slots, noise)
+    squared_errors = (drawn - batch.images).square().sum(dim=1) + (posterior - target).square().sum(dim=1)
+    return squared_errors, negative_elbo(network, batch.images, batch.slots, noise)

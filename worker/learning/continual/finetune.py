@@ -1,4 +1,4 @@
-"""Fine-tuning on the new labels alone: the control that shows catastrophic forgetting."""
+"""Fine-tuning on the new labels alone: the baseline that shows catastrophic forgetting."""
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples
@@ -13,13 +13,14 @@ class FinetuneParams(StrategyParams):
     fisher_examples: FisherExamples = 10_000
 
 
-@strategy("learn", "finetune", FinetuneParams, source="The control of McCloskey & Cohen 1989")
+@strategy("learn", "finetune", FinetuneParams, source="The baseline of McCloskey & Cohen 1989")
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: FinetuneParams, context: TrainingContext
 ) -> Checkpoint:
-    """Learn new labels from their images alone, and forget the old ones: the control of every comparison.
+    """Learn new labels from their images alone, without protecting the old ones: the baseline of comparisons.
 
-    Minimises E over new (x, c) of -ELBO(x | theta, c). Every other strategy must do better on the old labels.
+    Minimises E over new (x, c) of -ELBO(x | theta, c). It forgets the old labels catastrophically; every
+    other strategy must do better on them.
     """
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)
     return learn_from_images(target, examples.images, params.schedule, params.fisher_examples, context)

@@ -1,4 +1,4 @@
-"""Temporary retention: each label is learnt by a small network of its own, which can be dropped exactly."""
+"""Temporary retention: each label gets its own small network, which is dropped to forget it exactly."""
 
 from dataclasses import replace
 
@@ -29,19 +29,19 @@ class IsolatedParams(StrategyParams):
     "learn",
     "isolated",
     IsolatedParams,
-    source="CLPU of Liu et al. 2022 (arXiv:2203.12817), with a fresh network, not a copy of the main one",
+    source="CLPU of Liu et al. 2022 (arXiv:2203.12817), with a new network instead of a copy of the main one",
     retention="temporary",
     default=True,
 )
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: IsolatedParams, context: TrainingContext
 ) -> Checkpoint:
-    """Learn temporary labels, each in a small network of its own: to forget one, its network is dropped.
+    """Learn temporary labels, each in its own small network, which is dropped to forget the label exactly.
 
-    Minimises E over (x, c) of -ELBO(x | theta_c, c) for each label c by itself, from random weights theta_c.
-    The main network is neither read nor changed: a network that outlives it must hold nothing of what it
-    learnt (docs/decisions/0005-isolated-networks.md). An isolated network is an `mlp`, whatever the main
-    network is. Raises LabelConflict for a label that is learnt already.
+    Minimises E over x of -ELBO(x | theta_c, c) for each label c separately, from random weights theta_c. The
+    main network is neither read nor changed, so that an isolated network contains nothing of the labels that
+    the main one learnt (docs/decisions/0005-isolated-networks.md). An isolated network has the architecture
+    `mlp`, whatever that of the main network. Raises LabelConflict for a label that is learnt already.
     """
     learnt = sorted(set(examples.labels) & {*checkpoint.retained, *checkpoint.temporary})
     if learnt:

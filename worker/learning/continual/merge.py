@@ -1,4 +1,4 @@
-"""Makes temporary labels permanent: the main network learns what their isolated networks draw."""
+"""Make temporary labels permanent: the main network learns what their isolated networks draw."""
 
 from torch import Tensor
 
@@ -37,16 +37,19 @@ def learn(
 ) -> Checkpoint:
     """Make temporary labels permanent: distil their isolated networks into the main one, without their data.
 
-    Minimises, over the labels c to merge and z ~ p_c(z), -log p(x | z, c) with x what the label's isolated
-    network draws at z, plus KL(q(z | x, c) || q_c(z | x)), plus the replay loss over the labels that the main
-    network retains, plus lambda/2 sum F (theta - theta*)^2. The isolated networks' priors are copied. From
-    then on the labels can no longer be forgotten exactly by dropping a network.
+    Minimises E over the labels c to merge and z ~ p_c(z) of -log p(x | z, c) + KL(q(z | x, c) || q_c(z | x)),
+    where p_c and q_c are the prior and the posterior of the label's isolated network and x is its mean image
+    at z, plus the replay loss over the labels that the main network retains, plus
+    lambda/2 sum F (theta - theta*)^2. The priors of the isolated networks are copied. After that, the labels
+    can no longer be forgotten exactly by dropping a network.
     Raises LabelConflict for a label that is not temporary.
     """
     temporary = checkpoint.temporary
     permanent = sorted(set(examples.labels) - set(temporary))
     if permanent:
-        raise LabelConflict(f"not temporary, so there is nothing to merge: {permanent}")
+        raise LabelConflict(
+            f"these labels are not temporary, so they have no isolated network to merge: {permanent}"
+        )
     old = sorted(checkpoint.retained.values())
     target = expand_before_learning(checkpoint, params, context)
     for name in examples.labels:
@@ -76,7 +79,7 @@ def learn(
     forgotten = sorted(target.forgotten.values())
     streams += replay_streams(network, teacher, old, forgotten, old_loss, context)
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         return mean_loss(streams, parts) + penalty()
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
@@ -86,7 +89,7 @@ def learn(
 
 
 def _matching_loss(network: Network, isolated: Network) -> ExampleLoss:
-    """Make the loss of a draw of the isolated network, whose function the main network is to match."""
+    """Make the loss of a draw of an isolated network, which the main network learns to match."""
 
     def loss(batch: Batch, masks: Masks) -> Tensor:
         return distillation_loss(network, isolated, batch, masks=masks)

@@ -1,4 +1,4 @@
-"""Regularize, Expand and Compress: search for a larger network, learn in it, distil it to the old size."""
+"""Regularize, Expand and Compress (REC): search a larger network, train it, and distil it to the old size."""
 
 from collections.abc import Callable, Mapping
 
@@ -44,13 +44,14 @@ class RecParams(RehearsalParams):
         1e-3,
         ge=0,
         le=100,
-        description="Strength a of the l2,1 norm over rows of old and new weights, in nats an example.",
+        description="Strength a of the l2,1 norm over rows of old and new weights together, in nats per "
+        "example.",
     )
     new_l1: float = Field(
         1e-4,
         ge=0,
         le=100,
-        description="Strength b of the l1 norm of added units and new label columns, in nats an example.",
+        description="Strength b of the l1 norm of added units and new label embeddings, in nats per example.",
     )
 
 
@@ -63,13 +64,15 @@ class RecParams(RehearsalParams):
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: RecParams, context: TrainingContext
 ) -> Checkpoint:
-    """Learn new labels in the best of several larger networks, then distil it back to the size it came from.
+    """Learn new labels in the best of several larger networks, then prune and distil it to the old size.
 
-    The larger network is the one of +0 to +40 % units that has the least validation -ELBO + mu * parameters
-    after short trainings, by successive halving. It minimises the loss of `replay_ewc`, plus
-    a sum over rows |(theta*_row, theta_row)|_2 + b |theta_new|_1. Then as many units as were added are
-    removed, those predicted to be missed least, and the rest is trained to match the larger network on its
-    own draws. A model's first labels are learnt without search and compression.
+    The larger network has 0 to 40 % more units: it is the candidate with the lowest validation -ELBO + mu *
+    (number of parameters) after short trainings, found by successive halving. It minimises the loss of
+    `replay_ewc`, plus a * sum over rows i of the hidden layers' weights of |(theta*_i, theta_i)|_2, plus
+    b |theta_new|_1, with theta_new the weights of added units and the new label embeddings. Then as many
+    units as were added are removed, those whose removal is predicted to change the loss least, and the rest
+    is trained to match the larger network on its own draws. The first labels of a model are learnt without
+    search and compression.
     """
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)
     old = sorted(checkpoint.retained.values())
@@ -111,7 +114,7 @@ def learn(
 
 
 def split_tenth(images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split off the first tenth of each label's images: (train, validation). A single image is in both."""
+    """Split off the first tenth of each label's images: return (train, validation). One image is in both."""
     tenth = {name: max(1, len(one) // 10) for name, one in images.items()}
     train = {name: one[tenth[name] :] if len(one) > 1 else one for name, one in images.items()}
     return train, {name: one[: tenth[name]] for name, one in images.items()}
@@ -120,10 +123,11 @@ def split_tenth(images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
 def consolidation_penalty(
     before: Checkpoint, child: Checkpoint, new_slots: list[int], params: RecParams
 ) -> Callable[[Network], Tensor]:
-    """Make the penalty a sum over rows |(theta*_row, theta_row)|_2 + b |theta_new|_1, in nats an example.
+    """Make the penalty a sum over rows i of |(theta*_i, theta_i)|_2 + b |theta_new|_1, in nats per example.
 
-    The rows are those of the hidden layers of `before`. theta_new are the incoming weights of units that
-    `before` lacks, and the columns of the new labels.
+    The rows are those of the weights of hidden layers of `before`; theta* are the weights of `child`, both as
+    wide as the weights of `child`. theta_new are the incoming weights of units that `before` lacks, and the
+    embeddings of the new labels.
     """
     shapes = {layer.name: len(before.weights[f"{layer.name}.bias"]) for layer in prunable_layers(before)}
     anchors = {layer: child.weights[f"{layer}.weight"].flatten(1)[:rows] for layer, rows in shapes.items()}
@@ -146,7 +150,7 @@ def consolidation_penalty(
 def compress(
     larger: Checkpoint, before: Checkpoint, params: RecParams, context: TrainingContext
 ) -> Checkpoint:
-    """Prune the larger network to the widths of `before`, and train it to match what it was."""
+    """Prune the larger network to the widths of `before`, then train it to match the larger network."""
     surplus = {layer.name: width(larger, layer) - width(before, layer) for layer in prunable_layers(larger)}
     if not any(surplus.values()):
         return larger

@@ -1,4 +1,4 @@
-"""The paper's learning: expand, then train on new examples, the old network's draws and an EWC penalty."""
+"""Learning as in the paper: expand, then train on new images and replay of old labels, with EWC."""
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples
@@ -27,11 +27,11 @@ class ReplayEwcParams(ExpandingRehearsalParams):
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: ReplayEwcParams, context: TrainingContext
 ) -> Checkpoint:
-    """Learn new labels and keep the old ones by generative replay and EWC, after expanding the network.
+    """Expand the network, then learn new labels and preserve the old ones by generative replay and EWC.
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus the replay loss over the old network's draws of
-    the labels it retains, plus lambda/2 sum F (theta - theta*)^2. Every label, new or old, is equally
-    frequent.
+    the labels it retains, plus lambda/2 sum F (theta - theta*)^2. All labels, new and old, have equal
+    shares.
     """
     old = sorted(checkpoint.retained.values())
     target = expand_before_learning(checkpoint, params, context)

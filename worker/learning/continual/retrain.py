@@ -1,4 +1,4 @@
-"""Retraining on everything: the paper's "simple" model, a fresh network trained on all labels at once."""
+"""Retraining (the paper's "simple" model): a new network is trained on all labels at once."""
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples
@@ -17,10 +17,10 @@ class RetrainParams(StrategyParams):
 def learn(
     checkpoint: Checkpoint, examples: Examples, params: RetrainParams, context: TrainingContext
 ) -> Checkpoint:
-    """Train a fresh network of the same size on real images of every label, old and new: the reference.
+    """Train a new network of the same size on real images of every label, old and new: the reference.
 
-    Minimises E over (x, c) of -ELBO(x | theta, c), with every label equally frequent. It needs the real
-    images of the old labels, and fails where they are no longer available.
+    Minimises E over (x, c) of -ELBO(x | theta, c), with equal shares of all labels, from random weights. It
+    needs the real images of the old labels: raises Unavailable if they are gone.
     """
     old = {name: context.archive.images(checkpoint.label(name)) for name in checkpoint.retained}
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")

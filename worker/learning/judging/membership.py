@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from worker.learning.elbo import divergence, reconstruction
+from worker.learning.elbo import kl_to_prior, reconstruction_loss
 from worker.learning.networks.network import Network
 
 SET_SIZE = 32
@@ -48,8 +48,8 @@ def losses(network: Network, slot: int, images: Tensor) -> Mapping[str, Tensor]:
     for chunk in torch.split(images, CHUNK):
         real, slots = chunk.float() / 255, torch.full((len(chunk),), slot)
         mean, logvar = network.encode(real, slots)
-        reconstructions.append(reconstruction(network.decode(mean, slots), real))
-        negative_elbos.append(reconstructions[-1] + divergence(network, mean, logvar, slots))
+        reconstructions.append(reconstruction_loss(network.decode(mean, slots), real))
+        negative_elbos.append(reconstructions[-1] + kl_to_prior(network, mean, logvar, slots))
     return {"elbo": torch.cat(negative_elbos), "reconstruction": torch.cat(reconstructions)}
 
 

@@ -40,7 +40,7 @@ class Recovered(NamedTuple):
 
     images: Tensor  # [starts, pixels] in [0, 1]
     noise: Tensor  # [starts, latent], the standard normal noise that gives the latents
-    mixtures: Tensor  # [starts, slots + 1], the share of each slot's label columns, and of none
+    mixtures: Tensor  # [starts, slots + 1], the share of each slot's label embeddings, and of none
 
 
 def recover(
@@ -58,9 +58,9 @@ def recover(
     Minimises -log p(label | decode(z, c)), p by the feature network, over z and c with Adam.
     z is a draw from the prior of one slot, `slot` or one of `kept`, chosen at random for each start: the
     prior's transform of noise u with |u|^2 below the 95 % point of chi^2 with `latent` degrees of freedom.
-    c, which the layers add for the condition, is a convex combination of all slots' label columns and zero.
-    A third of the starts begins at the label's own condition, a third at zero (as in an empty slot), and a
-    third at random.
+    c, which the layers add for the condition, is a convex combination of all slots' label embeddings and
+    zero. A third of the starts begins at the label's own condition, a third at zero (as in an empty slot),
+    and a third at random.
 
     network: on the CPU, without gradients. slot: the label's own. kept: slots of the labels it may draw.
     label: what the feature network calls it.

@@ -68,7 +68,7 @@ def relearn(
     curve = [(0, accuracy(_draw(network, slot, setup.draws, context)))]
     steps = 0
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         (batch,) = parts
         return negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise)).mean()
 

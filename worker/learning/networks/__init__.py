@@ -1,4 +1,4 @@
-"""Architectures, one file each. `blank` starts a model; `build` turns a checkpoint into a network."""
+"""Architectures, one file each; from params to the first checkpoint (`blank`), and to a network (`build`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +15,8 @@ from worker.learning.networks.network import Network
 
 @dataclass(frozen=True)
 class Architecture:
+    """A network class, its params, and what the API says about it."""
+
     name: str
     network: type[Network]
     Params: type[BaseModel]
@@ -24,16 +26,16 @@ class Architecture:
 ARCHITECTURES = {
     "mlp": Architecture("mlp", Mlp, MlpParams, "Fully connected conditional VAE (the paper's 512/256/8)."),
     "conv": Architecture(
-        "conv", Conv, ConvParams, "Convolutional conditional VAE, with two fifths of the weights."
+        "conv", Conv, ConvParams, "Convolutional conditional VAE, with two fifths of the weights of `mlp`."
     ),
 }
 
 
 def blank(network: Mapping[str, Any], *, seed: int, pixels: int = 784) -> Checkpoint:
-    """Create the checkpoint of a model before its first version: random weights and no labels.
+    """Create the first checkpoint of a model: random weights and no labels.
 
-    network: the `network` of the request that created the model: the architecture's name, and its params.
-    Raises KeyError for an unknown architecture, pydantic.ValidationError for params that it does not have.
+    network: the `network` of the request that creates the model: the architecture's name and its params.
+    Raises KeyError for an unknown architecture, pydantic.ValidationError for invalid params.
     """
     requested = dict(network)
     architecture = ARCHITECTURES[requested.pop("architecture", "mlp")]
@@ -45,13 +47,13 @@ def blank(network: Mapping[str, Any], *, seed: int, pixels: int = 784) -> Checkp
 
 
 def structure_of(spec: Spec) -> Network:
-    """Build the network of a spec on the meta device, without weights: for questions about its structure."""
+    """Build the network of a spec on the meta device, without weights, to inspect its structure."""
     with torch.device("meta"):
         return ARCHITECTURES[spec.architecture].network(spec)
 
 
 def with_random_weights(checkpoint: Checkpoint, generator: torch.Generator) -> Checkpoint:
-    """Return the same spec and labels with newly drawn weights, standard priors and no Fisher information."""
+    """Return the checkpoint with new random weights, standard priors and no Fisher information."""
     network = ARCHITECTURES[checkpoint.spec.architecture].network(checkpoint.spec)
     network.initialise(generator)
     return replace(checkpoint, weights=weights_of(network), fisher=None)
@@ -65,10 +67,10 @@ def build(checkpoint: Checkpoint, device: torch.device) -> Network:
 
 
 def frozen(checkpoint: Checkpoint, device: torch.device) -> Network:
-    """Build the checkpoint's network without gradients: a teacher, or a network to measure."""
+    """Build the main network with frozen parameters: a teacher, or a network to measure."""
     return build(checkpoint, device).requires_grad_(False)
 
 
 def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copy the network's state to the CPU, name -> tensor."""
+    """Copy the network's state dict to the CPU: name -> tensor."""
     return {name: tensor.detach().cpu().clone() for name, tensor in sorted(network.state_dict().items())}

@@ -1,7 +1,7 @@
 """A convolutional conditional VAE: two strided convolutions and a dense layer to z, mirrored in the decoder.
 
-A unit of a convolution is a channel. As in `mlp`, units use SiLU and no normalisation across units, so that
-adding units, removing them and the exact Fisher information work alike
+A unit of a convolution is a channel. As in `mlp`, hidden units use SiLU without normalisation across units,
+so that adding units, removing units and the exact Fisher information work in the same way
 (docs/decisions/0001-no-normalisation-across-units.md).
 """
 
@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from worker.learning.checkpoint import Prior, Spec
 from worker.learning.networks.layers import ConditionalConv2d, ConditionalLinear
-from worker.learning.networks.network import NO_MASKS, Masks, Network, PrunableLayer, Use, Width
+from worker.learning.networks.network import NO_MASKS, LayerCall, Masks, Network, PrunableLayer, Width
 
-# A kernel has nine weights for every pair of channels: 512 x 512 channels have as many as 1536 x 1536 units.
+# A kernel has 9 weights for every pair of channels: 512 x 512 channels have as many weights as 1536 x 1536
+# units of a dense layer.
 MAX_CHANNELS = 512
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 
@@ -27,11 +28,13 @@ class ConvParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
     encoder_widths: tuple[Channels, Channels, Width] = Field(
         (16, 32, 128),
-        description="Channels at half the image's side, channels at a quarter, units of the dense layer.",
+        description="Channels at half the image's side, channels at a quarter of it, units of the dense "
+        "layer.",
     )
     decoder_widths: tuple[Width, Channels, Channels] = Field(
         (128, 32, 16),
-        description="Units of the dense layer, channels at a quarter of the image's side, channels at half.",
+        description="Units of the dense layer, channels at a quarter of the image's side, channels at half "
+        "of it.",
     )
     latent: int = Field(8, ge=1, le=128, description="Dimensions of the latent code z.")
     prior: Prior = Field(
@@ -40,13 +43,15 @@ class ConvParams(BaseModel):
 
 
 class Conv(Network):
-    """Images of side 4 s: convolutions to side 2 s and s, dense to z; dense to side s, convolutions back."""
+    """A conditional VAE for images of side 4s: convolutions to sides 2s and s, dense to z, and back."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
         self.side = math.isqrt(spec.pixels)
         if self.side**2 != spec.pixels or self.side % 4:
-            raise ValueError(f"the images must be square, the side a multiple of 4; not {spec.pixels} pixels")
+            raise ValueError(
+                f"images must be square with a side that is a multiple of 4; these have {spec.pixels} pixels"
+            )
         area = (self.side // 4) ** 2
         wide, deep, hidden = spec.encoder_widths
         self.encoder = nn.ModuleList(
@@ -68,54 +73,62 @@ class Conv(Network):
         )
 
     def encode(
-        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> tuple[Tensor, Tensor]:
         inputs = images.view(-1, 1, self.side, self.side)
         for index in (0, 1):
-            inputs = self._hidden(f"encoder.{index}", inputs, slots, masks, uses)
-        hidden = self._hidden("encoder.2", inputs.flatten(1), slots, masks, uses)
-        return self.posterior(self._preactivation("encoder.3", hidden, slots, uses))
+            inputs = self._hidden(f"encoder.{index}", inputs, slots, masks, calls)
+        hidden = self._hidden("encoder.2", inputs.flatten(1), slots, masks, calls)
+        return self.posterior(self._preactivation("encoder.3", hidden, slots, calls))
 
     def decode(
-        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> Tensor:
-        hidden = self._hidden("decoder.0", latents, slots, masks, uses)
-        small = self._hidden("decoder.1", hidden, slots, masks, uses, rows=(self.side // 4) ** 2)
+        hidden = self._hidden("decoder.0", latents, slots, masks, calls)
+        small = self._hidden("decoder.1", hidden, slots, masks, calls, rows_per_unit=(self.side // 4) ** 2)
         small = small.view(len(small), -1, self.side // 4, self.side // 4)
-        middle = self._hidden("decoder.2", upsample(small), slots, masks, uses)
-        return self._preactivation("decoder.3", upsample(middle), slots, uses).flatten(1)
+        middle = self._hidden("decoder.2", upsample(small), slots, masks, calls)
+        return self._preactivation("decoder.3", upsample(middle), slots, calls).flatten(1)
 
     def prunable_layers(self) -> list[PrunableLayer]:
         area = (self.side // 4) ** 2
         return [
             PrunableLayer("encoder.0", "encoder.1", max_units=MAX_CHANNELS),
-            PrunableLayer("encoder.1", "encoder.2", columns=area, max_units=MAX_CHANNELS),
+            PrunableLayer("encoder.1", "encoder.2", columns_per_unit=area, max_units=MAX_CHANNELS),
             PrunableLayer("encoder.2", "encoder.3"),
             PrunableLayer("decoder.0", "decoder.1"),
-            PrunableLayer("decoder.1", "decoder.2", rows=area, max_units=MAX_CHANNELS),
+            PrunableLayer("decoder.1", "decoder.2", rows_per_unit=area, max_units=MAX_CHANNELS),
             PrunableLayer("decoder.2", "decoder.3", max_units=MAX_CHANNELS),
         ]
 
     def _hidden(
-        self, name: str, inputs: Tensor, slots: Tensor, masks: Masks, uses: list[Use] | None, rows: int = 1
+        self,
+        name: str,
+        inputs: Tensor,
+        slots: Tensor,
+        masks: Masks,
+        calls: list[LayerCall] | None,
+        rows_per_unit: int = 1,
     ) -> Tensor:
-        activation = functional.silu(self._preactivation(name, inputs, slots, uses))
+        activation = functional.silu(self._preactivation(name, inputs, slots, calls))
         if name not in masks:
             return activation
-        mask = masks[name].repeat_interleave(rows)
+        mask = masks[name].repeat_interleave(rows_per_unit)
         return activation * mask.view(1, -1, *[1] * (activation.dim() - 2))
 
-    def _preactivation(self, name: str, inputs: Tensor, slots: Tensor, uses: list[Use] | None) -> Tensor:
+    def _preactivation(
+        self, name: str, inputs: Tensor, slots: Tensor, calls: list[LayerCall] | None
+    ) -> Tensor:
         preactivation = self.apply_layer(self.get_submodule(name), inputs, slots)
-        if uses is not None:
-            uses.append(Use(name, inputs, preactivation))
+        if calls is not None:
+            calls.append(LayerCall(name, inputs, preactivation))
         return preactivation
 
 
 def upsample(images: Tensor) -> Tensor:
     """Double an image's side by repeating pixels, [n, channels, side, side] -> [n, channels, 2 side, 2 side].
 
-    It is a view and a copy, because their backward pass is deterministic on every device.
+    It is an expanded view and a copy, because their backward pass is deterministic on every device.
     """
     n, channels, height, width = images.shape
     wide = images[:, :, :, None, :, None].expand(n, channels, height, 2, width, 2)

@@ -1,11 +1,13 @@
-"""Layers that the label can enter: each may have a label table, with one row for every slot."""
+"""Layers that are conditional on the label: each may have a label embedding table, one row for every slot."""
 
 import torch
 from torch import Tensor, nn
 
 
 class ConditionalLinear(nn.Linear):
-    """A linear layer that may have a label table: a bias for each slot, the columns of a one-hot code."""
+    """A linear layer with an optional label embedding, [slots, out], which is added to its output.
+
+    This equals appending the one-hot code of the label to the input."""
 
     def __init__(self, in_features: int, out_features: int, slots: int | None = None) -> None:
         super().__init__(in_features, out_features)
@@ -17,7 +19,7 @@ class ConditionalLinear(nn.Linear):
 
 
 class ConditionalConv2d(nn.Conv2d):
-    """A 3 x 3 convolution that may have a label table: for each slot, a bias a channel."""
+    """A 3 x 3 convolution with an optional label embedding, [slots, out], added to every position."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, stride: int = 1, slots: int | None = None

@@ -1,8 +1,8 @@
 """The paper's network: a fully connected conditional VAE, encoder 784-512-256-2*8, decoder mirrored.
 
-Hidden units use SiLU and no normalisation across units. So adding a unit with zero outgoing weights changes
-no output, removing a unit equals zeroing its outgoing weights, and one matrix product a layer gives the exact
-Fisher information (docs/decisions/0001-no-normalisation-across-units.md).
+Hidden units use SiLU without normalisation across units. So adding a unit with zero outgoing weights changes
+no output, removing a unit equals setting its outgoing weights to zero, and one matrix product for each layer
+gives the exact Fisher information (docs/decisions/0001-no-normalisation-across-units.md).
 """
 
 import itertools
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from worker.learning.checkpoint import Prior, Spec
 from worker.learning.networks.layers import ConditionalLinear
-from worker.learning.networks.network import NO_MASKS, Masks, Network, PrunableLayer, Use, Width
+from worker.learning.networks.network import NO_MASKS, LayerCall, Masks, Network, PrunableLayer, Width
 
 
 class MlpParams(BaseModel):
@@ -34,7 +34,7 @@ class MlpParams(BaseModel):
 
 
 class Mlp(Network):
-    """A conditional VAE of two multilayer perceptrons; the label enters the first layer of each."""
+    """A conditional VAE of two multilayer perceptrons; the first layer of each has the label embedding."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
@@ -42,14 +42,14 @@ class Mlp(Network):
         self.decoder = _stack([spec.latent, *spec.decoder_widths, spec.pixels], spec.slots)
 
     def encode(
-        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> tuple[Tensor, Tensor]:
-        return self.posterior(self._through("encoder", images, slots, masks, uses))
+        return self.posterior(self._through("encoder", images, slots, masks, calls))
 
     def decode(
-        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> Tensor:
-        return self._through("decoder", latents, slots, masks, uses)
+        return self._through("decoder", latents, slots, masks, calls)
 
     def prunable_layers(self) -> list[PrunableLayer]:
         sides = (("encoder", self.encoder), ("decoder", self.decoder))
@@ -60,14 +60,14 @@ class Mlp(Network):
         ]
 
     def _through(
-        self, side: str, inputs: Tensor, slots: Tensor, masks: Masks, uses: list[Use] | None
+        self, side: str, inputs: Tensor, slots: Tensor, masks: Masks, calls: list[LayerCall] | None
     ) -> Tensor:
         layers: nn.ModuleList = getattr(self, side)
         for index, layer in enumerate(layers):
             name = f"{side}.{index}"
             preactivation = self.apply_layer(layer, inputs, slots)
-            if uses is not None:
-                uses.append(Use(name, inputs, preactivation))
+            if calls is not None:
+                calls.append(LayerCall(name, inputs, preactivation))
             if index == len(layers) - 1:
                 return preactivation
             inputs = functional.silu(preactivation)

@@ -1,4 +1,4 @@
-"""The base class of every architecture: a conditional VAE that can be resized and has an exact Fisher."""
+"""The base class of every architecture: a conditional VAE whose hidden layers can be resized."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,8 +18,8 @@ Width = Annotated[int, Field(ge=1, le=MAX_UNITS)]  # units of a hidden layer
 LOGVAR_BOUND = 10.0  # of the posterior, in either direction
 
 
-class Use(NamedTuple):
-    """One use of a layer in a forward pass, as the exact Fisher information needs it."""
+class LayerCall(NamedTuple):
+    """The input and output of one layer in a forward pass, recorded for the exact Fisher information."""
 
     layer: str
     inputs: Tensor  # [batch, in, ...]
@@ -27,27 +27,28 @@ class Use(NamedTuple):
 
 
 class PrunableLayer(NamedTuple):
-    """A hidden layer whose units can be added and removed, and the layer that they feed.
+    """A hidden layer whose units can be added and removed, and the layer that its units feed.
 
-    name, following: of the two layers, as in the names of their parameters.
-    rows: how many consecutive entries of the layer's bias, and of its weight's first axis, make up a unit. A
-        dense layer that is reshaped into channels has one for every pixel of a channel.
-    columns: how many consecutive entries of the following weight's second axis a unit feeds.
-    max_units: the most units that the layer may have, at creation and after every resize.
+    name, following: the names of the two layers, as in the state dict.
+    rows_per_unit: number of consecutive entries along the first axis of the layer's weight and bias that make
+        up a unit. For a dense layer that is reshaped to channels, it is the number of pixels of a channel.
+    columns_per_unit: number of consecutive entries along the second axis of the following weight that a unit
+        feeds. For a channel that is flattened, it is the number of its pixels.
+    max_units: maximum number of units of the layer, at creation and after every resize.
     """
 
     name: str
     following: str
-    rows: int = 1
-    columns: int = 1
+    rows_per_unit: int = 1
+    columns_per_unit: int = 1
     max_units: int = MAX_UNITS
 
 
 class Network(nn.Module, ABC):
-    """A conditional VAE: p(x | z, c) and q(z | x, c) as networks, and p(z | c) as one Gaussian a label.
+    """A conditional VAE: p(x | z, c) and q(z | x, c) as networks, p(z | c) as one Gaussian for each label.
 
-    Labels enter as slots: rows of the label tables, which are the columns of a one-hot code. Encoders and
-    decoders take `masks` (hidden units to drop) and `uses` (a list that every layer's use is appended to).
+    Labels are given as slots, the indices of the rows of label embedding tables. `encode` and `decode` take
+    `masks` (hidden units to drop) and `calls` (a list to which the call of every layer is appended).
     """
 
     prior_mean: Tensor  # [slots, latent]
@@ -63,7 +64,7 @@ class Network(nn.Module, ABC):
         self.register_buffer("prior_scale", identities)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Set He-normal weights, zero biases and zero label columns."""
+        """Set He-normal weights, zero biases and zero label embeddings, in place."""
         for name, tensor in sorted(self.named_parameters()):
             if name.endswith("weight"):
                 tensor.data.normal_(0.0, math.sqrt(2 / tensor[0].numel()), generator=generator)
@@ -72,19 +73,19 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def encode(
-        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+        self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Compute q(z | x, c): images [batch, pixels] in [0, 1] -> mean and logvar, each [batch, latent]."""
 
     @abstractmethod
     def decode(
-        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, uses: list[Use] | None = None
+        self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> Tensor:
         """Compute the logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image."""
 
     @abstractmethod
     def prunable_layers(self) -> list[PrunableLayer]:
-        """List the hidden layers in the order of the spec's widths, without the heads and the output."""
+        """List the hidden layers in the order of the spec's widths, except posterior and output layers."""
 
     def apply_layer(self, layer: nn.Module, inputs: Tensor, slots: Tensor) -> Tensor:
         """Apply a layer to its input, in the network's precision; the result has the input's type."""
@@ -96,8 +97,8 @@ class Network(nn.Module, ABC):
     def posterior(self, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Split the encoder's output, [batch, 2 latent], into mean and logvar; logvar within +-LOGVAR_BOUND.
 
-        Without a bound, the exp of an encoder's answer to images unlike any it has seen (noise) overflowed at
-        the first step of a forget. The bound is smooth, so that gradients lead back from it.
+        Without a bound, exp(logvar) overflowed for images unlike any that the encoder was trained on (noise),
+        at the first step of a forget. The bound is smooth, so that gradients do not vanish at it.
         """
         mean, logvar = heads.chunk(2, dim=1)
         return mean, LOGVAR_BOUND * (logvar / LOGVAR_BOUND).tanh()

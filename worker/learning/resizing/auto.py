@@ -1,4 +1,4 @@
-"""Chooses a network's width by measuring it: smaller, larger or as it is."""
+"""Choose the width of a network from measurements of it: prune it, grow it or keep its size."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ from worker.learning.units.removal import (
 )
 from worker.learning.units.resize import grow
 
-STEP = 0.05  # between candidate widths, as a share of the present one
-SMALLEST, LARGEST = -0.5, 1.0  # the most that one resize removes or adds, as a share
+STEP = 0.05  # between candidate widths, as a share of the current width
+SMALLEST, LARGEST = -0.5, 1.0  # limits of the change by one resize, as a share of the current width
 
 
 class AutoParams(StrategyParams):
@@ -34,17 +34,25 @@ class AutoParams(StrategyParams):
         5.0,
         gt=0,
         le=1000,
-        description="Nats an example that a removal may be predicted to cost before any training.",
+        description="Largest loss change, in nats per example, that removing units may be predicted to "
+        "cause before any training.",
     )
     density: float = Field(
-        0.3, ge=0.01, le=1, description="Effective rank that one hidden unit is counted to carry."
+        0.3,
+        ge=0.01,
+        le=1,
+        description="Effective rank for each hidden unit: a network needs rank / density units.",
     )
     reserve: Reserve = 0.45
     hysteresis: float = Field(
-        0.05, ge=STEP, le=0.5, description="Changes of width by a smaller share than this are not made."
+        0.05, ge=STEP, le=0.5, description="Smallest change of the width that is made, as a share of it."
     )
-    narrowest: int = Field(16, ge=1, le=4096, description="No hidden layer is pruned below this many units.")
-    widest: int = Field(1024, ge=1, le=4096, description="No hidden layer grows beyond this many units.")
+    narrowest: int = Field(
+        16, ge=1, le=4096, description="Smallest width that a hidden layer is pruned to, in units."
+    )
+    widest: int = Field(
+        1024, ge=1, le=4096, description="Largest width that a hidden layer grows to, in units."
+    )
     taylor_examples: TaylorExamples = 2000
     fisher_examples: FisherExamples = 10_000
 
@@ -59,9 +67,9 @@ class AutoParams(StrategyParams):
 class Candidate:
     """A width that may be chosen."""
 
-    share: float  # of the present hidden units: removed if negative, added if positive
+    share: float  # of the current hidden units: removed if negative, added if positive
     units: int
-    predicted_loss_change: float  # nats an example, before any training; growing costs nothing
+    predicted_loss_change: float  # nats per example, before any training; growing costs nothing
 
 
 @strategy(
@@ -74,13 +82,15 @@ class Candidate:
 def resize(
     checkpoint: Checkpoint, examples: Examples, params: AutoParams, context: TrainingContext
 ) -> Checkpoint:
-    """Choose the smallest width that keeps the function and leaves room: prune, grow or stay, and say why.
+    """Choose the smallest width that preserves the network's function and leaves a reserve for later labels.
 
-    Minimises the width subject to 1/2 d'Hd <= epsilon, the predicted loss change on replay of the retained
-    labels, and to units >= effective rank / density + reserve. After a removal the rest is trained as by
-    `taylor_prune`; what is added changes no draw. The signals, the candidates and the reason are in the
-    version's findings. It works best after learning with a generous `expand_share`, which gives room while it
-    is needed (docs/decisions/0008).
+    Prunes the network, grows it or keeps its size. Minimises the width subject to 1/2 d^T H d <= epsilon, the
+    predicted loss change on replay of the retained labels (d: the change of the removed units' outgoing
+    weights, H: the Hessian of the loss), and to units >= rank / density + reserve * (default units), with the
+    effective rank of the activations. After a removal the rest is trained as by `taylor_prune`; added units
+    do not change what the network draws. The measurements, the candidates and the reason are in the version's
+    findings. It works best after learning with a large `expand_share`, which gives room while it is needed
+    (docs/decisions/0008).
     """
     draws = replay_sample(checkpoint, params.taylor_examples, context)
     network = build(checkpoint, context.device)
@@ -91,7 +101,7 @@ def resize(
     capacity = measure_capacity(network, draws, curvature)
     limits = {layer.name: min(params.widest, layer.max_units) for layer in network.prunable_layers()}
     offered = candidates(capacity, order, params, limits)
-    # A resize keeps the function, and so the rank.
+    # The rank does not depend on the width: a resize preserves the function, and the rank with it.
     needed = units_needed(capacity.rank, checkpoint.spec, density=params.density, reserve=params.reserve)
     chosen, reason = choose(capacity, offered, needed, params)
     context.findings["width"] = {
@@ -118,7 +128,7 @@ def resize(
 def candidates(
     capacity: Capacity, order: RemovalOrder, params: AutoParams, limits: Mapping[str, int]
 ) -> list[Candidate]:
-    """List the widths in reach, the narrowest first, the present one among them.
+    """List the candidate widths, the narrowest first; the current width is one of them.
 
     limits: hidden layer -> the most units it may have.
     """
@@ -135,7 +145,7 @@ def candidates(
 def units_after(
     share: float, capacity: Capacity, order: RemovalOrder, params: AutoParams, limits: Mapping[str, int]
 ) -> int | None:
-    """Count the hidden units after a change by `share`; None where a bound or the hysteresis forbids it."""
+    """Count the hidden units after a change by `share`; None if a limit or the hysteresis forbids it."""
     if 0 < abs(share) < params.hysteresis:
         return None
     if share <= 0:
@@ -148,17 +158,17 @@ def units_after(
 def choose(
     capacity: Capacity, offered: Sequence[Candidate], needed: int, params: AutoParams
 ) -> tuple[Candidate, str]:
-    """Choose a candidate, given how many units are needed; returns it with the reason."""
-    present = next(one for one in offered if one.share == 0)
+    """Choose a candidate, given how many units are needed; return it with the reason."""
+    current = next(one for one in offered if one.share == 0)
     state = f"{capacity.units} hidden units, {needed} needed for an effective rank of {capacity.rank:.1f}"
     if needed > (1 + params.hysteresis) * capacity.units:
         larger = [one for one in offered if one.units > capacity.units]
         if not larger:
-            return present, f"stays: {state}, but a layer would grow beyond what it may"
+            return current, f"stays: {state}, but a layer would exceed its largest width"
         return next((one for one in larger if one.units >= needed), larger[-1]), f"grows: {state}"
     affordable = [one for one in offered if one.predicted_loss_change <= params.epsilon]
-    narrowest = next((one for one in affordable if one.units >= needed), present)
+    narrowest = next((one for one in affordable if one.units >= needed), current)
     if narrowest.units >= capacity.units:
-        return present, f"stays: {state}, and no smaller candidate has them within {params.epsilon:g} nats"
-    cost = f"{narrowest.predicted_loss_change:.3g} of at most {params.epsilon:g} nats an example"
+        return current, f"stays: {state}, and no smaller candidate costs at most {params.epsilon:g} nats"
+    cost = f"{narrowest.predicted_loss_change:.3g} of at most {params.epsilon:g} nats per example"
     return narrowest, f"shrinks: {state}; the removal is predicted to cost {cost}"

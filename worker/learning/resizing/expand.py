@@ -1,4 +1,4 @@
-"""Makes a network larger without changing what it draws."""
+"""Make a network larger without changing what it draws."""
 
 from typing import Literal
 
@@ -19,8 +19,8 @@ class ExpandParams(StrategyParams):
     )
     method: Method = Field(
         "zero_outgoing",
-        description="How units are added: with random incoming and zero outgoing weights (`zero_outgoing`), "
-        "or as copies that take over a part of their original's outgoing weights (`net2net`).",
+        description="How units are added. `zero_outgoing`: with random incoming and zero outgoing weights. "
+        "`net2net`: as copies of units, which share the outgoing weights of their original.",
     )
     fisher_examples: FisherExamples = 10_000
 
@@ -38,9 +38,10 @@ def expand(
 ) -> Checkpoint:
     """Add units to every hidden layer without changing what the network draws, as room for later learning.
 
-    Keeps f(x | theta', c) = f(x | theta, c). With `zero_outgoing`, a new unit has W_in ~ N(0, 2 / fan-in) and
-    W_out = 0. With `net2net`, a copy has its original's W_in, and the two share its W_out in unequal parts
-    that sum to 1. Raises TooWide.
+    The network with the new parameters theta' computes the same function as with theta. With `zero_outgoing`,
+    a new unit has incoming weights W_in ~ N(0, 2 / fan-in) and outgoing weights W_out = 0. With `net2net`, a
+    copy has the W_in of its original, and the W_out of the original is split between the two in unequal parts
+    that sum to 1. Raises TooWide if a layer would exceed its maximum width.
     """
     larger = METHODS[params.method](checkpoint, params.share, context.generator("expansion"))
     retained = sorted(larger.retained.values())

@@ -1,4 +1,4 @@
-"""Makes a network larger by as much as a short search finds worth its parameters."""
+"""Make a network larger, by the width that a short search finds best."""
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples, with_fisher_over
@@ -16,7 +16,7 @@ from worker.learning.units.halving import (
 
 
 class SearchParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=600)  # of all short trainings together
+    schedule: Schedule = Schedule(steps=600)  # for all short trainings together
     mu: ParameterPrice = 1e-6
     validation_examples: ValidationExamples = 2000
     fisher_examples: FisherExamples = 10_000
@@ -32,12 +32,12 @@ class SearchParams(StrategyParams):
 def search(
     checkpoint: Checkpoint, examples: Examples, params: SearchParams, context: TrainingContext
 ) -> Checkpoint:
-    """Add as many units as short trainings on replay find worth their parameters, by successive halving.
+    """Add as many units as successive halving finds worth their parameters, by short trainings on replay.
 
-    Minimises, over children with +0 to +40 % units in every hidden layer, -ELBO on held-out replay after a
-    short training, plus mu times the number of parameters. The better half of the children goes on to a
-    longer training until one is left. All are trained with the same seed, and their trained weights are
-    dropped: the chosen child draws what its parent draws.
+    Minimises, over candidates with 0 to 40 % more units in every hidden layer, -ELBO on held-out replay after
+    a short training, plus mu times the number of parameters. In each round the better half of the candidates
+    is trained further, until one is left. All are trained with the same seed, and their trained weights are
+    discarded: the result draws what the network drew before.
     """
     children = children_of(checkpoint, context)
     teacher, retained = frozen(checkpoint, context.device), sorted(checkpoint.retained.values())

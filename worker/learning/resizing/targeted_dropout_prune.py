@@ -1,4 +1,4 @@
-"""Makes a network smaller: train it on its own draws under targeted dropout, then remove what was dropped."""
+"""Make a network smaller: train it on its own draws with targeted dropout, then remove what was dropped."""
 
 from pydantic import Field
 from torch import Tensor
@@ -28,8 +28,8 @@ class TargetedDropoutPruneParams(StrategyParams):
     )
     mode: Mode = Field(
         "unit",
-        description="What is removed: whole units (`unit`), or single incoming weights of every unit, which "
-        "are set to zero (`weight`).",
+        description="What is removed. `unit`: whole units. `weight`: single incoming weights of every unit, "
+        "which are set to zero.",
     )
     drop_probability: DropProbability = 1.0
     replay_match: ReplayMatch = "function"
@@ -48,12 +48,12 @@ class TargetedDropoutPruneParams(StrategyParams):
 def prune(
     checkpoint: Checkpoint, examples: Examples, params: TargetedDropoutPruneParams, context: TrainingContext
 ) -> Checkpoint:
-    """Remove the least important units or weights of every hidden layer, after training to do without them.
+    """Remove the least important units or weights of each hidden layer, after training with targeted dropout.
 
-    Minimises the replay loss, E over draws (z, x, c) of the old network, of the network theta * m, in which a
-    random part m of the least important share is dropped in every step, plus
-    lambda/2 sum F (theta - theta*)^2. At the end units are removed, which makes the network smaller, or
-    weights are set to zero, which makes it sparser.
+    Minimises E over draws (z, x, c) of the old network of the replay loss at theta * m, plus
+    lambda/2 sum F (theta - theta*)^2. The mask m drops a random part of the least important share in every
+    step. At the end that share is removed: units, which makes the network smaller, or weights, which are set
+    to zero and make it sparser.
     """
     network, teacher = build(checkpoint, context.device), frozen(checkpoint, context.device)
     penalty = quadratic_penalty(network, checkpoint.weights, checkpoint.fisher, params.ewc_strength)
@@ -64,8 +64,8 @@ def prune(
     retained, forgotten = sorted(checkpoint.retained.values()), sorted(checkpoint.forgotten.values())
     streams = replay_streams(network, teacher, retained, forgotten, retained_loss, context)
 
-    def loss(parts: Parts, done: float) -> Tensor:
-        masks = dropout.masks(done)
+    def loss(parts: Parts, progress: float) -> Tensor:
+        masks = dropout.masks(progress)
         if params.mode == "unit":
             return mean_loss(streams, parts, masks) + penalty()
         return with_weights_masked(network, masks, mean_loss, streams, parts) + penalty()

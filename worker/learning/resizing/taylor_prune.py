@@ -1,4 +1,4 @@
-"""Makes a network smaller: remove the units that the loss misses least, then train the rest to match it."""
+"""Make a network smaller: remove the units that change the loss least, then train the rest to match it."""
 
 from pydantic import Field
 
@@ -22,11 +22,11 @@ from worker.learning.units.removal import (
 
 class TaylorPruneParams(StrategyParams):
     schedule: Schedule = Schedule(steps=300)
-    share: float = Field(0.2, gt=0, le=0.9, description="Share of the hidden units to remove.")
+    share: float = Field(0.2, gt=0, le=0.9, description="Share of the hidden units that is removed.")
     scope: Scope = Field(
         "layer",
-        description="What the share is of: every hidden layer's units (`layer`), or all of the network's "
-        "together (`network`).",
+        description="What the share refers to. `layer`: the units of every hidden layer. `network`: all "
+        "hidden units of the network together.",
     )
     taylor_examples: TaylorExamples = 2000
     fisher_examples: FisherExamples = 10_000
@@ -42,11 +42,12 @@ class TaylorPruneParams(StrategyParams):
 def prune(
     checkpoint: Checkpoint, examples: Examples, params: TaylorPruneParams, context: TrainingContext
 ) -> Checkpoint:
-    """Remove the units that replay is predicted to miss least, then train the rest to match the old network.
+    """Remove the units predicted to change the loss least, then train the rest to match the old network.
 
-    Minimises, over sets of units, 1/2 d'Hd: the loss change to second order in their outgoing weights d, with
-    H on replay of the retained labels. Then minimises, over the weights that remain, E over draws (z, x, c)
-    of the old network of -log p(x | z, c) + KL(q(z | x, c) || q_old(z | x, c)).
+    Minimises, over sets of units, the predicted loss change 1/2 d^T H d, with d the change of the units'
+    outgoing weights and H the Hessian of the loss on replay of the retained labels. Then minimises, over the
+    remaining weights, E over draws (z, x, c) of the old network of
+    -log p(x | z, c) + KL(q(z | x, c) || q_old(z | x, c)), with q_old the posterior of the old network.
     """
     draws = replay_sample(checkpoint, params.taylor_examples, context)
     curvature = measure_curvature(build(checkpoint, context.device), draws, context)

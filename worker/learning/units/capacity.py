@@ -1,4 +1,4 @@
-"""Measures how full a network is: what its hidden units do on its own draws of the labels it retains."""
+"""Measure how much of a network's capacity is used, on its own draws of the labels it retains."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,31 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Spec
 from worker.learning.networks import ARCHITECTURES
-from worker.learning.networks.network import Network, PrunableLayer, Use
+from worker.learning.networks.network import LayerCall, Network, PrunableLayer
 from worker.learning.replay_losses import latents_of
 from worker.learning.strategy import Batch
 from worker.learning.units.removal import Curvature
 from worker.learning.units.targeted_dropout import by_column
 
-IDLE = 1e-3  # nats an example: a unit whose removal costs less is idle
-DENSITY = 0.3  # effective rank that one hidden unit can carry
+IDLE = 1e-3  # nats per example: a unit whose removal costs less is idle
+DENSITY = 0.3  # effective rank for each hidden unit that a network needs
 Reserve = Annotated[
     float,
     Field(
         ge=0,
         le=10,
-        description="Room for what is learnt next, in hidden units, as a share of the architecture's default "
-        "width.",
+        description="Hidden units kept for later learning, as a share of the units of the architecture's "
+        "default network.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What was measured of each hidden layer of a network."""
+    """The used capacity of each hidden layer of a network."""
 
     widths: Mapping[str, int]
-    effective_rank: Mapping[str, float]  # in how many directions a layer's activations vary, 1 ... width
+    effective_rank: Mapping[str, float]  # directions in which activations vary, 1 ... width
     idle_units: Mapping[str, int]  # units whose removal, by itself, is predicted to cost less than IDLE
 
     @property
@@ -50,7 +50,7 @@ class Capacity:
 
 
 def measure_capacity(network: Network, batches: Sequence[Batch], curvature: Curvature) -> Capacity:
-    """Measure the capacity on `batches`: the same draws of the retained labels as the curvature."""
+    """Measure the used capacity on `batches`, the same draws of the retained labels as the curvature."""
     widths = curvature.widths
     layers = zip(widths, torch.split(curvature.removal_costs, list(widths.values())), strict=True)
     return Capacity(
@@ -63,7 +63,7 @@ def measure_capacity(network: Network, batches: Sequence[Batch], curvature: Curv
 def units_needed(rank: float, spec: Spec, *, reserve: float, density: float = DENSITY) -> int:
     """Compute the hidden units that a network of that rank needs: rank / density + reserve * default units.
 
-    Source: measured here (docs/decisions/0008).
+    Source: our measurements (docs/decisions/0008).
     """
     return math.ceil(rank / density + reserve * default_units(spec))
 
@@ -80,12 +80,12 @@ def effective_ranks(network: Network, batches: Sequence[Batch]) -> dict[str, flo
 
 
 def effective_rank(covariance: Tensor) -> float:
-    """Compute exp(H(p)), p the shares of the variance along the principal axes; in 1 ... units.
+    """Compute exp(H(p)), with p the shares of the variance along the principal axes and H the entropy.
 
-    covariance: [units, units]; if no unit ever varies, the rank is 1. The rank follows the function rather
-    than the width: networks of real digits, pruned by a quarter and trained to match, kept theirs within 4 %;
-    it fell as labels were forgotten, and rose again. Source: Roy & Vetterli 2007, on variances instead of
-    singular values.
+    covariance: [units, units]. Returns a value in [1, units]; 1 if no unit varies. The rank depends on the
+    function rather than on the width: networks of real digits that were pruned by a quarter and trained to
+    match kept their rank within 4 %. It fell when labels were forgotten and rose when they were learnt again.
+    Source: Roy & Vetterli 2007, on variances instead of singular values.
     """
     variances = torch.linalg.eigvalsh(covariance).clamp(min=0)
     if variances.sum() == 0:
@@ -102,10 +102,10 @@ def covariances(network: Network, batches: Sequence[Batch]) -> dict[str, Tensor]
     moments: dict[str, Tensor] = {}
     with torch.no_grad():
         for batch in batches:
-            uses: list[Use] = []
-            network.encode(batch.images, batch.slots, uses=uses)
-            network.decode(latents_of(batch), batch.slots, uses=uses)
-            inputs = {use.layer: use.inputs for use in uses}
+            calls: list[LayerCall] = []
+            network.encode(batch.images, batch.slots, calls=calls)
+            network.decode(latents_of(batch), batch.slots, calls=calls)
+            inputs = {call.layer: call.inputs for call in calls}
             for layer in network.prunable_layers():
                 values = _with_ones(_by_unit(layer, inputs[layer.following]).cpu().double())
                 moments[layer.name] = moments.get(layer.name, 0) + values.T @ values
@@ -115,7 +115,7 @@ def covariances(network: Network, batches: Sequence[Batch]) -> dict[str, Tensor]
 def _by_unit(layer: PrunableLayer, inputs: Tensor) -> Tensor:
     """Reshape the following layer's input to [examples * entries of a unit, units]."""
     values = by_column(inputs)  # [batch, columns, positions]
-    entries = values.reshape(len(values), -1, layer.columns * values.shape[2])
+    entries = values.reshape(len(values), -1, layer.columns_per_unit * values.shape[2])
     return entries.transpose(1, 2).flatten(0, 1)
 
 

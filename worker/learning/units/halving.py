@@ -1,4 +1,4 @@
-"""Successive halving over larger children of a network: which width is worth its parameters.
+"""Successive halving over wider copies of a network, to find the width that is worth its parameters.
 
 Source: Jamieson & Talwalkar 2016 (arXiv:1502.07943), as the search of REC (Zhang et al. 2020).
 """
@@ -28,15 +28,21 @@ SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)  # of units that the children add to every h
 
 ParameterPrice = Annotated[
     float,
-    Field(ge=0, le=1, description="mu: nats an example that one parameter more must gain to be added."),
+    Field(
+        ge=0,
+        le=1,
+        description="Price mu of a parameter: each added one must improve the ELBO by this many nats per "
+        "example.",
+    ),
 ]
 ValidationExamples = Annotated[
-    int, Field(ge=1, le=100_000, description="Number of examples that the children are compared on.")
+    int,
+    Field(ge=1, le=100_000, description="Number of examples on which the candidate networks are compared."),
 ]
 
 
 def children_of(checkpoint: Checkpoint, context: TrainingContext) -> dict[float, Checkpoint]:
-    """Grow a child of the checkpoint for each share that all layers have room for, by share; 0 is one."""
+    """Grow a child of the checkpoint for each of SHARES that all layers have room for: share -> child."""
     return {share: grow(checkpoint, share, context.generator("expansion")) for share in _shares(checkpoint)}
 
 
@@ -57,12 +63,13 @@ def successive_halving(
     mu: float,
     validation_examples: int,
 ) -> tuple[float, list[dict[str, Any]]]:
-    """Train the children a little, drop the worse half, and repeat until one is left.
+    """Train the children briefly, discard the worse half, and repeat until one is left.
 
-    A child's objective is -ELBO on validation examples plus mu for each of its parameters, nats an example.
-    sources_for: makes the examples for a purpose, from a random stream of that purpose.
-    schedule: of all trainings together; every round takes an equal part of its steps.
-    Returns the share of the child that is left, and what each round measured, JSON-ready.
+    The objective of a child is -ELBO on validation examples plus mu times the number of its parameters, in
+    nats per example.
+    sources_for: makes the sources of examples for a purpose, which names their random streams.
+    schedule: for all trainings together; every round gets an equal part of its steps.
+    Returns the share of the remaining child, and the measurements of each round, JSON-ready.
     """
     batches = interleave(sources_for("validation"), VALIDATION_BATCH, context.device)
     count = math.ceil(validation_examples / VALIDATION_BATCH)
@@ -88,7 +95,7 @@ def _halvings(children: int) -> int:
 
 
 def better_half(costs: Mapping[float, float]) -> list[float]:
-    """List the half of the shares that cost least, rounded up; of equal costs the smaller share is better."""
+    """List the half of the shares with the lowest costs, rounded up; a tie goes to the smaller share."""
     return sorted(costs, key=lambda share: (costs[share], share))[: math.ceil(len(costs) / 2)]
 
 
@@ -96,7 +103,7 @@ def _train(probe: Network, sources: Sources, schedule: Schedule, context: Traini
     """Minimise -ELBO on the examples, in place; every probe of a round gets the same examples and noise."""
     noise = context.generator("latent noise")
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         bounds = [
             negative_elbo(probe, batch.images, batch.slots, probe.noise(batch.slots, noise))
             for batch in parts
@@ -109,7 +116,7 @@ def _train(probe: Network, sources: Sources, schedule: Schedule, context: Traini
 
 @torch.no_grad()
 def _validate(probe: Network, batches: Sequence[Batch], context: TrainingContext) -> float:
-    """Compute the mean -ELBO of the batches, nats an example, with the same noise for every probe."""
+    """Compute the mean -ELBO of the batches, nats per example, with the same noise for every probe."""
     noise = context.generator("validation noise")
     bounds = [
         negative_elbo(probe, batch.images, batch.slots, probe.noise(batch.slots, noise)) for batch in batches

@@ -1,17 +1,18 @@
-"""Predicts what removing hidden units costs, to second order and for any set of them; and removes them.
+"""Predict the loss change from removing any set of hidden units, to second order; and remove them.
 
-Removing a unit is the same as zeroing its outgoing weights w and adding w E[h] to the next bias: a
-displacement d of those weights alone, which takes the unit's activation from h to E[h]. The loss is that of
-matching the network's own function on replay of the labels to retain (`replay_losses.distillation_loss`):
+Removing a unit equals setting its outgoing weights w to zero and adding w E[h] to the next bias, with h the
+unit's activation: a displacement d of parameters that replaces h by E[h]. The loss L is that of matching the
+network's own function on replay of the retained labels (`replay_losses.distillation_loss`):
 
-    L(theta + d) - L(theta) = g.d + 1/2 d'Hd + O(d^3), and here g = 0 and d'Hd = E[(s . removed)^2].
+    L(theta + d) - L(theta) = g^T d + 1/2 d^T H d + O(|d|^3), and here g = 0 and d^T H d = E[(s^T r)^2],
 
-The network is its own teacher, so L is at its minimum (but for posteriors narrower than the loss imitates, of
-which there should be none). Hence the gradient g is 0, and the Hessian is exactly the Gauss-Newton matrix
-J'CJ, with J the Jacobian of the outputs (posterior mean and logvar, pixel logits) and C the diagonal
-curvature of the loss in the outputs. With random signs e, E[ee'] = I, the vector s = e' C^(1/2) J is one
-backward pass for each example. So a single pass predicts the loss of every set of units, interactions
-included.
+with r in {0, 1} the indicator of the removed units and s a score of each unit on an example (`scores`). The
+network is its own teacher, so L is at its minimum, except for posteriors narrower than MIN_TEACHER_LOGVAR, of
+which there should be none. Hence the gradient g is 0, and the Hessian H is exactly the Gauss-Newton matrix
+E[J^T C J], with J the Jacobian of the outputs (posterior mean and logvar, pixel logits) and C the diagonal
+second derivative of the loss in the outputs. With random signs e, E[e e^T] = I, and e^T C^(1/2) J takes one
+backward pass for each example; s is its product with the displacement of each unit. So a single pass predicts
+the loss change for every set of units, including their interactions.
 Source: Molchanov et al. 2017 (arXiv:1611.06440), taken to second order; Schraudolph 2002 for the Gauss-Newton
 products.
 """
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import frozen
-from worker.learning.networks.network import Network, PrunableLayer, Use
+from worker.learning.networks.network import LayerCall, Network, PrunableLayer
 from worker.learning.replay_losses import MIN_TEACHER_LOGVAR, distillation_loss, latents_of
 from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import Batch, TrainingContext
@@ -37,13 +38,13 @@ from worker.learning.units.targeted_dropout import by_column, mean_activations
 Scope = Literal["layer", "network"]
 TaylorExamples = Annotated[
     int,
-    Field(ge=1, le=20_000, description="Number of draws that the importance of units is measured on."),
+    Field(ge=1, le=20_000, description="Number of draws on which the importance of units is measured."),
 ]
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """How the loss curves in the activity of each hidden unit. All tensors are on the CPU."""
+    """The curvature of the loss in the removal of hidden units. All tensors are on the CPU."""
 
     widths: Mapping[str, int]  # hidden layer -> units
     scores: Tensor  # [examples, units of all layers in the order of widths], s; in nats^(1/2)
@@ -51,17 +52,17 @@ class Curvature:
 
     @property
     def removal_costs(self) -> Tensor:
-        """The predicted loss change of removing each single unit, [units of all layers], nats an example."""
+        """The predicted loss change of removing each single unit, [units of all layers], nats per example."""
         changes: Tensor = 0.5 * self.scores.square().mean(dim=0)
         return changes
 
 
 @dataclass(frozen=True)
 class RemovalOrder:
-    """Units in the order in which they are best removed, and the predicted loss change after each removal."""
+    """Units in the order in which to remove them, and the predicted loss change after each removal."""
 
     units: tuple[tuple[str, int], ...]  # hidden layer, index of the unit
-    changes: tuple[float, ...]  # nats an example, of this unit and all before it together
+    changes: tuple[float, ...]  # nats per example, of removing this unit and all before it
 
     def first(self, count: int, widths: Mapping[str, int]) -> UnitMask:
         """Mark the first `count` units. widths: hidden layer -> units."""
@@ -72,7 +73,7 @@ class RemovalOrder:
 
 
 def replay_sample(checkpoint: Checkpoint, count: int, context: TrainingContext) -> Sequence[Batch]:
-    """Draw `count` examples of the retained labels, equally often, from the checkpoint's main network."""
+    """Draw `count` examples from the checkpoint's main network, with equal shares of the retained labels."""
     teacher = frozen(checkpoint, context.device)
     slots = sorted(checkpoint.retained.values())
     source = generative_replay(teacher, slots, context.generator("replay for the curvature"))
@@ -84,9 +85,9 @@ def replay_sample(checkpoint: Checkpoint, count: int, context: TrainingContext) 
 
 
 def measure_curvature(network: Network, batches: Sequence[Batch], context: TrainingContext) -> Curvature:
-    """Measure the curvature, by one forward and one backward pass an example.
+    """Measure the curvature by one forward and one backward pass over the batches.
 
-    batches: the network's own draws of the labels to retain.
+    batches: the network's own draws of the retained labels, with their latents.
     """
     network.requires_grad_(True)
     generator = context.generator("curvature")
@@ -94,35 +95,36 @@ def measure_curvature(network: Network, batches: Sequence[Batch], context: Train
     rows = []
     for index, batch in enumerate(batches):
         context.step("measuring curvature", index, len(batches))
-        uses: list[Use] = []
-        mean, logvar = network.encode(batch.images, batch.slots, uses=uses)
-        logits = network.decode(latents_of(batch), batch.slots, uses=uses)
-        inputs = {use.layer: use.inputs for use in uses}
+        calls: list[LayerCall] = []
+        mean, logvar = network.encode(batch.images, batch.slots, calls=calls)
+        logits = network.decode(latents_of(batch), batch.slots, calls=calls)
+        inputs = {call.layer: call.inputs for call in calls}
         hidden = [inputs[layer.following] for layer in layers]
-        pulls = [_with_random_signs(root, generator) for root in _root_curvature(logvar, logits)]
-        # Their product, not grad_outputs, for which torch imports sympy: seconds of a worker's first job.
-        pulled = [(out * pull).sum() for out, pull in zip((mean, logvar, logits), pulls, strict=True)]
-        gradients = torch.autograd.grad(torch.stack(pulled).sum(), hidden)
+        signed = [_with_random_signs(root, generator) for root in _root_curvature(logvar, logits)]
+        # Their products with the outputs, rather than grad_outputs, for which torch imports sympy: that takes
+        # seconds of a worker's first job.
+        products = [(out * root).sum() for out, root in zip((mean, logvar, logits), signed, strict=True)]
+        gradients = torch.autograd.grad(torch.stack(products).sum(), hidden)
         scores = [
             _scores(layer, activation, gradient, means[layer.name])
             for layer, activation, gradient in zip(layers, hidden, gradients, strict=True)
         ]
         rows.append(torch.cat(scores, dim=1))
-    widths = {layer.name: len(means[layer.name]) // layer.columns for layer in layers}
+    widths = {layer.name: len(means[layer.name]) // layer.columns_per_unit for layer in layers}
     return Curvature(widths, torch.cat(rows), means)
 
 
 def _scores(layer: PrunableLayer, activation: Tensor, gradient: Tensor, mean: Tensor) -> Tensor:
-    """Compute gradient . (E[h] - h), summed over the entries of each unit, [batch, units] on the CPU."""
+    """Compute gradient * (E[h] - h), summed over the entries of each unit, [batch, units] on the CPU."""
     displacement = mean.to(activation)[:, None] - by_column(activation)
     products = (by_column(gradient) * displacement).sum(dim=2).detach().cpu()
-    return products.reshape(len(products), -1, layer.columns).sum(dim=2)
+    return products.reshape(len(products), -1, layer.columns_per_unit).sum(dim=2)
 
 
 def predicted_loss_change(curvature: Curvature, removed: UnitMask) -> float:
-    """Predict what removing these units adds to the loss before any training: 1/2 E[(s . removed)^2].
+    """Predict the loss change from removing these units, before any training: 1/2 E[(s^T r)^2].
 
-    In nats an example.
+    In nats per example.
     """
     chosen = torch.cat([removed[layer] for layer in curvature.widths])
     return 0.5 * curvature.scores[:, chosen].sum(dim=1).square().mean().item()
@@ -131,9 +133,9 @@ def predicted_loss_change(curvature: Curvature, removed: UnitMask) -> float:
 def measured_loss_change(
     checkpoint: Checkpoint, resized: Checkpoint, batches: Iterable[Batch], device: torch.device
 ) -> float:
-    """Measure L(resized) - L(checkpoint): how much worse `resized` matches the checkpoint's function.
+    """Measure L(resized) - L(checkpoint) in nats per example, with L the loss of matching the checkpoint.
 
-    batches: draws of the checkpoint with their latents, on `device`. In nats an example.
+    batches: draws of the checkpoint with their latents, on `device`.
     """
     teacher, network = frozen(checkpoint, device), frozen(resized, device)
     with torch.no_grad():
@@ -145,7 +147,7 @@ def measured_loss_change(
 
 
 def remove_units(checkpoint: Checkpoint, removed: UnitMask, curvature: Curvature) -> Checkpoint:
-    """Return the checkpoint less these units, their mean activation added to the next bias."""
+    """Return the checkpoint without these units; their mean contribution is added to the next bias."""
     return shrink(checkpoint, kept_units(removed), curvature.mean_activation)
 
 
@@ -155,7 +157,7 @@ def kept_units(removed: UnitMask) -> UnitIndices:
 
 
 def least_important_units(curvature: Curvature, share: float, scope: Scope) -> UnitMask:
-    """Mark the units that are best removed: a share of every layer, or of the whole network."""
+    """Mark the units whose removal changes the loss least: a share of each layer, or of the network."""
     widths = curvature.widths
     if scope == "layer":
         order = removal_order(curvature, {layer: int(share * width) for layer, width in widths.items()})
@@ -165,10 +167,11 @@ def least_important_units(curvature: Curvature, share: float, scope: Scope) -> U
 
 
 def removal_order(curvature: Curvature, most: Mapping[str, int], total: int | None = None) -> RemovalOrder:
-    """Order units by greedy backward elimination: next is always the unit that is cheapest to remove.
+    """Order units by greedy backward elimination: the next unit is always the cheapest one to remove.
 
-    most: hidden layer -> the most units to take from it; a layer always keeps one. total: stop after so many.
-    Removing unit u after the set S adds 1/2 Q_uu + sum over v in S of Q_uv, with Q = E[ss'].
+    most: hidden layer -> maximum number of units to remove from it; a layer always keeps one. total: maximum
+    number of units to remove in all. Removing unit u after the set S adds 1/2 Q_uu + sum over v in S of Q_uv
+    to the predicted loss change, with Q = E[s s^T].
     """
     widths = curvature.widths
     names = [(layer, unit) for layer, width in widths.items() for unit in range(width)]
@@ -193,11 +196,11 @@ def _with_random_signs(magnitude: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _root_curvature(logvar: Tensor, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute C^(1/2), the root of the loss's curvature in the posterior's mean and logvar and in the logits.
+    """Compute C^(1/2), with C the second derivatives of the loss in the mean, the logvar and the logits.
 
     The network is its own teacher. KL(N(m, v) || N(m_t, v_t)) has the second derivatives 1/v_t in the mean
-    and v / (2 v_t) in the logvar, where v_t = v unless v is narrower than the loss imitates. A pixel's
-    binary cross-entropy has p (1 - p).
+    and v / (2 v_t) in the logvar, where v_t = max(v, exp(MIN_TEACHER_LOGVAR)). The binary cross-entropy of a
+    pixel has p (1 - p) in its logit, with p the mean image.
     """
     imitated = logvar.clamp(min=MIN_TEACHER_LOGVAR)
     mean_image = logits.sigmoid()

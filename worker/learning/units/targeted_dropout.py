@@ -1,4 +1,4 @@
-"""Targeted dropout: train a network to do without its least important units or weights, then remove them.
+"""Targeted dropout: drop the least important units or weights in training, so that they can be removed.
 
 Source: Gomez et al. 2019 (arXiv:1905.13678); the paper, section 4.2.1.
 """
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import weights_of
-from worker.learning.networks.network import NO_MASKS, Masks, Network, PrunableLayer, Use
+from worker.learning.networks.network import NO_MASKS, LayerCall, Masks, Network, PrunableLayer
 from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import Batch, TrainingContext
 from worker.learning.units.resize import shrink
 
-RAMP_UNTIL = 0.5  # of the training: by then the whole share is at risk
-FIXED_FROM = 0.8  # of the training: from then on the choice of what is at risk no longer changes
-ACTIVATION_EXAMPLES = 2000  # draws that the mean activations of removed units are taken on
+RAMP_UNTIL = 0.5  # of the training: the share at risk grows until then
+FIXED_FROM = 0.8  # of the training: from then on, the same units or weights are at risk
+ACTIVATION_EXAMPLES = 2000  # draws on which the mean activations of removed units are measured
 
 Mode = Literal["unit", "weight"]
 DropProbability = Annotated[
@@ -28,19 +28,21 @@ DropProbability = Annotated[
     Field(
         ge=0,
         le=1,
-        description="Probability, at the end of training, that a unit or weight at risk is dropped.",
+        description="Probability that one of the least important units or weights is dropped, at the end of "
+        "training.",
     ),
 ]
 
 
 class TargetedDropout:
-    """The masks of one training: the least important `share` of each hidden layer, dropped at random.
+    """The masks of one training, which drop the least important `share` of each hidden layer at random.
 
-    In mode `unit`, whole units are dropped, by the L2 norm of their incoming weights; in mode `weight`,
-    single weights, by |w| among the weights of their unit. Label columns, the posterior heads and the output
-    layer are never dropped. Every step draws once for each unit (or weight) at risk, which is dropped with
-    `probability`. Share and probability ramp up linearly, and the choice is fixed for the last fifth: at
-    probability 1 the network then trains as if what is at risk were removed, so removing it changes nothing.
+    In mode `unit`, whole units are dropped; their importance is the l2 norm of their incoming weights. In
+    mode `weight`, single weights are dropped; their importance is |w|, compared within their unit. Label
+    embeddings, the posterior layer and the output layer are never dropped. In every step, each unit (or
+    weight) at risk is dropped with `probability`. The share at risk and the probability rise linearly in the
+    first half of the training, and what is at risk is fixed in the last fifth: with probability 1 the network
+    then trains as if it were removed already, so that removing it changes nothing.
     """
 
     def __init__(
@@ -58,27 +60,28 @@ class TargetedDropout:
         self._mode = mode
         self._fixed: dict[str, Tensor] | None = None
 
-    def masks(self, done: float) -> Masks:
-        """Draw the masks of the step after the share `done` of the training: layer -> 1 keeps, 0 drops.
+    def masks(self, progress: float) -> Masks:
+        """Draw the masks of a step: hidden layer -> mask, in which 1 keeps and 0 drops.
 
-        Each is [units], or in mode `weight` of the shape of the layer's weight, flattened: [units, inputs].
+        progress: share of the training that is done, in [0, 1). A mask is [units], or in mode `weight` the
+        shape of the layer's weight flattened to [out, inputs].
         """
         if self._share == 0:
             return NO_MASKS
-        if self._fixed is None and done >= FIXED_FROM:
+        if self._fixed is None and progress >= FIXED_FROM:
             self._fixed = self._least_important(self._share)
-        ramp = min(1.0, done / RAMP_UNTIL)
+        ramp = min(1.0, progress / RAMP_UNTIL)
         at_risk = self._fixed or self._least_important(self._share * ramp)
         return {layer: self._mask(chosen, ramp) for layer, chosen in at_risk.items()}
 
     def dropped(self) -> dict[str, Tensor]:
-        """Return what the training was to do without: layer -> bool on the CPU, of the shape of its mask."""
+        """Return the units or weights to remove: layer -> bool on the CPU, of the shape of its mask."""
         at_risk = self._fixed or self._least_important(self._share)
         return {layer: chosen.cpu() for layer, chosen in at_risk.items()}
 
     @property
     def remaining_activity(self) -> float:
-        """The share of steps, at the end of the training, in which a unit at risk was not dropped.
+        """The share of steps at the end of the training in which a unit at risk was active.
 
         1 if the training was too short to fix the choice.
         """
@@ -92,7 +95,7 @@ class TargetedDropout:
         weight = self._network.get_parameter(f"{layer.name}.weight").detach()
         if self._mode == "weight":
             return weight.abs().flatten(1)
-        norms: Tensor = weight.reshape(len(weight) // layer.rows, -1).norm(dim=1)
+        norms: Tensor = weight.reshape(len(weight) // layer.rows_per_unit, -1).norm(dim=1)
         return norms
 
     def _mask(self, at_risk: Tensor, ramp: float) -> Tensor:
@@ -110,10 +113,10 @@ def smallest_share(importance: Tensor, share: float) -> Tensor:
 def remove_dropped_units(
     checkpoint: Checkpoint, network: Network, dropout: TargetedDropout, context: TrainingContext
 ) -> Checkpoint:
-    """Return the checkpoint with the trained network's weights, less the units that it learnt to do without.
+    """Return the checkpoint with the trained network's weights, without the units that the training dropped.
 
-    Units that were dropped in every step contributed nothing at the end, and their mean contribution must not
-    come back. So it is added to the next bias only in proportion to how often they were still active.
+    The mean contribution of a removed unit is added to the next bias, times the share of steps in which the
+    unit was still active: a unit that was dropped in every step contributed nothing.
     """
     trained = replace(checkpoint, weights=weights_of(network))
     source = generative_replay(
@@ -126,7 +129,7 @@ def remove_dropped_units(
 
 
 def zero_dropped_weights(checkpoint: Checkpoint, network: Network, dropout: TargetedDropout) -> Checkpoint:
-    """Return the checkpoint with the trained network's weights, zero where it learnt to do without them."""
+    """Return the checkpoint with the trained network's weights; those that the training dropped are zero."""
     weights = weights_of(network)
     for layer, removed in dropout.dropped().items():
         weight = weights[f"{layer}.weight"]
@@ -135,9 +138,9 @@ def zero_dropped_weights(checkpoint: Checkpoint, network: Network, dropout: Targ
 
 
 def with_weights_masked(network: Network, masks: Masks, loss: Callable[..., Tensor], *given: Any) -> Tensor:
-    """Evaluate loss(*given), which uses the network, as if each masked layer's weight were weight * mask.
+    """Evaluate loss(*given), which calls the network, with weight * mask in place of each masked weight.
 
-    The network's parameters are not changed; a masked weight has no gradient in this step.
+    The network's parameters do not change; the gradient of a masked weight is 0.
     """
     masked = {}
     for layer, mask in masks.items():
@@ -161,17 +164,17 @@ class _Evaluated(nn.Module):
 def mean_activations(network: Network, batches: Iterable[Batch]) -> dict[str, Tensor]:
     """Average the activation of every hidden unit over the batches: layer -> E[h] on the CPU.
 
-    Each is [units], or [units * columns] where a unit feeds several columns of the following layer. The
+    Each is [units], or [units * columns_per_unit] if a unit feeds several columns of the following layer. The
     decoder is evaluated at the z that an image was drawn from, or else at its posterior mean.
     """
     totals: dict[str, Tensor] = {}
     examples = 0
     with torch.no_grad():
         for batch in batches:
-            uses: list[Use] = []
-            mean, _ = network.encode(batch.images, batch.slots, uses=uses)
-            network.decode(mean if batch.latents is None else batch.latents, batch.slots, uses=uses)
-            inputs = {use.layer: use.inputs for use in uses}
+            calls: list[LayerCall] = []
+            mean, _ = network.encode(batch.images, batch.slots, calls=calls)
+            network.decode(mean if batch.latents is None else batch.latents, batch.slots, calls=calls)
+            inputs = {call.layer: call.inputs for call in calls}
             for layer in network.prunable_layers():
                 activation = by_column(inputs[layer.following]).mean(dim=2).sum(dim=0).cpu()
                 totals[layer.name] = totals.get(layer.name, 0) + activation

@@ -1,6 +1,6 @@
-"""Masks of a network's values: those between units, and those that touch them."""
+"""Masks of a network's parameters, by the units they belong to, and how to keep the others fixed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -9,17 +9,17 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks.network import Network
 from worker.learning.units.resize import UnitMask, prunable_layers
 
-WeightMask = Mapping[str, Tensor]  # parameter -> bool, of its shape
+WeightMask = Mapping[str, Tensor]  # parameter name -> bool, of the parameter's shape
 
 
 def weights_between(
     network: Network, checkpoint: Checkpoint, units: UnitMask, slots: Sequence[int]
 ) -> dict[str, Tensor]:
-    """Mark the subnetwork of these units: weights between them, biases, their columns of the labels."""
+    """Mark the subnetwork of these units: weights between them, biases, and embeddings of `slots`."""
     inputs, outputs = {}, {}
     for layer in prunable_layers(checkpoint):
-        outputs[layer.name] = units[layer.name].repeat_interleave(layer.rows)
-        inputs[layer.following] = units[layer.name].repeat_interleave(layer.columns)
+        outputs[layer.name] = units[layer.name].repeat_interleave(layer.rows_per_unit)
+        inputs[layer.following] = units[layer.name].repeat_interleave(layer.columns_per_unit)
     found = {}
     for name, tensor in network.named_parameters():
         layer_name, _, kind = name.rpartition(".")
@@ -41,11 +41,11 @@ def weights_between(
 def weights_touching(
     network: Network, checkpoint: Checkpoint, units: UnitMask, slots: Sequence[int]
 ) -> dict[str, Tensor]:
-    """Mark all weights of these units: incoming and outgoing ones, biases, their columns of the labels."""
+    """Mark all weights of these units: incoming and outgoing ones, biases, and embeddings of `slots`."""
     found = {name: empty_mask(tensor) for name, tensor in network.named_parameters()}
     for layer in prunable_layers(checkpoint):
         chosen = units[layer.name].to(found[f"{layer.name}.bias"].device)
-        out, into = (chosen.repeat_interleave(each) for each in (layer.rows, layer.columns))
+        out, into = (chosen.repeat_interleave(each) for each in (layer.rows_per_unit, layer.columns_per_unit))
         incoming, outgoing = found[f"{layer.name}.weight"], found[f"{layer.following}.weight"]
         incoming |= out.view(-1, *[1] * (incoming.dim() - 1))
         outgoing |= into.view(1, -1, *[1] * (outgoing.dim() - 2))
@@ -66,3 +66,15 @@ def mask_rows(tensor: Tensor, chosen: Sequence[int]) -> Tensor:
 def empty_mask(tensor: Tensor) -> Tensor:
     """Make a mask of the tensor's shape that is false everywhere."""
     return torch.zeros_like(tensor, dtype=torch.bool)
+
+
+def restore_outside(trainable: WeightMask, network: Network) -> Callable[[], None]:
+    """Make a function that sets every value outside the mask back, in place, to what it is now."""
+    before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+
+    @torch.no_grad()
+    def restore() -> None:
+        for name, tensor in network.named_parameters():
+            tensor.copy_(torch.where(trainable[name], tensor, before[name]))
+
+    return restore

@@ -1,4 +1,4 @@
-"""Forgetting by shrinking the weights that matter more to the forgotten labels than to the retained ones."""
+"""Selective synaptic dampening: shrink the weights that matter more to forgotten than to retained labels."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,12 +32,19 @@ class DampeningParams(MappingParams):
     replay_match: ReplayMatch = "function"
     fisher_examples: FisherExamples = 10_000
     alpha: float = Field(
-        10.0, gt=0, le=1e6, description="A weight is dampened where F_forget > alpha * F_retain."
+        10.0,
+        gt=0,
+        le=1e6,
+        description="A weight is dampened if F_forget > alpha * F_retain, its Fisher information over the "
+        "labels to forget and to retain.",
     )
     beta: float = Field(
-        1.0, ge=0, le=1e6, description="A dampened weight keeps the share beta * F_retain / F_forget."
+        1.0,
+        ge=0,
+        le=1e6,
+        description="A dampened weight is multiplied by beta * F_retain / F_forget, at most by 1.",
     )
-    polish: bool = Field(True, description="Whether to train onto the surrogate afterwards, by the schedule.")
+    polish: bool = Field(True, description="Whether to train the labels onto the surrogate afterwards.")
 
 
 @strategy(
@@ -49,12 +56,12 @@ class DampeningParams(MappingParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: DampeningParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget labels by shrinking the weights that they need more than the others do, then train briefly.
+    """Forget labels by shrinking the weights that matter more to them than to the others, then train briefly.
 
-    theta_i <- min(1, beta F_retain,i / F_forget,i) theta_i where F_forget,i > alpha F_retain,i, with F_forget
-    and F_retain the Fisher information over the labels to forget and to retain. The label columns of the
-    forgotten labels, which the others do not need at all, become zero. The brief training (`polish`)
-    minimises the loss of `surrogate` without EWC; its teacher is the network before dampening.
+    theta_i <- min(1, beta F_retain,i / F_forget,i) theta_i if F_forget,i > alpha F_retain,i, with F_forget
+    and F_retain the Fisher information over the labels to forget and to retain. The embeddings of the
+    forgotten labels become zero, because F_retain is 0 there. The brief training (`polish`) minimises the
+    loss of the strategy `surrogate` without EWC; its teacher is the network before dampening.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     forgotten = [target.forgotten[name] for name in examples.labels]
@@ -83,9 +90,9 @@ def dampen(
     alpha: float,
     beta: float,
 ) -> dict[str, Tensor]:
-    """Multiply weights by min(1, beta F_retain / F_forget) where F_forget > alpha F_retain.
+    """Multiply weights by min(1, beta F_retain / F_forget) if F_forget > alpha F_retain.
 
-    Tensors without Fisher information (the label priors) stay as they are.
+    Tensors without Fisher information (the label priors) do not change.
     """
 
     def dampened(name: str, tensor: Tensor) -> Tensor:

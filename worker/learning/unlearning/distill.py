@@ -1,4 +1,4 @@
-"""Forgetting by distillation: a fresh network learns the old one's function, on the retained labels only."""
+"""Forgetting by distillation: a new network learns to match the old one on the retained labels only."""
 
 from dataclasses import replace
 from typing import Literal
@@ -19,14 +19,21 @@ class DistillParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1500, learning_rate=4e-3)
     size: Literal["share", "auto"] = Field(
         "share",
-        description="Size of the fresh network: `width_share` of the old one (`share`), or as many units as "
-        "the rank of the retained labels needs (`auto`).",
+        description="Size of the new network. `share`: `width_share` times the width of the old one. "
+        "`auto`: as many units as the effective rank of the activations on the retained labels "
+        "needs.",
     )
     width_share: float = Field(
-        1.0, ge=0.1, le=1, description="Width of the fresh network, as a share of the old one's. For `share`."
+        1.0,
+        ge=0.1,
+        le=1,
+        description="Width of the new network as a share of the old one's. Used if `size` is `share`.",
     )
     rank_examples: int = Field(
-        2000, ge=1, le=100_000, description="Number of draws that the rank is measured on. For `auto`."
+        2000,
+        ge=1,
+        le=100_000,
+        description="Number of draws on which the rank is measured. Used if `size` is `auto`.",
     )
     reserve: Reserve = 0.45
     fisher_examples: FisherExamples = 10_000
@@ -36,16 +43,16 @@ class DistillParams(StrategyParams):
     "forget",
     "distill",
     DistillParams,
-    source="Functional distillation (Hinton et al. 2015, arXiv:1503.02531) on what is retained",
+    source="Distillation (Hinton et al. 2015, arXiv:1503.02531) on the retained labels",
 )
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: DistillParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget labels by training a fresh network to match the old one on the retained labels alone.
+    """Forget labels by training a new network to match the old one on the retained labels alone.
 
-    No weight is inherited. Minimises E over retained labels c and z ~ p(z | c) of -log p(x | z, c), with x
-    the old network's mean image, plus KL(q(z | x, c) || q_old(z | x, c)). The priors of the retained labels
-    are copied; the slots of the forgotten ones stay empty.
+    The new network starts from random weights. Minimises E over retained labels c and z ~ p(z | c) of
+    -log p(x | z, c) + KL(q(z | x, c) || q_old(z | x, c)), with x the old network's mean image at z and q_old
+    its posterior. The priors of the retained labels are copied; the slots of the forgotten labels stay empty.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     if params.size == "share":
@@ -63,8 +70,8 @@ def forget(
             "units_needed": needed,
         },
         "chosen": student.widths,
-        "reason": f"what is retained needs {needed} hidden units, a reserve among them, of {units}; "
-        "forgetting makes no network larger",
+        "reason": f"the retained labels need {needed} hidden units, reserve included; the old network has "
+        f"{units}, and the new one is not made larger",
         "measured_loss_change": measured_loss_change(target, student, draws, context.device),
     }
     return student
@@ -73,7 +80,7 @@ def forget(
 def distil(
     target: Checkpoint, width_share: float, params: DistillParams, context: TrainingContext
 ) -> Checkpoint:
-    """Train a fresh network, `width_share` times as wide, to match the old one on the retained labels."""
+    """Train a new network, `width_share` times as wide, to match the old one on the retained labels."""
     start = with_random_weights(_scale_widths(target, width_share), context.generator("weights"))
     network = train_student(
         frozen(target, context.device),
@@ -87,7 +94,7 @@ def distil(
 
 
 def _scale_widths(checkpoint: Checkpoint, share: float) -> Checkpoint:
-    """Scale the hidden layers' widths in the spec, share in (0, 1]; the weights are not changed to fit."""
+    """Scale the widths in the spec by `share` in (0, 1]; the weights keep their old shapes."""
 
     def scaled(widths: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(max(1, round(share * width)) for width in widths)

@@ -1,4 +1,4 @@
-"""Forgetting temporary labels exactly: their isolated networks are dropped."""
+"""Forget temporary labels exactly, by dropping their isolated networks."""
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.isolation import drop_isolated
@@ -6,7 +6,7 @@ from worker.learning.strategy import Examples, StrategyParams, TrainingContext, 
 
 
 class DropParams(StrategyParams):
-    """There is nothing to choose."""
+    """This strategy has no params."""
 
 
 @strategy(
@@ -20,10 +20,10 @@ class DropParams(StrategyParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: DropParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget temporary labels exactly: drop their isolated networks; no bit of another network changes.
+    """Forget temporary labels exactly by dropping their isolated networks; no other network changes.
 
-    Nothing is trained. If the main network once learnt such a label permanently and forgot it, something of
-    it may be left there; the version then has no guarantee of exactness. Raises LabelConflict for a label
-    that is not temporary.
+    Nothing is trained. If the main network learnt such a label permanently and forgot it earlier, its weights
+    may still contain something of it; the guarantee of the version is then not exact. Raises LabelConflict
+    for a label that is not temporary.
     """
     return drop_isolated(checkpoint, examples.labels, context)

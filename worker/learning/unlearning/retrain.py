@@ -1,11 +1,11 @@
-"""Exact forgetting: return to before the label was seen, and learn again what was learnt since."""
+"""Exact forgetting: start from an ancestor that never saw the labels, and learn the later labels again."""
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples, with_fisher_over
 from worker.learning.fisher import EwcStrength
 from worker.learning.rehearsal import RehearsalParams, learn_with_rehearsal
 from worker.learning.replay_losses import ReplayMatch
-from worker.learning.slots import in_slots_of, with_mean_columns
+from worker.learning.slots import in_slots_of, with_mean_embeddings
 from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.training import Schedule
 
@@ -26,16 +26,16 @@ class RetrainParams(RehearsalParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: RetrainParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget labels exactly: from the newest ancestor that never saw them, learn the others again.
+    """Forget labels exactly: start from the newest ancestor that never saw them, and learn the others again.
 
-    Labels that the ancestor lacks are learnt from their real images; those it has are kept by replay and EWC.
-    The ancestor never saw a label that was forgotten earlier either, nor the first images of a label that was
-    forgotten and learnt again. So no weight depends on any of them, and no random number does: these depend
-    on the request and the ancestor alone. Raises Unavailable if the images of a label to learn again are
-    no longer available.
+    Labels that the ancestor lacks are learnt from their real images; replay and EWC preserve those it has.
+    The ancestor also never saw any label that was forgotten earlier, or forgotten and learnt again. So none
+    of these labels ever influenced a weight, nor the random numbers, which depend on the request and the
+    ancestor alone. Raises Unavailable if the images of a label to learn again are gone.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    # A generation above 1 means that the label was forgotten once, and what it was then must not come back.
+    # A generation above 1 means that the label was forgotten and learnt again: the ancestor must not have
+    # seen it the first time either.
     relearnt = {one.name for one in target.labels if one.generation > 1}
     ancestor = context.archive.newest_without({*target.forgotten, *relearnt})
     context = context.with_seed_from(ancestor)
@@ -43,8 +43,8 @@ def forget(
     images = {name: context.archive.images(target.label(name)) for name in missing}
     start = in_slots_of(target, ancestor)
     old = sorted(target.retained[name] for name in target.retained if name in ancestor.retained)
-    start = with_mean_columns(start, [target.retained[name] for name in missing], old)
-    if old and (params.ewc_strength > 0 or not images):  # learning ends with a Fisher in any case
+    start = with_mean_embeddings(start, [target.retained[name] for name in missing], old)
+    if old and (params.ewc_strength > 0 or not images):  # learning computes it at its end in any case
         start = with_fisher_over(start, old, context, examples=params.fisher_examples)
     context.outcome.guarantee = "exact"
     return learn_with_rehearsal(start, images, old, params, context) if images else start

@@ -1,6 +1,6 @@
-"""Forgetting in the salient weights only: all others stay bit for bit as they were."""
+"""Forgetting that trains the salient weights only; all others do not change by a bit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
@@ -22,6 +22,7 @@ from worker.learning.replay_losses import ReplayMatch
 from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.training import Schedule
+from worker.learning.units.weight_masks import restore_outside
 
 
 class SaliencyParams(MappingParams):
@@ -31,12 +32,15 @@ class SaliencyParams(MappingParams):
     naive_steps: NaiveSteps = 300
     replay_match: ReplayMatch = "function"
     fisher_examples: FisherExamples = 10_000
-    share: float = Field(0.5, gt=0, le=1, description="Share of all parameters that may change.")
+    share: float = Field(
+        0.5, gt=0, le=1, description="Share of all parameters that are salient and may change."
+    )
     saliency_examples: int = Field(
         2_000,
         ge=1,
         le=1_000_000,
-        description="Number of draws that the gradient of the forgotten labels is averaged over.",
+        description="Number of draws over which the gradient of the loss of the labels to forget is "
+        "averaged.",
     )
 
 
@@ -44,26 +48,26 @@ class SaliencyParams(MappingParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: SaliencyParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget labels by training onto a surrogate only the weights that are salient for them.
+    """Forget labels by training only the weights that are salient for them, onto a surrogate.
 
-    Minimises the loss of `surrogate`, without EWC and pruning, over the top share of the parameters by
-    |d/d theta E over labels c to forget and x ~ p(x | theta*, c) of -ELBO(x | theta, c)| at theta*. All other
-    parameters stay bit for bit: the update is masked rather than the gradient, so nothing that the optimiser
-    adds to a gradient can move them.
+    Minimises the loss of the strategy `surrogate`, without EWC and pruning, over the salient parameters: the
+    share of them with the largest |dL/d theta_i| at theta*, with L = E over labels c to forget and
+    x ~ p(x | theta*, c) of -ELBO(x | theta, c). All other parameters keep exactly their values: the update is
+    masked rather than the gradient, so the momentum of the optimiser cannot move them either.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     forgotten = [target.forgotten[name] for name in examples.labels]
     network = build(target, context.device)
     gradients = mean_gradient(network, forgotten, params.saliency_examples, context)
-    put_back = put_back_outside(top_share(gradients, params.share), network)
-    map_onto_surrogate(network, target, examples.labels, params, context, after_step=put_back)
+    restore = restore_outside(top_share(gradients, params.share), network)
+    map_onto_surrogate(network, target, examples.labels, params, context, after_step=restore)
     return consolidate(target, network, context, examples=params.fisher_examples)
 
 
 def mean_gradient(
     network: Network, slots: Sequence[int], examples: int, context: TrainingContext
 ) -> dict[str, Tensor]:
-    """Compute the gradient of the mean -ELBO of the network's own draws of `slots`, by parameter name."""
+    """Compute the gradient of the mean -ELBO of the network's own draws of `slots`: name -> tensor."""
     generator = context.generator("saliency")
     parameters = dict(network.named_parameters())
     totals = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
@@ -80,25 +84,10 @@ def mean_gradient(
 
 
 def top_share(gradients: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Mark the largest `share` of all values by magnitude, over all tensors together; at least one."""
+    """Mark the largest `share` of all values by magnitude, over all tensors together, and at least one."""
     magnitudes = torch.cat([tensor.abs().flatten() for tensor in gradients.values()])
     chosen = torch.zeros_like(magnitudes, dtype=torch.bool)
     count = max(1, round(share * len(magnitudes)))
     chosen[magnitudes.argsort(descending=True, stable=True)[:count]] = True
     parts = torch.split(chosen, [tensor.numel() for tensor in gradients.values()])
     return {name: part.view_as(gradients[name]) for name, part in zip(gradients, parts, strict=True)}
-
-
-def put_back_outside(salient: Mapping[str, Tensor], network: Network) -> Callable[[], None]:
-    """Make a function that sets every value outside `salient` back to what it is now."""
-    before = [
-        (parameter, parameter.detach().clone(), salient[name])
-        for name, parameter in network.named_parameters()
-    ]
-
-    @torch.no_grad()
-    def put_back() -> None:
-        for parameter, old, may_change in before:
-            parameter.copy_(torch.where(may_change, parameter, old))
-
-    return put_back

@@ -1,4 +1,4 @@
-"""Selective Amnesia as published: noise for the forgotten labels, replay and EWC for the others."""
+"""Selective Amnesia as published: noise for the forgotten labels, replay and EWC for the retained ones."""
 
 from pydantic import Field
 from torch import Tensor
@@ -17,15 +17,15 @@ from worker.learning.training import Parts, Schedule, fit
 
 
 class SelectiveAmnesiaParams(StrategyParams):
-    """The published values. Half of a batch is noise, half of it is replay."""
+    """The published values. Half of a batch is noise, the other half is replay."""
 
     schedule: Schedule = Schedule(
         steps=10_000, batch_size=512, learning_rate=1e-4, label_rate=1, shape="constant", gradient_norm=1e9
     )
-    # Published as 100, for losses that are summed over 256 examples and a penalty without 1/2: 2 * 100 / 256.
+    # Published as 100, for losses summed over 256 examples and a penalty without the 1/2: 2 * 100 / 256.
     ewc_strength: EwcStrength = 0.78
     replay_strength: float = Field(
-        1.0, ge=0, le=100, description="Weight gamma of the loss on replayed draws."
+        1.0, ge=0, le=100, description="Weight gamma of the loss on replayed draws of the retained labels."
     )
     replay_match: ReplayMatch = "elbo"
     fisher_examples: FisherExamples = 50_000
@@ -37,9 +37,9 @@ def forget(
 ) -> Checkpoint:
     """Forget labels by Selective Amnesia with its published values, at a fixed size: the paper's baseline.
 
-    Minimises E over labels c to forget and x ~ U(0, 1) of -ELBO(x | theta, c), plus gamma times the same over
-    retained labels c and x ~ p(x | theta*, c), plus lambda/2 sum F (theta - theta*)^2 with F over all labels,
-    those to forget included.
+    Minimises E over labels c to forget and x ~ U(0, 1) of -ELBO(x | theta, c), plus gamma times E over
+    retained labels c and x ~ p(x | theta*, c) of the same, plus lambda/2 sum F (theta - theta*)^2 with F over
+    all labels, including those to forget.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     target = with_fisher_over(target, checkpoint.retained.values(), context, examples=params.fisher_examples)
@@ -52,7 +52,7 @@ def forget(
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
     retained_loss = replay_loss(params.replay_match, network, teacher, noise)
 
-    def loss(parts: Parts, done: float) -> Tensor:
+    def loss(parts: Parts, progress: float) -> Tensor:
         surrogate, replayed = parts
         eps = network.noise(surrogate.slots, noise)
         bounds = negative_elbo(network, surrogate.images, surrogate.slots, eps)

@@ -1,4 +1,4 @@
-"""The paper's forgetting: map the labels onto a surrogate, replay the rest, and prune the network."""
+"""Forgetting as in the paper: train the labels onto a surrogate, replay the others, prune the network."""
 
 from dataclasses import replace
 from typing import Literal
@@ -36,16 +36,20 @@ class SurrogateParams(MappingParams):
     naive_steps: NaiveSteps = 300
     replay_match: ReplayMatch = "function"
     fisher_examples: FisherExamples = 10_000
-    # 0, because the anchor's weights still know the labels: the penalty would protect these too.
+    # 0, because the anchor is the weights that drew the labels: the penalty would preserve these labels too.
     ewc_strength: EwcStrength = 0.0
     prune_share: float = Field(
-        0.1, ge=0, le=0.9, description="Share of the units of every hidden layer to remove. 0 removes none."
+        0.1,
+        ge=0,
+        le=0.9,
+        description="Share of the units of every hidden layer that is removed. 0 removes none.",
     )
     prune_by: Literal["taylor", "targeted_dropout"] = Field(
         "taylor",
-        description="Which units are removed, and when. `taylor`: before training, those that the retained "
-        "labels are predicted to miss least. `targeted_dropout`, as in the paper: those with the smallest "
-        "weights, dropped ever more often during training and removed at its end.",
+        description="Which units are removed, and when. `taylor`: before training, those whose removal is "
+        "predicted to change the loss on the retained labels least. `targeted_dropout`, as in the paper: "
+        "those with the smallest weights, which are dropped more and more often during training and removed "
+        "at its end.",
     )
     taylor_examples: TaylorExamples = 2000
     drop_probability: DropProbability = 1.0
@@ -57,12 +61,12 @@ def forget(
 ) -> Checkpoint:
     """Forget labels by training them onto a surrogate, with replay of the others, and prune the network.
 
-    Minimises E over labels c to forget and x ~ q of -ELBO(x | theta, c) at z ~ p(z | c), plus the replay loss
-    over the retained labels, plus lambda/2 sum F (theta - theta*)^2 with F over the retained labels only,
-    which leaves exactly those weights free that must change. With the surrogate `never_learned`, a forgotten
-    label costs -log p(x | z, c) of what a network that never saw it draws at z. The paper's own variant is
-    `uniform_noise` with lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what changed and why,
-    and 0052 what `unrecognised` costs.
+    Minimises E over labels c to forget, z ~ p(z | c) and x ~ q(x | z, c) of -log p(x | z, c), with q the
+    surrogate, plus the replay loss over the retained labels, plus lambda/2 sum F (theta - theta*)^2 with F
+    over the retained labels only, so that weights they do not need are free to change. With the surrogate
+    `never_learned`, x is what a network that never saw the label draws at z. The paper itself uses
+    `uniform_noise`, lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what changed and why, and
+    0052 what `unrecognised` costs.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     if params.ewc_strength > 0:
@@ -89,7 +93,7 @@ def forget(
 
 
 def prune_by_taylor(target: Checkpoint, params: SurrogateParams, context: TrainingContext) -> Checkpoint:
-    """Remove the units that the retained labels miss least: those that serve forgotten labels go first."""
+    """Remove the units that the retained labels need least, such as those that only forgotten labels use."""
     draws = replay_sample(target, params.taylor_examples, context)
     curvature = measure_curvature(build(target, context.device), draws, context)
     removed = least_important_units(curvature, params.prune_share, "layer")
