@@ -9,7 +9,7 @@ from scipy import special
 
 from experiments.audit_cases import CaseResult
 from experiments.running import Result
-from worker.learning.judging.comparison import CONTROL_AUC, Comparison
+from worker.learning.judging.comparison import CONTROL_AUC_THRESHOLD, Comparison
 from worker.learning.judging.comparison import compare as compare_networks
 from worker.learning.judging.likeness import energy_distance
 
@@ -216,7 +216,7 @@ def check_limits(labels: Sequence[LabelComparison]) -> dict[str, Check]:
             RELEARN_LIMIT - statistics.mean(ratios), margin_of_mean(_relative(steps)) - (1 - RELEARN_LIMIT)
         )
     if controls:
-        checks["control_auc"] = Check(CONTROL_AUC.limit - statistics.mean(controls))
+        checks["control_auc"] = Check(CONTROL_AUC_THRESHOLD.limit - statistics.mean(controls))
     return checks
 
 

@@ -1,9 +1,9 @@
 """Upgrade reports that release 0.1.0 wrote to the format of this release. No other module knows that format.
 
 It differs in these points. Reports have no format number. A label's accuracy is called `accuracy`, not
-`value`. A threshold is text such as "<= 0.05".
-The guarantee is one of the strategy's findings. A compared figure has
-the verdict by its fixed threshold, called `bar`, but not that threshold. `feature_network` has another name.
+`value`. A threshold is text such as "<= 0.05". The guarantee is one of the strategy's findings. A
+compared figure has the verdict by its fixed threshold, called `bar`, but not that threshold.
+`feature_network` has another name.
 """
 
 import re

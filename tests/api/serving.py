@@ -68,7 +68,8 @@ COST = {
 REFUSAL = {
     "type": "acceptance_failed",
     "code": "acceptance_failed",
-    "message": "retained_accuracy_min is 0.99, measured 0.951 of 1000: nothing was published",
+    "message": "The candidate was not published, because it missed criteria: retained_accuracy_min 0.99 "
+    "(measured 0.951 on 1000 draws).",
     "retryable": True,
     "reasons": [
         {

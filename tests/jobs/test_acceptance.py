@@ -6,7 +6,7 @@ import pytest
 
 from reports import Report, Threshold, Verdict, at_least, at_most
 from tests.reports.made_up import label_group, quick_report
-from worker.jobs.acceptance import AcceptanceCriteria, apply_criteria, refusal
+from worker.jobs.acceptance import AcceptanceCriteria, acceptance_error, apply_criteria
 
 RETAINED = {"0": 0.99, "1": 0.81}
 FORGOTTEN = {"8": 0.004, "9": 0.06}
@@ -41,28 +41,28 @@ def applied(report: Report, **acceptance: Any) -> Report:
 )
 def test_criteria_that_are_met_let_it_through(acceptance: dict[str, Any]) -> None:
     report = applied(measured(), **acceptance)
-    assert refusal(report) is None
+    assert acceptance_error(report) is None
     assert {one.verdict for one in report.criteria} <= {"met"}
 
 
 @pytest.mark.parametrize(
     ("acceptance", "message"),
     [
-        ({"retained_accuracy_min": 0.91}, "retained_accuracy_min is 0.91, measured 0.9 of 1000"),
-        ({"worst_retained_accuracy_min": 0.82}, "worst_retained_accuracy_min is 0.82 for '1', measured 0.81"),
-        ({"forgotten_accuracy_max": 0.05}, "forgotten_accuracy_max is 0.05 for '9', measured 0.06"),
-        ({"relapse_accuracy_max": {"9": 0.01}}, "relapse_accuracy_max is 0.01 for '9', measured 0.06"),
+        ({"retained_accuracy_min": 0.91}, "retained_accuracy_min 0.91 (measured 0.9 on 1000 draws)"),
+        ({"worst_retained_accuracy_min": 0.82}, "worst_retained_accuracy_min 0.82 for '1' (measured 0.81"),
+        ({"forgotten_accuracy_max": 0.05}, "forgotten_accuracy_max 0.05 for '9' (measured 0.06"),
+        ({"relapse_accuracy_max": {"9": 0.01}}, "relapse_accuracy_max 0.01 for '9' (measured 0.06"),
     ],
 )
 def test_a_criterion_that_is_missed_refuses_it(acceptance: dict[str, Any], message: str) -> None:
-    error = refusal(applied(measured(), **acceptance))
+    error = acceptance_error(applied(measured(), **acceptance))
     assert error is not None
     assert message in error["message"]
     assert error["type"] == "acceptance_failed"
 
 
 def test_a_refusal_gives_every_reason_as_a_figure() -> None:
-    error = refusal(applied(measured(), retained_accuracy_min=0.95, forgotten_accuracy_max=0.003))
+    error = acceptance_error(applied(measured(), retained_accuracy_min=0.95, forgotten_accuracy_max=0.003))
     assert error is not None
     reasons = [
         (one["criterion"], one["label"], one["threshold"], one["value"], one["verdict"])
@@ -92,9 +92,9 @@ def test_the_tighter_of_two_limits_on_a_forgotten_label_counts(
 
 def test_what_could_not_be_measured_misses_its_criterion() -> None:
     report = applied(measured(retained={"0": None}), retained_accuracy_min=0.0)
-    error = refusal(report)
+    error = acceptance_error(report)
     assert error is not None
-    assert "measured nothing" in error["message"]
+    assert "could not be measured" in error["message"]
     assert error["reasons"][0]["reason"] == "no judge"
     assert report.retained.verdict is None, "nothing was seen, so nothing is said of it"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from worker.learning.judging.audit_measurements import AuditMeasurements
-from worker.learning.judging.comparison import Comparison, compare, not_compared, summarise
+from worker.learning.judging.comparison import Comparison, compare, not_compared, summarise_verdicts
 from worker.learning.judging.relearning import Curve
 
 RISING = ((0, 0.0), (20, 0.5), (40, 1.0))
@@ -23,7 +23,7 @@ def compared(**changes: Any) -> Comparison:
 
 def test_a_candidate_like_the_references_meets_every_threshold() -> None:
     comparison = compared()
-    assert summarise(comparison.figures) == ("met", (), ())
+    assert summarise_verdicts(comparison.figures) == ("met", (), ())
     for figure in comparison.figures.values():
         assert figure.threshold is not None
         assert (figure.fixed_verdict, len(figure.references)) == ("met", 3)
@@ -46,7 +46,7 @@ def test_a_candidate_like_the_references_meets_every_threshold() -> None:
 def test_what_is_far_from_the_references_misses_its_threshold_and_no_other(
     changed: dict[str, Any], missed: str
 ) -> None:
-    assert summarise(compared(**changed).figures)[:2] == ("missed", (missed,))
+    assert summarise_verdicts(compared(**changed).figures)[:2] == ("missed", (missed,))
 
 
 def test_a_network_that_learns_anything_fast_is_not_said_to_remember() -> None:
@@ -76,10 +76,10 @@ def test_beside_a_reference_that_never_learns_it_nothing_is_measured() -> None:
     comparison = compare(REFERENCE, [*OTHERS[:2], replace(REFERENCE, curve=NEVER)])
     figure = comparison.relearning
     assert (figure.value, figure.verdict) == (None, None)
-    assert figure.reason == "a reference did not reach 90% in 40 steps: take more"
+    assert figure.reason == "a reference did not reach 90% in 40 steps: allow more steps"
     assert figure.curves is not None
     assert len(figure.curves.references) == 3
-    assert summarise(comparison.figures) == (None, (), ("relearning",))
+    assert summarise_verdicts(comparison.figures) == (None, (), ("relearning",))
 
 
 @pytest.mark.parametrize("slow", [0, 1])
@@ -96,7 +96,7 @@ def test_a_wide_spread_of_the_references_widens_what_is_near() -> None:
     assert compare(far, OTHERS).recovery.verdict == "missed"
     figure = compare(far, spread).recovery
     assert (figure.verdict, figure.fixed_verdict) == (None, "missed"), "neither near nor surely far"
-    assert figure.reason == "beyond the fixed threshold, as one more reference might be"
+    assert figure.reason == "the value misses the fixed threshold, but one more reference might miss it, too"
 
 
 def curve(steps: int) -> Curve:
@@ -123,14 +123,14 @@ def test_references_so_far_apart_that_nothing_could_miss_decide_nothing(
     assert found.value is not None
     assert (found.verdict, found.reason) == (
         None,
-        "the references are so far apart that nothing could miss this",
+        "the references are so far apart that every value would meet the threshold",
     )
-    assert summarise(comparison.figures) == (None, (), (figure,))
+    assert summarise_verdicts(comparison.figures) == (None, (), (figure,))
 
 
 def test_a_label_that_was_not_compared_is_held_to_something_and_says_why_it_is_unmeasured() -> None:
     figures = not_compared("its images were deleted").figures
-    assert summarise(figures) == (None, (), ("accuracy", "membership", "recovery", "relearning"))
+    assert summarise_verdicts(figures) == (None, (), ("accuracy", "membership", "recovery", "relearning"))
     for figure in figures.values():
         assert (figure.value, figure.reason) == (None, "its images were deleted")
         assert figure.threshold is not None

@@ -6,7 +6,7 @@ from math import comb
 import pytest
 import torch
 
-from worker.learning.judging.estimates import auc_interval, prediction_interval, wilson
+from worker.learning.judging.estimates import auc_interval, prediction_interval, wilson_interval
 from worker.learning.judging.membership import auc
 
 
@@ -15,18 +15,22 @@ from worker.learning.judging.membership import auc
     [(0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (50, 100, (0.4038, 0.5962)), (1, 20, (0.0089, 0.2361))],
 )
 def test_the_interval_is_the_published_one(hits: int, n: int, interval: tuple[float, float]) -> None:
-    assert wilson(hits, n) == pytest.approx(interval, abs=1e-4)
+    assert wilson_interval(hits, n) == pytest.approx(interval, abs=1e-4)
 
 
 def test_nothing_measured_means_anything_is_possible() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("share", [0.03, 0.2, 0.5, 0.93, 0.99])
 def test_it_covers_the_truth_about_95_times_in_100(share: float) -> None:
     n = 200
     chance = [comb(n, hits) * share**hits * (1 - share) ** (n - hits) for hits in range(n + 1)]
-    covered = sum(chance[hits] for hits in range(n + 1) if wilson(hits, n)[0] <= share <= wilson(hits, n)[1])
+    covered = sum(
+        chance[hits]
+        for hits in range(n + 1)
+        if wilson_interval(hits, n)[0] <= share <= wilson_interval(hits, n)[1]
+    )
     assert 0.92 < covered < 0.985
 
 

@@ -19,11 +19,11 @@ from worker.learning.datasets import Dataset, load
 from worker.learning.drawing import draw
 from worker.learning.judging.classifier_training import train_weights
 from worker.learning.judging.classifiers import restore_network
-from worker.learning.judging.comparison import CONTROL_AUC, compare
+from worker.learning.judging.comparison import CONTROL_AUC_THRESHOLD, compare
 from worker.learning.judging.estimates import Estimate
 from worker.learning.judging.evaluation import FullParams
 from worker.learning.judging.feature_network import FEATURE_NETWORK, FeatureNetwork
-from worker.learning.judging.forgetting_part import label_forgetting, summarise_forgetting
+from worker.learning.judging.forgetting_part import summarise_forgetting, summarise_label
 from worker.learning.judging.full_report import measure_full_report
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.quick_report import measure_quick_report
@@ -183,8 +183,8 @@ def test_beside_references_that_learned_too_little_nothing_is_measured_and_the_r
     ("candidate", "accuracies", "taken", "reason"),
     [
         (0.98, (0.98, 0.98, 0.94), 3, ""),
-        (0.98, (0.98, 0.98, 0.80), 0, "a reference draws what is held right in 80.0%"),
-        (None, (None, None, None), 0, "no judge knows what is held"),
+        (0.98, (0.98, 0.98, 0.80), 0, "the accuracy of a reference on the retained labels is only 80.0%"),
+        (None, (None, None, None), 0, "no retained label has a judge"),
     ],
 )
 def test_one_weak_reference_of_three_is_one_too_many_and_so_are_some_that_nobody_can_judge(
@@ -212,19 +212,19 @@ def test_an_attack_that_finds_nothing_where_there_is_something_shows_nothing(
     auc: float, verdict: str, missed: tuple[str, ...]
 ) -> None:
     """The label itself met everything."""
-    label = label_forgetting(compare(REFERENCE, OTHERS), TwoSampleFigure(value=0.0, n=3), None)
+    label = summarise_label(compare(REFERENCE, OTHERS), TwoSampleFigure(value=0.0, n=3), None)
     assert label.verdict == "met"
     forgetting = summarise_forgetting(
         {"7": label},
         distance=FunctionDistance(value=1.0, n=3),
-        control=Estimate(auc, 35).figure(CONTROL_AUC),
+        control=Estimate(auc, 35).figure(CONTROL_AUC_THRESHOLD),
     )
     assert (forgetting.verdict, forgetting.missed) == (verdict, missed)
 
 
 def test_a_verdict_needs_every_label_and_the_control_to_be_measured() -> None:
-    label = label_forgetting(compare(REFERENCE, OTHERS), TwoSampleFigure(value=0.0, n=3), None)
-    control = Figure.unmeasured("its images were deleted", CONTROL_AUC)
+    label = summarise_label(compare(REFERENCE, OTHERS), TwoSampleFigure(value=0.0, n=3), None)
+    control = Figure.unmeasured("its images were deleted", CONTROL_AUC_THRESHOLD)
     forgetting = summarise_forgetting(
         {"7": label}, distance=FunctionDistance(value=1.0, n=3), control=control
     )

@@ -11,7 +11,7 @@ from tests.datasets.real_mnist import real_mnist
 from worker.learning.datasets import Dataset, load
 from worker.learning.judging.classifiers import WEIGHTS, ClassifierUnavailable
 from worker.learning.judging.judge import REJECT, load_judge
-from worker.learning.judging.judge_figures import judge_figures, thresholds_of
+from worker.learning.judging.judge_figures import measure_judge_figures, thresholds_of
 
 DATASETS = ["mnist", "digits"]
 
@@ -23,7 +23,7 @@ def dataset_of(name: str) -> Dataset:
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_judge_meets_every_threshold_and_measures_what_its_recipe_says(name: str) -> None:
     recipe = json.loads((WEIGHTS / f"{name}.json").read_text())
-    found = judge_figures(load_judge(name).classify, dataset_of(name), seed=recipe["figures_seed"])
+    found = measure_judge_figures(load_judge(name).classify, dataset_of(name), seed=recipe["figures_seed"])
     assert found.keys() == recipe["figures"].keys()
     for figure, measured in found.items():
         # Another processor rounds otherwise: an image on the edge may fall to the other side.

@@ -15,7 +15,7 @@ from tests.datasets.real_mnist import real_mnist
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint, Label, Spec
 from worker.learning.datasets import Dataset, load
-from worker.learning.judging.estimates import wilson
+from worker.learning.judging.estimates import wilson_interval
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.networks import blank
@@ -63,7 +63,7 @@ def test_readable_draws_are_right_and_noise_is_rejected() -> None:
         "1": LabelFigure(
             value=0.0,
             n=200,
-            interval=wilson(0, 200),
+            interval=wilson_interval(0, 200),
             rejected=1.0,
             closed_accuracy=report.forgotten.closed_accuracy,
             threshold=at_most(0.05),
@@ -88,7 +88,7 @@ def test_a_group_is_the_mean_of_its_labels_with_the_interval_of_all_its_draws() 
     accuracies = [figure.measured_value for figure in group.labels.values()]
     assert group.value == pytest.approx(sum(accuracies) / 2)
     assert group.n == 100
-    assert group.interval == wilson(round(group.measured_value * 100), 100)
+    assert group.interval == wilson_interval(round(group.measured_value * 100), 100)
 
 
 def test_it_survives_json_and_is_the_same_for_the_same_seed() -> None:

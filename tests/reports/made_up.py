@@ -87,7 +87,7 @@ def quick_report(
 
 def full_report(quick: Report) -> FullReport:
     """The same in full: recovery missed its limit, everything else that has a limit met it."""
-    labels = {name: label_forgetting() for name in quick.forgotten.labels}
+    labels = {name: summarise_label() for name in quick.forgotten.labels}
     fields: dict[str, Any] = {name: part for name, part in quick if name not in ("level", "capacity")}
     return FullReport(
         **fields,
@@ -117,7 +117,7 @@ def full_report(quick: Report) -> FullReport:
     )
 
 
-def label_forgetting() -> LabelForgetting:
+def summarise_label() -> LabelForgetting:
     """A label whose recovery missed its threshold, and whose relearning met its threshold."""
     return LabelForgetting(
         accuracy=ComparedFigure(

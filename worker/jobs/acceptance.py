@@ -1,4 +1,4 @@
-"""Acceptance: whether what was measured meets the criteria that were frozen when the job was accepted."""
+"""Check a report against the acceptance criteria of its job, which were fixed when the job was accepted."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
@@ -15,32 +15,32 @@ from reports import (
     at_most,
     combine_verdicts,
 )
-from worker.learning.judging.quick_report import RELAPSE
+from worker.learning.judging.quick_report import RELAPSE_THRESHOLD
 
 AnyLabelFigure = TypeVar("AnyLabelFigure", bound=LabelFigure)
 
 
 class AcceptanceCriteria(BaseModel):
-    """What a candidate must reach to be published. Accuracies are open-set, 0 to 1."""
+    """Limits that a candidate must keep to be published. Accuracies are open-set, 0 to 1."""
 
     model_config = ConfigDict(frozen=True)
 
     retained_accuracy_min: float | None = None
-    """Of all labels held together."""
+    """For the mean over all retained labels."""
     worst_retained_accuracy_min: float | None = None
-    """Of each label held."""
+    """For each retained label."""
     forgotten_accuracy_max: float | None = None
-    """Of each forgotten label, whenever it was forgotten."""
+    """For each forgotten label, whichever job forgot it."""
     relapse_accuracy_max: Mapping[str, float] = {}
-    """Of the labels it names, as it was promised when they were forgotten."""
+    """By label: the limit that earlier jobs set when they forgot it."""
 
 
 def apply_criteria(report: Report, criteria: AcceptanceCriteria) -> Report:
-    """Return the report with what each criterion found, and thresholds and verdicts beside the accuracies.
+    """Return the report with its criteria filled in, and with thresholds and verdicts at the accuracies.
 
-    A figure that could not be measured misses its criterion, and has no verdict itself. A criterion about
-    labels of which there are none finds nothing. A forgotten label that no criterion is about is held to
-    RELAPSE: missing that is reported, and refuses no version.
+    A criterion is missed if its figure could not be measured; the figure itself then has no verdict. A
+    criterion about labels that do not exist is left out. A forgotten label without a criterion gets the
+    threshold RELAPSE_THRESHOLD: missing it is reported, but does not reject the candidate.
     """
     found = list(_criteria(report, criteria))
     by_label = {(one.criterion.endswith("_max"), one.label): one for one in found}
@@ -50,7 +50,7 @@ def apply_criteria(report: Report, criteria: AcceptanceCriteria) -> Report:
         for name, figure in report.retained.labels.items()
     }
     forgotten_labels = {
-        name: _with_verdict(figure, by_label.get((True, name)), otherwise=RELAPSE)
+        name: _with_verdict(figure, by_label.get((True, name)), otherwise=RELAPSE_THRESHOLD)
         for name, figure in report.forgotten.labels.items()
     }
     thresholds = {one.threshold for one in forgotten_labels.values()}
@@ -70,7 +70,7 @@ def apply_criteria(report: Report, criteria: AcceptanceCriteria) -> Report:
     )
 
 
-def refusal(report: Report) -> dict[str, Any] | None:
+def acceptance_error(report: Report) -> dict[str, Any] | None:
     """Return the job's error object if the report missed a criterion, None if it met all of them."""
     missed = [one for one in report.criteria if one.verdict == "missed"]
     if not missed:
@@ -78,14 +78,15 @@ def refusal(report: Report) -> dict[str, Any] | None:
     return {
         "type": "acceptance_failed",
         "code": "acceptance_failed",
-        "message": f"{'; '.join(map(_sentence, missed))}: nothing was published",
+        "message": "The candidate was not published, because it missed criteria: "
+        f"{'; '.join(map(_describe, missed))}.",
         "retryable": True,
         "reasons": [one.as_json() for one in missed],
     }
 
 
 def _criteria(report: Report, criteria: AcceptanceCriteria) -> Iterator[Criterion]:
-    """What each criterion found. Of two about the same forgotten label the tighter one counts."""
+    """Evaluate each criterion. If two are about the same forgotten label, only the tighter one counts."""
     retained = report.retained
     if (limit := criteria.retained_accuracy_min) is not None and retained.labels:
         yield _criterion("retained_accuracy_min", None, retained, at_least(limit))
@@ -118,7 +119,7 @@ def _criterion(
 def _with_verdict(
     figure: AnyLabelFigure, criterion: Criterion | None, otherwise: Threshold | None = None
 ) -> AnyLabelFigure:
-    """The figure held to what its criterion holds it to, or else to `otherwise`, if to anything."""
+    """The figure with the threshold of its criterion, or with `otherwise` if no criterion is about it."""
     threshold = otherwise if criterion is None else criterion.threshold
     if threshold is None:
         return figure
@@ -126,7 +127,11 @@ def _with_verdict(
     return figure.model_copy(update={"threshold": threshold, "verdict": verdict})
 
 
-def _sentence(missed: Criterion) -> str:
+def _describe(missed: Criterion) -> str:
     of_label = f" for {missed.label!r}" if missed.label is not None else ""
-    measured = "nothing" if missed.value is None else f"{missed.value:.4g} of {missed.n}"
-    return f"{missed.criterion} is {missed.threshold.limit:g}{of_label}, measured {measured}"
+    measured = (
+        "could not be measured"
+        if missed.value is None
+        else f"measured {missed.value:.4g} on {missed.n} draws"
+    )
+    return f"{missed.criterion} {missed.threshold.limit:g}{of_label} ({measured})"

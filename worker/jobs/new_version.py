@@ -13,7 +13,7 @@ from reports import Report
 from service.registry import artifact_references, claims, publishing, reports
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import MeasuredReport
-from worker.jobs.acceptance import AcceptanceCriteria, apply_criteria, refusal
+from worker.jobs.acceptance import AcceptanceCriteria, acceptance_error, apply_criteria
 from worker.jobs.attempt import Attempt
 from worker.jobs.inputs import Work, read_examples
 from worker.jobs.measuring import count_examples, measure_candidate
@@ -41,7 +41,7 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
         }
     )
     report = apply_criteria(measured, AcceptanceCriteria.model_validate(work.job.acceptance))
-    if error := refusal(report):
+    if error := acceptance_error(report):
         _reject(attempt, report, error)
     else:
         _publish(attempt, work, candidate, report)

@@ -1,4 +1,4 @@
-"""What a network, candidate or reference, shows of a label it should not know: all are measured alike."""
+"""Audit a network for a label that it should not know, candidate and references in the same way."""
 
 import math
 from collections.abc import Callable
@@ -20,13 +20,13 @@ from worker.learning.networks import frozen
 from worker.learning.strategy import TrainingContext
 
 CPU = torch.device("cpu")
-PICTURED = 64
+KEPT_IMAGES = 64
 """How many recovered images are kept for people to look at."""
 
 
 @dataclass(frozen=True)
 class AuditSetup:
-    """How networks are audited for one label: the same for the candidate and every reference."""
+    """The settings of the audit for one label: the same for the candidate and every reference."""
 
     label: Label
     judge: Judge
@@ -38,20 +38,20 @@ class AuditSetup:
     relearning: RelearningSetup
 
     def hits(self, images: Tensor) -> int:
-        """How many images [n, pixels] the judge gives the label."""
+        """Count the images [n, pixels] that the judge recognises as the label."""
         return int(torch.sum(self.judge.classify(images) == self.judge.labels.index(self.label.source)))
 
 
 @dataclass(frozen=True)
 class AuditMeasurements:
-    """The raw counts and curves of one network."""
+    """The counts, curves and AUCs measured on one network."""
 
-    drawn: int  # of `draws`, that the judge gives the label
+    drawn: int  # how many of `draws` the judge recognises as the label
     draws: int
-    found: int  # by the recovery attack, of `starts`
+    found: int  # how many of `starts` of the recovery attack ended with images of the label
     starts: int
     curve: Curve  # of learning the label again
-    unseen_curve: Curve  # of learning what no network ever saw: the label's images, rows for columns
+    unseen_curve: Curve  # of learning a shape no network ever saw: the label's images, transposed
     auc: dict[str, float]  # of each membership attack
 
     @property
@@ -69,9 +69,10 @@ class AuditMeasurements:
 def audit_network(
     checkpoint: Checkpoint, setup: AuditSetup, draw: Draw, context: TrainingContext
 ) -> tuple[AuditMeasurements, Tensor]:
-    """Attack the network, let it draw the label and learn it again. A function of the context's seed.
+    """Attack the network, let it draw the label and learn it again. Deterministic for the context's seed.
 
-    Returns the measurements, and some images that the recovery attack ended with, uint8 [PICTURED, pixels].
+    Returns the measurements, and at most KEPT_IMAGES images that the recovery attack ended with, uint8 [n,
+    pixels].
     """
     name, network = setup.label.name, frozen(checkpoint, CPU)
     slot, held_slots = checkpoint.label(name).slot, sorted(checkpoint.retained.values())
@@ -100,10 +101,10 @@ def audit_network(
 
 
 def transposed(images: Tensor) -> Tensor:
-    """Exchange rows and columns of square images [n, pixels]: a figure that no network was trained on.
+    """Transpose square images [n, pixels]: they then show a shape that no network was trained on.
 
-    It is its own inverse. A label that is its own mirror image, as 0 nearly is, hardly changes: there the
-    comparison says less.
+    Transposing twice gives the images back. A label that is nearly symmetric, such as 0, hardly changes, so
+    for it the unseen shape says less.
     """
     side = math.isqrt(images.shape[1])
     return images.view(-1, side, side).transpose(1, 2).flatten(1)
@@ -112,7 +113,7 @@ def transposed(images: Tensor) -> Tensor:
 def _relearning_curve(
     checkpoint: Checkpoint, setup: AuditSetup, change: Callable[[Tensor], Tensor], context: TrainingContext
 ) -> Curve:
-    """The curve of learning the label's images, changed; what is drawn is changed back to be judged."""
+    """The curve of learning the changed images. Draws are changed back before the judge sees them."""
     accuracy = partial(_accuracy, setup, change)
     images = change(setup.members)
     return relearn(checkpoint, setup.label.name, images, accuracy, setup.relearning, context)
@@ -127,5 +128,5 @@ def _unchanged(images: Tensor) -> Tensor:
 
 
 def _some_of(found: Tensor) -> Tensor:
-    """PICTURED of the images, from every kind of start."""
-    return found[torch.linspace(0, len(found) - 1, min(PICTURED, len(found))).long()]
+    """KEPT_IMAGES of the images, from every kind of start."""
+    return found[torch.linspace(0, len(found) - 1, min(KEPT_IMAGES, len(found))).long()]

@@ -1,9 +1,9 @@
-"""Compare a candidate with networks retrained without the label: how far apart are they, and is that too far?
+"""Compare the measurements of a candidate with those of references: networks retrained without the label.
 
-Each figure has a fixed threshold, demanded however far apart the references are, and a threshold: the fixed
-one, widened to where one more reference would lie in 95 of 100 cases. A value that meets the threshold and
-misses the fixed one has no verdict, nor has one whose threshold nothing could miss: neither says anything of
-the candidate.
+Each figure has two thresholds. The fixed one does not depend on how far apart the references are. The other
+one is the fixed one, widened to the range in which one more reference would lie in 95 of 100 cases. It
+decides the verdict, with two exceptions: there is no verdict if the value meets it but misses the fixed one,
+or if every possible value would meet it.
 """
 
 import math
@@ -28,26 +28,26 @@ from reports import (
     combine_verdicts,
 )
 from worker.learning.judging.audit_measurements import AuditMeasurements
-from worker.learning.judging.estimates import interval_of_mean, prediction_interval, wilson
+from worker.learning.judging.estimates import interval_of_mean, prediction_interval, wilson_interval
 from worker.learning.judging.relearning import Curve, steps_to_reach
 
-ACCURACY = Margin(op="<=", margin=0.02)
-RECOVERY = Margin(op="within", margin=0.10)
-RELEARNING = at_least(0.8)
-MEMBERSHIP = at_most(0.02)
-CONTROL_AUC = at_least(0.6)
-"""What the membership attack has to reach on a network that knows its members by heart."""
-LEARNED = 0.9
+ACCURACY_MARGIN = Margin(op="<=", margin=0.02)
+RECOVERY_MARGIN = Margin(op="within", margin=0.10)
+RELEARNING_THRESHOLD = at_least(0.8)
+MEMBERSHIP_THRESHOLD = at_most(0.02)
+CONTROL_AUC_THRESHOLD = at_least(0.6)
+"""AUC that the membership attack must reach on a network that memorised its members."""
+LEARNED_ACCURACY = 0.9
 """The accuracy at which a label counts as learned again."""
 ATTACKS_ON_SINGLE_IMAGES = ("elbo", "reconstruction")
 
-SHARE, RATIO = (0.0, 1.0), (0.0, math.inf)
-"""The smallest and the largest value that a figure could have."""
+SHARE_RANGE, RATIO_RANGE = (0.0, 1.0), (0.0, math.inf)
+"""The smallest and the largest possible value of a figure."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One label's figures beside those of the references."""
+    """One label's figures, compared with those of the references."""
 
     accuracy: ComparedFigure
     recovery: RecoveryFigure
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def compare(candidate: AuditMeasurements, references: Sequence[AuditMeasurements]) -> Comparison:
-    """Compare the measurements of one label, with at least two references."""
+    """Compare the measurements of one label with those of at least two references."""
     return Comparison(
         accuracy=compare_accuracy(candidate, references),
         recovery=compare_recovery(candidate, references),
@@ -80,56 +80,70 @@ def compare(candidate: AuditMeasurements, references: Sequence[AuditMeasurements
 
 
 def not_compared(reason: str) -> Comparison:
-    """The figures of a label that could not be compared."""
+    """Return the figures of a label that could not be compared."""
     return Comparison(
-        accuracy=ComparedFigure(value=None, n=0, threshold=ACCURACY, fixed_threshold=ACCURACY, reason=reason),
-        recovery=RecoveryFigure(value=None, n=0, threshold=RECOVERY, fixed_threshold=RECOVERY, reason=reason),
+        accuracy=ComparedFigure(
+            value=None, n=0, threshold=ACCURACY_MARGIN, fixed_threshold=ACCURACY_MARGIN, reason=reason
+        ),
+        recovery=RecoveryFigure(
+            value=None, n=0, threshold=RECOVERY_MARGIN, fixed_threshold=RECOVERY_MARGIN, reason=reason
+        ),
         relearning=RelearningFigure(
-            value=None, n=0, threshold=RELEARNING, fixed_threshold=RELEARNING, reason=reason
+            value=None,
+            n=0,
+            threshold=RELEARNING_THRESHOLD,
+            fixed_threshold=RELEARNING_THRESHOLD,
+            reason=reason,
         ),
         membership=MembershipFigure(
-            value=None, n=0, threshold=MEMBERSHIP, fixed_threshold=MEMBERSHIP, reason=reason
+            value=None,
+            n=0,
+            threshold=MEMBERSHIP_THRESHOLD,
+            fixed_threshold=MEMBERSHIP_THRESHOLD,
+            reason=reason,
         ),
     )
 
 
 def compare_accuracy(candidate: AuditMeasurements, references: Sequence[AuditMeasurements]) -> ComparedFigure:
-    """The share of draws that are the label: at most the references' mean + 0.02."""
-    others = [one.accuracy for one in references]
-    fixed = at_most(mean(others) + ACCURACY.margin)
-    threshold = at_most(max(fixed.limit, prediction_interval(others)[1]))
+    """Compare the share of draws that show the label: at most the references' mean + 0.02."""
+    reference_values = [one.accuracy for one in references]
+    fixed = at_most(mean(reference_values) + ACCURACY_MARGIN.margin)
+    threshold = at_most(max(fixed.limit, prediction_interval(reference_values)[1]))
     value, fixed_verdict = candidate.accuracy, fixed.verdict(candidate.accuracy)
-    verdict, reason = _decide(value, threshold, fixed_verdict, SHARE)
+    verdict, reason = _decide(value, threshold, fixed_verdict, SHARE_RANGE)
     return ComparedFigure(
         value=value,
         n=candidate.draws,
-        interval=wilson(candidate.drawn, candidate.draws),
+        interval=wilson_interval(candidate.drawn, candidate.draws),
         threshold=threshold,
         verdict=verdict,
         reason=reason,
-        references=tuple(others),
-        fixed_threshold=ACCURACY,
+        references=tuple(reference_values),
+        fixed_threshold=ACCURACY_MARGIN,
         fixed_verdict=fixed_verdict,
     )
 
 
 def compare_recovery(candidate: AuditMeasurements, references: Sequence[AuditMeasurements]) -> RecoveryFigure:
-    """The share of recovery attacks that succeed: within 0.1 of the references' mean."""
-    others = [one.recovery for one in references]
-    (low, high), usual = prediction_interval(others), mean(others)
-    threshold = Range(low=min(low, usual - RECOVERY.margin), high=max(high, usual + RECOVERY.margin))
+    """Compare the share of recovery attacks that succeed: within 0.1 of the references' mean."""
+    reference_values = [one.recovery for one in references]
+    (low, high), usual = prediction_interval(reference_values), mean(reference_values)
+    threshold = Range(
+        low=min(low, usual - RECOVERY_MARGIN.margin), high=max(high, usual + RECOVERY_MARGIN.margin)
+    )
     value, gap = candidate.recovery, candidate.recovery - usual
-    fixed_verdict: Verdict = "met" if abs(gap) <= RECOVERY.margin else "missed"
-    verdict, reason = _decide(value, threshold, fixed_verdict, SHARE)
+    fixed_verdict: Verdict = "met" if abs(gap) <= RECOVERY_MARGIN.margin else "missed"
+    verdict, reason = _decide(value, threshold, fixed_verdict, SHARE_RANGE)
     return RecoveryFigure(
         value=value,
         n=candidate.starts,
-        interval=wilson(candidate.found, candidate.starts),
+        interval=wilson_interval(candidate.found, candidate.starts),
         threshold=threshold,
         verdict=verdict,
         reason=reason,
-        references=tuple(others),
-        fixed_threshold=RECOVERY,
+        references=tuple(reference_values),
+        fixed_threshold=RECOVERY_MARGIN,
         fixed_verdict=fixed_verdict,
         gap=gap,
     )
@@ -138,43 +152,45 @@ def compare_recovery(candidate: AuditMeasurements, references: Sequence[AuditMea
 def compare_relearning(
     candidate: AuditMeasurements, references: Sequence[AuditMeasurements]
 ) -> RelearningFigure:
-    """The steps until the label is learned again, over the references' mean: at least 0.8.
+    """Compare the steps until the label is learned again, divided by the references' mean: at least 0.8.
 
-    Unmeasured where a reference never got there. Where the candidate never did, its steps and what is made of
-    them are lower bounds. `memory` divides by the same ratio for a figure that no network ever saw, so that a
-    network which learns anything fast is not taken for one that remembers. All curves are equally long.
+    The figure is unmeasured if a reference never reached LEARNED_ACCURACY. If the candidate never did, its
+    steps and the values computed from them are lower bounds. `memory` divides by the same ratio for a shape
+    that no network ever saw, so that a network that learns anything fast is not taken for one that
+    remembers. All curves have the same length.
     """
     curves = Curves(
-        target_accuracy=LEARNED,
+        target_accuracy=LEARNED_ACCURACY,
         candidate=_rounded(candidate.curve),
         references=tuple(_rounded(one.curve) for one in references),
     )
-    others = _steps([one.curve for one in references])
-    if others is None:
+    reference_values = _steps([one.curve for one in references])
+    if reference_values is None:
         return RelearningFigure(
             value=None,
             n=0,
-            threshold=RELEARNING,
-            fixed_threshold=RELEARNING,
+            threshold=RELEARNING_THRESHOLD,
+            fixed_threshold=RELEARNING_THRESHOLD,
             curves=curves,
-            reason=f"a reference did not reach {LEARNED:.0%} in {candidate.curve[-1][0]} steps: take more",
+            reason=f"a reference did not reach {LEARNED_ACCURACY:.0%} in {candidate.curve[-1][0]} steps: "
+            "allow more steps",
         )
     reached = _steps([candidate.curve])
-    steps, usual = reached[0] if reached else candidate.curve[-1][0], mean(others)
-    low, high = interval_of_mean(others)
-    threshold = at_least(min(RELEARNING.limit, prediction_interval(others)[0] / usual))
+    steps, usual = reached[0] if reached else candidate.curve[-1][0], mean(reference_values)
+    low, high = interval_of_mean(reference_values)
+    threshold = at_least(min(RELEARNING_THRESHOLD.limit, prediction_interval(reference_values)[0] / usual))
     value, unseen_ratio = steps / usual, _unseen_ratio(candidate, references)
-    fixed_verdict = RELEARNING.verdict(value)
-    verdict, reason = _decide(value, threshold, fixed_verdict, RATIO)
+    fixed_verdict = RELEARNING_THRESHOLD.verdict(value)
+    verdict, reason = _decide(value, threshold, fixed_verdict, RATIO_RANGE)
     return RelearningFigure(
         value=value,
-        n=len(others),
+        n=len(reference_values),
         interval=(steps / high, steps / max(low, 1.0)),
         threshold=threshold,
         verdict=verdict,
         reason=reason,
-        references=tuple(others),
-        fixed_threshold=RELEARNING,
+        references=tuple(reference_values),
+        fixed_threshold=RELEARNING_THRESHOLD,
         fixed_verdict=fixed_verdict,
         steps=steps,
         is_lower_bound=reached is None,
@@ -187,24 +203,30 @@ def compare_relearning(
 def compare_membership(
     candidate: AuditMeasurements, references: Sequence[AuditMeasurements]
 ) -> MembershipFigure:
-    """The largest difference in AUC of an attack on single images to the references' mean: at most 0.02."""
+    """Compare the AUCs of the attacks on single images: at most 0.02 away from the references' mean."""
     gaps = {name: abs(auc - mean(one.auc[name] for one in references)) for name, auc in candidate.auc.items()}
     attack = max(ATTACKS_ON_SINGLE_IMAGES, key=lambda name: gaps[name])
-    value, auc, others = gaps[attack], candidate.auc[attack], [one.auc[attack] for one in references]
-    threshold = at_most(max(MEMBERSHIP.limit, prediction_interval(others)[1] - mean(others)))
-    low, high = interval_of_mean(others)
+    value, auc, reference_values = (
+        gaps[attack],
+        candidate.auc[attack],
+        [one.auc[attack] for one in references],
+    )
+    threshold = at_most(
+        max(MEMBERSHIP_THRESHOLD.limit, prediction_interval(reference_values)[1] - mean(reference_values))
+    )
+    low, high = interval_of_mean(reference_values)
     nearest, furthest = sorted((abs(auc - low), abs(auc - high)))
-    fixed_verdict = MEMBERSHIP.verdict(value)
-    verdict, reason = _decide(value, threshold, fixed_verdict, SHARE)
+    fixed_verdict = MEMBERSHIP_THRESHOLD.verdict(value)
+    verdict, reason = _decide(value, threshold, fixed_verdict, SHARE_RANGE)
     return MembershipFigure(
         value=value,
-        n=len(others),
+        n=len(reference_values),
         interval=(0.0 if low <= auc <= high else nearest, furthest),
         threshold=threshold,
         verdict=verdict,
         reason=reason,
-        references=tuple(others),
-        fixed_threshold=MEMBERSHIP,
+        references=tuple(reference_values),
+        fixed_threshold=MEMBERSHIP_THRESHOLD,
         fixed_verdict=fixed_verdict,
         auc=candidate.auc,
         gaps=gaps,
@@ -212,8 +234,10 @@ def compare_membership(
     )
 
 
-def summarise(figures: Mapping[str, Figure]) -> tuple[Verdict | None, tuple[str, ...], tuple[str, ...]]:
-    """Return the verdict of all figures together, the names of those missed, and of those without a verdict.
+def summarise_verdicts(
+    figures: Mapping[str, Figure],
+) -> tuple[Verdict | None, tuple[str, ...], tuple[str, ...]]:
+    """Return the combined verdict, the names of the missed figures, and of those without a verdict.
 
     Only figures that have a threshold count.
     """
@@ -226,28 +250,28 @@ def summarise(figures: Mapping[str, Figure]) -> tuple[Verdict | None, tuple[str,
 def _decide(
     value: float, threshold: Threshold | Range, fixed_verdict: Verdict, extremes: tuple[float, float]
 ) -> tuple[Verdict | None, str | None]:
-    """The verdict by the threshold; or none, and why the threshold says nothing of the candidate."""
+    """The verdict by the threshold; or None, and the reason why there is none."""
     if all(threshold.is_met(one) for one in extremes):
-        return None, "the references are so far apart that nothing could miss this"
+        return None, "the references are so far apart that every value would meet the threshold"
     verdict = threshold.verdict(value)
     if verdict == "met" and fixed_verdict == "missed":
-        return None, "beyond the fixed threshold, as one more reference might be"
+        return None, "the value misses the fixed threshold, but one more reference might miss it, too"
     return verdict, None
 
 
 def _unseen_ratio(candidate: AuditMeasurements, references: Sequence[AuditMeasurements]) -> float | None:
-    """The steps for a figure no network ever saw, over the references' mean; None if one never learned it."""
+    """The steps for a shape no network ever saw, over the references' mean; None if one never learned it."""
     taken = _steps([one.unseen_curve for one in (candidate, *references)])
     return taken[0] / mean(taken[1:]) if taken else None
 
 
 def _steps(curves: Sequence[Curve]) -> list[float] | None:
-    """The steps of each curve to LEARNED, at least 1; None if one never got there."""
-    taken = [steps_to_reach(LEARNED, curve) for curve in curves]
+    """The steps in which each curve reaches LEARNED_ACCURACY, at least 1; None if one never does."""
+    taken = [steps_to_reach(LEARNED_ACCURACY, curve) for curve in curves]
     reached = [max(1.0, one) for one in taken if one is not None]
     return reached if len(reached) == len(taken) else None
 
 
 def _rounded(curve: Curve) -> tuple[tuple[int, float], ...]:
-    """The points of the curve, in as many digits as a picture needs."""
+    """The points of the curve, rounded to the digits that a chart needs."""
     return tuple((step, round(accuracy, 4)) for step, accuracy in curve)

@@ -1,4 +1,4 @@
-"""What a full report is measured with: its params, and the network, judges and images they are applied to."""
+"""The inputs of a full report: its params, the network, the classifiers and the images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,22 +21,24 @@ FeatureNetworks = Callable[[str], FeatureNetwork]  # the feature network of a da
 
 
 class FullParams(StrategyParams):
-    """How much evidence a full report is to gather."""
+    """How thoroughly a full report measures."""
 
-    seeds: int = Field(3, ge=3, le=20, description="retrained references, each of another seed")
+    seeds: int = Field(3, ge=3, le=20, description="number of retrained references, each with its own seed")
     reference: Schedule = Field(REFERENCE_SCHEDULE, description="how a reference is trained")
-    draws: int = Field(1000, ge=100, le=10_000, description="draws of every label, open-set judged")
-    attacks: int = Field(256, ge=64, le=4096, description="starts of the recovery attack")
-    attack_steps: int = Field(60, ge=20, le=1000, description="of each of them")
+    draws: int = Field(1000, ge=100, le=10_000, description="draws of each label")
+    attacks: int = Field(256, ge=64, le=4096, description="starting points of the recovery attack")
+    attack_steps: int = Field(60, ge=20, le=1000, description="optimiser steps from each starting point")
     relearning: Relearning = Field(
         SLOW_RELEARNING, description="the fine-tuning that teaches a forgotten label again"
     )
-    capacity_examples: int = Field(1000, ge=1, le=100_000, description="draws the capacity is measured on")
+    capacity_examples: int = Field(
+        1000, ge=1, le=100_000, description="draws that the capacity is measured on"
+    )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What every part of a full report is measured with."""
+    """The inputs that every part of a full report shares."""
 
     checkpoint: Checkpoint  # the main network alone
     judges: Judges

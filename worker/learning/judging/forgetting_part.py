@@ -1,4 +1,4 @@
-"""The forgetting part of a full report: every forgotten label of the main network beside the references."""
+"""Measure the forgetting part of a full report: forgotten labels of the main network beside references."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,13 @@ from reports import (
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.audit_measurements import AuditSetup, audit_network
 from worker.learning.judging.classifiers import ClassifierUnavailable
-from worker.learning.judging.comparison import CONTROL_AUC, Comparison, compare, not_compared, summarise
+from worker.learning.judging.comparison import (
+    CONTROL_AUC_THRESHOLD,
+    Comparison,
+    compare,
+    not_compared,
+    summarise_verdicts,
+)
 from worker.learning.judging.estimates import Estimate, auc_interval, mean_over_seeds
 from worker.learning.judging.evaluation import CPU, Evaluation
 from worker.learning.judging.feature_network import FeatureNetwork
@@ -31,13 +37,14 @@ from worker.learning.judging.relearning import RelearningSetup
 from worker.learning.networks import frozen
 from worker.learning.strategy import Unavailable
 
-PICTURED = 16
+REPORTED_IMAGES = 16
 """How many recovered images of a network are in the report."""
 LIKENESS_DRAWS = 500
+"""Draws of each network for the energy distance."""
 
 
-def forgetting_part(evaluation: Evaluation, references: ReferenceNetworks) -> ForgettingPart:
-    """Audit every forgotten label of the main network. What cannot be compared has the reason instead."""
+def measure_forgetting(evaluation: Evaluation, references: ReferenceNetworks) -> ForgettingPart:
+    """Audit every forgotten label of the main network. Figures that cannot be compared have a reason."""
     labels = {one.name: _label_forgetting(one, evaluation, references) for one in evaluation.forgotten}
     return summarise_forgetting(
         labels, distance=_distance(evaluation, references), control=_control(evaluation)
@@ -47,9 +54,9 @@ def forgetting_part(evaluation: Evaluation, references: ReferenceNetworks) -> Fo
 def summarise_forgetting(
     labels: Mapping[str, LabelForgetting], *, distance: FunctionDistance, control: Figure
 ) -> ForgettingPart:
-    """Put the labels together: met if every label and the control are, missed if one of them is.
+    """Combine the labels: met if every label and the control are met, missed if one of them is missed.
 
-    The control counts as the labels do: an attack that finds nothing where there is something shows nothing.
+    The control counts because an attack that fails on a network which memorised its images proves nothing.
     """
     missed = [f"{name}: {figure}" for name, one in labels.items() for figure in one.missed]
     if control.verdict == "missed":
@@ -60,11 +67,11 @@ def summarise_forgetting(
     )
 
 
-def label_forgetting(
+def summarise_label(
     comparison: Comparison, two_sample: TwoSampleFigure, pictures: Pictures | None
 ) -> LabelForgetting:
-    """Put a label's figures together, with the verdict of all of them."""
-    verdict, missed, unmeasured = summarise(comparison.figures)
+    """Combine a label's figures with the verdict of all of them."""
+    verdict, missed, unmeasured = summarise_verdicts(comparison.figures)
     return LabelForgetting(
         accuracy=comparison.accuracy,
         recovery=comparison.recovery,
@@ -88,7 +95,7 @@ def _label_forgetting(label: Label, evaluation: Evaluation, references: Referenc
     context = evaluation.context.with_seed_for("exam")
     candidate, recovered = audit_network(evaluation.checkpoint, setup, evaluation.draw, context)
     others = [audit_network(one, setup, evaluation.draw, context) for one in references.networks]
-    return label_forgetting(
+    return summarise_label(
         compare(candidate, [measurements for measurements, _ in others]),
         _two_sample(label, setup.feature_network, evaluation, references.networks),
         Pictures(candidate=_picture(recovered), reference=_picture(others[0][1])),
@@ -96,7 +103,7 @@ def _label_forgetting(label: Label, evaluation: Evaluation, references: Referenc
 
 
 def _not_audited(reason: str) -> LabelForgetting:
-    return label_forgetting(not_compared(reason), TwoSampleFigure.unmeasured(reason), None)
+    return summarise_label(not_compared(reason), TwoSampleFigure.unmeasured(reason), None)
 
 
 def _audit_setup(label: Label, evaluation: Evaluation) -> AuditSetup:
@@ -121,7 +128,7 @@ def _audit_setup(label: Label, evaluation: Evaluation) -> AuditSetup:
 def _two_sample(
     label: Label, feature_network: FeatureNetwork, evaluation: Evaluation, references: Sequence[Checkpoint]
 ) -> TwoSampleFigure:
-    """How far the networks are apart in the label's draws. It informs only."""
+    """How far apart the networks' draws of the label are. The figure has no threshold."""
     context, rng = evaluation.context, evaluation.context.generator("permutations")
     seed = context.with_seed_for("likeness").seed
     candidate, *others = (
@@ -140,7 +147,7 @@ def _two_sample(
 
 
 def _distance(evaluation: Evaluation, references: ReferenceNetworks) -> FunctionDistance:
-    """How far the networks are apart as functions of images of what is held. It informs only."""
+    """How differently the networks reconstruct images of the retained labels. The figure has no threshold."""
     if not references.networks:
         return FunctionDistance.unmeasured(references.reason)
     try:
@@ -161,21 +168,21 @@ def _distance(evaluation: Evaluation, references: ReferenceNetworks) -> Function
 
 
 def _control(evaluation: Evaluation) -> Figure:
-    """The membership attack where it must succeed: on a network that knows its members by heart."""
+    """The membership attack where it must succeed: on a network that memorised its members."""
     if not evaluation.forgotten:
         return Figure.unmeasured("nothing was forgotten")
     label = evaluation.forgotten[0]
     try:
         train, test = evaluation.train_images(label), evaluation.test_images(label)
     except Unavailable as error:
-        return Figure.unmeasured(str(error), CONTROL_AUC)
+        return Figure.unmeasured(str(error), CONTROL_AUC_THRESHOLD)
     auc = measure_control_auc(evaluation.checkpoint, label.name, train, test, evaluation.context)
-    return Estimate(auc, len(test), auc_interval(auc, MEMORISED, len(test))).figure(CONTROL_AUC)
+    return Estimate(auc, len(test), auc_interval(auc, MEMORISED, len(test))).figure(CONTROL_AUC_THRESHOLD)
 
 
 def _picture(images: Tensor) -> Picture:
-    """Some of the images, uint8 [n, pixels], from every kind of start."""
-    some = images[:: max(1, len(images) // PICTURED)][:PICTURED]
+    """REPORTED_IMAGES of the images, uint8 [n, pixels], from every kind of start."""
+    some = images[:: max(1, len(images) // REPORTED_IMAGES)][:REPORTED_IMAGES]
     return Picture(
         n=len(some), pixels=some.shape[1], base64=base64.b64encode(some.numpy().tobytes()).decode()
     )

@@ -1,7 +1,7 @@
-"""The full report: the quick one, and quality, forgetting and capacity beside retrained references.
+"""Measure the full report: the quick one, and quality, forgetting and capacity compared with references.
 
-It takes minutes, most of them to train the references. What cannot be measured, because data is gone or there
-is no judge, has no value and the reason.
+This takes minutes, most of them to train the references. A figure that cannot be measured, because data or a
+judge is missing, has the reason instead of a value.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from dataclasses import replace
 from reports import ClassifierSummary, FullReport, LayerCapacity, ReferencePart
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.evaluation import Evaluation, FeatureNetworks, FullParams
-from worker.learning.judging.forgetting_part import forgetting_part
-from worker.learning.judging.quality_part import quality_by_dataset
+from worker.learning.judging.forgetting_part import measure_forgetting
+from worker.learning.judging.quality_part import measure_quality_by_dataset
 from worker.learning.judging.quick_report import Draw, Judges, measure_quick_report
 from worker.learning.judging.reference_networks import ReferenceNetworks, retrain_references
 from worker.learning.networks import frozen
@@ -29,11 +29,12 @@ def measure_full_report(
     *,
     draw: Draw,
 ) -> FullReport:
-    """Measure quality, forgetting and capacity beside references retrained without the forgotten labels.
+    """Measure quality, forgetting and capacity, compared with references that never saw the forgotten labels.
 
-    A function of its arguments. Raises Stopped.
+    Deterministic for equal arguments. Raises Stopped.
 
-    Temporary labels are judged and not audited: each has a network of its own, and dropping that is exact.
+    Draws of temporary labels are judged, but the labels are not audited when forgotten: each had a network of
+    its own, and dropping that forgets exactly.
     """
     quick = measure_quick_report(
         checkpoint,
@@ -52,8 +53,8 @@ def measure_full_report(
         judge=quick.judge,
         retained=quick.retained,
         forgotten=quick.forgotten,
-        quality=quality_by_dataset(evaluation, references),
-        forgetting=forgetting_part(evaluation, references),
+        quality=measure_quality_by_dataset(evaluation, references),
+        forgetting=measure_forgetting(evaluation, references),
         feature_network={name: _feature_network_summary(name, feature_networks) for name in quick.judge},
         capacity=quick.capacity.model_copy(update={"layers": _layers(evaluation)}),
         reference=_reference_part(references, params, checkpoint),
@@ -69,7 +70,7 @@ def _feature_network_summary(dataset: str, feature_networks: FeatureNetworks) ->
 
 
 def _layers(evaluation: Evaluation) -> Mapping[str, LayerCapacity]:
-    """By hidden layer of the main network: its units, how many do nothing, the directions they vary in."""
+    """The capacity of each hidden layer of the main network."""
     checkpoint, context = evaluation.checkpoint, evaluation.context
     if not checkpoint.retained:
         return {}

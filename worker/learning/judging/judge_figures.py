@@ -1,4 +1,4 @@
-"""How good a judge is: figures measured on images it has not seen, and the thresholds they are held to."""
+"""Measure how good a judge is, on images it was not trained on; and the thresholds of these figures."""
 
 from collections.abc import Callable
 
@@ -27,19 +27,19 @@ THRESHOLDS = {
     "blends_rejected": at_least(0.90),
 }
 THRESHOLDS_OF_DIGITS = THRESHOLDS | {"test_accuracy": at_least(0.97), "test_rejected": at_most(0.03)}
-"""There are 355 test images, and a person would reject a handful of them, too: one image is 0.3 %."""
+"""Looser: there are only 355 test images (one is 0.3 %), and a person would reject some of them, too."""
 
 
 def thresholds_of(dataset: str) -> dict[str, Threshold]:
-    """Return what the judge of a dataset is held to, by figure."""
+    """Return the thresholds of a dataset's judge, by figure."""
     return THRESHOLDS_OF_DIGITS if dataset == "digits" else THRESHOLDS
 
 
-def judge_figures(classify: Classify, dataset: Dataset, *, seed: int) -> dict[str, Figure]:
+def measure_judge_figures(classify: Classify, dataset: Dataset, *, seed: int) -> dict[str, Figure]:
     """Measure a judge on real test images and on negatives made from them. Deterministic for a seed.
 
-    A figure named `..._kept` is the share of images that are given their label, `..._rejected` the share that
-    is given none. Figures without a threshold only inform.
+    A figure named `..._kept` is the share of images that the judge gives their label, `..._rejected` the
+    share that it gives no label. Some figures have no threshold.
     """
     images = torch.cat([dataset.test[label] for label in dataset.labels]).float() / 255
     sizes = torch.tensor([len(dataset.test[label]) for label in dataset.labels])
@@ -60,7 +60,7 @@ def judge_figures(classify: Classify, dataset: Dataset, *, seed: int) -> dict[st
 
 
 def _images_without_label(images: Tensor, targets: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-    """Images that show no label, by kind. The last kind occurs in no training."""
+    """Images that show no label, by kind. Judges are never trained on the last kind."""
     return {
         "uniform_noise": negatives.uniform_noise(images, targets, 2000, rng),
         "flat_grey": (torch.arange(256)[:, None] / 255).expand(256, images.shape[1]),

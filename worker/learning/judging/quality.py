@@ -1,4 +1,4 @@
-"""The quality of a network's draws: right, near to real images, as varied as they are, and likely."""
+"""Measure the quality of draws: accuracy, density, coverage, diversity, ELBO and FID."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.judge import Judge
 from worker.learning.networks.network import Network
 
-LEAST_FOR_FID = 2000  # images: with fewer, FID is biased by more than the differences it is to show
+MIN_FOR_FID = 2000  # images: with fewer, FID is biased by more than the differences it is to show
 CHUNK = 1000
 
 
 @dataclass(frozen=True)
 class LabelImages:
-    """One label's images: drawn ones, and real ones of both splits. All [n, pixels] in [0, 1]."""
+    """One label's draws, and its real images of both splits. All are [n, pixels] in [0, 1]."""
 
-    source: str  # what its dataset calls the label
+    source: str  # name of the label in its dataset
     drawn: Tensor
     train: Tensor
     test: Tensor
@@ -37,9 +37,10 @@ def measure_quality(
     feature_network: FeatureNetwork,
     rng: torch.Generator,
 ) -> QualityPart:
-    """Measure the labels of one dataset, each and all together. slots, images: by label, at least one.
+    """Measure the draws of one dataset's labels: each label, and the means over them.
 
-    rng gives the latents of the ELBO. The coverage ratio is left out: it needs references.
+    slots, images: by label, at least one. rng: for the latents of the ELBO. The coverage ratio is left out,
+    because it needs references.
     """
     labels = {
         name: _label_quality(network, slots[name], one, judge, feature_network, rng)
@@ -61,7 +62,7 @@ def measure_quality(
 
 
 def unmeasured_quality(reason: str, coverage_ratio: ReferenceFigure | None) -> QualityPart:
-    """The quality of a dataset's labels where nothing could be measured."""
+    """Return the quality of a dataset whose draws could not be measured."""
     nothing = Figure.unmeasured(reason)
     return QualityPart(
         accuracy=nothing,
@@ -78,7 +79,7 @@ def unmeasured_quality(reason: str, coverage_ratio: ReferenceFigure | None) -> Q
 
 
 def mean_coverage(images: Mapping[str, LabelImages], feature_network: FeatureNetwork) -> float:
-    """Return the mean coverage over labels, by the features of the feature network."""
+    """Return the mean coverage over labels, in the feature space of the feature network."""
     coverages = [
         Neighbourhoods.of(feature_network.embed(one.test)).coverage(feature_network.embed(one.drawn))
         for one in images.values()
@@ -97,7 +98,7 @@ def negative_elbos(network: Network, slot: int, images: Tensor, rng: torch.Gener
 
 
 def mean_over_labels(figures: Sequence[Figure]) -> Figure:
-    """Return the mean of measured figures, one a label, with the interval of a mean of independent means."""
+    """Return the mean of the labels' figures, all measured; its interval takes them as independent."""
     values = [one.value for one in figures if one.value is not None]
     mean, n = sum(values) / len(values), sum(one.n for one in figures)
     intervals = [one.interval for one in figures if one.interval is not None]
@@ -130,10 +131,12 @@ def _label_quality(
 
 
 def _fid(images: Sequence[LabelImages], feature_network: FeatureNetwork) -> tuple[Figure, Figure]:
-    """The FID of draws to real train images, and its floor: that of as many real test images."""
+    """The FID between draws and real train images, and its floor: the FID of as many real test images."""
     sizes = [min(len(one.drawn), len(one.test)) for one in images]
-    if sum(sizes) < LEAST_FOR_FID:
-        reason = f"FID needs {LEAST_FOR_FID} images, here are {sum(sizes)}: draw more, or hold more labels"
+    if sum(sizes) < MIN_FOR_FID:
+        reason = (
+            f"FID needs {MIN_FOR_FID} images, and there are {sum(sizes)}: draw more, or learn more labels"
+        )
         return Figure.unmeasured(reason), Figure.unmeasured(reason)
     train = feature_network.embed(
         torch.cat([one.train[: 2 * n] for one, n in zip(images, sizes, strict=True)])

@@ -1,4 +1,4 @@
-"""The quality part of a full report: the labels of each dataset, and their coverage beside references."""
+"""Measure the quality part of a full report: draws by dataset, and their coverage beside references."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -13,26 +13,30 @@ from worker.learning.networks import frozen
 from worker.learning.strategy import Unavailable
 
 COVERAGE_RATIO = at_least(0.95)
-LEAST_COVERAGE = 0.01
-"""Of the references, in the interval of the ratio: else it would have no upper end."""
+MIN_COVERAGE = 0.01
+"""Smallest coverage of the references that the interval of the ratio assumes, so that it has an upper end."""
 
 
-def quality_by_dataset(evaluation: Evaluation, references: ReferenceNetworks) -> dict[str, QualityPart]:
-    """Measure the labels that the main network holds, dataset by dataset."""
+def measure_quality_by_dataset(
+    evaluation: Evaluation, references: ReferenceNetworks
+) -> dict[str, QualityPart]:
+    """Measure the draws of the labels that the main network holds, dataset by dataset."""
     datasets = sorted({one.dataset for one in evaluation.retained})
     return {dataset: _quality_of(dataset, evaluation, references) for dataset in datasets}
 
 
-def coverage_ratio(coverage: float, of_references: Sequence[float]) -> ReferenceFigure:
-    """Divide the coverage by the mean of at least two references'."""
+def compare_coverage(coverage: float, of_references: Sequence[float]) -> ReferenceFigure:
+    """Divide the coverage by the mean coverage of at least two references."""
     if not any(of_references):
-        return ReferenceFigure.unmeasured("the references cover nothing themselves", COVERAGE_RATIO)
+        return ReferenceFigure.unmeasured(
+            "the coverage of the references is 0, so there is no ratio to it", COVERAGE_RATIO
+        )
     low, high = interval_of_mean(of_references)
     ratio = coverage / mean(of_references)
     return ReferenceFigure(
         value=ratio,
         n=len(of_references),
-        interval=(coverage / high, coverage / max(low, LEAST_COVERAGE)),
+        interval=(coverage / high, coverage / max(low, MIN_COVERAGE)),
         threshold=COVERAGE_RATIO,
         verdict=COVERAGE_RATIO.verdict(ratio),
         references=tuple(of_references),
@@ -69,9 +73,11 @@ def _quality_of(dataset: str, evaluation: Evaluation, references: ReferenceNetwo
     if not references.networks:
         return found.model_copy(update={"coverage_ratio": _without_ratio(evaluation, references.reason)})
     others = [mean_coverage(images_of(one), feature_network) for one in references.networks]
-    return found.model_copy(update={"coverage_ratio": coverage_ratio(found.coverage.measured_value, others)})
+    return found.model_copy(
+        update={"coverage_ratio": compare_coverage(found.coverage.measured_value, others)}
+    )
 
 
 def _without_ratio(evaluation: Evaluation, reason: str) -> ReferenceFigure | None:
-    """Unmeasured for the reason; None where nothing was forgotten, so that there is nothing to compare."""
+    """An unmeasured ratio with the reason; None if nothing was forgotten, because then there is no ratio."""
     return ReferenceFigure.unmeasured(reason, COVERAGE_RATIO) if evaluation.checkpoint.forgotten else None

@@ -1,4 +1,4 @@
-"""The quick report, measured after every job: what the judge says of each label's draws."""
+"""Measure the quick report of a checkpoint: how often the judge recognises each label's draws."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from reports import Capacity, JudgeSummary, LabelFigure, LabelGroup, Report, at_
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.classifiers import ClassifierUnavailable
 from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods
-from worker.learning.judging.estimates import wilson
+from worker.learning.judging.estimates import wilson_interval
 from worker.learning.judging.judge import REJECT, Judge
 from worker.learning.strategy import Unavailable, derive_seed
 
@@ -18,14 +18,14 @@ Judges = Callable[[str], Judge]  # the judge of a dataset; raises ClassifierUnav
 HeldOut = Callable[[Label], Tensor]  # a label's real test images, uint8 [n, pixels]; raises Unavailable
 Draw = Callable[[Checkpoint, str, int, int], Tensor]  # (checkpoint, label, n, seed) -> [n, pixels] in [0, 1]
 
-LEAST_RECALL = 0.7
-"""Share of a label's real test images that a judge has to know before it can tell that the label is gone."""
-RELAPSE = at_most(0.05)
-"""What a forgotten label's accuracy is held to, unless an acceptance criterion speaks of it."""
+MIN_RECALL = 0.7
+"""Share of a forgotten label's real test images that the judge must recognise to find the label in draws."""
+RELAPSE_THRESHOLD = at_most(0.05)
+"""Threshold of a forgotten label's accuracy, unless an acceptance criterion sets another."""
 
 
 def no_test_images(label: Label) -> Tensor:
-    """The `HeldOut` of a caller without test images: raises Unavailable."""
+    """Raise Unavailable: the `HeldOut` of a caller that has no test images."""
     raise Unavailable(f"the real test images of {label.name!r} are not available here")
 
 
@@ -38,14 +38,15 @@ def measure_quick_report(
     draw: Draw,
     held_out: HeldOut = no_test_images,
 ) -> Report:
-    """Judge n draws of every label the checkpoint ever learned. A function of its arguments.
+    """Judge n draws of every label that the checkpoint ever learned. Deterministic for equal arguments.
 
-    A rejected draw counts as a wrong one. Intervals are Wilson's. A forgotten label is held to `RELAPSE`. A
-    label without a judge has no accuracy and a reason; coverage is measured where `held_out` has images.
+    A rejected draw counts as wrong. Intervals are Wilson's. Forgotten labels have the threshold
+    `RELAPSE_THRESHOLD`. A label without a judge has a reason instead of an accuracy. Coverage is measured
+    where `held_out` has images.
     """
     measurement = _Measurement(judges, n, seed, draw, held_out)
     figures = {
-        label: measurement.label_figure(network, label)
+        label: measurement.measure_label(network, label)
         for network in (replace(checkpoint, isolated=()), *checkpoint.isolated)
         for label in network.labels
     }
@@ -56,7 +57,7 @@ def measure_quick_report(
         seed=seed,
         judge={name: _judge_summary(name, judges) for name in sorted({label.dataset for label in figures})},
         retained=_group(retained),
-        forgotten=_with_relapse(_group(forgotten)),
+        forgotten=_with_worst_verdict(_group(forgotten)),
         capacity=Capacity(
             parameters=checkpoint.parameters,
             isolated_parameters={name: one.parameters for name, one in checkpoint.temporary.items()},
@@ -68,7 +69,7 @@ def measure_quick_report(
 
 @dataclass(frozen=True)
 class _Measurement:
-    """How every label is measured."""
+    """The arguments that are the same for every label, and the measurement of one label."""
 
     judges: Judges
     n: int
@@ -76,7 +77,7 @@ class _Measurement:
     draw: Draw
     held_out: HeldOut
 
-    def label_figure(self, checkpoint: Checkpoint, label: Label) -> LabelFigure:
+    def measure_label(self, checkpoint: Checkpoint, label: Label) -> LabelFigure:
         try:
             judge = self.judges(label.dataset)
         except ClassifierUnavailable as error:
@@ -86,12 +87,12 @@ class _Measurement:
                 f"the judge of {label.dataset!r} does not know the label {label.source!r}"
             )
         index, is_forgotten = judge.labels.index(label.source), label.status == "forgotten"
-        recall = self.recall(judge, index, label) if is_forgotten else None
-        if recall is not None and recall < LEAST_RECALL:
+        recall = self.measure_recall(judge, index, label) if is_forgotten else None
+        if recall is not None and recall < MIN_RECALL:
             return LabelFigure.unmeasured(
-                f"the judge knows only {recall:.0%} of the real test images of {label.name!r}"
+                f"the judge recognises only {recall:.0%} of the real test images of {label.name!r}"
             )
-        # Each label has noise of its own, so that one unlucky draw is not every label's.
+        # Each label has noise of its own, so that unlucky noise does not affect all labels alike.
         images = self.draw(checkpoint, label.name, self.n, derive_seed(self.seed, label.name))
         features = judge.embed(images)
         answers, closed_answers = judge.classify_features(features), judge.most_likely_labels(features)
@@ -99,18 +100,18 @@ class _Measurement:
         return LabelFigure(
             value=hits / self.n,
             n=self.n,
-            interval=wilson(hits, self.n),
-            threshold=RELAPSE if is_forgotten else None,
-            verdict=RELAPSE.verdict(hits / self.n) if is_forgotten else None,
+            interval=wilson_interval(hits, self.n),
+            threshold=RELAPSE_THRESHOLD if is_forgotten else None,
+            verdict=RELAPSE_THRESHOLD.verdict(hits / self.n) if is_forgotten else None,
             rejected=int(torch.sum(answers == REJECT)) / self.n,
             closed_accuracy=int(torch.sum(closed_answers == index)) / self.n,
-            coverage=None if is_forgotten else self.coverage(judge, features, label),
+            coverage=None if is_forgotten else self.measure_coverage(judge, features, label),
         )
 
-    def recall(self, judge: Judge, index: int, label: Label) -> float | None:
-        """The share of the label's real test images that the judge gives it; None where there are none.
+    def measure_recall(self, judge: Judge, index: int, label: Label) -> float | None:
+        """The share of the label's real test images that the judge recognises; None if there are no images.
 
-        A judge that does not know a label finds it in no draw, whether it is gone or not.
+        A judge that does not recognise a label finds it in no draw, whether it was forgotten or not.
         """
         try:
             real = self.held_out(label)
@@ -118,7 +119,7 @@ class _Measurement:
             return None
         return int(torch.sum(judge.classify(real.float() / 255) == index)) / len(real) if len(real) else None
 
-    def coverage(self, judge: Judge, features: Tensor, label: Label) -> float | None:
+    def measure_coverage(self, judge: Judge, features: Tensor, label: Label) -> float | None:
         try:
             real = self.held_out(label)
         except Unavailable:
@@ -141,7 +142,7 @@ def _group(labels: dict[str, LabelFigure]) -> LabelGroup:
     return LabelGroup(
         value=hits / n,
         n=n,
-        interval=wilson(hits, n),
+        interval=wilson_interval(hits, n),
         rejected=sum(_count(figure.rejected, figure.n) for figure in figures) / n,
         closed_accuracy=sum(_count(figure.closed_accuracy, figure.n) for figure in figures) / n,
         coverage=sum(coverages) / len(coverages) if len(coverages) == len(figures) else None,
@@ -150,16 +151,18 @@ def _group(labels: dict[str, LabelFigure]) -> LabelGroup:
 
 
 def _count(share: float | None, n: int) -> int:
-    """Of how many of n draws it is the share; 0 where it was not measured."""
+    """The number of draws that is this share of n; 0 if the share was not measured."""
     return round((share or 0.0) * n)
 
 
-def _with_relapse(forgotten: LabelGroup) -> LabelGroup:
-    """The group, missed if one of its labels is: one relapse among many is not averaged away."""
+def _with_worst_verdict(forgotten: LabelGroup) -> LabelGroup:
+    """Set the group's verdict by its worst label, so that one relapse among many is not averaged away."""
     if forgotten.value is None:
         return forgotten
     worst = max(figure.value for figure in forgotten.labels.values() if figure.value is not None)
-    return forgotten.model_copy(update={"threshold": RELAPSE, "verdict": RELAPSE.verdict(worst)})
+    return forgotten.model_copy(
+        update={"threshold": RELAPSE_THRESHOLD, "verdict": RELAPSE_THRESHOLD.verdict(worst)}
+    )
 
 
 def _judge_summary(dataset: str, judges: Judges) -> JudgeSummary:

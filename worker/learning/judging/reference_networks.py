@@ -1,4 +1,4 @@
-"""The references of a full report: networks retrained without the forgotten labels, if good enough."""
+"""Retrain the references of a full report without the forgotten labels, and check their accuracy."""
 
 import math
 from collections.abc import Sequence
@@ -12,31 +12,31 @@ from worker.learning.judging.references import retrain_reference
 from worker.learning.strategy import Unavailable
 
 ACCURACY_MARGIN = 0.05
-"""How much less accurately than the candidate a reference may draw the labels that are held."""
+"""How much lower than the candidate's the accuracy of a reference on the retained labels may be."""
 
 
 @dataclass(frozen=True)
 class ReferenceNetworks:
-    """The networks to compare with; or none, and the reason."""
+    """The networks to compare with, or the reason why there are none."""
 
     networks: Sequence[Checkpoint] = ()
     accuracies: Sequence[float] = ()
-    """How accurately each that was retrained draws what is held, whether it is used or not."""
+    """Accuracy on the retained labels, of each network that was retrained, used or not."""
     reason: str = ""
     """Why there is no network; empty where there are some."""
 
 
 def retrain_references(evaluation: Evaluation) -> ReferenceNetworks:
-    """Retrain the references, and refuse all of them if one is not good enough to compare with.
+    """Retrain the references, and use none of them if one is not good enough to compare with.
 
-    A reference that draws what is held far worse than the candidate shows nothing: beside a network that
-    learned too little, whatever a candidate still knows looks usual. Whoever asks for the report chooses how
-    long they are trained.
+    A reference that draws the retained labels far worse than the candidate was trained too little. Compared
+    with such a network, a candidate that still knows a forgotten label may pass. The params of the report set
+    how long references are trained.
     """
     if not evaluation.checkpoint.forgotten:
         return ReferenceNetworks(reason="nothing was forgotten, so nothing was retrained")
     if not evaluation.checkpoint.retained:
-        return ReferenceNetworks(reason="no label is held, so there is nothing to retrain on")
+        return ReferenceNetworks(reason="the version holds no label, so there is nothing to retrain on")
     schedule, seeds = evaluation.params.reference, range(evaluation.params.seeds)
     try:
         found = [
@@ -59,29 +59,30 @@ def choose_references(
     *,
     draws: int,
 ) -> ReferenceNetworks:
-    """Take all the networks, or none of them if one is much less accurate than the candidate.
+    """Use all the networks, or none of them if one is much less accurate than the candidate.
 
-    accuracies: of each network; None if no judge knows what is held. draws: what each accuracy rests on.
-    Beyond the margin, three standard errors are allowed, so that chance refuses no good one of many.
+    accuracies: on the retained labels, of each network; None if none of these labels has a judge. draws: how
+    many draws each accuracy was measured on. Three standard errors are allowed beyond the margin, so that a
+    good network is not refused by chance.
     """
     known = [one for one in accuracies if one is not None]
     if candidate_accuracy is None or len(known) < len(accuracies):
         return ReferenceNetworks(
-            reason="no judge knows what is held, so it is unknown whether the references learned it"
+            reason="no retained label has a judge, so it is unknown whether the references learned them"
         )
     worst = min(known)
     error = math.sqrt(2 * candidate_accuracy * (1 - candidate_accuracy) / draws)
     if worst < candidate_accuracy - ACCURACY_MARGIN - 3 * error:
         reason = (
-            f"a reference draws what is held right in {worst:.1%}, "
-            f"the candidate in {candidate_accuracy:.1%}: train references longer"
+            f"the accuracy of a reference on the retained labels is only {worst:.1%}, "
+            f"that of the candidate is {candidate_accuracy:.1%}: train references longer"
         )
         return ReferenceNetworks(accuracies=known, reason=reason)
     return ReferenceNetworks(networks, known)
 
 
 def _accuracy_of_retained(checkpoint: Checkpoint, evaluation: Evaluation) -> float | None:
-    """The mean open-set accuracy of the labels held that have a judge; None where none has one."""
+    """The mean open-set accuracy of the retained labels that have a judge; None if none has one."""
     report = measure_quick_report(
         checkpoint,
         evaluation.judges,

@@ -25,7 +25,7 @@ from worker.learning.judging.classifier_training import (
 )
 from worker.learning.judging.classifiers import WEIGHTS, restore_network
 from worker.learning.judging.judge import JUDGE, classify
-from worker.learning.judging.judge_figures import judge_figures
+from worker.learning.judging.judge_figures import measure_judge_figures
 from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 
 MEASUREMENTS = 16
@@ -52,7 +52,7 @@ def measure_judge(weights: bytes, dataset: Dataset, on_step: OnStep = ignore_ste
         on_step("measuring judge", next(measurement), MEASUREMENTS)
         return classify(network, images)
 
-    figures = judge_figures(classify_and_report, dataset, seed=FIGURES_SEED)
+    figures = measure_judge_figures(classify_and_report, dataset, seed=FIGURES_SEED)
     return {
         "figures_seed": FIGURES_SEED,
         "figures": {name: figure.as_json() for name, figure in figures.items()},
