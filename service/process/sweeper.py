@@ -23,7 +23,7 @@ MAX_MESSAGES_WAITING = 200
 
 
 def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
-    """Sweep every `sweep_seconds` until `stop` is set. Outages of the database or the broker do not end this."""
+    """Sweep every `sweep_seconds` until `stop` is set, also through outages of the database or the broker."""
     database_answers = True
     while not stop.is_set():
         try:

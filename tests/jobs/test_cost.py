@@ -12,7 +12,7 @@ def test_every_second_belongs_to_a_phase() -> None:
     meter = CostMeter(clock=lambda: now[0])
     for phase, seconds in (("learning", 2.0), ("learning", 3.0), ("fisher", 1.0), ("learning", 4.0)):
         now[0] += seconds
-        meter.show(Progress(phase, 0, 1, None))
+        meter.report_progress(Progress(phase, 0, 1, None))
     now[0] += 0.5
     cost = meter.cost()
     assert cost["seconds"] == 10.5
@@ -47,7 +47,7 @@ def test_energy_is_that_of_all_packages_even_where_a_counter_wraps(tmp_path: Pat
     meter = CostMeter(EnergyMeter(tmp_path), clock=lambda: now[0])
     one.write_text("100000\n")  # it wrapped: 0.1 J to its range, and 0.1 J from zero
     now[0] = 61.0
-    meter.show(Progress("learning", 0, 1, None))
+    meter.report_progress(Progress("learning", 0, 1, None))
     one.write_text("950000\n")
     other.write_text("250000\n")
     assert meter.cost()["energy"]["joules"] == 0.2 + 0.85 + 0.25
@@ -55,4 +55,4 @@ def test_energy_is_that_of_all_packages_even_where_a_counter_wraps(tmp_path: Pat
 
 def test_a_counter_that_cannot_be_read_is_the_reason_for_no_figure(tmp_path: Path) -> None:
     write_counter(tmp_path, "intel-rapl:0", 0).write_text("no number")
-    assert "may not be read" in EnergyMeter(tmp_path).used()["reason"]
+    assert "no permission to read" in EnergyMeter(tmp_path).used()["reason"]

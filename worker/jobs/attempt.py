@@ -1,4 +1,4 @@
-"""One attempt at a job: whether it may go on, how it records what it did, and how it ends."""
+"""One attempt at a job: whether it may continue, how it writes to the database, and how it ends."""
 
 import logging
 import time
@@ -18,13 +18,14 @@ from worker.learning.strategy import Progress
 
 log = logging.getLogger(__name__)
 
-RECORD_AGAIN_SECONDS = 0.5
+RETRY_SECONDS = 0.5
+"""How long to wait before a transaction is tried again while the database does not answer."""
 STOPPED: dict[ClaimState, str] = {
-    "cancel_requested": "cancelled",
-    "held": "given back to the queue",
-    "lost": "another worker has taken it over; nothing is published here",
+    "cancel_requested": "a client cancelled it",
+    "held": "it goes back to the queue",
+    "lost": "another worker has taken it over, so this attempt publishes nothing",
 }
-"""What became of a job that stopped, for the log."""
+"""{state of the claim: what happens to the job whose attempt stops}, for the log."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,19 @@ class Attempt:
     heartbeat: Heartbeat
     meter: CostMeter
 
-    def show(self, progress: Progress) -> None:
-        """Called at every step of the job."""
-        self.meter.show(progress)
-        self.heartbeat.show(progress)
+    def report_progress(self, progress: Progress) -> None:
+        """Pass the progress on to the cost meter and the heartbeat. Called at every step of the job."""
+        self.meter.report_progress(progress)
+        self.heartbeat.report_progress(progress)
 
     def should_stop(self) -> bool:
-        """Whether the job has to stop at its next step: cancelled, lost, or the worker is shutting down."""
+        """Return whether the job has to stop: it was cancelled or taken over, or the worker shuts down."""
         return self.heartbeat.claim_state != "held" or self.worker_context.shutting_down()
 
     def stop(self, reason: Exception) -> None:
-        """Cancel the job if a client asked for that, else give it back to the queue.
+        """Cancel the job if a client requested that, else put it back in the queue.
 
-        A job that another worker has taken over is left as it is.
+        The job stays as it is if another worker has taken it over.
         """
 
         def settle(session: Session) -> None:
@@ -59,23 +60,30 @@ class Attempt:
                 claims.finish_cancelled(session, self.claim)
             elif claim_state == "held":
                 claims.release(session, self.claim)
-            log.info("job %s: stopped, %s (%s)", self.claim.job_id, STOPPED[claim_state], reason)
+            log.info(
+                "job %s: attempt %d stopped (%s): %s",
+                *(self.claim.job_id, self.claim.attempt, reason, STOPPED[claim_state]),
+            )
 
         self.record(settle)
 
     def fail(self, error: Exception) -> None:
-        """End the job as failed, unless it was cancelled or lost meanwhile."""
+        """End the job as failed, unless it has been cancelled or taken over meanwhile."""
         failure = describe_failure(error, self.claim.job_id)
-        log.warning("job %s: failed, %s: %s", self.claim.job_id, failure["code"], failure["message"])
+        log.warning(
+            "job %s: attempt %d failed with %s: %s",
+            *(self.claim.job_id, self.claim.attempt, failure["code"], failure["message"]),
+        )
         try:
             self.record(lambda session: claims.finish_failed(session, self.claim, failure))
         except FencedOff as reason:
             self.stop(reason)
 
     def record(self, change: Callable[[Session], object]) -> None:
-        """Make the change in a transaction, again and again while the database does not answer.
+        """Make the change in a transaction, and try again as long as the database does not answer.
 
-        A transaction whose COMMIT got no answer may have been committed: `change` must notice that by itself.
+        If the connection is lost during COMMIT, the transaction may have been committed or not: `change` must
+        have no further effect when it is called again.
         Raises DatabaseUnavailable once the lease has run out, when another worker may have the job.
         """
         while True:
@@ -86,4 +94,4 @@ class Attempt:
             except DatabaseUnavailable:
                 if self.heartbeat.claim_state == "lost":
                     raise
-                time.sleep(RECORD_AGAIN_SECONDS)
+                time.sleep(RETRY_SECONDS)

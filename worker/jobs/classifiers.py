@@ -1,4 +1,4 @@
-"""Find the judge or the feature network of a dataset: a committed one, or one trained here once and kept."""
+"""Find the judge or the feature network of a dataset: load a committed one, or train it once and store it."""
 
 import shutil
 from collections.abc import Callable
@@ -32,12 +32,12 @@ from worker.learning.judging.training_batches import OnStep, Training, ignore_st
 from worker.learning.strategy import TrainingContext
 
 NAMES_IN_RELEASE_0_1 = {"judge": "judge", "feature network": "witness"}  # plain-words: allow
-"""{kind of classifier: what release 0.1.0 called it, in the names of the folders and files that it kept}."""
+"""{kind of classifier: what release 0.1.0 called it in the names of folders and files}."""
 
 
 @dataclass(frozen=True)
 class ClassifierSource(Generic[C]):
-    """How a classifier of one kind is obtained for a dataset that has no committed one."""
+    """How a classifier of one kind is trained and checked for a dataset that has no committed one."""
 
     kind: ClassifierKind[C]
     train: Callable[[Dataset, Training, OnStep], dict[str, bytes]]
@@ -59,10 +59,11 @@ def classifier_finder(
 ) -> Callable[[str], C]:
     """Return a function that finds the classifier of a dataset by the dataset's name.
 
-    It looks every dataset up once, also one that has no classifier, and raises ClassifierUnavailable then.
-    A training reports its steps to the context, and ends with Stopped if the context asks to stop.
+    It looks up a dataset only once, and raises ClassifierUnavailable for one that has no classifier.
+    A training reports its steps to the context, and raises Stopped if the context has to stop.
 
-    read_dataset: reads a dataset by its name; raises DatasetUnavailable. folder: where trained ones are kept.
+    read_dataset: reads a dataset by its name; raises DatasetUnavailable.
+    folder: where trained classifiers are stored.
     """
 
     @cache
@@ -88,10 +89,11 @@ def classifier_finder(
 def find_or_train(
     source: ClassifierSource[C], dataset: Dataset, folder: Path, on_step: OnStep = ignore_step
 ) -> C:
-    """Read the classifier of exactly these images and this training from the folder, or train and keep it.
+    """Read the classifier of exactly these images and this training from the folder, or train it.
 
     Raises ClassifierUnavailable, with the reason, if the dataset or the classifier fails the quality gate.
-    What `on_step` raises ends the training, and nothing is kept. Several processes may share the folder.
+    A newly trained one is stored in the folder, which several processes may share. An exception that
+    `on_step` raises ends the training, and nothing is stored.
     """
     source.gate.check_dataset(dataset)
     place = folder / _folder_name(source, dataset)
@@ -107,15 +109,18 @@ def find_or_train(
 
 
 def _rename_files_of_release_0_1(kind: ClassifierKind[C], dataset: str, place: Path) -> None:
-    """Give a feature network that release 0.1.0 kept in the folder the names of today."""
+    """Rename the files of a classifier that release 0.1.0 stored in the folder to the current names."""
     old = f"{dataset}.{NAMES_IN_RELEASE_0_1[kind.name]}"
     for suffix, name in ((".safetensors", kind.weights_file(dataset)), (".json", kind.recipe_file(dataset))):
-        with suppress(FileNotFoundError):  # it has the names of today, or another process renamed it
+        with suppress(FileNotFoundError):  # it has the current names, or another process renamed it
             (place / f"{old}{suffix}").rename(place / name)
 
 
 def _folder_name(source: ClassifierSource[C], dataset: Dataset) -> str:
-    """Hash what decides the classifier, in the words of release 0.1.0: what it trained is found."""
+    """Return a hash of everything that the classifier depends on.
+
+    The keys are those of release 0.1.0, so that classifiers which it trained are still found.
+    """
     training = {
         "seed": source.training.seed,
         "steps": source.training.steps,

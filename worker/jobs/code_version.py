@@ -1,7 +1,7 @@
 """Which code this process runs: the release, and a hash of the source files of `worker` and `reports`.
 
-Computed once, when the worker starts: it does not run what is written to these files later. `reports` is
-included because its thresholds decide on verdicts and acceptance.
+Computed once, when the worker starts, because a running worker does not notice later changes to these files.
+`reports` is included because its thresholds decide on verdicts and acceptance.
 """
 
 from hashlib import sha256
@@ -35,4 +35,4 @@ def _release() -> str:
 
 PACKAGES = (Path(reports.__file__).parent, Path(__file__).parents[1])
 CODE = f"palimpsest {_release()}, worker sha256:{sources_sha256(*PACKAGES)}"
-"""As it stands in a version's manifest and in the receipt of a forget."""
+"""The code version, as written to the manifest of a version and to the receipt of a forget."""

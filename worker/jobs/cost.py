@@ -1,15 +1,15 @@
-"""What a job costs: seconds by phase, examples, and energy where this machine counts it."""
+"""What a job costs: seconds of each phase, examples, and energy if this machine measures it."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
-from worker.jobs.energy import READ_AGAIN_SECONDS, EnergyMeter
+from worker.jobs.energy import READ_INTERVAL_SECONDS, EnergyMeter
 from worker.learning.strategy import Progress
 
 
 class CostMeter:
-    """Measures from the moment it is made. A second belongs to the phase that was shown last."""
+    """Measures the cost of a job from the moment this is made. Time belongs to the phase reported last."""
 
     def __init__(
         self, energy: EnergyMeter | None = None, *, clock: Callable[[], float] = time.monotonic
@@ -22,17 +22,17 @@ class CostMeter:
         self._energy = energy or EnergyMeter()
         self._energy_read = self._started
 
-    def show(self, progress: Progress) -> None:
-        """Called at every step of the job."""
+    def report_progress(self, progress: Progress) -> None:
+        """Attribute the time from now on to the phase of this step. Called at every step of the job."""
         now = self._clock()
         if progress.phase != self._phase:
             self._begin_phase(progress.phase, now)
-        if now - self._energy_read > READ_AGAIN_SECONDS:
+        if now - self._energy_read > READ_INTERVAL_SECONDS:
             self._energy_read = now
             self._energy.read()
 
     def count(self, label: str, examples: int) -> None:
-        """Record that the job was given so many real images of the label; those given again count once."""
+        """Record how many real images of the label the job read; images that are read again count once."""
         self._examples[label] = examples
 
     def cost(self) -> dict[str, Any]:

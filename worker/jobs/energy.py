@@ -1,15 +1,15 @@
-"""The energy that this machine's processors use, where it counts that: Linux powercap, Intel and AMD RAPL."""
+"""The energy that this machine's processors use, read from Linux powercap (RAPL of Intel and AMD)."""
 
 from pathlib import Path
 from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
-READ_AGAIN_SECONDS = 60.0
-"""A counter returns to zero after some 260 kJ, which is a quarter of an hour at 300 W: read it more often."""
+READ_INTERVAL_SECONDS = 60.0
+"""A counter wraps after about 260 kJ (a quarter of an hour at 300 W), so it has to be read more often."""
 
 
 class EnergyMeter:
-    """The joules of all processor packages since it was made, whichever process used them."""
+    """Measures the joules of all processor packages from the moment this is made, of every process."""
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         self._packages = sorted(
@@ -38,12 +38,12 @@ class EnergyMeter:
         try:
             return {package: int((package / "energy_uj").read_text()) for package in self._packages}
         except (OSError, ValueError):
-            self._reason = "the energy counter (RAPL) of this machine may not be read by the worker"
+            self._reason = "the worker has no permission to read the energy counter (RAPL) of this machine"
             return {}
 
     def _counter_range(self, package: Path) -> int:
         try:
             return int((package / "max_energy_range_uj").read_text())
         except (OSError, ValueError):
-            self._reason = "an energy counter (RAPL) of this machine wrapped, and does not say where"
+            self._reason = "an energy counter (RAPL) of this machine wrapped, and its range cannot be read"
             return 0

@@ -1,4 +1,4 @@
-"""An evaluate job: a full report on a version that exists, which stays as it is."""
+"""An evaluate job: measure the full report on a published version. The version does not change."""
 
 import logging
 from collections.abc import Mapping
@@ -21,14 +21,18 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
-    """Measure the version in full, against the criteria it was published under; record the report."""
+    """Measure the full report on a version, apply its acceptance criteria, and record the report."""
     report = apply_criteria(
         measure_version(work, attempt.worker_context, context), _criteria(work, attempt.worker_context)
     )
     stored = MeasuredReport("full", attempt.worker_context.artifacts.put(report_file(report)), report)
     cost = attempt.meter.cost()
     attempt.record(lambda session: _record_once(session, attempt.claim, stored, cost))
-    log.info("job %s: succeeded", attempt.claim.job_id)
+    assert work.base is not None
+    log.info(
+        "job %s: succeeded; recorded the full report on version %d of model %s",
+        *(attempt.claim.job_id, work.base.number, work.model.id),
+    )
 
 
 def _criteria(work: Work, worker_context: WorkerContext) -> AcceptanceCriteria:
@@ -39,6 +43,6 @@ def _criteria(work: Work, worker_context: WorkerContext) -> AcceptanceCriteria:
 
 
 def _record_once(session: Session, claim: Claim, stored: MeasuredReport, cost: Mapping[str, Any]) -> None:
-    """Record the report, unless an earlier transaction did whose COMMIT got no answer."""
+    """Record the report, unless an earlier try did so and only its COMMIT got no answer."""
     if session.get(ReportRow, claim.job_id) is None:
         reports.record(session, claim, stored, cost)

@@ -1,4 +1,4 @@
-"""Run one job from its claim to its end: a new version, a full report, or the reason why there is none."""
+"""Run one job from its claim to its end: a new version, a full report, or a recorded failure."""
 
 import logging
 
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 def execute(job_id: str, worker_context: WorkerContext) -> str | None:
     """Run the job to its end, if it can be claimed. Returns the id of the model's next job, if there is one.
 
-    Raises DatabaseUnavailable where the end of the job cannot be recorded: its lease then runs out, and the
-    job is run again.
+    Raises DatabaseUnavailable if the end of the job cannot be recorded; the job runs again once its lease has
+    run out.
     """
     with worker_context.database.transaction() as session:
         claim = claims.claim(
@@ -28,7 +28,7 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
         )
     if claim is None:
         return None
-    log.info("job %s: attempt %d", job_id, claim.attempt)
+    log.info("job %s: attempt %d started, on model %s", job_id, claim.attempt, claim.model_id)
     with Heartbeat(worker_context.database, claim, lease_seconds=worker_context.lease_seconds) as heartbeat:
         attempt = Attempt(worker_context, claim, heartbeat, CostMeter())
         try:
@@ -44,7 +44,10 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
 
 
 def _run(attempt: Attempt) -> None:
-    """Raises Stopped, FencedOff, DatabaseUnavailable, and what the strategy or a judge raises."""
+    """Run the job of the attempt.
+
+    Raises Stopped, FencedOff, DatabaseUnavailable, and what the strategy or a judge raises.
+    """
     worker_context = attempt.worker_context
     work = read_work(attempt.claim, worker_context)
     context = TrainingContext(
@@ -53,7 +56,7 @@ def _run(attempt: Attempt) -> None:
         request_seed=work.request_seed,
         archive=ModelArchive(worker_context, work, attempt.meter),
         precision=worker_context.precision,
-        on_progress=attempt.show,
+        on_progress=attempt.report_progress,
         should_stop=attempt.should_stop,
     )
     if isinstance(work.spec, EvaluateSpec):

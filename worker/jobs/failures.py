@@ -1,4 +1,4 @@
-"""Why a job failed, for the client who asked for it: type, code, message, retryable."""
+"""Describe why a job failed, for the client who requested it: type, code, message, retryable."""
 
 import errno
 import logging

@@ -36,16 +36,16 @@ class Heartbeat:
 
     @property
     def claim_state(self) -> ClaimState:
-        """What is known of the claim: `lost` also once no heartbeat got through for a whole lease.
+        """The state of the claim. It is also `lost` once no heartbeat has succeeded for as long as the lease.
 
-        The job may then be another worker's already.
+        Another worker may then have claimed the job already.
         """
         if self._claim_state == "held" and time.monotonic() - self._extended_at > self._lease_seconds:
-            return "lost"  # decided here, for a heartbeat may hang on a connection that was cut silently
+            return "lost"  # not decided in the thread, which may hang on a connection that was cut silently
         return self._claim_state
 
-    def show(self, progress: Progress) -> None:
-        """Leave the progress for the next heartbeat. Cheap: it is called at every training step."""
+    def report_progress(self, progress: Progress) -> None:
+        """Keep the progress for the next heartbeat. Cheap, because it is called at every training step."""
         self._progress = {**progress._asdict(), "eta_seconds": self._remaining.estimate(progress)}
 
     def __enter__(self) -> Self:
@@ -68,7 +68,13 @@ class Heartbeat:
                     )
                 self._extended_at = sent_at
             except DatabaseUnavailable as error:
-                log.warning("job %s: a heartbeat failed: %s (%s)", self._claim.job_id, error, error.reason)
+                log.warning(
+                    "job %s: cannot extend its lease of %g s: no answer from the database (%s); trying again",
+                    *(self._claim.job_id, self._lease_seconds, error.reason),
+                )
             except Exception:
-                log.exception("job %s: a heartbeat failed unexpectedly, so the job stops", self._claim.job_id)
+                log.exception(
+                    "job %s: a heartbeat failed with an unexpected error; attempt %d stops at its next step",
+                    *(self._claim.job_id, self._claim.attempt),
+                )
                 self._claim_state = "lost"

@@ -1,4 +1,4 @@
-"""What a worker measures: the quick report on a candidate, and the full report on a published version."""
+"""Measure the quick report on a candidate, and the full report on a published version."""
 
 from collections.abc import Callable
 from itertools import count
@@ -19,6 +19,7 @@ from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.strategy import Examples, TrainingContext
 
 DRAWS_PER_LABEL = 1000
+"""How many images of each label the quick report draws."""
 
 
 def count_examples(examples: Examples) -> ExampleCounts:
@@ -48,7 +49,7 @@ def measure_candidate(
 
 
 def measure_version(work: Work, worker_context: WorkerContext, context: TrainingContext) -> Report:
-    """Return the full report on the base version, bound to it by the hash of its manifest."""
+    """Return the full report on the base version, which names the version by the hash of its manifest."""
     assert work.base is not None
     params = FullParams.model_validate(work.job.params)
     report = measure_full_report(

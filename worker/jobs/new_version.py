@@ -1,6 +1,7 @@
-"""A learn, forget or resize job: from the base version of a model to its next version.
+"""A learn, forget or resize job: make the next version of a model from its base version.
 
-strategy -> judge -> acceptance criteria -> durable files -> one transaction that publishes them.
+The strategy trains a candidate, the judge measures it, and the acceptance criteria decide. If the candidate
+passes, its files are stored durably, and one transaction publishes them.
 """
 
 import logging
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
-    """Train, measure and publish the next version of the model; one that misses a criterion is rejected."""
+    """Train and measure a candidate; publish it as the next version, or reject it if it fails a criterion."""
     examples = read_examples(work.job, attempt.worker_context)
     for name, images in examples.images.items():
         attempt.meter.count(name, len(images))
@@ -48,7 +49,7 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
 
 
 def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoint:
-    """Return what the strategy makes of the base version."""
+    """Return the candidate that the strategy makes from the base version."""
     chosen = strategy.find(work.job.operation, work.job.strategy)
     params = chosen.Params.model_validate(work.job.params)
     candidate = apply_strategy(work.checkpoint, chosen, examples, params, context)
@@ -73,13 +74,13 @@ def _publish(attempt: Attempt, work: Work, candidate: Checkpoint, report: Report
         cost=attempt.meter.cost(),
     )
     attempt.record(lambda session: _publish_once(session, attempt, publication, files))
-    log.info("job %s: succeeded", attempt.claim.job_id)
+    log.info("job %s: succeeded; published a version of model %s", attempt.claim.job_id, work.model.id)
 
 
 def _publish_once(
     session: Session, attempt: Attempt, publication: Publication, files: Mapping[str, File]
 ) -> None:
-    """Publish the version, unless an earlier transaction did whose COMMIT got no answer."""
+    """Publish the version, unless an earlier try did so and only its COMMIT got no answer."""
     if publishing.find_published_by(session, attempt.claim.job_id) is None:
         artifact_references.lock_against_deletion(session)
         store_again(files, attempt.worker_context.artifacts)
@@ -87,8 +88,10 @@ def _publish_once(
 
 
 def _reject(attempt: Attempt, report: Report, error: Mapping[str, Any]) -> None:
-    """Keep the report of the candidate with the job; the head of the model stays."""
+    """Record the report of the candidate with the job. The head version of the model stays the same."""
     stored = MeasuredReport("quick", attempt.worker_context.artifacts.put(report_file(report)), report)
     cost = attempt.meter.cost()
     attempt.record(lambda session: reports.record_rejected(session, attempt.claim, error, stored, cost))
-    log.info("job %s: rejected, %s", attempt.claim.job_id, error["message"])
+    log.info(
+        "job %s: its candidate was rejected, nothing is published: %s", attempt.claim.job_id, error["message"]
+    )

@@ -1,4 +1,4 @@
-"""Pictures of what a network draws that nobody can draw any more: PNG files of a version."""
+"""PNG files of a version that show what no request can draw any more: forgotten labels, and the parent."""
 
 import math
 
@@ -13,7 +13,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
 
 ROWS, COLUMNS, SEED = 2, 8, 0
-"""Of the picture of a forgotten label; the same noise for every version, so that pictures can be compared."""
+"""The picture of a forgotten label. Every version uses the same seed, so that pictures can be compared."""
 
 
 def picture_forgotten(network: Checkpoint, label: str) -> bytes:
@@ -24,7 +24,7 @@ def picture_forgotten(network: Checkpoint, label: str) -> bytes:
 
 
 def picture_before(network: Checkpoint, labels: list[str]) -> dict[str, bytes]:
-    """Return a row of pixels for each label, those that the API drew for it from this network."""
+    """Return a row of pixels for each label, the same images as the API drew for it from this network."""
     decoder = Decoder.load("the parent's", decoder_onnx(network))
     pictures = {}
     for label in labels:

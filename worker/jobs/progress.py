@@ -1,4 +1,4 @@
-"""How long the current phase of a job will still take, at the pace of its steps so far."""
+"""Estimate how long the current phase of a job will still take, from the duration of its steps so far."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from worker.learning.strategy import Progress
 
 
 class RemainingTime:
-    """Estimates the rest of each phase; needs to see every phase from its first step on."""
+    """Estimates the remaining time of each phase. Call `estimate` from the first step of a phase on."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

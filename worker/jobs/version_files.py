@@ -1,12 +1,12 @@
 """The files of a version: checkpoint, decoder, report, and the manifest that binds them by their sha256.
 
-An isolated network has a checkpoint and a decoder of its own: when a temporary label comes or goes, the files
-of the main network stay the same bytes.
+An isolated network has a checkpoint and a decoder of its own. So the files of the main network do not change
+when a temporary label is learnt or forgotten.
 
-Pictures show what nobody can draw any more: what the network still draws for each forgotten label and, in a
-version that forgot by changing its network, what its parent drew for the other labels.
+Pictures show images that no request can draw any more: what the network still draws for each forgotten label
+and, after a forget that changed the network, what its parent drew for the other labels.
 
-The same job gives the same bytes, whenever and wherever it is run: no file has a time, a host or an attempt.
+Running the same job again gives the same bytes: no file holds a time, a host name or an attempt number.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class File(Content):
     media_type: str
 
     def entry(self) -> dict[str, Any]:
-        """Return how the manifest and the registry's row describe it."""
+        """Return its description for the manifest and for the version's row in the database."""
         return {"sha256": self.sha256, "bytes": len(self.data), "media_type": self.media_type}
 
 
@@ -61,7 +61,7 @@ def version_files(candidate: Checkpoint, report: Report, work: Work) -> dict[str
     for name in main.forgotten:
         files[forgotten_file(name)] = File(picture_forgotten(main, name), PNG)
     parent = replace(work.checkpoint, isolated=())
-    # Where forgetting was exact, no weight of the parent is left that its draws could be compared with.
+    # After an exact forget no weight of the parent is left, so comparing draws would say nothing.
     if report.guarantee == "approximate" and set(work.job.labels) & set(parent.retained):
         labels = sorted(set(main.retained) & set(parent.retained))
         for name, picture in picture_before(parent, labels).items():
@@ -71,7 +71,7 @@ def version_files(candidate: Checkpoint, report: Report, work: Work) -> dict[str
 
 
 def _manifest(candidate: Checkpoint, work: Work, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the version is and was made from, and the entries of its other files."""
+    """Return the manifest: what the version is, what it was made from, and the entries of its other files."""
     job, model, base = work.job, work.model, work.base
     return {
         "format": MANIFEST_FORMAT,
@@ -105,16 +105,16 @@ def report_file(report: Report) -> File:
 
 
 def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
-    """Store the files, durably, and return their entries for the registry's row."""
+    """Store the files durably, and return their entries for the version's row in the database."""
     for file in files.values():
         artifacts.put(file)
     return {name: file.entry() for name, file in files.items()}
 
 
 def store_again(files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
-    """Store those files again that a purge has deleted since `store`.
+    """Store the files again that a purge has deleted since `store`.
 
-    Call it while nothing can be deleted: in the transaction that publishes the version.
+    Call it in the transaction that publishes the version, after `lock_against_deletion`.
     """
     for file in files.values():
         if not artifacts.exists(file.sha256):

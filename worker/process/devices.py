@@ -33,7 +33,7 @@ def compute_reproducibly(threads: int) -> None:
     """Fix what could make two runs of a job differ: the number of threads, the kernels, denormal numbers.
 
     threads: how many CPU threads torch uses; 0 means one. A sum depends on the number of threads that
-    share it, so the number never follows the load of the machine: running a job again must give the same bytes.
+    share it. It never follows the load of the machine, because a job must give the same bytes again.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once, at its first use
     torch.set_num_threads(threads or 1)
