@@ -1,4 +1,4 @@
-"""Datasets to learn from. A new file in this folder is in the catalog at once."""
+"""Datasets to learn from. Every module in this folder is imported, so that its datasets are registered."""
 
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ for _module in iter_modules(__path__):
 
 
 def load(name: str, folder: Path) -> Dataset:
-    """Read a dataset of the catalog. folder: where downloaded datasets lie; bundled ones ignore it.
+    """Read a dataset of the catalog. folder: holds the downloaded datasets; bundled ones ignore it.
 
     Raises DatasetUnavailable if there is no such dataset, or if its images cannot be read or downloaded.
     """
@@ -29,5 +29,5 @@ def catalog() -> list[DatasetInfo]:
 
 
 def comes_with_the_code(name: str) -> bool:
-    """Whether a dataset of that name is in the catalog; an uploaded one may have any other name."""
+    """Return whether a dataset of that name is in the catalog. An uploaded one never has such a name."""
     return any(one.name == name for one in catalog())

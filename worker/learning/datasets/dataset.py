@@ -1,4 +1,4 @@
-"""What a dataset is, and the decorator that registers the function which reads one."""
+"""The types of a dataset, the decorator that registers a reader, and helpers that readers share."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ Reader = Callable[[Path], tuple[Split, Split]]  # data folder -> (train, test)
 
 
 class DatasetUnavailable(Exception):
-    """The images cannot be read; the message says where they were looked for and what to do."""
+    """The images cannot be read; the message says where they were expected and what to do."""
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset before any image is read."""
+    """The description of a dataset, which is known without reading any image."""
 
     name: str
     title: str
@@ -35,7 +35,7 @@ class Dataset:
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
     train: Mapping[str, Tensor]  # label -> uint8 [n, pixels]
-    test: Mapping[str, Tensor]  # of the same shape; only for judging, never for learning
+    test: Mapping[str, Tensor]  # label -> uint8 [n, pixels]; only to evaluate, never to learn from
 
     def sha256(self) -> str:
         """Hash every image of both splits, in label order; returns a hex SHA-256."""
@@ -63,7 +63,7 @@ def dataset(
 
 
 def find(name: str) -> tuple[DatasetInfo, Reader]:
-    """Return a registered dataset and its reader. Raises DatasetUnavailable, with the names there are."""
+    """Return a registered dataset and its reader. Raises DatasetUnavailable, which lists all names."""
     if name not in _readers:
         raise DatasetUnavailable(
             f"there is no dataset {name!r}; choose one of: {', '.join(sorted(_readers))}"
@@ -82,7 +82,7 @@ def by_label(images: Tensor, targets: Tensor, labels: tuple[str, ...]) -> Split:
 
 
 def split_every_fifth(every: Split) -> tuple[Split, Split]:
-    """Split into (train, test): every fifth image of each label, in the order they have, is a test image."""
+    """Split into (train, test): every fifth image of each label, in the given order, is a test image."""
     is_test = {label: torch.arange(len(images)) % 5 == 4 for label, images in every.items()}
     train = {label: images[~is_test[label]] for label, images in every.items()}
     test = {label: images[is_test[label]] for label, images in every.items()}

@@ -1,4 +1,4 @@
-"""The real handwritten digits bundled with scikit-learn, drawn like MNIST's. Needs no network.
+"""The handwritten digits bundled with scikit-learn, resampled to look like MNIST. Needs no download.
 
 1,797 images of 8x8 cells, each cell the count (0..16) of inked pixels in a 4x4 block of a 32x32 scan
 (Alpaydin and Kaynak 1998). MNIST has white ink on black, 28x28 pixels, the ink's longer side 20 pixels, its
@@ -28,9 +28,8 @@ INK_LEVEL = 0.25  # a pixel at least this bright belongs to the ink box
 )
 def digits(_folder: Path) -> tuple[Split, Split]:
     """Read about 1,440 train and 357 test images: every fifth of each label is a test image."""
-    from sklearn.datasets import (
-        load_digits,
-    )  # takes two seconds, which only a job that reads digits should pay
+    # This import takes two seconds, so only a job that reads digits makes it.
+    from sklearn.datasets import load_digits
 
     source = load_digits()
     images = like_mnist(torch.from_numpy(source.images).float() / 16)
@@ -39,9 +38,10 @@ def digits(_folder: Path) -> tuple[Split, Split]:
 
 
 def like_mnist(cells: Tensor) -> Tensor:
-    """Resample cells [n, 8, 8] in [0, 1] to uint8 [n, 28, 28] as MNIST's images are.
+    """Resample cells [n, 8, 8] in [0, 1] to uint8 [n, 28, 28], centred and scaled like MNIST's images.
 
-    The images are resampled once. A first pass, at 2.5 pixels a cell, only measures where the ink lies.
+    They are resampled twice: first at 2.5 pixels a cell, only to measure where the ink is, then at the scale
+    and the centre that follow from that.
     """
     count = len(cells)
     draft = _resample(cells, scale=torch.full((count,), INK_SIDE / 8), centre=torch.full((count, 2), 4.0))
@@ -62,7 +62,7 @@ def _resample(cells: Tensor, scale: Tensor, centre: Tensor) -> Tensor:
 
 
 def _sharpen(images: Tensor) -> Tensor:
-    """Steepen the edges that upsampling made soft, to look like a pen's."""
+    """Sharpen the edges that upsampling has blurred, so that they look like pen strokes."""
     return ((images - 0.5) * 1.8 + 0.42).clamp(0, 1)
 
 

@@ -1,6 +1,6 @@
 """EMNIST (Cohen et al. 2017): handwritten digits and letters, in two of its six splits.
 
-Its files store every image with rows and columns swapped; here they stand upright.
+Its files store every image with rows and columns swapped; the readers swap them back.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from string import ascii_lowercase, ascii_uppercase, digits
 from worker.learning.datasets.dataset import Split, dataset
 from worker.learning.datasets.torchvision_files import Collection, read
 
-DISTINCT_LOWERCASE = "abdefghnqrt"  # the others look like their capitals, and count as those
+DISTINCT_LOWERCASE = "abdefghnqrt"  # the other letters look like their capitals and share their label
 BALANCED = Collection(
     "EMNIST",
     tuple(digits + ascii_uppercase + DISTINCT_LOWERCASE),

@@ -1,4 +1,4 @@
-"""MNIST and the datasets modelled on it, read by torchvision from the data folder, or downloaded first."""
+"""Read MNIST and datasets like it with torchvision from the data folder; download missing files first."""
 
 import errno
 import socket
@@ -14,26 +14,27 @@ from typing import Any
 from worker.learning.datasets.dataset import DatasetUnavailable, Split, by_label
 
 REACH_SECONDS = 5.0  # how long a mirror may take to answer a first request
-STALL_SECONDS = 15.0  # how long a download that has begun may stand still
+STALL_SECONDS = 15.0  # how long a download may receive no data
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Two files of 28x28 images and two of targets that torchvision reads."""
+    """A dataset of 28x28 images that torchvision reads from two files of images and two of targets."""
 
     name: str  # torchvision's class, and the folder it reads
     labels: tuple[str, ...]
-    train: int  # images
-    test: int
-    split: str | None = None  # EMNIST sorts the same images in several ways
-    first_target: int = 0  # of labels[0]
+    train: int  # number of train images
+    test: int  # number of test images
+    split: str | None = None  # EMNIST only: which of its six splits
+    first_target: int = 0  # the target of labels[0] in the files
     transposed: bool = False  # rows and columns are stored swapped
 
 
 def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
     """Read the train and test images from `folder`/NAME/raw; missing files are downloaded there first.
 
-    Raises DatasetUnavailable within seconds if files are missing and no mirror answers, or are damaged.
+    Raises DatasetUnavailable if files are damaged, or if they are missing and no mirror answers; the latter
+    takes seconds.
     """
     if not all((_raw(collection, folder) / name).is_file() for name in file_names(collection)):
         _download(collection, folder)
@@ -61,7 +62,7 @@ def _open(collection: Collection, folder: Path, *, train: bool = True, download:
 
 
 def _torchvision_class(collection: Collection) -> Any:
-    from torchvision import datasets  # takes a second, which only a job that reads one of these should pay
+    from torchvision import datasets  # takes a second, so only a job that reads one of these imports it
 
     return getattr(datasets, collection.name)
 
@@ -75,7 +76,7 @@ def _download(collection: Collection, folder: Path) -> None:
             _open(collection, folder, download=True)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise  # a full disk is no fault of the dataset
+            raise  # a full disk has an error code of its own
         raise _unavailable(collection, folder, f"the download failed ({error})") from error
     except RuntimeError as error:
         reason = f"the download failed ({' '.join(str(error).split())})"
@@ -88,7 +89,7 @@ def _unavailable(collection: Collection, folder: Path, reason: str) -> DatasetUn
         f"{collection.name} is not in {_raw(collection, folder)}, and {reason}. Put {files} "
         f"(or, as they are distributed, {packed}) there, "
         f"set PALIMPSEST_DATA to a folder that holds {collection.name}/raw, allow the download, "
-        f"or use the dataset 'digits', which needs neither."
+        f"or use the dataset 'digits', which needs no download."
     )
 
 
@@ -120,9 +121,9 @@ def _mirrors(collection: Collection) -> list[str]:
 
 
 def _answers(url: str) -> bool:
-    """Whether a server answers at all, with whatever status, within REACH_SECONDS.
+    """Return whether a server answers within REACH_SECONDS, with any status.
 
-    The request runs on a thread that is abandoned if it is late, because name resolution, and a host with
+    The request runs in a thread that is abandoned after that time, because name resolution, and a host with
     many addresses, can take longer than a socket's timeout.
     """
     answered = threading.Event()
@@ -145,7 +146,7 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Set a timeout for all sockets: torchvision sets none, and would wait for a silent mirror for ever."""
+    """Set a timeout for all new sockets, because torchvision sets none and would wait for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

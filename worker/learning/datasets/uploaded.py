@@ -1,4 +1,4 @@
-"""Images that a client uploaded, as a dataset."""
+"""Make a dataset of the images that a client uploaded."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ SHAPE = (28, 28)
 
 
 def uploaded(name: str, counts: Mapping[str, int], pixels: bytes) -> Dataset:
-    """Make a dataset of uploaded pixels.
+    """Make a dataset of uploaded pixels; every fifth image of a label is a test image.
 
     counts: label -> number of its images. pixels: all images, 28 x 28 bytes each, label by label in the order
     of `counts`, and in the order in which they were sent.

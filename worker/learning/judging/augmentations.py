@@ -1,7 +1,7 @@
-"""Augmentations: variants of real images, soft as draws are, that a judge must still recognise.
+"""Augmentations: variants of real images that a classifier must still recognise.
 
-A judge trained on sharp scans alone rejects draws for being soft. Every function takes its randomness as a
-generator and returns new images. images: [n, side * side], n square images in [0, 1].
+A judge that is trained only on sharp scans rejects draws because they are blurred. Every function takes its
+randomness as a generator and returns new images. images: [n, side * side], n square images in [0, 1].
 """
 
 import math
@@ -41,7 +41,7 @@ def overlay_another(images: Tensor, rng: Generator) -> Tensor:
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Convolve each image with a Gaussian of its own sigma [n], in pixels. Beyond the frame it is black."""
+    """Convolve each image with a Gaussian of its own sigma [n], in pixels. Outside the frame it is black."""
     side = _side(images)
     at = torch.arange(side, dtype=images.dtype)
     kernel = torch.exp(-((at[:, None] - at) ** 2) / (2 * sigma.view(-1, 1, 1) ** 2))
@@ -61,8 +61,8 @@ def add_noisy_background(
 ) -> Tensor:
     """Put each image on a noisy grey of 5 to 50 %, with a share of the contrast that the grey leaves.
 
-    A network trained to draw noise for a label may go on drawing the label behind the noise. What a person
-    reads there without effort is not forgotten.
+    A network that was trained to draw noise for a label may still draw the label under the noise. If a person
+    can read it easily, the label is not forgotten.
     """
     grey, contrast, grain = torch.unbind(torch.rand(3, len(images), 1, generator=rng))
     grey = 0.05 + 0.45 * grey
@@ -72,7 +72,7 @@ def add_noisy_background(
 
 
 def _chosen(share: float, images: Tensor, rng: Generator) -> Tensor:
-    """A share of the images, chosen at random: bool [n, 1]."""
+    """Choose a share of the images at random: bool [n, 1]."""
     return _uniform(len(images), rng)[:, None] < share
 
 

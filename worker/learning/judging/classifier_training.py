@@ -26,8 +26,8 @@ def train_weights(
     """Train a classifier on real images (label -> uint8 [n, pixels]) and return its weights as safetensors.
 
     Minimises the cross-entropy over the labels and the reject output with AdamW and a one-cycle schedule. The
-    weights are float16: that is precise enough for an argmax, and half as large. They are a function of the
-    arguments, the machine and the number of threads; the caller's random numbers are left alone.
+    weights are float16: precise enough for an argmax, and half as large. They depend only on the arguments,
+    the machine and the number of threads. The global random state is not changed.
     """
     labels = tuple(images_of)
     with torch.random.fork_rng(devices=[]):
@@ -50,7 +50,7 @@ def train_weights(
 def describe(
     weights: bytes, dataset: Dataset, training: Training, measured: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the recipe of these weights: what they were trained on, how, and what was measured of them."""
+    """Return the recipe of these weights: the dataset, the training, and what was measured. JSON-ready."""
     return {
         "dataset": dataset.name,
         "labels": list(dataset.labels),

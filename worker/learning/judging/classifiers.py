@@ -23,7 +23,7 @@ from worker.learning.strategy import Unavailable
 WEIGHTS = Path(__file__).parent / "weights"
 """The folder of the classifiers that are committed with the code."""
 CHUNK = 500
-"""Images classified at a time: their activations fit a core's cache."""
+"""How many images are classified at a time, so that their activations fit the cache of a core."""
 
 
 class ClassifierUnavailable(Unavailable):
@@ -51,20 +51,20 @@ C = TypeVar("C", bound=Classifier)
 
 @dataclass(frozen=True)
 class ClassifierKind(Generic[C]):
-    """What distinguishes the judge from the feature network where one is trained, stored or read."""
+    """How the judge or the feature network is built, trained, named and read."""
 
     name: str
-    """What messages and phases call it."""
+    """Its name in messages and phases."""
     suffix: str
-    """In the names of its files, between the dataset's name and the extension."""
+    """The part of its file names between the name of the dataset and the extension."""
     command: str
     """The module that trains one: python -m COMMAND."""
     revision: int
-    """Raised by one when the architecture or the training data change: those trained before are not used."""
+    """Increase it when the architecture or the training data change, so that stored ones are not used."""
     architecture: Callable[[int], nn.Sequential]
     """Builds the untrained network for a number of labels."""
     memory_format: torch.memory_format
-    """The layout of the weights while the network is in use: it changes the speed alone."""
+    """The memory layout of the weights. It changes only the speed."""
     from_recipe: Callable[[tuple[str, ...], nn.Sequential, str, Mapping[str, Any]], C]
     """Makes the classifier of (labels, network, version, recipe). Raises KeyError on an incomplete recipe."""
 
@@ -78,7 +78,7 @@ class ClassifierKind(Generic[C]):
 def load_committed(kind: ClassifierKind[C], dataset: str) -> C:
     """Return the committed classifier of a dataset, the same object at every call.
 
-    Raises ClassifierUnavailable like read_classifier.
+    Raises ClassifierUnavailable, as read_classifier does.
     """
     classifier: C = _load_committed(kind, dataset)
     return classifier
@@ -90,9 +90,9 @@ def _load_committed(kind: ClassifierKind[Any], dataset: str) -> Any:
 
 
 def is_committed(kind: ClassifierKind[Any], dataset: str, folder: Path = WEIGHTS) -> bool:
-    """Return whether a classifier is committed for a dataset of the catalog.
+    """Return whether a classifier of the dataset is committed with the code.
 
-    An uploaded dataset has none, whatever its name: `mnist.features` is the name of a file here as well.
+    False for every uploaded dataset, even for one called `mnist.features`, whose file name would match.
     """
     return datasets.comes_with_the_code(dataset) and (folder / kind.recipe_file(dataset)).is_file()
 
@@ -100,8 +100,8 @@ def is_committed(kind: ClassifierKind[Any], dataset: str, folder: Path = WEIGHTS
 def read_classifier(kind: ClassifierKind[C], dataset: str, folder: Path) -> C:
     """Read the classifier of a dataset from the folder that holds its weights and its recipe.
 
-    Raises ClassifierUnavailable where a file is missing, the weights are not those that the recipe describes,
-    or they are of another architecture.
+    Raises ClassifierUnavailable if a file is missing or damaged, if the weights differ from those that the
+    recipe describes, or if they are of another architecture.
     """
     advice = f"train it with: python -m {kind.command} --dataset {dataset} --data FOLDER"
     try:
@@ -134,7 +134,7 @@ def read_classifier(kind: ClassifierKind[C], dataset: str, folder: Path) -> C:
 
 
 def restore_network(kind: ClassifierKind[Any], weights: bytes, labels: int) -> nn.Sequential:
-    """Return the network of so many labels with the weights (safetensors), in evaluation mode.
+    """Build the network for a number of labels, with these weights (safetensors), in evaluation mode.
 
     Raises RuntimeError if the weights are of another architecture.
     """

@@ -1,7 +1,7 @@
-"""Density and coverage: how near draws are to real images, and what share of the real images they reach.
+"""Density and coverage: how near draws are to real images, and what share of the real images they cover.
 
-Accuracy does not show that a network draws the same image again and again; coverage does. Naeem et al. 2020:
-density is their equation 8, coverage their equation 9.
+A network that draws the same image again and again may have a high accuracy, but has a low coverage.
+Density is equation 8 of Naeem et al. 2020, coverage their equation 9.
 """
 
 from dataclasses import dataclass
@@ -39,10 +39,10 @@ class Neighbourhoods:
         return torch.cdist(self.real, drawn).min(dim=1).values <= self.radii
 
     def density(self, drawn: Tensor) -> float:
-        """Return in how many neighbourhoods a draw lies on average, over k: about 1 for other real images."""
+        """Return the mean number of neighbourhoods a draw lies in, divided by k; about 1 for real images."""
         return self.depths(drawn).mean().item()
 
     def depths(self, drawn: Tensor) -> Tensor:
-        """Return in how many neighbourhoods each draw lies, over k, [m]."""
+        """Return in how many neighbourhoods each draw lies, divided by k, [m]."""
         within = torch.cdist(self.real, drawn) <= self.radii[:, None]
         return within.float().sum(dim=0) / self.k

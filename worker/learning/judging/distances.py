@@ -1,4 +1,4 @@
-"""How far a set of drawn images is from real ones, and how varied it is, in the features of a network."""
+"""Measure how far draws are from real images (FID), and how varied they are, in the features of a network."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     """Return the FID of two sets of features, [n, k] and [m, k]: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 
     m and C are the means and covariances of the sets; Heusel et al. 2017. Small sets bias it upwards, so
-    compare figures of the same n only, and with the floor: the FID of real images against other real images.
+    compare only figures of the same n, with the FID of real images against other real images as the floor.
     """
     (mean1, cov1), (mean2, cov2) = (_mean_and_covariance(each) for each in (one, other))
     # tr (C1 C2)^(1/2) is the sum of the roots of the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric.

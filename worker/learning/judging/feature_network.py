@@ -1,8 +1,8 @@
-"""The feature network: a second classifier, of another architecture and seed, whose answers decide nothing.
+"""The feature network: a second classifier, of another architecture and seed than the judge.
 
-FID, density, coverage and distances are measured in the output of its last hidden layer, and a recovery
-attack follows its gradient. It can reject, as the judge can: without that, an attack would end in grey images
-that it takes for a label. Only the judge, which nothing here imports, says whether an attack found anything.
+FID, density, coverage and distances are measured in its features (the output of its last hidden layer), and
+the recovery attack follows its gradient. Like the judge, it can reject an image. Otherwise the attack would
+end at grey images that it classifies as a label. Whether the attack succeeded is decided by the judge alone.
 
 Train one: python -m worker.learning.judging.feature_network --dataset mnist --data FOLDER
 """
@@ -38,9 +38,9 @@ from worker.learning.judging.classifiers import (
 from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 
 TRAINING = Training(seed=101, steps=800)
-"""How the committed ones are trained."""
+"""How the committed feature networks are trained."""
 SHORT_TRAINING = Training(seed=101, steps=300)
-"""How one is trained during a job: somebody waits."""
+"""How a feature network is trained during a job: shorter, because a client waits."""
 FEATURES = 64
 
 
@@ -57,7 +57,7 @@ class FeatureNetwork(Classifier):
 def load_feature_network(dataset: str) -> FeatureNetwork:
     """Return the committed feature network of a dataset.
 
-    Raises ClassifierUnavailable if there is none, or if its weights are not those its recipe describes.
+    Raises ClassifierUnavailable if there is none, or if its weights do not match its recipe.
     """
     return load_committed(FEATURE_NETWORK, dataset)
 
@@ -74,7 +74,7 @@ def train_feature_network(
 
 @torch.no_grad()
 def accuracy(network: nn.Module, labels: Sequence[str], images_of: Mapping[str, Tensor]) -> float:
-    """Return the share of real images (label -> uint8 [n, pixels]) that are given their label."""
+    """Return the share of real images (label -> uint8 [n, pixels]) that are classified correctly."""
     right = [
         network(chunk.float() / 255).argmax(dim=1) == labels.index(label)
         for label, images in images_of.items()

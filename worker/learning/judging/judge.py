@@ -1,6 +1,6 @@
-"""The judge: an independent, open-set classifier of images. It names a label, or it rejects the image.
+"""The judge: an independent, open-set classifier of images, which gives an image a label or rejects it.
 
-It only evaluates: it is never used to train, filter or attack a network.
+It is only used to evaluate, never to train, filter or attack a network.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class Judge(Classifier):
     """A trained judge of one dataset."""
 
     missed: tuple[str, ...] = ()
-    """The figures in its recipe that miss their threshold."""
+    """The names of the figures in its recipe that miss their threshold."""
 
     def classify(self, images: Tensor) -> Tensor:
         """Return what each image [n, pixels] in [0, 1] shows, int64 [n]: an index into labels, or REJECT."""
@@ -29,12 +29,12 @@ class Judge(Classifier):
 
     @torch.no_grad()
     def classify_features(self, features: Tensor) -> Tensor:
-        """Classify images by the output of the last hidden layer, [n, 128] (see `embed`)."""
+        """Classify images by their features [n, 128] (see `embed`); int64 [n], like `classify`."""
         return _answers(self._logits(features))
 
     @torch.no_grad()
     def most_likely_labels(self, features: Tensor) -> Tensor:
-        """Return the most likely label of each image, int64 [n], as a classifier does that cannot reject."""
+        """Return the most likely label of each image, int64 [n], as if it could not reject."""
         return self._logits(features)[:, :-1].argmax(1)
 
     def _logits(self, features: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class Judge(Classifier):
 def load_judge(dataset: str) -> Judge:
     """Return the committed judge of a dataset.
 
-    Raises ClassifierUnavailable if there is none, or if its weights are not those its recipe describes.
+    Raises ClassifierUnavailable if there is none, or if its weights do not match its recipe.
     """
     return load_committed(JUDGE, dataset)
 

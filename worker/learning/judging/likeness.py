@@ -1,4 +1,4 @@
-"""How alike two networks are from outside: in what they draw, and in how they reconstruct the same image."""
+"""Measure how alike two networks are by their outputs: their draws, and their reconstructions of an image."""
 
 from collections.abc import Iterable
 
@@ -25,7 +25,7 @@ def permutation_p_value(
     """Return the p-value, in (0, 1], of the hypothesis that both sets have one distribution.
 
     It is the share of random splits of all features, [n + m, k], into n and m whose energy distance is at
-    least as large. It is small for any two networks that differ at all, two references included: it informs.
+    least as large. It is small for any two different networks, even two references, so no verdict uses it.
     """
     distances = _distances(one, other)
     found, n = _energy(distances, torch.arange(len(distances)), len(one)), len(distances)
@@ -36,13 +36,13 @@ def permutation_p_value(
 
 
 def _distances(one: Tensor, other: Tensor) -> Tensor:
-    """Distances between all features of both sets, [n + m, n + m], float64."""
+    """Return the distances between all features of both sets, [n + m, n + m], float64."""
     both = torch.cat([one, other]).double()
     return torch.cdist(both, both)
 
 
 def _energy(distances: Tensor, order: Tensor, n: int) -> float:
-    """The energy distance of two sets. order: all indices into distances, the first n are the first set."""
+    """Return the energy distance of two sets. order: all indices, those of the first set first."""
     first = torch.zeros(len(order), dtype=distances.dtype)
     first[order[:n]] = 1
     to_first = distances @ first

@@ -1,8 +1,8 @@
-"""The membership attack: does the network show which images it was trained on?
+"""The membership attack: it tries to tell which images a network was trained on, from their losses.
 
-The attack of Shokri et al. 2017 with the losses of Yeom et al. 2018: an image that the network was trained on
-(a member) has a smaller loss. Real train and test images differ by themselves (other people wrote them), so
-an AUC means something only beside that of a retrained reference.
+It is the attack of Shokri et al. 2017 with the losses of Yeom et al. 2018: an image that the network was
+trained on (a member) has a smaller loss. Train and test images also differ for another reason, because other
+people wrote them, so compare an AUC with that of a retrained reference.
 """
 
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from worker.learning.elbo import kl_to_prior, reconstruction_loss
 from worker.learning.networks.network import Network
 
 SET_SIZE = 32
-"""How many images a set attack averages over."""
+"""How many images there are in a set, over which a set attack averages the losses."""
 SETS = 500
-"""How many sets are drawn, of members and of others each."""
+"""How many sets are drawn of the members, and as many of the others."""
 CHUNK = 1000
 
 
 def measure_membership(
     network: Network, slot: int, members: Tensor, others: Tensor, rng: torch.Generator
 ) -> dict[str, float]:
-    """Return the AUC of each attack: how often a member has the smaller loss, 0.5 where nothing shows it.
+    """Return the AUC of each attack: how often a member has the smaller loss; 0.5 is chance.
 
     The attacks are `elbo` and `reconstruction` on single images, and `elbo_set` and `reconstruction_set` on
     the mean losses of random sets. members, others: uint8 [n, pixels], the label's train images and real
@@ -54,7 +54,7 @@ def losses(network: Network, slot: int, images: Tensor) -> Mapping[str, Tensor]:
 
 
 def auc(members: Tensor, others: Tensor) -> float:
-    """Return P(a member's loss < another's) + 1/2 P(they are equal), over all pairs.
+    """Return P(a member's loss < another's) + 1/2 P(they are equal), over all pairs of losses.
 
     members, others: losses, [n] and [m]. This is Mann & Whitney's U over n m (1947).
     """

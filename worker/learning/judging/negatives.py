@@ -1,8 +1,8 @@
-"""Negatives: images that a judge must reject, such as noise, greys, blends, averages and scrambled patches.
+"""Negatives: images that a classifier must reject, such as noise, greys, blends, averages, scrambled patches.
 
 Every kind is a function (images, targets, n, rng) -> [n, pixels] in [0, 1]. Some kinds are made from real
-images [m, pixels] in [0, 1] with targets [m], the others from random numbers alone. Partial digits are left
-out on purpose: a judge trained against them rejected three quarters of soft but readable draws.
+images [m, pixels] in [0, 1] with targets [m], the others from random numbers alone. There are no
+partial digits: a judge trained to reject those rejected three quarters of the soft but readable draws.
 """
 
 import math
@@ -17,7 +17,7 @@ Kind = Callable[[Tensor, Tensor, int, Generator], Tensor]
 
 
 def uniform_noise(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Each pixel uniform in [0, 1]."""
+    """Draw each pixel uniformly from [0, 1]."""
     return torch.rand(n, images.shape[1], generator=rng)
 
 
@@ -76,7 +76,7 @@ def averages(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor
 
 
 def shadows(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Images on a noisy grey with at most 30 % of the contrast it leaves: too faint to count as a label."""
+    """Put images on a noisy grey, at up to 30 % of the contrast it leaves: too faint to count as a label."""
     sources = images[torch.randint(len(images), (n,), generator=rng)]
     return add_noisy_background(sources, rng, least_contrast=0.0, most_contrast=0.3)
 
@@ -89,7 +89,7 @@ def scrambled(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tenso
 
 
 def mosaics(images: Tensor, _targets: Tensor, n: int, rng: Generator) -> Tensor:
-    """Four quarters, each of another image. Not in SHARES: they test a judge on a kind it never saw."""
+    """Four quarters, each of another image. Not in SHARES: a judge is tested on them, not trained."""
     side = math.isqrt(images.shape[1])
     top, right = torch.arange(side)[:, None] < side // 2, torch.arange(side) >= side // 2
     quarter = (2 * top + right).flatten()

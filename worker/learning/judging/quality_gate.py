@@ -1,4 +1,4 @@
-"""What a judge or feature network must satisfy before it is used: enough images, and few enough errors."""
+"""The quality gate of a judge or feature network: enough images to train it, and few enough errors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,15 +9,18 @@ from worker.learning.datasets import Dataset
 from worker.learning.judging.classifiers import ClassifierUnavailable
 
 LARGEST_IMBALANCE = 4
-"""Times as many images as the rarest label has: with more, a batch may show one label only."""
+"""How many times as many images as the rarest label a label may have.
+
+With a larger ratio, a batch could contain a single label.
+"""
 
 
 @dataclass(frozen=True)
 class QualityGate:
-    """The minimum for a dataset, and for the classifier trained on it.
+    """The minimum size of a dataset, and the minimum accuracy of the classifier trained on it.
 
-    `digits`, whose judge is just good enough, has 139 train and 34 test images a label. A classifier that is
-    wrong about more than three images of ten says more of itself than of the images it classifies.
+    `digits`, whose judge is just good enough, has 139 train and 34 test images of each label. If a classifier
+    is wrong about more than three images of ten, a figure measured with it says more about its own errors.
     """
 
     train_images: int = 80  # of each label

@@ -1,8 +1,8 @@
 """The recovery attack: search a network's inputs for images of a label that it should have forgotten.
 
-Without limits, such a search "finds" a digit in a network that never saw it (99 % of the time). So the
-latents stay where the network's own draws come from, the condition stays a mixture of those it has, and a
-success counts only beside those of the same search in a retrained reference (docs/decisions/0032).
+An unrestricted search "finds" a digit even in a network that never saw it (99 % of the time). So latents are
+restricted to the region that draws come from, conditions to mixtures of the existing ones, and the success
+rate is compared with that of the same search in a retrained reference (docs/decisions/0032).
 """
 
 import math
@@ -21,14 +21,14 @@ from worker.learning.networks.network import Network
 from worker.learning.strategy import TrainingContext
 
 STARTING_LOGIT = 5.0
-"""Added to the logit of the condition a start begins at: nine tenths of its mixture."""
+"""Added to the logit of the condition that a start begins at, which gives it nine tenths of the mixture."""
 PLAUSIBLE_SHARE = 0.95
 """The share of a prior's draws within the radius that latents are restricted to."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How hard the attack tries."""
+    """How many searches the attack makes, and how long each is."""
 
     starts: int = 256
     steps: int = 60
@@ -36,7 +36,7 @@ class Search:
 
 
 class Recovered(NamedTuple):
-    """What the search ended with."""
+    """The result of each start of the search."""
 
     images: Tensor  # [starts, pixels] in [0, 1]
     noise: Tensor  # [starts, latent], the standard normal noise that gives the latents
@@ -53,7 +53,7 @@ def recover(
     search: Search,
     context: TrainingContext,
 ) -> Recovered:
-    """Search for images of `label` and return, for each start, the most likely one and where it was found.
+    """Search for images of `label`; return the image that each start ends with, and the inputs that gave it.
 
     Minimises -log p(label | decode(z, c)), p by the feature network, over z and c with Adam.
     z is a draw from the prior of one slot, `slot` or one of `kept`, chosen at random for each start: the
@@ -62,7 +62,7 @@ def recover(
     zero. A third of the starts begins at the label's own condition, a third at zero (as in an empty slot),
     and a third at random.
 
-    network: on the CPU, without gradients. slot: the label's own. kept: slots of the labels it may draw.
+    network: on the CPU, without gradients. slot: the label's own. kept: the slots of its other labels.
     label: what the feature network calls it.
     """
     rng = context.generator(f"recovery of {label}")

@@ -1,4 +1,4 @@
-"""Networks to compare with: references retrained without a label, and a control that memorised its images."""
+"""Train networks to compare with: references that never saw a label, and a control that memorised images."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from worker.learning.strategy import TrainingContext
 from worker.learning.training import Schedule
 
 MEMORISED = 200
-"""How many images the control is trained on: so few that it memorises them."""
+"""How many images the positive control is trained on: so few that it memorises them."""
 REFERENCE_SCHEDULE = Schedule(steps=1000, learning_rate=1e-2)
 CONTROL_SCHEDULE = Schedule(steps=400, learning_rate=2e-3)
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 def retrain_reference(
     checkpoint: Checkpoint, seed: int, schedule: Schedule, context: TrainingContext
 ) -> Checkpoint:
-    """Train a reference: a new network of the same spec and labels, on the real images of what is held.
+    """Train a reference: a new network of the same spec, on the real images of the retained labels.
 
     It uses none of the checkpoint's weights. Raises Unavailable if the images of a label are gone.
     """

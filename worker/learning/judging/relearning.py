@@ -1,4 +1,4 @@
-"""How fast a network learns a label again from its real images: one that is too fast had not forgotten it."""
+"""Measure how fast a network relearns a label: one that is much faster than a reference had not forgotten."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from worker.learning.training import Parts, Schedule, fit
 
 Curve = Sequence[tuple[int, float]]  # (optimiser steps, accuracy of the label's draws)
 STEPS_BETWEEN = 4
-"""Optimiser steps between two points of a curve."""
+"""How many optimiser steps lie between two points of a curve."""
 
 
 class Relearning(Schedule):
@@ -30,7 +30,7 @@ class Relearning(Schedule):
 SLOW_RELEARNING = Relearning(
     steps=240, batch_size=128, learning_rate=3e-4, label_rate=10, shape="constant", gradient_norm=1e9
 )
-"""Slow enough that networks differ by many steps."""
+"""So slow that the curves of two networks differ by many steps."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def relearn(
     setup: RelearningSetup,
     context: TrainingContext,
 ) -> Curve:
-    """Train the network on the label's real images alone, and return the accuracy of its draws along the way.
+    """Train the network on the label's real images alone, and return the curve of its draws' accuracy.
 
-    The label's columns start at zero and its prior at N(0, I), as whenever a label is learnt again: what
-    could speed it up is in the other weights.
+    The label's columns start at zero and its prior at N(0, I), as whenever a label is learnt again. So only
+    the other weights can make relearning faster.
 
     images: uint8 [n, pixels]. accuracy: measures the accuracy of draws [n, pixels] of the label.
     """

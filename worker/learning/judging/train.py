@@ -29,9 +29,9 @@ from worker.learning.judging.judge_figures import measure_judge_figures
 from worker.learning.judging.training_batches import OnStep, Training, ignore_step
 
 MEASUREMENTS = 16
-"""How many sets of images the figures are measured on."""
+"""How many times the judge is called to measure its figures: the total of the progress."""
 FIGURES_SEED = 10_000
-"""The test variants and negatives of the figures are drawn from this seed, whatever the judge's own."""
+"""The seed of the test images' augmentations and negatives. It does not depend on the training's seed."""
 
 
 def train_judge(dataset: Dataset, training: Training, on_step: OnStep = ignore_step) -> dict[str, bytes]:
@@ -45,7 +45,7 @@ def train_judge(dataset: Dataset, training: Training, on_step: OnStep = ignore_s
 
 
 def measure_judge(weights: bytes, dataset: Dataset, on_step: OnStep = ignore_step) -> dict[str, Any]:
-    """Return the figures that a judge's recipe holds, measured on the test split. JSON-ready."""
+    """Measure a judge on the test split and return the figures for its recipe. JSON-ready."""
     network, measurement = restore_network(JUDGE, weights, len(dataset.labels)), count()
 
     def classify_and_report(images: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The batches that an image classifier is trained on: augmented real images, and negatives to reject.
 
-The judge and the feature network are both trained on them; this module knows neither.
+Both the judge and the feature network are trained on them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ OnStep = Callable[[str, int, int], object]
 
 
 def ignore_step(phase: str, step: int, total: int) -> None:
-    """Do nothing: the OnStep of a training that nobody follows."""
+    """Do nothing: the default OnStep, for a training whose progress is not reported."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def draw_batches(
     """Yield (images [batch, pixels] in [0, 1], targets [batch]) for every step of the training.
 
     The real images come first in a batch, then the negatives. The real ones are drawn without replacement
-    until all were shown, then again. A target is an index into labels; that of a negative is their number.
+    until all were shown, then again. A target is an index into labels; that of a negative is len(labels).
     images_of: label -> uint8 [n, pixels].
     """
     rng = Generator().manual_seed(training.seed)
