@@ -1,7 +1,7 @@
-"""What every test may ask for: a database, a broker, a whole deployment, each empty and its own.
+"""Fixtures that every test may use: a database, a broker, a whole deployment, each empty and for one test.
 
-PostgreSQL and Redis are used where they answer on 127.0.0.1 and skipped loudly where they do not; with
-CI=true a missing one is a failure.
+Tests of PostgreSQL and Redis need them on 127.0.0.1. Where one does not answer, its tests are skipped with a
+reason; with CI=true they fail.
 """
 
 import os
@@ -33,24 +33,25 @@ BACKINGS = ("sqlite+folder", "postgresql+redis")
 
 @pytest.fixture(scope="session")
 def git() -> None:
-    _installed("git")
+    """Require git."""
+    _require_program("git")
 
 
 @pytest.fixture(scope="session")
 def shell() -> None:
-    """What the README's calls are pasted into, and what they call."""
-    _installed("bash")
-    _installed("curl")
+    """Require bash and curl, which the commands in the README need."""
+    _require_program("bash")
+    _require_program("curl")
 
 
-def _installed(program: str) -> None:
+def _require_program(program: str) -> None:
     if shutil.which(program) is None:
         missing(f"{program} is not installed")
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """A PostgreSQL database of this test run's own; dropped at its end."""
+    """The URL of a PostgreSQL database for this test run; dropped at its end."""
     with new_postgresql_database() as url:
         yield url
 
@@ -58,7 +59,7 @@ def postgresql() -> Iterator[str]:
 @contextmanager
 def new_postgresql_database() -> Iterator[str]:
     """The URL of an empty PostgreSQL database; dropped at the end."""
-    _require("PostgreSQL", 5432)
+    _require_port("PostgreSQL", 5432)
     name = f"palimpsest_test_{uuid4().hex}"
     with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True) as administration:
         administration.execute(f"CREATE DATABASE {name}")
@@ -70,14 +71,14 @@ def new_postgresql_database() -> Iterator[str]:
 
 @pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database of the test's own, without tables."""
+    """The URL of a database for this test alone, without tables."""
     with own_database(request.param, tmp_path, request) as url:
         yield url
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    """A migrated database of the test's own."""
+    """A migrated database for this test alone."""
     database = Database(database_url)
     upgrade(database)
     yield database
@@ -86,7 +87,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def new_model(database: Database) -> Callable[[str], Registry]:
-    """Creates a model of that name in the database."""
+    """A function that creates a model of a given name in the database."""
 
     def create(name: str) -> Registry:
         with database.transaction() as session:
@@ -104,14 +105,14 @@ def registry(new_model: Callable[[str], Registry]) -> Registry:
 
 @pytest.fixture(params=BROKERS)
 def broker_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty broker of the test's own; emptied afterwards."""
+    """The URL of an empty broker for this test alone; emptied afterwards."""
     with own_broker(request.param, tmp_path) as url:
         yield url
 
 
 @pytest.fixture(params=BACKINGS)
 def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    """Settings of a whole deployment with its own home, database and broker; not yet migrated."""
+    """Settings of a whole deployment with a home, database and broker for this test; not yet migrated."""
     database, broker = request.param.split("+")
     with own_database(database, tmp_path, request) as url, own_broker(broker, tmp_path) as broker_url:
         yield Settings(home=tmp_path / "home", database_url=url, broker_url=broker_url, port=0)
@@ -119,7 +120,7 @@ def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setti
 
 @contextmanager
 def own_database(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A file of its own, or a schema of its own in the PostgreSQL database of the test run."""
+    """Yield the URL of a new SQLite file, or of a new schema in the PostgreSQL database of the test run."""
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'palimpsest.db'}"
         return
@@ -134,17 +135,18 @@ def own_database(kind: str, folder: Path, request: pytest.FixtureRequest) -> Ite
 
 @contextmanager
 def own_broker(kind: str, folder: Path) -> Iterator[str]:
+    """Yield the URL of an empty broker: a folder, or a free database of Redis."""
     if kind == "folder":
         yield f"folder://{folder / 'queue'}"
         return
-    _require("Redis", 6379)
+    _require_port("Redis", 6379)
     with _free_redis_database() as number:
         yield f"{REDIS}/{number}"
 
 
 @contextmanager
 def _free_redis_database() -> Iterator[int]:
-    """An empty one of Redis's sixteen that no other test run holds; the mark expires should this one die."""
+    """Reserve an empty one of Redis's sixteen databases. If this test run dies, the reservation expires."""
     for number in range(15, 0, -1):
         with redis.Redis.from_url(f"{REDIS}/{number}") as connection:
             if connection.dbsize() == 0 and connection.set("palimpsest-test", os.getpid(), nx=True, ex=600):
@@ -156,7 +158,7 @@ def _free_redis_database() -> Iterator[int]:
     pytest.fail("no Redis database between 1 and 15 is empty and free")
 
 
-def _require(what: str, port: int) -> None:
+def _require_port(what: str, port: int) -> None:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError as error:
@@ -164,7 +166,7 @@ def _require(what: str, port: int) -> None:
 
 
 def missing(what: str) -> NoReturn:
-    """Skip loudly; with CI=true, fail."""
+    """Skip the test with this reason; with CI=true, fail."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what}; with CI=true it is required")
     pytest.skip(what)

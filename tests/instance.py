@@ -1,4 +1,4 @@
-"""A real instance for a test: `palimpsest` processes, called over HTTP and watched through their database."""
+"""Run a real instance in a test: start `palimpsest` processes, call their API, and read their database."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def schedule(steps: int) -> dict[str, Any]:
 
 
 def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0) -> T:
-    """Return the first true answer of the condition. Fails after `seconds`, naming what it waited for."""
+    """Return the first true result of the condition. Fails after `seconds`, naming what it waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := condition():
@@ -41,7 +41,7 @@ def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0
 
 @dataclass
 class Instance:
-    """One deployment, and the processes a test starts for it."""
+    """One deployment, and the processes that a test starts for it."""
 
     deployment: Settings
     database: Database
@@ -81,31 +81,36 @@ class Instance:
         return process
 
     def request(self, method: str, path: str, body: object = None, *, status: int) -> Any:
+        """Call the API and return the JSON of its response, which must have this status."""
         response = httpx.request(method, self.url + path, json=body, timeout=30)
         assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
         return response.json()
 
     def create(self, model: str = "m", *, seed: int = 3) -> str:
-        """Create a model with a tiny network; returns its id."""
+        """Create a model with a tiny network; return its id."""
         body = {"name": model, "dataset": "digits", "seed": seed, "network": TINY_NETWORK}
         return str(self.request("POST", "/v1/models", body, status=201)["id"])
 
     def submit(self, operation: str, model: str = "m", *, steps: int = 5, **body: Any) -> str:
-        """Submit a job; returns its id."""
+        """Submit a job; return its id."""
         short = {"naive_steps": 3} if operation == "forget" and "strategy" not in body else {}
         body.setdefault("params", schedule(steps) | short)
         job: dict[str, Any] = self.request("POST", f"/v1/models/{model}/{operation}", body, status=202)
         return str(job["id"])
 
     def job(self, job_id: str) -> JobRow:
+        """Return the row of the job as it is now."""
         with self.database.reading() as session:
             return session.query(JobRow).filter_by(id=job_id).one()
 
     def versions(self, model_id: str) -> list[VersionRow]:
+        """Return the rows of the model's versions, the oldest first."""
         with self.database.reading() as session:
             return session.query(VersionRow).filter_by(model_id=model_id).order_by(VersionRow.number).all()
 
     def wait_until(self, job_id: str, condition: Callable[[JobRow], object], seconds: float = 60.0) -> JobRow:
+        """Wait until the condition is true of the job; return its row."""
+
         def answer() -> JobRow | None:
             job = self.job(job_id)
             return job if condition(job) else None
@@ -117,16 +122,18 @@ class Instance:
             found = f"{job.state}, attempt {job.attempt}, {job.progress}, {job.error}\n{self.log.read_text()}"
             raise AssertionError(f"{error}: {found}") from None
 
-    def finished(self, job_id: str, seconds: float = 60.0) -> JobRow:
+    def wait_until_done(self, job_id: str, seconds: float = 60.0) -> JobRow:
+        """Wait until the job has ended, however it ended; return its row."""
         return self.wait_until(job_id, lambda job: job.done, seconds)
 
     def succeeded(self, job_id: str, seconds: float = 60.0) -> JobRow:
-        job = self.finished(job_id, seconds)
+        """Wait until the job has ended; fail unless it succeeded. Returns its row."""
+        job = self.wait_until_done(job_id, seconds)
         assert job.state == "succeeded", f"{job.state}: {job.error}\n{self.log.read_text()}"
         return job
 
     def worker_in_training(self, job_id: str, *, attempt: int = 1) -> int:
-        """Wait until that attempt at the job is in its training; returns the process id of its worker."""
+        """Wait until that attempt at the job trains; return the process id of its worker."""
 
         def trains(job: JobRow) -> bool:
             return job.state == "running" and job.attempt == attempt and bool(job.progress)
@@ -135,8 +142,8 @@ class Instance:
         assert job.worker is not None
         return int(job.worker.partition(":")[2])
 
-    def end(self) -> None:
-        """Kill whatever is left, so that no test leaves a process behind."""
+    def kill_all(self) -> None:
+        """Kill the processes that still run, so that no test leaves one behind."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
@@ -144,15 +151,15 @@ class Instance:
 
 
 def children(pid: int) -> list[int]:
-    """Return the ids of the processes that a process has started and that have not ended."""
+    """Return the ids of the running child processes of a process."""
     found = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
         found += [int(child) for child in (thread / "children").read_text().split()]
     return found
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs; one that has ended and was not yet waited for does not."""
+def is_running(pid: int) -> bool:
+    """Return whether the process runs. A zombie, which its parent has not waited for, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -160,16 +167,17 @@ def alive(pid: int) -> bool:
 
 
 def stop(process: subprocess.Popen[bytes], by: signal.Signals = signal.SIGTERM) -> int:
-    """Send the signal; returns the exit code."""
+    """Send the signal, wait for the process to end, and return its exit code."""
     process.send_signal(by)
     return process.wait(30)
 
 
 @contextmanager
 def instance_of(deployment: Settings, folder: Path) -> Iterator[Instance]:
+    """Yield an instance without processes, which logs to `folder`/log.txt; kill its processes at the end."""
     with ExitStack() as stack:
         database = Database(deployment.database_url)
         stack.callback(database.dispose)
         instance = Instance(deployment, database, folder / "log.txt")
-        stack.callback(instance.end)
+        stack.callback(instance.kill_all)
         yield instance

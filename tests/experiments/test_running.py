@@ -12,7 +12,7 @@ import pytest
 
 from experiments import running
 from experiments.running import Cache, OnStep, Result, Trial
-from tests.instance import alive, wait_for
+from tests.instance import is_running, wait_for
 from worker.learning.datasets.dataset import DatasetUnavailable
 
 FINISHED = [{"took_seconds": 30.0}, {"took_seconds": 60.0}]
@@ -94,7 +94,7 @@ time.sleep(600)
         processes = [int(word) for word in experiment.stdout.readline().split()]
         experiment.kill()
     assert len(processes) == 2
-    wait_for("they have ended", lambda: not any(map(alive, processes)), seconds=10)
+    wait_for("they have ended", lambda: not any(map(is_running, processes)), seconds=10)
 
 
 def test_progress_counts_a_kept_result_as_done(

@@ -9,6 +9,6 @@ from tests.instance import Instance, instance_of
 
 @pytest.fixture
 def instance(deployment: Settings, tmp_path: Path) -> Iterator[Instance]:
-    """A deployment on each backing in turn; nothing runs yet."""
+    """An instance on each database and broker in turn, without processes yet."""
     with instance_of(deployment, tmp_path) as instance:
         yield instance

@@ -1,4 +1,4 @@
-"""The broker loses, repeats or garbles messages, or is down: no job is lost, and no worker ends."""
+"""When the broker loses, repeats or corrupts messages, or is down, no job is lost and no worker ends."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from service.settings import Settings
 from tests.conftest import missing
 from tests.instance import Instance, instance_of, wait_for
 
-GOOD = {
+VALID_MESSAGE = {
     "body": "W1sib25lIl0sIHt9LCB7fV0=",
     "content-encoding": "utf-8",
     "content-type": "application/json",
@@ -28,26 +28,28 @@ GOOD = {
         "delivery_info": {"exchange": "", "routing_key": QUEUE},
     },
 }
-GARBAGE = {
+CORRUPT_MESSAGES = {
     "zero bytes": b"",
-    "truncated": json.dumps(GOOD).encode()[:60],
+    "truncated": json.dumps(VALID_MESSAGE).encode()[:60],
     "not a message": b'{"hello": "world"}',
     "a list": b"[1, 2]",
     "not text": b"\xff\xfe\x00",
-    "no headers": json.dumps(GOOD | {"headers": None}).encode(),
-    "another task": json.dumps(GOOD | {"headers": {"task": "os.system", "id": "1", "lang": "py"}}).encode(),
-    "pickle": json.dumps(GOOD | {"content-type": "application/x-python-serialize"}).encode(),
-    "a broken body": json.dumps(GOOD | {"body": "!"}).encode(),
-    "a body that is no call": json.dumps(GOOD | {"body": "ImhlbGxvIg=="}).encode(),
-    "an unknown job": json.dumps(GOOD).encode(),
+    "no headers": json.dumps(VALID_MESSAGE | {"headers": None}).encode(),
+    "another task": json.dumps(
+        VALID_MESSAGE | {"headers": {"task": "os.system", "id": "1", "lang": "py"}}
+    ).encode(),
+    "pickle": json.dumps(VALID_MESSAGE | {"content-type": "application/x-python-serialize"}).encode(),
+    "a broken body": json.dumps(VALID_MESSAGE | {"body": "!"}).encode(),
+    "a body that is no call": json.dumps(VALID_MESSAGE | {"body": "ImhlbGxvIg=="}).encode(),
+    "an unknown job": json.dumps(VALID_MESSAGE).encode(),
 }
 
 
-LONGEST_ANSWER_SECONDS = 5.0
-"""What a client may wait for an answer while the broker is down. Celery's own retries would take 6 s."""
+MAX_RESPONSE_SECONDS = 5.0
+"""How long a response may take while the broker is down. Celery's own retries would take 6 s."""
 
 
-def put(folder: Path, name: str, content: bytes) -> None:
+def write_message(folder: Path, name: str, content: bytes) -> None:
     """Write a file that looks like the oldest message of the queue."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"0-{name.replace(' ', '-')}.{QUEUE}.msg").write_bytes(content)
@@ -76,13 +78,13 @@ def test_messages_in_a_folder_arrive_once_and_in_order(embedded: Settings) -> No
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
-def test_no_file_in_the_folder_ends_the_worker_or_keeps_it_from_its_jobs(instance: Instance) -> None:
+def test_corrupt_message_files_neither_end_the_worker_nor_block_its_jobs(instance: Instance) -> None:
     instance.up()
     folder = instance.deployment.home.parent / "queue"
     instance.create()
     first = instance.succeeded(instance.submit("learn", labels=["0"]))
-    for name, content in GARBAGE.items():
-        put(folder, name, content)
+    for name, content in CORRUPT_MESSAGES.items():
+        write_message(folder, name, content)
     second = instance.succeeded(instance.submit("learn", labels=["1"]))
     wait_for("the folder is empty", lambda: not list(folder.iterdir()))
     third = instance.succeeded(instance.submit("learn", labels=["2"]))
@@ -92,7 +94,7 @@ def test_no_file_in_the_folder_ends_the_worker_or_keeps_it_from_its_jobs(instanc
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
 def test_lost_messages_are_sent_again(instance: Instance) -> None:
-    """Every message is deleted before there is a worker to receive it."""
+    """All messages are deleted before a worker starts."""
     instance.up("serve")
     for number in range(3):
         instance.create(f"m{number}")
@@ -104,7 +106,7 @@ def test_lost_messages_are_sent_again(instance: Instance) -> None:
 
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
-def test_a_job_runs_once_whatever_the_number_of_its_messages_and_of_workers(instance: Instance) -> None:
+def test_a_job_with_many_messages_and_two_workers_runs_once(instance: Instance) -> None:
     instance.up()
     instance.run("worker")
     models = [instance.create(f"m{number}") for number in range(4)]
@@ -116,7 +118,7 @@ def test_a_job_runs_once_whatever_the_number_of_its_messages_and_of_workers(inst
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
-def test_a_folder_that_cannot_be_written_delays_the_job_and_no_answer(instance: Instance) -> None:
+def test_a_folder_that_cannot_be_written_delays_the_job_but_not_the_response(instance: Instance) -> None:
     instance.up()
     instance.create()
     instance.succeeded(instance.submit("learn", labels=["0"]))
@@ -129,7 +131,7 @@ def test_a_folder_that_cannot_be_written_delays_the_job_and_no_answer(instance: 
     assert instance.succeeded(job_id).attempt == 1
 
 
-def test_redis_that_is_down_delays_the_job_and_no_answer(tmp_path: Path) -> None:
+def test_redis_that_is_down_delays_the_job_but_not_the_response(tmp_path: Path) -> None:
     with own_redis() as server:
         deployment = Settings(home=tmp_path / "home", broker_url=server.url, port=0)
         with instance_of(deployment, tmp_path) as instance:
@@ -145,15 +147,15 @@ def test_redis_that_is_down_delays_the_job_and_no_answer(tmp_path: Path) -> None
 
 
 def submit_while_the_broker_is_down(instance: Instance) -> str:
-    """Submit a job; fail where the client waits too long for the answer. Returns its id."""
+    """Submit a job; fail if the response takes too long. Returns the id of the job."""
     begun = time.monotonic()
     job_id = instance.submit("learn", labels=["1"])
-    assert time.monotonic() - begun < LONGEST_ANSWER_SECONDS
+    assert time.monotonic() - begun < MAX_RESPONSE_SECONDS
     return job_id
 
 
 class RedisServer:
-    """A Redis of this test alone on a free port, to be killed and started again."""
+    """A Redis for one test, on a free port, which the test can kill and start again."""
 
     def __init__(self, command: str, port: int) -> None:
         self.command, self.port = command, port

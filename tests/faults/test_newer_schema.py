@@ -1,4 +1,4 @@
-"""A database that a newer release has migrated: this one says so in one line and leaves its rows alone."""
+"""If a newer release has migrated the database, this release says so in one line and changes no row."""
 
 import pytest
 from sqlalchemy import text
@@ -25,7 +25,7 @@ ROWS = (
 )
 
 
-def set_revision(database: Database, revision: str) -> str:
+def replace_revision(database: Database, revision: str) -> str:
     """Write the revision of the schema; returns the one before."""
     with database.transaction() as session:
         before = session.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
@@ -34,7 +34,7 @@ def set_revision(database: Database, revision: str) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_that_would_change_its_rows_refuses_it_in_one_line(
+def test_every_command_that_changes_rows_refuses_a_newer_schema_in_one_line(
     deployment: Settings, command: list[str]
 ) -> None:
     database = Database(deployment.database_url)
@@ -42,7 +42,7 @@ def test_every_command_that_would_change_its_rows_refuses_it_in_one_line(
     with database.transaction() as session:
         for statement in ROWS:
             session.execute(text(statement))
-    set_revision(database, "9999")
+    replace_revision(database, "9999")
     assert wake_worker("job_2", deployment)
     assert refusal(deployment, *command) == (
         "palimpsest: the database is at revision 9999, which this release does not know; "
@@ -55,35 +55,35 @@ def test_every_command_that_would_change_its_rows_refuses_it_in_one_line(
 
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
-def test_a_worker_takes_no_job_while_the_schema_is_a_newer_one(instance: Instance) -> None:
+def test_a_worker_takes_no_job_while_the_schema_is_newer(instance: Instance) -> None:
     instance.up("serve")
     instance.run("worker")
     instance.create()
     instance.succeeded(instance.submit("learn", labels=["0"]))
-    own = set_revision(instance.database, "9999")
+    own = replace_revision(instance.database, "9999")
     job_id = instance.submit("learn", labels=["1"])
     said = f"job {job_id} stays queued: the database is at revision 9999"
     wait_for("the worker says why it waits", lambda: said in instance.log.read_text())
     job = instance.job(job_id)
     assert (job.state, job.attempt) == ("queued", 0)
-    set_revision(instance.database, own)
+    replace_revision(instance.database, own)
     assert instance.succeeded(job_id).attempt == 1
 
 
-def test_a_worker_that_is_started_before_the_migration_takes_jobs_after_it(instance: Instance) -> None:
+def test_a_worker_started_before_the_migration_takes_jobs_after_it(instance: Instance) -> None:
     instance.run("worker")
-    wait_for("the worker listens", lambda: listens(instance))
+    wait_for("the worker is ready", lambda: worker_is_ready(instance))
     instance.up("serve")
     instance.create()
     assert instance.succeeded(instance.submit("learn", labels=["0"])).attempt == 1
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
-def test_a_worker_that_is_started_while_the_database_is_away_waits_for_it(instance: Instance) -> None:
+def test_a_worker_started_while_the_database_is_down_waits_for_it(instance: Instance) -> None:
     worker = instance.run("worker", env={"PALIMPSEST_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
-    wait_for("the worker listens", lambda: listens(instance))
+    wait_for("the worker is ready", lambda: worker_is_ready(instance))
     assert worker.poll() is None
 
 
-def listens(instance: Instance) -> bool:
+def worker_is_ready(instance: Instance) -> bool:
     return instance.log.exists() and " ready." in instance.log.read_text()

@@ -1,4 +1,4 @@
-"""Whichever process is killed, and whenever: the same result, one version, no process left over."""
+"""When a process is killed, a job still publishes the same files in one version, and no process is left."""
 
 import json
 import os
@@ -13,22 +13,22 @@ import pytest
 from service.registry import reports
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import ReportRow, VersionRow
-from tests.instance import Instance, alive, children, stop, wait_for
+from tests.instance import Instance, children, is_running, stop, wait_for
 from tests.jobs.worker_contexts import BRIEF_EVALUATION
 
 LONG = 100_000
-"""Steps that no test waits for."""
+"""So many steps that the job runs until the test ends or kills it."""
 
 
 def result(instance: Instance, version: VersionRow) -> dict[str, Any]:
-    """The sha256 of each file of a version, and its manifest without the id and the name of the model."""
+    """Return the sha256 of each file of a version, and its manifest without the model's id and name."""
     shas: dict[str, Any] = {name: file["sha256"] for name, file in version.files.items()}
     manifest = json.loads(FolderArtifacts(instance.deployment.artifacts).read(shas.pop("manifest.json")))
     del manifest["model"]["id"], manifest["model"]["name"]
     return shas | {"manifest": manifest}
 
 
-def test_a_worker_killed_in_the_middle_of_a_job_changes_nothing_about_its_result(instance: Instance) -> None:
+def test_a_job_whose_worker_is_killed_gives_the_same_result(instance: Instance) -> None:
     instance.up()
     one, other = instance.create("killed", seed=3), instance.create("undisturbed", seed=3)
     killed = instance.submit("learn", "killed", labels=["0", "1"], steps=2000)
@@ -38,8 +38,8 @@ def test_a_worker_killed_in_the_middle_of_a_job_changes_nothing_about_its_result
     assert job.attempt == 2
     undisturbed = instance.succeeded(instance.submit("learn", "undisturbed", labels=["0", "1"], steps=2000))
     assert undisturbed.attempt == 1
-    [after_death], [at_once] = instance.versions(one), instance.versions(other)
-    assert result(instance, after_death) == result(instance, at_once)
+    [after_kill], [at_once] = instance.versions(one), instance.versions(other)
+    assert result(instance, after_kill) == result(instance, at_once)
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_a_killed_supervisor_leaves_no_children_and_its_job_goes_on_at_the_next_
     worker = instance.worker_in_training(job_id)
     assert children(supervisor.pid) == [worker]
     assert stop(supervisor, signal.SIGKILL) == -signal.SIGKILL
-    wait_for("the worker has ended", lambda: not alive(worker))
+    wait_for("the worker has ended", lambda: not is_running(worker))
     supervisor = instance.up()
     job = instance.wait_until(job_id, lambda job: job.attempt == 2 and job.progress)
     assert (job.state, job.worker != f"{os.uname().nodename}:{worker}") == ("running", True)
@@ -90,7 +90,7 @@ def test_sigterm_gives_the_running_job_back_and_exits_cleanly(instance: Instance
     job_id = instance.submit("learn", labels=["0"], steps=LONG)
     worker = instance.worker_in_training(job_id)
     assert stop(supervisor) == 0
-    assert not alive(worker)
+    assert not is_running(worker)
     job = instance.job(job_id)
     assert (job.state, job.attempt, job.worker) == ("queued", 0, None)
 
@@ -111,7 +111,7 @@ def test_a_second_instance_on_the_same_home_is_refused_in_one_line(instance: Ins
 
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
-def test_a_worker_that_slept_through_its_lease_publishes_nothing(instance: Instance) -> None:
+def test_a_worker_that_was_paused_for_longer_than_its_lease_publishes_nothing(instance: Instance) -> None:
     """SIGSTOP for longer than the lease; another worker takes the job over; then SIGCONT."""
     deployment = instance.deployment.model_copy(update={"lease_seconds": 2.0})
     instance.deployment = deployment
@@ -119,19 +119,19 @@ def test_a_worker_that_slept_through_its_lease_publishes_nothing(instance: Insta
     workers = {process.pid: process for process in (instance.run("worker"), instance.run("worker"))}
     model_id = instance.create()
     job_id = instance.submit("learn", labels=["0"], steps=1000)
-    sleeper = workers[instance.worker_in_training(job_id)]
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    paused = workers[instance.worker_in_training(job_id)]
+    os.kill(paused.pid, signal.SIGSTOP)
     job = instance.succeeded(job_id)
-    os.kill(sleeper.pid, signal.SIGCONT)
+    os.kill(paused.pid, signal.SIGCONT)
     assert (job.attempt, job.fence) == (2, 2)
     other = instance.submit("learn", labels=["1"], steps=1)
     instance.succeeded(other)
-    assert stop(sleeper) == 0  # it noticed that it had lost the job, and waited for the next one
+    assert stop(paused) == 0  # it noticed that it had lost the job, and waited for the next one
     assert [version.job_id for version in instance.versions(model_id)] == [job_id, other]
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
-def test_a_worker_that_dies_at_its_start_is_not_restarted_in_a_hurry_and_the_api_serves(
+def test_a_worker_that_ends_at_every_start_is_restarted_after_a_wait_and_the_api_serves(
     instance: Instance,
 ) -> None:
     supervisor = instance.up(PALIMPSEST_DEVICE="nowhere")
@@ -146,10 +146,10 @@ def test_a_worker_that_dies_at_its_start_is_not_restarted_in_a_hurry_and_the_api
 def test_a_job_that_kills_every_worker_fails_and_the_next_one_runs(instance: Instance) -> None:
     supervisor = instance.up(PALIMPSEST_MAX_ATTEMPTS="2")
     instance.create()
-    deadly = instance.submit("learn", labels=["0"], steps=LONG)
+    lost = instance.submit("learn", labels=["0"], steps=LONG)
     for attempt in (1, 2):
-        os.kill(instance.worker_in_training(deadly, attempt=attempt), signal.SIGKILL)
-    job = instance.finished(deadly)
+        os.kill(instance.worker_in_training(lost, attempt=attempt), signal.SIGKILL)
+    job = instance.wait_until_done(lost)
     assert (job.state, job.attempt, (job.error or {})["type"]) == ("failed", 2, "worker_lost")
     instance.succeeded(instance.submit("learn", labels=["0"]))
     assert stop(supervisor, signal.SIGINT) == 0

@@ -1,4 +1,4 @@
-"""What keeps an instance from starting is one line on stderr, with exit code 1."""
+"""An instance that cannot start writes the reason to stderr in one line and exits with code 1."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ def deployment(tmp_path: Path) -> Settings:
 
 
 def refusal(deployment: Settings, *command: str, **env: str) -> str:
-    """Run `palimpsest <command>`, which does not start; return the line that says why."""
+    """Run `palimpsest <command>`, which must not start; return the one line that it writes to stderr."""
     ended = subprocess.run(
         [sys.executable, "-m", "commands", *command],
         env={**os.environ, **deployment.as_environment(), **env},
@@ -47,20 +47,20 @@ def test_a_home_that_is_a_file_is_named(deployment: Settings) -> None:
     )
 
 
-def test_a_database_that_is_away_is_named_with_its_reason(deployment: Settings) -> None:
+def test_a_database_that_is_down_is_named_with_its_reason(deployment: Settings) -> None:
     said = refusal(deployment, "serve", PALIMPSEST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert said.startswith(
         "palimpsest: the database does not answer; try again in a moment (connection failed"
     )
 
 
-def test_a_setting_that_makes_no_sense_is_named(deployment: Settings) -> None:
+def test_a_setting_out_of_range_is_named(deployment: Settings) -> None:
     assert refusal(deployment, "up", PALIMPSEST_LEASE_SECONDS="-1").startswith(
         "palimpsest: PALIMPSEST_LEASE_SECONDS:"
     )
 
 
-def test_a_device_that_is_not_there_is_named(deployment: Settings) -> None:
+def test_a_device_that_does_not_exist_is_named(deployment: Settings) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "commands", "worker"],
         env={**os.environ, **deployment.as_environment(), "PALIMPSEST_DEVICE": "nowhere"},

@@ -1,4 +1,4 @@
-"""Python files in the folder that an instance is started in are never run, whatever their names."""
+"""An instance runs no Python file of its working directory, even if it has the name of an import."""
 
 import sys
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ OURS = {"commands", "migrations", "palimpsest", "reports", "service", "worker"}
 
 
 def write_modules(folder: Path, marks: Path) -> None:
-    """A module for every name that Python or a package imports: it leaves a mark that it ran, and fails."""
+    """Write a module for every importable name, which leaves a mark if it is run, and then fails."""
     folder.mkdir()
     marks.mkdir()
     installed = {name for name in packages_distributions() if name.isidentifier()}
     for name in {*sys.stdlib_module_names, *installed, "sitecustomize", "usercustomize"} - OURS:
-        (folder / f"{name}.py").write_text(marking(marks / name))
+        (folder / f"{name}.py").write_text(source_that_marks(marks / name))
     for name in OURS:
         (folder / name).mkdir()
         for part in ("__init__", "__main__"):
-            (folder / name / f"{part}.py").write_text(marking(marks / f"{name}.{part}"))
+            (folder / name / f"{part}.py").write_text(source_that_marks(marks / f"{name}.{part}"))
 
 
-def marking(mark: Path) -> str:
+def source_that_marks(mark: Path) -> str:
     return (
         f"open({str(mark)!r}, 'w').close()\nraise RuntimeError('a file of the working directory was run')\n"
     )
@@ -41,7 +41,7 @@ def marks(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def instance(tmp_path: Path, marks: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Instance]:
-    """Run by the console script from this checkout, in a folder of modules with every name there is."""
+    """An instance that is started by the console script, in a folder of modules that shadow every import."""
     write_modules(tmp_path / "folder", marks)
     # The console script may have been installed from another checkout.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

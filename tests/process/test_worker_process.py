@@ -14,7 +14,7 @@ from service.process.worker_process import WorkerProcess
 from service.registry.database import Database
 from service.settings import Settings
 from service.worker_identity import PROJECT_ROOT, WorkerIdentity
-from tests.instance import alive, wait_for
+from tests.instance import is_running, wait_for
 
 OURS = WorkerIdentity(PROJECT_ROOT, "palimpsest 0.1.0, worker sha256:0").to_line()
 ANOTHERS = WorkerIdentity(Path("/elsewhere"), "palimpsest 9.9.9, worker sha256:0").to_line()
@@ -107,4 +107,4 @@ def test_a_wrong_worker_in_place_of_one_that_died_is_logged_and_stopped(
 
     wait_for("the second worker is refused", refused)
     assert {record.levelname for record in caplog.records if "another project" in record.message} == {"ERROR"}
-    assert not alive(int(pid_file.read_text()))
+    assert not is_running(int(pid_file.read_text()))

@@ -149,7 +149,7 @@ def finish_jobs(instance: Instance) -> None:
 
     create(instance, "strict", acceptance={"retained_accuracy_min": 1.0})
     done("learn", "strict", labels=["0"], acceptance={"retained_accuracy_min": 0.0})
-    refused = instance.finished(instance.submit("learn", "strict", labels=["1"]), JOB_SECONDS)
+    refused = instance.wait_until_done(instance.submit("learn", "strict", labels=["1"]), JOB_SECONDS)
     assert refused.state == "rejected", refused.error
 
     upload = httpx.put(
@@ -174,7 +174,7 @@ def leave_purges_and_receipts(instance: Instance) -> None:
     failing = instance.submit("forget", "failing", labels=["2"], params=FORGETTING)
     instance.request("POST", f"/v1/jobs/{cancelled}/cancel", status=202)
     worker = instance.run("worker")
-    assert instance.finished(failing).state == "failed", "the label it was to forget was never learnt"
+    assert instance.wait_until_done(failing).state == "failed", "the label it was to forget was never learnt"
 
     create(instance, "unsigned")
     instance.succeeded(instance.submit("learn", "unsigned", labels=["0", "1"]))
