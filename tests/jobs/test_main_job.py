@@ -52,7 +52,7 @@ def test_two_learns_a_forget_and_two_resizes_make_five_versions(running: Instanc
 
 def test_a_version_below_its_criteria_is_rejected_and_changes_nothing(running: Instance) -> None:
     model_id = running.create("rejected")
-    job = running.finished(
+    job = running.wait_until_done(
         running.submit("learn", "rejected", labels=["0"], steps=1, acceptance={"retained_accuracy_min": 1})
     )
     assert (job.state, job.output_version) == ("rejected", None)
@@ -68,7 +68,7 @@ def test_a_cancel_stops_a_running_job(running: Instance) -> None:
     job_id = running.submit("learn", "cancelled", labels=["0"], steps=LONG)
     running.worker_in_training(job_id)
     assert running.request("POST", f"/v1/jobs/{job_id}/cancel", status=202)["state"] == "cancelling"
-    job = running.finished(job_id)
+    job = running.wait_until_done(job_id)
     assert (job.state, job.output_version) == ("cancelled", None)
     assert running.versions(model_id) == []
     running.succeeded(running.submit("learn", "cancelled", labels=["0"], steps=1))
