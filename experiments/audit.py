@@ -81,7 +81,11 @@ def main() -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = running.make_parser(__doc__, seeds=False)
-    parser.add_argument("--strategies", nargs="+", help="forget strategies, with their default params")
+    parser.add_argument(
+        "--strategies",
+        nargs="+",
+        help="forget strategies, as NAME or NAME:{params as JSON}; other params have their defaults",
+    )
     parser.add_argument("--labels", nargs="+", help="labels to forget, each from the same base")
     parser.add_argument(
         "--references", type=_at_least_two, help="number of references that every strategy is compared with"

@@ -88,8 +88,8 @@ class ReferenceFigure(Figure):
 class ComparedFigure(ReferenceFigure):
     """A figure of how well a label was forgotten, compared with reference networks that never saw it.
 
-    The threshold is the fixed threshold, widened to the range in which one more reference would lie in 95 of
-    100 cases. A value that meets the threshold but misses the fixed one has no verdict.
+    The threshold is the fixed threshold, loosened to the 95 % prediction interval of one more reference. A
+    value between the two has no verdict: there are too few references to decide.
     """
 
     fixed_threshold: AnyThreshold | None = Field(

@@ -98,8 +98,7 @@ class Home(BaseSettings):
 
     @property
     def judges(self) -> Path:
-        """The folder of judges and feature networks that this machine trained: the release has none for their
-        datasets."""
+        """The folder of judges and feature networks trained here, for datasets without committed ones."""
         return self.home / "judges"
 
 
@@ -126,7 +125,7 @@ class Settings(Home):
     )
     """How long a queued job waits before another wake-up message is sent for it."""
     max_attempts: int = Field(default=3, ge=1)
-    """How often a job may be claimed before it fails as worker_lost."""
+    """How many times a job may be claimed before it fails as worker_lost."""
 
     purge_after_days: float = Field(default=0, ge=0)
     """After how many days the files of a revoked version are purged; 0: only if a client requests it."""
@@ -139,7 +138,7 @@ class Settings(Home):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The number format of matrix products in training. auto: bfloat16 on a GPU, float32 on a CPU."""
     threads: int = Field(default=0, ge=0)
-    """How many CPU threads the worker uses. 0 means one, the fastest if other processes share the cores."""
+    """How many CPU threads the worker uses. 0 means one thread, the fastest where other processes compute."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def as_environment(self) -> dict[str, str]:

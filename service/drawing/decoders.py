@@ -31,7 +31,10 @@ RENDERING = f"1/ort-{onnxruntime.__version__}/numpy-{np.__version__}"
 
 
 class DecoderUnusable(RegistryError):
-    """The artifact is intact, but no image can be drawn with it."""
+    """The artifact has the bytes that were stored, but no image can be drawn with it.
+
+    The client gets the code of a corrupt artifact: what to do is the same.
+    """
 
     code = "artifact_corrupt"
 

@@ -65,8 +65,8 @@ def celery_app(deployment: Settings) -> Celery:
 
 
 def _celery(broker_url: str) -> Celery:
-    # The loader is a class, because Celery would look for a named one in the working directory first. And
-    # there are no fixups, because Django's puts that directory on sys.path if DJANGO_SETTINGS_MODULE is set.
+    # The loader is given as a class: Celery imports a named one from the working directory first. There are
+    # no fixups, because Django's puts that directory on sys.path if DJANGO_SETTINGS_MODULE is set.
     app = Celery("palimpsest", set_as_current=False, loader=AppLoader, fixups=())
     app.conf.update(
         broker_url="folder://localhost" if broker_url.startswith(FOLDER_SCHEME) else broker_url,

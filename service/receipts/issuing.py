@@ -115,7 +115,9 @@ def _is_purging(session: Session, job_id: str) -> bool:
 def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow) -> ForgetHistory:
     first = versions.find_first_that_learned(session, model.id, job.labels)
     if first is not None and first > version.number:
-        first = None  # learned again after this forget: the receipt is not about that
+        first = (
+            None  # a temporary label that became permanent after this forget: not what the receipt is about
+        )
     before = select(VersionRow).where(VersionRow.model_id == model.id, VersionRow.number < version.number)
     return ForgetHistory(
         job=job,

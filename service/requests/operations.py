@@ -59,7 +59,7 @@ class Learn(Change):
         None, description="The dataset to learn from. If it is left out, the dataset of the model is used."
     )
     names: dict[str, LabelName] = Field(
-        {}, alias="as", description="For each label that is to have another name in the model: that name."
+        {}, alias="as", description="New names for labels in the model, by their names in the dataset."
     )
     retention: Retention = Field(
         "permanent",

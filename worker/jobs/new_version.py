@@ -83,6 +83,7 @@ def _publish_once(
     """Publish the version, unless an earlier try did so and only its COMMIT got no answer."""
     if publishing.find_published_by(session, attempt.claim.job_id) is None:
         artifact_references.lock_against_deletion(session)
+        # Since they were stored, a purge or a collection may have deleted a file that no row referred to.
         store_again(files, attempt.worker_context.artifacts)
         publishing.publish(session, attempt.claim, publication)
 

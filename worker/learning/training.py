@@ -36,8 +36,7 @@ class Schedule(StrategyParams):
         10.0,
         gt=0,
         le=100,
-        description="Factor by which the learning rate of the label embeddings is higher than that of other "
-        "weights.",
+        description="The learning rate of the label embeddings, divided by that of the other weights.",
     )
     gradient_norm: float = Field(
         100.0,
@@ -79,7 +78,7 @@ def fit(
         value = loss(next(batches), progress)
         optimiser.zero_grad()
         value.backward()
-        # A safeguard: most gradients have a norm of some hundreds (docs/decisions/0007).
+        # Guards against rare norms of 1e5 (docs/decisions/0006); usual ones of some hundreds are clipped too.
         nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
         context.step(phase, step + 1, schedule.steps, value.item())
         optimiser.step([rate, rate * schedule.label_rate])

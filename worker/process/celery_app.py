@@ -67,6 +67,6 @@ def run(app: Celery, *, log_level: str, on_shutdown: Callable[[], None]) -> int:
 
 
 def _log_jobs_not_messages(**_: object) -> None:
-    """Silence Celery's two log lines per message: the job logs its own start and end."""
+    """Silence Celery's two log lines per message, for the job logs its own start and end, and Alembic's."""
     for name in ("alembic", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)

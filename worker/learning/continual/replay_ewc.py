@@ -1,4 +1,8 @@
-"""Learning as in the paper: expand, then train on new images and replay of old labels, with EWC."""
+"""Learning as in the paper: expand, then train on new images and replay of old labels, with EWC.
+
+"The paper" is Bangar & Jakhotiya, Unifying Continual Learning and Machine Unlearning for Expressiveness
+Aware Models.
+"""
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples

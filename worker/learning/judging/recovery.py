@@ -40,7 +40,7 @@ class Recovered(NamedTuple):
 
     images: Tensor  # [starts, pixels] in [0, 1]
     noise: Tensor  # [starts, latent], the standard normal noise that gives the latents
-    mixtures: Tensor  # [starts, slots + 1], the share of each slot's label embeddings, and of none
+    mixtures: Tensor  # [starts, slots + 1], the share of each slot's label embedding; last, of no label
 
 
 def recover(
@@ -56,8 +56,9 @@ def recover(
     """Search for images of `label`; return the image that each start ends with, and the inputs that gave it.
 
     Minimises -log p(label | decode(z, c)), p by the feature network, over z and c with Adam.
-    z is a draw from the prior of one slot, `slot` or one of `kept`, chosen at random for each start: the
-    prior's transform of noise u with |u|^2 below the 95 % point of chi^2 with `latent` degrees of freedom.
+    z starts as a draw from the prior of one slot, `slot` or one of `kept`, chosen at random for each start:
+    the prior's transform of noise u. Every step keeps |u|^2 below the 95 % point of chi^2 with `latent`
+    degrees of freedom, so that z stays plausible.
     c, which the layers add for the condition, is a convex combination of all slots' label embeddings and
     zero. A third of the starts begins at the label's own condition, a third at zero (as in an empty slot),
     and a third at random.
@@ -97,12 +98,16 @@ def plausible_radius(latent: int) -> float:
 
 
 class _MixtureDecoder(nn.Module):
-    """A network's decoder for mixtures of its conditions: each example's mixture has a slot of its own."""
+    """A network's decoder for mixtures of its label embeddings.
+
+    To decode n mixtures at once, the label tables [slots, ...] are replaced by tables of n rows, one mixed
+    embedding for each example, and example i is decoded as slot i.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self.columns = {
+        self.label_tables = {
             name: tensor.detach()
             for name, tensor in self.named_parameters()
             if name.startswith("network.decoder.") and name.endswith(".label")
@@ -114,6 +119,6 @@ class _MixtureDecoder(nn.Module):
     def images(self, noise: Tensor, prior_slots: Tensor, logits: Tensor) -> Tensor:
         """Decode noise [n, latent] from the priors of slots [n] under the mixtures softmax(logits)."""
         shares = softmax(logits, dim=1)  # [n, slots + 1]
-        mixed = {name: shares[:, :-1] @ column for name, column in self.columns.items()}
+        mixed = {name: shares[:, :-1] @ table for name, table in self.label_tables.items()}
         images: Tensor = functional_call(self, mixed, (self.network.sample_prior(noise, prior_slots),))
         return images

@@ -44,9 +44,9 @@ def prune(
 ) -> Checkpoint:
     """Remove the units predicted to change the loss least, then train the rest to match the old network.
 
-    Minimises, over sets of units, the predicted loss change 1/2 d^T H d, with d the change of the units'
-    outgoing weights and H the Hessian of the loss on replay of the retained labels. Then minimises, over the
-    remaining weights, E over draws (z, x, c) of the old network of
+    Removes units one by one, each time the one that adds least to the predicted loss change 1/2 d^T H d:
+    d is the change of the units' outgoing weights, H the Hessian of the loss on replay of retained labels.
+    Then minimises, over the remaining weights, E over draws (z, x, c) of the old network of
     -log p(x | z, c) + KL(q(z | x, c) || q_old(z | x, c)), with q_old the posterior of the old network.
     """
     draws = replay_sample(checkpoint, params.taylor_examples, context)

@@ -10,9 +10,11 @@ with r in {0, 1} the indicator of the removed units and s a score of each unit o
 network is its own teacher, so L is at its minimum, except for posteriors narrower than MIN_TEACHER_LOGVAR, of
 which there should be none. Hence the gradient g is 0, and the Hessian H is exactly the Gauss-Newton matrix
 E[J^T C J], with J the Jacobian of the outputs (posterior mean and logvar, pixel logits) and C the diagonal
-second derivative of the loss in the outputs. With random signs e, E[e e^T] = I, and e^T C^(1/2) J takes one
-backward pass for each example; s is its product with the displacement of each unit. So a single pass predicts
-the loss change for every set of units, including their interactions.
+second derivative of the loss in the outputs. For random signs e, E[e e^T] = I, so
+E[(e^T C^(1/2) J d)^2] = E[d^T J^T C J d] = d^T H d. One backward pass over a batch gives e^T C^(1/2) J for
+every example of it. With d the sum of the displacements of the removed units, e^T C^(1/2) J d = s^T r, where
+s holds the product of e^T C^(1/2) J with the displacement of each unit. So one pass over the batches predicts
+the loss change of every set of units, including their interactions.
 Source: Molchanov et al. 2017 (arXiv:1611.06440), taken to second order; Schraudolph 2002 for the Gauss-Newton
 products.
 """

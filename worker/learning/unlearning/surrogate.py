@@ -1,4 +1,8 @@
-"""Forgetting as in the paper: train the labels onto a surrogate, replay the others, prune the network."""
+"""Forgetting by a surrogate: train the network to draw something else for the labels, and replay the others.
+
+"The paper" is Bangar & Jakhotiya, Unifying Continual Learning and Machine Unlearning for Expressiveness
+Aware Models. docs/strategies.md lists the surrogates; docs/decisions/0009 says where the default differs.
+"""
 
 from dataclasses import replace
 from typing import Literal
