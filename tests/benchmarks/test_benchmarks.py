@@ -10,9 +10,8 @@ import pytest
 
 from benchmarks.learning import STEPS, time_step_parts
 from tests.datasets.real_mnist import real_mnist
-from tests.learning.tiny import CPU, examples
-from worker.learning.checkpoint import Checkpoint
-from worker.learning.networks import build
+from tests.learning.tiny import CPU, TINY, examples, run
+from worker.learning.networks import blank, build
 
 
 def run_benchmark(benchmark: str, *options: str) -> dict[str, Any]:
@@ -44,8 +43,9 @@ def test_forgetting_beats_the_published_method_and_a_step_is_near_its_floor() ->
     assert bool(compiled) == (figures["compile_skipped"] is None)
 
 
-def test_the_parts_of_a_step_add_up_to_the_step(two_labels: Checkpoint) -> None:
+def test_the_parts_of_a_step_add_up_to_the_step() -> None:
     """The clock shows how often it was read, so that a span that belongs to no part would be missing."""
+    two_labels = run("learn", "replay_ewc", blank(TINY, seed=0, pixels=64), examples("rows", "columns"))
     network = build(two_labels, CPU)
     clock = itertools.count()
     spent = time_step_parts(
