@@ -33,7 +33,12 @@ def replace_revision(database: Database, revision: str) -> str:
     return str(before)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("deployment", "command"),
+    [("postgresql+redis", COMMANDS[0]), *(("sqlite+folder", command) for command in COMMANDS)],
+    indirect=["deployment"],
+    ids=str,
+)
 def test_every_command_that_changes_rows_refuses_a_newer_schema_in_one_line(
     deployment: Settings, command: list[str]
 ) -> None:

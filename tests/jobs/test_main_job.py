@@ -58,7 +58,7 @@ def test_a_version_below_its_criteria_is_rejected_and_changes_nothing(running: I
     assert (job.state, job.output_version) == ("rejected", None)
     assert job.error is not None
     assert job.error["type"] == "acceptance_failed"
-    assert "retained_accuracy_min is 1" in job.error["message"]
+    assert "retained_accuracy_min 1 " in job.error["message"]
     assert running.versions(model_id) == []
     running.succeeded(running.submit("learn", "rejected", labels=["0"], steps=1))
 
