@@ -292,7 +292,10 @@ class Palimpsest:
             query["after"] = page["next"]
 
     def report(self, model: str, version: int, *, level: str | None = None) -> Report:
-        """Get the report on a version. level: "quick" or "full"; by default "full" if there is one.
+        """Get the report on a version.
+
+        level: "quick", measured before the version was published, or "full", measured by an evaluate job
+        beside retrained networks; by default "full" if there is one.
 
         A full report is a FullReport. The cost is an attribute of the job that measured it.
         """

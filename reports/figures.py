@@ -44,6 +44,8 @@ class Figure(Value):
 class LabelFigure(Figure):
     """Open-set accuracy: the share, 0 to 1, of a label's draws that the judge recognises as that label.
 
+    The judge is a classifier that knows the dataset's labels and can reject an image as none of them.
+
     For a forgotten label the threshold is an upper limit.
     """
 

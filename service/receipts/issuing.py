@@ -95,8 +95,8 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
             parent=_parent(history.parent),
             request=_request(job, history.purge),
             seed_used=manifest.get("seed"),
-            code=manifest.get("code"),
-            guarantee=history.guarantee,
+            code=manifest.get("code"),  # release and hash of the worker's source files
+            guarantee=history.guarantee,  # exact or approximate
             figures=ReceiptFigures.of(history.report),
             erasure=erasure_by_store(history),
             older_versions=[_older_version(one) for one in history.older],

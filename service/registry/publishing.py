@@ -37,6 +37,7 @@ class Publication:
     parameters: int
     """How many parameters the networks have."""
     widths: Mapping[str, Any]
+    """{part of the network: the widths of its hidden layers}."""
     report: Report
     cost: Mapping[str, Any] | None = None
     """The job's seconds, examples and energy (worker/jobs/cost.py)."""

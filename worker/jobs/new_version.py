@@ -1,7 +1,8 @@
 """A learn, forget or resize job: make the next version of a model from its base version.
 
-The strategy trains a candidate, the judge measures it, and the acceptance criteria decide. If the candidate
-passes, its files are stored durably, and one transaction publishes them.
+The strategy trains a candidate, the judge (an independent classifier of images) measures what it draws, and
+the acceptance criteria decide. If the candidate passes, its files are stored durably, and one transaction
+publishes them. A temporary label has a network of its own, isolated from the main one.
 """
 
 import logging
@@ -37,8 +38,9 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
     measured = measure_candidate(candidate, attempt.worker_context, context).model_copy(
         update={
             "examples": count_examples(examples),
+            # What the strategy states of its result: whether forgetting was exact or approximate.
             "guarantee": context.outcome.guarantee if work.job.operation == "forget" else None,
-            "findings": context.findings,
+            "findings": context.findings,  # what else the strategy measured, such as the units it removed
         }
     )
     report = apply_criteria(measured, AcceptanceCriteria.model_validate(work.job.acceptance))

@@ -1,4 +1,4 @@
-"""Compute the Fisher information of a network on its own draws, and store it in the checkpoint for EWC."""
+"""Consolidation for EWC: compute a network's Fisher information on its own draws, and store it with it."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
