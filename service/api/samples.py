@@ -1,4 +1,8 @@
-"""Samples: draw images in the request itself, and record how, so that they can be drawn again."""
+"""Samples: draw images in the request itself, and record how, so that they can be drawn again.
+
+The head is a model's newest version. A version that holds a label forgotten since is revoked: the service
+refuses to draw from it. A purged version has lost its files, too.
+"""
 
 import base64
 import json

@@ -62,7 +62,7 @@ def supervise(
                 worker.start()
             sweeper.start()
             server.start()
-            if worker:
+            if worker:  # until it has proved that it is this project's worker, not a file of the same name
                 worker.wait_until_identified(stop)
             if not stop.is_set():
                 announce(f"Palimpsest is ready at {_url(deployment.host, listener)}")

@@ -1,4 +1,8 @@
-"""Publishing: the one transaction that ends a job as succeeded and inserts the version it made."""
+"""Publishing: the one transaction that ends a job as succeeded and inserts the version it made.
+
+The worker that publishes shows its claim: the right to run the job for as long as its lease is extended. A
+worker that was slower than its lease has lost the claim to another, and publishes nothing.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """The bodies of the requests that submit a job: Learn, Forget, Resize and Evaluate.
 
-A request may leave out its strategy and any of its params. `resolve` fills them in from the catalog and from
-the statuses of the model's labels, and returns the spec of a job (service/registry/job_specs.py). It does not
-use the database.
+A request may leave out its strategy and any of its params. `resolve` fills them in from the catalog (the
+strategies, datasets and architectures that a request may name, with the schemas of their params) and from the
+statuses of the model's labels, and returns the spec of a job (service/registry/job_specs.py). It does not use
+the database.
 """
 
 from collections.abc import Mapping

@@ -36,8 +36,8 @@ from worker.learning.units.targeted_dropout import DropProbability, TargetedDrop
 class SurrogateParams(MappingParams):
     schedule: Schedule = Schedule(steps=500, learning_rate=1e-2, label_rate=30)
     surrogate: SurrogateName = "never_learned"  # what a network that never saw the labels draws for them
-    surrogate_share: SurrogateShare = 0.5
-    naive_steps: NaiveSteps = 300
+    surrogate_share: SurrogateShare = 0.5  # of each training step's examples; the others are replay
+    naive_steps: NaiveSteps = 300  # training steps of that network
     replay_match: ReplayMatch = "function"  # replay compares outputs with the old network's, not the ELBO
     fisher_examples: FisherExamples = 10_000
     # 0, because the anchor is the weights that drew the labels: the penalty would preserve these labels too.
