@@ -75,13 +75,21 @@ class Network(nn.Module, ABC):
     def encode(
         self, images: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Compute q(z | x, c): images [batch, pixels] in [0, 1] -> mean and logvar, each [batch, latent]."""
+        """Compute q(z | x, c): images [batch, pixels] in [0, 1] -> mean and logvar, each [batch, latent].
+
+        slots: int64 [batch], the label slot of each image; a slot selects the label's embedding.
+        masks: hidden layer name -> [units], 1 keeps a unit and 0 drops it.
+        calls: a list to which every layer's call is appended, for the Fisher information and the curvature.
+        """
 
     @abstractmethod
     def decode(
         self, latents: Tensor, slots: Tensor, masks: Masks = NO_MASKS, calls: list[LayerCall] | None = None
     ) -> Tensor:
-        """Compute the logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image."""
+        """Compute the logits of p(x = 1 | z, c), [batch, pixels]; their sigmoid is the mean image.
+
+        latents: [batch, latent]. slots, masks, calls: see `encode`.
+        """
 
     @abstractmethod
     def prunable_layers(self) -> list[PrunableLayer]:
