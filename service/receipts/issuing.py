@@ -1,7 +1,9 @@
 """Issue receipts: build the statement of a forget from the database, sign it and store it.
 
-A receipt is an in-toto statement in a DSSE envelope. Publishing a forget creates a receipt row without an
-envelope: the receipt is due. It is signed by the sweeper
+A receipt is an in-toto statement in a DSSE envelope. It says for each store, such as weights, older versions
+or caches, what the forget did there.
+
+Publishing a forget creates a receipt row without an envelope: the receipt is due. It is signed by the sweeper
 or by the first request for it, whichever comes first. The bytes are the same, because the statement depends
 only on the rows and the manifest. With a purge, the receipt is due once every file is deleted.
 """

@@ -1,6 +1,5 @@
 """The client returns what the server answered, raises what it refused, and waits for jobs."""
 
-import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -95,13 +94,14 @@ def test_waiting_reports_every_answer_and_ends_with_the_finished_job() -> None:
     assert job.output_version == 1
 
 
-def test_waiting_polls_no_sooner_than_retry_after_says() -> None:
+def test_waiting_pauses_for_as_long_as_retry_after_says(monkeypatch: pytest.MonkeyPatch) -> None:
     server = in_order(
-        httpx.Response(200, headers={"Retry-After": "1"}, json=RUNNING), httpx.Response(200, json=SUCCEEDED)
+        httpx.Response(200, headers={"Retry-After": "7"}, json=RUNNING), httpx.Response(200, json=SUCCEEDED)
     )
-    started = time.monotonic()
+    pauses: list[float] = []
+    monkeypatch.setattr("palimpsest.client.time.sleep", pauses.append)
     client_of(server).wait(Job.model_validate(RUNNING))
-    assert time.monotonic() - started >= 1.0
+    assert pauses[-1] == 7
 
 
 def test_waiting_survives_a_server_that_is_away_for_a_moment() -> None:

@@ -39,6 +39,7 @@ from service.registry.tables import JobRow, Row
 from service.settings import Settings
 from tests.conftest import new_postgresql_database
 from tests.instance import Instance, instance_of, schedule, stop, wait_for
+from tests.jobs.worker_contexts import BRIEF_EVALUATION
 from tests.requests.archives import as_npz, doodles
 
 HOME, DUMP, EXPECTED = "home.tar.xz", "postgresql.sql.xz", "expected.json"
@@ -49,16 +50,6 @@ NETWORK = {"encoder_widths": [2], "decoder_widths": [2], "latent": 2}
 TEMPORARY: dict[str, Any] = {**schedule(5), "encoder_widths": [1], "decoder_widths": [1]}
 """Params of a temporary label's own network."""
 FORGETTING: dict[str, Any] = {**schedule(5), "naive_steps": 3}
-EVALUATING: dict[str, Any] = {
-    "seeds": 3,
-    "reference": {"steps": 3, "batch_size": 16},
-    "draws": 100,
-    "attacks": 64,
-    "attack_steps": 20,
-    "relearning": {"steps": 8, "batch_size": 16},
-    "capacity_examples": 50,
-}
-"""A full report that takes seconds."""
 LONG = 300
 """Steps that last long enough for their worker to be killed; who runs the job again takes them all."""
 ENDLESS = 100_000
@@ -136,7 +127,7 @@ def finish_jobs(instance: Instance) -> None:
     done("learn", "changes", labels=["2"])  # its second generation
     done("resize", "changes", policy="prune", params={"share": 0.5, **schedule(5)})
     done("learn", "changes", labels=["5"], retention="temporary", params=TEMPORARY)
-    done("evaluate", "changes", params=EVALUATING, version=6)
+    done("evaluate", "changes", params=BRIEF_EVALUATION, version=6)
     for version, label in ((6, "1"), (9, "5")):
         sample(instance, "changes", version=version, labels=["0", label], count=2, seed=11)
 
@@ -215,7 +206,7 @@ def leave_jobs(instance: Instance) -> dict[str, dict[str, str]]:
         ("learn", "waiting", {"labels": ["2"], "as": {"2": "two"}, "params": schedule(5)}),
         ("forget", "waiting", {"labels": ["1"], "purge": True, "params": FORGETTING}),
         ("resize", "waiting", {"policy": "expand", "params": {"share": 0.5, "fisher_examples": 50}}),
-        ("evaluate", "strict", {"version": 1, "params": EVALUATING, "seed": 1}),
+        ("evaluate", "strict", {"version": 1, "params": BRIEF_EVALUATION, "seed": 1}),
     ]
     for operation, model, body in queued:
         ends[instance.submit(operation, model, **body)] = {"state": "succeeded"}

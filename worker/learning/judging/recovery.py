@@ -55,7 +55,8 @@ def recover(
 ) -> Recovered:
     """Search for images of `label`; return the image that each start ends with, and the inputs that gave it.
 
-    Minimises -log p(label | decode(z, c)), p by the feature network, over z and c with Adam.
+    Minimises -log p(label | decode(z, c)) over z and c with Adam. p is given by the feature network: a second
+    classifier, independent of the judge, whose hidden layer also gives the features for FID and coverage.
     z starts as a draw from the prior of one slot, `slot` or one of `kept`, chosen at random for each start:
     the prior's transform of noise u. Every step keeps |u|^2 below the 95 % point of chi^2 with `latent`
     degrees of freedom, so that z stays plausible.

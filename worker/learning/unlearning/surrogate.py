@@ -70,7 +70,7 @@ def forget(
     over the retained labels only, so that weights they do not need are free to change. With the surrogate
     `never_learned`, x is what a network that never saw the label draws at z. The paper itself uses
     `uniform_noise`, lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what changed and why, and
-    0052 what `unrecognised` costs.
+    0052 what the surrogate `unrecognised`, which replaces draws that look like the labels, costs.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     if params.ewc_strength > 0:
