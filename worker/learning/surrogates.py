@@ -56,16 +56,14 @@ def naive_network(
     the untrained slots of the forgotten labels it draws what a network retrained without them would draw.
     """
     schedule = Schedule(steps=steps, batch_size=batch_size, learning_rate=4e-3)
-    of_weights = "weights of the stranger"  # plain-words: allow until the purposes are renamed
-    of_replay = "replay, teaching a stranger"  # plain-words: allow until the purposes are renamed
-    start = with_random_weights(target, context.generator(of_weights))
+    start = with_random_weights(target, context.generator("weights of the naive network"))
     student = train_student(
         teacher,
         start,
         schedule,
         context,
         phase="training naive network",
-        purpose=of_replay,
+        purpose="replay, training the naive network",
     )
     return student.requires_grad_(False)
 

@@ -135,11 +135,20 @@ def learn(
     network = build(target, context.device)
     embeddings = task.label_embeddings(network)
     sparse_embeddings = soft_threshold(embeddings, params.column_l1)
-    task.train(network, embeddings, FIT_SHARE, "fitting the label columns", sparse_embeddings)
+    task.train(
+        network,
+        embeddings,
+        FIT_SHARE,
+        sparse_embeddings,
+        phase="fitting label embeddings",
+        purpose="label embeddings",
+    )
     reached = reached_units(network, target, task.slots, params.reach)
     subnetwork = weights_between(network, target, reached, task.slots)
     sparse_subnetwork = soft_threshold(subnetwork, params.l1)
-    task.train(network, subnetwork, RETRAIN_SHARE, "retraining", sparse_subnetwork)
+    task.train(
+        network, subnetwork, RETRAIN_SHARE, sparse_subnetwork, phase="retraining", purpose="retraining"
+    )
     trained = replace(target, weights=weights_of(network))
     counts = {layer: int(units.sum()) for layer, units in reached.items()}
     findings = {"reached": counts, "added": {}, "split": {}}
@@ -177,26 +186,33 @@ class NewLabels:
         }
 
     def train(
-        self, network: Network, trainable: WeightMask, share: float, phase: str, proximal: Proximal
+        self,
+        network: Network,
+        trainable: WeightMask,
+        share: float,
+        proximal: Proximal,
+        *,
+        phase: str,
+        purpose: str,
     ) -> None:
         """Train the trainable values for a share of the schedule's steps, in place; others do not change.
 
-        phase: the name under which progress is reported; it also names the random streams.
+        phase: the name under which progress is reported. purpose: names the random streams.
         """
         teacher = frozen(self.target, self.context.device)
-        noise = self.context.generator(f"latent noise, {phase}")
+        noise = self.context.generator(f"latent noise, {purpose}")
         old_loss = replay_loss("function", network, teacher, noise)
 
         def new_loss(batch: Batch, masks: Masks) -> Tensor:
             return negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise))
 
-        examples = self.context.generator(f"examples, {phase}")
+        examples = self.context.generator(f"examples, {purpose}")
         new = real_examples(self.examples.images, self.target.retained, examples)
         forgotten = sorted(self.target.forgotten.values())
         streams = [
             Stream(new, float(len(self.slots)), new_loss),
             *replay_streams(
-                network, teacher, self.old, forgotten, old_loss, self.context, f"replay, {phase}"
+                network, teacher, self.old, forgotten, old_loss, self.context, f"replay, {purpose}"
             ),
         ]
 
@@ -291,7 +307,7 @@ def expand(trained: Checkpoint, task: NewLabels) -> tuple[Checkpoint, dict[str, 
         sparse(network, rate)
         lasso(network, rate)
 
-    task.train(network, trainable, EXPAND_SHARE, "expanding", l1_and_lasso)
+    task.train(network, trainable, EXPAND_SHARE, l1_and_lasso, phase="expanding", purpose="expansion")
     return remove_zero_units(replace(larger, weights=weights_of(network)), new)
 
 
@@ -337,7 +353,9 @@ def split_drifted(
         for layer in prunable_layers(doubled)
     }
     trainable = weights_touching(network, doubled, copies, task.slots)
-    task.train(network, trainable, SPLIT_SHARE, "splitting", lambda network, rate: None)
+    task.train(
+        network, trainable, SPLIT_SHARE, lambda network, rate: None, phase="splitting", purpose="splitting"
+    )
     return replace(doubled, weights=weights_of(network)), counts
 
 

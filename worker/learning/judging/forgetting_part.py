@@ -92,7 +92,7 @@ def _label_forgetting(label: Label, evaluation: Evaluation, references: Referenc
         return _not_audited(str(error))
     if not references.networks:
         return _not_audited(references.reason)
-    context = evaluation.context.with_seed_for("exam")
+    context = evaluation.context.with_seed_for("audit")
     candidate, recovered = audit_network(evaluation.checkpoint, setup, evaluation.draw, context)
     others = [audit_network(one, setup, evaluation.draw, context) for one in references.networks]
     return summarise_label(

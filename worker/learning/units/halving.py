@@ -79,7 +79,7 @@ def successive_halving(
     while len(probes) > 1:
         steps = max(1, schedule.steps // (_halvings(len(children)) * len(probes)))
         short = schedule.model_copy(update={"steps": steps})
-        purpose = f"rung {len(rounds)}"  # plain-words: allow until the purposes are renamed
+        purpose = f"round {len(rounds)}"
         for probe in probes.values():
             _train(probe, sources_for(purpose), short, context)
         bounds = {share: _validate(probe, validation, context) for share, probe in probes.items()}
