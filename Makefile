@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # By default uv trusts only its bundled CA certificates; use those of the system, as pip and browsers do.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo up test test-slow check catalog pages judge setup clean
+.PHONY: help demo up test test-faults test-browser test-slow check catalog pages judge setup clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -27,8 +27,14 @@ demo: $(READY) ## learn, forget, resize and draw digits (writes demo/)
 up: $(READY) ## run the API and a worker on http://127.0.0.1:8000 until Ctrl-C
 	@exec $(VENV)/bin/palimpsest up
 
-test: $(READY) ## run the tests, without the slow ones
-	@$(RUN) pytest -m "not slow" -n 2 --dist worksteal
+test: $(READY) ## run the tests, without those of the three targets below
+	@$(RUN) pytest -m "not slow" -n 2 --dist worksteal --ignore tests/faults --ignore tests/browser
+
+test-faults: $(READY) ## stop, suspend and cut off real processes, and check that nothing is lost (takes minutes)
+	@CI=true $(RUN) pytest tests/faults -n 2 --dist worksteal
+
+test-browser: $(READY) ## test the console and the report page in Chromium
+	@CI=true $(RUN) pytest tests/browser
 
 test-slow: $(READY) ## run the tests that take minutes
 	@$(RUN) pytest -m slow

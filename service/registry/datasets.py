@@ -6,7 +6,7 @@ from sqlalchemy import exc, select
 from sqlalchemy.orm import Session
 
 from service.registry.errors import DatasetExists
-from service.registry.tables import DatasetRow
+from service.registry.tables import DEFAULT_PROJECT, DatasetRow
 
 
 def put(session: Session, name: str, *, images: Mapping[str, int], sha256: str) -> tuple[DatasetRow, bool]:
@@ -23,7 +23,7 @@ def put(session: Session, name: str, *, images: Mapping[str, int], sha256: str) 
                 session.add(row)
             return row, True
         except exc.IntegrityError:  # another request was faster
-            row = session.get_one(DatasetRow, name)
+            row = session.get_one(DatasetRow, (DEFAULT_PROJECT, name))
     if (row.sha256, list(row.images.items())) != (sha256, list(images.items())):
         raise DatasetExists(name, "with other images")
     return row, False
@@ -31,7 +31,7 @@ def put(session: Session, name: str, *, images: Mapping[str, int], sha256: str) 
 
 def find(session: Session, name: str) -> DatasetRow | None:
     """Return the uploaded dataset of that name, if there is one."""
-    return session.get(DatasetRow, name)
+    return session.get(DatasetRow, (DEFAULT_PROJECT, name))
 
 
 def list_all(session: Session) -> Sequence[DatasetRow]:

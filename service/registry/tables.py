@@ -36,6 +36,7 @@ evaluate jobs may run meanwhile, because they only measure versions, and version
 
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize", "evaluate"]
+Guarantee = Literal["approximate", "exact"]
 Level = Literal["quick", "full"]
 PurgeState = Literal["requested", "pending", "done"]
 PurgeReason = Literal["requested", "retention"]
@@ -68,6 +69,13 @@ class ArtifactHash(TypeDecorator[str]):
     cache_ok = True
 
 
+class Digest(TypeDecorator[str]):
+    """A sha256 that names no artifact which the row needs."""
+
+    impl = String(64)
+    cache_ok = True
+
+
 Json = JSON(none_as_null=True)
 Name = String(200)
 Id = String(40)
@@ -85,13 +93,55 @@ class Row(DeclarativeBase):
     )
 
 
+DEFAULT_PROJECT = "prj_default"
+"""The id of the project `default`, which a request means if it names no other. The migration creates it."""
+
+
+class ProjectRow(Row):
+    """A project: what models, datasets, samples and keys belong to. It sees nothing of other projects."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(Name, unique=True)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+
+
+class ApiKeyRow(Row):
+    """An API key: who may call the API, and for what. The secret itself is stored nowhere."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
+    """Null for a key of the whole deployment."""
+    name: Mapped[str] = mapped_column(Name)
+    scopes: Mapped[list[str]] = mapped_column(Json)
+    secret_sha256: Mapped[str] = mapped_column(Digest)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    expires_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    revoked_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    last_used_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
 class ModelRow(Row):
     """A model, by the name that a client gave it. `head` is the number of its newest version."""
 
     __tablename__ = "models"
+    __table_args__ = (
+        Index(
+            "one_model_per_name",
+            "project_id",
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
-    name: Mapped[str] = mapped_column(Name, unique=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), default=DEFAULT_PROJECT)
+    name: Mapped[str] = mapped_column(Name)
     dataset: Mapped[str] = mapped_column(Name)
     network: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)
@@ -99,6 +149,8 @@ class ModelRow(Row):
     """The criteria that every version must meet, unless the request for it sets others."""
     head: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When a client deleted it. The rows of its jobs and receipts stay, and its name is free again."""
 
 
 class LabelRow(Row):
@@ -241,6 +293,15 @@ class JobRow(Row):
     """The seconds, examples and energy of the last attempt (worker/jobs/cost.py). They vary from run to
     run, so no file of a version may contain them: the same job must give the same bytes."""
     output_version: Mapped[int | None] = mapped_column(Integer)
+    guarantee: Mapped[Guarantee | None] = mapped_column(String(16))
+    """What a forget had to guarantee, if its request said so."""
+    reference: Mapped[str | None] = mapped_column(Name)
+    """The client's own name for the request, such as the number of an erasure request."""
+    client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
+    created_by: Mapped[str | None] = mapped_column(Id)
+    """The id of the API key that requested it; null where no key is needed."""
+    progress_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the worker last made progress. A heartbeat alone does not change it."""
     request_id: Mapped[str | None] = mapped_column(Name)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -329,11 +390,86 @@ class ReportRow(Row):
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
+class SnapshotRow(Row):
+    """The newest snapshot of an unfinished job, from which another attempt resumes."""
+
+    __tablename__ = "snapshots"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(ArtifactHash)
+    machine: Mapped[dict[str, Any]] = mapped_column(Json)
+    """The kind of machine that wrote it: bytes are reproducible on the same kind only."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+
+
+class IdempotencyKeyRow(Row):
+    """The answer to a POST that had an Idempotency-Key: its status and the resource's id, not its body."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(Digest)
+    """The hash of method, path and body: the key may not be used for another request."""
+    status: Mapped[int | None] = mapped_column(Integer)
+    """The HTTP status of the answer; null while the request is in flight."""
+    resource_id: Mapped[str | None] = mapped_column(Name)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+
+
+class AuditRow(Row):
+    """An entry of the audit log: who requested what, and what became of it. Rows are only ever added."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    sequence: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    project_id: Mapped[str | None] = mapped_column(Id)
+    actor: Mapped[str] = mapped_column(Id)
+    """The id of the API key; `anonymous` where no key is needed; `palimpsest` for the service itself."""
+    action: Mapped[str] = mapped_column(Id)
+    resource: Mapped[str] = mapped_column(Name)
+    request_id: Mapped[str | None] = mapped_column(Name)
+    details: Mapped[dict[str, Any]] = mapped_column(Json)
+    previous: Mapped[str] = mapped_column(Digest)
+    """The hash of the entry before, or 64 zeros."""
+    hash: Mapped[str] = mapped_column(Digest)
+    """The sha256 of this entry, `previous` included."""
+
+
+class FactRow(Row):
+    """A fact about the deployment, by its name: such as the identity of its artifact store."""
+
+    __tablename__ = "facts"
+
+    name: Mapped[str] = mapped_column(Id, primary_key=True)
+    value: Mapped[dict[str, Any]] = mapped_column(Json)
+    updated_at: Mapped[datetime] = mapped_column(Timestamp, default=now(), onupdate=now())
+
+
+class ArtifactFaultRow(Row):
+    """An artifact that a check found missing or changed, until a later check finds it intact."""
+
+    __tablename__ = "artifact_faults"
+    __table_args__ = (CheckConstraint("fault IN ('missing', 'corrupt', 'unreadable')", name="fault"),)
+
+    sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    fault: Mapped[Literal["missing", "corrupt", "unreadable"]] = mapped_column(String(16))
+    found_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+
+
 class DatasetRow(Row):
     """A dataset that a client uploaded. It never changes."""
 
     __tablename__ = "datasets"
 
+    project_id: Mapped[str] = mapped_column(
+        ForeignKey("projects.id"), primary_key=True, default=DEFAULT_PROJECT
+    )
     name: Mapped[str] = mapped_column(Name, primary_key=True)
     images: Mapped[dict[str, int]] = mapped_column(Json)
     """{label: number of images}, in the order in which their pixels are stored."""

@@ -1,7 +1,7 @@
 """Every column that holds the sha256 of an artifact is found, in new tables as well."""
 
 from service.registry import artifact_references, reports
-from service.registry.tables import ArtifactHash, DatasetRow, Row
+from service.registry.tables import ArtifactHash, DatasetRow, Digest, Row
 from tests.registries import FILES, Registry
 from tests.reports.made_up import full_report, quick_report
 
@@ -14,7 +14,9 @@ def test_every_column_that_looks_like_an_artifact_hash_is_marked_as_one() -> Non
         if "sha256" in column.name or getattr(column.type, "length", None) == 64
     }
     assert candidates
-    assert {str(column) for column in candidates if not isinstance(column.type, ArtifactHash)} == set()
+    assert {
+        str(column) for column in candidates if not isinstance(column.type, ArtifactHash | Digest)
+    } == set()
 
 
 def test_files_of_versions_and_marked_columns_of_every_table_count_as_references(registry: Registry) -> None:

@@ -1,0 +1,176 @@
+"""Projects, API keys, idempotency keys, an audit log, snapshots of running jobs, clients' data on jobs."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+DEFAULT_PROJECT = "prj_default"
+NOT_DELETED = sa.text("deleted_at IS NULL")
+
+
+def upgrade() -> None:
+    _create_projects()
+    _create_keys()
+    _move_models_into_projects()
+    _move_datasets_into_projects()
+    _add_columns_of_jobs()
+    _create_snapshots()
+    _create_idempotency_keys()
+    _create_audit_log()
+    _create_store_tables()
+
+
+def _create_projects() -> None:
+    op.create_table(
+        "projects",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_projects")),
+        sa.UniqueConstraint("name", name=op.f("uq_projects_name")),
+    )
+    op.execute(
+        "INSERT INTO projects (id, name, created_at) "
+        f"VALUES ('{DEFAULT_PROJECT}', 'default', CURRENT_TIMESTAMP)"
+    )
+
+
+def _create_keys() -> None:
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("project_id", sa.String(length=40), nullable=True),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("secret_sha256", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_api_keys_project_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+    )
+
+
+def _move_models_into_projects() -> None:
+    with op.batch_alter_table("models") as table:
+        table.add_column(sa.Column("project_id", sa.String(length=40), nullable=True))
+        table.add_column(sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
+        table.drop_constraint(op.f("uq_models_name"), type_="unique")
+    op.execute(f"UPDATE models SET project_id = '{DEFAULT_PROJECT}'")
+    with op.batch_alter_table("models") as table:
+        table.alter_column("project_id", existing_type=sa.String(length=40), nullable=False)
+        table.create_foreign_key(op.f("fk_models_project_id"), "projects", ["project_id"], ["id"])
+    op.create_index(
+        "one_model_per_name",
+        "models",
+        ["project_id", "name"],
+        unique=True,
+        sqlite_where=NOT_DELETED,
+        postgresql_where=NOT_DELETED,
+    )
+
+
+def _move_datasets_into_projects() -> None:
+    """Give datasets a primary key of project and name: two projects may use the same name."""
+    op.rename_table("datasets", "datasets_0007")
+    op.create_table(
+        "datasets",
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("images", sa.JSON(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_datasets_project_id")),
+    )
+    op.execute(
+        "INSERT INTO datasets (project_id, name, images, sha256, created_at) "
+        f"SELECT '{DEFAULT_PROJECT}', name, images, sha256, created_at FROM datasets_0007"
+    )
+    op.drop_table("datasets_0007")
+    with op.batch_alter_table("datasets") as table:  # only now is the name of the key free
+        table.create_primary_key(op.f("pk_datasets"), ["project_id", "name"])
+
+
+def _add_columns_of_jobs() -> None:
+    # Not with batch_alter_table, which rebuilds the table on SQLite and so loses AUTOINCREMENT.
+    for column in (
+        sa.Column("reference", sa.String(length=200), nullable=True),
+        sa.Column("metadata", sa.JSON(), nullable=True),
+        sa.Column("guarantee", sa.String(length=16), nullable=True),
+        sa.Column("created_by", sa.String(length=40), nullable=True),
+        sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
+    ):
+        op.add_column("jobs", column)
+
+
+def _create_snapshots() -> None:
+    op.create_table(
+        "snapshots",
+        sa.Column("job_id", sa.String(length=40), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("machine", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_snapshots_job_id")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_snapshots")),
+    )
+
+
+def _create_idempotency_keys() -> None:
+    op.create_table(
+        "idempotency_keys",
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.Column("key", sa.String(length=255), nullable=False),
+        sa.Column("request_sha256", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("resource_id", sa.String(length=200), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_idempotency_keys_project_id")),
+        sa.PrimaryKeyConstraint("project_id", "key", name=op.f("pk_idempotency_keys")),
+    )
+    op.create_index("ix_idempotency_keys_created_at", "idempotency_keys", ["created_at"])
+
+
+def _create_audit_log() -> None:
+    op.create_table(
+        "audit_log",
+        sa.Column(
+            "sequence",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("project_id", sa.String(length=40), nullable=True),
+        sa.Column("actor", sa.String(length=40), nullable=False),
+        sa.Column("action", sa.String(length=40), nullable=False),
+        sa.Column("resource", sa.String(length=200), nullable=False),
+        sa.Column("request_id", sa.String(length=200), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=False),
+        sa.Column("previous", sa.String(length=64), nullable=False),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("sequence", name=op.f("pk_audit_log")),
+        sqlite_autoincrement=True,
+    )
+
+
+def _create_store_tables() -> None:
+    op.create_table(
+        "facts",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("value", sa.JSON(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_facts")),
+    )
+    op.create_table(
+        "artifact_faults",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("fault", sa.String(length=16), nullable=False),
+        sa.Column("found_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint(
+            "fault IN ('missing', 'corrupt', 'unreadable')", name=op.f("ck_artifact_faults_fault")
+        ),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_artifact_faults")),
+    )
