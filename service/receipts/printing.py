@@ -6,12 +6,15 @@ from rich.table import Table
 from reports import LabelFigure
 from service.receipts.statement import Predicate
 from service.receipts.verification import VerifiedReceipt
+from service.registry.names import escape_unprintable
 
 
 def print_receipt(console: Console, name: str, verified: VerifiedReceipt) -> None:
     """Print what the receipt says, then one line: that it is genuine, and by which key."""
     predicate = verified.statement.predicate
-    console.print(_forget(predicate), "", _erasure(predicate), "", predicate.meaning, "", sep="\n")
+    console.print(
+        _forget(predicate), "", _erasure(predicate), "", escape_unprintable(predicate.meaning), "", sep="\n"
+    )
     parts = [f"{name} is genuine, signed by {verified.keyid[:16]}"]
     if verified.matching:
         parts.append(f"{len(verified.matching)} files match the receipt")
@@ -30,11 +33,13 @@ def _forget(predicate: Predicate) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")  # a hash is printed to its end
-    table.add_row("labels", f"{', '.join(request.labels)} of model {predicate.model.name}")
-    table.add_row("strategy", f"{request.strategy}, seed {request.seed}")
+    table.add_row(
+        "labels", escape_unprintable(f"{', '.join(request.labels)} of model {predicate.model.name}")
+    )
+    table.add_row("strategy", escape_unprintable(f"{request.strategy}, seed {request.seed}"))
     table.add_row("guarantee", predicate.guarantee)
-    table.add_row("code", predicate.code or "-")
-    table.add_row("job", predicate.job)
+    table.add_row("code", escape_unprintable(predicate.code or "-"))
+    table.add_row("job", escape_unprintable(predicate.job))
     table.add_row("published", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC")
     table.add_row("accuracy of the retained labels", _accuracy(figures.retained))
     table.add_row("accuracy of the forgotten labels", _accuracy(figures.forgotten))
@@ -54,7 +59,7 @@ def _forget(predicate: Predicate) -> Table:
 def _erasure(predicate: Predicate) -> Table:
     table = Table("store", "state", "what happened there", box=None, padding=(0, 2, 0, 0))
     for entry in predicate.erasure:
-        table.add_row(entry.store, entry.state, entry.detail)
+        table.add_row(*(escape_unprintable(cell) for cell in (entry.store, entry.state, entry.detail)))
     return table
 
 

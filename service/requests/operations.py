@@ -12,6 +12,7 @@ from typing import Any, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from service.registry.job_specs import EvaluateSpec, ForgetSpec, LearnSpec, ResizeSpec, Retention, Statuses
+from service.registry.names import find_fault
 from service.requests.catalog import Catalog, StrategyEntry
 from service.requests.fields import (
     Acceptance,
@@ -97,6 +98,7 @@ class Learn(Change):
         if merging and self.names:
             detail = "a temporary label keeps its name when it is made permanent; leave `as` out"
             raise InvalidRequest(Violation("/as", "label_already_named", detail))
+        _refuse_unsafe_names(self.sources, self.labels, known=statuses)
         dataset = self.dataset or model_dataset
         if chosen.needs_examples:
             _refuse_unknown_labels(self.labels, catalog.dataset(dataset).labels, dataset)
@@ -198,6 +200,19 @@ def _refuse_shared_names(labels: list[str], names: Mapping[str, str]) -> None:
             detail = f"{source!r} and {taken[name]!r} cannot both be called {name!r}; rename one of them"
             raise InvalidRequest(Violation(f"/as/{escape(source)}", "duplicate_item", detail))
         taken[name] = source
+
+
+def _refuse_unsafe_names(sources: Mapping[str, str], labels: list[str], *, known: Statuses) -> None:
+    """Refuse new names of labels that break the rule (names.py). Names that the model has stay usable."""
+    violations = []
+    for name, source in sources.items():
+        if name not in known and (fault := find_fault(name)):
+            pointer = f"/labels/{labels.index(source)}" if name == source else f"/as/{escape(source)}"
+            advice = " Give it another name in the model with `as`." if name == source else ""
+            detail = f"{name!r} cannot be the name of a label: {fault}.{advice}"
+            violations.append(Violation(pointer, "invalid_name", detail))
+    if violations:
+        raise InvalidRequest(*violations)
 
 
 def _refuse_unknown_labels(labels: list[str], known: tuple[str, ...], dataset: str) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.registry.labels import NAME, RULE
+from service.registry.names import find_fault
 
 SIDE = 28
 PIXELS = SIDE * SIDE
@@ -276,11 +277,9 @@ def _read_image(info: zipfile.ZipInfo, data: bytes) -> Images:
 
 
 def _check_label(name: str) -> str:
-    if not re.fullmatch(NAME, name):
-        raise InvalidUpload(
-            "invalid_name",
-            f"{_shorten(name)} cannot be the name of a label: {RULE}",
-        )
+    fault = RULE if not re.fullmatch(NAME, name) else find_fault(name)
+    if fault:
+        raise InvalidUpload("invalid_name", f"{_shorten(name)} cannot be the name of a label: {fault}")
     return name
 
 
