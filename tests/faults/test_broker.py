@@ -2,19 +2,14 @@
 
 import json
 import shutil
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis
 
 from service.queue.messages import QUEUE, count_waiting_messages, producer, wake_worker
 from service.settings import Settings
-from tests.conftest import missing
+from tests.faults.servers import own_redis, redis_url
 from tests.instance import Instance, instance_of, wait_for
 
 VALID_MESSAGE = {
@@ -133,7 +128,7 @@ def test_a_folder_that_cannot_be_written_delays_the_job_but_not_the_response(ins
 
 def test_redis_that_is_down_delays_the_job_but_not_the_response(tmp_path: Path) -> None:
     with own_redis() as server:
-        deployment = Settings(home=tmp_path / "home", broker_url=server.url, port=0)
+        deployment = Settings(home=tmp_path / "home", broker_url=redis_url(server), port=0)
         with instance_of(deployment, tmp_path) as instance:
             instance.up()
             instance.create()
@@ -152,44 +147,3 @@ def submit_while_the_broker_is_down(instance: Instance) -> str:
     job_id = instance.submit("learn", labels=["1"])
     assert time.monotonic() - begun < MAX_RESPONSE_SECONDS
     return job_id
-
-
-class RedisServer:
-    """A Redis for one test, on a free port, which the test can kill and start again."""
-
-    def __init__(self, command: str, port: int) -> None:
-        self.command, self.port = command, port
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self.process = subprocess.Popen([self.command, *arguments], stdout=subprocess.DEVNULL)
-        wait_for("Redis answers", self._answers)
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def _answers(self) -> bool:
-        try:
-            with redis.Redis.from_url(self.url) as connection:
-                return bool(connection.ping())
-        except redis.ConnectionError:
-            return False
-
-
-@contextmanager
-def own_redis() -> Iterator[RedisServer]:
-    command = shutil.which("redis-server")
-    if command is None:
-        missing("redis-server is not installed, so a Redis that goes down cannot be tested")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = RedisServer(command, port)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
