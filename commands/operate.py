@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from commands.failure import fail
 from migrations import check_not_newer, find_differences, upgrade
+from service import failpoints
 from service.process import sweeper
 from service.process.errors import CannotStart
 from service.process.supervisor import supervise
@@ -110,11 +111,12 @@ def _deployment() -> Iterator[Settings]:
             level=deployment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        failpoints.warn_if_armed()
         yield deployment
     except ValidationError as error:
         first = error.errors()[0]
         fail(f"PALIMPSEST_{str(first['loc'][0]).upper()}: {first['msg']}")
     except DatabaseUnavailable as error:
         fail(f"{error.message} ({error.reason})")
-    except (CannotStart, RegistryError) as error:
+    except (CannotStart, RegistryError, failpoints.UnknownFailpoint) as error:
         fail(str(error))

@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from service import failpoints
 from service.registry.tables import Row
 
 context.configure(
@@ -9,5 +10,6 @@ context.configure(
     target_metadata=Row.metadata,
     transactional_ddl=True,
     render_as_batch=True,
+    on_version_apply=lambda **_: failpoints.reach("migrate.midway"),
 )
 context.run_migrations()

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from service import failpoints
+
 READABLE = 0o644  # the API and the workers may run as different users
 READABLE_FOLDER = 0o755
 
@@ -95,6 +97,7 @@ def _temporary_file(path: Path, data: bytes, mode: int, *, durable: bool = True)
             file.write(data)
             file.flush()
             if durable:
+                failpoints.reach("file.sync")
                 os.fsync(file.fileno())
         yield Path(name)
     finally:

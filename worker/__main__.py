@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from threading import Event
 
+from service import failpoints
 from service.worker_identity import IDENTITY_OPTION, WorkerIdentity
 from worker.jobs.code_version import CODE
 
@@ -27,6 +28,7 @@ def main() -> int:
     from worker.process.context import make_worker_context
     from worker.process.devices import DeviceUnavailable
 
+    failpoints.reach("worker.start")
     deployment, shutting_down = load_settings(), Event()
     try:
         worker_context = make_worker_context(deployment, shutting_down=shutting_down.is_set)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
+from service import failpoints
 from service.api.context import Context
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
@@ -88,6 +89,8 @@ class Submission:
                 max_attempts=self.context.settings.max_attempts,
             )
             job = describe_job(row, jobs.queue_position(session, row))
+            failpoints.reach("submit.before_commit")
+        failpoints.reach("submit.after_commit")
         if not job.done:
             self.context.wake_worker(job.id)  # after the commit, so that the worker finds the row
         return job

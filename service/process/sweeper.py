@@ -7,6 +7,7 @@ and signs receipts. It runs beside the API. Several may run: the database lets o
 import logging
 from threading import Event
 
+from service import failpoints
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
@@ -90,6 +91,7 @@ def _purge(database: Database, deployment: Settings) -> None:
             if job_id in overdue:
                 purging.request_purge(session, job, reason="retention")
             purging.mark_purged(session, job)
+        failpoints.reach("purge.after_mark")
         try:
             with database.transaction() as session:
                 if purging.delete_files(session, job_id, FolderArtifacts(deployment.artifacts)):

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service import failpoints
 from service.receipts.erasure import ForgetHistory, erasure_by_store
 from service.receipts.signing import SigningKey
 from service.receipts.statement import (
@@ -69,6 +70,7 @@ def sign_receipt(database: Database, artifacts: FolderArtifacts, key: SigningKey
     with database.transaction() as session:
         receipt = session.get_one(ReceiptRow, job_id, with_for_update=True, populate_existing=True)
         if receipt.envelope is None and not _is_purging(session, job_id):
+            failpoints.reach("receipt.before_sign")
             payload = build_statement(session, artifacts, job_id).to_payload()
             receipt.envelope = encode_receipt(key.sign(payload, PAYLOAD_TYPE)).decode()
         return receipt.envelope

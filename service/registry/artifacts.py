@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from service import durable
+from service import durable, failpoints
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 
 
@@ -43,6 +43,7 @@ class FolderArtifacts:
             durable.sync_name(path)  # the process that wrote it may have died before it flushed the folder
             os.utime(path)  # as if it were new: delete_unreferenced keeps new files
         else:
+            failpoints.reach("artifact.write")
             durable.write(path, content.data)
         return content.sha256
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import exc, exists, select, update
 from sqlalchemy.orm import Session
 
+from service import failpoints
 from service.registry import artifact_references, versions
 from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.database import from_now, now
@@ -90,6 +91,7 @@ def delete_files(session: Session, job_id: str, artifacts: FolderArtifacts) -> b
     purge.kept = [file for file in files if file["sha256"] in referenced]
     for sha256 in sorted({file["sha256"] for file in purge.keys}):
         artifacts.delete(sha256)
+    failpoints.reach("purge.after_delete")
     purge.state, purge.finished_at = "done", now()
     return True
 

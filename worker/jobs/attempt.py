@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from service import failpoints
 from service.registry import claims
 from service.registry.claims import Claim, ClaimState
 from service.registry.errors import DatabaseUnavailable, FencedOff
@@ -39,6 +40,7 @@ class Attempt:
 
     def report_progress(self, progress: Progress) -> None:
         """Pass the progress on to the cost meter and the heartbeat. Called at every step of the job."""
+        failpoints.reach("train.step")
         self.meter.report_progress(progress)
         self.heartbeat.report_progress(progress)
 

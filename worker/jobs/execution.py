@@ -1,7 +1,9 @@
 """Run one job from its claim to its end: a new version, a full report, or a recorded failure."""
 
 import logging
+import math
 
+from service import failpoints
 from service.registry import claims, sweeping
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
@@ -28,6 +30,7 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
         )
     if claim is None:
         return None
+    failpoints.reach("claim.after_commit")
     log.info("job %s: attempt %d started, on model %s", job_id, claim.attempt, claim.model_id)
     with Heartbeat(worker_context.database, claim, lease_seconds=worker_context.lease_seconds) as heartbeat:
         attempt = Attempt(worker_context, claim, heartbeat, CostMeter())
@@ -50,7 +53,7 @@ def _run(attempt: Attempt) -> None:
     """
     worker_context = attempt.worker_context
     work = read_work(attempt.claim, worker_context)
-    context = TrainingContext(
+    context = (DivergingContext if failpoints.is_armed("train.nan") else TrainingContext)(
         worker_context.device,
         work.seed,
         request_seed=work.request_seed,
@@ -63,3 +66,11 @@ def _run(attempt: Attempt) -> None:
         evaluate_version(attempt, work, context)
     else:
         make_version(attempt, work, context)
+
+
+class DivergingContext(TrainingContext):
+    """A context whose loss is not a number from the failpoint `train.nan` on. For tests."""
+
+    def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
+        is_nan = loss is not None and failpoints.is_due("train.nan")
+        super().step(phase, step, total, math.nan if is_nan else loss)

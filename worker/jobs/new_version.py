@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from reports import Report
+from service import failpoints
 from service.registry import artifact_references, claims, publishing, reports
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import MeasuredReport
@@ -60,6 +61,8 @@ def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoi
 
 def _publish(attempt: Attempt, work: Work, candidate: Checkpoint, report: Report) -> None:
     files = version_files(candidate, report, work)
+    entries = store(files, attempt.worker_context.artifacts)
+    failpoints.reach("publish.after_rename")
     networks = (candidate, *candidate.isolated)
     publication = Publication(
         parent=work.base.number if work.base else None,
@@ -69,13 +72,14 @@ def _publish(attempt: Attempt, work: Work, candidate: Checkpoint, report: Report
             for network in networks
             for label in network.labels
         },
-        files=store(files, attempt.worker_context.artifacts),
+        files=entries,
         parameters=sum(network.parameters for network in networks),
         widths=candidate.widths,
         report=report,
         cost=attempt.meter.cost(),
     )
     attempt.record(lambda session: _publish_once(session, attempt, publication, files))
+    failpoints.reach("publish.after_commit")
     log.info("job %s: succeeded; published a version of model %s", attempt.claim.job_id, work.model.id)
 
 
@@ -88,6 +92,7 @@ def _publish_once(
         # Since they were stored, a purge or a collection may have deleted a file that no row referred to.
         store_again(files, attempt.worker_context.artifacts)
         publishing.publish(session, attempt.claim, publication)
+        failpoints.reach("publish.before_commit")
 
 
 def _reject(attempt: Attempt, report: Report, error: Mapping[str, Any]) -> None:
