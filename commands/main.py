@@ -149,6 +149,33 @@ def migrate(
         operate.migrate()
 
 
+audit_app = typer.Typer(
+    help="Check the audit log of requests and outcomes.\n\n"
+    "Example: palimpsest audit verify",
+    no_args_is_help=True,
+)
+app.add_typer(audit_app, name="audit")
+
+
+@audit_app.command("verify")
+def verify_audit_log(
+    head: Annotated[
+        str | None, typer.Option(help="A newest hash that was printed earlier: entries up to it must exist.")
+    ] = None,
+) -> None:
+    """Verify the chain of hashes of the audit log, and print its newest hash.
+
+    Note that hash in another place: whoever can change the database can also remove the newest entries, and
+    only a noted hash shows that.
+
+    Example: palimpsest audit verify
+    """
+    _require_service("audit")
+    from commands import operate
+
+    operate.verify_audit_log(head=head)
+
+
 @app.command()
 def verify(
     receipt: Annotated[Path, typer.Argument(help="The receipt, as GET /v1/jobs/JOB/receipt returned it.")],

@@ -18,7 +18,7 @@ from service.process import sweeper
 from service.process.errors import CannotStart
 from service.process.supervisor import supervise
 from service.process.worker_launch import check_worker_package, worker_command, worker_environment
-from service.registry import artifact_references
+from service.registry import artifact_references, audit
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
@@ -68,6 +68,18 @@ def collect() -> None:
         if collected is None:
             fail("nothing was deleted: a job or a purge is writing artifacts just now; try again")
         typer.echo(f"deleted {collected} files that no row refers to")
+
+
+def verify_audit_log(*, head: str | None) -> None:
+    """Verify the chain of hashes of the audit log, and print its newest hash; exit with 1 if it is broken."""
+    with _deployment() as deployment, Database(deployment.database_url).reading() as session:
+        found = audit.verify(session, noted_head=head)
+    if found.fault:
+        fail(f"the audit log is NOT intact: {found.fault}; the {found.entries} entries before it are")
+    if not found.knows_head:
+        fail(f"the audit log is NOT complete: none of its {found.entries} entries has the hash {head}")
+    typer.echo(f"the audit log is intact: {found.entries} sealed entries, {found.unsealed} not sealed yet")
+    typer.echo(f"newest hash: {found.head}")
 
 
 def migrate() -> None:

@@ -102,8 +102,14 @@ def _add_columns_of_jobs() -> None:
         sa.Column("guarantee", sa.String(length=16), nullable=True),
         sa.Column("created_by", sa.String(length=40), nullable=True),
         sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("audited_at", sa.DateTime(timezone=True), nullable=True),
     ):
         op.add_column("jobs", column)
+    op.execute("UPDATE jobs SET audited_at = finished_at")  # the audit log begins with this release
+    not_audited = sa.text("finished_at IS NOT NULL AND audited_at IS NULL")
+    op.create_index(
+        "ix_jobs_not_audited", "jobs", ["sequence"], sqlite_where=not_audited, postgresql_where=not_audited
+    )
 
 
 def _create_snapshots() -> None:
@@ -149,10 +155,41 @@ def _create_audit_log() -> None:
         sa.Column("resource", sa.String(length=200), nullable=False),
         sa.Column("request_id", sa.String(length=200), nullable=True),
         sa.Column("details", sa.JSON(), nullable=False),
-        sa.Column("previous", sa.String(length=64), nullable=False),
-        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=True),
+        sa.Column("hash", sa.String(length=64), nullable=True),
+        sa.CheckConstraint("(position IS NULL) = (hash IS NULL)", name=op.f("ck_audit_log_sealed")),
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_audit_log")),
+        sa.UniqueConstraint("position", name=op.f("uq_audit_log_position")),
         sqlite_autoincrement=True,
+    )
+    unsealed = sa.text("position IS NULL")
+    op.create_index(
+        "ix_audit_log_unsealed", "audit_log", ["sequence"], sqlite_where=unsealed, postgresql_where=unsealed
+    )
+    _refuse_changes_of_the_audit_log()
+
+
+def _refuse_changes_of_the_audit_log() -> None:
+    """Let the database refuse to delete an entry, or to change one that is sealed."""
+    refusal = "an entry of the audit log cannot be changed or deleted"
+    if op.get_bind().dialect.name == "sqlite":
+        for event, condition in (("UPDATE", "WHEN OLD.position IS NOT NULL"), ("DELETE", "")):
+            op.execute(
+                f"CREATE TRIGGER audit_log_keeps_entries_on_{event.lower()} BEFORE {event} ON audit_log "
+                f"{condition} BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
+            )
+        return
+    op.execute(
+        "CREATE FUNCTION refuse_change_of_audit_log() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{refusal}'; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER audit_log_keeps_entries_on_update BEFORE UPDATE ON audit_log FOR EACH ROW "
+        "WHEN (OLD.position IS NOT NULL) EXECUTE FUNCTION refuse_change_of_audit_log()"
+    )
+    op.execute(
+        "CREATE TRIGGER audit_log_keeps_entries_on_delete BEFORE DELETE ON audit_log FOR EACH ROW "
+        "EXECUTE FUNCTION refuse_change_of_audit_log()"
     )
 
 

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from service.api import (
+    audit,
     catalog,
     datasets,
     health,
@@ -46,6 +47,7 @@ RESOURCES = (
     datasets,
     catalog,
     keys,
+    audit,
     health,
     pages,
 )

@@ -11,7 +11,7 @@ from service import failpoints
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
-from service.registry import jobs, purging, sweeping
+from service.registry import audit, jobs, purging, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
@@ -56,6 +56,8 @@ def sweep(database: Database, deployment: Settings) -> None:
             return
         sweeping.requeue_expired(session)
         sweeping.cancel_queued(session)
+        audit.add_outcomes(session)
+        audit.seal(session)
         due = sweeping.find_due(
             session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
         )

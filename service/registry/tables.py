@@ -34,6 +34,9 @@ RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation <> 'evaluate'"
 """SQL: the job is changing its model. A unique index allows one such job per model at a time. Any number of
 evaluate jobs may run meanwhile, because they only measure versions, and versions never change."""
 
+ENDED_WITHOUT_AUDIT = "finished_at IS NOT NULL AND audited_at IS NULL"
+"""SQL: the job has ended, and the audit log does not say how yet."""
+
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize", "evaluate"]
 Guarantee = Literal["approximate", "exact"]
@@ -235,6 +238,12 @@ class JobRow(Row):
         ),
         Index("ix_jobs_model_id_sequence", "model_id", "sequence"),
         Index("ix_jobs_state_sequence", "state", "sequence"),
+        Index(
+            "ix_jobs_not_audited",
+            "sequence",
+            sqlite_where=text(ENDED_WITHOUT_AUDIT),
+            postgresql_where=text(ENDED_WITHOUT_AUDIT),
+        ),
         CheckConstraint("operation IN ('learn', 'forget', 'resize', 'evaluate')", name="operation"),
         CheckConstraint(
             "state IN ('queued', 'running', 'verifying', 'succeeded', 'failed', 'rejected', 'cancelled')",
@@ -303,6 +312,8 @@ class JobRow(Row):
     progress_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the worker last made progress. A heartbeat alone does not change it."""
     request_id: Mapped[str | None] = mapped_column(Name)
+    audited_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the audit log got the entry that says how the job ended."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -419,10 +430,23 @@ class IdempotencyKeyRow(Row):
 
 
 class AuditRow(Row):
-    """An entry of the audit log: who requested what, and what became of it. Rows are only ever added."""
+    """An entry of the audit log: who requested what, and what became of it. Entries are only ever added.
+
+    Triggers of the database refuse to delete one, or to change one that is sealed (audit.py).
+    """
 
     __tablename__ = "audit_log"
-    __table_args__ = ({"sqlite_autoincrement": True},)
+    __table_args__ = (
+        UniqueConstraint("position"),
+        Index(
+            "ix_audit_log_unsealed",
+            "sequence",
+            sqlite_where=text("position IS NULL"),
+            postgresql_where=text("position IS NULL"),
+        ),
+        CheckConstraint("(position IS NULL) = (hash IS NULL)", name="sealed"),
+        {"sqlite_autoincrement": True},
+    )
 
     sequence: Mapped[int] = mapped_column(
         BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
@@ -435,10 +459,10 @@ class AuditRow(Row):
     resource: Mapped[str] = mapped_column(Name)
     request_id: Mapped[str | None] = mapped_column(Name)
     details: Mapped[dict[str, Any]] = mapped_column(Json)
-    previous: Mapped[str] = mapped_column(Digest)
-    """The hash of the entry before, or 64 zeros."""
-    hash: Mapped[str] = mapped_column(Digest)
-    """The sha256 of this entry, `previous` included."""
+    position: Mapped[int | None] = mapped_column(BigInteger)
+    """Its place in the chain, from 1 without a gap; null until it is sealed."""
+    hash: Mapped[str | None] = mapped_column(Digest)
+    """The sha256 of the hash before and this entry; null until it is sealed."""
 
 
 class FactRow(Row):

@@ -194,6 +194,7 @@ def test_the_openapi_document_has_every_endpoint(documented: dict[str, Any]) -> 
         "GET /v1/jobs/{job}",
         "GET /v1/jobs/{job}/receipt",
         "GET /v1/keys/signing",
+        "GET /v1/audit",
         "POST /v1/jobs/{job}/cancel",
         "GET /v1/datasets",
         "GET /v1/datasets/{dataset}",

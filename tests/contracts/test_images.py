@@ -25,6 +25,9 @@ def takes(command: list[str]) -> None:
     group = typer.main.get_command(app)
     subcommand = group.get_command(None, name)  # type: ignore[attr-defined]
     assert subcommand is not None, f"there is no `palimpsest {name}`"
+    if isinstance(subcommand, typer.core.TyperGroup):
+        subcommand = subcommand.get_command(None, name := arguments.pop(0))  # type: ignore[arg-type]
+        assert subcommand is not None, f"there is no such command: {command}"
     subcommand.make_context(name, list(arguments))
 
 

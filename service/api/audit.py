@@ -1,0 +1,71 @@
+"""GET /v1/audit: who requested what, and what became of it."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from service.api.context import Context
+from service.api.paging import Listing, Page, build_listing, unknown_cursor
+from service.api.route import Route
+from service.registry import audit
+from service.registry.tables import AuditRow
+
+router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=Route)
+
+
+class AuditEntryObject(BaseModel):
+    """An entry of the audit log. Entries are never changed or removed."""
+
+    sequence: int
+    at: datetime
+    actor: str = Field(
+        description="The id of the API key; `anonymous` where none was needed; `palimpsest` for the service."
+    )
+    action: str = Field(description="What was done, such as `job.submit`.")
+    resource: str = Field(description="The id of what it was done to.")
+    project: str | None
+    request_id: str | None
+    details: dict[str, Any]
+    position: int | None = Field(description="Its place in the chain of hashes. Null until it is sealed.")
+    hash: str | None = Field(description="The sha256 of the hash before and this entry, null until sealed.")
+
+
+@router.get("")
+def list_audit_entries(
+    page: Annotated[Page, Query()], request: Request, response: Response, context: Context
+) -> Listing[AuditEntryObject]:
+    """List the entries of the audit log, newest first.
+
+    `palimpsest audit verify` checks their chain of hashes.
+    """
+    with context.database.reading() as session:
+        after = _parse_cursor(page.after)
+        rows, has_more = audit.page(session, project_id=None, limit=page.limit, after=after)
+        data = [_describe(row) for row in rows]
+    last = str(rows[-1].sequence) if rows else None
+    return build_listing(request, response, data, has_more=has_more, last=last)
+
+
+def _parse_cursor(cursor: str | None) -> int | None:
+    if cursor is None:
+        return None
+    if not cursor.isdecimal() or len(cursor) > 18:
+        raise unknown_cursor()
+    return int(cursor)
+
+
+def _describe(row: AuditRow) -> AuditEntryObject:
+    return AuditEntryObject(
+        sequence=row.sequence,
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        resource=row.resource,
+        project=row.project_id,
+        request_id=row.request_id,
+        details=row.details,
+        position=row.position,
+        hash=row.hash,
+    )
