@@ -150,8 +150,7 @@ def migrate(
 
 
 audit_app = typer.Typer(
-    help="Check the audit log of requests and outcomes.\n\n"
-    "Example: palimpsest audit verify",
+    help="Check the audit log of requests and outcomes.\n\nExample: palimpsest audit verify",
     no_args_is_help=True,
 )
 app.add_typer(audit_app, name="audit")

@@ -16,6 +16,7 @@ from service.api import (
     images,
     jobs,
     keys,
+    metrics,
     models,
     operations,
     pages,
@@ -33,6 +34,7 @@ from service.registry import artifact_references
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from service.registry.statistics import RecentStatistics
 from service.requests.catalog import Catalog, read_catalog
 from service.settings import Settings
 
@@ -49,6 +51,7 @@ RESOURCES = (
     keys,
     audit,
     health,
+    metrics,
     pages,
 )
 """The modules whose routers make up the API. /openapi.json lists their routes in this order."""
@@ -81,6 +84,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         database=database,
         artifacts=artifacts,
         generator=generator,
+        statistics=RecentStatistics(database),
         catalog=offered or read_catalog(),
         wake_worker=partial(wake_worker, deployment=settings),
     )

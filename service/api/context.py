@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from service.drawing.decoders import Generator
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
+from service.registry.statistics import RecentStatistics
 from service.requests.catalog import Catalog
 from service.settings import Settings
 
@@ -21,6 +22,7 @@ class ApiContext:
     database: Database
     artifacts: FolderArtifacts
     generator: Generator
+    statistics: RecentStatistics
     catalog: Catalog
     """It lacks the uploaded datasets: `catalog.with_uploads(session)` adds them."""
     wake_worker: Callable[[str], object]

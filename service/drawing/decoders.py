@@ -16,6 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from service import metrics
 from service.registry.artifacts import FolderArtifacts
 from service.registry.errors import RegistryError
 
@@ -57,8 +58,9 @@ class Generator:
         decoder: the sha256 of the decoder's ONNX file. Raises ArtifactMissing, ArtifactUnreadable,
         ArtifactCorrupt, and DecoderUnusable if no image can be computed.
         """
-        loaded = self._loaded(decoder)
-        return np.stack([loaded.draw(slot, noise(label, seed, loaded.latent)) for seed in seeds])
+        with metrics.DRAW_SECONDS.time():
+            loaded = self._loaded(decoder)
+            return np.stack([loaded.draw(slot, noise(label, seed, loaded.latent)) for seed in seeds])
 
     def find_without_file(self) -> set[str]:
         """Return the loaded decoders whose file is missing: it was purged, or its folder is unreachable."""
@@ -73,6 +75,7 @@ class Generator:
 
     def _loaded(self, sha256: str) -> "Decoder":
         with self._lock:  # loading takes a few ms; other threads wait meanwhile
+            metrics.DECODER_USES.labels("cache" if sha256 in self._decoders else "store").inc()
             if sha256 not in self._decoders:
                 self._decoders[sha256] = Decoder.load(sha256, self._artifacts.read(sha256))
                 if len(self._decoders) > self._capacity:

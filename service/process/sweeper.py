@@ -7,7 +7,7 @@ and signs receipts. It runs beside the API. Several may run: the database lets o
 import logging
 from threading import Event
 
-from service import failpoints
+from service import failpoints, metrics
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
@@ -15,6 +15,7 @@ from service.registry import audit, jobs, purging, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.tables import JobRow
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -54,17 +55,31 @@ def sweep(database: Database, deployment: Settings) -> None:
     with database.transaction() as session:
         if not sweeping.try_sweep_lock(session):
             return
-        sweeping.requeue_expired(session)
+        metrics.TAKEOVERS.inc(sweeping.requeue_expired(session))
         sweeping.cancel_queued(session)
-        audit.add_outcomes(session)
+        ended = audit.add_outcomes(session)
         audit.seal(session)
         due = sweeping.find_due(
             session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
         )
+    metrics.LAST_SWEEP.set_to_current_time()
+    for job in ended:
+        _measure(job)
     if due:
         _notify(database, deployment, due)
     _purge(database, deployment)
     _sign_receipts(database, deployment)
+
+
+def _measure(job: JobRow) -> None:
+    """Count the job in the metrics of this process. Each job is measured by one sweeper, once."""
+    metrics.JOBS_ENDED.labels(job.operation, job.state).inc()
+    metrics.JOB_ATTEMPTS.observe(job.attempt)
+    if job.started_at and job.finished_at:
+        metrics.JOB_WAIT_SECONDS.observe((job.started_at - job.created_at).total_seconds())
+        metrics.JOB_RUN_SECONDS.labels(job.operation).observe(
+            (job.finished_at - job.started_at).total_seconds()
+        )
 
 
 def _notify(database: Database, deployment: Settings, job_ids: list[str]) -> None:

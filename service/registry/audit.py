@@ -9,7 +9,7 @@ elsewhere can also show that no entry after it was removed.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,8 @@ def append(
     )
 
 
-def add_outcomes(session: Session) -> int:
-    """Add an entry for jobs that have ended and have none yet. Returns how many. For the sweeper alone."""
+def add_outcomes(session: Session) -> Sequence[JobRow]:
+    """Add an entry for jobs that have ended and have none yet. Returns these jobs. For the sweeper alone."""
     ended = (
         select(JobRow)
         .where(JobRow.finished_at.is_not(None), JobRow.audited_at.is_(None))
@@ -82,7 +82,7 @@ def add_outcomes(session: Session) -> int:
         append(session, "job.end", job.id, actor=SERVICE, project_id=None, details=_outcome(job))
     done = update(JobRow).where(JobRow.id.in_([job.id for job in rows])).values(audited_at=now())
     session.execute(done.execution_options(synchronize_session=False))
-    return len(rows)
+    return rows
 
 
 def seal(session: Session) -> int:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, DateTime, Engine, create_engine, event, exc, literal, text
+from sqlalchemy import Connection, DateTime, Engine, Float, create_engine, event, exc, literal, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -182,6 +182,13 @@ class from_now(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function 
         super().__init__(literal(float(seconds)))
 
 
+class seconds_since(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function it is
+    """The seconds from a time in the past to the database's clock now."""
+
+    type = Float()
+    inherit_cache = True
+
+
 @compiles(now, "sqlite")
 def _now_sqlite(element: Any, compiler: Any, **kwargs: Any) -> str:
     return "strftime('%Y-%m-%d %H:%M:%f', 'now')"
@@ -202,3 +209,13 @@ def _from_now_sqlite(element: Any, compiler: Any, **kwargs: Any) -> str:
 def _from_now_postgresql(element: Any, compiler: Any, **kwargs: Any) -> str:
     seconds = compiler.process(element.clauses, **kwargs)
     return f"clock_timestamp() + make_interval(secs => {seconds})"
+
+
+@compiles(seconds_since, "sqlite")
+def _seconds_since_sqlite(element: Any, compiler: Any, **kwargs: Any) -> str:
+    return f"(julianday('now') - julianday({compiler.process(element.clauses, **kwargs)})) * 86400.0"
+
+
+@compiles(seconds_since, "postgresql")
+def _seconds_since_postgresql(element: Any, compiler: Any, **kwargs: Any) -> str:
+    return f"EXTRACT(EPOCH FROM clock_timestamp() - {compiler.process(element.clauses, **kwargs)})::float8"

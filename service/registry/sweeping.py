@@ -1,9 +1,9 @@
 """The database part of a sweep: requeue or cancel jobs, and find wake-up messages to send again."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
@@ -20,8 +20,8 @@ def try_sweep_lock(session: Session) -> bool:
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(SWEEPER_LOCK))))
 
 
-def requeue_expired(session: Session) -> None:
-    """Requeue the jobs whose lease has expired.
+def requeue_expired(session: Session) -> int:
+    """Requeue the jobs whose lease has expired. Returns how many were requeued.
 
     If a client has cancelled such a job it ends as cancelled; if it has no attempt left it fails as
     worker_lost.
@@ -50,7 +50,7 @@ def requeue_expired(session: Session) -> None:
             "retryable": True,
         },
     )
-    _change(session, expired, state="queued", lease_until=None, notified_at=None, progress=None)
+    return _change(session, expired, state="queued", lease_until=None, notified_at=None, progress=None)
 
 
 def cancel_queued(session: Session) -> None:
@@ -95,6 +95,8 @@ def expire_leases_of(session: Session, worker: str) -> None:
     _change(session, JobRow.state.in_(CLAIMED_STATES) & (JobRow.worker == worker), lease_until=from_now(-1))
 
 
-def _change(session: Session, which: ColumnElement[bool], **values: Any) -> None:
+def _change(session: Session, which: ColumnElement[bool], **values: Any) -> int:
+    """Change the rows and return their number."""
     change = update(JobRow).where(which).values(values)
-    session.execute(change.execution_options(synchronize_session=False))
+    changed = session.execute(change.execution_options(synchronize_session=False))
+    return cast(CursorResult[Any], changed).rowcount

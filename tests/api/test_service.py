@@ -208,6 +208,7 @@ def test_the_openapi_document_has_every_endpoint(documented: dict[str, Any]) -> 
         "GET /v1/jobs/{job}/report/recovered/{label}/{network}.png",
         "GET /livez",
         "GET /readyz",
+        "GET /metrics",
     }
 
 
