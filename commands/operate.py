@@ -1,6 +1,5 @@
 """The commands that run and maintain the service. Learning happens in worker processes, not here."""
 
-import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 from commands.failure import fail
 from migrations import check_not_newer, find_differences, upgrade
-from service import failpoints
+from service import failpoints, logs
 from service.process import sweeper
 from service.process.errors import CannotStart
 from service.process.supervisor import supervise
@@ -119,10 +118,7 @@ def _deployment() -> Iterator[Settings]:
     """Load the settings and log to stderr. A known error in the block prints one line and exits with 1."""
     try:
         deployment = load_settings()
-        logging.basicConfig(
-            level=deployment.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-        )
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logs.configure(level=deployment.log_level, log_format=deployment.log_format)
         failpoints.warn_if_armed()
         yield deployment
     except ValidationError as error:

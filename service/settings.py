@@ -140,6 +140,8 @@ class Settings(Home):
     threads: int = Field(default=0, ge=0)
     """How many CPU threads the worker uses. 0 means one thread, the fastest where other processes compute."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    """text: lines for people; json: one object a line, with the ids of the request and the job."""
 
     def as_environment(self) -> dict[str, str]:
         """Return the environment variables that give a child process the same settings."""

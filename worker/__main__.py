@@ -35,7 +35,7 @@ def main() -> int:
     except DeviceUnavailable as error:
         sys.exit(f"palimpsest: {error}")
     app = make_app(deployment, worker_context)
-    return run(app, log_level=deployment.log_level, on_shutdown=shutting_down.set)
+    return run(app, deployment, on_shutdown=shutting_down.set)
 
 
 def _identify(fd: int) -> None:

@@ -7,7 +7,7 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import failpoints
+from service import failpoints, logs
 from service.api.problems import internal_error
 from service.registry.tables import new_id
 
@@ -40,8 +40,9 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            failpoints.reach("api.request")
-            await self._app(scope, receive, send_with_id)
+            with logs.about(request_id=request_id):
+                failpoints.reach("api.request")
+                await self._app(scope, receive, send_with_id)
         except Exception:
             log.exception(
                 "request %s: %s %s failed with an unexpected error",

@@ -3,8 +3,9 @@
 import logging
 import math
 
-from service import failpoints
+from service import failpoints, logs
 from service.registry import claims, sweeping
+from service.registry.claims import Claim
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
 from worker.jobs.attempt import Attempt
@@ -31,7 +32,12 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
     if claim is None:
         return None
     failpoints.reach("claim.after_commit")
-    log.info("job %s: attempt %d started, on model %s", job_id, claim.attempt, claim.model_id)
+    with logs.about(job_id=job_id):
+        return _execute(claim, worker_context)
+
+
+def _execute(claim: Claim, worker_context: WorkerContext) -> str | None:
+    log.info("job %s: attempt %d started, on model %s", claim.job_id, claim.attempt, claim.model_id)
     with Heartbeat(worker_context.database, claim, lease_seconds=worker_context.lease_seconds) as heartbeat:
         attempt = Attempt(worker_context, claim, heartbeat, CostMeter())
         try:

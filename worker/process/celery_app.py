@@ -4,13 +4,13 @@ Celery only delivers wake-up messages; the job table decides which job runs, and
 """
 
 import logging
-import os
 from collections.abc import Callable
 
 from celery import Celery
-from celery.signals import after_setup_logger, worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 
 from migrations import check_not_newer
+from service import logs
 from service.queue.messages import EXECUTE_JOB, celery_app, wake_worker
 from service.registry.errors import DatabaseTooNew
 from service.settings import Settings
@@ -42,31 +42,32 @@ def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
     return app
 
 
-def run(app: Celery, *, log_level: str, on_shutdown: Callable[[], None]) -> int:
+def run(app: Celery, deployment: Settings, *, on_shutdown: Callable[[], None]) -> int:
     """Run the worker until SIGTERM or Ctrl-C, one task at a time. Returns the exit code.
 
     on_shutdown: called from the signal handler, so that a running job can stop at its next step.
 
     Celery's messages between workers are switched off: the job table knows which worker runs what.
     """
-    after_setup_logger.connect(_log_jobs_not_messages)
+    # With a receiver of this signal, Celery leaves the configuration of the log to it.
+    setup_logging.connect(lambda **_: _log(deployment), weak=False)
     # Celery holds receivers weakly, and passes arguments.
     worker_shutting_down.connect(lambda **_: on_shutdown(), weak=False)
     worker = app.Worker(
         pool_cls="solo",
         concurrency=1,
-        loglevel=log_level,
+        loglevel=deployment.log_level,
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
         quiet=True,
-        no_color=True if os.environ.get("NO_COLOR") else None,
     )
     worker.start()
     return int(worker.exitcode or 0)
 
 
-def _log_jobs_not_messages(**_: object) -> None:
-    """Silence Celery's two log lines per message, for the job logs its own start and end, and Alembic's."""
-    for name in ("alembic", "celery.worker.strategy", "celery.app.trace"):
+def _log(deployment: Settings) -> None:
+    """Configure the log, without Celery's two lines a message: the job logs its own start and end."""
+    logs.configure(level=deployment.log_level, log_format=deployment.log_format)
+    for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)

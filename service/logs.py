@@ -1,0 +1,53 @@
+"""The log of a process: lines for people, or JSON objects for machines, with the ids of request and job.
+
+Whoever handles a request or runs a job puts its id in a context variable; every line that is logged meanwhile
+gets it, also in a thread that inherits the context.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+LogFormat = Literal["text", "json"]
+
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+_job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
+
+
+def configure(*, level: str, log_format: LogFormat) -> None:
+    """Log to stderr from now on, in place of what was configured before. level: debug, info, ..."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_add_ids)
+    handler.setFormatter(_formatter(log_format))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@contextmanager
+def about(*, request_id: str | None = None, job_id: str | None = None) -> Iterator[None]:
+    """Add these ids to every line that is logged in the block."""
+    request, job = _request_id.set(request_id or _request_id.get()), _job_id.set(job_id or _job_id.get())
+    try:
+        yield
+    finally:
+        _job_id.reset(job)
+        _request_id.reset(request)
+
+
+def _add_ids(record: logging.LogRecord) -> bool:
+    record.request_id, record.job_id = _request_id.get(), _job_id.get()
+    return True
+
+
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    if log_format == "text":
+        return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return JsonFormatter(
+        ["levelname", "name", "message", "request_id", "job_id"],
+        rename_fields={"levelname": "level", "name": "logger"},
+        timestamp="time",
+    )
