@@ -29,8 +29,10 @@ class Palimpsest:
             job = palimpsest.wait(palimpsest.learn("numbers", ["0", "1"]))
 
     `learn`, `forget`, `resize` and `evaluate` return a queued job at once; `wait` polls it until it is done.
-    The argument `model` is a model's name or id. Every method raises RequestRefused when the server responds
-    with an error, and ServerUnreachable when there is no response.
+    The argument `model` is a model's name or id. With an `idempotency_key`, such as a UUID, a request may be
+    sent again after its response was lost: nothing is done twice. `reference` is your own name for a request,
+    which is shown on the job and in a receipt, and `metadata` your own data about it. Every method raises
+    RequestRefused when the server responds with an error, and ServerUnreachable when there is no response.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Palimpsest:
         network: Json | None = None,
         seed: int | None = None,
         acceptance: Json | None = None,
+        idempotency_key: str | None = None,
     ) -> Model:
         """Create a model without labels.
 
@@ -83,7 +86,7 @@ class Palimpsest:
         {"forgotten_accuracy_max": 0.05}. A version that misses a criterion is not published.
         """
         body = _without_none(name=name, dataset=dataset, network=network, seed=seed, acceptance=acceptance)
-        return Model.model_validate(self._post("/v1/models", body).json())
+        return Model.model_validate(self._post("/v1/models", body, idempotency_key).json())
 
     def model(self, model: str) -> Model:
         """Get the current state of a model."""
@@ -104,6 +107,9 @@ class Palimpsest:
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Start a job that learns labels. The server has a default for each argument that is None.
 
@@ -123,8 +129,10 @@ class Palimpsest:
             acceptance=acceptance,
             seed=seed,
             base_version=base_version,
+            reference=reference,
+            metadata=metadata,
         )
-        return self._start_job(model, "learn", body)
+        return self._start_job(model, "learn", body, idempotency_key)
 
     def forget(
         self,
@@ -137,6 +145,9 @@ class Palimpsest:
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Start a job that forgets labels. If they are forgotten already, return the job that forgot them.
 
@@ -150,8 +161,10 @@ class Palimpsest:
             acceptance=acceptance,
             seed=seed,
             base_version=base_version,
+            reference=reference,
+            metadata=metadata,
         )
-        return self._start_job(model, "forget", body)
+        return self._start_job(model, "forget", body, idempotency_key)
 
     def resize(
         self,
@@ -162,24 +175,44 @@ class Palimpsest:
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Start a job that changes the size of the network and keeps its labels.
 
         policy: "prune" (smaller), "expand" (larger) or "auto" (the server chooses the width).
         """
         body = _without_none(
-            policy=policy, params=params, acceptance=acceptance, seed=seed, base_version=base_version
+            policy=policy,
+            params=params,
+            acceptance=acceptance,
+            seed=seed,
+            base_version=base_version,
+            reference=reference,
+            metadata=metadata,
         )
-        return self._start_job(model, "resize", body)
+        return self._start_job(model, "resize", body, idempotency_key)
 
     def evaluate(
-        self, model: str, *, version: int | None = None, params: Json | None = None, seed: int | None = None
+        self,
+        model: str,
+        *,
+        version: int | None = None,
+        params: Json | None = None,
+        seed: int | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Start a job that compares a version with networks retrained without the forgotten labels.
 
         version: by default the newest. The job adds the "full" report; see `report`.
         """
-        return self._start_job(model, "evaluate", _without_none(version=version, params=params, seed=seed))
+        body = _without_none(
+            version=version, params=params, seed=seed, reference=reference, metadata=metadata
+        )
+        return self._start_job(model, "evaluate", body, idempotency_key)
 
     def job(self, job_id: str) -> Job:
         """Get the current state of a job."""
@@ -250,6 +283,7 @@ class Palimpsest:
         seed: int | None = None,
         version: int | None = None,
         format: str = "png_grid",
+        idempotency_key: str | None = None,
     ) -> Sample:
         """Draw `count` images of each label.
 
@@ -257,7 +291,7 @@ class Palimpsest:
         format: of the content, such as "png_grid", one PNG with a row for each label.
         """
         body = _without_none(labels=list(labels), count=count, seed=seed, version=version, format=format)
-        response = self._post(f"/v1/models/{_segment(model)}/samples", body)
+        response = self._post(f"/v1/models/{_segment(model)}/samples", body, idempotency_key)
         return Sample(response.headers["X-Sample-Id"], response.headers["Content-Type"], response.content)
 
     def image(
@@ -319,14 +353,16 @@ class Palimpsest:
 
     # --- requests -----------------------------------------------------------------------------------
 
-    def _start_job(self, model: str, operation: str, body: Json) -> Job:
-        return Job.model_validate(self._post(f"/v1/models/{_segment(model)}/{operation}", body).json())
+    def _start_job(self, model: str, operation: str, body: Json, idempotency_key: str | None) -> Job:
+        path = f"/v1/models/{_segment(model)}/{operation}"
+        return Job.model_validate(self._post(path, body, idempotency_key).json())
 
     def _get(self, path: str, query: Json | None = None) -> httpx.Response:
         return self._send("GET", path, params=query)
 
-    def _post(self, path: str, body: Json | None) -> httpx.Response:
-        return self._send("POST", path, json=body)
+    def _post(self, path: str, body: Json | None, idempotency_key: str | None = None) -> httpx.Response:
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._send("POST", path, json=body, headers=headers)
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -62,8 +62,11 @@ class Job(_Response):
 
     id: str
     model: str
+    model_name: str | None = None
     operation: str
     strategy: str
+    guarantee: str | None = None
+    params: Json = {}
     labels: tuple[str, ...]
     state: str
     done: bool
@@ -74,6 +77,8 @@ class Job(_Response):
     output_version: int | None = None
     purge: Purge | None = None
     seed: int
+    reference: str | None = None
+    metadata: Mapping[str, str] = {}
     cost: Json | None = None
     error: JobError | None = None
     created_at: str

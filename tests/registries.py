@@ -73,7 +73,7 @@ def submit(
     **fields: Any,
 ) -> JobRow:
     spec = job_spec(operation, *names, **fields)
-    return jobs.submit(session, model, spec, request_id=None, max_attempts=max_attempts)
+    return jobs.submit(session, model, spec, max_attempts=max_attempts)
 
 
 def publication(session: Session, claim: Claim) -> Publication:

@@ -16,6 +16,7 @@ def upgrade() -> None:
     _move_models_into_projects()
     _move_datasets_into_projects()
     _add_columns_of_jobs()
+    _create_model_deletions()
     _create_snapshots()
     _create_idempotency_keys()
     _create_audit_log()
@@ -82,6 +83,7 @@ def _move_datasets_into_projects() -> None:
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("images", sa.JSON(), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("label_digests", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_datasets_project_id")),
     )
@@ -99,7 +101,11 @@ def _add_columns_of_jobs() -> None:
     for column in (
         sa.Column("reference", sa.String(length=200), nullable=True),
         sa.Column("metadata", sa.JSON(), nullable=True),
+        sa.Column("started_from", sa.Integer(), nullable=True),
         sa.Column("guarantee", sa.String(length=16), nullable=True),
+        sa.Column("already_forgotten", sa.JSON(), nullable=True),
+        sa.Column("also", sa.JSON(), nullable=True),
+        sa.Column("elsewhere", sa.JSON(), nullable=True),
         sa.Column("created_by", sa.String(length=40), nullable=True),
         sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("audited_at", sa.DateTime(timezone=True), nullable=True),
@@ -109,6 +115,30 @@ def _add_columns_of_jobs() -> None:
     not_audited = sa.text("finished_at IS NOT NULL AND audited_at IS NULL")
     op.create_index(
         "ix_jobs_not_audited", "jobs", ["sequence"], sqlite_where=not_audited, postgresql_where=not_audited
+    )
+    op.execute("UPDATE jobs SET started_from = output_version - 1 WHERE output_version > 1")
+    op.create_index("ix_samples_model_id", "samples", ["model_id"])
+
+
+def _create_model_deletions() -> None:
+    op.create_table(
+        "model_deletions",
+        sa.Column("model_id", sa.String(length=40), nullable=False),
+        sa.Column("purge", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("keys", sa.JSON(), nullable=False),
+        sa.Column("kept", sa.JSON(), nullable=False),
+        sa.Column("reference", sa.String(length=200), nullable=True),
+        sa.Column("created_by", sa.String(length=40), nullable=True),
+        sa.Column("request_id", sa.String(length=200), nullable=True),
+        sa.Column("envelope", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "(state = 'done') = (finished_at IS NOT NULL)", name=op.f("ck_model_deletions_finished_at")
+        ),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_model_deletions_model_id")),
+        sa.PrimaryKeyConstraint("model_id", name=op.f("pk_model_deletions")),
     )
 
 
@@ -130,8 +160,8 @@ def _create_idempotency_keys() -> None:
         sa.Column("project_id", sa.String(length=40), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("request_sha256", sa.String(length=64), nullable=False),
-        sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("resource_id", sa.String(length=200), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("resource_id", sa.String(length=200), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_idempotency_keys_project_id")),
         sa.PrimaryKeyConstraint("project_id", "key", name=op.f("pk_idempotency_keys")),

@@ -1,7 +1,7 @@
 """The context that every endpoint works with: settings, database, artifacts, generator and catalog."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -27,6 +27,8 @@ class ApiContext:
     """It lacks the uploaded datasets: `catalog.with_uploads(session)` adds them."""
     wake_worker: Callable[[str], object]
     """Send the workers a wake-up message for the job of this id. Call it after the job has been committed."""
+    keys_in_flight: set[tuple[str, str]] = field(default_factory=set)
+    """(project, idempotency key) of the requests that this process is answering. Used on the event loop."""
 
 
 async def _context(request: Request) -> ApiContext:

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, Field
 
 from reports import Criterion, read_criterion
-from service.registry.tables import JobRow, PurgeRow
+from service.registry.tables import Guarantee, JobRow, PurgeRow
 
 POLL_SECONDS = "1"
 """The Retry-After header of the answer for a job that is not done: seconds until the next poll."""
@@ -69,8 +69,13 @@ class JobObject(BaseModel):
     id: str
     object: Literal["job"] = "job"
     model: str
+    model_name: str
     operation: str
     strategy: str
+    guarantee: Guarantee | None = Field(
+        description="Of a forget: what it has to guarantee, and once it has succeeded, what it guarantees."
+    )
+    params: dict[str, Any] = Field(description="The params of the strategy, with every default filled in.")
     labels: list[str]
     renamed: dict[str, str] = Field(
         description="For each label that has another name in the dataset: that name."
@@ -83,7 +88,10 @@ class JobObject(BaseModel):
     )
     attempt: int
     max_attempts: int
-    base_version: int | None
+    base_version: int | None = Field(
+        description="The version that it started from. Before it starts: the version that its request "
+        "expects to be the head, if it names one."
+    )
     evaluated_version: int | None = Field(description="The version that an evaluate job measures.")
     output_version: int | None
     purge: PurgeObject | None = Field(
@@ -92,6 +100,10 @@ class JobObject(BaseModel):
     )
     seed: int
     acceptance: dict[str, Any] = Field(description="The criteria that were frozen when the job was accepted.")
+    reference: str | None = Field(description="The client's own name for the request.")
+    metadata: dict[str, str]
+    request_id: str | None = Field(description="The id under which the service's log has the request.")
+    created_by: str | None = Field(description="The id of the API key that requested it.")
     cost: dict[str, Any] | None = Field(
         description="The seconds, examples and energy that the last attempt took."
     )
@@ -115,22 +127,29 @@ def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
     return JobObject(
         id=row.id,
         model=row.model_id,
+        model_name=row.model.name,
         operation=row.operation,
         strategy=row.strategy,
+        guarantee=row.guarantee,
+        params=row.params,
         labels=row.labels,
         renamed=row.renamed or {},
         state=cast(ShownState, row.public_state),
         done=row.done,
-        progress=_describe_progress(row.progress),
+        progress=_describe_progress(row),
         queue_position=queue_position,
         attempt=row.attempt,
         max_attempts=row.max_attempts,
-        base_version=row.base_version,
+        base_version=_base_version(row),
         evaluated_version=row.evaluated_version,
         output_version=row.output_version,
         purge=_describe_purge(row.purge) if row.operation == "forget" and row.purge else None,
         seed=row.seed,
         acceptance=row.acceptance,
+        reference=row.reference,
+        metadata=row.client_metadata or {},
+        request_id=row.request_id,
+        created_by=row.created_by,
         cost=row.cost,
         error=_describe_error(row.error) if row.error else None,
         created_at=row.created_at,
@@ -138,6 +157,13 @@ def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
         finished_at=row.finished_at,
         links=links,
     )
+
+
+def _base_version(row: JobRow) -> int | None:
+    """Return the version that the job started from, or that it expects to start from."""
+    if row.operation == "evaluate":
+        return None
+    return row.base_version if row.started_at is None else row.started_from
 
 
 def _describe_error(error: dict[str, Any]) -> JobErrorObject:
@@ -151,10 +177,21 @@ def _describe_purge(row: PurgeRow) -> PurgeObject:
     return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
 
 
-def _describe_progress(progress: dict[str, Any] | None) -> ProgressObject | None:
+def _describe_progress(row: JobRow) -> ProgressObject | None:
+    """Describe the last progress that the worker reported. A job that succeeded has done all of it."""
+    progress = row.progress
     if not progress:
         return None
     total = max(progress["total"], 1)
+    if row.state == "succeeded":
+        return ProgressObject(
+            phase=progress["phase"],
+            step=total,
+            total=total,
+            fraction=1.0,
+            eta_seconds=0.0,
+            loss=progress["loss"],
+        )
     return ProgressObject(
         phase=progress["phase"],
         step=progress["step"],

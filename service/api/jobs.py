@@ -7,6 +7,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from service.api.context import Context
+from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job
 from service.api.lookup import find_job, find_model
 from service.api.paging import Listing, Page, build_listing, unknown_cursor
@@ -60,8 +61,8 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
     return found
 
 
-@router.post("/{job}/cancel", status_code=202, responses=refusals(404, 409))
-def cancel_job(job: str, response: Response, context: Context) -> JobObject:
+@router.post("/{job}/cancel", status_code=202, responses=refusals(400, 404, 409, 413))
+def cancel_job(job: str, response: Response, context: Context, once: Idempotent) -> JobObject:
     """Cancel a job.
 
     Cancelling it again changes nothing. A job that has ended in another way is refused with 409.
@@ -69,7 +70,10 @@ def cancel_job(job: str, response: Response, context: Context) -> JobObject:
     with context.database.reading() as session:
         job_id = find_job(session, job).id  # an unknown job is refused without waiting for another writer
     with context.database.transaction() as session:
-        row = jobs.cancel(session, job_id)
+        answered = once.begin(session)
+        row = jobs.find(session, answered.resource_id) if answered else jobs.cancel(session, job_id)
+        if answered is None:
+            once.record(session, 202, row.id)
         cancelled = describe_job(row, jobs.queue_position(session, row))
     response.headers["Location"] = cancelled.links["self"]
     return cancelled

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
+from sqlalchemy.orm import Session
 
 from reports import Report
-from service.api.context import Context
+from service.api.context import ApiContext, Context
+from service.api.idempotency import Idempotent, unless_gone
 from service.api.lookup import find_model
 from service.api.paging import Listing, PageQuery, build_listing
 from service.api.problems import BODY_REFUSALS, refusals
@@ -77,14 +79,16 @@ class ModelObject(BaseModel):
     links: dict[str, str]
 
 
-@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409))
-def create_model(body: CreateModel, context: Context, response: Response) -> ModelObject:
+@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409, 410))
+def create_model(body: CreateModel, context: Context, response: Response, once: Idempotent) -> ModelObject:
     """Create a model with a name, a network, and the dataset it learns from by default."""
     network = context.catalog.complete_network(body.network)
     with context.database.reading() as session:  # a bad request is refused without waiting for another writer
         catalog = context.catalog.with_uploads(session)
         catalog.dataset(body.dataset)
     with context.database.transaction() as session:
+        if answered := once.begin(session):
+            return _describe_again(session, answered.resource_id, context, response)
         row = models.create(
             session,
             name=body.name,
@@ -93,6 +97,7 @@ def create_model(body: CreateModel, context: Context, response: Response) -> Mod
             seed=body.seed,
             acceptance=body.acceptance.model_dump(exclude_none=True),
         )
+        once.record(session, 201, row.id)
         created = describe_model(row, {}, catalog, None)
     response.headers["Location"] = created.links["self"]
     return created
@@ -119,6 +124,16 @@ def get_model(model: str, context: Context) -> ModelObject:
         row = find_model(session, model)
         catalog, head_report = context.catalog.with_uploads(session), reports.find_head_report(session, row)
         return describe_model(row, labels.find_all(session, row.id), catalog, head_report)
+
+
+def _describe_again(session: Session, model_id: str, context: ApiContext, response: Response) -> ModelObject:
+    """Answer a repeated request to create a model with the model as it is now."""
+    with unless_gone("model", model_id):
+        row = find_model(session, model_id)
+    catalog, head_report = context.catalog.with_uploads(session), reports.find_head_report(session, row)
+    found = describe_model(row, labels.find_all(session, row.id), catalog, head_report)
+    response.headers["Location"] = found.links["self"]
+    return found
 
 
 def describe_model(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service import failpoints
 from service.api.context import Context
+from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
 from service.api.problems import BODY_REFUSALS, Problem, refusals
@@ -49,6 +50,7 @@ class Submission:
         context: Context,
         request: Request,
         response: Response,
+        once: Idempotent,
         prefer: Annotated[
             str,
             Header(description="`wait=N` waits up to N seconds, at most 60, for the job to be done."),
@@ -58,42 +60,54 @@ class Submission:
         self.context = context
         self.http_request = request
         self.response = response
+        self.once = once
         self.wait_seconds = _parse_wait_seconds(prefer)
 
     async def submit(self, request: JobRequest) -> JobObject:
         """Record the job and wake a worker for it. Answer 202 with the job, or 200 if it is done already."""
-        job = await self._wait_for(await run_in_threadpool(self._accept, request))
-        self.response.status_code = 200 if job.done else 202
+        status, accepted = await run_in_threadpool(self._accept, request)
+        job = await self._wait_for(accepted)
+        self.response.status_code = 200 if job.done and self.wait_seconds is not None else status
         self.response.headers["Location"] = job.links["self"]
         if not job.done:
             self.response.headers["Retry-After"] = POLL_SECONDS
         return job
 
-    def _accept(self, request: JobRequest) -> JobObject:
-        """Record the job, unless the request is refused.
+    def _accept(self, request: JobRequest) -> tuple[int, JobObject]:
+        """Record the job, unless the request is refused. Return the status of the answer, and the job.
 
         The request is checked twice. The first time is in a reading session, which never waits for a writer,
         so that a bad request is refused at once. The second time is in the transaction that records the job,
         because the statuses of the labels may have changed in between.
         """
         with self.context.database.reading() as session:
+            if answered := self.once.find(session):
+                return answered.status, self._describe(session, answered.resource_id)
             model = find_model(session, self.model)
             jobs.check(session, model, self._resolve(session, model, request))
         with self.context.database.transaction() as session:
+            if answered := self.once.begin(session):
+                return answered.status, self._describe(session, answered.resource_id)
             model = jobs.lock_model(session, find_model(session, self.model))
             row = jobs.submit(
                 session,
                 model,
                 self._resolve(session, model, request),
-                request_id=self.http_request.state.request_id,
                 max_attempts=self.context.settings.max_attempts,
+                request=jobs.JobRequest(
+                    request_id=self.http_request.state.request_id,
+                    reference=request.reference,
+                    metadata=request.metadata,
+                ),
             )
             job = describe_job(row, jobs.queue_position(session, row))
+            status = 200 if job.done else 202
+            self.once.record(session, status, job.id)
             failpoints.reach("submit.before_commit")
         failpoints.reach("submit.after_commit")
         if not job.done:
             self.context.wake_worker(job.id)  # after the commit, so that the worker finds the row
-        return job
+        return status, job
 
     def _resolve(self, session: Session, model: ModelRow, request: JobRequest) -> JobSpec:
         catalog = self.context.catalog.with_uploads(session)
@@ -119,8 +133,11 @@ class Submission:
 
     def _read(self, job_id: str) -> JobObject:
         with self.context.database.reading() as session:
-            row = jobs.find(session, job_id)
-            return describe_job(row, jobs.queue_position(session, row))
+            return self._describe(session, job_id)
+
+    def _describe(self, session: Session, job_id: str) -> JobObject:
+        row = jobs.find(session, job_id)
+        return describe_job(row, jobs.queue_position(session, row))
 
 
 Submit = Annotated[Submission, Depends()]

@@ -40,6 +40,8 @@ STATUS = {
     "receipt_not_ready": 409,
     "job_not_found": 404,
     "job_already_finished": 409,
+    "idempotency_key_reused": 422,
+    "idempotency_in_flight": 409,
     "sample_not_found": 404,
     "artifact_missing": 503,
     "artifact_corrupt": 503,
@@ -50,6 +52,9 @@ STATUS = {
 """The HTTP status of every registry error that a request can lead to, by the error's code."""
 
 RETRY_AFTER_SECONDS = {503: "2"}
+"""The Retry-After header of answers with these statuses."""
+RETRY_AFTER_SECONDS_OF = {"idempotency_in_flight": "1"}
+"""The Retry-After header of answers with these codes."""
 MAX_VIOLATIONS = 20
 """The most violations in one answer. Further ones are left out, so that the answer stays short."""
 
@@ -65,12 +70,14 @@ class Problem(Exception):
         *,
         violations: tuple[Violation, ...] = (),
         headers: Mapping[str, str] | None = None,
+        job_id: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.violations = violations
+        self.job_id = job_id
         self.headers = dict(headers or {})
 
 
@@ -85,7 +92,7 @@ class ProblemViolation(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """An error (RFC 9457), with the further fields `code`, `request_id` and `errors`."""
+    """An error (RFC 9457), with the further fields `code`, `request_id`, `errors` and `job`."""
 
     type: str
     title: str
@@ -95,6 +102,10 @@ class ProblemDocument(BaseModel):
     code: str = Field(description="The stable name of the error. `type` and `title` are derived from it.")
     request_id: str = Field(description="The id under which the service's log has this request.")
     errors: list[ProblemViolation] | None = Field(None, description="Each rule that the request breaks.")
+    job: str | None = Field(
+        None,
+        description="The job that the error is about, such as the one that learned or forgot the label.",
+    )
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -129,8 +140,11 @@ def answer(request: Request, problem: Problem) -> JSONResponse:
     }
     if problem.violations:
         content["errors"] = [vars(violation) for violation in problem.violations]
-    if problem.status in RETRY_AFTER_SECONDS:
-        problem.headers.setdefault("Retry-After", RETRY_AFTER_SECONDS[problem.status])
+    if problem.job_id:
+        content["job"] = problem.job_id
+    pause = RETRY_AFTER_SECONDS_OF.get(problem.code) or RETRY_AFTER_SECONDS.get(problem.status)
+    if pause:
+        problem.headers.setdefault("Retry-After", pause)
     return JSONResponse(content, problem.status, {**problem.headers, "Cache-Control": "no-store"}, MEDIA_TYPE)
 
 
@@ -182,7 +196,7 @@ async def _answer_registry_error(request: Request, error: Exception) -> JSONResp
     status = STATUS[error.code]
     if status >= 500:
         log.error("request %s: %s %s", request.state.request_id, error, getattr(error, "reason", ""))
-    return answer(request, Problem(status, error.code, str(error)))
+    return answer(request, Problem(status, error.code, str(error), job_id=getattr(error, "job_id", None)))
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -243,7 +257,14 @@ _MESSAGES = {
     "dict_type": "send a JSON object",
 }
 
-_OWN_CODES = {"required", "unsupported_format", "invalid_name", "invalid_cursor", "out_of_range"}
+_OWN_CODES = {
+    "required",
+    "unsupported_format",
+    "invalid_name",
+    "invalid_text",
+    "invalid_cursor",
+    "out_of_range",
+}
 """The error types that the validators of this service raise. They are codes already."""
 
 

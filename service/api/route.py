@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from service.api.problems import Problem
@@ -22,13 +23,18 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        takes_key = _takes_header(self.dependant, "Idempotency-Key")
 
         async def handle_strictly(request: Request) -> Response:
             _refuse_unacceptable(request, self.response_class)
+            _refuse_conditions(request, takes_key=takes_key)
             if self.body_field is not None:
                 request = JsonRequest(request.scope, request.receive)
                 await request.json()
-            return with_etag(request, await handle(request))
+            response = await handle(request)
+            if getattr(request.state, "is_replayed", False):
+                response.headers["Idempotency-Replayed"] = "true"
+            return with_etag(request, response)
 
         return handle_strictly
 
@@ -109,6 +115,28 @@ def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
         return None
     remaining = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
     return Response(status_code=304, headers=remaining)
+
+
+def _takes_header(dependant: Dependant, name: str) -> bool:
+    """Whether the endpoint or one of its dependencies declares this header."""
+    declared = any(field.alias == name for field in dependant.header_params)
+    return declared or any(_takes_header(one, name) for one in dependant.dependencies)
+
+
+def _refuse_conditions(request: Request, *, takes_key: bool) -> None:
+    """Raise a Problem if the request depends on a header that this endpoint cannot honour.
+
+    To ignore it would be worse: the client relies on it.
+    """
+    if "idempotency-key" in request.headers and not takes_key:
+        detail = f"A {request.method} of this URL takes no Idempotency-Key; send it without this header."
+        raise Problem(400, "idempotency_key_not_supported", detail)
+    if "if-match" in request.headers:
+        detail = (
+            "This URL compares no ETag, so the condition in If-Match cannot be checked; send the request "
+            "without it. Requests that change a model take `base_version` instead."
+        )
+        raise Problem(412, "precondition_failed", detail)
 
 
 def _refuse_unacceptable(request: Request, response_class: Any) -> None:

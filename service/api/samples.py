@@ -18,12 +18,13 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service.api.context import ApiContext, Context
+from service.api.idempotency import Idempotent, unless_gone
 from service.api.lookup import find_model, unless_purged
 from service.api.problems import BODY_REFUSALS, refusals
 from service.api.route import Route
 from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import samples, versions
-from service.registry.errors import UnknownSample
+from service.registry.errors import IdempotencyInFlight, UnknownSample
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import LabelDecoder
 from service.requests.fields import Body, Labels, Seed, VersionNumber, refuse_duplicates
@@ -86,7 +87,7 @@ class SampleObject(BaseModel):
     response_class=Response,
     responses=IMAGES | BODY_REFUSALS | refusals(404, 409, 410),
 )
-def create_sample(model: str, body: CreateSample, context: Context) -> Response:
+def create_sample(model: str, body: CreateSample, context: Context, once: Idempotent) -> Response:
     """Draw images of labels that the model holds.
 
     The sample is recorded, and its id is in the X-Sample-Id header of the answer.
@@ -94,12 +95,18 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
     refuse_duplicates(body.labels)
     _refuse_too_many(body)
     with context.database.reading() as session:
-        row, version = _find_version(session, model, body.version)
-        decoders = versions.find_decoders(session, row, version, body.labels)
+        answered = once.find(session)
+        if answered is None:
+            row, version = _find_version(session, model, body.version)
+            decoders = versions.find_decoders(session, row, version, body.labels)
+    if answered:
+        return _answer_again(answered.resource_id, context)
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     with unless_purged(context, row, version):
         drawn = _draw(context, decoders, seed=seed, count=body.count)
     with context.database.transaction() as session:
+        if once.begin(session):  # another process has answered the same request meanwhile
+            raise IdempotencyInFlight(once.key)
         row, version = _find_version(session, row.id, version.number)
         versions.find_decoders(
             session, row, version, body.labels
@@ -107,8 +114,9 @@ def create_sample(model: str, body: CreateSample, context: Context) -> Response:
         sample = samples.record(
             session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
+        once.record(session, 200, sample.id)
         record = _describe_sample(sample)
-    return _answer(record, drawn, {"Location": record.links["self"], "Cache-Control": "no-store"})
+    return _answer(record, drawn, _new_sample_headers(record))
 
 
 @router.get("/v1/samples/{sample}", responses=refusals(404))
@@ -124,13 +132,29 @@ def get_sample_images(sample: str, context: Context) -> Response:
 
     If their version has been revoked, the answer is 410.
     """
+    record, drawn = _draw_again(sample, context)
+    return _answer(record, drawn, {})
+
+
+def _draw_again(sample: str, context: ApiContext) -> tuple[SampleObject, dict[str, Pixels]]:
+    """Return the record of a sample, and its images."""
     with context.database.reading() as session:
         record = _describe_sample(_find_sample(session, sample))
         row, version = _find_version(session, record.model, record.version)
         decoders = versions.find_decoders(session, row, version, record.labels)
     with unless_purged(context, row, version):
-        drawn = _draw(context, decoders, seed=record.seed, count=record.count)
-    return _answer(record, drawn, {})
+        return record, _draw(context, decoders, seed=record.seed, count=record.count)
+
+
+def _answer_again(sample: str, context: ApiContext) -> Response:
+    """Answer a repeated request with the images of the sample that was recorded for it."""
+    with unless_gone("sample", sample):
+        record, drawn = _draw_again(sample, context)
+    return _answer(record, drawn, _new_sample_headers(record))
+
+
+def _new_sample_headers(record: SampleObject) -> dict[str, str]:
+    return {"Location": record.links["self"], "Cache-Control": "no-store"}
 
 
 def _find_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:

@@ -11,7 +11,7 @@ from service import failpoints, metrics
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
-from service.registry import audit, jobs, purging, sweeping
+from service.registry import audit, idempotency, jobs, purging, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
@@ -57,6 +57,7 @@ def sweep(database: Database, deployment: Settings) -> None:
             return
         metrics.TAKEOVERS.inc(sweeping.requeue_expired(session))
         sweeping.cancel_queued(session)
+        idempotency.delete_expired(session)
         ended = audit.add_outcomes(session)
         audit.seal(session)
         due = sweeping.find_due(

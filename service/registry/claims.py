@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, Update, exc, func, update
+from sqlalchemy import CursorResult, Update, exc, func, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
 from service.registry.errors import FencedOff
 from service.registry.jobs import is_blocked
-from service.registry.tables import CLAIMED_STATES, JobRow
+from service.registry.tables import CLAIMED_STATES, JobRow, ModelRow
 
 ClaimState = Literal["held", "cancel_requested", "lost"]
 """`cancel_requested`: by a client; `lost`: another worker has the job, or may have it."""
@@ -60,6 +60,7 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
             lease_until=from_now(lease_seconds),
             started_at=func.coalesce(JobRow.started_at, now()),
             progress=None,
+            started_from=select(ModelRow.head).where(ModelRow.id == JobRow.model_id).scalar_subquery(),
         )
         .returning(JobRow.model_id, JobRow.fence, JobRow.attempt)
         .execution_options(synchronize_session=False)

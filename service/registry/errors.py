@@ -4,7 +4,7 @@
 found, and what to do next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -104,9 +104,12 @@ class DatasetExists(RegistryError):
 class LabelAlreadyLearned(RegistryError):
     code = "label_already_learned"
 
-    def __init__(self, model: str, labels: Iterable[str]) -> None:
+    def __init__(self, model: str, labels: Sequence[str], job_id: str | None = None) -> None:
+        self.labels = tuple(labels)
+        self.job_id = job_id
+        by = f" (job {job_id})" if job_id else ""
         super().__init__(
-            f"model {model!r} has already learned {_list(labels)}, or a queued job will learn it; leave "
+            f"model {model!r} has already learned {_list(labels)}, or a queued job will learn it{by}; leave "
             "it out, or learn it under another name with `as`"
         )
 
@@ -198,6 +201,26 @@ class ReceiptNotReady(RegistryError):
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__(f"job {job_id} has no receipt yet, because {reason}; try again in a moment")
+
+
+class IdempotencyKeyReused(RegistryError):
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the Idempotency-Key {key[:64]!r} was used for a request with another method, path or body; "
+            "send this request with a key of its own"
+        )
+
+
+class IdempotencyInFlight(RegistryError):
+    code = "idempotency_in_flight"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"a request with the Idempotency-Key {key[:64]!r} is being answered; send this one again in a "
+            "moment to get the same answer"
+        )
 
 
 class JobAlreadyFinished(RegistryError):

@@ -4,24 +4,39 @@ The worker's side of a job is in claims.py and publishing.py, the sweeper's in s
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, exists, or_, select
-from sqlalchemy.orm import Session, aliased, selectinload
+from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from service.registry import labels, purging, versions
 from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
-from service.registry.errors import JobAlreadyFinished, UnknownJob
+from service.registry.errors import JobAlreadyFinished, LabelAlreadyLearned, UnknownJob, UnknownModel
 from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec
 from service.registry.pages import Page, newest_first
 from service.registry.tables import CLAIMED_STATES, UNFINISHED_STATES, JobRow, ModelRow, new_id
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What a job's row keeps of the request besides its spec."""
+
+    request_id: str | None = None
+    reference: str | None = None
+    """The client's own name for the request."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_by: str | None = None
+    """The id of the API key."""
+
+
+NO_REQUEST = JobRequest()
+
+
 def submit(
-    session: Session, model: ModelRow, spec: JobSpec, *, request_id: str | None, max_attempts: int
+    session: Session, model: ModelRow, spec: JobSpec, *, max_attempts: int, request: JobRequest = NO_REQUEST
 ) -> JobRow:
     """Insert a queued job and return it. The caller sends its wake-up message after the commit.
 
@@ -48,7 +63,10 @@ def submit(
         model_id=model.id,
         state="queued",
         max_attempts=max_attempts,
-        request_id=request_id,
+        request_id=request.request_id,
+        reference=request.reference,
+        client_metadata=dict(request.metadata) or None,
+        created_by=request.created_by,
         **columns,
     )
     session.add(job)
@@ -82,14 +100,19 @@ def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
     statuses = labels.projected_statuses(session, model)
     remaining = spec.left_to_do(statuses)
     if remaining is not None:
-        remaining.check(model, statuses)
+        try:
+            remaining.check(model, statuses)
+        except LabelAlreadyLearned as error:
+            holder = _find_holder(session, model, error.labels)
+            raise LabelAlreadyLearned(model.name, error.labels, holder) from None
     left_out = set(spec.forgets) - set(remaining.forgets if remaining else ())
     return _Accepted(remaining, _find_forgets(session, model, left_out))
 
 
 def find(session: Session, job_id: str) -> JobRow:
     """Return the job of that id. Raises UnknownJob."""
-    job = session.scalar(select(JobRow).where(JobRow.id == job_id))
+    query = select(JobRow).where(JobRow.id == job_id)
+    job = session.scalar(query.options(joinedload(JobRow.model, innerjoin=True)))
     if job is None:
         raise UnknownJob(job_id)
     return job
@@ -107,7 +130,7 @@ def page(
 
     state: as clients see it. A job that is being cancelled is in the state `cancelling` and in no other.
     """
-    query = select(JobRow).options(selectinload(JobRow.purge))
+    query = select(JobRow).options(selectinload(JobRow.purge), joinedload(JobRow.model, innerjoin=True))
     if model is not None:
         query = query.where(JobRow.model_id == model.id)
     if state == "cancelling":
@@ -184,8 +207,28 @@ def cancel(session: Session, job_id: str) -> JobRow:
 
 
 def lock_model(session: Session, model: ModelRow) -> ModelRow:
-    """Lock the model's row until the transaction ends, so that its jobs are accepted one after another."""
-    return session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
+    """Lock the model's row until the transaction ends, so that its jobs are accepted one after another.
+
+    Raises UnknownModel if it has been deleted meanwhile.
+    """
+    locked = session.get_one(ModelRow, model.id, with_for_update=True, populate_existing=True)
+    if locked.deleted_at is not None:
+        raise UnknownModel(locked.name)
+    return locked
+
+
+def _find_holder(session: Session, model: ModelRow, names: Collection[str]) -> str | None:
+    """Return the id of the newest job that learned (or will learn) one of these labels."""
+    holders = [
+        job
+        for job, spec in labels.unfinished_changes(session, model.id)
+        if spec.operation == "learn" and set(job.labels) & set(names)
+    ]
+    if holders:
+        return holders[-1].id
+    published = labels.find_all(session, model.id)
+    numbers = [published[name].learned_version for name in names if name in published]
+    return versions.find(session, model, max(numbers)).job_id if numbers else None
 
 
 def _find_forgets(session: Session, model: ModelRow, names: Collection[str]) -> list[JobRow]:

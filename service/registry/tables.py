@@ -302,8 +302,17 @@ class JobRow(Row):
     """The seconds, examples and energy of the last attempt (worker/jobs/cost.py). They vary from run to
     run, so no file of a version may contain them: the same job must give the same bytes."""
     output_version: Mapped[int | None] = mapped_column(Integer)
+    started_from: Mapped[int | None] = mapped_column(Integer)
+    """The version that was the head when the job was claimed, from which it makes the next one."""
     guarantee: Mapped[Guarantee | None] = mapped_column(String(16))
-    """What a forget had to guarantee, if its request said so."""
+    """What a forget has to guarantee; once it has succeeded, what it guarantees. Null in rows of earlier
+    releases."""
+    already_forgotten: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """{label: the job that forgot it} of the labels that were left out of a forget."""
+    also: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What else the request asked for: `{"datasets": true}` deletes the labels' images from uploads."""
+    elsewhere: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What else of the project held labels learned from the same images when a forget was published."""
     reference: Mapped[str | None] = mapped_column(Name)
     """The client's own name for the request, such as the number of an erasure request."""
     client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
@@ -318,6 +327,8 @@ class JobRow(Row):
     started_at: Mapped[datetime | None] = mapped_column(Timestamp)
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
+    model: Mapped[ModelRow] = relationship(viewonly=True)
+    """Loaded when it is first used."""
     purge: Mapped["PurgeRow | None"] = relationship(viewonly=True)
     """Only a forget can have one. Loaded when it is first used."""
 
@@ -401,6 +412,30 @@ class ReportRow(Row):
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
+class ModelDeletionRow(Row):
+    """The deletion of a model: which of its files are deleted, and the receipt of that if one is due."""
+
+    __tablename__ = "model_deletions"
+    __table_args__ = (CheckConstraint("(state = 'done') = (finished_at IS NOT NULL)", name="finished_at"),)
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    purge: Mapped[bool] = mapped_column()
+    """Whether the request asked for a proof that all files are deleted."""
+    state: Mapped[Literal["pending", "done"]] = mapped_column(String(16))
+    """pending: the sweeper will delete the files; done: they are deleted."""
+    keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """The files whose artifacts were deleted: [{version, file, sha256, bytes}]."""
+    kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """The files whose artifacts were kept, because rows of other models need them: same fields."""
+    reference: Mapped[str | None] = mapped_column(Name)
+    created_by: Mapped[str | None] = mapped_column(Id)
+    request_id: Mapped[str | None] = mapped_column(Name)
+    envelope: Mapped[str | None] = mapped_column(Text)
+    """The bytes of the signed receipt, once the files of a purge are deleted."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
 class SnapshotRow(Row):
     """The newest snapshot of an unfinished job, from which another attempt resumes."""
 
@@ -414,7 +449,10 @@ class SnapshotRow(Row):
 
 
 class IdempotencyKeyRow(Row):
-    """The answer to a POST that had an Idempotency-Key: its status and the resource's id, not its body."""
+    """The answer to a POST that had an Idempotency-Key: its status and the resource's id, not its body.
+
+    It is written in the transaction that writes the resource, so a crash leaves both or neither.
+    """
 
     __tablename__ = "idempotency_keys"
     __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
@@ -422,10 +460,10 @@ class IdempotencyKeyRow(Row):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_sha256: Mapped[str] = mapped_column(Digest)
-    """The hash of method, path and body: the key may not be used for another request."""
-    status: Mapped[int | None] = mapped_column(Integer)
-    """The HTTP status of the answer; null while the request is in flight."""
-    resource_id: Mapped[str | None] = mapped_column(Name)
+    """The hash of method, path, query and body: the key may not be used for another request."""
+    status: Mapped[int] = mapped_column(Integer)
+    """The HTTP status of the answer."""
+    resource_id: Mapped[str] = mapped_column(Name)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
@@ -499,6 +537,8 @@ class DatasetRow(Row):
     """{label: number of images}, in the order in which their pixels are stored."""
     sha256: Mapped[str] = mapped_column(ArtifactHash)
     """The artifact that holds the 784 bytes of every image, label after label."""
+    label_digests: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """{label: a hash of its images, whatever their order}. Null for uploads of earlier releases."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
@@ -508,6 +548,7 @@ class SampleRow(Row):
     __tablename__ = "samples"
     __table_args__ = (
         ForeignKeyConstraint(["model_id", "version"], ["versions.model_id", "versions.number"]),
+        Index("ix_samples_model_id", "model_id"),
         CheckConstraint("count >= 1", name="count"),
     )
 

@@ -63,6 +63,58 @@ def refuse_duplicates(names: Sequence[str]) -> None:
         )
 
 
+def _check_printable(text: str) -> str:
+    if not text.isprintable() or not text.strip():
+        raise PydanticCustomError(
+            "invalid_text", "the text must be of printable characters, on one line, and not blank"
+        )
+    return text
+
+
+Reference = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description="Your own name for this request, such as the number of an erasure request: 1 to 200 "
+        "printable characters. It is shown on the job, and signed with the receipt.",
+        json_schema_extra={"minLength": 1},
+    ),
+    AfterValidator(_check_printable),
+]
+
+
+def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise PydanticCustomError(
+            "out_of_range", f"metadata has at most {MAX_METADATA_KEYS} keys, not {len(metadata)}"
+        )
+    for key, value in metadata.items():
+        if not 1 <= len(key) <= MAX_METADATA_KEY or len(value) > MAX_METADATA_VALUE:
+            raise PydanticCustomError(
+                "out_of_range",
+                f"a key of metadata has 1 to {MAX_METADATA_KEY} characters, and a value at most "
+                f"{MAX_METADATA_VALUE}",
+            )
+        if not key.isprintable() or not key.strip() or not (value.isprintable() or value == ""):
+            raise PydanticCustomError(
+                "invalid_text", "keys and values of metadata are of printable characters, on one line"
+            )
+    return metadata
+
+
+MAX_METADATA_KEYS, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
+
+Metadata = Annotated[
+    dict[str, str],
+    Field(
+        description=f"Your own data about this request: at most {MAX_METADATA_KEYS} keys of up to "
+        f"{MAX_METADATA_KEY} characters, with values of up to {MAX_METADATA_VALUE}. It is shown on the job.",
+        json_schema_extra={"maxProperties": MAX_METADATA_KEYS},
+    ),
+    AfterValidator(_check_metadata),
+]
+
+
 class Acceptance(Body):
     """The criteria that a candidate must meet to be published. They are frozen when the job is accepted.
 

@@ -19,6 +19,8 @@ from service.requests.fields import (
     Body,
     LabelName,
     Labels,
+    Metadata,
+    Reference,
     Seed,
     VersionNumber,
     refuse_duplicates,
@@ -26,7 +28,14 @@ from service.requests.fields import (
 from service.requests.violations import InvalidRequest, Violation, escape
 
 
-class Change(Body):
+class Submitted(Body):
+    """The fields that every request for a job may have."""
+
+    reference: Reference | None = None
+    metadata: Metadata = Field({})
+
+
+class Change(Submitted):
     """The fields that every request to change a model may have."""
 
     strategy: str | None = Field(
@@ -149,7 +158,7 @@ class Resize(Change):
         return ResizeSpec(**self._common(chosen, chosen.complete(self.params)), dataset=model_dataset)
 
 
-class Evaluate(Body):
+class Evaluate(Submitted):
     """A request to measure a version in full."""
 
     version: VersionNumber | None = Field(None, description="The head if it is left out.")

@@ -11,9 +11,10 @@ from service.settings import Settings
 from tests.api.serving import Served, serving
 
 FIELDS = {
-    "id", "object", "model", "operation", "strategy", "labels", "renamed", "state", "done", "progress",
-    "queue_position", "attempt", "max_attempts", "base_version", "evaluated_version", "output_version",
-    "purge", "seed", "acceptance", "cost", "error", "created_at", "started_at", "finished_at", "links",
+    "id", "object", "model", "model_name", "operation", "strategy", "guarantee", "params", "labels",
+    "renamed", "state", "done", "progress", "queue_position", "attempt", "max_attempts", "base_version",
+    "evaluated_version", "output_version", "purge", "seed", "acceptance", "reference", "metadata",
+    "request_id", "created_by", "cost", "error", "created_at", "started_at", "finished_at", "links",
 }  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def test_a_job_is_followed_from_queued_to_succeeded(served: Served, name: str) -
     }
     served.worker.finish(claim)
     ended = now()
+    assert (ended["progress"]["fraction"], ended["progress"]["step"]) == (1.0, 1000)
     assert (ended["state"], ended["done"], ended["output_version"], ended["seed"]) == (
         "succeeded",
         True,
@@ -59,6 +61,60 @@ def test_a_job_is_followed_from_queued_to_succeeded(served: Served, name: str) -
     assert ended["created_at"] <= ended["started_at"] <= ended["finished_at"]
     version = served.http.get(ended["links"]["version"]).json()
     assert (version["number"], version["job"]) == (1, job_id)
+
+
+def test_a_job_names_its_model_and_the_version_it_started_from(served: Served, name: str) -> None:
+    model = served.model(name)
+    first = served.submit(name, "learn", labels=["1", "2"])
+    second = served.submit(name, "learn", labels=["3"])
+    assert (first["model"], first["model_name"]) == (model["id"], name)
+    assert first["params"]["learning_rate"] == 0.003
+    for job_id in (first["id"], second["id"]):
+        served.worker.work(job_id)
+    third = served.submit(name, "resize", policy="prune", base_version=2)
+    assert third["base_version"] == 2
+    found = {job["id"]: job for job in served.http.get(f"/v1/jobs?model={name}").json()["data"]}
+    assert [
+        (found[one["id"]]["base_version"], found[one["id"]]["output_version"]) for one in (first, second)
+    ] == [
+        (None, 1),
+        (1, 2),
+    ]
+
+
+def test_a_job_shows_the_clients_reference_and_metadata(served: Served, name: str) -> None:
+    served.model(name)
+    notes = {"reference": "DSR-2026/17", "metadata": {"team": "privacy", "note": ""}}
+    job = served.submit(name, "learn", labels=["1"], **notes)
+    read = served.http.get(f"/v1/jobs/{job['id']}").json()
+    assert {key: read[key] for key in notes} == notes
+    plain = served.submit(name, "learn", labels=["2"])
+    assert (plain["reference"], plain["metadata"]) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ({"reference": "x" * 201}, "out_of_range"),
+        ({"reference": ""}, "invalid_text"),
+        ({"reference": " "}, "invalid_text"),
+        ({"reference": "a\u202eb"}, "invalid_text"),
+        ({"reference": 5}, "wrong_type"),
+        ({"metadata": {str(i): "" for i in range(17)}}, "out_of_range"),
+        ({"metadata": {"k" * 65: ""}}, "out_of_range"),
+        ({"metadata": {"": ""}}, "out_of_range"),
+        ({"metadata": {"k": "v" * 513}}, "out_of_range"),
+        ({"metadata": {"k": "\x00"}}, "invalid_text"),
+        ({"metadata": {"k": 5}}, "wrong_type"),
+        ({"metadata": ["k"]}, "wrong_type"),
+    ],
+)
+def test_a_malformed_reference_or_metadata_is_refused(
+    served: Served, name: str, sent: dict[str, Any], code: str
+) -> None:
+    served.model(name)
+    refused = served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]} | sent)
+    assert (refused.status_code, refused.json()["code"]) == (422, code)
 
 
 def test_an_accepted_job_sends_one_wake_up_message_and_a_refused_one_none(served: Served, name: str) -> None:

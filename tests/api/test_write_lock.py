@@ -158,6 +158,6 @@ def test_a_request_is_resolved_by_the_statuses_under_the_lock(served: Served, na
             answer = pool.submit(served.http.post, f"/v1/models/{name}/forget", json={"labels": ["1"]})
             assert asks.wait(30)
             merge = job_spec("learn", "1", strategy="merge", dataset="mnist")
-            jobs.submit(session, model, merge, request_id=None, max_attempts=1)
+            jobs.submit(session, model, merge, max_attempts=1)
         job = answer.result()
     assert (job.status_code, job.json()["strategy"]) == (202, "surrogate"), "not drop, for temporary labels"

@@ -1,0 +1,87 @@
+"""Idempotency keys: a request that is sent again with its key gets the answer of the first one.
+
+The answer is recorded in the transaction that records the resource. So both exist or neither does, whatever
+dies in between, and no key stays in flight for ever. Only the status of the answer and the id of the resource
+are stored. The body is made anew from the resource, so no secret and no image is stored here.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
+
+from sqlalchemy import delete, exc, func, select
+from sqlalchemy.orm import Session
+
+from service.registry.database import from_now
+from service.registry.errors import IdempotencyInFlight, IdempotencyKeyReused
+from service.registry.tables import IdempotencyKeyRow
+
+KEPT_HOURS = 24
+"""How long an answer is kept at least. Later the sweeper deletes it, and the key may be used again."""
+
+
+@dataclass(frozen=True)
+class RequestWithKey:
+    """A request with an idempotency key. Keys of different projects are different keys."""
+
+    project_id: str
+    key: str
+    sha256: str
+    """The hash of its method, path, query and body."""
+
+
+class StoredAnswer(NamedTuple):
+    """The answer that a request got."""
+
+    status: int
+    resource_id: str
+
+
+def find(session: Session, request: RequestWithKey) -> StoredAnswer | None:
+    """Return the answer that this request got before, if it got one.
+
+    Raises IdempotencyKeyReused if the key was used for another request.
+    """
+    row = session.get(IdempotencyKeyRow, (request.project_id, request.key))
+    if row is None:
+        return None
+    if row.request_sha256 != request.sha256:
+        raise IdempotencyKeyReused(request.key)
+    return StoredAnswer(row.status, row.resource_id)
+
+
+def begin(session: Session, request: RequestWithKey) -> StoredAnswer | None:
+    """Do what `find` does, and keep other requests with this key out until the transaction ends.
+
+    Raises IdempotencyKeyReused; IdempotencyInFlight if another transaction has begun for this key. SQLite
+    needs no lock of its own, because only one transaction can write at a time.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        digest = sha256(f"{request.project_id}/{request.key}".encode()).digest()
+        lock = int.from_bytes(digest[:8], "big", signed=True)
+        if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
+            raise IdempotencyInFlight(request.key)
+    return find(session, request)
+
+
+def record(session: Session, request: RequestWithKey, answer: StoredAnswer) -> None:
+    """Record the answer, in the transaction that records the resource. Raises IdempotencyInFlight."""
+    session.add(
+        IdempotencyKeyRow(
+            project_id=request.project_id,
+            key=request.key,
+            request_sha256=request.sha256,
+            status=answer.status,
+            resource_id=answer.resource_id,
+        )
+    )
+    try:
+        session.flush()
+    except exc.IntegrityError as error:
+        raise IdempotencyInFlight(request.key) from error
+
+
+def delete_expired(session: Session) -> None:
+    """Delete the answers that are older than KEPT_HOURS."""
+    expired = IdempotencyKeyRow.created_at < from_now(-KEPT_HOURS * 3600)
+    session.execute(delete(IdempotencyKeyRow).where(expired).execution_options(synchronize_session=False))
