@@ -133,6 +133,22 @@ class Settings(Home):
     max_upload_bytes: int = Field(default=64 << 20, ge=1)
     """How many bytes an uploaded dataset may have, compressed or not. 64 MiB are 85,000 images."""
 
+    max_connections: int = Field(default=4096, ge=1)
+    """How many connections the API keeps open. With few file descriptors (`ulimit -n`) it is fewer."""
+    max_connections_of_address: int = Field(default=1024, ge=0)
+    """How many connections one address may have; 0: any number. This machine's own may have any number."""
+    head_seconds: float = Field(default=10, gt=0)
+    """How long a client may take to send the request line and the headers."""
+    body_stall_seconds: float = Field(default=30, gt=0)
+    """How long a client may send nothing in the middle of a body."""
+    idle_seconds: int = Field(default=20, ge=1)
+    """How long a connection without a request stays open."""
+
+    drawing_threads: int = Field(default_factory=lambda: max(os.cpu_count() or 1, 2), ge=1)
+    """How many images the API draws at once."""
+    max_drawing: int = Field(default=128, ge=1)
+    """How many requests may be drawing images, or waiting to; further ones are refused with 429."""
+
     device: str = "auto"
     """Where the worker computes: auto, cpu, cuda, cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

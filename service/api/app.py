@@ -28,6 +28,7 @@ from service.api import (
 from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import add_problem_schema
+from service.api.slots import Slots
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
 from service.queue.messages import wake_worker
 from service.registry import artifact_references
@@ -86,6 +87,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         generator=generator,
         statistics=RecentStatistics(database),
         catalog=offered or read_catalog(),
+        drawing=Slots("drawing images", threads=settings.drawing_threads, requests=settings.max_drawing),
         wake_worker=partial(wake_worker, deployment=settings),
     )
     for resource in RESOURCES:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.slots import Slots
 from service.drawing.decoders import Generator
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
@@ -25,6 +26,8 @@ class ApiContext:
     statistics: RecentStatistics
     catalog: Catalog
     """It lacks the uploaded datasets: `catalog.with_uploads(session)` adds them."""
+    drawing: Slots
+    """The threads that draw images."""
     wake_worker: Callable[[str], object]
     """Send the workers a wake-up message for the job of this id. Call it after the job has been committed."""
     keys_in_flight: set[tuple[str, str]] = field(default_factory=set)

@@ -5,17 +5,21 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from service.api.context import Context
-from service.api.lookup import find_model, find_version, unless_purged
+from service.api.context import ApiContext, Context
+from service.api.drawing import draw
+from service.api.lookup import find_model, find_version
 from service.api.problems import refusals
 from service.api.responses import PngResponse
 from service.api.route import Route, not_modified
 from service.drawing.decoders import RENDERING
-from service.drawing.images import enlarge, grid, png
+from service.drawing.images import Pixels, enlarge, grid, png
 from service.registry import versions
+from service.registry.tables import ModelRow, VersionRow
+from service.registry.versions import LabelDecoder
 from service.requests.fields import MAX_SEED, LabelName
 from service.requests.violations import InvalidRequest, Violation
 
@@ -56,8 +60,8 @@ class Drawing(BaseModel):
     )
 
 
-@router.get("/{label}/{seed}.png", response_class=PngResponse, responses=refusals(404, 410))
-def draw_image(
+@router.get("/{label}/{seed}.png", response_class=PngResponse, responses=refusals(404, 410, 429))
+async def draw_image(
     model: str,
     number: str,
     label: LabelName,
@@ -67,21 +71,30 @@ def draw_image(
     context: Context,
 ) -> Response:
     """Draw a label with a version. The same URL gives the same bytes until the version is revoked."""
-    with context.database.reading() as session:
-        row = find_model(session, model)
-        version = find_version(session, row, number)
-        decoder, slot = versions.find_decoders(session, row, version, [label])[label]
+    row, version, decoder = await run_in_threadpool(_find_decoder, context, model, number, label)
     rows, columns = (int(side) for side in drawing.grid.split("x"))
     _refuse_too_large(rows * columns * drawing.scale**2)
-    identity = f"{decoder}/{slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"
+    identity = f"{decoder.sha256}/{decoder.slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"
     headers = {"ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"', "Cache-Control": MAX_AGE}
     if unchanged := not_modified(request, headers):
         return unchanged
-    with unless_purged(context, row, version):
-        images = context.generator.draw(
-            decoder, label=label, slot=slot, seeds=range(seed, seed + rows * columns)
-        )
-    return PngResponse(png(enlarge(grid(images, rows, columns), drawing.scale)), headers=headers)
+    seeds = range(seed, seed + rows * columns)
+    drawn = await draw(request, context, row, version, {label: decoder}, seeds)
+    content = await context.drawing.run(_encode, drawn[label], rows, columns, drawing.scale)
+    return PngResponse(content, headers=headers)
+
+
+def _find_decoder(
+    context: ApiContext, model: str, number: str, label: str
+) -> tuple[ModelRow, VersionRow, LabelDecoder]:
+    with context.database.reading() as session:
+        row = find_model(session, model)
+        version = find_version(session, row, number)
+        return row, version, versions.find_decoders(session, row, version, [label])[label]
+
+
+def _encode(images: Pixels, rows: int, columns: int, scale: int) -> bytes:
+    return png(enlarge(grid(images, rows, columns), scale))
 
 
 def _refuse_too_large(area: int) -> None:

@@ -1,17 +1,20 @@
-"""ASGI middleware for every request: request ids, HEAD, and the answer to an unexpected error."""
+"""ASGI middleware for every request: request ids, HEAD, limits, and the answer to an unexpected error."""
 
 import logging
 import re
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import failpoints, logs
-from service.api.problems import internal_error
+from service.api.problems import Problem, answer, internal_error
 from service.registry.tables import new_id
 
 log = logging.getLogger(__name__)
+
+MAX_QUERY_PARAMETERS = 100
 
 
 class RequestMiddleware:
@@ -24,7 +27,8 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _choose_request_id(Headers(scope=scope).get("x-request-id", ""))
+        sent = Headers(scope=scope)
+        request_id = choose_request_id(sent.get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
         if scope["method"] == "HEAD":  # uvicorn keeps the original scope, and therefore sends no body
             scope = {**scope, "method": "GET"}
@@ -42,7 +46,12 @@ class RequestMiddleware:
         try:
             with logs.about(request_id=request_id):
                 failpoints.reach("api.request")
-                await self._app(scope, receive, send_with_id)
+                if refusal := _refuse(scope, sent):
+                    await answer(Request(scope), refusal)(scope, receive, send_with_id)
+                else:
+                    await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            log.debug("request %s: the client left before its answer", request_id)
         except Exception:
             log.exception(
                 "request %s: %s %s failed with an unexpected error",
@@ -55,6 +64,19 @@ class RequestMiddleware:
             await internal_error(Request(scope))(scope, receive, send_with_id)
 
 
-def _choose_request_id(sent: str) -> str:
+def _refuse(scope: Scope, sent: Headers) -> Problem | None:
+    """Return why no endpoint may see the request, if there is a reason."""
+    encoding = sent.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        detail = f"The Content-Encoding {encoding[:40]} is not supported; send the body as it is."
+        headers = {"Accept-Encoding": "identity", "Connection": "close"}
+        return Problem(415, "unsupported_content_encoding", detail, headers=headers)
+    if scope["query_string"].count(b"&") >= MAX_QUERY_PARAMETERS:
+        detail = f"The URL has more than {MAX_QUERY_PARAMETERS} query parameters."
+        return Problem(400, "too_many_parameters", detail)
+    return None
+
+
+def choose_request_id(sent: str) -> str:
     """Return the id that the client sent if it is safe to log, and a new one otherwise."""
     return sent if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) else new_id("req")

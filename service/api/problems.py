@@ -129,23 +129,33 @@ def install_handlers(app: FastAPI) -> None:
 
 def answer(request: Request, problem: Problem) -> JSONResponse:
     """Return the problem as a response."""
+    content = document(problem, instance=request.url.path, request_id=request.state.request_id)
+    return JSONResponse(content, problem.status, headers_of(problem), MEDIA_TYPE)
+
+
+def headers_of(problem: Problem) -> dict[str, str]:
+    """Return the headers of a problem's answer."""
+    pause = RETRY_AFTER_SECONDS_OF.get(problem.code) or RETRY_AFTER_SECONDS.get(problem.status)
+    waiting = {"Retry-After": pause} if pause else {}
+    return {**waiting, **problem.headers, "Cache-Control": "no-store"}
+
+
+def document(problem: Problem, *, instance: str, request_id: str) -> dict[str, Any]:
+    """Return the JSON document of a problem (ProblemDocument). instance: the path of the request."""
     content: dict[str, Any] = {
         "type": f"urn:palimpsest:problem:{problem.code}",
         "title": problem.code.replace("_", " ").capitalize(),
         "status": problem.status,
         "detail": _make_sentence(problem.detail),
-        "instance": request.url.path,
+        "instance": instance,
         "code": problem.code,
-        "request_id": request.state.request_id,
+        "request_id": request_id,
     }
     if problem.violations:
         content["errors"] = [vars(violation) for violation in problem.violations]
     if problem.job_id:
         content["job"] = problem.job_id
-    pause = RETRY_AFTER_SECONDS_OF.get(problem.code) or RETRY_AFTER_SECONDS.get(problem.status)
-    if pause:
-        problem.headers.setdefault("Retry-After", pause)
-    return JSONResponse(content, problem.status, {**problem.headers, "Cache-Control": "no-store"}, MEDIA_TYPE)
+    return content
 
 
 def internal_error(request: Request) -> JSONResponse:

@@ -10,16 +10,18 @@ import re
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service.api.context import ApiContext, Context
-from service.api.idempotency import Idempotent, unless_gone
-from service.api.lookup import find_model, unless_purged
+from service.api.drawing import draw
+from service.api.idempotency import Idempotency, Idempotent, unless_gone
+from service.api.lookup import find_model
 from service.api.problems import BODY_REFUSALS, refusals
 from service.api.route import Route
 from service.drawing.images import Pixels, labelled_grid, npz, png
@@ -85,38 +87,25 @@ class SampleObject(BaseModel):
 @router.post(
     "/v1/models/{model}/samples",
     response_class=Response,
-    responses=IMAGES | BODY_REFUSALS | refusals(404, 409, 410),
+    responses=IMAGES | BODY_REFUSALS | refusals(404, 409, 410, 429),
 )
-def create_sample(model: str, body: CreateSample, context: Context, once: Idempotent) -> Response:
+async def create_sample(
+    model: str, body: CreateSample, request: Request, context: Context, once: Idempotent
+) -> Response:
     """Draw images of labels that the model holds.
 
     The sample is recorded, and its id is in the X-Sample-Id header of the answer.
     """
     refuse_duplicates(body.labels)
     _refuse_too_many(body)
-    with context.database.reading() as session:
-        answered = once.find(session)
-        if answered is None:
-            row, version = _find_version(session, model, body.version)
-            decoders = versions.find_decoders(session, row, version, body.labels)
-    if answered:
-        return _answer_again(answered.resource_id, context)
+    source = await run_in_threadpool(_find_source, context, model, body, once)
+    if isinstance(source, SampleObject):
+        with unless_gone("sample", source.id):
+            return await _answer_recorded(source.id, request, context, _new_sample_headers(source))
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
-    with unless_purged(context, row, version):
-        drawn = _draw(context, decoders, seed=seed, count=body.count)
-    with context.database.transaction() as session:
-        if once.begin(session):  # another process has answered the same request meanwhile
-            raise IdempotencyInFlight(once.key)
-        row, version = _find_version(session, row.id, version.number)
-        versions.find_decoders(
-            session, row, version, body.labels
-        )  # a label may have been forgotten while the images were drawn
-        sample = samples.record(
-            session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
-        )
-        once.record(session, 200, sample.id)
-        record = _describe_sample(sample)
-    return _answer(record, drawn, _new_sample_headers(record))
+    drawn = await draw(request, context, *source, range(seed, seed + body.count))
+    record = await run_in_threadpool(_record, context, source, body, seed, once)
+    return await context.drawing.run(_answer, record, drawn, _new_sample_headers(record))
 
 
 @router.get("/v1/samples/{sample}", responses=refusals(404))
@@ -126,31 +115,68 @@ def get_sample(sample: str, context: Context) -> SampleObject:
         return _describe_sample(_find_sample(session, sample))
 
 
-@router.get("/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410))
-def get_sample_images(sample: str, context: Context) -> Response:
+@router.get(
+    "/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410, 429)
+)
+async def get_sample_images(sample: str, request: Request, context: Context) -> Response:
     """Draw the images of a sample again, with exactly the same pixels.
 
     If their version has been revoked, the answer is 410.
     """
-    record, drawn = _draw_again(sample, context)
-    return _answer(record, drawn, {})
+    return await _answer_recorded(sample, request, context, {})
 
 
-def _draw_again(sample: str, context: ApiContext) -> tuple[SampleObject, dict[str, Pixels]]:
-    """Return the record of a sample, and its images."""
+class _Source(NamedTuple):
+    """What images are drawn with."""
+
+    model: ModelRow
+    version: VersionRow
+    decoders: Mapping[str, LabelDecoder]
+
+
+def _find_source(
+    context: ApiContext, model: str, body: CreateSample, once: Idempotency
+) -> _Source | SampleObject:
+    """Return what to draw with; or, for a repeated request, the sample that was recorded for it."""
+    with context.database.reading() as session:
+        if answered := once.find(session):
+            with unless_gone("sample", answered.resource_id):
+                return _describe_sample(_find_sample(session, answered.resource_id))
+        row, version = _find_version(session, model, body.version)
+        return _Source(row, version, versions.find_decoders(session, row, version, body.labels))
+
+
+def _record(
+    context: ApiContext, source: _Source, body: CreateSample, seed: int, once: Idempotency
+) -> SampleObject:
+    with context.database.transaction() as session:
+        if once.begin(session):  # another process has answered the same request meanwhile
+            raise IdempotencyInFlight(once.key)
+        row, version = _find_version(session, source.model.id, source.version.number)
+        versions.find_decoders(
+            session, row, version, body.labels
+        )  # a label may have been forgotten while the images were drawn
+        sample = samples.record(
+            session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
+        )
+        once.record(session, 200, sample.id)
+        return _describe_sample(sample)
+
+
+async def _answer_recorded(
+    sample: str, request: Request, context: ApiContext, headers: Mapping[str, str]
+) -> Response:
+    """Draw the images of a recorded sample again."""
+    record, source = await run_in_threadpool(_find_recorded, context, sample)
+    drawn = await draw(request, context, *source, range(record.seed, record.seed + record.count))
+    return await context.drawing.run(_answer, record, drawn, headers)
+
+
+def _find_recorded(context: ApiContext, sample: str) -> tuple[SampleObject, _Source]:
     with context.database.reading() as session:
         record = _describe_sample(_find_sample(session, sample))
         row, version = _find_version(session, record.model, record.version)
-        decoders = versions.find_decoders(session, row, version, record.labels)
-    with unless_purged(context, row, version):
-        return record, _draw(context, decoders, seed=record.seed, count=record.count)
-
-
-def _answer_again(sample: str, context: ApiContext) -> Response:
-    """Answer a repeated request with the images of the sample that was recorded for it."""
-    with unless_gone("sample", sample):
-        record, drawn = _draw_again(sample, context)
-    return _answer(record, drawn, _new_sample_headers(record))
+        return record, _Source(row, version, versions.find_decoders(session, row, version, record.labels))
 
 
 def _new_sample_headers(record: SampleObject) -> dict[str, str]:
@@ -166,16 +192,6 @@ def _find_sample(session: Session, sample_id: str) -> SampleRow:
     if not re.fullmatch(r"smp_[0-9A-Za-z]{1,40}", sample_id):
         raise UnknownSample(sample_id)
     return samples.find(session, sample_id)
-
-
-def _draw(
-    context: ApiContext, decoders: Mapping[str, LabelDecoder], *, seed: int, count: int
-) -> dict[str, Pixels]:
-    seeds = range(seed, seed + count)
-    return {
-        label: context.generator.draw(one.sha256, label=label, slot=one.slot, seeds=seeds)
-        for label, one in decoders.items()
-    }
 
 
 def _answer(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[str, str]) -> Response:

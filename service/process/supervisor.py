@@ -22,6 +22,7 @@ import uvicorn
 
 from service.api.app import create_app
 from service.process.errors import CannotStart
+from service.process.http_server import server_config
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
 from service.registry.database import Database
@@ -85,12 +86,12 @@ class _Server:
     """uvicorn in a thread of its own: the main thread handles the signals and the worker."""
 
     def __init__(self, deployment: Settings, listener: socket.socket) -> None:
-        config = uvicorn.Config(
+        config = server_config(
             create_app(deployment),
+            deployment,
             log_config=None,
             log_level=deployment.log_level,
             access_log=deployment.log_level == "debug",
-            server_header=False,
             timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
         )
         self._server = uvicorn.Server(config)

@@ -1,0 +1,53 @@
+"""How many requests a client may send: a token bucket for every API key, or for every address without one."""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+
+from service.api.problems import Problem
+
+MAX_BUCKETS = 10_000
+"""How many clients are remembered. The one that has sent nothing for longest is forgotten first."""
+BURST_SECONDS = 2.0
+"""A client that was quiet may send what is allowed in this time at once."""
+
+
+class RateLimit:
+    """Token buckets, one for each client. Not thread-safe: it is used in the event loop alone."""
+
+    def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """per_second: how many requests a client may send, on average; 0: any number."""
+        self._per_second = per_second
+        self._burst = max(per_second * BURST_SECONDS, 1.0)
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """{client: (tokens, when they were counted)}, the client that was seen last at the end."""
+
+    def take(self, client: str) -> Problem | None:
+        """Count a request of this client, or return why it is refused: 429 with Retry-After."""
+        if not self._per_second:
+            return None
+        now = self._clock()
+        tokens, counted_at = self._buckets.pop(client, (self._burst, now))
+        tokens = min(tokens + (now - counted_at) * self._per_second, self._burst)
+        self._buckets[client] = (tokens - 1 if tokens >= 1 else tokens, now)
+        if len(self._buckets) > MAX_BUCKETS:
+            self._buckets.popitem(last=False)
+        if tokens >= 1:
+            return None
+        wait = max(math.ceil((1 - tokens) / self._per_second), 1)
+        detail = f"More than {self._per_second:g} requests a second were sent; wait {wait} s."
+        return Problem(429, "rate_limited", detail, headers={"Retry-After": str(wait)})
+
+
+def client_of(address: str) -> str:
+    """Return whose bucket an address takes from. The addresses of one IPv6 network (/64) share one."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return parsed.exploded[:19]
+    return address
