@@ -133,6 +133,15 @@ class Settings(Home):
     max_upload_bytes: int = Field(default=64 << 20, ge=1)
     """How many bytes an uploaded dataset may have, compressed or not. 64 MiB are 85,000 images."""
 
+    max_queued_jobs: int = Field(default=50_000, ge=1)
+    """How many jobs may be queued; further ones are refused with 429."""
+    max_queued_jobs_of_key: int = Field(default=20_000, ge=1)
+    """How many queued jobs one API key may have."""
+    requests_per_second: float = Field(default=100, ge=0)
+    """How many requests one API key, or one address without a key, may send on average; 0: any number."""
+    requests_per_second_of_loopback: float = Field(default=0, ge=0)
+    """The same for the programs on this machine; 0: any number."""
+
     max_connections: int = Field(default=4096, ge=1)
     """How many connections the API keeps open. With few file descriptors (`ulimit -n`) it is fewer."""
     max_connections_of_address: int = Field(default=1024, ge=0)

@@ -28,6 +28,7 @@ from service.api import (
 from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import add_problem_schema
+from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
 from service.queue.messages import wake_worker
@@ -56,6 +57,9 @@ RESOURCES = (
     pages,
 )
 """The modules whose routers make up the API. /openapi.json lists their routes in this order."""
+
+EVERYWHERE = (400, 406, 408, 414, 415, 422, 429, 431, 500, 503)
+"""The statuses that any request may be refused with."""
 
 
 def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI:
@@ -87,11 +91,15 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         generator=generator,
         statistics=RecentStatistics(database),
         catalog=offered or read_catalog(),
+        rates=RateLimits(
+            per_second=settings.requests_per_second,
+            per_second_of_loopback=settings.requests_per_second_of_loopback,
+        ),
         drawing=Slots("drawing images", threads=settings.drawing_threads, requests=settings.max_drawing),
         wake_worker=partial(wake_worker, deployment=settings),
     )
     for resource in RESOURCES:
-        app.include_router(resource.router, responses=problems.refusals(406, 422, 500, 503))
+        app.include_router(resource.router, responses=problems.refusals(*EVERYWHERE))
     problems.install_handlers(app)
     add_problem_schema(app)
     app.add_middleware(RequestMiddleware)

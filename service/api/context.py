@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.drawing.decoders import Generator
 from service.registry.artifacts import FolderArtifacts
@@ -28,6 +29,8 @@ class ApiContext:
     """It lacks the uploaded datasets: `catalog.with_uploads(session)` adds them."""
     drawing: Slots
     """The threads that draw images."""
+    rates: RateLimits
+    """How many requests each client may send."""
     wake_worker: Callable[[str], object]
     """Send the workers a wake-up message for the job of this id. Call it after the job has been committed."""
     keys_in_flight: set[tuple[str, str]] = field(default_factory=set)

@@ -15,8 +15,8 @@ from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
 from service.api.problems import BODY_REFUSALS, Problem, refusals
-from service.api.route import Route
-from service.registry import jobs, labels
+from service.api.route import Route, key_id
+from service.registry import jobs, labels, queue_limits
 from service.registry.errors import DatabaseUnavailable, VersionRevoked
 from service.registry.job_specs import JobSpec
 from service.registry.tables import ModelRow
@@ -37,7 +37,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "already done what was requested.",
     },
     **BODY_REFUSALS,
-    **refusals(404, 409),
+    **refusals(404, 409, 429),
 }
 
 
@@ -89,6 +89,12 @@ class Submission:
             if answered := self.once.begin(session):
                 return answered.status, self._describe(session, answered.resource_id)
             model = jobs.lock_model(session, find_model(session, self.model))
+            queue_limits.check_room(
+                session,
+                key_id(self.http_request),
+                most=self.context.settings.max_queued_jobs,
+                most_of_key=self.context.settings.max_queued_jobs_of_key,
+            )
             row = jobs.submit(
                 session,
                 model,

@@ -47,11 +47,12 @@ STATUS = {
     "artifact_corrupt": 503,
     "artifact_unreadable": 503,
     "signing_key_unusable": 503,
+    "queue_full": 429,
     "database_unavailable": 503,
 }
 """The HTTP status of every registry error that a request can lead to, by the error's code."""
 
-RETRY_AFTER_SECONDS = {503: "2"}
+RETRY_AFTER_SECONDS = {429: "2", 503: "2"}
 """The Retry-After header of answers with these statuses."""
 RETRY_AFTER_SECONDS_OF = {"idempotency_in_flight": "1"}
 """The Retry-After header of answers with these codes."""

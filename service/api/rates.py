@@ -18,17 +18,19 @@ class RateLimit:
     """Token buckets, one for each client. Not thread-safe: it is used in the event loop alone."""
 
     def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """per_second: how many requests a client may send, on average; 0: any number."""
+        """per_second: how many requests a client may send, on average; 0: no limit (`is_on`)."""
         self._per_second = per_second
         self._burst = max(per_second * BURST_SECONDS, 1.0)
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """{client: (tokens, when they were counted)}, the client that was seen last at the end."""
 
+    @property
+    def is_on(self) -> bool:
+        return self._per_second > 0
+
     def take(self, client: str) -> Problem | None:
         """Count a request of this client, or return why it is refused: 429 with Retry-After."""
-        if not self._per_second:
-            return None
         now = self._clock()
         tokens, counted_at = self._buckets.pop(client, (self._burst, now))
         tokens = min(tokens + (now - counted_at) * self._per_second, self._burst)
@@ -40,6 +42,31 @@ class RateLimit:
         wait = max(math.ceil((1 - tokens) / self._per_second), 1)
         detail = f"More than {self._per_second:g} requests a second were sent; wait {wait} s."
         return Problem(429, "rate_limited", detail, headers={"Retry-After": str(wait)})
+
+
+class RateLimits:
+    """The limits of the clients on this machine, and of all others."""
+
+    def __init__(self, *, per_second: float, per_second_of_loopback: float) -> None:
+        self._others = RateLimit(per_second)
+        self._loopback = RateLimit(per_second_of_loopback)
+
+    def take(self, address: str, key_id: str | None) -> Problem | None:
+        """Count a request from this address, sent with this API key, or return why it is refused."""
+        limit = self._loopback if is_loopback(address) else self._others
+        return limit.take(key_id or client_of(address)) if limit.is_on else None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether the address is one of this machine, which no other machine can have."""
+    if address == "127.0.0.1":
+        return True
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return parsed.is_loopback or (mapped is not None and mapped.is_loopback)
 
 
 def client_of(address: str) -> str:

@@ -26,6 +26,7 @@ MAX_JSON_ITEMS = 256
 schemas). The rules of the fields see no more of them: they cost up to 15 us for each, so that 80,000 unknown
 fields kept the event loop busy for 1.2 s."""
 MAX_MEDIA_RANGES = 100
+UNLIMITED_PATHS = ("/livez", "/readyz", "/metrics")
 MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
 
@@ -37,6 +38,7 @@ class Route(APIRoute):
         takes_key = _takes_header(self.dependant, "Idempotency-Key")
 
         async def handle_strictly(request: Request) -> Response:
+            _refuse_too_frequent(request)
             _refuse_unacceptable(request, self.response_class)
             _refuse_conditions(request, takes_key=takes_key)
             if self.body_field is not None:
@@ -171,6 +173,21 @@ def _refuse_conditions(request: Request, *, takes_key: bool) -> None:
             "without it. Requests that change a model take `base_version` instead."
         )
         raise Problem(412, "precondition_failed", detail)
+
+
+def _refuse_too_frequent(request: Request) -> None:
+    """Raise Problem 429 if the client sends too many requests. Health and metrics have no limit."""
+    if request.url.path in UNLIMITED_PATHS:
+        return
+    address = request.client.host if request.client else ""
+    if refusal := request.app.state.context.rates.take(address, key_id(request)):
+        raise refusal
+
+
+def key_id(request: Request) -> str | None:
+    """Return the id of the API key that the request was sent with, if any."""
+    key = getattr(request.state, "key", None)
+    return None if key is None else str(key.id)
 
 
 def _refuse_unacceptable(request: Request, response_class: Any) -> None:

@@ -6,10 +6,10 @@ import os
 import resource
 import time
 from collections import Counter
-from ipaddress import ip_address
 from typing import Protocol
 
 from service.api.problems import Problem
+from service.api.rates import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -113,17 +113,6 @@ def most_connections(wanted: int) -> int:
         return wanted
     reserve = min(256, max(16, soft // 4))
     return max(min(wanted, soft - reserve - len(os.listdir("/proc/self/fd"))), 4)
-
-
-def is_loopback(address: str) -> bool:
-    """Whether the address is one of this machine, which no other machine can have."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    return found.is_loopback or bool(
-        mapped.is_loopback if (mapped := getattr(found, "ipv4_mapped", None)) else 0
-    )
 
 
 def _refusal(detail: str) -> Problem:

@@ -230,6 +230,13 @@ class JobAlreadyFinished(RegistryError):
         super().__init__(f"job {job_id} cannot be cancelled, because it has already ended as {state}")
 
 
+class QueueFull(RegistryError):
+    code = "queue_full"
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"no further job is accepted now, because {found}; try again when some have ended")
+
+
 class FencedOff(RegistryError):
     """The worker's claim of the job is no longer valid: it must stop, and cannot change the job's row."""
 

@@ -132,7 +132,7 @@ class LearnSpec(ChangeSpec):
             raise LabelAlreadyLearned(model.name, held)
 
     def statuses_after(self, statuses: Statuses) -> Statuses:
-        return {**statuses, **dict.fromkeys(self.labels, self.retention)}
+        return {**statuses, **dict.fromkeys(self.labels, status_after("learn", self.retention))}
 
     def seed_labels(self, temporary: Collection[str]) -> Collection[str]:
         return self.labels
@@ -179,7 +179,7 @@ class ForgetSpec(ChangeSpec):
                 raise LabelForgotten(model.name, name, None)
 
     def statuses_after(self, statuses: Statuses) -> Statuses:
-        return {**statuses, **dict.fromkeys(self.labels, "forgotten")}
+        return {**statuses, **dict.fromkeys(self.labels, status_after("forget", None))}
 
     def seed_labels(self, temporary: Collection[str]) -> Collection[str]:
         """Return the permanent labels only, because dropping a temporary one's network is not random."""
@@ -206,6 +206,13 @@ class ResizeSpec(ChangeSpec):
 
 
 JobSpec: TypeAlias = ChangeSpec | EvaluateSpec
+
+
+def status_after(operation: Operation, retention: str | None) -> LabelStatus:
+    """Return the status that a label of a learn or forget job has once the job has succeeded."""
+    if operation == "forget":
+        return "forgotten"
+    return "temporary" if retention == "temporary" else "permanent"
 
 
 def spec_of(job: JobRow) -> JobSpec:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from service.registry import labels, purging, versions
@@ -18,6 +18,25 @@ from service.registry.errors import JobAlreadyFinished, LabelAlreadyLearned, Unk
 from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec
 from service.registry.pages import Page, newest_first
 from service.registry.tables import CLAIMED_STATES, UNFINISHED_STATES, JobRow, ModelRow, new_id
+
+MAX_QUEUE_POSITION = 100
+"""The largest queue position that is shown. It stands for itself and for every larger one."""
+
+
+_FIRST = [  # the index ix_jobs_state_sequence has them in this order
+    select(JobRow.sequence).where(JobRow.state == state).limit(MAX_QUEUE_POSITION)
+    for state in UNFINISHED_STATES
+]
+_OLDEST = union_all(*(select(each.order_by(JobRow.sequence).subquery().c.sequence) for each in _FIRST))
+"""The sequences of the oldest unfinished jobs: MAX_QUEUE_POSITION of them or more."""
+_COUNTS = [
+    select(func.count())
+    .select_from(each.where(JobRow.sequence < bindparam("sequence")).subquery())
+    .scalar_subquery()
+    for each in _FIRST
+]
+_AHEAD = select(sum(_COUNTS[1:], _COUNTS[0]))
+"""How many unfinished jobs are older than `sequence`; if there are many, MAX_QUEUE_POSITION or more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +163,14 @@ def page(
 
 
 def queue_position(session: Session, job: JobRow) -> int | None:
-    """Return how many unfinished jobs were accepted before this one; None once it is no longer queued."""
-    return queue_positions(session, [job]).get(job.id)
+    """Return how many unfinished jobs were accepted before this one; None once it is no longer queued.
+
+    MAX_QUEUE_POSITION stands for so many jobs or more: a poll costs the same however long the queue is.
+    """
+    if job.state != "queued":
+        return None
+    found = session.scalar(_AHEAD, {"sequence": job.sequence})
+    return min(found or 0, MAX_QUEUE_POSITION)
 
 
 def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
@@ -153,10 +178,8 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
     queued = [row for row in rows if row.state == "queued"]
     if not queued:
         return {}
-    last = max(row.sequence for row in queued)
-    ahead = select(JobRow.sequence).where(JobRow.state.in_(UNFINISHED_STATES), JobRow.sequence < last)
-    sequences = sorted(session.scalars(ahead))
-    return {row.id: bisect_left(sequences, row.sequence) for row in queued}
+    sequences = sorted(session.scalars(_OLDEST))
+    return {row.id: min(bisect_left(sequences, row.sequence), MAX_QUEUE_POSITION) for row in queued}
 
 
 def is_blocked() -> ColumnElement[bool]:
