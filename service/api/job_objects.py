@@ -84,7 +84,8 @@ class JobObject(BaseModel):
     done: bool
     progress: ProgressObject | None
     queue_position: int | None = Field(
-        description="How many unfinished jobs were accepted before it. Null once it is no longer queued."
+        description="How many unfinished jobs were accepted before it; 100 stands for 100 or more. Null once "
+        "it is no longer queued."
     )
     attempt: int
     max_attempts: int
