@@ -41,6 +41,7 @@ NAMES = frozenset(
         "purge.after_delete",
         "purge.after_mark",
         "receipt.before_sign",
+        "snapshot.save",
         "submit.after_commit",
         "submit.before_commit",
         "train.nan",

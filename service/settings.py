@@ -125,7 +125,10 @@ class Settings(Home):
     )
     """How long a queued job waits before another wake-up message is sent for it."""
     max_attempts: int = Field(default=3, ge=1)
-    """How many times a job may be claimed before it fails as worker_lost."""
+    """How many times a job may be claimed before it fails as worker_lost or stalled."""
+    stall_seconds: float = Field(default=60.0, gt=0)
+    """How long a job may make no progress before its worker is ended and replaced. Phases with long steps may
+    take a multiple of it (worker/jobs/stalling.py)."""
 
     purge_after_days: float = Field(default=0, ge=0)
     """After how many days the files of a revoked version are purged; 0: only if a client requests it."""

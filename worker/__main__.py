@@ -6,12 +6,14 @@ Without -P, Python would import modules from the working directory first.
 import os
 import sys
 from argparse import ArgumentParser
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 from service import failpoints
 from service.worker_identity import IDENTITY_OPTION, WorkerIdentity
 from worker.jobs.code_version import CODE
+from worker.process.replacement import exit_unless_started, replace_process, start_beats
 
 
 def main() -> int:
@@ -19,8 +21,8 @@ def main() -> int:
     parser = ArgumentParser(prog="python -P -m worker", description="Run jobs, one at a time.")
     parser.add_argument(IDENTITY_OPTION, type=int, help="file descriptor that takes the worker's identity")
     identity_fd = parser.parse_args().identity_fd
-    if identity_fd is not None:
-        _identify(identity_fd)
+    is_supervised = identity_fd is not None and _identify(identity_fd)
+    note_start = exit_unless_started()
 
     # These imports take seconds (torch), so they come after the identity that the parent waits for.
     from service.settings import load_settings
@@ -31,20 +33,30 @@ def main() -> int:
     failpoints.reach("worker.start")
     deployment, shutting_down = load_settings(), Event()
     try:
-        worker_context = make_worker_context(deployment, shutting_down=shutting_down.is_set)
+        worker_context = make_worker_context(
+            deployment,
+            shutting_down=shutting_down.is_set,
+            replace_worker=partial(
+                replace_process, supervised=is_supervised, shutting_down=shutting_down.is_set
+            ),
+        )
     except DeviceUnavailable as error:
         sys.exit(f"palimpsest: {error}")
     app = make_app(deployment, worker_context)
+    note_start()
+    if is_supervised:
+        start_beats(identity_fd)
     return run(app, deployment, on_shutdown=shutting_down.set)
 
 
-def _identify(fd: int) -> None:
+def _identify(fd: int) -> bool:
+    """Write the identity to the pipe. Returns whether a supervisor reads it."""
     root = Path(__file__).resolve().parents[1]
     try:
         os.write(fd, WorkerIdentity(root, CODE).to_line())
-        os.close(fd)
-    except OSError:  # after a SIGHUP Celery restarts this process, and the pipe is closed
-        return
+    except OSError:  # after a SIGHUP Celery restarts this process, and the pipe may be closed
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -109,6 +109,8 @@ def _add_columns_of_jobs() -> None:
         sa.Column("created_by", sa.String(length=40), nullable=True),
         sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("audited_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("stalls_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("store_failures", sa.Integer(), server_default=sa.text("0"), nullable=False),
     ):
         op.add_column("jobs", column)
     op.execute("UPDATE jobs SET audited_at = finished_at")  # the audit log begins with this release
@@ -147,7 +149,6 @@ def _create_snapshots() -> None:
         "snapshots",
         sa.Column("job_id", sa.String(length=40), nullable=False),
         sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("machine", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_snapshots_job_id")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_snapshots")),

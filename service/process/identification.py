@@ -1,4 +1,4 @@
-"""The pipe through which a started worker tells its parent which code it runs."""
+"""The pipe through which a started worker tells its parent which code it runs, and then that it runs."""
 
 import os
 import time
@@ -48,6 +48,13 @@ class Identification:
                 "its output above says why it ended, or which program it is"
             )
         return self._read_identity() if self._received.endswith(b"\n") else None
+
+    def has_beaten(self) -> bool:
+        """Return whether the identified process has written anything since the last call; do not wait."""
+        try:
+            return bool(os.read(self._read_end, MAX_LINE_BYTES))
+        except BlockingIOError:
+            return False
 
     def close(self) -> None:
         for end in (self._read_end, self.write_end):

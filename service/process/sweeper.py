@@ -8,10 +8,11 @@ import logging
 from threading import Event
 
 from service import failpoints, metrics
+from service.process.contact import Contact
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
-from service.registry import audit, idempotency, jobs, purging, sweeping
+from service.registry import audit, idempotency, jobs, purging, snapshots, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
@@ -27,9 +28,10 @@ MAX_MESSAGES_WAITING = 200
 def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
     """Sweep every `sweep_seconds` until `stop` is set, also through outages of the database or the broker."""
     database_answers = True
+    contact = Contact(lease_seconds=deployment.lease_seconds, sweep_seconds=deployment.sweep_seconds)
     while not stop.is_set():
         try:
-            sweep(database, deployment)
+            sweep(database, deployment, contact)
             database_answers = True
         except DatabaseUnavailable as error:
             if database_answers:
@@ -47,15 +49,19 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
         stop.wait(deployment.sweep_seconds)
 
 
-def sweep(database: Database, deployment: Settings) -> None:
-    """Sweep once: update rows, then send messages, then purge files and sign receipts.
+def sweep(database: Database, deployment: Settings, contact: Contact | None = None) -> None:
+    """Sweep once: update rows, then send messages, then delete files and sign receipts.
 
     Does nothing while another process sweeps. Raises DatabaseUnavailable.
+
+    contact: of this process with the database. Leases are taken back only while it is steady.
     """
     with database.transaction() as session:
+        is_steady = contact is None or contact.is_steady(session)
         if not sweeping.try_sweep_lock(session):
             return
-        metrics.TAKEOVERS.inc(sweeping.requeue_expired(session))
+        if is_steady:
+            metrics.TAKEOVERS.inc(sweeping.requeue_expired(session) + sweeping.requeue_stalled(session))
         sweeping.cancel_queued(session)
         idempotency.delete_expired(session)
         ended = audit.add_outcomes(session)
@@ -63,12 +69,15 @@ def sweep(database: Database, deployment: Settings) -> None:
         due = sweeping.find_due(
             session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
         )
+        if contact is not None:
+            contact.require_prompt()
     metrics.LAST_SWEEP.set_to_current_time()
     for job in ended:
         _measure(job)
     if due:
         _notify(database, deployment, due)
     _purge(database, deployment)
+    _delete_snapshots(database, deployment)
     _sign_receipts(database, deployment)
 
 
@@ -120,6 +129,18 @@ def _purge(database: Database, deployment: Settings) -> None:
                 job_id,
                 error,
             )
+
+
+def _delete_snapshots(database: Database, deployment: Settings) -> None:
+    """Delete the snapshots of jobs that have ended, however they ended."""
+    with database.reading() as session:
+        obsolete = snapshots.find_obsolete(session)
+    for job_id in obsolete:
+        try:
+            with database.transaction() as session:
+                snapshots.delete_if_obsolete(session, job_id, FolderArtifacts(deployment.artifacts))
+        except OSError as error:
+            log.error("job %s: cannot delete its snapshot (%s); the next sweep tries again", job_id, error)
 
 
 def _sign_receipts(database: Database, deployment: Settings) -> None:

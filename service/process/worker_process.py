@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from threading import Event
 
+from sqlalchemy.orm import Session
+
 from service.process.errors import CannotStart
 from service.process.identification import Identification
 from service.process.worker_launch import worker_command, worker_environment
@@ -28,6 +30,12 @@ STABLE_SECONDS = 30.0
 GRACE_SECONDS = 10.0
 """How long a running job may take to reach its next step and go back to the queue."""
 POLL_SECONDS = 0.01
+KILL_SECONDS = 5.0
+"""How long the kernel may take to end a killed process. One that waits for a hung disk never ends."""
+SMALLEST_SILENCE_SECONDS = 10.0
+"""A worker that sent no beat for two leases, or at least so long, is suspended or hangs: it is killed."""
+LARGEST_TICK_SECONDS = 1.0
+"""More is not counted between two checks: then this process was suspended itself."""
 
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -51,6 +59,11 @@ class WorkerProcess:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._identification: Identification | None = None
+        self._is_identified = False
+        self._beats = False
+        self._silent_seconds = 0.0
+        self._checked_at = 0.0
+        self._abandoned: list[subprocess.Popen[bytes]] = []
         self._started_at = 0.0
         self._restart_at = 0.0
         self._restarts = 0
@@ -58,7 +71,7 @@ class WorkerProcess:
     def start(self) -> None:
         """Start a worker, and return at once, before it has identified itself."""
         parent = os.getpid()
-        self._identification = Identification()
+        self._identification, self._is_identified, self._beats = Identification(), False, False
         self._process = subprocess.Popen(
             self._command(self._identification.write_end),
             env=worker_environment(self._deployment),
@@ -76,12 +89,16 @@ class WorkerProcess:
 
         Raises CannotStart if it is not this project's worker, or ends before it has identified itself.
         """
-        while self._identification is not None and not stop.is_set():
+        while not self._is_identified and not stop.is_set():
             self._identify()
             stop.wait(POLL_SECONDS)
 
     def check(self) -> None:
-        """Restart the worker when it has ended and the wait is over; stop one that is not this project's."""
+        """Restart the worker when it has ended and the wait is over.
+
+        Kill one that is not this project's, or that no longer runs although it has not ended.
+        """
+        self._abandoned = [process for process in self._abandoned if process.poll() is None]
         if self._process is None:
             if time.monotonic() >= self._restart_at:
                 self.start()
@@ -93,8 +110,15 @@ class WorkerProcess:
             self._identify()
         except CannotStart as error:
             log.error("worker process %d: %s; killing it", self._process.pid, error)
-            self._process.kill()
-            self._schedule_restart(self._process.pid, self._process.wait())
+            self._replace()
+            return
+        if self._is_silent():
+            log.error(
+                "worker process %d does not run any more (suspended, or one thread keeps all others from "
+                "running): killing it",
+                self._process.pid,
+            )
+            self._replace()
 
     def stop(self) -> None:
         """Stop the worker; its job goes back to the queue. Kill it if it takes longer than GRACE_SECONDS."""
@@ -109,17 +133,48 @@ class WorkerProcess:
                 "worker process %d did not stop within %g s: killing it; its job, if any, is queued again",
                 *(self._process.pid, GRACE_SECONDS),
             )
-            self._process.kill()
-            self._process.wait()
-            self._expire_leases(self._process.pid)
+            self._kill(self._process)
+            self._update_jobs_of(self._process.pid, sweeping.release_jobs_of)
         self._process = None
 
     def _identify(self) -> None:
-        if self._identification is None or self._process is None:
+        if self._is_identified or self._identification is None or self._process is None:
             return
         if identity := self._identification.receive():
             log.info("worker process %d started; it runs %s", self._process.pid, identity.code)
-            self._close_identification()
+            self._is_identified = True
+
+    def _is_silent(self) -> bool:
+        """Whether the worker has beaten before, and has not for too long."""
+        now = time.monotonic()
+        elapsed, self._checked_at = min(now - self._checked_at, LARGEST_TICK_SECONDS), now
+        if self._identification is None or not self._is_identified:
+            return False
+        if self._identification.has_beaten():
+            self._beats, self._silent_seconds = True, 0.0
+        else:
+            self._silent_seconds += elapsed
+        limit = max(SMALLEST_SILENCE_SECONDS, 2 * self._deployment.lease_seconds)
+        return self._beats and self._silent_seconds > limit
+
+    def _replace(self) -> None:
+        assert self._process is not None
+        exit_code = self._kill(self._process)
+        self._schedule_restart(self._process.pid, exit_code)
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> int:
+        """Kill the process. Returns its exit code, also if the kernel cannot end it now."""
+        process.kill()
+        try:
+            return process.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.error(
+                "worker process %d is killed, but does not end: it waits for a disk or a device that hangs. "
+                "Another worker takes its place",
+                process.pid,
+            )
+            self._abandoned.append(process)
+            return -signal.SIGKILL
 
     def _close_identification(self) -> None:
         if self._identification is not None:
@@ -138,13 +193,13 @@ class WorkerProcess:
             "worker process %d %s; starting another in %g s. Its job, if it had one, is queued again",
             *(pid, _describe_exit(exit_code), wait),
         )
-        self._expire_leases(pid)
+        self._update_jobs_of(pid, sweeping.expire_leases_of)
 
-    def _expire_leases(self, pid: int) -> None:
-        """Let the next sweep take back the job of a worker that has ended, before its lease runs out."""
+    def _update_jobs_of(self, pid: int, update: Callable[[Session, str], None]) -> None:
+        """Let the job of a worker that has ended be queued again, before its lease runs out."""
         try:
             with self._database.transaction() as session:
-                sweeping.expire_leases_of(session, worker_name(pid))
+                update(session, worker_name(pid))
         except DatabaseUnavailable as error:
             log.warning(
                 "worker process %d has ended, and the database does not answer (%s): its job, if it had one, "

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, Update, exc, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Update, exc, func, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
 from service.registry.errors import FencedOff
+from service.registry.job_errors import STALLED
 from service.registry.jobs import is_blocked
 from service.registry.tables import CLAIMED_STATES, JobRow, ModelRow
 
@@ -61,6 +62,8 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
             started_at=func.coalesce(JobRow.started_at, now()),
             progress=None,
             started_from=select(ModelRow.head).where(ModelRow.id == JobRow.model_id).scalar_subquery(),
+            progress_at=now(),
+            stalls_at=None,
         )
         .returning(JobRow.model_id, JobRow.fence, JobRow.attempt)
         .execution_options(synchronize_session=False)
@@ -73,18 +76,68 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
     return None if row is None else Claim(job_id, row.model_id, row.fence, row.attempt)
 
 
+def find_held(session: Session, job_id: str, *, worker: str) -> Claim | None:
+    """Return the claim of a job that this worker holds, after an attempt to claim it got no answer."""
+    query = select(JobRow.model_id, JobRow.fence, JobRow.attempt).where(
+        JobRow.id == job_id, JobRow.worker == worker, JobRow.state.in_(CLAIMED_STATES)
+    )
+    row = session.execute(query).one_or_none()
+    return None if row is None else Claim(job_id, row.model_id, row.fence, row.attempt)
+
+
 def heartbeat(
-    session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None
+    session: Session,
+    claim: Claim,
+    *,
+    lease_seconds: float,
+    stall_seconds: float | None = None,
+    progress: Mapping[str, Any] | None = None,
 ) -> ClaimState:
-    """Extend the lease and write the progress, unless another worker has taken the job over."""
+    """Extend the lease, unless another worker has taken the job over. Takes the job back as `take_back` does.
+
+    stall_seconds: in how many seconds the sweeper may end this claim, unless another heartbeat comes. None
+        leaves that time as it is.
+    progress: the progress of the job, if there was any since the last heartbeat.
+    """
     values: dict[str, Any] = {"lease_until": from_now(lease_seconds)}
+    if stall_seconds is not None:
+        values["stalls_at"] = from_now(stall_seconds)
     if progress is not None:
-        values["progress"] = dict(progress)
+        values |= {"progress": dict(progress), "progress_at": now()}
     extend = _fenced(claim).values(values).returning(JobRow.cancel_requested)
     cancel_requested = session.execute(extend).scalar_one_or_none()
     if cancel_requested is None:
-        return "lost"
+        return "held" if take_back(session, claim, lease_seconds=lease_seconds) else "lost"
     return "cancel_requested" if cancel_requested else "held"
+
+
+def take_back(session: Session, claim: Claim, *, lease_seconds: float) -> bool:
+    """Make the claim valid again if its lease ran out and nobody has claimed the job since.
+
+    This is how a worker that could not reach the database for longer than its lease keeps its job. The
+    attempt goes on: it does not count twice. Returns whether the job was taken back. A claim that its worker
+    released, or that was ended because it stalled, cannot be taken back: its row names no worker.
+    """
+    take = (
+        update(JobRow)
+        .where(
+            JobRow.id == claim.job_id,
+            JobRow.fence == claim.fence,
+            JobRow.state == "queued",
+            JobRow.worker.is_not(None),
+            JobRow.cancel_requested.is_(False),
+        )
+        .values(state="running", lease_until=from_now(lease_seconds), stalls_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    return cast(CursorResult[Any], session.execute(take)).rowcount == 1
+
+
+def require_held(session: Session, claim: Claim) -> None:
+    """Lock the job's row for the claim until the transaction ends. Raises FencedOff."""
+    held = select(JobRow.id).where(*_is_held(claim)).with_for_update()
+    if session.scalar(held) is None:
+        raise FencedOff(claim.job_id, claim.fence)
 
 
 def start_verifying(session: Session, claim: Claim) -> None:
@@ -110,18 +163,47 @@ def finish_cancelled(session: Session, claim: Claim) -> None:
     _change(session, claim, state="cancelled", lease_until=None, finished_at=now())
 
 
-def release(session: Session, claim: Claim) -> None:
-    """Requeue the job because this worker is shutting down. The attempt does not count. Raises FencedOff."""
+def release(session: Session, claim: Claim, *, store_failed: bool = False) -> None:
+    """Requeue the job; the attempt does not count. Raises FencedOff.
+
+    store_failed: the artifact store does not answer, so that another try should come a little later. Without
+        it the worker shuts down, and another may claim the job at once.
+    """
     _change(
         session,
         claim,
         state="queued",
         attempt=JobRow.attempt - 1,
-        lease_until=None,
-        notified_at=None,
-        worker=None,
-        progress=None,
+        notified_at=now() if store_failed else None,
+        store_failures=JobRow.store_failures + (1 if store_failed else 0),
+        **_NO_WORKER,
     )
+
+
+def count_store_failures(session: Session, claim: Claim) -> int:
+    """Return how often the job was released because the artifact store did not answer."""
+    return session.scalars(select(JobRow.store_failures).where(JobRow.id == claim.job_id)).one()
+
+
+def end_stalled(session: Session, claim: Claim) -> None:
+    """End an attempt that makes no progress: requeue the job, or let it fail. Raises FencedOff.
+
+    It fails as `stalled` if this was its last attempt.
+    """
+    last = cast(
+        CursorResult[Any],
+        session.execute(
+            _fenced(claim)
+            .where(JobRow.attempt >= JobRow.max_attempts)
+            .values(state="failed", error=dict(STALLED), lease_until=None, finished_at=now())
+        ),
+    )
+    if last.rowcount == 0:
+        _change(session, claim, state="queued", notified_at=None, **_NO_WORKER)
+
+
+_NO_WORKER: Mapping[str, Any] = {"worker": None, "lease_until": None, "progress": None, "stalls_at": None}
+"""The columns of a queued job that no worker can take back."""
 
 
 def _change(session: Session, claim: Claim, **values: Any) -> None:
@@ -132,8 +214,8 @@ def _change(session: Session, claim: Claim, **values: Any) -> None:
 
 def _fenced(claim: Claim) -> Update:
     """Return an UPDATE of the job's row that matches it only while this claim is valid."""
-    return (
-        update(JobRow)
-        .where(JobRow.id == claim.job_id, JobRow.fence == claim.fence, JobRow.state.in_(CLAIMED_STATES))
-        .execution_options(synchronize_session=False)
-    )
+    return update(JobRow).where(*_is_held(claim)).execution_options(synchronize_session=False)
+
+
+def _is_held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    return (JobRow.id == claim.job_id, JobRow.fence == claim.fence, JobRow.state.in_(CLAIMED_STATES))

@@ -1,12 +1,13 @@
 """The database part of a sweep: requeue or cancel jobs, and find wake-up messages to send again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, CursorResult, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
+from service.registry.job_errors import STALLED, WORKER_LOST
 from service.registry.jobs import is_blocked
 from service.registry.tables import CLAIMED_STATES, JobRow
 
@@ -24,33 +25,53 @@ def requeue_expired(session: Session) -> int:
     """Requeue the jobs whose lease has expired. Returns how many were requeued.
 
     If a client has cancelled such a job it ends as cancelled; if it has no attempt left it fails as
-    worker_lost.
+    worker_lost. Its worker may take it back while nobody else has claimed it (claims.py).
     """
     expired = JobRow.state.in_(CLAIMED_STATES) & (JobRow.lease_until < now())
-    _change(
-        session,
-        expired & JobRow.cancel_requested,
-        state="cancelled",
-        lease_until=None,
-        finished_at=now(),
-    )
-    _change(
-        session,
-        expired & (JobRow.attempt >= JobRow.max_attempts),
-        state="failed",
-        lease_until=None,
-        finished_at=now(),
-        error={
-            "type": "worker_lost",
-            "code": "worker_lost",
-            "message": (
-                "every worker that ran this job stopped before it was done; look for the reason in the "
-                "workers' logs, then send the request again"
-            ),
-            "retryable": True,
-        },
-    )
-    return _change(session, expired, state="queued", lease_until=None, notified_at=None, progress=None)
+    return _end_claims(session, expired, error=WORKER_LOST)
+
+
+def requeue_stalled(session: Session) -> int:
+    """Requeue the jobs that make no progress while their heartbeat goes on. Returns how many.
+
+    Their worker ends itself a little earlier, if it can (worker/jobs/watchdog.py). It cannot take the job
+    back. If the job has no attempt left it fails as stalled.
+    """
+    stalled = JobRow.state.in_(CLAIMED_STATES) & (JobRow.stalls_at < now())
+    return _end_claims(session, stalled, error=STALLED, worker=None)
+
+
+def release_jobs_of(session: Session, worker: str) -> None:
+    """Requeue the job of a worker that was shut down and is known to be dead. The attempt does not count.
+
+    If a client has cancelled it, it ends as cancelled.
+    """
+    claimed = JobRow.state.in_(CLAIMED_STATES) & (JobRow.worker == worker)
+    _change(session, claimed & JobRow.cancel_requested, state="cancelled", **_ENDED)
+    _change(session, claimed, attempt=JobRow.attempt - 1, worker=None, **_QUEUED)
+
+
+def _end_claims(
+    session: Session, which: ColumnElement[bool], *, error: Mapping[str, Any], **values: Any
+) -> int:
+    """End the claims of these jobs: cancelled if a client requested that, failed after the last attempt.
+
+    Returns how many are queued again.
+    """
+    _change(session, which & JobRow.cancel_requested, state="cancelled", **_ENDED)
+    used_up = JobRow.attempt >= JobRow.max_attempts
+    _change(session, which & used_up, state="failed", error=dict(error), **_ENDED)
+    return _change(session, which, **_QUEUED, **values)
+
+
+_ENDED: Mapping[str, Any] = {"lease_until": None, "finished_at": now()}
+_QUEUED: Mapping[str, Any] = {
+    "state": "queued",
+    "lease_until": None,
+    "notified_at": None,
+    "progress": None,
+    "stalls_at": None,
+}
 
 
 def cancel_queued(session: Session) -> None:

@@ -320,6 +320,10 @@ class JobRow(Row):
     """The id of the API key that requested it; null where no key is needed."""
     progress_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the worker last made progress. A heartbeat alone does not change it."""
+    stalls_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the sweeper ends the claim because the job makes no progress. Every heartbeat sets it."""
+    store_failures: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """How many claims were released because the artifact store did not answer. These are not attempts."""
     request_id: Mapped[str | None] = mapped_column(Name)
     audited_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the audit log got the entry that says how the job ended."""
@@ -443,8 +447,6 @@ class SnapshotRow(Row):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     sha256: Mapped[str] = mapped_column(ArtifactHash)
-    machine: Mapped[dict[str, Any]] = mapped_column(Json)
-    """The kind of machine that wrote it: bytes are reproducible on the same kind only."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 

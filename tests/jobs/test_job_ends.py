@@ -46,7 +46,7 @@ def use_strategy(monkeypatch: pytest.MonkeyPatch, act: Callable[[TrainingContext
 @pytest.mark.parametrize(
     ("error", "kind", "code", "retryable"),
     [
-        (DatasetUnavailable("put it there"), "user", "dataset_unavailable", True),
+        (DatasetUnavailable("put it there"), "user", "dataset_unavailable", False),
         (Diverged("the loss became nan"), "diverged", "diverged", False),
         (MemoryError(), "out_of_memory", "out_of_memory", True),
         (OSError(errno.ENOSPC, "No space left on device"), "storage", "storage_full", True),

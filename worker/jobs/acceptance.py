@@ -80,7 +80,7 @@ def acceptance_error(report: Report) -> dict[str, Any] | None:
         "code": "acceptance_failed",
         "message": "The candidate was not published, because it missed criteria: "
         f"{'; '.join(map(_describe, missed))}.",
-        "retryable": True,
+        "retryable": False,  # the same request gives the same candidate
         "reasons": [one.as_json() for one in missed],
     }
 

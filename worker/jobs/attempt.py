@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -12,15 +13,21 @@ from service.registry import claims
 from service.registry.claims import Claim, ClaimState
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from worker.jobs.cost import CostMeter
-from worker.jobs.failures import describe_failure
+from worker.jobs.failures import STORE_UNAVAILABLE, describe_failure
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.inputs import WorkerContext
-from worker.learning.strategy import Progress
+from worker.jobs.stalling import ProgressClock
+from worker.jobs.store_failures import StoreRetries, StoreUnavailable
+from worker.jobs.watchdog import Watchdog
+from worker.learning.strategy import Progress, Stopped
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 """How long to wait before a transaction is tried again while the database does not answer."""
+MAX_STORE_FAILURES = 100
+"""How often a job is released because the artifact store does not answer, before it fails: about an hour."""
 STOPPED: dict[ClaimState, str] = {
     "cancel_requested": "a client cancelled it",
     "held": "it goes back to the queue",
@@ -37,6 +44,8 @@ class Attempt:
     claim: Claim
     heartbeat: Heartbeat
     meter: CostMeter
+    clock: ProgressClock
+    watchdog: Watchdog
 
     def report_progress(self, progress: Progress) -> None:
         """Pass the progress on to the cost meter and the heartbeat. Called at every step of the job."""
@@ -48,20 +57,40 @@ class Attempt:
         """Return whether the job has to stop: it was cancelled or taken over, or the worker shuts down."""
         return self.heartbeat.claim_state != "held" or self.worker_context.shutting_down()
 
+    def with_retries(self, action: Callable[[], T]) -> T:
+        """Return what the action returns. Call it again while the database or the artifact store fails.
+
+        It waits for the database as long as it takes, and for the artifact store as `StoreRetries` does.
+        Raises StoreUnavailable, Stopped, what else the action raises, and DatabaseUnavailable at a shutdown.
+        """
+        retries = StoreRetries(self.worker_context.artifacts, self.worker_context.store_wait_seconds)
+        while True:
+            try:
+                return action()
+            except DatabaseUnavailable as error:
+                self._wait_for_database(error)
+            except Exception as error:
+                pause = retries.pause_after(error)
+                if self.should_stop():
+                    raise Stopped(f"stopped while waiting for the artifact store ({error})") from error
+                self.clock.wait()
+                time.sleep(pause)
+
     def stop(self, reason: Exception) -> None:
         """Cancel the job if a client requested that, else put it back in the queue.
 
         The job stays as it is if another worker has taken it over.
         """
+        self.watchdog.note_stop()
 
         def settle(session: Session) -> None:
             claim_state = claims.heartbeat(
-                session, self.claim, lease_seconds=self.worker_context.lease_seconds, progress=None
+                session, self.claim, lease_seconds=self.worker_context.lease_seconds
             )
             if claim_state == "cancel_requested":
                 claims.finish_cancelled(session, self.claim)
             elif claim_state == "held":
-                claims.release(session, self.claim)
+                self._give_back(session, reason)
             log.info(
                 "job %s: attempt %d stopped (%s): %s",
                 *(self.claim.job_id, self.claim.attempt, reason, STOPPED[claim_state]),
@@ -86,14 +115,28 @@ class Attempt:
 
         If the connection is lost during COMMIT, the transaction may have been committed or not: `change` must
         have no further effect when it is called again.
-        Raises DatabaseUnavailable once the lease has run out, when another worker may have the job.
+        Raises FencedOff, and DatabaseUnavailable at a shutdown: the job then runs again after its lease.
         """
         while True:
             try:
                 with self.worker_context.database.transaction() as session:
+                    # The lease may have run out during an outage, while nobody else claimed the job.
+                    claims.take_back(session, self.claim, lease_seconds=self.worker_context.lease_seconds)
                     change(session)
                 return
-            except DatabaseUnavailable:
-                if self.heartbeat.claim_state == "lost":
-                    raise
-                time.sleep(RETRY_SECONDS)
+            except DatabaseUnavailable as error:
+                self._wait_for_database(error)
+
+    def _wait_for_database(self, error: DatabaseUnavailable) -> None:
+        """Wait a moment. Raises the error if the worker shuts down."""
+        if self.worker_context.shutting_down():
+            raise error
+        self.clock.wait()
+        time.sleep(RETRY_SECONDS)
+
+    def _give_back(self, session: Session, reason: Exception) -> None:
+        store_failed = isinstance(reason, StoreUnavailable)
+        if store_failed and claims.count_store_failures(session, self.claim) >= MAX_STORE_FAILURES:
+            claims.finish_failed(session, self.claim, STORE_UNAVAILABLE)
+        else:
+            claims.release(session, self.claim, store_failed=store_failed)

@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 def evaluate_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
     """Measure the full report on a version, apply its acceptance criteria, and record the report."""
-    report = apply_criteria(
-        measure_version(work, attempt.worker_context, context), _criteria(work, attempt.worker_context)
-    )
-    stored = MeasuredReport("full", attempt.worker_context.artifacts.put(report_file(report)), report)
+    criteria = attempt.with_retries(lambda: _criteria(work, attempt.worker_context))
+    report = apply_criteria(measure_version(work, attempt, context), criteria)
+    sha256 = attempt.with_retries(lambda: attempt.worker_context.artifacts.put(report_file(report)))
+    stored = MeasuredReport("full", sha256, report)
     cost = attempt.meter.cost()
     attempt.record(lambda session: _record_once(session, attempt.claim, stored, cost))
     assert work.base is not None

@@ -2,18 +2,23 @@
 
 import logging
 import math
+import time
+from contextlib import suppress
 
 from service import failpoints, logs
-from service.registry import claims, sweeping
+from service.registry import claims, snapshots, sweeping
 from service.registry.claims import Claim
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
-from worker.jobs.attempt import Attempt
+from worker.jobs.attempt import RETRY_SECONDS, Attempt
 from worker.jobs.cost import CostMeter
 from worker.jobs.evaluation import evaluate_version
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.inputs import ModelArchive, WorkerContext, read_work
 from worker.jobs.new_version import make_version
+from worker.jobs.stalling import ProgressClock
+from worker.jobs.store_failures import StoreUnavailable
+from worker.jobs.watchdog import Watchdog
 from worker.learning.strategy import Stopped, TrainingContext
 
 log = logging.getLogger(__name__)
@@ -25,10 +30,7 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
     Raises DatabaseUnavailable if the end of the job cannot be recorded; the job runs again once its lease has
     run out.
     """
-    with worker_context.database.transaction() as session:
-        claim = claims.claim(
-            session, job_id, worker=worker_context.worker, lease_seconds=worker_context.lease_seconds
-        )
+    claim = _claim(job_id, worker_context)
     if claim is None:
         return None
     failpoints.reach("claim.after_commit")
@@ -38,32 +40,66 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
 
 def _execute(claim: Claim, worker_context: WorkerContext) -> str | None:
     log.info("job %s: attempt %d started, on model %s", claim.job_id, claim.attempt, claim.model_id)
-    with Heartbeat(worker_context.database, claim, lease_seconds=worker_context.lease_seconds) as heartbeat:
-        attempt = Attempt(worker_context, claim, heartbeat, CostMeter())
-        try:
-            _run(attempt)
-        except (Stopped, FencedOff) as reason:
-            attempt.stop(reason)
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:
-            attempt.fail(error)
-    with worker_context.database.reading() as session:
+    database, clock = worker_context.database, ProgressClock(worker_context.stall_seconds)
+    with Heartbeat(database, claim, clock, lease_seconds=worker_context.lease_seconds) as heartbeat:
+        watchdog = Watchdog(
+            database,
+            claim,
+            heartbeat,
+            clock,
+            shutting_down=worker_context.shutting_down,
+            replace_worker=worker_context.replace_worker,
+        )
+        attempt = Attempt(worker_context, claim, heartbeat, CostMeter(), clock, watchdog)
+        with watchdog:
+            _run_to_its_end(attempt)
+    _delete_snapshot(claim, worker_context)
+    with database.reading() as session:
         return sweeping.find_next_of_model(session, claim.model_id)
+
+
+def _claim(job_id: str, worker_context: WorkerContext) -> Claim | None:
+    """Claim the job, if it is queued.
+
+    If the connection breaks during COMMIT, the job may have been claimed or not; the row then says which.
+    """
+    worker, lease_seconds = worker_context.worker, worker_context.lease_seconds
+    try:
+        with worker_context.database.transaction() as session:
+            return claims.claim(session, job_id, worker=worker, lease_seconds=lease_seconds)
+    except DatabaseUnavailable:
+        deadline = time.monotonic() + lease_seconds
+        while True:
+            time.sleep(RETRY_SECONDS)
+            with suppress(DatabaseUnavailable), worker_context.database.reading() as session:
+                return claims.find_held(session, job_id, worker=worker)
+            if worker_context.shutting_down() or time.monotonic() > deadline:
+                raise
+
+
+def _run_to_its_end(attempt: Attempt) -> None:
+    try:
+        _run(attempt)
+    except (Stopped, FencedOff, StoreUnavailable) as reason:
+        attempt.stop(reason)
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:
+        attempt.fail(error)
 
 
 def _run(attempt: Attempt) -> None:
     """Run the job of the attempt.
 
-    Raises Stopped, FencedOff, DatabaseUnavailable, and what the strategy or a judge raises.
+    Raises Stopped, FencedOff, StoreUnavailable, DatabaseUnavailable, and what the strategy or a judge raises.
     """
     worker_context = attempt.worker_context
-    work = read_work(attempt.claim, worker_context)
+    work = attempt.with_retries(lambda: read_work(attempt.claim, worker_context))
     context = (DivergingContext if failpoints.is_armed("train.nan") else TrainingContext)(
         worker_context.device,
         work.seed,
         request_seed=work.request_seed,
-        archive=ModelArchive(worker_context, work, attempt.meter),
+        archive=ModelArchive(worker_context, work, attempt.meter, attempt.with_retries),
         precision=worker_context.precision,
         on_progress=attempt.report_progress,
         should_stop=attempt.should_stop,
@@ -72,6 +108,18 @@ def _run(attempt: Attempt) -> None:
         evaluate_version(attempt, work, context)
     else:
         make_version(attempt, work, context)
+
+
+def _delete_snapshot(claim: Claim, worker_context: WorkerContext) -> None:
+    """Delete the snapshot of a job that has ended. If that fails, the sweeper does it."""
+    try:
+        with worker_context.database.reading() as session:
+            if snapshots.find(session, claim.job_id) is None:
+                return
+        with worker_context.database.transaction() as session:
+            snapshots.delete_if_obsolete(session, claim.job_id, worker_context.artifacts)
+    except (DatabaseUnavailable, OSError) as error:
+        log.warning("job %s: cannot delete its snapshot (%s); the sweeper tries again", claim.job_id, error)
 
 
 class DivergingContext(TrainingContext):

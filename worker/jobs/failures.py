@@ -1,6 +1,5 @@
 """Describe why a job failed, for the client who requested it: type, code, message, retryable."""
 
-import errno
 import logging
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
+from worker.jobs.store_failures import DISK_FULL
 from worker.learning.datasets import DatasetUnavailable
 from worker.learning.slots import LabelConflict
 from worker.learning.strategy import Diverged, Unavailable
@@ -15,22 +15,24 @@ from worker.learning.units.resize import TooWide
 
 log = logging.getLogger(__name__)
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
 
 def describe_failure(error: Exception, job_id: str) -> dict[str, Any]:
     """Return the error object of a failed job: {type, code, message, retryable}.
 
+    It is retryable if the same request may succeed later. A job is a function of its request and the model,
+    so what a request or its images caused is caused again.
     An error that the client can do nothing about is described as internal, and logged with its traceback:
     its own message might name files and hosts.
     """
     match error:
         case DatasetUnavailable():
-            return _failure("user", "dataset_unavailable", str(error), retryable=True)
+            return _failure("user", "dataset_unavailable", str(error), retryable=False)
         case Unavailable():
-            return _failure("user", "source_unavailable", str(error), retryable=True)
-        case ArtifactCorrupt() | ArtifactMissing() | ArtifactUnreadable():
+            return _failure("user", "source_unavailable", str(error), retryable=False)
+        case ArtifactUnreadable():
             return _failure("storage", error.code, error.message, retryable=True)
+        case ArtifactCorrupt() | ArtifactMissing():
+            return _failure("storage", error.code, error.message, retryable=False)
         case RegistryError():
             return _failure("user", error.code, error.message, retryable=False)
         case Diverged():
@@ -57,3 +59,12 @@ def describe_failure(error: Exception, job_id: str) -> dict[str, Any]:
 
 def _failure(kind: str, code: str, message: str, *, retryable: bool) -> dict[str, Any]:
     return {"type": kind, "code": code, "message": message, "retryable": retryable}
+
+
+STORE_UNAVAILABLE = _failure(
+    "storage",
+    "storage_unavailable",
+    "the workers could not read or write the artifact folder for too long; check it, then send the request "
+    "again",
+    retryable=True,
+)

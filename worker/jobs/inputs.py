@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Unavailable
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class WorkerContext:
@@ -39,6 +42,12 @@ class WorkerContext:
     lease_seconds: float
     shutting_down: Callable[[], bool]
     precision: torch.dtype = torch.float32
+    stall_seconds: float = 60.0
+    """How long a job may make no progress before this process is replaced (stalling.py)."""
+    store_wait_seconds: float = 30.0
+    """How long a job waits for an artifact store that fails before it is released."""
+    replace_worker: Callable[[], None] = lambda: None
+    """Ends this process at once, so that another takes its place. By default nothing is ended."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,12 @@ def read_work(claim: Claim, worker_context: WorkerContext) -> Work:
     return Work(job, spec, model, base, _read_checkpoint(model, base, worker_context))
 
 
+class WithRetries(Protocol):
+    """Calls a function again while the database or the artifact store fails (`Attempt.with_retries`)."""
+
+    def __call__(self, action: Callable[[], T], /) -> T: ...
+
+
 @dataclass(frozen=True)
 class ModelArchive:
     """Give a strategy the real images of labels and the earlier versions of the model (an `Archive`).
@@ -99,6 +114,7 @@ class ModelArchive:
     worker_context: WorkerContext
     work: Work
     meter: CostMeter
+    with_retries: WithRetries
 
     def images(self, label: Label) -> Tensor:
         images = self._dataset(label).train[label.source]
@@ -110,11 +126,14 @@ class ModelArchive:
 
     def _dataset(self, label: Label) -> datasets.Dataset:
         try:
-            return load_dataset(label.dataset, self.worker_context)
+            return self.with_retries(lambda: load_dataset(label.dataset, self.worker_context))
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
     def newest_without(self, names: Collection[str]) -> Checkpoint:
+        return self.with_retries(lambda: self._newest_without(names))
+
+    def _newest_without(self, names: Collection[str]) -> Checkpoint:
         with self.worker_context.database.reading() as session:
             number = versions.find_newest_without(session, self.work.model, names)
             ancestor = versions.find(session, self.work.model, number) if number else None

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from reports import Evaluated, ExampleCounts, Report
 from service.registry.version_files import MANIFEST
+from worker.jobs.attempt import Attempt
 from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES, ClassifierSource, classifier_finder
-from worker.jobs.inputs import Work, WorkerContext, load_dataset
+from worker.jobs.inputs import Work, load_dataset
 from worker.learning import drawing
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
@@ -28,9 +29,7 @@ def count_examples(examples: Examples) -> ExampleCounts:
     return ExampleCounts(dataset=examples.dataset, labels=counts)
 
 
-def measure_candidate(
-    checkpoint: Checkpoint, worker_context: WorkerContext, context: TrainingContext
-) -> Report:
+def measure_candidate(checkpoint: Checkpoint, attempt: Attempt, context: TrainingContext) -> Report:
     """Return the quick report on every label that the checkpoint knows, forgotten ones included."""
     drawn, labels_in_all = count(), sum(len(one.labels) for one in (checkpoint, *checkpoint.isolated))
 
@@ -40,7 +39,7 @@ def measure_candidate(
 
     return measure_quick_report(
         checkpoint,
-        _classifier_finder(JUDGES, worker_context, context),
+        _classifier_finder(JUDGES, attempt, context),
         n=DRAWS_PER_LABEL,
         seed=context.seed,
         draw=draw,
@@ -48,14 +47,14 @@ def measure_candidate(
     )
 
 
-def measure_version(work: Work, worker_context: WorkerContext, context: TrainingContext) -> Report:
+def measure_version(work: Work, attempt: Attempt, context: TrainingContext) -> Report:
     """Return the full report on the base version, which names the version by the hash of its manifest."""
     assert work.base is not None
     params = FullParams.model_validate(work.job.params)
     report = measure_full_report(
         work.checkpoint,
-        _classifier_finder(JUDGES, worker_context, context),
-        _classifier_finder(FEATURE_NETWORKS, worker_context, context),
+        _classifier_finder(JUDGES, attempt, context),
+        _classifier_finder(FEATURE_NETWORKS, attempt, context),
         context,
         params,
         draw=drawing.draw,
@@ -70,11 +69,11 @@ def measure_version(work: Work, worker_context: WorkerContext, context: Training
 
 
 def _classifier_finder(
-    source: ClassifierSource[C], worker_context: WorkerContext, context: TrainingContext
+    source: ClassifierSource[C], attempt: Attempt, context: TrainingContext
 ) -> Callable[[str], C]:
     """Return a function that finds the classifier of a dataset by its name, for this job."""
 
     def read_dataset(name: str) -> Dataset:
-        return load_dataset(name, worker_context)
+        return attempt.with_retries(lambda: load_dataset(name, attempt.worker_context))
 
-    return classifier_finder(source, read_dataset, worker_context.judges, context)
+    return classifier_finder(source, read_dataset, attempt.worker_context.judges, context)

@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
     """Train and measure a candidate; publish it as the next version, or reject it if it fails a criterion."""
-    examples = read_examples(work.job, attempt.worker_context)
+    examples = attempt.with_retries(lambda: read_examples(work.job, attempt.worker_context))
     for name, images in examples.images.items():
         attempt.meter.count(name, len(images))
     candidate = _train(work, examples, context)
     attempt.record(lambda session: claims.start_verifying(session, attempt.claim))
-    measured = measure_candidate(candidate, attempt.worker_context, context).model_copy(
+    measured = measure_candidate(candidate, attempt, context).model_copy(
         update={
             "examples": count_examples(examples),
             # What the strategy states of its result: whether forgetting was exact or approximate.
@@ -61,7 +61,7 @@ def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoi
 
 def _publish(attempt: Attempt, work: Work, candidate: Checkpoint, report: Report) -> None:
     files = version_files(candidate, report, work)
-    entries = store(files, attempt.worker_context.artifacts)
+    entries = attempt.with_retries(lambda: store(files, attempt.worker_context.artifacts))
     failpoints.reach("publish.after_rename")
     networks = (candidate, *candidate.isolated)
     publication = Publication(
@@ -78,7 +78,9 @@ def _publish(attempt: Attempt, work: Work, candidate: Checkpoint, report: Report
         report=report,
         cost=attempt.meter.cost(),
     )
-    attempt.record(lambda session: _publish_once(session, attempt, publication, files))
+    attempt.with_retries(  # as the transaction stores files again that were deleted meanwhile
+        lambda: attempt.record(lambda session: _publish_once(session, attempt, publication, files))
+    )
     failpoints.reach("publish.after_commit")
     log.info("job %s: succeeded; published a version of model %s", attempt.claim.job_id, work.model.id)
 
@@ -97,7 +99,8 @@ def _publish_once(
 
 def _reject(attempt: Attempt, report: Report, error: Mapping[str, Any]) -> None:
     """Record the report of the candidate with the job. The head version of the model stays the same."""
-    stored = MeasuredReport("quick", attempt.worker_context.artifacts.put(report_file(report)), report)
+    sha256 = attempt.with_retries(lambda: attempt.worker_context.artifacts.put(report_file(report)))
+    stored = MeasuredReport("quick", sha256, report)
     cost = attempt.meter.cost()
     attempt.record(lambda session: reports.record_rejected(session, attempt.claim, error, stored, cost))
     log.info(

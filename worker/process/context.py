@@ -11,10 +11,13 @@ from worker.jobs.inputs import WorkerContext
 from worker.process.devices import choose_device, choose_precision, compute_reproducibly
 
 
-def make_worker_context(deployment: Settings, *, shutting_down: Callable[[], bool]) -> WorkerContext:
+def make_worker_context(
+    deployment: Settings, *, shutting_down: Callable[[], bool], replace_worker: Callable[[], None]
+) -> WorkerContext:
     """Prepare the device and return the context of all jobs. Raises DeviceUnavailable.
 
     shutting_down: returns whether the process has to stop; the running job then goes back to the queue.
+    replace_worker: ends this process at once, so that another takes its place.
     """
     compute_reproducibly(deployment.threads)
     device = choose_device(deployment.device)
@@ -28,4 +31,6 @@ def make_worker_context(deployment: Settings, *, shutting_down: Callable[[], boo
         worker=worker_name(os.getpid()),
         lease_seconds=deployment.lease_seconds,
         shutting_down=shutting_down,
+        stall_seconds=deployment.stall_seconds,
+        replace_worker=replace_worker,
     )
