@@ -149,6 +149,63 @@ def migrate(
         operate.migrate()
 
 
+@app.command()
+def backup(
+    folder: Annotated[
+        Path, typer.Argument(help="The folder to make; its disk needs room for all artifacts.")
+    ],
+) -> None:
+    """Back up database, artifacts and keys while they are used.
+
+    The folder appears complete or not at all. It contains the key that signs receipts: keep it private. The
+    erasure log is not part of it; keep that elsewhere.
+
+    Example: palimpsest backup /backups/monday
+    """
+    _require_service("backup")
+    from commands import recover
+
+    recover.back_up(folder)
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="A folder that `palimpsest backup` made.")],
+    erasures: Annotated[
+        Path | None, typer.Option(help="The erasure log (default: PALIMPSEST_ERASURE_LOG, if it exists).")
+    ] = None,
+    without_erasures: Annotated[
+        bool, typer.Option(help="Restore although it is unknown what was forgotten since the backup.")
+    ] = False,
+) -> None:
+    """Restore a backup, and forget again what was forgotten since.
+
+    The home folder and the database must be empty. Labels in the erasure log that the backup still holds
+    cannot be drawn any more, and their forgets are queued again.
+
+    Example: palimpsest restore /backups/monday --erasures /elsewhere/erasures.jsonl
+    """
+    _require_service("restore")
+    from commands import recover
+
+    recover.restore(folder, erasures=erasures, without_erasures=without_erasures)
+
+
+@app.command("replay-erasures")
+def replay_erasures() -> None:
+    """Forget again what the database does not know was forgotten.
+
+    Needed when a database was restored by other means than `palimpsest restore`. While the erasure log has
+    erasures that the database does not know, `up` and `serve` do not start.
+
+    Example: palimpsest replay-erasures
+    """
+    _require_service("replay-erasures")
+    from commands import recover
+
+    recover.replay_erasures()
+
+
 audit_app = typer.Typer(
     help="Check the audit log of requests and outcomes.\n\nExample: palimpsest audit verify",
     no_args_is_help=True,

@@ -29,7 +29,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
     """Run the API, the sweeper and, if `with_worker`, a worker as child process, until SIGTERM or Ctrl-C."""
     options = {"host": host, "port": port}
     given = {name: value for name, value in options.items() if value is not None}
-    with _deployment() as deployment:
+    with loaded_deployment() as deployment:
         supervise(
             deployment.model_copy(update=given),
             migrate=upgrade,
@@ -40,7 +40,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
 
 def work() -> None:
     """Replace this process with a worker."""
-    with _deployment() as deployment:
+    with loaded_deployment() as deployment:
         _open_database(deployment).dispose()
         check_worker_package()
         command = worker_command()
@@ -49,7 +49,7 @@ def work() -> None:
 
 def sweep(*, once: bool) -> None:
     """Sweep once, or again and again until the process is stopped."""
-    with _deployment() as deployment:
+    with loaded_deployment() as deployment:
         database = _open_database(deployment)
         if once:
             sweeper.sweep(database, deployment)
@@ -59,7 +59,7 @@ def sweep(*, once: bool) -> None:
 
 def collect() -> None:
     """Delete artifacts that no row of the database refers to."""
-    with _deployment() as deployment:
+    with loaded_deployment() as deployment:
         with _open_database(deployment).transaction() as session:
             collected = artifact_references.delete_unreferenced(
                 session, FolderArtifacts(deployment.artifacts)
@@ -71,7 +71,7 @@ def collect() -> None:
 
 def verify_audit_log(*, head: str | None) -> None:
     """Verify the chain of hashes of the audit log, and print its newest hash; exit with 1 if it is broken."""
-    with _deployment() as deployment, Database(deployment.database_url).reading() as session:
+    with loaded_deployment() as deployment, Database(deployment.database_url).reading() as session:
         found = audit.verify(session, noted_head=head)
     if found.fault:
         fail(f"the audit log is NOT intact: {found.fault}; the {found.entries} entries before it are")
@@ -83,7 +83,7 @@ def verify_audit_log(*, head: str | None) -> None:
 
 def migrate() -> None:
     """Migrate the database to the schema of this release."""
-    with _deployment() as deployment:
+    with loaded_deployment() as deployment:
         upgrade(Database(deployment.database_url))
 
 
@@ -114,7 +114,7 @@ def _open_database(deployment: Settings) -> Database:
 
 
 @contextmanager
-def _deployment() -> Iterator[Settings]:
+def loaded_deployment() -> Iterator[Settings]:
     """Load the settings and log to stderr. A known error in the block prints one line and exits with 1."""
     try:
         deployment = load_settings()

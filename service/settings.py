@@ -112,6 +112,10 @@ class Settings(Home):
     broker_url: BrokerUrl = _in_home("folder://{home}/queue")
     """folder://FOLDER or redis://HOST/NUMBER."""
 
+    erasure_log: Folder = _in_home("{home}/erasures.jsonl")
+    """The file with every label that was forgotten. A restored backup is compared with it: put it on another
+    disk than the home folder."""
+
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     """0 chooses a free port. The service prints its address when it is ready."""

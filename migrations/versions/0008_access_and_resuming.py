@@ -17,6 +17,7 @@ def upgrade() -> None:
     _move_datasets_into_projects()
     _add_columns_of_jobs()
     _create_model_deletions()
+    _add_erasure_log_to_receipts()
     _create_snapshots()
     _create_idempotency_keys()
     _create_audit_log()
@@ -141,6 +142,14 @@ def _create_model_deletions() -> None:
         ),
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_model_deletions_model_id")),
         sa.PrimaryKeyConstraint("model_id", name=op.f("pk_model_deletions")),
+    )
+
+
+def _add_erasure_log_to_receipts() -> None:
+    op.add_column("receipts", sa.Column("logged_at", sa.DateTime(timezone=True), nullable=True))
+    not_logged = sa.text("logged_at IS NULL")
+    op.create_index(
+        "ix_receipts_not_logged", "receipts", ["job_id"], sqlite_where=not_logged, postgresql_where=not_logged
     )
 
 

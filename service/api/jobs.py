@@ -16,6 +16,7 @@ from service.api.route import Route
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
 from service.receipts.statement import MEDIA_TYPE
+from service.recovery import erasure_log
 from service.registry import jobs
 from service.registry.errors import ReceiptNotReady, UnknownJob
 
@@ -90,6 +91,8 @@ def get_receipt(job: str, context: Context) -> Response:
         receipt = issuing.find_receipt(session, row)
     if receipt is None:
         key = load_signing_key(context.settings.keys)
+        with context.database.transaction() as session:
+            erasure_log.write_due(session, context.settings.erasure_log)
         receipt = issuing.sign_receipt(context.database, context.artifacts, key, row.id)
     if receipt is None:
         raise ReceiptNotReady(row.id, "the files that its purge deletes are not all deleted yet")

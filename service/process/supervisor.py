@@ -25,6 +25,7 @@ from service.process.errors import CannotStart
 from service.process.http_server import server_config
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
+from service.recovery import erasure_log
 from service.registry.database import Database
 from service.settings import Settings
 
@@ -55,6 +56,7 @@ def supervise(
     with _home_lock(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
         database = Database(deployment.database_url)
         migrate(database)
+        _refuse_older_than_erasures(database, deployment)
         worker = WorkerProcess(deployment, database) if with_worker else None
         server = _Server(deployment, listener)
         sweeper = Thread(target=sweep_until, args=(stop, database, deployment), name="sweeper")
@@ -80,6 +82,22 @@ def supervise(
             if sweeper.ident is not None:
                 sweeper.join()
             database.dispose()
+
+
+def _refuse_older_than_erasures(database: Database, deployment: Settings) -> None:
+    """Raise CannotStart if the erasure log has erasures that the database does not know."""
+    path = deployment.erasure_log
+    try:
+        erasures = erasure_log.read(path) if path.exists() else []
+    except (OSError, erasure_log.UnreadableLog) as error:
+        raise CannotStart(f"cannot read the erasure log: {error}") from error
+    with database.reading() as session:
+        unknown = erasure_log.find_unknown(session, erasures)
+    if unknown:
+        raise CannotStart(
+            f"the database is older than {len(unknown)} erasures in {path}, such as {unknown[0].job_id}: it "
+            "was restored; run `palimpsest replay-erasures`, and what was forgotten since is forgotten again"
+        )
 
 
 class _Server:

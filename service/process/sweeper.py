@@ -12,6 +12,7 @@ from service.process.contact import Contact
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
+from service.recovery import erasure_log
 from service.registry import audit, idempotency, jobs, purging, snapshots, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
@@ -78,6 +79,7 @@ def sweep(database: Database, deployment: Settings, contact: Contact | None = No
         _notify(database, deployment, due)
     _purge(database, deployment)
     _delete_snapshots(database, deployment)
+    _log_erasures(database, deployment)
     _sign_receipts(database, deployment)
 
 
@@ -141,6 +143,16 @@ def _delete_snapshots(database: Database, deployment: Settings) -> None:
                 snapshots.delete_if_obsolete(session, job_id, FolderArtifacts(deployment.artifacts))
         except OSError as error:
             log.error("job %s: cannot delete its snapshot (%s); the next sweep tries again", job_id, error)
+
+
+def _log_erasures(database: Database, deployment: Settings) -> None:
+    """Write new erasures to the erasure log. A receipt is signed only after that."""
+    try:
+        with database.transaction() as session:
+            if sweeping.try_sweep_lock(session):
+                erasure_log.write_due(session, deployment.erasure_log)
+    except OSError as error:
+        log.error("cannot write to the erasure log (%s); no receipt is signed until it can be written", error)
 
 
 def _sign_receipts(database: Database, deployment: Settings) -> None:

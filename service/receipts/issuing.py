@@ -61,15 +61,20 @@ def find_receipt(session: Session, job: JobRow) -> str | None:
 
 def list_jobs_with_receipt_due(session: Session) -> list[str]:
     """List the jobs whose receipt can be signed now."""
-    unsigned = session.scalars(select(ReceiptRow.job_id).where(ReceiptRow.envelope.is_(None)))
+    unsigned = session.scalars(
+        select(ReceiptRow.job_id).where(ReceiptRow.envelope.is_(None), ReceiptRow.logged_at.is_not(None))
+    )
     return [job_id for job_id in unsigned if not _is_purging(session, job_id)]
 
 
 def sign_receipt(database: Database, artifacts: FolderArtifacts, key: SigningKey, job_id: str) -> str | None:
-    """Sign the job's receipt if it is not signed yet, and return it; None if a purge has begun meanwhile."""
+    """Sign the job's receipt if it is not signed yet, and return it.
+
+    None if a purge has begun meanwhile, or if the erasure log does not have the forget yet.
+    """
     with database.transaction() as session:
         receipt = session.get_one(ReceiptRow, job_id, with_for_update=True, populate_existing=True)
-        if receipt.envelope is None and not _is_purging(session, job_id):
+        if receipt.envelope is None and receipt.logged_at and not _is_purging(session, job_id):
             failpoints.reach("receipt.before_sign")
             payload = build_statement(session, artifacts, job_id).to_payload()
             receipt.envelope = encode_receipt(key.sign(payload, PAYLOAD_TYPE)).decode()

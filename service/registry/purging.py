@@ -168,5 +168,7 @@ def _delete_report(session: Session, report: ReportRow) -> dict[str, Any]:
 
 
 def _clear_receipt(session: Session, job: JobRow) -> None:
-    """Clear an earlier receipt of the job: a new one is signed once the files are deleted."""
-    session.execute(update(ReceiptRow).where(ReceiptRow.job_id == job.id).values(envelope=None))
+    """Clear an earlier receipt of the job: it is signed again, and logged again, with the purge."""
+    session.execute(
+        update(ReceiptRow).where(ReceiptRow.job_id == job.id).values(envelope=None, logged_at=None)
+    )

@@ -388,11 +388,19 @@ class ReceiptRow(Row):
             sqlite_where=text("envelope IS NULL"),
             postgresql_where=text("envelope IS NULL"),
         ),
+        Index(
+            "ix_receipts_not_logged",
+            "job_id",
+            sqlite_where=text("logged_at IS NULL"),
+            postgresql_where=text("logged_at IS NULL"),
+        ),
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     envelope: Mapped[str | None] = mapped_column(Text)
     """The bytes of the receipt, as they are downloaded."""
+    logged_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the forget was written to the erasure log, which comes before its receipt is signed."""
 
 
 class ReportRow(Row):

@@ -1,0 +1,176 @@
+"""Restore a backup into an empty home and an empty database, and forget again what was forgotten since.
+
+The erasures that the backup does not know are replayed from the erasure log before anything is served: the
+versions that hold a label which was forgotten since are revoked at once, jobs that would learn it are
+cancelled, and the forget is queued again.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sqlalchemy import inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
+
+from service import durable
+from service.recovery import erasure_log
+from service.recovery.backup import (
+    ARTIFACTS,
+    KEYS,
+    SQLITE_FILE,
+    CannotBackUp,
+    Manifest,
+    read_manifest,
+    run_tool,
+    sha256_of,
+)
+from service.recovery.erasure_log import Erasure
+from service.registry import audit, jobs, labels, purging
+from service.registry.artifacts import FolderArtifacts
+from service.registry.database import Database
+from service.registry.job_specs import ForgetSpec
+from service.registry.tables import UNFINISHED_STATES, JobRow, ModelRow, VersionRow
+from service.settings import Settings
+
+
+def restore(
+    deployment: Settings,
+    folder: Path,
+    *,
+    erasures: Sequence[Erasure],
+    migrate: Callable[[Database], None],
+) -> list[Erasure]:
+    """Restore the backup and replay the erasures that it does not know. Returns these.
+
+    Everything in the backup is checked against its hash before anything is written.
+    migrate: migrates the database to this release's schema.
+    Raises CannotBackUp, DatabaseUnavailable, DatabaseTooNew, OSError.
+    """
+    manifest = read_manifest(folder)
+    _check(folder, manifest)
+    _refuse_to_overwrite(deployment)
+    _restore_files(deployment, folder)
+    _restore_database(deployment, folder / manifest.database)
+    database = Database(deployment.database_url)
+    try:
+        migrate(database)
+        with database.transaction() as session:
+            return replay(session, erasures, max_attempts=deployment.max_attempts)
+    finally:
+        database.dispose()
+
+
+def replay(session: Session, erasures: Sequence[Erasure], *, max_attempts: int) -> list[Erasure]:
+    """Forget again what the database does not know was forgotten. Returns the erasures it did not know.
+
+    Nothing can be drawn from the versions that hold such a label from the commit on. The forgets themselves
+    are queued jobs, which workers run like any other.
+    """
+    unknown = erasure_log.find_unknown(session, erasures)
+    for erasure in unknown:
+        _replay(session, erasure, max_attempts=max_attempts)
+    erasure_log.record_replayed(session, unknown)
+    return unknown
+
+
+def _replay(session: Session, erasure: Erasure, *, max_attempts: int) -> None:
+    earlier = session.scalar(select(JobRow).where(JobRow.id == erasure.job_id))
+    if earlier is not None and earlier.state == "succeeded":  # known, but not the purge requested after it
+        purging.request_purge(session, earlier)
+        return
+    model = jobs.lock_model(session, session.get_one(ModelRow, erasure.model_id))
+    for job in _unfinished_learns(session, model, erasure):
+        jobs.cancel(session, job.id)
+    statuses = labels.projected_statuses(session, model)
+    held = tuple(name for name in erasure.labels if statuses.get(name, "forgotten") != "forgotten")
+    if not held:
+        return
+    spec = ForgetSpec(
+        strategy=erasure.strategy,
+        params=erasure.params,
+        dataset=model.dataset,
+        seed=erasure.seed,
+        acceptance=erasure.acceptance,
+        labels=held,
+        purge=erasure.purge,
+    )
+    request = jobs.JobRequest(reference=f"replay of {erasure.job_id}")
+    job = jobs.submit(session, model, spec, max_attempts=max_attempts, request=request)
+    job.guarantee = "exact" if erasure.guarantee == "exact" else None
+    for version in session.scalars(select(VersionRow).where(VersionRow.model_id == model.id)):
+        if version.revoked_by is None and set(held) & set(version.labels):
+            version.revoked_by = job.id
+    audit.append(
+        session,
+        "erasure.replay",
+        job.id,
+        actor=audit.SERVICE,
+        project_id=model.project_id,
+        details={"erasure": erasure.job_id, "model": model.id, "labels": list(held)},
+    )
+    session.flush()
+
+
+def _unfinished_learns(session: Session, model: ModelRow, erasure: Erasure) -> Sequence[JobRow]:
+    learning = select(JobRow).where(
+        JobRow.model_id == model.id, JobRow.operation == "learn", JobRow.state.in_(UNFINISHED_STATES)
+    )
+    return [job for job in session.scalars(learning) if set(job.labels) & set(erasure.labels)]
+
+
+def _check(folder: Path, manifest: Manifest) -> None:
+    """Check everything in the backup against its hash. Raises CannotBackUp."""
+    found = sha256_of(folder / manifest.database) if (folder / manifest.database).is_file() else "missing"
+    if found != manifest.database_sha256:
+        raise CannotBackUp(f"{folder / manifest.database} is not as it was written: its sha256 is {found}")
+    artifacts = FolderArtifacts(folder / ARTIFACTS)
+    count = 0
+    for path in artifacts.all_files():
+        count += 1
+        if sha256_of(path) != path.name:
+            raise CannotBackUp(f"{path} is not as it was written: its bytes have another sha256")
+    if count != manifest.artifacts:
+        raise CannotBackUp(f"{folder} has {count} artifacts of the {manifest.artifacts} that were written")
+
+
+def _refuse_to_overwrite(deployment: Settings) -> None:
+    url = make_url(deployment.database_url)
+    for path in (deployment.artifacts, deployment.keys):
+        if path.is_dir() and any(path.iterdir()):
+            raise CannotBackUp(f"{path} is not empty; restore into an empty PALIMPSEST_HOME")
+    if url.get_backend_name() == "sqlite":
+        if url.database and Path(url.database).exists():
+            raise CannotBackUp(f"{url.database} exists already; restore into an empty PALIMPSEST_HOME")
+        return
+    database = Database(deployment.database_url)
+    try:
+        with database.reading() as session:
+            tables = inspect(session.connection()).get_table_names()
+    finally:
+        database.dispose()
+    if tables:
+        raise CannotBackUp("the database has tables already; restore into an empty one")
+
+
+def _restore_files(deployment: Settings, folder: Path) -> None:
+    artifacts = FolderArtifacts(deployment.artifacts)
+    for path in FolderArtifacts(folder / ARTIFACTS).all_files():
+        artifacts.put(path.read_bytes())
+    if (folder / KEYS).is_dir():
+        shutil.copytree(folder / KEYS, deployment.keys, dirs_exist_ok=True)
+
+
+def _restore_database(deployment: Settings, file: Path) -> None:
+    """Restore the database, after the files: an interrupted restoration leaves nothing to be served."""
+    url = make_url(deployment.database_url)
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite != (file.name == SQLITE_FILE):
+        kind = "SQLite" if file.name == SQLITE_FILE else "PostgreSQL"
+        raise CannotBackUp(f"the backup is of {kind}; set PALIMPSEST_DATABASE_URL to an empty database of it")
+    if is_sqlite:
+        assert url.database is not None
+        durable.write(Path(url.database), file.read_bytes())
+        return
+    options = ["--no-owner", "--exit-on-error", "--single-transaction", f"--dbname={url.database}"]
+    run_tool("pg_restore", url, [*options, str(file)])

@@ -1,0 +1,153 @@
+"""A backup of a running service restores every byte; what was forgotten since is forgotten again."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from migrations import upgrade
+from service.recovery import erasure_log
+from service.recovery.backup import CannotBackUp, back_up
+from service.recovery.restore import restore
+from service.registry import jobs, labels, versions
+from service.registry.errors import VersionRevoked
+from service.registry.tables import JobRow
+from tests.conftest import new_postgresql_database
+from tests.recovery.deployments import Deployment, settings
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def urls(kind: str) -> Iterator[tuple[str, str]]:
+    """The URLs of two empty databases: one to back up, one to restore into."""
+    if kind == "sqlite":
+        yield "", ""
+        return
+    with new_postgresql_database() as one, new_postgresql_database() as other:
+        yield one, other
+
+
+@pytest.fixture
+def original(kind: str, urls: tuple[str, str], tmp_path: Path) -> Iterator[Deployment]:
+    """A deployment with a model that holds the labels 1 and 2, with real files."""
+    deployment = Deployment(settings(kind, tmp_path / "home", urls[0]))
+    deployment.create("pages")
+    deployment.work("learn", "1", "2")
+    yield deployment
+    deployment.database.dispose()
+
+
+def restored(original: Deployment, kind: str, urls: tuple[str, str], backup: Path) -> Deployment:
+    """Restore the backup beside the original, and return it."""
+    there = settings(kind, original.settings.home.parent / "restored", urls[1])
+    erasures = erasure_log.read(there.erasure_log) if there.erasure_log.exists() else []
+    restore(there, backup, erasures=erasures, migrate=upgrade)
+    return Deployment(there)
+
+
+def test_a_restored_backup_has_every_row_and_every_byte(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    original.work("forget", "2")
+    manifest = back_up(original.settings, tmp_path / "backup")
+    expected = original.hashes()
+    assert expected
+    assert manifest.artifacts == len(expected)
+    original.work("resize")  # after the backup: not in it
+    copy = restored(original, kind, urls, tmp_path / "backup")
+    assert copy.hashes() == expected
+    with copy.database.reading() as session:
+        assert {
+            name: row.status for name, row in labels.find_all(session, copy.registry.model.id).items()
+        } == {
+            "1": "permanent",
+            "2": "forgotten",
+        }
+        assert copy.registry.model.head == 2
+    copy.work("resize")  # and it goes on
+    copy.database.dispose()
+
+
+def test_what_was_forgotten_since_the_backup_cannot_be_drawn_and_is_forgotten_again(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    waiting = original.registry.submit("learn", "3")
+    back_up(original.settings, tmp_path / "backup")
+    original.worker.work(waiting.id)
+    forgotten = [original.work("forget", "2", purge=True), original.work("forget", "3")]
+    assert [one.job_id for one in erasure_log.read(original.settings.erasure_log)] == forgotten
+    copy = restored(original, kind, urls, tmp_path / "backup")
+    model = copy.registry.model
+    with copy.database.reading() as session:
+        assert jobs.find(session, waiting.id).state == "cancelled"  # it would learn 3 again
+        with pytest.raises(VersionRevoked):
+            versions.find_decoders(session, model, versions.find(session, model, 1), ["2"])
+        [replayed] = session.scalars(select(JobRow).where(JobRow.state == "queued"))
+        assert (replayed.operation, replayed.labels) == ("forget", ["2"])
+        assert replayed.reference == f"replay of {forgotten[0]}"
+    copy.worker.work(replayed.id)
+    copy.sweep()
+    with copy.database.reading() as session:
+        assert labels.find_all(session, model.id)["2"].status == "forgotten"
+        assert jobs.find(session, replayed.id).purge is not None
+        assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
+    copy.database.dispose()
+
+
+def test_an_incomplete_or_changed_backup_is_refused_and_nothing_is_written(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    backup = tmp_path / "backup"
+    back_up(original.settings, backup)
+    with pytest.raises(CannotBackUp, match="exists already"):
+        back_up(original.settings, backup)
+    artifact = next((backup / "artifacts").glob("??/*"))
+    there = settings(kind, tmp_path / "restored", urls[1])
+    good = artifact.read_bytes()
+    for bad, complaint in (
+        (good[:-1] + bytes([good[-1] ^ 1]), "not as it was written"),
+        (None, "artifacts of the"),
+    ):
+        if bad is None:
+            artifact.unlink()
+        else:
+            artifact.write_bytes(bad)
+        with pytest.raises(CannotBackUp, match=complaint):
+            restore(there, backup, erasures=[], migrate=upgrade)
+    artifact.write_bytes(good)
+    (backup / "backup.json").unlink()
+    with pytest.raises(CannotBackUp, match="not a complete backup"):
+        restore(there, backup, erasures=[], migrate=upgrade)
+    assert not there.artifacts.exists()
+
+
+def test_restoring_over_something_is_refused(original: Deployment, tmp_path: Path) -> None:
+    back_up(original.settings, tmp_path / "backup")
+    with pytest.raises(CannotBackUp, match="empty"):
+        restore(original.settings, tmp_path / "backup", erasures=[], migrate=upgrade)
+
+
+def test_a_line_that_a_crash_cut_off_is_passed_over_and_a_changed_one_is_not(tmp_path: Path) -> None:
+    original = Deployment(settings("sqlite", tmp_path / "home", ""))
+    original.create("pages")
+    original.work("learn", "1", "2", "3")
+    original.work("forget", "1")
+    path = original.settings.erasure_log
+    whole = path.read_text()
+    path.write_text(whole + whole[:40])
+    assert len(erasure_log.read(path)) == 1
+    original.work("forget", "2")
+    assert [one.labels for one in erasure_log.read(path)] == [["1"], ["2"]]
+    path.write_text(whole.replace("labels", "label"))
+    with pytest.raises(erasure_log.UnreadableLog, match="line 1"):
+        erasure_log.read(path)
+    assert json.loads(whole)["labels"] == ["1"]
+    with sqlite3.connect(original.settings.home / "palimpsest.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
