@@ -25,6 +25,7 @@ from tests.conftest import missing
 from tests.instance import children, wait_for
 
 BUFFER_BYTES = 1 << 16
+MOST_REMEMBERED_BYTES = 1 << 20
 
 
 def free_port() -> int:
@@ -164,6 +165,7 @@ class Proxy:
     _sockets: list[socket.socket] = field(default_factory=list)
     _is_forwarding: threading.Event = field(default_factory=threading.Event)
     _lose_answer_to: bytes | None = None
+    _after: bytes = b""
     _has_lost_answer: threading.Event = field(default_factory=threading.Event)
 
     def silence(self) -> None:
@@ -181,12 +183,14 @@ class Proxy:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def lose_next_answer_to(self, request: bytes) -> threading.Event:
+    def lose_next_answer_to(self, request: bytes, *, after: bytes = b"") -> threading.Event:
         """Cut the next connection that requests something with these bytes, once the server has answered.
 
         The server has done it then, and the client does not know. Returns an event, set when it happens.
+        after: only on a connection that has requested something with these bytes before.
         """
         self._has_lost_answer = threading.Event()
+        self._after = after
         self._lose_answer_to = request
         return self._has_lost_answer
 
@@ -220,10 +224,16 @@ class Proxy:
     def _copy_requests(
         self, client: socket.socket, server: socket.socket, loses_answer: threading.Event
     ) -> None:
+        requested = b""  # what was requested on this connection
         with suppress(OSError):
             while data := client.recv(BUFFER_BYTES):
                 self._is_forwarding.wait()
-                if self._lose_answer_to is not None and self._lose_answer_to in data:
+                requested = (requested + data)[-MOST_REMEMBERED_BYTES:]
+                if (
+                    self._lose_answer_to is not None
+                    and self._lose_answer_to in data
+                    and self._after in requested
+                ):
                     self._lose_answer_to = None
                     loses_answer.set()
                 server.sendall(data)
