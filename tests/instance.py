@@ -29,7 +29,7 @@ def schedule(steps: int) -> dict[str, Any]:
     return {"schedule": {"steps": steps, "batch_size": 16}, "fisher_examples": 50}
 
 
-def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 60.0) -> T:
+def wait_for(what: str, condition: Callable[[], T | None], seconds: float = 120.0) -> T:
     """Return the first true result of the condition. Fails after `seconds`, naming what it waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -108,7 +108,9 @@ class Instance:
         with self.database.reading() as session:
             return session.query(VersionRow).filter_by(model_id=model_id).order_by(VersionRow.number).all()
 
-    def wait_until(self, job_id: str, condition: Callable[[JobRow], object], seconds: float = 60.0) -> JobRow:
+    def wait_until(
+        self, job_id: str, condition: Callable[[JobRow], object], seconds: float = 120.0
+    ) -> JobRow:
         """Wait until the condition is true of the job; return its row."""
 
         def answer() -> JobRow | None:
@@ -122,11 +124,11 @@ class Instance:
             found = f"{job.state}, attempt {job.attempt}, {job.progress}, {job.error}\n{self.log.read_text()}"
             raise AssertionError(f"{error}: {found}") from None
 
-    def wait_until_done(self, job_id: str, seconds: float = 60.0) -> JobRow:
+    def wait_until_done(self, job_id: str, seconds: float = 120.0) -> JobRow:
         """Wait until the job has ended, however it ended; return its row."""
         return self.wait_until(job_id, lambda job: job.done, seconds)
 
-    def succeeded(self, job_id: str, seconds: float = 60.0) -> JobRow:
+    def succeeded(self, job_id: str, seconds: float = 120.0) -> JobRow:
         """Wait until the job has ended; fail unless it succeeded. Returns its row."""
         job = self.wait_until_done(job_id, seconds)
         assert job.state == "succeeded", f"{job.state}: {job.error}\n{self.log.read_text()}"

@@ -85,7 +85,7 @@ class Client:
         choice = self.chance.random()
         if choice < 0.25:
             self._sample()
-        elif choice < 0.35 and self.jobs:
+        elif choice < 0.30 and self.jobs:
             self._post(f"/v1/jobs/{self.chance.choice(self.jobs[-3:])}/cancel", None)
         elif self._unfinished() < MOST_UNFINISHED:
             self._submit()

@@ -229,11 +229,8 @@ class Proxy:
             while data := client.recv(BUFFER_BYTES):
                 self._is_forwarding.wait()
                 requested = (requested + data)[-MOST_REMEMBERED_BYTES:]
-                if (
-                    self._lose_answer_to is not None
-                    and self._lose_answer_to in data
-                    and self._after in requested
-                ):
+                is_meant = self._lose_answer_to is not None and self._lose_answer_to in data
+                if is_meant and self._after in requested:
                     self._lose_answer_to = None
                     loses_answer.set()
                 server.sendall(data)

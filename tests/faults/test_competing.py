@@ -59,7 +59,7 @@ def test_images_drawn_while_their_version_is_purged_are_whole_or_refused(instanc
     path, forgetting = f"{instance.url}/v1/models/m/samples", Event()
 
     def draw(_: int) -> list[httpx.Response]:
-        answers = []
+        answers: list[httpx.Response] = []
         while not forgetting.is_set() or not answers:
             answers.append(httpx.post(path, json=request, timeout=60))
         return [*answers, httpx.post(path, json=request, timeout=60)]

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -98,7 +97,7 @@ def jobs(instance: Instance) -> list[JobRow]:
 
 
 @pytest.fixture
-def forgotten(instance: Instance) -> Iterator[tuple[Instance, str]]:
+def forgotten(instance: Instance) -> tuple[Instance, str]:
     """An instance without processes whose last job was a forget with a purge, which nobody has swept yet."""
     instance.up("serve", PALIMPSEST_SWEEP_SECONDS="3600")
     worker = instance.run("worker")
@@ -108,7 +107,7 @@ def forgotten(instance: Instance) -> Iterator[tuple[Instance, str]]:
     instance.succeeded(job_id)
     assert stop(worker) == 0
     assert stop(instance.processes[0]) == 0
-    yield instance, job_id
+    return instance, job_id
 
 
 def test_a_purge_interrupted_at_any_point_is_finished_by_a_later_sweep(

@@ -1,7 +1,6 @@
-"""A database or broker that dies and comes back: jobs go on, requests are refused meanwhile, nothing doubles."""
+"""A database or broker that dies and comes back: jobs go on, and requests are refused meanwhile."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -66,14 +65,15 @@ def test_a_broker_that_dies_while_a_job_runs_does_not_disturb_it(tmp_path: Path)
             next_job = instance.succeeded(instance.submit("learn", labels=["1"]), CONSUMES_AGAIN_SECONDS)
             assert time.monotonic() - begun < 2 * CONSUMES_AGAIN_SECONDS
             assert (first.attempt, next_job.attempt) == (1, 1)
-            assert first.worker == next_job.worker == f"{first.worker.partition(':')[0]}:{worker}"
+            assert first.worker == next_job.worker
+            assert str(first.worker).endswith(f":{worker}")
             instance.kill_all()
             invariants.check(deployment, instance.database, ended=True)
 
 
 @pytest.fixture
-def points(tmp_path: Path) -> Iterator[Failpoints]:
-    yield Failpoints(tmp_path, {"publish.before_commit": "hang"})
+def points(tmp_path: Path) -> Failpoints:
+    return Failpoints(tmp_path, {"publish.before_commit": "hang"})
 
 
 def test_a_publication_whose_commit_is_not_answered_is_not_repeated(
