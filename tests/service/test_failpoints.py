@@ -16,7 +16,7 @@ from service.failpoints import InjectedFailure, UnknownFailpoint
 from tests.instance import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-USE = re.compile(r"failpoints\.(?:reach|is_armed|is_due)\(\"([a-z_.]+)\"\)")
+USE = re.compile(r"\b(?:reach|is_armed|is_due)\(\"([a-z_.]+)\"\)")
 
 
 @pytest.fixture(autouse=True)
