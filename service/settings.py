@@ -6,6 +6,7 @@ With PALIMPSEST_DATABASE_URL and PALIMPSEST_BROKER_URL the same code runs on Pos
 
 import os
 from functools import lru_cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -119,6 +120,12 @@ class Settings(Home):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     """0 chooses a free port. The service prints its address when it is ready."""
+    auth: Literal["auto", "on", "off"] = "auto"
+    """Whether requests need an API key. auto: unless `host` is this machine's loopback address. Where none
+    is needed, a request that sends one may do only what that key may."""
+    allowed_hosts: str = ""
+    """Further names of the service, separated by commas, such as that of a proxy: a request by another name
+    is refused. `*` allows every name. Always allowed: localhost, `host`, and IP addresses of this machine."""
 
     lease_seconds: float = Field(default=6.0, gt=0)
     """How long a worker keeps its claim on a job without a heartbeat."""
@@ -175,9 +182,35 @@ class Settings(Home):
     log_format: Literal["text", "json"] = "text"
     """text: lines for people; json: one object a line, with the ids of the request and the job."""
 
+    @property
+    def keys_required(self) -> bool:
+        """Whether a request needs an API key."""
+        return self.auth == "on" or (self.auth == "auto" and not is_loopback(self.host))
+
+    @property
+    def listens_on_all_addresses(self) -> bool:
+        """Whether `host` stands for every address of this machine."""
+        return self.host in ("0.0.0.0", "::", "")
+
+    @property
+    def allowed_host_names(self) -> frozenset[str]:
+        """The names in `allowed_hosts`, in lower case."""
+        names = (name.strip().lower() for name in self.allowed_hosts.split(","))
+        return frozenset(name for name in names if name)
+
     def as_environment(self) -> dict[str, str]:
         """Return the environment variables that give a child process the same settings."""
         return {f"PALIMPSEST_{name.upper()}": str(value) for name, value in self}
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs on this machine reach that address."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=1)

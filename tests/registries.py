@@ -78,7 +78,7 @@ def submit(
 
 def publication(session: Session, claim: Claim) -> Publication:
     """What a worker would bring: the labels held after the job, each in the slot it keeps for life."""
-    model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
+    model, job = models.get(session, claim.model_id), jobs.find(session, claim.job_id)
     known = labels.find_all(session, model.id)
     slots = {name: row.slot for name, row in known.items()}
     taken = [slot for slot in slots.values() if slot is not None]

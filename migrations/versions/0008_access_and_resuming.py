@@ -13,6 +13,7 @@ NOT_DELETED = sa.text("deleted_at IS NULL")
 def upgrade() -> None:
     _create_projects()
     _create_keys()
+    _create_sessions()
     _move_models_into_projects()
     _move_datasets_into_projects()
     _add_columns_of_jobs()
@@ -53,6 +54,20 @@ def _create_keys() -> None:
         sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_api_keys_project_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+    )
+
+
+def _create_sessions() -> None:
+    op.create_table(
+        "sessions",
+        sa.Column("token_sha256", sa.String(length=64), nullable=False),
+        sa.Column("key_id", sa.String(length=40), nullable=False),
+        sa.Column("project_id", sa.String(length=40), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["key_id"], ["api_keys.id"], name=op.f("fk_sessions_key_id")),
+        sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_sessions_project_id")),
+        sa.PrimaryKeyConstraint("token_sha256", name=op.f("pk_sessions")),
     )
 
 

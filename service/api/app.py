@@ -21,13 +21,18 @@ from service.api import (
     operations,
     pages,
     problems,
+    projects,
     reports,
     samples,
+    session,
+    signing_keys,
     versions,
 )
+from service.api.access import Access
 from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
-from service.api.openapi import add_problem_schema
+from service.api.openapi import complete_document
+from service.api.origins import OriginMiddleware
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
@@ -50,8 +55,11 @@ RESOURCES = (
     jobs,
     datasets,
     catalog,
+    projects,
+    signing_keys,
     keys,
     audit,
+    session,
     health,
     metrics,
     pages,
@@ -61,18 +69,25 @@ RESOURCES = (
 EVERYWHERE = (400, 406, 408, 414, 415, 422, 429, 431, 500, 503)
 """The statuses that any request may be refused with."""
 
+RECORD_USES_SECONDS = 5.0
+
 
 def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI:
     """Build the application of one deployment. Tests pass a small catalog as `offered`."""
     database = Database(settings.database_url)
     artifacts = FolderArtifacts(settings.artifacts)
     generator = Generator(artifacts)
+    access = Access(database, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        unloading = asyncio.create_task(_unload_purged_decoders(database, generator))
+        background = [
+            asyncio.create_task(_unload_purged_decoders(database, generator)),
+            asyncio.create_task(_record_uses(access)),
+        ]
         yield
-        unloading.cancel()
+        for task in background:
+            task.cancel()
         database.dispose()
 
     app = FastAPI(
@@ -97,11 +112,14 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         ),
         drawing=Slots("drawing images", threads=settings.drawing_threads, requests=settings.max_drawing),
         wake_worker=partial(wake_worker, deployment=settings),
+        access=access,
     )
+    app.state.access = access
     for resource in RESOURCES:
         app.include_router(resource.router, responses=problems.refusals(*EVERYWHERE))
     problems.install_handlers(app)
-    add_problem_schema(app)
+    complete_document(app, [resource.router for resource in RESOURCES])
+    app.add_middleware(OriginMiddleware, settings=settings)
     app.add_middleware(RequestMiddleware)
     return app
 
@@ -112,6 +130,14 @@ async def _unload_purged_decoders(database: Database, generator: Generator) -> N
         await asyncio.sleep(UNLOAD_SECONDS)
         with suppress(DatabaseUnavailable):
             await run_in_threadpool(_unload_unreferenced, database, generator)
+
+
+async def _record_uses(access: Access) -> None:
+    """Every few seconds, record when keys were last used: beside the requests, so that none waits for it."""
+    while True:
+        await asyncio.sleep(RECORD_USES_SECONDS)
+        with suppress(DatabaseUnavailable):
+            await run_in_threadpool(access.record_uses)
 
 
 def _unload_unreferenced(database: Database, generator: Generator) -> None:

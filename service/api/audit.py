@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from service.api.access import requires
 from service.api.context import Context
 from service.api.paging import Listing, Page, build_listing, unknown_cursor
 from service.api.route import Route
@@ -33,6 +34,7 @@ class AuditEntryObject(BaseModel):
 
 
 @router.get("")
+@requires("admin")
 def list_audit_entries(
     page: Annotated[Page, Query()], request: Request, response: Response, context: Context
 ) -> Listing[AuditEntryObject]:
@@ -42,7 +44,8 @@ def list_audit_entries(
     """
     with context.database.reading() as session:
         after = _parse_cursor(page.after)
-        rows, has_more = audit.page(session, project_id=None, limit=page.limit, after=after)
+        project = None if context.caller.covers_deployment else context.project
+        rows, has_more = audit.page(session, project_id=project, limit=page.limit, after=after)
         data = [_describe(row) for row in rows]
     last = str(rows[-1].sequence) if rows else None
     return build_listing(request, response, data, has_more=has_more, last=last)

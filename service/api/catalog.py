@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from pydantic import TypeAdapter
 
 from reports import FullReport, Report
+from service.api.access import needs_no_key, requires
 from service.api.context import Context
 from service.api.route import Route
 from service.requests.catalog import Catalog
@@ -20,16 +21,18 @@ router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 
 
 @router.get("")
+@requires("read")
 def get_catalog(context: Context) -> Catalog:
     """List the strategies of every operation, the datasets and the architectures.
 
     Uploaded datasets come last.
     """
     with context.database.reading() as session:
-        return context.catalog.with_uploads(session)
+        return context.catalog.with_uploads(session, context.project)
 
 
 @router.get("/report-schema")
+@needs_no_key
 def get_report_schema() -> dict[str, Any]:
     """Read the JSON Schema (draft 2020-12) of the reports that this release writes and answers with."""
     return REPORT_SCHEMA

@@ -1,11 +1,12 @@
 """The context that every endpoint works with: settings, database, artifacts, generator and catalog."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.access import NOBODY, Access, Caller
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.drawing.decoders import Generator
@@ -26,20 +27,28 @@ class ApiContext:
     generator: Generator
     statistics: RecentStatistics
     catalog: Catalog
-    """It lacks the uploaded datasets: `catalog.with_uploads(session)` adds them."""
+    """It lacks the uploaded datasets: `catalog.with_uploads(session, project)` adds them."""
     drawing: Slots
     """The threads that draw images."""
     rates: RateLimits
     """How many requests each client may send."""
     wake_worker: Callable[[str], object]
     """Send the workers a wake-up message for the job of this id. Call it after the job has been committed."""
+    access: Access
     keys_in_flight: set[tuple[str, str]] = field(default_factory=set)
     """(project, idempotency key) of the requests that this process is answering. Used on the event loop."""
+    caller: Caller = NOBODY
+    """Who sent the request that the endpoint answers."""
+
+    @property
+    def project(self) -> str:
+        """The id of the project that the request is about. Nothing of another project may be shown."""
+        return self.caller.project
 
 
 async def _context(request: Request) -> ApiContext:
     context: ApiContext = request.app.state.context
-    return context
+    return replace(context, caller=request.state.caller)
 
 
 Context = Annotated[ApiContext, Depends(_context)]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
+from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.paging import Listing
 from service.api.problems import BODY_REFUSALS, Problem, refusals
@@ -45,14 +46,19 @@ class DatasetObject(BaseModel):
 
 
 @router.get("")
+@requires("read")
 def list_datasets(context: Context) -> Listing[DatasetObject]:
     """List all datasets, uploaded ones last. The list has one page only."""
     with context.database.reading() as session:
-        data = [_describe_dataset(entry) for entry in context.catalog.with_uploads(session).datasets]
+        data = [
+            _describe_dataset(entry)
+            for entry in context.catalog.with_uploads(session, context.project).datasets
+        ]
     return Listing(data=data, has_more=False, next=None)
 
 
 @router.get("/{dataset}", responses=refusals(404))
+@requires("read")
 def get_dataset(dataset: str, context: Context) -> DatasetObject:
     """Read one dataset."""
     return _find_dataset(dataset, context)
@@ -71,6 +77,7 @@ def get_dataset(dataset: str, context: Context) -> DatasetObject:
         **refusals(409, 507),
     },
 )
+@requires("learn")
 async def put_dataset(dataset: str, request: Request, response: Response, context: Context) -> DatasetObject:
     """Upload images to learn from.
 
@@ -98,11 +105,11 @@ def _store_dataset(name: str, body: bytes, context: ApiContext) -> bool:
     pixels = upload.pixels()
     digest = sha256(pixels).hexdigest()
     with context.database.reading() as session:
-        known = datasets.find(session, name)
+        known = datasets.find(session, name, project=context.project)
     if known is None or known.sha256 == digest:
         _store_pixels(pixels, context)
     with context.database.transaction() as session:
-        _, created = datasets.put(session, name, images=upload.counts, sha256=digest)
+        _, created = datasets.put(session, name, images=upload.counts, sha256=digest, project=context.project)
     return created
 
 
@@ -129,7 +136,7 @@ def _read_archive(body: bytes, max_bytes: int) -> Upload:
 
 def _find_dataset(name: str, context: ApiContext) -> DatasetObject:
     with context.database.reading() as session:
-        entries = context.catalog.with_uploads(session).datasets
+        entries = context.catalog.with_uploads(session, context.project).datasets
     entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
         raise UnknownDataset(name)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from service.api.access import needs_no_key
 from service.api.context import ApiContext, Context
 from service.api.route import Route
 from service.queue.messages import count_waiting_messages
@@ -31,12 +32,14 @@ class Readiness(BaseModel):
 
 
 @router.get("/livez")
+@needs_no_key
 async def live() -> Alive:
     """Answer that this process is alive, without checking what it depends on."""
     return Alive()
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
+@needs_no_key
 def ready(context: Context, response: Response) -> Readiness:
     """Check everything this process depends on. The result of a check is `ok`, or what is wrong."""
     response.headers["Cache-Control"] = "no-store"

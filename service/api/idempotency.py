@@ -23,11 +23,11 @@ from service.registry.errors import (
     IdempotencyInFlight,
     UnknownJob,
     UnknownModel,
+    UnknownProject,
     UnknownSample,
     UnknownVersion,
 )
 from service.registry.idempotency import KEPT_HOURS, RequestWithKey, StoredAnswer
-from service.registry.tables import DEFAULT_PROJECT
 
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -85,7 +85,7 @@ async def _idempotency(
         yield Idempotency(request, None)
         return
     _check(request.headers.getlist("idempotency-key"))
-    request_with_key = RequestWithKey(DEFAULT_PROJECT, idempotency_key, await _hash(request))
+    request_with_key = RequestWithKey(context.project, idempotency_key, await _hash(request))
     in_flight, entry = context.keys_in_flight, (request_with_key.project_id, request_with_key.key)
     if entry in in_flight:
         raise IdempotencyInFlight(idempotency_key)
@@ -101,7 +101,7 @@ def unless_gone(what: str, resource_id: str) -> Iterator[None]:
     """Run a block that finds the resource of a repeated request, and answer 410 if it was deleted."""
     try:
         yield
-    except (UnknownModel, UnknownVersion, UnknownSample, UnknownJob) as error:
+    except (UnknownModel, UnknownVersion, UnknownSample, UnknownJob, UnknownProject) as error:
         detail = (
             f"This request was answered before, with the {what} {resource_id}, which has been deleted since; "
             "send it with another Idempotency-Key to make a new one."

@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.drawing import draw
 from service.api.lookup import find_model, find_version
@@ -61,6 +62,7 @@ class Drawing(BaseModel):
 
 
 @router.get("/{label}/{seed}.png", response_class=PngResponse, responses=refusals(404, 410, 429))
+@requires("sample")
 async def draw_image(
     model: str,
     number: str,
@@ -88,7 +90,7 @@ def _find_decoder(
     context: ApiContext, model: str, number: str, label: str
 ) -> tuple[ModelRow, VersionRow, LabelDecoder]:
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         version = find_version(session, row, number)
         return row, version, versions.find_decoders(session, row, version, [label])[label]
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from service.api.access import requires
 from service.api.context import Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job
@@ -35,27 +36,31 @@ class JobsQuery(Page):
 
 
 @router.get("", responses=refusals(404))
+@requires("read")
 def list_jobs(
     page: Annotated[JobsQuery, Query()], request: Request, response: Response, context: Context
 ) -> Listing[JobObject]:
     """List the jobs, newest first."""
     with context.database.reading() as session:
-        model = find_model(session, page.model) if page.model is not None else None
-        after = _check_cursor(session, page.after)
-        rows, has_more = jobs.page(session, model=model, state=page.state, limit=page.limit, after=after)
+        model = find_model(session, context.project, page.model) if page.model is not None else None
+        after = _check_cursor(session, context.project, page.after)
+        rows, has_more = jobs.page(
+            session, project=context.project, model=model, state=page.state, limit=page.limit, after=after
+        )
         positions = jobs.queue_positions(session, rows)
         data = [describe_job(row, positions.get(row.id)) for row in rows]
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
 @router.get("/{job}", responses=refusals(404))
+@requires("read")
 def get_job(job: str, response: Response, context: Context) -> JobObject:
     """Read one job.
 
     To poll it, send the ETag of the last answer, and wait as long as its Retry-After header says.
     """
     with context.database.reading() as session:
-        row = find_job(session, job)
+        row = find_job(session, context.project, job)
         found = describe_job(row, jobs.queue_position(session, row))
     if not found.done:
         response.headers["Retry-After"] = POLL_SECONDS
@@ -63,16 +68,18 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
 
 
 @router.post("/{job}/cancel", status_code=202, responses=refusals(400, 404, 409, 413))
+@requires("learn", "forget")
 def cancel_job(job: str, response: Response, context: Context, once: Idempotent) -> JobObject:
     """Cancel a job.
 
     Cancelling it again changes nothing. A job that has ended in another way is refused with 409.
     """
     with context.database.reading() as session:
-        job_id = find_job(session, job).id  # an unknown job is refused without waiting for another writer
+        found = find_job(session, context.project, job)  # refused without waiting for another writer
+        context.caller.require("forget" if found.operation == "forget" else "learn")
     with context.database.transaction() as session:
         answered = once.begin(session)
-        row = jobs.find(session, answered.resource_id) if answered else jobs.cancel(session, job_id)
+        row = jobs.find(session, answered.resource_id) if answered else jobs.cancel(session, found.id)
         if answered is None:
             once.record(session, 202, row.id)
         cancelled = describe_job(row, jobs.queue_position(session, row))
@@ -81,13 +88,14 @@ def cancel_job(job: str, response: Response, context: Context, once: Idempotent)
 
 
 @router.get("/{job}/receipt", response_class=ReceiptResponse, responses=refusals(404, 409))
+@requires("read")
 def get_receipt(job: str, context: Context) -> Response:
     """Read the signed receipt of a forget job.
 
     It is an in-toto statement in a DSSE envelope. `palimpsest verify` checks it.
     """
     with context.database.reading() as session:
-        row = find_job(session, job)
+        row = find_job(session, context.project, job)
         receipt = issuing.find_receipt(session, row)
     if receipt is None:
         key = load_signing_key(context.settings.keys)
@@ -99,8 +107,8 @@ def get_receipt(job: str, context: Context) -> Response:
     return ReceiptResponse(receipt)
 
 
-def _check_cursor(session: Session, cursor: str | None) -> str | None:
+def _check_cursor(session: Session, project: str, cursor: str | None) -> str | None:
     try:
-        return None if cursor is None else find_job(session, cursor).id
+        return None if cursor is None else find_job(session, project, cursor).id
     except UnknownJob:
         raise unknown_cursor() from None

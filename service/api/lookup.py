@@ -17,11 +17,11 @@ from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.requests.fields import NAME
 
 
-def find_model(session: Session, name_or_id: str) -> ModelRow:
-    """Return the model of that name or id. Raises UnknownModel."""
+def find_model(session: Session, project: str, name_or_id: str) -> ModelRow:
+    """Return the project's model of that name or id. Raises UnknownModel."""
     if not NAME.fullmatch(name_or_id):
         raise UnknownModel(name_or_id)
-    return models.find(session, name_or_id)
+    return models.find(session, name_or_id, project=project)
 
 
 def find_version(session: Session, model: ModelRow, number: str) -> VersionRow:
@@ -31,11 +31,11 @@ def find_version(session: Session, model: ModelRow, number: str) -> VersionRow:
     return versions.find(session, model, int(number))
 
 
-def find_job(session: Session, job_id: str) -> JobRow:
-    """Return the job of that id. Raises UnknownJob."""
+def find_job(session: Session, project: str, job_id: str) -> JobRow:
+    """Return the project's job of that id. Raises UnknownJob."""
     if not re.fullmatch(r"job_[0-9A-Za-z]{1,40}", job_id):
         raise UnknownJob(job_id)
-    return jobs.find(session, job_id)
+    return jobs.find(session, job_id, project=project)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.route import Route
 from service.metrics import REGISTRY
@@ -23,8 +24,13 @@ class MetricsResponse(Response):
 
 
 @router.get("/metrics", response_class=MetricsResponse)
+@requires("read")
 def get_metrics(context: Context) -> MetricsResponse:
-    """Read all metrics. If the database does not answer, its figures are missing and `..._up` is 0."""
+    """Read all metrics. If the database does not answer, its figures are missing and `..._up` is 0.
+
+    Where a key is needed, it must be one of the whole deployment, because the figures count every project.
+    """
+    context.caller.require_deployment()
     shared = CollectorRegistry()
     shared.register(_DatabaseCollector(context))
     return MetricsResponse(generate_latest(REGISTRY) + generate_latest(shared))

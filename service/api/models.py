@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from reports import Report
+from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent, unless_gone
 from service.api.lookup import find_model
@@ -80,17 +81,19 @@ class ModelObject(BaseModel):
 
 
 @router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409, 410))
+@requires("learn")
 def create_model(body: CreateModel, context: Context, response: Response, once: Idempotent) -> ModelObject:
     """Create a model with a name, a network, and the dataset it learns from by default."""
     network = context.catalog.complete_network(body.network)
     with context.database.reading() as session:  # a bad request is refused without waiting for another writer
-        catalog = context.catalog.with_uploads(session)
+        catalog = context.catalog.with_uploads(session, context.project)
         catalog.dataset(body.dataset)
     with context.database.transaction() as session:
         if answered := once.begin(session):
             return _describe_again(session, answered.resource_id, context, response)
         row = models.create(
             session,
+            project=context.project,
             name=body.name,
             dataset=body.dataset,
             network=network,
@@ -104,33 +107,37 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
 
 
 @router.get("")
+@requires("read")
 def list_models(
     page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[ModelObject]:
     """List all models, newest first, each with its labels."""
     with context.database.reading() as session:
-        rows, has_more = models.page(session, limit=page.limit, after=page.after)
+        rows, has_more = models.page(session, project=context.project, limit=page.limit, after=page.after)
         known = labels.find_all_of(session, [row.id for row in rows])
-        catalog = context.catalog.with_uploads(session)
+        catalog = context.catalog.with_uploads(session, context.project)
         head_reports = reports.find_head_reports(session, rows)
         data = [describe_model(row, known[row.id], catalog, head_reports.get(row.id)) for row in rows]
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
 @router.get("/{model}", responses=refusals(404))
+@requires("read")
 def get_model(model: str, context: Context) -> ModelObject:
     """Read one model, by its name or id."""
     with context.database.reading() as session:
-        row = find_model(session, model)
-        catalog, head_report = context.catalog.with_uploads(session), reports.find_head_report(session, row)
+        row = find_model(session, context.project, model)
+        catalog = context.catalog.with_uploads(session, context.project)
+        head_report = reports.find_head_report(session, row)
         return describe_model(row, labels.find_all(session, row.id), catalog, head_report)
 
 
 def _describe_again(session: Session, model_id: str, context: ApiContext, response: Response) -> ModelObject:
     """Answer a repeated request to create a model with the model as it is now."""
     with unless_gone("model", model_id):
-        row = find_model(session, model_id)
-    catalog, head_report = context.catalog.with_uploads(session), reports.find_head_report(session, row)
+        row = find_model(session, context.project, model_id)
+    catalog = context.catalog.with_uploads(session, context.project)
+    head_report = reports.find_head_report(session, row)
     found = describe_model(row, labels.find_all(session, row.id), catalog, head_report)
     response.headers["Location"] = found.links["self"]
     return found

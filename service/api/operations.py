@@ -10,12 +10,13 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from service import failpoints
+from service.api.access import requires
 from service.api.context import Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
 from service.api.problems import BODY_REFUSALS, Problem, refusals
-from service.api.route import Route, key_id
+from service.api.route import Route
 from service.registry import jobs, labels, queue_limits
 from service.registry.errors import DatabaseUnavailable, VersionRevoked
 from service.registry.job_specs import JobSpec
@@ -83,15 +84,15 @@ class Submission:
         with self.context.database.reading() as session:
             if answered := self.once.find(session):
                 return answered.status, self._describe(session, answered.resource_id)
-            model = find_model(session, self.model)
+            model = find_model(session, self.context.project, self.model)
             jobs.check(session, model, self._resolve(session, model, request))
         with self.context.database.transaction() as session:
             if answered := self.once.begin(session):
                 return answered.status, self._describe(session, answered.resource_id)
-            model = jobs.lock_model(session, find_model(session, self.model))
+            model = jobs.lock_model(session, find_model(session, self.context.project, self.model))
             queue_limits.check_room(
                 session,
-                key_id(self.http_request),
+                self.context.caller.key_id,
                 most=self.context.settings.max_queued_jobs,
                 most_of_key=self.context.settings.max_queued_jobs_of_key,
             )
@@ -104,6 +105,7 @@ class Submission:
                     request_id=self.http_request.state.request_id,
                     reference=request.reference,
                     metadata=request.metadata,
+                    created_by=self.context.caller.key_id,
                 ),
             )
             job = describe_job(row, jobs.queue_position(session, row))
@@ -116,7 +118,7 @@ class Submission:
         return status, job
 
     def _resolve(self, session: Session, model: ModelRow, request: JobRequest) -> JobSpec:
-        catalog = self.context.catalog.with_uploads(session)
+        catalog = self.context.catalog.with_uploads(session, self.context.project)
         return request.resolve(
             catalog, labels.projected_statuses(session, model), model_dataset=model.dataset
         )
@@ -150,12 +152,14 @@ Submit = Annotated[Submission, Depends()]
 
 
 @router.post("/learn", status_code=202, responses=_ANSWERS)
+@requires("learn")
 async def learn(request: Learn, submission: Submit) -> JobObject:
     """Learn labels, and retain those that the model already holds."""
     return await submission.submit(request)
 
 
 @router.post("/forget", status_code=202, responses=_ANSWERS)
+@requires("forget")
 async def forget(request: Forget, submission: Submit) -> JobObject:
     """Forget labels, and retain the others.
 
@@ -166,12 +170,14 @@ async def forget(request: Forget, submission: Submit) -> JobObject:
 
 
 @router.post("/resize", status_code=202, responses=_ANSWERS)
+@requires("learn")
 async def resize(request: Resize, submission: Submit) -> JobObject:
     """Change the size of the main network."""
     return await submission.submit(request)
 
 
 @router.post("/evaluate", status_code=202, responses=_ANSWERS)
+@requires("learn")
 async def evaluate(request: Evaluate, submission: Submit) -> JobObject:
     """Measure a version in full, and compare it with networks retrained without the labels it forgot."""
     try:

@@ -4,6 +4,7 @@ from importlib import resources
 
 from fastapi import APIRouter, Response
 
+from service.api.access import needs_no_key
 from service.api.problems import Problem
 from service.api.responses import PAGE_HEADERS
 from service.api.route import Route
@@ -32,12 +33,14 @@ FILES = _read_files()
 
 
 @router.get("/", response_class=Response)
+@needs_no_key
 async def dashboard() -> Response:
     """Serve the HTML page of the dashboard."""
     return _page("index.html")
 
 
 @router.get("/dashboard/{name}", response_class=Response)
+@needs_no_key
 async def dashboard_file(name: str) -> Response:
     """Serve a style sheet, script or picture of the dashboard."""
     if name not in FILES:

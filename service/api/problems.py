@@ -22,6 +22,10 @@ MEDIA_TYPE = "application/problem+json"
 STATUS = {
     "model_not_found": 404,
     "model_exists": 409,
+    "key_not_found": 404,
+    "project_not_found": 404,
+    "project_exists": 409,
+    "project_in_use": 409,
     "dataset_not_found": 404,
     "dataset_exists": 409,
     "unknown_label": 404,
@@ -253,6 +257,7 @@ _CODES = {
     "less_than": "out_of_range",
     "less_than_equal": "out_of_range",
     "too_long": "out_of_range",
+    "too_short": "out_of_range",
     "string_too_long": "out_of_range",
     "string_too_short": "out_of_range",
     "finite_number": "out_of_range",

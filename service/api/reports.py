@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from reports import FigureSummary, FullReport, Picture, Report, read_report
+from service.api.access import requires
 from service.api.context import Context
 from service.api.lookup import find_job, find_model, find_version
 from service.api.problems import Problem, refusals
@@ -171,6 +172,7 @@ class ComparisonQuery(BaseModel):
 @router.get(
     "/models/{model}/versions/{number}/report", response_class=Response, responses=REPORT | refusals(404)
 )
+@requires("read")
 def get_report(
     model: str, number: str, query: Annotated[ReportQuery, Query()], request: Request, context: Context
 ) -> Response:
@@ -181,7 +183,7 @@ def get_report(
     """
     media_type = preferred(request, "application/json", "text/html")
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         version = find_version(session, row, number)
         stored = reports.find_for_version(session, version, query.level)
         if media_type == "application/json":
@@ -190,7 +192,7 @@ def get_report(
             model=row,
             version=version,
             parent=versions.find(session, row, version.parent) if version.parent else None,
-            job=find_job(session, version.job_id),
+            job=find_job(session, context.project, version.job_id),
             stored=stored,
             earlier=reports.find_earlier(session, version, stored),
             relapses=relapse_series(reports.find_newest_versions(session, row, limit=MAX_RELAPSE_VERSIONS)),
@@ -200,11 +202,12 @@ def get_report(
 
 
 @router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))
+@requires("read")
 def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     """The report that a job measured, as the file that was hashed. A rejected job has one, too."""
     preferred(request, "application/json")
     with context.database.reading() as session:
-        stored = reports.find_for_job(session, find_job(session, job))
+        stored = reports.find_for_job(session, find_job(session, context.project, job))
     headers = {"ETag": f'"{stored.sha256}"', "Cache-Control": "max-age=60"}
     return not_modified(request, headers) or Response(
         context.artifacts.read(stored.sha256), headers=headers, media_type="application/json"
@@ -216,12 +219,13 @@ def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     response_class=PngResponse,
     responses=refusals(404),
 )
+@requires("sample")
 def get_recovered(
     job: str, label: LabelName, network: Literal["candidate", "reference"], context: Context
 ) -> Response:
     """The images that the recovery attack found for a forgotten label, in the version or in a reference."""
     with context.database.reading() as session:
-        report = reports.find_for_job(session, find_job(session, job)).report
+        report = reports.find_for_job(session, find_job(session, context.project, job)).report
     audited = report.forgetting.labels.get(label) if isinstance(report, FullReport) else None
     if audited is None or audited.pictures is None:
         raise Problem(
@@ -232,10 +236,11 @@ def get_recovered(
 
 
 @router.get("/models/{model}/relapse", responses=refusals(404))
+@requires("read")
 def get_relapse(model: str, context: Context) -> RelapseObject:
     """Whether forgotten labels stayed forgotten: the accuracy of each in every later version."""
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         known = labels.find_all(session, row.id)
         newest = reports.find_newest_versions(session, row, limit=MAX_RELAPSE_VERSIONS)
     relapsed = read_report(newest[-1].report).relapsed if newest else []
@@ -258,10 +263,11 @@ def get_relapse(model: str, context: Context) -> RelapseObject:
 
 
 @router.get("/models/{model}/compare", responses=refusals(404))
+@requires("read")
 def compare(model: str, query: Annotated[ComparisonQuery, Query()], context: Context) -> ComparisonObject:
     """The figures of two versions side by side, from full reports if both versions have one."""
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         before, after = (find_version(session, row, str(number)) for number in (query.from_, query.to))
         stored_before, stored_after = _at_one_level(session, (before, after))
     return ComparisonObject(

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
+from service.api.access import NOBODY, Access, required_scopes
 from service.api.problems import Problem, build_validation_problem
 from service.requests.violations import Violation, escape
 
@@ -31,14 +32,26 @@ MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
 
 class Route(APIRoute):
-    """An APIRoute that reads strict JSON bodies, and adds an ETag to the answers to GET."""
+    """An APIRoute that admits callers, reads strict JSON bodies, and adds an ETag to the answers to GET."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_key = _takes_header(self.dependant, "Idempotency-Key")
+        scopes = required_scopes(self.endpoint)
+        ignores_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
 
         async def handle_strictly(request: Request) -> Response:
+            request.state.caller = NOBODY
+            if scopes:
+                access: Access = request.app.state.access
+                try:
+                    request.state.caller = await access.admit(request, scopes)
+                except Problem:  # a client that tries keys out has the limit of its address
+                    _refuse_too_frequent(request)
+                    raise
             _refuse_too_frequent(request)
+            if ignores_body:
+                _refuse_other_media_types(request)
             _refuse_unacceptable(request, self.response_class)
             _refuse_conditions(request, takes_key=takes_key)
             if self.body_field is not None:
@@ -58,14 +71,7 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         """Return the parsed body. Raises Problem 415, 413 or 400 if it is not JSON, too large or too deep."""
         if not hasattr(self, "_json"):
-            media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if media_type != "application/json":
-                raise Problem(
-                    415,
-                    "unsupported_media_type",
-                    f"The Content-Type of the body is {media_type or 'missing'}; send application/json.",
-                    headers={"Accept": "application/json"},
-                )
+            _refuse_media_type_unless_json(self)
             body = await self.body()
             if len(body) <= SMALL_BODY_BYTES:
                 self._json = parse_json(body)
@@ -180,14 +186,28 @@ def _refuse_too_frequent(request: Request) -> None:
     if request.url.path in UNLIMITED_PATHS:
         return
     address = request.client.host if request.client else ""
-    if refusal := request.app.state.context.rates.take(address, key_id(request)):
+    if refusal := request.app.state.context.rates.take(address, request.state.caller.key_id):
         raise refusal
 
 
-def key_id(request: Request) -> str | None:
-    """Return the id of the API key that the request was sent with, if any."""
-    key = getattr(request.state, "key", None)
-    return None if key is None else str(key.id)
+def _refuse_other_media_types(request: Request) -> None:
+    """Raise Problem 415 if the request has a body that is not JSON, such as a form.
+
+    Browsers send forms and plain text to other sites without asking them first.
+    """
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        _refuse_media_type_unless_json(request)
+
+
+def _refuse_media_type_unless_json(request: Request) -> None:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(
+            415,
+            "unsupported_media_type",
+            f"The Content-Type of the body is {media_type or 'missing'}; send application/json.",
+            headers={"Accept": "application/json"},
+        )
 
 
 def _refuse_unacceptable(request: Request, response_class: Any) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
+from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.drawing import draw
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
@@ -89,6 +90,7 @@ class SampleObject(BaseModel):
     response_class=Response,
     responses=IMAGES | BODY_REFUSALS | refusals(404, 409, 410, 429),
 )
+@requires("sample")
 async def create_sample(
     model: str, body: CreateSample, request: Request, context: Context, once: Idempotent
 ) -> Response:
@@ -109,15 +111,17 @@ async def create_sample(
 
 
 @router.get("/v1/samples/{sample}", responses=refusals(404))
+@requires("read")
 def get_sample(sample: str, context: Context) -> SampleObject:
     """Read the record of a sample."""
     with context.database.reading() as session:
-        return _describe_sample(_find_sample(session, sample))
+        return _describe_sample(_find_sample(session, context.project, sample))
 
 
 @router.get(
     "/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410, 429)
 )
+@requires("sample")
 async def get_sample_images(sample: str, request: Request, context: Context) -> Response:
     """Draw the images of a sample again, with exactly the same pixels.
 
@@ -141,8 +145,8 @@ def _find_source(
     with context.database.reading() as session:
         if answered := once.find(session):
             with unless_gone("sample", answered.resource_id):
-                return _describe_sample(_find_sample(session, answered.resource_id))
-        row, version = _find_version(session, model, body.version)
+                return _describe_sample(_find_sample(session, context.project, answered.resource_id))
+        row, version = _find_version(session, context.project, model, body.version)
         return _Source(row, version, versions.find_decoders(session, row, version, body.labels))
 
 
@@ -152,7 +156,7 @@ def _record(
     with context.database.transaction() as session:
         if once.begin(session):  # another process has answered the same request meanwhile
             raise IdempotencyInFlight(once.key)
-        row, version = _find_version(session, source.model.id, source.version.number)
+        row, version = _find_version(session, context.project, source.model.id, source.version.number)
         versions.find_decoders(
             session, row, version, body.labels
         )  # a label may have been forgotten while the images were drawn
@@ -174,8 +178,8 @@ async def _answer_recorded(
 
 def _find_recorded(context: ApiContext, sample: str) -> tuple[SampleObject, _Source]:
     with context.database.reading() as session:
-        record = _describe_sample(_find_sample(session, sample))
-        row, version = _find_version(session, record.model, record.version)
+        record = _describe_sample(_find_sample(session, context.project, sample))
+        row, version = _find_version(session, context.project, record.model, record.version)
         return record, _Source(row, version, versions.find_decoders(session, row, version, record.labels))
 
 
@@ -183,15 +187,17 @@ def _new_sample_headers(record: SampleObject) -> dict[str, str]:
     return {"Location": record.links["self"], "Cache-Control": "no-store"}
 
 
-def _find_version(session: Session, model: str, number: int | None) -> tuple[ModelRow, VersionRow]:
-    row = find_model(session, model)
+def _find_version(
+    session: Session, project: str, model: str, number: int | None
+) -> tuple[ModelRow, VersionRow]:
+    row = find_model(session, project, model)
     return row, versions.find_head(session, row) if number is None else versions.find(session, row, number)
 
 
-def _find_sample(session: Session, sample_id: str) -> SampleRow:
+def _find_sample(session: Session, project: str, sample_id: str) -> SampleRow:
     if not re.fullmatch(r"smp_[0-9A-Za-z]{1,40}", sample_id):
         raise UnknownSample(sample_id)
-    return samples.find(session, sample_id)
+    return samples.find(session, sample_id, project=project)
 
 
 def _answer(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[str, str]) -> Response:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from reports import Figure, LabelGroup, Report, read_report
+from service.api.access import requires
 from service.api.context import Context
 from service.api.lookup import find_model, find_version, unless_purged
 from service.api.paging import Listing, PageQuery, build_listing, unknown_cursor
@@ -74,12 +75,13 @@ class VersionObject(AncestorObject):
 
 
 @router.get("", responses=refusals(404))
+@requires("read")
 def list_versions(
     model: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[VersionObject]:
     """List the versions of a model, newest first."""
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         rows, has_more = versions.page(session, row, limit=page.limit, after=_version_number(page.after))
         data = [_describe_version(row, version) for version in rows]
     return build_listing(
@@ -88,20 +90,22 @@ def list_versions(
 
 
 @router.get("/{number}", responses=refusals(404))
+@requires("read")
 def get_version(model: str, number: str, context: Context) -> VersionObject:
     """Read one version."""
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         return _describe_version(row, find_version(session, row, number))
 
 
 @router.get("/{number}/lineage", responses=refusals(404))
+@requires("read")
 def get_lineage(
     model: str, number: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[AncestorObject]:
     """List a version and all of its ancestors, newest first."""
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         version = find_version(session, row, number)
         after = min(_version_number(page.after) or version.number + 1, version.number + 1)
         rows, has_more = versions.page(session, row, limit=page.limit, after=after)
@@ -112,13 +116,14 @@ def get_lineage(
 
 
 @router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 410, 416))
+@requires("sample")
 def get_file(model: str, number: str, name: str, request: Request, context: Context) -> Response:
     """Download a file of a version, or one `Range` of its bytes.
 
     The bytes are checked against the sha256 of the file before they are sent.
     """
     with context.database.reading() as session:
-        row = find_model(session, model)
+        row = find_model(session, context.project, model)
         version = find_version(session, row, number)
         is_purged = purging.is_file_purged(session, version, name)
     file = version.files.get(name)

@@ -64,6 +64,20 @@ class UnknownDataset(RegistryError):
         super().__init__(f"there is no dataset {name!r}; GET /v1/datasets lists the datasets")
 
 
+class UnknownKey(RegistryError):
+    code = "key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no API key {key_id[:80]!r}; GET /v1/keys lists the keys")
+
+
+class UnknownProject(RegistryError):
+    code = "project_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no project {name[:80]!r} that you may use; GET /v1/projects lists them")
+
+
 class UnknownLabel(RegistryError):
     code = "unknown_label"
 
@@ -83,6 +97,22 @@ class ModelHasNoVersion(RegistryError):
 
 
 # --- what is not possible now ----------------------------------------------------------------------
+
+
+class ProjectExists(RegistryError):
+    code = "project_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"there is already a project named {name!r}; choose another name, or use that project"
+        )
+
+
+class ProjectInUse(RegistryError):
+    code = "project_in_use"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the project {name!r} cannot be deleted, because {reason}; delete those first")
 
 
 class ModelExists(RegistryError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
-from sqlalchemy.orm import Session, aliased, joinedload, selectinload
+from sqlalchemy.orm import Session, aliased, contains_eager, selectinload
 
 from service.registry import labels, purging, versions
 from service.registry.acceptance import freeze_criteria
@@ -17,7 +17,14 @@ from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, LabelAlreadyLearned, UnknownJob, UnknownModel
 from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec
 from service.registry.pages import Page, newest_first
-from service.registry.tables import CLAIMED_STATES, UNFINISHED_STATES, JobRow, ModelRow, new_id
+from service.registry.tables import (
+    CLAIMED_STATES,
+    DEFAULT_PROJECT,
+    UNFINISHED_STATES,
+    JobRow,
+    ModelRow,
+    new_id,
+)
 
 MAX_QUEUE_POSITION = 100
 """The largest queue position that is shown. It stands for itself and for every larger one."""
@@ -128,10 +135,12 @@ def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
     return _Accepted(remaining, _find_forgets(session, model, left_out))
 
 
-def find(session: Session, job_id: str) -> JobRow:
-    """Return the job of that id. Raises UnknownJob."""
-    query = select(JobRow).where(JobRow.id == job_id)
-    job = session.scalar(query.options(joinedload(JobRow.model, innerjoin=True)))
+def find(session: Session, job_id: str, *, project: str | None = None) -> JobRow:
+    """Return the job of that id. Raises UnknownJob, also for a job of another project if one is given."""
+    query = select(JobRow).join(JobRow.model).where(JobRow.id == job_id)
+    if project is not None:
+        query = query.where(ModelRow.project_id == project)
+    job = session.scalar(query.options(contains_eager(JobRow.model)))
     if job is None:
         raise UnknownJob(job_id)
     return job
@@ -140,25 +149,29 @@ def find(session: Session, job_id: str) -> JobRow:
 def page(
     session: Session,
     *,
+    project: str = DEFAULT_PROJECT,
     model: ModelRow | None = None,
     state: str | None = None,
     limit: int,
     after: str | None = None,
 ) -> Page[JobRow]:
-    """Return the newest jobs, or those accepted before the job `after`. Raises UnknownJob.
+    """Return the project's newest jobs, or those accepted before the job `after`. Raises UnknownJob.
 
     state: as clients see it. A job that is being cancelled is in the state `cancelling` and in no other.
     """
-    query = select(JobRow).options(selectinload(JobRow.purge), joinedload(JobRow.model, innerjoin=True))
+    query = select(JobRow).join(JobRow.model)
+    query = query.options(selectinload(JobRow.purge), contains_eager(JobRow.model))
     if model is not None:
         query = query.where(JobRow.model_id == model.id)
+    else:
+        query = query.where(ModelRow.project_id == project)
     if state == "cancelling":
         query = query.where(JobRow.state.in_(UNFINISHED_STATES), JobRow.cancel_requested.is_(True))
     elif state in UNFINISHED_STATES:
         query = query.where(JobRow.state == state, JobRow.cancel_requested.is_(False))
     elif state is not None:
         query = query.where(JobRow.state == state)
-    sequence = None if after is None else find(session, after).sequence
+    sequence = None if after is None else find(session, after, project=project).sequence
     return newest_first(session, query, JobRow.sequence, limit=limit, after=sequence)
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.registry.errors import UnknownSample
-from service.registry.tables import ModelRow, SampleRow, VersionRow, new_id
+from service.registry.tables import DEFAULT_PROJECT, ModelRow, SampleRow, VersionRow, new_id
 
 
 def record(
@@ -33,9 +34,10 @@ def record(
     return sample
 
 
-def find(session: Session, sample_id: str) -> SampleRow:
-    """Return the recorded sample of that id. Raises UnknownSample."""
-    sample = session.get(SampleRow, sample_id)
+def find(session: Session, sample_id: str, *, project: str = DEFAULT_PROJECT) -> SampleRow:
+    """Return the recorded sample of that id, of a model of the project. Raises UnknownSample."""
+    query = select(SampleRow).join(ModelRow).where(SampleRow.id == sample_id)
+    sample = session.scalar(query.where(ModelRow.project_id == project))
     if sample is None:
         raise UnknownSample(sample_id)
     return sample

@@ -126,6 +126,21 @@ class ApiKeyRow(Row):
     revoked_at: Mapped[datetime | None] = mapped_column(Timestamp)
     last_used_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
+    project: Mapped[ProjectRow | None] = relationship(viewonly=True)
+
+
+class SessionRow(Row):
+    """A session of a browser, opened with an API key. The token itself is stored nowhere."""
+
+    __tablename__ = "sessions"
+
+    token_sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"))
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("projects.id"))
+    """The project that it was opened for."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    expires_at: Mapped[datetime] = mapped_column(Timestamp)
+
 
 class ModelRow(Row):
     """A model, by the name that a client gave it. `head` is the number of its newest version."""

@@ -79,13 +79,13 @@ class Catalog(_Entry):
             raise _unknown_name(pointer, "dataset_not_found", f"there is no dataset {name!r}", known)
         return found
 
-    def with_uploads(self, session: Session) -> "Catalog":
-        """Return the catalog with the uploaded datasets after its own.
+    def with_uploads(self, session: Session, project: str) -> "Catalog":
+        """Return the catalog with the uploaded datasets of the project of this id after its own.
 
         If a later release brings a dataset of the same name, the uploaded one takes its place, so that models
         which learned from it still find the same images.
         """
-        uploaded = [_uploaded(row) for row in datasets.list_all(session)]
+        uploaded = [_uploaded(row) for row in datasets.list_all(session, project=project)]
         by_name = {entry.name: entry for entry in (*self.datasets, *uploaded)}
         return self.model_copy(update={"datasets": tuple(by_name.values())})
 

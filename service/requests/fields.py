@@ -23,6 +23,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "has 1 to 64 letters, digits, dots, dashes or underscores, and begins with a letter or a digit"
 
 
+def check_resource_name(name: str) -> str:
+    """Return the name. Raises PydanticCustomError if NAME_RULE forbids it."""
+    if not NAME.fullmatch(name):
+        raise PydanticCustomError("invalid_name", f"a name {NAME_RULE}")
+    return name
+
+
 class Body(BaseModel):
     """The base class of every request body. It refuses unknown fields, and it is frozen."""
 

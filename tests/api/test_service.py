@@ -150,6 +150,8 @@ SAMPLES_OF_PARAMETERS = {
     "name": "decoder.onnx",
     "job": "{job}",
     "sample": "{sample}",
+    "key": "key_0",
+    "project": "default",
 }
 
 
@@ -195,6 +197,16 @@ def test_the_openapi_document_has_every_endpoint(documented: dict[str, Any]) -> 
         "GET /v1/jobs/{job}/receipt",
         "GET /v1/keys/signing",
         "GET /v1/audit",
+        "POST /v1/keys",
+        "GET /v1/keys",
+        "GET /v1/keys/{key}",
+        "DELETE /v1/keys/{key}",
+        "POST /v1/projects",
+        "GET /v1/projects",
+        "GET /v1/projects/{project}",
+        "DELETE /v1/projects/{project}",
+        "POST /v1/session",
+        "DELETE /v1/session",
         "POST /v1/jobs/{job}/cancel",
         "GET /v1/datasets",
         "GET /v1/datasets/{dataset}",

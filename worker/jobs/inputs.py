@@ -88,7 +88,7 @@ class Work:
 def read_work(claim: Claim, worker_context: WorkerContext) -> Work:
     """Read the inputs of a claimed job. Raises RegistryError if the job is no longer possible."""
     with worker_context.database.reading() as session:
-        model, job = models.find(session, claim.model_id), jobs.find(session, claim.job_id)
+        model, job = models.get(session, claim.model_id), jobs.find(session, claim.job_id)
         spec = spec_of(job)
         if isinstance(spec, EvaluateSpec):
             base: VersionRow | None = versions.find_measurable(session, model, spec.evaluated_version)
@@ -126,7 +126,10 @@ class ModelArchive:
 
     def _dataset(self, label: Label) -> datasets.Dataset:
         try:
-            return self.with_retries(lambda: load_dataset(label.dataset, self.worker_context))
+            project = self.work.model.project_id
+            return self.with_retries(
+                lambda: load_dataset(label.dataset, self.worker_context, project=project)
+            )
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -140,21 +143,22 @@ class ModelArchive:
         return _read_checkpoint(self.work.model, ancestor, self.worker_context)
 
 
-def read_examples(job: JobRow, worker_context: WorkerContext) -> Examples:
+def read_examples(work: Work, worker_context: WorkerContext) -> Examples:
     """Return the labels of a learn job, with their real images if its strategy needs them."""
+    job = work.job
     if not strategy.find(job.operation, job.strategy).needs_examples:
         return Examples(tuple(job.labels), job.dataset)
-    dataset = load_dataset(job.dataset, worker_context)
+    dataset = load_dataset(job.dataset, worker_context, project=work.model.project_id)
     return Examples(
         tuple(job.labels), job.dataset, {name: dataset.train[source] for name, source in job.sources.items()}
     )
 
 
 @lru_cache(maxsize=2)
-def load_dataset(name: str, worker_context: WorkerContext) -> datasets.Dataset:
-    """Load the uploaded dataset of that name, or else the built-in one. Neither ever changes."""
+def load_dataset(name: str, worker_context: WorkerContext, *, project: str) -> datasets.Dataset:
+    """Load the dataset of that name that the project uploaded, or else the built-in one. Neither changes."""
     with worker_context.database.reading() as session:
-        row = uploads.find(session, name)
+        row = uploads.find(session, name, project=project)
     if row is None:
         return datasets.load(name, worker_context.data)
     return datasets.uploaded(name, row.images, worker_context.artifacts.read(row.sha256))

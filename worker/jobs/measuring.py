@@ -29,7 +29,9 @@ def count_examples(examples: Examples) -> ExampleCounts:
     return ExampleCounts(dataset=examples.dataset, labels=counts)
 
 
-def measure_candidate(checkpoint: Checkpoint, attempt: Attempt, context: TrainingContext) -> Report:
+def measure_candidate(
+    checkpoint: Checkpoint, work: Work, attempt: Attempt, context: TrainingContext
+) -> Report:
     """Return the quick report on every label that the checkpoint knows, forgotten ones included."""
     drawn, labels_in_all = count(), sum(len(one.labels) for one in (checkpoint, *checkpoint.isolated))
 
@@ -39,7 +41,7 @@ def measure_candidate(checkpoint: Checkpoint, attempt: Attempt, context: Trainin
 
     return measure_quick_report(
         checkpoint,
-        _classifier_finder(JUDGES, attempt, context),
+        _classifier_finder(JUDGES, work, attempt, context),
         n=DRAWS_PER_LABEL,
         seed=context.seed,
         draw=draw,
@@ -53,8 +55,8 @@ def measure_version(work: Work, attempt: Attempt, context: TrainingContext) -> R
     params = FullParams.model_validate(work.job.params)
     report = measure_full_report(
         work.checkpoint,
-        _classifier_finder(JUDGES, attempt, context),
-        _classifier_finder(FEATURE_NETWORKS, attempt, context),
+        _classifier_finder(JUDGES, work, attempt, context),
+        _classifier_finder(FEATURE_NETWORKS, work, attempt, context),
         context,
         params,
         draw=drawing.draw,
@@ -69,11 +71,12 @@ def measure_version(work: Work, attempt: Attempt, context: TrainingContext) -> R
 
 
 def _classifier_finder(
-    source: ClassifierSource[C], attempt: Attempt, context: TrainingContext
+    source: ClassifierSource[C], work: Work, attempt: Attempt, context: TrainingContext
 ) -> Callable[[str], C]:
     """Return a function that finds the classifier of a dataset by its name, for this job."""
 
     def read_dataset(name: str) -> Dataset:
-        return attempt.with_retries(lambda: load_dataset(name, attempt.worker_context))
+        project = work.model.project_id
+        return attempt.with_retries(lambda: load_dataset(name, attempt.worker_context, project=project))
 
     return classifier_finder(source, read_dataset, attempt.worker_context.judges, context)

@@ -31,12 +31,12 @@ log = logging.getLogger(__name__)
 
 def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
     """Train and measure a candidate; publish it as the next version, or reject it if it fails a criterion."""
-    examples = attempt.with_retries(lambda: read_examples(work.job, attempt.worker_context))
+    examples = attempt.with_retries(lambda: read_examples(work, attempt.worker_context))
     for name, images in examples.images.items():
         attempt.meter.count(name, len(images))
     candidate = _train(work, examples, context)
     attempt.record(lambda session: claims.start_verifying(session, attempt.claim))
-    measured = measure_candidate(candidate, attempt, context).model_copy(
+    measured = measure_candidate(candidate, work, attempt, context).model_copy(
         update={
             "examples": count_examples(examples),
             # What the strategy states of its result: whether forgetting was exact or approximate.

@@ -1,0 +1,250 @@
+"""Who may call what: the scopes that every endpoint declares, and the caller of a request.
+
+`@requires("read")` at an endpoint names its scope. Its route then asks `Access.admit` for the caller before
+anything else of the request is read: the holder of an API key, a browser with a session, or anybody where
+no key is needed.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple, TypeVar
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
+
+from service.api.origins import SAFE_METHODS, comes_from_own_page, foreign_page
+from service.api.problems import Problem
+from service.registry import keys, projects, sessions
+from service.registry.database import Database
+from service.registry.errors import UnknownProject
+from service.registry.keys import SCOPES, UsableKey
+from service.registry.keys import Scope as KeyScope
+from service.registry.tables import DEFAULT_PROJECT
+from service.settings import Settings
+
+Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
+
+REMEMBER_SECONDS = 5.0
+"""How long a verified key is not looked up again. A key that another process revoked, or that has expired,
+works for so long at most; one that this process revoked does not work any more at once."""
+MAX_REMEMBERED = 1024
+RECORD_EVERY_SECONDS = 60.0
+"""The shortest time between two writes of when a key was last used."""
+
+SESSION_COOKIE = "palimpsest_session"
+PROJECT_HEADER = "Palimpsest-Project"
+CHALLENGE = 'Bearer realm="palimpsest"'
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request, what they may do, and in which project."""
+
+    key_id: str | None
+    """The id of the API key; None where no key is needed."""
+    scopes: frozenset[str]
+    project: str
+    """The id of the project that the request is about."""
+    covers_deployment: bool
+    """Whether the caller may name any project."""
+
+    def require(self, *scopes: KeyScope) -> None:
+        """Raise Problem 403 `insufficient_scope` unless the caller has one of these scopes."""
+        if self.scopes.isdisjoint(scopes):
+            raise _insufficient_scope(self, scopes)
+
+    def require_deployment(self) -> None:
+        """Raise Problem 403 `insufficient_scope` unless the caller may use every project."""
+        if not self.covers_deployment:
+            detail = "This needs a key of the whole deployment; this key belongs to one project."
+            raise Problem(403, "insufficient_scope", detail)
+
+
+NOBODY = Caller(None, frozenset(), DEFAULT_PROJECT, covers_deployment=False)
+"""The caller of an endpoint that needs no key: it was not looked up."""
+ANYBODY = Caller(None, frozenset(SCOPES), DEFAULT_PROJECT, covers_deployment=True)
+"""The caller who sends no key where none is needed."""
+
+
+def requires(*scopes: KeyScope) -> Callable[[Endpoint], Endpoint]:
+    """Declare that an endpoint needs a key with one of these scopes."""
+
+    def declare(endpoint: Endpoint) -> Endpoint:
+        endpoint.__dict__["required_scopes"] = scopes
+        return endpoint
+
+    return declare
+
+
+def needs_no_key(endpoint: Endpoint) -> Endpoint:
+    """Declare that anybody may call an endpoint, and that it gives away nothing of any project."""
+    endpoint.__dict__["required_scopes"] = ()
+    return endpoint
+
+
+def required_scopes(endpoint: Callable[..., object]) -> tuple[KeyScope, ...]:
+    """Return the scopes of which an endpoint needs one; none if it needs no key."""
+    try:
+        scopes: tuple[KeyScope, ...] = endpoint.__dict__["required_scopes"]
+    except KeyError:
+        name = getattr(endpoint, "__qualname__", endpoint)
+        raise TypeError(f"the endpoint {name} declares no scope; write @requires or @needs_no_key") from None
+    return scopes
+
+
+class Access:
+    """Finds the callers of requests. Remembers verified keys for a few seconds."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._keys_required = settings.keys_required
+        self._remembered: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._generation = 0
+        self._used: dict[str, float] = {}
+        self._recorded: dict[str, float] = {}
+
+    async def admit(self, request: Request, scopes: tuple[KeyScope, ...]) -> Caller:
+        """Return the caller of the request, if they have one of these scopes.
+
+        Raises Problem 401 for a missing or invalid key, 403 for one without the scope or for a change that a
+        foreign page requests with the browser's session; UnknownProject; DatabaseUnavailable.
+        """
+        sent = _read_credentials(request)
+        caller = self._remember(sent)
+        if caller is None:
+            caller = await run_in_threadpool(self._look_up, sent)
+        caller.require(*scopes)
+        by_cookie = sent.authorization is None and caller.key_id is not None
+        if by_cookie and request.method not in SAFE_METHODS and not comes_from_own_page(request.scope):
+            raise foreign_page()
+        if caller.key_id is not None:
+            self._used[caller.key_id] = time.monotonic()
+        return caller
+
+    def check_key(self, session: Session, text: str) -> UsableKey:
+        """Return the key with this text. Raises Problem 401."""
+        key = keys.find_usable(session, text)
+        if key is None:
+            raise _invalid_key()
+        return key
+
+    def forget(self) -> None:
+        """Look up every key and session again: one of them, or a project, has just been ended."""
+        self._generation += 1  # so that a look-up that has already read the row is not remembered
+        self._remembered.clear()
+
+    def record_uses(self) -> None:
+        """Write when keys were last used, each at most once a minute. Raises DatabaseUnavailable."""
+        moment = time.monotonic()
+        due = {
+            key_id: used
+            for key_id, used in list(self._used.items())
+            if moment - self._recorded.get(key_id, -RECORD_EVERY_SECONDS) >= RECORD_EVERY_SECONDS
+            and used > self._recorded.get(key_id, 0)
+        }
+        if due:
+            with self._database.transaction() as session:
+                keys.record_uses(session, {key_id: moment - used for key_id, used in due.items()})
+            self._recorded.update(dict.fromkeys(due, moment))
+
+    def _remember(self, sent: "_Credentials") -> Caller | None:
+        """Return the caller if these credentials were verified a moment ago, or if there are none."""
+        if sent == NO_CREDENTIALS and not self._keys_required:
+            return ANYBODY
+        until, caller = self._remembered.get(sent.digest(), (0.0, NOBODY))
+        return caller if time.monotonic() < until else None
+
+    def _look_up(self, sent: "_Credentials") -> Caller:
+        generation, until = self._generation, time.monotonic() + REMEMBER_SECONDS
+        with self._database.reading() as session:
+            caller = self._find_caller(session, sent)
+            if sent.project is not None:
+                caller = _in_project(session, caller, sent.project)
+        if generation == self._generation:
+            self._remembered[sent.digest()] = (until, caller)
+        while len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return caller
+
+    def _find_caller(self, session: Session, sent: "_Credentials") -> Caller:
+        if sent.authorization is not None:
+            scheme, _, text = sent.authorization.partition(" ")
+            if scheme.lower() != "bearer":
+                raise _invalid_key()
+            return _caller(self.check_key(session, text.strip()), None)
+        opened = sessions.find(session, sent.session) if sent.session is not None else None
+        if opened is not None:
+            return _caller(opened.key, opened.project)
+        if self._keys_required:
+            raise _no_key()
+        return ANYBODY  # a cookie that has ended counts as none: the browser sends it by itself
+
+
+class _Credentials(NamedTuple):
+    authorization: str | None
+    session: str | None
+    project: str | None
+
+    def digest(self) -> bytes:
+        return sha256(repr(self).encode()).digest()
+
+
+NO_CREDENTIALS = _Credentials(None, None, None)
+
+
+def read_session_token(request: Request) -> str | None:
+    """Return the token of the browser's session, if the request has one."""
+    return _read_credentials(request).session
+
+
+def _read_credentials(request: Request) -> _Credentials:
+    authorization = session = project = None
+    for name, value in request.scope["headers"]:
+        if name == b"authorization":
+            if authorization is not None:
+                raise _invalid_key()
+            authorization = value.decode("latin-1")
+        elif name == b"cookie" and SESSION_COOKIE.encode() in value:
+            session = request.cookies.get(SESSION_COOKIE)
+        elif name == b"palimpsest-project":
+            project = value.decode("latin-1")
+    return _Credentials(authorization, session, project)
+
+
+def _caller(key: UsableKey, opened_for: str | None) -> Caller:
+    project = key.project or opened_for or DEFAULT_PROJECT
+    return Caller(key.id, key.scopes, project, covers_deployment=key.project is None)
+
+
+def _in_project(session: Session, caller: Caller, name: str) -> Caller:
+    """Return the caller in the project of that name. Raises UnknownProject, also if it is not theirs."""
+    project = projects.find(session, name)
+    if not caller.covers_deployment and project.id != caller.project:
+        raise UnknownProject(name)
+    return Caller(caller.key_id, caller.scopes, project.id, caller.covers_deployment)
+
+
+def _no_key() -> Problem:
+    detail = "This needs an API key; send it as `Authorization: Bearer KEY`."
+    return Problem(401, "auth_required", detail, headers={"WWW-Authenticate": CHALLENGE})
+
+
+def _invalid_key() -> Problem:
+    detail = (
+        "This is not a valid API key: it is unknown, mistyped, revoked or expired. Ask for another one, and "
+        "send it as `Authorization: Bearer KEY`."
+    )
+    challenge = f'{CHALLENGE}, error="invalid_token"'
+    return Problem(401, "invalid_api_key", detail, headers={"WWW-Authenticate": challenge})
+
+
+def _insufficient_scope(caller: Caller, scopes: tuple[KeyScope, ...]) -> Problem:
+    held = ", ".join(scope for scope in SCOPES if scope in caller.scopes) or "none"
+    needed = " or ".join(scopes)
+    detail = f"This needs a key with the scope {needed}; the scopes of this key are: {held}."
+    challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{" ".join(scopes)}"'
+    return Problem(403, "insufficient_scope", detail, headers={"WWW-Authenticate": challenge})
