@@ -7,10 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import inspect
 
+from service import failpoints
 from service.queue.messages import wake_worker
 from service.registry.artifact_references import find_referenced
 from service.registry.artifacts import FolderArtifacts
+from service.registry.database import Database
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow
 from service.settings import Settings
 from tests import invariants
@@ -201,3 +204,20 @@ def test_an_error_in_a_handler_is_a_500_without_details(instance: Instance, tmp_
 def test_an_instance_with_failpoints_says_so(instance: Instance) -> None:
     instance.up("serve", PALIMPSEST_FAIL_AT="publish.after_commit")
     assert "THIS PROCESS FAILS ON PURPOSE at publish.after_commit" in instance.log.read_text()
+
+
+def test_a_migration_that_is_killed_halfway_is_made_by_the_next_start(deployment: Settings) -> None:
+    """It is killed after each of the first steps in turn; each time no table is left."""
+    command = [sys.executable, "-m", "commands", "migrate"]
+    database = Database(deployment.database_url)
+    for step in (1, 3, 8):
+        environment = {failpoints.VARIABLE: f"migrate.midway#{step}:exit"}
+        ended = subprocess.run(
+            command, env={**os.environ, **deployment.as_environment(), **environment}, timeout=120
+        )
+        assert ended.returncode == KILLED
+        assert inspect(database.engine).get_table_names() == []
+    for _ in range(2):
+        subprocess.run(command, env={**os.environ, **deployment.as_environment()}, check=True, timeout=120)
+    assert {"jobs", "snapshots"} <= set(inspect(database.engine).get_table_names())
+    database.dispose()
