@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,9 +18,10 @@ READABLE = 0o644  # the API and the workers may run as different users
 READABLE_FOLDER = 0o755
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write the file and return once it is durable. Replaces an existing file; creates missing folders.
 
+    data: the bytes, or pieces of them.
     Raises OSError; an existing file is then unchanged.
     """
     with _temporary_file(path, data, READABLE) as temporary:
@@ -87,14 +88,16 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _temporary_file(path: Path, data: bytes, mode: int, *, durable: bool = True) -> Iterator[Path]:
+def _temporary_file(
+    path: Path, data: bytes | Iterable[bytes], mode: int, *, durable: bool = True
+) -> Iterator[Path]:
     """Make a file with these bytes in the folder of `path`, to be renamed or linked. Delete it at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             if durable:
                 failpoints.reach("file.sync")

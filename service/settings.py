@@ -147,6 +147,13 @@ class Settings(Home):
     max_upload_bytes: int = Field(default=64 << 20, ge=1)
     """How many bytes an uploaded dataset may have, compressed or not. 64 MiB are 85,000 images."""
 
+    max_uploads: int = Field(default=8, ge=1)
+    """How many uploads are received at once; one of them is unpacked at a time."""
+    max_datasets: int = Field(default=1000, ge=0)
+    """How many uploaded datasets a project may have."""
+    max_dataset_bytes: int = Field(default=10 << 30, ge=0)
+    """How many bytes the images of a project's uploaded datasets may have together."""
+
     max_queued_jobs: int = Field(default=50_000, ge=1)
     """How many jobs may be queued; further ones are refused with 429."""
     max_queued_jobs_of_key: int = Field(default=20_000, ge=1)

@@ -106,6 +106,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         generator=generator,
         statistics=RecentStatistics(database),
         catalog=offered or read_catalog(),
+        uploads=Slots("receiving uploads", threads=1, requests=settings.max_uploads),
         rates=RateLimits(
             per_second=settings.requests_per_second,
             per_second_of_loopback=settings.requests_per_second_of_loopback,

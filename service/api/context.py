@@ -30,6 +30,8 @@ class ApiContext:
     """It lacks the uploaded datasets: `catalog.with_uploads(session, project)` adds them."""
     drawing: Slots
     """The threads that draw images."""
+    uploads: Slots
+    """The threads that unpack uploads."""
     rates: RateLimits
     """How many requests each client may send."""
     wake_worker: Callable[[str], object]

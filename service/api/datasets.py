@@ -1,8 +1,9 @@
 """/v1/datasets: list the datasets that a model can learn from, and upload new ones."""
 
 import errno
-from hashlib import sha256
-from typing import Any, Literal
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -12,17 +13,23 @@ from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.paging import Listing
 from service.api.problems import BODY_REFUSALS, Problem, refusals
-from service.api.route import Route, read_body
+from service.api.route import Route
+from service.api.upload_body import received
 from service.registry import datasets
+from service.registry.artifacts import FileContent
 from service.registry.errors import DatasetExists, UnknownDataset
 from service.requests.catalog import DatasetEntry
 from service.requests.fields import NAME, NAME_RULE
-from service.requests.uploads import InvalidUpload, Upload, read_upload
+from service.requests.invalid_upload import InvalidUpload
+from service.requests.uploads import read_upload
 from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalog"], route_class=Route)
 
 ARCHIVE_MEDIA_TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-stream", "")
+
+STATUS = {"payload_too_large": 413, "unsafe_serialization": 415}
+"""The HTTP status of a refused upload, by its code; 422 for every other code."""
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -92,28 +99,65 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     if media_type not in ARCHIVE_MEDIA_TYPES:
         detail = f"The Content-Type of the body is {media_type}; send an npz or a zip as application/zip."
         raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
-    body = await read_body(request, context.settings.max_upload_bytes)
-    created = await run_in_threadpool(_store_dataset, dataset, body, context)
+    with context.uploads.admit():
+        async with received(request, _folder(context), max_bytes=context.settings.max_upload_bytes) as packed:
+            created = await context.uploads.run(_store_dataset, dataset, packed, context)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset}"
     return await run_in_threadpool(_find_dataset, dataset, context)
 
 
-def _store_dataset(name: str, body: bytes, context: ApiContext) -> bool:
-    """Store the images, then record the dataset that refers to them. Return whether it is new."""
-    upload = _read_archive(body, context.settings.max_upload_bytes)
-    pixels = upload.pixels()
-    digest = sha256(pixels).hexdigest()
-    with context.database.reading() as session:
-        known = datasets.find(session, name, project=context.project)
-    if known is None or known.sha256 == digest:
-        _store_pixels(pixels, context)
+@router.delete("/{dataset}", status_code=204, responses=refusals(404, 409))
+@requires("forget")
+def delete_dataset(dataset: str, context: Context) -> None:
+    """Delete an uploaded dataset. Models keep what they have learned from it.
+
+    A dataset that an unfinished job may need is not deleted (409). The sweeper deletes its file later.
+    """
+    if any(entry.name == dataset for entry in context.catalog.datasets):
+        detail = f"The dataset {dataset} comes with the service and cannot be deleted."
+        raise Problem(409, "dataset_built_in", detail)
     with context.database.transaction() as session:
-        _, created = datasets.put(session, name, images=upload.counts, sha256=digest, project=context.project)
+        if not NAME.fullmatch(dataset) or datasets.find(session, dataset, project=context.project) is None:
+            raise UnknownDataset(dataset)
+        datasets.delete(session, dataset, project=context.project)
+
+
+def _folder(context: ApiContext) -> Path:
+    """Return the folder of unfinished uploads: on the disk of the artifacts, which may be another one."""
+    folder = context.settings.artifacts
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
+    """Store the images, then record the dataset that refers to them. Return whether it is new."""
+    settings = context.settings
+    with TemporaryFile(dir=_folder(context)) as pixels:
+        try:
+            upload = read_upload(packed, pixels, max_bytes=settings.max_upload_bytes)
+        except InvalidUpload as refused:
+            raise Problem(STATUS.get(refused.code, 422), refused.code, str(refused)) from refused
+        with context.database.reading() as session:
+            known = datasets.find(session, name, project=context.project)
+            if known is None:
+                datasets.check_quota(
+                    session,
+                    upload.counts,
+                    project=context.project,
+                    most=settings.max_datasets,
+                    most_bytes=settings.max_dataset_bytes,
+                )
+        if known is None or known.sha256 == upload.sha256:
+            _store_pixels(FileContent(pixels, upload.sha256), context)
+    with context.database.transaction() as session:
+        _, created = datasets.put(
+            session, name, images=upload.counts, sha256=upload.sha256, project=context.project
+        )
     return created
 
 
-def _store_pixels(pixels: bytes, context: ApiContext) -> None:
+def _store_pixels(pixels: FileContent, context: ApiContext) -> None:
     try:
         context.artifacts.put(pixels)
     except OSError as error:
@@ -124,14 +168,6 @@ def _store_pixels(pixels: bytes, context: ApiContext) -> None:
             "storage_full",
             "The disk is too full to store these images; free some space on it and upload them again.",
         ) from error
-
-
-def _read_archive(body: bytes, max_bytes: int) -> Upload:
-    try:
-        return read_upload(body, max_bytes=max_bytes)
-    except InvalidUpload as refused:
-        status = 413 if refused.code == "payload_too_large" else 422
-        raise Problem(status, refused.code, str(refused)) from refused
 
 
 def _find_dataset(name: str, context: ApiContext) -> DatasetObject:

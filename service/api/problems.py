@@ -52,6 +52,8 @@ STATUS = {
     "artifact_unreadable": 503,
     "signing_key_unusable": 503,
     "queue_full": 429,
+    "dataset_in_use": 409,
+    "quota_exceeded": 413,
     "database_unavailable": 503,
 }
 """The HTTP status of every registry error that a request can lead to, by the error's code."""

@@ -88,7 +88,7 @@ class JsonRequest(Request):
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
     """Return the bytes of the body. Raises Problem 413 as soon as it is longer than `max_bytes`."""
-    _refuse_announced(request, max_bytes)
+    refuse_announced(request, max_bytes)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -103,7 +103,7 @@ def too_large(max_bytes: int) -> Problem:
     return Problem(413, "payload_too_large", detail, headers={"Connection": "close"})
 
 
-def _refuse_announced(request: Request, max_bytes: int) -> None:
+def refuse_announced(request: Request, max_bytes: int) -> None:
     """Raise Problem 413 if the Content-Length is too large, before a client has sent anything of the body."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > max_bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from service import durable, failpoints
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
@@ -29,15 +29,30 @@ class Content:
         return hashlib.sha256(self.data).hexdigest()
 
 
+@dataclass(frozen=True)
+class FileContent:
+    """The bytes of an open file to store, which need not fit into memory. The caller knows their sha256."""
+
+    file: BinaryIO
+    sha256: str
+
+    @property
+    def data(self) -> Iterator[bytes]:
+        """The bytes, in pieces."""
+        self.file.seek(0)
+        while piece := self.file.read(1 << 20):
+            yield piece
+
+
 class FolderArtifacts:
     """The artifacts in a folder. A name always stands for the same bytes, so that readers need no lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(self, data: bytes | Content) -> str:
+    def put(self, data: bytes | Content | FileContent) -> str:
         """Store the bytes durably and return their sha256. A crash leaves the whole file or none."""
-        content = data if isinstance(data, Content) else Content(data)
+        content = Content(data) if isinstance(data, bytes) else data
         path = self.path(content.sha256)
         if _is_intact(path, content.sha256):
             durable.sync_name(path)  # the process that wrote it may have died before it flushed the folder
@@ -87,6 +102,7 @@ class FolderArtifacts:
 def _is_intact(path: Path, sha256: str) -> bool:
     """Whether the file exists and its bytes have this hash."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False

@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import exc, select
+from sqlalchemy import exc, exists, or_, select
 from sqlalchemy.orm import Session
 
-from service.registry.errors import DatasetExists
-from service.registry.tables import DEFAULT_PROJECT, DatasetRow
+from service.registry.errors import DatasetExists, DatasetInUse, QuotaExceeded
+from service.registry.tables import (
+    DEFAULT_PROJECT,
+    UNFINISHED_STATES,
+    DatasetRow,
+    JobRow,
+    LabelRow,
+    ModelRow,
+)
+
+IMAGE_BYTES = 28 * 28
 
 
 def put(
@@ -36,6 +45,48 @@ def put(
 def find(session: Session, name: str, *, project: str = DEFAULT_PROJECT) -> DatasetRow | None:
     """Return the project's uploaded dataset of that name, if there is one."""
     return session.get(DatasetRow, (project, name))
+
+
+def check_quota(
+    session: Session, images: Mapping[str, int], *, project: str, most: int, most_bytes: int
+) -> None:
+    """Raise QuotaExceeded if one more dataset of the project, with these images, is more than allowed.
+
+    images: {label: number of images}.
+    """
+    uploaded = [row.images for row in list_all(session, project=project)]
+    if len(uploaded) >= most:
+        raise QuotaExceeded(f"there are {len(uploaded)} uploaded datasets, the most allowed")
+    size = IMAGE_BYTES * sum(sum(each.values()) for each in (*uploaded, images))
+    if size > most_bytes:
+        raise QuotaExceeded(
+            f"all uploaded datasets together would have {size:,} bytes, more than the {most_bytes:,} allowed"
+        )
+
+
+def delete(session: Session, name: str, *, project: str) -> None:
+    """Delete the row of an uploaded dataset. Raises DatasetInUse if an unfinished job may need its images.
+
+    These are jobs that learn from it, and jobs of models that hold a label learned from it: they may repeat
+    its images, or retrain without another label. Its artifact has no row then, and is collected later.
+    """
+    row = session.get_one(DatasetRow, (project, name), with_for_update=True)
+    held = exists().where(
+        LabelRow.model_id == JobRow.model_id, LabelRow.dataset == name, LabelRow.status != "forgotten"
+    )
+    needs = (
+        select(JobRow.id)
+        .join(ModelRow, ModelRow.id == JobRow.model_id)
+        .where(
+            JobRow.state.in_(UNFINISHED_STATES),
+            ModelRow.project_id == project,
+            or_(JobRow.dataset == name, held),
+        )
+    )
+    job = session.scalar(needs.limit(1))
+    if job is not None:
+        raise DatasetInUse(name, job)
+    session.delete(row)
 
 
 def list_all(session: Session, *, project: str = DEFAULT_PROJECT) -> Sequence[DatasetRow]:

@@ -131,6 +131,23 @@ class DatasetExists(RegistryError):
         )
 
 
+class DatasetInUse(RegistryError):
+    code = "dataset_in_use"
+
+    def __init__(self, name: str, job_id: str) -> None:
+        super().__init__(
+            f"the dataset {name!r} cannot be deleted, because job {job_id} may need it; "
+            "delete it when the job has ended, or cancel the job"
+        )
+
+
+class QuotaExceeded(RegistryError):
+    code = "quota_exceeded"
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"the dataset is not stored, because {found}; delete datasets that are not needed")
+
+
 class LabelAlreadyLearned(RegistryError):
     code = "label_already_learned"
 

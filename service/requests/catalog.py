@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from service.registry import datasets
 from service.registry.job_specs import Retention
 from service.registry.tables import DatasetRow, Operation
-from service.requests.uploads import SIDE
+from service.requests.invalid_upload import SIDE
 from service.requests.violations import InvalidRequest, Violation, escape
 
 

@@ -126,7 +126,9 @@ NOT_THERE = [
     Bad("cancel nothing", "POST", "/v1/jobs/job_nothing/cancel", 404, "job_not_found"),
     get("an unknown dataset", "/v1/datasets/cats", 404, "dataset_not_found"),
     get("a NUL for a dataset", "/v1/datasets/%00", 404, "dataset_not_found"),
-    Bad("DELETE a dataset", "DELETE", "/v1/datasets/mnist", 405, "method_not_allowed"),
+    Bad("DELETE a dataset of the service", "DELETE", "/v1/datasets/mnist", 409, "dataset_built_in"),
+    Bad("DELETE no dataset", "DELETE", "/v1/datasets/cats", 404, "dataset_not_found"),
+    Bad("POST to datasets", "POST", "/v1/datasets/mnist", 405, "method_not_allowed"),
     Bad("PUT on learn", "PUT", "/v1/models/{m}/learn", 405, "method_not_allowed"),
     Bad("DELETE a job", "DELETE", "/v1/jobs/job_nothing", 405, "method_not_allowed"),
     Bad("PATCH models", "PATCH", "/v1/models", 405, "method_not_allowed"),
@@ -317,7 +319,7 @@ MODELS = [
 
 DATASETS = [
     upload("no archive", 422, "invalid_archive", body=b"no archive"),
-    upload("nothing", 422, "invalid_archive", body=b""),
+    upload("nothing", 422, "empty_file", body=b""),
     upload("a path out", 422, "invalid_path", body=zipped({"../0.png": b""})),
     upload("JSON", 415, "unsupported_media_type", body=b"{}", headers={"Content-Type": "application/json"}),
     upload(

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.requests.uploads import MAX_LABELS, MIN_IMAGES_PER_LABEL, InvalidUpload, read_upload
+from service.requests.invalid_upload import InvalidUpload
+from service.requests.uploads import MAX_LABELS, MIN_IMAGES_PER_LABEL
 from tests.requests.archives import as_folders, as_npz, doodles, npz, png, pngs, zipped
+from tests.requests.reading import read
 from worker.learning.datasets import uploaded
 
 MakeArchive = Callable[[Mapping[str, NDArray[np.uint8]]], bytes]
@@ -27,14 +29,14 @@ FIVE = ["a"] * 5
 
 
 def test_both_kinds_of_archive_give_the_same_upload() -> None:
-    one, other = (read_upload(make(doodles()), max_bytes=ROOM) for make in (as_npz, as_folders))
+    one, other = (read(make(doodles()), max_bytes=ROOM) for make in (as_npz, as_folders))
     assert one.counts == other.counts == {"bar": 6, "ring": 6}
-    assert one.pixels() == other.pixels() == b"".join(images.tobytes() for images in doodles().values())
+    assert one.pixels == other.pixels == b"".join(images.tobytes() for images in doodles().values())
 
 
 def test_the_learner_reads_the_uploaded_images() -> None:
-    upload = read_upload(as_npz(doodles(each=10)), max_bytes=ROOM)
-    data = uploaded("doodles", upload.counts, upload.pixels())
+    upload = read(as_npz(doodles(each=10)), max_bytes=ROOM)
+    data = uploaded("doodles", upload.counts, upload.pixels)
     assert (data.labels, data.image_shape) == (("bar", "ring"), (28, 28))
     for label, images in doodles(each=10).items():
         expected = images.reshape(10, 784)
@@ -57,12 +59,12 @@ def test_the_learner_reads_the_uploaded_images() -> None:
 def test_arrays_may_be_laid_out_in_any_way_numpy_saves(
     images: NDArray[np.uint8], labels: NDArray[Any], expected: list[str]
 ) -> None:
-    assert list(read_upload(npz(images=images, labels=labels), max_bytes=ROOM).images) == expected
+    assert list(read(npz(images=images, labels=labels), max_bytes=ROOM).images) == expected
 
 
 def test_the_images_of_a_label_keep_their_order() -> None:
     images = np.arange(10, dtype=np.uint8)[:, None, None].repeat(28, 1).repeat(28, 2)
-    found = read_upload(npz(images=images, labels=np.array(["a", "b"] * 5)), max_bytes=ROOM).images
+    found = read(npz(images=images, labels=np.array(["a", "b"] * 5)), max_bytes=ROOM).images
     assert {label: one[:, 0].tolist() for label, one in found.items()} == {
         "a": [0, 2, 4, 6, 8],
         "b": [1, 3, 5, 7, 9],
@@ -73,13 +75,13 @@ def test_the_images_of_a_label_keep_their_order() -> None:
 def test_a_png_of_any_plain_mode_becomes_grey(mode: str) -> None:
     white = np.full((28, 28), 255, dtype=np.uint8)
     archive = zipped({f"a/{i}.png": png(white, mode) for i in range(5)})
-    assert (read_upload(archive, max_bytes=ROOM).images["a"] == 255).all()
+    assert (read(archive, max_bytes=ROOM).images["a"] == 255).all()
 
 
 def test_files_that_file_managers_leave_behind_are_ignored() -> None:
     rest = {"__MACOSX/bar/._000.png": b"x", "bar/.DS_Store": b"x", "Thumbs.db": b"x", "bar/": b""}
     archive = zipped(pngs(doodles()) | rest)
-    assert read_upload(archive, max_bytes=ROOM).counts == {"bar": 6, "ring": 6}
+    assert read(archive, max_bytes=ROOM).counts == {"bar": 6, "ring": 6}
 
 
 class Trap:
@@ -101,6 +103,13 @@ def arrays(images: bytes) -> bytes:
     good = io.BytesIO()
     np.save(good, np.array(FIVE))
     return zipped({"images.npy": images, "labels.npy": good.getvalue()})
+
+
+def arrays_with(labels: bytes) -> bytes:
+    """An npz with these bytes for labels.npy."""
+    good = io.BytesIO()
+    np.save(good, BLANK)
+    return zipped({"images.npy": good.getvalue(), "labels.npy": labels})
 
 
 def header(shape: str, descr: str = "'|u1'") -> str:
@@ -166,27 +175,52 @@ def two_headers() -> bytes:
     return png_of(28, 28) + png_of(60_000, 60_000)[8:]
 
 
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def with_chunk(kind: bytes, content: bytes) -> bytes:
+    """A good PNG with one chunk more, after its header."""
+    whole = png(BLANK[0])
+    return whole[:33] + chunk(kind, content) + whole[33:]
+
+
+def rebuilt(rows: int = 28, filter_type: int = 0, adler: int = 0) -> bytes:
+    """A PNG of 28x28 grey pixels with so many rows, and right checksums of every chunk."""
+    packed = bytearray(zlib.compress((bytes([filter_type]) + bytes(28)) * rows))
+    packed[-1] ^= adler
+    return png_of(28, 28) + chunk(b"IDAT", bytes(packed)) + chunk(b"IEND", b"")
+
+
+def overlapping() -> bytes:
+    """A zip whose second directory entry points at the bytes of the first."""
+    data = bytearray(zipped({"a/0.png": png(BLANK[0]), "a/1.png": png(BLANK[0])}, zipfile.ZIP_STORED))
+    first, second = data.find(b"PK\x01\x02"), data.rfind(b"PK\x01\x02")
+    data[second + 42 : second + 46] = data[first + 42 : first + 46]
+    return bytes(data)
+
+
 def png_in_folders(data: bytes) -> bytes:
     return folders(**{"ring/bad.png": data})
 
 
 BAD = [
-    ("nothing", b"", "invalid_archive", "neither an npz nor a zip"),
+    ("nothing", b"", "empty_file", "the body is empty"),
     ("text", b"no archive", "invalid_archive", "neither an npz nor a zip"),
-    ("a pickle", pickle.dumps(Trap()), "invalid_archive", "neither"),
-    ("half an archive", as_npz(doodles())[:-30], "invalid_archive", "damaged"),
+    ("a pickle", pickle.dumps(Trap()), "unsafe_serialization", "is pickled"),
+    ("half an archive", as_npz(doodles())[:-30], "corrupt_archive", "damaged"),
     ("an empty zip", zipped({}), "too_few_images", "no image"),
-    ("a password", flagged(as_folders(doodles()), 1), "invalid_archive", "encrypted"),
+    ("a password", flagged(as_folders(doodles()), 1), "encrypted_archive", "encrypted"),
     ("bzip2", zipped(pngs(doodles()), zipfile.ZIP_BZIP2), "invalid_archive", "other than deflate"),
     ("lzma", zipped(pngs(doodles()), zipfile.ZIP_LZMA), "invalid_archive", "other than deflate"),
-    ("a bomb", bomb(), "payload_too_large", "unpacks to 20,971,520 bytes, more than the 16,777,216"),
-    ("a bomb that lies", lying_bomb(), "invalid_archive", "damaged"),
+    ("a bomb", bomb(), "archive_bomb", "unpacks to 20,971,520 bytes, more than 200"),
+    ("a bomb that lies", lying_bomb(), "corrupt_archive", "damaged"),
     ("a path out", renamed("../0.png"), "invalid_path", "not a plain path"),
     ("a longer path out", renamed("a/../../0.png"), "invalid_path", "not a plain path"),
     ("an absolute path", renamed("/etc/0.png"), "invalid_path", "not a plain path"),
     ("a path of Windows", renamed("C:\\a\\0.png"), "invalid_path", "not a plain path"),
     ("a link", link(), "invalid_path", "is a link"),
-    ("a file twice", twice(), "invalid_path", "twice"),
+    ("a file twice", twice(), "duplicate_entry", "twice"),
     ("no folder", renamed("0.png"), "invalid_path", "LABEL/NAME.png"),
     ("folders in folders", renamed("a/b/0.png"), "invalid_path", "LABEL/NAME.png"),
     ("another kind of file", renamed("a/0.jpg"), "invalid_path", "LABEL/NAME.png"),
@@ -194,42 +228,61 @@ BAD = [
     ("a label with a line break", renamed("a\nb/0.png"), "invalid_name", "cannot be the name"),
     ("too few of a label", renamed("cross/0.png"), "too_few_images", "'cross' has 1 images"),
     ("no PNG", png_in_folders(b"GIF89a"), "invalid_image", "not a PNG"),
-    ("a cut PNG", png_in_folders(png(BLANK[0])[:40]), "invalid_image", "damaged"),
-    ("a large PNG", png_in_folders(png_of(60_000, 60_000)), "invalid_image", "60000x60000; make it 28x28"),
-    ("a PNG with two headers", png_in_folders(two_headers()), "invalid_image", "damaged|is a"),
-    ("a transparent PNG", png_in_folders(png(BLANK[0], "RGBA")), "invalid_image", "without transparency"),
-    ("16 bits", png_in_folders(png(BLANK[0], "I;16")), "invalid_image", "8-bit grey"),
+    ("a cut PNG", png_in_folders(png(BLANK[0])[:40]), "corrupt_image", "damaged"),
+    ("a large PNG", png_in_folders(png_of(60_000, 60_000)), "image_too_large", "60000x60000; make it 28x28"),
+    ("a PNG with two headers", png_in_folders(two_headers()), "corrupt_image", "damaged|is a"),
+    ("a transparent PNG", png_in_folders(png(BLANK[0], "RGBA")), "unsupported_image_mode", "8-bit"),
+    ("16 bits", png_in_folders(png(BLANK[0], "I;16")), "unsupported_image_mode", "8-bit grey"),
     ("no labels", npz(images=BLANK), "invalid_array", "it contains: 'images'"),
     ("a third array", npz(images=BLANK, labels=FIVE, more=1), "invalid_array", "'more'"),
-    ("floats", npz(images=BLANK / 255, labels=FIVE), "invalid_array", "not float64"),
-    ("signed bytes", npz(images=BLANK.astype(np.int8), labels=FIVE), "invalid_array", "not int8"),
+    ("floats", npz(images=BLANK / 255, labels=FIVE), "wrong_type", "not float64"),
+    ("signed bytes", npz(images=BLANK.astype(np.int8), labels=FIVE), "wrong_type", "not int8"),
     ("colours", npz(images=np.zeros((5, 28, 28, 3), np.uint8), labels=FIVE), "invalid_array", "28, 28, 3"),
     ("32x32", npz(images=np.zeros((5, 32, 32), np.uint8), labels=FIVE), "invalid_array", "[5, 32, 32]"),
     ("one image alone", npz(images=BLANK[0], labels=FIVE), "invalid_array", "[28, 28]"),
     ("a number", npz(images=np.uint8(3), labels=FIVE), "invalid_array", "not uint8 of []"),
-    ("too few labels", npz(images=BLANK, labels=FIVE[:4]), "invalid_array", "[5], one label for each"),
-    ("one-hot labels", npz(images=BLANK, labels=np.eye(5, dtype=int)), "invalid_array", "not [5, 5]"),
-    ("labels as floats", npz(images=BLANK, labels=np.zeros(5)), "invalid_array", "not float64"),
-    ("labels as booleans", npz(images=BLANK, labels=np.ones(5, bool)), "invalid_array", "not bool"),
-    ("labels as bytes", npz(images=BLANK, labels=np.array([b"a"] * 5)), "invalid_array", "not |S1"),
+    ("too few labels", npz(images=BLANK, labels=FIVE[:4]), "length_mismatch", "[5], one label for each"),
+    ("one-hot labels", npz(images=BLANK, labels=np.eye(5, dtype=int)), "length_mismatch", "not [5, 5]"),
+    ("labels as floats", npz(images=BLANK, labels=np.zeros(5)), "wrong_type", "not float64"),
+    ("labels as booleans", npz(images=BLANK, labels=np.ones(5, bool)), "wrong_type", "not bool"),
+    ("labels as bytes", npz(images=BLANK, labels=np.array([b"a"] * 5)), "wrong_type", "not |S1"),
     ("empty labels", npz(images=BLANK, labels=np.array([""] * 5)), "invalid_name", "'' cannot be the name"),
     ("a label with a slash", npz(images=BLANK, labels=["a/b"] * 5), "invalid_name", "'a/b' cannot be"),
     ("a label of dots", npz(images=BLANK, labels=[".."] * 5), "invalid_name", "'..' cannot be the name"),
-    ("half a character", npz(images=BLANK, labels=["\ud800"] * 5), "invalid_name", "cannot be the name"),
+    ("half a character", npz(images=BLANK, labels=["\ud800"] * 5), "invalid_name", "not valid Unicode"),
     ("no images", npz(images=BLANK[:0], labels=np.array([], "U1")), "too_few_images", "no image"),
     ("four images", npz(images=BLANK[:4], labels=FIVE[:4]), "too_few_images", "needs at least 5"),
     ("201 labels", npz(images=np.zeros((201, 784), np.uint8), labels=np.arange(201)), "too_many_labels", "2"),
-    ("objects", npz(images=np.array([Trap()], dtype=object), labels=FIVE), "invalid_array", "object"),
-    ("labels as objects", npz(images=BLANK, labels=np.array([Trap()] * 5)), "invalid_array", "object"),
+    ("objects", npz(images=np.array([Trap()], dtype=object), labels=FIVE), "wrong_type", "|O"),
+    ("labels as objects", npz(images=BLANK, labels=np.array([Trap()] * 5)), "wrong_type", "|O"),
     ("a malformed header", arrays(npy("{'descr'")), "invalid_array", "not an array"),
     ("a header of code", arrays(npy("__import__('os').mkdir('executed')\n")), "invalid_array", "not an"),
-    ("no header", arrays(b"\x93NUM"), "invalid_array", "not an array"),
+    ("no header", arrays(b"\x93NUM"), "invalid_array", "fewer bytes"),
     ("a header of version 9", arrays(npy(header("(5, 784)"), version=(9, 0))), "invalid_array", "not an"),
     ("an endless header", arrays(npy("#" * 60_000)), "invalid_array", "not an array"),
     ("a claim of a petabyte", arrays(npy(header("(10**15,)"))), "invalid_array", "not an array"),
-    ("a claim of a terabyte", arrays(npy(header("(1000000000000, 784)"))), "invalid_array", "fewer or more"),
-    ("a negative claim", arrays(npy(header("(-5, -784)"), bytes(3920))), "invalid_array", "fewer or more"),
+    ("a claim of a terabyte", arrays(npy(header("(1000000000000, 784)"))), "array_too_large", "claims"),
+    ("a negative claim", arrays(npy(header("(-5, -784)"), bytes(3920))), "invalid_array", "not an array"),
     ("a structure", arrays(npy(header("(5,)", "[('a', '|u1', 784)]"), bytes(3920))), "invalid_array", "not"),
+    ("a header of minus signs", arrays(npy("-" * 6000)), "invalid_array", "not an array"),
+    ("labels that are no characters", arrays_with(labels=npy(header("(5,)", "'<U1'"), b"\xff" * 20)),
+     "invalid_name", "not valid Unicode"),
+    ("pixels that are no numbers", npz(images=np.full((5, 28, 28), np.nan), labels=FIVE), "non_finite_values",
+     "no numbers"),
+    ("endless labels", npz(images=BLANK, labels=["a" * 2000] * 5), "invalid_name", "1024 characters"),
+    ("a zip in a zip", folders(**{"ring/more.zip": b"PK"}), "nested_archive", "is an archive"),
+    ("weights", folders(**{"archive/data.pkl": b"\x80\x02"}), "unsafe_serialization", "pickled"),
+    ("two files in the same bytes", overlapping(), "archive_bomb", "shares its bytes"),
+    ("a PNG without its last rows", png_in_folders(rebuilt(rows=3)), "corrupt_image", "damaged"),
+    ("a PNG with a row too many", png_in_folders(rebuilt(rows=29)), "corrupt_image", "damaged"),
+    ("a PNG with another filter", png_in_folders(rebuilt(filter_type=5)), "corrupt_image", "damaged"),
+    ("a PNG with a wrong checksum", png_in_folders(rebuilt(adler=1)), "corrupt_image", "damaged"),
+    ("a PNG with a bomb", png_in_folders(with_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 22)))),
+     "image_too_large", "text or colour profile"),
+    ("an animated PNG", png_in_folders(with_chunk(b"acTL", bytes(8))), "unsupported_image_mode", "animated"),
+    ("a PNG with an unknown part", png_in_folders(with_chunk(b"ABCD", b"")), "corrupt_image", "damaged"),
+    ("a JPEG", png_in_folders(b"\xff\xd8\xff\xe0" + bytes(99)), "invalid_image", "not a PNG"),
+    ("a cut directory", as_folders(doodles())[:-60], "corrupt_archive", "damaged"),
     ("more than it says", arrays(npy(header("(5, 784)"), bytes(3921))), "invalid_array", "fewer or more"),
 ]  # fmt: skip
 
@@ -240,7 +293,7 @@ def test_a_bad_archive_is_refused_with_the_reason(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidUpload) as refused:
-        read_upload(archive, max_bytes=ROOM)
+        read(archive, max_bytes=ROOM)
     assert refused.value.code == code, refused.value
     assert any(word in str(refused.value) for word in words.split("|")), refused.value
     assert len(str(refused.value)) < 500
@@ -249,14 +302,14 @@ def test_a_bad_archive_is_refused_with_the_reason(
 
 def test_an_archive_of_too_many_files_is_refused_before_it_is_opened() -> None:
     with pytest.raises(InvalidUpload, match="more than 100,000 files"):
-        read_upload(b"PK\x01\x02" * 100_001, max_bytes=ROOM)
+        read(b"PK\x01\x02" * 100_001, max_bytes=ROOM)
 
 
 def test_as_many_labels_and_as_few_images_as_allowed_are_accepted() -> None:
     count = MIN_IMAGES_PER_LABEL * MAX_LABELS
     labels = np.repeat(np.arange(MAX_LABELS), MIN_IMAGES_PER_LABEL)
     archive = npz(images=np.zeros((count, 784), np.uint8), labels=labels)
-    assert set(read_upload(archive, max_bytes=ROOM).counts.values()) == {MIN_IMAGES_PER_LABEL}
+    assert set(read(archive, max_bytes=ROOM).counts.values()) == {MIN_IMAGES_PER_LABEL}
 
 
 @pytest.mark.parametrize("make", [as_npz, as_folders])
@@ -276,7 +329,7 @@ def test_a_damaged_archive_is_read_or_refused_whatever_the_damage(make: MakeArch
                 case _:
                     data[at:at] = data[at : at + 20]
         try:
-            read_upload(bytes(data), max_bytes=ROOM)
+            read(bytes(data), max_bytes=ROOM)
             outcomes["read"] += 1
         except InvalidUpload:
             outcomes["refused"] += 1
@@ -296,16 +349,16 @@ PICTURE = png(IMAGES[0])
 def test_damage_inside_an_intact_zip_is_refused_or_changes_no_pixel(
     whole: bytes, damaged_bytes: int, pack: Callable[[bytes], bytes]
 ) -> None:
-    chance, intact = random.Random(1), read_upload(pack(whole), max_bytes=ROOM)
+    chance, intact = random.Random(1), read(pack(whole), max_bytes=ROOM)
     refused = 0
-    for _ in range(1500):
+    for _ in range(500):
         data = bytearray(whole)
         for _ in range(chance.randint(1, 4)):
             data[chance.randrange(damaged_bytes)] = chance.randrange(256)
         try:
-            upload = read_upload(pack(bytes(data)), max_bytes=ROOM)
+            upload = read(pack(bytes(data)), max_bytes=ROOM)
         except InvalidUpload:
             refused += 1
         else:
-            assert (upload.counts, upload.pixels()) == (intact.counts, intact.pixels())
-    assert refused > 1400, "most damage is noticed"
+            assert (upload.counts, upload.pixels) == (intact.counts, intact.pixels)
+    assert refused > 460, "most damage is noticed"

@@ -1,0 +1,72 @@
+"""Receive the body of an upload into a temporary file, and compare it with the digest that was sent."""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+
+from service.api.problems import Problem
+from service.api.route import refuse_announced, too_large
+
+PIECE = 1 << 20
+DIGESTS = {"sha-256": "sha256", "sha-512": "sha512"}
+"""{algorithm in the header Content-Digest: its name in hashlib}. Others are ignored, as RFC 9530 says."""
+DIGEST = re.compile(r"\s*([A-Za-z0-9-]{1,20})\s*=\s*:?([A-Za-z0-9+/]{1,100}={0,2}):?\s*")
+
+
+@asynccontextmanager
+async def received(request: Request, folder: Path, *, max_bytes: int) -> AsyncIterator[BinaryIO]:
+    """Yield an unnamed file in `folder` with the body; the kernel deletes it however this process ends.
+
+    Raises Problem 413 as soon as it is longer than `max_bytes`, 422 `checksum_mismatch` if it differs from
+    the header Content-Digest (or Digest), and OSError if it cannot be written.
+    """
+    refuse_announced(request, max_bytes)
+    expected = _read_digests(request)
+    with TemporaryFile(dir=folder) as file:
+        hashes = {name: hashlib.new(DIGESTS[name]) for name in expected}
+        waiting, length = bytearray(), 0
+        async for piece in request.stream():
+            waiting += piece
+            length += len(piece)
+            if length > max_bytes:
+                raise too_large(max_bytes)
+            if len(waiting) >= PIECE:
+                await run_in_threadpool(file.write, bytes(waiting))
+                for each in hashes.values():
+                    each.update(waiting)
+                waiting.clear()
+        await run_in_threadpool(file.write, bytes(waiting))
+        for name, each in hashes.items():
+            each.update(waiting)
+            if each.digest() != expected[name]:
+                detail = f"The {name} of the body is not the one in the header; send it again."
+                raise Problem(422, "checksum_mismatch", detail)
+        await run_in_threadpool(file.flush)
+        yield cast(BinaryIO, file)
+
+
+def _read_digests(request: Request) -> dict[str, bytes]:
+    """Return {algorithm: digest} of the headers Content-Digest and Digest. Raises Problem 400."""
+    found = {}
+    sent = [*request.headers.getlist("content-digest"), *request.headers.getlist("digest")]
+    for entry in (entry for header in sent for entry in header.split(",")[:10]):
+        matched = DIGEST.fullmatch(entry)
+        try:
+            name, value = (matched[1].lower(), base64.b64decode(matched[2])) if matched else ("", b"")
+        except binascii.Error:
+            name = ""
+        if not name:
+            detail = "The header Content-Digest is malformed; write `sha-256=:BASE64:`, or leave it out."
+            raise Problem(400, "invalid_digest", detail)
+        if name in DIGESTS:
+            found[name] = value
+    return found
