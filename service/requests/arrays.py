@@ -92,7 +92,7 @@ def read_arrays(
             codes.setdefault(label, len(codes))
         refuse_too_many(codes)
         found[first : first + len(piece)] = [codes[label] for label in piece.tolist()]
-    order: list[Any] = sorted(codes)  # type: ignore[type-var]  # all are texts, or all are numbers
+    order: list[Any] = sorted(codes)  # all are texts, or all are numbers
     rank = np.empty(len(order), dtype=np.int16)
     rank[[codes[label] for label in order]] = np.arange(len(order))
     ranked = rank[found] if len(order) else found
