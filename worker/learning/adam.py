@@ -6,7 +6,7 @@ rest of torch took 4.8 s.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,6 +56,23 @@ class Adam:
                 eps=1e-8,
                 maximize=False,
             )
+
+    def state(self) -> dict[str, Any]:
+        """Return the moments of the tensors that have some, by the index of the tensor in all groups."""
+        tensors = [tensor for group in self.groups for tensor in group]
+        return {
+            str(index): self._moments[tensor]._asdict()
+            for index, tensor in enumerate(tensors)
+            if tensor in self._moments
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set the moments to what `state` returned."""
+        tensors = [tensor for group in self.groups for tensor in group]
+        for index, saved in state.items():
+            for name, moment in self._moments_of(tensors[int(index)])._asdict().items():
+                moment.copy_(saved[name])
 
     def _moments_of(self, tensor: Tensor) -> Moments:
         if tensor not in self._moments:

@@ -1,6 +1,6 @@
 """Consolidation for EWC: compute a network's Fisher information on its own draws, and store it with it."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated
 
@@ -8,11 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.fisher import fisher_diagonal
+from worker.learning.fisher import SquaredGradients
 from worker.learning.networks import frozen, weights_of
 from worker.learning.networks.network import Network
-from worker.learning.sources import draw_batches, generative_replay
-from worker.learning.strategy import Batch, TrainingContext
+from worker.learning.resuming import InPlace
+from worker.learning.sources import BATCH, draw_batches, generative_replay
+from worker.learning.strategy import TrainingContext
 
 FisherExamples = Annotated[
     int,
@@ -53,14 +54,11 @@ def fisher_on_draws(
 
     purpose: names the random stream. Returns parameter name -> CPU tensor of its shape.
     """
-    generator = context.generator(purpose)
-    draws = draw_batches(generative_replay(network, sorted(slots), generator), examples, context.device)
-    return fisher_diagonal(network, _with_progress(draws, examples, context), generator)
-
-
-def _with_progress(draws: Iterable[Batch], examples: int, context: TrainingContext) -> Iterator[Batch]:
-    seen = 0
-    for batch in draws:
-        context.step("computing Fisher information", seen, examples)
-        seen += len(batch.slots)
-        yield batch
+    phase, generator = "computing Fisher information", context.generator(purpose)
+    source, sums = generative_replay(network, sorted(slots), generator), SquaredGradients(network)
+    with context.loop(phase, range(0, examples, BATCH), [InPlace(sums.totals)]) as starts:
+        for seen in starts:
+            context.step(phase, seen, examples)
+            for batch in draw_batches(source, min(BATCH, examples - seen), context.device):
+                sums.add(batch, generator)
+    return sums.mean(examples)

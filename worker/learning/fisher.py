@@ -42,18 +42,33 @@ def fisher_diagonal(
     network's parameters, in nats^2 per squared unit. Source: Kirkpatrick et al. 2017 (EWC, arXiv:1612.00796);
     the paper, section 2.2.
     """
-    totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
-    examples = 0
-    with _with_gradients(network):
-        for batch in batches:
-            calls: list[LayerCall] = []
+    examples, sums = 0, SquaredGradients(network)
+    for batch in batches:
+        sums.add(batch, generator)
+        examples += len(batch.slots)
+    return sums.mean(examples)
+
+
+class SquaredGradients:
+    """The sums of squared per-example gradients of the ELBO, which a loop over batches adds to."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.totals = {name: torch.zeros_like(tensor) for name, tensor in network.named_parameters()}
+
+    def add(self, batch: Batch, generator: torch.Generator) -> None:
+        """Add the squared gradients of every example of the batch, with one latent sample each."""
+        network, calls = self._network, list[LayerCall]()
+        with _with_gradients(network):
             noise = network.noise(batch.slots, generator)
             loss = negative_elbo(network, batch.images, batch.slots, noise, calls=calls).sum()
             gradients = torch.autograd.grad(loss, [call.preactivation for call in calls])
             for call, gradient in zip(calls, gradients, strict=True):
-                _accumulate(totals, network, call, gradient, batch.slots)
-            examples += len(batch.slots)
-    return {name: (total / max(examples, 1)).cpu() for name, total in totals.items()}
+                _accumulate(self.totals, network, call, gradient, batch.slots)
+
+    def mean(self, examples: int) -> dict[str, Tensor]:
+        """Return the mean over so many examples: parameter name -> CPU tensor of its shape."""
+        return {name: (total / max(examples, 1)).cpu() for name, total in self.totals.items()}
 
 
 def _accumulate(

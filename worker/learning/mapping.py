@@ -1,6 +1,6 @@
 """Forget labels by training them to draw a surrogate, while replay preserves all other labels."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +14,7 @@ from worker.learning.networks import frozen
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
 from worker.learning.replay_losses import ExampleLoss, ReplayMatch, decoder_loss, replay_loss
+from worker.learning.resuming import Resumable
 from worker.learning.sources import generative_replay
 from worker.learning.strategy import StrategyParams, TrainingContext
 from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
@@ -70,6 +71,7 @@ def map_onto_surrogate(
     penalty: Callable[[], Tensor | float] = lambda: 0.0,
     masks: Callable[[float], Masks] = lambda progress: NO_MASKS,
     after_step: Callable[[], None] = lambda: None,
+    changed: Sequence[Resumable] = (),
 ) -> None:
     """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for all others.
 
@@ -79,7 +81,7 @@ def map_onto_surrogate(
     (docs/decisions/0009).
     target: the teacher, in which `labels` have the status forgotten.
     penalty: another term of the loss, in nats per example. masks: share of the training that is done -> the
-    hidden units to drop in the step. after_step: as in `fit`.
+    hidden units to drop in the step. after_step, changed: as in `fit`.
     """
     teacher = frozen(target, context.device)
     retained = sorted(target.retained.values())
@@ -110,7 +112,16 @@ def map_onto_surrogate(
         return mean_loss(streams, parts, masks(progress)) + penalty()
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
-    fit(network, loss, batches, params.schedule, context, phase="forgetting", after_step=after_step)
+    fit(
+        network,
+        loss,
+        batches,
+        params.schedule,
+        context,
+        phase="forgetting",
+        after_step=after_step,
+        changed=changed,
+    )
 
 
 def _clear_encoder_embeddings(network: Network, slot: int) -> None:

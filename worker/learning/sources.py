@@ -9,6 +9,7 @@ from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch
 
 Source = Callable[[int], Batch]  # number of examples -> a batch of that many, newly drawn
+BATCH = 256  # examples of a source that are drawn at a time
 
 
 def real_examples(
@@ -63,7 +64,9 @@ def interleave(
         yield [_on(device, source(count)) for (source, _), count in zip(sources, counts, strict=True)]
 
 
-def draw_batches(source: Source, count: int, device: torch.device, batch_size: int = 256) -> Iterator[Batch]:
+def draw_batches(
+    source: Source, count: int, device: torch.device, batch_size: int = BATCH
+) -> Iterator[Batch]:
     """Yield `count` examples of one source, in batches."""
     for start in range(0, count, batch_size):
         yield _on(device, source(min(batch_size, count - start)))

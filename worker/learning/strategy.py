@@ -10,9 +10,11 @@ import hashlib
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from functools import cache
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -20,9 +22,12 @@ from torch import Tensor
 
 from reports import Guarantee
 from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.machine import machine_kind
+from worker.learning.resuming import Journal, NoSnapshots, Resumable, Snapshots, State
 
 Operation = Literal["learn", "forget", "resize"]
 Retention = Literal["permanent", "temporary"]
+T = TypeVar("T")
 FOLDERS = {"learn": "continual", "forget": "unlearning", "resize": "resizing"}
 """Operation -> the package that holds its strategies: every module in it is one strategy."""
 
@@ -128,6 +133,9 @@ class TrainingContext:
     outcome: what the strategy reports about its result. Contexts made from this one share it.
     precision: of the matrix products during training, torch.float32 or torch.bfloat16. Everything else, the
         Fisher information and the priors included, is computed in float32.
+    snapshots: where the state of the computation is saved from time to time, and read by a later attempt.
+    code: the version of the code; a snapshot that another one saved is ignored.
+    journal: the stages that the computation finished. Contexts made from this one share it.
     """
 
     device: torch.device
@@ -138,6 +146,13 @@ class TrainingContext:
     on_progress: Callable[[Progress], None] = lambda progress: None
     should_stop: Callable[[], bool] = lambda: False
     request_seed: int | None = None
+    snapshots: Snapshots = field(default_factory=NoSnapshots)
+    code: str = ""
+    journal: Journal = None  # type: ignore[assignment]  # made from the snapshots, unless it is given
+
+    def __post_init__(self) -> None:
+        if self.journal is None:
+            object.__setattr__(self, "journal", Journal(self.snapshots))
 
     @property
     def findings(self) -> dict[str, Any]:
@@ -146,7 +161,7 @@ class TrainingContext:
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a new CPU random generator whose stream depends on the seed and the purpose alone."""
-        return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
+        return self.journal.track(torch.Generator().manual_seed(derive_seed(self.seed, purpose)))
 
     def with_seed_for(self, purpose: str) -> "TrainingContext":
         """Return this context with a seed derived from its own seed and the purpose."""
@@ -162,18 +177,76 @@ class TrainingContext:
         request_seed = self.seed if self.request_seed is None else self.request_seed
         return replace(self, seed=derive_seed(request_seed, "since", digest))
 
+    def resume(self, inputs: Callable[[], Iterable[object]]) -> None:
+        """Skip what an earlier attempt at this computation finished, if a snapshot of it was saved.
+
+        inputs: returns all that the result depends on, besides the code and the seeds: bytes, or values whose
+        repr says everything. A snapshot of a computation with other inputs is ignored. It is called when
+        there is a snapshot to read or to save, so that a short computation does without.
+        """
+
+        @cache
+        def identity() -> str:
+            digest = hashlib.sha256()
+            for one in (self.code, self.seed, self.request_seed, *inputs()):
+                part = one if isinstance(one, bytes) else repr(one).encode()
+                digest.update(len(part).to_bytes(8, "big") + part)
+            return digest.hexdigest()
+
+        self.journal.open(identity, machine_kind(self.device, self.precision))
+
+    def loop(
+        self,
+        phase: str,
+        steps: range,
+        parts: Sequence[Resumable],
+        *,
+        scratch: Sequence[Resumable] = (),
+    ) -> AbstractContextManager[Iterator[int]]:
+        """Give the steps of a loop that can be resumed: `with context.loop(...) as steps: for step in steps`.
+
+        parts: everything that the loop changes, but random generators, which are saved in any case. scratch:
+        what only the loop itself uses from step to step, such as the moments of the optimiser.
+        Raises Stopped before a step if the caller wants the training to stop.
+        """
+        return self.journal.loop(
+            phase, steps, parts, scratch, lambda step: self._pause(phase, step, steps.stop)
+        )
+
+    def once(self, name: str, compute: Callable[[], State]) -> State:
+        """Return what `compute` returns: tensors and JSON values. A later attempt does not compute it again.
+
+        For a computation of a second or more; what it changes besides random generators is not saved.
+        """
+        return self.journal.once(name, compute)
+
+    def aside(self, name: str, compute: Callable[[], T]) -> T:
+        """Return what `compute` returns, for a result that the caller stores where a later attempt finds it.
+
+        An attempt that finds the result leaves this out; one that was interrupted within it resumes there.
+        """
+        return self.journal.aside(name, compute)
+
     def step(self, phase: str, step: int, total: int, loss: float | None = None) -> None:
         """Report the progress of a phase, with its loss in nats per example.
 
-        Raises Stopped if the caller wants the training to stop, and Diverged if the loss is not finite.
+        Raises Diverged if the loss is not finite, and Stopped if the caller wants the training to stop.
+        Within a loop, Stopped is raised at the beginning of its next step, when a snapshot can be saved.
         """
-        if self.should_stop():
-            raise Stopped(f"stopped while {phase}, at step {step} of {total}")
+        if not self.journal.is_in_loop:
+            self._pause(phase, step, total)
         if loss is not None and not math.isfinite(loss):
             raise Diverged(
                 f"the loss became {loss} while {phase}, at step {step} of {total}; lower the learning rate"
             )
         self.on_progress(Progress(phase, step, total, loss))
+
+    def _pause(self, phase: str, step: int, total: int) -> None:
+        """Save a snapshot if one is due. Raises Stopped if the caller wants the training to stop."""
+        stops = self.should_stop()  # read first: at a shutdown, a snapshot is due from now on
+        self.journal.save_if_due()
+        if stops:
+            raise Stopped(f"stopped while {phase}, at step {step} of {total}")
 
 
 class StrategyParams(BaseModel):

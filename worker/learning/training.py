@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from worker.learning.adam import Adam
 from worker.learning.networks.network import Network
+from worker.learning.resuming import InPlace, Resumable
 from worker.learning.strategy import Batch, StrategyParams, TrainingContext
 
 Parts = Sequence[Batch]  # the examples of one step, a batch from each source
@@ -57,6 +58,7 @@ def fit(
     phase: str,
     proximal: Callable[[float], None] = lambda rate: None,
     after_step: Callable[[], None] = lambda: None,
+    changed: Sequence[Resumable] = (),
 ) -> None:
     """Train the network in place: minimise `loss` over `batches` with a new Adam optimiser.
 
@@ -65,26 +67,30 @@ def fit(
         of the optimiser with the learning rate r of that step; for mu |theta|_1 it moves each value by r * mu
         towards zero.
     after_step: runs at the end of every step, for example to restore weights that must not change.
+    changed: what the loss or `after_step` changes from step to step, besides the network and the random
+        generators of the context. An attempt that resumes gets it back with them.
     Raises Stopped within one step of the request to stop, and Diverged if the loss is not finite.
     """
     named = dict(network.named_parameters())
     labels = [tensor for name, tensor in named.items() if name.endswith(".label")]
     others = [tensor for name, tensor in named.items() if not name.endswith(".label")]
     optimiser = Adam([others, labels])
+    parts: list[Resumable] = [InPlace(network.state_dict()), *changed]
     network.precision = context.precision
-    for step in range(schedule.steps):
-        progress = step / schedule.steps
-        rate = schedule.learning_rate * (one_cycle(progress) if schedule.shape == "one_cycle" else 1)
-        value = loss(next(batches), progress)
-        optimiser.zero_grad()
-        value.backward()
-        # Guards against rare norms of 1e5 (docs/decisions/0006); usual ones of some hundreds are clipped too.
-        nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
-        context.step(phase, step + 1, schedule.steps, value.item())
-        optimiser.step([rate, rate * schedule.label_rate])
-        with torch.no_grad():
-            proximal(rate)
-        after_step()
+    with context.loop(phase, range(schedule.steps), parts, scratch=[optimiser]) as steps:
+        for step in steps:
+            progress = step / schedule.steps
+            rate = schedule.learning_rate * (one_cycle(progress) if schedule.shape == "one_cycle" else 1)
+            value = loss(next(batches), progress)
+            optimiser.zero_grad()
+            value.backward()
+            # Guards against rare norms of 1e5 (docs/decisions/0006); usual ones of some hundreds are clipped.
+            nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
+            context.step(phase, step + 1, schedule.steps, value.item())
+            optimiser.step([rate, rate * schedule.label_rate])
+            with torch.no_grad():
+                proximal(rate)
+            after_step()
     network.precision = torch.float32
 
 

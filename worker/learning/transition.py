@@ -4,6 +4,7 @@ The cases are those of Continual Learning and Private Unlearning (CLPU; Liu et a
 table 1).
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pydantic import BaseModel
@@ -24,10 +25,22 @@ def apply_strategy(
     is learnt permanently, its isolated network is dropped. Raises Diverged if a weight or the Fisher
     information is not finite: the loss of the training does not show this if the last step caused it.
     """
+    context.resume(lambda: _inputs(checkpoint, chosen, examples, params))
     result = _result(checkpoint, chosen, examples, params, context)
     for one in (result, *result.isolated):
         _check_finite(one)
     return result
+
+
+def _inputs(
+    checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel
+) -> Iterator[object]:
+    """Yield all that the result depends on, besides the code and the seeds of the context."""
+    yield (chosen.operation, chosen.name, params.model_dump_json(), examples.labels, examples.dataset)
+    yield from (one.to_bytes() for one in (checkpoint, *checkpoint.isolated))
+    for name, images in examples.images.items():
+        yield name
+        yield images.numpy().tobytes()
 
 
 def _result(

@@ -71,7 +71,7 @@ def prune(
         return with_weights_masked(network, masks, mean_loss, streams, parts) + penalty()
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
-    fit(network, loss, batches, params.schedule, context, phase="pruning")
+    fit(network, loss, batches, params.schedule, context, phase="pruning", changed=[dropout])
     if params.mode == "unit":
         smaller = remove_dropped_units(checkpoint, network, dropout, context)
     else:

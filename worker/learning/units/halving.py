@@ -16,6 +16,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build
 from worker.learning.networks.network import Network
+from worker.learning.resuming import State
 from worker.learning.sources import Source, interleave
 from worker.learning.strategy import Batch, TrainingContext
 from worker.learning.training import Parts, Schedule, fit
@@ -71,6 +72,21 @@ def successive_halving(
     schedule: for all trainings together; every round gets an equal part of its steps.
     Returns the share of the remaining child, and the measurements of each round, JSON-ready.
     """
+    found = context.once(
+        "successive halving",
+        lambda: _halve(children, sources_for, schedule, context, mu, validation_examples),
+    )
+    return found["chosen"], found["rounds"]
+
+
+def _halve(
+    children: Mapping[float, Checkpoint],
+    sources_for: Callable[[str], Sources],
+    schedule: Schedule,
+    context: TrainingContext,
+    mu: float,
+    validation_examples: int,
+) -> State:
     batches = interleave(sources_for("validation"), VALIDATION_BATCH, context.device)
     count = math.ceil(validation_examples / VALIDATION_BATCH)
     validation = [batch for parts in itertools.islice(batches, count) for batch in parts]
@@ -80,13 +96,28 @@ def successive_halving(
         steps = max(1, schedule.steps // (_halvings(len(children)) * len(probes)))
         short = schedule.model_copy(update={"steps": steps})
         purpose = f"round {len(rounds)}"
-        for probe in probes.values():
-            _train(probe, sources_for(purpose), short, context)
-        bounds = {share: _validate(probe, validation, context) for share, probe in probes.items()}
-        costs = {share: bound + mu * children[share].parameters for share, bound in bounds.items()}
+
+        def train_all(
+            probes: Mapping[float, Network] = probes, short: Schedule = short, purpose: str = purpose
+        ) -> State:
+            for probe in probes.values():
+                _train(probe, sources_for(purpose), short, context)
+            bounds = [_validate(probe, validation, context) for probe in probes.values()]
+            costs = {
+                share: bound + mu * children[share].parameters
+                for share, bound in zip(probes, bounds, strict=True)
+            }
+            better = better_half(costs)
+            weights = [dict(probes[share].state_dict()) for share in better]
+            return {"bounds": bounds, "costs": list(costs.values()), "better": better, "weights": weights}
+
+        found = context.once(purpose, train_all)
+        bounds, costs = (dict(zip(probes, found[name], strict=True)) for name in ("bounds", "costs"))
         rounds.append({"steps": steps, "negative_elbo": _named(bounds), "objective": _named(costs)})
-        probes = {share: probes[share] for share in better_half(costs)}
-    return next(iter(probes)), rounds
+        probes = {share: probes[share] for share in found["better"]}
+        for probe, weights in zip(probes.values(), found["weights"], strict=True):
+            probe.load_state_dict(weights)
+    return {"chosen": next(iter(probes)), "rounds": rounds}
 
 
 def _halvings(children: int) -> int:

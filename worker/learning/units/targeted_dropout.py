@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import weights_of
 from worker.learning.networks.network import NO_MASKS, LayerCall, Masks, Network, PrunableLayer
+from worker.learning.resuming import State
 from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import Batch, TrainingContext
 from worker.learning.units.resize import shrink
@@ -78,6 +79,16 @@ class TargetedDropout:
         """Return the units or weights to remove: layer -> bool on the CPU, of the shape of its mask."""
         at_risk = self._fixed or self._least_important(self._share)
         return {layer: chosen.cpu() for layer, chosen in at_risk.items()}
+
+    def state(self) -> State:
+        """Return what training changes in it, for a snapshot: the choice, once it is fixed."""
+        return {"fixed": self._fixed}
+
+    def restore(self, state: State) -> None:
+        """Set it to what `state` returned."""
+        device = self._network.prior_mean.device
+        fixed = state["fixed"]
+        self._fixed = fixed and {layer: chosen.to(device) for layer, chosen in fixed.items()}
 
     @property
     def remaining_activity(self) -> float:

@@ -19,7 +19,8 @@ from worker.learning.mapping import (
 from worker.learning.networks import build
 from worker.learning.networks.network import Network
 from worker.learning.replay_losses import ReplayMatch
-from worker.learning.sources import draw_batches, generative_replay
+from worker.learning.resuming import InPlace
+from worker.learning.sources import BATCH, draw_batches, generative_replay
 from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.training import Schedule
 from worker.learning.units.weight_masks import restore_outside
@@ -71,15 +72,16 @@ def mean_gradient(
     generator = context.generator("saliency")
     parameters = dict(network.named_parameters())
     totals = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
-    seen = 0
-    for batch in draw_batches(generative_replay(network, slots, generator), examples, context.device):
-        context.step("measuring saliency", seen, examples)
-        noise = network.noise(batch.slots, generator)
-        loss = negative_elbo(network, batch.images, batch.slots, noise).sum() / examples
-        gradients = torch.autograd.grad(loss, list(parameters.values()))
-        for total, part in zip(totals.values(), gradients, strict=True):
-            total += part
-        seen += len(batch.slots)
+    phase, source = "measuring saliency", generative_replay(network, slots, generator)
+    with context.loop(phase, range(0, examples, BATCH), [InPlace(totals)]) as starts:
+        for seen in starts:
+            context.step(phase, seen, examples)
+            for batch in draw_batches(source, min(BATCH, examples - seen), context.device):
+                noise = network.noise(batch.slots, generator)
+                loss = negative_elbo(network, batch.images, batch.slots, noise).sum() / examples
+                gradients = torch.autograd.grad(loss, list(parameters.values()))
+                for total, part in zip(totals.values(), gradients, strict=True):
+                    total += part
     return totals
 
 

@@ -87,7 +87,14 @@ def forget(
         context.generator("targeted dropout"),
     )
     map_onto_surrogate(
-        network, target, examples.labels, params, context, penalty=penalty, masks=dropout.masks
+        network,
+        target,
+        examples.labels,
+        params,
+        context,
+        penalty=penalty,
+        masks=dropout.masks,
+        changed=[dropout],
     )
     if by_taylor:
         smaller = replace(start, weights=weights_of(network))
