@@ -37,8 +37,9 @@ from worker.learning import drawing
 from worker.learning.datasets import Dataset
 from worker.learning.judging.feature_network import train_feature_network
 from worker.learning.judging.quality_gate import QualityGate
-from worker.learning.judging.training_batches import OnStep, Training
+from worker.learning.judging.training_batches import Training
 from worker.learning.networks import frozen
+from worker.learning.strategy import TrainingContext
 
 QUICK = replace(FEATURE_NETWORKS, training=Training(steps=3), gate=QualityGate(test_accuracy=0.0))
 """The digits have no committed feature network; one trained for three steps is good enough here."""
@@ -99,9 +100,9 @@ def test_a_feature_network_is_trained_for_the_first_full_report_and_kept(
 ) -> None:
     trainings: list[str] = []
 
-    def counted(dataset: Dataset, training: Training, on_step: OnStep) -> dict[str, bytes]:
+    def counted(dataset: Dataset, training: Training, context: TrainingContext) -> dict[str, bytes]:
         trainings.append(dataset.name)
-        return train_feature_network(dataset, training, on_step)
+        return train_feature_network(dataset, training, context)
 
     monkeypatch.setattr(measuring, "FEATURE_NETWORKS", replace(QUICK, train=counted))
     learn_two_forget_one(worker_context, model)

@@ -86,8 +86,17 @@ def with_one_pixel_changed() -> Dataset:
 class Steps(list[tuple[str, int, int]]):
     """The steps that a training reported."""
 
-    def report(self, phase: str, step: int, total: int) -> None:
-        self.append((phase, step, total))
+    @property
+    def context(self) -> TrainingContext:
+        """A context that reports to this list."""
+        return reporting_to(lambda phase, step, total: self.append((phase, step, total)))
+
+
+def reporting_to(report: Callable[[str, int, int], None]) -> TrainingContext:
+    """A context that reports (phase, step, total)."""
+    return TrainingContext(
+        torch.device("cpu"), 0, on_progress=lambda one: report(one.phase, one.step, one.total)
+    )
 
 
 def context(progress: list[Progress]) -> TrainingContext:
@@ -127,7 +136,7 @@ def test_a_trained_judge_says_which_figures_miss_their_threshold(folder: Path) -
 def test_a_classifier_is_trained_once(source: ClassifierSource[Any], tmp_path: Path) -> None:
     first = find_or_train(source, doodles(), tmp_path)
     steps = Steps()
-    second = find_or_train(source, doodles(), tmp_path, steps.report)
+    second = find_or_train(source, doodles(), tmp_path, steps.context)
     assert steps == []
     assert (second.version, second.labels) == (first.version, ("ring", "bar"))
 
@@ -165,20 +174,20 @@ def test_a_classifier_kept_by_release_0_1_0_is_not_trained_again(
     for path in list(place.iterdir()):
         path.rename(place / f"{file}{path.suffix}")
     steps = Steps()
-    assert find_or_train(source, doodles(), tmp_path, steps.report).version == expected.version
+    assert find_or_train(source, doodles(), tmp_path, steps.context).version == expected.version
     assert steps == []
 
 
 def test_every_step_of_training_and_measuring_a_judge_is_reported(tmp_path: Path) -> None:
     steps = Steps()
-    find_or_train(QUICK_JUDGE, doodles(), tmp_path, steps.report)
+    find_or_train(QUICK_JUDGE, doodles(), tmp_path, steps.context)
     assert steps[:2] == [("training judge", step, 2) for step in range(2)]
     assert steps[2:] == [("measuring judge", step, MEASUREMENTS) for step in range(MEASUREMENTS)]
 
 
 def test_every_step_of_training_a_feature_network_is_reported(tmp_path: Path) -> None:
     steps = Steps()
-    find_or_train(QUICK_FEATURE_NETWORK, doodles(), tmp_path, steps.report)
+    find_or_train(QUICK_FEATURE_NETWORK, doodles(), tmp_path, steps.context)
     assert steps == [("training feature network", step, 2) for step in range(2)]
 
 
@@ -191,7 +200,7 @@ def test_a_classifier_that_errs_too_often_is_refused_and_not_trained_again(
     with pytest.raises(ClassifierUnavailable, match=message):
         find_or_train(demanding, doodles(), tmp_path)
     with pytest.raises(ClassifierUnavailable, match=message):
-        find_or_train(demanding, doodles(), tmp_path, steps.report)
+        find_or_train(demanding, doodles(), tmp_path, steps.context)
     assert steps == []
 
 
@@ -204,7 +213,7 @@ def test_a_training_that_is_stopped_leaves_nothing_behind(
             raise Stopped("enough")
 
     with pytest.raises(Stopped):
-        find_or_train(source, doodles(), tmp_path, stop)
+        find_or_train(source, doodles(), tmp_path, reporting_to(stop))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -214,7 +223,7 @@ def test_a_judge_stopped_while_it_is_measured_leaves_nothing_behind(tmp_path: Pa
             raise Stopped("enough")
 
     with pytest.raises(Stopped):
-        find_or_train(QUICK_JUDGE, doodles(), tmp_path, stop)
+        find_or_train(QUICK_JUDGE, doodles(), tmp_path, reporting_to(stop))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,7 +279,7 @@ def test_of_two_that_are_trained_at_once_the_first_is_kept_and_used_by_both(
             versions.append("in training")
             versions[0] = find_or_train(source, doodles(), tmp_path).version
 
-    assert [find_or_train(source, doodles(), tmp_path, race).version] == versions
+    assert [find_or_train(source, doodles(), tmp_path, reporting_to(race)).version] == versions
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import conv2d
 
 from worker.learning.judging import augmentations, negatives
-from worker.learning.judging.training_batches import Training, draw_batches
+from worker.learning.judging.training_batches import Training, TrainingBatches
 
 KINDS = [*negatives.SHARES, negatives.mosaics]
 
@@ -86,7 +86,8 @@ def test_a_batch_has_the_real_images_first_and_then_negatives_to_reject(images: 
     pixels = (255 * images).to(torch.uint8)
     images_of = {"even": pixels[::2], "odd": pixels[1::2]}
     unchanged = Training(steps=2, real=5, negatives=20, unaugmented=1, noisy_background=0)
-    (first, first_targets), (second, second_targets) = draw_batches(images_of, ("even", "odd"), unchanged)
+    batches = TrainingBatches(images_of, ("even", "odd"), unchanged)
+    (first, first_targets), (second, second_targets) = batches.draw(), batches.draw()
     assert (first_targets[5:] == 2).all()
     assert len(first) == len(first_targets) >= 20
     shown, targets = torch.cat([first[:5], second[:5]]), torch.cat([first_targets[:5], second_targets[:5]])

@@ -11,6 +11,7 @@ from typing import Generic
 
 from service import durable
 from worker.learning.datasets import Dataset, DatasetUnavailable
+from worker.learning.judging.classifier_training import NOT_RESUMED
 from worker.learning.judging.classifiers import (
     C,
     ClassifierKind,
@@ -28,7 +29,7 @@ from worker.learning.judging.feature_network import (
 from worker.learning.judging.judge import JUDGE, Judge
 from worker.learning.judging.quality_gate import QualityGate, balanced
 from worker.learning.judging.train import train_judge
-from worker.learning.judging.training_batches import OnStep, Training, ignore_step
+from worker.learning.judging.training_batches import Training
 from worker.learning.strategy import TrainingContext
 
 NAMES_IN_RELEASE_0_1 = {"judge": "judge", "feature network": "witness"}  # plain-words: allow
@@ -40,7 +41,7 @@ class ClassifierSource(Generic[C]):
     """How a classifier of one kind is trained and checked for a dataset that has no committed one."""
 
     kind: ClassifierKind[C]
-    train: Callable[[Dataset, Training, OnStep], dict[str, bytes]]
+    train: Callable[[Dataset, Training, TrainingContext], dict[str, bytes]]
     training: Training
     gate: QualityGate = field(default_factory=QualityGate)
 
@@ -71,7 +72,7 @@ def classifier_finder(
         try:
             if is_committed(source.kind, name):
                 return load_committed(source.kind, name)
-            return find_or_train(source, read_dataset(name), folder, context.step)
+            return find_or_train(source, read_dataset(name), folder, context)
         except ClassifierUnavailable as error:
             return error
         except DatasetUnavailable as error:
@@ -87,13 +88,13 @@ def classifier_finder(
 
 
 def find_or_train(
-    source: ClassifierSource[C], dataset: Dataset, folder: Path, on_step: OnStep = ignore_step
+    source: ClassifierSource[C], dataset: Dataset, folder: Path, context: TrainingContext = NOT_RESUMED
 ) -> C:
     """Read the classifier of exactly these images and this training from the folder, or train it.
 
     Raises ClassifierUnavailable, with the reason, if the dataset or the classifier fails the quality gate.
-    A newly trained one is stored in the folder, which several processes may share. An exception that
-    `on_step` raises ends the training, and nothing is stored.
+    A newly trained one is stored in the folder, which several processes may share. A training reports its
+    steps to the context and resumes from its snapshots. If it raises Stopped, nothing is stored.
     """
     source.gate.check_dataset(dataset)
     place = folder / _folder_name(source, dataset)
@@ -102,7 +103,11 @@ def find_or_train(
         classifier = read_classifier(source.kind, dataset.name, place)
     except ClassifierUnavailable:  # it was never trained, or it is damaged
         shutil.rmtree(place, ignore_errors=True)
-        durable.create_folder(place, source.train(balanced(dataset), source.training, on_step))
+        files = context.aside(
+            f"training {source.kind.name} of {dataset.name}",
+            lambda: source.train(balanced(dataset), source.training, context),
+        )
+        durable.create_folder(place, files)
         classifier = read_classifier(source.kind, dataset.name, place)
     source.gate.check_accuracy(source.kind.name, dataset.name, classifier.test_accuracy)
     return classifier

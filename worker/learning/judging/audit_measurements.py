@@ -1,7 +1,7 @@
 """Audit a network for a label that it should not know, candidate and references in the same way."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from worker.learning.judging.quick_report import Draw
 from worker.learning.judging.recovery import Search, recover
 from worker.learning.judging.relearning import Curve, RelearningSetup, relearn
 from worker.learning.networks import frozen
+from worker.learning.resuming import State
 from worker.learning.strategy import TrainingContext
 
 CPU = torch.device("cpu")
@@ -65,6 +66,12 @@ class AuditMeasurements:
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "AuditMeasurements":
+        """Read what `as_json` returned, also when its tuples have become lists."""
+        curves = {name: [(step, one) for step, one in fields[name]] for name in ("curve", "unseen_curve")}
+        return cls(**{**fields, **curves})
+
 
 def audit_network(
     checkpoint: Checkpoint, setup: AuditSetup, draw: Draw, context: TrainingContext
@@ -74,6 +81,18 @@ def audit_network(
     Returns the measurements, and at most KEPT_IMAGES images that the recovery attack ended with, uint8 [n,
     pixels].
     """
+
+    def audit() -> State:
+        measurements, images = _audit(checkpoint, setup, draw, context)
+        return {"measurements": measurements.as_json(), "images": images}
+
+    found = context.once(f"audit of {setup.label.name}", audit)
+    return AuditMeasurements.from_json(found["measurements"]), found["images"]
+
+
+def _audit(
+    checkpoint: Checkpoint, setup: AuditSetup, draw: Draw, context: TrainingContext
+) -> tuple[AuditMeasurements, Tensor]:
     name, network = setup.label.name, frozen(checkpoint, CPU)
     slot, held_slots = checkpoint.label(name).slot, sorted(checkpoint.retained.values())
     found = recover(

@@ -14,20 +14,26 @@ from torch.nn.functional import cross_entropy
 
 from worker.learning.datasets import Dataset
 from worker.learning.judging.classifiers import ClassifierKind
-from worker.learning.judging.training_batches import OnStep, Training, draw_batches, ignore_step
+from worker.learning.judging.training_batches import Training, TrainingBatches
+from worker.learning.resuming import InPlace, OptimiserState, Resumable
+from worker.learning.strategy import TrainingContext
+
+NOT_RESUMED = TrainingContext(torch.device("cpu"), seed=0)
+"""The context of a training that is no part of a job."""
 
 
 def train_weights(
     kind: ClassifierKind[Any],
     images_of: Mapping[str, Tensor],
     training: Training,
-    on_step: OnStep = ignore_step,
+    context: TrainingContext = NOT_RESUMED,
 ) -> bytes:
     """Train a classifier on real images (label -> uint8 [n, pixels]) and return its weights as safetensors.
 
     Minimises the cross-entropy over the labels and the reject output with AdamW and a one-cycle schedule. The
     weights are float16: precise enough for an argmax, and half as large. They depend only on the arguments,
-    the machine and the number of threads. The global random state is not changed.
+    the machine and the number of threads, and not on the seed of the context, to which progress is reported.
+    The global random state is not changed.
     """
     labels = tuple(images_of)
     with torch.random.fork_rng(devices=[]):
@@ -37,13 +43,19 @@ def train_weights(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, training.learning_rate, total_steps=training.steps
     )
-    for step, (images, targets) in enumerate(draw_batches(images_of, labels, training)):
-        on_step(f"training {kind.name}", step, training.steps)
-        loss = cross_entropy(network(images), targets)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+    batches, phase = TrainingBatches(images_of, labels, training), f"training {kind.name}"
+    scratch: list[Resumable] = [OptimiserState(optimiser, schedule), batches]
+    with context.loop(
+        phase, range(training.steps), [InPlace(network.state_dict())], scratch=scratch
+    ) as steps:
+        for step in steps:
+            context.step(phase, step, training.steps)
+            images, targets = batches.draw()
+            loss = cross_entropy(network(images), targets)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
     return save(_stored_tensors(network))
 
 

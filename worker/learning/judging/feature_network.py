@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.classifier_training import (
+    NOT_RESUMED,
     classifier_files,
     describe,
     train_weights,
@@ -35,7 +36,8 @@ from worker.learning.judging.classifiers import (
     load_committed,
     restore_network,
 )
-from worker.learning.judging.training_batches import OnStep, Training, ignore_step
+from worker.learning.judging.training_batches import Training
+from worker.learning.strategy import TrainingContext
 
 TRAINING = Training(seed=101, steps=800)
 """How the committed feature networks are trained."""
@@ -63,10 +65,10 @@ def load_feature_network(dataset: str) -> FeatureNetwork:
 
 
 def train_feature_network(
-    dataset: Dataset, training: Training, on_step: OnStep = ignore_step
+    dataset: Dataset, training: Training, context: TrainingContext = NOT_RESUMED
 ) -> dict[str, bytes]:
     """Train a feature network on the train split; return its weights and its recipe as files, by name."""
-    weights = train_weights(FEATURE_NETWORK, training_images(dataset), training, on_step)
+    weights = train_weights(FEATURE_NETWORK, training_images(dataset), training, context)
     network = restore_network(FEATURE_NETWORK, weights, len(dataset.labels))
     measured = {"test_accuracy": accuracy(network, dataset.labels, dataset.test)}
     return classifier_files(FEATURE_NETWORK, weights, describe(weights, dataset, training, measured))

@@ -35,6 +35,8 @@ from worker.learning.judging.reference_networks import ReferenceNetworks
 from worker.learning.judging.references import MEMORISED, measure_control_auc
 from worker.learning.judging.relearning import RelearningSetup
 from worker.learning.networks import frozen
+from worker.learning.networks.network import Network
+from worker.learning.resuming import State
 from worker.learning.strategy import Unavailable
 
 REPORTED_IMAGES = 16
@@ -131,19 +133,25 @@ def _two_sample(
     """How far apart the networks' draws of the label are. The figure has no threshold."""
     context, rng = evaluation.context, evaluation.context.generator("permutations")
     seed = context.with_seed_for("likeness").seed
-    candidate, *others = (
-        feature_network.embed(evaluation.draw(one, label.name, LIKENESS_DRAWS, seed))
-        for one in (evaluation.checkpoint, *references)
-    )
-    estimate = mean_over_seeds([energy_distance(candidate, other) for other in others])
-    return TwoSampleFigure(
-        value=estimate.value,
-        n=estimate.n,
-        interval=estimate.interval,
-        draws=LIKENESS_DRAWS,
-        p=permutation_p_value(candidate, others[0], rng),
-        between_references=energy_distance(others[0], others[1]),
-    )
+
+    def measure() -> State:
+        candidate, *others = (
+            feature_network.embed(evaluation.draw(one, label.name, LIKENESS_DRAWS, seed))
+            for one in (evaluation.checkpoint, *references)
+        )
+        estimate = mean_over_seeds([energy_distance(candidate, other) for other in others])
+        figure = TwoSampleFigure(
+            value=estimate.value,
+            n=estimate.n,
+            interval=estimate.interval,
+            draws=LIKENESS_DRAWS,
+            p=permutation_p_value(candidate, others[0], rng),
+            between_references=energy_distance(others[0], others[1]),
+        )
+        return {"figure": figure.model_dump(mode="json")}
+
+    found = context.once(f"two samples of {label.name}", measure)
+    return TwoSampleFigure.model_validate(found["figure"])
 
 
 def _distance(evaluation: Evaluation, references: ReferenceNetworks) -> FunctionDistance:
@@ -155,8 +163,15 @@ def _distance(evaluation: Evaluation, references: ReferenceNetworks) -> Function
     except Unavailable as error:
         return FunctionDistance.unmeasured(str(error))
     network, *others = (frozen(one, CPU) for one in (evaluation.checkpoint, *references.networks))
-    distances = [function_distance(network, other, examples) for other in others]
-    between_references = function_distance(others[0], others[1], examples)
+
+    def distance_between(one: Network, other: Network) -> float:
+        def measure() -> State:
+            return {"distance": function_distance(one, other, examples)}
+
+        return float(evaluation.context.once("distance between functions", measure)["distance"])
+
+    distances = [distance_between(network, other) for other in others]
+    between_references = distance_between(others[0], others[1])
     estimate = mean_over_seeds([distance / between_references for distance in distances])
     return FunctionDistance(
         value=estimate.value,

@@ -4,7 +4,7 @@ This takes minutes, most of them to train the references. A figure that cannot b
 judge is missing, has the reason instead of a value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from reports import ClassifierSummary, FullReport, LayerCapacity, ReferencePart
@@ -15,6 +15,7 @@ from worker.learning.judging.quality_part import measure_quality_by_dataset
 from worker.learning.judging.quick_report import Draw, Judges, measure_quick_report
 from worker.learning.judging.reference_networks import ReferenceNetworks, retrain_references
 from worker.learning.networks import frozen
+from worker.learning.resuming import State
 from worker.learning.strategy import TrainingContext, Unavailable
 from worker.learning.units.capacity import measure_capacity
 from worker.learning.units.removal import measure_curvature, replay_sample
@@ -31,11 +32,13 @@ def measure_full_report(
 ) -> FullReport:
     """Measure quality, forgetting and capacity, compared with references that never saw the forgotten labels.
 
-    Deterministic for equal arguments. Raises Stopped.
+    Deterministic for equal arguments. What an earlier attempt saved in the context's snapshots is not
+    measured again. Raises Stopped.
 
     Draws of temporary labels are judged, but the labels are not audited when forgotten: each had a network of
     its own, and dropping that forgets exactly.
     """
+    context.resume(lambda: _inputs(checkpoint, params))
     quick = measure_quick_report(
         checkpoint,
         judges,
@@ -43,6 +46,7 @@ def measure_full_report(
         seed=context.seed,
         draw=draw,
         held_out=context.archive.held_out,
+        context=context,
     )
     main_network = replace(checkpoint, isolated=())
     evaluation = Evaluation(main_network, judges, feature_networks, context, params, draw)
@@ -61,6 +65,12 @@ def measure_full_report(
     )
 
 
+def _inputs(checkpoint: Checkpoint, params: FullParams) -> Iterator[object]:
+    """Yield all that the report depends on, besides the code, the seeds and the images of the labels."""
+    yield params.model_dump_json()
+    yield from (one.to_bytes() for one in (checkpoint, *checkpoint.isolated))
+
+
 def _feature_network_summary(dataset: str, feature_networks: FeatureNetworks) -> ClassifierSummary:
     try:
         found = feature_networks(dataset)
@@ -75,14 +85,21 @@ def _layers(evaluation: Evaluation) -> Mapping[str, LayerCapacity]:
     if not checkpoint.retained:
         return {}
     network = frozen(checkpoint, context.device)
-    draws = replay_sample(checkpoint, evaluation.params.capacity_examples, context)
-    signals = measure_capacity(network, draws, measure_curvature(network, draws, context))
-    return {
-        name: LayerCapacity(
-            units=units, dead_units=signals.idle_units[name], effective_rank=signals.effective_rank[name]
-        )
-        for name, units in signals.widths.items()
-    }
+
+    def measure() -> State:
+        draws = replay_sample(checkpoint, evaluation.params.capacity_examples, context)
+        signals = measure_capacity(network, draws, measure_curvature(network, draws, context))
+        return {
+            name: {
+                "units": units,
+                "dead_units": signals.idle_units[name],
+                "effective_rank": signals.effective_rank[name],
+            }
+            for name, units in signals.widths.items()
+        }
+
+    found = context.once("capacity", measure)
+    return {name: LayerCapacity.model_validate(layer) for name, layer in found.items()}
 
 
 def _reference_part(

@@ -1,6 +1,6 @@
 """Measure the quality of draws: accuracy, density, coverage, diversity, ELBO and FID."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,17 @@ from worker.learning.judging.estimates import mean_over_images, share
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.judge import Judge
 from worker.learning.networks.network import Network
+from worker.learning.resuming import State
+
+Once = Callable[[str, Callable[[], State]], State]
 
 MIN_FOR_FID = 2000  # images: with fewer, FID is biased by more than the differences it is to show
 CHUNK = 1000
+
+
+def compute_at_once(name: str, compute: Callable[[], State]) -> State:
+    """Compute: the `Once` of a measurement that is not resumed."""
+    return compute()
 
 
 @dataclass(frozen=True)
@@ -36,18 +44,30 @@ def measure_quality(
     judge: Judge,
     feature_network: FeatureNetwork,
     rng: torch.Generator,
+    *,
+    once: Once = compute_at_once,
 ) -> QualityPart:
     """Measure the draws of one dataset's labels: each label, and the means over them.
 
-    slots, images: by label, at least one. rng: for the latents of the ELBO. The coverage ratio is left out,
-    because it needs references.
+    slots, images: by label, at least one. rng: for the latents of the ELBO. once: computes each label's
+    quality, and FID, or returns what an earlier attempt computed. The coverage ratio is left out, because it
+    needs references.
     """
-    labels = {
-        name: _label_quality(network, slots[name], one, judge, feature_network, rng)
-        for name, one in images.items()
-    }
+
+    def of_label(name: str, one: LabelImages) -> LabelQuality:
+        def measure() -> State:
+            found = _label_quality(network, slots[name], one, judge, feature_network, rng)
+            return {"quality": found.model_dump(mode="json")}
+
+        return LabelQuality.model_validate(once(f"quality of {name}", measure)["quality"])
+
+    def measure_fid() -> State:
+        both = _fid(list(images.values()), feature_network)
+        return {"fid": [one.model_dump(mode="json") for one in both]}
+
+    labels = {name: of_label(name, one) for name, one in images.items()}
     measured = list(labels.values())
-    fid, fid_floor = _fid(list(images.values()), feature_network)
+    fid, fid_floor = (Figure.model_validate(one) for one in once("FID", measure_fid)["fid"])
     return QualityPart(
         accuracy=mean_over_labels([one.accuracy for one in measured]),
         closed_accuracy=mean_over_labels([one.closed_accuracy for one in measured]),

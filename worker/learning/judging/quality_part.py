@@ -10,6 +10,7 @@ from worker.learning.judging.evaluation import CPU, Evaluation
 from worker.learning.judging.quality import LabelImages, mean_coverage, measure_quality, unmeasured_quality
 from worker.learning.judging.reference_networks import ReferenceNetworks
 from worker.learning.networks import frozen
+from worker.learning.resuming import State
 from worker.learning.strategy import Unavailable
 
 COVERAGE_RATIO = at_least(0.95)
@@ -61,18 +62,29 @@ def _quality_of(dataset: str, evaluation: Evaluation, references: ReferenceNetwo
             images[label.name] = LabelImages(label.source, drawn, train, test)
         return images
 
+    def quality() -> State:
+        measured = measure_quality(
+            frozen(evaluation.checkpoint, CPU),
+            evaluation.checkpoint.retained,
+            images_of(evaluation.checkpoint),
+            judge,
+            feature_network,
+            context.generator("elbo"),
+            once=context.once,
+        )
+        return {"quality": measured.model_dump(mode="json")}
+
+    def coverage_of(reference: Checkpoint) -> float:
+        def coverage() -> State:
+            return {"coverage": mean_coverage(images_of(reference), feature_network)}
+
+        return float(context.once(f"coverage on {dataset}", coverage)["coverage"])
+
     context.step(f"quality of {dataset}", 0, 1)
-    found = measure_quality(
-        frozen(evaluation.checkpoint, CPU),
-        evaluation.checkpoint.retained,
-        images_of(evaluation.checkpoint),
-        judge,
-        feature_network,
-        context.generator("elbo"),
-    )
+    found = QualityPart.model_validate(context.once(f"quality of {dataset}", quality)["quality"])
     if not references.networks:
         return found.model_copy(update={"coverage_ratio": _without_ratio(evaluation, references.reason)})
-    others = [mean_coverage(images_of(one), feature_network) for one in references.networks]
+    others = [coverage_of(one) for one in references.networks]
     return found.model_copy(
         update={"coverage_ratio": compare_coverage(found.coverage.measured_value, others)}
     )

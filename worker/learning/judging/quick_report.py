@@ -12,7 +12,8 @@ from worker.learning.judging.classifiers import ClassifierUnavailable
 from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods
 from worker.learning.judging.estimates import wilson_interval
 from worker.learning.judging.judge import REJECT, Judge
-from worker.learning.strategy import Unavailable, derive_seed
+from worker.learning.resuming import State
+from worker.learning.strategy import TrainingContext, Unavailable, derive_seed
 
 Judges = Callable[[str], Judge]  # the judge of a dataset; raises ClassifierUnavailable
 HeldOut = Callable[[Label], Tensor]  # a label's real test images, uint8 [n, pixels]; raises Unavailable
@@ -37,16 +38,25 @@ def measure_quick_report(
     seed: int,
     draw: Draw,
     held_out: HeldOut = no_test_images,
+    context: TrainingContext | None = None,
 ) -> Report:
     """Judge n draws of every label that the checkpoint ever learned. Deterministic for equal arguments.
 
     A rejected draw counts as wrong. Intervals are Wilson's. Forgotten labels have the threshold
     `RELAPSE_THRESHOLD`. A label without a judge has a reason instead of an accuracy. Coverage is measured
-    where `held_out` has images.
+    where `held_out` has images. context: of a job, which resumes with the label that it was interrupted at.
     """
     measurement = _Measurement(judges, n, seed, draw, held_out)
+
+    def measure(network: Checkpoint, label: Label) -> LabelFigure:
+        def figure() -> State:
+            return {"figure": measurement.measure_label(network, label).model_dump(mode="json")}
+
+        found = figure() if context is None else context.once(f"judging {label.name}", figure)
+        return LabelFigure.model_validate(found["figure"])
+
     figures = {
-        label: measurement.measure_label(network, label)
+        label: measure(network, label)
         for network in (replace(checkpoint, isolated=()), *checkpoint.isolated)
         for label in network.labels
     }

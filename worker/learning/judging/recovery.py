@@ -18,6 +18,7 @@ from torch.nn.functional import softmax
 
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.networks.network import Network
+from worker.learning.resuming import InPlace, OptimiserState
 from worker.learning.strategy import TrainingContext
 
 STARTING_LOGIT = 5.0
@@ -79,15 +80,17 @@ def recover(
     noise, logits = noise.requires_grad_(), logits.requires_grad_()
     decoder = _MixtureDecoder(network)
     optimiser = torch.optim.Adam([noise, logits], lr=search.learning_rate)
-    for step in range(search.steps):
-        context.step(f"recovery of {label}", step, search.steps)
-        images = decoder.images(noise, prior_slots, logits)
-        loss = feature_network.negative_log_probability(images, label).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        with torch.no_grad():
-            noise *= (radius / noise.norm(dim=1, keepdim=True)).clamp(max=1)
+    phase, searched = f"recovery of {label}", InPlace({"noise": noise, "logits": logits})
+    with context.loop(phase, range(search.steps), [searched], scratch=[OptimiserState(optimiser)]) as steps:
+        for step in steps:
+            context.step(phase, step, search.steps)
+            images = decoder.images(noise, prior_slots, logits)
+            loss = feature_network.negative_log_probability(images, label).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            with torch.no_grad():
+                noise *= (radius / noise.norm(dim=1, keepdim=True)).clamp(max=1)
     with torch.no_grad():
         images = decoder.images(noise, prior_slots, logits)
     return Recovered(images, noise.detach(), softmax(logits.detach(), dim=1))

@@ -89,6 +89,7 @@ def _accuracy_of_retained(checkpoint: Checkpoint, evaluation: Evaluation) -> flo
         n=evaluation.params.draws,
         seed=evaluation.context.seed,
         draw=evaluation.draw,
+        context=evaluation.context,
     )
     accuracies = [one.value for one in report.retained.labels.values() if one.value is not None]
     return mean(accuracies) if accuracies else None

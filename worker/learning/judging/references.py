@@ -8,6 +8,7 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.membership import auc, losses
 from worker.learning.networks import frozen
+from worker.learning.resuming import State
 from worker.learning.retraining import train_from_scratch
 from worker.learning.strategy import TrainingContext
 from worker.learning.training import Schedule
@@ -24,12 +25,17 @@ def retrain_reference(
 ) -> Checkpoint:
     """Train a reference: a new network of the same spec, on the real images of the retained labels.
 
-    It uses none of the checkpoint's weights. Raises Unavailable if the images of a label are gone.
+    It uses none of the checkpoint's weights, and has no Fisher information. Raises Unavailable if the images
+    of a label are gone.
     """
     images = {name: context.archive.images(checkpoint.label(name)) for name in checkpoint.retained}
     target = replace(checkpoint, isolated=())
     own = context.with_seed_for(f"reference {seed}")
-    return train_from_scratch(target, images, schedule, own, fisher_examples=1)
+
+    def train() -> State:
+        return {"weights": train_from_scratch(target, images, schedule, own, fisher_examples=1).weights}
+
+    return replace(target, weights=own.once(f"reference {seed}", train)["weights"], fisher=None)
 
 
 def measure_control_auc(
@@ -43,6 +49,10 @@ def measure_control_auc(
     members = images[:MEMORISED]
     target = replace(checkpoint.with_status([label], "permanent"), isolated=())
     own = context.with_seed_for("control")
-    trained = train_from_scratch(target, {label: members}, CONTROL_SCHEDULE, own, fisher_examples=1)
-    network, slot = frozen(trained, CPU), trained.label(label).slot
-    return auc(losses(network, slot, members)["elbo"], losses(network, slot, others)["elbo"])
+
+    def attack() -> State:
+        trained = train_from_scratch(target, {label: members}, CONTROL_SCHEDULE, own, fisher_examples=1)
+        network, slot = frozen(trained, CPU), trained.label(label).slot
+        return {"auc": auc(losses(network, slot, members)["elbo"], losses(network, slot, others)["elbo"])}
+
+    return float(own.once("control", attack)["auc"])

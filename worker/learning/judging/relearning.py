@@ -12,6 +12,7 @@ from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build
 from worker.learning.networks.network import Network
 from worker.learning.prior import fit_prior, reset_prior
+from worker.learning.resuming import State
 from worker.learning.sources import interleave, real_examples
 from worker.learning.strategy import Batch, TrainingContext
 from worker.learning.training import Parts, Schedule, fit
@@ -65,23 +66,44 @@ def relearn(
     source = real_examples({label: images}, {label: slot}, order)
     some = images[: setup.prior_images].float().div(255).to(context.device)
     prior_batch = Batch(some, torch.full((len(some),), slot, device=context.device))
-    curve = [(0, accuracy(_draw(network, slot, setup.draws, context)))]
-    steps = 0
+    curve = _GrowingCurve(0, [(0, accuracy(_draw(network, slot, setup.draws, context)))])
 
     def loss(parts: Parts, progress: float) -> Tensor:
         (batch,) = parts
         return negative_elbo(network, batch.images, batch.slots, network.noise(batch.slots, noise)).mean()
 
     def add_point() -> None:
-        nonlocal steps
-        steps += 1
-        if steps % setup.steps_between == 0:
+        curve.steps += 1
+        if curve.steps % setup.steps_between == 0:
             fit_prior(network, slot, [prior_batch])
-            curve.append((steps, accuracy(_draw(network, slot, setup.draws, context))))
+            curve.points.append((curve.steps, accuracy(_draw(network, slot, setup.draws, context))))
 
     batches = interleave([(source, 1.0)], setup.schedule.batch_size, context.device)
-    fit(network, loss, batches, setup.schedule, context, phase=f"relearning {label}", after_step=add_point)
-    return curve
+    fit(
+        network,
+        loss,
+        batches,
+        setup.schedule,
+        context,
+        phase=f"relearning {label}",
+        after_step=add_point,
+        changed=[curve],
+    )
+    return curve.points
+
+
+@dataclass
+class _GrowingCurve:
+    """The points of a curve so far, and the steps that were made."""
+
+    steps: int
+    points: list[tuple[int, float]]
+
+    def state(self) -> State:
+        return {"steps": self.steps, "points": self.points}
+
+    def restore(self, state: State) -> None:
+        self.steps, self.points = state["steps"], [(step, accuracy) for step, accuracy in state["points"]]
 
 
 def steps_to_reach(target: float, curve: Curve) -> float | None:

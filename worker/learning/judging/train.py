@@ -17,6 +17,7 @@ from torch import Tensor
 
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.classifier_training import (
+    NOT_RESUMED,
     classifier_files,
     describe,
     train_weights,
@@ -26,7 +27,8 @@ from worker.learning.judging.classifier_training import (
 from worker.learning.judging.classifiers import WEIGHTS, restore_network
 from worker.learning.judging.judge import JUDGE, classify
 from worker.learning.judging.judge_figures import measure_judge_figures
-from worker.learning.judging.training_batches import OnStep, Training, ignore_step
+from worker.learning.judging.training_batches import Training
+from worker.learning.strategy import TrainingContext
 
 MEASUREMENTS = 16
 """How many times the judge is called to measure its figures: the total of the progress."""
@@ -34,23 +36,28 @@ FIGURES_SEED = 10_000
 """The seed of the test images' augmentations and negatives. It does not depend on the training's seed."""
 
 
-def train_judge(dataset: Dataset, training: Training, on_step: OnStep = ignore_step) -> dict[str, bytes]:
+def train_judge(
+    dataset: Dataset, training: Training, context: TrainingContext = NOT_RESUMED
+) -> dict[str, bytes]:
     """Train a judge on the train split and measure it on the test split.
 
     Returns its weights and its recipe as files, by name.
     """
-    weights = train_weights(JUDGE, training_images(dataset), training, on_step)
-    measured = measure_judge(weights, dataset, on_step)
+    weights = train_weights(JUDGE, training_images(dataset), training, context)
+    measured = measure_judge(weights, dataset, context)
     return classifier_files(JUDGE, weights, describe(weights, dataset, training, measured))
 
 
-def measure_judge(weights: bytes, dataset: Dataset, on_step: OnStep = ignore_step) -> dict[str, Any]:
+def measure_judge(weights: bytes, dataset: Dataset, context: TrainingContext = NOT_RESUMED) -> dict[str, Any]:
     """Measure a judge on the test split and return the figures for its recipe. JSON-ready."""
     network, measurement = restore_network(JUDGE, weights, len(dataset.labels)), count()
 
     def classify_and_report(images: Tensor) -> Tensor:
-        on_step("measuring judge", next(measurement), MEASUREMENTS)
-        return classify(network, images)
+        context.step("measuring judge", next(measurement), MEASUREMENTS)
+        answers: Tensor = context.once("measuring judge", lambda: {"answers": classify(network, images)})[
+            "answers"
+        ]
+        return answers
 
     figures = measure_judge_figures(classify_and_report, dataset, seed=FIGURES_SEED)
     return {

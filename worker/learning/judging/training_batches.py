@@ -3,7 +3,7 @@
 Both the judge and the feature network are trained on them.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +11,7 @@ from torch import Generator, Tensor
 
 from worker.learning.judging.augmentations import add_noisy_background, augment
 from worker.learning.judging.negatives import draw_negatives
-
-OnStep = Callable[[str, int, int], object]
-"""Called with (phase, step, total) before every step; an exception it raises ends the training."""
-
-
-def ignore_step(phase: str, step: int, total: int) -> None:
-    """Do nothing: the default OnStep, for a training whose progress is not reported."""
+from worker.learning.resuming import State
 
 
 @dataclass(frozen=True)
@@ -34,32 +28,45 @@ class Training:
     weight_decay: float = 0.02
 
 
-def draw_batches(
-    images_of: Mapping[str, Tensor], labels: Sequence[str], training: Training
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (images [batch, pixels] in [0, 1], targets [batch]) for every step of the training.
+class TrainingBatches:
+    """The batches of one training, in order.
 
     The real images come first in a batch, then the negatives. The real ones are drawn without replacement
     until all were shown, then again. A target is an index into labels; that of a negative is len(labels).
-    images_of: label -> uint8 [n, pixels].
     """
-    rng = Generator().manual_seed(training.seed)
-    images = torch.cat([images_of[label] for label in labels])
-    sizes = torch.tensor([len(images_of[label]) for label in labels])
-    targets = torch.arange(len(sizes)).repeat_interleave(sizes)
-    order = torch.empty(0, dtype=torch.int64)
-    for _ in range(training.steps):
-        while len(order) < training.real:
-            order = torch.cat([order, torch.randperm(len(images), generator=rng)])
-        chosen, order = order[: training.real], order[training.real :]
-        real, real_targets = images[chosen].float() / 255, targets[chosen]
+
+    def __init__(self, images_of: Mapping[str, Tensor], labels: Sequence[str], training: Training) -> None:
+        """images_of: label -> uint8 [n, pixels]."""
+        self._training, self._rejected = training, len(labels)
+        self._rng = Generator().manual_seed(training.seed)
+        self._images = torch.cat([images_of[label] for label in labels])
+        sizes = torch.tensor([len(images_of[label]) for label in labels])
+        self._targets = torch.arange(len(sizes)).repeat_interleave(sizes)
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Return the next batch: images [batch, pixels] in [0, 1], targets [batch]."""
+        training, rng = self._training, self._rng
+        while len(self._order) < training.real:
+            self._order = torch.cat([self._order, torch.randperm(len(self._images), generator=rng)])
+        chosen, self._order = self._order[: training.real], self._order[training.real :]
+        real, real_targets = self._images[chosen].float() / 255, self._targets[chosen]
         unaugmented = torch.rand(len(real), 1, generator=rng) < training.unaugmented
         shown = torch.where(unaugmented, real, augment(real, rng))
         negatives = draw_negatives(shown, real_targets, training.negatives, rng)
-        rejected = torch.full((len(negatives),), len(labels))
+        rejected = torch.full((len(negatives),), self._rejected)
         batch = torch.cat([shown, negatives])
         noisy = torch.rand(len(batch), 1, generator=rng) < training.noisy_background
-        yield (
+        return (
             torch.where(noisy, add_noisy_background(batch, rng), batch),
             torch.cat([real_targets, rejected]),
         )
+
+    def state(self) -> State:
+        """Return what drawing a batch changes, for a snapshot."""
+        return {"order": self._order, "rng": self._rng.get_state()}
+
+    def restore(self, state: State) -> None:
+        """Set it to what `state` returned."""
+        self._order = state["order"]
+        self._rng.set_state(state["rng"])
