@@ -46,6 +46,7 @@ def measure_candidate(
         seed=context.seed,
         draw=draw,
         held_out=context.archive.held_out,
+        context=context,
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from worker.learning.networks.network import Network
+from worker.learning.resuming import InPlace
 from worker.learning.sources import draw_batches, real_examples
 from worker.learning.strategy import Batch, Diverged, TrainingContext
 
@@ -48,9 +49,12 @@ def fit_priors(
 
     Does nothing if the network's spec has the standard prior N(0, I).
     """
-    for name in images if network.prior == "fitted" else ():
-        source = real_examples({name: images[name]}, slots, context.generator(f"prior of {name}"))
-        fit_prior(network, slots[name], draw_batches(source, EXAMPLES, context.device))
+    names = sorted(images) if network.prior == "fitted" else []
+    priors = InPlace({"mean": network.prior_mean, "scale": network.prior_scale})
+    with context.loop("fitting priors", range(len(names)), [priors]) as indices:
+        for name in (names[index] for index in indices):
+            source = real_examples({name: images[name]}, slots, context.generator(f"prior of {name}"))
+            fit_prior(network, slots[name], draw_batches(source, EXAMPLES, context.device))
 
 
 def reset_prior(network: Network, slot: int) -> None:
