@@ -5,53 +5,23 @@ With PALIMPSEST_DATABASE_URL and PALIMPSEST_BROKER_URL the same code runs on Pos
 """
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.urls import folder_url, normalise_broker_url, normalise_database_url, sqlite_url
+
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-def _with_driver(url: str) -> str:
-    """Name the driver in a URL `postgresql://...` or `postgres://...`, as other tools write it."""
-    for plain in ("postgresql://", "postgres://"):
-        if url.startswith(plain):
-            return "postgresql+psycopg://" + url.removeprefix(plain)
-    return url
-
-
-def _check_database_url(url: str) -> str:
-    # Imported here: `palimpsest verify` reads its home folder from this module, and runs without SQLAlchemy.
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
     try:
-        scheme = make_url(url).drivername
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(
-            "this is not a database URL; write sqlite:///FILE or postgresql://USER@HOST/NAME"
-        ) from error
-    if scheme not in ("sqlite", "postgresql+psycopg"):
-        raise ValueError(f"{scheme} is not supported; use sqlite:///FILE or postgresql://USER@HOST/NAME")
-    return url
-
-
-def _check_broker_url(url: str) -> str:
-    advice = "write folder://FOLDER or redis://HOST/NUMBER"
-    if not url.startswith(("folder://", "redis://", "rediss://")):
-        raise ValueError(f"this broker is not supported; {advice}")
-    try:
-        urlsplit(url).port  # noqa: B018 - raises ValueError
-    except ValueError as error:
-        raise ValueError(f"the port of the broker is not a number below 65536; {advice}") from error
-    return url
+        return path.expanduser().absolute()
+    except RuntimeError:  # it begins with ~ and names no user: then the ~ is a part of the name
+        return path.absolute()
 
 
 RENAMED_VARIABLES = {"PALIMPSEST_RING_AGAIN_SECONDS": "PALIMPSEST_NOTIFY_AGAIN_SECONDS"}
@@ -67,22 +37,25 @@ def _refuse_old_name(value: object, info: ValidationInfo) -> object:
     return value
 
 
-def _in_home(pattern: str) -> Any:
-    """Return a field whose default is the pattern, with `{home}` replaced by the home folder."""
-    return Field(
-        default_factory=lambda known: pattern.format(home=known.get("home", "")), validate_default=True
-    )
+def _in_home(default: Callable[[Path], object]) -> Any:
+    """Return a field whose default is computed from the home folder."""
+    return Field(default_factory=lambda known: default(Path(known.get("home", ""))), validate_default=True)
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
-DatabaseUrl = Annotated[str, AfterValidator(_with_driver), AfterValidator(_check_database_url)]
-BrokerUrl = Annotated[str, AfterValidator(_check_broker_url)]
+DatabaseUrl = Annotated[str, AfterValidator(normalise_database_url), Field(repr=False)]
+BrokerUrl = Annotated[str, AfterValidator(normalise_broker_url), Field(repr=False)]
 
 
 class Home(BaseSettings):
     """The folder that one instance of Palimpsest owns, and the folders in it."""
 
-    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="PALIMPSEST_",
+        env_ignore_empty=True,
+        frozen=True,
+        hide_input_in_errors=True,  # a URL contains a password
+    )
 
     home: Folder = Field(default=Path("~/.palimpsest"), validate_default=True)
     """It contains palimpsest.db, queue/, artifacts/, datasets/, judges/, keys/ and lock."""
@@ -106,12 +79,12 @@ class Home(BaseSettings):
 class Settings(Home):
     """The settings of one instance of Palimpsest."""
 
-    data: Folder = _in_home("{home}/datasets")
+    data: Folder = _in_home(lambda home: home / "datasets")
     """The folder of the datasets, in torchvision's layout."""
-    database_url: DatabaseUrl = _in_home("sqlite:///{home}/palimpsest.db")
-    """sqlite:///FILE or postgresql://USER@HOST/NAME."""
-    broker_url: BrokerUrl = _in_home("folder://{home}/queue")
-    """folder://FOLDER or redis://HOST/NUMBER."""
+    database_url: DatabaseUrl = _in_home(lambda home: sqlite_url(home / "palimpsest.db"))
+    """sqlite:///FILE or postgresql://USER@HOST/NAME. Percent-encode what is special in URLs (? as %3F)."""
+    broker_url: BrokerUrl = _in_home(lambda home: folder_url(home / "queue"))
+    """folder://FOLDER or redis://HOST/NUMBER, encoded as the database's URL is."""
 
     erasure_log: Folder = _in_home("{home}/erasures.jsonl")
     """The file with every label that was forgotten. A restored backup is compared with it: put it on another
@@ -140,6 +113,17 @@ class Settings(Home):
     stall_seconds: float = Field(default=60.0, gt=0)
     """How long a job may make no progress before its worker is ended and replaced. Phases with long steps may
     take a multiple of it (worker/jobs/stalling.py)."""
+
+    group_access: bool = False
+    """Whether the group of the service's user may use its files, as workers of another user need."""
+    reserve_bytes: int = Field(default=64 << 20, ge=0)
+    """How much space stays free on every disk for forget requests and running jobs; other work is refused."""
+    scrub_hours: float = Field(default=24, ge=0)
+    """How often every artifact is read again, to find damaged files; 0: never."""
+    scrub_bytes_per_second: int = Field(default=5 << 20, ge=1)
+    """How fast artifacts are read for that."""
+    collect_minutes: float = Field(default=60, ge=0)
+    """How often files that nothing refers to are deleted; 0: only by `palimpsest collect`."""
 
     purge_after_days: float = Field(default=0, ge=0)
     """After how many days the files of a revoked version are purged; 0: only if a client requests it."""

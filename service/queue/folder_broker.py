@@ -22,6 +22,7 @@ from service import durable
 
 log = logging.getLogger(__name__)
 
+MESSAGE_SUFFIX = ".msg"
 POLL_SECONDS = 0.05
 """How often the folder is read. This takes 0.5 % of a core; a message waits 25 ms on average."""
 LONGEST_WAIT_SECONDS = 0.25
@@ -38,7 +39,7 @@ class Channel(virtual.Channel):
         return Path(self.connection.client.transport_options["folder"])
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        path = self.folder / f"{time.time_ns()}-{uuid4()}.{queue}.msg"
+        path = self.folder / f"{time.time_ns()}-{uuid4()}.{queue}{MESSAGE_SUFFIX}"
         durable.write_atomically(path, json.dumps(message).encode())  # without fsync: a message may be lost
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class Channel(virtual.Channel):
             names = os.listdir(self.folder)
         except OSError:  # missing or unreachable: sending a message reports it
             return iter(())
-        return (self.folder / name for name in sorted(names) if name.endswith(f".{queue}.msg"))
+        return (self.folder / name for name in sorted(names) if name.endswith(f".{queue}{MESSAGE_SUFFIX}"))
 
     def _parse(self, path: Path, content: bytes) -> dict[str, Any] | None:
         """Return the message; None if it is not one that Celery can handle."""

@@ -13,12 +13,12 @@ from kombu import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from service.settings import Settings, load_settings
+from service.urls import broker_folder
 
 log = logging.getLogger(__name__)
 
 EXECUTE_JOB = "palimpsest.execute_job"
 QUEUE = "palimpsest"
-FOLDER_SCHEME = "folder://"
 
 # If the broker does not answer, a request is delayed by one immediate retry, about 0.1 s. (Celery's
 # retry=False does not apply to the connection underneath, which would retry for 6 s.)
@@ -69,7 +69,7 @@ def _celery(broker_url: str) -> Celery:
     # no fixups, because Django's puts that directory on sys.path if DJANGO_SETTINGS_MODULE is set.
     app = Celery("palimpsest", set_as_current=False, loader=AppLoader, fixups=())
     app.conf.update(
-        broker_url="folder://localhost" if broker_url.startswith(FOLDER_SCHEME) else broker_url,
+        broker_url="folder://localhost" if broker_folder(broker_url) else broker_url,
         broker_transport_options=_transport_options(broker_url),
         broker_connection_timeout=1,
         broker_connection_retry_on_startup=True,
@@ -92,6 +92,6 @@ def _celery(broker_url: str) -> Celery:
 
 
 def _transport_options(broker_url: str) -> dict[str, object]:
-    if broker_url.startswith(FOLDER_SCHEME):
-        return {"folder": broker_url.removeprefix(FOLDER_SCHEME)}
+    if folder := broker_folder(broker_url):
+        return {"folder": folder}
     return {"socket_connect_timeout": 1, "socket_keepalive": True, **ONE_RETRY}

@@ -18,7 +18,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
-from service.registry.errors import DatabaseUnavailable
+from service.registry.errors import DatabaseFull, DatabaseUnavailable
+from service.urls import sqlite_file
 
 SQLITE_BUSY_SECONDS = 30
 SQLITE_RETRY_SECONDS = 0.005
@@ -30,6 +31,10 @@ DETECT_CUT_CONNECTION = {
     "keepalives_count": 2,
     "tcp_user_timeout": 15_000,  # in ms; by default unacknowledged data ends a connection only after minutes
 }
+SQLITE_NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
+"""SQLite's error codes for a full disk, a full quota or too large a file, and one too small for its index."""
+DISK_FULL = "53100"
+"""PostgreSQL's error code for a full disk."""
 UNDEFINED_TABLE = "42P01"
 """PostgreSQL's error code for a database that is not migrated yet. SQLite raises an OperationalError."""
 
@@ -38,9 +43,9 @@ class Database:
     """A database, by its URL. Thread-safe; a process needs only one."""
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self.engine = _sqlite(parsed) if self.is_sqlite else _postgresql(parsed)
+        file = sqlite_file(url)
+        self.is_sqlite = file is not None
+        self.engine = _postgresql(make_url(url)) if file is None else _sqlite(file)
         self._reading = self.engine.execution_options(
             **({"sqlite_begin": "BEGIN"} if self.is_sqlite else {"postgresql_readonly": True})
         )
@@ -95,11 +100,19 @@ def _session(bind: Engine | Connection) -> Iterator[Session]:
         with Session(bind, expire_on_commit=False) as session, session.begin():
             yield session
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-        raise DatabaseUnavailable(_first_line(error)) from error
+        kind = DatabaseFull if _is_disk_full(error) else DatabaseUnavailable
+        raise kind(_first_line(error)) from error
     except exc.DBAPIError as error:
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
             raise DatabaseUnavailable(_first_line(error)) from error
         raise
+
+
+def _is_disk_full(error: exc.SQLAlchemyError) -> bool:
+    """Whether the database could read but not write, because there is no space for it."""
+    cause = getattr(error, "orig", None)
+    code = getattr(cause, "sqlite_errorcode", None)
+    return code in SQLITE_NO_SPACE or getattr(cause, "sqlstate", None) == DISK_FULL
 
 
 def _first_line(error: exc.SQLAlchemyError) -> str:
@@ -108,11 +121,10 @@ def _first_line(error: exc.SQLAlchemyError) -> str:
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]
 
 
-def _sqlite(url: URL) -> Engine:
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+def _sqlite(file: Path) -> Engine:
+    file.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        url,
+        URL.create("sqlite", database=str(file.absolute())),  # an absolute path is never taken for an option
         connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
         execution_options={"sqlite_begin": "BEGIN IMMEDIATE"},
         pool_size=10,
@@ -125,6 +137,7 @@ def _sqlite(url: URL) -> Engine:
         cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000}")
         _switch_to_wal(cursor)
         cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA temp_store = MEMORY")  # a read needs no space on a disk
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 

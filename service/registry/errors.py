@@ -336,6 +336,34 @@ class DatabaseUnavailable(RegistryError):
         super().__init__("the database does not answer; try again in a moment")
 
 
+class DatabaseFull(DatabaseUnavailable):
+    """The database cannot write, because its disk is full. It can still be read."""
+
+    code = "storage_full"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.args = ("the database's disk is too full to record this; free some space, then try again",)
+
+
+class StorageFull(RegistryError):
+    """Less space is free than the reserve, which only forget requests and running jobs may use."""
+
+    code = "storage_full"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}, so nothing new is stored; free some space, then try again. Reading, drawing and "
+            "forgetting go on"
+        )
+
+
+class StoreUnusable(RegistryError):
+    """The database or the artifact folder is not this deployment's, or cannot be used."""
+
+    code = "store_unusable"
+
+
 class DatabaseTooNew(RegistryError):
     code = "database_too_new"
 
