@@ -2,20 +2,24 @@
 
 The bytes are written to a temporary file in the same folder, which is flushed (fsync) and then renamed. A
 rename is atomic for every reader, but durable only once the folder is flushed as well.
+
+Who else may read the files is decided by the umask of the process (service/home.py).
 """
 
 import errno
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from service import failpoints
 
-READABLE = 0o644  # the API and the workers may run as different users
-READABLE_FOLDER = 0o755
+UNFINISHED = ".unfinished-"
+"""What the name of every temporary file and folder begins with. A killed process may leave some behind."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""The error numbers of a write for which there is no space: on the disk, in the quota, or in a file."""
 
 
 def write(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -24,17 +28,17 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     data: the bytes, or pieces of them.
     Raises OSError; an existing file is then unchanged.
     """
-    with _temporary_file(path, data, READABLE) as temporary:
+    with _temporary_file(path, data) as temporary:
         os.rename(temporary, path)
     sync_name(path)
 
 
-def create(path: Path, data: bytes, *, mode: int = READABLE) -> None:
+def create(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write the file as durably as `write` does, unless it exists already; then leave it unchanged.
 
-    mode: the permissions that the file is created with.
+    mode: the permissions that the file is created with, less those that the umask removes.
     """
-    with _temporary_file(path, data, mode) as temporary, suppress(FileExistsError):
+    with _temporary_file(path, data, mode=mode) as temporary, suppress(FileExistsError):
         os.link(temporary, path)  # unlike a rename, a link never replaces a file
     sync_name(path)  # also if the file existed: its writer may have died before this line
 
@@ -45,9 +49,9 @@ def create_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     An existing folder that is not empty is left unchanged.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder.parent))
+    temporary = _unfinished(folder)
+    temporary.mkdir()
     try:
-        temporary.chmod(READABLE_FOLDER)
         for name, data in files.items():
             with (temporary / name).open("wb") as file:
                 file.write(data)
@@ -68,7 +72,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     For files whose loss does no harm: a file may be lost if the power fails soon after.
     """
-    with _temporary_file(path, data, READABLE, durable=False) as temporary:
+    with _temporary_file(path, data, durable=False) as temporary:
         os.rename(temporary, path)
 
 
@@ -89,19 +93,23 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _temporary_file(
-    path: Path, data: bytes | Iterable[bytes], mode: int, *, durable: bool = True
+    path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666, durable: bool = True
 ) -> Iterator[Path]:
     """Make a file with these bytes in the folder of `path`, to be renamed or linked. Delete it at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=path.parent)
+    temporary = _unfinished(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             if durable:
                 failpoints.reach("file.sync")
                 os.fsync(file.fileno())
-        yield Path(name)
+        yield temporary
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    """Return a new name for the temporary file or folder that will become `path`."""
+    return path.with_name(f"{UNFINISHED}{uuid4().hex}")

@@ -37,10 +37,6 @@ def test_an_unreadable_artifact_is_reported_with_the_reason(artifacts: FolderArt
         artifacts.read("0" * 64)
 
 
-def test_other_users_of_the_deployment_can_read_an_artifact(artifacts: FolderArtifacts) -> None:
-    assert artifacts.path(artifacts.put(DATA)).stat().st_mode & 0o777 == 0o644
-
-
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
 def test_a_corrupt_artifact_is_not_read_and_the_next_put_repairs_it(
     artifacts: FolderArtifacts, damage: str

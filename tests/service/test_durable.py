@@ -1,5 +1,6 @@
 """A file appears under its name whole or not at all, and nothing else is left in its folder."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import run
@@ -34,12 +35,31 @@ def test_create_folder_leaves_a_folder_with_files_as_it_is(tmp_path: Path) -> No
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_other_users_can_read_what_is_written(tmp_path: Path) -> None:
-    durable.write(tmp_path / "file", b"")
-    durable.write_atomically(tmp_path / "message", b"")
-    durable.create_folder(tmp_path / "folder", {})
-    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert modes == {"file": 0o644, "message": 0o644, "folder": 0o755}
+@pytest.mark.parametrize(
+    ("umask", "expected"), [(0o077, (0o600, 0o700)), (0o007, (0o660, 0o770)), (0o022, (0o644, 0o755))]
+)
+def test_the_umask_decides_who_can_read_what_is_written(
+    umask: int, expected: tuple[int, int], tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        durable.write(tmp_path / "file", b"")
+        durable.create(tmp_path / "created", b"")
+        durable.create(tmp_path / "key", b"", mode=0o600)
+        durable.write_atomically(tmp_path / "message", b"")
+        durable.create_folder(tmp_path / "folder", {"a": b""})
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    file, folder = expected
+    assert modes == {
+        "file": file,
+        "created": file,
+        "key": 0o600,
+        "message": file,
+        "folder": folder,
+        "a": file,
+    }
 
 
 @pytest.mark.parametrize(
