@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
 
 from service.api import (
@@ -35,6 +35,7 @@ from service.api.openapi import complete_document
 from service.api.origins import OriginMiddleware
 from service.api.rates import RateLimits
 from service.api.slots import Slots
+from service.api.space import require_space
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
 from service.queue.messages import wake_worker
 from service.registry import artifact_references
@@ -66,7 +67,7 @@ RESOURCES = (
 )
 """The modules whose routers make up the API. /openapi.json lists their routes in this order."""
 
-EVERYWHERE = (400, 406, 408, 414, 415, 422, 429, 431, 500, 503)
+EVERYWHERE = (400, 406, 408, 414, 415, 422, 429, 431, 500, 503, 507)
 """The statuses that any request may be refused with."""
 
 RECORD_USES_SECONDS = 5.0
@@ -117,7 +118,11 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     )
     app.state.access = access
     for resource in RESOURCES:
-        app.include_router(resource.router, responses=problems.refusals(*EVERYWHERE))
+        app.include_router(
+            resource.router,
+            responses=problems.refusals(*EVERYWHERE),
+            dependencies=[Depends(require_space)],
+        )
     problems.install_handlers(app)
     complete_document(app, [resource.router for resource in RESOURCES])
     app.add_middleware(OriginMiddleware, settings=settings)

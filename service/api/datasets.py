@@ -1,6 +1,5 @@
 """/v1/datasets: list the datasets that a model can learn from, and upload new ones."""
 
-import errno
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal
@@ -149,25 +148,12 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
                     most_bytes=settings.max_dataset_bytes,
                 )
         if known is None or known.sha256 == upload.sha256:
-            _store_pixels(FileContent(pixels, upload.sha256), context)
+            context.artifacts.put(FileContent(pixels, upload.sha256))
     with context.database.transaction() as session:
         _, created = datasets.put(
             session, name, images=upload.counts, sha256=upload.sha256, project=context.project
         )
     return created
-
-
-def _store_pixels(pixels: FileContent, context: ApiContext) -> None:
-    try:
-        context.artifacts.put(pixels)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise Problem(
-            507,
-            "storage_full",
-            "The disk is too full to store these images; free some space on it and upload them again.",
-        ) from error
 
 
 def _find_dataset(name: str, context: ApiContext) -> DatasetObject:

@@ -13,6 +13,8 @@ from service.api.route import Route
 from service.queue.messages import count_waiting_messages
 from service.registry import jobs
 from service.registry.errors import DatabaseUnavailable
+from service.registry.scrub import read_statistics
+from service.registry.space import describe_lack
 
 STALLED_QUEUE_SECONDS = 10.0
 """How long jobs may stay queued, with no worker taking one, before /readyz reports a missing worker."""
@@ -44,7 +46,12 @@ def ready(context: Context, response: Response) -> Readiness:
     """Check everything this process depends on. The result of a check is `ok`, or what is wrong."""
     response.headers["Cache-Control"] = "no-store"
     required = {"database": _check_database(context), "artifacts": _check_artifacts(context)}
-    optional = {"broker": _check_broker(context), "worker": _check_worker(context)}
+    optional = {
+        "broker": _check_broker(context),
+        "worker": _check_worker(context),
+        "files": _check_files(context),
+        "space": describe_lack(context.settings) or "ok",
+    }
     if any(state != "ok" for state in required.values()):
         response.status_code = 503
         return Readiness(status="unavailable", checks={**required, **optional})
@@ -77,6 +84,16 @@ def _check_artifacts(context: ApiContext) -> str:
     if os.access(present, os.R_OK | os.W_OK | os.X_OK):
         return "ok"
     return "the artifact folder cannot be read and written; check its permissions"
+
+
+def _check_files(context: ApiContext) -> str:
+    """Say what the scrub has found: some versions cannot be drawn or continued from, all others can."""
+    try:
+        faults = read_statistics(context.database).faults
+    except DatabaseUnavailable:
+        return "unknown, because the database does not answer"
+    found = ", ".join(f"{count} {fault}" for fault, count in faults.items() if count)
+    return f"artifacts are damaged ({found}); run `palimpsest doctor`" if found else "ok"
 
 
 def _check_broker(context: ApiContext) -> str:

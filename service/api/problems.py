@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from service.durable import DISK_FULL
 from service.registry.errors import RegistryError
 from service.requests.violations import InvalidRequest, Violation, escape
 
@@ -55,6 +56,8 @@ STATUS = {
     "dataset_in_use": 409,
     "quota_exceeded": 413,
     "database_unavailable": 503,
+    "store_unusable": 503,
+    "storage_full": 507,
 }
 """The HTTP status of every registry error that a request can lead to, by the error's code."""
 
@@ -129,6 +132,7 @@ def install_handlers(app: FastAPI) -> None:
     """Install error handlers in `app` that answer every error with problem+json."""
     app.add_exception_handler(Problem, _answer_problem)
     app.add_exception_handler(RegistryError, _answer_registry_error)
+    app.add_exception_handler(OSError, _answer_os_error)
     app.add_exception_handler(InvalidRequest, _answer_invalid_request)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -214,6 +218,14 @@ async def _answer_registry_error(request: Request, error: Exception) -> JSONResp
     if status >= 500:
         log.error("request %s: %s %s", request.state.request_id, error, getattr(error, "reason", ""))
     return answer(request, Problem(status, error.code, str(error), job_id=getattr(error, "job_id", None)))
+
+
+async def _answer_os_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer 507 if there was no space for a file; any other error of a file is unexpected."""
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        detail = "The disk is too full to store this; free some space on it, then send the request again."
+        return answer(request, Problem(507, "storage_full", detail))
+    raise error
 
 
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:

@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -27,7 +28,8 @@ from service.api.problems import BODY_REFUSALS, refusals
 from service.api.route import Route
 from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import samples, versions
-from service.registry.errors import IdempotencyInFlight, UnknownSample
+from service.registry.errors import DatabaseFull, IdempotencyInFlight, UnknownSample
+from service.registry.space import describe_lack
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import LabelDecoder
 from service.requests.fields import Body, Labels, Seed, VersionNumber, refuse_duplicates
@@ -73,7 +75,7 @@ class CreateSample(Body):
 class SampleObject(BaseModel):
     """The record of a sample: everything needed to draw exactly the same pixels again."""
 
-    id: str
+    id: str | None = Field(description="Null if it was not recorded, because the disk has no space for it.")
     object: Literal["sample"] = "sample"
     model: str
     version: int
@@ -81,7 +83,7 @@ class SampleObject(BaseModel):
     count: int
     seed: int
     format: str
-    created_at: datetime
+    created_at: datetime | None
     links: dict[str, str]
 
 
@@ -96,14 +98,16 @@ async def create_sample(
 ) -> Response:
     """Draw images of labels that the model holds.
 
-    The sample is recorded, and its id is in the X-Sample-Id header of the answer.
+    The sample is recorded, and its id is in the X-Sample-Id header of the answer. If the disk has no space
+    for the record, the images are answered without that header, and with `X-Sample-Recorded: false`.
     """
     refuse_duplicates(body.labels)
     _refuse_too_many(body)
     source = await run_in_threadpool(_find_source, context, model, body, once)
     if isinstance(source, SampleObject):
-        with unless_gone("sample", source.id):
-            return await _answer_recorded(source.id, request, context, _new_sample_headers(source))
+        sample = str(source.id)
+        with unless_gone("sample", sample):
+            return await _answer_recorded(sample, request, context, _new_sample_headers(source))
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     drawn = await draw(request, context, *source, range(seed, seed + body.count))
     record = await run_in_threadpool(_record, context, source, body, seed, once)
@@ -153,18 +157,41 @@ def _find_source(
 def _record(
     context: ApiContext, source: _Source, body: CreateSample, seed: int, once: Idempotency
 ) -> SampleObject:
+    """Record the sample. If there is no space for it, return it without an id.
+
+    A request with an idempotency key is refused then, because it could not be answered again.
+    """
+    if once.key:
+        return _record_in_database(context, source, body, seed, once)
+    if describe_lack(context.settings) is None:  # the reserve is for forget requests
+        with suppress(DatabaseFull):
+            return _record_in_database(context, source, body, seed, once)
+    with context.database.reading() as session:
+        row, version = _find_drawable(session, context.project, source, body)
+    return _describe_unrecorded(row, version, body, seed)
+
+
+def _record_in_database(
+    context: ApiContext, source: _Source, body: CreateSample, seed: int, once: Idempotency
+) -> SampleObject:
     with context.database.transaction() as session:
         if once.begin(session):  # another process has answered the same request meanwhile
             raise IdempotencyInFlight(once.key)
-        row, version = _find_version(session, context.project, source.model.id, source.version.number)
-        versions.find_decoders(
-            session, row, version, body.labels
-        )  # a label may have been forgotten while the images were drawn
+        row, version = _find_drawable(session, context.project, source, body)
         sample = samples.record(
             session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
         once.record(session, 200, sample.id)
         return _describe_sample(sample)
+
+
+def _find_drawable(
+    session: Session, project: str, source: _Source, body: CreateSample
+) -> tuple[ModelRow, VersionRow]:
+    """Find the version again: a label may have been forgotten while the images were drawn."""
+    row, version = _find_version(session, project, source.model.id, source.version.number)
+    versions.find_decoders(session, row, version, body.labels)
+    return row, version
 
 
 async def _answer_recorded(
@@ -184,7 +211,8 @@ def _find_recorded(context: ApiContext, sample: str) -> tuple[SampleObject, _Sou
 
 
 def _new_sample_headers(record: SampleObject) -> dict[str, str]:
-    return {"Location": record.links["self"], "Cache-Control": "no-store"}
+    location = {"Location": record.links["self"]} if record.id else {}
+    return {**location, "Cache-Control": "no-store"}
 
 
 def _find_version(
@@ -203,7 +231,11 @@ def _find_sample(session: Session, project: str, sample_id: str) -> SampleRow:
 def _answer(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[str, str]) -> Response:
     return Response(
         _encode(record, drawn),
-        headers={**headers, "X-Sample-Id": record.id, "X-Model-Version": str(record.version)},
+        headers={
+            **headers,
+            **({"X-Sample-Id": record.id} if record.id else {"X-Sample-Recorded": "false"}),
+            "X-Model-Version": str(record.version),
+        },
         media_type=MEDIA_TYPES[record.format],
     )
 
@@ -241,6 +273,20 @@ def _describe_sample(row: SampleRow) -> SampleObject:
         format=row.format,
         created_at=row.created_at,
         links={"self": address, "images": f"{address}/images", "model": f"/v1/models/{row.model_id}"},
+    )
+
+
+def _describe_unrecorded(model: ModelRow, version: VersionRow, body: CreateSample, seed: int) -> SampleObject:
+    return SampleObject(
+        id=None,
+        model=model.id,
+        version=version.number,
+        labels=body.labels,
+        count=body.count,
+        seed=seed,
+        format=body.format,
+        created_at=None,
+        links={"model": f"/v1/models/{model.id}"},
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from service.durable import DISK_FULL
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
 from worker.jobs.store_failures import DISK_FULL
 from worker.learning.datasets import DatasetUnavailable
