@@ -7,5 +7,5 @@ import typer
 
 def fail(reason: str) -> NoReturn:
     """Write `palimpsest: REASON` to stderr and exit with 1."""
-    typer.echo(f"palimpsest: {reason}", err=True)
+    typer.echo(f"palimpsest: {' '.join(reason.splitlines())}", err=True)
     raise typer.Exit(1)

@@ -126,6 +126,39 @@ def collect() -> None:
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Check the whole deployment, and change nothing.
+
+    Checks the database and its schema, every artifact by its hash, the broker, free space, permissions,
+    clocks and keys. Works while the service runs, and while it does not. Exits with 1 if there is a problem.
+
+    Example: palimpsest doctor --json
+    """
+    _require_service("doctor")
+    from commands import operate
+
+    operate.doctor(as_json=as_json)
+
+
+@app.command()
+def adopt() -> None:
+    """Make the artifact folder this database's.
+
+    The service refuses to start with a folder that belongs to another database. Use this command if you know
+    that PALIMPSEST_HOME and PALIMPSEST_DATABASE_URL belong together. Files that no row refers to are deleted
+    later.
+
+    Example: palimpsest adopt
+    """
+    _require_service("adopt")
+    from commands import operate
+
+    operate.adopt()
+
+
+@app.command()
 def migrate(
     check: Annotated[
         bool,

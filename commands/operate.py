@@ -10,19 +10,23 @@ from threading import Event
 import typer
 from pydantic import ValidationError
 
+from commands.doctor import examine
 from commands.failure import fail
 from migrations import check_not_newer, find_differences, upgrade
-from service import failpoints, logs
-from service.process import sweeper
+from service import failpoints, home, logs
+from service.durable import DISK_FULL
+from service.process import collector, sweeper
 from service.process.errors import CannotStart
+from service.process.maintenance import start_maintenance
 from service.process.supervisor import supervise
 from service.process.worker_launch import check_worker_package, worker_command, worker_environment
-from service.registry import artifact_references, audit
+from service.registry import audit, database_file, store_identity
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.tables import Row
 from service.settings import Settings, load_settings
+from service.urls import sqlite_url
 
 
 def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
@@ -32,7 +36,7 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
     with loaded_deployment() as deployment:
         supervise(
             deployment.model_copy(update=given),
-            migrate=upgrade,
+            migrate=lambda database: _prepare(database, deployment),
             with_worker=with_worker,
             announce=typer.echo,
         )
@@ -41,7 +45,10 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
 def work() -> None:
     """Replace this process with a worker."""
     with loaded_deployment() as deployment:
-        _open_database(deployment).dispose()
+        database = _open_database(deployment)
+        with suppress(DatabaseUnavailable):  # the worker checks it again before its first job
+            store_identity.check_store(database, FolderArtifacts(deployment.artifacts))
+        database.dispose()
         check_worker_package()
         command = worker_command()
         os.execve(command[0], command, worker_environment(deployment))
@@ -51,22 +58,28 @@ def sweep(*, once: bool) -> None:
     """Sweep once, or again and again until the process is stopped."""
     with loaded_deployment() as deployment:
         database = _open_database(deployment)
+        with suppress(DatabaseUnavailable):
+            store_identity.check_store(database, FolderArtifacts(deployment.artifacts))
         if once:
             sweeper.sweep(database, deployment)
         else:
-            sweeper.sweep_until(Event(), database, deployment)
+            start_maintenance(stop := Event(), database, deployment)
+            sweeper.sweep_until(stop, database, deployment)
 
 
 def collect() -> None:
     """Delete artifacts that no row of the database refers to."""
     with loaded_deployment() as deployment:
-        with _open_database(deployment).transaction() as session:
-            collected = artifact_references.delete_unreferenced(
-                session, FolderArtifacts(deployment.artifacts)
-            )
-        if collected is None:
-            fail("nothing was deleted: a job or a purge is writing artifacts just now; try again")
-        typer.echo(f"deleted {collected} files that no row refers to")
+        database = _open_database(deployment)
+        store_identity.check_store(database, FolderArtifacts(deployment.artifacts))
+        collected = collector.collect(database, deployment)
+        typer.echo(
+            f"deleted {collected.files} files ({collected.bytes} bytes): {collected.artifacts} artifacts "
+            f"that no row refers to, {collected.temporary} files of interrupted writes, "
+            f"{collected.messages} old messages"
+        )
+        if not collected.complete:
+            fail("some artifacts are left: a job or a purge is writing artifacts just now; try again")
 
 
 def verify_audit_log(*, head: str | None) -> None:
@@ -84,14 +97,28 @@ def verify_audit_log(*, head: str | None) -> None:
 def migrate() -> None:
     """Migrate the database to the schema of this release."""
     with loaded_deployment() as deployment:
-        upgrade(Database(deployment.database_url))
+        _migrate(Database(deployment.database_url), deployment)
+
+
+def doctor(*, as_json: bool) -> None:
+    """Check the deployment and print what was found; exit with 1 if there is a problem."""
+    with loaded_deployment() as deployment:
+        if not examine(deployment, as_json=as_json):
+            raise typer.Exit(1)
+
+
+def adopt() -> None:
+    """Make the artifact folder this database's."""
+    with loaded_deployment() as deployment:
+        store_identity.adopt_store(_open_database(deployment), FolderArtifacts(deployment.artifacts))
+        typer.echo(f"{deployment.artifacts} is this database's now; `palimpsest doctor` lists what it lacks")
 
 
 def check_migrations() -> None:
     """Compare the tables that the migrations create with those in the code; exit with 1 if they differ."""
     with tempfile.TemporaryDirectory() as folder:
         migrated, declared = (
-            Database(f"sqlite:///{Path(folder) / name}.db") for name in ("migrated", "declared")
+            Database(sqlite_url(Path(folder) / f"{name}.db")) for name in ("migrated", "declared")
         )
         upgrade(migrated)
         Row.metadata.create_all(declared.engine)
@@ -100,6 +127,21 @@ def check_migrations() -> None:
         typer.echo(line, err=True)
     if found:
         raise typer.Exit(1)
+
+
+def _prepare(database: Database, deployment: Settings) -> None:
+    """Migrate the database, and check that the artifact folder is its own, before the API uses them."""
+    _migrate(database, deployment)
+    store_identity.claim_store(database, FolderArtifacts(deployment.artifacts))
+    home.restrict_home(deployment)
+
+
+def _migrate(database: Database, deployment: Settings) -> None:
+    """Migrate a database that is whole, Palimpsest's, and no new one beside the artifacts of another."""
+    database_file.check_database_file(deployment.database_url)
+    database_file.check_owner(database)
+    store_identity.check_new_database(database, FolderArtifacts(deployment.artifacts))
+    upgrade(database)
 
 
 def _open_database(deployment: Settings) -> Database:
@@ -118,6 +160,7 @@ def loaded_deployment() -> Iterator[Settings]:
     """Load the settings and log to stderr. A known error in the block prints one line and exits with 1."""
     try:
         deployment = load_settings()
+        home.restrict_new_files(deployment)
         logs.configure(level=deployment.log_level, log_format=deployment.log_format)
         failpoints.warn_if_armed()
         yield deployment
@@ -128,3 +171,7 @@ def loaded_deployment() -> Iterator[Settings]:
         fail(f"{error.message} ({error.reason})")
     except (CannotStart, RegistryError, failpoints.UnknownFailpoint) as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        fail(f"the disk is too full ({error.strerror}: {error.filename or 'unknown file'}); free some space")

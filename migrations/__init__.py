@@ -42,6 +42,14 @@ def check_not_newer(database: Database) -> None:
         _check_not_newer(session.connection())
 
 
+def is_current(database: Database) -> bool:
+    """Whether every step of this release was applied. Raises DatabaseUnavailable."""
+    with database.reading() as session:
+        connection = session.connection()
+        newest = ScriptDirectory.from_config(_config(connection)).get_heads()
+        return set(MigrationContext.configure(connection).get_current_heads()) == set(newest)
+
+
 def find_differences(migrated: Database, declared: Database) -> list[str]:
     """Return how a migrated database differs from one that was created from tables.py, as lines of text."""
     found, expected = _describe_schema(migrated), _describe_schema(declared)

@@ -12,7 +12,8 @@ from celery.signals import setup_logging, worker_shutting_down
 from migrations import check_not_newer
 from service import logs
 from service.queue.messages import EXECUTE_JOB, celery_app, wake_worker
-from service.registry.errors import DatabaseTooNew
+from service.registry.errors import DatabaseTooNew, StoreUnusable
+from service.registry.store_identity import check_store
 from service.settings import Settings
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
@@ -33,7 +34,8 @@ def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
             check_not_newer(
                 worker_context.database
             )  # a newer release may have migrated it since this process started
-        except DatabaseTooNew as error:
+            check_store(worker_context.database, worker_context.artifacts)
+        except (DatabaseTooNew, StoreUnusable) as error:
             log.error("job %s stays queued: %s", job_id, error)
             return
         if next_job := execute(job_id, worker_context):
