@@ -13,7 +13,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 DATABASE_FILES = ("palimpsest.db", "palimpsest.db-wal", "palimpsest.db-shm")
-OWN_FILES = ("artifacts", "judges", "keys", "lock", "queue", *DATABASE_FILES)
+OWN_FILES = ("artifacts", "erasures.jsonl", "judges", "keys", "lock", "queue", *DATABASE_FILES)
 """What the service makes in its home. Datasets may be shared with other programs."""
 KNOWN_FILES = {*OWN_FILES, "datasets"}
 

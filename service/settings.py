@@ -86,7 +86,7 @@ class Settings(Home):
     broker_url: BrokerUrl = _in_home(lambda home: folder_url(home / "queue"))
     """folder://FOLDER or redis://HOST/NUMBER, encoded as the database's URL is."""
 
-    erasure_log: Folder = _in_home("{home}/erasures.jsonl")
+    erasure_log: Folder = _in_home(lambda home: home / "erasures.jsonl")
     """The file with every label that was forgotten. A restored backup is compared with it: put it on another
     disk than the home folder."""
 

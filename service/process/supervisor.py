@@ -23,6 +23,7 @@ import uvicorn
 from service.api.app import create_app
 from service.process.errors import CannotStart
 from service.process.http_server import server_config
+from service.process.maintenance import start_maintenance
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
 from service.recovery import erasure_log
@@ -64,6 +65,7 @@ def supervise(
             if worker:
                 worker.start()
             sweeper.start()
+            start_maintenance(stop, database, deployment)
             server.start()
             if worker:  # until it has proved that it is this project's worker, not a file of the same name
                 worker.wait_until_identified(stop)

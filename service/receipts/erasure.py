@@ -73,8 +73,8 @@ SAME_FOR_EVERY_FORGET = {
     "files without a version": (
         "not reached",
         "A job can leave files that it had stored, if it was cancelled or killed, or if the version it "
-        "worked on was revoked meanwhile. The service sends them to nobody, and no purge deletes them. The "
-        "command `palimpsest collect` does.",
+        "worked on was revoked meanwhile. The service sends them to nobody, and no purge deletes them. "
+        "Once they are an hour old, the sweeper or the command `palimpsest collect` does.",
     ),
     "recorded samples": (
         "refused",

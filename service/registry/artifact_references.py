@@ -6,7 +6,8 @@ takes a shared lock (`lock_against_deletion`), stores deleted artifacts again, a
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -54,29 +55,36 @@ def find_referenced(session: Session) -> set[str]:
     return referenced
 
 
-def delete_unreferenced(session: Session, artifacts: FolderArtifacts) -> int | None:
-    """Delete artifacts that no row refers to. Returns how many; None if the artifacts are locked.
+def find_unreferenced(session: Session, artifacts: FolderArtifacts) -> list[Path]:
+    """Return the files in the artifact folder that no row refers to, temporary ones among them.
 
-    Files of the last hour are kept, because a job stores its files before it publishes. If no row refers to
-    any artifact nothing is deleted: most likely the folder belongs to another database.
+    Files of the last hour are left out, because a job stores its files before it publishes.
+    """
+    referenced = find_referenced(session)
+    return [path for path in artifacts.all_files() if path.name not in referenced and _is_old(path)]
+
+
+def delete_unreferenced(session: Session, paths: Sequence[Path]) -> tuple[int, int] | None:
+    """Delete those of these files that no row refers to. Returns how many, and their bytes together.
+
+    Returns None, and deletes nothing, if the artifacts are locked.
     """
     if not try_lock_for_deletion(session):
         return None
-    referenced = find_referenced(session)
-    if not referenced:
-        return 0
-    unreferenced = [path for path in _old_files(artifacts) if path.name not in referenced]
-    for path in unreferenced:
-        path.unlink(missing_ok=True)
-    return len(unreferenced)
-
-
-def _old_files(artifacts: FolderArtifacts) -> Iterator[Path]:
-    """Iterate over the files that were last stored more than MINIMUM_AGE_SECONDS ago."""
-    before = time.time() - MINIMUM_AGE_SECONDS
-    for path in artifacts.all_files():
-        try:
-            if path.stat().st_mtime <= before:
-                yield path
-        except FileNotFoundError:  # deleted by another process
+    referenced, files, size = find_referenced(session), 0, 0
+    for path in paths:
+        if path.name in referenced or not _is_old(path):  # stored again since it was found
             continue
+        with suppress(OSError):
+            found = path.stat().st_size
+            path.unlink()
+            files, size = files + 1, size + found
+    return files, size
+
+
+def _is_old(path: Path) -> bool:
+    """Whether the file was last stored more than MINIMUM_AGE_SECONDS ago."""
+    try:
+        return path.stat().st_mtime <= time.time() - MINIMUM_AGE_SECONDS
+    except OSError:  # deleted by another process
+        return False

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,8 @@ from typing import Any, BinaryIO
 
 from service import durable, failpoints
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
+
+IS_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def encode_document(value: Mapping[str, Any]) -> bytes:
@@ -88,6 +91,10 @@ class FolderArtifacts:
         path.unlink(missing_ok=True)
         if path.parent.exists():
             durable.sync_folder(path.parent)
+
+    def stored(self) -> Iterator[str]:
+        """Iterate over the sha256 of every artifact in the folder."""
+        return (path.name for path in self.all_files() if IS_SHA256.fullmatch(path.name))
 
     def all_files(self) -> Iterator[Path]:
         """Iterate over every file in the folder, temporary files of interrupted writes among them."""

@@ -8,8 +8,9 @@ from threading import Event
 import httpx
 import pytest
 
+from service.process import collector
 from service.queue.messages import wake_worker
-from service.registry import artifact_references, publishing
+from service.registry import artifact_references, publishing, store_identity
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.settings import Settings
@@ -89,6 +90,7 @@ def test_a_collection_of_unused_files_deletes_none_that_a_job_is_publishing(
         name: File(name.encode(), "application/octet-stream")
         for name in ("checkpoint.safetensors", "decoder.onnx", "report.json", "manifest.json")
     }
+    store_identity.claim_store(database, artifacts)
     over = Event()
 
     def publish(registry: Registry) -> None:
@@ -105,8 +107,7 @@ def test_a_collection_of_unused_files_deletes_none_that_a_job_is_publishing(
         deleted = 0
         while not over.is_set():
             artifacts.put(b"a file that no row refers to")
-            with database.transaction() as session:
-                deleted += artifact_references.delete_unreferenced(session, artifacts) or 0
+            deleted += collector.collect(database, deployment).artifacts
         return deleted
 
     with ThreadPoolExecutor(3) as pool:

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from service.durable import DISK_FULL
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
-from worker.jobs.store_failures import DISK_FULL
 from worker.learning.datasets import DatasetUnavailable
 from worker.learning.slots import LabelConflict
 from worker.learning.strategy import Diverged, Unavailable

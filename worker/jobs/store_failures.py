@@ -1,15 +1,14 @@
 """Tell a failure of the artifact store from a fault of one artifact, and wait for the store to come back."""
 
-import errno
 import os
 import time
 
+from service.durable import DISK_FULL
 from service.registry.artifacts import FolderArtifacts
 from service.registry.errors import ArtifactMissing, ArtifactUnreadable
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 4.0
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StoreUnavailable(Exception):
