@@ -1,6 +1,7 @@
 """Run the faults of one seed under load, restore everything, and check the rules."""
 
 import argparse
+import json
 import random
 import shutil
 import sys
@@ -14,7 +15,7 @@ import httpx
 from sqlalchemy import select
 
 from service.registry.errors import DatabaseUnavailable
-from service.registry.tables import UNFINISHED_STATES, JobRow, PurgeRow, ReceiptRow
+from service.registry.tables import UNFINISHED_STATES, JobRow, PurgeRow, ReceiptRow, Row
 from tests import invariants
 from tests.chaos.load import Client, Poller, Record, start
 from tests.chaos.schedule import BACKINGS, make_schedule
@@ -33,7 +34,9 @@ def main(arguments: list[str]) -> int:
     print(f"seed {seed}, {options.backing}, {options.seconds:g} s, in {folder}", flush=True)  # noqa: T201
     with staged(options.backing, folder) as stage:
         violations = run(stage, seed, options)
-        shutil.copytree(stage.deployment.home, folder / "kept", ignore=shutil.ignore_patterns("filler"))
+        if violations:
+            shutil.copytree(stage.deployment.home, folder / "kept", ignore=shutil.ignore_patterns("filler"))
+            _save_rows(stage, folder / "rows.json")
     for violation in violations:
         print(f"VIOLATION: {violation}")  # noqa: T201
     if violations:
@@ -145,6 +148,16 @@ def _doubled(stage: Stage) -> list[str]:
     with stage.database.reading() as session:
         made = Counter(session.scalars(select(JobRow.request_id)))
     return [f"request {name} made {count} jobs" for name, count in made.items() if name and count > 1]
+
+
+def _save_rows(stage: Stage, file: Path) -> None:
+    """Write the rows of every table, because the database ends with the run."""
+    with stage.database.reading() as session:
+        rows = {
+            name: [dict(row._mapping) for row in session.execute(select(table))]
+            for name, table in Row.metadata.tables.items()
+        }
+    file.write_text(json.dumps(rows, indent=1, default=str))
 
 
 def _summarise(stage: Stage, record: Record, faults: int, seconds: float) -> None:

@@ -185,8 +185,9 @@ class Poller:
     def _look_at_version(self, http: httpx.Client, model: dict[str, Any], number: int) -> None:
         path = f"/v1/models/{model['id']}/versions/{number}"
         version = http.get(path)
+        if version.status_code == 404:
+            self.record.violations.append(f"I5: {path}, the head of a moment ago, does not exist")
         if version.status_code != 200:
-            self.record.violations.append(f"I5: {path}, the head, was answered with {version.status_code}")
             return
         for name, file in version.json()["files"].items():
             self.record.seen.add(Seen(model["id"], number, name, file["sha256"]))

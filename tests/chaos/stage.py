@@ -34,6 +34,7 @@ from tests.instance import children, is_running
 DISK_BYTES = 256 << 20
 RESTART_SECONDS = 0.5
 """How long a process that ended stays away, as under a process manager."""
+START_TRIES = 5
 GARBAGE = (b"", b"{", b"null", b"[]", b"5", b'{"body": 5}', b"\xff\xfe")
 LEASE_SECONDS = 3.0
 MAX_ATTEMPTS = 30
@@ -286,9 +287,21 @@ def _server(part: str) -> Callable[[Stage], Server]:
 def _kill_server(find: Callable[[Stage], Server]) -> Callable[[Stage, Fault], Callable[[], None]]:
     def act(stage: Stage, fault: Fault) -> Callable[[], None]:
         find(stage).kill()
-        return find(stage).start
+        return lambda: _start_server(find(stage))
 
     return act
+
+
+def _start_server(server: Server) -> None:
+    """Start the server. PostgreSQL refuses for a moment if a process of the killed one is still ending."""
+    for _ in range(START_TRIES):
+        try:
+            server.start()
+            return
+        except AssertionError:
+            server.kill()
+            time.sleep(RESTART_SECONDS)
+    server.start()
 
 
 def _suspend_server(find: Callable[[Stage], Server]) -> Callable[[Stage, Fault], Callable[[], None]]:
