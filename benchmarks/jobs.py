@@ -128,7 +128,7 @@ def milliseconds_to_start(database: Database, model: str) -> float:
 
 def submit_job(session: Any, model: ModelRow) -> JobRow:
     spec = LearnSpec(strategy="replay_ewc", params={}, dataset="digits", labels=("0",))
-    return jobs.submit(session, model, spec, max_attempts=3)
+    return jobs.submit(session, model, spec, max_attempts=3).job
 
 
 def only_job(database: Database, model: str) -> JobRow:

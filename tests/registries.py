@@ -73,7 +73,7 @@ def submit(
     **fields: Any,
 ) -> JobRow:
     spec = job_spec(operation, *names, **fields)
-    return jobs.submit(session, model, spec, max_attempts=max_attempts)
+    return jobs.submit(session, model, spec, max_attempts=max_attempts).job
 
 
 def publication(session: Session, claim: Claim) -> Publication:
@@ -97,5 +97,5 @@ def publication(session: Session, claim: Claim) -> Publication:
         files=FILES,
         parameters=10,
         widths={"encoder": [4], "decoder": [4]},
-        report=quick_report(sorted(held), {}),
+        report=quick_report(sorted(held), {}, guarantee=job.guarantee),
     )

@@ -1,5 +1,6 @@
 """The JSON objects by which the API describes a job."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -77,6 +78,9 @@ class JobObject(BaseModel):
     )
     params: dict[str, Any] = Field(description="The params of the strategy, with every default filled in.")
     labels: list[str]
+    already_forgotten: dict[str, str] = Field(
+        description="For each label of the request that the job leaves out: the job that forgot it."
+    )
     renamed: dict[str, str] = Field(
         description="For each label that has another name in the dataset: that name."
     )
@@ -115,8 +119,13 @@ class JobObject(BaseModel):
     links: dict[str, str]
 
 
-def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
-    """Return the JSON object that describes a job."""
+def describe_job(
+    row: JobRow, queue_position: int | None, already_forgotten: Mapping[str, str] | None = None
+) -> JobObject:
+    """Return the JSON object that describes a job.
+
+    already_forgotten: of the request that it answers, if that left out more labels than the job's own.
+    """
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
     version = row.evaluated_version or row.output_version
     if version is not None:
@@ -134,6 +143,7 @@ def describe_job(row: JobRow, queue_position: int | None) -> JobObject:
         guarantee=row.guarantee,
         params=row.params,
         labels=row.labels,
+        already_forgotten=dict(already_forgotten or row.already_forgotten or {}),
         renamed=row.renamed or {},
         state=cast(ShownState, row.public_state),
         done=row.done,

@@ -96,7 +96,7 @@ class Submission:
                 most=self.context.settings.max_queued_jobs,
                 most_of_key=self.context.settings.max_queued_jobs_of_key,
             )
-            row = jobs.submit(
+            submitted = jobs.submit(
                 session,
                 model,
                 self._resolve(session, model, request),
@@ -108,8 +108,9 @@ class Submission:
                     created_by=self.context.caller.key_id,
                 ),
             )
-            job = describe_job(row, jobs.queue_position(session, row))
-            status = 200 if job.done else 202
+            row = submitted.job
+            job = describe_job(row, jobs.queue_position(session, row), submitted.already_forgotten)
+            status = 200 if job.done and not _begins_purge(job) else 202
             self.once.record(session, status, job.id)
             failpoints.reach("submit.before_commit")
         failpoints.reach("submit.after_commit")
@@ -163,8 +164,11 @@ async def learn(request: Learn, submission: Submit) -> JobObject:
 async def forget(request: Forget, submission: Submit) -> JobObject:
     """Forget labels, and retain the others.
 
-    If all of the labels have been forgotten already, the answer is the job that forgot them, and no other job
-    is created.
+    If all of the labels have been forgotten already with all that is requested, the answer is the job that
+    forgot them, and no other job is created. If a label was forgotten with less (not exactly, under looser
+    criteria, by another strategy), an exact request forgets it again, and any other is refused with 409
+    `forgotten_with_less`. `already_forgotten` names the labels that the job leaves out, and the jobs that
+    forgot them. A purge that is requested later belongs to the job that forgot the labels.
     """
     return await submission.submit(request)
 
@@ -186,6 +190,11 @@ async def evaluate(request: Evaluate, submission: Submit) -> JobObject:
         VersionRevoked
     ) as error:  # 409 and not 410, because the URL is that of the model, which still exists
         raise Problem(409, error.code, error.message) from error
+
+
+def _begins_purge(job: JobObject) -> bool:
+    """Whether a purge of files was requested that has not begun: then the request is not done yet."""
+    return job.purge is not None and job.purge.state == "requested"
 
 
 def _parse_wait_seconds(prefer: str) -> int | None:

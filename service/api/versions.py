@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from reports import Figure, LabelGroup, Report, read_report
+from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
 from service.api.context import Context
 from service.api.lookup import find_model, find_version, unless_purged
@@ -55,6 +55,7 @@ class AncestorObject(BaseModel):
     job: str
     operation: str
     strategy: str
+    guarantee: Guarantee | None = Field(description="Of a forget: what it guarantees.")
     labels: list[str] = Field(description="Every label that the version holds.")
     parameters: int
     revoked_by: str | None = Field(description="The job that forgot a label which this version still holds.")
@@ -187,6 +188,7 @@ def _ancestor_fields(row: VersionRow) -> dict[str, Any]:
         "job": row.job_id,
         "operation": row.operation,
         "strategy": row.strategy,
+        "guarantee": read_report(row.report).guarantee,
         "labels": sorted(row.labels, key=lambda name: (row.labels[name] is None, row.labels[name], name)),
         "parameters": row.parameters,
         "revoked_by": row.revoked_by,

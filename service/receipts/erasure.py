@@ -10,6 +10,9 @@ from service.receipts.statement import ErasureEntry
 from service.registry.tables import JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
 
+RETRAIN = "retrain"
+"""The strategy that makes the main network anew, even if the labels had networks of their own."""
+
 
 @dataclass(frozen=True)
 class ForgetHistory:
@@ -44,21 +47,33 @@ class ForgetHistory:
 
     @property
     def is_isolated(self) -> bool:
-        """Whether each of the labels had a network of its own, so that the main network was not changed."""
+        """Whether each of the labels had a network of its own, and the main network was not changed."""
+        if self.job.strategy == RETRAIN:
+            return False
         slots = {} if self.parent is None else self.parent.labels
         return all(name in slots and slots[name] is None for name in self.job.labels)
 
 
 SAME_FOR_EVERY_FORGET = {
     "optimiser state": (
-        "never stored",
-        "The state of the optimiser is in the worker's memory while a job trains. It is never written to a "
-        "file.",
+        "not kept",
+        "The state of the optimiser is in the worker's memory and in the snapshots of a job while it runs. "
+        "No version contains it.",
     ),
     "replayed images": (
-        "never stored",
-        "To keep the retained labels, training draws images of them in the worker's memory. They are never "
-        "written to a file.",
+        "not kept",
+        "To keep the retained labels, training draws images of them in the worker's memory. Apart from the "
+        "snapshots of a job while it runs, they are written to no file.",
+    ),
+    "snapshots": (
+        "deleted",
+        "While a job runs, its newest training state is kept in a file, so that it can continue after an "
+        "interruption. The file is deleted when the job ends, however it ends.",
+    ),
+    "idempotency keys": (
+        "kept",
+        "For each request with an Idempotency-Key, the database keeps the status of the answer and the id "
+        "of the resource, without labels and images. They are deleted after a day.",
     ),
     "HTTP caches": (
         "expire",

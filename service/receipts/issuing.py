@@ -177,6 +177,7 @@ def _request(job: JobRow, purge: PurgeRow | None) -> ForgetRequest:
         seed=job.seed,
         acceptance=job.acceptance,
         purge=purge is not None and purge.reason == "requested",
+        reference=job.reference,
     )
 
 

@@ -38,6 +38,8 @@ def _forget(predicate: Predicate) -> Table:
     )
     table.add_row("strategy", escape_unprintable(f"{request.strategy}, seed {request.seed}"))
     table.add_row("guarantee", predicate.guarantee)
+    if request.reference:
+        table.add_row("reference", escape_unprintable(request.reference))
     table.add_row("code", escape_unprintable(predicate.code or "-"))
     table.add_row("job", escape_unprintable(predicate.job))
     table.add_row("published", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC")

@@ -62,6 +62,8 @@ class ForgetRequest(Part):
     seed: int
     acceptance: dict[str, Any]
     purge: bool
+    reference: str | None = None
+    """The client's own name for the request."""
 
 
 class ReceiptFigures(Part):

@@ -93,11 +93,11 @@ def _replay(session: Session, erasure: Erasure, *, max_attempts: int) -> None:
         seed=erasure.seed,
         acceptance=erasure.acceptance,
         labels=held,
+        guarantee="exact" if erasure.guarantee == "exact" else "approximate",
         purge=erasure.purge,
     )
     request = jobs.JobRequest(reference=f"replay of {erasure.job_id}")
-    job = jobs.submit(session, model, spec, max_attempts=max_attempts, request=request)
-    job.guarantee = "exact" if erasure.guarantee == "exact" else None
+    job = jobs.submit(session, model, spec, max_attempts=max_attempts, request=request).job
     for version in session.scalars(select(VersionRow).where(VersionRow.model_id == model.id)):
         if version.revoked_by is None and set(held) & set(version.labels):
             version.revoked_by = job.id

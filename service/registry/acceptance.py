@@ -22,8 +22,8 @@ def freeze_criteria(
     The bounds that earlier forgets were accepted with are added: a label that was forgotten under a bound
     stays under it for as long as it is forgotten, whatever a later request says. Once the label is learned
     again the bound has no effect, because the quality gate applies it to forgotten labels only.
-    forgets: the labels that the job itself forgets. Their earlier bounds are left out: the job runs only if
-        they have been learned again.
+    forgets: the labels that the job forgets and that are not forgotten when it runs. Their earlier bounds
+        are left out, because they have been learned again since.
     """
     bounds = {name: bound for name, bound in relapse_bounds(session, model).items() if name not in forgets}
     return {**(model.acceptance or {}), **requested, **({RELAPSE_MAX: bounds} if bounds else {})}
@@ -44,6 +44,7 @@ def relapse_bounds(session: Session, model: ModelRow) -> dict[str, float]:
         criteria += [(name, dict(spec.acceptance)) for name in spec.forgets]
     bounds: dict[str, float] = {}
     for name, acceptance in criteria:
-        if (bound := acceptance.get(FORGOTTEN_MAX)) is not None:
-            bounds[name] = min(bound, bounds.get(name, bound))
+        for bound in (acceptance.get(FORGOTTEN_MAX), acceptance.get(RELAPSE_MAX, {}).get(name)):
+            if bound is not None:
+                bounds[name] = min(bound, bounds.get(name, bound))
     return dict(sorted(bounds.items()))

@@ -161,12 +161,40 @@ class LabelAlreadyLearned(RegistryError):
         )
 
 
-class WouldEmptyModel(RegistryError):
-    code = "would_empty_model"
+class ForgottenWithLess(RegistryError):
+    """A request asks for more than an earlier forget of the label gave, and its strategy cannot give it."""
 
-    def __init__(self, model: str) -> None:
+    code = "forgotten_with_less"
+
+    def __init__(self, model: str, label: str, job_id: str, missing: Sequence[str]) -> None:
+        self.job_id = job_id
         super().__init__(
-            f"model {model!r} would hold no label after this forget; leave out at least one of the labels"
+            f"model {model!r} has forgotten {label!r} in job {job_id}, or will, but {' and '.join(missing)}. "
+            "Send the request with guarantee 'exact' to forget it again with more, or without what is "
+            "missing to be answered with that job"
+        )
+
+
+class NotExact(RegistryError):
+    """Dropping the networks of temporary labels is not exact, because the main network knew them once."""
+
+    code = "guarantee_not_possible"
+
+    def __init__(self, model: str, labels: Iterable[str], strategy: str) -> None:
+        super().__init__(
+            f"the strategy {strategy} does not forget {_list(labels)} exactly, because the main network of "
+            f"model {model!r} learned it before the label became temporary; name an exact strategy for "
+            "permanent labels (GET /v1/catalog), which makes the main network anew"
+        )
+
+
+class GuaranteeMissed(RegistryError):
+    code = "guarantee_missed"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"the result of job {job_id} is not exact, as it had to be; nothing is published. Name an exact "
+            "strategy for permanent labels (GET /v1/catalog), and send the request again"
         )
 
 
@@ -175,7 +203,7 @@ class NoPermanentLabel(RegistryError):
 
     def __init__(self, model: str) -> None:
         super().__init__(
-            f"model {model!r} holds temporary labels only, and the networks of temporary labels are not "
+            f"model {model!r} holds no permanent label, and only the main network, which draws these, is "
             "resized; learn a label permanently first"
         )
 

@@ -7,7 +7,7 @@ submitted. The worker reads it back from there (`spec_of`) and checks it again w
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from service.registry.errors import (
@@ -17,9 +17,8 @@ from service.registry.errors import (
     NoPermanentLabel,
     StaleBase,
     UnknownLabel,
-    WouldEmptyModel,
 )
-from service.registry.tables import JobRow, LabelStatus, ModelRow, Operation
+from service.registry.tables import Guarantee, JobRow, LabelStatus, ModelRow, Operation
 
 Retention = Literal["permanent", "temporary"]
 
@@ -83,10 +82,6 @@ class ChangeSpec(_Spec, ABC):
         """The labels that are forgotten when the job has succeeded."""
         return ()
 
-    def left_to_do(self, statuses: Statuses) -> "ChangeSpec | None":
-        """Return the spec without what has been done already, or None if nothing is left to do."""
-        return self
-
     def check_base(self, model: ModelRow) -> None:
         """Raise StaleBase if the client expects another head than the model has."""
         if self.base_version is not None and self.base_version != model.head:
@@ -146,12 +141,26 @@ class LearnSpec(ChangeSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Demands:
+    """What a request to forget asks for in so many words. What it leaves to the service is None or False."""
+
+    guarantee: Guarantee | None = None
+    strategy: str | None = None
+    has_params: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ForgetSpec(ChangeSpec):
-    """Forget labels that the model holds, but never all of them."""
+    """Forget labels that the model holds; an exact strategy also forgets labels again that were forgotten."""
 
     operation: ClassVar[Operation] = "forget"
 
     labels: tuple[str, ...]
+    guarantee: Guarantee = "approximate"
+    """What the strategy guarantees."""
+    drops_only: bool = field(default=False, compare=False)
+    """Whether it only drops the networks of temporary labels, and leaves the main network as it is."""
+    demands: Demands = field(default=Demands(), compare=False)
     purge: bool = field(default=False, compare=False)
     """Whether the files of older versions that hold the labels are deleted after the job has succeeded.
 
@@ -162,20 +171,14 @@ class ForgetSpec(ChangeSpec):
     def forgets(self) -> tuple[str, ...]:
         return self.labels
 
-    def left_to_do(self, statuses: Statuses) -> "ForgetSpec | None":
-        left = tuple(name for name in self.labels if statuses.get(name) != "forgotten")
-        return replace(self, labels=left) if left else None
-
     def check(self, model: ModelRow, statuses: Statuses) -> None:
-        """Raises StaleBase, UnknownLabel, WouldEmptyModel, LabelForgotten."""
+        """Raises StaleBase, UnknownLabel, LabelForgotten."""
         self.check_base(model)
         unknown = [name for name in self.labels if name not in statuses]
         if unknown:
             raise UnknownLabel(model.name, unknown)
-        if all(status == "forgotten" for name, status in statuses.items() if name not in self.labels):
-            raise WouldEmptyModel(model.name)
         for name in self.labels:
-            if statuses[name] == "forgotten":
+            if statuses[name] == "forgotten" and self.guarantee != "exact":
                 raise LabelForgotten(model.name, name, None)
 
     def statuses_after(self, statuses: Statuses) -> Statuses:
@@ -186,7 +189,7 @@ class ForgetSpec(ChangeSpec):
         return set(self.labels) - set(temporary)
 
     def columns(self) -> dict[str, Any]:
-        return super().columns() | {"labels": list(self.labels)}
+        return super().columns() | {"labels": list(self.labels), "guarantee": self.guarantee}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,10 +201,9 @@ class ResizeSpec(ChangeSpec):
     def check(self, model: ModelRow, statuses: Statuses) -> None:
         """Raises StaleBase, ModelHasNoVersion, NoPermanentLabel."""
         self.check_base(model)
-        held = {status for status in statuses.values() if status != "forgotten"}
-        if not held:
+        if not statuses:
             raise ModelHasNoVersion(model.name)
-        if "permanent" not in held:
+        if "permanent" not in statuses.values():
             raise NoPermanentLabel(model.name)
 
 
@@ -230,7 +232,7 @@ def spec_of(job: JobRow) -> JobSpec:
             retention: Retention = "temporary" if job.retention == "temporary" else "permanent"
             return LearnSpec(labels=labels, renamed=job.renamed or {}, retention=retention, **change)
         case "forget":
-            return ForgetSpec(labels=labels, **change)
+            return ForgetSpec(labels=labels, guarantee=job.guarantee or "approximate", **change)
         case "resize":
             return ResizeSpec(**change)
         case "evaluate":

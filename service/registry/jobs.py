@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased, contains_eager, selectinload
 
-from service.registry import labels, purging, versions
+from service.registry import forgets, labels, purging, versions
 from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
 from service.registry.errors import JobAlreadyFinished, LabelAlreadyLearned, UnknownJob, UnknownModel
@@ -61,28 +61,38 @@ class JobRequest:
 NO_REQUEST = JobRequest()
 
 
+class Submitted(NamedTuple):
+    """The answer to a request for a job."""
+
+    job: JobRow
+    """The new job; or the newest one that has done all of it already, or will have."""
+    already_forgotten: Mapping[str, str]
+    """{label: the job that forgot it, or will} of the labels that the new job leaves out."""
+
+
 def submit(
     session: Session, model: ModelRow, spec: JobSpec, *, max_attempts: int, request: JobRequest = NO_REQUEST
-) -> JobRow:
+) -> Submitted:
     """Insert a queued job and return it. The caller sends its wake-up message after the commit.
 
     The rules are checked against the statuses that labels will have once the queue has run. Labels that are
-    forgotten already, or will be by then, are left out of a forget. If none remains, no job is inserted, and
-    the job that forgot them is returned. If the spec requests a purge, it is also requested for the jobs that
-    forgot the labels left out. The acceptance criteria are frozen (acceptance.py).
-    Raises what `check` raises.
+    forgotten already with all that is asked for, or will be by then, are left out of a forget (forgets.py).
+    If none remains, no job is inserted, and the job that forgot them is returned. If the spec requests a
+    purge, it is also requested for the jobs that forgot the labels left out. The acceptance criteria are
+    frozen (acceptance.py). Raises what `check` raises.
     """
     model = lock_model(session, model)
     accepted = _accept(session, model, spec)
     purge = isinstance(spec, ForgetSpec) and spec.purge
-    for earlier in accepted.forgotten_by if purge else ():
+    for earlier in accepted.earlier if purge else ():
         purging.request_purge(session, earlier)
+    left_out = {name: job.id for name, job in accepted.done_by.items()}
     if accepted.spec is None:
-        return accepted.forgotten_by[-1]
+        return Submitted(accepted.earlier[-1], left_out)
     columns = accepted.spec.columns()
     if isinstance(accepted.spec, ChangeSpec):
         columns["acceptance"] = freeze_criteria(
-            session, model, accepted.spec.acceptance, forgets=accepted.spec.forgets
+            session, model, accepted.spec.acceptance, forgets=accepted.held
         )
     job = JobRow(
         id=new_id("job"),
@@ -93,19 +103,20 @@ def submit(
         reference=request.reference,
         client_metadata=dict(request.metadata) or None,
         created_by=request.created_by,
+        already_forgotten=left_out or None,
         **columns,
     )
     session.add(job)
     session.flush()
     if purge:
         purging.request_purge(session, job)
-    return job
+    return Submitted(job, left_out)
 
 
 def check(session: Session, model: ModelRow, spec: JobSpec) -> None:
     """Check whether `submit` would accept the spec now. Writes nothing, so that a reading session will do.
 
-    Raises StaleBase, LabelAlreadyLearned, UnknownLabel, WouldEmptyModel, ModelHasNoVersion,
+    Raises StaleBase, LabelAlreadyLearned, UnknownLabel, ForgottenWithLess, NotExact, ModelHasNoVersion,
     NoPermanentLabel; for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
     """
     _accept(session, model, spec)
@@ -114,25 +125,36 @@ def check(session: Session, model: ModelRow, spec: JobSpec) -> None:
 class _Accepted(NamedTuple):
     spec: JobSpec | None
     """The spec without the labels that are forgotten already; None if no label remains."""
-    forgotten_by: list[JobRow]
-    """The jobs that forgot (or will forget) the labels left out, the newest at the end."""
+    done_by: Mapping[str, JobRow] = {}
+    """{label: the job that forgot it, or will} of the labels left out."""
+    held: Collection[str] = ()
+    """The labels to forget that are not forgotten when the job runs."""
+
+    @property
+    def earlier(self) -> list[JobRow]:
+        """The jobs that forgot the labels left out, each once, the newest at the end."""
+        return sorted({job.id: job for job in self.done_by.values()}.values(), key=lambda job: job.sequence)
 
 
 def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
     if isinstance(spec, EvaluateSpec):
         version = versions.find_measurable(session, model, spec.evaluated_version)
-        return _Accepted(replace(spec, evaluated_version=version.number), [])
+        return _Accepted(replace(spec, evaluated_version=version.number))
     spec.check_base(model)
     statuses = labels.projected_statuses(session, model)
-    remaining = spec.left_to_do(statuses)
-    if remaining is not None:
-        try:
-            remaining.check(model, statuses)
-        except LabelAlreadyLearned as error:
-            holder = _find_holder(session, model, error.labels)
-            raise LabelAlreadyLearned(model.name, error.labels, holder) from None
-    left_out = set(spec.forgets) - set(remaining.forgets if remaining else ())
-    return _Accepted(remaining, _find_forgets(session, model, left_out))
+    if isinstance(spec, ForgetSpec):
+        left = forgets.left_to_do(session, model, spec, statuses)
+        if left.spec is not None:
+            left.spec.check(model, statuses)
+        return _Accepted(
+            left.spec, left.done_by, [name for name in spec.labels if statuses.get(name) != "forgotten"]
+        )
+    try:
+        spec.check(model, statuses)
+    except LabelAlreadyLearned as error:
+        holder = _find_holder(session, model, error.labels)
+        raise LabelAlreadyLearned(model.name, error.labels, holder) from None
+    return _Accepted(spec)
 
 
 def find(session: Session, job_id: str, *, project: str | None = None) -> JobRow:
@@ -265,15 +287,3 @@ def _find_holder(session: Session, model: ModelRow, names: Collection[str]) -> s
     published = labels.find_all(session, model.id)
     numbers = [published[name].learned_version for name in names if name in published]
     return versions.find(session, model, max(numbers)).job_id if numbers else None
-
-
-def _find_forgets(session: Session, model: ModelRow, names: Collection[str]) -> list[JobRow]:
-    """Return the jobs that forgot (or will forget) these labels last, the newest at the end."""
-    if not names:
-        return []
-    published = labels.find_all(session, model.id)
-    last = {name: row.forgotten_by for name, row in published.items() if name in names}
-    for job, spec in labels.unfinished_changes(session, model.id):
-        last |= {name: job.id for name in spec.forgets if name in names}
-    found = [find(session, job_id) for job_id in {*last.values()} if job_id is not None]
-    return sorted(found, key=lambda job: job.sequence)

@@ -15,7 +15,7 @@ from reports import Report
 from service.registry import labels, purging
 from service.registry.claims import Claim
 from service.registry.database import now
-from service.registry.errors import FencedOff, StaleBase
+from service.registry.errors import FencedOff, GuaranteeMissed, StaleBase
 from service.registry.tables import CLAIMED_STATES, JobRow, LabelRow, ModelRow, ReceiptRow, VersionRow, new_id
 
 
@@ -53,7 +53,8 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
     A forget also revokes the older versions that hold a forgotten label, marks versions as purged if a purge
     was requested, and inserts an unsigned receipt, which the sweeper signs.
 
-    Raises FencedOff if the job was cancelled or taken over, StaleBase if the parent is no longer the head.
+    Raises FencedOff if the job was cancelled or taken over, StaleBase if the parent is no longer the head,
+    GuaranteeMissed if the forget had to be exact and is not.
     The caller's transaction must then be rolled back, as `with database.transaction()` does.
     """
     number = (publication.parent or 0) + 1
@@ -77,6 +78,7 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
     if job.operation == "learn":
         _mark_learned(session, job, publication, number)
     elif job.operation == "forget":
+        _record_guarantee(job, publication.report)
         _mark_forgotten(session, job, number)
         _revoke(session, job)
         session.add(ReceiptRow(job_id=job.id))
@@ -156,6 +158,13 @@ def _generation(before: LabelRow | None) -> int:
     if before is None:
         return 1
     return before.generation if before.status == "temporary" else before.generation + 1
+
+
+def _record_guarantee(job: JobRow, report: Report) -> None:
+    """Replace what the forget had to guarantee by what it does guarantee, which may be more."""
+    if job.guarantee == "exact" and report.guarantee == "approximate":
+        raise GuaranteeMissed(job.id)
+    job.guarantee = report.guarantee or job.guarantee
 
 
 def _mark_forgotten(session: Session, job: JobRow, number: int) -> None:

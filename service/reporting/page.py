@@ -19,6 +19,7 @@ from reports import (
     Report,
     Verdict,
     combine_verdicts,
+    read_report,
 )
 from service.registry.reports import StoredReport
 from service.registry.tables import JobRow, ModelRow, VersionRow
@@ -95,13 +96,17 @@ class Section:
 def render(subject: Subject) -> str:
     """Return the page as HTML."""
     report, version = subject.stored.report, subject.version
+    published = read_report(
+        version.report
+    )  # a full report has no criteria: the version was held to none then
     return PAGE.render(
         subject=subject,
         report=report,
         here=f"/v1/models/{subject.model.name}/versions/{version.number}",
         job_summary=_summarise_job(subject.job),
-        headlines=_headlines(report),
-        criteria=[(_criterion_name(one), FigureSummary.of(one)) for one in report.criteria],
+        guarantee=subject.job.guarantee or published.guarantee,
+        headlines=_headlines(report, published.criteria),
+        criteria=[(_criterion_name(one), FigureSummary.of(one)) for one in published.criteria],
         retained=[accuracy_bar(name, one) for name, one in report.retained.labels.items()],
         forgotten=[accuracy_bar(name, one) for name, one in report.forgotten.labels.items()],
         relapses=[relapse_chart(name, points, version.number) for name, points in subject.relapses.items()],
@@ -130,9 +135,9 @@ def _summarise_job(job: JobRow) -> str:
     return f"{PAST_TENSE.get(job.operation, job.operation)} {what} by {words(job.strategy)}"
 
 
-def _headlines(report: Report) -> list[Headline]:
+def _headlines(report: Report, criteria: Sequence[Criterion]) -> list[Headline]:
     found = [_accuracy_headline("Kept", report.retained), _accuracy_headline("Forgotten", report.forgotten)]
-    found.append(_criteria_headline(report.criteria))
+    found.append(_criteria_headline(criteria))
     if forgotten := report.forgotten.labels:
         found.append(
             Headline(

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from service.registry import datasets
 from service.registry.job_specs import Retention
-from service.registry.tables import DatasetRow, Operation
+from service.registry.tables import DatasetRow, Guarantee, Operation
 from service.requests.invalid_upload import SIDE
 from service.requests.violations import InvalidRequest, Violation, escape
 
@@ -36,6 +36,9 @@ class StrategyEntry(_Entry):
     needs_examples: bool = Field(description="Whether it needs real images of the labels to learn.")
     merges_temporary: bool = Field(
         description="Whether it makes temporary labels permanent. It then accepts no other labels."
+    )
+    guarantee: Guarantee | None = Field(
+        None, description="For a forget strategy: what it guarantees. `exact` needs an exact strategy."
     )
     summary: str
     source: str = Field(description="The publication that the method is from.")
@@ -97,6 +100,7 @@ class Catalog(_Entry):
         policy: str | None = None,
         retention: Retention = "permanent",
         merges_temporary: bool = False,
+        guarantee: Guarantee | None = None,
     ) -> StrategyEntry:
         """Return the strategy of that name, or the default one when no name is given.
 
@@ -104,6 +108,7 @@ class Catalog(_Entry):
         retention: the retention of the labels to learn or forget.
         merges_temporary: whether temporary labels are to be made permanent. The default is then the strategy
             that merges their networks.
+        guarantee: what a forget is requested to guarantee. The default is then a strategy that guarantees it.
         Raises InvalidRequest `strategy_not_found` or `policy_not_found`, which lists the possible names.
         """
         offered = [
@@ -117,6 +122,8 @@ class Catalog(_Entry):
                 known = sorted({e.policy for e in self.strategies if e.operation == operation and e.policy})
                 raise _unknown_name("/policy", "policy_not_found", f"there is no policy {policy!r}", known)
         if name is None:
+            if guarantee == "exact":
+                offered = [entry for entry in offered if entry.guarantee == "exact"]
             candidates = [entry for entry in offered if entry.merges_temporary == merges_temporary] or offered
             return next((entry for entry in candidates if entry.default), candidates[0])
         found = next((entry for entry in offered if entry.name == name), None)

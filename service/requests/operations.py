@@ -11,8 +11,17 @@ from typing import Any, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from service.registry.job_specs import EvaluateSpec, ForgetSpec, LearnSpec, ResizeSpec, Retention, Statuses
+from service.registry.job_specs import (
+    Demands,
+    EvaluateSpec,
+    ForgetSpec,
+    LearnSpec,
+    ResizeSpec,
+    Retention,
+    Statuses,
+)
 from service.registry.names import find_fault
+from service.registry.tables import Guarantee
 from service.requests.catalog import Catalog, StrategyEntry
 from service.requests.fields import (
     Acceptance,
@@ -124,6 +133,12 @@ class Forget(Change):
     """A request to forget labels."""
 
     labels: Labels
+    guarantee: Guarantee | None = Field(
+        None,
+        description="`exact` needs a strategy that makes weights which never learned the labels; if none is "
+        "named, one is chosen. It also runs for labels that were forgotten with less. `approximate` accepts "
+        "every strategy but a named exact one.",
+    )
     purge: bool = Field(
         False, description="Also delete the files of every older version that was made from these labels."
     )
@@ -135,14 +150,36 @@ class Forget(Change):
 
     def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> ForgetSpec:
         """Return the spec of the job. Raises InvalidRequest. See Learn.resolve."""
-        retention: Retention = "temporary" if _all_temporary(self.labels, statuses) else "permanent"
-        chosen = catalog.strategy("forget", self.strategy, retention=retention)
+        retention = self._retention(catalog, statuses)
+        chosen = catalog.strategy("forget", self.strategy, retention=retention, guarantee=self.guarantee)
+        if self.strategy and self.guarantee and chosen.guarantee != self.guarantee:
+            detail = (
+                f"the strategy {chosen.name} is {chosen.guarantee}, so it contradicts the guarantee "
+                f"{self.guarantee!r}; leave one of the two out"
+            )
+            raise InvalidRequest(Violation("/guarantee", "contradiction", detail))
         return ForgetSpec(
             **self._common(chosen, chosen.complete(self.params)),
             dataset=model_dataset,
             labels=tuple(self.labels),
+            guarantee=chosen.guarantee or "approximate",
+            drops_only=retention == "temporary",
+            demands=Demands(guarantee=self.guarantee, strategy=self.strategy, has_params=bool(self.params)),
             purge=self.purge,
         )
+
+    def _retention(self, catalog: Catalog, statuses: Statuses) -> Retention:
+        """Return the retention of the strategies to choose from.
+
+        It is `temporary` if all that is left to do is to drop isolated networks. A named exact strategy for
+        permanent labels may be used for temporary ones too: the main network may have learned them earlier.
+        """
+        held = [name for name in self.labels if statuses.get(name) != "forgotten"]
+        is_done_by_dropping = bool(held) and _all_temporary(held, statuses)
+        if self.guarantee == "exact" and len(held) < len(self.labels):
+            is_done_by_dropping = False
+        named = next((one for one in catalog.strategies if _is_exact_forget(one, self.strategy)), None)
+        return "temporary" if is_done_by_dropping and named is None else "permanent"
 
 
 class Resize(Change):
@@ -175,6 +212,12 @@ class Evaluate(Submitted):
             dataset=model_dataset,
             evaluated_version=self.version,
         )
+
+
+def _is_exact_forget(entry: StrategyEntry, name: str | None) -> bool:
+    """Whether this is the exact strategy of that name that forgets permanent labels."""
+    exact = entry.operation == "forget" and entry.guarantee == "exact" and entry.retention == "permanent"
+    return exact and entry.name == name
 
 
 JobRequest: TypeAlias = Learn | Forget | Resize | Evaluate

@@ -136,7 +136,7 @@ class StandInWorker:
         report = quick_report(
             held,
             {name: self.relapses.get(name, 0.012) for name in gone},
-            guarantee="approximate" if job.operation == "forget" else None,
+            guarantee=job.guarantee if job.operation == "forget" else None,
         )
         files = {
             "decoder.onnx": self.decoders.get(number) or decoder(slots=12, seed=number),

@@ -12,9 +12,10 @@ from tests.api.serving import Served, serving
 
 FIELDS = {
     "id", "object", "model", "model_name", "operation", "strategy", "guarantee", "params", "labels",
-    "renamed", "state", "done", "progress", "queue_position", "attempt", "max_attempts", "base_version",
-    "evaluated_version", "output_version", "purge", "seed", "acceptance", "reference", "metadata",
-    "request_id", "created_by", "cost", "error", "created_at", "started_at", "finished_at", "links",
+    "already_forgotten", "renamed", "state", "done", "progress", "queue_position", "attempt",
+    "max_attempts", "base_version", "evaluated_version", "output_version", "purge", "seed", "acceptance",
+    "reference", "metadata", "request_id", "created_by", "cost", "error", "created_at", "started_at",
+    "finished_at", "links",
 }  # fmt: skip
 
 

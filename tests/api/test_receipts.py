@@ -94,9 +94,9 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
     assert predicate["figures"]["forgotten"]["value"] == 0.012
     assert [store["store"] for store in predicate["stores"]] == [
         "weights", "Fisher information", "older versions", "pictures of forgotten labels", "decoder caches",
-        "datasets", "optimiser state", "replayed images", "HTTP caches", "full reports",
-        "files without a version", "recorded samples", "judges and feature networks", "database", "logs",
-        "backups",
+        "datasets", "optimiser state", "replayed images", "snapshots", "idempotency keys", "HTTP caches",
+        "full reports", "files without a version", "recorded samples", "judges and feature networks",
+        "database", "logs", "backups",
     ]  # fmt: skip
     [older] = predicate["older_versions"]
     assert (older["version"], older["state"], older["lists"]) == (2, "revoked", ["1", "2", "3"])

@@ -38,7 +38,7 @@ KINDS = {
         "out_of_range",
         "unknown_field",
         "model_not_found",
-        "would_empty_model",
+        "contradiction",
         "stale_base",
     },
     "resize": {

@@ -1,8 +1,11 @@
 """Exact forgetting gives weights that no image of the forgotten label had an influence on."""
 
+from typing import Any
+
 import pytest
 
 from service.registry import models, versions
+from service.registry.job_specs import Demands
 from service.registry.tables import ModelRow
 from tests.instance import schedule
 from tests.jobs.worker_contexts import TEMPORARY, new_model, read_checkpoint, run, versions_of
@@ -59,3 +62,46 @@ def test_the_newest_version_without_a_label_is_that_before_it_was_first_learned(
         queries: list[list[str]] = [["2"], ["1"], ["0", "2"], ["9"]]
         newest = [versions.find_newest_without(session, found, names) for names in queries]
     assert newest == [1, None, None, 4]
+
+
+EXACT: dict[str, Any] = {
+    "strategy": "retrain",
+    "guarantee": "exact",
+    "params": schedule(3),
+    "demands": Demands(guarantee="exact"),
+}
+
+
+@pytest.mark.parametrize("between", ["surrogate", "learned temporarily"])
+def test_forgetting_again_exactly_gives_the_bytes_of_forgetting_exactly_at_once(
+    between: str, worker_context: WorkerContext, model: ModelRow
+) -> None:
+    other, found = new_model(worker_context.database, "other"), []
+    for one, is_forgotten_twice in ((model, True), (other, False)):
+        run(worker_context, one, "learn", "0")
+        run(worker_context, one, "learn", "1", "2")
+        if is_forgotten_twice:
+            run(worker_context, one, "forget", "1")
+            if between == "learned temporarily":
+                run(worker_context, one, "learn", "1", **TEMPORARY)
+        job = run(worker_context, one, "forget", "1", **EXACT)
+        assert (job.state, job.guarantee) == ("succeeded", "exact"), job.error
+        newest = versions_of(worker_context, one)[-1]
+        assert (sorted(newest.labels), newest.report["guarantee"]) == (["0", "2"], "exact")
+        found.append(newest.files["checkpoint.safetensors"]["sha256"])
+    if between == "surrogate":  # the seed depends on the permanent labels of a request only
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("strategy", ["surrogate", "retrain"])
+def test_all_labels_can_be_forgotten_and_learned_again(
+    strategy: str, worker_context: WorkerContext, model: ModelRow
+) -> None:
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "learn", "2", **TEMPORARY)
+    forgotten = run(worker_context, model, "forget", "0", "1", "2", strategy=strategy, params=schedule(3))
+    assert (forgotten.state, forgotten.guarantee) == ("succeeded", "exact"), forgotten.error
+    assert versions_of(worker_context, model)[-1].labels == {}
+    learned = run(worker_context, model, "learn", "0", "2")
+    assert learned.state == "succeeded", learned.error
+    assert sorted(versions_of(worker_context, model)[-1].labels) == ["0", "2"]

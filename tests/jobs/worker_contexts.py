@@ -49,7 +49,7 @@ def submit(
     max_attempts = fields.pop("max_attempts", 3)
     spec = job_spec(operation, *labels, **({"strategy": STRATEGIES[operation], "params": params} | fields))
     with worker_context.database.transaction() as session:
-        return jobs.submit(session, model, spec, max_attempts=max_attempts).id
+        return jobs.submit(session, model, spec, max_attempts=max_attempts).job.id
 
 
 def run(

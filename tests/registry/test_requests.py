@@ -16,7 +16,6 @@ from service.registry.errors import (
     StaleBase,
     UnknownJob,
     UnknownLabel,
-    WouldEmptyModel,
 )
 from service.registry.tables import JobRow
 from tests.registries import Registry
@@ -58,13 +57,11 @@ def test_a_label_that_was_never_learned_cannot_be_forgotten(registry: Registry) 
         registry.submit("forget", "1", "7")
 
 
-def test_the_last_labels_of_a_model_cannot_be_forgotten(registry: Registry) -> None:
-    registry.submit("learn", "1", "2")
-    with pytest.raises(WouldEmptyModel):
-        registry.submit("forget", "1", "2")
-    registry.submit("forget", "1")
-    with pytest.raises(WouldEmptyModel):
-        registry.submit("forget", "2")
+def test_the_last_labels_of_a_model_can_be_forgotten_and_learned_again(registry: Registry) -> None:
+    registry.publish_job("learn", "1", "2")
+    assert registry.publish_job("forget", "1", "2").labels == {}
+    assert registry.statuses() == {"1": "forgotten", "2": "forgotten"}
+    assert registry.publish_job("learn", "1").labels == {"1": 0}
 
 
 def test_forgetting_a_label_twice_returns_the_queued_job(registry: Registry) -> None:

@@ -12,7 +12,6 @@ from service.registry.errors import (
     RegistryError,
     StaleBase,
     UnknownLabel,
-    WouldEmptyModel,
 )
 from service.registry.job_specs import JobSpec, LearnSpec, Statuses, spec_of
 from service.registry.tables import JobRow, ModelRow
@@ -100,10 +99,12 @@ PAGES = ModelRow(name="pages", head=2)
         (job_spec("forget", "1"), STATUSES, None),
         (job_spec("forget", "1", "7"), STATUSES, UnknownLabel),
         (job_spec("forget", "4"), STATUSES, LabelForgotten),
-        (job_spec("forget", "1", "2", "3"), STATUSES, WouldEmptyModel),
+        (job_spec("forget", "4", guarantee="exact"), STATUSES, None),
+        (job_spec("forget", "1", "2", "3"), STATUSES, None),
         (job_spec("forget", "1", base_version=1), STATUSES, StaleBase),
         (job_spec("resize"), STATUSES, None),
-        (job_spec("resize"), {"4": "forgotten"}, ModelHasNoVersion),
+        (job_spec("resize"), {}, ModelHasNoVersion),
+        (job_spec("resize"), {"4": "forgotten"}, NoPermanentLabel),
         (job_spec("resize"), {"3": "temporary"}, NoPermanentLabel),
         (job_spec("resize", base_version=1), STATUSES, StaleBase),
     ],
@@ -132,19 +133,12 @@ def test_a_spec_knows_the_statuses_after_its_job(spec: Any, after: dict[str, str
     assert spec.statuses_after(STATUSES) == {**STATUSES, **after}
 
 
-def test_forgotten_labels_are_left_out_of_a_forget() -> None:
-    spec: Any = job_spec("forget", "4", "1", purge=True)
-    left = spec.left_to_do(STATUSES)
-    assert (left.labels, left.purge) == (("1",), True)
-    assert left.left_to_do({"1": "forgotten"}) is None
-
-
 @pytest.mark.parametrize(
     "spec",
     [
         job_spec("learn", "1", "2", retention="temporary", seed=3, base_version=4),
         job_spec("learn", "a", renamed={"a": "capital A"}, acceptance={"retained_accuracy_min": 0.9}),
-        job_spec("forget", "1", params={"steps": 3}),
+        job_spec("forget", "1", params={"steps": 3}, guarantee="exact"),
         job_spec("resize", strategy="prune"),
         job_spec("evaluate", evaluated_version=7),
     ],

@@ -286,6 +286,7 @@ class Strategy:
     default: bool = False
     needs_examples: bool = False  # whether it gets the real images of the labels to learn
     merges_temporary: bool = False  # whether it makes temporary labels permanent
+    guarantee: Guarantee | None = None  # of a forget: what it guarantees of its result
 
 
 _strategies: dict[tuple[str, str], Strategy] = {}
@@ -302,12 +303,14 @@ def strategy(
     default: bool = False,
     needs_examples: bool | None = None,
     merges_temporary: bool = False,
+    guarantee: Guarantee = "approximate",
 ) -> Callable[[Run], Run]:
     """Register the decorated function as the strategy `name`; its docstring's first line is the summary.
 
     needs_examples: whether the strategy gets the real images of the labels to learn. None means: if its
         operation is learn.
     merges_temporary: whether it makes temporary labels permanent, from the isolated networks they have.
+    guarantee: of a forget. An exact strategy can also be run for labels that are forgotten already.
     """
     if needs_examples is None:
         needs_examples = operation == "learn"
@@ -326,6 +329,7 @@ def strategy(
             default=default,
             needs_examples=needs_examples,
             merges_temporary=merges_temporary,
+            guarantee=guarantee if operation == "forget" else None,
         )
         return run
 

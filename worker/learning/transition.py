@@ -21,9 +21,11 @@ def apply_strategy(
     """Run the strategy and return the new checkpoint, for temporary and permanent labels alike.
 
     A forget drops the isolated networks of temporary labels and runs the strategy for the permanent labels;
-    if no permanent label is left, the main network starts again from random weights. When a temporary label
-    is learnt permanently, its isolated network is dropped. Raises Diverged if a weight or the Fisher
-    information is not finite: the loss of the training does not show this if the last step caused it.
+    if no permanent label is left, the main network starts again from random weights. An exact strategy also
+    runs for labels that the main network has forgotten already, as another strategy may have done.
+    When a temporary label is learnt permanently, its isolated network is dropped. Raises Diverged if a weight
+    or the Fisher information is not finite: the loss of the training does not show this if the last step
+    caused it.
     """
     context.resume(lambda: _inputs(checkpoint, chosen, examples, params))
     result = _result(checkpoint, chosen, examples, params, context)
@@ -61,10 +63,10 @@ def _forget(
     checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
 ) -> Checkpoint:
     temporary = tuple(name for name in examples.labels if name in checkpoint.temporary)
-    permanent = tuple(name for name in examples.labels if name not in temporary)
+    permanent = tuple(name for name in examples.labels if name in checkpoint.retained)
     if temporary:
         checkpoint = drop_isolated(checkpoint, temporary, context)
-    if not permanent:
+    if not permanent and not _runs_again(chosen):
         return checkpoint
     # For permanent and temporary labels together, only the guarantee for the permanent ones counts.
     context.outcome.guarantee = "approximate"
@@ -73,6 +75,11 @@ def _forget(
         return chosen.run(checkpoint, replace(examples, labels=permanent), params, context)
     context.outcome.guarantee = "exact"
     return with_random_weights(target, context.with_seed_from(None).generator("weights"))
+
+
+def _runs_again(chosen: Strategy) -> bool:
+    """Whether the strategy makes new weights for the main network, whatever it has forgotten already."""
+    return chosen.guarantee == "exact" and chosen.retention == "permanent"
 
 
 def _check_finite(checkpoint: Checkpoint) -> None:

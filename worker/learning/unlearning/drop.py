@@ -16,6 +16,7 @@ class DropParams(StrategyParams):
     source="CLPU of Liu et al. 2022 (arXiv:2203.12817), case 4",
     retention="temporary",
     default=True,
+    guarantee="exact",
 )
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: DropParams, context: TrainingContext

@@ -22,6 +22,7 @@ class RetrainParams(RehearsalParams):
     "retrain",
     RetrainParams,
     source="Bourtoule et al. 2021 (arXiv:1912.03817), with replay for the ancestor's labels",
+    guarantee="exact",
 )
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: RetrainParams, context: TrainingContext
