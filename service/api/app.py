@@ -33,6 +33,7 @@ from service.api.context import ApiContext
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import complete_document
 from service.api.origins import OriginMiddleware
+from service.api.polls import PollMiddleware, Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.api.space import require_space
@@ -79,6 +80,11 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     artifacts = FolderArtifacts(settings.artifacts)
     generator = Generator(artifacts)
     access = Access(database, settings)
+    polls = Polls(database)
+    rates = RateLimits(
+        per_second=settings.requests_per_second,
+        per_second_of_loopback=settings.requests_per_second_of_loopback,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -89,6 +95,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         yield
         for task in background:
             task.cancel()
+        polls.close()
         database.dispose()
 
     app = FastAPI(
@@ -106,12 +113,10 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         artifacts=artifacts,
         generator=generator,
         statistics=RecentStatistics(database),
+        polls=polls,
         catalog=offered or read_catalog(),
         uploads=Slots("receiving uploads", threads=1, requests=settings.max_uploads),
-        rates=RateLimits(
-            per_second=settings.requests_per_second,
-            per_second_of_loopback=settings.requests_per_second_of_loopback,
-        ),
+        rates=rates,
         drawing=Slots("drawing images", threads=settings.drawing_threads, requests=settings.max_drawing),
         wake_worker=partial(wake_worker, deployment=settings),
         access=access,
@@ -125,6 +130,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         )
     problems.install_handlers(app)
     complete_document(app, [resource.router for resource in RESOURCES])
+    app.add_middleware(PollMiddleware, polls=polls, access=access, rates=rates)
     app.add_middleware(OriginMiddleware, settings=settings)
     app.add_middleware(RequestMiddleware)
     return app

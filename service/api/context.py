@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.api.access import NOBODY, Access, Caller
+from service.api.polls import Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.drawing.decoders import Generator
@@ -32,6 +33,7 @@ class ApiContext:
     """The threads that draw images."""
     uploads: Slots
     """The threads that unpack uploads."""
+    polls: Polls
     rates: RateLimits
     """How many requests each client may send."""
     wake_worker: Callable[[str], object]

@@ -57,12 +57,18 @@ class Route(APIRoute):
             if self.body_field is not None:
                 request = JsonRequest(request.scope, request.receive)
                 await request.json()
-            response = await handle(request)
+            response = await self.respond(request, handle)
             if getattr(request.state, "is_replayed", False):
                 response.headers["Idempotency-Replayed"] = "true"
             return with_etag(request, response)
 
         return handle_strictly
+
+    async def respond(
+        self, request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+    ) -> Response:
+        """Answer a request that is admitted. A subclass may know the answer without calling `handle`."""
+        return await handle(request)
 
 
 class JsonRequest(Request):
@@ -143,10 +149,15 @@ def with_etag(request: Request, response: Response) -> Response:
     """Return the response with an ETag of its bytes, or 304 if the client already has these bytes."""
     if request.method != "GET" or response.status_code != 200 or not isinstance(response.body, bytes):
         return response
+    add_etag(response)
+    return not_modified(request, dict(response.headers)) or response
+
+
+def add_etag(response: Response) -> None:
+    """Add an ETag of the response's bytes, unless it has one."""
     if "etag" not in response.headers:
         response.headers["ETag"] = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
         response.headers.setdefault("Cache-Control", "no-cache")
-    return not_modified(request, dict(response.headers)) or response
 
 
 def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
@@ -185,9 +196,13 @@ def _refuse_too_frequent(request: Request) -> None:
     """Raise Problem 429 if the client sends too many requests. Health and metrics have no limit."""
     if request.url.path in UNLIMITED_PATHS:
         return
-    address = request.client.host if request.client else ""
-    if refusal := request.app.state.context.rates.take(address, request.state.caller.key_id):
+    if refusal := request.app.state.context.rates.take(client_address(request), request.state.caller.key_id):
         raise refusal
+
+
+def client_address(request: Request) -> str:
+    """Return the address that the request came from; empty if it is unknown."""
+    return request.client.host if request.client else ""
 
 
 def _refuse_other_media_types(request: Request) -> None:
