@@ -1,12 +1,15 @@
 """Artifacts: published files, named by the sha256 of their bytes. They are checked whenever they are read."""
 
+import errno
 import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,7 +71,8 @@ class FolderArtifacts:
     def read(self, sha256: str) -> bytes:
         """Return the bytes of that hash. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
         try:
-            data = self.path(sha256).read_bytes()
+            with _open_regular_file(self.path(sha256)) as file:
+                data = file.read()
         except FileNotFoundError as error:
             raise ArtifactMissing(sha256) from error
         except OSError as error:
@@ -109,7 +113,19 @@ class FolderArtifacts:
 def _is_intact(path: Path, sha256: str) -> bool:
     """Whether the file exists and its bytes have this hash."""
     try:
-        with path.open("rb") as file:
+        with _open_regular_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
+
+
+def _open_regular_file(path: Path) -> BufferedReader:
+    """Open the file to read it. Raises OSError, also for a named pipe or a device, which could wait."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return open(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))

@@ -37,6 +37,17 @@ def test_an_unreadable_artifact_is_reported_with_the_reason(artifacts: FolderArt
         artifacts.read("0" * 64)
 
 
+def test_a_named_pipe_in_place_of_an_artifact_is_refused_and_replaced(artifacts: FolderArtifacts) -> None:
+    """Opening it would wait for ever for somebody to write to it."""
+    path = artifacts.path(artifacts.put(DATA))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArtifactUnreadable, match="not a regular file"):
+        artifacts.read(path.name)
+    artifacts.put(DATA)
+    assert artifacts.read(path.name) == DATA
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
 def test_a_corrupt_artifact_is_not_read_and_the_next_put_repairs_it(
     artifacts: FolderArtifacts, damage: str
