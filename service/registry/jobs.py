@@ -233,11 +233,15 @@ def is_blocked() -> ColumnElement[bool]:
 
 
 def is_queue_stalled(session: Session, *, seconds: float) -> bool:
-    """Whether jobs have waited that long while no worker ran any: most likely no worker is running."""
+    """Whether jobs have waited that long while no worker ended any or made progress with one.
+
+    Most likely no worker is running, or each hangs: a job that is claimed does not prove that one works.
+    """
     before = from_now(-seconds)
     waiting = exists().where(JobRow.state == "queued", JobRow.created_at < before)
     has_ended = JobRow.started_at.is_not(None) & (JobRow.finished_at >= before)
-    has_run = exists().where(or_(JobRow.state.in_(CLAIMED_STATES), has_ended))
+    progresses = JobRow.state.in_(CLAIMED_STATES) & (JobRow.progress_at >= before)
+    has_run = exists().where(or_(progresses, has_ended))
     return bool(session.scalar(select(waiting & ~has_run)))
 
 

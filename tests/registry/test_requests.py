@@ -197,6 +197,15 @@ def test_the_queue_is_stalled_if_jobs_wait_and_no_worker_runs_any(registry: Regi
     assert not is_stalled(registry)
 
 
+def test_the_queue_is_stalled_if_jobs_wait_while_another_is_held_without_progress(registry: Registry) -> None:
+    first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
+    set_back(registry, first, second)
+    registry.claim(first)
+    assert not is_stalled(registry)
+    set_back(registry, first, column="progress_at")
+    assert is_stalled(registry), "a job that is claimed does not prove that a worker works"
+
+
 def test_the_queue_is_not_stalled_between_two_jobs_of_a_worker(registry: Registry) -> None:
     first, second = registry.submit("learn", "1"), registry.submit("learn", "2")
     set_back(registry, first, second)
