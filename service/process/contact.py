@@ -29,14 +29,17 @@ class Contact:
     def is_steady(self, session: Session) -> bool:
         """Return whether the database has answered without an interruption for as long as a lease."""
         database_time = session.scalars(select(now())).one()
-        checked_at = time.monotonic()
+        return self.note(time.monotonic(), database_time)
+
+    def note(self, answered_at: float, database_time: datetime) -> bool:
+        """Note an answer at that time of this process's clock and the database's. Returns `is_steady`."""
         if self._checked is not None:
-            elapsed = checked_at - self._checked[0]
+            elapsed = answered_at - self._checked[0]
             elapsed_there = (database_time - self._checked[1]).total_seconds()
             if max(elapsed, elapsed_there) > self._longest_gap:
-                self._steady_since = checked_at
-        self._checked = checked_at, database_time
-        return checked_at - self._steady_since >= self._lease_seconds
+                self._steady_since = answered_at
+        self._checked = answered_at, database_time
+        return answered_at - self._steady_since >= self._lease_seconds
 
     def require_prompt(self) -> None:
         """Raise DatabaseUnavailable if the database took long since `is_steady`, to roll everything back."""

@@ -1,20 +1,23 @@
 """A process that is started as the worker has to say that it is this project's; any other is refused."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
+from typing import Protocol
 
 import pytest
 
 from migrations import upgrade
+from service.process import worker_process
 from service.process.errors import CannotStart
 from service.process.identification import Identification
 from service.process.worker_process import WorkerProcess
 from service.registry.database import Database
 from service.settings import Settings
 from service.worker_identity import PROJECT_ROOT, WorkerIdentity
-from tests.instance import is_running, wait_for
+from tests.instance import children, is_running, wait_for
 
 OURS = WorkerIdentity(PROJECT_ROOT, "palimpsest 0.1.0, worker sha256:0").to_line()
 ANOTHERS = WorkerIdentity(Path("/elsewhere"), "palimpsest 9.9.9, worker sha256:0").to_line()
@@ -27,14 +30,14 @@ def program(says: bytes, *, first: str = "", then: str = "time.sleep(600)") -> C
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[Callable[[int], list[str]]], WorkerProcess]]:
+def start(tmp_path: Path) -> Iterator["Start"]:
     """Starts a worker process with a given command line; ends it with the test."""
     database = Database(f"sqlite:///{tmp_path / 'palimpsest.db'}")
     upgrade(database)
     started: list[WorkerProcess] = []
 
-    def start(command: Callable[[int], list[str]]) -> WorkerProcess:
-        worker = WorkerProcess(Settings(home=tmp_path), database, command)
+    def start(command: Callable[[int], list[str]], *, lease_seconds: float = 6.0) -> WorkerProcess:
+        worker = WorkerProcess(Settings(home=tmp_path, lease_seconds=lease_seconds), database, command)
         started.append(worker)
         worker.start()
         return worker
@@ -45,7 +48,10 @@ def start(tmp_path: Path) -> Iterator[Callable[[Callable[[int], list[str]]], Wor
     database.dispose()
 
 
-Start = Callable[[Callable[[int], list[str]]], WorkerProcess]
+class Start(Protocol):
+    def __call__(
+        self, command: Callable[[int], list[str]], *, lease_seconds: float = 6.0
+    ) -> WorkerProcess: ...
 
 
 def test_a_worker_of_this_project_is_accepted_and_its_code_is_logged(
@@ -108,3 +114,29 @@ def test_a_wrong_worker_in_place_of_one_that_died_is_logged_and_stopped(
     wait_for("the second worker is refused", refused)
     assert {record.levelname for record in caplog.records if "another project" in record.message} == {"ERROR"}
     assert not is_running(int(pid_file.read_text()))
+
+
+def test_a_worker_that_stops_beating_is_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is suspended, or one of its threads keeps all others from running."""
+    monkeypatch.setattr(worker_process, "SMALLEST_SILENCE_SECONDS", 0.0)
+    worker = start(program(OURS, then="os.write(int(sys.argv[1]), b'.')\ntime.sleep(600)"), lease_seconds=0.1)
+    worker.wait_until_identified(Event())
+
+    def replaced() -> bool:
+        worker.check()
+        return "does not run any more" in caplog.text
+
+    wait_for("the silent worker is replaced", replaced)
+
+
+def test_a_worker_that_never_beats_is_left_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is still starting: imports take long on a slow disk."""
+    monkeypatch.setattr(worker_process, "SMALLEST_SILENCE_SECONDS", 0.0)
+    worker = start(program(OURS), lease_seconds=0.001)
+    worker.wait_until_identified(Event())
+    pid = children(os.getpid())
+    for _ in range(20):
+        worker.check()
+    assert children(os.getpid()) == pid
