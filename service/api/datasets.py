@@ -151,12 +151,7 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
             context.artifacts.put(FileContent(pixels, upload.sha256))
     with context.database.transaction() as session:
         _, created = datasets.put(
-            session,
-            name,
-            images=upload.counts,
-            sha256=upload.sha256,
-            label_digests=upload.label_digests,
-            project=context.project,
+            session, name, images=upload.counts, sha256=upload.sha256, project=context.project
         )
     return created
 

@@ -11,12 +11,14 @@ from service.registry.claims import Claim
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
 from worker.jobs.attempt import RETRY_SECONDS, Attempt
+from worker.jobs.code_version import CODE
 from worker.jobs.compatibility import is_for_newer_release
 from worker.jobs.cost import CostMeter
 from worker.jobs.evaluation import evaluate_version
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.inputs import ModelArchive, WorkerContext, read_work
 from worker.jobs.new_version import make_version
+from worker.jobs.snapshots import JobSnapshots
 from worker.jobs.stalling import ProgressClock
 from worker.jobs.store_failures import StoreUnavailable
 from worker.jobs.watchdog import Watchdog
@@ -106,6 +108,8 @@ def _run(attempt: Attempt) -> None:
         precision=worker_context.precision,
         on_progress=attempt.report_progress,
         should_stop=attempt.should_stop,
+        snapshots=JobSnapshots(attempt),
+        code=CODE,
     )
     if isinstance(work.spec, EvaluateSpec):
         evaluate_version(attempt, work, context)

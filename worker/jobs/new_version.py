@@ -6,7 +6,7 @@ publishes them. A temporary label has a network of its own, isolated from the ma
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -48,7 +48,7 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
     if error := acceptance_error(report):
         _reject(attempt, report, error)
     else:
-        _publish(attempt, work, candidate, report)
+        _publish(attempt, work, candidate, report, context.journal.machines)
 
 
 def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoint:
@@ -59,8 +59,10 @@ def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoi
     return candidate.renamed(work.job.renamed or {})
 
 
-def _publish(attempt: Attempt, work: Work, candidate: Checkpoint, report: Report) -> None:
-    files = version_files(candidate, report, work)
+def _publish(
+    attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, machines: Sequence[str]
+) -> None:
+    files = version_files(candidate, report, work, machines)
     entries = attempt.with_retries(lambda: store(files, attempt.worker_context.artifacts))
     failpoints.reach("publish.after_rename")
     networks = (candidate, *candidate.isolated)

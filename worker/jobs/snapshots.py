@@ -2,14 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable
 
 from service.failpoints import reach
 from service.registry import snapshots
-from service.registry.artifacts import FolderArtifacts
-from service.registry.claims import Claim
-from service.registry.database import Database
-from service.registry.errors import FencedOff, RegistryError
+from service.registry.errors import DatabaseUnavailable, FencedOff, RegistryError
+from worker.jobs.attempt import Attempt
 
 log = logging.getLogger(__name__)
 
@@ -27,39 +24,27 @@ class JobSnapshots:
     A snapshot that cannot be saved never fails the job: that is logged once, and tried again later.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        artifacts: FolderArtifacts,
-        claim: Claim,
-        *,
-        shutting_down: Callable[[], bool],
-        is_unwanted: Callable[[], bool],
-    ) -> None:
-        """is_unwanted: whether the job was cancelled or taken over, or the database does not answer."""
-        self._database = database
-        self._artifacts = artifacts
-        self._claim = claim
-        self._shutting_down = shutting_down
-        self._is_unwanted = is_unwanted
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._claim = attempt.claim
+        self._artifacts = attempt.worker_context.artifacts
+        self._database = attempt.worker_context.database
+        self._shutting_down = attempt.worker_context.shutting_down
         self._due_at = time.monotonic() + INTERVAL_SECONDS
         self._failed = False
 
     def load(self) -> bytes | None:
         """Return the newest snapshot of the job; None if there is none that can be read."""
-        with self._database.reading() as session:
-            sha256 = snapshots.find(session, self._claim.job_id)
-        if sha256 is None:
-            return None
         try:
-            _, _, data = self._artifacts.read(sha256).partition(b"\n")
+            return self._attempt.with_retries(self._read)
+        except DatabaseUnavailable:
+            raise
         except RegistryError as error:
             log.warning(
                 "job %s: cannot read its snapshot (%s); attempt %d starts from the beginning",
                 *(self._claim.job_id, error, self._claim.attempt),
             )
             return None
-        return data
 
     def save(self, data: bytes) -> None:
         """Replace the snapshot of the job."""
@@ -80,10 +65,19 @@ class JobSnapshots:
         self._due_at = ended_at + min(interval, LONGEST_INTERVAL_SECONDS)
 
     def is_due(self) -> bool:
-        """Return whether a snapshot is to be saved now. Cheap, because it is called at every step."""
+        """Return whether a snapshot is to be saved now. Cheap, because it is called at every step.
+
+        None is saved for a job that was cancelled or taken over, nor while the database does not answer.
+        """
         if time.monotonic() < self._due_at and not self._shutting_down():
             return False
-        return not self._is_unwanted()
+        heartbeat = self._attempt.heartbeat
+        return heartbeat.claim_state == "held" and heartbeat.is_answered
+
+    def _read(self) -> bytes | None:
+        with self._database.reading() as session:
+            sha256 = snapshots.find(session, self._claim.job_id)
+        return None if sha256 is None else self._artifacts.read(sha256).partition(b"\n")[2]
 
     def _save(self, data: bytes) -> None:
         reach("snapshot.save")

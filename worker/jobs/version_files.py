@@ -9,7 +9,7 @@ and, after a forget that changed the network, what its parent drew for the other
 Running the same job again gives the same bytes: no file holds a time, a host name or an attempt number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -46,8 +46,13 @@ class File(Content):
         return {"sha256": self.sha256, "bytes": len(self.data), "media_type": self.media_type}
 
 
-def version_files(candidate: Checkpoint, report: Report, work: Work) -> dict[str, File]:
-    """Return every file of the version that the job makes, by name."""
+def version_files(
+    candidate: Checkpoint, report: Report, work: Work, machines: Sequence[str]
+) -> dict[str, File]:
+    """Return every file of the version that the job makes, by name.
+
+    machines: the kinds of machines that computed the candidate, in order.
+    """
     files = {
         CHECKPOINT: File(candidate.to_bytes(), SAFETENSORS),
         DECODER: File(decoder_onnx(candidate), ONNX),
@@ -67,6 +72,8 @@ def version_files(candidate: Checkpoint, report: Report, work: Work) -> dict[str
         for name, picture in picture_before(parent, labels).items():
             files[before_file(name)] = File(picture, PNG)
     manifest = _manifest(candidate, work, {name: file.entry() for name, file in files.items()})
+    if len(machines) > 1:  # the job was resumed on another kind, which may give other bytes than one kind
+        manifest["machines"] = list(machines)
     return {**files, MANIFEST: File(encode_document(manifest), JSON)}
 
 
