@@ -1,6 +1,7 @@
 """The commands that run and maintain the service. Learning happens in worker processes, not here."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -38,8 +39,14 @@ def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
             deployment.model_copy(update=given),
             migrate=lambda database: _prepare(database, deployment),
             with_worker=with_worker,
-            announce=typer.echo,
+            announce=_announce,
         )
+
+
+def _announce(line: str) -> None:
+    """Write the line to stdout. A full disk there, where a log is kept, ends nothing."""
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), line.encode() + b"\n")
 
 
 def work() -> None:
