@@ -25,6 +25,11 @@ class Slots:
         self._admitted = 0
         self._threads = CapacityLimiter(threads)
 
+    @property
+    def in_hand(self) -> int:
+        """How many requests are doing the work or waiting for it."""
+        return self._admitted
+
     @contextmanager
     def admit(self) -> Iterator[None]:
         """Count a request in until the block ends. Raises Problem 429 if there are too many."""
