@@ -2,8 +2,8 @@
 
     python -m benchmarks.sampling_memory --json -
 
-`rss_mib`             resident memory of the server: after `--warm` requests, which fill its pools and caches, and
-                      after `--requests` more.
+`rss_mib`             resident memory of the server: after `--warm` requests, which fill its pools and
+                      caches, and after `--requests` more.
 `growth_percent`      how much larger the second is. A leak of 1 KiB a request would be about 15 %.
 `requests_per_second` of one client, which waits for each answer.
 `refused`             how many answers were not 200.
