@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from sqlalchemy.orm import Session
 
 from service.api.access import NOBODY, Access, Caller
 from service.api.polls import Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.drawing.decoders import Generator
+from service.registry import audit
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.statistics import RecentStatistics
@@ -43,16 +45,29 @@ class ApiContext:
     """(project, idempotency key) of the requests that this process is answering. Used on the event loop."""
     caller: Caller = NOBODY
     """Who sent the request that the endpoint answers."""
+    request_id: str | None = None
 
     @property
     def project(self) -> str:
         """The id of the project that the request is about. Nothing of another project may be shown."""
         return self.caller.project
 
+    def append_to_audit_log(self, session: Session, action: str, resource: str, **details: Any) -> None:
+        """Record what the caller did, in the transaction that does it. See service/registry/audit.py."""
+        audit.append(
+            session,
+            action,
+            resource,
+            actor=self.caller.key_id,
+            project_id=self.project,
+            request_id=self.request_id,
+            details={name: value for name, value in details.items() if value is not None},
+        )
+
 
 async def _context(request: Request) -> ApiContext:
     context: ApiContext = request.app.state.context
-    return replace(context, caller=request.state.caller)
+    return replace(context, caller=request.state.caller, request_id=request.state.request_id)
 
 
 Context = Annotated[ApiContext, Depends(_context)]

@@ -120,6 +120,7 @@ def delete_dataset(dataset: str, context: Context) -> None:
         if not NAME.fullmatch(dataset) or datasets.find(session, dataset, project=context.project) is None:
             raise UnknownDataset(dataset)
         datasets.delete(session, dataset, project=context.project)
+        context.append_to_audit_log(session, "dataset.delete", dataset)
 
 
 def _folder(context: ApiContext) -> Path:
@@ -153,6 +154,10 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
         _, created = datasets.put(
             session, name, images=upload.counts, sha256=upload.sha256, project=context.project
         )
+        if created:
+            context.append_to_audit_log(
+                session, "dataset.upload", name, sha256=upload.sha256, labels=list(upload.counts)
+            )
     return created
 
 

@@ -98,6 +98,7 @@ def cancel_job(job: str, response: Response, context: Context, once: Idempotent)
         row = jobs.find(session, answered.resource_id) if answered else jobs.cancel(session, found.id)
         if answered is None:
             once.record(session, 202, row.id)
+            context.append_to_audit_log(session, "job.cancel", row.id)
         cancelled = describe_job(row, jobs.queue_position(session, row))
     response.headers["Location"] = cancelled.links["self"]
     return cancelled

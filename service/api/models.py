@@ -101,6 +101,7 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
             acceptance=body.acceptance.model_dump(exclude_none=True),
         )
         once.record(session, 201, row.id)
+        context.append_to_audit_log(session, "model.create", row.id, name=row.name)
         created = describe_model(row, {}, catalog, None)
     response.headers["Location"] = created.links["self"]
     return created

@@ -112,6 +112,15 @@ class Submission:
             job = describe_job(row, jobs.queue_position(session, row), submitted.already_forgotten)
             status = 200 if job.done and not _begins_purge(job) else 202
             self.once.record(session, status, job.id)
+            self.context.append_to_audit_log(
+                session,
+                "job.submit",
+                job.id,
+                operation=type(request).__name__.lower(),
+                model=model.id,
+                labels=getattr(request, "labels", None),
+                reference=request.reference,
+            )
             failpoints.reach("submit.before_commit")
         failpoints.reach("submit.after_commit")
         if not job.done:

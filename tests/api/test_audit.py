@@ -1,0 +1,58 @@
+"""GET /v1/audit lists who requested what, and what became of it, also after the label is forgotten."""
+
+from typing import Any
+
+from service.registry import audit
+from tests.api.serving import Served
+
+
+def entries(served: Served, resource: str) -> list[dict[str, Any]]:
+    """Return the entries about a resource, the oldest first."""
+    found: list[dict[str, Any]] = []
+    page: dict[str, Any] = {"next": None}
+    while True:
+        after = {"after": page["next"]} if page["next"] else {}
+        page = served.http.get("/v1/audit", params={"limit": 100} | after).json()
+        found += [entry for entry in page["data"] if entry["resource"] == resource]
+        if not page["has_more"]:
+            return found[::-1]
+
+
+def test_a_forget_leaves_who_requested_it_and_how_it_ended(served: Served, name: str) -> None:
+    model = served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    job = served.submit(name, "forget", labels=["2"], reference="ticket 7")
+    served.worker.work(job["id"])
+    served.sweep()
+    submitted, ended = entries(served, job["id"])
+    assert (submitted["action"], submitted["actor"]) == ("job.submit", "anonymous")
+    assert submitted["request_id"] == job["request_id"]
+    assert submitted["details"] == {
+        "operation": "forget",
+        "model": model["id"],
+        "labels": ["2"],
+        "reference": "ticket 7",
+    }
+    assert (ended["action"], ended["actor"], ended["details"]["state"]) == (
+        "job.end",
+        "palimpsest",
+        "succeeded",
+    )
+    assert ended["position"] > submitted["position"]
+    assert [entry["action"] for entry in entries(served, model["id"])] == ["model.create"]
+    with served.worker.database.reading() as session:
+        assert audit.verify(session).fault is None
+
+
+def test_a_refused_request_leaves_no_entry_and_a_cancel_one(served: Served, name: str) -> None:
+    served.model(name)
+    job = served.submit(name, "learn", labels=["1"])
+    assert served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]}).status_code == 409
+    for _ in range(2):
+        assert served.http.post(f"/v1/jobs/{job['id']}/cancel").status_code == 202
+    assert [entry["action"] for entry in entries(served, job["id"])][:2] == ["job.submit", "job.cancel"]
+
+
+def test_a_cursor_that_is_none_is_refused(served: Served) -> None:
+    answer = served.http.get("/v1/audit", params={"after": "x"})
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "invalid_cursor")
