@@ -169,6 +169,8 @@ class Settings(Home):
     """The number format of matrix products in training. auto: bfloat16 on a GPU, float32 on a CPU."""
     threads: int = Field(default=0, ge=0)
     """How many CPU threads the worker uses. 0 means one thread, the fastest where other processes compute."""
+    worker_metrics_port: int = Field(default=0, ge=0, le=65535)
+    """The port of 127.0.0.1 on which a worker shows its metrics for Prometheus; 0: on none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     """text: lines for people; json: one object a line, with the ids of the request and the job."""

@@ -43,10 +43,23 @@ def main() -> int:
     except DeviceUnavailable as error:
         sys.exit(f"palimpsest: {error}")
     app = make_app(deployment, worker_context)
+    _show_metrics(deployment.worker_metrics_port)
     note_start()
     if is_supervised:
         start_beats(identity_fd)
     return run(app, deployment, on_shutdown=shutting_down.set)
+
+
+def _show_metrics(port: int) -> None:
+    from prometheus_client import start_http_server
+
+    from service.metrics import REGISTRY
+
+    if port:
+        try:
+            start_http_server(port, addr="127.0.0.1", registry=REGISTRY)
+        except OSError as error:
+            sys.exit(f"palimpsest: cannot show metrics on port {port}: {error.strerror}; choose another port")
 
 
 def _identify(fd: int) -> bool:

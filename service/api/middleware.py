@@ -2,19 +2,22 @@
 
 import logging
 import re
+import time
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import failpoints, logs
+from service import failpoints, logs, metrics
 from service.api.problems import Problem, answer, internal_error
 from service.registry.tables import new_id
 
 log = logging.getLogger(__name__)
 
 MAX_QUERY_PARAMETERS = 100
+PATTERN = "palimpsest.pattern"
+"""Where the scope has the pattern of the path, if the request was answered without the router."""
 
 
 class RequestMiddleware:
@@ -32,12 +35,13 @@ class RequestMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id
         if scope["method"] == "HEAD":  # uvicorn keeps the original scope, and therefore sends no body
             scope = {**scope, "method": "GET"}
-        started = False
+        began = time.monotonic()
+        status = 0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
@@ -59,9 +63,17 @@ class RequestMiddleware:
                 scope["method"],
                 scope["path"],
             )
-            if started:
+            if status:
                 raise  # a part of the answer is sent: only a broken connection can tell the client
             await internal_error(Request(scope))(scope, receive, send_with_id)
+        finally:
+            _measure(scope, status, time.monotonic() - began)
+
+
+def _measure(scope: Scope, status: int, seconds: float) -> None:
+    """Count the request in the metrics, by the pattern of its path: the number of paths has no bound."""
+    pattern = scope.get(PATTERN) or getattr(scope.get("route"), "path", "none")
+    metrics.REQUEST_SECONDS.labels(scope["method"], pattern, status).observe(seconds)
 
 
 def _refuse(scope: Scope, sent: Headers) -> Problem | None:

@@ -15,6 +15,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.access import Access
+from service.api.middleware import PATTERN
 from service.api.rates import RateLimits
 from service.api.route import add_etag, client_address, not_modified
 from service.registry.database import Database
@@ -113,6 +114,7 @@ class PollMiddleware:
         response = await self._polls.find(path.removeprefix(PREFIX), caller.project)
         if response is None or self._rates.take(client_address(request), caller.key_id):
             return None  # the router counts the request too, and refuses it with the reason
+        scope[PATTERN] = PREFIX + "{job}"
         return not_modified(request, dict(response.headers)) or response
 
 

@@ -36,7 +36,22 @@ def test_jobs_drawings_and_decoder_uses_are_counted(served: Served, name: str) -
     assert growth("palimpsest_job_run_seconds_count", "learn") == 1
     assert growth("palimpsest_draw_seconds_count") == 1
     assert growth("palimpsest_decoder_uses_total", "store") == 1
+    image = "/v1/models/{model}/versions/{number}/images/{label}/{seed}.png"
+    assert growth("palimpsest_http_request_seconds_count", f"GET,{image},200") == 1
     assert after["palimpsest_disk_free_bytes", ""] > 0
+
+
+def test_polls_and_unknown_paths_are_counted_under_patterns(served: Served, name: str) -> None:
+    served.model(name)
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
+    before = read(served)
+    for _ in range(3):
+        served.http.get(f"/v1/jobs/{job_id}")
+    served.http.get(f"/{name}")
+    after = read(served)
+    for labels, expected in (("GET,/v1/jobs/{job},200", 3), ("GET,none,404", 1)):
+        key = ("palimpsest_http_request_seconds_count", labels)
+        assert after[key] - before.get(key, 0) == expected
 
 
 def test_the_figures_of_the_queue_are_those_of_the_rows(registry: Registry) -> None:

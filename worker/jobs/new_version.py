@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from reports import Report
 from service import failpoints
+from service.metrics import PUBLISH_SECONDS
 from service.registry import artifact_references, claims, publishing, reports
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import MeasuredReport
@@ -62,6 +63,14 @@ def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoi
 def _publish(
     attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, machines: Sequence[str]
 ) -> None:
+    with PUBLISH_SECONDS.time():
+        _store_and_publish(attempt, work, candidate, report, machines)
+    log.info("job %s: succeeded; published a version of model %s", attempt.claim.job_id, work.model.id)
+
+
+def _store_and_publish(
+    attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, machines: Sequence[str]
+) -> None:
     files = version_files(candidate, report, work, machines)
     entries = attempt.with_retries(lambda: store(files, attempt.worker_context.artifacts))
     failpoints.reach("publish.after_rename")
@@ -84,7 +93,6 @@ def _publish(
         lambda: attempt.record(lambda session: _publish_once(session, attempt, publication, files))
     )
     failpoints.reach("publish.after_commit")
-    log.info("job %s: succeeded; published a version of model %s", attempt.claim.job_id, work.model.id)
 
 
 def _publish_once(
