@@ -331,12 +331,12 @@ def _receipts(state: State, *, ended: bool) -> Iterator[str]:
             continue
         try:
             key = load_signing_key(state.deployment.keys).signer.public_key
-            statement = verify_receipt(envelope.encode(), key).statement
+            statement = verify_receipt(envelope.encode(), key).forget
         except (NotGenuine, CannotVerify) as error:
             yield f"the receipt of {job_id} does not verify: {error}"
             continue
-        if statement.predicate.job != job_id:
-            yield f"the receipt of {job_id} is about {statement.predicate.job}"
+        if statement.job != job_id:
+            yield f"the receipt of {job_id} is about {statement.job}"
 
 
 def _purges(state: State) -> Iterator[str]:

@@ -12,6 +12,7 @@ from service.api import (
     audit,
     catalog,
     datasets,
+    deletions,
     health,
     images,
     jobs,
@@ -49,6 +50,7 @@ from service.settings import Settings
 
 RESOURCES = (
     models,
+    deletions,
     operations,
     reports,
     versions,

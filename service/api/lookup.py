@@ -50,5 +50,6 @@ def unless_purged(context: ApiContext, model: ModelRow, version: VersionRow) -> 
         yield
     except ArtifactMissing:
         with context.database.reading() as session:
-            versions.check_drawable(model, versions.find(session, model, version.number))
+            found = models.find(session, model.id, project=model.project_id)
+            versions.check_drawable(found, versions.find(session, found, version.number))
         raise

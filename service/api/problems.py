@@ -34,6 +34,7 @@ STATUS = {
     "label_not_learned": 422,
     "label_forgotten": 422,
     "forgotten_with_less": 409,
+    "model_busy": 409,
     "guarantee_not_possible": 409,
     "model_has_no_version": 409,
     "nothing_permanent": 409,

@@ -10,13 +10,13 @@ from threading import Event
 from service import failpoints, metrics
 from service.process.contact import Contact
 from service.queue.messages import count_waiting_messages, wake_worker
-from service.receipts import issuing
+from service.receipts import issuing, model_deletion
 from service.receipts.signing import load_signing_key
 from service.recovery import erasure_log
-from service.registry import audit, idempotency, jobs, purging, snapshots, sweeping
+from service.registry import audit, deletions, idempotency, jobs, purging, snapshots, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.errors import DatabaseUnavailable, RegistryError, SigningKeyUnusable
 from service.registry.tables import JobRow
 from service.settings import Settings
 
@@ -81,6 +81,7 @@ def sweep(database: Database, deployment: Settings, contact: Contact | None = No
     _delete_snapshots(database, deployment)
     _log_erasures(database, deployment)
     _sign_receipts(database, deployment)
+    _delete_models(database, deployment)
 
 
 def _measure(job: JobRow) -> None:
@@ -153,6 +154,22 @@ def _log_erasures(database: Database, deployment: Settings) -> None:
                 erasure_log.write_due(session, deployment.erasure_log)
     except OSError as error:
         log.error("cannot write to the erasure log (%s); no receipt is signed until it can be written", error)
+
+
+def _delete_models(database: Database, deployment: Settings) -> None:
+    """Delete the files of models that were deleted with a purge, and sign the receipts of that."""
+    with database.reading() as session:
+        pending = deletions.find_pending(session)
+    for model_id in pending:
+        try:
+            with database.transaction() as session:
+                if deletions.delete_files(session, model_id, FolderArtifacts(deployment.artifacts)):
+                    log.info("model %s: deleted its files", model_id)
+            model_deletion.sign_receipt(database, load_signing_key(deployment.keys), model_id)
+        except SigningKeyUnusable as error:
+            log.error("model %s: cannot sign the receipt of its deletion (%s)", model_id, error)
+        except OSError as error:
+            log.error("model %s: cannot delete its files (%s); the next sweep tries again", model_id, error)
 
 
 def _sign_receipts(database: Database, deployment: Settings) -> None:

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reports import LabelFigure
+from service.receipts.deletion_statement import DeletionPredicate
 from service.receipts.statement import Predicate
 from service.receipts.verification import VerifiedReceipt
 from service.registry.names import escape_unprintable
@@ -12,15 +13,27 @@ from service.registry.names import escape_unprintable
 def print_receipt(console: Console, name: str, verified: VerifiedReceipt) -> None:
     """Print what the receipt says, then one line: that it is genuine, and by which key."""
     predicate = verified.statement.predicate
-    console.print(
-        _forget(predicate), "", _erasure(predicate), "", escape_unprintable(predicate.meaning), "", sep="\n"
-    )
+    summary = _deletion(predicate) if isinstance(predicate, DeletionPredicate) else _forget(predicate)
+    console.print(summary, "", _erasure(predicate), "", escape_unprintable(predicate.meaning), "", sep="\n")
     parts = [f"{name} is genuine, signed by {verified.keyid[:16]}"]
     if verified.matching:
         parts.append(f"{len(verified.matching)} files match the receipt")
     if verified.missing:
         parts.append(f"missing, so not compared: {', '.join(verified.missing)}")
     console.print("; ".join(parts), style="green", soft_wrap=True)
+
+
+def _deletion(predicate: DeletionPredicate) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("deleted model", escape_unprintable(f"{predicate.model.name} ({predicate.model.id})"))
+    table.add_row("its labels", escape_unprintable(", ".join(predicate.labels) or "none"))
+    if predicate.reference:
+        table.add_row("reference", escape_unprintable(predicate.reference))
+    table.add_row("files", f"{len(predicate.deleted)} deleted, {len(predicate.kept)} kept for other models")
+    table.add_row("finished", f"{predicate.finished_at:%Y-%m-%d %H:%M} UTC")
+    return table
 
 
 def _forget(predicate: Predicate) -> Table:
@@ -58,7 +71,7 @@ def _forget(predicate: Predicate) -> Table:
     return table
 
 
-def _erasure(predicate: Predicate) -> Table:
+def _erasure(predicate: Predicate | DeletionPredicate) -> Table:
     table = Table("store", "state", "what happened there", box=None, padding=(0, 2, 0, 0))
     for entry in predicate.erasure:
         table.add_row(*(escape_unprintable(cell) for cell in (entry.store, entry.state, entry.detail)))

@@ -16,8 +16,9 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
+from service.receipts.deletion_statement import PREDICATE_TYPE, DeletionStatement
 from service.receipts.signing import NotAPublicKey, parse_public_key
-from service.receipts.statement import PAYLOAD_TYPE, Statement, encode_receipt, read_statement
+from service.receipts.statement import PAYLOAD_TYPE, Predicate, Statement, encode_receipt, read_statement
 from service.registry.artifacts import FolderArtifacts
 
 KEY_PATH = "/v1/keys/signing"
@@ -35,10 +36,17 @@ class NotGenuine(Exception):
 class VerifiedReceipt:
     """A genuine receipt, and the names of its files that matched and of those that were missing."""
 
-    statement: Statement
+    statement: Statement | DeletionStatement
     keyid: str
     matching: tuple[str, ...]
     missing: tuple[str, ...]
+
+    @property
+    def forget(self) -> Predicate:
+        """What the receipt of a forget states. Raises NotGenuine for the receipt of a deleted model."""
+        if isinstance(self.statement, DeletionStatement):
+            raise NotGenuine("it is the receipt of a deleted model, not of a forget")
+        return self.statement.predicate
 
 
 def verify_receipt(receipt: bytes, key: SSlibKey, files: Path | None = None) -> VerifiedReceipt:
@@ -117,10 +125,13 @@ def _check_signature(envelope: Envelope, key: SSlibKey) -> None:
         raise NotGenuine("the signature does not match: the receipt was altered") from error
 
 
-def _statement(envelope: Envelope) -> Statement:
+def _statement(envelope: Envelope) -> Statement | DeletionStatement:
     if envelope.payload_type != PAYLOAD_TYPE:
         raise NotGenuine(f"the signed payload is of type {envelope.payload_type}, not {PAYLOAD_TYPE}")
     try:
+        document = json.loads(envelope.payload)
+        if isinstance(document, dict) and document.get("predicateType") == PREDICATE_TYPE:
+            return DeletionStatement.model_validate(document)
         return read_statement(envelope.payload)
     except ValidationError as error:
         first = error.errors()[0]
@@ -132,7 +143,11 @@ def _statement(envelope: Envelope) -> Statement:
         raise NotGenuine(f"the signed payload is not the receipt of a forget: {error!r}") from error
 
 
-def _compare(statement: Statement, folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _compare(
+    statement: Statement | DeletionStatement, folder: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if isinstance(statement, DeletionStatement):
+        raise CannotVerify("the files that the receipt of a deleted model names are deleted; leave them out")
     matching, missing = [], []
     for subject in statement.subject:
         name, sha256 = subject.name, subject.digest.sha256

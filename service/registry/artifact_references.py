@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.registry.artifacts import FolderArtifacts
-from service.registry.tables import ArtifactHash, Row, VersionRow
+from service.registry.tables import ArtifactHash, ModelRow, Row, VersionRow
 from service.registry.version_files import DESCRIPTIVE_FILES
 
 # "art": an advisory lock of PostgreSQL. SQLite needs none, as only one transaction can write at a time.
@@ -40,11 +40,14 @@ def try_lock_for_deletion(session: Session) -> bool:
 def find_referenced(session: Session) -> set[str]:
     """Return the sha256 of every artifact that a row of any model needs.
 
-    These are the files of every version (of a purged version only the descriptive ones), and the values of
-    all columns of the type ArtifactHash.
+    These are the files of every version of a model that is not deleted (of a purged version only the
+    descriptive ones), and the values of all columns of the type ArtifactHash.
     """
     referenced: set[str] = set()
-    for files, purged_by in session.execute(select(VersionRow.files, VersionRow.purged_by)):
+    versions = select(VersionRow.files, VersionRow.purged_by).join(
+        ModelRow, ModelRow.id == VersionRow.model_id
+    )
+    for files, purged_by in session.execute(versions.where(ModelRow.deleted_at.is_(None))):
         referenced |= {
             file["sha256"] for name, file in files.items() if purged_by is None or name in DESCRIPTIVE_FILES
         }

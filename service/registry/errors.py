@@ -298,6 +298,17 @@ class IdempotencyInFlight(RegistryError):
         )
 
 
+class ModelBusy(RegistryError):
+    code = "model_busy"
+
+    def __init__(self, model: str, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"model {model!r} cannot be deleted while a worker runs its job {job_id}; wait for the job or "
+            "cancel it, and send the request again"
+        )
+
+
 class JobAlreadyFinished(RegistryError):
     code = "job_already_finished"
 

@@ -199,7 +199,7 @@ def of_release_0_1_0() -> bytes:
 def test_a_receipt_of_release_0_1_0_is_verified_and_read_in_todays_types(signed: Signed) -> None:
     key = parse_public_key(signed.public.read_bytes())
     receipt = encode_receipt(signed.key.sign(of_release_0_1_0(), PAYLOAD_TYPE))
-    predicate = verify_receipt(receipt, key).statement.predicate
+    predicate = verify_receipt(receipt, key).forget
     assert predicate.figures.retained.value == 0.97
     assert predicate.figures.forgotten.labels["3"].threshold == at_most(0.05)
     [criterion] = predicate.figures.criteria

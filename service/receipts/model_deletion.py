@@ -1,0 +1,74 @@
+"""The signed receipt of a deleted model: which of its files were deleted, and what is kept."""
+
+import json
+from hashlib import sha256
+
+from sqlalchemy.orm import Session
+
+from service.receipts.deletion_statement import DeletionPredicate, DeletionStatement
+from service.receipts.signing import SigningKey
+from service.receipts.statement import (
+    PAYLOAD_TYPE,
+    Digest,
+    ErasureEntry,
+    ModelIdentity,
+    StoredFile,
+    Subject,
+    encode_receipt,
+)
+from service.registry import labels
+from service.registry.database import Database
+from service.registry.tables import ModelDeletionRow, ModelRow
+
+MEANING = (
+    "The files named here were deleted, each by unlinking it. "
+    "Nothing here proves that no copy of them is left."
+)
+ERASURE = {
+    "versions": ("deleted", "All files of every version, reports and manifests included, and full reports."),
+    "database": (
+        "kept",
+        "The database keeps names, parameters, measurements and hashes of the model, its jobs and versions, "
+        "and the receipts of its forgets. It keeps no image.",
+    ),
+    "recorded samples": ("refused", "They are lists of labels with a seed, and are not drawn again."),
+    "datasets": ("kept", "The real images that the model learned from are unchanged."),
+    "judges and feature networks": ("kept", "They are trained on whole datasets, and belong to no model."),
+    "logs": ("kept", "Logs contain the ids of jobs and models."),
+    "backups": ("not reached", "Copies that somebody made are outside this service."),
+}
+
+
+def sign_receipt(database: Database, key: SigningKey, model_id: str) -> str | None:
+    """Sign the receipt of a purge that is done, and return it; None while files are still to be deleted."""
+    with database.transaction() as session:
+        row = session.get_one(ModelDeletionRow, model_id, with_for_update=True, populate_existing=True)
+        if row.envelope is None and row.state == "done":
+            payload = build_statement(session, row).to_payload()
+            row.envelope = encode_receipt(key.sign(payload, PAYLOAD_TYPE)).decode()
+        return row.envelope
+
+
+def build_statement(session: Session, row: ModelDeletionRow) -> DeletionStatement:
+    """Build the statement of the deletion. It depends on the rows only, not on the time of signing."""
+    model = session.get_one(ModelRow, row.model_id)
+    identity = {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network}
+    digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    assert row.finished_at is not None, "a deletion that is done has ended"
+    return DeletionStatement(
+        subject=[Subject(name=model.id, digest=Digest(sha256=digest))],
+        predicate=DeletionPredicate(
+            meaning=MEANING,
+            model=ModelIdentity(id=model.id, name=model.name),
+            labels=sorted(labels.find_all(session, model.id)),
+            reference=row.reference,
+            deleted=[StoredFile(**file) for file in row.keys],
+            kept=[StoredFile(**file) for file in row.kept],
+            erasure=[
+                ErasureEntry(store=store, state=state, detail=detail)
+                for store, (state, detail) in ERASURE.items()
+            ],
+            requested_at=row.created_at,
+            finished_at=row.finished_at,
+        ),
+    )
