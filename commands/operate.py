@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Event
 
 import typer
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from service.durable import DISK_FULL
 from service.process import collector, sweeper
 from service.process.errors import CannotStart
 from service.process.maintenance import start_maintenance
-from service.process.supervisor import supervise
+from service.process.supervisor import stop_on_signals, supervise
 from service.process.worker_launch import check_worker_package, worker_command, worker_environment
 from service.registry import audit, database_file, store_identity
 from service.registry.artifacts import FolderArtifacts
@@ -70,7 +69,7 @@ def sweep(*, once: bool) -> None:
         if once:
             sweeper.sweep(database, deployment)
         else:
-            start_maintenance(stop := Event(), database, deployment)
+            start_maintenance(stop := stop_on_signals(), database, deployment)
             sweeper.sweep_until(stop, database, deployment)
 
 

@@ -83,6 +83,8 @@ class Settings(Home):
     """The folder of the datasets, in torchvision's layout."""
     database_url: DatabaseUrl = _in_home(lambda home: sqlite_url(home / "palimpsest.db"))
     """sqlite:///FILE or postgresql://USER@HOST/NAME. Percent-encode what is special in URLs (? as %3F)."""
+    database_wait_seconds: float = Field(default=1.5, ge=0.1, le=60)
+    """How long a request waits for an answer of the database, for a lock too, before it is answered 503."""
     broker_url: BrokerUrl = _in_home(lambda home: folder_url(home / "queue"))
     """folder://FOLDER or redis://HOST/NUMBER, encoded as the database's URL is."""
 

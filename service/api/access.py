@@ -13,11 +13,11 @@ from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from service.api.origins import SAFE_METHODS, comes_from_own_page, foreign_page
 from service.api.problems import Problem
+from service.api.threads import DatabaseThreads
 from service.registry import keys, projects, sessions
 from service.registry.database import Database
 from service.registry.errors import UnknownProject
@@ -99,8 +99,9 @@ def required_scopes(endpoint: Callable[..., object]) -> tuple[KeyScope, ...]:
 class Access:
     """Finds the callers of requests. Remembers verified keys for a few seconds."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, threads: DatabaseThreads, settings: Settings) -> None:
         self._database = database
+        self._threads = threads
         self._keys_required = settings.keys_required
         self._remembered: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
         self._generation = 0
@@ -116,7 +117,7 @@ class Access:
         sent = _read_credentials(request)
         caller = self._remember(sent)
         if caller is None:
-            caller = await run_in_threadpool(self._look_up, sent)
+            caller = await self._threads.run(self._look_up, sent)
         caller.require(*scopes)
         by_cookie = sent.authorization is None and caller.key_id is not None
         if by_cookie and request.method not in SAFE_METHODS and not comes_from_own_page(request.scope):

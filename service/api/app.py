@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 
 from fastapi import Depends, FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -38,8 +37,9 @@ from service.api.polls import PollMiddleware, Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.api.space import require_space
+from service.api.threads import DATABASE_THREADS, DatabaseThreads
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
-from service.queue.messages import wake_worker
+from service.queue.messages import MessageSender
 from service.registry import artifact_references
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
@@ -78,10 +78,13 @@ RECORD_USES_SECONDS = 5.0
 
 def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI:
     """Build the application of one deployment. Tests pass a small catalog as `offered`."""
-    database = Database(settings.database_url)
+    database = Database(
+        settings.database_url, wait_seconds=settings.database_wait_seconds, connections=DATABASE_THREADS
+    )
     artifacts = FolderArtifacts(settings.artifacts)
     generator = Generator(artifacts)
-    access = Access(database, settings)
+    threads = DatabaseThreads(database)
+    access = Access(database, threads, settings)
     polls = Polls(database)
     rates = RateLimits(
         per_second=settings.requests_per_second,
@@ -112,6 +115,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     app.state.context = ApiContext(
         settings=settings,
         database=database,
+        database_threads=threads,
         artifacts=artifacts,
         generator=generator,
         statistics=RecentStatistics(database),
@@ -120,8 +124,8 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         uploads=Slots("receiving uploads", threads=1, requests=settings.max_uploads),
         rates=rates,
         drawing=Slots("drawing images", threads=settings.drawing_threads, requests=settings.max_drawing),
-        wake_worker=partial(wake_worker, deployment=settings),
         access=access,
+        wake_worker=MessageSender(settings).wake_worker,
     )
     app.state.access = access
     for resource in RESOURCES:

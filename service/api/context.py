@@ -11,6 +11,7 @@ from service.api.access import NOBODY, Access, Caller
 from service.api.polls import Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
+from service.api.threads import DatabaseThreads
 from service.drawing.decoders import Generator
 from service.registry import audit
 from service.registry.artifacts import FolderArtifacts
@@ -26,6 +27,8 @@ class ApiContext:
 
     settings: Settings
     database: Database
+    database_threads: DatabaseThreads
+    """Where a coroutine runs what uses the database. An endpoint that is a plain function runs there."""
     artifacts: FolderArtifacts
     generator: Generator
     statistics: RecentStatistics

@@ -5,7 +5,6 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from service.api.access import requires
@@ -103,7 +102,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
             created = await context.uploads.run(_store_dataset, dataset, packed, context)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset}"
-    return await run_in_threadpool(_find_dataset, dataset, context)
+    return await context.database_threads.run(_find_dataset, dataset, context)
 
 
 @router.delete("/{dataset}", status_code=204, responses=refusals(404, 409))

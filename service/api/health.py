@@ -1,6 +1,11 @@
 """GET /livez and /readyz: whether this process is alive, and whether it can serve requests."""
 
+import asyncio
+import logging
 import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Lock, Thread
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -18,6 +23,10 @@ from service.registry.space import describe_lack
 
 STALLED_QUEUE_SECONDS = 10.0
 """How long jobs may stay queued, with no worker taking one, before /readyz reports a missing worker."""
+CHECK_SECONDS = 1.6
+"""How long /readyz waits for its checks, which run at the same time."""
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -42,21 +51,60 @@ async def live() -> Alive:
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 @needs_no_key
-def ready(context: Context, response: Response) -> Readiness:
+async def ready(context: Context, response: Response) -> Readiness:
     """Check everything this process depends on. The result of a check is `ok`, or what is wrong."""
     response.headers["Cache-Control"] = "no-store"
-    required = {"database": _check_database(context), "artifacts": _check_artifacts(context)}
-    optional = {
-        "broker": _check_broker(context),
-        "worker": _check_worker(context),
-        "files": _check_files(context),
-        "space": describe_lack(context.settings) or "ok",
-    }
-    if any(state != "ok" for state in required.values()):
+    results = await asyncio.gather(*(_running.result(name, check, context) for name, check in CHECKS.items()))
+    checks = dict(zip(CHECKS, results, strict=True))
+    if any(checks[name] != "ok" for name in REQUIRED):
         response.status_code = 503
-        return Readiness(status="unavailable", checks={**required, **optional})
-    degraded = any(state != "ok" for state in optional.values())
-    return Readiness(status="degraded" if degraded else "ready", checks={**required, **optional})
+        return Readiness(status="unavailable", checks=checks)
+    degraded = any(state != "ok" for state in checks.values())
+    return Readiness(status="degraded" if degraded else "ready", checks=checks)
+
+
+class _RunningChecks:
+    """Runs checks in threads of their own, so that one that hangs delays nothing else.
+
+    A check that hangs, for example on a network disk, cannot be ended. Then it is not started a second time,
+    and its thread does not keep the process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._running: dict[tuple[str, int], Future[str]] = {}
+
+    async def result(self, name: str, check: Callable[[ApiContext], str], context: ApiContext) -> str:
+        """Return the result of the check, or that it takes too long."""
+        running = asyncio.wrap_future(self._start(name, check, context))
+        done, _ = await asyncio.wait([running], timeout=CHECK_SECONDS)
+        if not done:
+            return f"does not answer within {CHECK_SECONDS:g} s"
+        return running.result()
+
+    def _start(self, name: str, check: Callable[[ApiContext], str], context: ApiContext) -> Future[str]:
+        key = name, id(context)
+        with self._lock:
+            if key in self._running:
+                return self._running[key]
+            future: Future[str] = Future()
+            self._running[key] = future
+
+        def run() -> None:
+            try:
+                result = check(context)
+            except Exception:
+                log.exception("/readyz: the check of the %s failed with an unexpected error", name)
+                result = "the check failed with an unexpected error; the log has the reason"
+            with self._lock:
+                del self._running[key]
+            future.set_result(result)
+
+        Thread(target=run, name=f"check of the {name}", daemon=True).start()
+        return future
+
+
+_running = _RunningChecks()
 
 
 def _check_database(context: ApiContext) -> str:
@@ -100,3 +148,18 @@ def _check_broker(context: ApiContext) -> str:
     if count_waiting_messages(context.settings) is None:
         return "the broker does not answer; jobs are accepted, and start once it answers again"
     return "ok"
+
+
+def _check_space(context: ApiContext) -> str:
+    return describe_lack(context.settings) or "ok"
+
+
+CHECKS: dict[str, Callable[[ApiContext], str]] = {
+    "database": _check_database,
+    "artifacts": _check_artifacts,
+    "broker": _check_broker,
+    "worker": _check_worker,
+    "files": _check_files,
+    "space": _check_space,
+}
+REQUIRED = ("database", "artifacts")

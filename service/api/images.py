@@ -5,7 +5,6 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -73,7 +72,7 @@ async def draw_image(
     context: Context,
 ) -> Response:
     """Draw a label with a version. The same URL gives the same bytes until the version is revoked."""
-    row, version, decoder = await run_in_threadpool(_find_decoder, context, model, number, label)
+    row, version, decoder = await context.database_threads.run(_find_decoder, context, model, number, label)
     rows, columns = (int(side) for side in drawing.grid.split("x"))
     _refuse_too_large(rows * columns * drawing.scale**2)
     identity = f"{decoder.sha256}/{decoder.slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"

@@ -3,10 +3,10 @@
 import asyncio
 import re
 import time
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from service import failpoints
@@ -18,7 +18,7 @@ from service.api.lookup import find_model
 from service.api.problems import BODY_REFUSALS, Problem, refusals
 from service.api.route import Route
 from service.registry import jobs, labels, queue_limits
-from service.registry.errors import DatabaseUnavailable, VersionRevoked
+from service.registry.errors import DatabaseUnavailable, UnknownJob, VersionRevoked
 from service.registry.job_specs import JobSpec
 from service.registry.tables import ModelRow
 from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
@@ -66,7 +66,7 @@ class Submission:
 
     async def submit(self, request: JobRequest) -> JobObject:
         """Record the job and wake a worker for it. Answer 202 with the job, or 200 if it is done already."""
-        status, accepted = await run_in_threadpool(self._accept, request)
+        status, accepted = await self.context.database_threads.run(self._accept, request)
         job = await self._wait_for(accepted)
         self.response.status_code = 200 if job.done and self.wait_seconds is not None else status
         self.response.headers["Location"] = job.links["self"]
@@ -86,46 +86,66 @@ class Submission:
                 return answered.status, self._describe(session, answered.resource_id)
             model = find_model(session, self.context.project, self.model)
             jobs.check(session, model, self._resolve(session, model, request))
-        with self.context.database.transaction() as session:
-            if answered := self.once.begin(session):
-                return answered.status, self._describe(session, answered.resource_id)
-            model = jobs.lock_model(session, find_model(session, self.context.project, self.model))
-            queue_limits.check_room(
-                session,
-                self.context.caller.key_id,
-                most=self.context.settings.max_queued_jobs,
-                most_of_key=self.context.settings.max_queued_jobs_of_key,
-            )
-            submitted = jobs.submit(
-                session,
-                model,
-                self._resolve(session, model, request),
-                max_attempts=self.context.settings.max_attempts,
-                request=jobs.JobRequest(
-                    request_id=self.http_request.state.request_id,
-                    reference=request.reference,
-                    metadata=request.metadata,
-                    created_by=self.context.caller.key_id,
-                ),
-            )
-            row = submitted.job
-            job = describe_job(row, jobs.queue_position(session, row), submitted.already_forgotten)
-            status = 200 if job.done and not _begins_purge(job) else 202
-            self.once.record(session, status, job.id)
-            self.context.append_to_audit_log(
-                session,
-                "job.submit",
-                job.id,
-                operation=type(request).__name__.lower(),
-                model=model.id,
-                labels=getattr(request, "labels", None),
-                reference=request.reference,
-            )
-            failpoints.reach("submit.before_commit")
+        recorded: JobObject | None = None
+        try:
+            with self.context.database.transaction(line=self.model) as session:
+                if answered := self.once.begin(session):
+                    return answered.status, self._describe(session, answered.resource_id)
+                recorded = self._record(session, request)
+                failpoints.reach("submit.before_commit")
+        except DatabaseUnavailable:
+            if recorded is None or not self._is_recorded(recorded.id):
+                raise
         failpoints.reach("submit.after_commit")
-        if not job.done:
-            self.context.wake_worker(job.id)  # after the commit, so that the worker finds the row
-        return status, job
+        if not recorded.done:
+            self.context.wake_worker(recorded.id)  # after the commit, so that the worker finds the row
+        return _status(recorded), recorded
+
+    def _record(self, session: Session, request: JobRequest) -> JobObject:
+        model = jobs.lock_model(session, find_model(session, self.context.project, self.model))
+        self.context.database.serve(self.model)
+        queue_limits.check_room(
+            session,
+            self.context.caller.key_id,
+            most=self.context.settings.max_queued_jobs,
+            most_of_key=self.context.settings.max_queued_jobs_of_key,
+        )
+        submitted = jobs.submit(
+            session,
+            model,
+            self._resolve(session, model, request),
+            max_attempts=self.context.settings.max_attempts,
+            request=jobs.JobRequest(
+                request_id=self.http_request.state.request_id,
+                reference=request.reference,
+                metadata=request.metadata,
+                created_by=self.context.caller.key_id,
+            ),
+        )
+        row = submitted.job
+        job = describe_job(row, jobs.queue_position(session, row), submitted.already_forgotten)
+        self.once.record(session, _status(job), job.id)
+        self.context.append_to_audit_log(
+            session,
+            "job.submit",
+            job.id,
+            operation=type(request).__name__.lower(),
+            model=model.id,
+            labels=getattr(request, "labels", None),
+            reference=request.reference,
+        )
+        return job
+
+    def _is_recorded(self, job_id: str) -> bool:
+        """Return whether a transaction was committed although the answer to its COMMIT was lost.
+
+        It may still be at work in the server. It holds the lock of the model until it ends, so that lock is
+        waited for.
+        """
+        with suppress(DatabaseUnavailable, UnknownJob), self.context.database.transaction() as session:
+            jobs.lock_model(session, find_model(session, self.context.project, self.model))
+            return jobs.find(session, job_id) is not None
+        return False
 
     def _resolve(self, session: Session, model: ModelRow, request: JobRequest) -> JobSpec:
         catalog = self.context.catalog.with_uploads(session, self.context.project)
@@ -144,7 +164,7 @@ class Submission:
             await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
             try:
-                job = await run_in_threadpool(self._read, job.id)
+                job = await self.context.database_threads.run(self._read, job.id)
             except DatabaseUnavailable:
                 return job  # the job has been recorded, so the answer is still 202
         return job
@@ -156,6 +176,11 @@ class Submission:
     def _describe(self, session: Session, job_id: str) -> JobObject:
         row = jobs.find(session, job_id)
         return describe_job(row, jobs.queue_position(session, row))
+
+
+def _status(job: JobObject) -> int:
+    """Return the status of the answer to a request that was accepted as this job."""
+    return 200 if job.done and not _begins_purge(job) else 202
 
 
 Submit = Annotated[Submission, Depends()]

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 
 from service.api.access import NOBODY, Access, required_scopes
 from service.api.problems import Problem, build_validation_problem
+from service.api.threads import in_database_thread
 from service.requests.violations import Violation, escape
 
 MAX_BODY_BYTES = 1 << 20
@@ -32,7 +33,10 @@ MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
 
 class Route(APIRoute):
-    """An APIRoute that admits callers, reads strict JSON bodies, and adds an ETag to the answers to GET."""
+    """An APIRoute that admits callers, reads strict JSON, adds ETags, and runs what uses the database."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, in_database_thread(endpoint), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from types import FrameType
 
 import uvicorn
@@ -28,6 +28,7 @@ from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
 from service.recovery import erasure_log
 from service.registry.database import Database
+from service.registry.waiting import waiting_at_most
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,10 @@ CHECK_SECONDS = 0.1
 """How often the supervisor checks that the server and the worker run."""
 REQUEST_GRACE_SECONDS = 5
 """How long open requests may take to end when the server stops."""
+STOP_SECONDS = 15.0
+"""How long a process may take to stop, whatever hangs: the grace of the worker's job, and some seconds."""
+DATABASE_SECONDS = 2.0
+"""How long stopping may wait for the database, to end the lease of a worker that had to be killed."""
 
 
 def supervise(
@@ -52,7 +57,7 @@ def supervise(
 
     Raises CannotStart, and DatabaseUnavailable or DatabaseTooNew from the migration.
     """
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     _make_home(deployment.home)
     with _home_lock(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
         database = Database(deployment.database_url)
@@ -79,7 +84,8 @@ def supervise(
             stop.set()
             server.request_stop()
             if worker:
-                worker.stop()
+                with waiting_at_most(DATABASE_SECONDS):
+                    worker.stop()
             server.join()
             if sweeper.ident is not None:
                 sweeper.join()
@@ -138,16 +144,26 @@ class _Server:
             self._thread.join(REQUEST_GRACE_SECONDS * 2)
 
 
-def _stop_on_signals() -> Event:
+def stop_on_signals() -> Event:
+    """Return an event that SIGTERM and Ctrl-C set. STOP_SECONDS later at the latest, this process ends."""
     stop = Event()
 
     def on_signal(number: int, _: FrameType | None) -> None:
         log.info("received %s: stopping", signal.Signals(number).name)
+        if not stop.is_set():
+            last_resort = Timer(STOP_SECONDS, _exit_at_once)
+            last_resort.daemon = True
+            last_resort.start()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     return stop
+
+
+def _exit_at_once() -> None:
+    log.error("this process has not stopped within %g s, because something hangs: ending it", STOP_SECONDS)
+    os._exit(1)
 
 
 def _make_home(home: Path) -> None:

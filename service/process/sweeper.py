@@ -5,7 +5,11 @@ and signs receipts. It runs beside the API. Several may run: the database lets o
 """
 
 import logging
-from threading import Event
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import takewhile
+from threading import Event, Thread
 
 from service import failpoints, metrics
 from service.process.contact import Contact
@@ -26,34 +30,47 @@ MAX_MESSAGES_WAITING = 200
 """No more messages are sent while the broker holds this many. A running worker receives them in a moment."""
 
 
+STOP_SECONDS = 2.0
+"""How long the sweeper may take to stop. What it does is done in transactions, so it may be interrupted."""
+
+
 def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
-    """Sweep every `sweep_seconds` until `stop` is set, also through outages of the database or the broker."""
-    database_answers = True
+    """Sweep every `sweep_seconds` until `stop` is set, also through outages of the database or the broker.
+
+    The parts of a sweep run in threads of their own: a broker or a disk that hangs delays no takeover.
+    """
     contact = Contact(lease_seconds=deployment.lease_seconds, sweep_seconds=deployment.sweep_seconds)
-    while not stop.is_set():
-        try:
-            sweep(database, deployment, contact)
-            database_answers = True
-        except DatabaseUnavailable as error:
-            if database_answers:
-                log.warning(
-                    "cannot sweep: the database does not answer (%s); trying again every %g s. Until then no "
-                    "interrupted job is queued again, no file is purged and no receipt is signed",
-                    *(error.reason, deployment.sweep_seconds),
-                )
-            database_answers = False
-        except Exception:
-            log.exception(
-                "a sweep failed with an unexpected error; the next one, in %g s, tries again",
-                deployment.sweep_seconds,
-            )
-        stop.wait(deployment.sweep_seconds)
+    parts = {
+        partial(sweep_rows, contact=contact): "no interrupted job is queued again",
+        send_messages: "no lost message is sent again",
+        sweep_files: "no file is purged and no receipt is signed",
+    }
+    threads = [
+        Thread(target=_repeat, args=(part, loss, stop, database, deployment), daemon=True)
+        for part, loss in parts.items()
+    ]
+    for thread in threads:
+        thread.start()
+    stop.wait()
+    deadline = time.monotonic() + STOP_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def sweep(database: Database, deployment: Settings, contact: Contact | None = None) -> None:
+def sweep(database: Database, deployment: Settings) -> None:
     """Sweep once: update rows, then send messages, then delete files and sign receipts.
 
-    Does nothing while another process sweeps. Raises DatabaseUnavailable.
+    Raises DatabaseUnavailable.
+    """
+    sweep_rows(database, deployment)
+    send_messages(database, deployment)
+    sweep_files(database, deployment)
+
+
+def sweep_rows(database: Database, deployment: Settings, contact: Contact | None = None) -> None:
+    """Requeue and cancel jobs, and write the audit log. Does nothing while another process does so.
+
+    Raises DatabaseUnavailable.
 
     contact: of this process with the database. Leases are taken back only while it is steady.
     """
@@ -61,27 +78,74 @@ def sweep(database: Database, deployment: Settings, contact: Contact | None = No
         is_steady = contact is None or contact.is_steady(session)
         if not sweeping.try_sweep_lock(session):
             return
+        sweeping.shorten_leases(session, lease_seconds=deployment.lease_seconds)
         if is_steady:
             metrics.TAKEOVERS.inc(sweeping.requeue_expired(session) + sweeping.requeue_stalled(session))
         sweeping.cancel_queued(session)
         idempotency.delete_expired(session)
         ended = audit.add_outcomes(session)
         audit.seal(session)
-        due = sweeping.find_due(
-            session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
-        )
         if contact is not None:
             contact.require_prompt()
     metrics.LAST_SWEEP.set_to_current_time()
     for job in ended:
         _measure(job)
-    if due:
-        _notify(database, deployment, due)
+
+
+def send_messages(database: Database, deployment: Settings) -> None:
+    """Send the messages of jobs that wait without one, then record that. Raises DatabaseUnavailable.
+
+    If this process dies in between, or another one does the same, they are sent twice, which is harmless.
+    """
+    with database.reading() as session:
+        due = sweeping.find_due(
+            session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
+        )
+    waiting = count_waiting_messages(deployment) if due else None
+    if waiting is None:
+        return
+    due = due[: max(0, MAX_MESSAGES_WAITING - waiting)]
+    notified = list(takewhile(lambda job_id: wake_worker(job_id, deployment), due))
+    if notified:
+        with database.transaction() as session:
+            sweeping.mark_notified(session, notified)
+
+
+def sweep_files(database: Database, deployment: Settings) -> None:
+    """Delete the files of purged versions, and sign the receipts that are due. Raises DatabaseUnavailable."""
     _purge(database, deployment)
     _delete_snapshots(database, deployment)
     _log_erasures(database, deployment)
     _sign_receipts(database, deployment)
     _delete_models(database, deployment)
+
+
+def _repeat(
+    part: Callable[[Database, Settings], None],
+    loss: str,
+    stop: Event,
+    database: Database,
+    deployment: Settings,
+) -> None:
+    """Call the part every `sweep_seconds` until `stop` is set. loss: what does not happen without it."""
+    database_answers = True
+    while not stop.is_set():
+        try:
+            part(database, deployment)
+            database_answers = True
+        except DatabaseUnavailable as error:
+            if database_answers:
+                log.warning(
+                    "cannot sweep: the database does not answer (%s); trying again every %g s. Until then %s",
+                    *(error.reason, deployment.sweep_seconds, loss),
+                )
+            database_answers = False
+        except Exception:
+            log.exception(
+                "a sweep failed with an unexpected error; the next one, in %g s, tries again. Until then %s",
+                *(deployment.sweep_seconds, loss),
+            )
+        stop.wait(deployment.sweep_seconds)
 
 
 def _measure(job: JobRow) -> None:
@@ -93,20 +157,6 @@ def _measure(job: JobRow) -> None:
         metrics.JOB_RUN_SECONDS.labels(job.operation).observe(
             (job.finished_at - job.started_at).total_seconds()
         )
-
-
-def _notify(database: Database, deployment: Settings, job_ids: list[str]) -> None:
-    """Send the messages, then record that. A crash in between makes them be sent twice, which is harmless."""
-    waiting = count_waiting_messages(deployment)
-    if waiting is None:
-        return
-    notified = [
-        job_id
-        for job_id in job_ids[: max(0, MAX_MESSAGES_WAITING - waiting)]
-        if wake_worker(job_id, deployment)
-    ]
-    with database.transaction() as session:
-        sweeping.mark_notified(session, notified)
 
 
 def _purge(database: Database, deployment: Settings) -> None:

@@ -19,6 +19,7 @@ from uuid import uuid4
 from kombu.transport import virtual
 
 from service import durable
+from service.queue.received import NotAMessage, rebuild_message
 
 log = logging.getLogger(__name__)
 
@@ -63,23 +64,16 @@ class Channel(virtual.Channel):
         return (self.folder / name for name in sorted(names) if name.endswith(f".{queue}{MESSAGE_SUFFIX}"))
 
     def _parse(self, path: Path, content: bytes) -> dict[str, Any] | None:
-        """Return the message; None if it is not one that Celery can handle."""
+        """Return the message; None if it is not one for a worker."""
         try:
-            message: dict[str, Any] = json.loads(content)
-            task = virtual.Message(message, channel=self)
-            arguments, named, embedded = task.decode()
-            fields = (task.headers["task"], str), (task.headers["id"], str), (arguments, list), (named, dict)
-            if not all(isinstance(field, kind) for field, kind in (*fields, (embedded, dict))):
-                raise TypeError("the message does not call a task")
-        except Exception as error:
+            return rebuild_message(content)
+        except NotAMessage as reason:
             log.warning(
-                "dropped %s, which is not a message for a worker (%r); if a job waits, the sweeper sends its "
+                "dropped %s, which is not a message for a worker: %s; if a job waits, the sweeper sends its "
                 "message again",
-                path.name,
-                error,
+                *(path.name, reason),
             )
             return None
-        return message
 
 
 class Transport(virtual.Transport):

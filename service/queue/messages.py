@@ -5,26 +5,72 @@ again. A message that arrives twice does no harm: the job can be claimed only on
 """
 
 import logging
+import socket
 from functools import lru_cache
+from queue import Empty, Full, Queue
+from threading import Lock, Thread
 
+import kombu
 from celery import Celery
 from celery.loaders.app import AppLoader
-from kombu import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 
+from service.queue.received import EXECUTE_JOB, QUEUE
 from service.settings import Settings, load_settings
 from service.urls import broker_folder
 
 log = logging.getLogger(__name__)
 
-EXECUTE_JOB = "palimpsest.execute_job"
-QUEUE = "palimpsest"
 
-# If the broker does not answer, a request is delayed by one immediate retry, about 0.1 s. (Celery's
-# retry=False does not apply to the connection underneath, which would retry for 6 s.)
+# If the broker does not answer, it is tried once more at once. (Celery's retry=False does not apply to the
+# connection underneath, which would retry for 6 s.)
 ONE_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+SENDING_SECONDS = 0.7
+"""How long a process that sends messages waits for an answer of Redis."""
+RECEIVING_SECONDS = 5.0
+"""How long a worker waits for the rest of an answer, before it connects again."""
+UNANSWERED_SECONDS = 5
+"""How long a worker waits beyond the time in which Redis answers anyway, before it connects again."""
+DETECT_CUT_CONNECTION = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 2}
+MAX_UNSENT = 200
+"""How many messages of one process wait to be sent. The sweeper sends those that find no place."""
 
 TRANSPORT_ALIASES["folder"] = "service.queue.folder_broker:Transport"
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = "service.queue.redis_broker:Transport"
+
+
+class MessageSender:
+    """Sends wake-up messages in a thread of its own, so that no request waits for the broker."""
+
+    def __init__(self, deployment: Settings) -> None:
+        self._deployment = deployment
+        self._unsent: Queue[str] = Queue(MAX_UNSENT)
+        self._lock = Lock()
+        self._thread: Thread | None = None
+
+    def wake_worker(self, job_id: str) -> None:
+        """Send a wake-up message for a committed job soon. Never raises and never waits."""
+        try:
+            self._unsent.put_nowait(job_id)
+        except Full:
+            log.warning("job %s stays queued: %d messages wait to be sent", job_id, MAX_UNSENT)
+        with self._lock:
+            if self._thread is None:
+                self._thread = Thread(target=self._send, name="sender of messages", daemon=True)
+                self._thread.start()
+
+    def _send(self) -> None:
+        while True:
+            if not wake_worker(self._unsent.get(), self._deployment):
+                self._drop_unsent()
+
+    def _drop_unsent(self) -> None:
+        """Leave the rest to the sweeper, because each would have to wait for the broker as long again."""
+        while True:
+            try:
+                self._unsent.get_nowait()
+            except Empty:
+                return
 
 
 def wake_worker(job_id: str, deployment: Settings | None = None) -> bool:
@@ -56,28 +102,28 @@ def count_waiting_messages(deployment: Settings) -> int | None:
 @lru_cache(maxsize=8)
 def producer(broker_url: str) -> Celery:
     """Return the Celery application that a process uses if it only sends messages."""
-    return _celery(broker_url)
+    return _celery(broker_url, answer_seconds=SENDING_SECONDS)
 
 
 def celery_app(deployment: Settings) -> Celery:
     """Return the Celery application of this deployment, to which the worker adds its task."""
-    return _celery(deployment.broker_url)
+    return _celery(deployment.broker_url, answer_seconds=RECEIVING_SECONDS)
 
 
-def _celery(broker_url: str) -> Celery:
+def _celery(broker_url: str, *, answer_seconds: float) -> Celery:
     # The loader is given as a class: Celery imports a named one from the working directory first. There are
     # no fixups, because Django's puts that directory on sys.path if DJANGO_SETTINGS_MODULE is set.
     app = Celery("palimpsest", set_as_current=False, loader=AppLoader, fixups=())
     app.conf.update(
         broker_url="folder://localhost" if broker_folder(broker_url) else broker_url,
-        broker_transport_options=_transport_options(broker_url),
+        broker_transport_options=_transport_options(broker_url, answer_seconds),
         broker_connection_timeout=1,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         # The job table and the sweeper replace redelivery, so a message is removed when it is received. With
         # acknowledgements, if Redis missed one, the prefetch window would stay full and nothing would arrive
         # (docs/decisions/0010-messages-without-acknowledgement.md).
-        task_queues=[Queue(QUEUE, Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
+        task_queues=[kombu.Queue(QUEUE, kombu.Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
         task_default_queue=QUEUE,
         task_acks_late=False,
         task_reject_on_worker_lost=False,
@@ -91,7 +137,15 @@ def _celery(broker_url: str) -> Celery:
     return app
 
 
-def _transport_options(broker_url: str) -> dict[str, object]:
+def _transport_options(broker_url: str, answer_seconds: float) -> dict[str, object]:
     if folder := broker_folder(broker_url):
         return {"folder": folder}
-    return {"socket_connect_timeout": 1, "socket_keepalive": True, **ONE_RETRY}
+    options = {getattr(socket, name): value for name, value in DETECT_CUT_CONNECTION.items()}
+    return {
+        "socket_connect_timeout": SENDING_SECONDS,
+        "socket_timeout": answer_seconds,
+        "socket_keepalive": True,
+        "socket_keepalive_options": options,
+        "health_check_interval": UNANSWERED_SECONDS,
+        **ONE_RETRY,
+    }

@@ -8,29 +8,30 @@ All times come from the database's clock, because the clocks of the workers' mac
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import Any
+from zlib import crc32
 
-from sqlalchemy import Connection, DateTime, Engine, Float, create_engine, event, exc, literal, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Connection, DateTime, Engine, Float, exc, literal, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
 from service.registry.errors import DatabaseFull, DatabaseUnavailable
+from service.registry.postgresql import create_postgresql_engine
+from service.registry.sqlite import create_sqlite_engine
+from service.registry.waiting import Allowance, CircuitBreaker, Line, Patience, waiting_at_most
 from service.urls import sqlite_file
 
-SQLITE_BUSY_SECONDS = 30
-SQLITE_RETRY_SECONDS = 0.005
-POSTGRESQL_CONNECT_SECONDS = 5
-DETECT_CUT_CONNECTION = {
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 15_000,  # in ms; by default unacknowledged data ends a connection only after minutes
-}
+BACKGROUND_WAIT_SECONDS = 10.0
+"""How long a worker or the sweeper waits for PostgreSQL in one transaction, before it tries again later."""
+SQLITE_WAIT_SECONDS = 30.0
+"""How long they wait for the write lock of SQLite, which another process may hold for that long."""
+MIGRATION_WAIT_SECONDS = 600.0
+"""How long a migration may wait: for another process that migrates, for locks, for the rebuild of a table."""
+CONNECTIONS = 10
+LINES = 64
 SQLITE_NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 """SQLite's error codes for a full disk, a full quota or too large a file, and one too small for its index."""
 DISK_FULL = "53100"
@@ -42,24 +43,55 @@ UNDEFINED_TABLE = "42P01"
 class Database:
     """A database, by its URL. Thread-safe; a process needs only one."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, wait_seconds: float | None = None, connections: int = CONNECTIONS
+    ) -> None:
+        """Open nothing yet.
+
+        wait_seconds: how long a transaction waits for an answer of the database; None waits as long as suits
+        a process in the background. With a number, a database that does not answer is tried by
+        one transaction at a time, and the others are refused at once.
+        connections: how many are kept open, best as many as there are threads.
+        """
         file = sqlite_file(url)
         self.is_sqlite = file is not None
-        self.engine = _postgresql(make_url(url)) if file is None else _sqlite(file)
-        self._reading = self.engine.execution_options(
-            **({"sqlite_begin": "BEGIN"} if self.is_sqlite else {"postgresql_readonly": True})
+        default = SQLITE_WAIT_SECONDS if self.is_sqlite else BACKGROUND_WAIT_SECONDS
+        self.wait_seconds = default if wait_seconds is None else wait_seconds
+        self.engine = (
+            create_postgresql_engine(make_url(url), connections=connections, wait_seconds=self.wait_seconds)
+            if file is None
+            else create_sqlite_engine(file, connections=connections, wait_seconds=self.wait_seconds)
         )
+        self._reading = self.engine.execution_options(reading=True)
+        self._breaker = None if wait_seconds is None else CircuitBreaker()
+        self._answered_at = time.monotonic()
+        # SQLite has no line: threads that poll for its lock overtake each other, and some wait for very long.
+        self._lines = [Line() for _ in range(1 if self.is_sqlite else LINES)]
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """Open a session that commits at the end of the block. Raises DatabaseUnavailable."""
-        with _session(self.engine) as session:
+    def transaction(self, *, line: str = "") -> Iterator[Session]:
+        """Open a session that commits at the end of the block. Raises DatabaseUnavailable.
+
+        line: what many requests of this process may want to lock at the same time, such as a model. They
+        stand in line for it here, and not in the server, where each would use up its time for an answer.
+        """
+        writers = self._line(line)
+        with (
+            waiting_at_most(self.wait_seconds) as allowance,
+            writers.place(self.wait_seconds),
+            self._session(self.engine, allowance) as session,
+        ):
+            if self.is_sqlite:
+                writers.serve()
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a session that only reads. On SQLite it waits for no writer. Raises DatabaseUnavailable."""
-        with _session(self._reading) as session:
+        with (
+            waiting_at_most(self.wait_seconds) as allowance,
+            self._session(self._reading, allowance) as session,
+        ):
             yield session
 
     @contextmanager
@@ -69,42 +101,115 @@ class Database:
         SQLite can change most things of a table only if it is rebuilt, and dropping the old table counts as
         deleting its rows. So on SQLite foreign keys are not enforced meanwhile; they are checked at the end.
         """
-        if not self.is_sqlite:
-            with self.transaction() as session:
-                yield session
-            return
-        with self.engine.connect() as connection:
-            # Not through SQLAlchemy, which would begin a transaction; inside one the PRAGMA has no effect.
-            driver = connection.connection.cursor()
-            driver.execute("PRAGMA foreign_keys = OFF")
-            try:
-                with _session(connection) as session:
+        with waiting_at_most(MIGRATION_WAIT_SECONDS) as allowance:
+            if not self.is_sqlite:
+                with self._session(self.engine, allowance) as session:
                     yield session
-                    broken = session.execute(text("PRAGMA foreign_key_check")).all()
-                    if broken:
-                        raise RuntimeError(
-                            f"the migration would leave rows that refer to missing rows: {broken[:3]}"
-                        )
-            finally:
-                driver.execute("PRAGMA foreign_keys = ON")
-                driver.close()
+                return
+            with self.engine.connect() as connection:
+                # Not through SQLAlchemy, which would begin a transaction; in one the PRAGMA has no effect.
+                driver = connection.connection.cursor()
+                driver.execute("PRAGMA foreign_keys = OFF")
+                try:
+                    with _session(connection) as session:
+                        yield session
+                        broken = session.execute(text("PRAGMA foreign_key_check")).all()
+                        if broken:
+                            raise RuntimeError(
+                                f"the migration would leave rows that refer to missing rows: {broken[:3]}"
+                            )
+                finally:
+                    driver.execute("PRAGMA foreign_keys = ON")
+                    driver.close()
+
+    def patience(self) -> Patience:
+        """Return how long a caller may now stand in line for the database."""
+        return Patience(self.wait_seconds, lambda: self._answered_at)
 
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
+    @contextmanager
+    def _session(self, engine: Engine, allowance: Allowance) -> Iterator[Session]:
+        """Open a session on a connection that answers, or fail in time, and tell the breaker."""
+        with self._breaker.passing() if self._breaker else nullcontext():
+            try:
+                with _begin(engine, allowance) as connection:
+                    self._answered()
+                    with _session(connection) as session:
+                        yield session
+                    self._answered()
+            except DatabaseUnavailable as error:
+                if self._breaker and not error.has_answered:
+                    self._breaker.failed()
+                raise
+
+    def serve(self, line: str) -> None:
+        """Record that a transaction has locked what others of its line wait for, so that they wait on."""
+        self._line(line).serve()
+
+    def _line(self, name: str) -> Line:
+        if not name and not self.is_sqlite:
+            return Line()
+        return self._lines[crc32(name.encode()) % len(self._lines)]
+
+    def _answered(self) -> None:
+        self._answered_at = time.monotonic()
+        if self._breaker:
+            self._breaker.answered()
+
 
 @contextmanager
-def _session(bind: Engine | Connection) -> Iterator[Session]:
+def _begin(engine: Engine, allowance: Allowance) -> Iterator[Connection]:
+    """Yield a connection in a transaction, which the caller ends. Raises DatabaseUnavailable.
+
+    A pooled connection may have been closed since it was last used, for example by a restart of the server.
+    So one that fails here is replaced once; nothing has been done on it.
+    """
+    with _errors_as_unavailable():
+        try:
+            connection = _connect(engine)
+        except exc.DBAPIError as error:
+            if not error.connection_invalidated or not allowance.remaining:
+                raise
+            connection = _connect(engine)
+    with connection:
+        yield connection
+
+
+def _connect(engine: Engine) -> Connection:
+    connection = engine.connect()
     try:
-        with Session(bind, expire_on_commit=False) as session, session.begin():
-            yield session
+        connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _session(connection: Connection) -> Iterator[Session]:
+    with (
+        _errors_as_unavailable(),
+        Session(connection, expire_on_commit=False, join_transaction_mode="control_fully") as session,
+        session.begin(),
+    ):
+        yield session
+
+
+@contextmanager
+def _errors_as_unavailable() -> Iterator[None]:
+    """Raise DatabaseUnavailable for an error that says that the database cannot be used now."""
+    try:
+        yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-        kind = DatabaseFull if _is_disk_full(error) else DatabaseUnavailable
-        raise kind(_first_line(error)) from error
+        if _is_disk_full(error):
+            raise DatabaseFull(_first_line(error)) from error
+        raise DatabaseUnavailable(_first_line(error), has_answered=_is_answer(error)) from error
     except exc.DBAPIError as error:
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
-            raise DatabaseUnavailable(_first_line(error)) from error
+            raise DatabaseUnavailable(_first_line(error), has_answered=_is_answer(error)) from error
         raise
 
 
@@ -115,67 +220,20 @@ def _is_disk_full(error: exc.SQLAlchemyError) -> bool:
     return code in SQLITE_NO_SPACE or getattr(cause, "sqlstate", None) == DISK_FULL
 
 
+def _is_answer(error: exc.SQLAlchemyError) -> bool:
+    """Whether the database itself said no (a lock, a missing table), and not merely nothing.
+
+    SQLite always answers: it is a part of this process.
+    """
+    if not isinstance(error, exc.DBAPIError):
+        return True  # the pool had no free connection
+    return getattr(error.orig, "sqlstate", "of SQLite") is not None
+
+
 def _first_line(error: exc.SQLAlchemyError) -> str:
     """Return the reason that the driver gives, without the statement and its parameters."""
     cause = getattr(error, "orig", None) or error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]
-
-
-def _sqlite(file: Path) -> Engine:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        URL.create("sqlite", database=str(file.absolute())),  # an absolute path is never taken for an option
-        connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None},
-        execution_options={"sqlite_begin": "BEGIN IMMEDIATE"},
-        pool_size=10,
-        max_overflow=30,
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000}")
-        _switch_to_wal(cursor)
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA temp_store = MEMORY")  # a read needs no space on a disk
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    # Under WAL a transaction that has read cannot begin to write once another one has written. So one that
-    # may write takes the write lock at its start.
-    @event.listens_for(engine, "begin")
-    def begin(connection: Any) -> None:
-        connection.exec_driver_sql(connection.get_execution_options()["sqlite_begin"])
-
-    return engine
-
-
-def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
-    """Switch the file to write-ahead logging. Waits for other processes, at most SQLITE_BUSY_SECONDS.
-
-    The switch turns a read lock into the write lock. If two processes do so at the same time, SQLite refuses
-    one of them at once, whatever busy_timeout is, because waiting would be a deadlock; so it is tried again.
-    """
-    deadline = time.monotonic() + SQLITE_BUSY_SECONDS
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not busy or time.monotonic() >= deadline:
-                raise
-        time.sleep(SQLITE_RETRY_SECONDS)
-
-
-def _postgresql(url: URL) -> Engine:
-    return create_engine(
-        url,
-        connect_args={"connect_timeout": POSTGRESQL_CONNECT_SECONDS, **DETECT_CUT_CONNECTION},
-        pool_pre_ping=True,
-        pool_size=10,
-        max_overflow=30,
-    )
 
 
 class now(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function it is

@@ -370,8 +370,10 @@ class SigningKeyUnusable(RegistryError):
 class DatabaseUnavailable(RegistryError):
     code = "database_unavailable"
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, has_answered: bool = False) -> None:
+        """has_answered: the database is there, but could not do this in time."""
         self.reason = reason  # for the log: it may name hosts and files
+        self.has_answered = has_answered
         super().__init__("the database does not answer; try again in a moment")
 
 
@@ -381,7 +383,7 @@ class DatabaseFull(DatabaseUnavailable):
     code = "storage_full"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(reason, has_answered=True)
         self.args = ("the database's disk is too full to record this; free some space, then try again",)
 
 

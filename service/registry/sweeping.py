@@ -13,12 +13,25 @@ from service.registry.tables import CLAIMED_STATES, JobRow
 
 SWEEPER_LOCK = 0x70616C696D  # "palim": an advisory lock of PostgreSQL. SQLite lets only one transaction write
 
+LONGEST_LEASES = 100
+"""A lease that still lasts for so many times its length was not given by the clock of today."""
+
 
 def try_sweep_lock(session: Session) -> bool:
     """Lock the sweep until the transaction ends. False if another process is sweeping."""
     if session.get_bind().dialect.name == "sqlite":
         return True
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(SWEEPER_LOCK))))
+
+
+def shorten_leases(session: Session, *, lease_seconds: float) -> None:
+    """Shorten leases that end too far in the future, which they do once the clock has been set back.
+
+    A worker that lives extends its lease in a moment; that of a dead one would last for as long as the clock
+    went back.
+    """
+    implausible = JobRow.lease_until > from_now(lease_seconds * LONGEST_LEASES)
+    _change(session, JobRow.state.in_(CLAIMED_STATES) & implausible, lease_until=from_now(lease_seconds))
 
 
 def requeue_expired(session: Session) -> int:
@@ -86,7 +99,11 @@ def find_due(session: Session, *, notify_again_seconds: float, limit: int) -> li
         select(JobRow.id)
         .where(
             JobRow.state == "queued",
-            or_(JobRow.notified_at.is_(None), JobRow.notified_at < from_now(-notify_again_seconds)),
+            or_(
+                JobRow.notified_at.is_(None),
+                JobRow.notified_at < from_now(-notify_again_seconds),
+                JobRow.notified_at > from_now(notify_again_seconds),  # the clock has been set back
+            ),
             ~is_blocked(),
         )
         .order_by(JobRow.sequence)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import redis
 
-from service.queue.messages import QUEUE
+from service.queue.received import QUEUE
 from service.registry.database import Database
 from service.settings import Settings
 from tests.chaos.schedule import Fault

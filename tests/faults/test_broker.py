@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.queue.messages import QUEUE, count_waiting_messages, producer, wake_worker
+from service.queue.messages import count_waiting_messages, producer, wake_worker
+from service.queue.received import QUEUE
 from service.settings import Settings
 from tests.faults.servers import own_redis, redis_url
 from tests.instance import Instance, instance_of, wait_for

@@ -4,14 +4,17 @@ Celery only delivers wake-up messages; the job table decides which job runs, and
 """
 
 import logging
+import os
 from collections.abc import Callable
+from threading import Timer
 
 from celery import Celery
 from celery.signals import setup_logging, worker_shutting_down
 
 from migrations import check_not_newer
 from service import logs
-from service.queue.messages import EXECUTE_JOB, celery_app, wake_worker
+from service.queue.messages import celery_app, wake_worker
+from service.queue.received import EXECUTE_JOB
 from service.registry.errors import DatabaseTooNew, StoreUnusable
 from service.registry.store_identity import check_store
 from service.settings import Settings
@@ -19,6 +22,9 @@ from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 
 log = logging.getLogger(__name__)
+
+STOP_SECONDS = 15.0
+"""How long a worker may take to stop. A job needs less to reach its next step and go back to the queue."""
 
 
 def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
@@ -55,6 +61,7 @@ def run(app: Celery, deployment: Settings, *, on_shutdown: Callable[[], None]) -
     setup_logging.connect(lambda **_: _log(deployment), weak=False)
     # Celery holds receivers weakly, and passes arguments.
     worker_shutting_down.connect(lambda **_: on_shutdown(), weak=False)
+    worker_shutting_down.connect(_exit_in_time, weak=False)
     worker = app.Worker(
         pool_cls="solo",
         concurrency=1,
@@ -66,6 +73,22 @@ def run(app: Celery, deployment: Settings, *, on_shutdown: Callable[[], None]) -
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _exit_in_time(**_: object) -> None:
+    """End this process STOP_SECONDS from now, even if its job, the broker or the database hangs."""
+
+    def exit_at_once() -> None:
+        log.error(
+            "the worker has not stopped within %g s, because something hangs: ending it. Its job, if it has "
+            "one, is queued again when its lease has run out",
+            STOP_SECONDS,
+        )
+        os._exit(1)
+
+    last_resort = Timer(STOP_SECONDS, exit_at_once)
+    last_resort.daemon = True
+    last_resort.start()
 
 
 def _log(deployment: Settings) -> None:
