@@ -40,21 +40,22 @@ def projected_statuses(session: Session, model: ModelRow) -> Statuses:
     """
     status = dict(published_statuses(session, model))
     # Only the columns that matter, because hundreds of jobs of one model may be queued.
-    query = select(JobRow.operation, JobRow.labels, JobRow.retention).where(
-        _is_unfinished(model.id), JobRow.operation.in_(("learn", "forget"))
-    )
+    query = select(JobRow.operation, JobRow.labels, JobRow.retention).where(_may_change_labels(model.id))
     for operation, names, retention in session.execute(query.order_by(JobRow.sequence)):
         status |= dict.fromkeys(names, status_after(operation, retention))
     return status
 
 
 def unfinished_changes(session: Session, model_id: str) -> list[tuple[JobRow, ChangeSpec]]:
-    """Return the jobs that may still change the model, each with its spec, in the order they will run."""
-    rows = session.scalars(select(JobRow).where(_is_unfinished(model_id)).order_by(JobRow.sequence))
+    """Return the jobs that may still learn or forget labels, with their specs, in the order they will run."""
+    rows = session.scalars(select(JobRow).where(_may_change_labels(model_id)).order_by(JobRow.sequence))
     return [(job, spec) for job in rows if isinstance(spec := spec_of(job), ChangeSpec)]
 
 
-def _is_unfinished(model_id: str) -> ColumnElement[bool]:
+def _may_change_labels(model_id: str) -> ColumnElement[bool]:
     return and_(
-        JobRow.model_id == model_id, JobRow.state.in_(UNFINISHED_STATES), JobRow.cancel_requested.is_(False)
+        JobRow.model_id == model_id,
+        JobRow.state.in_(UNFINISHED_STATES),
+        JobRow.cancel_requested.is_(False),
+        JobRow.operation.in_(("learn", "forget")),
     )
