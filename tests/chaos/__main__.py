@@ -77,6 +77,8 @@ def run(stage: Stage, seed: int, options: argparse.Namespace) -> list[str]:
     violations += record.violations
     violations += invariants.find_violations(stage.deployment, stage.database, evidence, ended=True)
     violations += _doubled(stage)
+    if not record.accepted:
+        violations.append("no job was accepted, so nothing was tested: the machine is too slow, or busy")
     _summarise(stage, record, len(faults), time.monotonic() - begun)
     return violations
 
