@@ -33,7 +33,7 @@ from service.receipts.statement import (
     Subject,
     encode_receipt,
 )
-from service.registry import jobs, versions
+from service.registry import jobs, snapshots, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import NoReceipt, ReceiptNotReady, RegistryError
@@ -60,7 +60,7 @@ def find_receipt(session: Session, job: JobRow) -> str | None:
 
 
 def list_jobs_with_receipt_due(session: Session) -> list[str]:
-    """List the jobs whose receipt can be signed now."""
+    """List the jobs whose receipt can be signed now: nothing that it says is deleted is still there."""
     unsigned = session.scalars(
         select(ReceiptRow.job_id).where(ReceiptRow.envelope.is_(None), ReceiptRow.logged_at.is_not(None))
     )
@@ -118,8 +118,9 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
 
 
 def _is_purging(session: Session, job_id: str) -> bool:
+    """Whether a purge of the job, or the deletion of its snapshot, is not finished."""
     purge = session.get(PurgeRow, job_id, populate_existing=True)
-    return purge is not None and purge.state != "done"
+    return (purge is not None and purge.state != "done") or snapshots.find(session, job_id) is not None
 
 
 def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow) -> ForgetHistory:

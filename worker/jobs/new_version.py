@@ -17,9 +17,10 @@ from service.metrics import PUBLISH_SECONDS
 from service.registry import artifact_references, claims, publishing, reports
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import MeasuredReport
+from service.registry.store_identity import check_store
 from worker.jobs.acceptance import AcceptanceCriteria, acceptance_error, apply_criteria
 from worker.jobs.attempt import Attempt
-from worker.jobs.inputs import Work, read_examples
+from worker.jobs.inputs import Work, WorkerContext, read_examples
 from worker.jobs.measuring import count_examples, measure_candidate
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
 from worker.learning import strategy
@@ -72,7 +73,7 @@ def _store_and_publish(
     attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, machines: Sequence[str]
 ) -> None:
     files = version_files(candidate, report, work, machines)
-    entries = attempt.with_retries(lambda: store(files, attempt.worker_context.artifacts))
+    entries = attempt.with_retries(lambda: _store(files, attempt.worker_context))
     failpoints.reach("publish.after_rename")
     networks = (candidate, *candidate.isolated)
     publication = Publication(
@@ -93,6 +94,12 @@ def _store_and_publish(
         lambda: attempt.record(lambda session: _publish_once(session, attempt, publication, files))
     )
     failpoints.reach("publish.after_commit")
+
+
+def _store(files: Mapping[str, File], worker_context: WorkerContext) -> dict[str, dict[str, Any]]:
+    """Store the files in the store of this database: not in a new folder, in place of one that is gone."""
+    check_store(worker_context.database, worker_context.artifacts)
+    return store(files, worker_context.artifacts)
 
 
 def _publish_once(

@@ -6,6 +6,7 @@ import time
 from service.failpoints import reach
 from service.registry import snapshots
 from service.registry.errors import DatabaseUnavailable, FencedOff, RegistryError
+from service.registry.store_identity import check_store
 from worker.jobs.attempt import Attempt
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class JobSnapshots:
 
     def _save(self, data: bytes) -> None:
         reach("snapshot.save")
+        check_store(self._database, self._artifacts)
         # The heading makes the artifact unlike that of any other claim, so that it can be deleted without
         # asking who else needs it.
         heading = f"palimpsest snapshot of {self._claim.job_id}, claim {self._claim.fence}\n".encode()

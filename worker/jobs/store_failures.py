@@ -5,7 +5,7 @@ import time
 
 from service.durable import DISK_FULL
 from service.registry.artifacts import FolderArtifacts
-from service.registry.errors import ArtifactMissing, ArtifactUnreadable
+from service.registry.errors import ArtifactMissing, ArtifactUnreadable, StoreUnusable
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 4.0
@@ -45,6 +45,8 @@ class StoreRetries:
         raise StoreUnavailable(f"the artifact store fails for {self._wait_seconds:g} s: {error}") from error
 
     def _is_failure(self, error: Exception) -> bool:
+        if isinstance(error, StoreUnusable):
+            return True
         if isinstance(error, ArtifactMissing):  # an unmounted folder looks like an empty one
             return not self._holds_artifacts()
         return isinstance(error, ArtifactUnreadable | OSError)
