@@ -17,7 +17,7 @@ from service.registry.errors import DatabaseUnavailable
 
 
 class Contact:
-    """The contact of one process with the database. Call `check` in every sweep."""
+    """The contact of one process with the database. Call `is_steady` in every sweep."""
 
     def __init__(self, *, lease_seconds: float, sweep_seconds: float) -> None:
         self._lease_seconds = lease_seconds
