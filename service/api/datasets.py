@@ -151,7 +151,12 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
             context.artifacts.put(FileContent(pixels, upload.sha256))
     with context.database.transaction() as session:
         _, created = datasets.put(
-            session, name, images=upload.counts, sha256=upload.sha256, project=context.project
+            session,
+            name,
+            images=upload.counts,
+            sha256=upload.sha256,
+            label_digests=upload.label_digests,
+            project=context.project,
         )
         if created:
             context.append_to_audit_log(

@@ -64,6 +64,39 @@ class PurgeObject(BaseModel):
     finished_at: datetime | None
 
 
+class LabelElsewhereObject(BaseModel):
+    """A label that a model holds."""
+
+    model: str
+    name: str = Field(description="The name of the model.")
+    label: str
+    status: str
+
+
+class SamplesElsewhereObject(BaseModel):
+    """Recorded samples of a label, which can be drawn again."""
+
+    model: str
+    name: str = Field(description="The name of the model.")
+    label: str
+    count: int
+
+
+class DatasetLabelObject(BaseModel):
+    """A label of an uploaded dataset."""
+
+    dataset: str
+    label: str
+
+
+class ElsewhereObject(BaseModel):
+    """What else of the project held labels that were learned from the same images."""
+
+    models: list[LabelElsewhereObject]
+    datasets: list[DatasetLabelObject]
+    samples: list[SamplesElsewhereObject]
+
+
 class JobObject(BaseModel):
     """A job: an accepted request to change a model, or to measure a version. Poll it until `done`."""
 
@@ -102,6 +135,10 @@ class JobObject(BaseModel):
     purge: PurgeObject | None = Field(
         description="Null, except for a forget job whose request set `purge`, or whose revoked versions are "
         "past their retention time."
+    )
+    elsewhere: ElsewhereObject | None = Field(
+        description="Of a forget that succeeded: what else of the project held labels learned from the same "
+        "images when it was published. It forgets none of that."
     )
     seed: int
     acceptance: dict[str, Any] = Field(description="The criteria that were frozen when the job was accepted.")
@@ -155,6 +192,7 @@ def describe_job(
         evaluated_version=row.evaluated_version,
         output_version=row.output_version,
         purge=_describe_purge(row.purge) if row.operation == "forget" and row.purge else None,
+        elsewhere=None if row.elsewhere is None else ElsewhereObject.model_validate(row.elsewhere),
         seed=row.seed,
         acceptance=row.acceptance,
         reference=row.reference,

@@ -21,6 +21,7 @@ from service.receipts.signing import SigningKey
 from service.receipts.statement import (
     PAYLOAD_TYPE,
     Digest,
+    Elsewhere,
     ForgetRequest,
     ModelIdentity,
     OlderVersion,
@@ -111,6 +112,7 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
             erasure=erasure_by_store(history),
             older_versions=[_older_version(one) for one in history.older],
             purge=None if history.purge is None else _purge_record(history.purge),
+            elsewhere=None if job.elsewhere is None else Elsewhere.model_validate(job.elsewhere),
             accepted_at=job.created_at,
             published_at=job.finished_at,
         ),

@@ -63,6 +63,10 @@ def _forget(predicate: Predicate) -> Table:
         table.add_row("criteria", f"{met} of {len(figures.criteria)} met")
     else:
         table.add_row("criteria", "none was set: the version did not have to meet any limit")
+    for found in predicate.elsewhere.models if predicate.elsewhere else ():
+        table.add_row("also held by", escape_unprintable(f"model {found.name}, as label {found.label}"))
+    for upload in predicate.elsewhere.datasets if predicate.elsewhere else ():
+        table.add_row("also held by", escape_unprintable(f"dataset {upload.dataset}, label {upload.label}"))
     if purge:
         table.add_row(
             "purged",

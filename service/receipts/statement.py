@@ -123,6 +123,31 @@ class PurgeRecord(Part):
     finished_at: datetime
 
 
+class LabelElsewhere(Part):
+    """A label of another model, learned from the same images. `count`: of its recorded samples."""
+
+    model: str
+    name: str
+    label: str
+    status: str | None = None
+    count: int | None = None
+
+
+class DatasetLabel(Part):
+    """A label of an uploaded dataset."""
+
+    dataset: str
+    label: str
+
+
+class Elsewhere(Part):
+    """What else of the project held labels learned from the same images when the forget was published."""
+
+    models: list[LabelElsewhere]
+    datasets: list[DatasetLabel]
+    samples: list[LabelElsewhere]
+
+
 class Predicate(Part):
     """What the receipt states about the forget."""
 
@@ -139,6 +164,7 @@ class Predicate(Part):
     erasure: list[ErasureEntry] = Field(alias="stores")
     older_versions: list[OlderVersion]
     purge: PurgeRecord | None
+    elsewhere: Elsewhere | None = None
     accepted_at: datetime
     published_at: datetime
 

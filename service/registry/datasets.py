@@ -19,18 +19,31 @@ IMAGE_BYTES = 28 * 28
 
 
 def put(
-    session: Session, name: str, *, images: Mapping[str, int], sha256: str, project: str = DEFAULT_PROJECT
+    session: Session,
+    name: str,
+    *,
+    images: Mapping[str, int],
+    sha256: str,
+    label_digests: Mapping[str, str] | None = None,
+    project: str = DEFAULT_PROJECT,
 ) -> tuple[DatasetRow, bool]:
     """Record an upload to a project. Returns its row and whether it is new.
 
     The same upload again changes nothing.
 
     images: {label: number of images}, in their order in the artifact; sha256: that of the stored artifact.
+    label_digests: {label: a hash of its images, whatever their order}.
     Raises DatasetExists if the dataset of that name has other images.
     """
     row = find(session, name, project=project)
     if row is None:
-        row = DatasetRow(project_id=project, name=name, images=dict(images), sha256=sha256)
+        row = DatasetRow(
+            project_id=project,
+            name=name,
+            images=dict(images),
+            sha256=sha256,
+            label_digests=None if label_digests is None else dict(label_digests),
+        )
         try:
             with session.begin_nested():
                 session.add(row)

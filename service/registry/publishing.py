@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from reports import Report
-from service.registry import labels, purging
+from service.registry import elsewhere, labels, purging
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff, GuaranteeMissed, StaleBase
@@ -83,6 +83,8 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
         _revoke(session, job)
         session.add(ReceiptRow(job_id=job.id))
         session.flush()
+        model = session.get_one(ModelRow, job.model_id)
+        job.elsewhere = elsewhere.find_elsewhere(session, model, job.labels)
         purging.mark_purged(session, job)
     session.flush()
     return version

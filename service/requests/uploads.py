@@ -21,7 +21,7 @@ from typing import BinaryIO
 from service.registry.labels import NAME, RULE
 from service.registry.names import find_fault
 from service.requests.arrays import read_arrays
-from service.requests.invalid_upload import PIXELS, InvalidUpload, shorten
+from service.requests.invalid_upload import PIXELS, SIDE, InvalidUpload, shorten
 from service.requests.pictures import MAX_PICTURE_BYTES, decode_picture
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class Upload:
     """{label: how many images it has}. The labels are in order: numbers by size, text by alphabet."""
     sha256: str
     """Of the pixels."""
+    label_digests: Mapping[str, str]
+    """{label: a hash of its images, whatever their order}."""
 
 
 def read_upload(packed: BinaryIO, pixels: BinaryIO, *, max_bytes: int) -> Upload:
@@ -88,7 +90,7 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int) -> Upload:
         numpy_only = bool(files) and all(info.filename.endswith(".npy") for info in files)
         read = _read_npz if numpy_only else _read_folders
         counts = read(archive, files, pixels)
-    return Upload(counts, _hash(pixels))
+    return Upload(counts, _hash(pixels), _hash_labels(pixels, counts))
 
 
 def _refuse_other_formats(packed: BinaryIO, size: int) -> None:
@@ -222,6 +224,17 @@ def _hash(file: BinaryIO) -> str:
         digest.update(piece)
     file.seek(0)
     return digest.hexdigest()
+
+
+def _hash_labels(file: BinaryIO, counts: Mapping[str, int]) -> dict[str, str]:
+    """Return for each label the hash of the sorted hashes of its images."""
+    file.seek(0)
+    digests = {}
+    for label, count in counts.items():
+        images = sorted(sha256(file.read(SIDE * SIDE)).digest() for _ in range(count))
+        digests[label] = sha256(b"".join(images)).hexdigest()
+    file.seek(0)
+    return digests
 
 
 def _read_npz(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], pixels: BinaryIO) -> dict[str, int]:

@@ -14,8 +14,8 @@ FIELDS = {
     "id", "object", "model", "model_name", "operation", "strategy", "guarantee", "params", "labels",
     "already_forgotten", "renamed", "state", "done", "progress", "queue_position", "attempt",
     "max_attempts", "base_version", "evaluated_version", "output_version", "purge", "seed", "acceptance",
-    "reference", "metadata", "request_id", "created_by", "cost", "error", "created_at", "started_at",
-    "finished_at", "links",
+    "reference", "metadata", "request_id", "elsewhere", "created_by", "cost", "error", "created_at",
+    "started_at", "finished_at", "links",
 }  # fmt: skip
 
 
