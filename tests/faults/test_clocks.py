@@ -1,5 +1,6 @@
 """A clock that jumps by an hour doubles nothing and delays no job by as much as it jumps."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tests.conftest import missing
 from tests.instance import Instance, stop
 
 LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib64/faketime/libfaketimeMT.so.1")
+SLEEP_BY_SELECT = "import select, time\ntime.sleep = lambda seconds: select.select((), (), (), seconds)\n"
+"""libfaketime 0.9.10 breaks clock_nanosleep() with an absolute time, which Python's time.sleep() calls."""
 HOUR = 3600
 SOON_SECONDS = 90.0
 """A job may be delayed by this much after a jump: some leases and sweeps, on a busy machine."""
@@ -24,10 +27,14 @@ class Clock:
             missing("libfaketime is not installed (Debian: apt install faketime)")
         self._file = folder / "clock"
         self.shift(0)
+        modules = folder / "modules"
+        modules.mkdir()
+        (modules / "sitecustomize.py").write_text(SLEEP_BY_SELECT)
         self.environment = {
             "LD_PRELOAD": str(found[0]),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(modules), os.environ.get("PYTHONPATH")))),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }
