@@ -58,6 +58,7 @@ def run(stage: Stage, seed: int, options: argparse.Namespace) -> list[str]:
         while (elapsed := time.monotonic() - begun) < fault.at:
             stage.tick(elapsed)
             time.sleep(TICK_SECONDS)
+        stage.tick(elapsed)  # a server may have taken long to start: first end what is over
         if options.verbose:
             print(fault, flush=True)  # noqa: T201
         stage.begin(fault)
