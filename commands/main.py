@@ -53,23 +53,33 @@ def palimpsest(
     pass
 
 
+WithoutKeys = Annotated[
+    bool,
+    typer.Option(
+        "--without-keys",
+        help="Require no API key, even on an address that other machines reach: whoever reaches it may do "
+        "anything.",
+    ),
+]
+
+
 @app.command()
-def up(host: Host = None, port: Port = None) -> None:
+def up(host: Host = None, port: Port = None, without_keys: WithoutKeys = False) -> None:
     """Run the API, the sweeper and a worker together.
 
     Ctrl-C stops all of them; a running job goes back to the queue. `palimpsest sweep --help` explains the
-    sweeper.
+    sweeper. On a loopback address no API key is needed; on any other, create one first: `palimpsest keys`.
 
     Example: palimpsest up --port 8080
     """
     _require_worker("up", otherwise="or run the API alone: palimpsest serve")
     from commands import operate
 
-    operate.serve(host, port, with_worker=True)
+    operate.serve(host, port, with_worker=True, without_keys=without_keys)
 
 
 @app.command()
-def serve(host: Host = None, port: Port = None) -> None:
+def serve(host: Host = None, port: Port = None, without_keys: WithoutKeys = False) -> None:
     """Run the API and the sweeper, without a worker.
 
     Start workers with `palimpsest worker`. `palimpsest sweep --help` explains the sweeper.
@@ -79,7 +89,7 @@ def serve(host: Host = None, port: Port = None) -> None:
     _require_service("serve")
     from commands import operate
 
-    operate.serve(host, port, with_worker=False)
+    operate.serve(host, port, with_worker=False, without_keys=without_keys)
 
 
 @app.command()
@@ -265,15 +275,88 @@ def verify_audit_log(
     operate.verify_audit_log(head=head)
 
 
+keys_app = typer.Typer(
+    help="Create, list and revoke API keys.\n\nExample: palimpsest keys create ci --scope read",
+    no_args_is_help=True,
+)
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may do: read, sample, learn, forget or admin. Repeat it for several."),
+    ] = None,
+    project: Annotated[str, typer.Option(help="The project that it belongs to.")] = "default",
+    deployment: Annotated[
+        bool, typer.Option("--deployment", help="Let it use every project, and not only one.")
+    ] = False,
+    expires_days: Annotated[float | None, typer.Option(min=0, help="Days until it expires.")] = None,
+) -> None:
+    """Create an API key and print it, once: it is stored nowhere.
+
+    It works on the database directly, so that the first key can be created before any service runs.
+
+    Example: palimpsest keys create operator --scope admin --deployment
+    """
+    _require_service("keys")
+    from commands import keys
+
+    keys.create(name, scope or [], project=project, deployment=deployment, days=expires_days)
+
+
+@keys_app.command("list")
+def list_keys() -> None:
+    """List the API keys: their scopes, project, expiry and last use.
+
+    Example: palimpsest keys list
+    """
+    _require_service("keys")
+    from commands import keys
+
+    keys.list_all()
+
+
+@keys_app.command("revoke")
+def revoke_key(key: Annotated[str, typer.Argument(help="The id of the key, or the key itself.")]) -> None:
+    """Revoke an API key for ever, and end the sessions opened with it.
+
+    Example: palimpsest keys revoke key_01J0000000000000000000000
+    """
+    _require_service("keys")
+    from commands import keys
+
+    keys.revoke(key)
+
+
+@keys_app.command("rotate-signing")
+def rotate_signing_key() -> None:
+    """Make a new key that signs receipts.
+
+    The public half of the old one stays published at /v1/signing-keys: receipts that it signed still verify.
+
+    Example: palimpsest keys rotate-signing
+    """
+    _require_service("keys")
+    from commands import keys
+
+    keys.rotate_signing()
+
+
 @app.command()
 def verify(
     receipt: Annotated[Path, typer.Argument(help="The receipt, as GET /v1/jobs/JOB/receipt returned it.")],
     key: Annotated[
         Path | None,
-        typer.Option(help="The public key, a PEM file (default: keys/signing.pub.pem in PALIMPSEST_HOME)."),
+        typer.Option(
+            help="The public key, a PEM file, or the answer of GET /v1/signing-keys (default: the keys in "
+            "PALIMPSEST_HOME/keys)."
+        ),
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="Get the public key from the service at this URL instead.")
+        str | None, typer.Option(help="Get the public keys from the service at this URL instead.")
     ] = None,
     files: Annotated[
         Path | None, typer.Option(help="A folder with files of the version, to compare with the receipt.")

@@ -29,9 +29,9 @@ from service.settings import Settings, load_settings
 from service.urls import sqlite_url
 
 
-def serve(host: str | None, port: int | None, *, with_worker: bool) -> None:
+def serve(host: str | None, port: int | None, *, with_worker: bool, without_keys: bool) -> None:
     """Run the API, the sweeper and, if `with_worker`, a worker as child process, until SIGTERM or Ctrl-C."""
-    options = {"host": host, "port": port}
+    options = {"host": host, "port": port, "auth": "off" if without_keys else None}
     given = {name: value for name, value in options.items() if value is not None}
     with loaded_deployment() as deployment:
         supervise(

@@ -3,6 +3,7 @@
 The server's /openapi.json describes every request in full.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -36,10 +37,24 @@ class Palimpsest:
     """
 
     def __init__(
-        self, base_url: str, *, timeout: float = 60.0, transport: httpx.BaseTransport | None = None
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        project: str | None = None,
+        timeout: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """timeout: seconds to wait for each response. transport: replaces the network in tests."""
-        self._http = httpx.Client(base_url=base_url, timeout=timeout, transport=transport)
+        """api_key: by default that in the environment variable PALIMPSEST_API_KEY, or none.
+
+        project: the name of the project to work in; by default that of the key. timeout: seconds to wait for
+        each response. transport: replaces the network in tests.
+        """
+        key = api_key or os.environ.get("PALIMPSEST_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        if project is not None:
+            headers["Palimpsest-Project"] = project
+        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
         return self

@@ -14,8 +14,15 @@ READY = re.compile(r"^Palimpsest is ready at (http://\S+)$", re.MULTILINE)
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
-NOT_INHERITED = ("PALIMPSEST_HOME", "PALIMPSEST_DATABASE_URL", "PALIMPSEST_BROKER_URL", "PALIMPSEST_HOST")
-"""Environment variables that would make the server store data outside `home`, or listen elsewhere."""
+NOT_INHERITED = (
+    "PALIMPSEST_HOME",
+    "PALIMPSEST_DATABASE_URL",
+    "PALIMPSEST_BROKER_URL",
+    "PALIMPSEST_HOST",
+    "PALIMPSEST_AUTH",
+)
+"""Environment variables that would make the server store data outside `home`, listen elsewhere, or need
+a key."""
 
 
 class ServerFailed(Exception):

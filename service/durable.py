@@ -22,13 +22,13 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The error numbers of a write for which there is no space: on the disk, in the quota, or in a file."""
 
 
-def write(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:
     """Write the file and return once it is durable. Replaces an existing file; creates missing folders.
 
-    data: the bytes, or pieces of them.
+    data: the bytes, or pieces of them. mode: the permissions of the file, less those that the umask removes.
     Raises OSError; an existing file is then unchanged.
     """
-    with _temporary_file(path, data) as temporary:
+    with _temporary_file(path, data, mode=mode) as temporary:
         os.rename(temporary, path)
     sync_name(path)
 

@@ -5,6 +5,7 @@ gets it, also in a thread that inherits the context.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +23,7 @@ def configure(*, level: str, log_format: LogFormat) -> None:
     """Log to stderr from now on, in place of what was configured before. level: debug, info, ..."""
     handler = logging.StreamHandler()
     handler.addFilter(_add_ids)
-    handler.setFormatter(_formatter(log_format))
+    handler.setFormatter(_Redacted(_formatter(log_format)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -41,6 +42,22 @@ def about(*, request_id: str | None = None, job_id: str | None = None) -> Iterat
 def _add_ids(record: logging.LogRecord) -> bool:
     record.request_id, record.job_id = _request_id.get(), _job_id.get()
     return True
+
+
+KEY = re.compile(r"(pal_[0-9A-Za-z]{1,40}_)[0-9A-Za-z_]+")
+"""An API key in any text, complete or not."""
+
+
+class _Redacted(logging.Formatter):
+    """Leaves the secret part of every API key out of the lines of another formatter, tracebacks included."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = self._inner.format(record)
+        return KEY.sub(r"\1***", line) if "pal_" in line else line
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:

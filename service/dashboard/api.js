@@ -3,16 +3,35 @@
 /** The service did not answer, or answered with an error. */
 export class ServiceUnavailable extends Error {}
 
+/** The service needs an API key, and this browser is not signed in. */
+export class SignInNeeded extends Error {}
+
 const TIMEOUT_MS = 8000;
 
-/** Get the JSON at `path`. Throws ServiceUnavailable without a good answer in time. */
-export async function get(path) {
-  let answer;
+async function send(path, options = {}) {
   try {
-    answer = await fetch(path, { cache: "no-cache", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return await fetch(path, { ...options, cache: "no-cache", signal: AbortSignal.timeout(TIMEOUT_MS) });
   } catch (error) {
     throw new ServiceUnavailable(error.message);
   }
+}
+
+/** Sign this browser in with an API key. Returns why the service refused it, or null. */
+export async function signIn(key) {
+  const headers = { "Content-Type": "application/json" };
+  const answer = await send("/v1/session", { method: "POST", headers, body: JSON.stringify({ key }) });
+  return answer.ok ? null : (await answer.json()).detail;
+}
+
+/** Sign this browser out. */
+export async function signOut() {
+  await send("/v1/session", { method: "DELETE" });
+}
+
+/** Get the JSON at `path`. Throws SignInNeeded, and ServiceUnavailable without a good answer in time. */
+export async function get(path) {
+  const answer = await send(path);
+  if (answer.status === 401) throw new SignInNeeded(path);
   if (!answer.ok) throw new ServiceUnavailable(`${path} answered ${answer.status}`);
   return answer.json();
 }

@@ -1,7 +1,7 @@
 // The dashboard: fetch from the API, render, wait, repeat. If the API does not respond, the last data stays.
 
-import { ServiceUnavailable, fetchModels, fetchVersions } from "./api.js";
-import { modelCard, noModels, updateChildren, updateModelCard } from "./view.js";
+import { ServiceUnavailable, SignInNeeded, fetchModels, fetchVersions, signIn, signOut } from "./api.js";
+import { modelCard, noModels, signInForm, updateChildren, updateModelCard } from "./view.js";
 
 const BUSY_MS = 800;
 const IDLE_MS = 2500;
@@ -45,6 +45,37 @@ function renderUnavailable() {
   setStatus(`The service does not answer. ${note}Trying again every ${UNAVAILABLE_MS / 1000} seconds.`, true);
 }
 
+const SIGNED_IN = "signed-in"; // only whether to show the button: scripts cannot read the session's cookie
+const signOutButton = document.getElementById("sign-out");
+signOutButton.hidden = !sessionStorage.getItem(SIGNED_IN);
+
+/** Sign in with a key and show the models. Returns why the key was refused, or null. */
+async function openSession(key) {
+  try {
+    const refused = await signIn(key);
+    if (refused !== null) return refused;
+  } catch (error) {
+    if (!(error instanceof ServiceUnavailable)) throw error;
+    return "The service does not answer. Try again.";
+  }
+  sessionStorage.setItem(SIGNED_IN, "yes");
+  await refresh();
+  return null;
+}
+
+signOutButton.addEventListener("click", async () => {
+  await signOut();
+  await refresh();
+});
+
+function renderSignIn() {
+  sessionStorage.removeItem(SIGNED_IN);
+  cachedVersions.clear();
+  updateChildren(modelList, ["sign-in"], (key) => key, () => signInForm(openSession), () => {});
+  modelList.setAttribute("aria-busy", "false");
+  setStatus("Sign in to see the models.");
+}
+
 /** Fetch and render once; return how many milliseconds to wait before the next time. */
 async function refresh() {
   try {
@@ -54,9 +85,15 @@ async function refresh() {
     render(models.map((model, index) => ({ ...model, ...versions[index] })));
     return models.some((model) => model.busy) ? BUSY_MS : IDLE_MS;
   } catch (error) {
+    if (error instanceof SignInNeeded) {
+      renderSignIn();
+      return IDLE_MS;
+    }
     if (!(error instanceof ServiceUnavailable)) throw error;
     renderUnavailable();
     return UNAVAILABLE_MS;
+  } finally {
+    signOutButton.hidden = !sessionStorage.getItem(SIGNED_IN);
   }
 }
 

@@ -47,6 +47,23 @@ export function noModels() {
   );
 }
 
+/** The form that asks for an API key. `onKey` gets the key, and returns why it was refused, or null. */
+export function signInForm(onKey) {
+  const input = h("input", { id: "key", type: "password", autocomplete: "off", required: "" });
+  const reason = h("p.note", { role: "alert" });
+  const submit = async (event) => {
+    event.preventDefault();
+    setText(reason, (await onKey(input.value.trim())) ?? "");
+  };
+  return h(
+    "section.card", { "aria-labelledby": "sign-in" },
+    h("h2", { id: "sign-in" }, "Sign in"),
+    h("p", {}, "This service needs an API key. The key itself is not stored in this browser."),
+    h("form", { submit }, h("label", { for: "key" }, "API key "), input, " ", h("button", {}, "Sign in")),
+    reason,
+  );
+}
+
 /** The card of a model, to be filled by updateModelCard. */
 export function modelCard(model) {
   const title = `model-${model.id}`;

@@ -27,9 +27,10 @@ from service.process.maintenance import start_maintenance
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
 from service.recovery import erasure_log
+from service.registry import keys
 from service.registry.database import Database
 from service.registry.waiting import waiting_at_most
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def supervise(
         database = Database(deployment.database_url)
         migrate(database)
         _refuse_older_than_erasures(database, deployment)
+        _refuse_without_keys(database, deployment)
         worker = WorkerProcess(deployment, database) if with_worker else None
         server = _Server(deployment, listener)
         sweeper = Thread(target=sweep_until, args=(stop, database, deployment), name="sweeper")
@@ -106,6 +108,22 @@ def _refuse_older_than_erasures(database: Database, deployment: Settings) -> Non
             f"the database is older than {len(unknown)} erasures in {path}, such as {unknown[0].job_id}: it "
             "was restored; run `palimpsest replay-erasures`, and what was forgotten since is forgotten again"
         )
+
+
+def _refuse_without_keys(database: Database, deployment: Settings) -> None:
+    """Raise CannotStart if a key is required and there is none; warn if anybody may do anything."""
+    if not deployment.keys_required:
+        if not is_loopback(deployment.host):
+            log.warning("no API key is required: whoever reaches %s may do anything", deployment.host)
+        return
+    with database.reading() as session:
+        if keys.is_any_usable(session):
+            return
+    raise CannotStart(
+        f"listening on {deployment.host} requires API keys, and there is none: create one with "
+        "`palimpsest keys create operator --scope admin --deployment`, or start with --without-keys to let "
+        "everybody in who reaches this address"
+    )
 
 
 class _Server:

@@ -1,10 +1,13 @@
-"""The deployment's signing key: an Ed25519 key, made once and stored in PALIMPSEST_HOME/keys.
+"""The deployment's signing key: an Ed25519 key, stored in PALIMPSEST_HOME/keys.
 
 Several processes share that folder. The first one that needs the key makes it. If two make one at the same
-moment, both use the one that was stored first.
+moment, both use the one that was stored first. `rotate` puts another in its place: the next receipt is signed
+with it, in every process, and the public half of the old one stays in the list of retired keys.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from service.registry.errors import SigningKeyUnusable
 
 ALGORITHM = "ed25519"
 PRIVATE, PUBLIC = "signing.pem", "signing.pub.pem"
+RETIRED = "retired-signing-keys.json"
+"""The public halves of earlier keys, with the times between which they signed receipts."""
 ONLY_OWNER = 0o600
 
 
@@ -56,13 +61,66 @@ class SigningKey:
         return envelope
 
 
-@lru_cache(maxsize=8)
+@dataclass(frozen=True)
+class PublishedKey:
+    """The public half of a key that signs receipts, or did. The times are None if they are not known."""
+
+    keyid: str
+    public_pem: str
+    created_at: datetime | None
+    retired_at: datetime | None = None
+
+
 def load_signing_key(folder: Path) -> SigningKey:
     """Load the key in the folder; make one if there is none yet. Raises SigningKeyUnusable."""
     private = folder / PRIVATE
     try:
         if not private.exists():
             durable.create(private, CryptoSigner.generate_ed25519().private_bytes, mode=ONLY_OWNER)
+        found = private.stat()
+    except OSError as error:
+        raise SigningKeyUnusable(f"{PRIVATE} cannot be read or made ({error.strerror})") from error
+    return _load(folder, (found.st_ino, found.st_mtime_ns))
+
+
+def rotate(folder: Path) -> tuple[SigningKey, SigningKey]:
+    """Put a new key in the place of the current one. Returns the old one and the new one.
+
+    The old public half is recorded first: a crash in between leaves the old key in use, and every receipt has
+    a published key. Raises SigningKeyUnusable.
+    """
+    old = load_signing_key(folder)
+    try:
+        created_at = _modified_at(folder / PRIVATE)
+        retired = PublishedKey(old.keyid, old.public_pem, created_at, datetime.now(UTC))
+        entries = [asdict(one) for one in (*read_retired(folder, but=old.keyid), retired)]
+        durable.write(folder / RETIRED, json.dumps(entries, default=str, indent=1).encode())
+        new = CryptoSigner.generate_ed25519()
+        durable.write(folder / PRIVATE, new.private_bytes, mode=ONLY_OWNER)
+    except OSError as error:
+        raise SigningKeyUnusable(f"the new key cannot be stored ({error.strerror})") from error
+    return old, load_signing_key(folder)
+
+
+def list_public_keys(folder: Path) -> list[PublishedKey]:
+    """List the public halves of all keys that sign or signed receipts, the current one first.
+
+    Raises SigningKeyUnusable.
+    """
+    current = load_signing_key(folder)
+    try:
+        created_at = _modified_at(folder / PRIVATE)
+    except OSError:
+        created_at = None
+    retired = read_retired(folder, but=current.keyid)
+    return [PublishedKey(current.keyid, current.public_pem, created_at), *reversed(retired)]
+
+
+@lru_cache(maxsize=8)
+def _load(folder: Path, _file: tuple[int, int]) -> SigningKey:
+    """Load the key. _file: the identity of the file, so that a new one is not taken for it."""
+    private = folder / PRIVATE
+    try:
         key = load_pem_private_key(private.read_bytes(), password=None)
     except OSError as error:
         raise SigningKeyUnusable(f"{PRIVATE} cannot be read or made ({error.strerror})") from error
@@ -73,6 +131,32 @@ def load_signing_key(folder: Path) -> SigningKey:
     loaded = SigningKey(CryptoSigner(key))
     _store_public_key(folder / PUBLIC, loaded.public_pem.encode())
     return loaded
+
+
+def read_retired(folder: Path, *, but: str) -> list[PublishedKey]:
+    """Read the retired keys, the oldest first, without the one of the id `but`."""
+    try:
+        entries = json.loads((folder / RETIRED).read_bytes())
+        found = [
+            PublishedKey(
+                keyid=str(entry["keyid"]),
+                public_pem=str(entry["public_pem"]),
+                created_at=datetime.fromisoformat(entry["created_at"]),
+                retired_at=datetime.fromisoformat(entry["retired_at"]),
+            )
+            for entry in entries
+        ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SigningKeyUnusable(
+            f"{RETIRED} cannot be read ({type(error).__name__}); restore it from a backup"
+        ) from error
+    return [one for one in found if one.keyid != but]
+
+
+def _modified_at(file: Path) -> datetime:
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 
 def parse_public_key(pem: bytes) -> SSlibKey:

@@ -6,6 +6,7 @@ service, no database and no PyTorch.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from service.receipts.signing import NotAPublicKey, parse_public_key
 from service.receipts.statement import PAYLOAD_TYPE, Predicate, Statement, encode_receipt, read_statement
 from service.registry.artifacts import FolderArtifacts
 
-KEY_PATH = "/v1/keys/signing"
+KEYS_PATH, OLDER_PATH = "/v1/signing-keys", "/v1/keys/signing"
+"""Where a service publishes its keys, and where a service of release 0.1.0 publishes its only one."""
 
 
 class CannotVerify(Exception):
@@ -62,16 +64,39 @@ def verify_receipt(receipt: bytes, key: SSlibKey, files: Path | None = None) -> 
     return VerifiedReceipt(statement, key.keyid, matching, missing)
 
 
+def choose_key(receipt: bytes, trusted: Sequence[SSlibKey]) -> SSlibKey:
+    """Return the trusted key that the receipt says signed it; the first one if it names none of them."""
+    try:
+        named = [str(signature["keyid"]) for signature in json.loads(receipt)["signatures"]]
+    except (ValueError, KeyError, TypeError):
+        named = []
+    return next((key for key in trusted if key.keyid in named), trusted[0])
+
+
 def read_key(file: Path) -> SSlibKey:
     """Read the public key in a PEM file. Raises CannotVerify."""
     return _key(_read(file), str(file))
 
 
-def fetch_key(url: str) -> SSlibKey:
-    """Ask a running service for its public key. Raises CannotVerify."""
+def read_keys(file: Path) -> list[SSlibKey]:
+    """Read a PEM file, or the JSON that GET /v1/signing-keys answered with. Raises CannotVerify."""
+    content = _read(file)
+    if not content.lstrip().startswith(b"{"):
+        return [_key(content, str(file))]
     try:
-        response = httpx.get(url.rstrip("/") + KEY_PATH, timeout=10).raise_for_status()
-        return _key(response.json()["public_key"].encode(), url)
+        return _published_keys(json.loads(content), str(file))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CannotVerify(f"{file}: this is not a list of signing keys ({type(error).__name__})") from error
+
+
+def fetch_keys(url: str) -> list[SSlibKey]:
+    """Ask a running service for the public keys that sign or signed its receipts. Raises CannotVerify."""
+    base = url.rstrip("/")
+    try:
+        response = httpx.get(base + KEYS_PATH, timeout=10)
+        if response.status_code == 404:
+            response = httpx.get(base + OLDER_PATH, timeout=10)
+        return _published_keys(response.raise_for_status().json(), url)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotVerify(
             f"{url}: the service did not answer with its signing key ({type(error).__name__})"
@@ -81,6 +106,12 @@ def fetch_key(url: str) -> SSlibKey:
 def read_receipt(file: Path) -> bytes:
     """Read the bytes of a receipt file. Raises CannotVerify."""
     return _read(file)
+
+
+def _published_keys(document: Any, where: str) -> list[SSlibKey]:
+    entries = document.get("data", [document])
+    keys = [_key(entry["public_key"].encode(), where) for entry in entries]
+    return keys if keys else [_key(b"", where)]
 
 
 def _key(pem: bytes, where: str) -> SSlibKey:

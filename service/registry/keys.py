@@ -127,14 +127,6 @@ def record_uses(session: Session, seconds_ago: Mapping[str, float]) -> None:
         )
 
 
-def redact(text: str) -> str:
-    """Return the text with the secret part of every API key in it replaced."""
-    return _ANY_KEY.sub(r"\1***", text) if "pal_" in text else text
-
-
-_ANY_KEY = re.compile(r"(pal_[0-9A-Za-z]{1,40}_)[0-9A-Za-z_]+")
-
-
 def _find_usable(session: Session, key_id: str, digest: str | None) -> UsableKey | None:
     query = (
         select(ApiKeyRow, ProjectRow.name, _is_usable())

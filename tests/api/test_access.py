@@ -62,6 +62,7 @@ OPEN = {
     "GET /",
     "GET /dashboard/{name}",
     "GET /v1/keys/signing",
+    "GET /v1/signing-keys",
     "GET /v1/catalog/report-schema",
     "POST /v1/session",
     "DELETE /v1/session",

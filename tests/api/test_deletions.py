@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from service.receipts.printing import print_receipt
-from service.receipts.verification import NotGenuine, fetch_key, verify_receipt
+from service.receipts.verification import NotGenuine, fetch_keys, verify_receipt
 from tests.api.serving import Served
 
 
@@ -78,14 +78,14 @@ def test_a_purged_model_leaves_no_file_and_a_signed_receipt(
         served.sweep()
     assert [file for file in files if file.exists()] == []
     receipt = served.http.get(f"{address}/receipt").content
-    verified = verify_receipt(receipt, fetch_key(served.address))
+    verified = verify_receipt(receipt, fetch_keys(served.address)[0])
     predicate = verified.statement.predicate
     assert (predicate.model.id, predicate.reference) == (model["id"], "DSR-7")  # type: ignore[union-attr]
     assert {file.sha256 for file in predicate.deleted} == {file.name for file in files}  # type: ignore[union-attr]
     print_receipt(Console(width=200), "it", verified)
     assert "DSR-7" in capsys.readouterr().out
     with pytest.raises(NotGenuine):
-        verify_receipt(receipt.replace(b"payload", b"Payload", 1), fetch_key(served.address))
+        verify_receipt(receipt.replace(b"payload", b"Payload", 1), fetch_keys(served.address)[0])
     assert served.http.get(f"/v1/models/{name}/deletion").status_code == 404, "by its id only"
 
 

@@ -219,7 +219,7 @@ def test_a_purged_decoder_leaves_the_memory_of_the_server(served: Served, name: 
 
 def test_the_private_key_is_its_owners_alone_and_in_no_answer(served: Served) -> None:
     key = served.http.get("/v1/keys/signing").json()
-    assert set(key) == {"object", "keyid", "algorithm", "public_key"}
+    assert set(key) == {"object", "keyid", "algorithm", "public_key", "created_at", "retired_at"}
     private: Path = served.settings.keys / "signing.pem"
     assert private.stat().st_mode & 0o777 == 0o600
     assert "PRIVATE" not in json.dumps(key)

@@ -15,7 +15,7 @@ import pytest
 from reports import at_most
 from service.receipts.signing import load_signing_key, parse_public_key
 from service.receipts.statement import PAYLOAD_TYPE, encode_receipt, read_statement
-from service.receipts.verification import CannotVerify, NotGenuine, fetch_key, verify_receipt
+from service.receipts.verification import CannotVerify, NotGenuine, fetch_keys, verify_receipt
 from service.registry.artifacts import FolderArtifacts
 from tests.receipts.conftest import FILES, Signed, statement
 
@@ -168,12 +168,12 @@ def test_equal_statements_are_equal_bytes() -> None:
 
 def test_a_service_that_answers_without_a_key_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CannotVerify, match="did not answer with its signing key"):
-        fetch_key("http://127.0.0.1:1")
+        fetch_keys("http://127.0.0.1:1")
     monkeypatch.setattr(
         httpx, "get", lambda url, timeout: httpx.Response(200, json=[], request=httpx.Request("GET", url))
     )
     with pytest.raises(CannotVerify, match="did not answer with its signing key"):
-        fetch_key("http://palimpsest.test")
+        fetch_keys("http://palimpsest.test")
 
 
 def of_release_0_1_0() -> bytes:
