@@ -9,8 +9,8 @@ import pytest
 from service.registry.tables import JobRow, SnapshotRow
 from tests.instance import Instance, schedule, stop
 
-SLOW: dict[str, Any] = {**schedule(600), "schedule": {"steps": 600, "batch_size": 2048}}
-"""600 steps, each of some 20 ms: a job that three shutdowns interrupt."""
+SLOW: dict[str, Any] = {**schedule(600), "schedule": {"steps": 600, "batch_size": 1024}}
+"""600 steps, each of some 10 ms: a job that three shutdowns interrupt."""
 LONG = 100_000
 """So many steps that the job runs until the test cancels it."""
 
@@ -54,6 +54,7 @@ def test_a_killed_worker_costs_at_most_ten_seconds_of_training(instance: Instanc
     instance.wait_until(job_id, lambda job: not has_snapshot(instance, job_id))
 
 
+@pytest.mark.timeout(900)
 def test_a_job_that_is_longer_than_the_time_between_shutdowns_ends_and_gives_the_same_bytes(
     instance: Instance,
 ) -> None:
