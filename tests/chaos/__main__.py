@@ -76,7 +76,9 @@ def run(stage: Stage, seed: int, options: argparse.Namespace) -> list[str]:
     stage.stop()
     evidence = Evidence(record.accepted, record.seen)
     violations += record.violations
-    violations += invariants.find_violations(stage.deployment, stage.database, evidence, ended=True)
+    violations += invariants.find_violations(
+        stage.deployment, stage.database, evidence, ended=True, swept=True
+    )
     violations += _doubled(stage)
     if not record.accepted:
         violations.append("no job was accepted, so nothing was tested: the machine is too slow, or busy")

@@ -63,5 +63,5 @@ def go_on(copy: Instance) -> None:
     for job in jobs:
         assert copy.wait_until_done(job["id"]).state == "succeeded"
     assert invariants.find_drawable(copy.url, copy.database) == []
+    invariants.check(copy.deployment, copy.database, swept=True)
     assert stop(process) == 0
-    invariants.check(copy.deployment, copy.database)
