@@ -135,22 +135,22 @@ def find_violations(
     ]
 
 
-def find_drawable(url: str, state_of: Database) -> list[str]:
+def find_drawable(url: str, database: Database) -> list[str]:
     """Return a line for every forgotten label or revoked version that the API at this address still draws."""
     found = []
-    with state_of.reading() as session:
+    with database.reading() as session:
         models = session.scalars(select(ModelRow).where(ModelRow.deleted_at.is_(None))).all()
         forgotten = session.scalars(select(LabelRow).where(LabelRow.status == "forgotten")).all()
         revoked = session.scalars(select(VersionRow).where(VersionRow.revoked_by.is_not(None))).all()
     heads = {model.id: model.head for model in models}
-    asks = [(row.model_id, heads[row.model_id], row.name) for row in forgotten if row.model_id in heads]
-    asks += [
+    drawings = [(row.model_id, heads[row.model_id], row.name) for row in forgotten if row.model_id in heads]
+    drawings += [
         (version.model_id, version.number, label)
         for version in revoked
         if version.model_id in heads
         for label in list(version.labels)[:1]
     ]
-    for model_id, number, label in asks:
+    for model_id, number, label in drawings:
         path = f"/v1/models/{model_id}/versions/{number}/images/{label}/0.png"
         status = httpx.get(url + path, timeout=30).status_code
         if status in (200, 500):
