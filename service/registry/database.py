@@ -64,7 +64,7 @@ class Database:
         )
         self._reading = self.engine.execution_options(reading=True)
         self._breaker = None if wait_seconds is None else CircuitBreaker()
-        self._answered_at = time.monotonic()
+        self._done_at = time.monotonic()
         # SQLite has no line: threads that poll for its lock overtake each other, and some wait for very long.
         self._lines = [Line() for _ in range(1 if self.is_sqlite else LINES)]
 
@@ -124,7 +124,7 @@ class Database:
 
     def patience(self) -> Patience:
         """Return how long a caller may now stand in line for the database."""
-        return Patience(self.wait_seconds, lambda: self._answered_at)
+        return Patience(self.wait_seconds, lambda: self._done_at)
 
     def dispose(self) -> None:
         """Close all connections."""
@@ -136,10 +136,11 @@ class Database:
         with self._breaker.passing() if self._breaker else nullcontext():
             try:
                 with _begin(engine, allowance) as connection:
-                    self._answered()
+                    if self._breaker:
+                        self._breaker.answered()
                     with _session(connection) as session:
                         yield session
-                    self._answered()
+                self._done_at = time.monotonic()
             except DatabaseUnavailable as error:
                 if self._breaker and not error.has_answered:
                     self._breaker.failed()
@@ -153,11 +154,6 @@ class Database:
         if not name and not self.is_sqlite:
             return Line()
         return self._lines[crc32(name.encode()) % len(self._lines)]
-
-    def _answered(self) -> None:
-        self._answered_at = time.monotonic()
-        if self._breaker:
-            self._breaker.answered()
 
 
 @contextmanager

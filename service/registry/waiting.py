@@ -64,22 +64,22 @@ def waiting_at_most(seconds: float, remaining: float | None = None) -> Iterator[
 
 
 class Patience:
-    """How long to stand in line for the database: as long as it answers those before.
+    """How long to stand in line for the database: as long as those before get through.
 
-    `answered_at` returns the time of the last answer that anybody got, by the monotonic clock.
+    `moved_at` returns when somebody last got through, by the monotonic clock.
     """
 
-    def __init__(self, seconds: float, answered_at: Callable[[], float]) -> None:
+    def __init__(self, seconds: float, moved_at: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._answered_at = answered_at
+        self._moved_at = moved_at
         self._started_at = time.monotonic()
 
     def remaining(self) -> float:
-        """Return how many seconds to wait unless somebody gets an answer meanwhile; 0: give up."""
+        """Return how many seconds to wait unless somebody gets through meanwhile; 0: give up."""
         now = time.monotonic()
         if now - self._started_at > LONGEST_IN_LINE_SECONDS:
             return 0.0
-        return max(0.0, max(self._started_at, self._answered_at()) + self._seconds - now)
+        return max(0.0, max(self._started_at, self._moved_at()) + self._seconds - now)
 
     def reason(self) -> str:
         """Say why the patience has ended."""

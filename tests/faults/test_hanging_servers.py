@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from tests.faults.servers import (
 from tests.instance import Instance, instance_of, stop, wait_for
 
 ANSWER_SECONDS = 2.0
-"""How long an answer may take, whatever hangs."""
+"""How much longer than usual an answer may take, whatever hangs. (A busy machine is slow without it.)"""
 SUBMIT_SECONDS = 1.0
-"""How long a submit may take while the broker hangs."""
-STOP_SECONDS = 16.0
+"""How much longer than usual a submit may take while the broker hangs."""
+STOP_SECONDS = 18.0
 CLIENTS = 24
 
 
@@ -85,6 +85,11 @@ def ask(http: httpx.Client, path: str, body: object = None) -> Answer:
     return Answer(answer.status_code, seconds, answer.json(), answer.headers.get("Retry-After"))
 
 
+def slowest(answers: Sequence[Answer]) -> float:
+    """Return how many seconds the slowest of these answers took."""
+    return max(answer.seconds for answer in answers)
+
+
 def ask_at_once(instance: Instance, path: str, count: int = CLIENTS) -> list[Answer]:
     """Send so many requests at the same time, on connections that are open already."""
     limits = httpx.Limits(max_connections=count, max_keepalive_connections=count)
@@ -105,12 +110,14 @@ def heal(served: Deployed, how: str) -> None:
 @pytest.mark.parametrize("how", ["frozen server", "silent wire"])
 def test_every_answer_comes_in_time_while_the_database_hangs(served: Deployed, how: str) -> None:
     instance = served.instance
-    assert {answer.status for answer in ask_at_once(instance, "/v1/jobs")} == {200}
+    usual = ask_at_once(instance, "/v1/jobs")
+    assert {answer.status for answer in usual} == {200}
+    longest = ANSWER_SECONDS + slowest(usual)
     hang(served, how)
     answers = ask_at_once(instance, "/v1/jobs")
     assert {(answer.status, answer.body["code"]) for answer in answers} == {(503, "database_unavailable")}
     assert all(answer.retry_after for answer in answers)
-    assert max(answer.seconds for answer in answers) < ANSWER_SECONDS
+    assert slowest(answers) < longest
     with httpx.Client(base_url=instance.url, timeout=60) as http:
         alive, ready, learn = (
             ask(http, "/livez"),
@@ -120,7 +127,7 @@ def test_every_answer_comes_in_time_while_the_database_hangs(served: Deployed, h
     assert (alive.status, ready.status, learn.status) == (200, 503, 503)
     assert "the database" in str(ready.body["checks"])
     assert alive.seconds < SUBMIT_SECONDS
-    assert max(ready.seconds, learn.seconds) < ANSWER_SECONDS
+    assert slowest([ready, learn]) < longest
     heal(served, how)
     wait_for("requests are answered again", lambda: ask_at_once(instance, "/v1/jobs", 1)[0].status == 200, 10)
 
@@ -128,6 +135,7 @@ def test_every_answer_comes_in_time_while_the_database_hangs(served: Deployed, h
 def test_a_lock_that_is_not_released_delays_only_what_needs_it(served: Deployed) -> None:
     instance = served.instance
     instance.submit("learn", labels=["0"])
+    longest = ANSWER_SECONDS + slowest(ask_at_once(instance, "/v1/jobs"))
     with psycopg.connect(postgresql_url(served.postgresql).replace("+psycopg", "")) as other:
         other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
         with httpx.Client(base_url=instance.url, timeout=60) as http, ThreadPoolExecutor(1) as pool:
@@ -138,7 +146,7 @@ def test_a_lock_that_is_not_released_delays_only_what_needs_it(served: Deployed)
     assert {answer.status for answer in others} == {200}
     assert max(answer.seconds for answer in others) < SUBMIT_SECONDS
     assert {answer.status for answer in answers} == {503}
-    assert max(answer.seconds for answer in answers) < ANSWER_SECONDS
+    assert slowest(answers) < longest
 
 
 @pytest.mark.parametrize("what", ["database", "broker", "both"])
@@ -165,19 +173,21 @@ def test_a_submit_does_not_wait_for_a_broker_that_hangs(served: Deployed) -> Non
     for name in ("cold", "warm"):
         for digit in digits[:3]:
             instance.create(f"{name}{digit}")
+    instance.create("usual")
     served.redis.suspend()
     with httpx.Client(base_url=instance.url, timeout=60) as http:
-        ask(http, "/livez")
         cold = [ask(http, f"/v1/models/cold{digit}/learn", {"labels": ["1"]}) for digit in digits[:3]]
         served.redis.resume()
         wait_for("messages arrive", lambda: _queue_length(served.redis) > 0)
         served.redis.suspend()
         warm = [ask(http, f"/v1/models/warm{digit}/learn", {"labels": ["1"]}) for digit in digits[:3]]
         ready = ask(http, "/readyz")
-    assert {answer.status for answer in cold + warm} == {202}
-    assert max(answer.seconds for answer in cold + warm) < SUBMIT_SECONDS
+        served.redis.resume()
+        usual = ask(http, "/v1/models/usual/learn", {"labels": ["1"]})
+    assert {answer.status for answer in [usual, *cold, *warm]} == {202}
+    assert slowest(cold + warm) < SUBMIT_SECONDS + usual.seconds
     assert (ready.status, ready.body["status"]) == (200, "degraded")
-    assert ready.seconds < ANSWER_SECONDS
+    assert ready.seconds < ANSWER_SECONDS + usual.seconds
 
 
 def _queue_length(server: Server) -> int:
