@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from reports import Figure, FullReport, FunctionDistance, TwoSampleFigure, read_report
 from service.reporting.figures import list_figures
 from tests.judging.test_comparison import OTHERS, REFERENCE
+from tests.learning.interrupting import Killed, Memory
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset, load
 from worker.learning.drawing import draw
@@ -30,7 +31,7 @@ from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.judging.reference_networks import choose_references
 from worker.learning.judging.training_batches import Training
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, Stopped, TrainingContext, Unavailable, find
+from worker.learning.strategy import Examples, Progress, Stopped, TrainingContext, Unavailable, find
 
 SMALL = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), "latent": 2}
 BRIEF = FullParams.model_validate(
@@ -116,6 +117,26 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(
         0.5,
     ), "what FID, coverage and recovery rest on"
     assert measured.forgetting.distance.measured_value > 0
+
+
+def test_killed_at_any_part_of_it_the_report_is_that_of_an_undisturbed_run(
+    forgetful: Checkpoint, measured: FullReport
+) -> None:
+    """Killed where references are trained, where a label is learnt again, and in the last training."""
+    snapshots = Memory()
+    for phase, step in (("learning", 60), ("recovery of 7", 11), ("relearning 7", 5), ("learning", 390)):
+
+        def kill(progress: Progress, phase: str = phase, step: int = step) -> None:
+            if (progress.phase, progress.step) == (phase, step):
+                raise Killed
+
+        with pytest.raises(Killed):
+            report_of(forgetful, snapshots=snapshots, on_progress=kill)
+    seen: list[Progress] = []
+    assert report_of(forgetful, snapshots=snapshots, on_progress=seen.append) == measured
+    steps = [one.step for one in seen if one.loss is not None]
+    assert steps == list(range(steps[0], 401))
+    assert 380 < steps[0] <= 390
 
 
 def test_it_survives_json_and_every_figure_has_a_value_or_a_reason(measured: FullReport) -> None:

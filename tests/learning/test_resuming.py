@@ -1,6 +1,5 @@
 """Interrupted at any step, any number of times, a strategy gives the bytes of an undisturbed run."""
 
-import itertools
 import random
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.learning.interrupting import Killed, Memory, killer
 from tests.learning.tiny import BRIEF, CPU, GIVEN, Start, TinyArchive, brief, labels
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.machine import machine_kind
@@ -21,27 +21,6 @@ from worker.learning.transition import apply_strategy
 EVERY = [(one.operation, one.name) for one in all_strategies()]
 FEW = {"schedule": BRIEF, "fisher_examples": 600, "taylor_examples": 300, "validation_examples": 300}
 every_strategy = pytest.mark.parametrize(("operation", "name"), EVERY)
-
-
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
-class Memory:
-    """Snapshots in memory, one due at every third occasion to save one."""
-
-    def __init__(self, data: bytes | None = None) -> None:
-        self.data, self.saved = data, 0
-        self._occasions = itertools.count(1)
-
-    def load(self) -> bytes | None:
-        return self.data
-
-    def save(self, data: bytes) -> None:
-        self.data, self.saved = data, self.saved + 1
-
-    def is_due(self) -> bool:
-        return next(self._occasions) % 3 == 0
 
 
 class OnShutdown(Memory):
@@ -69,17 +48,6 @@ def attempt(
     params = found.Params.model_validate(sent | dict(others))
     made = apply_strategy(start.checkpoint, found, start.given, params, context)
     return [one.to_bytes() for one in (made, *made.isolated)], context.outcome
-
-
-def killer(steps: int) -> Callable[[Progress], None]:
-    """A callback that kills the attempt at its step of that number."""
-    count = itertools.count(1)
-
-    def kill(progress: Progress) -> None:
-        if next(count) == steps:
-            raise Killed
-
-    return kill
 
 
 @every_strategy
