@@ -27,6 +27,11 @@ from experiments.running import add_data_option, data_folder
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.datasets import Dataset
+from worker.learning.drawing import draw
+from worker.learning.judging.evaluation import FullParams
+from worker.learning.judging.feature_network import load_feature_network
+from worker.learning.judging.full_report import measure_full_report
+from worker.learning.judging.judge import load_judge
 from worker.learning.networks import ARCHITECTURES, blank
 from worker.learning.strategy import Examples, Strategy, TrainingContext, all_strategies, find
 from worker.learning.transition import apply_strategy
@@ -112,6 +117,7 @@ def computations(dataset: Dataset) -> Iterator[tuple[str, Callable[[MeasuredSnap
             base = with_temporary if strategy.name in ("merge", "drop") else start
             run = partial(apply, strategy, base, dataset, archive)
             yield f"{architecture} {strategy.operation} {strategy.name}", run
+        yield f"{architecture} evaluate", partial(evaluate, start, archive)
 
 
 def learn(
@@ -145,6 +151,19 @@ def apply(
     images = {label: dataset.train[label] for label in labels} if strategy.needs_examples else {}
     context = TrainingContext(CPU, 0, archive, snapshots=snapshots)
     return apply_strategy(base, strategy, Examples(labels, "mnist", images), few(strategy), context)
+
+
+def evaluate(start: Checkpoint, archive: MnistArchive, snapshots: MeasuredSnapshots) -> object:
+    """Measure the full report on a checkpoint that forgot a label in name only."""
+    params = FullParams.model_validate({"reference": {"steps": 60}, "relearning": {"steps": 16}})
+    return measure_full_report(
+        start.with_status(TO_FORGET, "forgotten"),
+        load_judge,
+        load_feature_network,
+        TrainingContext(CPU, 0, archive, snapshots=snapshots),
+        params,
+        draw=draw,
+    )
 
 
 def measure(run: Callable[[MeasuredSnapshots], object]) -> dict[str, float]:
