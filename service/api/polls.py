@@ -21,6 +21,7 @@ from service.api.route import add_etag, client_address, not_modified
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.job_tokens import read_tokens
+from service.registry.names import is_storable
 
 MAX_ANSWERS = 10_000
 """How many answers are kept, of about 2 KB each. The one that was polled longest ago is dropped first."""
@@ -67,7 +68,7 @@ class Polls:
     async def make(self, request: Request, handle: Handler) -> Response:
         """Return the answer that `handle` makes, and keep it."""
         job_id = request.path_params["job"]
-        token = await self._tokens.read(job_id)
+        token = await self._tokens.read(job_id) if is_storable(job_id) else None
         response = await handle(request)
         if token and response.status_code == 200 and isinstance(response.body, bytes):
             # The token is older than the answer, so a change in between only makes the next poll ask again.

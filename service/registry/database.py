@@ -18,7 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
-from service.registry.errors import DatabaseFull, DatabaseUnavailable
+from service.registry.errors import DatabaseFull, DatabaseUnavailable, UnstorableText
 from service.registry.postgresql import create_postgresql_engine
 from service.registry.sqlite import create_sqlite_engine
 from service.registry.waiting import Allowance, CircuitBreaker, Line, Patience, waiting_at_most
@@ -196,14 +196,18 @@ def _session(connection: Connection) -> Iterator[Session]:
 
 @contextmanager
 def _errors_as_unavailable() -> Iterator[None]:
-    """Raise DatabaseUnavailable for an error that says that the database cannot be used now."""
+    """Raise DatabaseUnavailable if it cannot be used now, UnstorableText for a text it cannot hold."""
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         if _is_disk_full(error):
             raise DatabaseFull(_first_line(error)) from error
         raise DatabaseUnavailable(_first_line(error), has_answered=_is_answer(error)) from error
+    except UnicodeEncodeError as error:
+        raise UnstorableText() from error
     except exc.DBAPIError as error:
+        if isinstance(error, exc.DataError) and getattr(error.orig, "sqlstate", None) is None:
+            raise UnstorableText() from error  # the driver refused a NUL: nothing was sent
         if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
             raise DatabaseUnavailable(_first_line(error), has_answered=_is_answer(error)) from error
         raise

@@ -288,6 +288,18 @@ class IdempotencyKeyReused(RegistryError):
         )
 
 
+class UnstorableText(RegistryError):
+    """A text has a character that the database cannot hold. The rules of its field should say so."""
+
+    code = "invalid_text"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a text of the request holds a NUL or half of a surrogate pair, which nothing here has; send it "
+            "without these"
+        )
+
+
 class IdempotencyInFlight(RegistryError):
     code = "idempotency_in_flight"
 

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
 from service.registry.errors import UnknownKey
+from service.registry.names import is_storable
 from service.registry.pages import Page, newest_first
 from service.registry.tables import ApiKeyRow, ProjectRow, new_id
 
@@ -90,7 +91,7 @@ def find_usable_by_id(session: Session, key_id: str) -> UsableKey | None:
 
 def find(session: Session, key_id: str, *, project: str | None) -> ApiKeyRow:
     """Return the key of that id. Raises UnknownKey, also for a key of another project if one is given."""
-    row = session.get(ApiKeyRow, key_id)
+    row = session.get(ApiKeyRow, key_id) if is_storable(key_id) else None
     if row is None or (project is not None and row.project_id != project):
         raise UnknownKey(key_id)
     return row

@@ -4,6 +4,7 @@ Rows of earlier releases may have names that break the rule. They are still foun
 only new names are checked.
 """
 
+import re
 import unicodedata
 
 INVISIBLE_RANGES = (
@@ -36,6 +37,17 @@ def find_fault(name: str) -> str | None:
         position = _first_difference(name, unicodedata.normalize("NFC", name))
         return f"from character {position} on it is not in the composed form of Unicode (NFC)"
     return None
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text. PostgreSQL takes no NUL, and UTF-8 has no half surrogate pairs.
+
+    Nothing has such a text for its name, so whoever looks one up need not ask the database, which may fail.
+    """
+    return not _UNSTORABLE.search(text)
+
+
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def escape_unprintable(text: str) -> str:

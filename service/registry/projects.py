@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from service.registry.database import now
 from service.registry.errors import ProjectExists, ProjectInUse, UnknownProject
+from service.registry.names import is_storable
 from service.registry.pages import Page, newest_first
 from service.registry.tables import (
     DEFAULT_PROJECT,
@@ -33,7 +34,7 @@ def create(session: Session, name: str) -> ProjectRow:
 def find(session: Session, name_or_id: str) -> ProjectRow:
     """Return the project of that id, or of that name. Raises UnknownProject."""
     query = select(ProjectRow).where(or_(ProjectRow.id == name_or_id, ProjectRow.name == name_or_id))
-    project = session.scalar(query)
+    project = session.scalar(query) if is_storable(name_or_id) else None
     if project is None:
         raise UnknownProject(name_or_id)
     return project
