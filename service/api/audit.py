@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.api.access import requires
 from service.api.context import Context
-from service.api.paging import Listing, Page, build_listing, unknown_cursor
+from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
 from service.api.route import Route
 from service.registry import audit
 from service.registry.tables import AuditRow
@@ -33,7 +33,7 @@ class AuditEntryObject(BaseModel):
     hash: str | None = Field(description="The sha256 of the hash before and this entry, null until sealed.")
 
 
-@router.get("")
+@router.get("", responses=CURSOR_RULE)
 @requires("admin")
 def list_audit_entries(
     page: Annotated[Page, Query()], request: Request, response: Response, context: Context

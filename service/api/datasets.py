@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.paging import Listing
-from service.api.problems import BODY_REFUSALS, Problem, refusals
+from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
 from service.api.route import Route
 from service.api.upload_body import received
 from service.registry import datasets
@@ -18,7 +18,7 @@ from service.registry.artifacts import FileContent
 from service.registry.errors import DatasetExists, UnknownDataset
 from service.requests.catalog import DatasetEntry
 from service.requests.fields import NAME, NAME_RULE
-from service.requests.invalid_upload import InvalidUpload
+from service.requests.invalid_upload import UPLOAD_RULES, InvalidUpload
 from service.requests.uploads import read_upload
 from service.requests.violations import InvalidRequest, Violation
 
@@ -80,6 +80,7 @@ def get_dataset(dataset: str, context: Context) -> DatasetObject:
         },
         **BODY_REFUSALS,
         **refusals(409, 507),
+        **rules(**UPLOAD_RULES),
     },
 )
 @requires("learn")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.access import requires
 from service.api.context import Context
 from service.api.lookup import find_model
-from service.api.problems import refusals
+from service.api.problems import refusals, rules
 from service.api.route import Route
 from service.receipts import model_deletion
 from service.receipts.signing import load_signing_key
@@ -18,7 +18,7 @@ from service.registry import audit, deletions
 from service.registry.deletions import DeletionRequest
 from service.registry.errors import ReceiptNotReady
 from service.registry.tables import ModelDeletionRow, ModelRow
-from service.requests.fields import Reference
+from service.requests.fields import TEXT_RULE, Reference
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
 
@@ -62,6 +62,7 @@ class ModelDeletionObject(BaseModel):
             "description": "The files will be deleted in a moment (`purge`).",
         },
         **refusals(404, 409),
+        **rules(invalid_text=TEXT_RULE),
     },
 )
 @requires("admin")

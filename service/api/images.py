@@ -12,7 +12,7 @@ from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.drawing import draw
 from service.api.lookup import find_model, find_version
-from service.api.problems import refusals
+from service.api.problems import refusals, rules
 from service.api.responses import PngResponse
 from service.api.route import Route, not_modified
 from service.drawing.decoders import RENDERING
@@ -20,12 +20,11 @@ from service.drawing.images import Pixels, enlarge, grid, png
 from service.registry import versions
 from service.registry.tables import ModelRow, VersionRow
 from service.registry.versions import LabelDecoder
-from service.requests.fields import MAX_SEED, LabelName
+from service.requests.fields import MAX_SEED, LabelName, schema_of
 from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["images"], route_class=Route)
 
-MAX_GRID_SIDE = 16
 MAX_AREA = 4096
 """The largest rows x columns x scale^2. It admits a 16x16 grid at scale 4, or a 4x4 grid at scale 16."""
 
@@ -33,9 +32,11 @@ MAX_AGE = "max-age=60"
 """How long a cache may keep an image. It is short because a version can be revoked."""
 
 
+GRID = re.compile(r"(0?[1-9]|1[0-6])x(0?[1-9]|1[0-6])")
+
+
 def _check_grid(text: object) -> object:
-    found = re.fullmatch(r"([0-9]{1,2})x([0-9]{1,2})", text) if isinstance(text, str) else None
-    if not found or not all(1 <= int(side) <= MAX_GRID_SIDE for side in found.groups()):
+    if not isinstance(text, str) or not GRID.fullmatch(text):
         raise PydanticCustomError(
             "out_of_range", "write the grid as ROWSxCOLUMNS, such as 4x8, each from 1 to 16"
         )
@@ -53,14 +54,31 @@ class Drawing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scale: int = Field(1, ge=1, le=16, description="The width and height of each pixel in the PNG.")
+    scale: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description=f"The width and height of each pixel in the PNG. Rows x columns x scale^2 may be "
+        f"{MAX_AREA:,} at most.",
+    )
     grid: Annotated[str, BeforeValidator(_check_grid)] = Field(
         "1x1",
-        description="ROWSxCOLUMNS. The images have consecutive seeds, beginning with the one in the path.",
+        description="ROWSxCOLUMNS, each from 1 to 16. The images have consecutive seeds, beginning with the "
+        "one in the path.",
+        json_schema_extra=schema_of(GRID),
     )
 
 
-@router.get("/{label}/{seed}.png", response_class=PngResponse, responses=refusals(404, 410, 429))
+@router.get(
+    "/{label}/{seed}.png",
+    response_class=PngResponse,
+    responses=refusals(404, 410, 429)
+    | rules(
+        label_not_learned="the version does not hold the label",
+        label_forgotten="the model has forgotten the label",
+        output_too_large=f"rows x columns x scale^2 is more than {MAX_AREA:,}",
+    ),
+)
 @requires("sample")
 async def draw_image(
     model: str,

@@ -12,7 +12,7 @@ from service.api.context import Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job
 from service.api.lookup import find_job, find_model
-from service.api.paging import Listing, Page, build_listing, unknown_cursor
+from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
 from service.api.polls import Polls
 from service.api.problems import refusals
 from service.api.route import Route
@@ -37,7 +37,7 @@ class JobsQuery(Page):
     state: ShownState | None = Field(None, description="List only the jobs in this state.")
 
 
-@router.get("", responses=refusals(404))
+@router.get("", responses=refusals(404) | CURSOR_RULE)
 @requires("read")
 def list_jobs(
     page: Annotated[JobsQuery, Query()], request: Request, response: Response, context: Context

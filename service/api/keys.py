@@ -17,7 +17,7 @@ from service.registry import audit, keys, projects
 from service.registry.errors import UnknownProject
 from service.registry.keys import Scope
 from service.registry.tables import ApiKeyRow
-from service.requests.fields import Body, check_resource_name
+from service.requests.fields import NAME, Body, check_resource_name, schema_of
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 
@@ -28,7 +28,7 @@ class CreateKey(Body):
     """A key to create."""
 
     name: Annotated[str, AfterValidator(check_resource_name)] = Field(
-        description="What it is for. Several keys may have one name."
+        description="What it is for. Several keys may have one name.", json_schema_extra=schema_of(NAME)
     )
     scopes: list[Scope] = Field(min_length=1, max_length=5, description="No scope includes another.")
     project: str | None = Field(

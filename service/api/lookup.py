@@ -3,7 +3,6 @@
 A malformed name is answered with the same 404 as an unknown one.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +13,7 @@ from service.api.problems import Problem
 from service.registry import jobs, models, versions
 from service.registry.errors import ArtifactMissing, UnknownJob, UnknownModel
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.requests.fields import NAME
+from service.requests.fields import JOB_ID, NAME, NUMBER
 
 
 def find_model(session: Session, project: str, name_or_id: str) -> ModelRow:
@@ -26,14 +25,14 @@ def find_model(session: Session, project: str, name_or_id: str) -> ModelRow:
 
 def find_version(session: Session, model: ModelRow, number: str) -> VersionRow:
     """Return the version whose number is given as text. Raises Problem 404 or UnknownVersion."""
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", number):
+    if not NUMBER.fullmatch(number):
         raise Problem(404, "version_not_found", "The number of a version is an integer from 1.")
     return versions.find(session, model, int(number))
 
 
 def find_job(session: Session, project: str, job_id: str) -> JobRow:
     """Return the project's job of that id. Raises UnknownJob."""
-    if not re.fullmatch(r"job_[0-9A-Za-z]{1,40}", job_id):
+    if not JOB_ID.fullmatch(job_id):
         raise UnknownJob(job_id)
     return jobs.find(session, job_id, project=project)
 

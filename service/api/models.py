@@ -14,20 +14,21 @@ from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent, unless_gone
 from service.api.lookup import find_model
 from service.api.paging import Listing, PageQuery, build_listing
-from service.api.problems import BODY_REFUSALS, refusals
+from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.route import Route
 from service.registry import labels, models, reports
 from service.registry.tables import LabelRow, ModelRow
 from service.requests.catalog import Catalog
-from service.requests.fields import NAME, NAME_RULE, Acceptance, Body, Seed
+from service.requests.fields import MODEL_ID, NAME, NAME_RULE, Acceptance, Body, Seed, schema_of
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
 
 
 def _check_model_name(name: str) -> str:
-    if not NAME.fullmatch(name) or name.startswith("mdl_"):
+    if not NAME.fullmatch(name) or name.startswith(MODEL_ID):
         raise PydanticCustomError(
-            "invalid_name", f"the name of a model {NAME_RULE}; mdl_ at the beginning is reserved for ids"
+            "invalid_name",
+            f"the name of a model {NAME_RULE}; {MODEL_ID} at the beginning is reserved for ids",
         )
     return name
 
@@ -35,8 +36,12 @@ def _check_model_name(name: str) -> str:
 class CreateModel(Body):
     """A model to create. It has no version until it learns something."""
 
-    name: Annotated[str, AfterValidator(_check_model_name)]
-    dataset: str
+    name: Annotated[
+        str,
+        Field(json_schema_extra=schema_of(NAME, reserved=MODEL_ID)),
+        AfterValidator(_check_model_name),
+    ]
+    dataset: str = Field(description="The name of a dataset of /v1/datasets.")
     network: dict[str, Any] = Field(
         {}, description="The architecture and its params. /v1/catalog has their schema and the defaults."
     )
@@ -80,7 +85,13 @@ class ModelObject(BaseModel):
     links: dict[str, str]
 
 
-@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409, 410))
+NAMED = rules(
+    dataset_not_found="there is no dataset of this name",
+    architecture_not_found="/v1/catalog has no architecture of this name",
+)
+
+
+@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409, 410) | NAMED)
 @requires("learn")
 def create_model(body: CreateModel, context: Context, response: Response, once: Idempotent) -> ModelObject:
     """Create a model with a name, a network, and the dataset it learns from by default."""

@@ -10,6 +10,8 @@ from fastapi.routing import APIRoute
 from service.api.access import PROJECT_HEADER, required_scopes
 from service.api.origins import SAFE_METHODS
 from service.api.problems import ProblemDocument, refusals
+from service.requests.catalog import Catalog
+from service.requests.fields import JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of
 
 
 def complete_document(app: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -31,10 +33,16 @@ def _build_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any
     schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     document["components"]["schemas"] |= {**schema.pop("$defs"), "ProblemDocument": schema}
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
+    operations: dict[str, dict[str, Any]] = {}
     for route in (route for router in routers for route in router.routes):
         if isinstance(route, APIRoute) and route.include_in_schema:
             for method in route.methods or ():
-                _add_access(document["paths"][route.path_format][method.lower()], route, method)
+                operation = document["paths"][route.path_format][method.lower()]
+                _add_access(operation, route, method)
+                _describe_path_parameters(operation)
+                operations[route.name] = operation
+    _name_the_catalog(document["components"]["schemas"], app.state.context.catalog)
+    _add_links(operations)
     return document
 
 
@@ -58,10 +66,66 @@ PROJECT_PARAMETER = {
     "name": PROJECT_HEADER,
     "in": "header",
     "required": False,
-    "schema": {"type": "string"},
+    "schema": {"type": "string", **schema_of(NAME)},
     "description": "The name or id of the project that the request is about. Left out: that of the key, or "
     "`default` for a key of the whole deployment.",
 }
+
+
+PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "model": {"description": "The name or id of a model.", "schema": schema_of(NAME)},
+    "project": {"description": "The name or id of a project.", "schema": schema_of(NAME)},
+    "dataset": {"description": "The name of a dataset.", "schema": schema_of(NAME)},
+    "number": {"description": "The number of a version.", "schema": schema_of(NUMBER)},
+    "job": {"description": "The id of a job.", "schema": schema_of(JOB_ID)},
+    "sample": {"description": "The id of a sample.", "schema": schema_of(SAMPLE_ID)},
+    "key": {"description": "The id of a key."},
+    "name": {"description": "The name of a file, as the version lists it."},
+    "label": {"description": "The name of a label."},
+    "seed": {"description": "The seed of the first image.", "schema": {"minimum": 0, "maximum": MAX_SEED}},
+}
+"""What the document tells about a parameter of a path, by its name. Other texts are answered with 404."""
+
+
+def _describe_path_parameters(operation: dict[str, Any]) -> None:
+    for parameter in operation.get("parameters", ()):
+        described = PATH_PARAMETERS.get(parameter["name"]) if parameter["in"] == "path" else None
+        if described:
+            parameter["schema"] |= described.get("schema", {})
+            parameter.setdefault("description", described["description"])
+
+
+def _name_the_catalog(schemas: dict[str, Any], catalog: Catalog) -> None:
+    """Add to the schemas of requests the names that the catalog offers."""
+    schemas["Resize"]["properties"]["policy"]["enum"] = sorted(
+        {one.policy for one in catalog.strategies if one.policy is not None}
+    )
+    for operation in ("learn", "forget", "resize"):
+        text, _ = schemas[operation.capitalize()]["properties"]["strategy"]["anyOf"]
+        text["enum"] = sorted({one.name for one in catalog.strategies if one.operation == operation})
+
+
+LINKS = (
+    ("create_model", 201, "model", "$response.body#/id", "get_model", "learn", "forget", "create_sample"),
+    ("create_model", 201, "model", "$response.body#/id", "resize", "evaluate", "list_versions"),
+    ("learn", 202, "job", "$response.body#/id", "get_job", "cancel_job", "get_report_of_job"),
+    ("forget", 202, "job", "$response.body#/id", "get_job", "cancel_job", "get_receipt"),
+    ("create_sample", 200, "sample", "$response.header.X-Sample-Id", "get_sample", "get_sample_images"),
+    ("create_project", 201, "project", "$response.body#/id", "get_project", "delete_project"),
+    ("create_key", 201, "key", "$response.body#/id", "get_key", "revoke_key"),
+)
+"""(function of an endpoint, status, parameter, where the answer has its value, functions that take it)."""
+
+
+def _add_links(operations: dict[str, dict[str, Any]]) -> None:
+    """Tell which operations take the id of what an operation makes. operations: by their functions."""
+    for source, status, parameter, value, *targets in LINKS:
+        links = operations[source]["responses"][str(status)].setdefault("links", {})
+        for target in targets:
+            links[target] = {
+                "operationId": operations[target]["operationId"],
+                "parameters": {f"path.{parameter}": value},
+            }
 
 
 def _add_access(operation: dict[str, Any], route: APIRoute, method: str) -> None:

@@ -15,12 +15,13 @@ from service.api.context import Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
-from service.api.problems import BODY_REFUSALS, Problem, refusals
+from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
 from service.api.route import Route
 from service.registry import jobs, labels, queue_limits
 from service.registry.errors import DatabaseUnavailable, UnknownJob, VersionRevoked
 from service.registry.job_specs import JobSpec
 from service.registry.tables import ModelRow
+from service.requests.fields import TEXT_RULE
 from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
@@ -40,6 +41,27 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     **BODY_REFUSALS,
     **refusals(404, 409, 429),
 }
+_LEARN_RULES = rules(
+    invalid_text=TEXT_RULE,
+    strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
+    dataset_not_found="there is no dataset of this name",
+    unknown_label="the dataset has no such label, or `as` names a label that is not in `labels`",
+    duplicate_item="two labels would have one name in the model",
+    invalid_name="a new name of a label is not printable, is not in the composed form of Unicode (NFC), or "
+    "looks like another one",
+    label_not_temporary="the strategy accepts temporary labels only",
+    label_already_named="`as` renames a temporary label that is made permanent",
+)
+_FORGET_RULES = rules(
+    invalid_text=TEXT_RULE,
+    strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
+    contradiction="the strategy does not give the requested guarantee",
+)
+_RESIZE_RULES = rules(
+    invalid_text=TEXT_RULE,
+    policy_not_found="/v1/catalog has no such policy",
+    strategy_not_found="/v1/catalog has no such strategy for this policy",
+)
 
 
 class Submission:
@@ -186,14 +208,14 @@ def _status(job: JobObject) -> int:
 Submit = Annotated[Submission, Depends()]
 
 
-@router.post("/learn", status_code=202, responses=_ANSWERS)
+@router.post("/learn", status_code=202, responses=_ANSWERS | _LEARN_RULES)
 @requires("learn")
 async def learn(request: Learn, submission: Submit) -> JobObject:
     """Learn labels, and retain those that the model already holds."""
     return await submission.submit(request)
 
 
-@router.post("/forget", status_code=202, responses=_ANSWERS)
+@router.post("/forget", status_code=202, responses=_ANSWERS | _FORGET_RULES)
 @requires("forget")
 async def forget(request: Forget, submission: Submit) -> JobObject:
     """Forget labels, and retain the others.
@@ -207,14 +229,14 @@ async def forget(request: Forget, submission: Submit) -> JobObject:
     return await submission.submit(request)
 
 
-@router.post("/resize", status_code=202, responses=_ANSWERS)
+@router.post("/resize", status_code=202, responses=_ANSWERS | _RESIZE_RULES)
 @requires("learn")
 async def resize(request: Resize, submission: Submit) -> JobObject:
     """Change the size of the main network."""
     return await submission.submit(request)
 
 
-@router.post("/evaluate", status_code=202, responses=_ANSWERS)
+@router.post("/evaluate", status_code=202, responses=_ANSWERS | rules(invalid_text=TEXT_RULE))
 @requires("learn")
 async def evaluate(request: Evaluate, submission: Submit) -> JobObject:
     """Measure a version in full, and compare it with networks retrained without the labels it forgot."""

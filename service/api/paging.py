@@ -9,6 +9,8 @@ from fastapi import Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from service.api.problems import rules
+from service.requests.fields import schema_of
 from service.requests.violations import InvalidRequest, Violation
 
 Item = TypeVar("Item")
@@ -16,8 +18,11 @@ Item = TypeVar("Item")
 _CURSOR_ADVICE = "pass the `next` of the page before as `after`, or leave it out for the first page"
 
 
+CURSOR = re.compile(r"[A-Za-z0-9_]{1,64}")
+
+
 def _check_cursor(text: object) -> object:
-    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9_]{1,64}", text):
+    if not isinstance(text, str) or not CURSOR.fullmatch(text):
         raise PydanticCustomError("invalid_cursor", _CURSOR_ADVICE)
     return text
 
@@ -28,9 +33,9 @@ class Page(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int = Field(20, ge=1, le=100, description="The most items in a page.")
-    after: Annotated[str, BeforeValidator(_check_cursor)] | None = Field(
-        None, description="The `next` of the page before. Leave it out for the first page."
-    )
+    after: (
+        Annotated[str, Field(json_schema_extra=schema_of(CURSOR)), BeforeValidator(_check_cursor)] | None
+    ) = Field(None, description="The `next` of the page before. Leave it out for the first page.")
 
 
 PageQuery = Annotated[Page, Query()]
@@ -57,6 +62,10 @@ def build_listing(
         query = {**request.query_params, "after": following}
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     return Listing(data=data, has_more=has_more, next=following)
+
+
+CURSOR_RULE = rules(invalid_cursor="the list has no item with this `after`")
+"""The OpenAPI response of a list whose `after` must be an item of it."""
 
 
 def unknown_cursor() -> InvalidRequest:

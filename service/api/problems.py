@@ -54,6 +54,7 @@ STATUS = {
     "artifact_corrupt": 503,
     "artifact_unreadable": 503,
     "signing_key_unusable": 503,
+    "invalid_text": 422,
     "queue_full": 429,
     "dataset_in_use": 409,
     "quota_exceeded": 413,
@@ -124,6 +125,18 @@ def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the `responses` of an endpoint that can refuse a request with these statuses, for OpenAPI."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
+def rules(**by_code: str) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI response 422 of an endpoint with rules that no schema can tell: {code: rule}."""
+    listed = "\n".join(f"- `{code}`: {rule}" for code, rule in by_code.items())
+    described = refusals(422)[422]
+    return {
+        422: {
+            **described,
+            "description": f"A value breaks the rule of its field, or one of these:\n\n{listed}",
+        }
+    }
 
 
 BODY_REFUSALS = refusals(400, 413, 415)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
@@ -17,21 +17,27 @@ from service.api.route import Route
 from service.registry import audit, projects
 from service.registry.errors import UnknownProject
 from service.registry.tables import ProjectRow
-from service.requests.fields import Body, check_resource_name
+from service.requests.fields import NAME, PROJECT_ID, Body, check_resource_name, schema_of
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=Route)
 
 
 def _check_project_name(name: str) -> str:
-    if name.startswith("prj_"):
-        raise PydanticCustomError("invalid_name", "prj_ at the beginning of a name is reserved for ids")
+    if name.startswith(PROJECT_ID):
+        raise PydanticCustomError(
+            "invalid_name", f"{PROJECT_ID} at the beginning of a name is reserved for ids"
+        )
     return check_resource_name(name)
 
 
 class CreateProject(Body):
     """A project to create."""
 
-    name: Annotated[str, AfterValidator(_check_project_name)]
+    name: Annotated[
+        str,
+        Field(json_schema_extra=schema_of(NAME, reserved=PROJECT_ID)),
+        AfterValidator(_check_project_name),
+    ]
 
 
 class ProjectObject(BaseModel):

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from service.api.access import NOBODY, Access, required_scopes
 from service.api.problems import Problem, build_validation_problem
 from service.api.threads import in_database_thread
+from service.requests.fields import MAX_SEED
 from service.requests.violations import Violation, escape
 
 MAX_BODY_BYTES = 1 << 20
@@ -270,11 +271,12 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _parse_float(digits: str) -> float:
+def _parse_float(digits: str) -> float | int:
+    """Return the number: as an integer if it is one, because 7.0 is an integer in JSON Schema."""
     number = float(digits)
     if number in (float("inf"), float("-inf")):
         raise ValueError(f"{digits[:40]} is a number too large to read")
-    return number
+    return int(number) if number.is_integer() and abs(number) <= MAX_SEED else number
 
 
 def _parse_int(digits: str) -> int:

@@ -6,7 +6,6 @@ refuses to draw from it. A purged version has lost its files, too.
 
 import base64
 import json
-import re
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,7 +22,7 @@ from service.api.context import ApiContext, Context
 from service.api.drawing import draw
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
 from service.api.lookup import find_model
-from service.api.problems import BODY_REFUSALS, refusals
+from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.route import Route
 from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import samples, versions
@@ -31,7 +30,7 @@ from service.registry.errors import DatabaseFull, IdempotencyInFlight, UnknownSa
 from service.registry.space import describe_lack
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import LabelDecoder
-from service.requests.fields import Body, Labels, Seed, VersionNumber, refuse_duplicates
+from service.requests.fields import SAMPLE_ID, Body, Labels, Seed, VersionNumber, refuse_duplicates
 from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(tags=["samples"], route_class=Route)
@@ -63,7 +62,13 @@ class CreateSample(Body):
     """Images to draw: `count` of every label, with the seeds `seed`, `seed` + 1, ..."""
 
     labels: Labels
-    count: int = Field(1, ge=1, le=10_000, description="The number of images of each label.")
+    count: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description=f"The number of images of each label. Together the labels may have {MAX_IMAGES:,}; "
+        f"the format `png_grid` holds at most {MAX_GRID_COLUMNS} of a label, and `png` one image in all.",
+    )
     seed: Seed | None = Field(None, description="If it is left out, a random seed is chosen and recorded.")
     version: VersionNumber | None = Field(None, description="The head if it is left out.")
     format: Annotated[Literal["png_grid", "png", "npz", "b64_json"], BeforeValidator(_check_format)] = (
@@ -89,7 +94,14 @@ class SampleObject(BaseModel):
 @router.post(
     "/v1/models/{model}/samples",
     response_class=Response,
-    responses=IMAGES | BODY_REFUSALS | refusals(404, 409, 410, 429),
+    responses=IMAGES
+    | BODY_REFUSALS
+    | refusals(404, 409, 410, 429)
+    | rules(
+        label_not_learned="the version does not hold the label",
+        label_forgotten="the model has forgotten the label",
+        output_too_large="more images than `count` allows for the format",
+    ),
 )
 @requires("sample")
 async def create_sample(
@@ -222,7 +234,7 @@ def _find_version(
 
 
 def _find_sample(session: Session, project: str, sample_id: str) -> SampleRow:
-    if not re.fullmatch(r"smp_[0-9A-Za-z]{1,40}", sample_id):
+    if not SAMPLE_ID.fullmatch(sample_id):
         raise UnknownSample(sample_id)
     return samples.find(session, sample_id, project=project)
 

@@ -12,7 +12,7 @@ from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
 from service.api.context import Context
 from service.api.lookup import find_model, find_version, unless_purged
-from service.api.paging import Listing, PageQuery, build_listing, unknown_cursor
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, unknown_cursor
 from service.api.problems import Problem, refusals
 from service.api.route import Route, not_modified
 from service.registry import purging, versions
@@ -20,9 +20,12 @@ from service.registry.tables import ModelRow, VersionRow
 
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
 
+_CONTENT: dict[str, Any] = {
+    media_type: {} for media_type in ("application/json", "application/octet-stream", "image/png")
+}
 FILE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The whole file.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The requested range of the file.", "content": {"application/octet-stream": {}}},
+    200: {"description": "The whole file.", "content": _CONTENT},
+    206: {"description": "The requested range of the file.", "content": _CONTENT},
 }
 
 
@@ -75,7 +78,7 @@ class VersionObject(AncestorObject):
     links: dict[str, str]
 
 
-@router.get("", responses=refusals(404))
+@router.get("", responses=refusals(404) | CURSOR_RULE)
 @requires("read")
 def list_versions(
     model: str, page: PageQuery, request: Request, response: Response, context: Context
@@ -99,7 +102,7 @@ def get_version(model: str, number: str, context: Context) -> VersionObject:
         return _describe_version(row, find_version(session, row, number))
 
 
-@router.get("/{number}/lineage", responses=refusals(404))
+@router.get("/{number}/lineage", responses=refusals(404) | CURSOR_RULE)
 @requires("read")
 def get_lineage(
     model: str, number: str, page: PageQuery, request: Request, response: Response, context: Context

@@ -8,8 +8,11 @@ from sqlalchemy.orm import Session
 from service.registry.job_specs import ChangeSpec, Statuses, spec_of, status_after
 from service.registry.tables import UNFINISHED_STATES, JobRow, LabelRow, ModelRow
 
-NAME = r"(?!\.{1,2}\Z)[^\x00-\x1f\x7f/\ud800-\udfff]{1,64}"
-"""Names of labels. A name is shown on one line, and it is one segment of a path."""
+PATTERN = r"^(?!\.{1,2}$)[^\x00-\x1f\x7f/]{1,64}$"
+"""Names of labels, as /openapi.json shows the rule. A name is shown on one line, and it is one segment of a
+path."""
+NAME = r"(?![^\ud800-\udfff]*[\ud800-\udfff])" + PATTERN
+"""The rule as Python checks it. Its strings may hold half a surrogate pair, which no other text can."""
 RULE = "a label has 1 to 64 printable characters and no slash, and is neither '.' nor '..'"
 
 

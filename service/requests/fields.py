@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -18,9 +18,20 @@ Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Names of models and datasets. They need no quoting in a path, as a file name or in a shell."""
+"""Names of models, datasets, projects and keys. They need no quoting in a path, a file name or a shell."""
+MODEL_ID, PROJECT_ID = "mdl_", "prj_"
+"""The beginnings of ids, which no name may have, because a path takes a name or an id."""
+JOB_ID = re.compile(r"job_[0-9A-Za-z]{1,40}")
+SAMPLE_ID = re.compile(r"smp_[0-9A-Za-z]{1,40}")
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
+"""The number of a version in a path."""
 
 NAME_RULE = "has 1 to 64 letters, digits, dots, dashes or underscores, and begins with a letter or a digit"
+
+
+def schema_of(pattern: re.Pattern[str], *, reserved: str = "") -> dict[str, Any]:
+    """Return the JSON Schema of texts that the whole pattern matches and that do not begin as `reserved`."""
+    return {"pattern": f"^(?!{reserved}){pattern.pattern}$" if reserved else f"^{pattern.pattern}$"}
 
 
 def check_resource_name(name: str) -> str:
@@ -42,7 +53,9 @@ def _check_label_name(name: str) -> str:
     return name
 
 
-LabelName = Annotated[str, AfterValidator(_check_label_name)]
+LabelName = Annotated[
+    str, Field(json_schema_extra={"pattern": labels.PATTERN}), AfterValidator(_check_label_name)
+]
 
 
 def _check_not_empty(value: object) -> object:
@@ -70,6 +83,15 @@ def refuse_duplicates(names: Sequence[str]) -> None:
         )
 
 
+ONE_LINE = r"^[^\x00-\x1f\x7f-\xa0\xad\u2028\u2029]*$"
+"""What /openapi.json shows of the rule that a text is printable. Unicode has further characters that are not,
+and no pattern that every client can read names them all."""
+NOT_BLANK = ONE_LINE.replace("^", r"^ *[^ \x00-\x1f\x7f-\xa0\xad\u2028\u2029]", 1)
+
+
+TEXT_RULE = "a text has a character that Unicode does not count as printable"
+
+
 def _check_printable(text: str) -> str:
     if not text.isprintable() or not text.strip():
         raise PydanticCustomError(
@@ -84,7 +106,7 @@ Reference = Annotated[
         max_length=200,
         description="Your own name for this request, such as the number of an erasure request: 1 to 200 "
         "printable characters. It is shown on the job, and signed with the receipt.",
-        json_schema_extra={"minLength": 1},
+        json_schema_extra={"minLength": 1, "pattern": NOT_BLANK},
     ),
     AfterValidator(_check_printable),
 ]
@@ -116,7 +138,15 @@ Metadata = Annotated[
     Field(
         description=f"Your own data about this request: at most {MAX_METADATA_KEYS} keys of up to "
         f"{MAX_METADATA_KEY} characters, with values of up to {MAX_METADATA_VALUE}. It is shown on the job.",
-        json_schema_extra={"maxProperties": MAX_METADATA_KEYS},
+        json_schema_extra={
+            "maxProperties": MAX_METADATA_KEYS,
+            "propertyNames": {"minLength": 1, "maxLength": MAX_METADATA_KEY, "pattern": NOT_BLANK},
+            "additionalProperties": {
+                "type": "string",
+                "maxLength": MAX_METADATA_VALUE,
+                "pattern": ONE_LINE,
+            },
+        },
     ),
     AfterValidator(_check_metadata),
 ]
