@@ -11,7 +11,7 @@ from service.recovery import erasure_log
 from service.recovery import restore as restoring
 from service.recovery.backup import CannotBackUp
 from service.recovery.backup import back_up as write_backup
-from service.recovery.erasure_log import Erasure, UnreadableLog
+from service.recovery.erasure_log import AnyErasure, UnreadableLog
 from service.registry.database import Database
 
 
@@ -63,8 +63,7 @@ def replay_erasures() -> None:
     _report(replayed)
 
 
-def _report(replayed: list[Erasure]) -> None:
+def _report(replayed: list[AnyErasure]) -> None:
     for erasure in replayed:
-        labels = ", ".join(erasure.labels)
-        typer.echo(f"to be forgotten again: {labels} of model {erasure.model_name} ({erasure.job_id})")
+        typer.echo(f"to be forgotten again: {erasure.summary} ({erasure.id})")
     typer.echo(f"{len(replayed)} erasures were newer than the backup")

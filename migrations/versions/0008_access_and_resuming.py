@@ -75,6 +75,7 @@ def _move_models_into_projects() -> None:
     with op.batch_alter_table("models") as table:
         table.add_column(sa.Column("project_id", sa.String(length=40), nullable=True))
         table.add_column(sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
+        table.add_column(sa.Column("deletion_logged_at", sa.DateTime(timezone=True), nullable=True))
         table.drop_constraint(op.f("uq_models_name"), type_="unique")
     op.execute(f"UPDATE models SET project_id = '{DEFAULT_PROJECT}'")
     with op.batch_alter_table("models") as table:

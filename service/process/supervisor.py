@@ -105,7 +105,7 @@ def _refuse_older_than_erasures(database: Database, deployment: Settings) -> Non
         unknown = erasure_log.find_unknown(session, erasures)
     if unknown:
         raise CannotStart(
-            f"the database is older than {len(unknown)} erasures in {path}, such as {unknown[0].job_id}: it "
+            f"the database is older than {len(unknown)} erasures in {path}, such as {unknown[0].id}: it "
             "was restored; run `palimpsest replay-erasures`, and what was forgotten since is forgotten again"
         )
 

@@ -34,6 +34,8 @@ MANIFEST = "backup.json"
 SQLITE_FILE, POSTGRESQL_FILE = "palimpsest.db", "database.dump"
 ARTIFACTS, KEYS = "artifacts", "keys"
 PRIVATE_FOLDER = 0o700
+COPY_SECONDS = 6 * 3600.0
+"""How long the copy of the database may take."""
 
 
 class CannotBackUp(Exception):
@@ -89,7 +91,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _write(deployment: Settings, folder: Path) -> Manifest:
-    database = Database(deployment.database_url)
+    database = Database(deployment.database_url, wait_seconds=COPY_SECONDS)
     artifacts = FolderArtifacts(deployment.artifacts)
     name = SQLITE_FILE if database.is_sqlite else POSTGRESQL_FILE
     try:
@@ -123,7 +125,7 @@ def _frozen(database: Database) -> Iterator[Session]:
     """Open a session that sees the database as it is at this moment, whatever is committed meanwhile."""
     with database.reading() as session:
         if not database.is_sqlite:
-            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         yield session
 
 

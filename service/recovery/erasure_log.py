@@ -1,4 +1,4 @@
-"""The erasure log: a file with every label that was forgotten, kept apart from database and backups.
+"""The erasure log: a file with every forgotten label and deleted model, kept apart from the backups.
 
 A backup holds what was forgotten after it was made. Whoever restores it needs to know of these erasures, and
 the database that knew them is lost. So the sweeper writes every forget that succeeded as a line of JSON to
@@ -11,14 +11,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service import durable
 from service.registry.database import now
-from service.registry.tables import FactRow, JobRow, ModelRow, PurgeRow, ReceiptRow
+from service.registry.tables import FactRow, JobRow, ModelDeletionRow, ModelRow, PurgeRow, ReceiptRow
 
 BATCH = 200
 """How many erasures one transaction writes at most."""
@@ -50,6 +50,36 @@ class Erasure:
     """The version that the job published."""
     finished_at: str
 
+    @property
+    def id(self) -> str:
+        return self.job_id
+
+    @property
+    def summary(self) -> str:
+        return f"{', '.join(self.labels)} of model {self.model_name}"
+
+
+@dataclass(frozen=True)
+class ModelErasure:
+    """The deletion of a whole model."""
+
+    model_id: str
+    model_name: str
+    purge: bool
+    finished_at: str
+
+    @property
+    def id(self) -> str:
+        return self.model_id
+
+    @property
+    def summary(self) -> str:
+        return f"the whole model {self.model_name}"
+
+
+AnyErasure: TypeAlias = Erasure | ModelErasure
+KINDS: dict[str, type[Erasure] | type[ModelErasure]] = {"forget": Erasure, "delete_model": ModelErasure}
+
 
 def write_due(session: Session, path: Path) -> int:
     """Append every erasure that is not in the log yet. Returns how many. For the sweeper alone.
@@ -57,37 +87,43 @@ def write_due(session: Session, path: Path) -> int:
     The lines are durable before the transaction commits. If it does not commit, they are written again, which
     does no harm. A purge that was requested later gets a line of its own. Raises OSError.
     """
-    due = session.execute(_due()).all()
+    forgets = session.execute(_due_forgets()).all()
+    deleted = session.scalars(_due_deletions()).all()
+    purged = set(session.scalars(select(ModelDeletionRow.model_id)))
+    due: list[AnyErasure] = [_erasure(job, model, purge) for job, model, purge in forgets]
+    due += [_model_erasure(model, purge=model.id in purged) for model in deleted]
     if not due:
         return 0
-    lines = [json.dumps(asdict(_erasure(job, model, purge)), sort_keys=True) for job, model, purge in due]
-    _append(path, "".join(line + "\n" for line in lines))
-    written = update(ReceiptRow).where(ReceiptRow.job_id.in_([job.id for job, _, _ in due]))
+    _append(path, "".join(_line(erasure) for erasure in due))
+    written = update(ReceiptRow).where(ReceiptRow.job_id.in_([job.id for job, _, _ in forgets]))
     session.execute(written.values(logged_at=now()).execution_options(synchronize_session=False))
+    gone = update(ModelRow).where(ModelRow.id.in_([model.id for model in deleted]))
+    session.execute(gone.values(deletion_logged_at=now()).execution_options(synchronize_session=False))
     return len(due)
 
 
-def read(path: Path) -> list[Erasure]:
-    """Return the erasures in the log, the oldest first; of several of one job the last. Raises UnreadableLog.
+def read(path: Path) -> list[AnyErasure]:
+    """Return the erasures in the log, the oldest first; of those with one id the last. Raises UnreadableLog.
 
     A last line that is incomplete was being written when the process died; its transaction did not commit,
     so the line is there again or the erasure was never confirmed.
     """
-    erasures: dict[str, Erasure] = {}
+    erasures: dict[str, AnyErasure] = {}
     for number, line, complete in _lines(path):
         try:
             values = json.loads(line)
-            erasure = Erasure(**{field.name: values[field.name] for field in fields(Erasure)})
+            kind = KINDS[values["kind"]]
+            erasure = kind(**{field.name: values[field.name] for field in fields(kind)})
         except (ValueError, TypeError, KeyError) as error:
             if complete:
                 raise UnreadableLog(f"line {number} of {path} is not an erasure ({error})") from error
             continue
-        erasures.pop(erasure.job_id, None)
-        erasures[erasure.job_id] = erasure
+        erasures.pop(erasure.id, None)
+        erasures[erasure.id] = erasure
     return list(erasures.values())
 
 
-def find_unknown(session: Session, erasures: Sequence[Erasure]) -> list[Erasure]:
+def find_unknown(session: Session, erasures: Sequence[AnyErasure]) -> list[AnyErasure]:
     """Return the erasures that the database does not know: it is older than they are.
 
     Erasures of models that the database does not know either are left out, because nothing is left to forget.
@@ -99,14 +135,16 @@ def find_unknown(session: Session, erasures: Sequence[Erasure]) -> list[Erasure]
     )
     known: dict[str, str | None] = dict(session.execute(forgets).all())
     replayed = set(read_replayed(session))
-    models = set(session.scalars(select(ModelRow.id)))
-    return [
-        erasure
-        for erasure in erasures
-        if erasure.model_id in models
-        and erasure.job_id not in replayed
-        and (erasure.job_id not in known or (erasure.purge and known[erasure.job_id] is None))
-    ]
+    present = set(session.scalars(select(ModelRow.id).where(ModelRow.deleted_at.is_(None))))
+
+    def is_unknown(erasure: AnyErasure) -> bool:
+        if erasure.model_id not in present or erasure.id in replayed:
+            return False
+        if isinstance(erasure, ModelErasure):
+            return True
+        return erasure.id not in known or (erasure.purge and known[erasure.id] is None)
+
+    return [erasure for erasure in erasures if is_unknown(erasure)]
 
 
 def read_replayed(session: Session) -> list[str]:
@@ -115,13 +153,13 @@ def read_replayed(session: Session) -> list[str]:
     return list(fact.value["jobs"]) if fact else []
 
 
-def record_replayed(session: Session, erasures: Sequence[Erasure]) -> None:
+def record_replayed(session: Session, erasures: Sequence[AnyErasure]) -> None:
     """Record that these erasures were replayed, so that the database counts as knowing them."""
-    jobs = [*read_replayed(session), *(erasure.job_id for erasure in erasures)]
+    jobs = [*read_replayed(session), *(erasure.id for erasure in erasures)]
     session.merge(FactRow(name=REPLAYED, value={"jobs": jobs}))
 
 
-def _due() -> Any:
+def _due_forgets() -> Any:
     return (
         select(JobRow, ModelRow, PurgeRow)
         .join(ReceiptRow, ReceiptRow.job_id == JobRow.id)
@@ -131,6 +169,21 @@ def _due() -> Any:
         .order_by(JobRow.sequence)
         .limit(BATCH)
     )
+
+
+def _due_deletions() -> Any:
+    due = select(ModelRow).where(ModelRow.deleted_at.is_not(None), ModelRow.deletion_logged_at.is_(None))
+    return due.order_by(ModelRow.deleted_at).limit(BATCH)
+
+
+def _line(erasure: AnyErasure) -> str:
+    kind = next(name for name, one in KINDS.items() if isinstance(erasure, one))
+    return json.dumps({"kind": kind, **asdict(erasure)}, sort_keys=True) + "\n"
+
+
+def _model_erasure(model: ModelRow, *, purge: bool) -> ModelErasure:
+    assert model.deleted_at is not None, "it is deleted"
+    return ModelErasure(model.id, model.name, purge, model.deleted_at.isoformat())
 
 
 def _erasure(job: JobRow, model: ModelRow, purge: PurgeRow | None) -> Erasure:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
@@ -25,10 +25,11 @@ from service.recovery.backup import (
     run_tool,
     sha256_of,
 )
-from service.recovery.erasure_log import Erasure
-from service.registry import audit, jobs, labels, purging
+from service.recovery.erasure_log import AnyErasure, Erasure, ModelErasure
+from service.registry import audit, deletions, jobs, labels, purging
 from service.registry.artifacts import FolderArtifacts
-from service.registry.database import Database
+from service.registry.database import Database, now
+from service.registry.deletions import DeletionRequest
 from service.registry.job_specs import ForgetSpec
 from service.registry.tables import UNFINISHED_STATES, JobRow, ModelRow, VersionRow
 from service.settings import Settings
@@ -38,9 +39,9 @@ def restore(
     deployment: Settings,
     folder: Path,
     *,
-    erasures: Sequence[Erasure],
+    erasures: Sequence[AnyErasure],
     migrate: Callable[[Database], None],
-) -> list[Erasure]:
+) -> list[AnyErasure]:
     """Restore the backup and replay the erasures that it does not know. Returns these.
 
     Everything in the backup is checked against its hash before anything is written.
@@ -61,7 +62,7 @@ def restore(
         database.dispose()
 
 
-def replay(session: Session, erasures: Sequence[Erasure], *, max_attempts: int) -> list[Erasure]:
+def replay(session: Session, erasures: Sequence[AnyErasure], *, max_attempts: int) -> list[AnyErasure]:
     """Forget again what the database does not know was forgotten. Returns the erasures it did not know.
 
     Nothing can be drawn from the versions that hold such a label from the commit on. The forgets themselves
@@ -69,12 +70,33 @@ def replay(session: Session, erasures: Sequence[Erasure], *, max_attempts: int) 
     """
     unknown = erasure_log.find_unknown(session, erasures)
     for erasure in unknown:
-        _replay(session, erasure, max_attempts=max_attempts)
+        if isinstance(erasure, ModelErasure):
+            _delete_again(session, erasure)
+        else:
+            _forget_again(session, erasure, max_attempts=max_attempts)
     erasure_log.record_replayed(session, unknown)
     return unknown
 
 
-def _replay(session: Session, erasure: Erasure, *, max_attempts: int) -> None:
+def _delete_again(session: Session, erasure: ModelErasure) -> None:
+    model = session.get_one(ModelRow, erasure.model_id)
+    claimed = update(JobRow).where(JobRow.model_id == model.id, JobRow.state.in_(UNFINISHED_STATES))
+    # No worker runs them: they were running when the backup was made.
+    cancelled = claimed.values(state="cancelled", cancel_requested=True, lease_until=None, finished_at=now())
+    session.execute(cancelled.execution_options(synchronize_session=False))
+    request = DeletionRequest(reference=f"replay of the deletion of {erasure.finished_at}")
+    deletions.delete_model(session, model, purge=request if erasure.purge else None)
+    audit.append(
+        session,
+        "erasure.replay",
+        model.id,
+        actor=audit.SERVICE,
+        project_id=model.project_id,
+        details={"model": model.id},
+    )
+
+
+def _forget_again(session: Session, erasure: Erasure, *, max_attempts: int) -> None:
     earlier = session.scalar(select(JobRow).where(JobRow.id == erasure.job_id))
     if earlier is not None and earlier.state == "succeeded":  # known, but not the purge requested after it
         purging.request_purge(session, earlier)

@@ -169,6 +169,8 @@ class ModelRow(Row):
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When a client deleted it. The rows of its jobs and receipts stay, and its name is free again."""
+    deletion_logged_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the erasure log got the line that says so."""
 
 
 class LabelRow(Row):

@@ -8,7 +8,7 @@ import pytest
 
 from tests import invariants
 from tests.conftest import missing
-from tests.instance import Instance, stop
+from tests.instance import Instance, stop, wait_for
 
 LIBRARIES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib64/faketime/libfaketimeMT.so.1")
 SLEEP_BY_SELECT = "import select, time\ntime.sleep = lambda seconds: select.select((), (), (), seconds)\n"
@@ -74,7 +74,9 @@ def test_an_hour_back_and_a_lost_message_do_not_delay_a_job_by_an_hour(
     process = instance.up("serve", **clock.environment)
     instance.create()
     job_id = instance.submit("learn", labels=["0"])
-    shutil.rmtree(instance.deployment.home.parent / "queue")
+    queue = instance.deployment.home.parent / "queue"
+    wait_for("the message is sent", lambda: list(queue.glob("*.msg")))
+    shutil.rmtree(queue)
     clock.shift(0)
     instance.run("worker", env=clock.environment)
     assert instance.succeeded(job_id, SOON_SECONDS).attempt == 1

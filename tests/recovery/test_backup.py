@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -12,9 +13,10 @@ from migrations import upgrade
 from service.recovery import erasure_log
 from service.recovery.backup import CannotBackUp, back_up
 from service.recovery.restore import restore
-from service.registry import jobs, labels, versions
-from service.registry.errors import VersionRevoked
-from service.registry.tables import JobRow
+from service.registry import deletions, jobs, labels, models, versions
+from service.registry.deletions import DeletionRequest
+from service.registry.errors import UnknownModel, VersionRevoked
+from service.registry.tables import DEFAULT_PROJECT, JobRow, VersionRow
 from tests.conftest import new_postgresql_database
 from tests.recovery.deployments import Deployment, settings
 
@@ -82,7 +84,7 @@ def test_what_was_forgotten_since_the_backup_cannot_be_drawn_and_is_forgotten_ag
     back_up(original.settings, tmp_path / "backup")
     original.worker.work(waiting.id)
     forgotten = [original.work("forget", "2", purge=True), original.work("forget", "3")]
-    assert [one.job_id for one in erasure_log.read(original.settings.erasure_log)] == forgotten
+    assert [one.id for one in erasure_log.read(original.settings.erasure_log)] == forgotten
     copy = restored(original, kind, urls, tmp_path / "backup")
     model = copy.registry.model
     with copy.database.reading() as session:
@@ -99,6 +101,30 @@ def test_what_was_forgotten_since_the_backup_cannot_be_drawn_and_is_forgotten_ag
         assert jobs.find(session, replayed.id).purge is not None
         assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
     copy.database.dispose()
+
+
+def test_a_model_that_was_deleted_since_the_backup_is_deleted_again(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    back_up(original.settings, tmp_path / "backup")
+    model = original.registry.model
+    with original.database.transaction() as session:
+        deletions.delete_model(session, model, purge=DeletionRequest())
+    original.sweep()
+    copy = restored(original, kind, urls, tmp_path / "backup")
+    copy.sweep()
+    with copy.database.reading() as session:
+        with pytest.raises(UnknownModel):
+            models.find(session, "pages", project=DEFAULT_PROJECT)
+        assert deletions.find(session, model.id, project=DEFAULT_PROJECT)[1].state == "done"
+        assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
+    assert not set(copy.hashes()) & {file["sha256"] for file in _files(original)}
+    copy.database.dispose()
+
+
+def _files(deployment: Deployment) -> list[dict[str, Any]]:
+    with deployment.database.reading() as session:
+        return [file for row in session.scalars(select(VersionRow)) for file in row.files.values()]
 
 
 def test_an_incomplete_or_changed_backup_is_refused_and_nothing_is_written(
@@ -144,7 +170,7 @@ def test_a_line_that_a_crash_cut_off_is_passed_over_and_a_changed_one_is_not(tmp
     path.write_text(whole + whole[:40])
     assert len(erasure_log.read(path)) == 1
     original.work("forget", "2")
-    assert [one.labels for one in erasure_log.read(path)] == [["1"], ["2"]]
+    assert [one.summary for one in erasure_log.read(path)] == ["1 of model pages", "2 of model pages"]
     path.write_text(whole.replace("labels", "label"))
     with pytest.raises(erasure_log.UnreadableLog, match="line 1"):
         erasure_log.read(path)
