@@ -20,6 +20,7 @@ class Identification:
         self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         self._received = b""
+        self._has_beaten = False
 
     def close_write_end(self) -> None:
         """Call this once the process runs: it has its own write end, so its exit closes the pipe."""
@@ -42,19 +43,24 @@ class Identification:
                 ) from None
             return None
         self._received += data
-        if not data or len(self._received) > MAX_LINE_BYTES:
+        line, is_complete, beats = self._received.partition(b"\n")
+        if not data or len(line) > MAX_LINE_BYTES:
             raise CannotStart(
                 "the process that was started as the worker did not identify itself as this project's; "
                 "its output above says why it ended, or which program it is"
             )
-        return self._read_identity() if self._received.endswith(b"\n") else None
+        if not is_complete:
+            return None
+        self._has_beaten = bool(beats)  # the process went on before its identity was read
+        return self._read_identity(line + is_complete)
 
     def has_beaten(self) -> bool:
         """Return whether the identified process has written anything since the last call; do not wait."""
+        has_beaten, self._has_beaten = self._has_beaten, False
         try:
-            return bool(os.read(self._read_end, MAX_LINE_BYTES))
+            return bool(os.read(self._read_end, MAX_LINE_BYTES)) or has_beaten
         except BlockingIOError:
-            return False
+            return has_beaten
 
     def close(self) -> None:
         for end in (self._read_end, self.write_end):
@@ -62,9 +68,9 @@ class Identification:
                 os.close(end)
         self._read_end = self.write_end = -1
 
-    def _read_identity(self) -> WorkerIdentity:
+    def _read_identity(self, line: bytes) -> WorkerIdentity:
         try:
-            identity = WorkerIdentity.from_line(self._received)
+            identity = WorkerIdentity.from_line(line)
         except ValueError as error:
             raise CannotStart(
                 f"the process that was started as the worker is another program: {error}"

@@ -12,8 +12,8 @@ from tests.instance import Instance, wait_for
 
 COMMANDS = (["worker"], ["sweep"], ["sweep", "--once"], ["collect"], ["serve"], ["up"])
 ROWS = (
-    "INSERT INTO models (id, name, dataset, network, seed, created_at) "
-    "VALUES ('mdl_1', 'm', 'digits', '{}', 0, CURRENT_TIMESTAMP)",
+    "INSERT INTO models (id, project_id, name, dataset, network, seed, created_at) "
+    "VALUES ('mdl_1', 'prj_default', 'm', 'digits', '{}', 0, CURRENT_TIMESTAMP)",
     "INSERT INTO jobs (id, model_id, operation, strategy, labels, dataset, params, acceptance, seed, state, "
     "lease_until, cancel_requested, fence, attempt, max_attempts, created_at) "
     "VALUES ('job_1', 'mdl_1', 'learn', 'replay_ewc', '[\"0\"]', 'digits', '{}', '{}', 0, 'running', "

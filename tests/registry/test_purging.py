@@ -13,12 +13,14 @@ import pytest
 from sqlalchemy import select, update
 
 from reports import FullReport
+from service.durable import UNFINISHED
 from service.process import sweeper
 from service.registry import artifact_references, claims, publishing, purging, reports, versions
 from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import from_now
 from service.registry.errors import VersionPurged
+from service.registry.store_identity import claim_store
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
 from tests.registries import Registry, publication
@@ -187,6 +189,7 @@ def test_a_file_that_another_version_refers_to_is_kept_and_listed_as_such(
 SWEEP_KILLED_AT_THE_SECOND_DELETE = """
 import os, signal
 from pathlib import Path
+from service.durable import UNFINISHED
 from service.process import sweeper
 from service.registry.database import Database
 from service.settings import Settings
@@ -323,15 +326,16 @@ def test_files_purged_by_the_retention_rule_stay_listed_in_a_later_requested_pur
 
 def test_collect_deletes_old_files_that_no_row_refers_to(model: ModelWithFiles) -> None:
     orphan, recent = (model.artifacts.path(model.artifacts.put(data)) for data in (b"orphan", b"recent"))
-    unfinished = orphan.parent / ".put-killed"
+    unfinished = orphan.parent / f"{UNFINISHED}killed"
     unfinished.write_bytes(b"orp")
     for path in (orphan, unfinished):
         os.utime(path, (0, 0))
-    # As long as no row refers to any artifact, nothing is deleted.
-    assert collect(model) == "deleted 0 files that no row refers to\n"
     model.publish_job("learn", "1")
     os.utime(model.artifacts.path(model.versions()[0].files["decoder.onnx"]["sha256"]), (0, 0))
-    assert collect(model) == "deleted 2 files that no row refers to\n"
+    # As long as the folder is not known to be this database's, no artifact is deleted.
+    assert "0 artifacts that no row refers to" in collect(model)
+    claim_store(model.registry.database, model.artifacts)
+    assert "2 artifacts that no row refers to" in collect(model)
     assert [path.exists() for path in (orphan, unfinished, recent)] == [False, False, True]
     assert model.existing_files(1) == ALL_FILES
 
