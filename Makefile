@@ -31,10 +31,10 @@ test: $(READY) ## run the tests, without those of the three targets below
 	@$(RUN) pytest -m "not slow" -n 2 --dist worksteal --ignore tests/faults --ignore tests/browser
 
 test-faults: $(READY) ## stop, suspend and cut off real processes, and check that nothing is lost (takes minutes)
-	@CI=true $(RUN) pytest tests/faults -n 2 --dist worksteal
+	@CI=true $(RUN) pytest tests/faults -m "not slow" -n 2 --dist worksteal
 
 test-browser: $(READY) ## test the console and the report page in Chromium
-	@CI=true $(RUN) pytest tests/browser
+	@CI=true $(RUN) pytest tests/browser -m "not slow"
 
 test-slow: $(READY) ## run the tests that take minutes
 	@$(RUN) pytest -m slow

@@ -1,5 +1,6 @@
 """Jobs over HTTP: they are accepted with 202, polled with an ETag, listed and cancelled."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from service.queue.messages import count_waiting_messages
 from service.registry import jobs
 from service.settings import Settings
 from tests.api.serving import Served, serving
+from tests.instance import wait_for
 
 FIELDS = {
     "id", "object", "model", "model_name", "operation", "strategy", "guarantee", "params", "labels",
@@ -120,12 +122,19 @@ def test_a_malformed_reference_or_metadata_is_refused(
 
 def test_an_accepted_job_sends_one_wake_up_message_and_a_refused_one_none(served: Served, name: str) -> None:
     served.model(name)
+    sent: list[str] = []
+    context = served.app.state.context
+    served.app.state.context = replace(context, wake_worker=sent.append)
+    try:
+        job = served.submit(name, "learn", labels=["1"])
+        assert served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]}).status_code == 409
+    finally:
+        served.app.state.context = context
+    assert sent == [job["id"]]
     before = count_waiting_messages(served.settings)
     assert before is not None
-    served.submit(name, "learn", labels=["1"])
-    assert count_waiting_messages(served.settings) == before + 1
-    assert served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]}).status_code == 409
-    assert count_waiting_messages(served.settings) == before + 1
+    served.submit(name, "learn", labels=["2"])
+    wait_for("its message is in the queue", lambda: (count_waiting_messages(served.settings) or 0) > before)
 
 
 def test_params_are_recorded_complete(served: Served, name: str) -> None:
