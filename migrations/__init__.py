@@ -51,10 +51,10 @@ def is_current(database: Database) -> bool:
 
 
 def find_differences(migrated: Database, declared: Database) -> list[str]:
-    """Return how a migrated database differs from one that was created from tables.py, as lines of text."""
+    """Return how a migrated database differs from one made from service/registry/tables, as lines of text."""
     found, expected = _describe_schema(migrated), _describe_schema(declared)
     return [f"only in the migrated database: {line}" for line in sorted(found - expected)] + [
-        f"only in tables.py: {line}" for line in sorted(expected - found)
+        f"only in tables: {line}" for line in sorted(expected - found)
     ]
 
 

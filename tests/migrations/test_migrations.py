@@ -1,4 +1,4 @@
-"""The migrations make exactly the tables that tables.py declares, from the database of any release."""
+"""The migrations make exactly the tables of service/registry/tables, from the database of any release."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -138,7 +138,7 @@ def test_the_migrated_database_has_the_schema_of_this_release_and_its_constraint
         declared.dispose()
     made, wanted = (
         {CAST.sub("", line.partition(": ")[2]) for line in found if line.startswith(side)}
-        for side in ("migrations", "tables.py")
+        for side in ("only in the migrated database", "only in tables")
     )
     assert made == wanted
     with migrated.reading() as session:

@@ -1,0 +1,52 @@
+"""The tables of the registry. Invariants are database constraints, so that no bug in the code breaks them."""
+
+from service.registry.tables.access import ApiKeyRow, IdempotencyKeyRow, SessionRow
+from service.registry.tables.base import ArtifactHash, Digest, Row, Timestamp, new_id
+from service.registry.tables.datasets import DatasetRow
+from service.registry.tables.deployment import ArtifactFaultRow, AuditRow, FactRow
+from service.registry.tables.erasures import ModelDeletionRow, PurgeReason, PurgeRow, ReceiptRow
+from service.registry.tables.jobs import (
+    CLAIMED_STATES,
+    UNFINISHED_STATES,
+    Guarantee,
+    JobRow,
+    Level,
+    ReportRow,
+    SnapshotRow,
+)
+from service.registry.tables.models import LabelRow, LabelStatus, ModelRow, Operation, SampleRow, VersionRow
+from service.registry.tables.projects import DEFAULT_PROJECT, ProjectRow
+
+__all__ = [
+    "CLAIMED_STATES",
+    "DEFAULT_PROJECT",
+    "UNFINISHED_STATES",
+    "ApiKeyRow",
+    "ArtifactFaultRow",
+    "ArtifactHash",
+    "AuditRow",
+    "DatasetRow",
+    "Digest",
+    "FactRow",
+    "Guarantee",
+    "IdempotencyKeyRow",
+    "JobRow",
+    "LabelRow",
+    "LabelStatus",
+    "Level",
+    "ModelDeletionRow",
+    "ModelRow",
+    "Operation",
+    "ProjectRow",
+    "PurgeReason",
+    "PurgeRow",
+    "ReceiptRow",
+    "ReportRow",
+    "Row",
+    "SampleRow",
+    "SessionRow",
+    "SnapshotRow",
+    "Timestamp",
+    "VersionRow",
+    "new_id",
+]

@@ -1,0 +1,140 @@
+"""Models, with their labels, versions and recorded samples."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from service.registry.database import now
+from service.registry.tables.base import Id, Json, Name, Row, Timestamp
+from service.registry.tables.projects import DEFAULT_PROJECT
+
+LabelStatus = Literal["temporary", "permanent", "forgotten"]
+Operation = Literal["learn", "forget", "resize", "evaluate"]
+
+
+class ModelRow(Row):
+    """A model, by the name that a client gave it. `head` is the number of its newest version."""
+
+    __tablename__ = "models"
+    __table_args__ = (
+        Index(
+            "one_model_per_name",
+            "project_id",
+            "name",
+            unique=True,
+            sqlite_where=text("deleted_at IS NULL"),
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), default=DEFAULT_PROJECT)
+    name: Mapped[str] = mapped_column(Name)
+    dataset: Mapped[str] = mapped_column(Name)
+    network: Mapped[dict[str, Any]] = mapped_column(Json)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    acceptance: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """The criteria that every version must meet, unless the request for it sets others."""
+    head: Mapped[int | None] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When a client deleted it. The rows of its jobs and receipts stay, and its name is free again."""
+    deletion_logged_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the erasure log got the line that says so."""
+
+
+class LabelRow(Row):
+    """A label that a model has learned at least once. A label without a row was never learned."""
+
+    __tablename__ = "labels"
+    __table_args__ = (
+        UniqueConstraint("model_id", "slot"),
+        CheckConstraint("status IN ('temporary', 'permanent', 'forgotten')", name="status"),
+        CheckConstraint("(status = 'forgotten') = (forgotten_by IS NOT NULL)", name="forgotten_by"),
+        CheckConstraint("slot >= 0", name="slot"),
+    )
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    dataset: Mapped[str] = mapped_column(Name)
+    renamed_from: Mapped[str | None] = mapped_column(Name)
+    """The name it has in the dataset, if the model has another name for it."""
+    slot: Mapped[int | None] = mapped_column(Integer)
+    """The index of the label's input of the main network. It never changes: a label that is learned again has
+    its old slot. Null while the label has a network of its own."""
+    status: Mapped[LabelStatus] = mapped_column(String(16))
+    generation: Mapped[int] = mapped_column(Integer)
+    """How many times it was learned. Making a temporary label permanent does not count."""
+    learned_version: Mapped[int] = mapped_column(Integer)
+    forgotten_version: Mapped[int | None] = mapped_column(Integer)
+    forgotten_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+
+    @property
+    def source(self) -> str:
+        """The name the label has in its dataset."""
+        return self.renamed_from or self.name
+
+
+class VersionRow(Row):
+    """A published state of a model. It never changes; the versions of a model are numbered without a gap."""
+
+    __tablename__ = "versions"
+    __table_args__ = (
+        UniqueConstraint("model_id", "number"),
+        ForeignKeyConstraint(["model_id", "parent"], ["versions.model_id", "versions.number"]),
+        CheckConstraint("number >= 1", name="number"),
+        CheckConstraint("(number = 1) = (parent IS NULL)", name="first_has_no_parent"),
+        CheckConstraint("parent IS NULL OR parent = number - 1", name="parent_is_previous"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    parent: Mapped[int | None] = mapped_column(Integer)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    operation: Mapped[Operation] = mapped_column(String(16))
+    strategy: Mapped[str] = mapped_column(Name)
+    labels: Mapped[dict[str, int | None]] = mapped_column(Json)
+    """{name: slot} of every label that the version holds; null for a label with a network of its own."""
+    parameters: Mapped[int] = mapped_column(BigInteger)
+    widths: Mapped[dict[str, Any]] = mapped_column(Json)
+    files: Mapped[dict[str, dict[str, Any]]] = mapped_column(Json)
+    """{file name: {sha256, bytes, media_type}}. The names are in version_files.py."""
+    report: Mapped[dict[str, Any]] = mapped_column(Json)
+    revoked_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    """The job that forgot a label which this version still holds: nobody may draw from it any more."""
+    purged_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    """The job whose purge covers it: all files but the descriptive ones are deleted, or soon will be."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+
+
+class SampleRow(Row):
+    """A request for images: all that is needed to draw exactly the same pixels again."""
+
+    __tablename__ = "samples"
+    __table_args__ = (
+        ForeignKeyConstraint(["model_id", "version"], ["versions.model_id", "versions.number"]),
+        Index("ix_samples_model_id", "model_id"),
+        CheckConstraint("count >= 1", name="count"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    version: Mapped[int] = mapped_column(Integer)
+    labels: Mapped[list[str]] = mapped_column(Json)
+    count: Mapped[int] = mapped_column(Integer)
+    seed: Mapped[int] = mapped_column(BigInteger)
+    format: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
