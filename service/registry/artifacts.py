@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader
@@ -60,10 +61,7 @@ class FolderArtifacts:
         """Store the bytes durably and return their sha256. A crash leaves the whole file or none."""
         content = Content(data) if isinstance(data, bytes) else data
         path = self.path(content.sha256)
-        if _is_intact(path, content.sha256):
-            durable.sync_name(path)  # the process that wrote it may have died before it flushed the folder
-            os.utime(path)  # as if it were new: delete_unreferenced keeps new files
-        else:
+        if not (_is_intact(path, content.sha256) and _renew(path)):
             failpoints.reach("artifact.write")
             durable.write(path, content.data)
         return content.sha256
@@ -93,7 +91,7 @@ class FolderArtifacts:
         """Delete the artifact, if there is one. The deletion is durable when this returns."""
         path = self.path(sha256)
         path.unlink(missing_ok=True)
-        if path.parent.exists():
+        with suppress(FileNotFoundError):  # no artifact was ever stored in that folder
             durable.sync_folder(path.parent)
 
     def stored(self) -> Iterator[str]:
@@ -117,6 +115,16 @@ def _is_intact(path: Path, sha256: str) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
+
+
+def _renew(path: Path) -> bool:
+    """Make an artifact as new as one that is stored now. False if it was deleted since it was looked at."""
+    try:
+        durable.sync_name(path)  # the process that wrote it may have died before it flushed the folder
+        os.utime(path)  # delete_unreferenced keeps new files
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _open_regular_file(path: Path) -> BufferedReader:

@@ -48,6 +48,21 @@ def test_a_named_pipe_in_place_of_an_artifact_is_refused_and_replaced(artifacts:
     assert artifacts.read(path.name) == DATA
 
 
+def test_an_artifact_that_is_deleted_while_it_is_put_again_is_stored(
+    artifacts: FolderArtifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection of unused files deletes it between the look at its bytes and the renewal of its time."""
+    name, utime = artifacts.put(DATA), os.utime
+
+    def after_a_collection(path: Path) -> None:
+        artifacts.delete(name)
+        utime(path)
+
+    monkeypatch.setattr(os, "utime", after_a_collection)
+    assert artifacts.put(DATA) == name
+    assert artifacts.read(name) == DATA
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
 def test_a_corrupt_artifact_is_not_read_and_the_next_put_repairs_it(
     artifacts: FolderArtifacts, damage: str
