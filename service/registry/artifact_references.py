@@ -1,8 +1,9 @@
 """Find which artifacts the rows refer to, and lock artifacts so that none is deleted while rows are added.
 
 An artifact is stored before the row that refers to it, so "no row refers to it" may be wrong a moment later.
-Therefore artifacts are deleted under an exclusive lock (`try_lock_for_deletion`). A worker that publishes
-takes a shared lock (`lock_against_deletion`), stores deleted artifacts again, and commits its rows.
+Therefore artifacts are deleted under an exclusive lock (`try_lock_for_deletion`). A worker that publishes a
+version or a report takes a shared lock (`lock_against_deletion`), stores deleted artifacts again, and commits
+its rows.
 """
 
 import time

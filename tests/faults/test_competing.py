@@ -107,8 +107,7 @@ def test_a_collection_of_unused_files_deletes_none_that_a_job_is_publishing(
             claim = registry.claim(registry.submit("learn", str(number)))
             entries = store(files, artifacts)
             with database.transaction() as session:
-                artifact_references.lock_against_deletion(session)
-                store_again(files, artifacts)
+                store_again(session, files, artifacts)
                 made = publication(session, claim)
                 publishing.publish(session, claim, type(made)(**{**vars(made), "files": entries}))
 

@@ -12,7 +12,7 @@ from PIL import Image
 from reports import FullReport
 from service.drawing.decoders import noise
 from service.registry import jobs, reports
-from service.registry.artifacts import Content, FolderArtifacts
+from service.registry.artifacts import Content, FileContent, FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
 from service.registry.version_files import forgotten_file
 from tests.jobs.worker_contexts import (
@@ -238,6 +238,31 @@ def test_a_rejected_candidate_leaves_its_report_and_no_version(
     assert json.loads(worker_context.artifacts.read(found.sha256)) == found.document
     assert row.cost is not None
     assert len(versions_of(worker_context, model)) == 1
+
+
+class DeletedOnce(FolderArtifacts):
+    """Artifacts of which the first one is deleted as soon as it is stored, as a purge of its bytes does."""
+
+    deleted = ""
+
+    def put(self, data: bytes | Content | FileContent) -> str:
+        name = super().put(data)
+        if not self.deleted:
+            self.deleted = name
+            self.delete(name)
+        return name
+
+
+def test_a_report_deleted_before_a_row_refers_to_it_is_stored_again(
+    worker_context: WorkerContext, model: ModelRow
+) -> None:
+    artifacts = DeletedOnce(worker_context.artifacts.folder)
+    context = replace(worker_context, artifacts=artifacts)
+    row = run(context, model, "learn", "0", acceptance={"worst_retained_accuracy_min": 1.0})
+    assert row.state == "rejected"
+    found = evidence(context, row)
+    assert found.sha256 == artifacts.deleted
+    assert json.loads(artifacts.read(found.sha256)) == found.document
 
 
 def test_a_later_job_with_a_relapse_above_the_bound_of_the_forget_is_rejected(

@@ -14,6 +14,7 @@ from worker.jobs.acceptance import AcceptanceCriteria, apply_criteria
 from worker.jobs.attempt import Attempt
 from worker.jobs.inputs import Work, WorkerContext
 from worker.jobs.measuring import measure_version
+from worker.jobs.storing import store_report
 from worker.jobs.version_files import report_file
 from worker.learning.strategy import TrainingContext
 
@@ -24,10 +25,10 @@ def evaluate_version(attempt: Attempt, work: Work, context: TrainingContext) -> 
     """Measure the full report on a version, apply its acceptance criteria, and record the report."""
     criteria = attempt.with_retries(lambda: _criteria(work, attempt.worker_context))
     report = apply_criteria(measure_version(work, attempt, context), criteria)
-    sha256 = attempt.with_retries(lambda: attempt.worker_context.artifacts.put(report_file(report)))
-    stored = MeasuredReport("full", sha256, report)
+    file = report_file(report)
+    stored = MeasuredReport("full", file.sha256, report)
     cost = attempt.meter.cost()
-    attempt.record(lambda session: _record_once(session, attempt.claim, stored, cost))
+    store_report(attempt, file, lambda session: _record_once(session, attempt.claim, stored, cost))
     assert work.base is not None
     log.info(
         "job %s: succeeded; recorded the full report on version %d of model %s",

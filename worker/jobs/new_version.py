@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from reports import Report
 from service import failpoints
 from service.metrics import PUBLISH_SECONDS
-from service.registry import artifact_references, claims, publishing, reports
+from service.registry import claims, publishing, reports
 from service.registry.publishing import Origin, Publication
 from service.registry.reports import MeasuredReport
 from service.registry.store_identity import check_store
@@ -22,6 +22,7 @@ from worker.jobs.acceptance import AcceptanceCriteria, acceptance_error, apply_c
 from worker.jobs.attempt import Attempt
 from worker.jobs.inputs import Work, WorkerContext, read_examples
 from worker.jobs.measuring import count_examples, measure_candidate
+from worker.jobs.storing import store_report
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
 from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
@@ -107,19 +108,20 @@ def _publish_once(
 ) -> None:
     """Publish the version, unless an earlier try did so and only its COMMIT got no answer."""
     if publishing.find_published_by(session, attempt.claim.job_id) is None:
-        artifact_references.lock_against_deletion(session)
-        # Since they were stored, a purge or a collection may have deleted a file that no row referred to.
-        store_again(files, attempt.worker_context.artifacts)
+        store_again(session, files, attempt.worker_context.artifacts)
         publishing.publish(session, attempt.claim, publication)
         failpoints.reach("publish.before_commit")
 
 
 def _reject(attempt: Attempt, report: Report, error: Mapping[str, Any]) -> None:
     """Record the report of the candidate with the job. The head version of the model stays the same."""
-    sha256 = attempt.with_retries(lambda: attempt.worker_context.artifacts.put(report_file(report)))
-    stored = MeasuredReport("quick", sha256, report)
+    stored = MeasuredReport("quick", report_file(report).sha256, report)
     cost = attempt.meter.cost()
-    attempt.record(lambda session: reports.record_rejected(session, attempt.claim, error, stored, cost))
+    store_report(
+        attempt,
+        report_file(report),
+        lambda session: reports.record_rejected(session, attempt.claim, error, stored, cost),
+    )
     log.info(
         "job %s: its candidate was rejected, nothing is published: %s", attempt.claim.job_id, error["message"]
     )

@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from reports import Report
+from service.registry import artifact_references
 from service.registry.artifacts import Content, FolderArtifacts, encode_document
 from service.registry.version_files import (
     CHECKPOINT,
@@ -118,11 +121,12 @@ def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, di
     return {name: file.entry() for name, file in files.items()}
 
 
-def store_again(files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
-    """Store the files again that a purge has deleted since `store`.
+def store_again(session: Session, files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
+    """Store the files again that were deleted since `store`, and prevent that until the transaction ends.
 
-    Call it in the transaction that publishes the version, after `lock_against_deletion`.
+    A purge or a collection deletes files that no row refers to. Call it in the transaction that adds the row.
     """
+    artifact_references.lock_against_deletion(session)
     for file in files.values():
         if not artifacts.exists(file.sha256):
             artifacts.put(file)
