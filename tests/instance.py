@@ -168,6 +168,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def is_suspended(pid: int) -> bool:
+    """Return whether every thread of the process is stopped. It may be a while after SIGSTOP."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+
+
 def stop(process: subprocess.Popen[bytes], by: signal.Signals = signal.SIGTERM) -> int:
     """Send the signal, wait for the process to end, and return its exit code."""
     process.send_signal(by)

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +49,8 @@ from service.settings import Settings
 SWEEPS_TO_TAKE_BACK_A_LEASE = 2
 LATE_SECONDS = 1.0
 """How much later than two sweeps a lease may be taken back on a busy machine."""
+PURGE_SECONDS = 1.0
+"""How long a purge may take from its first deletion to its end. A file stored meanwhile may be there."""
 
 
 @dataclass(frozen=True)
@@ -349,15 +351,27 @@ def _receipts(state: State, *, ended: bool) -> Iterator[str]:
 
 
 def _purges(state: State) -> Iterator[str]:
-    """A file that a purge lists as deleted is not there, unless it was published again since."""
+    """A file that a purge lists as deleted is not there, unless a job has stored the same bytes since.
+
+    That job may be another model's: it publishes them in a moment, or they are collected.
+    """
     for job_id, purge in state.purges.items():
         job = state.jobs[job_id]
         if purge.state == "done" and job.state != "succeeded":
             yield f"the purge of {job_id} is done, and the job is {job.state}"
         for file in purge.keys if purge.state == "done" else ():
             sha256 = file["sha256"]
-            if sha256 not in state.referenced and state.artifacts.exists(sha256):
+            assert purge.finished_at is not None
+            if sha256 not in state.referenced and _was_stored_before(state, sha256, purge.finished_at):
                 yield f"{file['file']} of version {file['version']} was purged by {job_id}, and is there"
+
+
+def _was_stored_before(state: State, sha256: str, moment: datetime) -> bool:
+    """Whether the artifact is there, and was last stored before that moment."""
+    try:
+        return state.artifacts.path(sha256).stat().st_mtime < moment.timestamp() - PURGE_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _snapshots(state: State) -> Iterator[str]:

@@ -9,11 +9,12 @@ import random
 import shutil
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 from service.settings import Settings
 from tests import invariants
-from tests.instance import Instance, children, instance_of, stop
+from tests.instance import Instance, children, instance_of, is_suspended, stop, wait_for
 
 COPIES = 6
 
@@ -46,14 +47,19 @@ def first_job(instance: Instance) -> str:
 
 def copy_at_once(supervisor: int, home: Path, copy: Path) -> None:
     """Copy the folder while every process of the instance is suspended."""
-    pids = [supervisor, *children(supervisor)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        shutil.copytree(home, copy)
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+    suspend(supervisor)  # first, so that it starts no further child
+    workers = children(supervisor)
+    for pid in workers:
+        suspend(pid)
+    shutil.copytree(home, copy)
+    for pid in (supervisor, *workers):
+        os.kill(pid, signal.SIGCONT)
+
+
+def suspend(pid: int) -> None:
+    """Suspend the process; return once it is. A thread that waits for the disk is suspended after that."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(f"process {pid} is suspended", partial(is_suspended, pid))
 
 
 def go_on(copy: Instance) -> None:

@@ -23,6 +23,7 @@ from service.registry.errors import VersionPurged
 from service.registry.store_identity import claim_store
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
+from tests import invariants
 from tests.registries import Registry, publication
 from tests.reports.made_up import full_report, quick_report
 
@@ -244,6 +245,21 @@ def test_an_artifact_that_is_stored_again_before_it_is_published_is_not_lost(mod
     model.sweep()
     assert model.existing_files(3) == ALL_FILES
     assert model.existing_files(1) == ["decoder.onnx", *DESCRIPTIVE_FILES]
+
+
+def test_a_purged_file_may_be_there_again_only_if_it_was_stored_since(model: ModelWithFiles) -> None:
+    """What the tests of faults rely on. A job of another model may be about to publish the same bytes."""
+    data = b"the same weights"
+    model.publish_job("learn", "1", "2", files={"checkpoint.safetensors": data})
+    job_id = model.publish_job("forget", "2", purge=True)
+    model.sweep()
+    finished_at = model.purge(job_id).finished_at
+    assert finished_at is not None
+    path = model.artifacts.path(model.artifacts.put(data))
+    invariants.check(model.deployment, model.registry.database)
+    os.utime(path, times=(0, finished_at.timestamp() - 60))
+    with pytest.raises(AssertionError, match=f"was purged by {job_id}, and is there"):
+        invariants.check(model.deployment, model.registry.database)
 
 
 def test_a_label_can_be_purged_after_it_was_forgotten_and_the_receipt_is_signed_again(
