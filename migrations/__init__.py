@@ -12,23 +12,26 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy import Connection, func, inspect, select, text
 
 from service.registry.database import Database
-from service.registry.errors import DatabaseTooNew
+from service.registry.errors import DatabaseEncoding, DatabaseTooNew
 
+ENCODINGS = ("UTF8", "SQL_ASCII")
+"""The encodings of PostgreSQL that hold every text; SQL_ASCII stands for any bytes."""
 MIGRATION_LOCK = 0x6D696772  # "migr": an advisory lock of PostgreSQL. SQLite lets only one transaction write
 
 
 def upgrade(database: Database, *, to: str = "head") -> None:
     """Apply every step that the database lacks, in one transaction.
 
-    to: the last step to apply. Raises DatabaseTooNew, DatabaseUnavailable.
+    to: the last step to apply. Raises DatabaseTooNew, DatabaseEncoding, DatabaseUnavailable.
     """
     with database.migrating() as session:
         connection = session.connection()
         if not database.is_sqlite:
             session.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            _check_encoding(connection)
         _check_not_newer(connection)
         command.upgrade(_config(connection), to)
 
@@ -86,6 +89,14 @@ def _config(connection: Connection) -> Config:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
+
+
+def _check_encoding(connection: Connection) -> None:
+    """Check that a new database holds every text. One that has rows already is accepted as it is."""
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    is_new = not MigrationContext.configure(connection).get_current_heads()
+    if is_new and encoding not in ENCODINGS:
+        raise DatabaseEncoding(str(encoding))
 
 
 def _check_not_newer(connection: Connection) -> None:

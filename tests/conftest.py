@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn
 from uuid import uuid4
@@ -16,12 +16,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 import redis
+from sqlalchemy.engine import make_url
 
 from migrations import upgrade
 from service.registry import models
 from service.registry.database import Database
 from service.settings import Settings
+from tests import unusual_postgresql
 from tests.registries import Registry
+from tests.unusual_postgresql import unusual_owner
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, by torch: the suite runs as a process a core
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
@@ -52,21 +55,23 @@ def _require_program(program: str) -> None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a PostgreSQL database for this test run; dropped at its end."""
-    with new_postgresql_database() as url:
+    with new_postgresql_database(unusual=unusual_postgresql.is_requested()) as url:
         yield url
 
 
 @contextmanager
-def new_postgresql_database() -> Iterator[str]:
-    """The URL of an empty PostgreSQL database; dropped at the end."""
+def new_postgresql_database(*, unusual: bool = False) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database; dropped at the end.
+
+    unusual: the role that the URL names has settings of its own (tests/unusual_postgresql.py).
+    """
     _require_port("PostgreSQL", 5432)
     name = f"palimpsest_test_{uuid4().hex}"
-    with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True) as administration:
+    with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True) as administration, ExitStack() as stack:
         administration.execute(f"CREATE DATABASE {name}")
-        try:
-            yield f"{POSTGRESQL}/{name}"
-        finally:
-            administration.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        owner = stack.enter_context(unusual_owner(administration, name)) if unusual else "postgres"
+        stack.callback(administration.execute, f"DROP DATABASE {name} WITH (FORCE)")
+        yield f"{POSTGRESQL.replace('postgres@', f'{owner}@')}/{name}"
 
 
 @pytest.fixture(params=DATABASES)
@@ -125,8 +130,9 @@ def own_database(kind: str, folder: Path, request: pytest.FixtureRequest) -> Ite
         yield f"sqlite:///{folder / 'palimpsest.db'}"
         return
     url, schema = request.getfixturevalue("postgresql"), f"test_{uuid4().hex}"
-    with psycopg.connect(url, autocommit=True) as administration:
-        administration.execute(f"CREATE SCHEMA {schema}")
+    name, owner = url.rpartition("/")[2], make_url(url).username
+    with psycopg.connect(f"{POSTGRESQL}/{name}", autocommit=True) as administration:
+        administration.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {owner}")
         try:
             yield f"{url}?options=-csearch_path%3D{schema}".replace("postgresql://", "postgresql+psycopg://")
         finally:

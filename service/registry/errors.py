@@ -295,8 +295,8 @@ class UnstorableText(RegistryError):
 
     def __init__(self) -> None:
         super().__init__(
-            "a text of the request holds a NUL or half of a surrogate pair, which nothing here has; send it "
-            "without these"
+            "a text of the request holds a NUL, half of a surrogate pair, or a character that the database "
+            "lacks; send it without these"
         )
 
 
@@ -424,6 +424,16 @@ class DatabaseTooNew(RegistryError):
         super().__init__(
             f"the database is at revision {revision}, which this release does not know; "
             "install the release that migrated it, or a newer one"
+        )
+
+
+class DatabaseEncoding(RegistryError):
+    code = "database_encoding"
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"the encoding of the database is {encoding}, which lacks characters that labels may have; "
+            "create the database with ENCODING 'UTF8'"
         )
 
 
