@@ -119,7 +119,6 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         artifacts=artifacts,
         generator=generator,
         statistics=RecentStatistics(database),
-        polls=polls,
         catalog=offered or read_catalog(),
         uploads=Slots("receiving uploads", threads=1, requests=settings.max_uploads),
         rates=rates,

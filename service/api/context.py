@@ -8,7 +8,6 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from service.api.access import NOBODY, Access, Caller
-from service.api.polls import Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.api.threads import DatabaseThreads
@@ -38,7 +37,6 @@ class ApiContext:
     """The threads that draw images."""
     uploads: Slots
     """The threads that unpack uploads."""
-    polls: Polls
     rates: RateLimits
     """How many requests each client may send."""
     wake_worker: Callable[[str], object]

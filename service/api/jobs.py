@@ -1,7 +1,6 @@
 """/v1/jobs: list, read and cancel jobs, and read the receipt of a forget."""
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
@@ -13,7 +12,6 @@ from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job
 from service.api.lookup import find_job, find_model
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
-from service.api.polls import Polls
 from service.api.problems import refusals
 from service.api.route import Route
 from service.receipts import issuing
@@ -54,16 +52,7 @@ def list_jobs(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-class PollRoute(Route):
-    """The route of a job's polls: the answer is kept until the job changes."""
-
-    async def respond(
-        self, request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]
-    ) -> Response:
-        polls: Polls = request.app.state.context.polls
-        return await polls.make(request, handle)
-
-
+@router.get("/{job}", responses=refusals(404))
 @requires("read")
 def get_job(job: str, response: Response, context: Context) -> JobObject:
     """Read one job.
@@ -76,11 +65,6 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
     if not found.done:
         response.headers["Retry-After"] = POLL_SECONDS
     return found
-
-
-router.add_api_route(
-    "/{job}", get_job, methods=["GET"], responses=refusals(404), route_class_override=PollRoute
-)
 
 
 @router.post("/{job}/cancel", status_code=202, responses=refusals(400, 404, 409, 413))

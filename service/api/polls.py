@@ -1,33 +1,40 @@
-"""Answers to polls of jobs. Most polls find that nothing has changed, and no request is more frequent.
+"""Answers to polls of jobs. No request is more frequent, and most polls find that nothing has changed.
 
 The last answer about a job is kept with the token of the job's row (service/registry/job_tokens.py) at that
-time. A poll reads the token, together with all other polls of the moment, and gets the kept answer if the
-token is the same. Otherwise the endpoint makes a new answer.
+time. Polls that arrive at about the same moment are answered together: one query reads the tokens of their
+jobs. Where the token is that of the kept answer, this is the answer. The other jobs are read with a second
+query, for all of them.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.access import Access
+from service.api.job_objects import POLL_SECONDS, describe_job
 from service.api.middleware import PATTERN
 from service.api.rates import RateLimits
 from service.api.route import add_etag, client_address, not_modified
+from service.registry import jobs
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.job_tokens import read_tokens
-from service.registry.names import is_storable
+from service.requests.fields import JOB_ID
+
+log = logging.getLogger(__name__)
 
 MAX_ANSWERS = 10_000
 """How many answers are kept, of about 2 KB each. The one that was polled longest ago is dropped first."""
 MAX_BATCH = 200
 GATHER_SECONDS = 0.01
-"""The shortest time between two queries. Polls that arrive meanwhile wait together for the next one."""
+"""The shortest time between two batches while there are many polls: large batches cost less for each."""
 PREFIX = "/v1/jobs/"
 PLAIN_ACCEPT = ("*/*", "application/json", "application/json, */*")
 OTHER_HEADERS = (
@@ -39,8 +46,6 @@ OTHER_HEADERS = (
     "transfer-encoding",
 )
 
-Handler = Callable[[Request], Awaitable[Response]]
-
 
 class _Answer(NamedTuple):
     project: str
@@ -50,43 +55,132 @@ class _Answer(NamedTuple):
 
 
 class Polls:
-    """The kept answers, and the reader of tokens. Used on the event loop alone."""
+    """The kept answers, and the thread that reads from the database. Used on the event loop alone.
+
+    While one batch is read, the polls that arrive wait together for the next.
+    """
 
     def __init__(self, database: Database) -> None:
-        self._tokens = _TokenReader(database)
+        self._database = database
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="polls")
         self._kept: OrderedDict[str, _Answer] = OrderedDict()
         """{job id: its last answer}, the one that was given last at the end."""
+        self._current: dict[str, _Answer] = {}
+        """Answers that were read or confirmed at `_change`: they hold as long as nothing is committed."""
+        self._change: int | None = None
+        self._waiting: dict[str, asyncio.Future[_Answer | None]] = {}
+        self._is_reading = False
+        self._started_at = 0.0
+        self._is_busy = False
+        """Whether several polls waited for the last batch. Then the next one gathers polls for a moment."""
 
     async def find(self, job_id: str, project: str) -> Response | None:
-        """Return the kept answer about the job, if it still holds and the job is of this project."""
-        kept = self._kept.get(job_id)
-        if kept is None or kept.project != project or await self._tokens.read(job_id) != kept.token:
+        """Return the answer about the project's job; None if there is none, or the database is silent."""
+        if not JOB_ID.fullmatch(job_id):
             return None
-        self._kept.move_to_end(job_id)
-        return Response(kept.body, headers=kept.headers)
-
-    async def make(self, request: Request, handle: Handler) -> Response:
-        """Return the answer that `handle` makes, and keep it."""
-        job_id = request.path_params["job"]
-        token = await self._tokens.read(job_id) if is_storable(job_id) else None
-        response = await handle(request)
-        if token and response.status_code == 200 and isinstance(response.body, bytes):
-            # The token is older than the answer, so a change in between only makes the next poll ask again.
-            add_etag(response)
-            headers = {name: value for name, value in response.headers.items() if name != "content-length"}
-            self._kept[job_id] = _Answer(request.state.caller.project, token, response.body, headers)
-            self._kept.move_to_end(job_id)
-            if len(self._kept) > MAX_ANSWERS:
-                self._kept.popitem(last=False)
-        return response
+        answer = self._find_current(job_id) or await self._read(job_id)
+        if answer is None or answer.project != project:
+            return None
+        return Response(answer.body, headers=answer.headers)
 
     def close(self) -> None:
-        """End the reader's thread."""
-        self._tokens.close()
+        """End the thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _find_current(self, job_id: str) -> _Answer | None:
+        """Return the answer if nothing was committed since it was confirmed, which only SQLite can tell."""
+        change = self._database.change_number()
+        if change is None or change != self._change or len(self._current) > MAX_ANSWERS:
+            self._current = {}
+            self._change = change
+        return self._current.get(job_id)
+
+    async def _read(self, job_id: str) -> _Answer | None:
+        loop = asyncio.get_running_loop()
+        future = self._waiting.get(job_id)
+        if future is None:
+            future = self._waiting[job_id] = loop.create_future()
+        if not self._is_reading:
+            self._is_reading = True
+            self._start_soon(loop)
+        return await asyncio.shield(future)  # others may wait for it if this client leaves
+
+    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._is_busy:
+            loop.call_at(max(loop.time(), self._started_at + GATHER_SECONDS), self._start, loop)
+        else:
+            self._start(loop)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._started_at = loop.time()
+        batch = {job_id: self._waiting.pop(job_id) for job_id in list(self._waiting)[:MAX_BATCH]}
+        self._is_busy = len(batch) > 1
+        kept = {job_id: self._kept.get(job_id) for job_id in batch}
+        change = self._database.change_number()
+        reading = loop.run_in_executor(self._thread, _read, self._database, kept)
+        reading.add_done_callback(lambda done: self._finish(loop, batch, change, done))
+
+    def _finish(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        batch: dict[str, asyncio.Future[_Answer | None]],
+        change: int | None,
+        done: "asyncio.Future[dict[str, _Answer]]",
+    ) -> None:
+        found = {} if done.cancelled() else done.result()
+        if change is not None and change == self._change:
+            self._current.update(found)
+        for job_id, future in batch.items():
+            answer = found.get(job_id)
+            if answer is not None:
+                self._kept[job_id] = answer
+                self._kept.move_to_end(job_id)
+            if not future.done():
+                future.set_result(answer)
+        while len(self._kept) > MAX_ANSWERS:
+            self._kept.popitem(last=False)
+        if self._waiting:
+            self._start_soon(loop)
+        else:
+            self._is_reading = False
+
+
+def _read(database: Database, kept: Mapping[str, _Answer | None]) -> dict[str, _Answer]:
+    """Return {job id: answer}: the kept ones that still hold, and new ones. Without what cannot be read."""
+    try:
+        # A token is older than its answer: a change in between only makes the next poll read the job again.
+        tokens = read_tokens(database, list(kept))
+        found = {
+            job_id: answer for job_id, answer in kept.items() if answer and tokens.get(job_id) == answer.token
+        }
+        changed = [job_id for job_id in tokens if job_id not in found]
+        return found | _answer(database, changed, tokens) if changed else found
+    except DatabaseUnavailable:
+        pass
+    except Exception:
+        log.exception("polls of jobs could not be answered together; each is answered by itself")
+    return {}  # the endpoint answers, and says what is wrong
+
+
+def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str]) -> dict[str, _Answer]:
+    """Return {job id: its answer}: the same that the endpoint gives."""
+    with database.reading() as session:
+        rows = jobs.find_each(session, job_ids)
+        positions = jobs.queue_positions(session, rows)
+        described = [(row.model.project_id, describe_job(row, positions.get(row.id))) for row in rows]
+    answers = {}
+    for project, job in described:
+        response = Response(job.model_dump_json(), media_type=JSONResponse.media_type)
+        add_etag(response)
+        if not job.done:
+            response.headers["Retry-After"] = POLL_SECONDS
+        headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+        answers[job.id] = _Answer(project, tokens[job.id], bytes(response.body), headers)
+    return answers
 
 
 class PollMiddleware:
-    """Answers polls of jobs before the router, from what `Polls` keeps. Everything else it passes on.
+    """Answers polls of jobs before the router, which costs ten times as much. Everything else it passes on.
 
     It answers only a request without a query, a condition or a media type that the endpoint would have to
     look at, whose caller was admitted a moment ago.
@@ -117,68 +211,6 @@ class PollMiddleware:
             return None  # the router counts the request too, and refuses it with the reason
         scope[PATTERN] = PREFIX + "{job}"
         return not_modified(request, dict(response.headers)) or response
-
-
-class _TokenReader:
-    """Reads the tokens that many polls ask for with one query, in a thread of its own.
-
-    While one query runs, the polls that arrive wait together for the next.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="polls")
-        self._waiting: dict[str, asyncio.Future[str | None]] = {}
-        self._is_reading = False
-        self._started_at = 0.0
-
-    async def read(self, job_id: str) -> str | None:
-        """Return the token of the job; None if there is no such job, or no answer of the database."""
-        loop = asyncio.get_running_loop()
-        future = self._waiting.get(job_id)
-        if future is None:
-            future = self._waiting[job_id] = loop.create_future()
-        if not self._is_reading:
-            self._is_reading = True
-            self._start_soon(loop)
-        return await asyncio.shield(future)  # others may wait for it if this client leaves
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_at(max(loop.time(), self._started_at + GATHER_SECONDS), self._start, loop)
-
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._started_at = loop.time()
-        batch = dict(list(self._waiting.items())[:MAX_BATCH])
-        for job_id in batch:
-            del self._waiting[job_id]
-        reading = loop.run_in_executor(self._thread, self._read, list(batch))
-        reading.add_done_callback(lambda done: self._finish(loop, batch, done))
-
-    def _finish(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: dict[str, asyncio.Future[str | None]],
-        done: "asyncio.Future[dict[str, str]]",
-    ) -> None:
-        error = None if done.cancelled() else done.exception()
-        found = {} if done.cancelled() or error else done.result()
-        for job_id, future in batch.items():
-            if not future.done():
-                future.set_result(found.get(job_id))
-        if self._waiting:
-            self._start_soon(loop)
-        else:
-            self._is_reading = False
-
-    def _read(self, job_ids: list[str]) -> dict[str, str]:
-        try:
-            with self._database.reading() as session:
-                return read_tokens(session, job_ids)
-        except DatabaseUnavailable:
-            return {}  # the endpoint answers, and says what is wrong
 
 
 def _is_plain(request: Request) -> bool:

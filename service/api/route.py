@@ -62,18 +62,12 @@ class Route(APIRoute):
             if self.body_field is not None:
                 request = JsonRequest(request.scope, request.receive)
                 await request.json()
-            response = await self.respond(request, handle)
+            response = await handle(request)
             if getattr(request.state, "is_replayed", False):
                 response.headers["Idempotency-Replayed"] = "true"
             return with_etag(request, response)
 
         return handle_strictly
-
-    async def respond(
-        self, request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]
-    ) -> Response:
-        """Answer a request that is admitted. A subclass may know the answer without calling `handle`."""
-        return await handle(request)
 
 
 class JsonRequest(Request):

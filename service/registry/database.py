@@ -9,16 +9,17 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 from zlib import crc32
 
-from sqlalchemy import Connection, DateTime, Engine, Float, exc, literal, text
+from sqlalchemy import Connection, DateTime, Engine, Float, PoolProxiedConnection, exc, literal, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
 from service.registry.errors import DatabaseFull, DatabaseUnavailable, UnstorableText
+from service.registry.frequent_queries import FrequentQuery
 from service.registry.postgresql import create_postgresql_engine
 from service.registry.sqlite import create_sqlite_engine
 from service.registry.waiting import Allowance, CircuitBreaker, Line, Patience, waiting_at_most
@@ -65,6 +66,8 @@ class Database:
         self._reading = self.engine.execution_options(reading=True)
         self._breaker = None if wait_seconds is None else CircuitBreaker()
         self._done_at = time.monotonic()
+        self._watching: PoolProxiedConnection | None = None
+        """A connection that never commits: SQLite's data_version counts what the others commit."""
         # SQLite has no line: threads that poll for its lock overtake each other, and some wait for very long.
         self._lines = [Line() for _ in range(1 if self.is_sqlite else LINES)]
 
@@ -122,29 +125,70 @@ class Database:
                     driver.execute("PRAGMA foreign_keys = ON")
                     driver.close()
 
+    def run(self, query: FrequentQuery, **values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a query, read in a transaction of its own. Raises DatabaseUnavailable."""
+        with (
+            waiting_at_most(self.wait_seconds) as allowance,
+            self._use(),
+            _errors_as_unavailable(),
+            _driver_errors_wrapped(self.engine),
+        ):
+            try:
+                rows = query.run(self.engine, **values)
+            except self.engine.dialect.loaded_dbapi.OperationalError:
+                if not allowance.remaining:
+                    raise
+                rows = query.run(self.engine, **values)  # the server may have closed the pooled connection
+            self._answered()
+            return rows
+
+    def change_number(self) -> int | None:
+        """Return a number that differs from an earlier one if anything was committed in between.
+
+        Costs microseconds, and never waits. Only for one thread; None where the database has no such number.
+        """
+        if not self.is_sqlite:
+            return None
+        try:
+            if self._watching is None:
+                self._watching = self.engine.raw_connection()
+            connection = cast(sqlite3.Connection, self._watching.driver_connection)
+            return int(connection.execute("PRAGMA data_version").fetchone()[0])
+        except (sqlite3.Error, exc.SQLAlchemyError):
+            return None
+
     def patience(self) -> Patience:
         """Return how long a caller may now stand in line for the database."""
         return Patience(self.wait_seconds, lambda: self._done_at)
 
     def dispose(self) -> None:
         """Close all connections."""
+        self._watching = None
         self.engine.dispose()
 
     @contextmanager
     def _session(self, engine: Engine, allowance: Allowance) -> Iterator[Session]:
-        """Open a session on a connection that answers, or fail in time, and tell the breaker."""
+        """Open a session on a connection that answers, or fail in time."""
+        with self._use(), _begin(engine, allowance) as connection:
+            self._answered()
+            with _session(connection) as session:
+                yield session
+
+    @contextmanager
+    def _use(self) -> Iterator[None]:
+        """Run a block that uses the database, and tell the breaker what came of it."""
         with self._breaker.passing() if self._breaker else nullcontext():
             try:
-                with _begin(engine, allowance) as connection:
-                    if self._breaker:
-                        self._breaker.answered()
-                    with _session(connection) as session:
-                        yield session
+                yield
                 self._done_at = time.monotonic()
             except DatabaseUnavailable as error:
                 if self._breaker and not error.has_answered:
                     self._breaker.failed()
                 raise
+
+    def _answered(self) -> None:
+        if self._breaker:
+            self._breaker.answered()
 
     def serve(self, line: str) -> None:
         """Record that a transaction has locked what others of its line wait for, so that they wait on."""
@@ -192,6 +236,17 @@ def _session(connection: Connection) -> Iterator[Session]:
         session.begin(),
     ):
         yield session
+
+
+@contextmanager
+def _driver_errors_wrapped(engine: Engine) -> Iterator[None]:
+    """Raise the errors of the database's driver as SQLAlchemy does."""
+    driver = engine.dialect.loaded_dbapi
+    try:
+        yield
+    except driver.Error as error:
+        wrapped = exc.DBAPIError.instance(None, None, error, driver.Error, dialect=engine.dialect)
+        raise wrapped from error
 
 
 @contextmanager

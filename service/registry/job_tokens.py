@@ -6,12 +6,21 @@ that poll at the moment, from the job's row and its purge alone.
 
 from collections.abc import Sequence
 
-from sqlalchemy import String, bindparam, case, cast, func, literal, select
-from sqlalchemy.orm import Session
+from sqlalchemy import String, case, cast, func, literal, select, text
 
-from service.registry.jobs import MAX_QUEUE_POSITION
+from service.registry.database import Database
+from service.registry.frequent_queries import FrequentQuery, is_one_of
+from service.registry.jobs import MAX_QUEUE_POSITION, OLDEST
 from service.registry.tables import UNFINISHED_STATES, JobRow, ModelRow, PurgeRow
 
+_far_back = (
+    select(OLDEST.subquery().c.sequence)
+    .order_by(text("1"))
+    .offset(MAX_QUEUE_POSITION - 1)
+    .limit(1)
+    .scalar_subquery()
+)
+"""Beyond this sequence MAX_QUEUE_POSITION jobs or more are ahead. It is looked up once for all tokens."""
 _earlier = JobRow.__table__.alias("earlier")
 _ahead = (
     select(literal(1))
@@ -20,7 +29,7 @@ _ahead = (
     .correlate(JobRow)
     .subquery()
 )
-_TOKENS = (
+_TOKENS = FrequentQuery(
     select(
         JobRow.id,
         JobRow.state,
@@ -28,15 +37,18 @@ _TOKENS = (
         JobRow.fence,
         cast(JobRow.progress, String),
         PurgeRow.state,
-        case((JobRow.state == "queued", select(func.count()).select_from(_ahead).scalar_subquery())),
+        case(
+            (JobRow.state != "queued", None),
+            (JobRow.sequence > _far_back, MAX_QUEUE_POSITION),
+            else_=select(func.count()).select_from(_ahead).scalar_subquery(),
+        ),
     )
     .join(ModelRow, ModelRow.id == JobRow.model_id)
     .outerjoin(PurgeRow, PurgeRow.job_id == JobRow.id)
-    .where(JobRow.id.in_(bindparam("ids", expanding=True)), ModelRow.deleted_at.is_(None))
+    .where(is_one_of(JobRow.id, "ids"), ModelRow.deleted_at.is_(None))
 )
 
 
-def read_tokens(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
-    """Return {job id: token}, without unknown jobs and those of deleted models."""
-    rows = session.connection().execute(_TOKENS, {"ids": list(job_ids)})
-    return {row[0]: repr(tuple(row[1:])) for row in rows}
+def read_tokens(database: Database, job_ids: Sequence[str]) -> dict[str, str]:
+    """Return {job id: token}, without jobs that are unknown or deleted. Raises DatabaseUnavailable."""
+    return {row[0]: repr(row[1:]) for row in database.run(_TOKENS, ids=list(job_ids))}

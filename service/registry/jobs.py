@@ -34,7 +34,7 @@ _FIRST = [  # the index ix_jobs_state_sequence has them in this order
     select(JobRow.sequence).where(JobRow.state == state).limit(MAX_QUEUE_POSITION)
     for state in UNFINISHED_STATES
 ]
-_OLDEST = union_all(*(select(each.order_by(JobRow.sequence).subquery().c.sequence) for each in _FIRST))
+OLDEST = union_all(*(select(each.order_by(JobRow.sequence).subquery().c.sequence) for each in _FIRST))
 """The sequences of the oldest unfinished jobs: MAX_QUEUE_POSITION of them or more."""
 _COUNTS = [
     select(func.count())
@@ -168,6 +168,12 @@ def find(session: Session, job_id: str, *, project: str | None = None) -> JobRow
     return job
 
 
+def find_each(session: Session, job_ids: Sequence[str]) -> list[JobRow]:
+    """Return the jobs of these ids, of any project. Those that do not exist are left out."""
+    query = select(JobRow).join(JobRow.model).where(JobRow.id.in_(job_ids))
+    return list(session.scalars(query.options(selectinload(JobRow.purge), contains_eager(JobRow.model))))
+
+
 def page(
     session: Session,
     *,
@@ -213,7 +219,7 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
     queued = [row for row in rows if row.state == "queued"]
     if not queued:
         return {}
-    sequences = sorted(session.scalars(_OLDEST))
+    sequences = sorted(session.scalars(OLDEST))
     return {row.id: min(bisect_left(sequences, row.sequence), MAX_QUEUE_POSITION) for row in queued}
 
 

@@ -12,15 +12,16 @@ transaction gets from a pooler such as PgBouncer.
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as StillConnecting
+from functools import lru_cache
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psycopg
 from psycopg.errors import _WaitTimeout
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 
-from service.registry.waiting import Allowance, current_allowance
+from service.registry.waiting import Allowance, current_allowance, waiting_at_most
 
 T = TypeVar("T")
 
@@ -82,7 +83,6 @@ def create_postgresql_engine(url: URL, *, connections: int, wait_seconds: float)
         pool_timeout=wait_seconds,
         pool_use_lifo=True,
     )
-    settings = _settings(url)
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
@@ -90,16 +90,23 @@ def create_postgresql_engine(url: URL, *, connections: int, wait_seconds: float)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        mode = "READ ONLY" if connection.get_execution_options().get("reading") else "READ WRITE"
-        allowance = current_allowance()
-        seconds = wait_seconds if allowance is None else allowance.remaining
-        milliseconds = max(1, round(1000 * (seconds - min(LATER_THAN_SERVER_SECONDS, seconds / 2))))
-        connection.exec_driver_sql(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED {mode};"
-            f"SET LOCAL statement_timeout={milliseconds};SET LOCAL lock_timeout={milliseconds};{settings}"
-        )
+        reading = connection.get_execution_options().get("reading")
+        with waiting_at_most(wait_seconds):
+            connection.exec_driver_sql(begin_statement(url, "READ ONLY" if reading else "READ WRITE"))
 
     return engine
+
+
+def begin_statement(url: URL, mode: Literal["READ ONLY", "READ WRITE"]) -> str:
+    """Return the SQL that begins a transaction, for the allowance of this thread."""
+    allowance = current_allowance()
+    assert allowance is not None, "a transaction begins within `waiting_at_most`"
+    seconds = allowance.remaining
+    milliseconds = max(1, round(1000 * (seconds - min(LATER_THAN_SERVER_SECONDS, seconds / 2))))
+    return (
+        f"BEGIN ISOLATION LEVEL READ COMMITTED {mode};"
+        f"SET LOCAL statement_timeout={milliseconds};SET LOCAL lock_timeout={milliseconds};{_settings(url)}"
+    )
 
 
 def connect_within(allowance: Allowance, *arguments: Any, **named: Any) -> DeadlineConnection:
@@ -134,6 +141,7 @@ def _close_late(connecting: "Future[DeadlineConnection]") -> None:
         connecting.result().close()
 
 
+@lru_cache(maxsize=16)
 def _settings(url: URL) -> str:
     """Return the SQL that gives our SQL its meaning until the transaction ends."""
     settings = dict(SETTINGS)
