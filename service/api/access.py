@@ -117,6 +117,9 @@ class Access:
         sent = _read_credentials(request)
         caller = self._remember(sent)
         if caller is None:
+            self._refuse_malformed(sent)
+            if sent.digest() not in self._remembered:  # nobody was admitted with these lately: it is a guess
+                _refuse_too_many_guesses(request)
             caller = await self._threads.run(self._look_up, sent)
         caller.require(*scopes)
         by_cookie = sent.authorization is None and caller.key_id is not None
@@ -168,6 +171,13 @@ class Access:
         until, caller = self._remembered.get(sent.digest(), (0.0, NOBODY))
         return caller if time.monotonic() < until else None
 
+    def _refuse_malformed(self, sent: "_Credentials") -> None:
+        """Raise Problem 401 for what cannot be a key. The database is not asked."""
+        if sent.authorization is not None and not keys.is_well_formed(_bearer(sent.authorization)):
+            raise _invalid_key()
+        if sent.authorization is None and sent.session is None and self._keys_required:
+            raise _no_key()
+
     def _look_up(self, sent: "_Credentials") -> Caller:
         generation, until = self._generation, time.monotonic() + REMEMBER_SECONDS
         with self._database.reading() as session:
@@ -182,10 +192,7 @@ class Access:
 
     def _find_caller(self, session: Session, sent: "_Credentials") -> Caller:
         if sent.authorization is not None:
-            scheme, _, text = sent.authorization.partition(" ")
-            if scheme.lower() != "bearer":
-                raise _invalid_key()
-            return _caller(self.check_key(session, text.strip()), None)
+            return _caller(self.check_key(session, _bearer(sent.authorization)), None)
         opened = sessions.find(session, sent.session) if sent.session is not None else None
         if opened is not None:
             return _caller(opened.key, opened.project)
@@ -223,6 +230,24 @@ def _read_credentials(request: Request) -> _Credentials:
         elif name == b"palimpsest-project":
             project = value.decode("latin-1")
     return _Credentials(authorization, session, project)
+
+
+def _bearer(authorization: str) -> str:
+    """Return the key that the header holds. Raises Problem 401 for another scheme."""
+    scheme, _, text = authorization.partition(" ")
+    if scheme.lower() != "bearer":
+        raise _invalid_key()
+    return text.strip()
+
+
+def _refuse_too_many_guesses(request: Request) -> None:
+    """Raise Problem 429 if the address has sent so many requests without a valid key that it must wait.
+
+    Clients behind the same address go on, if they were admitted lately.
+    """
+    address = request.client.host if request.client else ""
+    if refusal := request.app.state.context.rates.look(address):
+        raise refusal
 
 
 def _caller(key: UsableKey, opened_for: str | None) -> Caller:

@@ -31,12 +31,23 @@ class RateLimit:
 
     def take(self, client: str) -> Problem | None:
         """Count a request of this client, or return why it is refused: 429 with Retry-After."""
-        now = self._clock()
-        tokens, counted_at = self._buckets.pop(client, (self._burst, now))
-        tokens = min(tokens + (now - counted_at) * self._per_second, self._burst)
+        now, tokens = self._clock(), self._tokens(client)
         self._buckets[client] = (tokens - 1 if tokens >= 1 else tokens, now)
+        self._buckets.move_to_end(client)
         if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
+        return self._refusal(tokens)
+
+    def look(self, client: str) -> Problem | None:
+        """Return why the next request of this client would be refused, without counting one."""
+        return self._refusal(self._tokens(client))
+
+    def _tokens(self, client: str) -> float:
+        now = self._clock()
+        tokens, counted_at = self._buckets.get(client, (self._burst, now))
+        return min(tokens + (now - counted_at) * self._per_second, self._burst)
+
+    def _refusal(self, tokens: float) -> Problem | None:
         if tokens >= 1:
             return None
         wait = max(math.ceil((1 - tokens) / self._per_second), 1)
@@ -53,8 +64,16 @@ class RateLimits:
 
     def take(self, address: str, key_id: str | None) -> Problem | None:
         """Count a request from this address, sent with this API key, or return why it is refused."""
-        limit = self._loopback if is_loopback(address) else self._others
+        limit = self._limit(address)
         return limit.take(key_id or client_of(address)) if limit.is_on else None
+
+    def look(self, address: str) -> Problem | None:
+        """Return why a request without a valid key from this address would be refused, without counting it."""
+        limit = self._limit(address)
+        return limit.look(client_of(address)) if limit.is_on else None
+
+    def _limit(self, address: str) -> RateLimit:
+        return self._loopback if is_loopback(address) else self._others
 
 
 def is_loopback(address: str) -> bool:

@@ -44,6 +44,8 @@ class SessionObject(BaseModel):
 @needs_no_key
 def open_session(body: OpenSession, request: Request, response: Response, context: Context) -> SessionObject:
     """Sign a browser in with an API key. Programs send the key itself with every request."""
+    with context.database.reading() as session:  # so that wrong keys lock nothing
+        context.access.check_key(session, body.key)
     with context.database.transaction() as session:
         key = context.access.check_key(session, body.key)
         project = projects.find(session, body.project or key.project or DEFAULT_PROJECT)

@@ -79,9 +79,15 @@ def find_usable(session: Session, text: str) -> UsableKey | None:
     text whose form or checksum is wrong takes less, and that says nothing about any key.
     """
     found = PATTERN.fullmatch(text)
-    if found is None or checksum(text[: -CHECKSUM_DIGITS - 1]) != found[3]:
+    if found is None or not is_well_formed(text):
         return None
     return _find_usable(session, f"key_{found[1]}", _digest(text))
+
+
+def is_well_formed(text: str) -> bool:
+    """Whether the text has the form of a key, and its checksum. Needs no database."""
+    found = PATTERN.fullmatch(text)
+    return found is not None and checksum(text[: -CHECKSUM_DIGITS - 1]) == found[3]
 
 
 def find_usable_by_id(session: Session, key_id: str) -> UsableKey | None:

@@ -13,6 +13,8 @@ from service.registry.keys import UsableKey
 from service.registry.tables import SessionRow
 
 TOKEN_BYTES = 32
+SESSIONS_OF_KEY = 50
+"""How many sessions of one key may be open. Another one ends the oldest."""
 
 
 class OpenSession(NamedTuple):
@@ -24,8 +26,14 @@ class OpenSession(NamedTuple):
 
 
 def create(session: Session, key_id: str, *, project: str | None, seconds: float) -> tuple[SessionRow, str]:
-    """Open a session. Returns its row, and the token that the browser sends. Deletes sessions that ended."""
-    session.execute(delete(SessionRow).where(SessionRow.expires_at <= now()))
+    """Open a session. Returns its row, and the token that the browser sends.
+
+    Deletes sessions that ended, and the oldest of a key that has too many.
+    """
+    newest = select(SessionRow.token_sha256).where(SessionRow.key_id == key_id)
+    newest = newest.order_by(SessionRow.created_at.desc()).limit(SESSIONS_OF_KEY - 1)
+    has_too_many = (SessionRow.key_id == key_id) & SessionRow.token_sha256.not_in(newest)
+    session.execute(delete(SessionRow).where((SessionRow.expires_at <= now()) | has_too_many))
     token = secrets.token_urlsafe(TOKEN_BYTES)
     row = SessionRow(
         token_sha256=_digest(token), key_id=key_id, project_id=project, expires_at=from_now(seconds)

@@ -1,17 +1,18 @@
 """API keys: who is let in, for what, and until when."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute
+from sqlalchemy import event
 
 from service.api.access import required_scopes
 from service.api.app import RESOURCES
-from service.registry import keys, projects
+from service.registry import keys, projects, sessions
 from service.registry.keys import SCOPES, Scope
 from service.settings import Settings
 from tests.api.serving import Served, serving
@@ -123,6 +124,52 @@ def test_no_bad_key_is_let_in_and_all_answers_are_the_same(locked: Served) -> No
     twice = httpx.Headers([("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {good}")])
     assert httpx.get(f"{locked.address}/v1/models", headers=twice).json()["code"] == "invalid_api_key"
     assert httpx.get(f"{locked.address}/v1/models", headers={"Authorization": f"bearer {good}"}).is_success
+
+
+def test_guesses_of_keys_have_a_limit_before_the_database_is_asked(tmp_path: Path) -> None:
+    """A client behind the same address that was admitted lately goes on."""
+    rate, guesses = 5, 200
+    settings = Settings(home=tmp_path / "home", auth="on", requests_per_second_of_loopback=rate)
+    with serving(settings) as served, as_holder(served, new_key(served)) as known:
+        assert known.get("/v1/models").status_code == 200
+        looked_up = count_transactions(served)
+        for malformed in (None, "pal_1", swapped(new_key(served))):
+            with as_holder(served, malformed) as nobody:
+                statuses = [nobody.get("/v1/models").status_code for _ in range(20)]
+            assert set(statuses) <= {401, 429}
+        assert looked_up() == 0
+        with as_holder(served, None) as guessing:
+            wrong = with_checksum(swapped(new_key(served)))
+            for attempt in (
+                lambda: guessing.get("/v1/models", headers={"Authorization": f"Bearer {wrong}"}),
+                lambda: guessing.get("/v1/models", headers={"Cookie": "palimpsest_session=guess"}),
+                lambda: guessing.post("/v1/session", json={"key": wrong}),
+            ):
+                began = time.monotonic()
+                before, answers = looked_up(), [attempt() for _ in range(guesses)]
+                allowed = 2 * rate + rate * (time.monotonic() - began) + 1
+                assert {answer.status_code for answer in answers} <= {401, 429}
+                assert looked_up() - before <= allowed < guesses
+                assert answers[-1].headers["Retry-After"] == "1"
+        assert known.get("/v1/models").status_code == 200
+
+
+def count_transactions(served: Served) -> Callable[[], int]:
+    """Return a function that says how many transactions the API has begun since."""
+    begun: list[object] = []
+    event.listen(served.app.state.context.database.engine, "begin", begun.append)
+    return lambda: len(begun)
+
+
+def test_a_key_has_a_bounded_number_of_sessions(locked: Served) -> None:
+    key = new_key(locked, "read")
+    with locked.worker.database.transaction() as session:
+        created = [
+            sessions.create(session, key_id(key), project=None, seconds=60)[1]
+            for _ in range(sessions.SESSIONS_OF_KEY + 3)
+        ]
+        found = [sessions.find(session, token) is not None for token in created]
+    assert found == [False] * 3 + [True] * sessions.SESSIONS_OF_KEY
 
 
 def with_checksum(text: str) -> str:
