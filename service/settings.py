@@ -139,6 +139,8 @@ class Settings(Home):
     """How many uploaded datasets a project may have."""
     max_dataset_bytes: int = Field(default=10 << 30, ge=0)
     """How many bytes the images of a project's uploaded datasets may have together."""
+    max_datasets_share: float = Field(default=0.5, ge=0, le=1)
+    """How much of the disk of the artifacts the uploaded datasets of all projects may fill together."""
 
     max_queued_jobs: int = Field(default=50_000, ge=1)
     """How many jobs may be queued; further ones are refused with 429."""

@@ -16,6 +16,7 @@ from service.api.upload_body import received
 from service.registry import datasets
 from service.registry.artifacts import FileContent
 from service.registry.errors import DatasetExists, UnknownDataset
+from service.registry.space import measure_disk_bytes
 from service.requests.catalog import DatasetEntry
 from service.requests.fields import NAME, NAME_RULE
 from service.requests.invalid_upload import UPLOAD_RULES, InvalidUpload
@@ -147,6 +148,9 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
                     project=context.project,
                     most=settings.max_datasets,
                     most_bytes=settings.max_dataset_bytes,
+                    most_bytes_of_all=int(
+                        settings.max_datasets_share * measure_disk_bytes(settings.artifacts)
+                    ),
                 )
         if known is None or known.sha256 == upload.sha256:
             context.artifacts.put(FileContent(pixels, upload.sha256))

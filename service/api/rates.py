@@ -68,7 +68,7 @@ class RateLimits:
         return limit.take(key_id or client_of(address)) if limit.is_on else None
 
     def look(self, address: str) -> Problem | None:
-        """Return why a request without a valid key from this address would be refused, without counting it."""
+        """Return why a request without a valid key would be refused, without counting it."""
         limit = self._limit(address)
         return limit.look(client_of(address)) if limit.is_on else None
 

@@ -1,6 +1,6 @@
 """Uploaded datasets. A dataset never changes once it is uploaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import exc, exists, or_, select
 from sqlalchemy.orm import Session
@@ -61,19 +61,32 @@ def find(session: Session, name: str, *, project: str = DEFAULT_PROJECT) -> Data
 
 
 def check_quota(
-    session: Session, images: Mapping[str, int], *, project: str, most: int, most_bytes: int
+    session: Session,
+    images: Mapping[str, int],
+    *,
+    project: str,
+    most: int,
+    most_bytes: int,
+    most_bytes_of_all: int,
 ) -> None:
     """Raise QuotaExceeded if one more dataset of the project, with these images, is more than allowed.
 
-    images: {label: number of images}.
+    images: {label: number of images}. most_bytes: of the project's datasets together; most_bytes_of_all: of
+    those of all projects.
     """
     uploaded = [row.images for row in list_all(session, project=project)]
     if len(uploaded) >= most:
         raise QuotaExceeded(f"there are {len(uploaded)} uploaded datasets, the most allowed")
-    size = IMAGE_BYTES * sum(sum(each.values()) for each in (*uploaded, images))
+    size = _size_of([*uploaded, images])
     if size > most_bytes:
         raise QuotaExceeded(
             f"all uploaded datasets together would have {size:,} bytes, more than the {most_bytes:,} allowed"
+        )
+    size = _size_of([*session.scalars(select(DatasetRow.images)), images])
+    if size > most_bytes_of_all:
+        raise QuotaExceeded(
+            f"the uploaded datasets of all projects would have {size:,} bytes, more than the "
+            f"{most_bytes_of_all:,} that they may have of the disk"
         )
 
 
@@ -106,3 +119,8 @@ def list_all(session: Session, *, project: str = DEFAULT_PROJECT) -> Sequence[Da
     """Return all uploaded datasets of the project, the oldest first."""
     query = select(DatasetRow).where(DatasetRow.project_id == project)
     return session.scalars(query.order_by(DatasetRow.created_at, DatasetRow.name)).all()
+
+
+def _size_of(datasets: Iterable[Mapping[str, int]]) -> int:
+    """Return the bytes of the images of these datasets, [{label: number of images}]."""
+    return IMAGE_BYTES * sum(sum(each.values()) for each in datasets)

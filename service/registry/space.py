@@ -23,10 +23,14 @@ def find_folders(deployment: Settings) -> dict[str, Path]:
 
 def measure_free_bytes(folder: Path) -> int:
     """Return how many bytes the service may still write to the folder, or to where it will be made."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    found = os.statvfs(folder)
+    found = os.statvfs(_existing(folder))
     return found.f_bavail * found.f_frsize
+
+
+def measure_disk_bytes(folder: Path) -> int:
+    """Return the size of the disk that the folder is on, or will be made on."""
+    found = os.statvfs(_existing(folder))
+    return found.f_blocks * found.f_frsize
 
 
 def describe_lack(deployment: Settings) -> str | None:
@@ -42,3 +46,10 @@ def describe_lack(deployment: Settings) -> str | None:
                 f"{deployment.reserve_bytes / MEBIBYTE:.0f} MiB"
             )
     return None
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -140,13 +140,14 @@ def test_guesses_of_keys_have_a_limit_before_the_database_is_asked(tmp_path: Pat
         assert looked_up() == 0
         with as_holder(served, None) as guessing:
             wrong = with_checksum(swapped(new_key(served)))
-            for attempt in (
-                lambda: guessing.get("/v1/models", headers={"Authorization": f"Bearer {wrong}"}),
-                lambda: guessing.get("/v1/models", headers={"Cookie": "palimpsest_session=guess"}),
-                lambda: guessing.post("/v1/session", json={"key": wrong}),
+            bearer, cookie = {"Authorization": f"Bearer {wrong}"}, {"Cookie": "palimpsest_session=guess"}
+            for request in (
+                guessing.build_request("GET", "/v1/models", headers=bearer),
+                guessing.build_request("GET", "/v1/models", headers=cookie),
+                guessing.build_request("POST", "/v1/session", json={"key": wrong}),
             ):
                 began = time.monotonic()
-                before, answers = looked_up(), [attempt() for _ in range(guesses)]
+                before, answers = looked_up(), [guessing.send(request) for _ in range(guesses)]
                 allowed = 2 * rate + rate * (time.monotonic() - began) + 1
                 assert {answer.status_code for answer in answers} <= {401, 429}
                 assert looked_up() - before <= allowed < guesses

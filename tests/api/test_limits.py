@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service.api.route import MAX_JSON_ITEMS
 from service.metrics import REGISTRY
+from service.registry.space import measure_disk_bytes
 from service.settings import Settings
 from tests.api.raw_http import connect, send
 from tests.api.serving import Served, serving
@@ -260,6 +263,23 @@ def test_what_is_in_hand_is_bounded(small: Served) -> None:
     assert (answer.status_code, answer.json()["code"]) == (429, "concurrency_limited")
     drawing.join()
     assert answers == [200]
+
+
+def test_uploads_of_all_projects_fill_a_share_of_the_disk_at_most(tmp_path: Path) -> None:
+    data = as_npz(doodles())
+    disk = measure_disk_bytes(tmp_path)
+    settings = Settings(home=tmp_path / "home", max_datasets_share=doodles_bytes(data) * 1.5 / disk)
+    with serving(settings) as served:
+        served.http.post("/v1/projects", json={"name": "other"})
+        elsewhere = {"Palimpsest-Project": "other"}
+        assert served.http.put("/v1/datasets/one", content=data, headers=elsewhere).status_code == 201
+        answer = served.http.put("/v1/datasets/two", content=as_npz(doodles(seed=1)))
+        assert (answer.status_code, answer.json()["code"]) == (413, "quota_exceeded")
+        assert "of the disk" in answer.json()["detail"]
+
+
+def doodles_bytes(archive: bytes) -> int:
+    return int(np.load(io.BytesIO(archive))["images"].nbytes)
 
 
 def test_a_client_that_sends_too_often_is_told_to_wait(small: Served) -> None:
