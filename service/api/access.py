@@ -5,9 +5,11 @@ anything else of the request is read: the holder of an API key, a browser with a
 no key is needed.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
@@ -20,7 +22,7 @@ from service.api.problems import Problem
 from service.api.threads import DatabaseThreads
 from service.registry import keys, projects, sessions
 from service.registry.database import Database
-from service.registry.errors import UnknownProject
+from service.registry.errors import DatabaseUnavailable, UnknownProject
 from service.registry.keys import SCOPES, UsableKey
 from service.registry.keys import Scope as KeyScope
 from service.registry.tables import DEFAULT_PROJECT
@@ -31,6 +33,8 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 REMEMBER_SECONDS = 5.0
 """How long a verified key is not looked up again. A key that another process revoked, or that has expired,
 works for so long at most; one that this process revoked does not work any more at once."""
+LOOK_UP_AGAIN_SECONDS = 4.0
+"""After that long a key that is in use is looked up again, beside the requests, so that none waits for it."""
 MAX_REMEMBERED = 1024
 RECORD_EVERY_SECONDS = 60.0
 """The shortest time between two writes of when a key was last used."""
@@ -103,7 +107,8 @@ class Access:
         self._database = database
         self._threads = threads
         self._keys_required = settings.keys_required
-        self._remembered: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
+        self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
+        self._looking_up: dict[bytes, asyncio.Task[None]] = {}
         self._generation = 0
         self._used: dict[str, float] = {}
         self._recorded: dict[str, float] = {}
@@ -168,8 +173,23 @@ class Access:
         """Return the caller if these credentials were verified a moment ago, or if there are none."""
         if sent == NO_CREDENTIALS and not self._keys_required:
             return ANYBODY
-        until, caller = self._remembered.get(sent.digest(), (0.0, NOBODY))
-        return caller if time.monotonic() < until else None
+        digest = sent.digest()
+        known = self._remembered.get(digest)
+        age = time.monotonic() - known.looked_up_at if known else REMEMBER_SECONDS
+        if known is None or age >= REMEMBER_SECONDS:
+            return None
+        if age >= LOOK_UP_AGAIN_SECONDS and digest not in self._looking_up:
+            self._looking_up[digest] = asyncio.create_task(self._look_up_again(sent, digest))
+        return known.caller
+
+    async def _look_up_again(self, sent: "_Credentials", digest: bytes) -> None:
+        try:
+            with suppress(DatabaseUnavailable):
+                await self._threads.run(self._look_up, sent)
+        except (Problem, UnknownProject):  # they are not valid any more: the next request is told so
+            self._remembered.pop(digest, None)
+        finally:
+            del self._looking_up[digest]
 
     def _refuse_malformed(self, sent: "_Credentials") -> None:
         """Raise Problem 401 for what cannot be a key. The database is not asked."""
@@ -179,13 +199,13 @@ class Access:
             raise _no_key()
 
     def _look_up(self, sent: "_Credentials") -> Caller:
-        generation, until = self._generation, time.monotonic() + REMEMBER_SECONDS
+        generation, began = self._generation, time.monotonic()
         with self._database.reading() as session:
             caller = self._find_caller(session, sent)
             if sent.project is not None:
                 caller = _in_project(session, caller, sent.project)
         if generation == self._generation:
-            self._remembered[sent.digest()] = (until, caller)
+            self._remembered[sent.digest()] = _Remembered(began, caller)
         while len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
         return caller
@@ -208,6 +228,11 @@ class _Credentials(NamedTuple):
 
     def digest(self) -> bytes:
         return sha256(repr(self).encode()).digest()
+
+
+class _Remembered(NamedTuple):
+    looked_up_at: float
+    caller: Caller
 
 
 NO_CREDENTIALS = _Credentials(None, None, None)

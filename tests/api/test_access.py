@@ -256,6 +256,23 @@ def test_a_key_that_another_process_revoked_works_for_a_few_seconds_at_most(
             assert time.monotonic() < deadline
 
 
+def test_a_key_in_use_is_looked_up_again_before_it_would_be_forgotten(
+    locked: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.access.REMEMBER_SECONDS", 3600.0)
+    monkeypatch.setattr("service.api.access.LOOK_UP_AGAIN_SECONDS", 0.0)
+    text = new_key(locked, "read")
+    with as_holder(locked, text) as holder:
+        for _ in range(5):
+            assert holder.get("/v1/models").is_success
+        with locked.worker.database.transaction() as session:
+            keys.revoke(session, key_id(text), project=None)
+        deadline = time.monotonic() + 10
+        while holder.get("/v1/models").is_success:
+            assert time.monotonic() < deadline
+        assert holder.get("/v1/models").status_code == 401
+
+
 def test_when_a_key_was_last_used_is_recorded_once_a_minute(locked: Served) -> None:
     text = new_key(locked, "read")
     access = locked.app.state.access
