@@ -37,6 +37,8 @@ SQLITE_NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLI
 """SQLite's error codes for a full disk, a full quota or too large a file, and one too small for its index."""
 DISK_FULL = "53100"
 """PostgreSQL's error code for a full disk."""
+NO_SUCH_CHARACTER = "22P05"
+"""PostgreSQL's error code for a character that the encoding of the database lacks."""
 UNDEFINED_TABLE = "42P01"
 """PostgreSQL's error code for a database that is not migrated yet. SQLite raises an OperationalError."""
 
@@ -261,9 +263,10 @@ def _errors_as_unavailable() -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise UnstorableText() from error
     except exc.DBAPIError as error:
-        if isinstance(error, exc.DataError) and getattr(error.orig, "sqlstate", None) is None:
-            raise UnstorableText() from error  # the driver refused a NUL: nothing was sent
-        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
+        code = getattr(error.orig, "sqlstate", None)
+        if isinstance(error, exc.DataError) and code in (None, NO_SUCH_CHARACTER):
+            raise UnstorableText() from error  # without a code the driver refused a NUL: nothing was sent
+        if error.connection_invalidated or code == UNDEFINED_TABLE:
             raise DatabaseUnavailable(_first_line(error), has_answered=_is_answer(error)) from error
         raise
 

@@ -45,6 +45,7 @@ SETTINGS = {
     "TimeZone": "'UTC'",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
+    "synchronous_commit": "on",  # what was accepted or published is on the disk of the server
     "extra_float_digits": "1",
     "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_SECONDS * 1000),
 }

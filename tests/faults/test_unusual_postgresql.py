@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHOSEN = ("claims", "publishing", "requests", "taking_back", "audit")
 """The tests of tests/registry that say most about SQL."""
 OURS = {
+    "synchronous_commit": "on",
     "transaction_isolation": "read committed",
     "standard_conforming_strings": "on",
     "DateStyle": "ISO, MDY",
