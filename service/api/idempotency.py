@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated
 
@@ -56,6 +57,11 @@ class Idempotency:
     def key(self) -> str:
         """The key; empty without one."""
         return "" if self._request is None else self._request.key
+
+    def in_project(self, project_id: str) -> "Idempotency":
+        """Return the same for a request that turned out to be about this project."""
+        request = self._request and replace(self._request, project_id=project_id)
+        return Idempotency(self._http_request, request)
 
     def find(self, session: Session) -> StoredAnswer | None:
         """Return the earlier answer to this request, if there is one. Raises IdempotencyKeyReused."""

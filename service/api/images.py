@@ -14,7 +14,7 @@ from service.api.drawing import draw
 from service.api.lookup import find_model, find_version
 from service.api.problems import refusals, rules
 from service.api.responses import PngResponse
-from service.api.route import Route, not_modified
+from service.api.route import FOR_ONE_MINUTE, Route, not_modified
 from service.drawing.decoders import RENDERING
 from service.drawing.images import Pixels, enlarge, grid, png
 from service.registry import versions
@@ -28,7 +28,6 @@ router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["
 MAX_AREA = 4096
 """The largest rows x columns x scale^2. It admits a 16x16 grid at scale 4, or a 4x4 grid at scale 16."""
 
-MAX_AGE = "max-age=60"
 """How long a cache may keep an image. It is short because a version can be revoked."""
 
 
@@ -94,7 +93,10 @@ async def draw_image(
     rows, columns = (int(side) for side in drawing.grid.split("x"))
     _refuse_too_large(rows * columns * drawing.scale**2)
     identity = f"{decoder.sha256}/{decoder.slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"
-    headers = {"ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"', "Cache-Control": MAX_AGE}
+    headers = {
+        "ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"',
+        "Cache-Control": FOR_ONE_MINUTE,
+    }
     if unchanged := not_modified(request, headers):
         return unchanged
     seeds = range(seed, seed + rows * columns)

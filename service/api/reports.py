@@ -18,7 +18,7 @@ from service.api.context import Context
 from service.api.lookup import find_job, find_model, find_version
 from service.api.problems import Problem, refusals
 from service.api.responses import PAGE_HEADERS, PngResponse
-from service.api.route import Route, not_modified, preferred
+from service.api.route import FOR_ONE_MINUTE, Route, not_modified, preferred
 from service.drawing.images import enlarge, grid, png
 from service.registry import labels, reports, versions
 from service.registry.reports import StoredReport
@@ -208,7 +208,7 @@ def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     preferred(request, "application/json")
     with context.database.reading() as session:
         stored = reports.find_for_job(session, find_job(session, context.project, job))
-    headers = {"ETag": f'"{stored.sha256}"', "Cache-Control": "max-age=60"}
+    headers = {"ETag": f'"{stored.sha256}"', "Cache-Control": FOR_ONE_MINUTE}
     return not_modified(request, headers) or Response(
         context.artifacts.read(stored.sha256), headers=headers, media_type="application/json"
     )

@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from service.api.access import NOBODY, Access, required_scopes
 from service.api.problems import Problem, build_validation_problem
 from service.api.threads import in_database_thread
+from service.registry.errors import UnknownProject
 from service.requests.fields import MAX_SEED
 from service.requests.violations import Violation, escape
 
@@ -29,6 +30,10 @@ MAX_JSON_ITEMS = 256
 schemas). The rules of the fields see no more of them: they cost up to 15 us for each, so that 80,000 unknown
 fields kept the event loop busy for 1.2 s."""
 MAX_MEDIA_RANGES = 100
+FOR_ONE_CLIENT = "private, no-cache"
+"""Cache-Control: no shared cache may store the answer, and the client's own asks again before it uses it."""
+FOR_ONE_MINUTE = "private, max-age=60"
+"""For what can only be revoked: where no key is needed, the client's own cache may use it for that long."""
 UNLIMITED_PATHS = ("/livez", "/readyz", "/metrics")
 MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
@@ -51,7 +56,7 @@ class Route(APIRoute):
                 access: Access = request.app.state.access
                 try:
                     request.state.caller = await access.admit(request, scopes)
-                except Problem:  # a client that tries keys out has the limit of its address
+                except (Problem, UnknownProject):  # a client that tries keys out has the limit of its address
                     _refuse_too_frequent(request)
                     raise
             _refuse_too_frequent(request)
@@ -65,7 +70,7 @@ class Route(APIRoute):
             response = await handle(request)
             if getattr(request.state, "is_replayed", False):
                 response.headers["Idempotency-Replayed"] = "true"
-            return with_etag(request, response)
+            return _for_one_client(request, with_etag(request, response))
 
         return handle_strictly
 
@@ -156,7 +161,7 @@ def add_etag(response: Response) -> None:
     """Add an ETag of the response's bytes, unless it has one."""
     if "etag" not in response.headers:
         response.headers["ETag"] = f'"{hashlib.sha256(response.body).hexdigest()[:32]}"'
-        response.headers.setdefault("Cache-Control", "no-cache")
+        response.headers.setdefault("Cache-Control", FOR_ONE_CLIENT)
 
 
 def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
@@ -167,6 +172,17 @@ def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
         return None
     remaining = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
     return Response(status_code=304, headers=remaining)
+
+
+def _for_one_client(request: Request, response: Response) -> Response:
+    """Return the response with a Cache-Control that lets nobody see what a key or a session gave another.
+
+    Without a key the endpoint may allow the client's own cache more.
+    """
+    allowed = response.headers.get("cache-control", "")
+    if "no-store" not in allowed and (request.state.caller.key_id is not None or not allowed):
+        response.headers["Cache-Control"] = FOR_ONE_CLIENT
+    return response
 
 
 def _takes_header(dependant: Dependant, name: str) -> bool:

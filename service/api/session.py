@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from service.api.access import SESSION_COOKIE, needs_no_key, read_session_token
 from service.api.context import Context
+from service.api.idempotency import Idempotent
 from service.api.origins import comes_from_own_page, foreign_page
 from service.api.problems import BODY_REFUSALS, refusals
 from service.api.route import Route
@@ -42,8 +43,14 @@ class SessionObject(BaseModel):
 
 @router.post("", status_code=201, responses=BODY_REFUSALS | refusals(401, 404))
 @needs_no_key
-def open_session(body: OpenSession, request: Request, response: Response, context: Context) -> SessionObject:
-    """Sign a browser in with an API key. Programs send the key itself with every request."""
+def open_session(
+    body: OpenSession, request: Request, response: Response, context: Context, once: Idempotent
+) -> SessionObject:
+    """Sign a browser in with an API key. Programs send the key itself with every request.
+
+    A repetition of the request, with the same Idempotency-Key, is answered with a new cookie: the token of
+    the first one is stored nowhere.
+    """
     with context.database.reading() as session:  # so that wrong keys lock nothing
         context.access.check_key(session, body.key)
     with context.database.transaction() as session:
@@ -51,6 +58,9 @@ def open_session(body: OpenSession, request: Request, response: Response, contex
         project = projects.find(session, body.project or key.project or DEFAULT_PROJECT)
         if key.project not in (None, project.id):
             raise UnknownProject(project.name)
+        once = once.in_project(project.id)
+        if once.begin(session) is None:
+            once.record(session, 201, key.id)
         row, token = sessions.create(session, key.id, project=project.id, seconds=SESSION_SECONDS)
         opened = SessionObject(project=project.name, scopes=sorted(key.scopes), expires_at=row.expires_at)
     response.set_cookie(

@@ -14,7 +14,7 @@ from service.api.context import Context
 from service.api.lookup import find_model, find_version, unless_purged
 from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, unknown_cursor
 from service.api.problems import Problem, refusals
-from service.api.route import Route, not_modified
+from service.api.route import FOR_ONE_MINUTE, Route, not_modified
 from service.registry import purging, versions
 from service.registry.tables import ModelRow, VersionRow
 
@@ -143,7 +143,11 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
             f"Version {version.number} has no file {name[:80]!r}; its files are: {names}.",
         )
     versions.check_downloadable(row, version, name)
-    headers = {"ETag": f'"{file["sha256"]}"', "Cache-Control": "max-age=60", "Accept-Ranges": "bytes"}
+    headers = {
+        "ETag": f'"{file["sha256"]}"',
+        "Cache-Control": FOR_ONE_MINUTE,
+        "Accept-Ranges": "bytes",
+    }
     if unchanged := not_modified(request, headers):
         return unchanged
     with unless_purged(context, row, version):

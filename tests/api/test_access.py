@@ -162,6 +162,31 @@ def count_transactions(served: Served) -> Callable[[], int]:
     return lambda: len(begun)
 
 
+def test_no_shared_cache_may_store_what_a_key_gives(locked: Served) -> None:
+    locked.model("cached")
+    job = locked.done("cached", "learn", labels=["1"]).job_id
+    version = "/v1/models/cached/versions/1"
+    drawn = ("/images/1/0.png", "/files/manifest.json", "/files/decoder.onnx", "/report", "/lineage", "")
+    paths = [version + path for path in drawn]
+    paths += [f"/v1/jobs/{job}", f"/v1/jobs/{job}/report", "/v1/models", "/v1/catalog", "/v1/audit"]
+    paths += ["/v1/models/cached", "/v1/models/cached/relapse", "/v1/keys", "/v1/projects", "/metrics"]
+    for path in paths:
+        for accept in ("*/*", "text/html"):
+            answer = locked.http.get(path, headers={"Accept": accept})
+            assert answer.status_code in (200, 406), path
+            assert answer.headers["Cache-Control"] in ("private, no-cache", "no-store"), path
+            if "ETag" in answer.headers:
+                same = {"Accept": accept, "If-None-Match": answer.headers["ETag"]}
+                unchanged = locked.http.get(path, headers=same)
+                assert (unchanged.status_code, unchanged.headers["Cache-Control"]) == (
+                    304,
+                    "private, no-cache",
+                )
+    drawing = locked.http.post("/v1/models/cached/samples", json={"labels": ["1"], "count": 1})
+    assert drawing.headers["Cache-Control"] == "no-store"
+    assert locked.http.get("/v1/models/none").headers["Cache-Control"] == "no-store"
+
+
 def test_a_key_has_a_bounded_number_of_sessions(locked: Served) -> None:
     key = new_key(locked, "read")
     with locked.worker.database.transaction() as session:

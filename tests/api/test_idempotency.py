@@ -9,7 +9,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from service.registry import jobs, models
+from service.registry import jobs, keys, models
 from service.registry.database import from_now
 from service.registry.tables import IdempotencyKeyRow
 from tests.api.serving import Served
@@ -217,7 +217,23 @@ def test_every_post_takes_a_key_and_the_openapi_document_says_so(served: Served)
         if method == "post"
         and not any(one["name"] == "Idempotency-Key" for one in operation.get("parameters", []))
     ]
-    assert without == ["/v1/session"], "a session cannot be given again: its token is stored nowhere"
+    assert without == []
+
+
+def test_a_repeated_sign_in_gets_a_cookie_of_its_own(served: Served, key: str) -> None:
+    with served.worker.database.transaction() as session:
+        _, text = keys.create(session, name="console", scopes=["read"], project=None)
+    first, again = (send(served, "/v1/session", {"key": text}, key) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201), again.text
+    assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (
+        None,
+        "true",
+    )
+    served.http.cookies.clear()
+    for answer in (first, again):
+        assert httpx.get(f"{served.address}/v1/models", cookies=dict(answer.cookies)).status_code == 200
+    reused = send(served, "/v1/session", {"key": text, "project": "default"}, key)
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
 
 
 def test_a_label_that_is_taken_names_the_job_that_holds_it(served: Served, name: str) -> None:

@@ -65,7 +65,7 @@ def test_an_image_is_cached_for_a_minute_and_then_revalidated(drawn: Served) -> 
     first = drawn.http.get(path)
     again = drawn.http.get(path, headers={"If-None-Match": f'"other", W/{first.headers["ETag"]}'})
     assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
-    assert first.headers["Cache-Control"] == "max-age=60"
+    assert first.headers["Cache-Control"] == "private, max-age=60"
     others = ("1/8.png", "2/7.png", "1/7.png?scale=2", "1/7.png?grid=1x2")
     tags = {
         drawn.http.get(f"/v1/models/drawing/versions/2/images/{other}").headers["ETag"] for other in others
