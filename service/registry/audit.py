@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from service.registry.database import now
 from service.registry.pages import Page, newest_first
@@ -74,12 +74,20 @@ def add_outcomes(session: Session) -> Sequence[JobRow]:
     ended = (
         select(JobRow)
         .where(JobRow.finished_at.is_not(None), JobRow.audited_at.is_(None))
+        .options(joinedload(JobRow.model))
         .order_by(JobRow.sequence)
         .limit(BATCH)
     )
     rows = session.scalars(ended).all()
     for job in rows:
-        append(session, "job.end", job.id, actor=SERVICE, project_id=None, details=_outcome(job))
+        append(
+            session,
+            "job.end",
+            job.id,
+            actor=SERVICE,
+            project_id=job.model.project_id,
+            details=_outcome(job),
+        )
     done = update(JobRow).where(JobRow.id.in_([job.id for job in rows])).values(audited_at=now())
     session.execute(done.execution_options(synchronize_session=False))
     return rows

@@ -100,8 +100,6 @@ def test_the_end_of_every_job_gets_one_entry(registry: Registry) -> None:
     with registry.database.transaction() as session:
         assert audit.add_outcomes(session) == []
         [entry] = session.scalars(select(AuditRow).where(AuditRow.action == "job.end"))
-        assert (entry.actor, entry.details["state"], entry.details["version"]) == (
-            "palimpsest",
-            "succeeded",
-            1,
-        )
+        assert (entry.actor, entry.project_id) == ("palimpsest", registry.model.project_id)
+        assert (entry.details["state"], entry.details["version"]) == ("succeeded", 1)
+        assert entry in audit.page(session, project_id=registry.model.project_id, limit=100).rows
