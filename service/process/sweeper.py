@@ -7,6 +7,7 @@ and signs receipts. It runs beside the API. Several may run: the database lets o
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import takewhile
 from threading import Event, Thread
@@ -17,7 +18,7 @@ from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing, model_deletion
 from service.receipts.signing import load_signing_key
 from service.recovery import erasure_log
-from service.registry import audit, deletions, idempotency, jobs, purging, snapshots, sweeping
+from service.registry import audit, deletions, idempotency, jobs, purging, releases, snapshots, sweeping
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError, SigningKeyUnusable
@@ -45,6 +46,10 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
         send_messages: "no lost message is sent again",
         sweep_files: "no file is purged and no receipt is signed",
     }
+    # What workers gave up is released before its lease is found to have expired, unless the disk hangs.
+    releasing = Thread(target=_release_at_start, args=(database, deployment), daemon=True)
+    releasing.start()
+    releasing.join(deployment.lease_seconds)
     threads = [
         Thread(target=_repeat, args=(part, loss, stop, database, deployment), daemon=True)
         for part, loss in parts.items()
@@ -112,7 +117,8 @@ def send_messages(database: Database, deployment: Settings) -> None:
 
 
 def sweep_files(database: Database, deployment: Settings) -> None:
-    """Delete the files of purged versions, and sign the receipts that are due. Raises DatabaseUnavailable."""
+    """Read and delete files, and sign the receipts that are due. Raises DatabaseUnavailable."""
+    _release_claims(database, deployment)
     _purge(database, deployment)
     _delete_snapshots(database, deployment)
     _log_erasures(database, deployment)
@@ -157,6 +163,19 @@ def _measure(job: JobRow) -> None:
         metrics.JOB_RUN_SECONDS.labels(job.operation).observe(
             (job.finished_at - job.started_at).total_seconds()
         )
+
+
+def _release_at_start(database: Database, deployment: Settings) -> None:
+    with suppress(DatabaseUnavailable):  # the sweeps that follow say so
+        _release_claims(database, deployment)
+
+
+def _release_claims(database: Database, deployment: Settings) -> None:
+    """Release the jobs of workers that were shut down while the database did not answer."""
+    try:
+        releases.record(database, FolderArtifacts(deployment.artifacts))
+    except OSError as error:
+        log.error("cannot read which jobs workers gave up (%s); the next sweep tries again", error)
 
 
 def _purge(database: Database, deployment: Settings) -> None:

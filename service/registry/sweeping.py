@@ -64,6 +64,18 @@ def release_jobs_of(session: Session, worker: str) -> None:
     _change(session, claimed, attempt=JobRow.attempt - 1, worker=None, **_QUEUED)
 
 
+def release_claim(session: Session, job_id: str, fence: int) -> bool:
+    """Requeue a job whose worker gave up this claim. The attempt does not count. False if it was released.
+
+    Its lease may have expired since: then it is queued already, and only the attempt is given back. If a
+    client has cancelled it, it ends as cancelled.
+    """
+    unfinished = JobRow.state.in_((*CLAIMED_STATES, "queued"))
+    claimed = (JobRow.id == job_id) & (JobRow.fence == fence) & unfinished & JobRow.worker.is_not(None)
+    cancelled = _change(session, claimed & JobRow.cancel_requested, state="cancelled", **_ENDED)
+    return cancelled + _change(session, claimed, attempt=JobRow.attempt - 1, worker=None, **_QUEUED) > 0
+
+
 def _end_claims(
     session: Session, which: ColumnElement[bool], *, error: Mapping[str, Any], **values: Any
 ) -> int:

@@ -6,11 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.registry import releases
 from service.settings import Settings
 from tests import invariants
 from tests.faults.failing import Failpoints
 from tests.faults.servers import own_postgresql, own_redis, postgresql_url, proxy_to, redis_url
-from tests.instance import instance_of, wait_for
+from tests.instance import instance_of, stop, wait_for
 
 CONSUMES_AGAIN_SECONDS = 30.0
 
@@ -27,7 +28,7 @@ def test_a_database_that_dies_while_a_job_runs_costs_no_attempt(tmp_path: Path, 
             home=tmp_path / "home", database_url=postgresql_url(server), broker_url=folder_queue, port=0
         )
         with instance_of(deployment, tmp_path) as instance:
-            instance.up()
+            process = instance.up()
             instance.create()
             job_id = instance.submit("learn", labels=["0"], steps=1500)
             instance.worker_in_training(job_id)
@@ -41,7 +42,35 @@ def test_a_database_that_dies_while_a_job_runs_costs_no_attempt(tmp_path: Path, 
             assert wait_for("requests are answered", lambda: answers(f"{instance.url}/v1/jobs/{job_id}"))
             assert instance.succeeded(job_id).attempt == 1
             wait_for("the service is ready", lambda: answers(f"{instance.url}/readyz"))
-            instance.kill_all()
+            assert stop(process) == 0
+            invariants.check(deployment, instance.database, ended=True)
+
+
+def test_a_worker_shut_down_while_the_database_is_away_costs_no_attempt(
+    tmp_path: Path, folder_queue: str
+) -> None:
+    """The job may have one attempt only."""
+    with own_postgresql() as server:
+        deployment = Settings(
+            home=tmp_path / "home",
+            database_url=postgresql_url(server),
+            broker_url=folder_queue,
+            port=0,
+            max_attempts=1,
+        )
+        with instance_of(deployment, tmp_path) as instance:
+            process = instance.up()
+            instance.create()
+            job_id = instance.submit("learn", labels=["0"], steps=1500)
+            instance.worker_in_training(job_id)
+            server.kill()
+            assert stop(process) == 0
+            server.start()
+            process = instance.up()
+            assert instance.succeeded(job_id).attempt == 1
+            notes = deployment.artifacts / releases.FOLDER
+            wait_for("the note is gone", lambda: not list(notes.iterdir()))
+            assert stop(process) == 0
             invariants.check(deployment, instance.database, ended=True)
 
 
@@ -53,7 +82,7 @@ def test_a_broker_that_dies_while_a_job_runs_does_not_disturb_it(tmp_path: Path)
     with own_redis() as server:
         deployment = Settings(home=tmp_path / "home", broker_url=redis_url(server), port=0)
         with instance_of(deployment, tmp_path) as instance:
-            instance.up()
+            process = instance.up()
             instance.create()
             job_id = instance.submit("learn", labels=["0"], steps=1500)
             worker = instance.worker_in_training(job_id)
@@ -67,7 +96,7 @@ def test_a_broker_that_dies_while_a_job_runs_does_not_disturb_it(tmp_path: Path)
             assert (first.attempt, next_job.attempt) == (1, 1)
             assert first.worker == next_job.worker
             assert str(first.worker).endswith(f":{worker}")
-            instance.kill_all()
+            assert stop(process) == 0
             invariants.check(deployment, instance.database, ended=True)
 
 
@@ -88,7 +117,7 @@ def test_a_publication_whose_commit_is_not_answered_is_not_repeated(
             port=0,
         )
         with instance_of(deployment, tmp_path) as instance:
-            instance.up(**points.environment)
+            process = instance.up(**points.environment)
             model_id = instance.create()
             points.arm("publish.before_commit")
             job_id = instance.submit("learn", labels=["0"])
@@ -99,5 +128,5 @@ def test_a_publication_whose_commit_is_not_answered_is_not_repeated(
             assert cut.is_set(), "the COMMIT of the publication was cut"
             assert (job.attempt, job.output_version) == (1, 1)
             assert [version.job_id for version in instance.versions(model_id)] == [job_id]
-            instance.kill_all()
+            assert stop(process) == 0
             invariants.check(deployment, instance.database, ended=True)

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from service import failpoints, logs
-from service.registry import claims, snapshots, sweeping
+from service.registry import claims, releases, snapshots, sweeping
 from service.registry.claims import Claim
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
@@ -83,6 +83,26 @@ def _claim(job_id: str, worker_context: WorkerContext) -> Claim | None:
 
 
 def _run_to_its_end(attempt: Attempt) -> None:
+    try:
+        _run_and_record(attempt)
+    except DatabaseUnavailable:
+        if attempt.worker_context.shutting_down():
+            _note_release(attempt)
+        raise
+
+
+def _note_release(attempt: Attempt) -> None:
+    """Note that the job is given up, as the database cannot record it, so that the attempt does not count."""
+    try:
+        releases.note(attempt.worker_context.artifacts, attempt.claim)
+    except OSError as error:
+        log.warning(
+            "job %s: cannot note that this worker gives it up (%s); it costs the job an attempt",
+            *(attempt.claim.job_id, error),
+        )
+
+
+def _run_and_record(attempt: Attempt) -> None:
     try:
         _run(attempt)
     except (Stopped, FencedOff, StoreUnavailable) as reason:
