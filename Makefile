@@ -12,14 +12,16 @@ PYTHONS := python3 python3.11 python3.12 python3.13 python3.14 python
 EXTRAS := worker,experiments,dev
 DATASETS = $(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)
 
+PIP_AUDIT := 2.10.1
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # By default uv trusts only its bundled CA certificates; use those of the system, as pip and browsers do.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo up test test-faults test-browser test-slow check catalog pages judge setup clean
+.PHONY: help demo up test test-faults test-browser test-slow check audit-dependencies catalog pages judge setup clean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
 
 demo: $(READY) ## learn, forget, resize and draw digits (writes demo/)
 	@$(RUN) palimpsest.demo
@@ -48,6 +50,10 @@ check: $(READY) ## check style, words, types, import rules, migrations and the c
 	@$(VENV)/bin/palimpsest migrate --check
 	@$(RUN) worker.catalog --check
 	@echo "make check: passed"
+
+audit-dependencies: $(READY) ## look up known vulnerabilities of the pinned dependencies (asks pypi.org)
+	@$(VENV)/bin/uv tool run --from pip-audit==$(PIP_AUDIT) pip-audit --strict --progress-spinner off \
+	  --no-deps --disable-pip --requirement constraints.txt
 
 catalog: $(READY) ## write service/requests/catalog.json, the list of strategies and datasets
 	@$(RUN) worker.catalog
