@@ -31,15 +31,11 @@ from service.registry.database import Database
 from service.registry.publishing import Origin
 from service.registry.reports import MeasuredReport
 from service.registry.tables import (
-    DatasetRow,
     JobRow,
     LabelRow,
     Level,
     ModelRow,
-    PurgeRow,
-    ReceiptRow,
-    ReportRow,
-    SampleRow,
+    Row,
     VersionRow,
 )
 from service.registry.version_files import before_file, forgotten_file, isolated_file
@@ -48,17 +44,6 @@ from tests.api.offered import CATALOG
 from tests.drawing.decoders import decoder
 from tests.reports.made_up import full_report, quick_report
 
-TABLES = (
-    ModelRow,
-    LabelRow,
-    VersionRow,
-    JobRow,
-    ReportRow,
-    SampleRow,
-    DatasetRow,
-    PurgeRow,
-    ReceiptRow,
-)
 MEDIA_TYPES = {"json": "application/json", "png": "image/png"}
 COST = {
     "seconds": 12.5,
@@ -217,8 +202,8 @@ class Served:
         """Return how many rows every table has."""
         with self.worker.database.reading() as session:
             return {
-                table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0
-                for table in TABLES
+                name: session.scalar(select(func.count()).select_from(table)) or 0
+                for name, table in Row.metadata.tables.items()
             }
 
     def model(self, name: str, **more: Any) -> dict[str, Any]:
