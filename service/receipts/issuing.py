@@ -106,7 +106,7 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
             parent=_parent(history.parent),
             request=_request(job, history.purge),
             seed_used=manifest.get("seed"),
-            code=manifest.get("code"),  # release and hash of the worker's source files
+            code=_code(manifest),  # release and hash of the worker's source files
             guarantee=history.guarantee,  # exact or approximate
             figures=ReceiptFigures.of(history.report),
             erasure=erasure_by_store(history),
@@ -117,6 +117,12 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
             published_at=job.finished_at,
         ),
     )
+
+
+def _code(manifest: Mapping[str, Any]) -> str | None:
+    """Return the code that computed the version; all of it, in order, if the job was resumed by another."""
+    codes = dict.fromkeys(one["code"] for one in manifest.get("environments", []))
+    return ", then ".join(codes) or manifest.get("code")
 
 
 def _is_purging(session: Session, job_id: str) -> bool:

@@ -8,6 +8,7 @@ from threading import Thread, current_thread, main_thread
 
 import pytest
 
+from service.receipts import issuing
 from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.tables import ModelRow, SnapshotRow
 from tests.instance import schedule, wait_for
@@ -70,9 +71,25 @@ def test_a_job_that_is_shut_down_several_times_goes_on_and_gives_the_same_bytes(
     assert execute_counted(job_id, worker_context) < whole * 3 / 4
     assert find_job(worker_context, job_id).state == "succeeded"
     assert files_of(worker_context, model) == files_of(worker_context, undisturbed)
-    assert "machines" not in read_manifest(worker_context, versions_of(worker_context, model)[0])
+    assert "environments" not in read_manifest(worker_context, versions_of(worker_context, model)[0])
     assert snapshot_of(worker_context, job_id) is None
     assert not worker_context.artifacts.exists(snapshot.sha256)
+
+
+def test_a_worker_of_the_next_release_goes_on_with_a_forget_and_the_receipt_names_both(
+    worker_context: WorkerContext, model: ModelRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(learn(worker_context, model), worker_context)
+    job_id = submit(worker_context, model, "forget", "1", params=schedule(STEPS))
+    monkeypatch.setattr("worker.jobs.execution.CODE", "palimpsest 1")
+    execute_counted(job_id, worker_context, stop_after=STEPS // 2)
+    monkeypatch.setattr("worker.jobs.execution.CODE", "palimpsest 2")
+    execute(job_id, worker_context)
+    manifest = read_manifest(worker_context, versions_of(worker_context, model)[-1])
+    assert [one["code"] for one in manifest["environments"]] == ["palimpsest 1", "palimpsest 2"]
+    with worker_context.database.reading() as session:
+        code = issuing.build_statement(session, worker_context.artifacts, job_id).predicate.code
+    assert code == "palimpsest 1, then palimpsest 2"
 
 
 def test_a_job_whose_snapshot_cannot_be_saved_goes_on(

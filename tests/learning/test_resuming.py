@@ -13,7 +13,7 @@ from tests.learning.interrupting import Killed, Memory, killer
 from tests.learning.tiny import BRIEF, CPU, GIVEN, Start, TinyArchive, brief, labels
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.machine import machine_kind
-from worker.learning.resuming import InPlace, NoSnapshots, Snapshots, State
+from worker.learning.resuming import Environment, InPlace, NoSnapshots, Snapshots, State
 from worker.learning.snapshot_file import NotASnapshot, read_snapshot
 from worker.learning.strategy import Outcome, Progress, Stopped, TrainingContext, all_strategies, find
 from worker.learning.transition import apply_strategy
@@ -171,14 +171,13 @@ def snapshot_of(start: Start) -> bytes:
     "foreign",
     [
         {"seed": 1},
-        {"code": "another release"},
         {"others": {"surrogate_share": 0.4}},
         {"labels": ("columns",)},
         {"name": "saliency"},
     ],
     ids=lambda foreign: next(iter(foreign)),
 )
-def test_a_snapshot_of_other_inputs_or_other_code_is_ignored(
+def test_a_snapshot_of_other_inputs_is_ignored(
     foreign: dict[str, Any], start_of_forget: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     data, given = snapshot_of(start_of_forget), dict(foreign)
@@ -187,17 +186,29 @@ def test_a_snapshot_of_other_inputs_or_other_code_is_ignored(
     undisturbed = attempt("forget", name, start, NoSnapshots(), **given)
     caplog.set_level("INFO")
     assert attempt("forget", name, start, Memory(data), **given) == undisturbed
-    assert "it is of other inputs or code" in caplog.text
+    assert "it is of other inputs" in caplog.text
     assert "resuming after" not in caplog.text
 
 
-def test_resumed_on_another_kind_of_machine_the_context_names_both(start_of_forget: Start) -> None:
+def test_a_worker_of_another_release_goes_on_with_the_job(
+    start_of_forget: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = snapshot_of(start_of_forget)
+    undisturbed = attempt("forget", "surrogate", start_of_forget, NoSnapshots())
+    caplog.set_level("INFO")
+    assert attempt("forget", "surrogate", start_of_forget, Memory(data), code="next") == undisturbed
+    assert "resuming after" in caplog.text
+
+
+def test_resumed_in_another_environment_the_context_names_both(start_of_forget: Start) -> None:
     data = snapshot_of(start_of_forget)
     here, identity = machine_kind(CPU), str(read_snapshot(data)["identity"])
-    for machine, machines in ((here, (here,)), ("another", (here, "another"))):
-        context = TrainingContext(CPU, 0, snapshots=Memory(data))
-        context.journal.open(lambda: identity, machine)
-        assert context.journal.machines == machines
+    first = Environment("", here)
+    for other in (Environment("", "another machine"), Environment("another release", here)):
+        for environment, environments in ((first, (first,)), (other, (first, other))):
+            context = TrainingContext(CPU, 0, snapshots=Memory(data))
+            context.journal.open(lambda: identity, environment)
+            assert context.journal.environments == environments
     assert torch.__version__ in here
     assert "threads" in here
 

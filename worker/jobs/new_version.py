@@ -26,6 +26,7 @@ from worker.jobs.storing import store_report
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
 from worker.learning import strategy
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.resuming import Environment
 from worker.learning.strategy import Examples, TrainingContext
 from worker.learning.transition import apply_strategy
 
@@ -51,7 +52,7 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
     if error := acceptance_error(report):
         _reject(attempt, report, error)
     else:
-        _publish(attempt, work, candidate, report, context.journal.machines)
+        _publish(attempt, work, candidate, report, context.journal.environments)
 
 
 def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoint:
@@ -63,17 +64,17 @@ def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoi
 
 
 def _publish(
-    attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, machines: Sequence[str]
+    attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, environments: Sequence[Environment]
 ) -> None:
     with PUBLISH_SECONDS.time():
-        _store_and_publish(attempt, work, candidate, report, machines)
+        _store_and_publish(attempt, work, candidate, report, environments)
     log.info("job %s: succeeded; published a version of model %s", attempt.claim.job_id, work.model.id)
 
 
 def _store_and_publish(
-    attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, machines: Sequence[str]
+    attempt: Attempt, work: Work, candidate: Checkpoint, report: Report, environments: Sequence[Environment]
 ) -> None:
-    files = version_files(candidate, report, work, machines)
+    files = version_files(candidate, report, work, environments)
     entries = attempt.with_retries(lambda: _store(files, attempt.worker_context))
     failpoints.reach("publish.after_rename")
     networks = (candidate, *candidate.isolated)

@@ -32,6 +32,7 @@ from worker.jobs.inputs import Work
 from worker.jobs.pictures import picture_before, picture_forgotten
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
+from worker.learning.resuming import Environment
 
 MANIFEST_FORMAT = 1
 SAFETENSORS, ONNX = "application/vnd.safetensors", "application/onnx"
@@ -50,11 +51,11 @@ class File(Content):
 
 
 def version_files(
-    candidate: Checkpoint, report: Report, work: Work, machines: Sequence[str]
+    candidate: Checkpoint, report: Report, work: Work, environments: Sequence[Environment]
 ) -> dict[str, File]:
     """Return every file of the version that the job makes, by name.
 
-    machines: the kinds of machines that computed the candidate, in order.
+    environments: those in which the candidate was computed, in order.
     """
     files = {
         CHECKPOINT: File(candidate.to_bytes(), SAFETENSORS),
@@ -75,8 +76,8 @@ def version_files(
         for name, picture in picture_before(parent, labels).items():
             files[before_file(name)] = File(picture, PNG)
     manifest = _manifest(candidate, work, {name: file.entry() for name, file in files.items()})
-    if len(machines) > 1:  # the job was resumed on another kind, which may give other bytes than one kind
-        manifest["machines"] = list(machines)
+    if len(environments) > 1:  # the job was resumed in another, which may give other bytes than one alone
+        manifest["environments"] = [one._asdict() for one in environments]
     return {**files, MANIFEST: File(encode_document(manifest), JSON)}
 
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,19 @@ T = TypeVar("T")
 
 State = dict[str, Any]
 """Tensors and JSON values, in nested dictionaries and lists."""
+
+STAGES_VERSION = 1
+"""Increase it with a change after which a snapshot of the release before must not be continued: if a stage of
+the same name, with tensors of the same shapes, has come to mean something else. Then jobs start anew once."""
+
+
+class Environment(NamedTuple):
+    """What computed a part of a result, besides its inputs."""
+
+    code: str
+    """The version of the code."""
+    machine: str
+    """The kind of machine (machine.py)."""
 
 
 class Snapshots(Protocol):
@@ -166,16 +179,16 @@ class Journal:
         self._frames = [_Frame("")]
         self._loop: _Loop | None = None
         self._identity: Callable[[], str] = lambda: ""
-        self.machines: tuple[str, ...] = ()
+        self.environments: tuple[Environment, ...] = ()
 
-    def open(self, identity: Callable[[], str], machine: str) -> None:
+    def open(self, identity: Callable[[], str], environment: Environment) -> None:
         """Read the snapshot of an earlier attempt, if there is one, so that its stages are skipped.
 
-        identity: returns a hash of all that the computation depends on. A snapshot with another identity is
-        ignored, and so is a damaged one. machine: the kind of this machine; `machines` then names the kinds
-        on which the computation ran, in order.
+        identity: returns a hash of the inputs that the computation depends on. A snapshot with another
+        identity is ignored, and so is a damaged one. environment: that of this attempt; `environments` then
+        names all in which the computation ran, in order.
         """
-        self._identity, self.machines = identity, (machine,)
+        self._identity, self.environments = identity, (environment,)
         data = self._snapshots.load() if self._records else None
         if data is None:
             return
@@ -185,10 +198,10 @@ class Journal:
             log.warning("the snapshot is ignored, the computation starts anew: %s", error)
             return
         if content["identity"] != identity():
-            log.warning("the snapshot is ignored, the computation starts anew: it is of other inputs or code")
+            log.warning("the snapshot is ignored, the computation starts anew: it is of other inputs")
             return
-        earlier = content["machines"]
-        self.machines = tuple(earlier) if earlier[-1] == machine else (*earlier, machine)
+        earlier = tuple(Environment(*one) for one in content["environments"])
+        self.environments = earlier if earlier[-1] == environment else (*earlier, environment)
         _fill(self._frames[0], content["stages"])
         log.info("resuming after the stages %s", [one.name for one in self._frames[0].finished])
 
@@ -209,11 +222,12 @@ class Journal:
     def save_if_due(self) -> None:
         """Save a snapshot if one is due, unless this attempt still repeats what an earlier one did."""
         if self._snapshots.is_due() and not any(frame.is_catching_up for frame in self._frames):
-            identity, machines = self._identity(), list(self.machines)
-            stages = self._stages()
-            self._snapshots.save(
-                write_snapshot({"identity": identity, "machines": machines, "stages": stages})
-            )
+            content = {
+                "identity": self._identity(),
+                "environments": self.environments,
+                "stages": self._stages(),
+            }
+            self._snapshots.save(write_snapshot(content))
 
     def once(self, name: str, compute: Callable[[], State]) -> State:
         """Return what `compute` returns, from the snapshot if an earlier attempt finished it."""

@@ -23,7 +23,15 @@ from torch import Tensor
 from reports import Guarantee
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.machine import machine_kind
-from worker.learning.resuming import Journal, NoSnapshots, Resumable, Snapshots, State
+from worker.learning.resuming import (
+    STAGES_VERSION,
+    Environment,
+    Journal,
+    NoSnapshots,
+    Resumable,
+    Snapshots,
+    State,
+)
 
 Operation = Literal["learn", "forget", "resize"]
 Retention = Literal["permanent", "temporary"]
@@ -181,19 +189,20 @@ class TrainingContext:
         """Skip what an earlier attempt at this computation finished, if a snapshot of it was saved.
 
         inputs: returns all that the result depends on, besides the code and the seeds: bytes, or values whose
-        repr says everything. A snapshot of a computation with other inputs is ignored. It is called when
-        there is a snapshot to read or to save, so that a short computation does without.
+        repr says everything. A snapshot of a computation with other inputs is ignored; one of another release
+        is continued, so that a job which is longer than the time between two releases ends. It is called
+        when there is a snapshot to read or to save, so that a short computation does without.
         """
 
         @cache
         def identity() -> str:
             digest = hashlib.sha256()
-            for one in (self.code, self.seed, self.request_seed, *inputs()):
+            for one in (STAGES_VERSION, self.seed, self.request_seed, *inputs()):
                 part = one if isinstance(one, bytes) else repr(one).encode()
                 digest.update(len(part).to_bytes(8, "big") + part)
             return digest.hexdigest()
 
-        self.journal.open(identity, machine_kind(self.device, self.precision))
+        self.journal.open(identity, Environment(self.code, machine_kind(self.device, self.precision)))
 
     def loop(
         self,
