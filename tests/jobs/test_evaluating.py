@@ -15,6 +15,7 @@ from service.registry import jobs, reports
 from service.registry.artifacts import Content, FileContent, FolderArtifacts
 from service.registry.tables import JobRow, ModelRow
 from service.registry.version_files import forgotten_file
+from service.reporting import page as report_page
 from tests.jobs.worker_contexts import (
     BRIEF_EVALUATION,
     TEMPORARY,
@@ -238,6 +239,25 @@ def test_a_rejected_candidate_leaves_its_report_and_no_version(
     assert json.loads(worker_context.artifacts.read(found.sha256)) == found.document
     assert row.cost is not None
     assert len(versions_of(worker_context, model)) == 1
+
+
+def test_a_version_without_labels_is_evaluated(worker_context: WorkerContext, model: ModelRow) -> None:
+    """Everything was forgotten. What is left of it is measured; for the rest the report gives the reason."""
+    run(worker_context, model, "learn", "0", "1")
+    run(worker_context, model, "forget", "0", "1")
+    parent, version = versions_of(worker_context, model)
+    assert version.labels == {}
+    row = run(worker_context, model, "evaluate")
+    assert (row.state, row.error) == ("succeeded", None)
+    stored = evidence(worker_context, row)
+    report = stored.report
+    assert isinstance(report, FullReport)
+    assert {name: figure.n for name, figure in report.forgotten.labels.items()} == {"0": 100, "1": 100}
+    assert report.retained.reason == "there is no such label"
+    assert report.reference.reason == "the version holds no label, so there is nothing to retrain on"
+    forget = find_job(worker_context, version.job_id)
+    page = report_page.render(report_page.Subject(model, version, parent, forget, stored, [], {}))
+    assert "nothing to retrain on" in page
 
 
 class DeletedOnce(FolderArtifacts):

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.requests.invalid_upload import InvalidUpload
-from service.requests.uploads import MAX_LABELS, MIN_IMAGES_PER_LABEL
+from service.requests.uploads import MAX_FILES, MAX_LABELS, MIN_IMAGES_PER_LABEL, ZIP_ENTRY
 from tests.requests.archives import as_folders, as_npz, doodles, npz, png, pngs, zipped
 from tests.requests.reading import read
 from worker.learning.datasets import uploaded
@@ -220,6 +220,7 @@ BAD = [
     ("an absolute path", renamed("/etc/0.png"), "invalid_path", "not a plain path"),
     ("a path of Windows", renamed("C:\\a\\0.png"), "invalid_path", "not a plain path"),
     ("a link", link(), "invalid_path", "is a link"),
+    ("too many files", ZIP_ENTRY * (MAX_FILES + 1), "archive_too_many_entries", "send an npz instead"),
     ("a file twice", twice(), "duplicate_entry", "twice"),
     ("no folder", renamed("0.png"), "invalid_path", "LABEL/NAME.png"),
     ("folders in folders", renamed("a/b/0.png"), "invalid_path", "LABEL/NAME.png"),
