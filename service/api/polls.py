@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.access import Access
 from service.api.job_objects import POLL_SECONDS, describe_job
 from service.api.middleware import PATTERN
+from service.api.problems import answer_registry_error
 from service.api.rates import RateLimits
 from service.api.route import add_etag, client_address, not_modified
 from service.registry import jobs
@@ -54,6 +55,9 @@ class _Answer(NamedTuple):
     headers: dict[str, str]
 
 
+_Result = _Answer | DatabaseUnavailable | None
+
+
 class Polls:
     """The kept answers, and the thread that reads from the database. Used on the event loop alone.
 
@@ -68,17 +72,19 @@ class Polls:
         self._current: dict[str, _Answer] = {}
         """Answers that were read or confirmed at `_change`: they hold as long as nothing is committed."""
         self._change: int | None = None
-        self._waiting: dict[str, asyncio.Future[_Answer | None]] = {}
+        self._waiting: dict[str, asyncio.Future[_Result]] = {}
         self._is_reading = False
         self._started_at = 0.0
         self._is_busy = False
         """Whether several polls waited for the last batch. Then the next one gathers polls for a moment."""
 
     async def find(self, job_id: str, project: str) -> Response | None:
-        """Return the answer about the project's job; None if there is none, or the database is silent."""
+        """Return the answer about the project's job; None if there is none. Raises DatabaseUnavailable."""
         if not JOB_ID.fullmatch(job_id):
             return None
         answer = self._find_current(job_id) or await self._read(job_id)
+        if isinstance(answer, DatabaseUnavailable):
+            raise answer
         if answer is None or answer.project != project:
             return None
         return Response(answer.body, headers=answer.headers)
@@ -95,7 +101,7 @@ class Polls:
             self._change = change
         return self._current.get(job_id)
 
-    async def _read(self, job_id: str) -> _Answer | None:
+    async def _read(self, job_id: str) -> _Result:
         loop = asyncio.get_running_loop()
         future = self._waiting.get(job_id)
         if future is None:
@@ -123,30 +129,37 @@ class Polls:
     def _finish(
         self,
         loop: asyncio.AbstractEventLoop,
-        batch: dict[str, asyncio.Future[_Answer | None]],
+        batch: dict[str, asyncio.Future[_Result]],
         change: int | None,
-        done: "asyncio.Future[dict[str, _Answer]]",
+        done: "asyncio.Future[dict[str, _Answer] | DatabaseUnavailable]",
     ) -> None:
         found = {} if done.cancelled() else done.result()
-        if change is not None and change == self._change:
-            self._current.update(found)
-        for job_id, future in batch.items():
-            answer = found.get(job_id)
-            if answer is not None:
-                self._kept[job_id] = answer
-                self._kept.move_to_end(job_id)
-            if not future.done():
-                future.set_result(answer)
-        while len(self._kept) > MAX_ANSWERS:
-            self._kept.popitem(last=False)
+        if isinstance(found, DatabaseUnavailable):
+            # Those who came meanwhile would wait for as long again.
+            for future in (*batch.values(), *self._waiting.values()):
+                future.set_result(found)
+            self._waiting.clear()
+        else:
+            self._keep(found, change)
+            for job_id, future in batch.items():
+                future.set_result(found.get(job_id))
         if self._waiting:
             self._start_soon(loop)
         else:
             self._is_reading = False
 
+    def _keep(self, found: Mapping[str, _Answer], change: int | None) -> None:
+        if change is not None and change == self._change:
+            self._current.update(found)
+        for job_id, answer in found.items():
+            self._kept[job_id] = answer
+            self._kept.move_to_end(job_id)
+        while len(self._kept) > MAX_ANSWERS:
+            self._kept.popitem(last=False)
 
-def _read(database: Database, kept: Mapping[str, _Answer | None]) -> dict[str, _Answer]:
-    """Return {job id: answer}: the kept ones that still hold, and new ones. Without what cannot be read."""
+
+def _read(database: Database, kept: Mapping[str, _Answer | None]) -> dict[str, _Answer] | DatabaseUnavailable:
+    """Return {job id: answer}: the kept ones that still hold, and new ones. Without unknown jobs."""
     try:
         # A token is older than its answer: a change in between only makes the next poll read the job again.
         tokens = read_tokens(database, list(kept))
@@ -155,11 +168,11 @@ def _read(database: Database, kept: Mapping[str, _Answer | None]) -> dict[str, _
         }
         changed = [job_id for job_id in tokens if job_id not in found]
         return found | _answer(database, changed, tokens) if changed else found
-    except DatabaseUnavailable:
-        pass
+    except DatabaseUnavailable as error:
+        return error
     except Exception:
         log.exception("polls of jobs could not be answered together; each is answered by itself")
-    return {}  # the endpoint answers, and says what is wrong
+        return {}
 
 
 def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str]) -> dict[str, _Answer]:
@@ -206,11 +219,14 @@ class PollMiddleware:
         caller = self._access.find_admitted(request, ("read",))
         if caller is None:
             return None
-        response = await self._polls.find(path.removeprefix(PREFIX), caller.project)
+        try:
+            response = await self._polls.find(path.removeprefix(PREFIX), caller.project)
+        except DatabaseUnavailable as error:
+            response = answer_registry_error(request, error)
         if response is None or self._rates.take(client_address(request), caller.key_id):
             return None  # the router counts the request too, and refuses it with the reason
         scope[PATTERN] = PREFIX + "{job}"
-        return not_modified(request, dict(response.headers)) or response
+        return not_modified(request, response.headers) or response
 
 
 def _is_plain(request: Request) -> bool:

@@ -221,6 +221,11 @@ async def _answer_problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_registry_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RegistryError)
+    return answer_registry_error(request, error)
+
+
+def answer_registry_error(request: Request, error: RegistryError) -> JSONResponse:
+    """Return the error as a response."""
     if error.code not in STATUS:
         log.error(
             "request %s: the registry error %s has no HTTP status; add it to STATUS",

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 
 from service.api.access import NOBODY, Access, required_scopes
 from service.api.problems import Problem, build_validation_problem
@@ -154,7 +155,7 @@ def with_etag(request: Request, response: Response) -> Response:
     if request.method != "GET" or response.status_code != 200 or not isinstance(response.body, bytes):
         return response
     add_etag(response)
-    return not_modified(request, dict(response.headers)) or response
+    return not_modified(request, response.headers) or response
 
 
 def add_etag(response: Response) -> None:
@@ -164,10 +165,13 @@ def add_etag(response: Response) -> None:
         response.headers.setdefault("Cache-Control", FOR_ONE_CLIENT)
 
 
-def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
+def not_modified(request: Request, headers: Mapping[str, str]) -> Response | None:
     """Return 304 if If-None-Match names the ETag in `headers` (weak comparison, RFC 9110 13.1.2)."""
-    etag = next(value for name, value in headers.items() if name.lower() == "etag")
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    sent = request.headers.get("if-none-match")
+    if sent is None:
+        return None
+    etag = Headers(headers).get("etag")
+    known = [tag.strip().removeprefix("W/") for tag in sent.split(",")]
     if etag not in known and "*" not in known:
         return None
     remaining = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
