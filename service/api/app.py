@@ -39,9 +39,10 @@ from service.api.slots import Slots
 from service.api.space import require_space
 from service.api.threads import DATABASE_THREADS, DatabaseThreads
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
+from service.hanging import BoundedCalls
 from service.queue.messages import MessageSender
 from service.registry import artifact_references
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import PromptArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.statistics import RecentStatistics
@@ -74,6 +75,8 @@ EVERYWHERE = (400, 406, 408, 414, 415, 422, 429, 431, 500, 503, 507)
 """The statuses that any request may be refused with."""
 
 RECORD_USES_SECONDS = 5.0
+DISK_SECONDS = 1.0
+"""How long a request waits for a disk: with what it waits for the database, it is answered within 2 s."""
 
 
 def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI:
@@ -81,7 +84,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     database = Database(
         settings.database_url, wait_seconds=settings.database_wait_seconds, connections=DATABASE_THREADS
     )
-    artifacts = FolderArtifacts(settings.artifacts)
+    artifacts = PromptArtifacts(settings.artifacts, BoundedCalls(DISK_SECONDS))
     generator = Generator(artifacts)
     threads = DatabaseThreads(database)
     access = Access(database, threads, settings)
@@ -117,6 +120,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         database=database,
         database_threads=threads,
         artifacts=artifacts,
+        disk=BoundedCalls(DISK_SECONDS),
         generator=generator,
         statistics=RecentStatistics(database),
         catalog=offered or read_catalog(),

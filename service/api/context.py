@@ -12,6 +12,7 @@ from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.api.threads import DatabaseThreads
 from service.drawing.decoders import Generator
+from service.hanging import BoundedCalls
 from service.registry import audit
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
@@ -29,6 +30,8 @@ class ApiContext:
     database_threads: DatabaseThreads
     """Where a coroutine runs what uses the database. An endpoint that is a plain function runs there."""
     artifacts: FolderArtifacts
+    disk: BoundedCalls
+    """For what else is asked of the disks, which may hang."""
     generator: Generator
     statistics: RecentStatistics
     catalog: Catalog

@@ -24,10 +24,10 @@ from service.api.idempotency import Idempotency, Idempotent, unless_gone
 from service.api.lookup import find_model
 from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.route import Route
+from service.api.space import find_lack
 from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import samples, versions
 from service.registry.errors import DatabaseFull, IdempotencyInFlight, UnknownSample
-from service.registry.space import describe_lack
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import LabelDecoder
 from service.requests.fields import SAMPLE_ID, Body, Labels, Seed, VersionNumber, refuse_duplicates
@@ -174,7 +174,7 @@ def _record(
     """
     if once.key:
         return _record_in_database(context, source, body, seed, once)
-    if describe_lack(context.settings) is None:  # the reserve is for forget requests
+    if find_lack(context) is None:  # the reserve is for forget requests
         with suppress(DatabaseFull):
             return _record_in_database(context, source, body, seed, once)
     with context.database.reading() as session:

@@ -6,7 +6,7 @@ Reading, drawing, cancelling and forgetting go on: forget requests are what the 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.context import Context
+from service.api.context import ApiContext, Context
 from service.registry.errors import StorageFull
 from service.registry.space import describe_lack
 
@@ -19,5 +19,13 @@ async def require_space(request: Request, context: Context) -> None:
     """Raise StorageFull if the request would store something new and there is too little space."""
     if request.method not in STORING_METHODS or request.scope["route"].path.endswith(ALLOWED):
         return
-    if lack := await run_in_threadpool(describe_lack, context.settings):
+    if lack := await run_in_threadpool(find_lack, context):
         raise StorageFull(lack)
+
+
+def find_lack(context: ApiContext) -> str | None:
+    """Say where there is too little space; None if there is enough, and if a disk hangs: /readyz says so."""
+    try:
+        return context.disk.call(describe_lack, context.settings)
+    except TimeoutError:
+        return None

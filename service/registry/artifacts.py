@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from service import durable, failpoints
+from service.hanging import BoundedCalls
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 
+PIECE_BYTES = 1 << 20
 IS_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -69,8 +71,7 @@ class FolderArtifacts:
     def read(self, sha256: str) -> bytes:
         """Return the bytes of that hash. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
         try:
-            with _open_regular_file(self.path(sha256)) as file:
-                data = file.read()
+            data = self._read_file(self.path(sha256))
         except FileNotFoundError as error:
             raise ArtifactMissing(sha256) from error
         except OSError as error:
@@ -106,6 +107,34 @@ class FolderArtifacts:
     def path(self, sha256: str) -> Path:
         """Return the path of the artifact of that hash, whether or not it exists."""
         return self.folder / sha256[:2] / sha256
+
+    def _read_file(self, path: Path) -> bytes:
+        with _open_regular_file(path) as file:
+            return file.read()
+
+
+class PromptArtifacts(FolderArtifacts):
+    """The same for a process that has to answer: reading from a folder that hangs is an error in time."""
+
+    def __init__(self, folder: Path, calls: BoundedCalls) -> None:
+        super().__init__(folder)
+        self._calls = calls
+
+    def exists(self, sha256: str) -> bool:
+        """Whether there is a file of that name. True if the folder hangs: it may be there."""
+        try:
+            return self._calls.call(super().exists, sha256)
+        except TimeoutError:
+            return True
+
+    def _read_file(self, path: Path) -> bytes:
+        """Read a piece at a time: a large file may take long, but each piece comes in time."""
+        file = self._calls.call(_open_regular_file, path)
+        data = bytearray()
+        while piece := self._calls.call(file.read, PIECE_BYTES):
+            data += piece
+        file.close()
+        return bytes(data)
 
 
 def _is_intact(path: Path, sha256: str) -> bool:

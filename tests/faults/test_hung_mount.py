@@ -1,0 +1,99 @@
+"""The file system of the artifacts hangs: whoever opens a file there waits, and nothing fails."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.registry.tables import JobRow
+from service.settings import Settings
+from tests import invariants
+from tests.conftest import missing
+from tests.instance import Instance, instance_of, stop, wait_for
+
+ANSWER_SECONDS = 2.0
+LATE_SECONDS = 1.0
+"""How much later an answer may come on a busy machine."""
+MNT_DETACH = 2
+STALL = {"PALIMPSEST_STALL_SECONDS": "3"}
+
+
+@contextmanager
+def hung_mount(folder: Path) -> Iterator[None]:
+    """Mount a file system whose server never answers (FUSE). At the end, those who wait get an error."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError as error:
+        missing(f"/dev/fuse cannot be opened ({error})")
+    try:
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+        if libc.mount(b"hung", os.fsencode(folder), b"fuse", 0, options) != 0:
+            missing(f"FUSE cannot be mounted ({os.strerror(ctypes.get_errno())}); only root may")
+        yield
+    finally:
+        libc.umount2(os.fsencode(folder), MNT_DETACH)
+        os.close(device)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[Instance]:
+    with instance_of(Settings(home=tmp_path / "home", port=0), tmp_path) as instance:
+        yield instance
+
+
+def test_the_api_answers_while_the_artifacts_hang(instance: Instance) -> None:
+    process = instance.up()
+    instance.create()
+    instance.succeeded(instance.submit("learn", labels=["0", "1"]))
+    version = f"{instance.url}/v1/models/m/versions/1"
+    needed = [f"{version}/images/0/{seed}.png" for seed in range(20)]
+    needed += [f"{version}/files/{name}" for name in ("checkpoint.safetensors", "decoder.onnx")] * 10
+    with hung_mount(instance.deployment.artifacts), ThreadPoolExecutor(len(needed)) as pool:
+        sent = [pool.submit(timed, "GET", url) for url in needed]
+        assert timed("GET", f"{instance.url}/livez")[0] == 200
+        assert timed("GET", f"{instance.url}/v1/models/m")[0] == 200
+        status, seconds = timed("GET", f"{instance.url}/readyz")
+        assert (status, seconds < ANSWER_SECONDS + LATE_SECONDS) == (503, True)
+        answers = [each.result() for each in sent]
+        assert {status for status, _ in answers} == {503}
+        assert max(seconds for _, seconds in answers) < ANSWER_SECONDS + LATE_SECONDS
+        body = {"labels": ["2"], "params": {"schedule": {"steps": 5, "batch_size": 16}}}
+        submitted = timed("POST", f"{instance.url}/v1/models/m/learn", body)
+        assert submitted[0] == 202
+        assert submitted[1] < ANSWER_SECONDS + LATE_SECONDS
+    wait_for("images are drawn again", lambda: httpx.get(needed[0], timeout=30).status_code == 200)
+    wait_for("it is ready", lambda: httpx.get(f"{instance.url}/readyz", timeout=30).status_code == 200)
+    wait_for("every job has ended", lambda: all(job.done for job in jobs_of(instance)))
+    assert stop(process) == 0
+    invariants.check(instance.deployment, instance.database, ended=True)
+
+
+def test_a_job_whose_artifacts_hang_stalls_and_goes_on_when_they_answer(instance: Instance) -> None:
+    process = instance.up(**STALL)
+    instance.create()
+    job_id = instance.submit("learn", labels=["0"], steps=1500)
+    worker = instance.worker_in_training(job_id)
+    with hung_mount(instance.deployment.artifacts):
+        job = instance.wait_until(job_id, lambda job: job.state == "queued" or job.done)
+        assert job.state == "queued", "it stalled, and waits for a worker that can read"
+        wait_for("its worker was ended", lambda: not Path(f"/proc/{worker}").exists())
+    assert instance.succeeded(job_id).attempt == 2
+    assert stop(process) == 0
+    invariants.check(instance.deployment, instance.database, ended=True)
+
+
+def timed(method: str, url: str, body: object = None) -> tuple[int, float]:
+    """Send a request. Returns the status of its answer, and after how many seconds it came."""
+    answer = httpx.request(method, url, json=body, timeout=30)
+    return answer.status_code, answer.elapsed.total_seconds()
+
+
+def jobs_of(instance: Instance) -> list[JobRow]:
+    ids = [job["id"] for job in instance.request("GET", "/v1/jobs?limit=100", status=200)["data"]]
+    return [instance.job(job_id) for job_id in ids]
