@@ -1,14 +1,16 @@
-"""Measure how much the memory of the server grows over many sample requests.
+"""Measure how much the memory of the server grows over many sample requests, and over many new versions.
 
     python -m benchmarks.sampling_memory --json -
 
-`rss_mib`             resident memory of the server: after `--warm` requests, which fill its pools and
-                      caches, and after `--requests` more.
-`growth_percent`      how much larger the second is. A leak of 1 KiB a request would be about 15 %.
+`samples`, `heads`    each has `rss_mib`, the resident memory of the server: after `--warm` requests or
+                      `--warm-heads` versions, which fill its pools and caches, and after `--requests` or
+                      `--heads` more; and `growth_percent`, how much larger the second is. A leak of 1 KiB a
+                      request would be about 15 %. Every new version is drawn from once.
 `requests_per_second` of one client, which waits for each answer.
 `refused`             how many answers were not 200.
 """
 
+import argparse
 import os
 import tempfile
 import time
@@ -36,32 +38,62 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--requests", type=int, default=20_000, help="measured requests; %(default)s")
     parser.add_argument("--warm", type=int, default=1_000, help="requests before them; %(default)s")
+    parser.add_argument("--heads", type=int, default=1_000, help="measured new versions; %(default)s")
+    parser.add_argument("--warm-heads", type=int, default=50, help="versions before them; %(default)s")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), options.requests, options.warm)
+        figures = measure(Path(folder), options)
     write_figures(figures, options.json)
 
 
-def measure(home: Path, requests: int, warm: int) -> dict[str, Any]:
-    """Learn a label with a tiny network, then send the requests, with the memory read before and after."""
+def measure(home: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Learn a label with a tiny network, then send requests and publish versions."""
     with local_server(home) as url, httpx.Client(base_url=url, timeout=60) as http:
         palimpsest = Palimpsest(url)
         palimpsest.create_model("m", dataset="digits", network=NETWORK)
         palimpsest.wait(palimpsest.learn("m", ["1"], params=PARAMS))
         server = int((home / "lock").read_text())
-        refused = send(http, warm)
+        refused = send(http, options.warm)
         before = resident_mib(server)
         began = time.monotonic()
-        refused += send(http, requests)
+        refused += send(http, options.requests)
         seconds = time.monotonic() - began
-        after = resident_mib(server)
+        samples = growth(before, resident_mib(server))
+        refused += publish(palimpsest, http, options.warm_heads)
+        before = resident_mib(server)
+        refused += publish(palimpsest, http, options.heads)
+        heads = growth(before, resident_mib(server))
+    return {
+        "samples": samples,
+        "heads": heads,
+        "requests": options.requests,
+        "new_versions": options.heads,
+        "requests_per_second": round(options.requests / seconds, 1),
+        "refused": refused,
+    }
+
+
+def growth(before: float, after: float) -> dict[str, Any]:
+    """Return both sizes in MiB, and by how much the second is larger."""
     return {
         "rss_mib": {"before": round(before, 1), "after": round(after, 1)},
         "growth_percent": round(100 * (after - before) / before, 2),
-        "requests": requests,
-        "requests_per_second": round(requests / seconds, 1),
-        "refused": refused,
     }
+
+
+def publish(palimpsest: Palimpsest, http: httpx.Client, versions: int) -> int:
+    """Resize the model so often, and draw from each new head; return how many answers were not 200.
+
+    The jobs are queued twenty at a time, so that the worker never waits for this client.
+    """
+    refused = 0
+    for start in range(0, versions, 20):
+        policies = ("expand", "prune") * 10
+        jobs = [palimpsest.resize("m", policy=one) for one in policies[: min(20, versions - start)]]
+        for job in jobs:
+            palimpsest.wait(job)
+            refused += send(http, 1)
+    return refused
 
 
 def send(http: httpx.Client, requests: int) -> int:
