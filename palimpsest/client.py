@@ -85,6 +85,14 @@ class Palimpsest:
         response = self._send("PUT", f"/v1/datasets/{_segment(name)}", content=archive, headers=headers)
         return Dataset.model_validate(response.json())
 
+    def delete_dataset(self, name: str) -> None:
+        """Delete an uploaded dataset. Models keep what they have learned from it."""
+        self._send("DELETE", f"/v1/datasets/{_segment(name)}")
+
+    def delete_images(self, dataset: str, label: str) -> None:
+        """Delete the images of a label from an uploaded dataset; with the last label, the dataset."""
+        self._send("DELETE", f"/v1/datasets/{_segment(dataset)}/labels/{_segment(label)}")
+
     def create_model(
         self,
         name: str,
@@ -157,6 +165,7 @@ class Palimpsest:
         strategy: str | None = None,
         params: Json | None = None,
         purge: bool | None = None,
+        delete_images: bool = False,
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
@@ -167,12 +176,14 @@ class Palimpsest:
         """Start a job that forgets labels. If they are forgotten already, return the job that forgot them.
 
         purge: also delete the files of every older version that was trained on these labels.
+        delete_images: also delete their images from the uploaded datasets that they were learned from.
         """
         body = _without_none(
             labels=list(labels),
             strategy=strategy,
             params=params,
             purge=purge,
+            also={"datasets": True} if delete_images else None,
             acceptance=acceptance,
             seed=seed,
             base_version=base_version,

@@ -99,11 +99,13 @@ class Label(_Response):
 
 
 class Dataset(_Response):
-    """Labelled images that models can learn from."""
+    """Labelled images that models can learn from. images: how many a label has, if they were uploaded."""
 
     name: str
     title: str
     labels: tuple[str, ...]
+    images: dict[str, int] | None = None
+    deleted_labels: tuple[str, ...] = ()
 
 
 class Model(_Response):

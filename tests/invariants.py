@@ -9,8 +9,8 @@ I6 no job is running whose lease expired long ago
 I7 no temporary file is older than the age at which the service deletes them
 I8 no job has had more attempts than it may have
 
-Besides: forgotten labels are in no later version, receipts verify, purged files are gone, finished jobs have
-no snapshot, and an SQLite file is sound.
+Besides: forgotten labels are in no later version, receipts verify, purged files and
+deleted images are gone, finished jobs have no snapshot, and an SQLite file is sound.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database, now
 from service.registry.tables import (
     CLAIMED_STATES,
+    DatasetDeletionRow,
     JobRow,
     LabelRow,
     ModelRow,
@@ -83,6 +84,7 @@ class State:
     versions: list[VersionRow] = field(default_factory=list)
     labels: list[LabelRow] = field(default_factory=list)
     purges: dict[str, PurgeRow] = field(default_factory=dict)
+    image_deletions: list[DatasetDeletionRow] = field(default_factory=list)
     receipts: dict[str, str | None] = field(default_factory=dict)
     snapshots: list[SnapshotRow] = field(default_factory=list)
     referenced: set[str] = field(default_factory=set)
@@ -132,6 +134,7 @@ def find_violations(
         *_forgotten_labels(state),
         *_receipts(state, ended=ended),
         *_purges(state),
+        *_image_deletions(state),
         *_snapshots(state),
         *_soundness(database),
     ]
@@ -172,6 +175,7 @@ def _read(deployment: Settings, database: Database) -> State:
             ),
             labels=list(session.scalars(select(LabelRow))),
             purges={purge.job_id: purge for purge in session.scalars(select(PurgeRow))},
+            image_deletions=list(session.scalars(select(DatasetDeletionRow))),
             receipts={receipt.job_id: receipt.envelope for receipt in session.scalars(select(ReceiptRow))},
             snapshots=list(session.scalars(select(SnapshotRow))),
             referenced=find_referenced(session),
@@ -372,6 +376,15 @@ def _was_stored_before(state: State, sha256: str, moment: datetime) -> bool:
         return state.artifacts.path(sha256).stat().st_mtime < moment.timestamp() - PURGE_SECONDS
     except FileNotFoundError:
         return False
+
+
+def _image_deletions(state: State) -> Iterator[str]:
+    """A file of deleted images is not there, unless another upload has the same images."""
+    for deletion in state.image_deletions:
+        sha256 = deletion.sha256
+        is_gone = deletion.state == "done" and sha256 not in state.referenced
+        if sha256 is not None and is_gone and state.artifacts.exists(sha256):
+            yield f"images of dataset {deletion.dataset} were deleted, and their file {sha256} is there"
 
 
 def _snapshots(state: State) -> Iterator[str]:

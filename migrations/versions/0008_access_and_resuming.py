@@ -18,6 +18,7 @@ def upgrade() -> None:
     _move_datasets_into_projects()
     _add_columns_of_jobs()
     _create_model_deletions()
+    _create_deletions_of_images()
     _add_erasure_log_to_receipts()
     _create_snapshots()
     _create_idempotency_keys()
@@ -99,8 +100,10 @@ def _move_datasets_into_projects() -> None:
         sa.Column("project_id", sa.String(length=40), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("images", sa.JSON(), nullable=False),
+        sa.Column("stored", sa.JSON(), nullable=True),
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("label_digests", sa.JSON(), nullable=True),
+        sa.Column("deleted_labels", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_datasets_project_id")),
     )
@@ -121,7 +124,6 @@ def _add_columns_of_jobs() -> None:
         sa.Column("started_from", sa.Integer(), nullable=True),
         sa.Column("guarantee", sa.String(length=16), nullable=True),
         sa.Column("already_forgotten", sa.JSON(), nullable=True),
-        sa.Column("also", sa.JSON(), nullable=True),
         sa.Column("elsewhere", sa.JSON(), nullable=True),
         sa.Column("created_by", sa.String(length=40), nullable=True),
         sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
@@ -159,6 +161,64 @@ def _create_model_deletions() -> None:
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_model_deletions_model_id")),
         sa.PrimaryKeyConstraint("model_id", name=op.f("pk_model_deletions")),
     )
+
+
+def _create_deletions_of_images() -> None:
+    op.create_table(
+        "dataset_deletions",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("project_id", sa.String(length=40), nullable=False),
+        sa.Column("dataset", sa.String(length=200), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("whole", sa.Boolean(), nullable=False),
+        sa.Column("job_id", sa.String(length=40), nullable=True),
+        sa.Column("last_sequence", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=True),
+        sa.Column("replaced_by", sa.String(length=64), nullable=True),
+        sa.Column("kept", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("logged_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('requested', 'pending', 'done')", name=op.f("ck_dataset_deletions_state")
+        ),
+        sa.CheckConstraint(
+            "(state = 'requested') = (sha256 IS NULL)", name=op.f("ck_dataset_deletions_sha256")
+        ),
+        sa.CheckConstraint(
+            "(state = 'done') = (finished_at IS NOT NULL)", name=op.f("ck_dataset_deletions_finished_at")
+        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_dataset_deletions_job_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dataset_deletions")),
+    )
+    op.create_index("ix_dataset_deletions_job_id", "dataset_deletions", ["job_id"])
+    for name, condition in (("unfinished", "state <> 'done'"), ("not_logged", "logged_at IS NULL")):
+        where = sa.text(condition)
+        op.create_index(
+            f"ix_dataset_deletions_{name}",
+            "dataset_deletions",
+            ["id"],
+            sqlite_where=where,
+            postgresql_where=where,
+        )
+    op.create_table(
+        "image_erasures",
+        sa.Column("job_id", sa.String(length=40), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("waits_for", sa.String(length=40), nullable=True),
+        sa.Column("datasets", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("state IN ('requested', 'pending', 'done')", name=op.f("ck_image_erasures_state")),
+        sa.CheckConstraint(
+            "(state = 'done') = (finished_at IS NOT NULL)", name=op.f("ck_image_erasures_finished_at")
+        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_image_erasures_job_id")),
+        sa.PrimaryKeyConstraint("job_id", name=op.f("pk_image_erasures")),
+    )
+    op.create_index("ix_image_erasures_state", "image_erasures", ["state"])
 
 
 def _add_erasure_log_to_receipts() -> None:

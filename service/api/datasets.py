@@ -1,19 +1,23 @@
 """/v1/datasets: list the datasets that a model can learn from, and upload new ones."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
+from service.api.idempotency import Idempotency, Idempotent
 from service.api.paging import Listing
 from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
 from service.api.route import Route
 from service.api.upload_body import received
-from service.registry import datasets
+from service.registry import artifact_references, dataset_deletions, datasets
 from service.registry.artifacts import FileContent
 from service.registry.errors import DatasetExists, UnknownDataset
 from service.registry.space import measure_disk_bytes
@@ -49,6 +53,10 @@ class DatasetObject(BaseModel):
     labels: list[str]
     image_shape: tuple[int, int]
     bundled: bool
+    images: dict[str, int] | None = Field(
+        description="How many images each label has; null if the dataset comes with the service."
+    )
+    deleted_labels: list[str] = Field(description="Labels whose images were deleted.")
 
 
 @router.get("")
@@ -109,19 +117,52 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
 
 @router.delete("/{dataset}", status_code=204, responses=refusals(404, 409))
 @requires("forget")
-def delete_dataset(dataset: str, context: Context) -> None:
+def delete_dataset(dataset: str, context: Context, once: Idempotent) -> None:
     """Delete an uploaded dataset. Models keep what they have learned from it.
 
-    A dataset that an unfinished job may need is not deleted (409). The sweeper deletes its file later.
+    A dataset that an unfinished job may need is not deleted (409 `dataset_in_use`). It cannot be learned from
+    the answer on. Its file is deleted seconds later, or when the last job that reads it has ended.
     """
+    with _deleting(dataset, context, once, dataset) as session:
+        if session is not None:
+            deletion = dataset_deletions.delete_dataset(session, dataset, project=context.project)
+            context.append_to_audit_log(session, "dataset.delete", dataset, labels=list(deletion.labels))
+
+
+@router.delete("/{dataset}/labels/{label}", status_code=204, responses=refusals(404, 409))
+@requires("forget")
+def delete_label(dataset: str, label: str, context: Context, once: Idempotent) -> None:
+    """Delete the images of a label, those for testing included, from an uploaded dataset.
+
+    Models keep what they have learned from them; with the last label, the dataset is deleted. The images
+    cannot be learned from the answer on, and are deleted as those of a whole dataset are. An unfinished job
+    that may need them is a reason to refuse (409 `dataset_in_use`), and so is a dataset that comes with the
+    service (409 `dataset_built_in`).
+    """
+    with _deleting(dataset, context, once, f"{dataset}/{label}") as session:
+        if session is not None:
+            deletion = dataset_deletions.delete_label(session, dataset, label, project=context.project)
+            context.append_to_audit_log(
+                session, "dataset.label.delete", dataset, label=label, images=deletion.labels[label]
+            )
+
+
+@contextmanager
+def _deleting(
+    dataset: str, context: ApiContext, once: Idempotency, resource: str
+) -> Iterator[Session | None]:
+    """Yield a transaction to delete images of an upload; None if the request was answered before."""
     if any(entry.name == dataset for entry in context.catalog.datasets):
-        detail = f"The dataset {dataset} comes with the service and cannot be deleted."
+        detail = f"The dataset {dataset} comes with the service. Its images cannot be deleted."
         raise Problem(409, "dataset_built_in", detail)
+    if not NAME.fullmatch(dataset):
+        raise UnknownDataset(dataset)
     with context.database.transaction() as session:
-        if not NAME.fullmatch(dataset) or datasets.find(session, dataset, project=context.project) is None:
-            raise UnknownDataset(dataset)
-        datasets.delete(session, dataset, project=context.project)
-        context.append_to_audit_log(session, "dataset.delete", dataset)
+        if once.begin(session):
+            yield None
+            return
+        yield session
+        once.record(session, 204, resource)
 
 
 def _folder(context: ApiContext) -> Path:
@@ -154,19 +195,22 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
                 )
         if known is None or known.sha256 == upload.sha256:
             context.artifacts.put(FileContent(pixels, upload.sha256))
-    with context.database.transaction() as session:
-        _, created = datasets.put(
-            session,
-            name,
-            images=upload.counts,
-            sha256=upload.sha256,
-            label_digests=upload.label_digests,
-            project=context.project,
-        )
-        if created:
-            context.append_to_audit_log(
-                session, "dataset.upload", name, sha256=upload.sha256, labels=list(upload.counts)
+        with context.database.transaction() as session:
+            artifact_references.lock_against_deletion(session)
+            _, created = datasets.put(
+                session,
+                name,
+                images=upload.counts,
+                sha256=upload.sha256,
+                label_digests=upload.label_digests,
+                project=context.project,
             )
+            if not context.artifacts.exists(upload.sha256):  # deleted since, for another dataset
+                context.artifacts.put(FileContent(pixels, upload.sha256))
+            if created:
+                context.append_to_audit_log(
+                    session, "dataset.upload", name, sha256=upload.sha256, labels=list(upload.counts)
+                )
     return created
 
 

@@ -1,4 +1,4 @@
-"""The header Idempotency-Key: a POST that is sent again with the same key does nothing twice.
+"""The header Idempotency-Key: a request that is sent again with the same key does nothing twice.
 
 An endpoint takes an `Idempotent` parameter, and calls `find` before its work, `begin` at the start of its
 transaction, and `record` once the resource is written. If `find` or `begin` returns an answer, the request is

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel, Field
 
 from reports import Criterion, read_criterion
-from service.registry.tables import Guarantee, JobRow, PurgeRow
+from service.registry.tables import Guarantee, ImageErasureRow, JobRow, PurgeRow
 
 POLL_SECONDS = "1"
 """The Retry-After header of the answer for a job that is not done: seconds until the next poll."""
@@ -61,6 +61,35 @@ class PurgeObject(BaseModel):
     state: Literal["requested", "pending", "done"]
     keys: list[KeyObject]
     kept: list[KeyObject]
+    finished_at: datetime | None
+
+
+class DeletedImagesObject(BaseModel):
+    """The images that were deleted from a dataset."""
+
+    dataset: str
+    labels: dict[str, int] = Field(description="How many images each label had, by its name in the dataset.")
+    whole: bool = Field(description="Whether no label was left, so that the dataset was deleted.")
+    sha256: str = Field(description="The file that held the images.")
+    replaced_by: str | None = Field(description="The file with the images of the other labels.")
+    kept: bool = Field(
+        description="Whether the old file is kept, because another dataset has the same images."
+    )
+
+
+class ImageErasureObject(BaseModel):
+    """The deletion of the images of forgotten labels from uploaded datasets.
+
+    `requested`: it begins once the job has succeeded. `pending`: the images can no longer be learned, and
+    are being deleted. `done`: they are deleted.
+    """
+
+    state: Literal["requested", "pending", "done"]
+    labels: list[str]
+    waits_for: str | None = Field(
+        description="An older job that may still need the images: the deletion waits for its end."
+    )
+    datasets: list[DeletedImagesObject] = Field(description="What was deleted, once it is done.")
     finished_at: datetime | None
 
 
@@ -136,9 +165,12 @@ class JobObject(BaseModel):
         description="Null, except for a forget job whose request set `purge`, or whose revoked versions are "
         "past their retention time."
     )
+    image_erasure: ImageErasureObject | None = Field(
+        description="Null, except for a forget job whose request set `also.datasets`."
+    )
     elsewhere: ElsewhereObject | None = Field(
         description="Of a forget that succeeded: what else of the project held labels learned from the same "
-        "images when it was published. It forgets none of that."
+        "images when it was published, or when their images were deleted. It forgets none of that."
     )
     seed: int
     acceptance: dict[str, Any] = Field(description="The criteria that were frozen when the job was accepted.")
@@ -192,6 +224,9 @@ def describe_job(
         evaluated_version=row.evaluated_version,
         output_version=row.output_version,
         purge=_describe_purge(row.purge) if row.operation == "forget" and row.purge else None,
+        image_erasure=_describe_erasure(row.image_erasure)
+        if row.operation == "forget" and row.image_erasure
+        else None,
         elsewhere=None if row.elsewhere is None else ElsewhereObject.model_validate(row.elsewhere),
         seed=row.seed,
         acceptance=row.acceptance,
@@ -224,6 +259,16 @@ def _describe_error(error: dict[str, Any]) -> JobErrorObject:
 def _describe_purge(row: PurgeRow) -> PurgeObject:
     keys, kept = ([KeyObject(**file) for file in files] for files in (row.keys, row.kept))
     return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
+
+
+def _describe_erasure(row: ImageErasureRow) -> ImageErasureObject:
+    return ImageErasureObject(
+        state=row.state,
+        labels=row.labels,
+        waits_for=row.waits_for,
+        datasets=[DeletedImagesObject(**entry) for entry in row.datasets],
+        finished_at=row.finished_at,
+    )
 
 
 def _describe_progress(row: JobRow) -> ProgressObject | None:

@@ -104,7 +104,7 @@ def get_receipt(job: str, context: Context) -> Response:
             erasure_log.write_due(session, context.settings.erasure_log)
         receipt = issuing.sign_receipt(context.database, context.artifacts, key, row.id)
     if receipt is None:
-        raise ReceiptNotReady(row.id, "the files that its purge deletes are not all deleted yet")
+        raise ReceiptNotReady(row.id, "what it deletes is not all deleted yet")
     return ReceiptResponse(receipt)
 
 

@@ -61,6 +61,11 @@ class _DatabaseCollector(Collector):
         yield _gauge(
             "palimpsest_purges_pending", "Purges whose files are not all deleted.", found.purges_pending
         )
+        yield _gauge(
+            "palimpsest_dataset_deletions_pending",
+            "Deletions of uploaded images whose files are not all deleted.",
+            found.dataset_deletions_pending,
+        )
         yield _gauges(
             "palimpsest_artifact_faults", "Artifacts found damaged.", "fault", found.artifact_faults.items()
         )

@@ -108,6 +108,7 @@ class Submission:
                 return answered.status, self._describe(session, answered.resource_id)
             model = find_model(session, self.context.project, self.model)
             jobs.check(session, model, self._resolve(session, model, request))
+            self._refuse_built_in(session, model, request)
         recorded: JobObject | None = None
         try:
             with self.context.database.transaction(line=self.model) as session:
@@ -175,6 +176,22 @@ class Submission:
             catalog, labels.projected_statuses(session, model), model_dataset=model.dataset
         )
 
+    def _refuse_built_in(self, session: Session, model: ModelRow, request: JobRequest) -> None:
+        """Refuse to delete images of labels that were learned from no uploaded dataset."""
+        if not isinstance(request, Forget) or not request.also.datasets:
+            return
+        built_in = {entry.name for entry in self.context.catalog.datasets}
+        for label in request.labels:
+            sources = labels.find_sources(session, model, [label])
+            names = sorted({dataset for dataset, _ in sources})
+            if names and built_in.issuperset(names):
+                raise Problem(
+                    409,
+                    "dataset_built_in",
+                    f"The images of {label!r} cannot be deleted: it was learned from {', '.join(names)}, "
+                    "which comes with the service. Leave `also` out, or forget this label separately.",
+                )
+
     async def _wait_for(self, job: JobObject) -> JobObject:
         """Return the job when it is done, or as it is when the time of `Prefer: wait` is over."""
         if self.wait_seconds is None:
@@ -202,7 +219,7 @@ class Submission:
 
 def _status(job: JobObject) -> int:
     """Return the status of the answer to a request that was accepted as this job."""
-    return 200 if job.done and not _begins_purge(job) else 202
+    return 200 if job.done and not _begins_deletion(job) else 202
 
 
 Submit = Annotated[Submission, Depends()]
@@ -224,7 +241,8 @@ async def forget(request: Forget, submission: Submit) -> JobObject:
     forgot them, and no other job is created. If a label was forgotten with less (not exactly, under looser
     criteria, by another strategy), an exact request forgets it again, and any other is refused with 409
     `forgotten_with_less`. `already_forgotten` names the labels that the job leaves out, and the jobs that
-    forgot them. A purge that is requested later belongs to the job that forgot the labels.
+    forgot them. A purge that is requested later belongs to the job that forgot the labels, and so does the
+    deletion of their images (`also`).
     """
     return await submission.submit(request)
 
@@ -248,9 +266,9 @@ async def evaluate(request: Evaluate, submission: Submit) -> JobObject:
         raise Problem(409, error.code, error.message) from error
 
 
-def _begins_purge(job: JobObject) -> bool:
-    """Whether a purge of files was requested that has not begun: then the request is not done yet."""
-    return job.purge is not None and job.purge.state == "requested"
+def _begins_deletion(job: JobObject) -> bool:
+    """Whether a deletion of files was requested that has not begun: then the request is not done yet."""
+    return any(one is not None and one.state == "requested" for one in (job.purge, job.image_erasure))
 
 
 def _parse_wait_seconds(prefer: str) -> int | None:

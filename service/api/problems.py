@@ -57,6 +57,7 @@ STATUS = {
     "invalid_text": 422,
     "queue_full": 429,
     "dataset_in_use": 409,
+    "images_deleted": 409,
     "quota_exceeded": 413,
     "database_unavailable": 503,
     "store_unusable": 503,

@@ -13,6 +13,7 @@ from itertools import takewhile
 from threading import Event, Thread
 
 from service import failpoints, metrics
+from service.process import image_deletions
 from service.process.contact import Contact
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing, model_deletion
@@ -121,7 +122,9 @@ def sweep_files(database: Database, deployment: Settings) -> None:
     _release_claims(database, deployment)
     _purge(database, deployment)
     _delete_snapshots(database, deployment)
+    image_deletions.delete_images(database, deployment)
     _log_erasures(database, deployment)
+    image_deletions.finish_erasures(database)
     _sign_receipts(database, deployment)
     _delete_models(database, deployment)
 

@@ -1,13 +1,14 @@
 """What a forget did to each store that can hold data of a label, in the sentences that its receipt prints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from reports import Guarantee, Report, read_report
 from service.drawing.decoders import MAX_LOADED_DECODERS, UNLOAD_SECONDS
 from service.receipts.statement import ErasureEntry
-from service.registry.tables import JobRow, PurgeRow, VersionRow
+from service.registry.tables import ImageErasureRow, JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
 
 RETRAIN = "retrain"
@@ -29,6 +30,8 @@ class ForgetHistory:
     """Names of the datasets that the labels were learned from."""
     purge: PurgeRow | None
     """None if the files of the older versions were not to be deleted."""
+    image_erasure: ImageErasureRow | None = None
+    """None if the images of the labels were not to be deleted from uploaded datasets."""
 
     @cached_property
     def report(self) -> Report:
@@ -96,11 +99,6 @@ SAME_FOR_EVERY_FORGET = {
         "A recorded sample is a list of labels and a seed, without images. If its version is revoked, the "
         "service refuses to draw it again (HTTP status 410).",
     ),
-    "judges and feature networks": (
-        "kept",
-        "These classifiers are trained on whole datasets. No generative model is trained with them. They are "
-        "kept to test whether later versions draw a forgotten label again.",
-    ),
     "database": (
         "kept",
         "The database keeps names, parameters, measurements and hashes of models, jobs and versions. The "
@@ -127,6 +125,7 @@ def erasure_by_store(history: ForgetHistory) -> list[ErasureEntry]:
         _pictures(history),
         _decoder_caches(history),
         _datasets(history),
+        _classifiers(history),
         *(
             ErasureEntry(store=store, state=state, detail=detail)
             for store, (state, detail) in SAME_FOR_EVERY_FORGET.items()
@@ -239,8 +238,49 @@ def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
 
 
 def _datasets(history: ForgetHistory) -> ErasureEntry:
-    detail = f"The real images of the datasets {', '.join(history.datasets)} are unchanged."
-    return ErasureEntry(store="datasets", state="kept", detail=detail)
+    deleted = [] if history.image_erasure is None else history.image_erasure.datasets
+    sentences = [_deleted_images(entry) for entry in deleted]
+    if others := sorted(set(history.datasets) - {entry["dataset"] for entry in deleted}):
+        sentences.append(
+            f"The forget changed nothing in the real images of the datasets {', '.join(others)}."
+        )
+    if deleted:
+        sentences.append(
+            "A worker keeps uploaded images in memory while it runs a job. Every job that could read these "
+            "has ended."
+        )
+    state = "deleted" if deleted and not others and not any(one["kept"] for one in deleted) else "kept"
+    if history.image_erasure is not None and not deleted:
+        sentences.append("They were to be deleted from uploaded datasets, but no such dataset held them.")
+    return ErasureEntry(store="datasets", state=state, detail=" ".join(sentences))
+
+
+def _deleted_images(entry: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} of {label}" for label, count in entry["labels"].items())
+    sentence = f"Dataset {entry['dataset']}: all images were deleted ({counts}), those for testing included"
+    sentence += ", and the dataset with them." if entry["whole"] else "."
+    if entry["kept"]:
+        sentence += " The file that held them is kept, because another dataset has the same images."
+    return sentence
+
+
+def _classifiers(history: ForgetHistory) -> ErasureEntry:
+    detail = (
+        "These classifiers are trained on whole datasets. No generative model is trained with them. They are "
+        "kept to test whether later versions draw a forgotten label again."
+    )
+    store = "judges and feature networks"
+    deleted = [] if history.image_erasure is None else history.image_erasure.datasets
+    if not deleted:
+        return ErasureEntry(store=store, state="kept", detail=detail)
+    names = ", ".join(entry["dataset"] for entry in deleted)
+    sentence = (
+        f"Those that were trained on the deleted images of {names} are deleted. Whether later versions draw "
+        "these labels again can no longer be measured with them."
+    )
+    if {entry["dataset"] for entry in deleted} == set(history.datasets):
+        return ErasureEntry(store=store, state="deleted", detail=sentence)
+    return ErasureEntry(store=store, state="kept", detail=f"{sentence} Of the others: {detail}")
 
 
 def _versions(numbers: Sequence[int]) -> str:

@@ -5,7 +5,8 @@ or caches, what the forget did there.
 
 Publishing a forget creates a receipt row without an envelope: the receipt is due. It is signed by the sweeper
 or by the first request for it, whichever comes first. The bytes are the same, because the statement depends
-only on the rows and the manifest. With a purge, the receipt is due once every file is deleted.
+only on the rows and the manifest. With a purge, or a deletion of uploaded images, the receipt is due once
+every file is deleted.
 """
 
 import json
@@ -20,9 +21,12 @@ from service.receipts.erasure import ForgetHistory, erasure_by_store
 from service.receipts.signing import SigningKey
 from service.receipts.statement import (
     PAYLOAD_TYPE,
+    Also,
+    DeletedImages,
     Digest,
     Elsewhere,
     ForgetRequest,
+    ImageErasureRecord,
     ModelIdentity,
     OlderVersion,
     ParentVersion,
@@ -34,11 +38,11 @@ from service.receipts.statement import (
     Subject,
     encode_receipt,
 )
-from service.registry import jobs, snapshots, versions
+from service.registry import jobs, labels, snapshots, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import NoReceipt, ReceiptNotReady, RegistryError
-from service.registry.tables import JobRow, ModelRow, PurgeRow, ReceiptRow, VersionRow
+from service.registry.tables import ImageErasureRow, JobRow, ModelRow, PurgeRow, ReceiptRow, VersionRow
 from service.registry.version_files import MANIFEST
 
 MEANING = (
@@ -104,7 +108,7 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
             model=ModelIdentity(id=model.id, name=model.name),
             version=version.number,
             parent=_parent(history.parent),
-            request=_request(job, history.purge),
+            request=_request(job, history),
             seed_used=manifest.get("seed"),
             code=_code(manifest),  # release and hash of the worker's source files
             guarantee=history.guarantee,  # exact or approximate
@@ -112,6 +116,7 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
             erasure=erasure_by_store(history),
             older_versions=[_older_version(one) for one in history.older],
             purge=None if history.purge is None else _purge_record(history.purge),
+            image_erasure=None if history.image_erasure is None else _erasure_record(history.image_erasure),
             elsewhere=None if job.elsewhere is None else Elsewhere.model_validate(job.elsewhere),
             accepted_at=job.created_at,
             published_at=job.finished_at,
@@ -126,9 +131,15 @@ def _code(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _is_purging(session: Session, job_id: str) -> bool:
-    """Whether a purge of the job, or the deletion of its snapshot, is not finished."""
+    """Whether something that the receipt says is deleted may still be there.
+
+    That is: files of a purge, uploaded images, or the job's snapshot.
+    """
     purge = session.get(PurgeRow, job_id, populate_existing=True)
-    return (purge is not None and purge.state != "done") or snapshots.find(session, job_id) is not None
+    erasure = session.get(ImageErasureRow, job_id, populate_existing=True)
+    if any(deletion is not None and deletion.state != "done" for deletion in (purge, erasure)):
+        return True
+    return snapshots.find(session, job_id) is not None
 
 
 def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow) -> ForgetHistory:
@@ -148,19 +159,12 @@ def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow
             if set(job.labels) & set(one.labels) or (first is not None and one.number >= first)
         ],
         first_learned=first,
-        datasets=_datasets(session, job, version),
+        datasets=sorted(
+            {dataset for dataset, _ in labels.find_sources(session, model, job.labels, before=version.number)}
+        ),
         purge=session.get(PurgeRow, job.id),
+        image_erasure=session.get(ImageErasureRow, job.id),
     )
-
-
-def _datasets(session: Session, job: JobRow, version: VersionRow) -> list[str]:
-    """The datasets that earlier learn jobs took these labels from, each once."""
-    learns = select(JobRow.dataset, JobRow.labels).where(
-        JobRow.model_id == job.model_id,
-        JobRow.operation == "learn",
-        JobRow.output_version < version.number,
-    )
-    return sorted({name for name, learned in session.execute(learns) if set(learned) & set(job.labels)})
 
 
 def _manifest(artifacts: FolderArtifacts, version: VersionRow) -> Mapping[str, Any]:
@@ -178,7 +182,8 @@ def _parent(parent: VersionRow | None) -> ParentVersion | None:
     return ParentVersion(version=parent.number, manifest_sha256=parent.files.get(MANIFEST, {}).get("sha256"))
 
 
-def _request(job: JobRow, purge: PurgeRow | None) -> ForgetRequest:
+def _request(job: JobRow, history: ForgetHistory) -> ForgetRequest:
+    purge = history.purge
     return ForgetRequest(
         labels=sorted(job.labels),
         strategy=job.strategy,
@@ -187,6 +192,7 @@ def _request(job: JobRow, purge: PurgeRow | None) -> ForgetRequest:
         acceptance=job.acceptance,
         purge=purge is not None and purge.reason == "requested",
         reference=job.reference,
+        also=None if history.image_erasure is None else Also(datasets=True),
     )
 
 
@@ -205,6 +211,15 @@ def _purge_record(purge: PurgeRow) -> PurgeRecord:
         deleted=_stored_files(purge.keys),
         kept=_stored_files(purge.kept),
         finished_at=purge.finished_at,
+    )
+
+
+def _erasure_record(erasure: ImageErasureRow) -> ImageErasureRecord:
+    assert erasure.finished_at is not None, "its images are deleted"
+    return ImageErasureRecord(
+        labels=erasure.labels,
+        datasets=[DeletedImages(**entry) for entry in erasure.datasets],
+        finished_at=erasure.finished_at,
     )
 
 

@@ -63,6 +63,10 @@ def _forget(predicate: Predicate) -> Table:
         table.add_row("criteria", f"{met} of {len(figures.criteria)} met")
     else:
         table.add_row("criteria", "none was set: the version did not have to meet any limit")
+    for deleted in predicate.image_erasure.datasets if predicate.image_erasure else ():
+        images = f"{sum(deleted.labels.values())} images of {', '.join(deleted.labels)}"
+        kept = ", but another dataset has the same file" if deleted.kept else ""
+        table.add_row("deleted from", escape_unprintable(f"dataset {deleted.dataset}: {images}{kept}"))
     for found in predicate.elsewhere.models if predicate.elsewhere else ():
         table.add_row("also held by", escape_unprintable(f"model {found.name}, as label {found.label}"))
     for upload in predicate.elsewhere.datasets if predicate.elsewhere else ():

@@ -53,6 +53,12 @@ class ParentVersion(Part):
     manifest_sha256: Sha256 | None
 
 
+class Also(Part):
+    """What else the forget had to delete: the images of its labels, from uploaded datasets."""
+
+    datasets: bool
+
+
 class ForgetRequest(Part):
     """The request, as it was frozen in the job's row."""
 
@@ -64,6 +70,7 @@ class ForgetRequest(Part):
     purge: bool
     reference: str | None = None
     """The client's own name for the request."""
+    also: Also | None = None
 
 
 class ReceiptFigures(Part):
@@ -123,6 +130,31 @@ class PurgeRecord(Part):
     finished_at: datetime
 
 
+class DeletedImages(Part):
+    """The images that were deleted from an uploaded dataset."""
+
+    dataset: str
+    labels: dict[str, int]
+    """{label of the dataset: how many images it had}."""
+    whole: bool
+    """Whether no label was left, so that the dataset was deleted."""
+    sha256: Sha256
+    """The file that held the images."""
+    replaced_by: Sha256 | None
+    """The file with the images of the other labels."""
+    kept: bool
+    """Whether the old file was not deleted, because another dataset has the same images."""
+
+
+class ImageErasureRecord(Part):
+    """The images that the forget deleted from uploaded datasets."""
+
+    labels: list[str]
+    """The labels of the model whose images were to be deleted."""
+    datasets: list[DeletedImages]
+    finished_at: datetime
+
+
 class LabelElsewhere(Part):
     """A label of another model, learned from the same images. `count`: of its recorded samples."""
 
@@ -141,7 +173,10 @@ class DatasetLabel(Part):
 
 
 class Elsewhere(Part):
-    """What else of the project held labels learned from the same images when the forget was published."""
+    """What else of the project held labels learned from the same images.
+
+    When the forget was published, or when it had deleted images.
+    """
 
     models: list[LabelElsewhere]
     datasets: list[DatasetLabel]
@@ -164,6 +199,7 @@ class Predicate(Part):
     erasure: list[ErasureEntry] = Field(alias="stores")
     older_versions: list[OlderVersion]
     purge: PurgeRecord | None
+    image_erasure: ImageErasureRecord | None = None
     elsewhere: Elsewhere | None = None
     accepted_at: datetime
     published_at: datetime

@@ -6,8 +6,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import BufferedReader
@@ -49,7 +49,7 @@ class FileContent:
     def data(self) -> Iterator[bytes]:
         """The bytes, in pieces."""
         self.file.seek(0)
-        while piece := self.file.read(1 << 20):
+        while piece := self.file.read(PIECE_BYTES):
             yield piece
 
 
@@ -70,19 +70,27 @@ class FolderArtifacts:
 
     def read(self, sha256: str) -> bytes:
         """Return the bytes of that hash. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
-        try:
+        with _naming(sha256):
             data = self._read_file(self.path(sha256))
-        except FileNotFoundError as error:
-            raise ArtifactMissing(sha256) from error
-        except OSError as error:
-            raise ArtifactUnreadable(sha256, error.strerror or type(error).__name__) from error
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise ArtifactCorrupt(
-                f"artifact {sha256} was changed after it was stored: its bytes hash to {found}; "
-                "restore it from a backup"
-            )
+        _check(sha256, hashlib.sha256(data).hexdigest())
         return data
+
+    def copy_parts(self, sha256: str, parts: Iterable[tuple[int, int]], target: BinaryIO) -> FileContent:
+        """Copy parts of an artifact into the empty file `target`, one after the other.
+
+        parts: (offset, length) in bytes. The whole artifact is checked first. Returns the copy as content to
+        store. Raises ArtifactMissing, ArtifactCorrupt; ArtifactUnreadable, also if `target` cannot be written.
+        """
+        copied = hashlib.sha256()
+        with _naming(sha256), _open_regular_file(self.path(sha256)) as file:
+            _check(sha256, hashlib.file_digest(file, "sha256").hexdigest())
+            for offset, length in parts:
+                file.seek(offset)
+                for piece in _pieces(file, length):
+                    copied.update(piece)
+                    target.write(piece)
+        target.flush()
+        return FileContent(target, copied.hexdigest())
 
     def exists(self, sha256: str) -> bool:
         """Whether there is a file of that name. Only `read` checks its bytes."""
@@ -135,6 +143,31 @@ class PromptArtifacts(FolderArtifacts):
             data += piece
         file.close()
         return bytes(data)
+
+
+@contextmanager
+def _naming(sha256: str) -> Iterator[None]:
+    """Raise ArtifactMissing or ArtifactUnreadable in place of an OSError, with the name of the artifact."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactMissing(sha256) from error
+    except OSError as error:
+        raise ArtifactUnreadable(sha256, error.strerror or type(error).__name__) from error
+
+
+def _check(sha256: str, found: str) -> None:
+    if found != sha256:
+        raise ArtifactCorrupt(
+            f"artifact {sha256} was changed after it was stored: its bytes hash to {found}; "
+            "restore it from a backup"
+        )
+
+
+def _pieces(file: BinaryIO, length: int) -> Iterator[bytes]:
+    while length > 0 and (piece := file.read(min(PIECE_BYTES, length))):
+        length -= len(piece)
+        yield piece
 
 
 def _is_intact(path: Path, sha256: str) -> bool:

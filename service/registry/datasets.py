@@ -1,21 +1,27 @@
-"""Uploaded datasets. A dataset never changes once it is uploaded."""
+"""Uploaded datasets. Their images never change; dataset_deletions.py deletes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import exc, exists, or_, select
+from sqlalchemy import exc, exists, select
 from sqlalchemy.orm import Session
 
-from service.registry.errors import DatasetExists, DatasetInUse, QuotaExceeded
-from service.registry.tables import (
-    DEFAULT_PROJECT,
-    UNFINISHED_STATES,
-    DatasetRow,
-    JobRow,
-    LabelRow,
-    ModelRow,
-)
+from service.registry.errors import DatasetExists, QuotaExceeded
+from service.registry.tables import DEFAULT_PROJECT, DatasetDeletionRow, DatasetRow
 
 IMAGE_BYTES = 28 * 28
+
+
+@dataclass(frozen=True)
+class ReadableImages:
+    """The images of an uploaded dataset that a job may read. Equal values stand for the same images."""
+
+    sha256: str
+    """The artifact that holds them."""
+    stored: tuple[tuple[str, int], ...]
+    """(label, number of images) of every label in the artifact, in their order there."""
+    labels: frozenset[str]
+    """The labels that may be read."""
 
 
 def put(
@@ -50,14 +56,61 @@ def put(
             return row, True
         except exc.IntegrityError:  # another request was faster
             row = session.get_one(DatasetRow, (project, name))
+    if not row.images:
+        raise DatasetExists(name, "whose images are being deleted")
     if (row.sha256, list(row.images.items())) != (sha256, list(images.items())):
         raise DatasetExists(name, "with other images")
     return row, False
 
 
 def find(session: Session, name: str, *, project: str = DEFAULT_PROJECT) -> DatasetRow | None:
-    """Return the project's uploaded dataset of that name, if there is one."""
+    """Return the project's uploaded dataset of that name, if there is one.
+
+    It has no `images` while all of them are being deleted.
+    """
     return session.get(DatasetRow, (project, name))
+
+
+def lock_for_learning(session: Session, name: str, *, project: str) -> DatasetRow | None:
+    """Return the uploaded dataset of that name, and keep its images from being deleted in this transaction.
+
+    So a deletion sees every job that was accepted before it, and waits for it.
+    """
+    query = select(DatasetRow).where(DatasetRow.project_id == project, DatasetRow.name == name)
+    query = query.with_for_update(read=True).execution_options(populate_existing=True)
+    return session.scalar(query)
+
+
+def find_readable(session: Session, name: str, *, project: str, sequence: int) -> ReadableImages | None:
+    """Return what a job may read of an uploaded dataset; None if there is no such dataset.
+
+    sequence: of the job. Jobs that were accepted before images were deleted may still need them, and the
+    deletion waits for these jobs. To later ones, the images are gone at once.
+    """
+    row = session.get(DatasetRow, (project, name), populate_existing=True)
+    if row is None:
+        return None
+    stored = row.stored or row.images
+    requested = select(DatasetDeletionRow.labels).where(
+        DatasetDeletionRow.project_id == project,
+        DatasetDeletionRow.dataset == name,
+        DatasetDeletionRow.state == "requested",
+        DatasetDeletionRow.last_sequence < sequence,
+    )
+    deleted = {label for labels in session.scalars(requested) for label in labels}
+    return ReadableImages(row.sha256, tuple(stored.items()), frozenset(set(stored) - deleted))
+
+
+def find_deletion(session: Session, name: str, label: str, *, project: str) -> DatasetDeletionRow | None:
+    """Return the newest deletion of a label's images from the dataset, if they are deleted."""
+    row = find(session, name, project=project)
+    if row is not None and label not in (row.deleted_labels or ()):
+        return None
+    deletions = select(DatasetDeletionRow).where(
+        DatasetDeletionRow.project_id == project, DatasetDeletionRow.dataset == name
+    )
+    newest = session.scalars(deletions.order_by(DatasetDeletionRow.id.desc()))
+    return next((deletion for deletion in newest if label in deletion.labels), None)
 
 
 def check_quota(
@@ -90,29 +143,16 @@ def check_quota(
         )
 
 
-def delete(session: Session, name: str, *, project: str) -> None:
-    """Delete the row of an uploaded dataset. Raises DatasetInUse if an unfinished job may need its images.
-
-    These are jobs that learn from it, and jobs of models that hold a label learned from it: they may repeat
-    its images, or retrain without another label. Its artifact has no row then, and is collected later.
-    """
-    row = session.get_one(DatasetRow, (project, name), with_for_update=True)
-    held = exists().where(
-        LabelRow.model_id == JobRow.model_id, LabelRow.dataset == name, LabelRow.status != "forgotten"
+def was_deleted(session: Session, name: str, *, project: str) -> bool:
+    """Whether the project uploaded a dataset of that name that was deleted, and none of that name since."""
+    if find(session, name, project=project) is not None:
+        return False
+    deletion = exists().where(
+        DatasetDeletionRow.project_id == project,
+        DatasetDeletionRow.dataset == name,
+        DatasetDeletionRow.whole.is_(True),
     )
-    needs = (
-        select(JobRow.id)
-        .join(ModelRow, ModelRow.id == JobRow.model_id)
-        .where(
-            JobRow.state.in_(UNFINISHED_STATES),
-            ModelRow.project_id == project,
-            or_(JobRow.dataset == name, held),
-        )
-    )
-    job = session.scalar(needs.limit(1))
-    if job is not None:
-        raise DatasetInUse(name, job)
-    session.delete(row)
+    return bool(session.scalar(select(deletion)))
 
 
 def list_all(session: Session, *, project: str = DEFAULT_PROJECT) -> Sequence[DatasetRow]:

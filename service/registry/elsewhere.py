@@ -12,10 +12,8 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from service.registry import datasets, labels
+from service.registry.labels import Source
 from service.registry.tables import LabelRow, ModelRow, SampleRow
-
-Source = tuple[str, str]
-"""A dataset and the name of a label in it."""
 
 
 def find_elsewhere(session: Session, model: ModelRow, names: Collection[str]) -> dict[str, Any]:

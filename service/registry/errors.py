@@ -64,6 +64,16 @@ class UnknownDataset(RegistryError):
         super().__init__(f"there is no dataset {name!r}; GET /v1/datasets lists the datasets")
 
 
+class UnknownDatasetLabel(RegistryError):
+    code = "unknown_label"
+
+    def __init__(self, dataset: str, label: str, labels: Sequence[str], *, deleted: bool) -> None:
+        found = f"the images of {label!r} were deleted from the dataset {dataset!r}"
+        if not deleted:
+            found = f"the dataset {dataset!r} has no label {label!r}"
+        super().__init__(f"{found}; it has: {', '.join(labels)}")
+
+
 class UnknownKey(RegistryError):
     code = "key_not_found"
 
@@ -136,8 +146,19 @@ class DatasetInUse(RegistryError):
 
     def __init__(self, name: str, job_id: str) -> None:
         super().__init__(
-            f"the dataset {name!r} cannot be deleted, because job {job_id} may need it; "
-            "delete it when the job has ended, or cancel the job"
+            f"the images of the dataset {name!r} cannot be deleted, because job {job_id} may need them; "
+            "delete them when the job has ended, or cancel the job"
+        )
+        self.job_id = job_id
+
+
+class ImagesDeleted(RegistryError):
+    code = "images_deleted"
+
+    def __init__(self, dataset: str, labels: Iterable[str]) -> None:
+        super().__init__(
+            f"the images of {_list(labels)} were deleted from the dataset {dataset!r}, so they cannot be "
+            "learned from it"
         )
 
 

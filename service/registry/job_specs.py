@@ -166,6 +166,8 @@ class ForgetSpec(ChangeSpec):
 
     A purge is recorded in a row of its own (purging.py), not with the spec.
     """
+    erase_images: bool = field(default=False, compare=False)
+    """Whether the images of the labels are deleted from uploads, too; in a row of its own, too."""
 
     @property
     def forgets(self) -> tuple[str, ...]:

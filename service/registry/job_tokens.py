@@ -1,7 +1,7 @@
 """Job tokens: a short text that changes whenever a client would see a change of the job.
 
 A poll compares the token of the job with that of its last answer. It is read with one query for all clients
-that poll at the moment, from the job's row and its purge alone.
+that poll at the moment, from the job's row, its purge and its erasure of images alone.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from sqlalchemy import String, case, cast, func, literal, select, text
 from service.registry.database import Database
 from service.registry.frequent_queries import FrequentQuery, is_one_of
 from service.registry.jobs import MAX_QUEUE_POSITION, OLDEST
-from service.registry.tables import UNFINISHED_STATES, JobRow, ModelRow, PurgeRow
+from service.registry.tables import UNFINISHED_STATES, ImageErasureRow, JobRow, ModelRow, PurgeRow
 
 _far_back = (
     select(OLDEST.subquery().c.sequence)
@@ -37,6 +37,8 @@ _TOKENS = FrequentQuery(
         JobRow.fence,
         cast(JobRow.progress, String),
         PurgeRow.state,
+        ImageErasureRow.state,
+        ImageErasureRow.waits_for,
         case(
             (JobRow.state != "queued", None),
             (JobRow.sequence > _far_back, MAX_QUEUE_POSITION),
@@ -45,6 +47,7 @@ _TOKENS = FrequentQuery(
     )
     .join(ModelRow, ModelRow.id == JobRow.model_id)
     .outerjoin(PurgeRow, PurgeRow.job_id == JobRow.id)
+    .outerjoin(ImageErasureRow, ImageErasureRow.job_id == JobRow.id)
     .where(is_one_of(JobRow.id, "ids"), ModelRow.deleted_at.is_(None))
 )
 

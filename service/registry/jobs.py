@@ -9,13 +9,19 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
-from sqlalchemy.orm import Session, aliased, contains_eager, selectinload
+from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, selectinload
 
-from service.registry import forgets, labels, purging, versions
+from service.registry import datasets, forgets, image_erasures, labels, purging, versions
 from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
-from service.registry.errors import JobAlreadyFinished, LabelAlreadyLearned, UnknownJob, UnknownModel
-from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec
+from service.registry.errors import (
+    ImagesDeleted,
+    JobAlreadyFinished,
+    LabelAlreadyLearned,
+    UnknownJob,
+    UnknownModel,
+)
+from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec, LearnSpec
 from service.registry.pages import Page, newest_first
 from service.registry.tables import (
     CLAIMED_STATES,
@@ -44,6 +50,10 @@ _COUNTS = [
 ]
 _AHEAD = select(sum(_COUNTS[1:], _COUNTS[0]))
 """How many unfinished jobs are older than `sequence`; if there are many, MAX_QUEUE_POSITION or more."""
+
+
+_SHOWN = (selectinload(JobRow.purge), joinedload(JobRow.image_erasure), contains_eager(JobRow.model))
+"""The rows that are shown with a job, for a query that joins its model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +88,21 @@ def submit(
     The rules are checked against the statuses that labels will have once the queue has run. Labels that are
     forgotten already with all that is asked for, or will be by then, are left out of a forget (forgets.py).
     If none remains, no job is inserted, and the job that forgot them is returned. If the spec requests a
-    purge, it is also requested for the jobs that forgot the labels left out. The acceptance criteria are
-    frozen (acceptance.py). Raises what `check` raises.
+    purge, or the deletion of images, that is also requested for the jobs that forgot the labels left out. The
+    acceptance criteria are frozen (acceptance.py). Raises what `check` raises, and ImagesDeleted.
     """
     model = lock_model(session, model)
     accepted = _accept(session, model, spec)
+    if isinstance(accepted.spec, LearnSpec):
+        _check_images(session, model, accepted.spec)
     purge = isinstance(spec, ForgetSpec) and spec.purge
-    for earlier in accepted.earlier if purge else ():
-        purging.request_purge(session, earlier)
+    erase_images = isinstance(spec, ForgetSpec) and spec.erase_images
+    for earlier in accepted.earlier:
+        if purge:
+            purging.request_purge(session, earlier)
+        if erase_images:
+            names = [name for name, job in accepted.done_by.items() if job.id == earlier.id]
+            image_erasures.request(session, earlier, names)
     left_out = {name: job.id for name, job in accepted.done_by.items()}
     if accepted.spec is None:
         return Submitted(accepted.earlier[-1], left_out)
@@ -110,7 +127,25 @@ def submit(
     session.flush()
     if purge:
         purging.request_purge(session, job)
+    if erase_images:
+        image_erasures.request(session, job, job.labels)
     return Submitted(job, left_out)
+
+
+def _check_images(session: Session, model: ModelRow, spec: LearnSpec) -> None:
+    """Raise ImagesDeleted if images to learn from were deleted, and let none be deleted until the commit."""
+    row = datasets.lock_for_learning(session, spec.dataset, project=model.project_id)
+    sources = [spec.renamed.get(name, name) for name in spec.labels]
+    if row is None or set(sources).isdisjoint(row.deleted_labels or ()):
+        return
+    statuses = labels.projected_statuses(session, model)  # making a temporary label permanent needs no image
+    deleted = [
+        source
+        for name, source in zip(spec.labels, sources, strict=True)
+        if source in (row.deleted_labels or ()) and statuses.get(name) != "temporary"
+    ]
+    if deleted:
+        raise ImagesDeleted(spec.dataset, deleted)
 
 
 def check(session: Session, model: ModelRow, spec: JobSpec) -> None:
@@ -171,7 +206,7 @@ def find(session: Session, job_id: str, *, project: str | None = None) -> JobRow
 def find_each(session: Session, job_ids: Sequence[str]) -> list[JobRow]:
     """Return the jobs of these ids, of any project. Those that do not exist are left out."""
     query = select(JobRow).join(JobRow.model).where(JobRow.id.in_(job_ids))
-    return list(session.scalars(query.options(selectinload(JobRow.purge), contains_eager(JobRow.model))))
+    return list(session.scalars(query.options(*_SHOWN)))
 
 
 def page(
@@ -188,7 +223,7 @@ def page(
     state: as clients see it. A job that is being cancelled is in the state `cancelling` and in no other.
     """
     query = select(JobRow).join(JobRow.model)
-    query = query.options(selectinload(JobRow.purge), contains_eager(JobRow.model))
+    query = query.options(*_SHOWN)
     if model is not None:
         query = query.where(JobRow.model_id == model.id)
     else:

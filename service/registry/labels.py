@@ -1,12 +1,13 @@
 """Labels: the rows of a model's labels, their published statuses, and their statuses after the queue."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from service.registry.job_specs import ChangeSpec, Statuses, spec_of, status_after
-from service.registry.tables import UNFINISHED_STATES, JobRow, LabelRow, ModelRow
+from service.registry.tables import UNFINISHED_STATES, JobRow, LabelRow, ModelRow, VersionRow
 
 PATTERN = r"^(?!\.{1,2}$)[^\x00-\x1f\x7f/]{1,64}$"
 """Names of labels, as /openapi.json shows the rule. A name is shown on one line, and it is one segment of a
@@ -14,6 +15,10 @@ path."""
 NAME = r"(?![^\ud800-\udfff]*[\ud800-\udfff])" + PATTERN
 """The rule as Python checks it. Its strings may hold half a surrogate pair, which no other text can."""
 RULE = "a label has 1 to 64 printable characters and no slash, and is neither '.' nor '..'"
+
+
+Source = tuple[str, str]
+"""A dataset and the name of a label in it."""
 
 
 def find_all(session: Session, model_id: str) -> dict[str, LabelRow]:
@@ -27,6 +32,34 @@ def find_all_of(session: Session, model_ids: Sequence[str]) -> dict[str, dict[st
     query = select(LabelRow).where(LabelRow.model_id.in_(model_ids))
     for row in session.scalars(query.order_by(LabelRow.slot.nulls_last(), LabelRow.name)):
         found[row.model_id][row.name] = row
+    return found
+
+
+def find_sources(
+    session: Session, model: ModelRow, names: Collection[str], *, before: int | None = None
+) -> dict[Source, datetime]:
+    """Return the labels of datasets that these labels of the model were ever learned from.
+
+    before: a version; later ones do not count.
+
+    Each is returned with the time at which it was last requested to be learned. A learn that made a temporary
+    label permanent read no images, so it does not count.
+    """
+    query = (
+        select(JobRow, VersionRow.labels)
+        .outerjoin(
+            VersionRow,
+            and_(VersionRow.model_id == JobRow.model_id, VersionRow.number == JobRow.output_version - 1),
+        )
+        .where(JobRow.model_id == model.id, JobRow.operation == "learn", JobRow.state == "succeeded")
+    )
+    if before is not None:
+        query = query.where(JobRow.output_version < before)
+    found: dict[Source, datetime] = {}
+    for job, held_before in session.execute(query.order_by(JobRow.sequence)):
+        for name, source in job.sources.items():
+            if name in names and name not in (held_before or {}):
+                found[job.dataset, source] = job.created_at
     return found
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from reports import Report
-from service.registry import elsewhere, labels, purging
+from service.registry import elsewhere, image_erasures, labels, purging
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff, GuaranteeMissed, StaleBase
@@ -51,7 +51,8 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
     """End the job as succeeded, insert the version, move the head and write the labels' statuses.
 
     A forget also revokes the older versions that hold a forgotten label, marks versions as purged if a purge
-    was requested, and inserts an unsigned receipt, which the sweeper signs.
+    was requested, takes the images of the labels out of uploaded datasets if that was, and inserts an
+    unsigned receipt, which the sweeper signs.
 
     Raises FencedOff if the job was cancelled or taken over, StaleBase if the parent is no longer the head,
     GuaranteeMissed if the forget had to be exact and is not.
@@ -84,6 +85,7 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
         session.add(ReceiptRow(job_id=job.id))
         session.flush()
         model = session.get_one(ModelRow, job.model_id)
+        image_erasures.begin(session, job)
         job.elsewhere = elsewhere.find_elsewhere(session, model, job.labels)
         purging.mark_purged(session, job)
     session.flush()

@@ -52,7 +52,7 @@ def mark_purged(session: Session, job: JobRow) -> None:
     for version in _find_versions_to_purge(session, purge, job):
         version.purged_by = job.id
     purge.state = "pending"
-    _clear_receipt(session, job)
+    clear_receipt(session, job)
     session.flush()
 
 
@@ -167,8 +167,8 @@ def _delete_report(session: Session, report: ReportRow) -> dict[str, Any]:
     return {"version": report.version, "file": "full report", "sha256": report.sha256, "bytes": size}
 
 
-def _clear_receipt(session: Session, job: JobRow) -> None:
-    """Clear an earlier receipt of the job: it is signed again, and logged again, with the purge."""
+def clear_receipt(session: Session, job: JobRow) -> None:
+    """Clear an earlier receipt of the job: it is logged and signed again, with what was requested since."""
     session.execute(
         update(ReceiptRow).where(ReceiptRow.job_id == job.id).values(envelope=None, logged_at=None)
     )

@@ -12,6 +12,7 @@ from service.registry.jobs import is_blocked
 from service.registry.tables import (
     UNFINISHED_STATES,
     ArtifactFaultRow,
+    DatasetDeletionRow,
     JobRow,
     ModelRow,
     PurgeRow,
@@ -34,6 +35,7 @@ class Statistics:
     versions: int
     receipts_unsigned: int
     purges_pending: int
+    dataset_deletions_pending: int
     artifact_faults: dict[str, int]
 
 
@@ -71,6 +73,9 @@ def read(session: Session) -> Statistics:
         versions=_count(session, select(func.count()).select_from(VersionRow)),
         receipts_unsigned=_count(session, select(func.count()).where(ReceiptRow.envelope.is_(None))),
         purges_pending=_count(session, select(func.count()).where(PurgeRow.state == "pending")),
+        dataset_deletions_pending=_count(
+            session, select(func.count()).where(DatasetDeletionRow.state != "done")
+        ),
         artifact_faults={fault: faults.get(fault, 0) for fault in FAULTS},
     )
 

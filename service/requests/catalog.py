@@ -57,6 +57,10 @@ class DatasetEntry(_Entry):
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
     bundled: bool = Field(description="Whether it can be used without a download.")
+    images: Mapping[str, int] | None = Field(
+        None, description="For an uploaded dataset: how many images each label has."
+    )
+    deleted_labels: tuple[str, ...] = Field((), description="Labels whose images were deleted from it.")
 
 
 class ArchitectureEntry(_Entry):
@@ -88,7 +92,8 @@ class Catalog(_Entry):
         If a later release brings a dataset of the same name, the uploaded one takes its place, so that models
         which learned from it still find the same images.
         """
-        uploaded = [_uploaded(row) for row in datasets.list_all(session, project=project)]
+        rows = datasets.list_all(session, project=project)
+        uploaded = [_uploaded(row) for row in rows if row.images]
         by_name = {entry.name: entry for entry in (*self.datasets, *uploaded)}
         return self.model_copy(update={"datasets": tuple(by_name.values())})
 
@@ -247,4 +252,6 @@ def _uploaded(row: DatasetRow) -> DatasetEntry:
         labels=tuple(row.images),
         image_shape=(SIDE, SIDE),
         bundled=True,
+        images=row.images,
+        deleted_labels=tuple(row.deleted_labels or ()),
     )

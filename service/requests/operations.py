@@ -22,7 +22,7 @@ from service.registry.job_specs import (
 )
 from service.registry.names import find_fault
 from service.registry.tables import Guarantee
-from service.requests.catalog import Catalog, StrategyEntry
+from service.requests.catalog import Catalog, DatasetEntry, StrategyEntry
 from service.requests.fields import (
     Acceptance,
     Body,
@@ -119,7 +119,7 @@ class Learn(Change):
         _refuse_unsafe_names(self.sources, self.labels, known=statuses)
         dataset = self.dataset or model_dataset
         if chosen.needs_examples:
-            _refuse_unknown_labels(self.labels, catalog.dataset(dataset).labels, dataset)
+            _refuse_unknown_labels(self.labels, catalog.dataset(dataset))
         return LearnSpec(
             **self._common(chosen, params),
             dataset=dataset,
@@ -127,6 +127,17 @@ class Learn(Change):
             renamed={name: source for name, source in self.sources.items() if name != source},
             retention=self.retention,
         )
+
+
+class Also(Body):
+    """What else a forget deletes."""
+
+    datasets: bool = Field(
+        False,
+        description="Delete the images of the labels from the uploaded datasets that the model learned them "
+        "from. They cannot be learned again once the job has succeeded, and are deleted when no "
+        "older job may need them.",
+    )
 
 
 class Forget(Change):
@@ -142,6 +153,7 @@ class Forget(Change):
     purge: bool = Field(
         False, description="Also delete the files of every older version that was made from these labels."
     )
+    also: Also = Also()
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -166,6 +178,7 @@ class Forget(Change):
             drops_only=retention == "temporary",
             demands=Demands(guarantee=self.guarantee, strategy=self.strategy, has_params=bool(self.params)),
             purge=self.purge,
+            erase_images=self.also.datasets,
         )
 
     def _retention(self, catalog: Catalog, statuses: Statuses) -> Retention:
@@ -267,16 +280,14 @@ def _refuse_unsafe_names(sources: Mapping[str, str], labels: list[str], *, known
         raise InvalidRequest(*violations)
 
 
-def _refuse_unknown_labels(labels: list[str], known: tuple[str, ...], dataset: str) -> None:
-    unknown = [i for i, label in enumerate(labels) if label not in known]
-    if unknown:
-        raise InvalidRequest(
-            *(
-                Violation(
-                    f"/labels/{i}",
-                    "unknown_label",
-                    f"the dataset {dataset} has no label {labels[i]!r}; it has: {', '.join(known)}",
-                )
-                for i in unknown
-            )
-        )
+def _refuse_unknown_labels(labels: list[str], dataset: DatasetEntry) -> None:
+    violations = []
+    for i, label in enumerate(labels):
+        if label not in dataset.labels:
+            found = f"the dataset {dataset.name} has no label {label!r}"
+            if label in dataset.deleted_labels:
+                found = f"the images of {label!r} were deleted from the dataset {dataset.name}"
+            detail = f"{found}; it has: {', '.join(dataset.labels)}"
+            violations.append(Violation(f"/labels/{i}", "unknown_label", detail))
+    if violations:
+        raise InvalidRequest(*violations)

@@ -30,6 +30,8 @@ def test_an_upload_is_a_dataset_like_the_others(served: Served, name: str) -> No
         "labels": ["bar", "ring"],
         "image_shape": [28, 28],
         "bundled": True,
+        "images": {"bar": 6, "ring": 6},
+        "deleted_labels": [],
     }
     assert served.http.get(f"/v1/datasets/{name}").json() == answer.json()
     for path in ("datasets", "catalog"):

@@ -1,6 +1,6 @@
 """Check a report against the acceptance criteria of its job, which were fixed when the job was accepted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -35,14 +35,18 @@ class AcceptanceCriteria(BaseModel):
     """By label: the limit that earlier jobs set when they forgot it."""
 
 
-def apply_criteria(report: Report, criteria: AcceptanceCriteria) -> Report:
+def apply_criteria(
+    report: Report, criteria: AcceptanceCriteria, *, unmeasurable: Collection[str] = ()
+) -> Report:
     """Return the report with its criteria filled in, and with thresholds and verdicts at the accuracies.
 
     A criterion is missed if its figure could not be measured; the figure itself then has no verdict. A
-    criterion about labels that do not exist is left out. A forgotten label without a criterion gets the
-    threshold RELAPSE_THRESHOLD: missing it is reported, but does not reject the candidate.
+    criterion about labels that do not exist is left out, and so is one about an `unmeasurable` label: one
+    that was forgotten earlier, and whose images were deleted, so that no judge can know it any more.
+    A forgotten label without a criterion gets the threshold RELAPSE_THRESHOLD: missing it is reported, but
+    does not reject the candidate.
     """
-    found = list(_criteria(report, criteria))
+    found = [one for one in _criteria(report, criteria) if one.label not in unmeasurable]
     by_label = {(one.criterion.endswith("_max"), one.label): one for one in found}
     retained = _with_verdict(report.retained, by_label.get((False, None)))
     retained_labels = {

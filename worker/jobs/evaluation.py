@@ -12,7 +12,7 @@ from service.registry.reports import MeasuredReport
 from service.registry.tables import ReportRow
 from worker.jobs.acceptance import AcceptanceCriteria, apply_criteria
 from worker.jobs.attempt import Attempt
-from worker.jobs.inputs import Work, WorkerContext
+from worker.jobs.inputs import Work, WorkerContext, find_without_images
 from worker.jobs.measuring import measure_version
 from worker.jobs.storing import store_report
 from worker.jobs.version_files import report_file
@@ -24,7 +24,12 @@ log = logging.getLogger(__name__)
 def evaluate_version(attempt: Attempt, work: Work, context: TrainingContext) -> None:
     """Measure the full report on a version, apply its acceptance criteria, and record the report."""
     criteria = attempt.with_retries(lambda: _criteria(work, attempt.worker_context))
-    report = apply_criteria(measure_version(work, attempt, context), criteria)
+    unmeasurable = attempt.with_retries(
+        lambda: find_without_images(
+            [work.checkpoint.label(name) for name in work.checkpoint.forgotten], work, attempt.worker_context
+        )
+    )
+    report = apply_criteria(measure_version(work, attempt, context), criteria, unmeasurable=unmeasurable)
     file = report_file(report)
     stored = MeasuredReport("full", file.sha256, report)
     cost = attempt.meter.cost()

@@ -16,7 +16,7 @@ from worker.jobs.compatibility import is_for_newer_release
 from worker.jobs.cost import CostMeter
 from worker.jobs.evaluation import evaluate_version
 from worker.jobs.heartbeat import Heartbeat
-from worker.jobs.inputs import ModelArchive, WorkerContext, read_work
+from worker.jobs.inputs import ModelArchive, WorkerContext, forget_uploaded_images, read_work
 from worker.jobs.new_version import make_version
 from worker.jobs.snapshots import JobSnapshots
 from worker.jobs.stalling import ProgressClock
@@ -57,7 +57,10 @@ def _execute(claim: Claim, worker_context: WorkerContext) -> str | None:
         )
         attempt = Attempt(worker_context, claim, heartbeat, CostMeter(), clock, watchdog)
         with watchdog:
-            _run_to_its_end(attempt)
+            try:
+                _run_to_its_end(attempt)
+            finally:
+                forget_uploaded_images()
     _delete_snapshot(claim, worker_context)
     with database.reading() as session:
         return sweeping.find_next_of_model(session, claim.model_id)

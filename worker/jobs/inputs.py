@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from service.registry import jobs, labels, models, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
+from service.registry.errors import ArtifactMissing
 from service.registry.job_specs import EvaluateSpec, JobSpec, LearnSpec, spec_of
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import CHECKPOINT, isolated_file
@@ -117,19 +118,17 @@ class ModelArchive:
     with_retries: WithRetries
 
     def images(self, label: Label) -> Tensor:
-        images = self._dataset(label).train[label.source]
+        images = self._split(label, "train")
         self.meter.count(label.name, len(images))
         return images
 
     def held_out(self, label: Label) -> Tensor:
-        return self._dataset(label).test[label.source]
+        return self._split(label, "test")
 
-    def _dataset(self, label: Label) -> datasets.Dataset:
+    def _split(self, label: Label, split: Literal["train", "test"]) -> Tensor:
         try:
-            project = self.work.model.project_id
-            return self.with_retries(
-                lambda: load_dataset(label.dataset, self.worker_context, project=project)
-            )
+            dataset = self.with_retries(lambda: load_dataset(label.dataset, self.work, self.worker_context))
+            return dataset.images(split, label.source)
         except datasets.DatasetUnavailable as error:
             raise Unavailable(str(error)) from error
 
@@ -148,20 +147,66 @@ def read_examples(work: Work, worker_context: WorkerContext) -> Examples:
     job = work.job
     if not strategy.find(job.operation, job.strategy).needs_examples:
         return Examples(tuple(job.labels), job.dataset)
-    dataset = load_dataset(job.dataset, worker_context, project=work.model.project_id)
-    return Examples(
-        tuple(job.labels), job.dataset, {name: dataset.train[source] for name, source in job.sources.items()}
-    )
+    dataset = load_dataset(job.dataset, work, worker_context)
+    images = {name: dataset.images("train", source) for name, source in job.sources.items()}
+    return Examples(tuple(job.labels), job.dataset, images)
+
+
+def load_dataset(name: str, work: Work, worker_context: WorkerContext) -> datasets.Dataset:
+    """Load the dataset of that name: the one that the job's project uploaded, or else the built-in one.
+
+    Of an uploaded dataset it has the labels whose images the job may read. Raises DatasetUnavailable.
+    """
+    project, sequence = work.model.project_id, work.job.sequence
+    while True:
+        with worker_context.database.reading() as session:
+            found = uploads.find_readable(session, name, project=project, sequence=sequence)
+            is_deleted = found is None and uploads.was_deleted(session, name, project=project)
+        if found is None and not is_deleted:
+            return _load_built_in(name, worker_context.data)
+        if found is None or not found.labels:
+            raise datasets.DatasetUnavailable(f"the dataset {name!r} was deleted")
+        try:
+            return _load_uploaded(name, found, worker_context.artifacts)
+        except ArtifactMissing:
+            with worker_context.database.reading() as session:
+                if found == uploads.find_readable(session, name, project=project, sequence=sequence):
+                    raise
+            # Otherwise images were deleted in between, and the dataset has another artifact.
+
+
+def find_without_images(labels: Collection[Label], work: Work, worker_context: WorkerContext) -> set[str]:
+    """Return the names of those of the labels whose images were deleted from an uploaded dataset."""
+    project, sequence = work.model.project_id, work.job.sequence
+    found = set()
+    with worker_context.database.reading() as session:
+        for label in labels:
+            if uploads.find_deletion(session, label.dataset, label.source, project=project) is None:
+                continue
+            readable = uploads.find_readable(session, label.dataset, project=project, sequence=sequence)
+            if readable is None or label.source not in readable.labels:
+                found.add(label.name)
+    return found
+
+
+def forget_uploaded_images() -> None:
+    """Remove uploaded images from this process's memory. Called when a job has ended: a later one may not
+    read them any more.
+    """
+    _load_uploaded.cache_clear()
 
 
 @lru_cache(maxsize=2)
-def load_dataset(name: str, worker_context: WorkerContext, *, project: str) -> datasets.Dataset:
-    """Load the dataset of that name that the project uploaded, or else the built-in one. Neither changes."""
-    with worker_context.database.reading() as session:
-        row = uploads.find(session, name, project=project)
-    if row is None:
-        return datasets.load(name, worker_context.data)
-    return datasets.uploaded(name, row.images, worker_context.artifacts.read(row.sha256))
+def _load_built_in(name: str, folder: Path) -> datasets.Dataset:
+    return datasets.load(name, folder)
+
+
+@lru_cache(maxsize=2)
+def _load_uploaded(
+    name: str, readable: uploads.ReadableImages, artifacts: FolderArtifacts
+) -> datasets.Dataset:
+    pixels = artifacts.read(readable.sha256)
+    return datasets.uploaded(name, dict(readable.stored), pixels).only(readable.labels)
 
 
 def _read_checkpoint(

@@ -77,7 +77,6 @@ def _classifier_finder(
     """Return a function that finds the classifier of a dataset by its name, for this job."""
 
     def read_dataset(name: str) -> Dataset:
-        project = work.model.project_id
-        return attempt.with_retries(lambda: load_dataset(name, attempt.worker_context, project=project))
+        return attempt.with_retries(lambda: load_dataset(name, work, attempt.worker_context))
 
     return classifier_finder(source, read_dataset, attempt.worker_context.judges, context)

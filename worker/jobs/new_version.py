@@ -20,7 +20,7 @@ from service.registry.reports import MeasuredReport
 from service.registry.store_identity import check_store
 from worker.jobs.acceptance import AcceptanceCriteria, acceptance_error, apply_criteria
 from worker.jobs.attempt import Attempt
-from worker.jobs.inputs import Work, WorkerContext, read_examples
+from worker.jobs.inputs import Work, WorkerContext, find_without_images, read_examples
 from worker.jobs.measuring import count_examples, measure_candidate
 from worker.jobs.storing import store_report
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
@@ -48,7 +48,16 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
             "findings": context.findings,  # what else the strategy measured, such as the units it removed
         }
     )
-    report = apply_criteria(measured, AcceptanceCriteria.model_validate(work.job.acceptance))
+    unmeasurable = attempt.with_retries(
+        lambda: find_without_images(
+            [candidate.label(name) for name in candidate.forgotten], work, attempt.worker_context
+        )
+    )
+    report = apply_criteria(
+        measured,
+        AcceptanceCriteria.model_validate(work.job.acceptance),
+        unmeasurable=unmeasurable - set(work.job.labels),  # what this job forgets must be measured
+    )
     if error := acceptance_error(report):
         _reject(attempt, report, error)
     else:

@@ -2,9 +2,15 @@
 
 from service.registry.tables.access import ApiKeyRow, IdempotencyKeyRow, SessionRow
 from service.registry.tables.base import ArtifactHash, Digest, Row, Timestamp, new_id
-from service.registry.tables.datasets import DatasetRow
+from service.registry.tables.datasets import DatasetDeletionRow, DatasetRow
 from service.registry.tables.deployment import ArtifactFaultRow, AuditRow, FactRow
-from service.registry.tables.erasures import ModelDeletionRow, PurgeReason, PurgeRow, ReceiptRow
+from service.registry.tables.erasures import (
+    ImageErasureRow,
+    ModelDeletionRow,
+    PurgeReason,
+    PurgeRow,
+    ReceiptRow,
+)
 from service.registry.tables.jobs import (
     CLAIMED_STATES,
     UNFINISHED_STATES,
@@ -25,11 +31,13 @@ __all__ = [
     "ArtifactFaultRow",
     "ArtifactHash",
     "AuditRow",
+    "DatasetDeletionRow",
     "DatasetRow",
     "Digest",
     "FactRow",
     "Guarantee",
     "IdempotencyKeyRow",
+    "ImageErasureRow",
     "JobRow",
     "LabelRow",
     "LabelStatus",

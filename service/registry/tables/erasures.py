@@ -38,6 +38,30 @@ class PurgeRow(Row):
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
 
+class ImageErasureRow(Row):
+    """The request of a forget to delete the images of its labels from uploaded datasets."""
+
+    __tablename__ = "image_erasures"
+    __table_args__ = (
+        Index("ix_image_erasures_state", "state"),
+        CheckConstraint("state IN ('requested', 'pending', 'done')", name="state"),
+        CheckConstraint("(state = 'done') = (finished_at IS NOT NULL)", name="finished_at"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    labels: Mapped[list[str]] = mapped_column(Json)
+    """The labels of the model whose images are to be deleted."""
+    state: Mapped[PurgeState] = mapped_column(String(16))
+    """requested: it begins once the job has succeeded; pending: the images can no longer be learned, and the
+    sweeper deletes them; done: they are deleted."""
+    waits_for: Mapped[str | None] = mapped_column(Id)
+    """An older job that may still need the images. The deletion waits for its end."""
+    datasets: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """Once it is done: the entry of every dataset that images were deleted from."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+
+
 class ReceiptRow(Row):
     """The receipt of a forget that succeeded. The envelope is null until the receipt is signed."""
 

@@ -21,7 +21,7 @@ from service.registry.tables.base import ArtifactHash, Id, Json, Name, Row, Time
 from service.registry.tables.models import ModelRow, Operation
 
 if TYPE_CHECKING:
-    from service.registry.tables.erasures import PurgeRow
+    from service.registry.tables.erasures import ImageErasureRow, PurgeRow
 
 
 JobState = Literal["queued", "running", "verifying", "succeeded", "failed", "rejected", "cancelled"]
@@ -128,8 +128,6 @@ class JobRow(Row):
     releases."""
     already_forgotten: Mapped[dict[str, str] | None] = mapped_column(Json)
     """{label: the job that forgot it} of the labels that were left out of a forget."""
-    also: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What else the request asked for: `{"datasets": true}` deletes the labels' images from uploads."""
     elsewhere: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """What else of the project held labels learned from the same images when a forget was published."""
     reference: Mapped[str | None] = mapped_column(Name)
@@ -153,6 +151,8 @@ class JobRow(Row):
     model: Mapped[ModelRow] = relationship(viewonly=True)
     """Loaded when it is first used."""
     purge: Mapped["PurgeRow | None"] = relationship(viewonly=True)
+    """Only a forget can have one. Loaded when it is first used."""
+    image_erasure: Mapped["ImageErasureRow | None"] = relationship(viewonly=True)
     """Only a forget can have one. Loaded when it is first used."""
 
     @property

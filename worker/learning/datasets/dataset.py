@@ -1,9 +1,10 @@
 """The types of a dataset, the decorator that registers a reader, and helpers that readers share."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,6 +37,24 @@ class Dataset:
     image_shape: tuple[int, int]
     train: Mapping[str, Tensor]  # label -> uint8 [n, pixels]
     test: Mapping[str, Tensor]  # label -> uint8 [n, pixels]; only to evaluate, never to learn from
+
+    def images(self, split: Literal["train", "test"], label: str) -> Tensor:
+        """Return the images of a label in that split. Raises DatasetUnavailable if the label has none."""
+        images = (self.train if split == "train" else self.test).get(label)
+        if images is None:
+            raise DatasetUnavailable(
+                f"the dataset {self.name!r} has no images of {label!r}, or has them no longer"
+            )
+        return images
+
+    def only(self, labels: Collection[str]) -> "Dataset":
+        """Return the dataset with these of its labels, in their order."""
+        return replace(
+            self,
+            labels=tuple(label for label in self.labels if label in labels),
+            train={label: images for label, images in self.train.items() if label in labels},
+            test={label: images for label, images in self.test.items() if label in labels},
+        )
 
     def sha256(self) -> str:
         """Hash every image of both splits, in label order; returns a hex SHA-256."""

@@ -93,9 +93,7 @@ class _Measurement:
         except ClassifierUnavailable as error:
             return LabelFigure.unmeasured(str(error))
         if label.source not in judge.labels:
-            return LabelFigure.unmeasured(
-                f"the judge of {label.dataset!r} does not know the label {label.source!r}"
-            )
+            return LabelFigure.unmeasured(self.why_unknown(label))
         index, is_forgotten = judge.labels.index(label.source), label.status == "forgotten"
         recall = self.measure_recall(judge, index, label) if is_forgotten else None
         if recall is not None and recall < MIN_RECALL:
@@ -117,6 +115,15 @@ class _Measurement:
             closed_accuracy=int(torch.sum(closed_answers == index)) / self.n,
             coverage=None if is_forgotten else self.measure_coverage(judge, features, label),
         )
+
+    def why_unknown(self, label: Label) -> str:
+        """Return why the judge does not know the label, such as that its images were deleted."""
+        unknown = f"the judge of {label.dataset!r} does not know the label {label.source!r}"
+        try:
+            self.held_out(label)
+        except Unavailable as error:
+            return f"{unknown}: {error}"
+        return unknown
 
     def measure_recall(self, judge: Judge, index: int, label: Label) -> float | None:
         """The share of the label's real test images that the judge recognises; None if there are no images.
