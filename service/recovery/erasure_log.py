@@ -1,9 +1,10 @@
-"""The erasure log: a file with every forgotten label and deleted model, kept apart from the backups.
+"""The erasure log: a file with all forgotten labels, deleted models and images, apart from the backups.
 
 A backup holds what was forgotten after it was made. Whoever restores it needs to know of these erasures, and
 the database that knew them is lost. So the sweeper writes every forget that succeeded as a line of JSON to
-this file before its receipt is signed. Put the file on another disk than the home folder
-(PALIMPSEST_ERASURE_LOG), or copy it elsewhere regularly. It contains names and ids, and no image or weight.
+this file before its receipt is signed, and likewise deletions of models and of uploaded images. Put the file
+on another disk than the home folder (PALIMPSEST_ERASURE_LOG), or copy it elsewhere regularly. It contains
+names and ids, and no image or weight.
 """
 
 import json
@@ -17,8 +18,17 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service import durable
+from service.registry import datasets
 from service.registry.database import now
-from service.registry.tables import FactRow, JobRow, ModelDeletionRow, ModelRow, PurgeRow, ReceiptRow
+from service.registry.tables import (
+    DatasetDeletionRow,
+    FactRow,
+    JobRow,
+    ModelDeletionRow,
+    ModelRow,
+    PurgeRow,
+    ReceiptRow,
+)
 
 BATCH = 200
 """How many erasures one transaction writes at most."""
@@ -77,8 +87,31 @@ class ModelErasure:
         return f"the whole model {self.model_name}"
 
 
-AnyErasure: TypeAlias = Erasure | ModelErasure
-KINDS: dict[str, type[Erasure] | type[ModelErasure]] = {"forget": Erasure, "delete_model": ModelErasure}
+@dataclass(frozen=True)
+class ImageErasure:
+    """The deletion of the images of labels from an uploaded dataset, or of a whole one."""
+
+    deletion_id: str
+    project_id: str
+    dataset: str
+    labels: list[str]
+    finished_at: str
+
+    @property
+    def id(self) -> str:
+        return self.deletion_id
+
+    @property
+    def summary(self) -> str:
+        return f"the images of {', '.join(self.labels)} of dataset {self.dataset}"
+
+
+AnyErasure: TypeAlias = Erasure | ModelErasure | ImageErasure
+KINDS: dict[str, type[Erasure] | type[ModelErasure] | type[ImageErasure]] = {
+    "forget": Erasure,
+    "delete_model": ModelErasure,
+    "delete_images": ImageErasure,
+}
 
 
 def write_due(session: Session, path: Path) -> int:
@@ -89,9 +122,11 @@ def write_due(session: Session, path: Path) -> int:
     """
     forgets = session.execute(_due_forgets()).all()
     deleted = session.scalars(_due_deletions()).all()
+    images = session.scalars(_due_image_deletions()).all()
     purged = set(session.scalars(select(ModelDeletionRow.model_id)))
     due: list[AnyErasure] = [_erasure(job, model, purge) for job, model, purge in forgets]
     due += [_model_erasure(model, purge=model.id in purged) for model in deleted]
+    due += [_image_erasure(deletion) for deletion in images]
     if not due:
         return 0
     _append(path, "".join(_line(erasure) for erasure in due))
@@ -99,6 +134,8 @@ def write_due(session: Session, path: Path) -> int:
     session.execute(written.values(logged_at=now()).execution_options(synchronize_session=False))
     gone = update(ModelRow).where(ModelRow.id.in_([model.id for model in deleted]))
     session.execute(gone.values(deletion_logged_at=now()).execution_options(synchronize_session=False))
+    unlearned = update(DatasetDeletionRow).where(DatasetDeletionRow.id.in_([one.id for one in images]))
+    session.execute(unlearned.values(logged_at=now()).execution_options(synchronize_session=False))
     return len(due)
 
 
@@ -126,7 +163,8 @@ def read(path: Path) -> list[AnyErasure]:
 def find_unknown(session: Session, erasures: Sequence[AnyErasure]) -> list[AnyErasure]:
     """Return the erasures that the database does not know: it is older than they are.
 
-    Erasures of models that the database does not know either are left out, because nothing is left to forget.
+    Erasures of models, or of images, that the database does not have either are left out, because nothing is
+    left to forget.
     """
     forgets = (
         select(JobRow.id, PurgeRow.job_id)
@@ -137,7 +175,12 @@ def find_unknown(session: Session, erasures: Sequence[AnyErasure]) -> list[AnyEr
     replayed = set(read_replayed(session))
     present = set(session.scalars(select(ModelRow.id).where(ModelRow.deleted_at.is_(None))))
 
+    deletions = set(session.scalars(select(DatasetDeletionRow.id)))
+
     def is_unknown(erasure: AnyErasure) -> bool:
+        if isinstance(erasure, ImageErasure):
+            is_known = erasure.id in deletions or erasure.id in replayed
+            return not is_known and bool(find_images(session, erasure))
         if erasure.model_id not in present or erasure.id in replayed:
             return False
         if isinstance(erasure, ModelErasure):
@@ -145,6 +188,12 @@ def find_unknown(session: Session, erasures: Sequence[AnyErasure]) -> list[AnyEr
         return erasure.id not in known or (erasure.purge and known[erasure.id] is None)
 
     return [erasure for erasure in erasures if is_unknown(erasure)]
+
+
+def find_images(session: Session, erasure: ImageErasure) -> list[str]:
+    """Return the labels of the erasure whose images the dataset still has."""
+    row = datasets.find(session, erasure.dataset, project=erasure.project_id)
+    return [] if row is None else [label for label in row.images if label in erasure.labels]
 
 
 def read_replayed(session: Session) -> list[str]:
@@ -176,9 +225,24 @@ def _due_deletions() -> Any:
     return due.order_by(ModelRow.deleted_at).limit(BATCH)
 
 
+def _due_image_deletions() -> Any:
+    due = select(DatasetDeletionRow).where(DatasetDeletionRow.logged_at.is_(None))
+    return due.order_by(DatasetDeletionRow.id).limit(BATCH)
+
+
 def _line(erasure: AnyErasure) -> str:
     kind = next(name for name, one in KINDS.items() if isinstance(erasure, one))
     return json.dumps({"kind": kind, **asdict(erasure)}, sort_keys=True) + "\n"
+
+
+def _image_erasure(deletion: DatasetDeletionRow) -> ImageErasure:
+    return ImageErasure(
+        deletion.id,
+        deletion.project_id,
+        deletion.dataset,
+        list(deletion.labels),
+        deletion.created_at.isoformat(),
+    )
 
 
 def _model_erasure(model: ModelRow, *, purge: bool) -> ModelErasure:

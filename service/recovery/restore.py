@@ -2,7 +2,8 @@
 
 The erasures that the backup does not know are replayed from the erasure log before anything is served: the
 versions that hold a label which was forgotten since are revoked at once, jobs that would learn it are
-cancelled, and the forget is queued again.
+cancelled, and the forget is queued again. Uploaded images that were deleted since cannot be learned, and the
+sweeper deletes them.
 """
 
 import shutil
@@ -25,13 +26,13 @@ from service.recovery.backup import (
     run_tool,
     sha256_of,
 )
-from service.recovery.erasure_log import AnyErasure, Erasure, ModelErasure
-from service.registry import audit, deletions, jobs, labels, purging
+from service.recovery.erasure_log import AnyErasure, Erasure, ImageErasure, ModelErasure
+from service.registry import audit, dataset_deletions, deletions, jobs, labels, purging
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database, now
 from service.registry.deletions import DeletionRequest
 from service.registry.job_specs import ForgetSpec
-from service.registry.tables import UNFINISHED_STATES, JobRow, ModelRow, VersionRow
+from service.registry.tables import UNFINISHED_STATES, DatasetRow, JobRow, ModelRow, VersionRow
 from service.settings import Settings
 
 
@@ -69,9 +70,12 @@ def replay(session: Session, erasures: Sequence[AnyErasure], *, max_attempts: in
     are queued jobs, which workers run like any other.
     """
     unknown = erasure_log.find_unknown(session, erasures)
-    for erasure in unknown:
+    # Images come last: forgets that are queued again may measure with them, so the deletion waits for these.
+    for erasure in sorted(unknown, key=lambda erasure: isinstance(erasure, ImageErasure)):
         if isinstance(erasure, ModelErasure):
             _delete_again(session, erasure)
+        elif isinstance(erasure, ImageErasure):
+            _delete_images_again(session, erasure)
         else:
             _forget_again(session, erasure, max_attempts=max_attempts)
     erasure_log.record_replayed(session, unknown)
@@ -93,6 +97,34 @@ def _delete_again(session: Session, erasure: ModelErasure) -> None:
         actor=audit.SERVICE,
         project_id=model.project_id,
         details={"model": model.id},
+    )
+
+
+def _delete_images_again(session: Session, erasure: ImageErasure) -> None:
+    key = (erasure.project_id, erasure.dataset)
+    row = session.get_one(DatasetRow, key, with_for_update=True, populate_existing=True)
+    unfinished = (
+        select(JobRow)
+        .join(JobRow.model)
+        .where(
+            ModelRow.project_id == erasure.project_id,
+            JobRow.dataset == erasure.dataset,
+            JobRow.operation == "learn",
+            JobRow.state.in_(UNFINISHED_STATES),
+        )
+    )
+    for job in session.scalars(unfinished).all():
+        if set(job.sources.values()) & set(erasure.labels):
+            jobs.cancel(session, job.id)
+    names = erasure_log.find_images(session, erasure)
+    dataset_deletions.withdraw(session, row, names)
+    audit.append(
+        session,
+        "erasure.replay",
+        erasure.dataset,
+        actor=audit.SERVICE,
+        project_id=erasure.project_id,
+        details={"erasure": erasure.id, "dataset": erasure.dataset, "labels": names},
     )
 
 

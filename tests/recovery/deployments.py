@@ -2,12 +2,13 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
 from migrations import upgrade
 from service.process.sweeper import sweep
-from service.registry import models
+from service.registry import datasets, models
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.tables import ModelRow
@@ -41,9 +42,17 @@ class Deployment:
         with self.database.reading() as session:
             return Registry(self.database, session.scalars(select(ModelRow)).one())
 
-    def work(self, operation: str, *names: str, purge: bool = False) -> str:
+    def upload(self, name: str, *names: str) -> str:
+        """Record an uploaded dataset of five images a label; return the sha256 of its file."""
+        images = dict.fromkeys(names, 5)
+        pixels = b"".join(f"{name} {label}".encode().ljust(5 * datasets.IMAGE_BYTES) for label in names)
+        sha256 = self.artifacts.put(pixels)
+        with self.database.transaction() as session:
+            datasets.put(session, name, images=images, sha256=sha256)
+        return sha256
+
+    def work(self, operation: str, *names: str, **changes: Any) -> str:
         """Submit a job and run it; return its id."""
-        changes = {"purge": True} if purge else {}
         job = self.registry.submit(operation, *names, **changes)  # type: ignore[arg-type]
         self.worker.work(job.id)
         self.sweep()

@@ -13,7 +13,7 @@ from migrations import upgrade
 from service.recovery import erasure_log
 from service.recovery.backup import CannotBackUp, back_up
 from service.recovery.restore import restore
-from service.registry import deletions, jobs, labels, models, versions
+from service.registry import dataset_deletions, datasets, deletions, jobs, labels, models, versions
 from service.registry.deletions import DeletionRequest
 from service.registry.errors import UnknownModel, VersionRevoked
 from service.registry.tables import DEFAULT_PROJECT, JobRow, VersionRow
@@ -119,6 +119,52 @@ def test_a_model_that_was_deleted_since_the_backup_is_deleted_again(
         assert deletions.find(session, model.id, project=DEFAULT_PROJECT)[1].state == "done"
         assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
     assert not set(copy.hashes()) & {file["sha256"] for file in _files(original)}
+    copy.database.dispose()
+
+
+def test_images_that_were_deleted_since_the_backup_are_deleted_again(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    """Those of a label by request, those of a whole dataset, and those that a forget deleted."""
+    files = {name: original.upload(name, "a", "b", "c") for name in ("one", "two", "three")}
+    original.work("learn", "a", dataset="three")
+    waiting = original.registry.submit("learn", "x", dataset="one", renamed={"x": "b"})
+    back_up(original.settings, tmp_path / "backup")
+    original.worker.work(waiting.id)
+    original.work("forget", "x")
+    with original.database.transaction() as session:
+        dataset_deletions.delete_label(session, "one", "b", project=DEFAULT_PROJECT)
+        dataset_deletions.delete_dataset(session, "two", project=DEFAULT_PROJECT)
+    forgotten = original.work("forget", "a", erase_images=True)
+    copy = restored(original, kind, urls, tmp_path / "backup")
+    with copy.database.reading() as session:
+        assert jobs.find(session, waiting.id).state == "cancelled"  # it would learn the images
+        rows = {row.name: list(row.images) for row in datasets.list_all(session) if row.images}
+        assert rows == {"one": ["a", "c"], "three": ["b", "c"]}
+        replayed = session.scalars(select(JobRow).where(JobRow.state == "queued")).all()
+        assert [job.reference for job in replayed] == [f"replay of {forgotten}"]
+    copy.sweep()
+    assert set(files.values()) & set(copy.hashes()) == {files["three"]}, "the forget may need it"
+    copy.worker.work(replayed[0].id)
+    copy.sweep()
+    assert set(files.values()) & set(copy.hashes()) == set()
+    with copy.database.reading() as session:
+        assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
+    copy.database.dispose()
+
+
+def test_a_dataset_that_was_uploaded_again_after_its_deletion_stays(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    original.upload("one", "a")
+    with original.database.transaction() as session:
+        dataset_deletions.delete_dataset(session, "one", project=DEFAULT_PROJECT)
+    original.sweep()
+    sha256 = original.upload("one", "a", "b")
+    back_up(original.settings, tmp_path / "backup")
+    copy = restored(original, kind, urls, tmp_path / "backup")
+    copy.sweep()
+    assert sha256 in copy.hashes()
     copy.database.dispose()
 
 
