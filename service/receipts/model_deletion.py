@@ -32,7 +32,7 @@ ERASURE = {
         "and the receipts of its forgets. It keeps no image.",
     ),
     "recorded samples": ("refused", "They are lists of labels with a seed, and are not drawn again."),
-    "datasets": ("kept", "The real images that the model learned from are unchanged."),
+    "datasets": ("kept", "The deletion changes nothing in the real images that the model learned from."),
     "judges and feature networks": ("kept", "They are trained on whole datasets, and belong to no model."),
     "logs": ("kept", "Logs contain the ids of jobs and models."),
     "backups": ("not reached", "Copies that somebody made are outside this service."),

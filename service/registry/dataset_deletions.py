@@ -148,9 +148,10 @@ def replace_artifact(
 
     content: stored already; None if no image remains. Returns False if the dataset has changed meanwhile.
     """
-    deletion = session.get_one(DatasetDeletionRow, deletion_id, with_for_update=True, populate_existing=True)
+    deletion = session.get_one(DatasetDeletionRow, deletion_id)
     key = (deletion.project_id, deletion.dataset)
-    row = session.get(DatasetRow, key, with_for_update=True, populate_existing=True)
+    row = session.get(DatasetRow, key, with_for_update=True, populate_existing=True)  # first, as all do
+    deletion = session.get_one(DatasetDeletionRow, deletion_id, with_for_update=True, populate_existing=True)
     if deletion.state != "requested" or row is None or row.sha256 != replacement.sha256:
         return False
     deletion.state, deletion.sha256 = "pending", row.sha256

@@ -70,7 +70,7 @@ class UnknownDatasetLabel(RegistryError):
     def __init__(self, dataset: str, label: str, labels: Sequence[str], *, deleted: bool) -> None:
         found = f"the images of {label!r} were deleted from the dataset {dataset!r}"
         if not deleted:
-            found = f"the dataset {dataset!r} has no label {label!r}"
+            found = f"the dataset {dataset!r} has no label {label[:80]!r}"
         super().__init__(f"{found}; it has: {', '.join(labels)}")
 
 

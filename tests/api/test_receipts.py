@@ -94,8 +94,8 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
     assert predicate["figures"]["forgotten"]["value"] == 0.012
     assert [store["store"] for store in predicate["stores"]] == [
         "weights", "Fisher information", "older versions", "pictures of forgotten labels", "decoder caches",
-        "datasets", "optimiser state", "replayed images", "snapshots", "idempotency keys", "HTTP caches",
-        "full reports", "files without a version", "recorded samples", "judges and feature networks",
+        "datasets", "judges and feature networks", "optimiser state", "replayed images", "snapshots",
+        "idempotency keys", "HTTP caches", "full reports", "files without a version", "recorded samples",
         "database", "logs", "backups",
     ]  # fmt: skip
     [older] = predicate["older_versions"]
