@@ -79,7 +79,7 @@ class FolderArtifacts:
         """Copy parts of an artifact into the empty file `target`, one after the other.
 
         parts: (offset, length) in bytes. The whole artifact is checked first. Returns the copy as content to
-        store. Raises ArtifactMissing, ArtifactCorrupt; ArtifactUnreadable, also if `target` cannot be written.
+        store. Raises ArtifactMissing, ArtifactCorrupt; ArtifactUnreadable, also if `target` fails.
         """
         copied = hashlib.sha256()
         with _naming(sha256), _open_regular_file(self.path(sha256)) as file:
