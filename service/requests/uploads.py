@@ -149,7 +149,7 @@ def _refuse_repeated(files: list[zipfile.ZipInfo]) -> None:
 
 
 def _refuse_large(files: list[zipfile.ZipInfo], packed: int, max_bytes: int) -> None:
-    unpacked = sum(info.file_size for info in files)  # zipfile reads no more of a file than its entry says
+    unpacked = sum(info.file_size for info in files)
     if unpacked > ALWAYS_UNPACKED and unpacked > MAX_RATIO * packed:
         raise InvalidUpload(
             "archive_bomb",
@@ -274,7 +274,8 @@ def _read_folders(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], pixels
                 "image_too_large", f"{_name(info)} has {info.file_size:,} bytes, too many for a 28x28 PNG"
             )
         try:
-            data = archive.read(info)
+            with archive.open(info) as file:
+                data = file.read(info.file_size + 1)  # without a size, all that follows would be unpacked
         except Exception as error:
             message = f"{_name(info)} is damaged and cannot be unpacked"
             raise InvalidUpload("corrupt_archive", message) from error

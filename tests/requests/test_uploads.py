@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -155,9 +156,9 @@ def bomb() -> bytes:
     return zipped({f"a/{i}.png": bytes(1 << 20) for i in range(20)})
 
 
-def lying_bomb() -> bytes:
-    """The same, with entries that claim 10 bytes for each file."""
-    data, at = bytearray(bomb()), -1
+def lying(archive: bytes) -> bytes:
+    """The same archive, with entries that claim 10 bytes for each file."""
+    data, at = bytearray(archive), -1
     while (at := data.find(b"PK\x01\x02", at + 1)) >= 0:
         data[at + 24 : at + 28] = struct.pack("<I", 10)
     return bytes(data)
@@ -181,8 +182,17 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 def with_chunk(kind: bytes, content: bytes) -> bytes:
     """A good PNG with one chunk more, after its header."""
+    return with_chunks((kind, content))
+
+
+def with_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
     whole = png(BLANK[0])
-    return whole[:33] + chunk(kind, content) + whole[33:]
+    return whole[:33] + b"".join(chunk(kind, content) for kind, content in chunks) + whole[33:]
+
+
+def packed_text(text: bytes) -> bytes:
+    """What a chunk zTXt has in it."""
+    return b"a\0\0" + zlib.compress(text)
 
 
 def rebuilt(rows: int = 28, filter_type: int = 0, adler: int = 0) -> bytes:
@@ -214,7 +224,7 @@ BAD = [
     ("bzip2", zipped(pngs(doodles()), zipfile.ZIP_BZIP2), "invalid_archive", "other than deflate"),
     ("lzma", zipped(pngs(doodles()), zipfile.ZIP_LZMA), "invalid_archive", "other than deflate"),
     ("a bomb", bomb(), "archive_bomb", "unpacks to 20,971,520 bytes, more than 200"),
-    ("a bomb that lies", lying_bomb(), "corrupt_archive", "damaged"),
+    ("a bomb that lies", lying(bomb()), "corrupt_archive", "damaged"),
     ("a path out", renamed("../0.png"), "invalid_path", "not a plain path"),
     ("a longer path out", renamed("a/../../0.png"), "invalid_path", "not a plain path"),
     ("an absolute path", renamed("/etc/0.png"), "invalid_path", "not a plain path"),
@@ -278,8 +288,10 @@ BAD = [
     ("a PNG with a row too many", png_in_folders(rebuilt(rows=29)), "corrupt_image", "damaged"),
     ("a PNG with another filter", png_in_folders(rebuilt(filter_type=5)), "corrupt_image", "damaged"),
     ("a PNG with a wrong checksum", png_in_folders(rebuilt(adler=1)), "corrupt_image", "damaged"),
-    ("a PNG with a bomb", png_in_folders(with_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 22)))),
-     "image_too_large", "text or colour profile"),
+    ("a PNG with a bomb", png_in_folders(with_chunk(b"zTXt", packed_text(bytes(1 << 22)))),
+     "image_too_large", "more than 65,536 bytes"),
+    ("a PNG of many texts", png_in_folders(with_chunks(*[(b"zTXt", packed_text(bytes(9_000)))] * 8)),
+     "image_too_large", "more than 65,536 bytes"),
     ("an animated PNG", png_in_folders(with_chunk(b"acTL", bytes(8))), "unsupported_image_mode", "animated"),
     ("a PNG with an unknown part", png_in_folders(with_chunk(b"ABCD", b"")), "corrupt_image", "damaged"),
     ("a JPEG", png_in_folders(b"\xff\xd8\xff\xe0" + bytes(99)), "invalid_image", "not a PNG"),
@@ -299,6 +311,23 @@ def test_a_bad_archive_is_refused_with_the_reason(
     assert any(word in str(refused.value) for word in words.split("|")), refused.value
     assert len(str(refused.value)) < 500
     assert list(tmp_path.iterdir()) == [], "nothing was executed or unpacked"
+
+
+def test_a_file_that_unpacks_to_more_than_it_says_is_not_unpacked_whole() -> None:
+    archive = lying(zipped({"a/0.png": bytes(64 << 20)}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidUpload, match="damaged"):
+            read(archive, max_bytes=ROOM)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_a_picture_may_have_texts_of_some_size() -> None:
+    upload = read(png_in_folders(with_chunks(*[(b"zTXt", packed_text(bytes(8_192)))] * 8)), max_bytes=ROOM)
+    assert upload.counts["ring"] == len(doodles()["ring"]) + 1
 
 
 def test_an_archive_of_too_many_files_is_refused_before_it_is_opened() -> None:
