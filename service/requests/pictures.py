@@ -18,8 +18,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PICTURE_BYTES = 1 << 20
 LARGE_SIDE = 4096
 CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-MAX_EXTRA_BYTES = 1 << 20
-"""The most bytes that a text or a colour profile may unpack to."""
+MAX_EXTRA_BYTES = 64 << 10
+"""The most bytes that the texts and the colour profile of a picture may unpack to together."""
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """{colour type of the file: how many numbers a pixel has}."""
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -49,6 +49,7 @@ def _decode(name: str, data: bytes) -> bytes:
     if (width, height) != (SIDE, SIDE):
         raise InvalidUpload("invalid_image", f"{name} is {width}x{height}; make it {SIDE}x{SIDE}")
     header, palette, packed, unsupported = b"", b"", [], ""
+    extra_bytes = 0
     for position, (kind, content) in enumerate(_chunks(name, data)):
         if (kind == b"IHDR") != (position == 0):
             raise _damaged(name)
@@ -61,7 +62,12 @@ def _decode(name: str, data: bytes) -> bytes:
         elif kind in (b"tRNS", b"acTL"):
             unsupported = "transparent" if kind == b"tRNS" else "animated"
         elif kind in (b"zTXt", b"iCCP", b"iTXt"):
-            _refuse_large_extra(name, kind, content)
+            extra_bytes += _unpacked_size(kind, content, at_most=MAX_EXTRA_BYTES + 1 - extra_bytes)
+            if extra_bytes > MAX_EXTRA_BYTES:
+                raise InvalidUpload(
+                    "image_too_large",
+                    f"{name} has texts or a colour profile of more than {MAX_EXTRA_BYTES:,} bytes",
+                )
     depth, colour, _, _, interlace = struct.unpack(">BBBBB", header[8:])
     if unsupported or colour in (4, 6) or depth == 16:
         kind_of_image = unsupported or ("16-bit" if depth == 16 else "transparent")
@@ -92,21 +98,16 @@ def _chunks(name: str, data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at = end
 
 
-def _refuse_large_extra(name: str, kind: bytes, content: bytes) -> None:
-    """Raise InvalidUpload if a packed text or colour profile is a bomb."""
+def _unpacked_size(kind: bytes, content: bytes, *, at_most: int) -> int:
+    """Return how many bytes a packed text or colour profile unpacks to, `at_most` of them at most."""
     rest = content.partition(b"\0")[2]
     if kind == b"iTXt":
         if rest[:1] != b"\1":
-            return  # it is not packed
+            return 0  # it is not packed
         rest = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
     else:
         rest = rest[1:]
-    unpacking = zlib.decompressobj()
-    unpacking.decompress(rest, MAX_EXTRA_BYTES)
-    if unpacking.unconsumed_tail:
-        raise InvalidUpload(
-            "image_too_large", f"{name} has a text or colour profile of more than {MAX_EXTRA_BYTES:,} bytes"
-        )
+    return len(zlib.decompressobj().decompress(rest, at_most))
 
 
 def _check_pixels(name: str, packed: bytes, bits: int, interlace: int) -> None:
