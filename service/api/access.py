@@ -136,7 +136,10 @@ class Access:
 
     def find_admitted(self, request: Request, scopes: tuple[KeyScope, ...]) -> Caller | None:
         """Return the caller if `admit` would admit them to read something without any look-up, else None."""
-        caller = self._remember(_read_credentials(request))
+        try:
+            caller = self._remember(_read_credentials(request))
+        except Problem:  # `admit` raises it too
+            return None
         if caller is None or caller.scopes.isdisjoint(scopes):
             return None
         if caller.key_id is not None:
