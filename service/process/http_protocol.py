@@ -73,6 +73,8 @@ class HttpProtocol(HttpToolsProtocol):
         """Whether the next byte belongs to the head of a request."""
         self._head_bytes = 0
         self._trailer_bytes = 0
+        self._bytes_since_body = 0
+        """How many arrived since the last piece of the body. The parser keeps what may become a trailer."""
         self._ignored_bytes = 0
         self._deaf = False
         """Whether everything that still arrives is dropped."""
@@ -137,6 +139,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._deadline == inf:
                 self._deadline = self.loop.time() + self._deadlines.head
+        self._bytes_since_body += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -146,6 +149,8 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_url_too_long() if len(self.url) > MAX_URL_BYTES else _head_too_large())
+            elif not self._in_head and self._bytes_since_body > MAX_TRAILER_BYTES:
+                self._refuse(_head_too_large())
 
     # --- the parser's callbacks --------------------------------------------------------------------
 
@@ -182,13 +187,14 @@ class HttpProtocol(HttpToolsProtocol):
         upgrade = self.parser.should_upgrade()
         super().on_headers_complete()
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._bytes_since_body = 0
         self._deadline = self.loop.time() + BODY_GRACE_SECONDS
         self.cycle.transport = cast(asyncio.Transport, _LingeringTransport(self, self.transport))
         if upgrade:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
+        self._bytes_since_body = 0
         now = self.loop.time()
         self._deadline = min(self._deadline + len(body) / SLOWEST_BODY, now + self._deadlines.body_stall)
         if self.cycle.response_complete:

@@ -16,6 +16,7 @@ import pytest
 
 from service.api.route import MAX_JSON_ITEMS
 from service.metrics import REGISTRY
+from service.process.http_protocol import MAX_TRAILER_BYTES
 from service.registry.space import measure_disk_bytes
 from service.settings import Settings
 from tests.api.raw_http import connect, send
@@ -56,6 +57,9 @@ BAD_HTTP = [
     ("101 headers", 431, "headers_too_large", [GET, b"A: b\r\n" * 100, CLOSE]),
     ("line breaks without end", 431, "headers_too_large", [b"\r\n" * 30_000]),
     ("trailers without end", 431, "headers_too_large", [CHUNKED, b"\r\n0\r\n", b"A: b\r\n" * 20_000]),
+    ("a trailer without end", 431, "headers_too_large", [CHUNKED, b"\r\n0\r\nX: ", *[b"a" * 100_000] * 50]),
+    ("a chunk that begins without end", 431, "headers_too_large",
+     [CHUNKED, b"\r\n2;x=", *[b"a" * 100_000] * 50]),
     ("a URL of 9 kB", 414, "uri_too_long", [b"GET /" + b"a" * 9_000 + b" HTTP/1.1\r\n", CLOSE]),
     ("a URL without end", 414, "uri_too_long", [b"GET /", b"a" * 90_000]),
     ("both lengths", 400, "invalid_http", [CHUNKED, b"Content-Length: 3\r\n\r\n0\r\n\r\n"]),
@@ -120,6 +124,16 @@ def test_requests_sent_at_once_are_answered_in_order_and_not_without_end(served:
 def test_another_upgrade_is_ignored_as_http_allows(served: Served) -> None:
     [answer] = send(served.address, GET, UPGRADE, b"h2c\r\n\r\n")
     assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+def test_a_body_may_come_in_many_small_chunks(served: Served) -> None:
+    with connect(served.address) as connection:
+        connection.sendall(CHUNKED + CLOSE)
+        for _ in range(MAX_TRAILER_BYTES // 3):
+            connection.sendall(b"1\r\n")
+            connection.sendall(b" \r\n")
+        connection.sendall(b"0\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400")  # a body of spaces is no JSON
 
 
 def test_a_trailer_is_no_header(served: Served) -> None:
