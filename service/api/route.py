@@ -48,6 +48,7 @@ class Route(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_key = _takes_header(self.dependant, "Idempotency-Key")
+        ignores_query = self.path.startswith("/v1/") and not _takes_query(self.dependant)
         scopes = required_scopes(self.endpoint)
         ignores_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
 
@@ -65,6 +66,8 @@ class Route(APIRoute):
                 _refuse_other_media_types(request)
             _refuse_unacceptable(request, self.response_class)
             _refuse_conditions(request, takes_key=takes_key)
+            if ignores_query:
+                _refuse_query(request)
             if self.body_field is not None:
                 request = JsonRequest(request.scope, request.receive)
                 await request.json()
@@ -193,6 +196,21 @@ def _takes_header(dependant: Dependant, name: str) -> bool:
     """Whether the endpoint or one of its dependencies declares this header."""
     declared = any(field.alias == name for field in dependant.header_params)
     return declared or any(_takes_header(one, name) for one in dependant.dependencies)
+
+
+def _takes_query(dependant: Dependant) -> bool:
+    """Whether the endpoint or one of its dependencies has a query parameter. Then pydantic refuses others."""
+    return bool(dependant.query_params) or any(_takes_query(one) for one in dependant.dependencies)
+
+
+def _refuse_query(request: Request) -> None:
+    """Raise Problem 422 if the URL has a query: a client that sends `?dry_run=true` relies on it."""
+    pointers = [f"/query/{escape(name)}" for name in request.query_params]
+    if pointers:
+        detail = "there is no such field; this URL takes no query"
+        raise build_validation_problem(
+            *(Violation(pointer, "unknown_field", f"{pointer}: {detail}") for pointer in pointers)
+        )
 
 
 def _refuse_conditions(request: Request, *, takes_key: bool) -> None:

@@ -317,6 +317,9 @@ MODELS = [
     get("a word for a version cursor", "/v1/models/{m}/versions?after=two", 422, "invalid_cursor",
         "/query/after"),
     get("an unknown query field", "/v1/models?limt=5", 422, "unknown_field", "/query/limt"),
+    get("a query where none is", "/v1/models/{m}?limit=5", 422, "unknown_field", "/query/limit"),
+    Bad("a purge in the query", "POST", "/v1/models/{m}/forget?purge=true", 422, "unknown_field",
+        {"labels": ["1"]}, ("/query/purge",)),
     get("an unknown state", "/v1/jobs?state=lost", 422, "unknown_value", "/query/state"),
 ]  # fmt: skip
 
@@ -331,6 +334,9 @@ DATASETS = [
     upload("over another's name", 409, "dataset_exists", path="mnist", body=as_npz(doodles())),
     upload("a NUL in the name", 422, "invalid_name", "/path/dataset", path="a%00", body=as_npz(doodles())),
     upload("dots for a name", 422, "invalid_name", "/path/dataset", path=".cats", body=as_npz(doodles())),
+    upload(
+        "a dry run", 422, "unknown_field", "/query/dry_run", path="cats?dry_run=1", body=as_npz(doodles())
+    ),
     upload("an endless name", 422, "invalid_name", "/path/dataset", path="a" * 65, body=as_npz(doodles())),
 ]
 
