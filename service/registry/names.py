@@ -16,10 +16,13 @@ INVISIBLE_RANGES = (
     (0x3164, 0x3164),
     (0xFE00, 0xFE0F),
     (0xFFA0, 0xFFA0),
+    (0xFFFC, 0xFFFC),
+    (0x16FE4, 0x16FE4),
+    (0x1D159, 0x1D159),
     (0xE0100, 0xE01EF),
 )
 """Characters that Unicode counts as printable and that show nothing: default ignorable code points (Unicode
-Standard, section 5.21) and the blank Braille pattern."""
+Standard, section 5.21), the blank Braille pattern, the place of an object, a filler and an empty note."""
 
 
 def find_fault(name: str) -> str | None:
@@ -28,6 +31,8 @@ def find_fault(name: str) -> str | None:
         return "it is blank"
     if name != name.strip():
         return "it begins or ends with a space"
+    if "  " in name:
+        return "it has two spaces in a row, which a page shows as one"
     for position, character in enumerate(name, start=1):
         if fault := _fault_of_character(character):
             return f"its character {position}, {_describe(character)}, {fault}"
