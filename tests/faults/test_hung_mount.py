@@ -17,8 +17,7 @@ from tests.conftest import missing
 from tests.instance import Instance, instance_of, stop, wait_for
 
 ANSWER_SECONDS = 2.0
-LATE_SECONDS = 1.0
-"""How much later an answer may come on a busy machine."""
+"""How much longer than usual an answer may take. (A busy machine is slow without it.)"""
 MNT_DETACH = 2
 STALL = {"PALIMPSEST_STALL_SECONDS": "3"}
 
@@ -52,23 +51,27 @@ def test_the_api_answers_while_the_artifacts_hang(instance: Instance) -> None:
     instance.create()
     instance.succeeded(instance.submit("learn", labels=["0", "1"]))
     version = f"{instance.url}/v1/models/m/versions/1"
-    needed = [f"{version}/images/0/{seed}.png" for seed in range(20)]
-    needed += [f"{version}/files/{name}" for name in ("checkpoint.safetensors", "decoder.onnx")] * 10
-    with hung_mount(instance.deployment.artifacts), ThreadPoolExecutor(len(needed)) as pool:
-        sent = [pool.submit(timed, "GET", url) for url in needed]
-        assert timed("GET", f"{instance.url}/livez")[0] == 200
-        assert timed("GET", f"{instance.url}/v1/models/m")[0] == 200
-        status, seconds = timed("GET", f"{instance.url}/readyz")
-        assert (status, seconds < ANSWER_SECONDS + LATE_SECONDS) == (503, True)
-        answers = [each.result() for each in sent]
-        assert {status for status, _ in answers} == {503}
-        assert max(seconds for _, seconds in answers) < ANSWER_SECONDS + LATE_SECONDS
-        body = {"labels": ["2"], "params": {"schedule": {"steps": 5, "batch_size": 16}}}
-        submitted = timed("POST", f"{instance.url}/v1/models/m/learn", body)
-        assert submitted[0] == 202
-        assert submitted[1] < ANSWER_SECONDS + LATE_SECONDS
-    wait_for("images are drawn again", lambda: httpx.get(needed[0], timeout=30).status_code == 200)
-    wait_for("it is ready", lambda: httpx.get(f"{instance.url}/readyz", timeout=30).status_code == 200)
+    files = [f"{version}/files/{name}" for name in ("checkpoint.safetensors", "decoder.onnx")] * 10
+    images = [f"{version}/images/0/{seed}.png" for seed in range(20)]
+    ready = f"{instance.url}/readyz"
+    with ThreadPoolExecutor(len(files + images)) as pool:
+        usual = list(pool.map(get, [*files, ready]))  # no image: its decoder would stay in memory
+        assert {answer.status_code for answer in usual} == {200}
+        longest = ANSWER_SECONDS + slowest(usual)
+        with hung_mount(instance.deployment.artifacts):
+            sent = [pool.submit(get, url) for url in files + images]
+            others = [get(f"{instance.url}{path}") for path in ("/livez", "/v1/models/m")]
+            is_ready = get(ready)
+            submitted = httpx.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["2"]}, timeout=60)
+            refused = [each.result() for each in sent]
+    assert [answer.status_code for answer in others] == [200, 200]
+    assert (is_ready.status_code, submitted.status_code) == (503, 202)
+    assert {answer.status_code for answer in refused} == {503}
+    assert {answer.json()["code"] for answer in refused} == {"artifact_unreadable"}
+    assert slowest([*others, is_ready, submitted, *refused]) < longest
+    instance.request("POST", f"/v1/jobs/{submitted.json()['id']}/cancel", status=202)
+    wait_for("images are drawn again", lambda: get(images[0]).status_code == 200)
+    wait_for("it is ready", lambda: get(ready).status_code == 200)
     wait_for("every job has ended", lambda: all(job.done for job in jobs_of(instance)))
     assert stop(process) == 0
     invariants.check(instance.deployment, instance.database, ended=True)
@@ -77,7 +80,7 @@ def test_the_api_answers_while_the_artifacts_hang(instance: Instance) -> None:
 def test_a_job_whose_artifacts_hang_stalls_and_goes_on_when_they_answer(instance: Instance) -> None:
     process = instance.up(**STALL)
     instance.create()
-    job_id = instance.submit("learn", labels=["0"], steps=1500)
+    job_id = instance.submit("learn", labels=["0"], steps=800)
     worker = instance.worker_in_training(job_id)
     with hung_mount(instance.deployment.artifacts):
         job = instance.wait_until(job_id, lambda job: job.state == "queued" or job.done)
@@ -88,10 +91,12 @@ def test_a_job_whose_artifacts_hang_stalls_and_goes_on_when_they_answer(instance
     invariants.check(instance.deployment, instance.database, ended=True)
 
 
-def timed(method: str, url: str, body: object = None) -> tuple[int, float]:
-    """Send a request. Returns the status of its answer, and after how many seconds it came."""
-    answer = httpx.request(method, url, json=body, timeout=30)
-    return answer.status_code, answer.elapsed.total_seconds()
+def get(url: str) -> httpx.Response:
+    return httpx.get(url, timeout=60)
+
+
+def slowest(answers: list[httpx.Response]) -> float:
+    return max(answer.elapsed.total_seconds() for answer in answers)
 
 
 def jobs_of(instance: Instance) -> list[JobRow]:
