@@ -125,7 +125,7 @@ class Access:
             self._refuse_malformed(sent)
             if sent.digest() not in self._remembered:  # nobody was admitted with these lately: it is a guess
                 _refuse_too_many_guesses(request)
-            caller = await self._threads.run(self._look_up, sent)
+            caller = await self._threads.read(self._look_up, sent)
         caller.require(*scopes)
         by_cookie = sent.authorization is None and caller.key_id is not None
         if by_cookie and request.method not in SAFE_METHODS and not comes_from_own_page(request.scope):
@@ -188,7 +188,7 @@ class Access:
     async def _look_up_again(self, sent: "_Credentials", digest: bytes) -> None:
         try:
             with suppress(DatabaseUnavailable):
-                await self._threads.run(self._look_up, sent)
+                await self._threads.read(self._look_up, sent)
         except (Problem, UnknownProject):  # they are not valid any more: the next request is told so
             self._remembered.pop(digest, None)
         finally:

@@ -112,7 +112,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
             created = await context.uploads.run(_store_dataset, dataset, packed, context)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset}"
-    return await context.database_threads.run(_find_dataset, dataset, context)
+    return await context.database_threads.read(_find_dataset, dataset, context)
 
 
 @router.delete("/{dataset}", status_code=204, responses=refusals(404, 409))

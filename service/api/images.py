@@ -89,7 +89,7 @@ async def draw_image(
     context: Context,
 ) -> Response:
     """Draw a label with a version. The same URL gives the same bytes until the version is revoked."""
-    row, version, decoder = await context.database_threads.run(_find_decoder, context, model, number, label)
+    row, version, decoder = await context.database_threads.read(_find_decoder, context, model, number, label)
     rows, columns = (int(side) for side in drawing.grid.split("x"))
     _refuse_too_large(rows * columns * drawing.scale**2)
     identity = f"{decoder.sha256}/{decoder.slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"

@@ -88,7 +88,7 @@ class Submission:
 
     async def submit(self, request: JobRequest) -> JobObject:
         """Record the job and wake a worker for it. Answer 202 with the job, or 200 if it is done already."""
-        status, accepted = await self.context.database_threads.run(self._accept, request)
+        status, accepted = await self.context.database_threads.change(self._accept, request)
         job = await self._wait_for(accepted)
         self.response.status_code = 200 if job.done and self.wait_seconds is not None else status
         self.response.headers["Location"] = job.links["self"]
@@ -203,7 +203,7 @@ class Submission:
             await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
             try:
-                job = await self.context.database_threads.run(self._read, job.id)
+                job = await self.context.database_threads.read(self._read, job.id)
             except DatabaseUnavailable:
                 return job  # the job has been recorded, so the answer is still 202
         return job

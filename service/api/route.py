@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 
 from service.api.access import NOBODY, Access, required_scopes
+from service.api.origins import SAFE_METHODS
 from service.api.problems import Problem, build_validation_problem
 from service.api.threads import in_database_thread
 from service.registry.errors import UnknownProject
@@ -43,7 +44,8 @@ class Route(APIRoute):
     """An APIRoute that admits callers, reads strict JSON, adds ETags, and runs what uses the database."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, in_database_thread(endpoint), **options)
+        changes = not set(options.get("methods") or ("GET",)) <= SAFE_METHODS
+        super().__init__(path, in_database_thread(endpoint, changes=changes), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -114,14 +114,14 @@ async def create_sample(
     """
     refuse_duplicates(body.labels)
     _refuse_too_many(body)
-    source = await context.database_threads.run(_find_source, context, model, body, once)
+    source = await context.database_threads.read(_find_source, context, model, body, once)
     if isinstance(source, SampleObject):
         sample = str(source.id)
         with unless_gone("sample", sample):
             return await _answer_recorded(sample, request, context, _new_sample_headers(source))
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     drawn = await draw(request, context, *source, range(seed, seed + body.count))
-    record = await context.database_threads.run(_record, context, source, body, seed, once)
+    record = await context.database_threads.change(_record, context, source, body, seed, once)
     return await context.drawing.run(_answer, record, drawn, _new_sample_headers(record))
 
 
@@ -209,7 +209,7 @@ async def _answer_recorded(
     sample: str, request: Request, context: ApiContext, headers: Mapping[str, str]
 ) -> Response:
     """Draw the images of a recorded sample again."""
-    record, source = await context.database_threads.run(_find_recorded, context, sample)
+    record, source = await context.database_threads.read(_find_recorded, context, sample)
     drawn = await draw(request, context, *source, range(record.seed, record.seed + record.count))
     return await context.drawing.run(_answer, record, drawn, headers)
 

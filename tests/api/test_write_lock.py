@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
+from service.api.threads import DATABASE_THREADS
 from service.registry import jobs, models
 from tests.api.bad_inputs import TABLE, Bad
 from tests.api.serving import Served
@@ -145,6 +147,22 @@ def test_a_good_request_waits_for_the_write_lock(served: Served, name: str) -> N
             assert asks.wait(30)
             assert not answer.done()
         assert answer.result().status_code == 202
+
+
+def test_reading_goes_on_while_many_requests_wait_for_the_write_lock(served: Served, name: str) -> None:
+    served.model(name)
+    count = 2 * DATABASE_THREADS
+    learn = partial(httpx.post, f"{served.address}/v1/models/{name}/learn", timeout=30)
+    with ThreadPoolExecutor(count) as pool, waiting_for_the_lock(served) as asks:
+        with write_lock(served, name):
+            answers = [pool.submit(learn, json={"labels": [str(number)]}) for number in range(count)]
+            assert asks.wait(30)
+            for _ in range(20):
+                assert served.http.get(f"/v1/models/{name}").status_code == 200
+            assert not any(answer.done() and answer.result().status_code == 202 for answer in answers)
+        statuses = {answer.result().status_code for answer in answers}
+    assert statuses <= {202, 422, 503}
+    assert 202 in statuses
 
 
 def test_a_request_is_resolved_by_the_statuses_under_the_lock(served: Served, name: str) -> None:
