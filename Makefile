@@ -51,7 +51,7 @@ check: $(READY) ## check style, words, types, import rules, migrations and the c
 	@$(RUN) worker.catalog --check
 	@echo "make check: passed"
 
-audit-dependencies: $(READY) ## look up known vulnerabilities of the pinned dependencies (asks pypi.org)
+audit-dependencies: $(READY) ## look up known vulnerabilities of the pinned dependencies (asks the package index)
 	@$(VENV)/bin/uv tool run --from pip-audit==$(PIP_AUDIT) pip-audit --strict --progress-spinner off \
 	  --no-deps --disable-pip --requirement constraints.txt
 

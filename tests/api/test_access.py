@@ -280,6 +280,21 @@ def test_a_key_that_another_process_revoked_works_for_a_few_seconds_at_most(
             assert time.monotonic() < deadline
 
 
+def test_a_job_goes_on_although_the_key_that_asked_for_it_is_revoked(locked: Served) -> None:
+    """A request that was accepted is a promise, whoever made it."""
+    locked.model("revoked")
+    text = new_key(locked, "learn")
+    with as_holder(locked, text) as holder:
+        job = holder.post("/v1/models/revoked/learn", json={"labels": ["1"]}).raise_for_status().json()
+        claim = locked.worker.claim(job["id"])
+        assert locked.http.delete(f"/v1/keys/{key_id(text)}").status_code == 204
+        assert holder.post(f"/v1/jobs/{job['id']}/cancel").status_code == 401
+    locked.worker.progress(claim, "learning", 1, 2)
+    locked.worker.finish(claim)
+    ended = locked.http.get(f"/v1/jobs/{job['id']}").json()
+    assert (ended["state"], ended["output_version"], ended["created_by"]) == ("succeeded", 1, key_id(text))
+
+
 def test_a_key_in_use_is_looked_up_again_before_it_would_be_forgotten(
     locked: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

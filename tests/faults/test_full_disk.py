@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -22,14 +22,20 @@ RESERVE_BYTES = 8 * MEBIBYTE
 LEARN = {"labels": ["2"], "params": {"schedule": {"steps": 5, "batch_size": 16}, "fisher_examples": 50}}
 
 
+@contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
+    """Make the folder a file system of 48 MiB. Only root may mount one."""
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A home folder on a file system of 48 MiB. Only root may mount one."""
-    home = tmp_path / "home"
-    home.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", home], check=True)
-    yield home
-    subprocess.run(["umount", "--lazy", home], check=True)
+    """A home folder with little space."""
+    with mounted(tmp_path / "home") as home:
+        yield home
 
 
 @pytest.fixture
@@ -85,6 +91,24 @@ def test_below_the_reserve_new_work_is_refused_and_everything_works_again_with_s
     with instance.database.reading() as session:
         assert session.scalar(text("PRAGMA integrity_check")) == "ok"
     invariants.check(instance.deployment, instance.database)
+
+
+def test_a_job_that_finds_no_space_for_its_version_says_so_and_can_be_repeated(tmp_path: Path) -> None:
+    """The artifacts have a disk of their own, which stays full for longer than the worker waits."""
+    home = tmp_path / "home"
+    with mounted(home / "artifacts"), instance_of(Settings(home=home, port=0), tmp_path) as instance:
+        instance.up(PALIMPSEST_RESERVE_BYTES="0")
+        instance.create()
+        job_id = instance.submit("learn", labels=["0", "1"])
+        instance.wait_until(job_id, lambda job: job.state != "queued")
+        filler = fill(home, 0)
+        job = instance.wait_until_done(job_id)
+        assert job.error is not None
+        assert (job.state, job.error["code"], job.error["retryable"]) == ("failed", "storage_full", True)
+        assert instance.versions(job.model_id) == []
+        filler.unlink()
+        instance.succeeded(instance.submit("learn", labels=["0", "1"]))
+        invariants.check(instance.deployment, instance.database)
 
 
 def draw_and_read(http: httpx.Client) -> None:
