@@ -238,7 +238,9 @@ async def forget(request: Forget, submission: Submit) -> JobObject:
     """Forget labels, and retain the others.
 
     If all of the labels have been forgotten already with all that is requested, the answer is the job that
-    forgot them, and no other job is created. If a label was forgotten with less (not exactly, under looser
+    forgot them, or is about to, and no other job is created. A new job leaves out only labels whose forget
+    has succeeded: if another job is still to forget some of the labels, the request is refused with 409
+    `forget_unfinished`, which names that job. If a label was forgotten with less (not exactly, under looser
     criteria, by another strategy), an exact request forgets it again, and any other is refused with 409
     `forgotten_with_less`. `already_forgotten` names the labels that the job leaves out, and the jobs that
     forgot them. A purge that is requested later belongs to the job that forgot the labels, and so does the

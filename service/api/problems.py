@@ -34,6 +34,7 @@ STATUS = {
     "label_not_learned": 422,
     "label_forgotten": 422,
     "forgotten_with_less": 409,
+    "forget_unfinished": 409,
     "model_busy": 409,
     "guarantee_not_possible": 409,
     "model_has_no_version": 409,
@@ -67,7 +68,7 @@ STATUS = {
 
 RETRY_AFTER_SECONDS = {429: "2", 503: "2"}
 """The Retry-After header of answers with these statuses."""
-RETRY_AFTER_SECONDS_OF = {"idempotency_in_flight": "1"}
+RETRY_AFTER_SECONDS_OF = {"idempotency_in_flight": "1", "forget_unfinished": "2"}
 """The Retry-After header of answers with these codes."""
 MAX_VIOLATIONS = 20
 """The most violations in one answer. Further ones are left out, so that the answer stays short."""

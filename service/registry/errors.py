@@ -196,6 +196,20 @@ class ForgottenWithLess(RegistryError):
         )
 
 
+class ForgetUnfinished(RegistryError):
+    """A label would be left out of a job because of another job, which may still be cancelled or fail."""
+
+    code = "forget_unfinished"
+
+    def __init__(self, model: str, labels: Iterable[str], job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id}, which is to forget {_list(labels)} of model {model!r}, has not ended and may "
+            "still fail, and the request names other labels, too. Send it again when that job has ended, or "
+            "send the labels of that job and the others in two requests"
+        )
+
+
 class NotExact(RegistryError):
     """Dropping the networks of temporary labels is not exact, because the main network knew them once."""
 

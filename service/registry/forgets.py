@@ -3,6 +3,9 @@
 A request that asks for no more than the earlier forget of a label gave is answered with that job. One that
 asks for more is carried out if its strategy is exact, because an exact strategy makes weights that never
 learned the label, whatever was done before. Otherwise it is refused, and the refusal says what is missing.
+
+A forget that is not finished may still be cancelled or fail. So it may be the answer, whose state the client
+sees, but no other job leaves out labels because of it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -13,7 +16,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from service.registry import labels, versions
 from service.registry.acceptance import FORGOTTEN_MAX, RELAPSE_MAX
-from service.registry.errors import ForgottenWithLess, NotExact
+from service.registry.errors import ForgetUnfinished, ForgottenWithLess, NotExact
 from service.registry.job_specs import ForgetSpec, LearnSpec, Statuses
 from service.registry.tables import JobRow, ModelRow
 
@@ -32,7 +35,7 @@ def left_to_do(session: Session, model: ModelRow, spec: ForgetSpec, statuses: St
     """Return what the request asks for beyond what earlier jobs did, or will have done.
 
     statuses: as they will be once every job accepted so far has succeeded.
-    Raises ForgottenWithLess, NotExact.
+    Raises ForgottenWithLess, ForgetUnfinished, NotExact.
     """
     forgotten = [name for name in spec.labels if statuses.get(name) == "forgotten"]
     done_by = _find_last_forgets(session, model, forgotten)
@@ -43,8 +46,20 @@ def left_to_do(session: Session, model: ModelRow, spec: ForgetSpec, statuses: St
         name, missing = next(iter(with_less.items()))
         raise ForgottenWithLess(model.name, name, done_by[name].id, missing)
     left = tuple(name for name in spec.labels if name not in done_by or name in with_less)
+    left_out = {name: job for name, job in done_by.items() if name not in with_less}
+    _check_finished(model, left_out, left)
     remaining = _with_true_guarantee(session, model, replace(spec, labels=left)) if left else None
-    return LeftToDo(remaining, {name: job for name, job in done_by.items() if name not in with_less})
+    return LeftToDo(remaining, left_out)
+
+
+def _check_finished(model: ModelRow, left_out: Mapping[str, JobRow], left: Collection[str]) -> None:
+    """Raise ForgetUnfinished if a job that is not the answer may still fail to forget a label left out."""
+    unfinished = {job.id: job for job in left_out.values() if not job.done}
+    if unfinished and (left or len(unfinished) > 1):
+        first = min(unfinished.values(), key=lambda job: job.sequence)
+        raise ForgetUnfinished(
+            model.name, [name for name, job in left_out.items() if job.id == first.id], first.id
+        )
 
 
 def _find_last_forgets(session: Session, model: ModelRow, names: Collection[str]) -> dict[str, JobRow]:

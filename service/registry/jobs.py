@@ -77,7 +77,7 @@ class Submitted(NamedTuple):
     job: JobRow
     """The new job; or the newest one that has done all of it already, or will have."""
     already_forgotten: Mapping[str, str]
-    """{label: the job that forgot it, or will} of the labels that the new job leaves out."""
+    """{label: the job that forgot it} of the labels left out. The answered job may not have ended yet."""
 
 
 def submit(
@@ -86,8 +86,8 @@ def submit(
     """Insert a queued job and return it. The caller sends its wake-up message after the commit.
 
     The rules are checked against the statuses that labels will have once the queue has run. Labels that are
-    forgotten already with all that is asked for, or will be by then, are left out of a forget (forgets.py).
-    If none remains, no job is inserted, and the job that forgot them is returned. If the spec requests a
+    forgotten already with all that is asked for are left out of a forget (forgets.py). If none remains, no
+    job is inserted, and the job that forgot them, or is to, is returned. If the spec requests a
     purge, or the deletion of images, that is also requested for the jobs that forgot the labels left out. The
     acceptance criteria are frozen (acceptance.py). Raises what `check` raises, and ImagesDeleted.
     """
@@ -151,8 +151,8 @@ def _check_images(session: Session, model: ModelRow, spec: LearnSpec) -> None:
 def check(session: Session, model: ModelRow, spec: JobSpec) -> None:
     """Check whether `submit` would accept the spec now. Writes nothing, so that a reading session will do.
 
-    Raises StaleBase, LabelAlreadyLearned, UnknownLabel, ForgottenWithLess, NotExact, ModelHasNoVersion,
-    NoPermanentLabel; for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
+    Raises StaleBase, LabelAlreadyLearned, UnknownLabel, ForgottenWithLess, ForgetUnfinished, NotExact,
+    ModelHasNoVersion, NoPermanentLabel; for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
     """
     _accept(session, model, spec)
 

@@ -184,6 +184,21 @@ def test_learn_and_forget_can_be_submitted_right_after_each_other(served: Served
     assert "Retry-After" not in again.headers
 
 
+def test_a_forget_that_has_not_ended_lets_no_other_job_leave_its_labels_out(
+    served: Served, name: str
+) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    first = served.submit(name, "forget", labels=["2"])
+    path = f"/v1/models/{name}/forget"
+    refused = served.http.post(path, json={"labels": ["2", "1"]})
+    assert (refused.status_code, refused.json()["code"]) == (409, "forget_unfinished")
+    assert (refused.json()["job"], refused.headers["Retry-After"]) == (first["id"], "2")
+    served.http.post(f"/v1/jobs/{first['id']}/cancel")
+    accepted = served.http.post(path, json={"labels": ["2", "1"]})
+    assert (accepted.status_code, accepted.json()["labels"]) == (202, ["2", "1"])
+
+
 def test_jobs_are_listed_newest_first_and_filtered(served: Served, name: str) -> None:
     served.model(name)
     submitted = [served.submit(name, "learn", labels=[label])["id"] for label in "12345"]

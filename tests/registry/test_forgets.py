@@ -6,7 +6,7 @@ import pytest
 
 from service.registry import jobs, labels
 from service.registry.acceptance import freeze_criteria
-from service.registry.errors import ForgottenWithLess, NotExact
+from service.registry.errors import ForgetUnfinished, ForgottenWithLess, NotExact
 from service.registry.job_specs import Demands
 from service.registry.jobs import Submitted
 from service.registry.tables import JobRow
@@ -109,16 +109,50 @@ def test_a_mixed_request_says_what_it_leaves_out_and_by_which_job_that_was_forgo
 ) -> None:
     done = forgotten(registry, "1")
     second = forget(registry, "2").job
+    answered = forget(registry, "2", "1")
+    assert (answered.job.id, answered.already_forgotten) == (second.id, {"1": done.id, "2": second.id})
+    registry.publish(registry.claim(second))
     mixed = forget(registry, "1", "2", "3")
     assert (mixed.job.labels, mixed.already_forgotten) == (["3"], {"1": done.id, "2": second.id})
     assert registry.job(mixed.job).already_forgotten == mixed.already_forgotten
-    answered = forget(registry, "2", "1")
-    assert (answered.job.id, answered.already_forgotten) == (second.id, {"1": done.id, "2": second.id})
+
+
+def test_no_label_is_left_out_because_of_a_job_that_may_still_fail(registry: Registry) -> None:
+    registry.publish_job("learn", "1", "2", "3")
+    first = forget(registry, "2").job
+    with pytest.raises(ForgetUnfinished, match="'2'") as refused:
+        forget(registry, "2", "1")
+    assert refused.value.job_id == first.id
+    second = forget(registry, "1").job
+    with pytest.raises(ForgetUnfinished) as refused:
+        forget(registry, "1", "2")  # neither job can answer for the other
+    assert refused.value.job_id == first.id
+    assert forget(registry, "1").job.id == second.id
+    with registry.database.transaction() as session:
+        jobs.cancel(session, first.id)
+    third = forget(registry, "2", "3")
+    assert (third.job.labels, third.already_forgotten) == (["2", "3"], {})
+
+
+def test_a_label_that_is_forgotten_again_is_not_left_out_while_that_may_still_fail(
+    registry: Registry,
+) -> None:
+    done = forgotten(registry, "1")
+    learning = registry.submit("learn", "1")
+    again = forget(registry, "1").job
+    with pytest.raises(ForgetUnfinished) as refused:
+        forget(registry, "1", "2")
+    assert refused.value.job_id == again.id != done.id
+    with registry.database.transaction() as session:
+        jobs.cancel(session, again.id)
+    assert forget(registry, "1", "2").job.labels == ["1", "2"], "it is about to be learned"
+    assert registry.job(learning).state == "queued"
 
 
 def test_an_exact_mixed_request_leaves_out_only_what_is_exactly_forgotten(registry: Registry) -> None:
     forgotten(registry, "1")
     exact = forget(registry, "2", **EXACT).job
+    registry.publish(registry.claim(exact))
     mixed = forget(registry, "1", "2", "3", **EXACT)
     assert (mixed.job.labels, mixed.already_forgotten) == (["1", "3"], {"2": exact.id})
 
