@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from reports import FigureSummary, FullReport, Picture, Report, read_report
-from service.api.access import requires
+from service.api.access import Caller, requires
 from service.api.context import Context
 from service.api.lookup import find_job, find_model, find_version
 from service.api.problems import Problem, refusals
@@ -179,7 +179,7 @@ def get_report(
     """A version's report and the cost of the job that measured it: JSON, or an HTML page for a browser.
 
     The JSON follows `/v1/catalog/report-schema`, whatever release measured the version. `source.href` is the
-    address of the file that was hashed.
+    address of the file that was hashed. Without the scope `sample`, `pictures` of forgotten labels are null.
     """
     media_type = preferred(request, "application/json", "text/html")
     with context.database.reading() as session:
@@ -187,7 +187,8 @@ def get_report(
         version = find_version(session, row, number)
         stored = reports.find_for_version(session, version, query.level)
         if media_type == "application/json":
-            return JSONResponse(_report_object(stored), headers={"Vary": "Accept"})
+            shown = _without_pictures(_report_object(stored), context.caller)
+            return JSONResponse(shown, headers={"Vary": "Accept"})
         subject = report_page.Subject(
             model=row,
             version=version,
@@ -204,10 +205,16 @@ def get_report(
 @router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))
 @requires("read")
 def get_report_of_job(job: str, request: Request, context: Context) -> Response:
-    """The report that a job measured, as the file that was hashed. A rejected job has one, too."""
+    """The report that a job measured, as the file that was hashed. A rejected job has one, too.
+
+    Without the scope `sample`, `pictures` of forgotten labels are null, and the answer is not that file.
+    """
     preferred(request, "application/json")
     with context.database.reading() as session:
         stored = reports.find_for_job(session, find_job(session, context.project, job))
+    shown = _without_pictures(stored.document, context.caller)
+    if shown != stored.document:  # the hash is of other bytes: this answer gets an ETag of its own
+        return JSONResponse(shown)
     headers = {"ETag": f'"{stored.sha256}"', "Cache-Control": FOR_ONE_MINUTE}
     return not_modified(request, headers) or Response(
         context.artifacts.read(stored.sha256), headers=headers, media_type="application/json"
@@ -301,6 +308,18 @@ def _report_object(stored: StoredReport) -> dict[str, Any]:
         ),
     )
     return {**stored.report.as_json(), **beside.model_dump(mode="json")}
+
+
+def _without_pictures(report: Mapping[str, Any], caller: Caller) -> Mapping[str, Any]:
+    """Return the report's document without recovered images, unless the caller has the scope `sample`."""
+    if "sample" in caller.scopes or "forgetting" not in report:
+        return report
+    tests = report["forgetting"]
+    hidden = {
+        label: {**one, "pictures": None} if "pictures" in one else one
+        for label, one in tests["labels"].items()
+    }
+    return {**report, "forgetting": {**tests, "labels": hidden}}
 
 
 def _png(picture: Picture) -> bytes:

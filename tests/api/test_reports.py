@@ -13,6 +13,7 @@ from PIL import Image
 
 from service.registry.tables import ReportRow
 from tests.api.serving import COST, REFUSAL, Served
+from tests.api.test_access import new_key
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -185,6 +186,26 @@ def test_an_attacks_pictures_are_drawn_from_the_report(served: Served, evidence:
     for missing in ("1/candidate", "9/reference"):
         gone = served.http.get(f"{job['links']['report']}/recovered/{missing}.png")
         assert (gone.status_code, gone.json()["code"]) == (404, "picture_not_found")
+
+
+def test_without_the_scope_sample_a_report_has_no_recovered_images(served: Served, evidence: str) -> None:
+    job = evaluated(served, evidence)
+    paths = job["links"]["report"], f"/v1/models/{evidence}/versions/3/report"
+    readers, drawers = (
+        {"Authorization": f"Bearer {new_key(served, *scopes)}"} for scopes in (("read",), ("read", "sample"))
+    )
+    for path in paths:
+        bare, whole = (served.http.get(path, headers=headers) for headers in (readers, drawers))
+        assert (bare.status_code, "base64" in bare.text, "base64" in whole.text) == (200, False, True)
+        found = bare.json()
+        found["forgetting"]["labels"]["3"]["pictures"] = whole.json()["forgetting"]["labels"]["3"]["pictures"]
+        assert found == whole.json(), "nothing else is missing"
+        assert bare.headers["ETag"] != whole.headers["ETag"]
+        for headers, known, status in (
+            (readers, bare, 304), (readers, whole, 200), (drawers, bare, 200), (drawers, whole, 304)
+        ):  # fmt: skip
+            again = served.http.get(path, headers=headers | {"If-None-Match": known.headers["ETag"]})
+            assert again.status_code == status
 
 
 def altered(served: Served, job: dict[str, Any], change: Callable[[dict[str, Any]], object]) -> None:
