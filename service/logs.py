@@ -48,6 +48,11 @@ KEY = re.compile(r"(pal_[0-9A-Za-z]{1,40}_)[0-9A-Za-z_]+")
 """An API key in any text, complete or not."""
 
 
+def without_secrets(text: str) -> str:
+    """Return the text without the secret part of every API key in it."""
+    return KEY.sub(r"\1***", text) if "pal_" in text else text
+
+
 class _Redacted(logging.Formatter):
     """Leaves the secret part of every API key out of the lines of another formatter, tracebacks included."""
 
@@ -56,8 +61,7 @@ class _Redacted(logging.Formatter):
         self._inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        line = self._inner.format(record)
-        return KEY.sub(r"\1***", line) if "pal_" in line else line
+        return without_secrets(self._inner.format(record))
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:

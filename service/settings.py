@@ -134,7 +134,8 @@ class Settings(Home):
     """How many bytes an uploaded dataset may have, compressed or not. 64 MiB are 85,000 images."""
 
     max_uploads: int = Field(default=8, ge=1)
-    """How many uploads are received at once; one of them is unpacked at a time."""
+    """How many uploads are received at once, at most half of them (rounded up) with one API key or, without
+    keys, from one address. One upload is unpacked at a time."""
     max_datasets: int = Field(default=1000, ge=0)
     """How many uploaded datasets a project may have."""
     max_dataset_bytes: int = Field(default=10 << 30, ge=0)
@@ -154,7 +155,8 @@ class Settings(Home):
     max_connections: int = Field(default=4096, ge=1)
     """How many connections the API keeps open. With few file descriptors (`ulimit -n`) it is fewer."""
     max_connections_of_address: int = Field(default=1024, ge=0)
-    """How many connections one address may have; 0: any number. This machine's own may have any number."""
+    """How many connections one address, or one IPv6 network (/64), may have; 0: any number.
+    This machine's own may have any number."""
     head_seconds: float = Field(default=10, gt=0)
     """How long a client may take to send the request line and the headers."""
     body_stall_seconds: float = Field(default=30, gt=0)

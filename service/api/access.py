@@ -256,6 +256,8 @@ def _read_credentials(request: Request) -> _Credentials:
         elif name == b"cookie" and SESSION_COOKIE.encode() in value:
             session = request.cookies.get(SESSION_COOKIE)
         elif name == b"palimpsest-project":
+            if project is not None:
+                raise Problem(400, "repeated_header", f"Send the header {PROJECT_HEADER} once.")
             project = value.decode("latin-1")
     return _Credentials(authorization, session, project)
 

@@ -78,8 +78,8 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
 
 def _refuse(scope: Scope, sent: Headers) -> Problem | None:
     """Return why no endpoint may see the request, if there is a reason."""
-    encoding = sent.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", ""):
+    encoding = ", ".join(sent.getlist("content-encoding")).strip().lower()
+    if not all(each.strip() in ("identity", "") for each in encoding.split(",")):
         detail = f"The Content-Encoding {encoding[:40]} is not supported; send the body as it is."
         headers = {"Accept-Encoding": "identity", "Connection": "close"}
         return Problem(415, "unsupported_content_encoding", detail, headers=headers)
@@ -91,4 +91,5 @@ def _refuse(scope: Scope, sent: Headers) -> Problem | None:
 
 def choose_request_id(sent: str) -> str:
     """Return the id that the client sent if it is safe to log, and a new one otherwise."""
-    return sent if re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) else new_id("req")
+    is_safe = re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) and logs.without_secrets(sent) == sent
+    return sent if is_safe else new_id("req")

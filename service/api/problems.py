@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service.durable import DISK_FULL
+from service.logs import without_secrets
 from service.registry.errors import RegistryError
 from service.requests.violations import InvalidRequest, Violation, escape
 
@@ -169,18 +170,24 @@ def headers_of(problem: Problem) -> dict[str, str]:
 
 
 def document(problem: Problem, *, instance: str, request_id: str) -> dict[str, Any]:
-    """Return the JSON document of a problem (ProblemDocument). instance: the path of the request."""
+    """Return the JSON document of a problem (ProblemDocument), without the secret of an API key.
+
+    instance: the path of the request.
+    """
     content: dict[str, Any] = {
         "type": f"urn:palimpsest:problem:{problem.code}",
         "title": problem.code.replace("_", " ").capitalize(),
         "status": problem.status,
-        "detail": _make_sentence(problem.detail),
-        "instance": instance,
+        "detail": _make_sentence(without_secrets(problem.detail)),
+        "instance": without_secrets(instance),
         "code": problem.code,
         "request_id": request_id,
     }
     if problem.violations:
-        content["errors"] = [vars(violation) for violation in problem.violations]
+        content["errors"] = [
+            {name: without_secrets(value) for name, value in vars(violation).items()}
+            for violation in problem.violations
+        ]
     if problem.job_id:
         content["job"] = problem.job_id
     return content

@@ -13,16 +13,19 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
 
 from service.api.access import NOBODY, Access, required_scopes
 from service.api.origins import SAFE_METHODS
-from service.api.problems import Problem, build_validation_problem
+from service.api.problems import Problem, build_validation_problem, refusals
 from service.api.threads import in_database_thread
 from service.registry.errors import UnknownProject
 from service.requests.fields import MAX_SEED
 from service.requests.violations import Violation, escape
 
 MAX_BODY_BYTES = 1 << 20
+MAX_OPEN_BODY_BYTES = 4 << 10
+"""The same where no key is needed, or where the URL takes no body."""
 SMALL_BODY_BYTES = 64 << 10
 """A larger body is parsed in a thread, so that the event loop goes on."""
 MAX_JSON_DEPTH = 32
@@ -45,14 +48,16 @@ class Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         changes = not set(options.get("methods") or ("GET",)) <= SAFE_METHODS
+        if changes:
+            options["responses"] = refusals(413) | (options.get("responses") or {})
         super().__init__(path, in_database_thread(endpoint, changes=changes), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_key = _takes_header(self.dependant, "Idempotency-Key")
-        ignores_query = self.path.startswith("/v1/") and not _takes_query(self.dependant)
+        takes_no_query = self.path.startswith("/v1/") and not _takes_query(self.dependant)
         scopes = required_scopes(self.endpoint)
-        ignores_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
+        takes_no_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
 
         async def handle_strictly(request: Request) -> Response:
             request.state.caller = NOBODY
@@ -64,14 +69,19 @@ class Route(APIRoute):
                     _refuse_too_frequent(request)
                     raise
             _refuse_too_frequent(request)
-            if ignores_body:
+            if takes_no_body:
                 _refuse_other_media_types(request)
             _refuse_unacceptable(request, self.response_class)
             _refuse_conditions(request, takes_key=takes_key)
-            if ignores_query:
+            if takes_no_query:
                 _refuse_query(request)
-            if self.body_field is not None:
-                request = JsonRequest(request.scope, request.receive)
+            _refuse_repeated_parameters(request)
+            if takes_no_body:
+                request = BoundedRequest(request.scope, request.receive, max_bytes=MAX_OPEN_BODY_BYTES)
+                await _refuse_body(request)
+            elif self.body_field is not None:
+                max_bytes = MAX_BODY_BYTES if scopes else MAX_OPEN_BODY_BYTES
+                request = JsonRequest(request.scope, request.receive, max_bytes=max_bytes)
                 await request.json()
             response = await handle(request)
             if getattr(request.state, "is_replayed", False):
@@ -81,7 +91,21 @@ class Route(APIRoute):
         return handle_strictly
 
 
-class JsonRequest(Request):
+class BoundedRequest(Request):
+    """A request whose body is read once, and refused if it is too large."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int) -> None:
+        super().__init__(scope, receive)
+        self._max_bytes = max_bytes
+
+    async def body(self) -> bytes:
+        """Return the bytes of the body. Raises Problem 413 if there are more than `max_bytes`."""
+        if not hasattr(self, "_body"):
+            self._body = await read_body(self, self._max_bytes)
+        return self._body
+
+
+class JsonRequest(BoundedRequest):
     """A request whose body is one JSON document, checked before FastAPI parses it."""
 
     async def json(self) -> Any:
@@ -94,12 +118,6 @@ class JsonRequest(Request):
             else:
                 self._json = await run_in_threadpool(parse_json, body)
         return self._json
-
-    async def body(self) -> bytes:
-        """Return the bytes of the body. Raises Problem 413 beyond MAX_BODY_BYTES."""
-        if not hasattr(self, "_body"):
-            self._body = await read_body(self, MAX_BODY_BYTES)
-        return self._body
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
@@ -212,6 +230,30 @@ def _refuse_query(request: Request) -> None:
         detail = "there is no such field; this URL takes no query"
         raise build_validation_problem(
             *(Violation(pointer, "unknown_field", f"{pointer}: {detail}") for pointer in pointers)
+        )
+
+
+def _refuse_repeated_parameters(request: Request) -> None:
+    """Raise Problem 422 if a query parameter is repeated: each has one value, and nobody can tell which."""
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    pointers = [f"/query/{escape(name)}" for name, count in counts.items() if count > 1]
+    if pointers:
+        raise build_validation_problem(
+            *(Violation(each, "duplicate_item", f"{each}: send this parameter once") for each in pointers)
+        )
+
+
+async def _refuse_body(request: BoundedRequest) -> None:
+    """Raise Problem 422 if the body has a field: a client that sends `{"purge": true}` relies on it."""
+    body = await request.body()
+    document = parse_json(body) if body.strip() else {}
+    if not isinstance(document, dict):
+        raise build_validation_problem(Violation("", "wrong_type", "the body: this URL takes none"))
+    pointers = [f"/{escape(name)}" for name in document]
+    if pointers:
+        detail = "there is no such field; this URL takes no body"
+        raise build_validation_problem(
+            *(Violation(each, "unknown_field", f"{each}: {detail}") for each in pointers)
         )
 
 

@@ -3,6 +3,7 @@
 The work has threads of its own, so that it delays neither reads of the database nor /livez and /readyz.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
@@ -19,10 +20,14 @@ class Slots:
     """The threads for one kind of work, and the requests that share them."""
 
     def __init__(self, what: str, *, threads: int, requests: int) -> None:
-        """threads: how much is done at once; requests: how many may be doing it or waiting for it."""
+        """threads: how much is done at once; requests: how many may be doing it or waiting for it.
+
+        One client may have half of them, if `admit` is told who it is: so that it does not lock others out.
+        """
         self._what = what
         self._requests = requests
         self._admitted = 0
+        self._of_client: Counter[str] = Counter()
         self._threads = CapacityLimiter(threads)
 
     @property
@@ -31,21 +36,31 @@ class Slots:
         return self._admitted
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
+    def admit(self, client: str | None = None) -> Iterator[None]:
         """Count a request in until the block ends. Raises Problem 429 if there are too many."""
+        most = -(-self._requests // 2)
+        if client is not None and self._of_client[client] >= most:
+            raise self._refusal(f"{most} requests of this client")
         if self._admitted >= self._requests:
-            detail = (
-                f"The server is {self._what} for {self._admitted} requests already; try again in a moment."
-            )
-            raise Problem(429, "concurrency_limited", detail, headers={"Retry-After": "1"})
+            raise self._refusal(f"{self._admitted} requests")
         self._admitted += 1
+        if client is not None:
+            self._of_client[client] += 1
         try:
             yield
         finally:
             self._admitted -= 1
+            if client is not None:
+                self._of_client[client] -= 1
+                if not self._of_client[client]:
+                    del self._of_client[client]
 
     async def run(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function in one of the threads. Callers are served in turn, so that work which is done in
         short pieces does not delay that of others for long.
         """
         return await to_thread.run_sync(lambda: do(*args, **kwargs), limiter=self._threads)
+
+    def _refusal(self, admitted: str) -> Problem:
+        detail = f"The server is {self._what} for {admitted} already; try again in a moment."
+        return Problem(429, "concurrency_limited", detail, headers={"Retry-After": "1"})

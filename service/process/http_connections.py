@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Protocol
 
 from service.api.problems import Problem
-from service.api.rates import is_loopback
+from service.api.rates import client_of, is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,10 @@ class Connections:
     """The open connections of one server. Not thread-safe: everything happens in the server's event loop."""
 
     def __init__(self, *, most: int, most_of_peer: int) -> None:
-        """most_of_peer: how many one address may have; 0: any number. Loopback addresses always may."""
+        """most_of_peer: how many one address, or one IPv6 network (/64), may have; 0: any number.
+
+        Loopback addresses may have any number.
+        """
         self._most = most
         self._most_of_peer = most_of_peer
         self._open: dict[Connection, None] = {}
@@ -50,9 +53,9 @@ class Connections:
         If there are too many, the one is closed for it that has waited longest for its client to send a
         request. So clients that hold connections open, and send nothing, lock nobody out.
         """
-        peer = connection.client[0] if connection.client else ""
-        if self._most_of_peer and self._of_peer[peer] >= self._most_of_peer and not is_loopback(peer):
-            self._log(f"{peer} has {self._most_of_peer} connections, the most that one address may have")
+        peer, address = _peer(connection), connection.client[0] if connection.client else ""
+        if self._most_of_peer and self._of_peer[peer] >= self._most_of_peer and not is_loopback(address):
+            self._log(f"{address} has {self._most_of_peer} connections, the most that one address may have")
             return _refusal("This address has too many open connections; close some of them.")
         if len(self._open) >= self._most:
             idle = [each for each in self._open if each.waits_for_client]
@@ -74,7 +77,7 @@ class Connections:
         if connection not in self._open:
             return
         del self._open[connection]
-        peer = connection.client[0] if connection.client else ""
+        peer = _peer(connection)
         self._of_peer[peer] -= 1
         if self._of_peer[peer] <= 0:
             del self._of_peer[peer]
@@ -113,6 +116,11 @@ def most_connections(wanted: int) -> int:
         return wanted
     reserve = min(256, max(16, soft // 4))
     return max(min(wanted, soft - reserve - len(os.listdir("/proc/self/fd"))), 4)
+
+
+def _peer(connection: Connection) -> str:
+    """Return whom a connection counts for: an address, or the network (/64) of an IPv6 address."""
+    return client_of(connection.client[0]) if connection.client else ""
 
 
 def _refusal(detail: str) -> Problem:

@@ -32,7 +32,7 @@ MAX_PIPELINED = 16
 MAX_IGNORED_BODY = 1 << 20
 """How much of a body is read and dropped after its request was answered. Then the connection is closed."""
 
-SLOWEST_BODY = 500.0
+SLOWEST_BODY = float(16 << 10)
 """The lowest rate of a body in bytes per second, on average, after the first BODY_GRACE_SECONDS."""
 BODY_GRACE_SECONDS = 10.0
 WRITE_STALL_SECONDS = 30.0

@@ -320,6 +320,15 @@ MODELS = [
     get("a query where none is", "/v1/models/{m}?limit=5", 422, "unknown_field", "/query/limit"),
     Bad("a purge in the query", "POST", "/v1/models/{m}/forget?purge=true", 422, "unknown_field",
         {"labels": ["1"]}, ("/query/purge",)),
+    get("a limit twice", "/v1/models?limit=5&limit=6", 422, "duplicate_item", "/query/limit"),
+    get("a level twice", "/v1/models/{m}/versions/2/report?level=quick&level=full", 422, "duplicate_item",
+        "/query/level"),
+    Bad("a cancel of a purge", "POST", "/v1/jobs/job_nothing/cancel", 422, "unknown_field", {"purge": True},
+        ("/purge",)),
+    Bad("a cancel of a list", "POST", "/v1/jobs/job_nothing/cancel", 422, "validation_failed", [1], ("",)),
+    Bad("a cancel with an empty object", "POST", "/v1/jobs/job_nothing/cancel", 404, "job_not_found", {}),
+    Bad("a deletion of a part", "DELETE", "/v1/models/{m}", 422, "unknown_field", {"labels": ["1"]},
+        ("/labels",)),
     get("an unknown state", "/v1/jobs?state=lost", 422, "unknown_value", "/query/state"),
 ]  # fmt: skip
 

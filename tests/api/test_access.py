@@ -244,6 +244,23 @@ def test_a_job_is_cancelled_with_the_scope_that_it_was_requested_with(locked: Se
             assert holder.post(f"/v1/jobs/{jobs[scope]['id']}/cancel").status_code == 202
 
 
+def test_no_answer_repeats_the_secret_of_a_key(locked: Served) -> None:
+    text = new_key(locked)
+    secret = text.split("_")[2]
+    answers = [
+        locked.http.delete(f"/v1/keys/{text}"),
+        locked.http.get(f"/v1/{text}"),
+        locked.http.get(f"/v1/models?{text}=1"),
+        locked.http.get(f"/v1/models/{text}"),
+        locked.http.post("/v1/models", json={"name": "a", "dataset": text, text: text}),
+        locked.http.get("/v1/models/nobody", headers={"X-Request-Id": text, "Palimpsest-Project": text}),
+    ]
+    for answer in answers:
+        assert answer.status_code in (404, 422), answer.url
+        assert secret not in answer.text + str(answer.headers), answer.url
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
 def test_a_key_is_shown_once_and_works_until_it_is_revoked(locked: Served) -> None:
     answer = locked.http.post("/v1/keys", json={"name": "ci", "scopes": ["read"], "expires_in": 3600})
     created = answer.json()

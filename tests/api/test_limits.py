@@ -1,5 +1,6 @@
 """What a client may send, and how much: beyond it, every answer is a problem, and nothing grows."""
 
+import asyncio
 import base64
 import gzip
 import hashlib
@@ -7,6 +8,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ import pytest
 
 from service.api.route import MAX_JSON_ITEMS
 from service.metrics import REGISTRY
+from service.process.http_connections import Connections
 from service.process.http_protocol import MAX_TRAILER_BYTES
 from service.registry.space import measure_disk_bytes
 from service.settings import Settings
 from tests.api.raw_http import connect, send
 from tests.api.serving import Served, serving
+from tests.api.test_access import new_key
 from tests.instance import wait_for
 from tests.requests.archives import as_npz, doodles
 
@@ -33,7 +37,7 @@ UPGRADE = b"Connection: Upgrade\r\nUpgrade: "
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    settings = Settings(home=tmp_path_factory.mktemp("home"), head_seconds=0.5, max_uploads=1)
+    settings = Settings(home=tmp_path_factory.mktemp("home"), head_seconds=0.5, max_uploads=2)
     with serving(settings) as served:
         yield served
 
@@ -150,6 +154,14 @@ def test_a_packed_body_is_refused(served: Served) -> None:
     )
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_content_encoding")
     assert answer.headers["Accept-Encoding"] == "identity"
+    two = b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"
+    [raw] = send(served.address, POST, two, end=True)
+    assert (raw.status, raw.problem["code"]) == (415, "unsupported_content_encoding")
+
+
+def test_a_request_that_needs_no_key_has_a_small_body(served: Served) -> None:
+    answer = served.http.post("/v1/session", json={"key": "a" * 5_000})
+    assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
 
 
 def post(served: Served, body: bytes) -> httpx.Response:
@@ -220,6 +232,48 @@ def test_of_two_uploads_at_once_one_is_refused(served: Served) -> None:
         assert answer.headers["Retry-After"] == "1"
     wait_for("the client has left", lambda: not uploads.in_hand)
     assert served.http.get("/v1/datasets/slow").status_code == 404
+
+
+def test_one_key_holds_half_of_the_uploads_at_most(served: Served) -> None:
+    keys = [new_key(served, "learn") for _ in range(2)]
+    head = (
+        b"PUT /v1/datasets/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\nAuthorization: Bearer "
+    )
+    uploads = served.app.state.context.uploads
+
+    def put(key: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"}
+        return served.http.put("/v1/datasets/keyed", content=as_npz(doodles()), headers=headers)
+
+    with connect(served.address) as slow:
+        slow.sendall(head + keys[0].encode() + b"\r\n\r\nPK")
+        wait_for("the upload has begun", lambda: uploads.in_hand)
+        answer = put(keys[0])
+        assert (answer.status_code, answer.json()["code"]) == (429, "concurrency_limited")
+        assert put(keys[1]).status_code == 201
+    wait_for("the client has left", lambda: not uploads.in_hand)
+    assert put(keys[0]).status_code == 200
+
+
+def test_the_connections_of_an_ipv6_network_count_together() -> None:
+    @dataclass(eq=False)
+    class Open:
+        loop: asyncio.AbstractEventLoop
+        client: tuple[str, int] | None
+        idle_since: float = 0.0
+        waits_for_client: bool = True
+
+        def check(self, now: float) -> None: ...
+        def evict(self) -> None: ...
+
+    loop = asyncio.new_event_loop()
+    room = Connections(most=10, most_of_peer=2)
+    first, *others = (Open(loop, (f"2001:db8::{number}", 1)) for number in range(1, 4))
+    assert [room.admit(each) is None for each in (first, *others)] == [True, True, False]
+    assert room.admit(Open(loop, ("2001:db8:0:1::1", 1))) is None
+    room.release(first)
+    assert room.admit(others[1]) is None
+    loop.close()
 
 
 def test_a_dataset_is_deleted_unless_a_job_needs_it(served: Served) -> None:
