@@ -17,6 +17,7 @@ def upgrade() -> None:
     _move_models_into_projects()
     _move_datasets_into_projects()
     _add_columns_of_jobs()
+    _create_repeated_requests()
     _create_model_deletions()
     _create_deletions_of_images()
     _add_erasure_log_to_receipts()
@@ -141,6 +142,21 @@ def _add_columns_of_jobs() -> None:
     op.create_index("ix_samples_model_id", "samples", ["model_id"])
 
 
+def _create_repeated_requests() -> None:
+    op.create_table(
+        "repeated_requests",
+        sa.Column("job_id", sa.String(length=40), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("reference", sa.String(length=200), nullable=True),
+        sa.Column("metadata", sa.JSON(), nullable=True),
+        sa.Column("request_id", sa.String(length=200), nullable=True),
+        sa.Column("created_by", sa.String(length=40), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_repeated_requests_job_id")),
+        sa.PrimaryKeyConstraint("job_id", "number", name=op.f("pk_repeated_requests")),
+    )
+
+
 def _create_model_deletions() -> None:
     op.create_table(
         "model_deletions",
@@ -248,6 +264,7 @@ def _create_idempotency_keys() -> None:
         sa.Column("request_sha256", sa.String(length=64), nullable=False),
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("resource_id", sa.String(length=200), nullable=False),
+        sa.Column("already_forgotten", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_idempotency_keys_project_id")),
         sa.PrimaryKeyConstraint("project_id", "key", name=op.f("pk_idempotency_keys")),

@@ -7,7 +7,7 @@ a repetition: the endpoint answers it from that resource, which may have changed
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -74,10 +74,17 @@ class Idempotency:
         """
         return None if self._request is None else self._replay(idempotency.begin(session, self._request))
 
-    def record(self, session: Session, status: int, resource_id: str) -> None:
+    def record(
+        self,
+        session: Session,
+        status: int,
+        resource_id: str,
+        already_forgotten: Mapping[str, str] | None = None,
+    ) -> None:
         """Record the answer to this request, in the transaction that records the resource."""
         if self._request is not None:
-            idempotency.record(session, self._request, StoredAnswer(status, resource_id))
+            answer = StoredAnswer(status, resource_id, already_forgotten)
+            idempotency.record(session, self._request, answer)
 
     def _replay(self, answer: StoredAnswer | None) -> StoredAnswer | None:
         self._http_request.state.is_replayed = answer is not None

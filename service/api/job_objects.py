@@ -126,6 +126,16 @@ class ElsewhereObject(BaseModel):
     samples: list[SamplesElsewhereObject]
 
 
+class RepeatedRequestObject(BaseModel):
+    """A request that the job answers besides its own, because it asks for no more than the job does."""
+
+    reference: str | None
+    metadata: dict[str, str]
+    request_id: str | None
+    created_by: str | None = Field(description="The id of the API key that requested it.")
+    created_at: datetime
+
+
 class JobObject(BaseModel):
     """A job: an accepted request to change a model, or to measure a version. Poll it until `done`."""
 
@@ -176,6 +186,10 @@ class JobObject(BaseModel):
     acceptance: dict[str, Any] = Field(description="The criteria that were frozen when the job was accepted.")
     reference: str | None = Field(description="The client's own name for the request.")
     metadata: dict[str, str]
+    also_requested: list[RepeatedRequestObject] = Field(
+        description="Of a forget: the later requests that it answers and that have another `reference` or "
+        "other `metadata`. The receipt has the reference of the job's own request."
+    )
     request_id: str | None = Field(description="The id under which the service's log has the request.")
     created_by: str | None = Field(description="The id of the API key that requested it.")
     cost: dict[str, Any] | None = Field(
@@ -232,6 +246,7 @@ def describe_job(
         acceptance=row.acceptance,
         reference=row.reference,
         metadata=row.client_metadata or {},
+        also_requested=_describe_repeated_requests(row) if row.operation == "forget" else [],
         request_id=row.request_id,
         created_by=row.created_by,
         cost=row.cost,
@@ -259,6 +274,19 @@ def _describe_error(error: dict[str, Any]) -> JobErrorObject:
 def _describe_purge(row: PurgeRow) -> PurgeObject:
     keys, kept = ([KeyObject(**file) for file in files] for files in (row.keys, row.kept))
     return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
+
+
+def _describe_repeated_requests(row: JobRow) -> list[RepeatedRequestObject]:
+    return [
+        RepeatedRequestObject(
+            reference=one.reference,
+            metadata=one.client_metadata or {},
+            request_id=one.request_id,
+            created_by=one.created_by,
+            created_at=one.created_at,
+        )
+        for one in row.repeated_requests
+    ]
 
 
 def _describe_erasure(row: ImageErasureRow) -> ImageErasureObject:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -17,8 +18,9 @@ from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
 from service.api.lookup import find_model
 from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
 from service.api.route import Route
-from service.registry import jobs, labels, queue_limits
+from service.registry import job_requests, jobs, labels, queue_limits
 from service.registry.errors import DatabaseUnavailable, UnknownJob, VersionRevoked
+from service.registry.idempotency import StoredAnswer
 from service.registry.job_specs import JobSpec
 from service.registry.tables import ModelRow
 from service.requests.fields import TEXT_RULE
@@ -105,26 +107,32 @@ class Submission:
         """
         with self.context.database.reading() as session:
             if answered := self.once.find(session):
-                return answered.status, self._describe(session, answered.resource_id)
+                return self._repeat(session, answered)
             model = find_model(session, self.context.project, self.model)
             jobs.check(session, model, self._resolve(session, model, request))
             self._refuse_built_in(session, model, request)
         recorded: JobObject | None = None
+        is_new = False
         try:
             with self.context.database.transaction(line=self.model) as session:
                 if answered := self.once.begin(session):
-                    return answered.status, self._describe(session, answered.resource_id)
-                recorded = self._record(session, request)
+                    return self._repeat(session, answered)
+                recorded, is_new = self._record(session, request)
                 failpoints.reach("submit.before_commit")
         except DatabaseUnavailable:
-            if recorded is None or not self._is_recorded(recorded.id):
+            if recorded is None or not is_new or not self._is_recorded(recorded.id):
                 raise
         failpoints.reach("submit.after_commit")
         if not recorded.done:
             self.context.wake_worker(recorded.id)  # after the commit, so that the worker finds the row
         return _status(recorded), recorded
 
-    def _record(self, session: Session, request: JobRequest) -> JobObject:
+    def _repeat(self, session: Session, answered: StoredAnswer) -> tuple[int, JobObject]:
+        """Return the answer that the request got before, with the job as it is now."""
+        return answered.status, self._describe(session, answered.resource_id, answered.already_forgotten)
+
+    def _record(self, session: Session, request: JobRequest) -> tuple[JobObject, bool]:
+        """Record the job. Return it, and whether it is new."""
         model = jobs.lock_model(session, find_model(session, self.context.project, self.model))
         self.context.database.serve(self.model)
         queue_limits.check_room(
@@ -138,7 +146,7 @@ class Submission:
             model,
             self._resolve(session, model, request),
             max_attempts=self.context.settings.max_attempts,
-            request=jobs.JobRequest(
+            request=job_requests.JobRequest(
                 request_id=self.http_request.state.request_id,
                 reference=request.reference,
                 metadata=request.metadata,
@@ -147,7 +155,7 @@ class Submission:
         )
         row = submitted.job
         job = describe_job(row, jobs.queue_position(session, row), submitted.already_forgotten)
-        self.once.record(session, _status(job), job.id)
+        self.once.record(session, _status(job), job.id, submitted.already_forgotten)
         self.context.append_to_audit_log(
             session,
             "job.submit",
@@ -157,7 +165,7 @@ class Submission:
             labels=getattr(request, "labels", None),
             reference=request.reference,
         )
-        return job
+        return job, submitted.is_new
 
     def _is_recorded(self, job_id: str) -> bool:
         """Return whether a transaction was committed although the answer to its COMMIT was lost.
@@ -203,18 +211,20 @@ class Submission:
             await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))
             pause = min(pause * PAUSE_GROWTH, LONGEST_PAUSE_SECONDS)
             try:
-                job = await self.context.database_threads.read(self._read, job.id)
+                job = await self.context.database_threads.read(self._read, job)
             except DatabaseUnavailable:
                 return job  # the job has been recorded, so the answer is still 202
         return job
 
-    def _read(self, job_id: str) -> JobObject:
+    def _read(self, job: JobObject) -> JobObject:
         with self.context.database.reading() as session:
-            return self._describe(session, job_id)
+            return self._describe(session, job.id, job.already_forgotten)
 
-    def _describe(self, session: Session, job_id: str) -> JobObject:
+    def _describe(
+        self, session: Session, job_id: str, already_forgotten: Mapping[str, str] | None
+    ) -> JobObject:
         row = jobs.find(session, job_id)
-        return describe_job(row, jobs.queue_position(session, row))
+        return describe_job(row, jobs.queue_position(session, row), already_forgotten)
 
 
 def _status(job: JobObject) -> int:
@@ -244,7 +254,10 @@ async def forget(request: Forget, submission: Submit) -> JobObject:
     criteria, by another strategy), an exact request forgets it again, and any other is refused with 409
     `forgotten_with_less`. `already_forgotten` names the labels that the job leaves out, and the jobs that
     forgot them. A purge that is requested later belongs to the job that forgot the labels, and so does the
-    deletion of their images (`also`).
+    deletion of their images (`also`). Another `seed` asks for nothing more than was done, because the
+    guarantee and the criteria do not depend on it. Other `params` do, if the request names them and the
+    strategy is the same. A `reference` or `metadata` that differs from the job's own is kept with the job
+    that is the answer, in `also_requested`.
     """
     return await submission.submit(request)
 

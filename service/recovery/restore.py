@@ -31,6 +31,7 @@ from service.registry import audit, dataset_deletions, deletions, jobs, labels, 
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database, now
 from service.registry.deletions import DeletionRequest
+from service.registry.job_requests import JobRequest
 from service.registry.job_specs import ForgetSpec
 from service.registry.tables import UNFINISHED_STATES, DatasetRow, JobRow, ModelRow, VersionRow
 from service.settings import Settings
@@ -150,7 +151,7 @@ def _forget_again(session: Session, erasure: Erasure, *, max_attempts: int) -> N
         guarantee="exact" if erasure.guarantee == "exact" else "approximate",
         purge=erasure.purge,
     )
-    request = jobs.JobRequest(reference=f"replay of {erasure.job_id}")
+    request = JobRequest(reference=f"replay of {erasure.job_id}")
     job = jobs.submit(session, model, spec, max_attempts=max_attempts, request=request).job
     for version in session.scalars(select(VersionRow).where(VersionRow.model_id == model.id)):
         if version.revoked_by is None and set(held) & set(version.labels):

@@ -210,6 +210,20 @@ class ForgetUnfinished(RegistryError):
         )
 
 
+class TooManyRepetitions(RegistryError):
+    """A job answers so many requests with other references or metadata that it keeps no more of them."""
+
+    code = "too_many_repetitions"
+
+    def __init__(self, job_id: str, most: int) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id} has forgotten the labels, or is to, and keeps the references and metadata of "
+            f"{most} other requests already, and no more; send the request without reference and metadata to "
+            "be answered with that job"
+        )
+
+
 class NotExact(RegistryError):
     """Dropping the networks of temporary labels is not exact, because the main network knew them once."""
 

@@ -2,9 +2,12 @@
 
 The answer is recorded in the transaction that records the resource. So both exist or neither does, whatever
 dies in between, and no key stays in flight for ever. Only the status of the answer and the id of the resource
-are stored. The body is made anew from the resource, so no secret and no image is stored here.
+are stored, and which labels of a request to forget were forgotten already, because a job that answers several
+requests does not say that of each. The body is made anew from the resource, so no secret and no image is
+stored here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -35,6 +38,8 @@ class StoredAnswer(NamedTuple):
 
     status: int
     resource_id: str
+    already_forgotten: Mapping[str, str] | None = None
+    """{label: the job that forgot it} of the labels of the request that were forgotten already."""
 
 
 def find(session: Session, request: RequestWithKey) -> StoredAnswer | None:
@@ -47,7 +52,7 @@ def find(session: Session, request: RequestWithKey) -> StoredAnswer | None:
         return None
     if row.request_sha256 != request.sha256:
         raise IdempotencyKeyReused(request.key)
-    return StoredAnswer(row.status, row.resource_id)
+    return StoredAnswer(row.status, row.resource_id, row.already_forgotten)
 
 
 def begin(session: Session, request: RequestWithKey) -> StoredAnswer | None:
@@ -73,6 +78,7 @@ def record(session: Session, request: RequestWithKey, answer: StoredAnswer) -> N
             request_sha256=request.sha256,
             status=answer.status,
             resource_id=answer.resource_id,
+            already_forgotten=dict(answer.already_forgotten or {}) or None,
         )
     )
     try:

@@ -1,7 +1,8 @@
 """Job tokens: a short text that changes whenever a client would see a change of the job.
 
 A poll compares the token of the job with that of its last answer. It is read with one query for all clients
-that poll at the moment, from the job's row, its purge and its erasure of images alone.
+that poll at the moment, from the job's row, its purge, its erasure of images and the number of
+its repeated requests.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,14 @@ from sqlalchemy import String, case, cast, func, literal, select, text
 from service.registry.database import Database
 from service.registry.frequent_queries import FrequentQuery, is_one_of
 from service.registry.jobs import MAX_QUEUE_POSITION, OLDEST
-from service.registry.tables import UNFINISHED_STATES, ImageErasureRow, JobRow, ModelRow, PurgeRow
+from service.registry.tables import (
+    UNFINISHED_STATES,
+    ImageErasureRow,
+    JobRow,
+    ModelRow,
+    PurgeRow,
+    RepeatedRequestRow,
+)
 
 _far_back = (
     select(OLDEST.subquery().c.sequence)
@@ -39,6 +47,10 @@ _TOKENS = FrequentQuery(
         PurgeRow.state,
         ImageErasureRow.state,
         ImageErasureRow.waits_for,
+        select(func.count())
+        .where(RepeatedRequestRow.job_id == JobRow.id)
+        .correlate(JobRow)
+        .scalar_subquery(),
         case(
             (JobRow.state != "queued", None),
             (JobRow.sequence > _far_back, MAX_QUEUE_POSITION),

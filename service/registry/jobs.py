@@ -5,13 +5,13 @@ The worker's side of a job is in claims.py and publishing.py, the sweeper's in s
 
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, selectinload
 
-from service.registry import datasets, forgets, image_erasures, labels, purging, versions
+from service.registry import datasets, forgets, image_erasures, job_requests, labels, purging, versions
 from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
 from service.registry.errors import (
@@ -21,6 +21,7 @@ from service.registry.errors import (
     UnknownJob,
     UnknownModel,
 )
+from service.registry.job_requests import NO_REQUEST, JobRequest
 from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec, LearnSpec
 from service.registry.pages import Page, newest_first
 from service.registry.tables import (
@@ -52,23 +53,13 @@ _AHEAD = select(sum(_COUNTS[1:], _COUNTS[0]))
 """How many unfinished jobs are older than `sequence`; if there are many, MAX_QUEUE_POSITION or more."""
 
 
-_SHOWN = (selectinload(JobRow.purge), joinedload(JobRow.image_erasure), contains_eager(JobRow.model))
+_SHOWN = (
+    selectinload(JobRow.purge),
+    selectinload(JobRow.repeated_requests),
+    joinedload(JobRow.image_erasure),
+    contains_eager(JobRow.model),
+)
 """The rows that are shown with a job, for a query that joins its model."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobRequest:
-    """What a job's row keeps of the request besides its spec."""
-
-    request_id: str | None = None
-    reference: str | None = None
-    """The client's own name for the request."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    created_by: str | None = None
-    """The id of the API key."""
-
-
-NO_REQUEST = JobRequest()
 
 
 class Submitted(NamedTuple):
@@ -78,6 +69,7 @@ class Submitted(NamedTuple):
     """The new job; or the newest one that has done all of it already, or will have."""
     already_forgotten: Mapping[str, str]
     """{label: the job that forgot it} of the labels left out. The answered job may not have ended yet."""
+    is_new: bool
 
 
 def submit(
@@ -89,7 +81,8 @@ def submit(
     forgotten already with all that is asked for are left out of a forget (forgets.py). If none remains, no
     job is inserted, and the job that forgot them, or is to, is returned. If the spec requests a
     purge, or the deletion of images, that is also requested for the jobs that forgot the labels left out. The
-    acceptance criteria are frozen (acceptance.py). Raises what `check` raises, and ImagesDeleted.
+    acceptance criteria are frozen (acceptance.py). Raises what `check` raises, ImagesDeleted, and
+    TooManyRepetitions.
     """
     model = lock_model(session, model)
     accepted = _accept(session, model, spec)
@@ -105,7 +98,9 @@ def submit(
             image_erasures.request(session, earlier, names)
     left_out = {name: job.id for name, job in accepted.done_by.items()}
     if accepted.spec is None:
-        return Submitted(accepted.earlier[-1], left_out)
+        answer = accepted.earlier[-1]
+        job_requests.keep_repeated(session, answer, request)
+        return Submitted(answer, left_out, is_new=False)
     columns = accepted.spec.columns()
     if isinstance(accepted.spec, ChangeSpec):
         columns["acceptance"] = freeze_criteria(
@@ -129,7 +124,7 @@ def submit(
         purging.request_purge(session, job)
     if erase_images:
         image_erasures.request(session, job, job.labels)
-    return Submitted(job, left_out)
+    return Submitted(job, left_out, is_new=True)
 
 
 def _check_images(session: Session, model: ModelRow, spec: LearnSpec) -> None:

@@ -18,6 +18,19 @@ def entries(served: Served, resource: str) -> list[dict[str, Any]]:
             return found[::-1]
 
 
+def test_a_request_that_an_earlier_job_answers_is_logged_with_its_own_reference(
+    served: Served, name: str
+) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    job_id = served.done(name, "forget", labels=["2"], reference="ticket 7").job_id
+    body = {"labels": ["2"], "reference": "ticket 8"}
+    again = served.http.post(f"/v1/models/{name}/forget", json=body)
+    assert (again.status_code, again.json()["id"]) == (200, job_id)
+    logged = [entry["details"] for entry in entries(served, job_id) if entry["action"] == "job.submit"]
+    assert [one["reference"] for one in logged] == ["ticket 7", "ticket 8"]
+
+
 def test_a_forget_leaves_who_requested_it_and_how_it_ended(served: Served, name: str) -> None:
     model = served.model(name)
     served.done(name, "learn", labels=["1", "2"])

@@ -52,6 +52,37 @@ def test_a_repeated_request_for_a_job_gets_the_same_job(
     assert served.counts() == before
 
 
+@pytest.mark.parametrize("prefer", ["", "wait=30"])
+def test_a_repeated_forget_that_an_earlier_job_answered_gets_the_same_answer(
+    served: Served, name: str, key: str, prefer: str
+) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2", "3"])
+    earlier = served.done(name, "forget", labels=["1"]).job_id
+    job = served.done(name, "forget", labels=["2"]).job_id
+    path, body = f"/v1/models/{name}/forget", {"labels": ["1", "2"], "reference": "DSR-2"}
+    headers = {"Idempotency-Key": key, "Prefer": prefer}
+    first, again = (served.http.post(path, json=body, headers=headers) for _ in range(2))
+    assert first.json()["already_forgotten"] == {"1": earlier, "2": job}
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json() == first.json()
+
+
+def test_an_answer_that_was_waited_for_says_which_labels_were_forgotten_already(
+    served: Served, name: str
+) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2", "3"])
+    earlier = served.done(name, "forget", labels=["1"]).job_id
+    job = served.submit(name, "forget", labels=["2"])["id"]
+    answer = served.http.post(
+        f"/v1/models/{name}/forget", json={"labels": ["1", "2"]}, headers={"Prefer": "wait=1"}
+    )
+    assert (answer.status_code, answer.json()["id"]) == (202, job)
+    assert answer.json()["already_forgotten"] == {"1": earlier, "2": job}
+
+
 def test_the_repeated_answer_shows_the_job_as_it_is_now(served: Served, name: str, key: str) -> None:
     served.model(name)
     first = send(served, f"/v1/models/{name}/learn", {"labels": ["1"]}, key).json()

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import event
 
 from service.queue.messages import count_waiting_messages
 from service.registry import jobs
+from service.registry.job_requests import MAX_REPETITIONS
 from service.settings import Settings
 from tests.api.serving import Served, serving
 from tests.instance import wait_for
@@ -17,7 +19,7 @@ FIELDS = {
     "already_forgotten", "renamed", "state", "done", "progress", "queue_position", "attempt",
     "max_attempts", "base_version", "evaluated_version", "output_version", "purge", "seed", "acceptance",
     "reference", "metadata", "request_id", "elsewhere", "created_by", "cost", "error", "created_at",
-    "started_at", "finished_at", "links", "image_erasure",
+    "started_at", "finished_at", "links", "image_erasure", "also_requested",
 }  # fmt: skip
 
 
@@ -182,6 +184,44 @@ def test_learn_and_forget_can_be_submitted_right_after_each_other(served: Served
     again = served.http.post(f"/v1/models/{name}/forget", json={"labels": ["1"]})
     assert (again.status_code, again.json()["id"]) == (200, second["id"])
     assert "Retry-After" not in again.headers
+
+
+def test_a_job_keeps_the_references_of_the_later_requests_that_it_answers(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    job_id = served.done(name, "forget", labels=["1"], reference="DSR-1", metadata={"team": "a"}).job_id
+    url, path = f"/v1/jobs/{job_id}", f"/v1/models/{name}/forget"
+    seen = served.http.get(url)
+    assert seen.json()["also_requested"] == []
+
+    def repeat(**fields: Any) -> httpx.Response:
+        return served.http.post(path, json={"labels": ["1"]} | fields)
+
+    for fields in (
+        {"reference": "DSR-1", "metadata": {"team": "a"}},  # the job has this already
+        {},
+        {"reference": "DSR-2"},
+        {"reference": "DSR-2"},
+        {"metadata": {"team": "b"}},
+    ):
+        answer = repeat(**fields)
+        assert (answer.status_code, answer.json()["id"]) == (200, job_id)
+    changed = served.http.get(url, headers={"If-None-Match": seen.headers["ETag"]})
+    assert changed.status_code == 200
+    kept = changed.json()["also_requested"]
+    assert kept == answer.json()["also_requested"]
+    assert [(one["reference"], one["metadata"]) for one in kept] == [("DSR-2", {}), (None, {"team": "b"})]
+    assert kept[1]["request_id"] == answer.headers["X-Request-Id"]
+    assert (changed.json()["reference"], changed.json()["metadata"]) == ("DSR-1", {"team": "a"})
+    listed = served.http.get("/v1/jobs", params={"model": name}).json()["data"]
+    assert next(one for one in listed if one["id"] == job_id)["also_requested"] == kept
+
+    for number in range(len(kept), MAX_REPETITIONS):
+        assert repeat(reference=f"more {number}").status_code == 200
+    refused = repeat(reference="one more")
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_repetitions")
+    assert refused.json()["job"] == job_id
+    assert repeat(reference="DSR-2").status_code == repeat().status_code == 200
 
 
 def test_a_forget_that_has_not_ended_lets_no_other_job_leave_its_labels_out(

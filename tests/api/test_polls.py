@@ -46,6 +46,9 @@ def test_every_change_of_a_job_shows_in_the_next_poll(served: Served, name: str)
     assert poll(served, second)["purge"]["state"] in ("requested", "pending")
     served.sweep()
     assert poll(served, second)["purge"]["state"] == "done"
+    again = {"labels": ["2"], "reference": "DSR-2"}
+    assert served.http.post(f"/v1/models/{name}/forget", json=again).json()["id"] == second
+    assert [one["reference"] for one in poll(served, second)["also_requested"]] == ["DSR-2"]
     third = served.submit(name, "learn", labels=["3"])["id"]
     poll(served, third)
     assert served.http.post(f"/v1/jobs/{third}/cancel").status_code == 202

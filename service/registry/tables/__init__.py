@@ -17,6 +17,7 @@ from service.registry.tables.jobs import (
     Guarantee,
     JobRow,
     Level,
+    RepeatedRequestRow,
     ReportRow,
     SnapshotRow,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "PurgeReason",
     "PurgeRow",
     "ReceiptRow",
+    "RepeatedRequestRow",
     "ReportRow",
     "Row",
     "SampleRow",

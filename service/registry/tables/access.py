@@ -58,4 +58,6 @@ class IdempotencyKeyRow(Row):
     status: Mapped[int] = mapped_column(Integer)
     """The HTTP status of the answer."""
     resource_id: Mapped[str] = mapped_column(Name)
+    already_forgotten: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """What the answer said of the request's labels that were forgotten already: {label: job}."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())

@@ -155,6 +155,11 @@ class JobRow(Row):
     image_erasure: Mapped["ImageErasureRow | None"] = relationship(viewonly=True)
     """Only a forget can have one. Loaded when it is first used."""
 
+    repeated_requests: Mapped[list["RepeatedRequestRow"]] = relationship(
+        viewonly=True, order_by="RepeatedRequestRow.number"
+    )
+    """Only a forget can have some. Loaded when they are first used."""
+
     @property
     def sources(self) -> dict[str, str]:
         """{label: the name it has in the dataset} of every label of the job."""
@@ -169,6 +174,22 @@ class JobRow(Row):
     def public_state(self) -> str:
         """The state that clients see: `cancelling` once a cancel was accepted, until the job has ended."""
         return "cancelling" if self.cancel_requested and not self.done else self.state
+
+
+class RepeatedRequestRow(Row):
+    """A request that a job answers besides its own, with another reference or other metadata."""
+
+    __tablename__ = "repeated_requests"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Counts the requests of one job from 1."""
+    reference: Mapped[str | None] = mapped_column(Name)
+    client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
+    request_id: Mapped[str | None] = mapped_column(Name)
+    created_by: Mapped[str | None] = mapped_column(Id)
+    """The id of the API key that requested it; null where no key is needed."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
 class SnapshotRow(Row):

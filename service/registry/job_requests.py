@@ -1,0 +1,57 @@
+"""What is kept of a request for a job besides its spec, also if an earlier job is the answer.
+
+The number of a client's erasure request must not vanish because the label is forgotten already.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.registry.errors import TooManyRepetitions
+from service.registry.tables import JobRow, RepeatedRequestRow
+
+MAX_REPETITIONS = 20
+"""How many are kept with one job at most, because every answer about the job shows them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What is kept of a request for a job besides its spec."""
+
+    request_id: str | None = None
+    reference: str | None = None
+    """The client's own name for the request."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    created_by: str | None = None
+    """The id of the API key."""
+
+
+NO_REQUEST = JobRequest()
+
+
+def keep_repeated(session: Session, job: JobRow, request: JobRequest) -> None:
+    """Keep the reference and the metadata of a request that the job answers, unless it has them already.
+
+    The caller holds the lock of the model, so that two requests get different numbers.
+    Raises TooManyRepetitions.
+    """
+    own = (request.reference, dict(request.metadata))
+    query = select(RepeatedRequestRow).where(RepeatedRequestRow.job_id == job.id)
+    kept = [(row.reference, row.client_metadata or {}) for row in session.scalars(query)]
+    if own in ((None, {}), (job.reference, job.client_metadata or {}), *kept):
+        return
+    if len(kept) >= MAX_REPETITIONS:
+        raise TooManyRepetitions(job.id, MAX_REPETITIONS)
+    session.add(
+        RepeatedRequestRow(
+            job_id=job.id,
+            number=len(kept) + 1,
+            reference=request.reference,
+            client_metadata=dict(request.metadata) or None,
+            request_id=request.request_id,
+            created_by=request.created_by,
+        )
+    )
+    session.flush()
