@@ -138,7 +138,6 @@ def test_a_key_is_refused_for_another_body_or_path(served: Served, name: str, ke
     before = served.counts()
     for path, body in (
         (f"/v1/models/{name}/learn", {"labels": ["2"]}),
-        (f"/v1/models/{name}/learn?x=1", {"labels": ["1"]}),
         (f"/v1/models/{name}/resize", {"policy": "prune"}),
         ("/v1/models", {"name": f"{name}x", "dataset": "mnist"}),
     ):
