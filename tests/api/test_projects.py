@@ -76,8 +76,9 @@ def test_nothing_of_a_project_is_there_for_a_key_of_another(locked: Served, thin
     model_id = locked.http.get("/v1/models/orchard").json()["id"]
     marks = ("orchard", "apple", "drawings", "first", *things.values(), model_id)
     walked = 0
+    key = new_key(locked, project="second")
     before = locked.counts()
-    with as_holder(locked, new_key(locked, project="second")) as outsider:
+    with as_holder(locked, key) as outsider:
         for route in ROUTES:
             for method in methods(route):
                 if f"{method} {route.path}" in OPEN:
