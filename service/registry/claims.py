@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from sqlalchemy import ColumnElement, CursorResult, Update, exc, func, select, update
 from sqlalchemy.orm import Session
 
-from service.registry.database import from_now, now
+from service.registry.database import from_now, is_duplicate, now
 from service.registry.errors import FencedOff
 from service.registry.job_errors import STALLED
 from service.registry.jobs import is_blocked
@@ -71,7 +71,10 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
     try:
         with session.begin_nested():
             row = session.execute(claim_queued).one_or_none()
-    except exc.IntegrityError:  # one_running_job_per_model: another worker has just claimed an earlier job
+    except exc.IntegrityError as error:
+        if not is_duplicate(error):
+            raise
+        # one_running_job_per_model: another worker has just claimed an earlier job
         return None
     return None if row is None else Claim(job_id, row.model_id, row.fence, row.attempt)
 

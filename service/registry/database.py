@@ -18,7 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
-from service.registry.errors import DatabaseFull, DatabaseUnavailable, UnstorableText
+from service.registry.errors import DatabaseFull, DatabaseUnavailable, UnknownProject, UnstorableText
 from service.registry.frequent_queries import FrequentQuery
 from service.registry.postgresql import create_postgresql_engine
 from service.registry.sqlite import create_sqlite_engine
@@ -37,6 +37,9 @@ SQLITE_NO_SPACE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLI
 """SQLite's error codes for a full disk, a full quota or too large a file, and one too small for its index."""
 DISK_FULL = "53100"
 """PostgreSQL's error code for a full disk."""
+DUPLICATE = {"23505", sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}
+NO_SUCH_ROW = {"23503", sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY}
+"""The error codes of PostgreSQL and SQLite for two kinds of rows that a table cannot have."""
 NO_SUCH_CHARACTER = "22P05"
 """PostgreSQL's error code for a character that the encoding of the database lacks."""
 UNDEFINED_TABLE = "42P01"
@@ -276,6 +279,26 @@ def _is_disk_full(error: exc.SQLAlchemyError) -> bool:
     cause = getattr(error, "orig", None)
     code = getattr(cause, "sqlite_errorcode", None)
     return code in SQLITE_NO_SPACE or getattr(cause, "sqlstate", None) == DISK_FULL
+
+
+def is_duplicate(error: exc.IntegrityError) -> bool:
+    """Whether the row repeats a value that must be unique."""
+    return _broken_rule(error) in DUPLICATE
+
+
+@contextmanager
+def unless_deleted(project: str | None) -> Iterator[None]:
+    """Run a block that adds rows to the project of this id. Raises UnknownProject if it was just deleted."""
+    try:
+        yield
+    except exc.IntegrityError as error:
+        if project is not None and _broken_rule(error) in NO_SUCH_ROW:
+            raise UnknownProject(project) from error
+        raise
+
+
+def _broken_rule(error: exc.IntegrityError) -> str | int | None:
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "sqlite_errorcode", None)
 
 
 def _is_answer(error: exc.SQLAlchemyError) -> bool:

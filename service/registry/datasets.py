@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import exc, exists, select
 from sqlalchemy.orm import Session
 
+from service.registry.database import is_duplicate, unless_deleted
 from service.registry.errors import DatasetExists, QuotaExceeded
 from service.registry.tables import DEFAULT_PROJECT, DatasetDeletionRow, DatasetRow
 
@@ -39,7 +40,7 @@ def put(
 
     images: {label: number of images}, in their order in the artifact; sha256: that of the stored artifact.
     label_digests: {label: a hash of its images, whatever their order}.
-    Raises DatasetExists if the dataset of that name has other images.
+    Raises DatasetExists if the dataset of that name has other images, UnknownProject.
     """
     row = find(session, name, project=project)
     if row is None:
@@ -51,10 +52,13 @@ def put(
             label_digests=None if label_digests is None else dict(label_digests),
         )
         try:
-            with session.begin_nested():
+            with unless_deleted(project), session.begin_nested():
                 session.add(row)
             return row, True
-        except exc.IntegrityError:  # another request was faster
+        except exc.IntegrityError as error:
+            if not is_duplicate(error):
+                raise
+            # another request was faster
             row = session.get_one(DatasetRow, (project, name))
     if not row.images:
         raise DatasetExists(name, "whose images are being deleted")

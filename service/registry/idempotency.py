@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, exc, func, select
 from sqlalchemy.orm import Session
 
-from service.registry.database import from_now
+from service.registry.database import from_now, is_duplicate, unless_deleted
 from service.registry.errors import IdempotencyInFlight, IdempotencyKeyReused
 from service.registry.tables import IdempotencyKeyRow
 
@@ -82,8 +82,11 @@ def record(session: Session, request: RequestWithKey, answer: StoredAnswer) -> N
         )
     )
     try:
-        session.flush()
+        with unless_deleted(request.project_id):
+            session.flush()
     except exc.IntegrityError as error:
+        if not is_duplicate(error):
+            raise
         raise IdempotencyInFlight(request.key) from error
 
 

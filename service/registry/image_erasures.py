@@ -11,7 +11,7 @@ from sqlalchemy import exc, select
 from sqlalchemy.orm import Session
 
 from service.registry import dataset_deletions, labels, purging
-from service.registry.database import now
+from service.registry.database import is_duplicate, now
 from service.registry.elsewhere import find_elsewhere
 from service.registry.tables import DatasetDeletionRow, DatasetRow, ImageErasureRow, JobRow, ModelRow
 
@@ -27,7 +27,10 @@ def request(session: Session, job: JobRow, names: Collection[str]) -> None:
             with session.begin_nested():
                 session.add(ImageErasureRow(job_id=job.id, labels=sorted(names), state="requested"))
             return
-        except exc.IntegrityError:  # another client at the same moment
+        except exc.IntegrityError as error:
+            if not is_duplicate(error):
+                raise
+            # another client at the same moment
             row = session.get_one(ImageErasureRow, job.id)
     if not set(names) <= set(row.labels):
         row.labels = sorted({*row.labels, *names})

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.registry.database import from_now, now
+from service.registry.database import from_now, now, unless_deleted
 from service.registry.errors import UnknownKey
 from service.registry.names import is_storable
 from service.registry.pages import Page, newest_first
@@ -67,7 +67,8 @@ def create(
         expires_at=None if expires_in is None else from_now(expires_in),
     )
     session.add(row)
-    session.flush()
+    with unless_deleted(project):
+        session.flush()
     session.refresh(row)
     return row, text
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, exc, or_, select
 from sqlalchemy.orm import Session
 
+from service.registry.database import is_duplicate, unless_deleted
 from service.registry.errors import ModelExists, UnknownModel
 from service.registry.pages import Page, newest_first
 from service.registry.tables import DEFAULT_PROJECT, ModelRow, new_id
@@ -21,7 +22,7 @@ def create(
     acceptance: Mapping[str, Any] | None = None,
     project: str = DEFAULT_PROJECT,
 ) -> ModelRow:
-    """Create a model without a version. Raises ModelExists.
+    """Create a model without a version. Raises ModelExists, UnknownProject.
 
     acceptance: criteria for all versions of the model; a request can override them.
     project: the id of the project that it belongs to.
@@ -37,8 +38,11 @@ def create(
     )
     session.add(model)
     try:
-        session.flush()
+        with unless_deleted(project):
+            session.flush()
     except exc.IntegrityError as error:
+        if not is_duplicate(error):
+            raise
         raise ModelExists(name) from error
     return model
 

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, exc, func, or_, select
 from sqlalchemy.orm import Session
 
-from service.registry.database import now
+from service.registry.database import is_duplicate, now
 from service.registry.errors import ProjectExists, ProjectInUse, UnknownProject
 from service.registry.names import is_storable
 from service.registry.pages import Page, newest_first
@@ -26,6 +26,8 @@ def create(session: Session, name: str) -> ProjectRow:
     try:
         session.flush()
     except exc.IntegrityError as error:
+        if not is_duplicate(error):
+            raise
         raise ProjectExists(name) from error
     session.refresh(project)
     return project

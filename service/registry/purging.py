@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from service import failpoints
 from service.registry import artifact_references, versions
 from service.registry.artifacts import FolderArtifacts, encode_document
-from service.registry.database import from_now, now
+from service.registry.database import from_now, is_duplicate, now
 from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.registry.version_files import DESCRIPTIVE_FILES, is_before_file
 
@@ -34,7 +34,10 @@ def request_purge(session: Session, job: JobRow, reason: PurgeReason = "requeste
             with session.begin_nested():
                 session.add(PurgeRow(job_id=job.id, reason=reason, state="requested"))
             return
-        except exc.IntegrityError:  # a client and the sweeper at the same moment
+        except exc.IntegrityError as error:
+            if not is_duplicate(error):
+                raise
+            # a client and the sweeper at the same moment
             purge = session.get_one(PurgeRow, job.id)
     if (purge.reason, reason) == ("retention", "requested"):
         purge.reason, purge.state, purge.finished_at = "requested", "requested", None

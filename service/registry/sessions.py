@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.registry import keys
-from service.registry.database import from_now, now
+from service.registry.database import from_now, now, unless_deleted
 from service.registry.keys import UsableKey
 from service.registry.tables import SessionRow
 
@@ -39,7 +39,8 @@ def create(session: Session, key_id: str, *, project: str | None, seconds: float
         token_sha256=_digest(token), key_id=key_id, project_id=project, expires_at=from_now(seconds)
     )
     session.add(row)
-    session.flush()
+    with unless_deleted(project):
+        session.flush()
     session.refresh(row)
     return row, token
 

@@ -1,10 +1,14 @@
 """Models have unique names, and are found by name or id."""
 
-import pytest
+from collections.abc import Callable
 
-from service.registry import models
+import pytest
+from sqlalchemy.orm import Session
+
+from service.registry import datasets, idempotency, keys, models
 from service.registry.database import Database
-from service.registry.errors import ModelExists, UnknownModel
+from service.registry.errors import ModelExists, UnknownModel, UnknownProject
+from service.registry.idempotency import RequestWithKey, StoredAnswer
 
 
 def test_a_model_is_found_by_name_and_by_id(database: Database) -> None:
@@ -24,6 +28,22 @@ def test_two_models_cannot_have_the_same_name(database: Database) -> None:
         models.create(session, name="pages", dataset="mnist", network={}, seed=2)
     with database.reading() as session:
         assert models.find(session, "pages").dataset == "digits"
+
+
+def test_nothing_is_added_to_a_project_that_was_just_deleted(database: Database) -> None:
+    gone = "prj_gone"
+    request = RequestWithKey(gone, "once", "0" * 64)
+    additions: list[Callable[[Session], object]] = [
+        lambda session: models.create(
+            session, name="pages", dataset="digits", network={}, seed=1, project=gone
+        ),
+        lambda session: datasets.put(session, "doodles", images={"a": 1}, sha256="0" * 64, project=gone),
+        lambda session: keys.create(session, name="mine", scopes=["read"], project=gone),
+        lambda session: idempotency.record(session, request, StoredAnswer(201, "mdl_1")),
+    ]
+    for add in additions:
+        with pytest.raises(UnknownProject), database.transaction() as session:
+            add(session)
 
 
 def test_pages_list_every_model_once(database: Database) -> None:
