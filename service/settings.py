@@ -135,7 +135,7 @@ class Settings(Home):
 
     max_uploads: int = Field(default=8, ge=1)
     """How many uploads are received at once, at most half of them (rounded up) with one API key or, without
-    keys, from one address. One upload is unpacked at a time."""
+    keys, from one address that is not this machine's own. One upload is unpacked at a time."""
     max_datasets: int = Field(default=1000, ge=0)
     """How many uploaded datasets a project may have."""
     max_dataset_bytes: int = Field(default=10 << 30, ge=0)

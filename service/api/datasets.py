@@ -15,7 +15,7 @@ from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotency, Idempotent
 from service.api.paging import Listing
 from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
-from service.api.rates import client_of
+from service.api.rates import client_of, is_loopback
 from service.api.route import Route, client_address
 from service.api.upload_body import received
 from service.registry import artifact_references, dataset_deletions, datasets
@@ -108,7 +108,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     if media_type not in ARCHIVE_MEDIA_TYPES:
         detail = f"The Content-Type of the body is {media_type}; send an npz or a zip as application/zip."
         raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
-    with context.uploads.admit(context.caller.key_id or client_of(client_address(request))):
+    with context.uploads.admit(_client(request, context)):
         async with received(request, _folder(context), max_bytes=context.settings.max_upload_bytes) as packed:
             created = await context.uploads.run(_store_dataset, dataset, packed, context)
     response.status_code = 201 if created else 200
@@ -164,6 +164,12 @@ def _deleting(
             return
         yield session
         once.record(session, 204, resource)
+
+
+def _client(request: Request, context: ApiContext) -> str | None:
+    """Return who shares the upload slots; None for this machine's own user without a key."""
+    address = client_address(request)
+    return context.caller.key_id or (None if is_loopback(address) else client_of(address))
 
 
 def _folder(context: ApiContext) -> Path:

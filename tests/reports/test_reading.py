@@ -34,7 +34,8 @@ def of_release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[s
     """Every report in the database that release 0.1.0 left."""
     folder = tmp_path_factory.mktemp("home")
     with tarfile.open(HOME) as archive:
-        archive.extract("palimpsest.db", folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # not in Python 3.11.2
+        archive.extract("palimpsest.db", folder)
     query = "SELECT report FROM versions UNION ALL SELECT report FROM reports"
     with closing(sqlite3.connect(folder / "palimpsest.db")) as database:
         yield [json.loads(report) for (report,) in database.execute(query)]
