@@ -8,6 +8,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -221,12 +222,13 @@ def test_a_digest_of_the_body_is_compared(served: Served) -> None:
         assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
 
 
-def test_of_two_uploads_at_once_one_is_refused(served: Served) -> None:
+def test_one_upload_more_than_are_received_at_once_is_refused(served: Served) -> None:
     head = b"PUT /v1/datasets/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n"
-    uploads = served.app.state.context.uploads
-    with connect(served.address) as slow:
-        slow.sendall(head + b"PK")
-        wait_for("the upload has begun", lambda: uploads.in_hand)
+    uploads, most = served.app.state.context.uploads, served.settings.max_uploads
+    with ExitStack() as slow:
+        for _ in range(most):
+            slow.enter_context(connect(served.address)).sendall(head + b"PK")
+        wait_for("the uploads have begun", lambda: uploads.in_hand == most)
         answer = served.http.put("/v1/datasets/other", content=as_npz(doodles()))
         assert (answer.status_code, answer.json()["code"]) == (429, "concurrency_limited")
         assert answer.headers["Retry-After"] == "1"
