@@ -31,6 +31,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import insert, text
+from sqlalchemy.orm import Session
 
 from benchmarks.output import make_parser, write_figures
 from migrations import upgrade
@@ -75,6 +76,18 @@ def prepare(settings: Settings, models: int, jobs: int) -> tuple[str, list[str]]
     """Queue the jobs. Returns the text of an API key, and the ids of the jobs, the oldest first."""
     database = Database(settings.database_url, wait_seconds=600)
     upgrade(database)
+    with database.transaction() as session:
+        job_ids = queue_jobs(session, models, jobs)
+        _, key = keys.create(session, name="load", scopes=["read", "learn"], project=DEFAULT_PROJECT)
+    if not database.is_sqlite:
+        with database.transaction() as session:
+            session.execute(text("ANALYZE"))
+    database.dispose()
+    return key, job_ids
+
+
+def queue_jobs(session: Session, models: int, jobs: int) -> list[str]:
+    """Add so many models, and so many queued jobs of each. Returns the ids of the jobs, the oldest first."""
     named = [
         {"id": new_id("mdl"), "name": f"m{n}", "dataset": "digits", "network": {}, "seed": 1}
         for n in range(models)
@@ -96,15 +109,9 @@ def prepare(settings: Settings, models: int, jobs: int) -> tuple[str, list[str]]
         for number in range(jobs)
         for model in named
     ]
-    with database.transaction() as session:
-        session.execute(insert(ModelRow), named)
-        session.execute(insert(JobRow), queued)
-        _, key = keys.create(session, name="load", scopes=["read", "learn"], project=DEFAULT_PROJECT)
-    if not database.is_sqlite:
-        with database.transaction() as session:
-            session.execute(text("ANALYZE"))
-    database.dispose()
-    return key, [str(job["id"]) for job in queued]
+    session.execute(insert(ModelRow), named)
+    session.execute(insert(JobRow), queued)
+    return [str(job["id"]) for job in queued]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ sweeper deletes them.
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import inspect, select, update
 from sqlalchemy.engine import make_url
@@ -91,14 +92,7 @@ def _delete_again(session: Session, erasure: ModelErasure) -> None:
     session.execute(cancelled.execution_options(synchronize_session=False))
     request = DeletionRequest(reference=f"replay of the deletion of {erasure.finished_at}")
     deletions.delete_model(session, model, purge=request if erasure.purge else None)
-    audit.append(
-        session,
-        "erasure.replay",
-        model.id,
-        actor=audit.SERVICE,
-        project_id=model.project_id,
-        details={"model": model.id},
-    )
+    _record(session, model.id, model.project_id, model=model.id)
 
 
 def _delete_images_again(session: Session, erasure: ImageErasure) -> None:
@@ -119,13 +113,13 @@ def _delete_images_again(session: Session, erasure: ImageErasure) -> None:
             jobs.cancel(session, job.id)
     names = erasure_log.find_images(session, erasure)
     dataset_deletions.withdraw(session, row, names)
-    audit.append(
+    _record(
         session,
-        "erasure.replay",
         erasure.dataset,
-        actor=audit.SERVICE,
-        project_id=erasure.project_id,
-        details={"erasure": erasure.id, "dataset": erasure.dataset, "labels": names},
+        erasure.project_id,
+        erasure=erasure.id,
+        dataset=erasure.dataset,
+        labels=names,
     )
 
 
@@ -156,15 +150,15 @@ def _forget_again(session: Session, erasure: Erasure, *, max_attempts: int) -> N
     for version in session.scalars(select(VersionRow).where(VersionRow.model_id == model.id)):
         if version.revoked_by is None and set(held) & set(version.labels):
             version.revoked_by = job.id
-    audit.append(
-        session,
-        "erasure.replay",
-        job.id,
-        actor=audit.SERVICE,
-        project_id=model.project_id,
-        details={"erasure": erasure.job_id, "model": model.id, "labels": list(held)},
-    )
+    _record(session, job.id, model.project_id, erasure=erasure.job_id, model=model.id, labels=list(held))
     session.flush()
+
+
+def _record(session: Session, resource: str, project_id: str, **details: Any) -> None:
+    """Write to the audit log that an erasure was repeated."""
+    audit.append(
+        session, "erasure.replay", resource, actor=audit.SERVICE, project_id=project_id, details=details
+    )
 
 
 def _unfinished_learns(session: Session, model: ModelRow, erasure: Erasure) -> Sequence[JobRow]:

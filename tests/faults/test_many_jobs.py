@@ -4,17 +4,17 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from statistics import quantiles
-from typing import Any
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
+from benchmarks.load import queue_jobs
 from migrations import upgrade
 from service.process import sweeper
 from service.queue.messages import count_waiting_messages
 from service.registry import claims, jobs, sweeping
 from service.registry.database import Database
-from service.registry.tables import JobRow, ModelRow, new_id
+from service.registry.tables import JobRow, ModelRow
 from service.settings import Settings
 from tests.registries import Registry
 
@@ -30,30 +30,8 @@ def crowded(deployment: Settings) -> Iterator[Database]:
     """A database with ten thousand queued jobs, of a thousand models."""
     database = Database(deployment.database_url)
     upgrade(database)
-    models = [
-        {"id": new_id("mdl"), "name": f"m{number}", "dataset": "digits", "network": {}, "seed": 1}
-        for number in range(MODELS)
-    ]
-    queued: list[dict[str, Any]] = [
-        {
-            "id": new_id("job"),
-            "model_id": model["id"],
-            "operation": "learn",
-            "strategy": "some",
-            "labels": [str(number)],
-            "dataset": "digits",
-            "params": {},
-            "acceptance": {},
-            "seed": 0,
-            "state": "queued",
-            "max_attempts": 3,
-        }
-        for number in range(JOBS_OF_EACH)
-        for model in models
-    ]
     with database.transaction() as session:
-        session.execute(insert(ModelRow), models)
-        session.execute(insert(JobRow), queued)
+        queue_jobs(session, MODELS, JOBS_OF_EACH)
     if not database.is_sqlite:
         with database.transaction() as session:
             session.execute(text("ANALYZE"))
