@@ -29,7 +29,7 @@ from sqlalchemy.orm import Session
 
 from service.receipts.signing import load_signing_key
 from service.receipts.verification import CannotVerify, NotGenuine, verify_receipt
-from service.registry.artifact_references import MINIMUM_AGE_SECONDS, find_referenced
+from service.registry.artifact_references import INTERRUPTED_SECONDS, find_referenced
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database, now
 from service.registry.tables import (
@@ -290,11 +290,11 @@ def _expired_leases(state: State) -> Iterator[str]:
 
 def _temporary_files(state: State) -> Iterator[str]:
     """I7."""
-    before = time.time() - MINIMUM_AGE_SECONDS - state.deployment.sweep_seconds
+    before = time.time() - INTERRUPTED_SECONDS - state.deployment.sweep_seconds
     for path in state.deployment.home.rglob(".unfinished-*"):
         try:
             if path.stat().st_mtime < before:
-                yield f"I7: {path} is older than {MINIMUM_AGE_SECONDS:g} s"
+                yield f"I7: {path} is older than {INTERRUPTED_SECONDS:g} s"
         except FileNotFoundError:
             continue
 

@@ -16,7 +16,7 @@ from threading import Event
 from service.durable import UNFINISHED
 from service.queue.folder_broker import MESSAGE_SUFFIX
 from service.registry import artifact_references, store_identity
-from service.registry.artifact_references import MINIMUM_AGE_SECONDS
+from service.registry.artifact_references import INTERRUPTED_SECONDS
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
@@ -111,7 +111,7 @@ def _find_temporary(deployment: Settings) -> Iterator[Path]:
     for root in (deployment.home, *elsewhere):
         for folder, folders, files in os.walk(root):
             names = [name for name in (*folders, *files) if name.startswith(UNFINISHED)]
-            yield from (path for name in names if _is_older(path := Path(folder, name), MINIMUM_AGE_SECONDS))
+            yield from (path for name in names if _is_older(path := Path(folder, name), INTERRUPTED_SECONDS))
             skipped = {name for name in folders if Path(folder, name) == deployment.artifacts}
             folders[:] = [name for name in folders if name not in {*names, *skipped}]
 

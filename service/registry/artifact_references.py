@@ -14,6 +14,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.durable import UNFINISHED
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import ArtifactHash, ModelRow, Row, VersionRow
 from service.registry.version_files import DESCRIPTIVE_FILES
@@ -23,6 +24,8 @@ ARTIFACT_LOCK = 0x617274
 
 MINIMUM_AGE_SECONDS = 3600.0
 """An artifact without a row is deleted only if it is older: the job that stored it has failed by then."""
+INTERRUPTED_SECONDS = 3600.0
+"""A temporary file that has not changed for so long was left by a write that a crash interrupted."""
 
 
 def lock_against_deletion(session: Session) -> None:
@@ -87,8 +90,9 @@ def delete_unreferenced(session: Session, paths: Sequence[Path]) -> tuple[int, i
 
 
 def _is_old(path: Path) -> bool:
-    """Whether the file was last stored more than MINIMUM_AGE_SECONDS ago."""
+    """Whether the file has been there for so long that no job or write needs it any more."""
+    age = INTERRUPTED_SECONDS if path.name.startswith(UNFINISHED) else MINIMUM_AGE_SECONDS
     try:
-        return path.stat().st_mtime <= time.time() - MINIMUM_AGE_SECONDS
+        return path.stat().st_mtime <= time.time() - age
     except OSError:  # deleted by another process
         return False

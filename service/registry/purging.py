@@ -1,8 +1,9 @@
 """Purging: once a job has forgotten a label, delete the files of earlier versions that had learned it.
 
 A purge has three steps: `request_purge`; `mark_purged` as soon as the job has succeeded, after which the API
-answers requests for the versions' files with 410; and `delete_files`. Rows are changed first, then files are
-deleted, and the state `done` is written last, so that the next sweep can continue an interrupted purge.
+answers requests for the files with 410; and `delete_files`. The rows that name the files are changed first, in
+a transaction of their own. Then the files are deleted, and the state `done` is written last, so that the next
+sweep can continue an interrupted purge.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,15 +46,17 @@ def request_purge(session: Session, job: JobRow, reason: PurgeReason = "requeste
 
 
 def mark_purged(session: Session, job: JobRow) -> None:
-    """Mark the versions whose files the purge of this job will delete. Do nothing if none was requested.
+    """Mark the versions whose files the purge of this job will delete, and list these files in its row.
 
-    job: a forget that has succeeded.
+    Does nothing if no purge was requested. job: a forget that has succeeded.
     """
     purge = session.get(PurgeRow, job.id, with_for_update=True, populate_existing=True)
     if purge is None or purge.state != "requested":
         return
     for version in _find_versions_to_purge(session, purge, job):
         version.purged_by = job.id
+    session.flush()
+    purge.keys, purge.kept = _list_files(session, purge), []
     purge.state = "pending"
     clear_receipt(session, job)
     session.flush()
@@ -78,17 +81,7 @@ def delete_files(session: Session, job_id: str, artifacts: FolderArtifacts) -> b
     purge = session.get_one(PurgeRow, job_id, with_for_update=True, populate_existing=True)
     if purge.state != "pending":  # requested again meanwhile, or completed by another process
         return False
-    purged = select(VersionRow).where(VersionRow.purged_by == job_id).order_by(VersionRow.number)
-    files = [
-        _file_entry(version.number, name, file)
-        for version in session.scalars(purged)
-        for name, file in sorted(version.files.items())
-        if name not in DESCRIPTIVE_FILES
-    ]
-    files += _remove_before_files(session, job_id)
-    files += [_delete_report(session, report) for report in _find_full_reports(session, job_id)]
-    # A purge that the retention rule requested before has listed some files already.
-    files += [file for file in (*purge.keys, *purge.kept) if file not in files]
+    files = _list_files(session, purge)  # an earlier release listed them only here
     referenced = artifact_references.find_referenced(session)
     purge.keys = [file for file in files if file["sha256"] not in referenced]
     purge.kept = [file for file in files if file["sha256"] in referenced]
@@ -134,6 +127,23 @@ def _find_versions_to_purge(session: Session, purge: PurgeRow, job: JobRow) -> S
         for version in session.scalars(older.where(VersionRow.number < job.output_version))
         if set(job.labels) & set(version.labels) or (first is not None and version.number >= first)
     ]
+
+
+def _list_files(session: Session, purge: PurgeRow) -> list[dict[str, Any]]:
+    """Return the entries of all files that the purge deletes. No row that is in use names them afterwards.
+
+    Some may be in the purge's row already: the retention rule may have requested it before a client did.
+    """
+    purged = select(VersionRow).where(VersionRow.purged_by == purge.job_id).order_by(VersionRow.number)
+    files = [
+        _file_entry(version.number, name, file)
+        for version in session.scalars(purged)
+        for name, file in sorted(version.files.items())
+        if name not in DESCRIPTIVE_FILES
+    ]
+    files += _remove_before_files(session, purge.job_id)
+    files += [_delete_report(session, report) for report in _find_full_reports(session, purge.job_id)]
+    return files + [file for file in (*purge.keys, *purge.kept) if file not in files]
 
 
 def _remove_before_files(session: Session, job_id: str) -> list[dict[str, Any]]:

@@ -132,8 +132,9 @@ def test_a_purge_deletes_the_before_pictures_of_the_version_that_its_job_made(mo
     model.publish_job("learn", "1", "2")
     pictures = {"before-1.png": b"drawn before", "forgotten-2.png": b"drawn after"}
     job_id = model.publish_job("forget", "2", purge=True, files=pictures)
-    model.sweep()
     kept = sorted([*ALL_FILES, "forgotten-2.png"])
+    assert sorted(model.versions()[1].files) == kept  # before any file is deleted
+    model.sweep()
     assert sorted(model.versions()[1].files) == kept
     (listed,) = (key for key in model.purge(job_id).keys if key["version"] == 2)
     assert (listed["file"], listed["bytes"]) == ("before-1.png", 12)
@@ -146,9 +147,9 @@ def test_a_purge_deletes_the_full_reports_of_purged_versions_only(model: ModelWi
     model.publish_job("learn", "2")
     stored = {number: model.evaluate(number) for number in (1, 2)}
     job_id = model.publish_job("forget", "2", purge=True)
-    model.sweep()
     with model.registry.database.reading() as session:
-        assert set(session.scalars(select(ReportRow.version))) == {1}
+        assert set(session.scalars(select(ReportRow.version))) == {1}  # before any file is deleted
+    model.sweep()
     assert [model.artifacts.exists(sha256) for sha256 in stored.values()] == [True, False]
     [key] = [key for key in model.purge(job_id).keys if key["file"] == "full report"]
     size = len(encode_document(report_on(2).as_json()))
