@@ -1,9 +1,9 @@
 """Purging: once a job has forgotten a label, delete the files of earlier versions that had learned it.
 
 A purge has three steps: `request_purge`; `mark_purged` as soon as the job has succeeded, after which the API
-answers requests for the files with 410; and `delete_files`. The rows that name the files are changed first, in
-a transaction of their own. Then the files are deleted, and the state `done` is written last, so that the next
-sweep can continue an interrupted purge.
+answers requests for the files with 410; and `delete_files`. The rows that name the files are changed first,
+in a transaction of their own. Then the files are deleted, and the state `done` is written last, so that the
+next sweep can continue an interrupted purge.
 """
 
 from collections.abc import Mapping, Sequence
