@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 
 from benchmarks.comparing import Record
 
@@ -155,7 +155,7 @@ class Recorder:
     """Sends the requests of histories to one deployment, and records the result of every job."""
 
     def __init__(self, url: str, dataset: str, on_progress: Callable[[str], None]) -> None:
-        self._http = httpx.Client(base_url=url, timeout=120)
+        self._http = httpx2.Client(base_url=url, timeout=120)
         self._dataset = dataset
         self._on_progress = on_progress
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from benchmarks.comparing import Comparison, Record, compare
 from benchmarks.recording import JobFailed, Recorder, histories
@@ -39,7 +39,7 @@ def main() -> int:
     try:
         commit = git("rev-parse", "--verify", f"{options.revision}^{{commit}}")
         first, second = _record_both(commit, options)
-    except (TreeFailed, JobFailed, httpx.HTTPError, OSError) as error:
+    except (TreeFailed, JobFailed, httpx2.HTTPError, OSError) as error:
         sys.stderr.write(f"same_bytes: {error}\n")
         return 2
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from benchmarks.output import make_parser, write_figures
 from palimpsest import Palimpsest
@@ -48,7 +48,7 @@ def main() -> None:
 
 def measure(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Learn a label with a tiny network, then send requests and publish versions."""
-    with local_server(home) as url, httpx.Client(base_url=url, timeout=60) as http:
+    with local_server(home) as url, httpx2.Client(base_url=url, timeout=60) as http:
         palimpsest = Palimpsest(url)
         palimpsest.create_model("m", dataset="digits", network=NETWORK)
         palimpsest.wait(palimpsest.learn("m", ["1"], params=PARAMS))
@@ -81,7 +81,7 @@ def growth(before: float, after: float) -> dict[str, Any]:
     }
 
 
-def publish(palimpsest: Palimpsest, http: httpx.Client, versions: int) -> int:
+def publish(palimpsest: Palimpsest, http: httpx2.Client, versions: int) -> int:
     """Resize the model so often, and draw from each new head; return how many answers were not 200.
 
     The jobs are queued twenty at a time, so that the worker never waits for this client.
@@ -96,7 +96,7 @@ def publish(palimpsest: Palimpsest, http: httpx.Client, versions: int) -> int:
     return refused
 
 
-def send(http: httpx.Client, requests: int) -> int:
+def send(http: httpx2.Client, requests: int) -> int:
     """Send sample requests one after another; return how many were not answered with 200."""
     refused = 0
     for index in range(requests):

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
-import httpx
+import httpx2
 
 from palimpsest.errors import RequestRefused, ServerUnreachable
 from palimpsest.values import Dataset, Job, Json, Model, Sample, SigningKey, Version
@@ -43,7 +43,7 @@ class Palimpsest:
         api_key: str | None = None,
         project: str | None = None,
         timeout: float = 60.0,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx2.BaseTransport | None = None,
     ) -> None:
         """api_key: by default that in the environment variable PALIMPSEST_API_KEY, or none.
 
@@ -54,7 +54,7 @@ class Palimpsest:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         if project is not None:
             headers["Palimpsest-Project"] = project
-        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout, transport=transport)
+        self._http = httpx2.Client(base_url=base_url, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -383,17 +383,17 @@ class Palimpsest:
         path = f"/v1/models/{_segment(model)}/{operation}"
         return Job.model_validate(self._post(path, body, idempotency_key).json())
 
-    def _get(self, path: str, query: Json | None = None) -> httpx.Response:
+    def _get(self, path: str, query: Json | None = None) -> httpx2.Response:
         return self._send("GET", path, params=query)
 
-    def _post(self, path: str, body: Json | None, idempotency_key: str | None = None) -> httpx.Response:
+    def _post(self, path: str, body: Json | None, idempotency_key: str | None = None) -> httpx2.Response:
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return self._send("POST", path, json=body, headers=headers)
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+    def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
             response = self._http.request(method, path, **options)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             raise ServerUnreachable(
                 f"{method} {path}: no response from {self._http.base_url} ({error or type(error).__name__});"
                 " check the address, and that the server is running"
@@ -403,7 +403,7 @@ class Palimpsest:
         raise _refusal(response)
 
 
-def _refusal(response: httpx.Response) -> RequestRefused:
+def _refusal(response: httpx2.Response) -> RequestRefused:
     if response.headers.get("Content-Type", "").split(";")[0] != "application/problem+json":
         detail = (
             f"{response.request.method} {response.url} returned status {response.status_code} without a"
@@ -423,7 +423,7 @@ def _refusal(response: httpx.Response) -> RequestRefused:
     )
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: httpx2.Response) -> float | None:
     value = response.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 
 from service.registry.database import Database
 from service.registry.tables import JobRow, VersionRow
@@ -82,7 +82,7 @@ class Instance:
 
     def request(self, method: str, path: str, body: object = None, *, status: int) -> Any:
         """Call the API and return the JSON of its response, which must have this status."""
-        response = httpx.request(method, self.url + path, json=body, timeout=30)
+        response = httpx2.request(method, self.url + path, json=body, timeout=30)
         assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
         return response.json()
 

@@ -23,7 +23,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
+import httpx2
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -157,7 +157,7 @@ def find_drawable(url: str, database: Database) -> list[str]:
     ]
     for model_id, number, label in drawings:
         path = f"/v1/models/{model_id}/versions/{number}/images/{label}/0.png"
-        status = httpx.get(url + path, timeout=30).status_code
+        status = httpx2.get(url + path, timeout=30).status_code
         if status in (200, 500):
             found.append(f"GET {path} of a forgotten label or a revoked version gave {status}")
     return found

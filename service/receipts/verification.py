@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from pydantic import ValidationError
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
@@ -93,11 +93,11 @@ def fetch_keys(url: str) -> list[SSlibKey]:
     """Ask a running service for the public keys that sign or signed its receipts. Raises CannotVerify."""
     base = url.rstrip("/")
     try:
-        response = httpx.get(base + KEYS_PATH, timeout=10)
+        response = httpx2.get(base + KEYS_PATH, timeout=10)
         if response.status_code == 404:
-            response = httpx.get(base + OLDER_PATH, timeout=10)
+            response = httpx2.get(base + OLDER_PATH, timeout=10)
         return _published_keys(response.raise_for_status().json(), url)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotVerify(
             f"{url}: the service did not answer with its signing key ({type(error).__name__})"
         ) from error

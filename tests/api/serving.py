@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
@@ -194,7 +194,7 @@ class Served:
 
     app: FastAPI
     address: str
-    http: httpx.Client
+    http: httpx2.Client
     settings: Settings
     worker: StandInWorker
 
@@ -235,7 +235,7 @@ def serving(settings: Settings) -> Iterator[Served]:
     database = Database(settings.database_url)
     upgrade(database)
     app = create_app(settings, offered=CATALOG)
-    with listening(app) as address, httpx.Client(base_url=address, timeout=30) as http:
+    with listening(app) as address, httpx2.Client(base_url=address, timeout=30) as http:
         worker = StandInWorker(database, FolderArtifacts(settings.artifacts))
         yield Served(app, address, http, settings, worker)
     database.dispose()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import event
@@ -46,10 +46,10 @@ def new_key(
     return text
 
 
-def as_holder(served: Served, key: str | None, **headers: str) -> httpx.Client:
+def as_holder(served: Served, key: str | None, **headers: str) -> httpx2.Client:
     """A client that sends this key, or none."""
     own = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.Client(base_url=served.address, headers=own | headers, timeout=30)
+    return httpx2.Client(base_url=served.address, headers=own | headers, timeout=30)
 
 
 def key_id(text: str) -> str:
@@ -115,16 +115,16 @@ def test_no_bad_key_is_let_in_and_all_answers_are_the_same(locked: Served) -> No
     }
     answers = {}
     for name, sent in bad.items():
-        answer = httpx.get(f"{locked.address}/v1/models", headers={"Authorization": sent})
+        answer = httpx2.get(f"{locked.address}/v1/models", headers={"Authorization": sent})
         assert (answer.status_code, answer.json()["code"]) == (401, "invalid_api_key"), name
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
         assert name == "empty" or sent.removeprefix("Bearer ") not in answer.text
         answers[name] = {**answer.json(), "request_id": ""}
     assert len({str(answer) for answer in answers.values()}) == 1
-    twice = httpx.Headers([("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {good}")])
+    twice = httpx2.Headers([("Authorization", f"Bearer {good}"), ("Authorization", f"Bearer {good}")])
     for path in ("/v1/models", "/v1/jobs/job_1"):  # polls of jobs are answered in another place
-        assert httpx.get(locked.address + path, headers=twice).json()["code"] == "invalid_api_key"
-    assert httpx.get(f"{locked.address}/v1/models", headers={"Authorization": f"bearer {good}"}).is_success
+        assert httpx2.get(locked.address + path, headers=twice).json()["code"] == "invalid_api_key"
+    assert httpx2.get(f"{locked.address}/v1/models", headers={"Authorization": f"bearer {good}"}).is_success
 
 
 def test_guesses_of_keys_have_a_limit_before_the_database_is_asked(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from errno import ENOSPC
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from service.registry import datasets
@@ -16,7 +16,7 @@ from tests.requests.archives import as_folders, as_npz, doodles
 ZIP = {"Content-Type": "application/zip"}
 
 
-def put(served: Served, name: str, archive: bytes) -> httpx.Response:
+def put(served: Served, name: str, archive: bytes) -> httpx2.Response:
     return served.http.put(f"/v1/datasets/{name}", content=archive, headers=ZIP)
 
 
@@ -89,7 +89,7 @@ def test_of_simultaneous_uploads_one_is_new_and_all_are_answered(served: Served,
 
 def test_an_upload_needs_no_media_type(served: Served, name: str) -> None:
     """As `curl -T` sends it."""
-    request = httpx.Request("PUT", f"{served.address}/v1/datasets/{name}", content=as_npz(doodles()))
+    request = httpx2.Request("PUT", f"{served.address}/v1/datasets/{name}", content=as_npz(doodles()))
     assert "content-type" not in request.headers
     assert served.http.send(request).status_code == 201
 

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from rich.console import Console
 
@@ -20,7 +20,7 @@ def files_of(served: Served, name: str) -> list[Path]:
     return [served.worker.artifacts.path(sha256) for sha256 in sorted(hashes)]
 
 
-def delete(served: Served, name: str, **query: Any) -> httpx.Response:
+def delete(served: Served, name: str, **query: Any) -> httpx2.Response:
     return served.http.delete(f"/v1/models/{name}", params=query)
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import update
 
@@ -17,7 +17,7 @@ from tests.api.serving import Served
 JSON = dict[str, Any]
 
 
-def send(served: Served, path: str, body: JSON | None, key: str) -> httpx.Response:
+def send(served: Served, path: str, body: JSON | None, key: str) -> httpx2.Response:
     return served.http.post(path, json=body, headers={"Idempotency-Key": key})
 
 
@@ -261,7 +261,7 @@ def test_a_repeated_sign_in_gets_a_cookie_of_its_own(served: Served, key: str) -
     )
     served.http.cookies.clear()
     for answer in (first, again):
-        assert httpx.get(f"{served.address}/v1/models", cookies=dict(answer.cookies)).status_code == 200
+        assert httpx2.get(f"{served.address}/v1/models", cookies=dict(answer.cookies)).status_code == 200
     reused = send(served, "/v1/session", {"key": text, "project": "default"}, key)
     assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def sha256_of(served: Served, name: str) -> str:
         return session.scalars(select(DatasetRow.sha256).where(DatasetRow.name == name)).one()
 
 
-def delete(served: Served, path: str, **headers: str) -> httpx.Response:
+def delete(served: Served, path: str, **headers: str) -> httpx2.Response:
     return served.http.delete(f"/v1/datasets/{path}", headers=headers)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import event
 
@@ -194,7 +194,7 @@ def test_a_job_keeps_the_references_of_the_later_requests_that_it_answers(served
     seen = served.http.get(url)
     assert seen.json()["also_requested"] == []
 
-    def repeat(**fields: Any) -> httpx.Response:
+    def repeat(**fields: Any) -> httpx2.Response:
         return served.http.post(path, json={"labels": ["1"]} | fields)
 
     for fields in (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 
@@ -165,7 +165,7 @@ def test_a_request_that_needs_no_key_has_a_small_body(served: Served) -> None:
     assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
 
 
-def post(served: Served, body: bytes) -> httpx.Response:
+def post(served: Served, body: bytes) -> httpx2.Response:
     return served.http.post("/v1/models", content=body, headers={"Content-Type": "application/json"})
 
 
@@ -243,7 +243,7 @@ def test_one_key_holds_half_of_the_uploads_at_most(served: Served) -> None:
     )
     uploads = served.app.state.context.uploads
 
-    def put(key: str) -> httpx.Response:
+    def put(key: str) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {key}"}
         return served.http.put("/v1/datasets/keyed", content=as_npz(doodles()), headers=headers)
 
@@ -324,7 +324,7 @@ def test_what_is_in_hand_is_bounded(small: Served) -> None:
     answers: list[int] = []
     drawing = threading.Thread(
         target=lambda: answers.append(
-            httpx.post(f"{small.address}/v1/models/busy/samples", json=request, timeout=60).status_code
+            httpx2.post(f"{small.address}/v1/models/busy/samples", json=request, timeout=60).status_code
         )
     )
     drawing.start()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.api.serving import Served
@@ -180,7 +180,7 @@ def with_label_1(served: Served, name: str, status: str) -> str:
     return last.job_id
 
 
-def request(served: Served, name: str, what: str) -> httpx.Response:
+def request(served: Served, name: str, what: str) -> httpx2.Response:
     """Request to forget label 1, or to learn it with this retention."""
     if what == "forget":
         return served.http.post(f"/v1/models/{name}/forget", json={"labels": ["1"]})

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from service.settings import Settings
@@ -114,7 +114,7 @@ def test_a_body_that_is_not_json_is_refused_also_where_none_is_read(here: Served
 def test_a_session_is_a_cookie_for_the_own_pages_alone(here: Served) -> None:
     key = new_key(here, "read", "learn", project="default")
     own = {"Origin": here.address}
-    with httpx.Client(base_url=here.address) as browser:
+    with httpx2.Client(base_url=here.address) as browser:
         assert browser.post("/v1/session", json={"key": "pal_x"}, headers=own).status_code == 401
         opened = browser.post("/v1/session", json={"key": key}, headers=own)
         assert opened.status_code == 201
@@ -134,7 +134,7 @@ def test_a_session_is_a_cookie_for_the_own_pages_alone(here: Served) -> None:
         assert browser.delete("/v1/session").json()["code"] == "cross_site_request"
         assert browser.delete("/v1/session", headers=own).status_code == 204
         assert "palimpsest_session" not in browser.cookies
-    stolen = httpx.post(f"{here.address}/v1/models/by-cookie/forget", json={"labels": ["1"]},
+    stolen = httpx2.post(f"{here.address}/v1/models/by-cookie/forget", json={"labels": ["1"]},
                         headers={**own, "Cookie": f"palimpsest_session={token}"})  # fmt: skip
     assert stolen.status_code != 403, "it has ended, so it limits nothing where no key is needed"
 
@@ -143,7 +143,7 @@ def test_a_session_ends_with_its_key(tmp_path: Path) -> None:
     with serving(Settings(home=tmp_path / "home", auth="on")) as served:
         key = new_key(served, "read")
         own = {"Origin": served.address}
-        with httpx.Client(base_url=served.address) as browser, as_holder(served, new_key(served)) as admin:
+        with httpx2.Client(base_url=served.address) as browser, as_holder(served, new_key(served)) as admin:
             assert browser.get("/v1/models").json()["code"] == "auth_required"
             assert browser.post("/v1/session", json={"key": key}, headers=own).status_code == 201
             assert browser.get("/v1/models").status_code == 200

@@ -2,7 +2,7 @@
 
 import json
 
-import httpx
+import httpx2
 import pytest
 
 from tests.api.bad_inputs import TABLE, Bad
@@ -44,7 +44,7 @@ def test_a_bad_input_is_refused_with_the_reason_and_changes_nothing(
     assert served.http.get("/v1/models/table").json()["head"] == 2, "a normal request still works"
 
 
-def send(http: httpx.Client, bad: Bad, names: dict[str, str]) -> httpx.Response:
+def send(http: httpx2.Client, bad: Bad, names: dict[str, str]) -> httpx2.Response:
     path = bad.path
     for placeholder, name in names.items():
         path = path.replace(placeholder, name)

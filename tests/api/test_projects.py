@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from service.settings import Settings
@@ -65,7 +65,7 @@ def things(locked: Served) -> dict[str, str]:
     }
 
 
-def upload(http: httpx.Client, name: str, labels: tuple[str, ...]) -> None:
+def upload(http: httpx2.Client, name: str, labels: tuple[str, ...]) -> None:
     pixels = list(doodles().values())
     content = as_npz(dict(zip(labels, pixels, strict=True)))
     answer = http.put(f"/v1/datasets/{name}", content=content, headers={"Content-Type": "application/zip"})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -37,7 +37,7 @@ def forgotten(served: Served, name: str, **body: Any) -> str:
     return served.done(name, "forget", labels=["3"], **body).job_id
 
 
-def receipt(served: Served, job_id: str) -> httpx.Response:
+def receipt(served: Served, job_id: str) -> httpx2.Response:
     return served.http.get(f"/v1/jobs/{job_id}/receipt")
 
 
@@ -46,7 +46,7 @@ def statement(served: Served, job_id: str) -> dict[str, Any]:
     return found
 
 
-def problem(answer: httpx.Response) -> tuple[int, str]:
+def problem(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import update
 
@@ -273,7 +273,7 @@ def test_every_endpoint_answers_strange_requests_with_a_documented_status(
     assert answered > 500
 
 
-def requests(http: httpx.Client, verb: str, path: str, operation: dict[str, Any]) -> list[httpx.Request]:
+def requests(http: httpx2.Client, verb: str, path: str, operation: dict[str, Any]) -> list[httpx2.Request]:
     """Return the good request, then requests with one strange value in each parameter, and strange bodies."""
     good = path
     for name, value in SAMPLES_OF_PARAMETERS.items():

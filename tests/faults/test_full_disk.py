@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import text
 
@@ -60,7 +60,7 @@ def test_below_the_reserve_new_work_is_refused_and_everything_works_again_with_s
     instance.up()
     instance.create()
     instance.succeeded(instance.submit("learn", labels=["0", "1"]))
-    with httpx.Client(base_url=instance.url, timeout=30) as http:
+    with httpx2.Client(base_url=instance.url, timeout=30) as http:
         filler = fill(small_disk, RESERVE_BYTES // 2)
         refused = [
             http.post("/v1/models/m/learn", json=LEARN),
@@ -111,7 +111,7 @@ def test_a_job_that_finds_no_space_for_its_version_says_so_and_can_be_repeated(t
         invariants.check(instance.deployment, instance.database)
 
 
-def draw_and_read(http: httpx.Client) -> None:
+def draw_and_read(http: httpx2.Client) -> None:
     """Draw a sample, which cannot be recorded, and an image; read the model."""
     drawn = http.post("/v1/models/m/samples", json={"labels": ["0"], "seed": 1, "format": "b64_json"})
     assert (drawn.status_code, drawn.headers.get("X-Sample-Recorded")) == (200, "false"), drawn.text
@@ -133,8 +133,8 @@ def test_a_full_disk_of_the_log_ends_nothing(tmp_path: Path) -> None:
         try:
 
             def is_ready() -> bool:
-                with suppress(httpx.TransportError):
-                    return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+                with suppress(httpx2.TransportError):
+                    return httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
                 return False
 
             wait_for("the service answers", is_ready)

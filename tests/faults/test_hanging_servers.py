@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 import redis
@@ -77,7 +77,7 @@ class Answer:
     retry_after: str | None
 
 
-def ask(http: httpx.Client, path: str, body: object = None) -> Answer:
+def ask(http: httpx2.Client, path: str, body: object = None) -> Answer:
     """Send one request; return the answer and how long it took."""
     begun = time.monotonic()
     answer = http.request("GET" if body is None else "POST", path, json=body)
@@ -92,8 +92,8 @@ def slowest(answers: Sequence[Answer]) -> float:
 
 def ask_at_once(instance: Instance, path: str, count: int = CLIENTS) -> list[Answer]:
     """Send so many requests at the same time, on connections that are open already."""
-    limits = httpx.Limits(max_connections=count, max_keepalive_connections=count)
-    client = httpx.Client(base_url=instance.url, timeout=60, limits=limits)
+    limits = httpx2.Limits(max_connections=count, max_keepalive_connections=count)
+    client = httpx2.Client(base_url=instance.url, timeout=60, limits=limits)
     with client as http, ThreadPoolExecutor(count) as pool:
         list(pool.map(lambda _: ask(http, "/livez"), range(count)))
         return list(pool.map(lambda _: ask(http, path), range(count)))
@@ -119,7 +119,7 @@ def test_every_answer_comes_in_time_while_the_database_hangs(served: Deployed, h
     assert {(answer.status, answer.body["code"]) for answer in answers} == {(503, "database_unavailable")}
     assert all(answer.retry_after for answer in answers)
     assert slowest(answers) < longest
-    with httpx.Client(base_url=instance.url, timeout=60) as http:
+    with httpx2.Client(base_url=instance.url, timeout=60) as http:
         alive, ready, learn = (
             ask(http, "/livez"),
             ask(http, "/readyz"),
@@ -139,7 +139,7 @@ def test_a_lock_that_is_not_released_delays_only_what_needs_it(served: Deployed)
     longest = ANSWER_SECONDS + slowest(ask_at_once(instance, "/v1/jobs"))
     with psycopg.connect(postgresql_url(served.postgresql).replace("+psycopg", "")) as other:
         other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
-        with httpx.Client(base_url=instance.url, timeout=60) as http, ThreadPoolExecutor(1) as pool:
+        with httpx2.Client(base_url=instance.url, timeout=60) as http, ThreadPoolExecutor(1) as pool:
             locked = pool.submit(ask_at_once, instance, "/v1/jobs")
             others = [ask(http, path) for path in ("/livez", "/v1/catalog/report-schema", "/livez")]
             answers = locked.result()
@@ -176,7 +176,7 @@ def test_a_submit_does_not_wait_for_a_broker_that_hangs(served: Deployed) -> Non
             instance.create(f"{name}{digit}")
     instance.create("usual")
     served.redis.suspend()
-    with httpx.Client(base_url=instance.url, timeout=60) as http:
+    with httpx2.Client(base_url=instance.url, timeout=60) as http:
         cold = [ask(http, f"/v1/models/cold{digit}/learn", {"labels": ["1"]}) for digit in digits[:3]]
         served.redis.resume()
         wait_for("messages arrive", lambda: _queue_length(served.redis) > 0)
@@ -234,12 +234,12 @@ def test_a_submit_whose_commit_was_not_answered_is_answered_with_its_job(served:
     """The row is committed, and the connection is cut before PostgreSQL's answer arrives."""
     instance = served.instance
     cut = served.proxy.lose_next_answer_to(b"INSERT INTO jobs")
-    answered = httpx.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["0"]}, timeout=30)
+    answered = httpx2.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["0"]}, timeout=30)
     assert cut.is_set()
     assert answered.status_code == 503, "the connection was cut before COMMIT: there is no job"
     assert instance.request("GET", "/v1/jobs", status=200)["data"] == []
     lost = served.proxy.lose_next_answer_to(b"COMMIT", after=b"INSERT INTO jobs")
-    job = httpx.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["0"]}, timeout=30)
+    job = httpx2.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["0"]}, timeout=30)
     assert lost.is_set()
     assert job.status_code == 202, job.text
     listed = instance.request("GET", "/v1/jobs", status=200)["data"]

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from service.registry.tables import JobRow
@@ -62,7 +62,7 @@ def test_the_api_answers_while_the_artifacts_hang(instance: Instance) -> None:
             sent = [pool.submit(get, url) for url in files + images]
             others = [get(f"{instance.url}{path}") for path in ("/livez", "/v1/models/m")]
             is_ready = get(ready)
-            submitted = httpx.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["2"]}, timeout=60)
+            submitted = httpx2.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["2"]}, timeout=60)
             refused = [each.result() for each in sent]
     assert [answer.status_code for answer in others] == [200, 200]
     assert (is_ready.status_code, submitted.status_code) == (503, 202)
@@ -91,11 +91,11 @@ def test_a_job_whose_artifacts_hang_stalls_and_goes_on_when_they_answer(instance
     invariants.check(instance.deployment, instance.database, ended=True)
 
 
-def get(url: str) -> httpx.Response:
-    return httpx.get(url, timeout=60)
+def get(url: str) -> httpx2.Response:
+    return httpx2.get(url, timeout=60)
 
 
-def slowest(answers: list[httpx.Response]) -> float:
+def slowest(answers: list[httpx2.Response]) -> float:
     return max(answer.elapsed.total_seconds() for answer in answers)
 
 

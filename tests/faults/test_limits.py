@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from service.settings import Settings
@@ -30,7 +30,7 @@ def instance(tmp_path: Path) -> Iterator[Instance]:
 
 def others_are_served(instance: Instance) -> bool:
     began = time.monotonic()
-    answer = httpx.get(f"{instance.url}/v1/models", timeout=10)
+    answer = httpx2.get(f"{instance.url}/v1/models", timeout=10)
     return answer.status_code == 200 and time.monotonic() - began < PROMISED_SECONDS
 
 

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from service.registry import releases
@@ -33,11 +33,11 @@ def test_a_database_that_dies_while_a_job_runs_costs_no_attempt(tmp_path: Path, 
             job_id = instance.submit("learn", labels=["0"], steps=1500)
             instance.worker_in_training(job_id)
             server.kill()
-            refused = httpx.get(f"{instance.url}/v1/jobs/{job_id}", timeout=30)
+            refused = httpx2.get(f"{instance.url}/v1/jobs/{job_id}", timeout=30)
             assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
             assert int(refused.headers["Retry-After"]) > 0
-            assert httpx.get(f"{instance.url}/livez").status_code == 200
-            assert httpx.get(f"{instance.url}/readyz", timeout=30).status_code == 503
+            assert httpx2.get(f"{instance.url}/livez").status_code == 200
+            assert httpx2.get(f"{instance.url}/readyz", timeout=30).status_code == 503
             server.start()
             assert wait_for("requests are answered", lambda: answers(f"{instance.url}/v1/jobs/{job_id}"))
             assert instance.succeeded(job_id).attempt == 1
@@ -75,7 +75,7 @@ def test_a_worker_shut_down_while_the_database_is_away_costs_no_attempt(
 
 
 def answers(url: str) -> bool:
-    return httpx.get(url, timeout=30).status_code == 200
+    return httpx2.get(url, timeout=30).status_code == 200
 
 
 def test_a_broker_that_dies_while_a_job_runs_does_not_disturb_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from service.settings import Settings
@@ -23,8 +23,8 @@ def test_every_request_behind_a_pooler_is_answered_and_jobs_run(tmp_path: Path, 
             instance.create()
             job_id = instance.submit("learn", labels=["0"], steps=20)
             paths = ["/v1/models/m", "/v1/jobs", f"/v1/jobs/{job_id}", "/v1/catalog", "/v1/models"]
-            limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-            client = httpx.Client(base_url=instance.url, timeout=60, limits=limits)
+            limits = httpx2.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
+            client = httpx2.Client(base_url=instance.url, timeout=60, limits=limits)
             with client as http, ThreadPoolExecutor(CLIENTS) as pool:
                 wanted = [paths[number % len(paths)] for number in range(REQUESTS)]
                 answers = list(pool.map(http.get, wanted))

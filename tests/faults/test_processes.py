@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from service.registry import reports
@@ -107,7 +107,7 @@ def test_a_second_instance_on_the_same_home_is_refused_in_one_line(instance: Ins
     assert second.returncode == 1
     [line] = second.stderr.splitlines()
     assert line.startswith(f"palimpsest: {instance.deployment.home} is in use by process {first.pid};")
-    assert httpx.get(f"{instance.url}/livez").status_code == 200
+    assert httpx2.get(f"{instance.url}/livez").status_code == 200
 
 
 @pytest.mark.parametrize("deployment", ["postgresql+redis"], indirect=True)
@@ -138,7 +138,7 @@ def test_a_worker_that_ends_at_every_start_is_restarted_after_a_wait_and_the_api
     instance.create()
     job_id = instance.submit("learn", labels=["0"])
     wait_for("a restart with a wait", lambda: "starting another in 0.5 s" in instance.log.read_text())
-    assert httpx.get(f"{instance.url}/v1/jobs/{job_id}").json()["state"] == "queued"
+    assert httpx2.get(f"{instance.url}/v1/jobs/{job_id}").json()["state"] == "queued"
     assert stop(supervisor) == 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from service.registry import store_identity
@@ -133,12 +133,12 @@ def test_a_flipped_byte_is_noticed_although_nobody_draws_and_is_never_drawn(used
     used.up()
 
     def ready() -> dict[str, Any]:
-        answer: dict[str, Any] = httpx.get(f"{used.url}/readyz").json()
+        answer: dict[str, Any] = httpx2.get(f"{used.url}/readyz").json()
         return answer
 
     wait_for("the fault is noticed", lambda: ready()["checks"]["files"] != "ok")
     assert ready()["status"] == "degraded"
-    drawn = httpx.post(f"{used.url}/v1/models/m/samples", json={"labels": ["0"]})
+    drawn = httpx2.post(f"{used.url}/v1/models/m/samples", json={"labels": ["0"]})
     assert (drawn.status_code, drawn.json()["code"]) == (503, "artifact_corrupt")
     code, printed = doctor(used.deployment, "--json")
     found = {finding["check"]: finding for finding in json.loads(printed)["findings"]}
@@ -153,7 +153,7 @@ def test_garbage_is_collected_without_being_asked(used: Instance) -> None:
     orphan = grow_old(artifacts.path(artifacts.put(b"of a job that was killed")), TWO_HOURS)
     used.up()
     wait_for("the garbage is deleted", lambda: not orphan.exists())
-    drawn = httpx.post(f"{used.url}/v1/models/m/samples", json={"labels": ["0"]})
+    drawn = httpx2.post(f"{used.url}/v1/models/m/samples", json={"labels": ["0"]})
     assert drawn.status_code == 200
 
 

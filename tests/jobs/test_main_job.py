@@ -3,7 +3,7 @@
 The sweeper of this instance sleeps, so every job here is started by its wake-up message alone.
 """
 
-import httpx
+import httpx2
 
 from service.registry.artifacts import FolderArtifacts
 from tests.instance import Instance
@@ -45,9 +45,9 @@ def test_two_learns_a_forget_and_two_resizes_make_five_versions(running: Instanc
         assert all(len(artifacts.read(file["sha256"])) == file["bytes"] for file in version.files.values())
 
     images = f"{running.url}/v1/models/main/versions"
-    assert httpx.get(f"{images}/5/images/3/7.png").headers["content-type"] == "image/png"
-    assert httpx.get(f"{images}/5/images/1/7.png").json()["code"] == "label_forgotten"
-    assert httpx.get(f"{images}/2/images/0/7.png").status_code == 410
+    assert httpx2.get(f"{images}/5/images/3/7.png").headers["content-type"] == "image/png"
+    assert httpx2.get(f"{images}/5/images/1/7.png").json()["code"] == "label_forgotten"
+    assert httpx2.get(f"{images}/2/images/0/7.png").status_code == 410
 
 
 def test_a_version_below_its_criteria_is_rejected_and_changes_nothing(running: Instance) -> None:

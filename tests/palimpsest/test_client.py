@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
-import httpx
+import httpx2
 import pytest
 
 from palimpsest import Job, Palimpsest, RequestRefused, ServerUnreachable
 
-Handler = Callable[[httpx.Request], httpx.Response]
+Handler = Callable[[httpx2.Request], httpx2.Response]
 
 RUNNING = {
     "id": "job_1",
@@ -41,23 +41,23 @@ PROBLEM = {"code": "model_not_found", "detail": "there is no model x", "request_
 
 def client_of(handler: Handler) -> Palimpsest:
     """Make a client whose server answers with `handler`."""
-    return Palimpsest("http://palimpsest.test", transport=httpx.MockTransport(handler))
+    return Palimpsest("http://palimpsest.test", transport=httpx2.MockTransport(handler))
 
 
-def in_order(*answers: httpx.Response) -> Handler:
+def in_order(*answers: httpx2.Response) -> Handler:
     """Give each of the answers once, in this order."""
-    remaining: Iterator[httpx.Response] = iter(answers)
+    remaining: Iterator[httpx2.Response] = iter(answers)
     return lambda _: next(remaining)
 
 
-def problem(status: int, **fields: object) -> httpx.Response:
+def problem(status: int, **fields: object) -> httpx2.Response:
     """Make an error answer as the API writes it."""
     headers = {"Content-Type": "application/problem+json", "Retry-After": "0"}
-    return httpx.Response(status, headers=headers, json={**PROBLEM, **fields})
+    return httpx2.Response(status, headers=headers, json={**PROBLEM, **fields})
 
 
-def no_answer(request: httpx.Request) -> httpx.Response:
-    raise httpx.ConnectError("connection refused", request=request)
+def no_answer(request: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ConnectError("connection refused", request=request)
 
 
 def test_a_problem_document_is_raised_with_its_code_and_advice() -> None:
@@ -72,7 +72,7 @@ def test_a_problem_document_is_raised_with_its_code_and_advice() -> None:
 
 def test_an_error_without_a_problem_document_says_that_another_program_may_have_answered() -> None:
     with pytest.raises(RequestRefused) as refused:
-        client_of(lambda _: httpx.Response(502, text="<html>")).model("x")
+        client_of(lambda _: httpx2.Response(502, text="<html>")).model("x")
     assert (refused.value.status, refused.value.code) == (502, "not_a_problem")
     assert "proxy" in refused.value.detail
 
@@ -85,7 +85,7 @@ def test_a_server_that_does_not_answer_is_named_with_what_to_check() -> None:
 def test_waiting_reports_every_answer_and_ends_with_the_finished_job() -> None:
     states: list[str] = []
     server = in_order(
-        httpx.Response(200, headers={"Retry-After": "0"}, json=RUNNING), httpx.Response(200, json=SUCCEEDED)
+        httpx2.Response(200, headers={"Retry-After": "0"}, json=RUNNING), httpx2.Response(200, json=SUCCEEDED)
     )
     job = client_of(server).wait(
         Job.model_validate(RUNNING), on_progress=lambda job: states.append(job.state)
@@ -96,7 +96,7 @@ def test_waiting_reports_every_answer_and_ends_with_the_finished_job() -> None:
 
 def test_waiting_pauses_for_as_long_as_retry_after_says(monkeypatch: pytest.MonkeyPatch) -> None:
     server = in_order(
-        httpx.Response(200, headers={"Retry-After": "7"}, json=RUNNING), httpx.Response(200, json=SUCCEEDED)
+        httpx2.Response(200, headers={"Retry-After": "7"}, json=RUNNING), httpx2.Response(200, json=SUCCEEDED)
     )
     pauses: list[float] = []
     monkeypatch.setattr("palimpsest.client.time.sleep", pauses.append)
@@ -106,7 +106,7 @@ def test_waiting_pauses_for_as_long_as_retry_after_says(monkeypatch: pytest.Monk
 
 def test_waiting_survives_a_server_that_is_away_for_a_moment() -> None:
     answers: Iterator[Handler] = iter(
-        [lambda _: problem(503), no_answer, lambda _: httpx.Response(200, json=SUCCEEDED)]
+        [lambda _: problem(503), no_answer, lambda _: httpx2.Response(200, json=SUCCEEDED)]
     )
     assert client_of(lambda request: next(answers)(request)).wait(Job.model_validate(RUNNING)).done
 
@@ -117,7 +117,7 @@ def test_waiting_ends_at_a_refusal() -> None:
 
 
 def test_waiting_ends_at_its_timeout_and_says_what_the_job_does() -> None:
-    running = httpx.Response(200, headers={"Retry-After": "0"}, json=RUNNING)
+    running = httpx2.Response(200, headers={"Retry-After": "0"}, json=RUNNING)
     with pytest.raises(TimeoutError, match=r"job_1 is still running.*cancel\('job_1'\)"):
         client_of(lambda _: running).wait(Job.model_validate(RUNNING), timeout=0.0)
 
@@ -125,9 +125,9 @@ def test_waiting_ends_at_its_timeout_and_says_what_the_job_does() -> None:
 def test_what_is_none_is_not_sent() -> None:
     sent: list[bytes] = []
 
-    def record(request: httpx.Request) -> httpx.Response:
+    def record(request: httpx2.Request) -> httpx2.Response:
         sent.append(request.content)
-        return httpx.Response(202, json=RUNNING)
+        return httpx2.Response(202, json=RUNNING)
 
     client_of(record).learn("m", ["0"], seed=3)
     client_of(record).learn("m", ["0"], retention="temporary")
@@ -144,23 +144,23 @@ def test_what_is_none_is_not_sent() -> None:
 def test_an_archive_is_sent_unchanged() -> None:
     sent: list[tuple[str, str, str, bytes]] = []
 
-    def record(request: httpx.Request) -> httpx.Response:
+    def record(request: httpx2.Request) -> httpx2.Response:
         sent.append((request.method, request.url.path, request.headers["Content-Type"], request.content))
-        return httpx.Response(201, json={"name": "doodles", "title": "Uploaded", "labels": ["a"]})
+        return httpx2.Response(201, json={"name": "doodles", "title": "Uploaded", "labels": ["a"]})
 
     assert client_of(record).upload_dataset("doodles", b"PK...").labels == ("a",)
     assert sent == [("PUT", "/v1/datasets/doodles", "application/zip", b"PK...")]
 
 
 def test_a_receipt_is_returned_byte_for_byte() -> None:
-    server = in_order(httpx.Response(200, content=b'{ "payload": ... }\n'))
+    server = in_order(httpx2.Response(200, content=b'{ "payload": ... }\n'))
     assert client_of(server).receipt("job_1") == b'{ "payload": ... }\n'
 
 
 def test_a_slash_in_a_name_stays_inside_its_path_segment() -> None:
     paths: list[bytes] = []
 
-    def record(request: httpx.Request) -> httpx.Response:
+    def record(request: httpx2.Request) -> httpx2.Response:
         paths.append(request.url.raw_path)
         return problem(404)
 

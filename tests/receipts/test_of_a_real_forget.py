@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess, run
 
-import httpx
+import httpx2
 
 from service.settings import Settings
 from tests.instance import instance_of, wait_for
@@ -29,10 +29,10 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
         job_id = instance.submit("forget", labels=["1"], purge=True, acceptance=bounds)
         instance.succeeded(job_id, PATIENCE_SECONDS)
         address = f"{instance.url}/v1/jobs/{job_id}"
-        wait_for("the purge is done", lambda: httpx.get(address).json()["purge"]["state"] == "done")
+        wait_for("the purge is done", lambda: httpx2.get(address).json()["purge"]["state"] == "done")
         receipt = tmp_path / "receipt.json"
-        receipt.write_bytes(httpx.get(f"{address}/receipt").raise_for_status().content)
-        for key in json.loads(httpx.get(address).text)["purge"]["keys"]:
+        receipt.write_bytes(httpx2.get(f"{address}/receipt").raise_for_status().content)
+        for key in json.loads(httpx2.get(address).text)["purge"]["keys"]:
             assert not (deployment.artifacts / key["sha256"][:2] / key["sha256"]).exists()
         verified = verify(receipt, "--url", instance.url, "--files", deployment.artifacts)
     assert verified.returncode == 0, verified.stderr

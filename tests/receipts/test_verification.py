@@ -9,7 +9,7 @@ from subprocess import CompletedProcess, run
 from sys import executable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from reports import at_most
@@ -170,7 +170,7 @@ def test_a_service_that_answers_without_a_key_is_named_in_the_error(monkeypatch:
     with pytest.raises(CannotVerify, match="did not answer with its signing key"):
         fetch_keys("http://127.0.0.1:1")
     monkeypatch.setattr(
-        httpx, "get", lambda url, timeout: httpx.Response(200, json=[], request=httpx.Request("GET", url))
+        httpx2, "get", lambda url, timeout: httpx2.Response(200, json=[], request=httpx2.Request("GET", url))
     )
     with pytest.raises(CannotVerify, match="did not answer with its signing key"):
         fetch_keys("http://palimpsest.test")

@@ -30,7 +30,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from sqlalchemy import select, text
 
 from migrations import upgrade
@@ -143,7 +143,7 @@ def finish_jobs(instance: Instance) -> None:
     refused = instance.wait_until_done(instance.submit("learn", "strict", labels=["1"]), JOB_SECONDS)
     assert refused.state == "rejected", refused.error
 
-    upload = httpx.put(
+    upload = httpx2.put(
         f"{instance.url}/v1/datasets/doodles",
         content=as_npz(doodles()),
         headers={"Content-Type": "application/zip"},
@@ -233,7 +233,7 @@ def create(instance: Instance, name: str, **more: Any) -> None:
 
 
 def sample(instance: Instance, model: str, **body: Any) -> None:
-    httpx.post(f"{instance.url}/v1/models/{model}/samples", json=body).raise_for_status()
+    httpx2.post(f"{instance.url}/v1/models/{model}/samples", json=body).raise_for_status()
 
 
 def get(instance: Instance, path: str) -> Any:
@@ -257,7 +257,7 @@ def answers(instance: Instance) -> dict[str, Any]:
     """What this release itself answers, by path: the sha256 of pictures, and of receipts and job reports."""
 
     def fetched(path: str) -> str:
-        return digest(httpx.get(instance.url + path).raise_for_status().content)
+        return digest(httpx2.get(instance.url + path).raise_for_status().content)
 
     images = [
         f"/v1/models/{model}/versions/{n}/images/{label}/{seed}.png" for model, n, label, seed in IMAGES

@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -186,7 +186,7 @@ def test_an_instance_of_this_release_answers_for_it_and_finishes_what_it_began(
     expected = restored.expected
     with instance_of(restored.deployment, tmp_path) as instance:
         instance.up()
-        with httpx.Client(base_url=instance.url, timeout=30) as client:
+        with httpx2.Client(base_url=instance.url, timeout=30) as client:
             check_what_is_kept(client, expected)
             for job_id, end in expected["ends"].items():
                 job = ended(client, job_id)
@@ -207,7 +207,7 @@ def test_an_instance_of_this_release_answers_for_it_and_finishes_what_it_began(
             assert ended(client, instance.submit("learn", empty, labels=["0"]))["output_version"] == 1
 
 
-def check_what_is_kept(client: httpx.Client, expected: dict[str, Any]) -> None:
+def check_what_is_kept(client: httpx2.Client, expected: dict[str, Any]) -> None:
     """Whether pictures, receipts and reports are those the release itself answered, byte for byte."""
     digests = {
         **expected["images"],
@@ -228,13 +228,13 @@ def check_what_is_kept(client: httpx.Client, expected: dict[str, Any]) -> None:
         assert named.items() <= version["files"].items(), "a purge may have taken a picture by now, no more"
 
 
-def answered(client: httpx.Client, path: str, accept: str = "*/*") -> httpx.Response:
+def answered(client: httpx2.Client, path: str, accept: str = "*/*") -> httpx2.Response:
     response = client.get(path, headers={"Accept": accept})
     assert response.status_code == 200, f"{path}: {response.status_code} {response.text}"
     return response
 
 
-def ended(client: httpx.Client, job_id: str) -> Any:
+def ended(client: httpx2.Client, job_id: str) -> Any:
     """The job, once it is done."""
 
     def job() -> Any:
@@ -244,7 +244,7 @@ def ended(client: httpx.Client, job_id: str) -> Any:
     return wait_for(f"job {job_id} ends", job, PATIENCE_SECONDS)
 
 
-def purged(client: httpx.Client, job_id: str) -> Any:
+def purged(client: httpx2.Client, job_id: str) -> Any:
     """What the purge of the job took, once it is done."""
 
     def purge() -> Any:
