@@ -192,6 +192,7 @@ class JobObject(BaseModel):
     )
     request_id: str | None = Field(description="The id under which the service's log has the request.")
     created_by: str | None = Field(description="The id of the API key that requested it.")
+    retry_of: str | None = Field(description="The job that it repeats.")
     cost: dict[str, Any] | None = Field(
         description="The seconds, examples and energy that the last attempt took."
     )
@@ -210,6 +211,8 @@ def describe_job(
     already_forgotten: of the request that it answers, if that left out more labels than the job's own.
     """
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
+    if row.retry_of is not None:
+        links["retry_of"] = f"/v1/jobs/{row.retry_of}"
     version = row.evaluated_version or row.output_version
     if version is not None:
         links["version"] = f"/v1/models/{row.model_id}/versions/{version}"
@@ -249,6 +252,7 @@ def describe_job(
         also_requested=_describe_repeated_requests(row) if row.operation == "forget" else [],
         request_id=row.request_id,
         created_by=row.created_by,
+        retry_of=row.retry_of,
         cost=row.cost,
         error=_describe_error(row.error) if row.error else None,
         created_at=row.created_at,

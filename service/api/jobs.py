@@ -1,25 +1,39 @@
-"""/v1/jobs: list, read and cancel jobs, and read the receipt of a forget."""
+"""/v1/jobs: list, read, cancel and repeat jobs, and read the receipt of a forget."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from service.api.access import requires
-from service.api.context import Context
+from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job
 from service.api.lookup import find_job, find_model
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
 from service.api.problems import refusals
 from service.api.route import Route
+from service.api.space import find_lack
+from service.api.submission import Order, Submit
 from service.receipts import issuing
 from service.receipts.signing import load_signing_key
 from service.receipts.statement import MEDIA_TYPE
 from service.recovery import erasure_log
-from service.registry import jobs
-from service.registry.errors import ReceiptNotReady, UnknownJob
+from service.registry import jobs, labels, models
+from service.registry.errors import (
+    JobAlreadySucceeded,
+    JobNotFinished,
+    JobNotRepeatable,
+    ReceiptNotReady,
+    StorageFull,
+    UnknownJob,
+)
+from service.registry.job_specs import JobSpec
+from service.registry.tables import JobRow, ModelRow
+from service.requests import retries
+from service.requests.violations import InvalidRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
 
@@ -86,6 +100,68 @@ def cancel_job(job: str, response: Response, context: Context, once: Idempotent)
         cancelled = describe_job(row, jobs.queue_position(session, row))
     response.headers["Location"] = cancelled.links["self"]
     return cancelled
+
+
+@router.post(
+    "/{job}/retry",
+    status_code=202,
+    responses={
+        200: {
+            "model": JobObject,
+            "description": "The job is done: it ended within the time of `Prefer: wait`, or another job has "
+            "done what this one was to do.",
+        },
+        **refusals(400, 404, 409, 410, 413, 429),
+    },
+)
+@requires("learn", "forget")
+async def retry_job(job: str, submission: Submit) -> JobObject:
+    """Repeat a job that failed, was rejected or was cancelled, as a new job.
+
+    The new job has the labels, params, seed, criteria, reference and metadata of the old one, and names it as
+    `retry_of`. The rules that a new request has apply to it: where they refuse it, because the labels, the
+    datasets or the strategies have changed, the answer is 409 `job_not_repeatable`, or the code of the rule.
+    A job that has not ended is refused with `job_not_finished`, one that succeeded with
+    `job_already_succeeded`. If another job has forgotten the labels meanwhile, that job is the answer. The
+    key needs the scope of the job's operation.
+    """
+    context = submission.context
+    repeated = await context.database_threads.read(_find_repeatable, job, context)
+    if repeated.operation != "forget" and (lack := await run_in_threadpool(find_lack, context)):
+        raise StorageFull(lack)
+
+    def resolve(session: Session, model: ModelRow) -> JobSpec:
+        row = jobs.find(session, repeated.id)
+        catalog = context.catalog.with_uploads(session, context.project)
+        try:
+            return retries.spec_again(row, catalog, labels.projected_statuses(session, model))
+        except InvalidRequest as error:
+            reasons = "; ".join(violation.detail for violation in error.violations)
+            raise JobNotRepeatable(row.id, reasons) from error
+
+    return await submission.submit(
+        Order(
+            line=repeated.model_id,
+            find_model=lambda session: models.find(session, repeated.model_id, project=context.project),
+            resolve=resolve,
+            reference=repeated.reference,
+            metadata=repeated.client_metadata or {},
+            retry_of=repeated.id,
+            audited={"operation": repeated.operation, "labels": repeated.labels or None},
+        )
+    )
+
+
+def _find_repeatable(job: str, context: ApiContext) -> JobRow:
+    """Return the job, if the caller may repeat it. Raises UnknownJob, JobNotFinished, JobAlreadySucceeded."""
+    with context.database.reading() as session:
+        found = find_job(session, context.project, job)
+    context.caller.require("forget" if found.operation == "forget" else "learn")
+    if not found.done:
+        raise JobNotFinished(found.id, found.public_state)
+    if found.state == "succeeded":
+        raise JobAlreadySucceeded(found.id)
+    return found
 
 
 @router.get("/{job}/receipt", response_class=ReceiptResponse, responses=refusals(404, 409))

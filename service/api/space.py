@@ -11,8 +11,9 @@ from service.registry.errors import StorageFull
 from service.registry.space import describe_lack
 
 STORING_METHODS = ("POST", "PUT")
-ALLOWED = ("/forget", "/samples", "/cancel", "/session", "/rollback", "/aliases/{alias}")
-"""The ends of the paths of requests that are accepted all the same: they store a row at most."""
+ALLOWED = ("/forget", "/samples", "/cancel", "/retry", "/session", "/rollback", "/aliases/{alias}")
+"""The ends of the paths of requests that are accepted all the same: they store a row at most. A retry
+of a job that is no forget is refused by its endpoint."""
 
 
 async def require_space(request: Request, context: Context) -> None:

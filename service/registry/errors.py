@@ -377,6 +377,40 @@ class JobAlreadyFinished(RegistryError):
         super().__init__(f"job {job_id} cannot be cancelled, because it has already ended as {state}")
 
 
+class JobNotFinished(RegistryError):
+    code = "job_not_finished"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id} cannot be repeated, because it is still {state}; wait until it has ended, or "
+            "cancel it"
+        )
+
+
+class JobAlreadySucceeded(RegistryError):
+    code = "job_already_succeeded"
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id} is not repeated, because it has succeeded; send a new request instead"
+        )
+
+
+class JobNotRepeatable(RegistryError):
+    """What the job was accepted with would not be accepted now."""
+
+    code = "job_not_repeatable"
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"job {job_id} cannot be repeated as it was, because its request would be refused now: {reason}; "
+            "send a new request instead"
+        )
+
+
 class QueueFull(RegistryError):
     code = "queue_full"
 

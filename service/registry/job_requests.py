@@ -26,6 +26,8 @@ class JobRequest:
     metadata: Mapping[str, str] = field(default_factory=dict)
     created_by: str | None = None
     """The id of the API key."""
+    retry_of: str | None = None
+    """The job that is to be repeated."""
 
 
 NO_REQUEST = JobRequest()

@@ -115,6 +115,7 @@ def submit(
         reference=request.reference,
         client_metadata=dict(request.metadata) or None,
         created_by=request.created_by,
+        retry_of=request.retry_of,
         already_forgotten=left_out or None,
         **columns,
     )

@@ -138,6 +138,11 @@ class Catalog(_Entry):
             raise _unknown_name("/strategy", "strategy_not_found", what, known)
         return found
 
+    def policy_of(self, strategy: str) -> str | None:
+        """Return the policy of the resize strategy of that name; None if there is no such strategy."""
+        resizing = (entry for entry in self.strategies if entry.operation == "resize")
+        return next((entry.policy for entry in resizing if entry.name == strategy), None)
+
     def complete_network(self, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return a model's network with its architecture and every default filled in.
 

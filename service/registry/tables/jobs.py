@@ -135,6 +135,8 @@ class JobRow(Row):
     client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
     created_by: Mapped[str | None] = mapped_column(Id)
     """The id of the API key that requested it; null where no key is needed."""
+    retry_of: Mapped[str | None] = mapped_column(Id)
+    """The job that this one repeats."""
     progress_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the worker last made progress. A heartbeat alone does not change it."""
     stalls_at: Mapped[datetime | None] = mapped_column(Timestamp)
