@@ -55,17 +55,17 @@ def measure_jobs(folder: Path, number: int) -> dict[str, Any]:
     home.mkdir()
     with local_server(home) as url:
         database = Database(f"sqlite:///{home / 'palimpsest.db'}")
-        palimpsest = Palimpsest(url)
+        client = Palimpsest(url)
         began = time.monotonic()
-        submit_learn(palimpsest, "warm", steps=1)
+        submit_learn(client, "warm", steps=1)
         wait("start of the first job", lambda: only_job(database, "warm").started_at)
         started = time.monotonic() - began
         wait("end of the first job", lambda: only_job(database, "warm").done)
         waits = []
         for index in range(number):
-            submit_learn(palimpsest, f"m{index}", steps=1)
+            submit_learn(client, f"m{index}", steps=1)
             waits.append(milliseconds_to_start(database, f"m{index}"))
-        submit_learn(palimpsest, "long", steps=100_000)
+        submit_learn(client, "long", steps=100_000)
         job = wait("progress of the long job", lambda: running_job(database, "long"))
         os.kill(int((job.worker or "").partition(":")[2]), signal.SIGKILL)
         killed = time.monotonic()
@@ -112,10 +112,10 @@ def fsyncs_per_second(folder: Path, seconds: float) -> float:
     return count / (time.monotonic() - began)
 
 
-def submit_learn(palimpsest: Palimpsest, model: str, *, steps: int) -> None:
+def submit_learn(client: Palimpsest, model: str, *, steps: int) -> None:
     """Create a model and submit a job that learns one label."""
-    palimpsest.create_model(model, dataset="digits", network=NETWORK)
-    palimpsest.learn(model, ["0"], params={"schedule": {"steps": steps}, "fisher_examples": 50})
+    client.models.create(model, dataset="digits", network=NETWORK)
+    client.models.learn(model, ["0"], params={"schedule": {"steps": steps}, "fisher_examples": 50})
 
 
 def milliseconds_to_start(database: Database, model: str) -> float:

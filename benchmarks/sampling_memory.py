@@ -49,9 +49,9 @@ def main() -> None:
 def measure(home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Learn a label with a tiny network, then send requests and publish versions."""
     with local_server(home) as url, httpx2.Client(base_url=url, timeout=60) as http:
-        palimpsest = Palimpsest(url)
-        palimpsest.create_model("m", dataset="digits", network=NETWORK)
-        palimpsest.wait(palimpsest.learn("m", ["1"], params=PARAMS))
+        client = Palimpsest(url)
+        client.models.create("m", dataset="digits", network=NETWORK)
+        client.jobs.wait(client.models.learn("m", ["1"], params=PARAMS))
         server = int((home / "lock").read_text())
         refused = send(http, options.warm)
         before = resident_mib(server)
@@ -59,9 +59,9 @@ def measure(home: Path, options: argparse.Namespace) -> dict[str, Any]:
         refused += send(http, options.requests)
         seconds = time.monotonic() - began
         samples = growth(before, resident_mib(server))
-        refused += publish(palimpsest, http, options.warm_heads)
+        refused += publish(client, http, options.warm_heads)
         before = resident_mib(server)
-        refused += publish(palimpsest, http, options.heads)
+        refused += publish(client, http, options.heads)
         heads = growth(before, resident_mib(server))
     return {
         "samples": samples,
@@ -81,7 +81,7 @@ def growth(before: float, after: float) -> dict[str, Any]:
     }
 
 
-def publish(palimpsest: Palimpsest, http: httpx2.Client, versions: int) -> int:
+def publish(client: Palimpsest, http: httpx2.Client, versions: int) -> int:
     """Resize the model so often, and draw from each new head; return how many answers were not 200.
 
     The jobs are queued twenty at a time, so that the worker never waits for this client.
@@ -89,9 +89,9 @@ def publish(palimpsest: Palimpsest, http: httpx2.Client, versions: int) -> int:
     refused = 0
     for start in range(0, versions, 20):
         policies = ("expand", "prune") * 10
-        jobs = [palimpsest.resize("m", policy=one) for one in policies[: min(20, versions - start)]]
+        jobs = [client.models.resize("m", policy=one) for one in policies[: min(20, versions - start)]]
         for job in jobs:
-            palimpsest.wait(job)
+            client.jobs.wait(job)
             refused += send(http, 1)
     return refused
 

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +76,7 @@ class FinishedJob:
     @property
     def seconds(self) -> float:
         """Seconds from the start of the job to its end, by the server's clock."""
-        if self.job.started_at is None or self.job.finished_at is None:
-            return 0.0
-        started, finished = map(datetime.fromisoformat, (self.job.started_at, self.job.finished_at))
-        return (finished - started).total_seconds()
+        return self.job.seconds or 0.0
 
     @property
     def parameters(self) -> int:
@@ -105,7 +101,7 @@ class JobFailed(Exception):
 class DemoRun:
     """One run of the demo. The model has the name of its dataset. finished: the jobs so far."""
 
-    palimpsest: Palimpsest
+    client: Palimpsest
     console: Console
     dataset: str
     quick: bool
@@ -117,7 +113,7 @@ class DemoRun:
             job = self._run_job(spec)
             if job.output_version is None:
                 raise JobFailed(spec, job)
-            report = self.palimpsest.report(self.dataset, job.output_version)
+            report = self.client.versions.report(self.dataset, job.output_version)
             self.finished.append(FinishedJob(spec, job, job.output_version, report))
 
     def save_page(self, title: str, path: Path) -> None:
@@ -127,28 +123,28 @@ class DemoRun:
     def save_receipt(self) -> None:
         """Save the receipt of the forget job, and the public key that verifies it."""
         [forget] = [entry for entry in self.finished if entry.spec.operation == "forget"]
-        RECEIPT.write_bytes(self.palimpsest.receipt(forget.job.id))
-        KEY.write_text(self.palimpsest.signing_key().public_key)
+        RECEIPT.write_bytes(self.client.receipts.get(forget.job))
+        KEY.write_text(self.client.signing_keys.current().public_key)
 
     def _run_job(self, spec: JobSpec) -> Job:
         with _progress_bar(self.console) as bar:
             task = bar.add_task(spec.title, total=1.0, detail="")
             job = self._start_job(spec)
-            return self.palimpsest.wait(job, on_progress=lambda job: _update_bar(bar, task, job))
+            return self.client.jobs.wait(job, on_progress=lambda job: _update_bar(bar, task, job))
 
     def _start_job(self, spec: JobSpec) -> Job:
         params = _few_steps(spec) if self.quick else None
         if spec.operation == "learn":
-            return self.palimpsest.learn(self.dataset, spec.labels, params=params)
+            return self.client.models.learn(self.dataset, spec.labels, params=params)
         if spec.operation == "forget":
-            return self.palimpsest.forget(self.dataset, spec.labels, params=params)
-        return self.palimpsest.resize(self.dataset, spec.policy, params=params)
+            return self.client.models.forget(self.dataset, spec.labels, params=params)
+        return self.client.models.resize(self.dataset, spec.policy, params=params)
 
     def _row(self, label: str) -> Row:
         newest = self.finished[-1]
         grid = (1, IMAGES_PER_LABEL)
         try:
-            strip = self.palimpsest.image(
+            strip = self.client.images.get(
                 self.dataset, newest.version, label, FIRST_SEED, scale=SCALE, grid=grid
             )
         except RequestRefused as refused:
@@ -187,12 +183,12 @@ def main() -> int:
 
 def _run_demo(home: Path, console: Console, *, quick: bool) -> None:
     started = time.monotonic()
-    with local_server(home, data=_data_folder()) as address, Palimpsest(address) as palimpsest:
+    with local_server(home, data=_data_folder()) as address, Palimpsest(address) as client:
         console.print(f"Palimpsest is up at {address}\n")
-        run = _learn(palimpsest, console, quick=quick)
+        run = _learn(client, console, quick=quick)
         run.save_page("Before: eight labels, learned in two jobs", FOLDER / "before.png")
         run.run(LATER_JOBS)
-        sample = palimpsest.samples(run.dataset, KEPT, IMAGES_PER_LABEL, seed=FIRST_SEED)
+        sample = client.samples.create(run.dataset, KEPT, IMAGES_PER_LABEL, seed=FIRST_SEED)
         run.save_page("After: two labels forgotten, six still drawn", FOLDER / "after.png")
         run.save_receipt()
     report = _report(run, sample.id, seconds_total=time.monotonic() - started)
@@ -200,11 +196,11 @@ def _run_demo(home: Path, console: Console, *, quick: bool) -> None:
     _print_summary(console, run, report)
 
 
-def _learn(palimpsest: Palimpsest, console: Console, *, quick: bool) -> DemoRun:
+def _learn(client: Palimpsest, console: Console, *, quick: bool) -> DemoRun:
     """Learn the eight labels from the first dataset that is available."""
     for dataset in DATASETS:
-        run = DemoRun(palimpsest, console, dataset, quick)
-        palimpsest.create_model(dataset, dataset=dataset)
+        run = DemoRun(client, console, dataset, quick)
+        client.models.create(dataset, dataset=dataset)
         try:
             run.run(LEARN_JOBS)
             return run
@@ -259,7 +255,7 @@ def _update_bar(bar: Progress, task: TaskID, job: Job) -> None:
         bar.update(task, completed=fraction, detail=steps)
 
 
-def _report(run: DemoRun, sample_id: str, *, seconds_total: float) -> dict[str, Any]:
+def _report(run: DemoRun, sample_id: str | None, *, seconds_total: float) -> dict[str, Any]:
     """Collect the figures of the run. Accuracies come from the server's reports."""
     last = run.finished[-1].report
     return {

@@ -1,7 +1,7 @@
 """Parse reports that any release wrote into the types of this release."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -14,10 +14,11 @@ class UnreadableReport(ValueError):
     """The document is not a report that this release can read; the message says why."""
 
 
-def read_report(document: Mapping[str, Any]) -> Report:
+def read_report(document: Mapping[str, Any], *, unknown: Literal["ignore", "allow"] = "ignore") -> Report:
     """Parse a report that this or any earlier release wrote. A full report becomes a FullReport.
 
-    Fields that this release does not know are ignored. Raises UnreadableReport.
+    Fields that this release does not know are ignored, or kept if `unknown` is "allow". Raises
+    UnreadableReport.
     """
     written_format = document.get("format", 1)
     if written_format not in (1, FORMAT):
@@ -29,7 +30,7 @@ def read_report(document: Mapping[str, Any]) -> Report:
         if written_format == 1:
             document = release_0_1.upgrade_report(document)
         kind = FullReport if document.get("level") == "full" else Report
-        return kind.model_validate(document, extra="ignore")
+        return kind.model_validate(document, extra=unknown)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the document"

@@ -10,7 +10,7 @@ from service.receipts.statement import PAYLOAD_TYPE, encode_receipt
 from tests.contracts.environment import ROOT, environment
 from tests.receipts.conftest import statement
 
-ABSENT = ("alembic", "celery", "fastapi", "numpy", "onnxruntime", "PIL", "sqlalchemy", "torch", "uvicorn")
+ABSENT = ("alembic", "celery", "fastapi", "numpy", "onnxruntime", "sqlalchemy", "torch", "uvicorn")
 
 
 @pytest.fixture(scope="module")

@@ -47,11 +47,11 @@ def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
 def test_an_install_without_the_worker_extra_serves_what_a_worker_published(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    with local_server(home) as address, Palimpsest(address) as palimpsest:
-        palimpsest.create_model("m", dataset="digits")
-        job = palimpsest.wait(palimpsest.learn("m", ["0", "1"], params=FEW_STEPS), timeout=120)
+    with local_server(home) as address, Palimpsest(address) as client:
+        client.models.create("m", dataset="digits")
+        job = client.jobs.wait(client.models.learn("m", ["0", "1"], params=FEW_STEPS), timeout=120)
         assert job.output_version == 1, job.error
-        drawn_beside_a_worker = palimpsest.image("m", 1, "0", 7)
+        drawn_beside_a_worker = client.images.get("m", 1, "0", 7)
 
     python, files = image(tmp_path)
     for module in LEARNER:
@@ -59,7 +59,7 @@ def test_an_install_without_the_worker_extra_serves_what_a_worker_published(tmp_
             [python, "-c", f"import {module}"], cwd=files, env={}, capture_output=True, check=False
         )
         assert probe.returncode != 0, f"{module} is in the service's environment"
-    with serving(python, files, home) as address, Palimpsest(address) as palimpsest:
-        assert palimpsest.image("m", 1, "0", 7) == drawn_beside_a_worker
-        queued = palimpsest.forget("m", ["1"])
+    with serving(python, files, home) as address, Palimpsest(address) as client:
+        assert client.images.get("m", 1, "0", 7) == drawn_beside_a_worker
+        queued = client.models.forget("m", ["1"])
         assert queued.state == "queued"

@@ -1,0 +1,201 @@
+"""`client.datasets`, `catalog`, `projects`, `keys`, `receipts`, `signing_keys`, `audit` and `service`."""
+
+from collections.abc import Sequence
+
+import httpx2
+
+from palimpsest.calls import call, pages
+from palimpsest.requests import (
+    Page,
+    Request,
+    content,
+    delete,
+    get,
+    nothing,
+    page,
+    post,
+    segment,
+    value,
+    without_none,
+)
+from palimpsest.resources.models import PAGE
+from palimpsest.values import (
+    ApiKey,
+    AuditEntry,
+    Catalog,
+    Dataset,
+    Job,
+    NewApiKey,
+    Project,
+    Readiness,
+    SigningKey,
+)
+
+
+class Datasets:
+    """Labelled images that models can learn from."""
+
+    @pages
+    def list(self) -> Request[Page[Dataset]]:
+        """Iterate over the datasets, those of the project included."""
+        return get("/v1/datasets", page(Dataset))
+
+    @call
+    def get(self, name: str) -> Request[Dataset]:
+        """Get a dataset."""
+        return get(_dataset_path(name), value(Dataset))
+
+    @call
+    def upload(self, name: str, archive: bytes) -> Request[Dataset]:
+        """Upload labelled images to learn from.
+
+        archive: an npz of `images` (uint8 [n, 28, 28]) and `labels` ([n]), or a zip of PNGs named
+        LABEL/NAME.png. Uploading the same archive again changes nothing. A different archive under the same
+        name is refused (`dataset_exists`).
+        """
+        headers = {"Content-Type": "application/zip"}
+        return Request("PUT", _dataset_path(name), value(Dataset), content=archive, headers=headers)
+
+    @call
+    def delete(self, name: str) -> Request[None]:
+        """Delete an uploaded dataset. Models keep what they have learned from it."""
+        return delete(_dataset_path(name), nothing, takes_key=True)
+
+    @call
+    def delete_label(self, name: str, label: str) -> Request[None]:
+        """Delete the images of a label from an uploaded dataset; with the last label, the dataset."""
+        return delete(f"{_dataset_path(name)}/labels/{segment(label)}", nothing, takes_key=True)
+
+
+class Catalogs:
+    """What a request may name."""
+
+    @call
+    def get(self) -> Request[Catalog]:
+        """Get the strategies with the JSON Schema of their params, the datasets and the architectures."""
+        return get("/v1/catalog", value(Catalog))
+
+
+class Projects:
+    """What models, datasets, samples and keys belong to."""
+
+    @call
+    def create(self, name: str, *, idempotency_key: str | None = None) -> Request[Project]:
+        """Create a project."""
+        return post("/v1/projects", {"name": name}, value(Project), idempotency_key)
+
+    @pages
+    def list(self) -> Request[Page[Project]]:
+        """Iterate over the projects that the key may use."""
+        return get("/v1/projects", page(Project), limit=PAGE)
+
+    @call
+    def get(self, project: str) -> Request[Project]:
+        """Get a project by its name or id."""
+        return get(f"/v1/projects/{segment(project)}", value(Project))
+
+    @call
+    def delete(self, project: str) -> Request[None]:
+        """Delete an empty project."""
+        return delete(f"/v1/projects/{segment(project)}", nothing)
+
+
+class Keys:
+    """API keys. Needs the scope `admin`."""
+
+    @call
+    def create(
+        self,
+        name: str,
+        scopes: Sequence[str],
+        *,
+        project: str | None = None,
+        deployment: bool = False,
+        expires_in: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Request[NewApiKey]:
+        """Create a key. Its text, `key`, is shown this once.
+
+        project: by default that of this client. deployment: let it use every project. expires_in: seconds.
+        """
+        body = without_none(
+            name=name,
+            scopes=[*scopes],
+            project=project,
+            deployment=deployment or None,
+            expires_in=expires_in,
+        )
+        return post("/v1/keys", body, value(NewApiKey), idempotency_key)
+
+    @pages
+    def list(self) -> Request[Page[ApiKey]]:
+        """Iterate over the keys, newest first."""
+        return get("/v1/keys", page(ApiKey), limit=PAGE)
+
+    @call
+    def get(self, key: str) -> Request[ApiKey]:
+        """Get a key by its id."""
+        return get(f"/v1/keys/{segment(key)}", value(ApiKey))
+
+    @call
+    def revoke(self, key: str) -> Request[None]:
+        """Revoke a key for ever, by its id."""
+        return delete(f"/v1/keys/{segment(key)}", nothing)
+
+
+class Receipts:
+    """The signed statements of what forgets did."""
+
+    @call
+    def get(self, job: str | Job) -> Request[bytes]:
+        """Get the signed receipt of a forget job that succeeded.
+
+        `palimpsest verify` checks these bytes: write them to a file unchanged. Refused (`receipt_not_ready`)
+        until the purge that the job requested, if any, is done.
+        """
+        return get(f"/v1/jobs/{segment(job.id if isinstance(job, Job) else job)}/receipt", content)
+
+
+class SigningKeys:
+    """The public keys that verify receipts. Store them separately from the receipts."""
+
+    @call
+    def current(self) -> Request[SigningKey]:
+        """Get the public key whose private half signs now."""
+        return get("/v1/keys/signing", value(SigningKey))
+
+    @pages
+    def list(self) -> Request[Page[SigningKey]]:
+        """Iterate over all public keys, those that are retired included."""
+        return get("/v1/signing-keys", page(SigningKey))
+
+
+class Audit:
+    """Who requested what, and what became of it. Needs the scope `admin`."""
+
+    @pages
+    def list(self) -> Request[Page[AuditEntry]]:
+        """Iterate over the entries of the audit log, newest first."""
+        return get("/v1/audit", page(AuditEntry), limit=PAGE)
+
+
+class Service:
+    """The server itself."""
+
+    @call
+    def ready(self) -> Request[Readiness]:
+        """Get whether requests are served; refused with 503 where none is."""
+        return get("/readyz", value(Readiness))
+
+    @call
+    def alive(self) -> Request[bool]:
+        """Return True if the server answers at all."""
+        return get("/livez", _is_success)
+
+
+def _dataset_path(name: str) -> str:
+    return f"/v1/datasets/{segment(name)}"
+
+
+def _is_success(response: httpx2.Response) -> bool:
+    return response.is_success

@@ -1,0 +1,64 @@
+"""`client.versions`: the published states of a model, their reports and files."""
+
+import httpx2
+
+from palimpsest.calls import call, pages
+from palimpsest.errors import UnexpectedAnswer
+from palimpsest.requests import Page, Request, content, get, page, segment, value
+from palimpsest.resources.models import PAGE, path_of
+from palimpsest.values import Ancestor, EvaluationReport, Model, QuickReport, Version
+from reports import Report, UnreadableReport, read_report
+
+
+class Versions:
+    """The published states of a model, their reports and files. `version` is its number."""
+
+    @call
+    def get(self, model: str | Model, version: int) -> Request[Version]:
+        """Get a version."""
+        return get(version_path(model, version), value(Version))
+
+    @pages
+    def list(self, model: str | Model) -> Request[Page[Version]]:
+        """Iterate over the versions of a model, newest first."""
+        return get(f"{path_of(model)}/versions", page(Version), limit=PAGE)
+
+    @pages
+    def lineage(self, model: str | Model, version: int) -> Request[Page[Ancestor]]:
+        """Iterate over a version and its ancestors, back to the first version."""
+        return get(f"{version_path(model, version)}/lineage", page(Ancestor), limit=PAGE)
+
+    @call
+    def report(
+        self, model: str | Model, version: int, *, level: str | None = None
+    ) -> Request[QuickReport | EvaluationReport]:
+        """Get the report on a version.
+
+        level: "quick", measured before the version was published, or "full", measured by an evaluate job
+        beside retained references; by default "full" if there is one. A full report is an EvaluationReport.
+        """
+        return get(f"{version_path(model, version)}/report", _version_report, level=level)
+
+    @call
+    def file(self, model: str | Model, version: int, name: str) -> Request[bytes]:
+        """Get a file of a version; `Version.files` lists their names and sha256."""
+        return get(f"{version_path(model, version)}/files/{segment(name)}", content)
+
+
+def version_path(model: str | Model, version: int) -> str:
+    """Return the path of a version."""
+    return f"{path_of(model)}/versions/{segment(version)}"
+
+
+def job_report(response: httpx2.Response) -> Report:
+    """Read the report of a job: the file that was stored, whichever release wrote it."""
+    try:
+        return read_report(response.json(), unknown="allow")
+    except UnreadableReport as error:
+        raise UnexpectedAnswer(f"{response.request.url}: {error}") from error
+
+
+def _version_report(response: httpx2.Response) -> QuickReport | EvaluationReport:
+    if response.json().get("level") == "full":
+        return value(EvaluationReport)(response)
+    return value(QuickReport)(response)

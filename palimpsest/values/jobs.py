@@ -1,0 +1,182 @@
+"""Jobs, and what they did."""
+
+from datetime import datetime
+
+from palimpsest.values.base import Json, Value
+from reports import Criterion
+
+
+class Progress(Value):
+    """How far the current phase of a running job is.
+
+    step, total: in this phase. fraction: step / total, in [0, 1]. eta_seconds: until the phase ends, if
+    known. loss: the latest.
+    """
+
+    phase: str
+    step: int
+    total: int
+    fraction: float
+    eta_seconds: float | None
+    loss: float | None
+
+
+class JobError(Value):
+    """Why a job failed or was rejected.
+
+    code: a stable name for programs. message: for people, with what to do next. retryable: whether the same
+    request can succeed later. reasons: the criteria that a rejected candidate missed.
+    """
+
+    type: str
+    code: str
+    message: str
+    retryable: bool
+    reasons: tuple[Criterion, ...] = ()
+
+
+class PurgedFile(Value):
+    """A file of a purged version, and the sha256 it was stored under."""
+
+    version: int
+    file: str
+    sha256: str
+    bytes: int
+
+
+class Purge(Value):
+    """The deletion of the files of versions that held the forgotten labels.
+
+    state: requested, pending or done. keys: the deleted files, once done. kept: files that something else
+    refers to.
+    """
+
+    reason: str
+    state: str
+    keys: tuple[PurgedFile, ...]
+    kept: tuple[PurgedFile, ...]
+    finished_at: datetime | None
+
+
+class DeletedImages(Value):
+    """The images that were deleted from a dataset. labels: how many each label had."""
+
+    dataset: str
+    labels: dict[str, int]
+    whole: bool
+    sha256: str
+    replaced_by: str | None
+    kept: bool
+
+
+class ImageErasure(Value):
+    """The deletion of the images of forgotten labels from uploaded datasets.
+
+    waits_for: an older job that may still need the images. datasets: what was deleted, once it is done.
+    """
+
+    state: str
+    labels: tuple[str, ...]
+    waits_for: str | None
+    datasets: tuple[DeletedImages, ...]
+    finished_at: datetime | None
+
+
+class LabelElsewhere(Value):
+    """A label that another model holds. name: that of the model."""
+
+    model: str
+    name: str
+    label: str
+    status: str
+
+
+class SamplesElsewhere(Value):
+    """Recorded samples of a label, which can be drawn again."""
+
+    model: str
+    name: str
+    label: str
+    count: int
+
+
+class DatasetLabel(Value):
+    """A label of an uploaded dataset."""
+
+    dataset: str
+    label: str
+
+
+class Elsewhere(Value):
+    """What else of the project held labels that were learned from the same images. It was not forgotten."""
+
+    models: tuple[LabelElsewhere, ...]
+    datasets: tuple[DatasetLabel, ...]
+    samples: tuple[SamplesElsewhere, ...]
+
+
+class RepeatedRequest(Value):
+    """A later request that the job answers too, because it asked for no more."""
+
+    reference: str | None
+    metadata: dict[str, str]
+    request_id: str | None
+    created_by: str | None
+    created_at: datetime
+
+
+class Job(Value):
+    """A request that was accepted: to learn, forget, resize or evaluate.
+
+    Test `done` rather than `state`: later servers may have more states. `output_version` is the version that
+    it published, None if it published none.
+    """
+
+    id: str
+    object: str = "job"
+    model: str
+    model_name: str
+    operation: str
+    strategy: str
+    guarantee: str | None
+    params: Json
+    labels: tuple[str, ...]
+    already_forgotten: dict[str, str]
+    renamed: dict[str, str]
+    state: str
+    done: bool
+    progress: Progress | None
+    queue_position: int | None
+    attempt: int
+    max_attempts: int
+    base_version: int | None
+    evaluated_version: int | None
+    output_version: int | None
+    purge: Purge | None
+    image_erasure: ImageErasure | None
+    elsewhere: Elsewhere | None
+    seed: int
+    acceptance: Json
+    reference: str | None
+    metadata: dict[str, str]
+    also_requested: tuple[RepeatedRequest, ...]
+    request_id: str | None
+    created_by: str | None
+    cost: Json | None
+    error: JobError | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did what was requested."""
+        return self.state == "succeeded"
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds from its start to its end by the server's clock, None before its end."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()

@@ -1,0 +1,123 @@
+"""Datasets, the catalog, projects, keys and the audit log."""
+
+from datetime import datetime
+
+from palimpsest.values.base import Json, Value
+
+
+class DatasetEntry(Value):
+    """Labelled images that models can learn from.
+
+    bundled: whether it can be used without a download. images: how many each label has, if they were
+    uploaded. deleted_labels: those whose images were deleted from it.
+    """
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    image_shape: tuple[int, int]
+    bundled: bool
+    images: dict[str, int] | None = None
+    deleted_labels: tuple[str, ...] = ()
+
+
+class Dataset(DatasetEntry):
+    """A dataset, as a resource of its own."""
+
+    object: str = "dataset"
+    images: dict[str, int] | None
+    deleted_labels: tuple[str, ...]
+
+
+class Strategy(Value):
+    """A named way to do an operation. params: the JSON Schema of its hyper-parameters."""
+
+    operation: str
+    name: str
+    policy: str | None
+    retention: str
+    default: bool
+    needs_examples: bool
+    merges_temporary: bool
+    guarantee: str | None = None
+    summary: str
+    source: str
+    params: Json
+
+
+class Architecture(Value):
+    """A kind of network. params: the JSON Schema of its widths and sizes."""
+
+    name: str
+    summary: str
+    params: Json
+
+
+class Catalog(Value):
+    """What a request may name."""
+
+    strategies: tuple[Strategy, ...]
+    datasets: tuple[DatasetEntry, ...]
+    architectures: tuple[Architecture, ...]
+
+
+class Project(Value):
+    """What models, datasets, samples and API keys belong to."""
+
+    id: str
+    object: str = "project"
+    name: str
+    created_at: datetime
+
+
+class ApiKey(Value):
+    """An API key without its text. project: None for a key of the whole deployment."""
+
+    id: str
+    object: str = "api_key"
+    name: str
+    scopes: tuple[str, ...]
+    project: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class NewApiKey(ApiKey):
+    """A key that was just created. key: its text, which is shown this once."""
+
+    key: str | None
+
+
+class AuditEntry(Value):
+    """An entry of the audit log. position, hash: None until it is sealed."""
+
+    sequence: int
+    at: datetime
+    actor: str
+    action: str
+    resource: str
+    project: str | None
+    request_id: str | None
+    details: Json
+    position: int | None
+    hash: str | None
+
+
+class SigningKey(Value):
+    """A public key that verifies receipts. public_key: in PEM format."""
+
+    object: str = "signing_key"
+    keyid: str
+    algorithm: str
+    public_key: str
+    created_at: datetime | None
+    retired_at: datetime | None
+
+
+class Readiness(Value):
+    """Whether requests are served. checks: `ok`, or what is wrong, by the name of the check."""
+
+    status: str
+    checks: dict[str, str]
