@@ -42,6 +42,11 @@ class Jobs:
         return post(f"{job_path(job)}/cancel", None, value(Job))
 
     @call
+    def retry(self, job: str | Job, *, idempotency_key: str | None = None) -> Request[Job]:
+        """Repeat a job that failed, was rejected or was cancelled, as a new job."""
+        return post(f"{job_path(job)}/retry", None, value(Job), idempotency_key)
+
+    @call
     def report(self, job: str | Job) -> Request[Report]:
         """Get the report on the version that a job published, or on the candidate that was rejected."""
         return get(f"{job_path(job)}/report", job_report)

@@ -129,7 +129,7 @@ class Job(Value):
     """A request that was accepted: to learn, forget, resize or evaluate.
 
     Test `done` rather than `state`: later servers may have more states. `output_version` is the version that
-    it published, None if it published none.
+    it published, None if it published none. `retry_of` is the job that it repeats.
     """
 
     id: str
@@ -157,6 +157,7 @@ class Job(Value):
     elsewhere: Elsewhere | None
     seed: int
     acceptance: Json
+    retry_of: str | None
     reference: str | None
     metadata: dict[str, str]
     also_requested: tuple[RepeatedRequest, ...]

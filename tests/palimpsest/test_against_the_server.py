@@ -106,7 +106,9 @@ def test_a_model_and_its_jobs(served: Served, client: Palimpsest, recorder: Reco
     error = client.jobs.get(refused).error
     assert error is not None
     assert error.to_json() == recorder.last["error"]
-    assert len(list(client.jobs.list(model="jobs"))) == 6
+    again = client.jobs.retry(refused)
+    assert (again.retry_of, again.to_json()) == (refused.id, recorder.last)
+    assert len(list(client.jobs.list(model="jobs"))) == 7
     assert [one.id for one in client.jobs.list(model="jobs", state="rejected")] == [refused.id]
     assert client.jobs.get(refused.id).done
 

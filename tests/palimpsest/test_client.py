@@ -64,6 +64,7 @@ RUNNING: dict[str, Any] = {
     "elsewhere": None,
     "seed": 0,
     "acceptance": {},
+    "retry_of": None,
     "reference": None,
     "metadata": {},
     "also_requested": [],
