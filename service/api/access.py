@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from fastapi import Request
 from sqlalchemy.orm import Session
+from starlette.types import Scope as ASGIScope
 
 from service.api.origins import SAFE_METHODS, comes_from_own_page, foreign_page
 from service.api.problems import Problem
@@ -119,7 +120,7 @@ class Access:
         Raises Problem 401 for a missing or invalid key, 403 for one without the scope or for a change that a
         foreign page requests with the browser's session; UnknownProject; DatabaseUnavailable.
         """
-        sent = _read_credentials(request)
+        sent = _read_credentials(request.scope)
         caller = self._remember(sent)
         if caller is None:
             self._refuse_malformed(sent)
@@ -134,10 +135,10 @@ class Access:
             self._used[caller.key_id] = time.monotonic()
         return caller
 
-    def find_admitted(self, request: Request, scopes: tuple[KeyScope, ...]) -> Caller | None:
+    def find_admitted(self, scope: ASGIScope, scopes: tuple[KeyScope, ...]) -> Caller | None:
         """Return the caller if `admit` would admit them to read something without any look-up, else None."""
         try:
-            caller = self._remember(_read_credentials(request))
+            caller = self._remember(_read_credentials(scope))
         except Problem:  # `admit` raises it too
             return None
         if caller is None or caller.scopes.isdisjoint(scopes):
@@ -230,7 +231,7 @@ class _Credentials(NamedTuple):
     project: str | None
 
     def digest(self) -> bytes:
-        return sha256(repr(self).encode()).digest()
+        return sha256(f"{self.authorization!r} {self.session!r} {self.project!r}".encode()).digest()
 
 
 class _Remembered(NamedTuple):
@@ -243,18 +244,18 @@ NO_CREDENTIALS = _Credentials(None, None, None)
 
 def read_session_token(request: Request) -> str | None:
     """Return the token of the browser's session, if the request has one."""
-    return _read_credentials(request).session
+    return _read_credentials(request.scope).session
 
 
-def _read_credentials(request: Request) -> _Credentials:
+def _read_credentials(scope: ASGIScope) -> _Credentials:
     authorization = session = project = None
-    for name, value in request.scope["headers"]:
+    for name, value in scope["headers"]:
         if name == b"authorization":
             if authorization is not None:
                 raise _invalid_key()
             authorization = value.decode("latin-1")
         elif name == b"cookie" and SESSION_COOKIE.encode() in value:
-            session = request.cookies.get(SESSION_COOKIE)
+            session = Request(scope).cookies.get(SESSION_COOKIE)
         elif name == b"palimpsest-project":
             if project is not None:
                 raise Problem(400, "repeated_header", f"Send the header {PROJECT_HEADER} once.")

@@ -1,11 +1,13 @@
 """Build the HTTP application: its shared state, its routers, its error handlers and its middleware."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import (
     audit,
@@ -106,7 +108,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         polls.close()
         database.dispose()
 
-    app = FastAPI(
+    app = Application(
         title="Palimpsest",
         version="1",
         summary="A service for generative models that learn and forget labels on request.",
@@ -139,10 +141,31 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         )
     problems.install_handlers(app)
     complete_document(app, [resource.router for resource in RESOURCES])
-    app.add_middleware(PollMiddleware, polls=polls, access=access, rates=rates)
-    app.add_middleware(OriginMiddleware, settings=settings)
-    app.add_middleware(RequestMiddleware)
+    app.put_before(lambda inner: PollMiddleware(inner, polls, access, rates))
+    app.put_before(lambda inner: OriginMiddleware(inner, settings))
+    app.put_before(RequestMiddleware)
     return app
+
+
+class Application(FastAPI):
+    """FastAPI with middleware before its own, which costs a frequent request more than its answer does."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._first: ASGIApp = super().__call__
+        self.add_exception_handler(Exception, _raise_again)
+
+    def put_before(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Put middleware before all that there is."""
+        self._first = middleware(self._first)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._first(scope, receive, send)
+
+
+async def _raise_again(_: Request, error: Exception) -> Response:
+    """Leave an unexpected error to RequestMiddleware. Starlette would answer it as plain text."""
+    raise error
 
 
 async def _unload_purged_decoders(database: Database, generator: Generator) -> None:

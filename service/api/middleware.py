@@ -3,9 +3,9 @@
 import logging
 import re
 import time
+from collections.abc import Sequence
 
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +16,7 @@ from service.registry.tables import new_id
 log = logging.getLogger(__name__)
 
 MAX_QUERY_PARAMETERS = 100
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 PATTERN = "palimpsest.pattern"
 """Where the scope has the pattern of the path, if the request was answered without the router."""
 
@@ -30,8 +31,8 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent = Headers(scope=scope)
-        request_id = choose_request_id(sent.get("x-request-id", ""))
+        sent_id, refusal = _look_at(scope)
+        request_id = choose_request_id(sent_id)
         scope.setdefault("state", {})["request_id"] = request_id
         if scope["method"] == "HEAD":  # uvicorn keeps the original scope, and therefore sends no body
             scope = {**scope, "method": "GET"}
@@ -42,15 +43,14 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                own = (b"x-request-id", request_id.encode())
+                message["headers"] = [*message.get("headers", ()), own, NO_SNIFFING]
             await send(message)
 
         try:
             with logs.about(request_id=request_id):
                 failpoints.reach("api.request")
-                if refusal := _refuse(scope, sent):
+                if refusal is not None:
                     await answer(Request(scope), refusal)(scope, receive, send_with_id)
                 else:
                     await self._app(scope, receive, send_with_id)
@@ -76,14 +76,24 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
     metrics.REQUEST_SECONDS.labels(scope["method"], pattern, status).observe(seconds)
 
 
-def _refuse(scope: Scope, sent: Headers) -> Problem | None:
-    """Return why no endpoint may see the request, if there is a reason."""
-    encoding = ", ".join(sent.getlist("content-encoding")).strip().lower()
-    if not all(each.strip() in ("identity", "") for each in encoding.split(",")):
+def _look_at(scope: Scope) -> tuple[str, Problem | None]:
+    """Return the request id that the client sent, and why no endpoint may see the request, if so."""
+    request_id, encodings = "", []
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            request_id = value.decode("latin-1")
+        elif name == b"content-encoding":
+            encodings.append(value.decode("latin-1"))
+    return request_id, _refuse(encodings, scope["query_string"])
+
+
+def _refuse(encodings: Sequence[str], query: bytes) -> Problem | None:
+    encoding = ", ".join(encodings).strip().lower()
+    if encoding and not all(each.strip() in ("identity", "") for each in encoding.split(",")):
         detail = f"The Content-Encoding {encoding[:40]} is not supported; send the body as it is."
         headers = {"Accept-Encoding": "identity", "Connection": "close"}
         return Problem(415, "unsupported_content_encoding", detail, headers=headers)
-    if scope["query_string"].count(b"&") >= MAX_QUERY_PARAMETERS:
+    if query and query.count(b"&") >= MAX_QUERY_PARAMETERS:
         detail = f"The URL has more than {MAX_QUERY_PARAMETERS} query parameters."
         return Problem(400, "too_many_parameters", detail)
     return None
@@ -91,5 +101,6 @@ def _refuse(scope: Scope, sent: Headers) -> Problem | None:
 
 def choose_request_id(sent: str) -> str:
     """Return the id that the client sent if it is safe to log, and a new one otherwise."""
-    is_safe = re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) and logs.without_secrets(sent) == sent
-    return sent if is_safe else new_id("req")
+    if sent and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) and logs.without_secrets(sent) == sent:
+        return sent
+    return new_id("req")

@@ -22,7 +22,7 @@ from service.api.job_objects import POLL_SECONDS, describe_job
 from service.api.middleware import PATTERN
 from service.api.problems import answer_registry_error
 from service.api.rates import RateLimits
-from service.api.route import add_etag, client_address, not_modified
+from service.api.route import add_etag, names_etag
 from service.registry import jobs
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
@@ -37,25 +37,34 @@ MAX_BATCH = 200
 GATHER_SECONDS = 0.01
 """The shortest time between two batches while there are many polls: large batches cost less for each."""
 PREFIX = "/v1/jobs/"
-PLAIN_ACCEPT = ("*/*", "application/json", "application/json, */*")
-OTHER_HEADERS = (
-    "if-match",
-    "if-unmodified-since",
-    "range",
-    "idempotency-key",
-    "content-length",
-    "transfer-encoding",
+PLAIN_ACCEPT = (b"*/*", b"application/json", b"application/json, */*")
+OTHER_HEADERS = frozenset(
+    (
+        b"if-match",
+        b"if-unmodified-since",
+        b"range",
+        b"idempotency-key",
+        b"content-length",
+        b"transfer-encoding",
+    )
 )
+NOT_IN_304 = (b"content-length", b"content-type")
 
 
-class _Answer(NamedTuple):
+class Answer(NamedTuple):
+    """A kept answer."""
+
     project: str
+    """The id of the project of the job."""
     token: str
     body: bytes
-    headers: dict[str, str]
+    etag: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    """As ASGI sends them, with 200."""
+    headers_of_304: tuple[tuple[bytes, bytes], ...]
 
 
-_Result = _Answer | DatabaseUnavailable | None
+_Result = Answer | DatabaseUnavailable | None
 
 
 class Polls:
@@ -67,9 +76,9 @@ class Polls:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="polls")
-        self._kept: OrderedDict[str, _Answer] = OrderedDict()
+        self._kept: OrderedDict[str, Answer] = OrderedDict()
         """{job id: its last answer}, the one that was given last at the end."""
-        self._current: dict[str, _Answer] = {}
+        self._current: dict[str, Answer] = {}
         """Answers that were read or confirmed at `_change`: they hold as long as nothing is committed."""
         self._change: int | None = None
         self._waiting: dict[str, asyncio.Future[_Result]] = {}
@@ -78,7 +87,7 @@ class Polls:
         self._is_busy = False
         """Whether several polls waited for the last batch. Then the next one gathers polls for a moment."""
 
-    async def find(self, job_id: str, project: str) -> Response | None:
+    async def find(self, job_id: str, project: str) -> Answer | None:
         """Return the answer about the project's job; None if there is none. Raises DatabaseUnavailable."""
         if not JOB_ID.fullmatch(job_id):
             return None
@@ -87,13 +96,13 @@ class Polls:
             raise answer
         if answer is None or answer.project != project:
             return None
-        return Response(answer.body, headers=answer.headers)
+        return answer
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _find_current(self, job_id: str) -> _Answer | None:
+    def _find_current(self, job_id: str) -> Answer | None:
         """Return the answer if nothing was committed since it was confirmed, which only SQLite can tell."""
         change = self._database.change_number()
         if change is None or change != self._change or len(self._current) > MAX_ANSWERS:
@@ -131,7 +140,7 @@ class Polls:
         loop: asyncio.AbstractEventLoop,
         batch: dict[str, asyncio.Future[_Result]],
         change: int | None,
-        done: "asyncio.Future[dict[str, _Answer] | DatabaseUnavailable]",
+        done: "asyncio.Future[dict[str, Answer] | DatabaseUnavailable]",
     ) -> None:
         found = {} if done.cancelled() else done.result()
         if isinstance(found, DatabaseUnavailable):
@@ -148,7 +157,7 @@ class Polls:
         else:
             self._is_reading = False
 
-    def _keep(self, found: Mapping[str, _Answer], change: int | None) -> None:
+    def _keep(self, found: Mapping[str, Answer], change: int | None) -> None:
         if change is not None and change == self._change:
             self._current.update(found)
         for job_id, answer in found.items():
@@ -158,7 +167,7 @@ class Polls:
             self._kept.popitem(last=False)
 
 
-def _read(database: Database, kept: Mapping[str, _Answer | None]) -> dict[str, _Answer] | DatabaseUnavailable:
+def _read(database: Database, kept: Mapping[str, Answer | None]) -> dict[str, Answer] | DatabaseUnavailable:
     """Return {job id: answer}: the kept ones that still hold, and new ones. Without unknown jobs."""
     try:
         # A token is older than its answer: a change in between only makes the next poll read the job again.
@@ -175,7 +184,7 @@ def _read(database: Database, kept: Mapping[str, _Answer | None]) -> dict[str, _
         return {}
 
 
-def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str]) -> dict[str, _Answer]:
+def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str]) -> dict[str, Answer]:
     """Return {job id: its answer}: the same that the endpoint gives."""
     with database.reading() as session:
         rows = jobs.find_each(session, job_ids)
@@ -187,8 +196,14 @@ def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str
         add_etag(response)
         if not job.done:
             response.headers["Retry-After"] = POLL_SECONDS
-        headers = {name: value for name, value in response.headers.items() if name != "content-length"}
-        answers[job.id] = _Answer(project, tokens[job.id], bytes(response.body), headers)
+        answers[job.id] = Answer(
+            project,
+            tokens[job.id],
+            bytes(response.body),
+            response.headers["etag"].encode(),
+            tuple(response.raw_headers),
+            tuple(each for each in response.raw_headers if each[0] not in NOT_IN_304),
+        )
     return answers
 
 
@@ -206,30 +221,52 @@ class PollMiddleware:
         self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._find(scope) if scope["type"] == "http" else None
-        await (response or self._app)(scope, receive, send)
+        answer = await self._find(scope) if scope["type"] == "http" else None
+        if answer is None:
+            await self._app(scope, receive, send)
+        elif isinstance(answer, Answer):
+            scope[PATTERN] = PREFIX + "{job}"
+            await _send(answer, scope, send)
+        else:
+            scope[PATTERN] = PREFIX + "{job}"
+            await answer_registry_error(Request(scope), answer)(scope, receive, send)
 
-    async def _find(self, scope: Scope) -> Response | None:
-        path = scope["path"]
+    async def _find(self, scope: Scope) -> Answer | DatabaseUnavailable | None:
+        path: str = scope["path"]
         if not path.startswith(PREFIX) or scope["method"] != "GET" or scope["query_string"]:
             return None
-        request = Request(scope)
-        if not _is_plain(request):
+        if not _is_plain(scope):
             return None
-        caller = self._access.find_admitted(request, ("read",))
+        caller = self._access.find_admitted(scope, ("read",))
         if caller is None:
             return None
         try:
-            response = await self._polls.find(path.removeprefix(PREFIX), caller.project)
+            answer: Answer | DatabaseUnavailable | None
+            answer = await self._polls.find(path.removeprefix(PREFIX), caller.project)
         except DatabaseUnavailable as error:
-            response = answer_registry_error(request, error)
-        if response is None or self._rates.take(client_address(request), caller.key_id):
+            answer = error
+        if answer is None or self._rates.take(scope["client"][0] if scope["client"] else "", caller.key_id):
             return None  # the router counts the request too, and refuses it with the reason
-        scope[PATTERN] = PREFIX + "{job}"
-        return not_modified(request, response.headers) or response
+        return answer
 
 
-def _is_plain(request: Request) -> bool:
+async def _send(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send the answer, or 304 if the client has it."""
+    condition = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
+    if condition is not None and names_etag(condition, answer.etag):
+        start = {"status": 304, "headers": answer.headers_of_304}
+        body = b""
+    else:
+        start, body = {"status": 200, "headers": answer.headers}, answer.body
+    await send({"type": "http.response.start", **start})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _is_plain(scope: Scope) -> bool:
     """Whether the request has no header that the endpoint would have to look at."""
-    headers = request.headers
-    return headers.get("accept", "*/*") in PLAIN_ACCEPT and not any(name in headers for name in OTHER_HEADERS)
+    headers = dict(scope["headers"])
+    return (
+        len(headers) == len(scope["headers"])
+        and OTHER_HEADERS.isdisjoint(headers)
+        and headers.get(b"accept", b"*/*") in PLAIN_ACCEPT
+    )

@@ -193,12 +193,16 @@ def not_modified(request: Request, headers: Mapping[str, str]) -> Response | Non
     sent = request.headers.get("if-none-match")
     if sent is None:
         return None
-    etag = Headers(headers).get("etag")
-    known = [tag.strip().removeprefix("W/") for tag in sent.split(",")]
-    if etag not in known and "*" not in known:
+    if not names_etag(sent.encode("latin-1"), Headers(headers).get("etag", "").encode("latin-1")):
         return None
     remaining = {k: v for k, v in headers.items() if k.lower() not in ("content-length", "content-type")}
     return Response(status_code=304, headers=remaining)
+
+
+def names_etag(condition: bytes, etag: bytes) -> bool:
+    """Whether the If-None-Match `condition` names this ETag (weak comparison, RFC 9110 13.1.2)."""
+    known = [tag.strip().removeprefix(b"W/") for tag in condition.split(b",")]
+    return etag in known or b"*" in known
 
 
 def _for_one_client(request: Request, response: Response) -> Response:
