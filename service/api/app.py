@@ -10,6 +10,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import (
+    aliases,
     audit,
     catalog,
     datasets,
@@ -57,6 +58,7 @@ RESOURCES = (
     operations,
     reports,
     versions,
+    aliases,
     images,
     samples,
     jobs,

@@ -22,6 +22,7 @@ from service.api.route import MAX_BODY_BYTES, JsonRequest, read_body
 from service.registry import idempotency
 from service.registry.errors import (
     IdempotencyInFlight,
+    UnknownAlias,
     UnknownJob,
     UnknownModel,
     UnknownProject,
@@ -114,7 +115,14 @@ def unless_gone(what: str, resource_id: str) -> Iterator[None]:
     """Run a block that finds the resource of a repeated request, and answer 410 if it was deleted."""
     try:
         yield
-    except (UnknownModel, UnknownVersion, UnknownSample, UnknownJob, UnknownProject) as error:
+    except (
+        UnknownModel,
+        UnknownVersion,
+        UnknownAlias,
+        UnknownSample,
+        UnknownJob,
+        UnknownProject,
+    ) as error:
         detail = (
             f"This request was answered before, with the {what} {resource_id}, which has been deleted since; "
             "send it with another Idempotency-Key to make a new one."

@@ -1,4 +1,7 @@
-"""GET .../images/{label}/{seed}.png: one image, or a grid of them. The URL determines every pixel."""
+"""GET .../images/{label}/{seed}.png: one image, or a grid of them. The URL determines every pixel.
+
+Only where `head` or an alias stands for the number of the version, the pixels change when it names another.
+"""
 
 import hashlib
 import re
@@ -11,10 +14,10 @@ from pydantic_core import PydanticCustomError
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.drawing import draw
-from service.api.lookup import find_model, find_version
+from service.api.lookup import find_model, find_version, headers_of_version
 from service.api.problems import refusals, rules
 from service.api.responses import PngResponse
-from service.api.route import FOR_ONE_MINUTE, Route, not_modified
+from service.api.route import Route, not_modified
 from service.drawing.decoders import RENDERING
 from service.drawing.images import Pixels, enlarge, grid, png
 from service.registry import versions
@@ -27,9 +30,6 @@ router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["
 
 MAX_AREA = 4096
 """The largest rows x columns x scale^2. It admits a 16x16 grid at scale 4, or a 4x4 grid at scale 16."""
-
-"""How long a cache may keep an image. It is short because a version can be revoked."""
-
 
 GRID = re.compile(r"(0?[1-9]|1[0-6])x(0?[1-9]|1[0-6])")
 
@@ -71,7 +71,7 @@ class Drawing(BaseModel):
 @router.get(
     "/{label}/{seed}.png",
     response_class=PngResponse,
-    responses=refusals(404, 410, 429)
+    responses=refusals(404, 409, 410, 429)
     | rules(
         label_not_learned="the version does not hold the label",
         label_forgotten="the model has forgotten the label",
@@ -88,14 +88,18 @@ async def draw_image(
     request: Request,
     context: Context,
 ) -> Response:
-    """Draw a label with a version. The same URL gives the same bytes until the version is revoked."""
+    """Draw a label with a version. The same URL gives the same bytes until the version is revoked.
+
+    If `head` or an alias stands for the number, the images are those of the version that it names now: no
+    cache uses them without asking again, and Content-Location is the URL with the number.
+    """
     row, version, decoder = await context.database_threads.read(_find_decoder, context, model, number, label)
     rows, columns = (int(side) for side in drawing.grid.split("x"))
     _refuse_too_large(rows * columns * drawing.scale**2)
     identity = f"{decoder.sha256}/{decoder.slot}/{label}/{seed}/{drawing.scale}/{drawing.grid}/{RENDERING}"
     headers = {
+        **headers_of_version(request, version, number),
         "ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"',
-        "Cache-Control": FOR_ONE_MINUTE,
     }
     if unchanged := not_modified(request, headers):
         return unchanged

@@ -6,14 +6,19 @@ A malformed name is answered with the same 404 as an unknown one.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fastapi import Request
 from sqlalchemy.orm import Session
 
 from service.api.context import ApiContext
 from service.api.problems import Problem
-from service.registry import jobs, models, versions
-from service.registry.errors import ArtifactMissing, UnknownJob, UnknownModel
+from service.api.route import FOR_ONE_CLIENT, FOR_ONE_MINUTE
+from service.registry import aliases, jobs, models, versions
+from service.registry.errors import ArtifactMissing, UnknownJob, UnknownModel, VersionPurged, VersionRevoked
 from service.registry.tables import JobRow, ModelRow, VersionRow
-from service.requests.fields import JOB_ID, NAME, NUMBER
+from service.requests.fields import ALIAS, HEAD, JOB_ID, NAME, NUMBER, VERSION_RULE
+
+VERSION_HEADER = "X-Model-Version"
+"""The header of an answer that was made with a version: its number."""
 
 
 def find_model(session: Session, project: str, name_or_id: str) -> ModelRow:
@@ -23,11 +28,46 @@ def find_model(session: Session, project: str, name_or_id: str) -> ModelRow:
     return models.find(session, name_or_id, project=project)
 
 
-def find_version(session: Session, model: ModelRow, number: str) -> VersionRow:
-    """Return the version whose number is given as text. Raises Problem 404 or UnknownVersion."""
-    if not NUMBER.fullmatch(number):
-        raise Problem(404, "version_not_found", "The number of a version is an integer from 1.")
-    return versions.find(session, model, int(number))
+def find_version(session: Session, model: ModelRow, named: int | str) -> VersionRow:
+    """Return the version of that number (also given as text), or of that alias, or the head.
+
+    Raises UnknownVersion, ModelHasNoVersion, UnknownAlias; Problem 404 for what can name no version.
+    """
+    if isinstance(named, int) or NUMBER.fullmatch(named):
+        return versions.find(session, model, int(named))
+    if named == HEAD:
+        return versions.find_head(session, model)
+    if not ALIAS.fullmatch(named):
+        raise Problem(404, "version_not_found", f"There is no such version: {VERSION_RULE}.")
+    return versions.find(session, model, aliases.find(session, model, named).version)
+
+
+def headers_of_version(request: Request, version: VersionRow, named: str) -> dict[str, str]:
+    """Return the headers of an answer that was made with this version: which one it is, and who may cache it.
+
+    named: what stands in the URL. Behind a number there is always the same version, which can only be
+    revoked. Behind `head` or an alias there may be another one at any time, so every cache has to ask again.
+    """
+    headers = {VERSION_HEADER: str(version.number)}
+    if NUMBER.fullmatch(named):
+        return {**headers, "Cache-Control": FOR_ONE_MINUTE}
+    path = request.scope["raw_path"].decode("latin-1")
+    before, _, after = path.partition(f"/versions/{named}/")
+    query = f"?{request.url.query}" if request.url.query else ""
+    location = f"{before}/versions/{version.number}/{after}{query}"
+    return {**headers, "Cache-Control": FOR_ONE_CLIENT, "Content-Location": location}
+
+
+@contextmanager
+def refused_as_conflict() -> Iterator[None]:
+    """Answer 409 and not 410 if the block needs a version that may not be drawn from.
+
+    410 says that the URL has nothing any more; here it is the URL of a model or an alias, which exists.
+    """
+    try:
+        yield
+    except (VersionRevoked, VersionPurged) as error:
+        raise Problem(409, error.code, error.message, job_id=error.job_id) from error
 
 
 def find_job(session: Session, project: str, job_id: str) -> JobRow:

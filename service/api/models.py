@@ -1,5 +1,6 @@
 """/v1/models: create models, list them, and read the status of their labels."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from service.api.lookup import find_model
 from service.api.paging import Listing, PageQuery, build_listing
 from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.route import Route
-from service.registry import labels, models, reports
+from service.registry import aliases, labels, models, reports
 from service.registry.tables import LabelRow, ModelRow
 from service.requests.catalog import Catalog
 from service.requests.fields import MODEL_ID, NAME, NAME_RULE, Acceptance, Body, Seed, schema_of
@@ -77,6 +78,7 @@ class ModelObject(BaseModel):
         description="The criteria of every job, unless its request sets others."
     )
     head: int | None
+    aliases: dict[str, int] = Field(description="{name: the number of the version that it names}.")
     relapsed: list[str] = Field(
         description="Forgotten labels that the head draws more often than their criterion allows."
     )
@@ -113,7 +115,7 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
         )
         once.record(session, 201, row.id)
         context.append_to_audit_log(session, "model.create", row.id, name=row.name)
-        created = describe_model(row, {}, catalog, None)
+        created = _describe(session, [row], context)[0]
     response.headers["Location"] = created.links["self"]
     return created
 
@@ -126,10 +128,7 @@ def list_models(
     """List all models, newest first, each with its labels."""
     with context.database.reading() as session:
         rows, has_more = models.page(session, project=context.project, limit=page.limit, after=page.after)
-        known = labels.find_all_of(session, [row.id for row in rows])
-        catalog = context.catalog.with_uploads(session, context.project)
-        head_reports = reports.find_head_reports(session, rows)
-        data = [describe_model(row, known[row.id], catalog, head_reports.get(row.id)) for row in rows]
+        data = _describe(session, rows, context)
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
@@ -138,29 +137,41 @@ def list_models(
 def get_model(model: str, context: Context) -> ModelObject:
     """Read one model, by its name or id."""
     with context.database.reading() as session:
-        row = find_model(session, context.project, model)
-        catalog = context.catalog.with_uploads(session, context.project)
-        head_report = reports.find_head_report(session, row)
-        return describe_model(row, labels.find_all(session, row.id), catalog, head_report)
+        return _describe(session, [find_model(session, context.project, model)], context)[0]
 
 
 def _describe_again(session: Session, model_id: str, context: ApiContext, response: Response) -> ModelObject:
     """Answer a repeated request to create a model with the model as it is now."""
     with unless_gone("model", model_id):
         row = find_model(session, context.project, model_id)
-    catalog = context.catalog.with_uploads(session, context.project)
-    head_report = reports.find_head_report(session, row)
-    found = describe_model(row, labels.find_all(session, row.id), catalog, head_report)
+    found = _describe(session, [row], context)[0]
     response.headers["Location"] = found.links["self"]
     return found
 
 
-def describe_model(
-    row: ModelRow, known: dict[str, LabelRow], catalog: Catalog, head_report: Report | None
+def _describe(session: Session, rows: Sequence[ModelRow], context: ApiContext) -> list[ModelObject]:
+    """Return the JSON objects that describe some models, with a few queries for all of them."""
+    ids = [row.id for row in rows]
+    known = labels.find_all_of(session, ids)
+    named = aliases.find_all_of(session, ids)
+    catalog = context.catalog.with_uploads(session, context.project)
+    head_reports = reports.find_head_reports(session, rows)
+    return [
+        _describe_model(row, known[row.id], named[row.id], catalog, head_reports.get(row.id)) for row in rows
+    ]
+
+
+def _describe_model(
+    row: ModelRow,
+    known: Mapping[str, LabelRow],
+    named: Mapping[str, int],
+    catalog: Catalog,
+    head_report: Report | None,
 ) -> ModelObject:
     """Return the JSON object that describes a model.
 
     known: {label: row} of the labels it ever learned. The other labels of its dataset are listed as absent.
+    named: {alias: version}.
     head_report: the report on its head, or None before the first version.
     """
     own = next((entry.labels for entry in catalog.datasets if entry.name == row.dataset), ())
@@ -174,12 +185,14 @@ def describe_model(
         seed=row.seed,
         acceptance=row.acceptance or {},
         head=row.head,
+        aliases=dict(named),
         relapsed=head_report.relapsed if head_report is not None else [],
         labels=[_describe_label(name, known.get(name), row.dataset) for name in names],
         created_at=row.created_at,
         links={
             "self": address,
             "versions": f"{address}/versions",
+            "aliases": f"{address}/aliases",
             "relapse": f"{address}/relapse",
             "jobs": f"/v1/jobs?model={row.name}",
         },

@@ -11,7 +11,7 @@ from service.api.access import PROJECT_HEADER, required_scopes
 from service.api.origins import SAFE_METHODS
 from service.api.problems import ProblemDocument, refusals
 from service.requests.catalog import Catalog
-from service.requests.fields import JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of
+from service.requests.fields import ALIAS, HEAD, JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of
 
 
 def complete_document(app: FastAPI, routers: Sequence[APIRouter]) -> None:
@@ -76,7 +76,11 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "model": {"description": "The name or id of a model.", "schema": schema_of(NAME)},
     "project": {"description": "The name or id of a project.", "schema": schema_of(NAME)},
     "dataset": {"description": "The name of a dataset.", "schema": schema_of(NAME)},
-    "number": {"description": "The number of a version.", "schema": schema_of(NUMBER)},
+    "number": {
+        "description": "The number of a version, an alias of it, or `head` for the newest version.",
+        "schema": {"pattern": f"^(?:{NUMBER.pattern}|{HEAD}|{ALIAS.pattern})$"},
+    },
+    "alias": {"description": "The name of an alias.", "schema": schema_of(ALIAS)},
     "job": {"description": "The id of a job.", "schema": schema_of(JOB_ID)},
     "sample": {"description": "The id of a sample.", "schema": schema_of(SAMPLE_ID)},
     "key": {"description": "The id of a key."},

@@ -8,15 +8,14 @@ from sqlalchemy.orm import Session
 from service.api.access import requires
 from service.api.context import ApiContext
 from service.api.job_objects import JobObject
-from service.api.lookup import find_model
+from service.api.lookup import find_model, find_version, refused_as_conflict
 from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
 from service.api.route import Route
 from service.api.submission import Order, Submit
 from service.registry import labels
-from service.registry.errors import VersionRevoked
 from service.registry.job_specs import JobSpec
 from service.registry.tables import ModelRow
-from service.requests.fields import TEXT_RULE
+from service.requests.fields import TEXT_RULE, VERSION_RULE
 from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
@@ -42,11 +41,14 @@ _LEARN_RULES = rules(
     label_already_named="`as` renames a temporary label that is made permanent",
 )
 _FORGET_RULES = rules(
+    invalid_name=VERSION_RULE,
     invalid_text=TEXT_RULE,
     strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
     contradiction="the strategy does not give the requested guarantee",
 )
+_EVALUATE_RULES = rules(invalid_name=VERSION_RULE, invalid_text=TEXT_RULE)
 _RESIZE_RULES = rules(
+    invalid_name=VERSION_RULE,
     invalid_text=TEXT_RULE,
     policy_not_found="/v1/catalog has no such policy",
     strategy_not_found="/v1/catalog has no such strategy for this policy",
@@ -87,16 +89,16 @@ async def resize(model: str, request: Resize, submission: Submit) -> JobObject:
     return await submission.submit(_order(model, request, submission.context))
 
 
-@router.post("/evaluate", status_code=202, responses=_ANSWERS | rules(invalid_text=TEXT_RULE))
+@router.post(
+    "/evaluate",
+    status_code=202,
+    responses=_ANSWERS | _EVALUATE_RULES,
+)
 @requires("learn")
 async def evaluate(model: str, request: Evaluate, submission: Submit) -> JobObject:
     """Measure a version in full, and compare it with networks retrained without the labels it forgot."""
-    try:
+    with refused_as_conflict():
         return await submission.submit(_order(model, request, submission.context))
-    except (
-        VersionRevoked
-    ) as error:  # 409 and not 410, because the URL is that of the model, which still exists
-        raise Problem(409, error.code, error.message) from error
 
 
 def _order(name: str, request: JobRequest, context: ApiContext) -> Order:
@@ -105,7 +107,8 @@ def _order(name: str, request: JobRequest, context: ApiContext) -> Order:
     def resolve(session: Session, model: ModelRow) -> JobSpec:
         catalog = context.catalog.with_uploads(session, context.project)
         statuses = labels.projected_statuses(session, model)
-        return request.resolve(catalog, statuses, model_dataset=model.dataset)
+        numbered = request.with_numbers(lambda named: find_version(session, model, named).number)
+        return numbered.resolve(catalog, statuses, model_dataset=model.dataset)
 
     return Order(
         line=name,

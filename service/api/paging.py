@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 _CURSOR_ADVICE = "pass the `next` of the page before as `after`, or leave it out for the first page"
 
 
-CURSOR = re.compile(r"[A-Za-z0-9_]{1,64}")
+CURSOR = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def _check_cursor(text: object) -> object:
@@ -62,6 +62,15 @@ def build_listing(
         query = {**request.query_params, "after": following}
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     return Listing(data=data, has_more=has_more, next=following)
+
+
+def parse_number(cursor: str | None) -> int | None:
+    """Return the number that the cursor of a numbered list is. Raises InvalidRequest."""
+    if cursor is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", cursor):
+        raise unknown_cursor()
+    return int(cursor)
 
 
 CURSOR_RULE = rules(invalid_cursor="the list has no item with this `after`")

@@ -43,6 +43,8 @@ STATUS = {
     "nothing_permanent": 409,
     "stale_base": 409,
     "version_not_found": 404,
+    "alias_not_found": 404,
+    "no_earlier_version": 409,
     "report_not_found": 404,
     "version_revoked": 410,
     "version_purged": 410,

@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from reports import FigureSummary, FullReport, Picture, Report, read_report
 from service.api.access import Caller, requires
 from service.api.context import Context
-from service.api.lookup import find_job, find_model, find_version
-from service.api.problems import Problem, refusals
+from service.api.lookup import find_job, find_model, find_version, headers_of_version
+from service.api.problems import Problem, refusals, rules
 from service.api.responses import PAGE_HEADERS, PngResponse
-from service.api.route import FOR_ONE_MINUTE, Route, not_modified, preferred
+from service.api.route import FOR_ONE_CLIENT, FOR_ONE_MINUTE, Route, not_modified, preferred
 from service.drawing.images import enlarge, grid, png
 from service.registry import labels, reports, versions
 from service.registry.reports import StoredReport
@@ -26,7 +26,7 @@ from service.registry.tables import Level, VersionRow
 from service.reporting import page as report_page
 from service.reporting.figures import FigurePair, pair_figures
 from service.reporting.relapse import RelapsePoint, relapse_series
-from service.requests.fields import LabelName
+from service.requests.fields import VERSION_RULE, LabelName, VersionReferenceText
 
 router = APIRouter(prefix="/v1", tags=["reports"], route_class=Route)
 
@@ -161,16 +161,16 @@ class ComparisonObject(BaseModel):
 
 
 class ComparisonQuery(BaseModel):
-    """`?from=&to=`: the numbers of the two versions."""
+    """`?from=&to=`: the two versions, each by its number, an alias, or as `head`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    from_: int = Field(alias="from", ge=1, le=2**31 - 1)
-    to: int = Field(ge=1, le=2**31 - 1)
+    from_: VersionReferenceText = Field(alias="from")
+    to: VersionReferenceText
 
 
 @router.get(
-    "/models/{model}/versions/{number}/report", response_class=Response, responses=REPORT | refusals(404)
+    "/models/{model}/versions/{number}/report", response_class=Response, responses=REPORT | refusals(404, 409)
 )
 @requires("read")
 def get_report(
@@ -185,10 +185,12 @@ def get_report(
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
         version = find_version(session, row, number)
+        headers = {**headers_of_version(request, version, number), "Vary": "Accept"}
+        headers["Cache-Control"] = FOR_ONE_CLIENT  # a full report may be added at any time
         stored = reports.find_for_version(session, version, query.level)
         if media_type == "application/json":
             shown = _without_pictures(_report_object(stored), context.caller)
-            return JSONResponse(shown, headers={"Vary": "Accept"})
+            return JSONResponse(shown, headers=headers)
         subject = report_page.Subject(
             model=row,
             version=version,
@@ -199,7 +201,7 @@ def get_report(
             relapses=relapse_series(reports.find_newest_versions(session, row, limit=MAX_RELAPSE_VERSIONS)),
         )
     page = report_page.render(subject)
-    return Response(page, headers=PAGE_HEADERS | {"Vary": "Accept"}, media_type="text/html; charset=utf-8")
+    return Response(page, headers=PAGE_HEADERS | headers, media_type="text/html; charset=utf-8")
 
 
 @router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))
@@ -269,13 +271,13 @@ def get_relapse(model: str, context: Context) -> RelapseObject:
     )
 
 
-@router.get("/models/{model}/compare", responses=refusals(404))
+@router.get("/models/{model}/compare", responses=refusals(404, 409) | rules(invalid_name=VERSION_RULE))
 @requires("read")
 def compare(model: str, query: Annotated[ComparisonQuery, Query()], context: Context) -> ComparisonObject:
     """The figures of two versions side by side, from full reports if both versions have one."""
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
-        before, after = (find_version(session, row, str(number)) for number in (query.from_, query.to))
+        before, after = (find_version(session, row, named) for named in (query.from_, query.to))
         stored_before, stored_after = _at_one_level(session, (before, after))
     return ComparisonObject(
         model=row.id,

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from itertools import islice
 from typing import Any
 
@@ -39,6 +39,8 @@ FOR_ONE_CLIENT = "private, no-cache"
 """Cache-Control: no shared cache may store the answer, and the client's own asks again before it uses it."""
 FOR_ONE_MINUTE = "private, max-age=60"
 """For what can only be revoked: where no key is needed, the client's own cache may use it for that long."""
+CONDITIONS = ("Idempotency-Key", "If-Match", "If-None-Match")
+"""Headers that a client relies on."""
 UNLIMITED_PATHS = ("/livez", "/readyz", "/metrics")
 MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
@@ -54,7 +56,7 @@ class Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        takes_key = _takes_header(self.dependant, "Idempotency-Key")
+        taken = {name for name in CONDITIONS if _takes_header(self.dependant, name)}
         takes_no_query = self.path.startswith("/v1/") and not _takes_query(self.dependant)
         scopes = required_scopes(self.endpoint)
         takes_no_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
@@ -72,7 +74,7 @@ class Route(APIRoute):
             if takes_no_body:
                 _refuse_other_media_types(request)
             _refuse_unacceptable(request, self.response_class)
-            _refuse_conditions(request, takes_key=takes_key)
+            _refuse_conditions(request, taken)
             if takes_no_query:
                 _refuse_query(request)
             _refuse_repeated_parameters(request)
@@ -261,15 +263,21 @@ async def _refuse_body(request: BoundedRequest) -> None:
         )
 
 
-def _refuse_conditions(request: Request, *, takes_key: bool) -> None:
+def _refuse_conditions(request: Request, taken: Collection[str]) -> None:
     """Raise a Problem if the request depends on a header that this endpoint cannot honour.
 
-    To ignore it would be worse: the client relies on it.
+    To ignore it would be worse: the client relies on it. taken: those of CONDITIONS that it honours.
     """
-    if "idempotency-key" in request.headers and not takes_key:
+    sent = {name for name in CONDITIONS if name.lower() in request.headers} - set(taken)
+    if "Idempotency-Key" in sent:
         detail = f"A {request.method} of this URL takes no Idempotency-Key; send it without this header."
         raise Problem(400, "idempotency_key_not_supported", detail)
-    if "if-match" in request.headers:
+    if "If-None-Match" in sent and request.method not in SAFE_METHODS:
+        detail = (
+            "This URL compares no ETag, so the condition in If-None-Match cannot be checked; leave it out."
+        )
+        raise Problem(412, "precondition_failed", detail)
+    if "If-Match" in sent:
         detail = (
             "This URL compares no ETag, so the condition in If-Match cannot be checked; send the request "
             "without it. Requests that change a model take `base_version` instead."

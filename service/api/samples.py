@@ -21,7 +21,7 @@ from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.drawing import draw
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
-from service.api.lookup import find_model
+from service.api.lookup import VERSION_HEADER, find_model, find_version
 from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.route import Route
 from service.api.space import find_lack
@@ -30,7 +30,16 @@ from service.registry import samples, versions
 from service.registry.errors import DatabaseFull, IdempotencyInFlight, UnknownSample
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import LabelDecoder
-from service.requests.fields import SAMPLE_ID, Body, Labels, Seed, VersionNumber, refuse_duplicates
+from service.requests.fields import (
+    HEAD,
+    SAMPLE_ID,
+    VERSION_RULE,
+    Body,
+    Labels,
+    Seed,
+    VersionReference,
+    refuse_duplicates,
+)
 from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(tags=["samples"], route_class=Route)
@@ -70,7 +79,9 @@ class CreateSample(Body):
         f"the format `png_grid` holds at most {MAX_GRID_COLUMNS} of a label, and `png` one image in all.",
     )
     seed: Seed | None = Field(None, description="If it is left out, a random seed is chosen and recorded.")
-    version: VersionNumber | None = Field(None, description="The head if it is left out.")
+    version: VersionReference | None = Field(
+        None, description="Its number or an alias. The head if it is left out."
+    )
     format: Annotated[Literal["png_grid", "png", "npz", "b64_json"], BeforeValidator(_check_format)] = (
         "png_grid"
     )
@@ -100,6 +111,7 @@ class SampleObject(BaseModel):
     | rules(
         label_not_learned="the version does not hold the label",
         label_forgotten="the model has forgotten the label",
+        invalid_name=VERSION_RULE,
         output_too_large="more images than `count` allows for the format",
     ),
 )
@@ -227,10 +239,10 @@ def _new_sample_headers(record: SampleObject) -> dict[str, str]:
 
 
 def _find_version(
-    session: Session, project: str, model: str, number: int | None
+    session: Session, project: str, model: str, named: int | str | None
 ) -> tuple[ModelRow, VersionRow]:
     row = find_model(session, project, model)
-    return row, versions.find_head(session, row) if number is None else versions.find(session, row, number)
+    return row, find_version(session, row, named or HEAD)
 
 
 def _find_sample(session: Session, project: str, sample_id: str) -> SampleRow:
@@ -245,7 +257,7 @@ def _answer(record: SampleObject, drawn: Mapping[str, Pixels], headers: Mapping[
         headers={
             **headers,
             **({"X-Sample-Id": record.id} if record.id else {"X-Sample-Recorded": "false"}),
-            "X-Model-Version": str(record.version),
+            VERSION_HEADER: str(record.version),
         },
         media_type=MEDIA_TYPES[record.format],
     )

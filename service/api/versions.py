@@ -1,21 +1,23 @@
 """/v1/models/{model}/versions: list and read versions, their ancestors and their files."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
 from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
 from service.api.context import Context
-from service.api.lookup import find_model, find_version, unless_purged
-from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, unknown_cursor
+from service.api.lookup import find_model, find_version, headers_of_version, unless_purged
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_number
 from service.api.problems import Problem, refusals
-from service.api.route import FOR_ONE_MINUTE, Route, not_modified
-from service.registry import purging, versions
+from service.api.route import Route, not_modified
+from service.registry import aliases, purging, versions
 from service.registry.tables import ModelRow, VersionRow
 
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
@@ -72,6 +74,7 @@ class VersionObject(AncestorObject):
     """An immutable published state of a model."""
 
     model: str
+    aliases: list[str] = Field(description="The aliases that name it.")
     widths: dict[str, Any]
     figures: HeadlineFigures
     files: dict[str, FileObject]
@@ -86,23 +89,23 @@ def list_versions(
     """List the versions of a model, newest first."""
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
-        rows, has_more = versions.page(session, row, limit=page.limit, after=_version_number(page.after))
-        data = [_describe_version(row, version) for version in rows]
+        rows, has_more = versions.page(session, row, limit=page.limit, after=parse_number(page.after))
+        data = _describe(session, row, rows)
     return build_listing(
         request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None
     )
 
 
-@router.get("/{number}", responses=refusals(404))
+@router.get("/{number}", responses=refusals(404, 409))
 @requires("read")
 def get_version(model: str, number: str, context: Context) -> VersionObject:
-    """Read one version."""
+    """Read one version, by its number, an alias, or as `head`."""
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
-        return _describe_version(row, find_version(session, row, number))
+        return _describe(session, row, [find_version(session, row, number)])[0]
 
 
-@router.get("/{number}/lineage", responses=refusals(404) | CURSOR_RULE)
+@router.get("/{number}/lineage", responses=refusals(404, 409) | CURSOR_RULE)
 @requires("read")
 def get_lineage(
     model: str, number: str, page: PageQuery, request: Request, response: Response, context: Context
@@ -111,7 +114,7 @@ def get_lineage(
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
         version = find_version(session, row, number)
-        after = min(_version_number(page.after) or version.number + 1, version.number + 1)
+        after = min(parse_number(page.after) or version.number + 1, version.number + 1)
         rows, has_more = versions.page(session, row, limit=page.limit, after=after)
         data = [AncestorObject(**_ancestor_fields(version)) for version in rows]
     return build_listing(
@@ -119,7 +122,7 @@ def get_lineage(
     )
 
 
-@router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 410, 416))
+@router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 409, 410, 416))
 @requires("sample")
 def get_file(model: str, number: str, name: str, request: Request, context: Context) -> Response:
     """Download a file of a version, or one `Range` of its bytes.
@@ -144,8 +147,8 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
         )
     versions.check_downloadable(row, version, name)
     headers = {
+        **headers_of_version(request, version, number),
         "ETag": f'"{file["sha256"]}"',
-        "Cache-Control": FOR_ONE_MINUTE,
         "Accept-Ranges": "bytes",
     }
     if unchanged := not_modified(request, headers):
@@ -167,11 +170,20 @@ def _headline(group: LabelGroup) -> Figure:
     )
 
 
-def _describe_version(model: ModelRow, row: VersionRow) -> VersionObject:
+def _describe(session: Session, model: ModelRow, rows: Sequence[VersionRow]) -> list[VersionObject]:
+    named = aliases.find_all_of(session, [model.id])[model.id]
+    return [
+        _describe_version(model, row, [alias for alias, number in named.items() if number == row.number])
+        for row in rows
+    ]
+
+
+def _describe_version(model: ModelRow, row: VersionRow, names: list[str]) -> VersionObject:
     address = f"/v1/models/{model.name}/versions/{row.number}"
     return VersionObject(
         **_ancestor_fields(row),
         model=model.id,
+        aliases=names,
         widths=row.widths,
         figures=HeadlineFigures.of(read_report(row.report)),
         files={
@@ -202,14 +214,6 @@ def _ancestor_fields(row: VersionRow) -> dict[str, Any]:
         "purged_by": row.purged_by,
         "created_at": row.created_at,
     }
-
-
-def _version_number(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,9}", cursor):
-        raise unknown_cursor()
-    return int(cursor)
 
 
 def _answer_range(request: Request, data: bytes, headers: dict[str, str], media_type: str) -> Response:

@@ -44,6 +44,15 @@ class UnknownVersion(RegistryError):
         )
 
 
+class UnknownAlias(RegistryError):
+    code = "alias_not_found"
+
+    def __init__(self, model: str, name: str) -> None:
+        super().__init__(
+            f"model {model!r} has no alias {name[:80]!r}; GET /v1/models/{model}/aliases lists its aliases"
+        )
+
+
 class UnknownSample(RegistryError):
     code = "sample_not_found"
 
@@ -307,6 +316,16 @@ class VersionPurged(RegistryError):
         super().__init__(
             f"the weights and images of version {number} of model {model!r} were deleted by the purge of job "
             f"{job_id}; only its report and its manifest can be read. Use the head version"
+        )
+
+
+class NoEarlierVersion(RegistryError):
+    code = "no_earlier_version"
+
+    def __init__(self, model: str, alias: str, number: int) -> None:
+        super().__init__(
+            f"the alias {alias!r} of model {model!r} has named no version before version {number}, so it "
+            f"cannot be rolled back; PUT /v1/models/{model}/aliases/{alias} sets it to a version"
         )
 
 

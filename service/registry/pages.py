@@ -1,4 +1,4 @@
-"""Lists in pages, the newest row first (keyset pagination).
+"""Lists in pages (keyset pagination).
 
 A page begins after the key of a row and not at an offset, so that rows added meanwhile do not shift it.
 """
@@ -14,7 +14,7 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 class Page(NamedTuple, Generic[AnyRow]):
-    """Some rows of a list, and whether older ones follow."""
+    """Some rows of a list, and whether others follow."""
 
     rows: list[AnyRow]
     has_more: bool
@@ -32,7 +32,23 @@ def newest_first(
 
     key: a unique column that grows with every new row; after: the last key of the previous page, if any.
     """
+    return in_order(session, query, key, limit=limit, after=after, descending=True)
+
+
+def in_order(
+    session: Session,
+    query: Select[AnyRow],
+    key: InstrumentedAttribute[Any],
+    *,
+    limit: int,
+    after: int | str | None,
+    descending: bool = False,
+) -> Page[AnyRow]:
+    """Return at most `limit` rows of the query in the order of their keys.
+
+    key: a column whose values are unique in the query; after: the last key of the previous page, if any.
+    """
     if after is not None:
-        query = query.where(key < after)
-    rows = list(session.scalars(query.order_by(key.desc()).limit(limit + 1)))
+        query = query.where(key < after if descending else key > after)
+    rows = list(session.scalars(query.order_by(key.desc() if descending else key).limit(limit + 1)))
     return Page(rows[:limit], len(rows) > limit)

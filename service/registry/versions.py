@@ -113,6 +113,11 @@ def check_drawable(model: ModelRow, version: VersionRow) -> None:
         raise VersionRevoked(model.name, version.number, version.revoked_by)
 
 
+def is_drawable(version: VersionRow) -> bool:
+    """Whether the version may be drawn from."""
+    return version.purged_by is None and version.revoked_by is None
+
+
 def is_downloadable(version: VersionRow, file: str) -> bool:
     """Whether this file of the version may be downloaded.
 

@@ -4,7 +4,15 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from service.registry import labels
@@ -15,7 +23,7 @@ MAX_SEED = 2**53 - 1
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)]
 
-VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
+MAX_VERSION = 2**31 - 1
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names of models, datasets, projects and keys. They need no quoting in a path, a file name or a shell."""
@@ -25,6 +33,17 @@ JOB_ID = re.compile(r"job_[0-9A-Za-z]{1,40}")
 SAMPLE_ID = re.compile(r"smp_[0-9A-Za-z]{1,40}")
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 """The number of a version in a path."""
+
+HEAD = "head"
+"""What stands for the number of a model's newest version."""
+ALIAS = re.compile(
+    r"(?!(?:[hH][eE][aA][dD]|[vV]?[0-9]+(?:\.[0-9]+)*|[a-z]{3}_[0-9A-Za-z]{26})$)" + NAME.pattern
+)
+"""Names of aliases: no `head`, no number and no id, because these stand where an alias may stand."""
+ALIAS_RULE = (
+    "has 1 to 64 letters, digits, dots, dashes or underscores, begins with a letter or a digit, and is "
+    "neither `head` nor a number such as 3, v3 or 1.0 nor an id"
+)
 
 NAME_RULE = "has 1 to 64 letters, digits, dots, dashes or underscores, and begins with a letter or a digit"
 
@@ -45,6 +64,38 @@ class Body(BaseModel):
     """The base class of every request body. It refuses unknown fields, and it is frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _check_version(value: object) -> int | str:
+    if isinstance(value, str):
+        if value != HEAD and not ALIAS.fullmatch(value):
+            raise PydanticCustomError("invalid_name", VERSION_RULE)
+        return value
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise PydanticCustomError("wrong_type", VERSION_RULE)
+    if not 1 <= value <= MAX_VERSION:
+        raise PydanticCustomError("out_of_range", f"the number of a version is from 1 to {MAX_VERSION}")
+    return value
+
+
+def _check_version_text(text: object) -> int | str:
+    return _check_version(int(text) if isinstance(text, str) and re.fullmatch(r"[0-9]{1,10}", text) else text)
+
+
+VERSION_RULE = "a version is named by its number, by an alias, or by `head`"
+_VERSION_SCHEMA = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": MAX_VERSION},
+            {"type": "string", "pattern": f"^(?:{HEAD}|{ALIAS.pattern})$"},
+        ],
+        "description": "The number of a version, an alias of it, or `head` for the newest version.",
+    }
+)
+VersionReference = Annotated[int | str, PlainValidator(_check_version), _VERSION_SCHEMA]
+"""What names a version in a body: its number, an alias, or `head`."""
+VersionReferenceText = Annotated[int | str, PlainValidator(_check_version_text), _VERSION_SCHEMA]
+"""The same in a query."""
 
 
 def _check_label_name(name: str) -> str:
@@ -106,6 +157,17 @@ Reference = Annotated[
         max_length=200,
         description="Your own name for this request, such as the number of an erasure request: 1 to 200 "
         "printable characters. It is shown on the job, and signed with the receipt.",
+        json_schema_extra={"minLength": 1, "pattern": NOT_BLANK},
+    ),
+    AfterValidator(_check_printable),
+]
+
+
+Reason = Annotated[
+    str,
+    Field(
+        max_length=500,
+        description="Why, for those who read the history: 1 to 500 printable characters.",
         json_schema_extra={"minLength": 1, "pattern": NOT_BLANK},
     ),
     AfterValidator(_check_printable),

@@ -6,7 +6,7 @@ statuses of the model's labels, and returns the spec of a job (service/registry/
 the database.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias
 
 from pydantic import Field, model_validator
@@ -31,7 +31,7 @@ from service.requests.fields import (
     Metadata,
     Reference,
     Seed,
-    VersionNumber,
+    VersionReference,
     refuse_duplicates,
 )
 from service.requests.violations import InvalidRequest, Violation, escape
@@ -42,6 +42,15 @@ class Submitted(Body):
 
     reference: Reference | None = None
     metadata: Metadata = Field({})
+
+    def with_numbers(self, number_of: Callable[[str], int]) -> Self:
+        """Return the request with the numbers of the versions that it names by an alias or as `head`.
+
+        number_of: finds the number. A job is about the version that had the name when it was accepted.
+        """
+        named = {field: getattr(self, field, None) for field in ("base_version", "version")}
+        found = {field: number_of(name) for field, name in named.items() if isinstance(name, str)}
+        return self.model_copy(update=found) if found else self
 
 
 class Change(Submitted):
@@ -54,10 +63,10 @@ class Change(Submitted):
         {}, description="The params of the strategy. Their schema is in /v1/catalog."
     )
     seed: Seed = 0
-    base_version: VersionNumber | None = Field(
+    base_version: VersionReference | None = Field(
         None,
-        description="The version that the client expects to be the head. If it is not, the request is "
-        "refused with 409.",
+        description="The version that the client expects to be the head, by its number or an alias. If it is "
+        "not, the request is refused with 409.",
     )
     acceptance: Acceptance = Acceptance()
 
@@ -66,7 +75,7 @@ class Change(Submitted):
             "strategy": chosen.name,
             "params": params,
             "seed": self.seed,
-            "base_version": self.base_version,
+            "base_version": _as_number(self.base_version),
             "acceptance": self.acceptance.model_dump(exclude_none=True),
         }
 
@@ -211,7 +220,9 @@ class Resize(Change):
 class Evaluate(Submitted):
     """A request to measure a version in full."""
 
-    version: VersionNumber | None = Field(None, description="The head if it is left out.")
+    version: VersionReference | None = Field(
+        None, description="Its number or an alias. The head if it is left out."
+    )
     params: dict[str, Any] = Field({}, description="How much is measured. The schema is in /v1/catalog.")
     seed: Seed = 0
 
@@ -223,7 +234,7 @@ class Evaluate(Submitted):
             params=chosen.complete(self.params),
             seed=self.seed,
             dataset=model_dataset,
-            evaluated_version=self.version,
+            evaluated_version=_as_number(self.version),
         )
 
 
@@ -231,6 +242,11 @@ def _is_exact_forget(entry: StrategyEntry, name: str | None) -> bool:
     """Whether this is the exact strategy of that name that forgets permanent labels."""
     exact = entry.operation == "forget" and entry.guarantee == "exact" and entry.retention == "permanent"
     return exact and entry.name == name
+
+
+def _as_number(version: int | str | None) -> int | None:
+    assert not isinstance(version, str), "with_numbers has replaced every name"
+    return version
 
 
 JobRequest: TypeAlias = Learn | Forget | Resize | Evaluate

@@ -118,7 +118,8 @@ NOT_THERE = [
     get("unknown version", "/v1/models/{m}/versions/9", 404, "version_not_found"),
     get("version 0", "/v1/models/{m}/versions/0", 404, "version_not_found"),
     get("version 2^64", "/v1/models/{m}/versions/18446744073709551616", 404, "version_not_found"),
-    get("version head", "/v1/models/{m}/versions/head", 404, "version_not_found"),
+    get("the head of nothing", "/v1/models/{empty}/versions/head", 409, "model_has_no_version"),
+    get("an unknown alias", "/v1/models/{m}/versions/production", 404, "alias_not_found"),
     get("unknown file", "/v1/models/{m}/versions/2/files/weights.pt", 404, "file_not_found"),
     get("a file outside", "/v1/models/{m}/versions/2/files/..%2f..%2fmain", 404, "route_not_found"),
     Bad("learn by nobody", "POST", "/v1/models/nobody/learn", 404, "model_not_found", {"labels": ["3"]}),
@@ -257,7 +258,9 @@ CHANGES = [
 
 EVALUATIONS = [
     evaluate("version 0", 422, "out_of_range", "/version", body={"version": 0}),
-    evaluate("a word for a version", 422, "wrong_type", "/version", body={"version": "head"}),
+    evaluate("a text for a number", 422, "invalid_name", "/version", body={"version": "2"}),
+    evaluate("a list of versions", 422, "wrong_type", "/version", body={"version": [2]}),
+    evaluate("an unknown alias", 404, "alias_not_found", body={"version": "production"}),
     evaluate("an unknown version", 404, "version_not_found", body={"version": 9}),
     evaluate("a revoked version", 409, "version_revoked", body={"version": 1}),
     evaluate("no references", 422, "out_of_range", "/params/seeds", body={"params": {"seeds": 0}}),
@@ -288,6 +291,8 @@ EVALUATIONS = [
     get("a comparison with nothing", "/v1/models/{m}/compare?from=1", 422, "required", "/query/to"),
     get("a comparison of version 0", "/v1/models/{m}/compare?from=0&to=1", 422, "out_of_range",
         "/query/from"),
+    get("a comparison with an unknown alias", "/v1/models/{m}/compare?from=1&to=production", 404,
+        "alias_not_found"),
     get("a comparison with what is not there", "/v1/models/{m}/compare?from=1&to=9", 404,
         "version_not_found"),
 ]  # fmt: skip

@@ -59,7 +59,7 @@ USABLE: dict[str, Any] = {
     "as": {},
     "strategy": None,
 }
-STATE = {401, 403, 404, 409, 410, 416, 429}
+STATE = {401, 403, 404, 409, 410, 412, 416, 428, 429}
 """The statuses that depend on what the deployment holds, and on the key."""
 
 
@@ -80,13 +80,15 @@ def held(served: Served) -> dict[str, list[Any]]:
     forgotten = served.done("digits", "forget", labels=["2"])
     queued = served.submit("digits", "learn", labels=["5"])
     sample = served.http.post("/v1/models/digits/samples", json={"labels": ["1"], "seed": 1})
+    served.http.put("/v1/models/digits/aliases/production", json={"version": 2}).raise_for_status()
     key = served.http.post("/v1/keys", json={"name": "reader", "scopes": ["read"]}).json()
     return {
         "model": ["digits"],
-        "number": ["1", "2"],
-        "version": [1, 2],
+        "number": ["1", "2", "head", "production"],
+        "version": [1, 2, "head", "production"],
+        "alias": ["production"],
         "from": [1],
-        "to": [2],
+        "to": [2, "production"],
         "job": [learned.job_id, forgotten.job_id, queued["id"]],
         "after": [queued["id"]],
         "sample": [sample.headers["X-Sample-Id"]],

@@ -20,6 +20,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/models/{model}/resize": {"policy": "prune"},
     "/v1/models/{model}/evaluate": {},
     "/v1/models/{model}/samples": {"labels": ["1"]},
+    "/v1/models/{model}/aliases/{alias}": {"version": 1},
+    "/v1/models/{model}/aliases/{alias}/rollback": {},
     "/v1/keys": {"name": "mine", "scopes": ["read"], "project": "first"},
     "/v1/projects": {"name": "third"},
 }
@@ -50,12 +52,14 @@ def things(locked: Served) -> dict[str, str]:
     job = locked.submit("orchard", "forget", labels=["pear"])["id"]
     locked.worker.work(job)
     sample = locked.http.post("/v1/models/orchard/samples", json={"labels": ["apple"]})
+    locked.http.put("/v1/models/orchard/aliases/production", json={"version": 2}).raise_for_status()
     return {
         "model": "orchard",
         "number": "2",
         "name": "decoder.onnx",
         "label": "apple",
         "seed": "0",
+        "alias": "production",
         "job": job,
         "network": "candidate",
         "sample": sample.headers["X-Sample-Id"],
@@ -86,7 +90,7 @@ def test_nothing_of_a_project_is_there_for_a_key_of_another(locked: Served, thin
                 path = route.path
                 for name in route.param_convertors:
                     path = path.replace(f"{{{name}}}", things[name])
-                body = BODIES[route.path] if method == "POST" and route.body_field else None
+                body = BODIES[route.path] if method != "GET" and route.body_field else None
                 query = "?from=1&to=2" if path.endswith("/compare") else ""
                 answer = outsider.request(method, path + query, json=body)
                 walked += 1

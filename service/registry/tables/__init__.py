@@ -21,13 +21,26 @@ from service.registry.tables.jobs import (
     ReportRow,
     SnapshotRow,
 )
-from service.registry.tables.models import LabelRow, LabelStatus, ModelRow, Operation, SampleRow, VersionRow
+from service.registry.tables.models import (
+    AliasAction,
+    AliasChangeRow,
+    AliasRow,
+    LabelRow,
+    LabelStatus,
+    ModelRow,
+    Operation,
+    SampleRow,
+    VersionRow,
+)
 from service.registry.tables.projects import DEFAULT_PROJECT, ProjectRow
 
 __all__ = [
     "CLAIMED_STATES",
     "DEFAULT_PROJECT",
     "UNFINISHED_STATES",
+    "AliasAction",
+    "AliasChangeRow",
+    "AliasRow",
     "ApiKeyRow",
     "ArtifactFaultRow",
     "ArtifactHash",

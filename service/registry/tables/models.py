@@ -22,6 +22,7 @@ from service.registry.tables.projects import DEFAULT_PROJECT
 
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize", "evaluate"]
+AliasAction = Literal["set", "rollback", "delete"]
 
 
 class ModelRow(Row):
@@ -117,6 +118,53 @@ class VersionRow(Row):
     """The job that forgot a label which this version still holds: nobody may draw from it any more."""
     purged_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     """The job whose purge covers it: all files but the descriptive ones are deleted, or soon will be."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+
+
+class AliasRow(Row):
+    """A name that a client gave to a version of a model, such as `production`. It may be moved."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (
+        ForeignKeyConstraint(["model_id", "version"], ["versions.model_id", "versions.number"]),
+        CheckConstraint("revision >= 1", name="revision"),
+    )
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(Name, primary_key=True)
+    version: Mapped[int] = mapped_column(Integer)
+    revision: Mapped[int] = mapped_column(Integer)
+    """The number of its newest change."""
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    updated_at: Mapped[datetime] = mapped_column(Timestamp, default=now(), onupdate=now())
+
+
+class AliasChangeRow(Row):
+    """An entry of an alias's history. Entries are only ever added; they stay when the alias is deleted."""
+
+    __tablename__ = "alias_changes"
+    __table_args__ = (
+        CheckConstraint("action IN ('set', 'rollback', 'delete')", name="action"),
+        CheckConstraint("(action = 'delete') = (to_version IS NULL)", name="to_version"),
+        CheckConstraint("(action = 'rollback') = (restored IS NOT NULL)", name="restored"),
+        CheckConstraint("number >= 1", name="number"),
+    )
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    alias: Mapped[str] = mapped_column(Name, primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Counts the changes of the alias from 1, also beyond a deletion."""
+    action: Mapped[AliasAction] = mapped_column(String(16))
+    from_version: Mapped[int | None] = mapped_column(Integer)
+    """Null where the alias did not exist before."""
+    to_version: Mapped[int | None] = mapped_column(Integer)
+    """Null where the alias was deleted."""
+    restored: Mapped[int | None] = mapped_column(Integer)
+    """The number of the change that a rollback went back to."""
+    reason: Mapped[str | None] = mapped_column(String(500))
+    created_by: Mapped[str | None] = mapped_column(Id)
+    """The id of the API key that requested it; null where no key is needed."""
+    request_id: Mapped[str | None] = mapped_column(Name)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
