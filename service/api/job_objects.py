@@ -276,7 +276,8 @@ def _describe_error(error: dict[str, Any]) -> JobErrorObject:
 
 
 def _describe_purge(row: PurgeRow) -> PurgeObject:
-    keys, kept = ([KeyObject(**file) for file in files] for files in (row.keys, row.kept))
+    is_done = row.state == "done"  # before that the row has what is to be deleted, or was kept so far
+    keys, kept = ([KeyObject(**file) for file in files if is_done] for files in (row.keys, row.kept))
     return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
 
 

@@ -8,12 +8,10 @@ cleanly: a running job goes back to the queue.
 """
 
 import fcntl
-import gc
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +21,7 @@ from types import FrameType
 import uvicorn
 
 from service.api.app import create_app
+from service.process import runtime
 from service.process.errors import CannotStart
 from service.process.http_server import server_config
 from service.process.maintenance import start_maintenance
@@ -40,11 +39,6 @@ CHECK_SECONDS = 0.1
 """How often the supervisor checks that the server and the worker run."""
 REQUEST_GRACE_SECONDS = 5
 """How long open requests may take to end when the server stops."""
-SWITCH_SECONDS = 0.0005
-"""How long a thread that computes keeps the others waiting. The event loop waits for its turn after every
-system call: with Python's default, 5 ms, each answer took 10 ms while another thread was busy."""
-YOUNG_OBJECTS = 10_000
-"""How many new objects there may be before Python looks for cycles among them, in place of 700."""
 STOP_SECONDS = 15.0
 """How long a process may take to stop, whatever hangs: the grace of the worker's job, and some seconds."""
 DATABASE_SECONDS = 2.0
@@ -65,6 +59,7 @@ def supervise(
 
     Raises CannotStart, and DatabaseUnavailable or DatabaseTooNew from the migration.
     """
+    runtime.share_heaps()
     stop = stop_on_signals()
     _make_home(deployment.home)
     with _home_lock(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
@@ -81,7 +76,7 @@ def supervise(
             sweeper.start()
             start_maintenance(stop, database, deployment)
             server.start()
-            _shorten_pauses()
+            runtime.shorten_pauses()
             if worker:  # until it has proved that it is this project's worker, not a file of the same name
                 worker.wait_until_identified(stop)
             if not stop.is_set():
@@ -100,18 +95,6 @@ def supervise(
             if sweeper.ident is not None:
                 sweeper.join()
             database.dispose()
-
-
-def _shorten_pauses() -> None:
-    """Let no thread keep the requests waiting for long, nor the search for garbage.
-
-    What is there once the server has started stays until it ends. A full collection went through all of that
-    each time, and stopped every thread for 0.1 to 0.3 s.
-    """
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-    gc.collect()
-    gc.freeze()
 
 
 def _refuse_older_than_erasures(database: Database, deployment: Settings) -> None:
