@@ -11,19 +11,11 @@ from typing import Annotated
 
 import typer
 
+from commands import data, examining, modelling, sampling  # noqa: F401 - each adds its commands
+from commands.application import OPERATORS, PEOPLE
+from commands.application import app as app
 from commands.failure import fail
-
-app = typer.Typer(
-    help=(
-        "Palimpsest serves generative models that learn and forget labels on request.\n\n"
-        "Settings are environment variables PALIMPSEST_*, listed in service/settings.py."
-        " By default all data is in ~/.palimpsest."
-    ),
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+from commands.session import AsJson, calling
 
 Host = Annotated[
     str | None, typer.Option(help="Address to listen on (default: PALIMPSEST_HOST, or 127.0.0.1).")
@@ -63,7 +55,7 @@ WithoutKeys = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def up(host: Host = None, port: Port = None, without_keys: WithoutKeys = False) -> None:
     """Run the API, the sweeper and a worker together.
 
@@ -78,7 +70,7 @@ def up(host: Host = None, port: Port = None, without_keys: WithoutKeys = False) 
     operate.serve(host, port, with_worker=True, without_keys=without_keys)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def serve(host: Host = None, port: Port = None, without_keys: WithoutKeys = False) -> None:
     """Run the API and the sweeper, without a worker.
 
@@ -92,7 +84,7 @@ def serve(host: Host = None, port: Port = None, without_keys: WithoutKeys = Fals
     operate.serve(host, port, with_worker=False, without_keys=without_keys)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def worker() -> None:
     """Run a worker, which executes jobs one by one.
 
@@ -106,7 +98,7 @@ def worker() -> None:
     operate.work()
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def sweep(once: Annotated[bool, typer.Option("--once", help="Sweep once and exit.")] = False) -> None:
     """Run the sweeper, which does the background work.
 
@@ -121,7 +113,7 @@ def sweep(once: Annotated[bool, typer.Option("--once", help="Sweep once and exit
     operate.sweep(once=once)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def collect() -> None:
     """Delete artifact files that nothing refers to.
 
@@ -135,7 +127,7 @@ def collect() -> None:
     operate.collect()
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -152,7 +144,7 @@ def doctor(
     operate.doctor(as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def adopt() -> None:
     """Make the artifact folder this database's.
 
@@ -168,7 +160,7 @@ def adopt() -> None:
     operate.adopt()
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def migrate(
     check: Annotated[
         bool,
@@ -192,7 +184,7 @@ def migrate(
         operate.migrate()
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def backup(
     folder: Annotated[
         Path, typer.Argument(help="The folder to make; its disk needs room for all artifacts.")
@@ -211,7 +203,7 @@ def backup(
     recover.back_up(folder)
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def restore(
     folder: Annotated[Path, typer.Argument(help="A folder that `palimpsest backup` made.")],
     erasures: Annotated[
@@ -234,7 +226,7 @@ def restore(
     recover.restore(folder, erasures=erasures, without_erasures=without_erasures)
 
 
-@app.command("replay-erasures")
+@app.command("replay-erasures", rich_help_panel=OPERATORS)
 def replay_erasures() -> None:
     """Forget again what the database does not know was forgotten.
 
@@ -253,7 +245,7 @@ audit_app = typer.Typer(
     help="Check the audit log of requests and outcomes.\n\nExample: palimpsest audit verify",
     no_args_is_help=True,
 )
-app.add_typer(audit_app, name="audit")
+app.add_typer(audit_app, name="audit", rich_help_panel=OPERATORS)
 
 
 @audit_app.command("verify")
@@ -262,10 +254,10 @@ def verify_audit_log(
         str | None, typer.Option(help="A newest hash that was printed earlier: entries up to it must exist.")
     ] = None,
 ) -> None:
-    """Verify the chain of hashes of the audit log, and print its newest hash.
+    """Verify the chain of hashes of the audit log.
 
-    Note that hash in another place: whoever can change the database can also remove the newest entries, and
-    only a noted hash shows that.
+    It prints the newest hash. Note that hash in another place: whoever can change the database can also
+    remove the newest entries, and only a noted hash shows that.
 
     Example: palimpsest audit verify
     """
@@ -275,11 +267,15 @@ def verify_audit_log(
     operate.verify_audit_log(head=head)
 
 
+ServiceUrl = Annotated[
+    str | None, typer.Option("--url", help="Ask the service at this URL (default: use its database here).")
+]
+
 keys_app = typer.Typer(
     help="Create, list and revoke API keys.\n\nExample: palimpsest keys create ci --scope read",
     no_args_is_help=True,
 )
-app.add_typer(keys_app, name="keys")
+app.add_typer(keys_app, name="keys", rich_help_panel=PEOPLE)
 
 
 @keys_app.command("create")
@@ -294,13 +290,24 @@ def create_key(
         bool, typer.Option("--deployment", help="Let it use every project, and not only one.")
     ] = False,
     expires_days: Annotated[float | None, typer.Option(min=0, help="Days until it expires.")] = None,
+    url: ServiceUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Create an API key and print it, once: it is stored nowhere.
 
-    It works on the database directly, so that the first key can be created before any service runs.
+    Without --url it works on the database directly, so that the first key can be created before any service
+    runs.
 
     Example: palimpsest keys create operator --scope admin --deployment
     """
+    if url is not None:
+        from commands import service_keys
+
+        with calling(url, as_json=as_json) as session:
+            service_keys.create(
+                session, name, scope or [], project=project, deployment=deployment, days=expires_days
+            )
+        return
     _require_service("keys")
     from commands import keys
 
@@ -308,11 +315,17 @@ def create_key(
 
 
 @keys_app.command("list")
-def list_keys() -> None:
-    """List the API keys: their scopes, project, expiry and last use.
+def list_keys(url: ServiceUrl = None, as_json: AsJson = False) -> None:
+    """List the API keys.
 
-    Example: palimpsest keys list
+    Example: palimpsest keys list --url http://127.0.0.1:8000
     """
+    if url is not None:
+        from commands import service_keys
+
+        with calling(url, as_json=as_json) as session:
+            service_keys.list_all(session)
+        return
     _require_service("keys")
     from commands import keys
 
@@ -320,11 +333,21 @@ def list_keys() -> None:
 
 
 @keys_app.command("revoke")
-def revoke_key(key: Annotated[str, typer.Argument(help="The id of the key, or the key itself.")]) -> None:
-    """Revoke an API key for ever, and end the sessions opened with it.
+def revoke_key(
+    key: Annotated[str, typer.Argument(help="The id of the key, or the key itself.")], url: ServiceUrl = None
+) -> None:
+    """Revoke an API key for ever.
+
+    The sessions opened with it end.
 
     Example: palimpsest keys revoke key_01J0000000000000000000000
     """
+    if url is not None:
+        from commands import service_keys
+
+        with calling(url) as session:
+            service_keys.revoke(session, key)
+        return
     _require_service("keys")
     from commands import keys
 
@@ -345,7 +368,7 @@ def rotate_signing_key() -> None:
     keys.rotate_signing()
 
 
-@app.command()
+@app.command(rich_help_panel=PEOPLE)
 def verify(
     receipt: Annotated[Path, typer.Argument(help="The receipt, as GET /v1/jobs/JOB/receipt returned it.")],
     key: Annotated[

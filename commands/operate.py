@@ -28,6 +28,21 @@ from service.registry.tables import Row
 from service.settings import Settings, load_settings
 from service.urls import sqlite_url
 
+NEXT_STEPS = """
+  Look at it in a browser: {url}
+  Or try it from another terminal:
+
+    export PALIMPSEST_URL={url}
+    palimpsest models create numbers --dataset digits
+    palimpsest learn numbers 0 1 2 3
+    palimpsest sample numbers 3 --count 8
+    palimpsest forget numbers 3
+
+  Ctrl-C stops it. Its log follows.
+
+"""
+"""What is told to people who start the service at a terminal."""
+
 
 def serve(host: str | None, port: int | None, *, with_worker: bool, without_keys: bool) -> None:
     """Run the API, the sweeper and, if `with_worker`, a worker as child process, until SIGTERM or Ctrl-C."""
@@ -46,6 +61,8 @@ def _announce(line: str) -> None:
     """Write the line to stdout. A full disk there, where a log is kept, ends nothing."""
     with suppress(OSError):
         os.write(sys.stdout.fileno(), line.encode() + b"\n")
+        if sys.stdout.isatty():
+            os.write(sys.stdout.fileno(), NEXT_STEPS.format(url=line.split()[-1]).encode())
 
 
 def work() -> None:

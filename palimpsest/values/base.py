@@ -17,7 +17,7 @@ class Value(BaseModel):
     (a state, an operation) is a plain string, so that a word of a newer server is no error.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, defer_build=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the object as the server sent it, ready for `json.dumps`."""

@@ -4,14 +4,27 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import typer.core
 import typer.main
 
 from commands.main import app
 from tests.contracts.test_images import takes
 
-COMMANDS = sorted(typer.main.get_group(app).commands)
+GROUP = typer.main.get_group(app)
+COMMANDS = sorted(
+    [
+        *GROUP.commands,
+        *(
+            f"{name} {inner}"
+            for name, command in GROUP.commands.items()
+            if isinstance(command, typer.core.TyperGroup)
+            for inner in command.commands
+        ),
+    ]
+)
 HEAVY = ("alembic", "celery", "fastapi", "httpx2", "numpy", "onnxruntime", "pydantic", "sqlalchemy", "torch")
 
 
@@ -25,15 +38,22 @@ def test_the_help_imports_none_of_the_large_libraries() -> None:
     assert ended.stdout.split("\n")[:2] == ["0", "[]"]
 
 
+def find(name: str) -> Any:
+    """Return a command by its name, or by those of its group and its own."""
+    command: Any = GROUP
+    for part in name.split():
+        command = command.commands[part]
+    return command
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_commands_help_has_an_example_that_it_accepts(name: str) -> None:
-    help_text = typer.main.get_group(app).commands[name].help or ""
-    example = re.search(r"Example: (?:PALIMPSEST_\w+=\S+ )?(palimpsest .*)", help_text)
+    example = re.search(r"Example: (?:PALIMPSEST_\w+=\S+ )?(palimpsest .*)", find(name).help or "")
     assert example is not None
+    assert example.group(1).startswith(f"palimpsest {name}")
     takes(shlex.split(example.group(1)))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_fits_on_one_line_of_the_list(name: str) -> None:
-    command = typer.main.get_group(app).commands[name]
-    assert not command.get_short_help_str(limit=60).endswith("...")
+    assert not find(name).get_short_help_str(limit=60).endswith("...")

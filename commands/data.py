@@ -1,0 +1,81 @@
+"""`palimpsest datasets`: what models can learn from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.application import group
+from commands.modelling import Yes
+from commands.session import Session, command
+
+Name = Annotated[str, typer.Argument(help="The name of the dataset.")]
+
+datasets = group(
+    "datasets",
+    "List, show, upload and delete datasets.\n\nExample: palimpsest datasets list",
+)
+
+
+@command(datasets, "list")
+def list_datasets(session: Session) -> None:
+    """List what models can learn from.
+
+    Example: palimpsest datasets list
+    """
+    from commands import tables
+
+    session.show_list(session.client.datasets.list(), as_table=tables.datasets)
+
+
+@command(datasets, "show")
+def show_dataset(session: Session, name: Name) -> None:
+    """Show a dataset and its labels.
+
+    Example: palimpsest datasets show digits
+    """
+    from commands import tables
+
+    session.show(session.client.datasets.get(name), as_text=tables.dataset)
+
+
+@command(datasets, "upload")
+def upload_dataset(
+    session: Session,
+    name: Name,
+    archive: Annotated[
+        Path,
+        typer.Argument(
+            help="An npz of `images` (uint8, n x 28 x 28) and `labels`, or a zip of LABEL/NAME.png.",
+        ),
+    ],
+) -> None:
+    """Upload labelled images.
+
+    Example: palimpsest datasets upload doodles doodles.zip
+    """
+    from commands import tables
+
+    session.show(session.client.datasets.upload(name, archive.read_bytes()), as_text=tables.dataset)
+
+
+@command(datasets, "delete")
+def delete_dataset(
+    session: Session,
+    name: Name,
+    label: Annotated[str | None, typer.Option(help="Delete the images of this label only.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Delete an uploaded dataset, or the images of a label.
+
+    Models keep what they have learned from it: `palimpsest forget` makes them forget.
+
+    Example: palimpsest datasets delete doodles --label cat --yes
+    """
+    what = f"the images of {label} in {name}" if label else f"the dataset {name}"
+    session.confirm(f"Delete {what} for ever?", yes=yes)
+    if label:
+        session.client.datasets.delete_label(name, label)
+    else:
+        session.client.datasets.delete(name)
+    session.messages.print(f"deleted {what}", soft_wrap=True)

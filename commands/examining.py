@@ -1,0 +1,170 @@
+"""The commands that follow jobs, and look at versions, reports and receipts."""
+
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.application import group
+from commands.failure import fail
+from commands.modelling import Limit, Model
+from commands.session import Session, command
+
+Job = Annotated[str, typer.Argument(help="The id of the job.")]
+Number = Annotated[int | None, typer.Argument(help="The number of a version.")]
+
+jobs = group("jobs", "List, show, cancel and repeat jobs.\n\nExample: palimpsest jobs list --state failed")
+
+
+@command(jobs, "list")
+def list_jobs(
+    session: Session,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only those in this state, such as failed.")] = None,
+    limit: Limit = 20,
+) -> None:
+    """List the jobs of the project.
+
+    Example: palimpsest jobs list --model numbers --state failed
+    """
+    from commands import tables
+
+    found = session.client.jobs.list(model=model, state=state)
+    session.show_list(islice(found, limit), as_table=tables.jobs)
+
+
+@command(jobs, "show")
+def show_job(session: Session, job: Job) -> None:
+    """Show a job.
+
+    Example: palimpsest jobs show job_01J0000000000000000000000
+    """
+    from commands import tables
+
+    session.show(session.client.jobs.get(job), as_text=tables.job)
+
+
+@command(jobs, "cancel")
+def cancel_job(session: Session, job: Job) -> None:
+    """Cancel a job. A running one stops before its next step.
+
+    Example: palimpsest jobs cancel job_01J0000000000000000000000
+    """
+    from commands import tables
+
+    session.show(session.client.jobs.cancel(job), as_text=tables.job)
+
+
+@command(jobs, "retry")
+def retry_job(session: Session, job: Job) -> None:
+    """Repeat a job that did not succeed, as a new job.
+
+    Example: palimpsest jobs retry job_01J0000000000000000000000
+    """
+    from commands import tables
+
+    session.show(session.client.jobs.retry(job), as_text=tables.job)
+
+
+@command()
+def watch(session: Session, job: Job) -> None:
+    """Follow a job until it is done.
+
+    Example: palimpsest watch job_01J0000000000000000000000
+    """
+    from commands.following import follow
+
+    follow(session, session.client.jobs.get(job))
+
+
+@command()
+def versions(
+    session: Session,
+    model: Model,
+    number: Number = None,
+    limit: Limit = 50,
+) -> None:
+    """List the versions of a model, or show one of them.
+
+    Example: palimpsest versions numbers 2
+    """
+    from commands import tables
+
+    if number is not None:
+        session.show(session.client.versions.get(model, number), as_text=tables.version)
+    else:
+        session.show_list(islice(session.client.versions.list(model), limit), as_table=tables.versions)
+
+
+@command()
+def compare(
+    session: Session,
+    model: Model,
+    before: Annotated[int, typer.Argument(help="The number of a version.")],
+    after: Annotated[int, typer.Argument(help="The number of another.")],
+) -> None:
+    """Compare the figures of two versions.
+
+    Example: palimpsest compare numbers 1 2
+    """
+    from commands import tables
+
+    session.show(session.client.models.compare(model, before, after), as_text=tables.comparison)
+
+
+@command()
+def report(
+    session: Session,
+    model: Annotated[str, typer.Argument(help="The name of a model, or the id of a job.")],
+    number: Number = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="What was measured before publishing, though there is more.")
+    ] = False,
+) -> None:
+    """Show what was measured of a version, or by a job.
+
+    Example: palimpsest report numbers 2
+    """
+    import json
+
+    from commands import tables
+    from reports import Report
+
+    found: Report
+    if model.startswith("job_"):
+        found = session.client.jobs.report(model)
+    else:
+        head = number or session.client.models.get(model).head
+        if head is None:
+            fail(f"{model} has no version yet")
+        found = session.client.versions.report(model, head, level="quick" if quick else None)
+    if session.as_json:
+        typer.echo(json.dumps(found.model_dump(mode="json"), indent=2))
+    else:
+        session.console.print(tables.report(found))
+        if not model.startswith("job_"):
+            page = f"{session.client.base_url}/v1/models/{model}/versions/{head}/report"
+            session.advise(f"As a page, with all figures: {page}")
+
+
+@command()
+def receipt(
+    session: Session,
+    job: Annotated[str, typer.Argument(help="The id of the forget job.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write (default: standard output).")
+    ] = None,
+) -> None:
+    """Get the signed receipt of a forget job.
+
+    Example: palimpsest receipt job_01J0000000000000000000000 --output receipt.json
+    """
+    content = session.client.receipts.get(job)
+    if output is None:
+        sys.stdout.buffer.write(content)
+        return
+    output.write_bytes(content)
+    session.messages.print(f"wrote {output}", soft_wrap=True)
+    session.advise(f"Verify it: palimpsest verify {output} --url {session.client.base_url}")

@@ -1,0 +1,85 @@
+"""`palimpsest sample`: draw in the terminal, or into a file."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.failure import fail
+from commands.modelling import Labels, Model
+from commands.session import Session, command
+
+if TYPE_CHECKING:
+    from palimpsest.values import Sample
+
+FORMATS = {".png": "png_grid", ".npz": "npz", ".json": "b64_json"}
+"""What a file holds, by the end of its name."""
+
+
+@command()
+def sample(
+    session: Session,
+    model: Model,
+    labels: Labels,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="Images of each label.")] = 8,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The seed of the first image; a seed always draws the same (default: any)."),
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="The version that draws (default: the newest).")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write: .png, .npz, or .json with base64 (default: draw it here).",
+        ),
+    ] = None,
+) -> None:
+    """Draw labels, in the terminal or into a file.
+
+    Kitty and terminals with Sixel show pixels, others blocks of colour. Redirected, it writes a PNG.
+
+    Example: palimpsest sample numbers 3 7 --count 16
+    """
+    if output is not None and output.suffix not in FORMATS:
+        fail(f"{output}: its name must end with one of {', '.join(FORMATS)}", 2)
+    if output is None and not session.as_json and sys.stdout.isatty() and sys.stdin.isatty():
+        _draw_here(session, model, labels, count, seed, version)
+        return
+    kind = FORMATS[output.suffix] if output else "b64_json" if session.as_json else "png_grid"
+    drawn = session.client.samples.create(model, labels, count, seed=seed, version=version, format=kind)
+    if output is None:
+        sys.stdout.buffer.write(drawn.content)
+        return
+    output.write_bytes(drawn.content)
+    session.messages.print(f"wrote {output}: {_describe(drawn)}", soft_wrap=True)
+
+
+def _draw_here(
+    session: Session, model: str, labels: list[str], count: int, seed: int | None, version: int | None
+) -> None:
+    import base64
+    import json
+
+    from commands.pictures import show_images
+    from palimpsest.values import open_image
+
+    drawn = session.client.samples.create(model, labels, count, seed=seed, version=version, format="b64_json")
+    document = json.loads(drawn.content)
+    for label in labels:
+        session.console.print(label, style="bold")
+        images = [
+            open_image(base64.b64decode(one["b64_json"])) for one in document["data"] if one["label"] == label
+        ]
+        show_images(session.console, images)
+    session.messages.print(f"{_describe(drawn)}, seed {document['seed']}", style="dim", soft_wrap=True)
+    session.advise("Into a file: --output digits.png")
+
+
+def _describe(drawn: "Sample") -> str:
+    recorded = (
+        f"recorded as {drawn.id}" if drawn.id else "not recorded: the service's disk has no space for it"
+    )
+    return f"drawn by version {drawn.version}, {recorded}"

@@ -1,0 +1,280 @@
+"""The commands that call a service, against one real server with a stand-in for its worker."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from commands.main import app
+from service.settings import Settings
+from tests.api.serving import Served, serving
+from tests.commands.terminal import CELL_SIZE, ROOT, Terminal
+from tests.requests.archives import as_npz, doodles
+
+GRAPHICS = {
+    "kitty": {b"\x1b[c": b"\x1b[?62c", b"\x1b_G": b"\x1b_Gi=1;OK\x1b\\"},
+    "sixel": {b"\x1b[c": b"\x1b[?62;4c"},
+}
+"""What a terminal answers that can show pixels, by its protocol."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(Settings(home=tmp_path_factory.mktemp("home"))) as served:
+        yield served
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, served: Served) -> str:
+    """A model that holds the labels 0 and 1, and that no other test uses."""
+    name = f"m{abs(hash(request.node.nodeid)) % 10**12}"
+    served.model(name)
+    served.done(name, "learn", labels=["0", "1"])
+    return name
+
+
+class Calls:
+    """Runs commands as a program does: without a terminal."""
+
+    def __init__(self, served: Served) -> None:
+        self._environment = {"PALIMPSEST_URL": served.address, "PALIMPSEST_API_KEY": ""}
+        self.error = ""
+
+    def __call__(self, *command: str, code: int = 0) -> str:
+        """Run a command that must end with this code; return its standard output."""
+        ended = CliRunner().invoke(app, command, env=self._environment)
+        assert ended.exit_code == code, (ended.output, ended.exception)
+        self.error = ended.stderr
+        return ended.stdout
+
+    def json(self, *command: str) -> Any:
+        return json.loads(self(*command, "--json"))
+
+    def in_a_pipe(self, *command: str) -> bytes:
+        """Run a command as a process of its own, and return the bytes of its standard output."""
+        program = [sys.executable, "-m", "commands", *command]
+        env = {**os.environ, **self._environment}
+        return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, check=True).stdout
+
+    def at_terminal(self, *command: str, **options: Any) -> Terminal:
+        return Terminal(*command, env=self._environment, **options)
+
+
+@pytest.fixture
+def call(served: Served) -> Calls:
+    return Calls(served)
+
+
+def test_a_model_is_created_listed_shown_and_deleted(served: Served, call: Calls) -> None:
+    created = call.json(
+        "models", "create", "shown", "--dataset", "mnist", "--accept", "forgotten_accuracy_max=0.1"
+    )
+    assert created == served.http.get("/v1/models/shown").json()
+    assert created["acceptance"]["forgotten_accuracy_max"] == 0.1
+    served.done("shown", "learn", labels=["0"])
+    served.done("shown", "forget", labels=["0"])
+    row = next(line for line in call("models").splitlines() if line.startswith("shown"))
+    assert row.split()[:5] == ["shown", "mnist", "2", "-", "0"]
+    assert "forgotten" in call("models", "show", "shown")
+    call("models", "delete", "shown", code=1)
+    assert "add --yes" in call.error
+    call("models", "delete", "shown", "--yes")
+    call("models", "show", "shown", code=1)
+    assert call.error.startswith("palimpsest: There is no model")
+    assert call.error.endswith("(model_not_found)\n")
+
+
+def test_a_job_is_submitted_and_watched_to_its_end(served: Served, call: Calls, name: str) -> None:
+    job = call("learn", name, "2", "--param", "steps=7", "--metadata", "ticket=9", "--seed", "3").strip()
+    submitted = served.http.get(f"/v1/jobs/{job}").json()
+    assert (submitted["params"]["steps"], submitted["metadata"], submitted["seed"]) == (7, {"ticket": "9"}, 3)
+    finishing = threading.Thread(target=served.worker.work, args=(job,))
+    finishing.start()
+    shown = call("watch", job)
+    finishing.join()
+    assert "version 2 published" in shown
+    assert "labels: 0 1 2" in shown
+    forget = call("forget", name, "1", "--reference", "erasure 12").strip()
+    served.worker.work(forget)
+    assert call.json("watch", forget)["reference"] == "erasure 12"
+    assert call("resize", name, "prune").startswith("job_")
+    assert [one["operation"] for one in call.json("jobs", "--model", name)] == [
+        "resize",
+        "forget",
+        "learn",
+        "learn",
+    ]
+
+
+def test_a_job_that_does_not_succeed_ends_with_3_and_its_reason(
+    served: Served, call: Calls, name: str
+) -> None:
+    refused = call("learn", name, "3").strip()
+    served.worker.refuse(served.worker.claim(refused))
+    shown = call("watch", refused, code=3)
+    assert "retained_accuracy_min: 95.1% (93.6% to 96.3%), not >= 0.99" in shown
+    assert "rejected" in call("jobs", "show", refused)
+    again = call.json("jobs", "retry", refused)
+    assert again["retry_of"] == refused
+    call("jobs", "cancel", again["id"])
+    assert call.json("jobs", "--state", "cancelled", "--model", name)[0]["id"] == again["id"]
+
+
+def test_versions_are_shown_compared_and_reported(served: Served, call: Calls, name: str) -> None:
+    served.done(name, "forget", labels=["1"])
+    rows = call("versions", name).splitlines()
+    assert [row.split()[0] for row in rows] == ["version", "2", "1"]
+    assert "revoked" in rows[2]
+    assert "decoder.onnx" in call("versions", name, "2")
+    assert call.json("compare", name, "1", "2")["forgotten"] == ["1"]
+    assert "retained" in call("compare", name, "1", "2")
+    assert "1.2%" in call("report", name)
+    evaluate = call("evaluate", name).strip()
+    served.worker.measure(served.worker.claim(evaluate))
+    assert "relearning" in call("report", name)
+    assert "relearning" not in call("report", name, "--quick")
+    assert call.json("report", evaluate)["level"] == "full"
+
+
+def test_a_receipt_is_written_and_verified(served: Served, call: Calls, name: str, tmp_path: Path) -> None:
+    forget = call("forget", name, "1").strip()
+    served.worker.work(forget)
+    served.sweep()
+    file = tmp_path / "receipt.json"
+    call("receipt", forget, "--output", str(file))
+    assert call("receipt", forget).encode() == file.read_bytes()
+    verified = call("verify", str(file), "--url", served.address)
+    assert "is genuine" in verified
+
+
+def test_a_sample_is_written_to_a_file_or_to_a_pipe(call: Calls, name: str, tmp_path: Path) -> None:
+    for file, kind in (("grid.png", b"\x89PNG"), ("all.npz", b"PK"), ("all.json", b"{")):
+        call("sample", name, "0", "1", "--count", "3", "--seed", "5", "--output", str(tmp_path / file))
+        assert (tmp_path / file).read_bytes().startswith(kind)
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.width > 3 * 28
+    command = [sys.executable, "-m", "commands", "sample", name, "0", "1", "--count", "3", "--seed", "5"]
+    env = {**os.environ, **call._environment}
+    piped = subprocess.run(
+        command, env=env, cwd=ROOT, capture_output=True, check=True, stdin=subprocess.DEVNULL
+    )
+    assert piped.stdout == (tmp_path / "grid.png").read_bytes()
+    assert len(call.json("sample", name, "0", "--count", "2")["data"]) == 2
+    call("sample", name, "0", "--output", "grid.gif", code=2)
+
+
+def test_at_a_terminal_a_sample_is_drawn_in_blocks(call: Calls, name: str) -> None:
+    terminal = call.at_terminal("sample", name, "0", "--count", "6")
+    assert terminal.end() == 0, terminal.shown
+    assert terminal.shown.count("▄") == (5 * 18 - 2 + 16) * 9
+    assert "drawn by version 1" in terminal.shown
+
+
+@pytest.mark.parametrize(("protocol", "beginning"), [("kitty", "\x1b_G"), ("sixel", "\x1bP")])
+def test_at_a_terminal_that_shows_pixels_a_sample_is_drawn_in_pixels(
+    call: Calls, name: str, protocol: str, beginning: str
+) -> None:
+    terminal = call.at_terminal("sample", name, "0", answers={**GRAPHICS[protocol], **CELL_SIZE})
+    assert terminal.end() == 0, terminal.shown
+    assert "▄" not in terminal.shown
+    assert any(len(part) > 200 for part in terminal.shown.split(beginning)[1:])
+
+
+def test_at_a_terminal_a_job_is_waited_for_with_a_bar_and_the_next_step(
+    served: Served, call: Calls, name: str
+) -> None:
+    terminal = call.at_terminal("learn", name, "4")
+    terminal.wait_for("queued")
+    [job] = served.http.get("/v1/jobs", params={"model": name, "state": "queued"}).json()["data"]
+    claim = served.worker.claim(job["id"])
+    served.worker.progress(claim, "training", 3, 9, 87.5)
+    terminal.wait_for("training 3/9, loss 87.5")
+    served.worker.finish(claim)
+    assert terminal.end() == 0, terminal.shown
+    assert "version 2 published" in terminal.shown
+    assert f"palimpsest sample {name} 0 1 4" in terminal.shown
+
+
+@pytest.mark.parametrize(("answer", "code", "state"), [("l", 0, "queued"), ("c", 3, "cancelled")])
+def test_ctrl_c_asks_what_becomes_of_the_job(
+    served: Served, call: Calls, name: str, answer: str, code: int, state: str
+) -> None:
+    terminal = call.at_terminal("learn", name, "5")
+    terminal.wait_for("queued")
+    terminal.interrupt()
+    terminal.wait_for("[l/c/w]")
+    terminal.type(answer)
+    assert terminal.end() == code, terminal.shown
+    [job, _] = served.http.get("/v1/jobs", params={"model": name}).json()["data"]
+    assert job["state"] == state
+
+
+def test_datasets_are_uploaded_and_deleted(call: Calls, tmp_path: Path) -> None:
+    archive = tmp_path / "doodles.npz"
+    archive.write_bytes(as_npz(doodles()))
+    uploaded = call.json("datasets", "upload", "doodles", str(archive))
+    assert uploaded["images"]
+    label = uploaded["labels"][0]
+    call("datasets", "delete", "doodles", "--label", label, "--yes")
+    assert call.json("datasets", "show", "doodles")["deleted_labels"] == [label]
+    assert "doodles" in call("datasets")
+    call("datasets", "delete", "doodles", "--yes")
+    assert "doodles" not in call("datasets")
+
+
+def test_keys_of_a_service_are_created_and_revoked_through_its_api(served: Served, call: Calls) -> None:
+    there = ("--url", served.address)
+    key = call("keys", "create", "ci", "--scope", "read", *there).strip()
+    listed = [one for one in call.json("keys", "list", *there) if one["name"] == "ci"]
+    assert listed[0]["scopes"] == ["read"]
+    call("keys", "revoke", key, *there)
+    assert "revoked" in call("keys", "list", *there)
+
+
+def test_exit_codes_tell_programs_what_happened(served: Served, call: Calls, name: str) -> None:
+    call("models", "create", name, "--dataset", "mnist", code=1)
+    call("models", "create", code=2)
+    call("learn", name, "6", "--param", "steps", code=2)
+    call("models", "--url", "http://127.0.0.1:9", code=4)
+    assert "palimpsest up" in call.error
+    ended = CliRunner().invoke(
+        app, ["models", "--url", served.address], env={"PALIMPSEST_API_KEY": "pal_x_y"}
+    )
+    assert (ended.exit_code, "PALIMPSEST_API_KEY" in ended.stderr) == (5, True)
+    call("learn", name, "6", "nine", "6", code=1)
+    assert len(call.error.splitlines()) >= 1
+
+
+def test_a_shell_completes_the_commands() -> None:
+    env = {
+        **os.environ,
+        "_PALIMPSEST_COMPLETE": "complete_bash",
+        "COMP_WORDS": "palimpsest mod",
+        "COMP_CWORD": "1",
+    }
+    script = "from commands.main import app; app(prog_name='palimpsest')"
+    ended = subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.split() == ["models"], ended.stderr
+
+
+def test_a_call_imports_no_library_of_the_service_or_the_worker(served: Served, name: str) -> None:
+    heavy = ("alembic", "celery", "fastapi", "onnxruntime", "sqlalchemy", "torch", "service", "worker")
+    probe = (
+        "import sys; from typer.testing import CliRunner; from commands.main import app\n"
+        f"for command in (['models'], ['versions', {name!r}], ['jobs']):\n"
+        f"    assert CliRunner().invoke(app, [*command, '--url', {served.address!r}]).exit_code == 0\n"
+        "import commands.following, commands.pictures\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "[]\n"
