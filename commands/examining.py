@@ -9,11 +9,15 @@ import typer
 
 from commands.application import group
 from commands.failure import fail
-from commands.modelling import Limit, Model
+from commands.modelling import Limit, Model, as_version
 from commands.session import Session, command
 
 Job = Annotated[str, typer.Argument(help="The id of the job.")]
-Number = Annotated[int | None, typer.Argument(help="The number of a version.")]
+Version = Annotated[
+    str | None, typer.Argument(help="A version: its number, an alias, or head.", show_default=False)
+]
+Alias = Annotated[str, typer.Argument(help="The alias, such as production.")]
+Reason = Annotated[str | None, typer.Option(help="Why; the history keeps it.")]
 
 jobs = group("jobs", "List, show, cancel and repeat jobs.\n\nExample: palimpsest jobs list --state failed")
 
@@ -83,7 +87,7 @@ def watch(session: Session, job: Job) -> None:
 def versions(
     session: Session,
     model: Model,
-    number: Number = None,
+    version: Version = None,
     limit: Limit = 50,
 ) -> None:
     """List the versions of a model, or show one of them.
@@ -92,8 +96,8 @@ def versions(
     """
     from commands import tables
 
-    if number is not None:
-        session.show(session.client.versions.get(model, number), as_text=tables.version)
+    if version is not None:
+        session.show(session.client.versions.get(model, version), as_text=tables.version)
     else:
         session.show_list(islice(session.client.versions.list(model), limit), as_table=tables.versions)
 
@@ -102,8 +106,8 @@ def versions(
 def compare(
     session: Session,
     model: Model,
-    before: Annotated[int, typer.Argument(help="The number of a version.")],
-    after: Annotated[int, typer.Argument(help="The number of another.")],
+    before: Annotated[str, typer.Argument(help="A version: its number, an alias, or head.")],
+    after: Annotated[str, typer.Argument(help="Another version.")],
 ) -> None:
     """Compare the figures of two versions.
 
@@ -115,10 +119,65 @@ def compare(
 
 
 @command()
+def promote(
+    session: Session,
+    model: Model,
+    version: Annotated[str, typer.Argument(help="A version: its number, another alias, or head.")],
+    alias: Alias,
+    reason: Reason = None,
+) -> None:
+    """Set an alias to a version that may be drawn.
+
+    Example: palimpsest promote numbers 4 production --reason "passed the review"
+    """
+    from commands import tables
+
+    named = as_version(version) or version
+    session.show(session.client.aliases.set(model, alias, named, reason=reason), as_text=tables.alias)
+
+
+@command()
+def rollback(session: Session, model: Model, alias: Alias, reason: Reason = None) -> None:
+    """Set an alias to the version that it named before.
+
+    Versions that hold a forgotten label are passed over.
+
+    Example: palimpsest rollback numbers production --reason "draws blurred sevens"
+    """
+    from commands import tables
+
+    session.show(session.client.aliases.rollback(model, alias, reason=reason), as_text=tables.alias)
+
+
+@command()
+def aliases(
+    session: Session,
+    model: Model,
+    alias: Annotated[str | None, typer.Argument(help="Show the history of this one.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it; its history stays.")] = False,
+    limit: Limit = 50,
+) -> None:
+    """List the aliases of a model, or the history of one.
+
+    Example: palimpsest aliases numbers production
+    """
+    from commands import tables
+
+    if alias is None:
+        if delete:
+            fail("--delete: name the alias to delete", 2)
+        session.show_list(islice(session.client.aliases.list(model), limit), as_table=tables.aliases)
+        return
+    if delete:
+        session.client.aliases.delete(model, alias)
+    session.show_list(islice(session.client.aliases.history(model, alias), limit), as_table=tables.changes)
+
+
+@command()
 def report(
     session: Session,
     model: Annotated[str, typer.Argument(help="The name of a model, or the id of a job.")],
-    number: Number = None,
+    version: Version = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="What was measured before publishing, though there is more.")
     ] = False,
@@ -136,16 +195,14 @@ def report(
     if model.startswith("job_"):
         found = session.client.jobs.report(model)
     else:
-        head = number or session.client.models.get(model).head
-        if head is None:
-            fail(f"{model} has no version yet")
-        found = session.client.versions.report(model, head, level="quick" if quick else None)
+        level = "quick" if quick else None
+        found = session.client.versions.report(model, version or "head", level=level)
     if session.as_json:
         typer.echo(json.dumps(found.model_dump(mode="json"), indent=2))
     else:
         session.console.print(tables.report(found))
         if not model.startswith("job_"):
-            page = f"{session.client.base_url}/v1/models/{model}/versions/{head}/report"
+            page = f"{session.client.base_url}/v1/models/{model}/versions/{version or 'head'}/report"
             session.advise(f"As a page, with all figures: {page}")
 
 

@@ -267,7 +267,7 @@ def resize(
 def evaluate(
     session: Session,
     model: Model,
-    version: Annotated[int | None, typer.Option(help="The version to measure (default: the newest).")] = None,
+    version: Annotated[str | None, typer.Option(help="The version to measure (default: the newest).")] = None,
     param: Params = None,
     seed: Seed = None,
     reference: Reference = None,
@@ -282,13 +282,18 @@ def evaluate(
     """
     job = session.client.models.evaluate(
         model,
-        version=version,
+        version=as_version(version),
         params=_settings(param),
         seed=seed,
         reference=reference,
         metadata=_texts("--metadata", metadata),
     )
     _submitted(session, job, wait)
+
+
+def as_version(text: str | None) -> int | str | None:
+    """Return a version as a request names it: by its number, an alias, or `head`."""
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def _submitted(session: Session, job: "Job", wait: bool | None) -> None:

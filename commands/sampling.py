@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.failure import fail
-from commands.modelling import Labels, Model
+from commands.modelling import Labels, Model, as_version
 from commands.session import Session, command
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ def sample(
         int | None,
         typer.Option(help="The seed of the first image; a seed always draws the same (default: any)."),
     ] = None,
-    version: Annotated[int | None, typer.Option(help="The version that draws (default: the newest).")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="The version that draws: a number or an alias (default: the newest).")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -46,10 +48,12 @@ def sample(
     if output is not None and output.suffix not in FORMATS:
         fail(f"{output}: its name must end with one of {', '.join(FORMATS)}", 2)
     if output is None and not session.as_json and sys.stdout.isatty() and sys.stdin.isatty():
-        _draw_here(session, model, labels, count, seed, version)
+        _draw_here(session, model, labels, count, seed, as_version(version))
         return
     kind = FORMATS[output.suffix] if output else "b64_json" if session.as_json else "png_grid"
-    drawn = session.client.samples.create(model, labels, count, seed=seed, version=version, format=kind)
+    drawn = session.client.samples.create(
+        model, labels, count, seed=seed, version=as_version(version), format=kind
+    )
     if output is None:
         sys.stdout.buffer.write(drawn.content)
         return
@@ -58,7 +62,7 @@ def sample(
 
 
 def _draw_here(
-    session: Session, model: str, labels: list[str], count: int, seed: int | None, version: int | None
+    session: Session, model: str, labels: list[str], count: int, seed: int | None, version: int | str | None
 ) -> None:
     import base64
     import json

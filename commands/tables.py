@@ -118,6 +118,7 @@ def model(one: values.Model) -> RenderableType:
         ("id", one.id),
         ("dataset", one.dataset),
         ("newest version", "none yet" if one.head is None else str(one.head)),
+        ("aliases", ", ".join(f"{name}: {number}" for name, number in one.aliases.items()) or None),
         ("created", f"{one.created_at:%Y-%m-%d %H:%M} UTC"),
         ("relapsed", Text(names(one.relapsed), style="red") if one.relapsed else None),
         ("can learn", names(absent) if absent else None),
@@ -210,11 +211,13 @@ def versions(found: Sequence[values.Version]) -> RenderableType:
     """Return a table of versions."""
     if not found:
         return "No versions yet."
-    columns = ("version", "operation", "labels", "parameters", "accuracy", "forgotten", "drawable", "created")
-    table = listing(*columns, numbers=("version", "parameters", "accuracy", "forgotten"))
+    measured = ("parameters", "accuracy", "forgotten")
+    columns = ("version", "aliases", "operation", "labels", *measured, "drawable", "created")
+    table = listing(*columns, numbers=("version", *measured))
     for version in found:
         table.add_row(
             str(version.number),
+            names(version.aliases),
             f"{version.operation} ({version.strategy})",
             names(version.labels),
             f"{version.parameters:,}",
@@ -226,7 +229,7 @@ def versions(found: Sequence[values.Version]) -> RenderableType:
     return table
 
 
-def drawable(version: values.Ancestor) -> Text:
+def drawable(version: values.Ancestor | values.Alias) -> Text:
     """Return whether a version may still be drawn, and why not."""
     if version.purged_by is not None:
         return Text("purged", style="red")
@@ -240,6 +243,7 @@ def version(one: values.Version) -> RenderableType:
         table.add_row(name, f"{file.bytes:,}", file.sha256)
     head = facts(
         ("version", str(one.number)),
+        ("aliases", names(one.aliases) if one.aliases else None),
         ("parent", None if one.parent is None else str(one.parent)),
         ("made by", f"{one.operation} ({one.strategy}), {one.job}"),
         ("guarantee", one.guarantee),
@@ -257,6 +261,44 @@ def version(one: values.Version) -> RenderableType:
 
 def _short(figure: Figure) -> str:
     return "-" if figure.value is None else f"{figure.value:.1%}"
+
+
+def aliases(found: Sequence[values.Alias]) -> RenderableType:
+    """Return a table of aliases."""
+    if not found:
+        return "No aliases: palimpsest promote MODEL VERSION ALIAS"
+    table = listing("alias", "version", "drawable", "set", numbers=("version",))
+    for one in found:
+        table.add_row(one.name, str(one.version), drawable(one), ago(one.updated_at))
+    return table
+
+
+def alias(one: values.Alias) -> RenderableType:
+    """Return an alias."""
+    return facts(
+        ("alias", one.name),
+        ("version", str(one.version)),
+        ("drawable", drawable(one)),
+        ("changes", str(one.revision)),
+    )
+
+
+def changes(found: Sequence[values.AliasChange]) -> RenderableType:
+    """Return the history of an alias."""
+    table = listing(
+        "change", "action", "from", "to", "when", "by", "reason", numbers=("change", "from", "to")
+    )
+    for change in found:
+        table.add_row(
+            str(change.number),
+            change.action,
+            "-" if change.from_ is None else str(change.from_),
+            "-" if change.to is None else str(change.to),
+            f"{change.created_at:%Y-%m-%d %H:%M} UTC",
+            change.created_by or "-",
+            change.reason or "-",
+        )
+    return table
 
 
 def comparison(one: values.Comparison) -> RenderableType:

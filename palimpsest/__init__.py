@@ -34,6 +34,8 @@ from palimpsest.errors import (
     Violation,
 )
 from palimpsest.values import (
+    Alias,
+    AliasChange,
     Ancestor,
     ApiKey,
     Architecture,
@@ -80,6 +82,8 @@ from palimpsest.values import (
 from reports import Criterion, Figure, FullReport, Report
 
 __all__ = [
+    "Alias",
+    "AliasChange",
     "Ancestor",
     "ApiKey",
     "Architecture",

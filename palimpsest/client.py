@@ -7,7 +7,7 @@ from typing import Any, Self
 import httpx2
 
 from palimpsest.calls import AsyncResource, SyncResource
-from palimpsest.resources import images, jobs, models, registry, versions
+from palimpsest.resources import aliases, images, jobs, models, registry, versions
 from palimpsest.transports import AsyncTransport, SyncTransport
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -51,6 +51,7 @@ class Palimpsest:
         self.models = Models(sender)
         self.jobs = Jobs(sender)
         self.versions = Versions(sender)
+        self.aliases = Aliases(sender)
         self.images = Images(sender)
         self.samples = Samples(sender)
         self.datasets = Datasets(sender)
@@ -106,6 +107,7 @@ class AsyncPalimpsest:
         self.models = AsyncModels(sender)
         self.jobs = AsyncJobs(sender)
         self.versions = AsyncVersions(sender)
+        self.aliases = AsyncAliases(sender)
         self.images = AsyncImages(sender)
         self.samples = AsyncSamples(sender)
         self.datasets = AsyncDatasets(sender)
@@ -171,6 +173,14 @@ class Versions(versions.Versions, SyncResource):
 
 class AsyncVersions(versions.Versions, AsyncResource):
     __doc__ = versions.Versions.__doc__
+
+
+class Aliases(aliases.Aliases, SyncResource):
+    __doc__ = aliases.Aliases.__doc__
+
+
+class AsyncAliases(aliases.Aliases, AsyncResource):
+    __doc__ = aliases.Aliases.__doc__
 
 
 class Images(images.Images, SyncResource):

@@ -37,6 +37,8 @@ class Request(Generic[T]):
     @property
     def is_repeatable(self) -> bool:
         """Whether sending it twice does what sending it once does, so that a lost answer does no harm."""
+        if "If-Match" in self.headers or "If-None-Match" in self.headers:
+            return False  # the first has changed what the second expects
         return self.method in ("GET", "HEAD", "PUT") or "Idempotency-Key" in self.headers
 
     def with_query(self, **query: Any) -> Self:

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from palimpsest.calls import call, steps
-from palimpsest.requests import Request, content, get, segment, value, without_none
+from palimpsest.calls import call
+from palimpsest.requests import Read, Request, T, content, get, segment, value, without_none
 from palimpsest.resources.models import path_of
 from palimpsest.resources.versions import version_path
-from palimpsest.transports import Steps, send
 from palimpsest.values import Model, Sample, SampleRecord, open_image
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ class Images:
     def get(
         self,
         model: str | Model,
-        version: int,
+        version: int | str,
         label: str,
         seed: int,
         *,
@@ -34,27 +33,21 @@ class Images:
 
         grid: (rows, columns) of images instead of one; their seeds count up from `seed`.
         """
-        return _image(model, version, label, seed, scale, grid)
+        return _image(model, version, label, seed, content, scale=scale, grid=grid)
 
-    @steps
+    @call
     def draw(
         self,
         model: str | Model,
         label: str,
         *,
-        version: int | None = None,
+        version: int | str = "head",
         seed: int = 0,
         scale: int | None = None,
         grid: tuple[int, int] | None = None,
-    ) -> Steps["Image.Image"]:
-        """Draw a label as a Pillow image.
-
-        version: by default the newest. scale, grid: as in `get`.
-        """
-        if version is None:
-            current = yield from send(get(path_of(model), value(Model)))
-            version = current.head or 1  # without a version, the server's answer says so
-        return open_image((yield from send(_image(model, version, label, seed, scale, grid))))
+    ) -> Request["Image.Image"]:
+        """Draw a label as a Pillow image. scale, grid: as in `get`."""
+        return _image(model, version, label, seed, _open, scale=scale, grid=grid)
 
 
 class Samples:
@@ -68,13 +61,14 @@ class Samples:
         count: int = 1,
         *,
         seed: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: str = "png_grid",
         idempotency_key: str | None = None,
     ) -> Request[Sample]:
         """Draw `count` images of each label.
 
-        seed: by default a random one, which is recorded. version: by default the newest.
+        seed: by default a random one, which is recorded. version: its number or an alias, by default the
+        newest.
         format: "png_grid" is one PNG with a row for each label; "png", "npz" and "b64_json" are the others.
 
         Without an `idempotency_key` a request whose answer was lost is not sent again, since a server
@@ -97,14 +91,20 @@ class Samples:
 
 def _image(
     model: str | Model,
-    version: int,
+    version: int | str,
     label: str,
     seed: int,
+    read: Read[T],
+    *,
     scale: int | None,
     grid: tuple[int, int] | None,
-) -> Request[bytes]:
+) -> Request[T]:
     path = f"{version_path(model, version)}/images/{segment(label)}/{segment(seed)}.png"
-    return get(path, content, scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
+    return get(path, read, scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
+
+
+def _open(response: httpx2.Response) -> "Image.Image":
+    return open_image(response.content)
 
 
 def _read_sample(response: httpx2.Response) -> Sample:

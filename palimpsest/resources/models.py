@@ -188,7 +188,7 @@ class Models:
         self,
         model: str | Model,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         params: Json | None = None,
         seed: int | None = None,
         reference: str | None = None,
@@ -197,7 +197,8 @@ class Models:
     ) -> Request[Job]:
         """Start a job that compares a version with networks retrained without the forgotten labels.
 
-        version: by default the newest. The job adds the "full" report; see `client.versions.report`.
+        version: its number or an alias, by default the newest. The job adds the "full" report; see
+        `client.versions.report`.
         """
         body = without_none(version=version, params=params, seed=seed, reference=reference, metadata=metadata)
         return _job(model, "evaluate", body, idempotency_key)
@@ -208,7 +209,7 @@ class Models:
         return get(f"{path_of(model)}/relapse", value(Relapse))
 
     @call
-    def compare(self, model: str | Model, before: int, after: int) -> Request[Comparison]:
+    def compare(self, model: str | Model, before: int | str, after: int | str) -> Request[Comparison]:
         """Get the figures of two versions side by side."""
         return get(f"{path_of(model)}/compare", value(Comparison), **{"from": before, "to": after})
 

@@ -11,10 +11,13 @@ from reports import Report, UnreadableReport, read_report
 
 
 class Versions:
-    """The published states of a model, their reports and files. `version` is its number."""
+    """The published states of a model, their reports and files.
+
+    `version` is its number, an alias, or `head`.
+    """
 
     @call
-    def get(self, model: str | Model, version: int) -> Request[Version]:
+    def get(self, model: str | Model, version: int | str) -> Request[Version]:
         """Get a version."""
         return get(version_path(model, version), value(Version))
 
@@ -24,13 +27,13 @@ class Versions:
         return get(f"{path_of(model)}/versions", page(Version), limit=PAGE)
 
     @pages
-    def lineage(self, model: str | Model, version: int) -> Request[Page[Ancestor]]:
+    def lineage(self, model: str | Model, version: int | str) -> Request[Page[Ancestor]]:
         """Iterate over a version and its ancestors, back to the first version."""
         return get(f"{version_path(model, version)}/lineage", page(Ancestor), limit=PAGE)
 
     @call
     def report(
-        self, model: str | Model, version: int, *, level: str | None = None
+        self, model: str | Model, version: int | str, *, level: str | None = None
     ) -> Request[QuickReport | EvaluationReport]:
         """Get the report on a version.
 
@@ -40,12 +43,12 @@ class Versions:
         return get(f"{version_path(model, version)}/report", _version_report, level=level)
 
     @call
-    def file(self, model: str | Model, version: int, name: str) -> Request[bytes]:
+    def file(self, model: str | Model, version: int | str, name: str) -> Request[bytes]:
         """Get a file of a version; `Version.files` lists their names and sha256."""
         return get(f"{version_path(model, version)}/files/{segment(name)}", content)
 
 
-def version_path(model: str | Model, version: int) -> str:
+def version_path(model: str | Model, version: int | str) -> str:
     """Return the path of a version."""
     return f"{path_of(model)}/versions/{segment(version)}"
 

@@ -17,6 +17,8 @@ from palimpsest.values.jobs import (
     SamplesElsewhere,
 )
 from palimpsest.values.models import (
+    Alias,
+    AliasChange,
     Ancestor,
     ComparedVersion,
     Comparison,
@@ -49,6 +51,8 @@ from palimpsest.values.registry import (
 )
 
 __all__ = [
+    "Alias",
+    "AliasChange",
     "Ancestor",
     "ApiKey",
     "Architecture",

@@ -1,8 +1,9 @@
 """Models and their versions."""
 
 from datetime import datetime
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from palimpsest.values.base import Json, Value
 from reports import Figure, FigureSummary, FullReport, Report, Threshold
@@ -28,8 +29,8 @@ class Label(Value):
 class Model(Value):
     """A generative model that learns and forgets labels.
 
-    head: the number of its newest version, None before the first. relapsed: forgotten labels that the newest
-    version draws more often than allowed.
+    head: the number of its newest version, None before the first. aliases: the number of the version that
+    each names. relapsed: forgotten labels that the newest version draws more often than allowed.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Model(Value):
     seed: int
     acceptance: Json
     head: int | None
+    aliases: dict[str, int]
     relapsed: tuple[str, ...]
     labels: tuple[Label, ...]
     created_at: datetime
@@ -103,13 +105,66 @@ class Headline(Value):
 
 
 class Version(Ancestor):
-    """A published state of a model; it never changes. labels: those it holds."""
+    """A published state of a model; it never changes. labels: those it holds. aliases: those that name it."""
 
     model: str
+    aliases: tuple[str, ...]
     widths: Json
     figures: Headline
     files: dict[str, VersionFile]
     links: dict[str, str]
+
+
+class Alias(Value):
+    """A name of one version of a model.
+
+    revision: the number of its newest change. drawable: whether its version may be drawn; `revoked_by` and
+    `purged_by` are the jobs because of which it may not.
+    """
+
+    object: str = "alias"
+    name: str
+    model: str
+    version: int
+    revision: int
+    drawable: bool
+    revoked_by: str | None
+    purged_by: str | None
+    created_at: datetime
+    updated_at: datetime
+    links: dict[str, str]
+
+    _etag: str = PrivateAttr("*")
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of this state, by which the server knows whether it was changed since."""
+        return self._etag
+
+    def with_etag(self, etag: str) -> Self:
+        """Return the same with its entity tag."""
+        copy = self.model_copy()
+        copy._etag = etag
+        return copy
+
+
+class AliasChange(Value):
+    """An entry in the history of an alias.
+
+    action: set, rollback or delete. from_, to: versions; None where there was or is no alias. restored: the
+    number of the change that a rollback went back to.
+    """
+
+    object: str = "alias_change"
+    number: int
+    action: str
+    from_: int | None = Field(alias="from")
+    to: int | None
+    restored: int | None
+    reason: str | None
+    created_by: str | None
+    request_id: str | None
+    created_at: datetime
 
 
 class ReportSource(Value):

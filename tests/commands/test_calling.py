@@ -144,6 +144,23 @@ def test_versions_are_shown_compared_and_reported(served: Served, call: Calls, n
     assert call.json("report", evaluate)["level"] == "full"
 
 
+def test_versions_are_promoted_and_rolled_back(served: Served, call: Calls, name: str) -> None:
+    served.done(name, "resize", policy="prune")
+    call("promote", name, "1", "production")
+    assert call.json("promote", name, "head", "production", "--reason", "smaller")["version"] == 2
+    assert call.json("rollback", name, "production")["version"] == 1
+    history = [(one["action"], one["to"]) for one in call.json("aliases", name, "production")]
+    assert history == [("rollback", 1), ("set", 2), ("set", 1)]
+    assert "smaller" in call("aliases", name, "production")
+    assert call("aliases", name).splitlines()[1].split()[:3] == ["production", "1", "yes"]
+    assert call.json("versions", name, "production")["number"] == 1
+    served.done(name, "forget", labels=["1"])
+    call("promote", name, "2", "production", code=1)
+    assert "version_revoked" in call.error
+    call("aliases", name, "production", "--delete")
+    assert "No aliases" in call("aliases", name)
+
+
 def test_a_receipt_is_written_and_verified(served: Served, call: Calls, name: str, tmp_path: Path) -> None:
     forget = call("forget", name, "1").strip()
     served.worker.work(forget)

@@ -13,7 +13,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from palimpsest import AsyncPalimpsest, Gone, JobFailed, Palimpsest, values
+from palimpsest import AsyncPalimpsest, Gone, JobFailed, Palimpsest, PreconditionFailed, values
 from palimpsest.errors import Violation
 from reports import FullReport, Report
 from service.settings import Settings
@@ -140,6 +140,28 @@ def as_sent(report: Report) -> Mapping[str, Any]:
     return report.model_dump(mode="json", exclude_unset=True)
 
 
+def test_aliases(served: Served, client: Palimpsest, recorder: Recorder) -> None:
+    model = learned(served, client, "aliases")
+    served.worker.work(client.models.resize(model, "prune").id)
+    first = client.aliases.set(model, "production", 1, reason="the first")
+    assert (first.version, first.to_json()) == (1, recorder.last)
+    second = client.aliases.set(model, "production", "head")
+    assert second.version == 2
+    with pytest.raises(PreconditionFailed):
+        client.aliases.set(model, "production", 1, seen=first)
+    assert client.versions.get(model, "production").aliases == ("production",)
+    assert client.models.get(model).aliases == {"production": 2}
+    assert client.samples.create(model, ["0"], version="production").version == 2
+    back = client.aliases.rollback(model, "production", reason="blurred")
+    assert (back.version, client.aliases.get(model, "production")) == (1, back)
+    assert client.aliases.set(model, "production", 2, seen=back).revision == 4
+    client.aliases.delete(model, "production", reason="unused")
+    assert list(client.aliases.list(model)) == []
+    changes = list(client.aliases.history(model, "production"))
+    assert [change.action for change in changes] == ["delete", "set", "rollback", "set", "set"]
+    assert [change.to_json() for change in changes] == recorder.last["data"]
+
+
 def test_images_and_samples(served: Served, client: Palimpsest, recorder: Recorder) -> None:
     model = learned(served, client, "images")
     sample = client.samples.create(model, ["0", "1"], 3, seed=5)
@@ -253,6 +275,8 @@ def test_the_async_client_does_the_same(served: Served) -> None:
 
 
 VALUES: dict[str, type[Any]] = {
+    "AliasChangeObject": values.AliasChange,
+    "AliasObject": values.Alias,
     "AncestorObject": values.Ancestor,
     "ApiKeyObject": values.ApiKey,
     "AuditEntryObject": values.AuditEntry,
