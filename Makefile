@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # By default uv trusts only its bundled CA certificates; use those of the system, as pip and browsers do.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo up test test-faults test-browser test-slow check audit-dependencies catalog pages judge setup clean
+.PHONY: help demo up test test-faults test-browser test-slow check audit-dependencies catalog pages site judge setup clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 27
@@ -61,6 +61,10 @@ catalog: $(READY) ## write service/requests/catalog.json, the list of strategies
 pages: $(READY) ## write docs/paper.md and docs/strategies.md from stored results, without new runs
 	@$(RUN) experiments.paper
 	@$(RUN) experiments.strategies --page docs/strategies.md --text-only
+
+site: $(READY) ## build docs/ as a site, in build/site
+	@$(RUN) sphinx -q -W --keep-going -b html docs build/site
+	@echo "build/site/index.html"
 
 judge: $(READY) ## retrain the classifiers that measure images (DATA=folder with MNIST)
 	@$(RUN) worker.learning.judging.train --dataset mnist --data "$(DATASETS)"
