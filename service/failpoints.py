@@ -49,6 +49,7 @@ NAMES = frozenset(
         "submit.before_commit",
         "train.nan",
         "train.step",
+        "version_deletion.after_delete",
         "worker.start",
     }
 )

@@ -243,7 +243,8 @@ def _files(state: State) -> Iterator[str]:
     checked: dict[str, str | None] = {}
     for version in state.versions:
         for name, file in version.files.items():
-            is_gone = version.purged_by is not None and name not in DESCRIPTIVE_FILES
+            is_erased = version.purged_by is not None or version.deleted_at is not None
+            is_gone = is_erased and name not in DESCRIPTIVE_FILES
             if is_gone or version.model_id in deleted:
                 continue
             sha256 = file["sha256"]

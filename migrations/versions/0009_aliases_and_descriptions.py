@@ -1,4 +1,6 @@
-"""Aliases of versions with their history."""
+"""Aliases of versions with their history, what clients write about models and versions,
+and the deletion of versions.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +11,11 @@ down_revision = "0008"
 
 def upgrade() -> None:
     _create_aliases()
+    for table in ("models", "versions"):  # not with batch_alter_table, which rebuilds the table on SQLite
+        op.add_column(table, sa.Column("description", sa.Text(), nullable=True))
+        op.add_column(table, sa.Column("metadata", sa.JSON(), nullable=True))
+    op.add_column("versions", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
+    _create_version_deletions()
 
 
 def _create_aliases() -> None:
@@ -52,4 +59,40 @@ def _create_aliases() -> None:
         sa.CheckConstraint("number >= 1", name=op.f("ck_alias_changes_number")),
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_alias_changes_model_id")),
         sa.PrimaryKeyConstraint("model_id", "alias", "number", name=op.f("pk_alias_changes")),
+    )
+
+
+def _create_version_deletions() -> None:
+    op.create_table(
+        "version_deletions",
+        sa.Column("model_id", sa.String(length=40), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("keys", sa.JSON(), nullable=False),
+        sa.Column("kept", sa.JSON(), nullable=False),
+        sa.Column("created_by", sa.String(length=40), nullable=True),
+        sa.Column("request_id", sa.String(length=200), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("logged_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("state IN ('pending', 'done')", name=op.f("ck_version_deletions_state")),
+        sa.CheckConstraint(
+            "(state = 'done') = (finished_at IS NOT NULL)", name=op.f("ck_version_deletions_finished_at")
+        ),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_version_deletions_model_id")),
+        sa.ForeignKeyConstraint(
+            ["model_id", "number"],
+            ["versions.model_id", "versions.number"],
+            name=op.f("fk_version_deletions_model_id_number"),
+        ),
+        sa.PrimaryKeyConstraint("model_id", "number", name=op.f("pk_version_deletions")),
+    )
+    op.create_index("ix_version_deletions_state", "version_deletions", ["state"])
+    not_logged = sa.text("logged_at IS NULL")
+    op.create_index(
+        "ix_version_deletions_not_logged",
+        "version_deletions",
+        ["model_id"],
+        sqlite_where=not_logged,
+        postgresql_where=not_logged,
     )

@@ -13,7 +13,7 @@ from service.api.context import ApiContext
 from service.api.problems import Problem
 from service.api.route import FOR_ONE_CLIENT, FOR_ONE_MINUTE
 from service.registry import aliases, jobs, models, versions
-from service.registry.errors import ArtifactMissing, UnknownJob, UnknownModel, VersionPurged, VersionRevoked
+from service.registry.errors import ArtifactMissing, UnknownJob, UnknownModel, VersionUnusable
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.requests.fields import ALIAS, HEAD, JOB_ID, NAME, NUMBER, VERSION_RULE
 
@@ -66,7 +66,7 @@ def refused_as_conflict() -> Iterator[None]:
     """
     try:
         yield
-    except (VersionRevoked, VersionPurged) as error:
+    except VersionUnusable as error:
         raise Problem(409, error.code, error.message, job_id=error.job_id) from error
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
@@ -14,13 +14,36 @@ from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent, unless_gone
 from service.api.lookup import find_model
-from service.api.paging import Listing, PageQuery, build_listing
+from service.api.paging import (
+    CURSOR_RULE,
+    METADATA_PARAMETER,
+    FilteredPage,
+    Listing,
+    MetadataFilter,
+    build_listing,
+    unknown_cursor,
+)
 from service.api.problems import BODY_REFUSALS, refusals, rules
+from service.api.responses import MERGE_PATCH_BODY
 from service.api.route import Route
-from service.registry import aliases, labels, models, reports
+from service.registry import aliases, jobs, labels, models, reports
+from service.registry.errors import UnknownModel
+from service.registry.models import ModelFilter
 from service.registry.tables import LabelRow, ModelRow
 from service.requests.catalog import Catalog
-from service.requests.fields import MODEL_ID, NAME, NAME_RULE, Acceptance, Body, Seed, schema_of
+from service.requests.descriptions import PatchDescription
+from service.requests.fields import (
+    MODEL_ID,
+    NAME,
+    NAME_RULE,
+    TEXT_RULE,
+    Acceptance,
+    Body,
+    Description,
+    Metadata,
+    Seed,
+    schema_of,
+)
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
 
@@ -50,6 +73,8 @@ class CreateModel(Body):
     acceptance: Acceptance = Field(
         Acceptance(), description="The criteria of every job, unless its request sets others."
     )
+    description: Description | None = None
+    metadata: Metadata = Field({})
 
 
 class LabelObject(BaseModel):
@@ -77,6 +102,8 @@ class ModelObject(BaseModel):
     acceptance: dict[str, Any] = Field(
         description="The criteria of every job, unless its request sets others."
     )
+    description: str | None
+    metadata: dict[str, str]
     head: int | None
     aliases: dict[str, int] = Field(description="{name: the number of the version that it names}.")
     relapsed: list[str] = Field(
@@ -90,7 +117,18 @@ class ModelObject(BaseModel):
 NAMED = rules(
     dataset_not_found="there is no dataset of this name",
     architecture_not_found="/v1/catalog has no architecture of this name",
+    invalid_text=TEXT_RULE,
 )
+
+
+class ModelsPage(FilteredPage):
+    """Which models are listed, and in which order."""
+
+    order_by: Literal["created_at", "name"] = "created_at"
+    name_prefix: Annotated[str, Field(json_schema_extra=schema_of(NAME))] | None = Field(
+        None, max_length=64, description="Only models whose names begin so."
+    )
+    dataset: str | None = Field(None, max_length=200, description="Only models of this dataset.")
 
 
 @router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409, 410) | NAMED)
@@ -112,6 +150,8 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
             network=network,
             seed=body.seed,
             acceptance=body.acceptance.model_dump(exclude_none=True),
+            description=body.description,
+            metadata=body.metadata,
         )
         once.record(session, 201, row.id)
         context.append_to_audit_log(session, "model.create", row.id, name=row.name)
@@ -120,14 +160,30 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
     return created
 
 
-@router.get("")
+@router.get("", responses=CURSOR_RULE, openapi_extra=METADATA_PARAMETER)
 @requires("read")
 def list_models(
-    page: PageQuery, request: Request, response: Response, context: Context
+    page: Annotated[ModelsPage, Query()],
+    metadata: MetadataFilter,
+    request: Request,
+    response: Response,
+    context: Context,
 ) -> Listing[ModelObject]:
-    """List all models, newest first, each with its labels."""
+    """List the models, each with its labels, newest first unless another order is requested."""
+    only = ModelFilter(page.name_prefix, page.dataset, metadata)
     with context.database.reading() as session:
-        rows, has_more = models.page(session, project=context.project, limit=page.limit, after=page.after)
+        try:
+            rows, has_more = models.page(
+                session,
+                project=context.project,
+                only=only,
+                by_name=page.order_by == "name",
+                descending=page.order == "desc",
+                limit=page.limit,
+                after=page.after,
+            )
+        except UnknownModel:
+            raise unknown_cursor() from None
         data = _describe(session, rows, context)
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
@@ -138,6 +194,23 @@ def get_model(model: str, context: Context) -> ModelObject:
     """Read one model, by its name or id."""
     with context.database.reading() as session:
         return _describe(session, [find_model(session, context.project, model)], context)[0]
+
+
+@router.patch(
+    "/{model}",
+    responses=BODY_REFUSALS | refusals(404) | rules(invalid_text=TEXT_RULE),
+    openapi_extra=MERGE_PATCH_BODY,
+)
+@requires("learn")
+def update_model(model: str, body: PatchDescription, context: Context) -> ModelObject:
+    """Change the description and the metadata of a model, by a merge patch (RFC 7396)."""
+    with context.database.transaction(line=model) as session:
+        row = jobs.lock_model(session, find_model(session, context.project, model))
+        row.description = body.description_after(row.description)
+        row.client_metadata = body.metadata_after(row.client_metadata)
+        session.flush()
+        context.append_to_audit_log(session, "model.update", row.id, fields=body.changed)
+        return _describe(session, [row], context)[0]
 
 
 def _describe_again(session: Session, model_id: str, context: ApiContext, response: Response) -> ModelObject:
@@ -184,6 +257,8 @@ def _describe_model(
         network=row.network,
         seed=row.seed,
         acceptance=row.acceptance or {},
+        description=row.description,
+        metadata=row.client_metadata or {},
         head=row.head,
         aliases=dict(named),
         relapsed=head_report.relapsed if head_report is not None else [],

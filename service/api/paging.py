@@ -1,16 +1,16 @@
 """Paged lists: the query parameters `limit` and `after`, and a page with a link to the next one."""
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Generic, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import Depends, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.api.problems import rules
-from service.requests.fields import schema_of
+from service.requests.fields import MAX_METADATA_KEYS, schema_of
 from service.requests.violations import InvalidRequest, Violation
 
 Item = TypeVar("Item")
@@ -39,6 +39,59 @@ class Page(BaseModel):
 
 
 PageQuery = Annotated[Page, Query()]
+
+METADATA = "metadata."
+"""The beginning of the query parameters that filter a list by metadata: `metadata.team=vision`."""
+
+
+class FilteredPage(Page):
+    """Which page of a list is requested that may be filtered by metadata, in which order."""
+
+    order: Literal["asc", "desc"] = Field("desc", description="Whether the list ascends or descends.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_metadata_out(cls, sent: object) -> object:
+        """Metadata has keys of the client's own, so it is read by MetadataFilter."""
+        if not isinstance(sent, Mapping):
+            return sent
+        return {name: value for name, value in sent.items() if not name.startswith(METADATA)}
+
+
+def _read_metadata(request: Request) -> dict[str, str]:
+    wanted = {
+        name.removeprefix(METADATA): value
+        for name, value in request.query_params.items()
+        if name.startswith(METADATA)
+    }
+    if len(wanted) > MAX_METADATA_KEYS or not all(wanted):
+        detail = f"name 1 to {MAX_METADATA_KEYS} keys, each as `metadata.KEY=VALUE`"
+        raise InvalidRequest(Violation("/query/metadata", "out_of_range", detail))
+    return wanted
+
+
+MetadataFilter = Annotated[dict[str, str], Depends(_read_metadata)]
+"""The type of an endpoint's parameter through which FastAPI passes it the metadata to filter by."""
+METADATA_PARAMETER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "style": "form",
+            "explode": True,
+            "required": False,
+            "schema": {
+                "type": "object",
+                "propertyNames": {"pattern": r"^metadata\.[A-Za-z0-9_-]{1,64}$"},
+                "additionalProperties": {"type": "string"},
+                "maxProperties": MAX_METADATA_KEYS,
+            },
+            "example": {"metadata.team": "vision"},
+            "description": "`metadata.KEY=VALUE` for each entry that the items must have.",
+        }
+    ]
+}
+"""What the OpenAPI document tells about these parameters."""
 
 
 class Listing(BaseModel, Generic[Item]):

@@ -48,6 +48,8 @@ STATUS = {
     "report_not_found": 404,
     "version_revoked": 410,
     "version_purged": 410,
+    "version_deleted": 410,
+    "version_in_use": 409,
     "receipt_not_found": 404,
     "receipt_not_ready": 409,
     "job_not_found": 404,

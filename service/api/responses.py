@@ -1,10 +1,22 @@
-"""Responses that several resources give: PNG images, and HTML pages."""
+"""What several resources give or take: PNG images, HTML pages, and merge patches."""
+
+from typing import Any
 
 from fastapi import Response
 
 
 class PngResponse(Response):
     media_type = "image/png"
+
+
+MERGE_PATCH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/merge-patch+json": {"schema": {"$ref": "#/components/schemas/PatchDescription"}}
+        }
+    }
+}
+"""What the OpenAPI document tells about the body of a PATCH, besides that it may be application/json."""
 
 
 CONTENT_SECURITY_POLICY = "; ".join(

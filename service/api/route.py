@@ -41,6 +41,8 @@ FOR_ONE_MINUTE = "private, max-age=60"
 """For what can only be revoked: where no key is needed, the client's own cache may use it for that long."""
 CONDITIONS = ("Idempotency-Key", "If-Match", "If-None-Match")
 """Headers that a client relies on."""
+MERGE_PATCH = "application/merge-patch+json"
+"""The media type of the body of a PATCH (RFC 7396). application/json is accepted, too."""
 UNLIMITED_PATHS = ("/livez", "/readyz", "/metrics")
 MAX_JSON_INTEGER_DIGITS = 20  # no field takes more than 64 bits
 
@@ -309,6 +311,8 @@ def _refuse_other_media_types(request: Request) -> None:
 
 def _refuse_media_type_unless_json(request: Request) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method == "PATCH" and media_type == MERGE_PATCH:
+        return
     if media_type != "application/json":
         raise Problem(
             415,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
@@ -22,12 +22,14 @@ from service.api.context import ApiContext, Context
 from service.api.drawing import draw
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
 from service.api.lookup import VERSION_HEADER, find_model, find_version
+from service.api.paging import Listing, Page, build_listing
 from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.route import Route
 from service.api.space import find_lack
 from service.drawing.images import Pixels, labelled_grid, npz, png
 from service.registry import samples, versions
 from service.registry.errors import DatabaseFull, IdempotencyInFlight, UnknownSample
+from service.registry.samples import SampleFilter
 from service.registry.tables import ModelRow, SampleRow, VersionRow
 from service.registry.versions import LabelDecoder
 from service.requests.fields import (
@@ -35,9 +37,11 @@ from service.requests.fields import (
     SAMPLE_ID,
     VERSION_RULE,
     Body,
+    LabelName,
     Labels,
     Seed,
     VersionReference,
+    VersionReferenceText,
     refuse_duplicates,
 )
 from service.requests.violations import InvalidRequest, Violation
@@ -137,12 +141,58 @@ async def create_sample(
     return await context.drawing.run(_answer, record, drawn, _new_sample_headers(record))
 
 
+class SamplesPage(Page):
+    """Which samples are listed."""
+
+    model: str | None = Field(None, description="Only samples of the model of this name or id.")
+    version: VersionReferenceText | None = Field(
+        None, description="Only samples of this version of the model: its number, an alias, or `head`."
+    )
+    label: LabelName | None = Field(None, description="Only samples with images of this label.")
+
+
+@router.get(
+    "/v1/samples",
+    responses=refusals(404, 409)
+    | rules(invalid_name=VERSION_RULE, required="`version` needs `model`, whose version it is"),
+)
+@requires("read")
+def list_samples(
+    page: Annotated[SamplesPage, Query()], request: Request, response: Response, context: Context
+) -> Listing[SampleObject]:
+    """List the recorded samples, newest first. Those of deleted models are left out."""
+    if page.version is not None and page.model is None:
+        detail = "`version` is that of a model; name the model with `model`"
+        raise InvalidRequest(Violation("/query/model", "required", detail))
+    with context.database.reading() as session:
+        model = None if page.model is None else find_model(session, context.project, page.model)
+        version = None
+        if model is not None and page.version is not None:
+            version = find_version(session, model, page.version).number
+        only = SampleFilter(None if model is None else model.id, version, page.label)
+        rows, has_more = samples.page(
+            session, project=context.project, only=only, limit=page.limit, after=page.after
+        )
+        data = [_describe_sample(row) for row in rows]
+    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+
+
 @router.get("/v1/samples/{sample}", responses=refusals(404))
 @requires("read")
 def get_sample(sample: str, context: Context) -> SampleObject:
     """Read the record of a sample."""
     with context.database.reading() as session:
         return _describe_sample(_find_sample(session, context.project, sample))
+
+
+@router.delete("/v1/samples/{sample}", status_code=204, responses=refusals(404))
+@requires("forget")
+def delete_sample(sample: str, context: Context) -> None:
+    """Delete the record of a sample. Its images can be drawn again only by a new request."""
+    with context.database.transaction() as session:
+        row = _find_sample(session, context.project, sample)
+        samples.remove(session, row)
+        context.append_to_audit_log(session, "sample.delete", sample, model=row.model_id)
 
 
 @router.get(

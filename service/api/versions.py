@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
@@ -14,11 +14,25 @@ from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
 from service.api.context import Context
 from service.api.lookup import find_model, find_version, headers_of_version, unless_purged
-from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_number
-from service.api.problems import Problem, refusals
+from service.api.paging import (
+    CURSOR_RULE,
+    METADATA_PARAMETER,
+    FilteredPage,
+    Listing,
+    MetadataFilter,
+    PageQuery,
+    build_listing,
+    parse_number,
+)
+from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
+from service.api.responses import MERGE_PATCH_BODY
 from service.api.route import Route, not_modified
-from service.registry import aliases, purging, versions
-from service.registry.tables import ModelRow, VersionRow
+from service.registry import aliases, jobs, purging, version_deletions, versions
+from service.registry.tables import ModelRow, Operation, VersionRow
+from service.registry.version_deletions import DeletionRequest
+from service.registry.versions import VersionFilter, VersionState
+from service.requests.descriptions import PatchDescription
+from service.requests.fields import TEXT_RULE
 
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
 
@@ -63,9 +77,16 @@ class AncestorObject(BaseModel):
     guarantee: Guarantee | None = Field(description="Of a forget: what it guarantees.")
     labels: list[str] = Field(description="Every label that the version holds.")
     parameters: int
+    state: VersionState = Field(
+        description="`usable`: it may be drawn from; `revoked`: it holds a forgotten label; `deleted`: a "
+        "client deleted it with its files; `purged`: a purge deleted its files."
+    )
     revoked_by: str | None = Field(description="The job that forgot a label which this version still holds.")
     purged_by: str | None = Field(
         description="The job whose purge deleted its files, all but the report and the manifest."
+    )
+    deleted_at: datetime | None = Field(
+        description="When a client deleted it. Its report and its manifest can still be read."
     )
     created_at: datetime
 
@@ -74,6 +95,8 @@ class VersionObject(AncestorObject):
     """An immutable published state of a model."""
 
     model: str
+    description: str | None
+    metadata: dict[str, str]
     aliases: list[str] = Field(description="The aliases that name it.")
     widths: dict[str, Any]
     figures: HeadlineFigures
@@ -81,15 +104,34 @@ class VersionObject(AncestorObject):
     links: dict[str, str]
 
 
-@router.get("", responses=refusals(404) | CURSOR_RULE)
+class VersionsPage(FilteredPage):
+    """Which versions are listed, and in which order."""
+
+    state: VersionState | None = Field(None, description="Only versions in this state.")
+    operation: Operation | None = Field(None, description="Only versions that such a job made.")
+
+
+@router.get("", responses=refusals(404) | CURSOR_RULE, openapi_extra=METADATA_PARAMETER)
 @requires("read")
 def list_versions(
-    model: str, page: PageQuery, request: Request, response: Response, context: Context
+    model: str,
+    page: Annotated[VersionsPage, Query()],
+    metadata: MetadataFilter,
+    request: Request,
+    response: Response,
+    context: Context,
 ) -> Listing[VersionObject]:
-    """List the versions of a model, newest first."""
+    """List the versions of a model, newest first unless the other order is requested."""
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
-        rows, has_more = versions.page(session, row, limit=page.limit, after=parse_number(page.after))
+        rows, has_more = versions.page(
+            session,
+            row,
+            only=VersionFilter(page.state, page.operation, metadata),
+            descending=page.order == "desc",
+            limit=page.limit,
+            after=parse_number(page.after),
+        )
         data = _describe(session, row, rows)
     return build_listing(
         request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None
@@ -103,6 +145,44 @@ def get_version(model: str, number: str, context: Context) -> VersionObject:
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
         return _describe(session, row, [find_version(session, row, number)])[0]
+
+
+@router.patch(
+    "/{number}",
+    responses=BODY_REFUSALS | refusals(404, 409) | rules(invalid_text=TEXT_RULE),
+    openapi_extra=MERGE_PATCH_BODY,
+)
+@requires("learn")
+def update_version(model: str, number: str, body: PatchDescription, context: Context) -> VersionObject:
+    """Change the description and the metadata of a version, by a merge patch (RFC 7396)."""
+    with context.database.transaction(line=model) as session:
+        row = jobs.lock_model(session, find_model(session, context.project, model))
+        version = find_version(session, row, number)
+        version.description = body.description_after(version.description)
+        version.client_metadata = body.metadata_after(version.client_metadata)
+        session.flush()
+        context.append_to_audit_log(
+            session, "version.update", row.id, version=version.number, fields=body.changed
+        )
+        return _describe(session, row, [version])[0]
+
+
+@router.delete("/{number}", status_code=204, responses=refusals(404, 409))
+@requires("forget")
+def delete_version(model: str, number: str, context: Context) -> None:
+    """Delete a version: from the answer on nobody may draw from it or download it (410 `version_deleted`).
+
+    Its files are deleted seconds later, all but its report and its manifest; so are its full reports. Its
+    number, its place in the lineage and the receipts that name it stay, and no forget starts from it. In use
+    (409 `version_in_use`) are the head, the version of an alias, and what an unfinished job may start from.
+    Deleting a version again changes nothing.
+    """
+    with context.database.transaction(line=model) as session:
+        row = jobs.lock_model(session, find_model(session, context.project, model))
+        version = find_version(session, row, number)
+        request = DeletionRequest(context.caller.key_id, context.request_id)
+        if version_deletions.delete_version(session, row, version, request):
+            context.append_to_audit_log(session, "version.delete", row.id, version=version.number)
 
 
 @router.get("/{number}/lineage", responses=refusals(404, 409) | CURSOR_RULE)
@@ -183,6 +263,8 @@ def _describe_version(model: ModelRow, row: VersionRow, names: list[str]) -> Ver
     return VersionObject(
         **_ancestor_fields(row),
         model=model.id,
+        description=row.description,
+        metadata=row.client_metadata or {},
         aliases=names,
         widths=row.widths,
         figures=HeadlineFigures.of(read_report(row.report)),
@@ -210,8 +292,10 @@ def _ancestor_fields(row: VersionRow) -> dict[str, Any]:
         "guarantee": read_report(row.report).guarantee,
         "labels": sorted(row.labels, key=lambda name: (row.labels[name] is None, row.labels[name], name)),
         "parameters": row.parameters,
+        "state": versions.state_of(row),
         "revoked_by": row.revoked_by,
         "purged_by": row.purged_by,
+        "deleted_at": row.deleted_at,
         "created_at": row.created_at,
     }
 

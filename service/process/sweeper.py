@@ -19,7 +19,17 @@ from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing, model_deletion
 from service.receipts.signing import load_signing_key
 from service.recovery import erasure_log
-from service.registry import audit, deletions, idempotency, jobs, purging, releases, snapshots, sweeping
+from service.registry import (
+    audit,
+    deletions,
+    idempotency,
+    jobs,
+    purging,
+    releases,
+    snapshots,
+    sweeping,
+    version_deletions,
+)
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError, SigningKeyUnusable
@@ -121,6 +131,7 @@ def sweep_files(database: Database, deployment: Settings) -> None:
     """Read and delete files, and sign the receipts that are due. Raises DatabaseUnavailable."""
     _release_claims(database, deployment)
     _purge(database, deployment)
+    _delete_versions(database, deployment)
     _delete_snapshots(database, deployment)
     image_deletions.delete_images(database, deployment)
     _log_erasures(database, deployment)
@@ -203,6 +214,23 @@ def _purge(database: Database, deployment: Settings) -> None:
                 "job %s: cannot delete the files that it purges (%s); the next sweep tries again",
                 job_id,
                 error,
+            )
+
+
+def _delete_versions(database: Database, deployment: Settings) -> None:
+    """Delete the files of versions that clients deleted."""
+    with database.reading() as session:
+        pending = version_deletions.find_pending(session)
+    for model_id, number in pending:
+        artifacts = FolderArtifacts(deployment.artifacts)
+        try:
+            with database.transaction() as session:
+                if version_deletions.delete_files(session, model_id, number, artifacts):
+                    log.info("version %s of model %s: deleted its files", number, model_id)
+        except OSError as error:
+            log.error(
+                "version %s of model %s: cannot delete its files (%s); the next sweep tries again",
+                *(number, model_id, error),
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from reports import Guarantee, Report, read_report
 from service.drawing.decoders import MAX_LOADED_DECODERS, UNLOAD_SECONDS
-from service.receipts.statement import ErasureEntry
+from service.receipts.statement import ErasureEntry, OlderState
 from service.registry.tables import ImageErasureRow, JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
 
@@ -178,30 +178,45 @@ def _fisher(history: ForgetHistory) -> ErasureEntry:
     return ErasureEntry(store=store, state="recomputed", detail=detail)
 
 
+def older_state(version: VersionRow) -> OlderState:
+    """Return what became of an earlier version. The files of a deleted one must be gone."""
+    if version.purged_by:
+        return "purged"
+    if version.deleted_at is not None:
+        return "deleted"
+    return "revoked" if version.revoked_by else "kept"
+
+
 def _older_versions(history: ForgetHistory) -> ErasureEntry:
-    """Describe older versions. The state is `kept` if one of them is, else `revoked` if one of them is."""
-    purged = [version.number for version in history.older if version.purged_by]
-    revoked = [version.number for version in history.older if version.revoked_by and not version.purged_by]
-    kept = [version.number for version in history.older if not version.revoked_by and not version.purged_by]
+    """Describe older versions. The state is that of the version of which most is left."""
+    numbers_of: dict[str, list[int]] = {}
+    for version in history.older:
+        numbers_of.setdefault(older_state(version), []).append(version.number)
     sentences = [
         (
-            purged,
+            "purged",
             "All files are deleted except report and manifest. The service refuses requests for "
             "anything else (HTTP status 410).",
         ),
         (
-            revoked,
+            "deleted",
+            "A client deleted them. All files are deleted except report and manifest. The service refuses "
+            "requests for anything else (HTTP status 410).",
+        ),
+        (
+            "revoked",
             "The files are kept, but the service refuses to draw from them and to send them (HTTP status "
             "410).",
         ),
         (
-            kept,
+            "kept",
             "Kept and served. They were made after a label was learned, but do not hold it, because it had "
             "been forgotten before.",
         ),
     ]
-    detail = " ".join(f"{_versions(numbers)}: {sentence}" for numbers, sentence in sentences if numbers)
-    state = "kept" if kept else "revoked" if revoked else "purged" if purged else "kept"
+    described = [(state, sentence) for state, sentence in sentences if state in numbers_of]
+    detail = " ".join(f"{_versions(numbers_of[state])}: {sentence}" for state, sentence in described)
+    state = described[-1][0] if described else "kept"
     return ErasureEntry(store="older versions", state=state, detail=detail or "There are none.")
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import failpoints
-from service.receipts.erasure import ForgetHistory, erasure_by_store
+from service.receipts.erasure import ForgetHistory, erasure_by_store, older_state
 from service.receipts.signing import SigningKey
 from service.receipts.statement import (
     PAYLOAD_TYPE,
@@ -42,7 +42,15 @@ from service.registry import jobs, labels, snapshots, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import NoReceipt, ReceiptNotReady, RegistryError
-from service.registry.tables import ImageErasureRow, JobRow, ModelRow, PurgeRow, ReceiptRow, VersionRow
+from service.registry.tables import (
+    ImageErasureRow,
+    JobRow,
+    ModelRow,
+    PurgeRow,
+    ReceiptRow,
+    VersionDeletionRow,
+    VersionRow,
+)
 from service.registry.version_files import MANIFEST
 
 MEANING = (
@@ -69,7 +77,7 @@ def list_jobs_with_receipt_due(session: Session) -> list[str]:
     unsigned = session.scalars(
         select(ReceiptRow.job_id).where(ReceiptRow.envelope.is_(None), ReceiptRow.logged_at.is_not(None))
     )
-    return [job_id for job_id in unsigned if not _is_purging(session, job_id)]
+    return [job_id for job_id in unsigned if not _is_waiting(session, job_id)]
 
 
 def sign_receipt(database: Database, artifacts: FolderArtifacts, key: SigningKey, job_id: str) -> str | None:
@@ -79,7 +87,7 @@ def sign_receipt(database: Database, artifacts: FolderArtifacts, key: SigningKey
     """
     with database.transaction() as session:
         receipt = session.get_one(ReceiptRow, job_id, with_for_update=True, populate_existing=True)
-        if receipt.envelope is None and receipt.logged_at and not _is_purging(session, job_id):
+        if receipt.envelope is None and receipt.logged_at and not _is_waiting(session, job_id):
             failpoints.reach("receipt.before_sign")
             payload = build_statement(session, artifacts, job_id).to_payload()
             receipt.envelope = encode_receipt(key.sign(payload, PAYLOAD_TYPE)).decode()
@@ -142,6 +150,18 @@ def _is_purging(session: Session, job_id: str) -> bool:
     return snapshots.find(session, job_id) is not None
 
 
+def _is_waiting(session: Session, job_id: str) -> bool:
+    """Whether the receipt cannot be signed yet. What a client deletes later changes no signed receipt."""
+    return _is_purging(session, job_id) or _is_deleting_versions(session, job_id)
+
+
+def _is_deleting_versions(session: Session, job_id: str) -> bool:
+    """Whether files of versions that a client deleted from the same model may still be there."""
+    pending = select(VersionDeletionRow.number).join(JobRow, JobRow.model_id == VersionDeletionRow.model_id)
+    pending = pending.where(JobRow.id == job_id, VersionDeletionRow.state == "pending")
+    return session.scalar(pending.limit(1)) is not None
+
+
 def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow) -> ForgetHistory:
     first = versions.find_first_that_learned(session, model.id, job.labels)
     if first is not None and first > version.number:
@@ -200,7 +220,7 @@ def _older_version(version: VersionRow) -> OlderVersion:
     return OlderVersion(
         version=version.number,
         labels=sorted(version.labels),
-        state="purged" if version.purged_by else "revoked" if version.revoked_by else "kept",
+        state=older_state(version),
         files={name: file["sha256"] for name, file in sorted(version.files.items())},
     )
 

@@ -103,12 +103,15 @@ class ErasureEntry(Part):
     detail: str
 
 
+OlderState = Literal["purged", "deleted", "revoked", "kept"]
+
+
 class OlderVersion(Part):
     """An earlier version that holds a forgotten label, or was made after a version that learned it."""
 
     version: int
     labels: list[str] = Field(alias="lists")
-    state: Literal["purged", "revoked", "kept"]
+    state: OlderState
     files: dict[FileName, Sha256]
 
 

@@ -1,4 +1,4 @@
-"""The erasure log: a file with all forgotten labels, deleted models and images, apart from the backups.
+"""The erasure log: a file with all forgotten labels, deleted models, versions and images, apart from backups.
 
 A backup holds what was forgotten after it was made. Whoever restores it needs to know of these erasures, and
 the database that knew them is lost. So the sweeper writes every forget that succeeded as a line of JSON to
@@ -28,6 +28,8 @@ from service.registry.tables import (
     ModelRow,
     PurgeRow,
     ReceiptRow,
+    VersionDeletionRow,
+    VersionRow,
 )
 
 BATCH = 200
@@ -88,6 +90,24 @@ class ModelErasure:
 
 
 @dataclass(frozen=True)
+class VersionErasure:
+    """The deletion of one version of a model."""
+
+    model_id: str
+    model_name: str
+    version: int
+    finished_at: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.model_id}/{self.version}"
+
+    @property
+    def summary(self) -> str:
+        return f"version {self.version} of model {self.model_name}"
+
+
+@dataclass(frozen=True)
 class ImageErasure:
     """The deletion of the images of labels from an uploaded dataset, or of a whole one."""
 
@@ -106,10 +126,11 @@ class ImageErasure:
         return f"the images of {', '.join(self.labels)} of dataset {self.dataset}"
 
 
-AnyErasure: TypeAlias = Erasure | ModelErasure | ImageErasure
-KINDS: dict[str, type[Erasure] | type[ModelErasure] | type[ImageErasure]] = {
+AnyErasure: TypeAlias = Erasure | ModelErasure | VersionErasure | ImageErasure
+KINDS: dict[str, type[Erasure] | type[ModelErasure] | type[VersionErasure] | type[ImageErasure]] = {
     "forget": Erasure,
     "delete_model": ModelErasure,
+    "delete_version": VersionErasure,
     "delete_images": ImageErasure,
 }
 
@@ -123,10 +144,12 @@ def write_due(session: Session, path: Path) -> int:
     forgets = session.execute(_due_forgets()).all()
     deleted = session.scalars(_due_deletions()).all()
     images = session.scalars(_due_image_deletions()).all()
+    versions = session.execute(_due_version_deletions()).all()
     purged = set(session.scalars(select(ModelDeletionRow.model_id)))
     due: list[AnyErasure] = [_erasure(job, model, purge) for job, model, purge in forgets]
     due += [_model_erasure(model, purge=model.id in purged) for model in deleted]
     due += [_image_erasure(deletion) for deletion in images]
+    due += [_version_erasure(deletion, model) for deletion, model in versions]
     if not due:
         return 0
     _append(path, "".join(_line(erasure) for erasure in due))
@@ -136,6 +159,8 @@ def write_due(session: Session, path: Path) -> int:
     session.execute(gone.values(deletion_logged_at=now()).execution_options(synchronize_session=False))
     unlearned = update(DatasetDeletionRow).where(DatasetDeletionRow.id.in_([one.id for one in images]))
     session.execute(unlearned.values(logged_at=now()).execution_options(synchronize_session=False))
+    for deletion, _ in versions:
+        deletion.logged_at = now()
     return len(due)
 
 
@@ -183,11 +208,19 @@ def find_unknown(session: Session, erasures: Sequence[AnyErasure]) -> list[AnyEr
             return not is_known and bool(find_images(session, erasure))
         if erasure.model_id not in present or erasure.id in replayed:
             return False
+        if isinstance(erasure, VersionErasure):
+            return _is_there(session, erasure)
         if isinstance(erasure, ModelErasure):
             return True
         return erasure.id not in known or (erasure.purge and known[erasure.id] is None)
 
     return [erasure for erasure in erasures if is_unknown(erasure)]
+
+
+def _is_there(session: Session, erasure: VersionErasure) -> bool:
+    """Whether the database has the version, and does not know that it was deleted."""
+    same = (VersionRow.model_id == erasure.model_id, VersionRow.number == erasure.version)
+    return session.scalar(select(VersionRow.id).where(*same, VersionRow.deleted_at.is_(None))) is not None
 
 
 def find_images(session: Session, erasure: ImageErasure) -> list[str]:
@@ -230,6 +263,12 @@ def _due_image_deletions() -> Any:
     return due.order_by(DatasetDeletionRow.id).limit(BATCH)
 
 
+def _due_version_deletions() -> Any:
+    due = select(VersionDeletionRow, ModelRow).join(ModelRow, ModelRow.id == VersionDeletionRow.model_id)
+    due = due.where(VersionDeletionRow.logged_at.is_(None))
+    return due.order_by(VersionDeletionRow.created_at).limit(BATCH)
+
+
 def _line(erasure: AnyErasure) -> str:
     kind = next(name for name, one in KINDS.items() if isinstance(erasure, one))
     return json.dumps({"kind": kind, **asdict(erasure)}, sort_keys=True) + "\n"
@@ -243,6 +282,10 @@ def _image_erasure(deletion: DatasetDeletionRow) -> ImageErasure:
         list(deletion.labels),
         deletion.created_at.isoformat(),
     )
+
+
+def _version_erasure(deletion: VersionDeletionRow, model: ModelRow) -> VersionErasure:
+    return VersionErasure(model.id, model.name, deletion.number, deletion.created_at.isoformat())
 
 
 def _model_erasure(model: ModelRow, *, purge: bool) -> ModelErasure:

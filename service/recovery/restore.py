@@ -27,14 +27,27 @@ from service.recovery.backup import (
     run_tool,
     sha256_of,
 )
-from service.recovery.erasure_log import AnyErasure, Erasure, ImageErasure, ModelErasure
-from service.registry import audit, dataset_deletions, deletions, jobs, labels, purging
+from service.recovery.erasure_log import AnyErasure, Erasure, ImageErasure, ModelErasure, VersionErasure
+from service.registry import (
+    aliases,
+    audit,
+    dataset_deletions,
+    deletions,
+    jobs,
+    labels,
+    purging,
+    version_deletions,
+    versions,
+)
+from service.registry.aliases import AliasRequest
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database, now
 from service.registry.deletions import DeletionRequest
+from service.registry.errors import VersionInUse
 from service.registry.job_requests import JobRequest
 from service.registry.job_specs import ForgetSpec
 from service.registry.tables import UNFINISHED_STATES, DatasetRow, JobRow, ModelRow, VersionRow
+from service.registry.version_deletions import DeletionRequest as VersionDeletionRequest
 from service.settings import Settings
 
 
@@ -72,9 +85,12 @@ def replay(session: Session, erasures: Sequence[AnyErasure], *, max_attempts: in
     are queued jobs, which workers run like any other.
     """
     unknown = erasure_log.find_unknown(session, erasures)
-    # Images come last: forgets that are queued again may measure with them, so the deletion waits for these.
-    for erasure in sorted(unknown, key=lambda erasure: isinstance(erasure, ImageErasure)):
-        if isinstance(erasure, ModelErasure):
+    # Versions come first: no forget that is queued again may start from them. Images come last: these forgets
+    # may measure with them, so the deletion waits for them.
+    for erasure in sorted(unknown, key=_turn):
+        if isinstance(erasure, VersionErasure):
+            _delete_version_again(session, erasure)
+        elif isinstance(erasure, ModelErasure):
             _delete_again(session, erasure)
         elif isinstance(erasure, ImageErasure):
             _delete_images_again(session, erasure)
@@ -82,6 +98,31 @@ def replay(session: Session, erasures: Sequence[AnyErasure], *, max_attempts: in
             _forget_again(session, erasure, max_attempts=max_attempts)
     erasure_log.record_replayed(session, unknown)
     return unknown
+
+
+def _turn(erasure: AnyErasure) -> int:
+    return 0 if isinstance(erasure, VersionErasure) else 2 if isinstance(erasure, ImageErasure) else 1
+
+
+def _delete_version_again(session: Session, erasure: VersionErasure) -> None:
+    """Delete the version, and the aliases that the backup still has for it.
+
+    In the backup it may be the head, or a job may need it. Then it stays, and the audit log says so.
+    """
+    model = jobs.lock_model(session, session.get_one(ModelRow, erasure.model_id))
+    version = versions.find(session, model, erasure.version)
+    reason = f"replay of the deletion of {erasure.finished_at}"
+    try:
+        with session.begin_nested():
+            for name, number in aliases.find_all_of(session, [model.id])[model.id].items():
+                if number == erasure.version:
+                    alias = aliases.find(session, model, name)
+                    aliases.remove(session, alias, model, AliasRequest(reason=reason))
+            version_deletions.delete_version(session, model, version, VersionDeletionRequest())
+    except VersionInUse as error:
+        _record(session, model.id, model.project_id, version=erasure.version, refused=error.message)
+        return
+    _record(session, model.id, model.project_id, version=erasure.version)
 
 
 def _delete_again(session: Session, erasure: ModelErasure) -> None:

@@ -19,8 +19,7 @@ from service.registry.errors import (
     NoEarlierVersion,
     RegistryError,
     UnknownAlias,
-    VersionPurged,
-    VersionRevoked,
+    VersionUnusable,
 )
 from service.registry.pages import Page, in_order, newest_first
 from service.registry.tables import AliasAction, AliasChangeRow, AliasRow, ModelRow, VersionRow
@@ -78,7 +77,7 @@ def find_all_of(session: Session, model_ids: Collection[str]) -> dict[str, dict[
 
 def find_targets(session: Session, model: ModelRow, rows: Sequence[AliasRow]) -> Mapping[int, VersionRow]:
     """Return {number: version} of the versions that these aliases name, with what says their state."""
-    columns = (VersionRow.number, VersionRow.revoked_by, VersionRow.purged_by)
+    columns = (VersionRow.number, VersionRow.revoked_by, VersionRow.purged_by, VersionRow.deleted_at)
     query = select(VersionRow).options(load_only(*columns)).where(VersionRow.model_id == model.id)
     named = session.scalars(query.where(VersionRow.number.in_({row.version for row in rows})))
     return {version.number: version for version in named}
@@ -87,7 +86,7 @@ def find_targets(session: Session, model: ModelRow, rows: Sequence[AliasRow]) ->
 def put(
     session: Session, model: ModelRow, name: str, version: VersionRow, request: AliasRequest
 ) -> tuple[AliasRow, bool]:
-    """Set an alias to a version. Return it, and whether it is new. Raises VersionPurged, VersionRevoked.
+    """Set an alias to a version. Return it, and whether it is new. Raises VersionUnusable.
 
     That is recorded in the history, also if the alias named this version before.
     """
@@ -110,7 +109,7 @@ def roll_back(session: Session, alias: AliasRow, model: ModelRow, request: Alias
 
     A rollback undoes the last change that was not undone yet, as "undo" does in an editor: rolled back twice,
     an alias names the version before the last two. Versions that may not be drawn from are passed over.
-    Raises NoEarlierVersion; if none of them may be drawn from, VersionPurged or VersionRevoked of the newest.
+    Raises NoEarlierVersion; if there are some and none may be drawn from, VersionUnusable of the newest.
     """
     refused: list[RegistryError] = []
     for earlier in _earlier_changes(session, alias):
@@ -118,7 +117,7 @@ def roll_back(session: Session, alias: AliasRow, model: ModelRow, request: Alias
             continue
         try:
             versions.check_drawable(model, versions.find(session, model, earlier.to_version))
-        except (VersionPurged, VersionRevoked) as error:
+        except VersionUnusable as error:
             refused.append(error)
             continue
         change = _record(session, model, alias.name, "rollback", request, before=alias.version, to=earlier)

@@ -44,16 +44,15 @@ def try_lock_for_deletion(session: Session) -> bool:
 def find_referenced(session: Session) -> set[str]:
     """Return the sha256 of every artifact that a row of any model needs.
 
-    These are the files of every version of a model that is not deleted (of a purged version only the
-    descriptive ones), and the values of all columns of the type ArtifactHash.
+    These are the files of every version of a model that is not deleted (of a purged or deleted
+    version only the descriptive ones), and the values of all columns of the type ArtifactHash.
     """
     referenced: set[str] = set()
-    versions = select(VersionRow.files, VersionRow.purged_by).join(
-        ModelRow, ModelRow.id == VersionRow.model_id
-    )
-    for files, purged_by in session.execute(versions.where(ModelRow.deleted_at.is_(None))):
+    is_gone = VersionRow.purged_by.is_not(None) | VersionRow.deleted_at.is_not(None)
+    versions = select(VersionRow.files, is_gone).join(ModelRow, ModelRow.id == VersionRow.model_id)
+    for files, gone in session.execute(versions.where(ModelRow.deleted_at.is_(None))):
         referenced |= {
-            file["sha256"] for name, file in files.items() if purged_by is None or name in DESCRIPTIVE_FILES
+            file["sha256"] for name, file in files.items() if not gone or name in DESCRIPTIVE_FILES
         }
     for table in Row.metadata.tables.values():
         for column in table.columns:

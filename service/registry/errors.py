@@ -297,7 +297,14 @@ class LabelForgotten(RegistryError):
         super().__init__(f"model {model!r} has forgotten {label!r}{by}; learn the label again to use it")
 
 
-class VersionRevoked(RegistryError):
+class VersionUnusable(RegistryError):
+    """A version may be neither drawn from nor downloaded: the base class of the reasons."""
+
+    job_id: str | None = None
+    """The job that is the reason, if one is."""
+
+
+class VersionRevoked(VersionUnusable):
     code = "version_revoked"
 
     def __init__(self, model: str, number: int, job_id: str) -> None:
@@ -308,7 +315,25 @@ class VersionRevoked(RegistryError):
         )
 
 
-class VersionPurged(RegistryError):
+class VersionDeleted(VersionUnusable):
+    code = "version_deleted"
+
+    def __init__(self, model: str, number: int) -> None:
+        super().__init__(
+            f"version {number} of model {model!r} was deleted with its weights and images; only its report "
+            "and its manifest can be read. Use the head version"
+        )
+
+
+class VersionInUse(RegistryError):
+    code = "version_in_use"
+
+    def __init__(self, model: str, number: int, reason: str, job_id: str | None = None) -> None:
+        self.job_id = job_id
+        super().__init__(f"version {number} of model {model!r} cannot be deleted, because {reason}")
+
+
+class VersionPurged(VersionUnusable):
     code = "version_purged"
 
     def __init__(self, model: str, number: int, job_id: str) -> None:

@@ -1,6 +1,7 @@
 """Models: create them, find them by name or id, list them."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, exc, or_, select
@@ -8,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from service.registry.database import is_duplicate, unless_deleted
 from service.registry.errors import ModelExists, UnknownModel
-from service.registry.pages import Page, newest_first
+from service.registry.json_columns import having
+from service.registry.pages import Page, in_order
 from service.registry.tables import DEFAULT_PROJECT, ModelRow, new_id
 
 
@@ -20,6 +22,8 @@ def create(
     network: dict[str, Any],
     seed: int,
     acceptance: Mapping[str, Any] | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, str] | None = None,
     project: str = DEFAULT_PROJECT,
 ) -> ModelRow:
     """Create a model without a version. Raises ModelExists, UnknownProject.
@@ -35,6 +39,8 @@ def create(
         network=network,
         seed=seed,
         acceptance=dict(acceptance) if acceptance else None,
+        description=description,
+        client_metadata=dict(metadata or {}) or None,
     )
     session.add(model)
     try:
@@ -64,12 +70,45 @@ def get(session: Session, model_id: str) -> ModelRow:
     return model
 
 
+@dataclass(frozen=True)
+class ModelFilter:
+    """Which models a list has. None and an empty mapping admit all of them."""
+
+    name_prefix: str | None = None
+    dataset: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
 def page(
-    session: Session, *, project: str = DEFAULT_PROJECT, limit: int, after: str | None = None
+    session: Session,
+    *,
+    project: str = DEFAULT_PROJECT,
+    only: ModelFilter = ModelFilter(),
+    by_name: bool = False,
+    descending: bool = True,
+    limit: int,
+    after: str | None = None,
 ) -> Page[ModelRow]:
-    """Return the project's newest models, or those older than the id `after`."""
+    """Return the project's models, the newest first, or those that follow the one with the id `after`.
+
+    by_name: in the order of their names instead. Raises UnknownModel if none ever had the id `after`, which
+    then says after which name to go on, also if the model has been deleted meanwhile.
+    """
     query = select(ModelRow).where(*_is_in(project))
-    return newest_first(session, query, ModelRow.id, limit=limit, after=after)
+    if only.name_prefix:
+        query = query.where(ModelRow.name.startswith(only.name_prefix, autoescape=True))
+    if only.dataset is not None:
+        query = query.where(ModelRow.dataset == only.dataset)
+    query = having(query, ModelRow.client_metadata, only.metadata)
+    if not by_name:
+        return in_order(session, query, ModelRow.id, limit=limit, after=after, descending=descending)
+    if after is not None:
+        named = select(ModelRow.name).where(ModelRow.id == after, ModelRow.project_id == project)
+        name = session.scalar(named)
+        if name is None:
+            raise UnknownModel(after)
+        after = name
+    return in_order(session, query, ModelRow.name, limit=limit, after=after, descending=descending)
 
 
 def _is_in(project: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

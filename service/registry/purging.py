@@ -136,13 +136,13 @@ def _list_files(session: Session, purge: PurgeRow) -> list[dict[str, Any]]:
     """
     purged = select(VersionRow).where(VersionRow.purged_by == purge.job_id).order_by(VersionRow.number)
     files = [
-        _file_entry(version.number, name, file)
+        file_entry(version.number, name, file)
         for version in session.scalars(purged)
         for name, file in sorted(version.files.items())
         if name not in DESCRIPTIVE_FILES
     ]
     files += _remove_before_files(session, purge.job_id)
-    files += [_delete_report(session, report) for report in _find_full_reports(session, purge.job_id)]
+    files += [delete_report(session, report) for report in _find_full_reports(session, purge.job_id)]
     return files + [file for file in (*purge.keys, *purge.kept) if file not in files]
 
 
@@ -156,10 +156,11 @@ def _remove_before_files(session: Session, job_id: str) -> list[dict[str, Any]]:
     if removed:
         own.files = {name: file for name, file in own.files.items() if name not in removed}
         session.flush()
-    return [_file_entry(own.number, name, file) for name, file in sorted(removed.items())]
+    return [file_entry(own.number, name, file) for name, file in sorted(removed.items())]
 
 
-def _file_entry(number: int, name: str, file: Mapping[str, Any]) -> dict[str, Any]:
+def file_entry(number: int, name: str, file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of a version's file in the list of what was deleted."""
     return {"version": number, "file": name, "sha256": file["sha256"], "bytes": file["bytes"]}
 
 
@@ -172,7 +173,7 @@ def _find_full_reports(session: Session, job_id: str) -> Sequence[ReportRow]:
     return session.scalars(query.where(VersionRow.purged_by == job_id).order_by(ReportRow.job_id)).all()
 
 
-def _delete_report(session: Session, report: ReportRow) -> dict[str, Any]:
+def delete_report(session: Session, report: ReportRow) -> dict[str, Any]:
     """Delete the report's row. Returns the entry of the artifact that holds the report."""
     session.delete(report)
     session.flush()

@@ -67,5 +67,5 @@ def _measures_purged() -> ColumnElement[bool]:
     return exists().where(
         VersionRow.model_id == JobRow.model_id,
         VersionRow.number == JobRow.evaluated_version,
-        VersionRow.purged_by.is_not(None),
+        VersionRow.purged_by.is_not(None) | VersionRow.deleted_at.is_not(None),
     )

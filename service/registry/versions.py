@@ -1,9 +1,11 @@
 """Versions: find and list them, and check whether they may be drawn from and downloaded."""
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Literal, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
 
 from service.registry import labels
@@ -12,12 +14,18 @@ from service.registry.errors import (
     LabelNotLearned,
     ModelHasNoVersion,
     UnknownVersion,
+    VersionDeleted,
     VersionPurged,
     VersionRevoked,
 )
-from service.registry.pages import Page, newest_first
-from service.registry.tables import JobRow, ModelRow, VersionRow
+from service.registry.json_columns import having
+from service.registry.pages import Page, in_order
+from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 from service.registry.version_files import DECODER, DESCRIPTIVE_FILES, is_forgotten_file, isolated_file
+
+VersionState = Literal["usable", "revoked", "deleted", "purged"]
+"""usable: it may be drawn from and downloaded; revoked: it holds a forgotten label; deleted: a client deleted
+it with its files; purged: a purge deleted its files. Of several, the last one."""
 
 
 class LabelDecoder(NamedTuple):
@@ -62,12 +70,12 @@ def find_measurable(
 def find_newest_without(session: Session, model: ModelRow, names: Collection[str]) -> int | None:
     """Return the number of the newest version whose main network never learned any of these labels.
 
-    Purged versions do not count: the purge of a temporary label may delete the files of a version that an
-    exact forget of another label would otherwise start from.
+    Purged and deleted versions do not count. The purge of a temporary label may delete the files of a version
+    that an exact forget of another label would otherwise start from, and so may a client.
     """
     first = find_first_that_learned(session, model.id, names)
     query = select(func.max(VersionRow.number)).where(
-        VersionRow.model_id == model.id, VersionRow.purged_by.is_(None)
+        VersionRow.model_id == model.id, VersionRow.purged_by.is_(None), VersionRow.deleted_at.is_(None)
     )
     return session.scalar(query if first is None else query.where(VersionRow.number < first))
 
@@ -81,10 +89,53 @@ def find_first_that_learned(session: Session, model_id: str, names: Collection[s
     return min(numbers, default=None)
 
 
-def page(session: Session, model: ModelRow, *, limit: int, after: int | None = None) -> Page[VersionRow]:
-    """Return the newest versions of the model, or those before number `after`."""
+@dataclass(frozen=True)
+class VersionFilter:
+    """Which versions a list has. None and an empty mapping admit all of them."""
+
+    state: VersionState | None = None
+    operation: Operation | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def page(
+    session: Session,
+    model: ModelRow,
+    *,
+    only: VersionFilter = VersionFilter(),
+    descending: bool = True,
+    limit: int,
+    after: int | None = None,
+) -> Page[VersionRow]:
+    """Return the versions of the model, the newest first, or those that follow number `after`."""
     query = select(VersionRow).where(VersionRow.model_id == model.id)
-    return newest_first(session, query, VersionRow.number, limit=limit, after=after)
+    if only.state is not None:
+        query = query.where(_is_in_state(only.state))
+    if only.operation is not None:
+        query = query.where(VersionRow.operation == only.operation)
+    query = having(query, VersionRow.client_metadata, only.metadata)
+    return in_order(session, query, VersionRow.number, limit=limit, after=after, descending=descending)
+
+
+def state_of(version: VersionRow) -> VersionState:
+    """Return whether the version may be used, and otherwise why not."""
+    if version.purged_by is not None:
+        return "purged"
+    if version.deleted_at is not None:
+        return "deleted"
+    return "usable" if version.revoked_by is None else "revoked"
+
+
+def _is_in_state(state: VersionState) -> ColumnElement[bool]:
+    """Return the SQL condition that `state_of` a version is this."""
+    reasons = {
+        "purged": VersionRow.purged_by.is_not(None),
+        "deleted": VersionRow.deleted_at.is_not(None),
+        "revoked": VersionRow.revoked_by.is_not(None),
+    }
+    stronger = list(takewhile(lambda reason: reason != state, reasons))
+    own = () if state == "usable" else (reasons[state],)
+    return and_(*(~reasons[reason] for reason in stronger), *own)
 
 
 def find_decoders(
@@ -106,25 +157,28 @@ def find_decoders(
 
 
 def check_drawable(model: ModelRow, version: VersionRow) -> None:
-    """Check that the version may be drawn from and downloaded. Raises VersionPurged, VersionRevoked."""
+    """Check that the version may be drawn from and downloaded. Raises VersionUnusable."""
     if version.purged_by is not None:
         raise VersionPurged(model.name, version.number, version.purged_by)
+    if version.deleted_at is not None:
+        raise VersionDeleted(model.name, version.number)
     if version.revoked_by is not None:
         raise VersionRevoked(model.name, version.number, version.revoked_by)
 
 
 def is_drawable(version: VersionRow) -> bool:
     """Whether the version may be drawn from."""
-    return version.purged_by is None and version.revoked_by is None
+    return state_of(version) == "usable"
 
 
 def is_downloadable(version: VersionRow, file: str) -> bool:
     """Whether this file of the version may be downloaded.
 
     Descriptive files always may. Pictures of forgotten labels (what the version draws for them) may until the
-    version is purged, all other files until it is revoked.
+    version is purged or deleted, all other files until it is revoked.
     """
-    if version.purged_by is None and (version.revoked_by is None or is_forgotten_file(file)):
+    state = state_of(version)
+    if state == "usable" or (state == "revoked" and is_forgotten_file(file)):
         return True
     return file in DESCRIPTIVE_FILES
 

@@ -21,10 +21,10 @@ from reports import (
     combine_verdicts,
     read_report,
 )
+from service.registry import versions
 from service.registry.reports import StoredReport
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
-from service.registry.versions import is_downloadable
 from service.reporting import formatting
 from service.reporting.charts import (
     CHART_HEIGHT,
@@ -117,7 +117,7 @@ def render(subject: Subject) -> str:
         cost=subject.stored.cost,
         findings=[(name, json.dumps(value)) for name, value in report.findings.items()],
         files=[
-            (name, quote(name) if is_downloadable(version, name) else None, file)
+            (name, quote(name) if versions.is_downloadable(version, name) else None, file)
             for name, file in sorted(version.files.items())
         ],
     )
@@ -214,10 +214,10 @@ def _pictures(subject: Subject, forgotten: Mapping[str, Figure]) -> list[Picture
     are always files. A purged version has none of them any more.
     """
     version, parent, model = subject.version, subject.parent, subject.model
-    if version.purged_by:
+    if versions.state_of(version) in ("purged", "deleted"):
         return []
-    drawable = {} if version.revoked_by else version.labels
-    drawable_before = {} if parent is None or parent.revoked_by or parent.purged_by else parent.labels
+    drawable = version.labels if versions.is_drawable(version) else {}
+    drawable_before = parent.labels if parent is not None and versions.is_drawable(parent) else {}
 
     def file_address(file: str) -> str | None:
         address = f"/v1/models/{model.name}/versions/{version.number}/files/{quote(file)}"

@@ -1,7 +1,7 @@
 """Types of fields that several request bodies share. A malformed value has a stable error code."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -174,12 +174,38 @@ Reason = Annotated[
 ]
 
 
+def _check_lines(text: str) -> str:
+    if not all(line.isprintable() for line in text.split("\n")) or not text.strip():
+        raise PydanticCustomError(
+            "invalid_text", "the text must be of printable characters and line breaks, and not blank"
+        )
+    return text
+
+
+MAX_DESCRIPTION = 2_000
+Description = Annotated[
+    str,
+    Field(
+        max_length=MAX_DESCRIPTION,
+        description=f"Your own words: 1 to {MAX_DESCRIPTION:,} printable characters and line breaks.",
+        json_schema_extra={"minLength": 1, "pattern": NOT_BLANK.replace(r"\x00-\x1f", r"\x00-\x09\x0b-\x1f")},
+    ),
+    AfterValidator(_check_lines),
+]
+
+
 def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
     if len(metadata) > MAX_METADATA_KEYS:
         raise PydanticCustomError(
             "out_of_range", f"metadata has at most {MAX_METADATA_KEYS} keys, not {len(metadata)}"
         )
+    _check_entries(metadata)
+    return metadata
+
+
+def _check_entries(metadata: Mapping[str, str | None]) -> None:
     for key, value in metadata.items():
+        value = value or ""
         if not 1 <= len(key) <= MAX_METADATA_KEY or len(value) > MAX_METADATA_VALUE:
             raise PydanticCustomError(
                 "out_of_range",
@@ -190,27 +216,43 @@ def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
             raise PydanticCustomError(
                 "invalid_text", "keys and values of metadata are of printable characters, on one line"
             )
+
+
+def _check_metadata_patch(metadata: dict[str, str | None]) -> dict[str, str | None]:
+    _check_entries(metadata)
     return metadata
 
 
 MAX_METADATA_KEYS, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
 
+_METADATA_KEY = {"minLength": 1, "maxLength": MAX_METADATA_KEY, "pattern": NOT_BLANK}
+_METADATA_VALUE = {"type": "string", "maxLength": MAX_METADATA_VALUE, "pattern": ONE_LINE}
+
 Metadata = Annotated[
     dict[str, str],
     Field(
-        description=f"Your own data about this request: at most {MAX_METADATA_KEYS} keys of up to "
-        f"{MAX_METADATA_KEY} characters, with values of up to {MAX_METADATA_VALUE}. It is shown on the job.",
+        description=f"Your own data about it: at most {MAX_METADATA_KEYS} keys of up to "
+        f"{MAX_METADATA_KEY} characters, with values of up to {MAX_METADATA_VALUE}.",
         json_schema_extra={
             "maxProperties": MAX_METADATA_KEYS,
-            "propertyNames": {"minLength": 1, "maxLength": MAX_METADATA_KEY, "pattern": NOT_BLANK},
-            "additionalProperties": {
-                "type": "string",
-                "maxLength": MAX_METADATA_VALUE,
-                "pattern": ONE_LINE,
-            },
+            "propertyNames": _METADATA_KEY,
+            "additionalProperties": _METADATA_VALUE,
         },
     ),
     AfterValidator(_check_metadata),
+]
+"""Metadata of a job, a model or a version."""
+MetadataPatch = Annotated[
+    dict[str, str | None],
+    Field(
+        description="The keys to set, and with null the keys to remove. Others stay. Null in place of the "
+        f"object removes all. Afterwards there are at most {MAX_METADATA_KEYS} keys.",
+        json_schema_extra={
+            "propertyNames": _METADATA_KEY,
+            "additionalProperties": {"anyOf": [_METADATA_VALUE, {"type": "null"}]},
+        },
+    ),
+    AfterValidator(_check_metadata_patch),
 ]
 
 

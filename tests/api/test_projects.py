@@ -20,6 +20,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/models/{model}/resize": {"policy": "prune"},
     "/v1/models/{model}/evaluate": {},
     "/v1/models/{model}/samples": {"labels": ["1"]},
+    "/v1/models/{model}": {"description": "mine"},
+    "/v1/models/{model}/versions/{number}": {"description": "mine"},
     "/v1/models/{model}/aliases/{alias}": {"version": 1},
     "/v1/models/{model}/aliases/{alias}/rollback": {},
     "/v1/keys": {"name": "mine", "scopes": ["read"], "project": "first"},

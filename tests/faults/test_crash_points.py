@@ -7,14 +7,16 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 
 from service import failpoints
 from service.queue.messages import wake_worker
+from service.registry import version_deletions, versions
 from service.registry.artifact_references import find_referenced
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
-from service.registry.tables import JobRow, PurgeRow, ReceiptRow
+from service.registry.tables import JobRow, ModelRow, PurgeRow, ReceiptRow
+from service.registry.version_deletions import DeletionRequest
 from service.settings import Settings
 from tests import invariants
 from tests.faults.failing import Failpoints
@@ -133,6 +135,26 @@ def test_a_purge_interrupted_at_any_point_is_finished_by_a_later_sweep(
     [first, _] = instance.versions(instance.job(job_id).model_id)
     artifacts = FolderArtifacts(instance.deployment.artifacts)
     assert not artifacts.exists(first.files["checkpoint.safetensors"]["sha256"])
+    invariants.check(instance.deployment, instance.database, ended=True)
+
+
+def test_the_deletion_of_a_version_that_is_interrupted_is_finished_by_a_later_sweep(
+    forgotten: tuple[Instance, str], tmp_path: Path
+) -> None:
+    instance, _ = forgotten
+    points = Failpoints(tmp_path, {"version_deletion.after_delete": "exit"})
+    assert sweep_once(instance.deployment, points) == 0
+    with instance.database.transaction() as session:
+        model = session.scalars(select(ModelRow)).one()
+        version = versions.find(session, model, 1)
+        assert version_deletions.delete_version(session, model, version, DeletionRequest())
+    points.arm("version_deletion.after_delete")
+    assert sweep_once(instance.deployment, points) == KILLED
+    with instance.database.reading() as session:
+        assert version_deletions.find_pending(session) == [(model.id, 1)]
+    assert sweep_once(instance.deployment, points) == 0
+    with instance.database.reading() as session:
+        assert version_deletions.find_pending(session) == []
     invariants.check(instance.deployment, instance.database, ended=True)
 
 

@@ -13,10 +13,22 @@ from migrations import upgrade
 from service.recovery import erasure_log
 from service.recovery.backup import CannotBackUp, back_up
 from service.recovery.restore import restore
-from service.registry import dataset_deletions, datasets, deletions, jobs, labels, models, versions
+from service.registry import (
+    aliases,
+    dataset_deletions,
+    datasets,
+    deletions,
+    jobs,
+    labels,
+    models,
+    version_deletions,
+    versions,
+)
+from service.registry.aliases import AliasRequest
 from service.registry.deletions import DeletionRequest
 from service.registry.errors import UnknownModel, VersionRevoked
 from service.registry.tables import DEFAULT_PROJECT, JobRow, VersionRow
+from service.registry.version_deletions import DeletionRequest as VersionDeletionRequest
 from tests.conftest import new_postgresql_database
 from tests.recovery.deployments import Deployment, settings
 
@@ -119,6 +131,36 @@ def test_a_model_that_was_deleted_since_the_backup_is_deleted_again(
         assert deletions.find(session, model.id, project=DEFAULT_PROJECT)[1].state == "done"
         assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
     assert not set(copy.hashes()) & {file["sha256"] for file in _files(original)}
+    copy.database.dispose()
+
+
+def test_a_version_that_was_deleted_since_the_backup_is_deleted_again(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    """An alias that the backup still has for it goes, too. A version that is the head there stays."""
+    model, head = original.registry.model, original.work("learn", "3")
+    with original.database.transaction() as session:
+        first = versions.find(session, model, 1)
+        aliases.put(session, model, "production", first, AliasRequest())
+    back_up(original.settings, tmp_path / "backup")
+    original.work("resize")
+    with original.database.transaction() as session:
+        locked = jobs.lock_model(session, model)
+        aliases.remove(session, aliases.find(session, locked, "production"), locked, AliasRequest())
+        for number in (1, 2):
+            version = versions.find(session, locked, number)
+            assert version_deletions.delete_version(session, locked, version, VersionDeletionRequest())
+    original.sweep()
+    copy = restored(original, kind, urls, tmp_path / "backup")
+    copy.sweep()
+    with copy.database.reading() as session:
+        states = {number: versions.state_of(versions.find(session, model, number)) for number in (1, 2)}
+        assert states == {1: "deleted", 2: "usable"}
+        assert versions.find(session, model, 2).job_id == head
+        assert aliases.get(session, model, "production") is None
+        gone = versions.find(session, model, 1).files["checkpoint.safetensors"]["sha256"]
+        assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
+    assert gone not in copy.hashes()
     copy.database.dispose()
 
 

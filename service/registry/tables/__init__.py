@@ -10,6 +10,7 @@ from service.registry.tables.erasures import (
     PurgeReason,
     PurgeRow,
     ReceiptRow,
+    VersionDeletionRow,
 )
 from service.registry.tables.jobs import (
     CLAIMED_STATES,
@@ -70,6 +71,7 @@ __all__ = [
     "SessionRow",
     "SnapshotRow",
     "Timestamp",
+    "VersionDeletionRow",
     "VersionRow",
     "new_id",
 ]

@@ -3,7 +3,16 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, Text, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.registry.database import now
@@ -86,6 +95,39 @@ class ReceiptRow(Row):
     """The bytes of the receipt, as they are downloaded."""
     logged_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the forget was written to the erasure log, which comes before its receipt is signed."""
+
+
+class VersionDeletionRow(Row):
+    """The deletion of the files of a version that a client deleted."""
+
+    __tablename__ = "version_deletions"
+    __table_args__ = (
+        ForeignKeyConstraint(["model_id", "number"], ["versions.model_id", "versions.number"]),
+        Index("ix_version_deletions_state", "state"),
+        Index(
+            "ix_version_deletions_not_logged",
+            "model_id",
+            sqlite_where=text("logged_at IS NULL"),
+            postgresql_where=text("logged_at IS NULL"),
+        ),
+        CheckConstraint("state IN ('pending', 'done')", name="state"),
+        CheckConstraint("(state = 'done') = (finished_at IS NOT NULL)", name="finished_at"),
+    )
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    state: Mapped[Literal["pending", "done"]] = mapped_column(String(16))
+    """pending: the sweeper will delete the files; done: they are deleted."""
+    keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """The files whose artifacts were deleted: [{version, file, sha256, bytes}]."""
+    kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    """The files whose artifacts were kept, because other rows need them: same fields."""
+    created_by: Mapped[str | None] = mapped_column(Id)
+    request_id: Mapped[str | None] = mapped_column(Name)
+    created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
+    finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    logged_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When the erasure log got the line that says so."""
 
 
 class ModelDeletionRow(Row):

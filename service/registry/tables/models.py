@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     String,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -48,6 +49,8 @@ class ModelRow(Row):
     seed: Mapped[int] = mapped_column(BigInteger)
     acceptance: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """The criteria that every version must meet, unless the request for it sets others."""
+    description: Mapped[str | None] = mapped_column(Text)
+    client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
     head: Mapped[int | None] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -89,7 +92,10 @@ class LabelRow(Row):
 
 
 class VersionRow(Row):
-    """A published state of a model. It never changes; the versions of a model are numbered without a gap."""
+    """A published state of a model. It never changes; the versions of a model are numbered without a gap.
+
+    What may change is what others say of it: whether it may be drawn from, and what clients write about it.
+    """
 
     __tablename__ = "versions"
     __table_args__ = (
@@ -118,6 +124,10 @@ class VersionRow(Row):
     """The job that forgot a label which this version still holds: nobody may draw from it any more."""
     purged_by: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
     """The job whose purge covers it: all files but the descriptive ones are deleted, or soon will be."""
+    deleted_at: Mapped[datetime | None] = mapped_column(Timestamp)
+    """When a client deleted it: all files but the descriptive ones are deleted, or soon will be."""
+    description: Mapped[str | None] = mapped_column(Text)
+    client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 
