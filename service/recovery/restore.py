@@ -8,6 +8,7 @@ sweeper deletes them.
 
 import shutil
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from service.registry.deletions import DeletionRequest
 from service.registry.errors import VersionInUse
 from service.registry.job_requests import JobRequest
 from service.registry.job_specs import ForgetSpec
-from service.registry.tables import UNFINISHED_STATES, DatasetRow, JobRow, ModelRow, VersionRow
+from service.registry.tables import UNFINISHED_STATES, DatasetRow, JobRow, ModelRow, Operation, VersionRow
 from service.registry.version_deletions import DeletionRequest as VersionDeletionRequest
 from service.settings import Settings
 
@@ -170,8 +171,12 @@ def _forget_again(session: Session, erasure: Erasure, *, max_attempts: int) -> N
         purging.request_purge(session, earlier)
         return
     model = jobs.lock_model(session, session.get_one(ModelRow, erasure.model_id))
-    for job in _unfinished_learns(session, model, erasure):
+    for job in _unfinished(session, model, "learn", erasure):
         jobs.cancel(session, job.id)
+    for job in _unfinished(session, model, "forget", erasure):  # they forget again by themselves, but later
+        _revoke(session, model, job, set(job.labels) & set(erasure.labels))
+        if erasure.purge:
+            purging.request_purge(session, job)
     statuses = labels.projected_statuses(session, model)
     held = tuple(name for name in erasure.labels if statuses.get(name, "forgotten") != "forgotten")
     if not held:
@@ -188,11 +193,19 @@ def _forget_again(session: Session, erasure: Erasure, *, max_attempts: int) -> N
     )
     request = JobRequest(reference=f"replay of {erasure.job_id}")
     job = jobs.submit(session, model, spec, max_attempts=max_attempts, request=request).job
-    for version in session.scalars(select(VersionRow).where(VersionRow.model_id == model.id)):
-        if version.revoked_by is None and set(held) & set(version.labels):
-            version.revoked_by = job.id
+    _revoke(session, model, job, set(held))
     _record(session, job.id, model.project_id, erasure=erasure.job_id, model=model.id, labels=list(held))
     session.flush()
+
+
+def _revoke(session: Session, model: ModelRow, job: JobRow, names: AbstractSet[str]) -> None:
+    """Let nobody draw from the versions that hold these labels, before the job has forgotten them again.
+
+    They stay revoked if it fails, or if a client cancels it.
+    """
+    for version in session.scalars(select(VersionRow).where(VersionRow.model_id == model.id)):
+        if version.revoked_by is None and names & set(version.labels):
+            version.revoked_by = job.id
 
 
 def _record(session: Session, resource: str, project_id: str, **details: Any) -> None:
@@ -202,11 +215,17 @@ def _record(session: Session, resource: str, project_id: str, **details: Any) ->
     )
 
 
-def _unfinished_learns(session: Session, model: ModelRow, erasure: Erasure) -> Sequence[JobRow]:
-    learning = select(JobRow).where(
-        JobRow.model_id == model.id, JobRow.operation == "learn", JobRow.state.in_(UNFINISHED_STATES)
+def _unfinished(
+    session: Session, model: ModelRow, operation: Operation, erasure: Erasure
+) -> Sequence[JobRow]:
+    """Return the model's unfinished jobs of that operation that are about a label of the erasure."""
+    query = select(JobRow).where(
+        JobRow.model_id == model.id,
+        JobRow.operation == operation,
+        JobRow.state.in_(UNFINISHED_STATES),
+        JobRow.cancel_requested.is_(False),
     )
-    return [job for job in session.scalars(learning) if set(job.labels) & set(erasure.labels)]
+    return [job for job in session.scalars(query) if set(job.labels) & set(erasure.labels)]
 
 
 def _check(folder: Path, manifest: Manifest) -> None:

@@ -21,13 +21,14 @@ from service.registry import (
     jobs,
     labels,
     models,
+    purging,
     version_deletions,
     versions,
 )
 from service.registry.aliases import AliasRequest
 from service.registry.deletions import DeletionRequest
 from service.registry.errors import UnknownModel, VersionRevoked
-from service.registry.tables import DEFAULT_PROJECT, JobRow, VersionRow
+from service.registry.tables import DEFAULT_PROJECT, JobRow, PurgeRow, VersionRow
 from service.registry.version_deletions import DeletionRequest as VersionDeletionRequest
 from tests.conftest import new_postgresql_database
 from tests.recovery.deployments import Deployment, settings
@@ -112,6 +113,27 @@ def test_what_was_forgotten_since_the_backup_cannot_be_drawn_and_is_forgotten_ag
         assert labels.find_all(session, model.id)["2"].status == "forgotten"
         assert jobs.find(session, replayed.id).purge is not None
         assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
+    copy.database.dispose()
+
+
+def test_a_forget_that_the_backup_has_as_unfinished_revokes_at_once_and_stays_so_if_it_is_cancelled(
+    original: Deployment, kind: str, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    waiting = original.registry.submit("forget", "2")
+    back_up(original.settings, tmp_path / "backup")
+    original.worker.work(waiting.id)
+    with original.database.transaction() as session:
+        purging.request_purge(session, jobs.find(session, waiting.id))
+    original.sweep()
+    copy = restored(original, kind, urls, tmp_path / "backup")
+    with copy.database.transaction() as session:
+        queued = session.scalars(select(JobRow.id).where(JobRow.state == "queued"))
+        assert queued.all() == [waiting.id]
+        assert session.get_one(PurgeRow, waiting.id).state == "requested"
+        jobs.cancel(session, waiting.id)
+    model = copy.registry.model
+    with copy.database.reading() as session, pytest.raises(VersionRevoked):
+        versions.find_decoders(session, model, versions.find(session, model, 1), ["2"])
     copy.database.dispose()
 
 
