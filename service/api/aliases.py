@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent, unless_gone
-from service.api.lookup import find_model, find_version, refused_as_conflict
+from service.api.lookup import find_model, find_version, lock_model, refused_as_conflict
 from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_number
 from service.api.preconditions import Conditional
 from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.route import Route
-from service.registry import aliases, jobs, versions
+from service.registry import aliases, versions
 from service.registry.aliases import AliasRequest
 from service.registry.errors import UnknownAlias
 from service.registry.tables import AliasAction, AliasChangeRow, AliasRow, ModelRow, VersionRow
@@ -178,7 +178,7 @@ def put_alias(
     if not ALIAS.fullmatch(alias):
         raise InvalidRequest(Violation("/path/alias", "invalid_name", f"the name of an alias {ALIAS_RULE}"))
     with context.database.transaction(line=model) as session:
-        row = jobs.lock_model(session, find_model(session, context.project, model))
+        row = lock_model(context, session, model)
         before = aliases.get(session, row, alias)
         conditions.check(_etag(_read(session, row, before)) if before else None, required=True)
         from_version = before.version if before else None
@@ -219,7 +219,7 @@ def roll_back_alias(
             with unless_gone("alias", name):
                 row = find_model(session, context.project, model_id)
                 return _with_etag(_read(session, row, _find(session, row, name)), response)
-        row = jobs.lock_model(session, find_model(session, context.project, model))
+        row = lock_model(context, session, model)
         before = _find(session, row, alias)
         from_version = before.version
         conditions.check(_etag(_read(session, row, before)))
@@ -241,7 +241,7 @@ def delete_alias(
 ) -> None:
     """Delete an alias. Its version and its history stay. `If-Match` is honoured, and not required."""
     with context.database.transaction(line=model) as session:
-        row = jobs.lock_model(session, find_model(session, context.project, model))
+        row = lock_model(context, session, model)
         before = _find(session, row, alias)
         conditions.check(_etag(_read(session, row, before)))
         aliases.remove(session, before, row, _request(context, query.reason))

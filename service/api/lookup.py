@@ -28,6 +28,16 @@ def find_model(session: Session, project: str, name_or_id: str) -> ModelRow:
     return models.find(session, name_or_id, project=project)
 
 
+def lock_model(context: ApiContext, session: Session, name_or_id: str) -> ModelRow:
+    """Return the model, and lock it until the transaction ends. Raises UnknownModel.
+
+    The transaction stands in the line of that name: `context.database.transaction(line=name_or_id)`.
+    """
+    row = jobs.lock_model(session, find_model(session, context.project, name_or_id))
+    context.database.serve(name_or_id)
+    return row
+
+
 def find_version(session: Session, model: ModelRow, named: int | str) -> VersionRow:
     """Return the version of that number (also given as text), or of that alias, or the head.
 

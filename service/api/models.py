@@ -13,7 +13,7 @@ from reports import Report
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent, unless_gone
-from service.api.lookup import find_model
+from service.api.lookup import find_model, lock_model
 from service.api.paging import (
     CURSOR_RULE,
     METADATA_PARAMETER,
@@ -26,7 +26,7 @@ from service.api.paging import (
 from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.responses import MERGE_PATCH_BODY
 from service.api.route import Route
-from service.registry import aliases, jobs, labels, models, reports
+from service.registry import aliases, labels, models, reports
 from service.registry.errors import UnknownModel
 from service.registry.models import ModelFilter
 from service.registry.tables import LabelRow, ModelRow
@@ -205,7 +205,7 @@ def get_model(model: str, context: Context) -> ModelObject:
 def update_model(model: str, body: PatchDescription, context: Context) -> ModelObject:
     """Change the description and the metadata of a model, by a merge patch (RFC 7396)."""
     with context.database.transaction(line=model) as session:
-        row = jobs.lock_model(session, find_model(session, context.project, model))
+        row = lock_model(context, session, model)
         row.description = body.description_after(row.description)
         row.client_metadata = body.metadata_after(row.client_metadata)
         session.flush()

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
@@ -93,6 +93,27 @@ class CreateSample(Body):
 
 class SampleObject(BaseModel):
     """The record of a sample: everything needed to draw exactly the same pixels again."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "smp_01JZ8QC2W5M8P0T4N6R9V1X3Y7",
+                "object": "sample",
+                "model": "mdl_01JZ8Q4M7T1C9W3KX5RBD2N6PA",
+                "version": 4,
+                "labels": ["3", "7"],
+                "count": 8,
+                "seed": 42,
+                "format": "png_grid",
+                "created_at": "2026-08-02T16:31:00Z",
+                "links": {
+                    "self": "/v1/samples/smp_01JZ8QC2W5M8P0T4N6R9V1X3Y7",
+                    "images": "/v1/samples/smp_01JZ8QC2W5M8P0T4N6R9V1X3Y7/images",
+                    "model": "/v1/models/mdl_01JZ8Q4M7T1C9W3KX5RBD2N6PA",
+                },
+            }
+        }
+    )
 
     id: str | None = Field(description="Null if it was not recorded, because the disk has no space for it.")
     object: Literal["sample"] = "sample"

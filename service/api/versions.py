@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
 from service.api.context import Context
-from service.api.lookup import find_model, find_version, headers_of_version, unless_purged
+from service.api.lookup import find_model, find_version, headers_of_version, lock_model, unless_purged
 from service.api.paging import (
     CURSOR_RULE,
     METADATA_PARAMETER,
@@ -27,7 +27,7 @@ from service.api.paging import (
 from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
 from service.api.responses import MERGE_PATCH_BODY
 from service.api.route import Route, not_modified
-from service.registry import aliases, jobs, purging, version_deletions, versions
+from service.registry import aliases, purging, version_deletions, versions
 from service.registry.tables import ModelRow, Operation, VersionRow
 from service.registry.version_deletions import DeletionRequest
 from service.registry.versions import VersionFilter, VersionState
@@ -156,7 +156,7 @@ def get_version(model: str, number: str, context: Context) -> VersionObject:
 def update_version(model: str, number: str, body: PatchDescription, context: Context) -> VersionObject:
     """Change the description and the metadata of a version, by a merge patch (RFC 7396)."""
     with context.database.transaction(line=model) as session:
-        row = jobs.lock_model(session, find_model(session, context.project, model))
+        row = lock_model(context, session, model)
         version = find_version(session, row, number)
         version.description = body.description_after(version.description)
         version.client_metadata = body.metadata_after(version.client_metadata)
@@ -178,7 +178,7 @@ def delete_version(model: str, number: str, context: Context) -> None:
     Deleting a version again changes nothing.
     """
     with context.database.transaction(line=model) as session:
-        row = jobs.lock_model(session, find_model(session, context.project, model))
+        row = lock_model(context, session, model)
         version = find_version(session, row, number)
         request = DeletionRequest(context.caller.key_id, context.request_id)
         if version_deletions.delete_version(session, row, version, request):

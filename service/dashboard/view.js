@@ -161,15 +161,16 @@ function versionItem() {
 }
 
 function updateVersionItem(node, { version, before, largest }) {
-  node.classList.toggle("revoked", version.revoked_by !== null || version.purged_by !== null);
+  node.classList.toggle("revoked", version.state !== "usable");
   node.title = version.purged_by ? `Purged: its files were deleted after ${version.purged_by} forgot a label`
+    : version.deleted_at ? "Deleted: its files were deleted on request"
     : version.revoked_by ? `Revoked: it can draw a label that ${version.revoked_by} forgot` : `By ${version.strategy}`;
   const link = node.querySelector(".number a");
   link.href = version.links.report;
   link.title = "The report on this version";
   setText(link, `Version ${version.number}`);
   setText(node.querySelector(".change"), describeChange(version, before));
-  setText(node.querySelector(".holds"), version.purged_by ? "purged" : version.revoked_by ? "revoked" : `labels ${version.labels.join(" ")}`);
+  setText(node.querySelector(".holds"), version.state !== "usable" ? version.state : `labels ${version.labels.join(" ")}`);
   node.querySelector(".bar").style.inlineSize = `${(100 * version.parameters) / largest}%`;
   setText(node.querySelector(".count"), `${shortNumber(version.parameters)} parameters`);
   setText(node.querySelector(".figures"), describeFigures(version.figures));

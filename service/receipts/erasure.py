@@ -101,7 +101,8 @@ SAME_FOR_EVERY_FORGET = {
     ),
     "database": (
         "kept",
-        "The database keeps names, parameters, measurements and hashes of models, jobs and versions. The "
+        "The database keeps names, parameters, measurements and hashes of models, jobs and versions, and "
+        "what clients wrote about them: descriptions, metadata and reasons. The "
         "only images in it are those in full reports.",
     ),
     "logs": (

@@ -29,6 +29,7 @@ ERASURE = {
     "database": (
         "kept",
         "The database keeps names, parameters, measurements and hashes of the model, its jobs and versions, "
+        "what clients wrote about them, "
         "and the receipts of its forgets. It keeps no image.",
     ),
     "recorded samples": ("refused", "They are lists of labels with a seed, and are not drawn again."),

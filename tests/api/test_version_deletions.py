@@ -2,6 +2,7 @@
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,26 @@ def test_what_is_in_use_is_not_deleted(served: Served, digits: str) -> None:
     assert delete(served, digits, 2).status_code == 204
     served.http.delete(f"/v1/models/{digits}/aliases/production").raise_for_status()
     assert delete(served, digits, 1).status_code == 204
+
+
+@pytest.mark.parametrize("other", ["alias", "evaluate"])
+def test_a_version_is_deleted_or_used_but_not_both(served: Served, digits: str, other: str) -> None:
+    """A deletion and a request that needs the version arrive at the same time."""
+    model = f"{served.address}/v1/models/{digits}"
+    requests: list[tuple[str, str, dict[str, Any] | None]] = [
+        ("DELETE", f"{model}/versions/2", None),
+        ("PUT", f"{model}/aliases/production", {"version": 2})
+        if other == "alias"
+        else ("POST", f"{model}/evaluate", {"version": 2}),
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        deleted, used = pool.map(
+            lambda one: httpx2.request(one[0], one[1], json=one[2], timeout=30), requests
+        )
+    if deleted.is_success:
+        assert (used.status_code, used.json()["code"]) == (409, "version_deleted")
+    else:
+        assert (deleted.json()["code"], used.is_success) == ("version_in_use", True)
 
 
 def test_no_exact_forget_starts_from_a_deleted_version(served: Served, digits: str) -> None:
