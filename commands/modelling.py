@@ -84,6 +84,8 @@ def create_model(
     dataset: Annotated[str, typer.Option(help="What it learns from; see `palimpsest datasets`.")],
     seed: Seed = None,
     accept: Accept = None,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    metadata: Metadata = None,
     network: Annotated[
         str | None, typer.Option(help="The architecture and its params, as JSON (default: the catalog's).")
     ] = None,
@@ -95,7 +97,13 @@ def create_model(
     from commands import tables
 
     created = session.client.models.create(
-        name, dataset=dataset, seed=seed, acceptance=_settings(accept), network=_json("--network", network)
+        name,
+        dataset=dataset,
+        seed=seed,
+        acceptance=_settings(accept),
+        network=_json("--network", network),
+        description=description,
+        metadata=_texts("--metadata", metadata),
     )
     session.show(created, as_text=tables.model)
 

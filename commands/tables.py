@@ -1,6 +1,6 @@
 """How values look to people: tables, and a few words for states, times and numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
@@ -93,6 +93,11 @@ def names(labels: Iterable[str]) -> str:
     return (", " if any(" " in label for label in shown) else " ").join(shown) or "-"
 
 
+def metadata(entries: Mapping[str, str]) -> str | None:
+    """Return metadata in a line, None if there is none."""
+    return " ".join(f"{key}={value}" for key, value in entries.items()) or None
+
+
 def models(found: Sequence[values.Model]) -> RenderableType:
     """Return a table of models."""
     if not found:
@@ -116,6 +121,8 @@ def model(one: values.Model) -> RenderableType:
     head = facts(
         ("model", one.name),
         ("id", one.id),
+        ("description", one.description),
+        ("metadata", metadata(one.metadata)),
         ("dataset", one.dataset),
         ("newest version", "none yet" if one.head is None else str(one.head)),
         ("aliases", ", ".join(f"{name}: {number}" for name, number in one.aliases.items()) or None),
@@ -181,7 +188,7 @@ def job(one: values.Job) -> RenderableType:
             ("purge", None if one.purge is None else f"{one.purge.state}, {len(one.purge.keys)} files"),
             ("repeats", one.retry_of),
             ("reference", one.reference),
-            ("metadata", " ".join(f"{key}={value}" for key, value in one.metadata.items()) or None),
+            ("metadata", metadata(one.metadata)),
             ("created", f"{one.created_at:%Y-%m-%d %H:%M:%S} UTC"),
         )
     ]
@@ -231,6 +238,8 @@ def versions(found: Sequence[values.Version]) -> RenderableType:
 
 def drawable(version: values.Ancestor | values.Alias) -> Text:
     """Return whether a version may still be drawn, and why not."""
+    if isinstance(version, values.Ancestor) and version.state == "deleted":
+        return Text("deleted", style="red")
     if version.purged_by is not None:
         return Text("purged", style="red")
     return Text("revoked", style="red") if version.revoked_by is not None else Text("yes", style="green")
@@ -244,6 +253,8 @@ def version(one: values.Version) -> RenderableType:
     head = facts(
         ("version", str(one.number)),
         ("aliases", names(one.aliases) if one.aliases else None),
+        ("description", one.description),
+        ("metadata", metadata(one.metadata)),
         ("parent", None if one.parent is None else str(one.parent)),
         ("made by", f"{one.operation} ({one.strategy}), {one.job}"),
         ("guarantee", one.guarantee),

@@ -39,7 +39,7 @@ class Request(Generic[T]):
         """Whether sending it twice does what sending it once does, so that a lost answer does no harm."""
         if "If-Match" in self.headers or "If-None-Match" in self.headers:
             return False  # the first has changed what the second expects
-        return self.method in ("GET", "HEAD", "PUT") or "Idempotency-Key" in self.headers
+        return self.method in ("GET", "HEAD", "PUT", "PATCH") or "Idempotency-Key" in self.headers
 
     def with_query(self, **query: Any) -> Self:
         """Return the same request with these query parameters too."""
@@ -132,6 +132,30 @@ def read_retry_after(response: httpx2.Response) -> float | None:
     except ValueError:
         return None
     return max(0.0, (at - datetime.now(UTC)).total_seconds()) if at.tzinfo else None
+
+
+def patch(path: str, changes: Json, read: Read[T]) -> Request[T]:
+    """Describe a PATCH by a JSON merge patch (RFC 7396): twice is once, and None removes."""
+    return Request(
+        "PATCH", path, read, body=changes, headers={"Content-Type": "application/merge-patch+json"}
+    )
+
+
+def metadata_query(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the query parameters that list only what has this metadata."""
+    return {f"metadata.{key}": text for key, text in (metadata or {}).items()}
+
+
+class Unchanged:
+    """The default of an argument that leaves something as it is, where None removes it."""
+
+
+UNCHANGED = Unchanged()
+
+
+def changes(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not UNCHANGED."""
+    return {name: given for name, given in fields.items() if given is not UNCHANGED}
 
 
 def without_none(**fields: Any) -> dict[str, Any]:

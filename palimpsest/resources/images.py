@@ -5,9 +5,22 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
-from palimpsest.calls import call
-from palimpsest.requests import Read, Request, T, content, get, segment, value, without_none
-from palimpsest.resources.models import path_of
+from palimpsest.calls import call, pages
+from palimpsest.requests import (
+    Page,
+    Read,
+    Request,
+    T,
+    content,
+    delete,
+    get,
+    nothing,
+    page,
+    segment,
+    value,
+    without_none,
+)
+from palimpsest.resources.models import PAGE, path_of
 from palimpsest.resources.versions import version_path
 from palimpsest.values import Model, Sample, SampleRecord, open_image
 
@@ -82,6 +95,26 @@ class Samples:
     def get(self, sample: str) -> Request[SampleRecord]:
         """Get the record of a sample."""
         return get(f"/v1/samples/{segment(sample)}", value(SampleRecord))
+
+    @pages
+    def list(
+        self,
+        *,
+        model: str | None = None,
+        version: int | str | None = None,
+        label: str | None = None,
+    ) -> Request[Page[SampleRecord]]:
+        """Iterate over the recorded samples, newest first.
+
+        model, version, label: only those of this model, this version of it, or with images of this label.
+        """
+        own = {"model": model, "version": version, "label": label}
+        return get("/v1/samples", page(SampleRecord), limit=PAGE, **own)
+
+    @call
+    def delete(self, sample: str) -> Request[None]:
+        """Delete the record of a sample."""
+        return delete(f"/v1/samples/{segment(sample)}", nothing)
 
     @call
     def draw(self, sample: str) -> Request[Sample]:

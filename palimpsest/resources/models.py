@@ -6,7 +6,23 @@ from typing import Any
 import httpx2
 
 from palimpsest.calls import call, pages
-from palimpsest.requests import Page, Request, content, delete, get, page, post, segment, value, without_none
+from palimpsest.requests import (
+    UNCHANGED,
+    Page,
+    Request,
+    Unchanged,
+    changes,
+    content,
+    delete,
+    get,
+    metadata_query,
+    page,
+    patch,
+    post,
+    segment,
+    value,
+    without_none,
+)
 from palimpsest.values import Comparison, Job, Json, Model, ModelDeletion, Relapse
 
 PAGE = 100
@@ -32,6 +48,8 @@ class Models:
         network: Json | None = None,
         seed: int | None = None,
         acceptance: Json | None = None,
+        description: str | None = None,
+        metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Request[Model]:
         """Create a model without labels.
@@ -39,7 +57,15 @@ class Models:
         acceptance: criteria for each later job that sets none of its own, such as
         {"forgotten_accuracy_max": 0.05}. A version that misses a criterion is not published.
         """
-        body = without_none(name=name, dataset=dataset, network=network, seed=seed, acceptance=acceptance)
+        body = without_none(
+            name=name,
+            dataset=dataset,
+            network=network,
+            seed=seed,
+            acceptance=acceptance,
+            description=description,
+            metadata=metadata,
+        )
         return post("/v1/models", body, value(Model), idempotency_key)
 
     @call
@@ -48,9 +74,37 @@ class Models:
         return get(path_of(model), value(Model))
 
     @pages
-    def list(self) -> Request[Page[Model]]:
-        """Iterate over the models of the project, newest first."""
-        return get("/v1/models", page(Model), limit=PAGE)
+    def list(
+        self,
+        *,
+        name_prefix: str | None = None,
+        dataset: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        order_by: str | None = None,
+        order: str | None = None,
+    ) -> Request[Page[Model]]:
+        """Iterate over the models of the project, newest first.
+
+        name_prefix, dataset, metadata: only those that have them. order_by: "created_at" or "name".
+        order: "asc" or "desc".
+        """
+        own = {"name_prefix": name_prefix, "dataset": dataset, "order_by": order_by, "order": order}
+        return get("/v1/models", page(Model), limit=PAGE, **own, **metadata_query(metadata))
+
+    @call
+    def update(
+        self,
+        model: str | Model,
+        *,
+        description: str | Unchanged | None = UNCHANGED,
+        metadata: Mapping[str, str | None] | Unchanged = UNCHANGED,
+    ) -> Request[Model]:
+        """Change the description and the metadata of a model.
+
+        description: None removes it. metadata: entries to set, or to remove where the value is None; the
+        others stay.
+        """
+        return patch(path_of(model), changes(description=description, metadata=metadata), value(Model))
 
     @call
     def delete(

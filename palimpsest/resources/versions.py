@@ -1,10 +1,27 @@
 """`client.versions`: the published states of a model, their reports and files."""
 
+from collections.abc import Mapping
+
 import httpx2
 
 from palimpsest.calls import call, pages
 from palimpsest.errors import UnexpectedAnswer
-from palimpsest.requests import Page, Request, content, get, page, segment, value
+from palimpsest.requests import (
+    UNCHANGED,
+    Page,
+    Request,
+    Unchanged,
+    changes,
+    content,
+    delete,
+    get,
+    metadata_query,
+    nothing,
+    page,
+    patch,
+    segment,
+    value,
+)
 from palimpsest.resources.models import PAGE, path_of
 from palimpsest.values import Ancestor, EvaluationReport, Model, QuickReport, Version
 from reports import Report, UnreadableReport, read_report
@@ -22,9 +39,48 @@ class Versions:
         return get(version_path(model, version), value(Version))
 
     @pages
-    def list(self, model: str | Model) -> Request[Page[Version]]:
-        """Iterate over the versions of a model, newest first."""
-        return get(f"{path_of(model)}/versions", page(Version), limit=PAGE)
+    def list(
+        self,
+        model: str | Model,
+        *,
+        state: str | None = None,
+        operation: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        order: str | None = None,
+    ) -> Request[Page[Version]]:
+        """Iterate over the versions of a model, newest first.
+
+        state: only those that are usable, revoked, purged or deleted. operation, metadata: only those that
+        have them. order: "asc" or "desc".
+        """
+        own = {"state": state, "operation": operation, "order": order}
+        path = f"{path_of(model)}/versions"
+        return get(path, page(Version), limit=PAGE, **own, **metadata_query(metadata))
+
+    @call
+    def update(
+        self,
+        model: str | Model,
+        version: int | str,
+        *,
+        description: str | Unchanged | None = UNCHANGED,
+        metadata: Mapping[str, str | None] | Unchanged = UNCHANGED,
+    ) -> Request[Version]:
+        """Change the description and the metadata of a version, and nothing else: the rest never changes.
+
+        description: None removes it. metadata: entries to set, or to remove where the value is None; the
+        others stay.
+        """
+        told = changes(description=description, metadata=metadata)
+        return patch(version_path(model, version), told, value(Version))
+
+    @call
+    def delete(self, model: str | Model, version: int | str) -> Request[None]:
+        """Delete a version that is neither the newest, nor in use, nor named by an alias.
+
+        Its report, its place in the lineage and the receipts that name it stay.
+        """
+        return delete(version_path(model, version), nothing)
 
     @pages
     def lineage(self, model: str | Model, version: int | str) -> Request[Page[Ancestor]]:

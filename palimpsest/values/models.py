@@ -36,6 +36,8 @@ class Model(Value):
     id: str
     object: str = "model"
     name: str
+    description: str | None
+    metadata: dict[str, str]
     dataset: str
     network: Json
     seed: int
@@ -70,8 +72,8 @@ class ModelDeletion(Value):
 class Ancestor(Value):
     """A version in the lineage of another.
 
-    revoked_by: the job that forgot a label which this version still holds. purged_by: the job whose purge
-    deleted its files.
+    state: usable, revoked, purged or deleted. revoked_by: the job that forgot a label which this version
+    still holds. purged_by: the job whose purge deleted its files.
     """
 
     object: str = "version"
@@ -83,8 +85,10 @@ class Ancestor(Value):
     guarantee: str | None
     labels: tuple[str, ...]
     parameters: int
+    state: str
     revoked_by: str | None
     purged_by: str | None
+    deleted_at: datetime | None
     created_at: datetime
 
 
@@ -109,6 +113,8 @@ class Version(Ancestor):
 
     model: str
     aliases: tuple[str, ...]
+    description: str | None
+    metadata: dict[str, str]
     widths: Json
     figures: Headline
     files: dict[str, VersionFile]

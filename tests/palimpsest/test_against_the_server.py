@@ -162,6 +162,33 @@ def test_aliases(served: Served, client: Palimpsest, recorder: Recorder) -> None
     assert [change.to_json() for change in changes] == recorder.last["data"]
 
 
+def test_models_and_versions_are_described_filtered_and_deleted(
+    served: Served, client: Palimpsest, recorder: Recorder
+) -> None:
+    model = learned(served, client, "described")
+    client.models.create("described-too", dataset="mnist", metadata={"team": "red"}, description="second")
+    changed = client.models.update(model, metadata={"team": "blue", "ticket": "7"}, description="first")
+    assert (changed.description, changed.to_json()) == ("first", recorder.last)
+    assert client.models.update(model, metadata={"ticket": None}).metadata == {"team": "blue"}
+    assert client.models.update(model, description=None).description is None
+    found = client.models.list(name_prefix="described", metadata={"team": "blue"}, order_by="name")
+    assert [one.name for one in found] == ["described"]
+    served.worker.work(client.models.resize(model, "prune").id)
+    version = client.versions.update(model, 1, description="before", metadata={"kept": "no"})
+    assert version.to_json() == recorder.last
+    assert [one.number for one in client.versions.list(model, metadata={"kept": "no"})] == [1]
+    client.versions.delete(model, 1)
+    assert [one.number for one in client.versions.list(model, state="deleted")] == [1]
+    assert [one.number for one in client.versions.list(model, operation="resize", order="asc")] == [2]
+    sample = client.samples.create(model, ["0"])
+    assert sample.id is not None
+    assert [one.id for one in client.samples.list(model="described", version="head", label="0")] == [
+        sample.id
+    ]
+    client.samples.delete(sample.id)
+    assert list(client.samples.list(model="described")) == []
+
+
 def test_images_and_samples(served: Served, client: Palimpsest, recorder: Recorder) -> None:
     model = learned(served, client, "images")
     sample = client.samples.create(model, ["0", "1"], 3, seed=5)
