@@ -71,8 +71,8 @@ class Versions:
         description: None removes it. metadata: entries to set, or to remove where the value is None; the
         others stay.
         """
-        told = changes(description=description, metadata=metadata)
-        return patch(version_path(model, version), told, value(Version))
+        changed = changes(description=description, metadata=metadata)
+        return patch(version_path(model, version), changed, value(Version))
 
     @call
     def delete(self, model: str | Model, version: int | str) -> Request[None]:
