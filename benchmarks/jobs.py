@@ -1,15 +1,18 @@
-"""Measure how long jobs wait in the default deployment, and how many commits its disk allows.
+"""Measure how long jobs wait for their worker, and how many commits the disk allows.
 
-    python -m benchmarks.jobs --json -
+    python -m benchmarks.jobs --json -                                          SQLite and a folder as queue
+    python -m benchmarks.jobs --json - --broker-url redis://127.0.0.1:6379/9 \
+        --database-url postgresql://postgres@127.0.0.1/EMPTY
 
 `submit_to_claim_ms`    from the insertion of a job's row to its claim by the worker: median and worst of
                         `--jobs` jobs of one step each.
 `recovery_seconds`      from SIGKILL of the worker to the claim of the next attempt. Most of it is the time in
                         which the new worker imports torch; compare `worker_start_seconds`.
-`commits_per_second`    commits of claim, heartbeat and release in an otherwise unused database; compare
+`commits_per_second`    commits of claim, heartbeat and release in an otherwise unused SQLite file; compare
                         `fsyncs_per_second`, which is of fsync alone in the same folder.
 """
 
+import argparse
 import os
 import signal
 import statistics
@@ -38,23 +41,29 @@ def main() -> None:
     parser.add_argument(
         "--jobs", type=int, default=10, help="number of jobs whose start is timed; %(default)s"
     )
+    parser.add_argument("--database-url", help="an empty PostgreSQL database; left out: SQLite")
+    parser.add_argument("--broker-url", help="Redis; left out: a folder")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of commits; %(default)s")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = {
-            **measure_jobs(Path(folder), options.jobs),
+            **measure_jobs(Path(folder), options),
             "commits_per_second": round(commits_per_second(Path(folder), options.seconds), 1),
             "fsyncs_per_second": round(fsyncs_per_second(Path(folder), options.seconds), 1),
         }
     write_figures(figures, options.json)
 
 
-def measure_jobs(folder: Path, number: int) -> dict[str, Any]:
+def measure_jobs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Time the start of the worker, of each of the jobs, and of a job whose worker is killed."""
     home = folder / "home"
     home.mkdir()
-    with local_server(home) as url:
-        database = Database(f"sqlite:///{home / 'palimpsest.db'}")
+    database_url = options.database_url or f"sqlite:///{home / 'palimpsest.db'}"
+    variables = {"PALIMPSEST_DATABASE_URL": database_url}
+    if options.broker_url:
+        variables["PALIMPSEST_BROKER_URL"] = options.broker_url
+    with local_server(home, variables=variables) as url:
+        database = Database(database_url)
         client = Palimpsest(url)
         began = time.monotonic()
         submit_learn(client, "warm", steps=1)
@@ -62,7 +71,7 @@ def measure_jobs(folder: Path, number: int) -> dict[str, Any]:
         started = time.monotonic() - began
         wait("end of the first job", lambda: only_job(database, "warm").done)
         waits = []
-        for index in range(number):
+        for index in range(options.jobs):
             submit_learn(client, f"m{index}", steps=1)
             waits.append(milliseconds_to_start(database, f"m{index}"))
         submit_learn(client, "long", steps=100_000)

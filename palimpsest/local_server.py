@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,17 +30,21 @@ class ServerFailed(Exception):
 
 
 @contextmanager
-def local_server(home: Path, *, data: Path | None = None) -> Iterator[str]:
+def local_server(
+    home: Path, *, data: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """Run a server for the duration of the `with` block, and yield its base URL once it is ready.
 
     home: an existing folder for all that the server writes (SQLite, broker, artifacts, server.log).
-    data: the folder with datasets; by default a folder in `home`.
+    data: the folder with datasets; by default a folder in `home`. variables: further settings of the server,
+    PALIMPSEST_*.
 
     Needs `pip install 'palimpsest[worker]'`. Raises ServerFailed when the server does not start.
     """
     log = home / "server.log"
     inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-    environment = {**inherited, "PALIMPSEST_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    own = {"PALIMPSEST_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    environment = {**inherited, **own, **(variables or {})}
     if data is not None:
         environment["PALIMPSEST_DATA"] = str(data)
     with log.open("wb") as output:
