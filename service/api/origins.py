@@ -63,7 +63,7 @@ def foreign_page() -> Problem:
     return Problem(
         403,
         "cross_site_request",
-        "A page of another site may not change anything here. Send the request from the dashboard, or from "
+        "A page of another site may not change anything here. Send the request from the console, or from "
         "a program, which sends neither Origin nor Sec-Fetch-Site.",
     )
 

@@ -1,6 +1,10 @@
-"""GET /: the dashboard. Its files in service/dashboard are served as they are, and load no other host."""
+"""GET /: the console. Its files in service/console are served as they are, and load no other host.
+
+Every page of the console is the same document: its script shows what belongs to the address.
+"""
 
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter, Response
 
@@ -17,34 +21,50 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+PAGES = (
+    "/",
+    "/models/{model}",
+    "/models/{model}/compare",
+    "/models/{model}/relapse",
+    "/models/{model}/sample",
+    "/jobs",
+    "/jobs/{job}",
+    "/datasets",
+    "/keys",
+)
+"""The addresses of the console's pages; service/console/main.js says which of its modules shows which."""
 
 
-def _read_files() -> dict[str, tuple[bytes, str]]:
-    folder = resources.files("service").joinpath("dashboard")
-    return {
-        file.name: (file.read_bytes(), MEDIA_TYPES[suffix])
-        for file in folder.iterdir()
-        if (suffix := file.name[file.name.rfind(".") :]) in MEDIA_TYPES
-    }
+def _read_files(folder: Traversable, prefix: str = "") -> dict[str, tuple[bytes, str]]:
+    found: dict[str, tuple[bytes, str]] = {}
+    for file in folder.iterdir():
+        if file.is_dir():
+            found |= _read_files(file, f"{prefix}{file.name}/")
+        elif (suffix := file.name[file.name.rfind(".") :]) in MEDIA_TYPES:
+            found[prefix + file.name] = (file.read_bytes(), MEDIA_TYPES[suffix])
+    return found
 
 
-FILES = _read_files()
-"""{file name: (content, media type)}, read once when this module is imported."""
+FILES = _read_files(resources.files("service").joinpath("console"))
+"""{path: (content, media type)}, read once when this module is imported."""
 
 
-@router.get("/", response_class=Response)
 @needs_no_key
-async def dashboard() -> Response:
-    """Serve the HTML page of the dashboard."""
+async def console() -> Response:
+    """Serve the HTML document of the console."""
     return _page("index.html")
 
 
-@router.get("/dashboard/{name}", response_class=Response)
+for _path in PAGES:
+    router.add_api_route(_path, console, response_class=Response)
+
+
+@router.get("/console/{name:path}", response_class=Response)
 @needs_no_key
-async def dashboard_file(name: str) -> Response:
-    """Serve a style sheet, script or picture of the dashboard."""
+async def console_file(name: str) -> Response:
+    """Serve a style sheet, script or picture of the console."""
     if name not in FILES:
-        raise Problem(404, "route_not_found", f"The dashboard has no file {name[:80]!r}.")
+        raise Problem(404, "route_not_found", f"The console has no file {name[:80]!r}.")
     return _page(name)
 
 

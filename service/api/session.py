@@ -1,4 +1,4 @@
-"""/v1/session: a person gives the dashboard an API key once, and their browser gets a cookie for it."""
+"""/v1/session: a person gives the console an API key once, and their browser gets a cookie for it."""
 
 from datetime import datetime
 from typing import Literal

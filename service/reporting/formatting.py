@@ -41,6 +41,19 @@ def interval(figure: Figure) -> str:
     return " to ".join(map(number, figure.interval)) if figure.interval else NOTHING
 
 
+def seconds(value: float) -> str:
+    """Format seconds as `under 1 s`, `19 s` or `2 min`."""
+    if value < 1:
+        return "under 1 s"
+    return f"{value:.0f} s" if value < 99.5 else f"{value / 60:.0f} min"
+
+
+def share_limit(threshold: Any) -> str:
+    """Format the limit of a share as `at most 5.0 %`."""
+    words_of = {"<=": "at most", ">=": "at least"}
+    return f"{words_of[threshold.op]} {percent(threshold.limit)}"
+
+
 def words(name: str) -> str:
     """Replace the underscores of a name such as `worst_retained_accuracy_min` by spaces."""
     return name.replace("_", " ")

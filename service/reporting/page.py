@@ -252,6 +252,8 @@ def _environment() -> Environment:
         "percent_interval": percent_interval,
         "number": formatting.number,
         "interval": formatting.interval,
+        "seconds": formatting.seconds,
+        "share_limit": formatting.share_limit,
         "words": words,
     }
     environment.globals |= {"chart_width": CHART_WIDTH, "chart_height": CHART_HEIGHT, "plot": PLOT}

@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from service.api.access import required_scopes
 from service.api.app import RESOURCES
+from service.api.pages import PAGES
 from service.registry import keys, projects, sessions
 from service.registry.keys import SCOPES, Scope
 from service.settings import Settings
@@ -60,8 +61,8 @@ ROUTES = [route for resource in RESOURCES for route in resource.router.routes if
 OPEN = {
     "GET /livez",
     "GET /readyz",
-    "GET /",
-    "GET /dashboard/{name}",
+    *(f"GET {path}" for path in PAGES),  # the console, without any data
+    "GET /console/{name:path}",
     "GET /v1/keys/signing",
     "GET /v1/signing-keys",
     "GET /v1/catalog/report-schema",

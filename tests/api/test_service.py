@@ -329,7 +329,7 @@ def test_the_openapi_document_has_every_schema_it_refers_to(documented: dict[str
 
 @pytest.mark.parametrize(
     ("path", "accept"),
-    [("/", "text/html"), ("/dashboard/style.css", "text/css"), ("/", "text/html,*/*;q=0.8")],
+    [("/", "text/html"), ("/console/style.css", "text/css"), ("/", "text/html,*/*;q=0.8")],
 )
 def test_a_page_is_served_to_a_client_that_accepts_it(served: Served, path: str, accept: str) -> None:
     answer = served.http.get(path, headers={"Accept": accept})

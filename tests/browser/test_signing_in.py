@@ -1,4 +1,4 @@
-"""The dashboard asks for an API key where one is needed; a page of another site changes nothing."""
+"""The console asks for an API key where one is needed; a page of another site changes nothing."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

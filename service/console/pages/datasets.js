@@ -1,0 +1,60 @@
+// Datasets: what can be learned from, and the upload of one's own images.
+
+import { get, remove, upload, Refused } from "../api.js";
+import { field, openDialog } from "../dialogs.js";
+import { card, h, renderOnce } from "../elements.js";
+import { count, list, number } from "../format.js";
+import { IDLE_MS, refreshNow } from "../refreshing.js";
+
+export function open() {
+  const place = h("div.cards");
+  const node = h("div", {}, h("div.page-head", {}, h("h1", {}, "Datasets"), h("button", { type: "button", click: openUpload }, "Upload images")), h("p.tagline", {}, "Labelled images of 28 × 28 pixels that a model can learn from."), place, h("p.json", {}, h("a", { href: "/v1/datasets" }, "The datasets as JSON")));
+
+  async function refresh() {
+    document.title = "Datasets · Palimpsest";
+    const { data } = await get("/v1/datasets");
+    renderOnce(place, data, () => data.map(datasetCard));
+    return 2 * IDLE_MS;
+  }
+
+  return { node, refresh };
+}
+
+function datasetCard(dataset, index) {
+  const total = dataset.images ? Object.values(dataset.images).reduce((sum, one) => sum + one, 0) : null;
+  const where = dataset.images ? `uploaded, ${number(total)} images` : dataset.bundled ? "comes with the service" : "needs a download by the worker";
+  return h(
+    "article.card", { "aria-labelledby": `dataset-${index}` },
+    h("h2", { id: `dataset-${index}` }, dataset.name), h("p", {}, dataset.title), h("p.summary", {}, `${count(dataset.labels.length, "label")} · ${where}`),
+    h("ul.label-list", { "aria-label": `Labels of ${dataset.name}` }, dataset.labels.map((label) => h("li", { title: dataset.images ? `${number(dataset.images[label])} images` : null }, label))),
+    dataset.deleted_labels.length > 0 && h("p.note", {}, `The images of ${list(dataset.deleted_labels)} were deleted.`),
+    dataset.images && h("div.buttons", {}, h("button.small", { type: "button", click: () => openDelete(dataset), "aria-label": `Delete images of ${dataset.name}` }, "delete…")),
+  );
+}
+
+function openUpload() {
+  const name = h("input", { required: true, maxlength: "64", autocomplete: "off" });
+  const file = h("input", { type: "file", required: true, accept: ".zip,.npz" });
+  file.addEventListener("change", () => {
+    name.value ||= file.files[0]?.name.replace(/\.[a-z]+$/i, "").replaceAll(/[^A-Za-z0-9._-]/g, "-") ?? "";
+  });
+  openDialog({
+    title: "Upload images", action: "Upload", done: refreshNow,
+    body: [field("File", file, "A zip of folders, one for each label, with PNGs of 28 × 28 pixels; or an npz of `images` and `labels`. Bright ink on black, at least 5 images of each label."), field("Name", name), h("p.note", {}, "Images never change once they are uploaded. You can delete them again, whole or label by label.")],
+    run: () => upload(`/v1/datasets/${encodeURIComponent(name.value.trim())}`, file.files[0]),
+  });
+}
+
+function openDelete(dataset) {
+  const chosen = h("select", {}, h("option", { value: "" }, "the whole dataset"), dataset.labels.map((label) => h("option", { value: label }, `only label ${label}`)));
+  const name = h("input", { required: true, autocomplete: "off" });
+  const path = `/v1/datasets/${encodeURIComponent(dataset.name)}`;
+  openDialog({
+    title: `Delete images of ${dataset.name}`, action: "Delete", dangerous: true,
+    body: [field("What", chosen), h("p", {}, "The images cannot be learned from any more, and their file is deleted. Models keep what they have learned from them: to remove that, forget the label."), field(`Type ${dataset.name} to confirm`, name)],
+    run: () => {
+      if (name.value.trim() !== dataset.name) throw new Refused(422, { detail: `Type the name of the dataset, ${dataset.name}.` });
+      return remove(chosen.value ? `${path}/labels/${encodeURIComponent(chosen.value)}` : path);
+    },
+  });
+}
