@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,7 +156,8 @@ def children(pid: int) -> list[int]:
     """Return the ids of the running child processes of a process."""
     found = []
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (thread / "children").read_text().split()]
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found += [int(child) for child in (thread / "children").read_text().split()]
     return found
 
 
@@ -170,8 +171,11 @@ def is_running(pid: int) -> bool:
 
 def is_suspended(pid: int) -> bool:
     """Return whether every thread of the process is stopped. It may be a while after SIGSTOP."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return all((thread / "stat").read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+    states = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            states.append((thread / "stat").read_text().rpartition(")")[2].split()[0])
+    return all(state == "T" for state in states)
 
 
 def stop(process: subprocess.Popen[bytes], by: signal.Signals = signal.SIGTERM) -> int:

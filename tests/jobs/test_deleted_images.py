@@ -16,13 +16,15 @@ from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import DEFAULT_PROJECT, DatasetRow, ModelRow
 from service.settings import Settings
-from tests.jobs.worker_contexts import find_job, run, submit, versions_of
+from tests.jobs.worker_contexts import find_job, on_sqlite_alone, run, submit, versions_of
 from worker.jobs import measuring
 from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 from worker.learning.datasets import load
 from worker.learning.judging.training_batches import Training
+
+pytestmark = on_sqlite_alone
 
 LABELS = ("ring", "bar", "line")
 

@@ -23,6 +23,7 @@ from tests.jobs.worker_contexts import (
     executing,
     find_job,
     new_model,
+    on_sqlite_alone,
     read_checkpoint,
     read_file,
     read_manifest,
@@ -41,6 +42,8 @@ from worker.learning.judging.quality_gate import QualityGate
 from worker.learning.judging.training_batches import Training
 from worker.learning.networks import frozen
 from worker.learning.strategy import TrainingContext
+
+pytestmark = on_sqlite_alone
 
 QUICK = replace(FEATURE_NETWORKS, training=Training(steps=3), gate=QualityGate(test_accuracy=0.0))
 """The digits have no committed feature network; one trained for three steps is good enough here."""

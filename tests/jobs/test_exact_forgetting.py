@@ -8,8 +8,17 @@ from service.registry import models, versions
 from service.registry.job_specs import Demands
 from service.registry.tables import ModelRow
 from tests.instance import schedule
-from tests.jobs.worker_contexts import TEMPORARY, new_model, read_checkpoint, run, versions_of
+from tests.jobs.worker_contexts import (
+    TEMPORARY,
+    new_model,
+    on_sqlite_alone,
+    read_checkpoint,
+    run,
+    versions_of,
+)
 from worker.jobs.inputs import WorkerContext
+
+pytestmark = on_sqlite_alone
 
 
 @pytest.mark.parametrize("strategy", ["retrain", "surrogate"])

@@ -7,13 +7,15 @@ import pytest
 from service.registry import datasets as uploads
 from service.registry.tables import ModelRow
 from tests.datasets.idx_files import small, write
-from tests.jobs.worker_contexts import read_checkpoint, read_manifest, run, versions_of
+from tests.jobs.worker_contexts import on_sqlite_alone, read_checkpoint, read_manifest, run, versions_of
 from worker.jobs import measuring
 from worker.jobs.classifiers import JUDGES
 from worker.jobs.inputs import WorkerContext
 from worker.learning.datasets import fashion_mnist, load
 from worker.learning.datasets.fashion_mnist import FASHION_MNIST
 from worker.learning.judging.training_batches import Training
+
+pytestmark = on_sqlite_alone
 
 
 def test_one_model_learns_labels_of_two_datasets_under_names_that_the_client_chose(

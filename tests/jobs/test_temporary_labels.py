@@ -7,6 +7,7 @@ from tests.jobs.worker_contexts import (
     TEMPORARY,
     error_code,
     new_model,
+    on_sqlite_alone,
     read_checkpoint,
     run,
     submit,
@@ -14,6 +15,8 @@ from tests.jobs.worker_contexts import (
 )
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
+
+pytestmark = on_sqlite_alone
 
 
 def test_a_dropped_temporary_label_leaves_the_bytes_as_if_it_had_never_been(

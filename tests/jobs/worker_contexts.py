@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
+import pytest
+
 from service.registry import jobs, models, versions
 from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
@@ -14,6 +16,10 @@ from tests.job_specs import job_spec
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 from worker.learning.checkpoint import Checkpoint
+
+on_sqlite_alone = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""Marks tests of what jobs compute, which does not depend on the database. The tests of the registry, and
+test_main_job.py, run on both."""
 
 STRATEGIES = {"learn": "replay_ewc", "forget": "surrogate", "resize": "expand", "evaluate": "full"}
 """Of a job that names none."""

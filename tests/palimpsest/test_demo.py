@@ -68,6 +68,7 @@ def closes_within(address: tuple[str, int], seconds: float) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_without_mnist_it_says_so_and_runs_every_job_on_the_bundled_digits(tmp_path: Path) -> None:
     demo = start_demo(tmp_path, without_mnist(tmp_path), "--quick")
     output, _ = demo.communicate(timeout=240)

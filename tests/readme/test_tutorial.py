@@ -18,6 +18,7 @@ def test_the_tutorial_runs_as_pasted(tmp_path: Path) -> None:
         commands = "".join(blocks("docs/tutorial.md", "bash"))
         waiting = commands.replace("palimpsest learn ", "palimpsest learn --wait ")
         waiting = waiting.replace("palimpsest forget ", "palimpsest forget --wait ")
+        waiting = waiting.replace("steps=300", "steps=30")
         printed = run_shell(waiting, tmp_path, address)
         with Palimpsest(address) as client:
             versions = list(client.versions.list("numbers"))
