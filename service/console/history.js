@@ -42,7 +42,7 @@ export function lineage(model, versions) {
   });
   versions.forEach((version, index) => {
     const named = [...(version.number === model.head ? ["head"] : []), ...aliases.filter(([, number]) => number === version.number).map(([name]) => name)];
-    const node = svg("a", { href: version.links.report, "aria-label": `Version ${version.number}: its report` },
+    const node = svg("g", {},
       svg(`circle.node.${versionState(version) || "drawable"}`, { cx: x(index), cy: top, r: 14 }),
       svg("text.middle.number", { x: x(index), y: top + 4.5 }, String(version.number)));
     drawing.append(node, svg("text.middle.alias", { x: x(index), y: 17 }, shorten(named.join(", "), 11)), svg("text.middle.change", { x: x(index), y: top + 30 }, version.operation));

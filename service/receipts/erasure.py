@@ -224,13 +224,15 @@ def _older_versions(history: ForgetHistory) -> ErasureEntry:
 def _pictures(history: ForgetHistory) -> ErasureEntry:
     store, number = "pictures of forgotten labels", history.version.number
     names = [name for name in map(forgotten_file, history.job.labels) if name in history.version.files]
+    evidence = _evidence(history)
     if not names:
-        detail = "No network is left that could draw these labels."
-        return ErasureEntry(store=store, state="none", detail=detail)
+        detail = f"No network is left that could draw these labels.{evidence}"
+        return ErasureEntry(store=store, state="kept" if evidence else "none", detail=detail)
     detail = (
         f"{', '.join(sorted(names))}: sixteen images each, which version {number} draws for the forgotten "
         "label. They are kept as evidence of what is left of it. Versions made from this one have such "
         "files, too, while the label stays forgotten. They can be downloaded until a purge deletes them."
+        f"{evidence}"
     )
     retained = [name for name in sorted(history.version.labels) if before_file(name) in history.version.files]
     if retained:
@@ -240,6 +242,33 @@ def _pictures(history: ForgetHistory) -> ErasureEntry:
             "the forgotten labels, so a purge deletes these files."
         )
     return ErasureEntry(store=store, state="kept", detail=detail)
+
+
+def _evidence(history: ForgetHistory) -> str:
+    """Say which versions keep pictures of what the labels drew before they were forgotten, if any does."""
+    kept = {
+        version.number: found
+        for version in (*history.older, history.version)
+        if version is history.version or older_state(version) in ("kept", "revoked")
+        if (found := _evidence_files(version, history.job.labels))
+    }
+    files = "; ".join(f"{', '.join(sorted(found))} of version {number}" for number, found in kept.items())
+    if not kept:
+        was_kept = (
+            history.purge is not None and history.guarantee == "approximate" and not history.is_isolated
+        )
+        return " The pictures of what these labels drew before are deleted." if was_kept else ""
+    return (
+        f" What these labels drew before they were forgotten is kept, too, as evidence: {files}, sixteen "
+        "images of each label, drawn by weights that had learned it. Whoever may draw images can download "
+        "them while their version is not revoked. Without a purge they stay; a purge deletes them."
+    )
+
+
+def _evidence_files(version: VersionRow, labels: Sequence[str]) -> list[str]:
+    """Return the pictures of what labels drew before this version forgot them."""
+    gone = [name for name in labels if name not in version.labels]
+    return [file for file in map(before_file, gone) if file in version.files]
 
 
 def _decoder_caches(history: ForgetHistory) -> ErasureEntry:

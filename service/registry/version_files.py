@@ -25,7 +25,10 @@ def forgotten_file(label: str) -> str:
 
 
 def before_file(label: str) -> str:
-    """Return the file name of a remaining label's picture, drawn before another label was forgotten."""
+    """Return the file name of a label's picture, drawn by the version before a forget.
+
+    It is of a label that remains, or of one that was forgotten: then it is the evidence of what it drew.
+    """
     return f"{_PICTURE_BEFORE}{label}.png"
 
 
@@ -35,5 +38,5 @@ def is_forgotten_file(name: str) -> bool:
 
 
 def is_before_file(name: str) -> bool:
-    """Whether this is the name of a picture that was drawn before another label was forgotten."""
+    """Whether this is the name of a picture that was drawn by the version before a forget."""
     return name.startswith(_PICTURE_BEFORE)

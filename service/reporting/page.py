@@ -80,7 +80,7 @@ class PicturedLabel:
     name: str
     is_forgotten: bool
     before: str | None
-    """Draws of the version before."""
+    """Draws of the version before. Of a forgotten label they are the evidence of what it drew."""
     after: str
     """Draws of this version."""
 
@@ -111,6 +111,7 @@ def render(subject: Subject) -> str:
         forgotten=[accuracy_bar(name, one) for name, one in report.forgotten.labels.items()],
         relapses=[relapse_chart(name, points, version.number) for name, points in subject.relapses.items()],
         pictures=_pictures(subject, report.forgotten.labels),
+        without_evidence=_why_without_evidence(subject),
         sections=_sections(report),
         recovered=[(name, quote(name, safe="")) for name in recovered_labels(report)],
         relearned=_relearning_charts(report),
@@ -231,8 +232,22 @@ def _pictures(subject: Subject, forgotten: Mapping[str, Figure]) -> list[Picture
         found.append(PicturedLabel(name, False, before, _draws_address(model, version, name)))
     for name in forgotten:
         if address := file_address(forgotten_file(name)):
-            found.append(PicturedLabel(name, True, None, address))
+            saved = before_file(name)
+            before = file_address(saved) if versions.is_downloadable(version, saved) else None
+            found.append(PicturedLabel(name, True, before, address))
     return found
+
+
+def _why_without_evidence(subject: Subject) -> str | None:
+    """Say why the page does not show what the labels of its forget drew before; None if it does."""
+    job, version = subject.job, subject.version
+    if job.operation != "forget" or any(before_file(name) in version.files for name in job.labels):
+        return None
+    if read_report(version.report).guarantee == "exact":
+        return "The forget was exact: nothing that had learned the label is kept, so no picture of it either."
+    if job.purge is not None and job.purge.state != "requested":
+        return "A purge deleted the pictures of what the label drew before."
+    return "An earlier release made this version; it kept no picture of what the label drew before."
 
 
 def _draws_address(model: ModelRow, version: VersionRow, label: str) -> str:

@@ -136,6 +136,9 @@ class StandInWorker:
         for name in held if job.operation == "forget" else ():
             own = np.frombuffer(sha256(f"{claim.job_id} {name}".encode()).digest(), np.uint8)
             files[before_file(name)] = png(np.resize(own, (28, 224)))
+        for name in job.labels if job.operation == "forget" and job.guarantee == "approximate" else ():
+            own = np.frombuffer(sha256(f"{claim.job_id} {name}".encode()).digest(), np.uint8)
+            files[before_file(name)] = png(np.resize(own, (56, 224)))
         publication = publishing.Publication(
             parent=model.head,
             labels=held,

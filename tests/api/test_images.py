@@ -223,6 +223,7 @@ def test_a_file_is_served_completely_with_its_sha256_as_etag(drawn: Served) -> N
         "forgotten-3.png",
         "before-1.png",
         "before-2.png",
+        "before-3.png",
     }
     for file in version["files"].values():
         answer = drawn.http.get(file["href"])

@@ -155,9 +155,11 @@ def test_a_purge_is_seen_pending_then_done_and_only_then_there_is_a_receipt(
         (2, "decoder.onnx"),
         (3, "before-1.png"),
         (3, "before-2.png"),
+        (3, "before-3.png"),
     ]
-    taken = served.http.get(f"/v1/models/{name}/versions/3/files/before-1.png")
-    assert problem(taken) == (410, "file_purged")
+    for file in ("before-1.png", "before-3.png"):
+        taken = served.http.get(f"/v1/models/{name}/versions/3/files/{file}")
+        assert problem(taken) == (410, "file_purged")
     predicate = statement(served, job_id)["predicate"]
     assert predicate["asked"]["purge"]
     assert predicate["purge"]["keys_gone"] == purge["keys"]

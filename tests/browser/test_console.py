@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
@@ -303,6 +304,8 @@ def test_a_comparison_shows_what_changed(with_digits: Served, page: Page) -> Non
     settled(page, f"{with_digits.address}/models/digits/compare?from=2&to=3")
     expect(page.get_by_text("From version 2 to 3 the model forgot 3.")).to_be_visible()
     expect(page.get_by_role("row", name="kept").first).to_contain_text("95.1 %")
+    evidence = page.get_by_alt_text("3: version 2, kept as evidence")
+    evidence.evaluate("img => img.decode()")
     expect(page.get_by_text("Revoked: nobody may draw from it any more")).to_be_visible()
 
 
@@ -354,6 +357,32 @@ def test_nothing_runs_off_the_side_of_any_screen(with_digits: Served, page: Page
         for width in (320, 390, 768, 1280, 1920):
             page.set_viewport_size({"width": width, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{path} at {width}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_no_serious_finding_on_any_page(with_digits: Served, page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    found = []
+    for path in paths(with_digits):
+        settled(page, with_digits.address + path)
+        if path == "/models/digits":
+            page.get_by_role("button", name="Forget 0").click()
+            expect(page.get_by_role("dialog")).to_be_visible()
+            found += serious(page, f"{path}, dialog")
+            page.keyboard.press("Escape")
+        found += serious(page, path)
+    assert found == []
+
+
+def serious(page: Page, where: str) -> list[str]:
+    """What axe finds serious or critical in what is shown now."""
+    violations = Axe().run(page).response["violations"]
+    return [
+        f"{where}: {one['id']} at {node['target']}"
+        for one in violations
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

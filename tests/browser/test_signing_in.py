@@ -62,6 +62,17 @@ def test_a_revoked_key_ends_what_it_signed_in(locked: Served, browser: Browser) 
     context.close()
 
 
+def test_an_expired_key_is_refused_with_the_reason(locked: Served, browser: Browser) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{locked.address}/models/digits")
+    page.get_by_label("API key").fill(new_key(locked, "read", project="default", expires_in=-1))
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("unknown, mistyped, revoked or expired")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    context.close()
+
+
 def test_a_page_of_another_site_cancels_no_job(server: Served, browser: Browser) -> None:
     server.model("digits")
     job = server.submit("digits", "learn", labels=["1"])["id"]

@@ -202,7 +202,10 @@ def test_a_version_that_forgot_has_pictures_of_what_its_parent_drew_for_the_othe
     """They have the pixels of the API; nobody may draw from the parent any more."""
     learn_two_forget_one(worker_context, model)
     before, after = versions_of(worker_context, model)
-    assert [name for name in after.files if name.startswith("before-")] == ["before-0.png"]
+    assert [name for name in sorted(after.files) if name.startswith("before-")] == [
+        "before-0.png",
+        "before-1.png",
+    ]
     picture = np.asarray(Image.open(io.BytesIO(read_file(worker_context, after, "before-0.png"))))
     assert picture.shape == (28, 224)
     checkpoint = read_checkpoint(worker_context, before)
@@ -211,6 +214,19 @@ def test_a_version_that_forgot_has_pictures_of_what_its_parent_drew_for_the_othe
     with torch.no_grad():
         image = network.decode(network.sample_prior(own, slot), slot).sigmoid().mul(255).reshape(28, 28)
     assert np.abs(picture[:, 84:112] - image.numpy()).max() <= 1
+
+
+def test_a_version_that_forgot_has_a_picture_of_what_its_parent_drew_for_the_label(
+    worker_context: WorkerContext, model: ModelRow
+) -> None:
+    """Of the same noise as the picture of what is drawn for the label now, so that they can be compared."""
+    learn_two_forget_one(worker_context, model)
+    before, after = versions_of(worker_context, model)
+    checkpoint = read_checkpoint(worker_context, before)
+    drawn = drawing.draw(checkpoint, "1", 16, 0).mul(255).round().reshape(16, 28, 28).numpy()
+    picture = np.asarray(Image.open(io.BytesIO(read_file(worker_context, after, "before-1.png"))))
+    assert picture.shape == (56, 224)
+    assert np.array_equal(picture[28:, 28:56], drawn[9])
 
 
 def test_a_version_without_weights_that_saw_the_label_has_no_pictures_of_its_parents(

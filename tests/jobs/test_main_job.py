@@ -40,7 +40,7 @@ def test_two_learns_a_forget_and_two_resizes_make_five_versions(running: Instanc
     artifacts = FolderArtifacts(running.deployment.artifacts)
     for version in versions:
         forgotten = {"forgotten-1.png"} if version.number > 2 else set()
-        before = {f"before-{name}.png" for name in "023"} if version.number == 3 else set()
+        before = {f"before-{name}.png" for name in "0123"} if version.number == 3 else set()
         assert set(version.files) == FILES | forgotten | before
         assert all(len(artifacts.read(file["sha256"])) == file["bytes"] for file in version.files.values())
 

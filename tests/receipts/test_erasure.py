@@ -138,7 +138,31 @@ def test_pictures_of_forgotten_labels_are_named_where_there_are_any() -> None:
     )
     _, detail = entry(store, version=before)
     assert "Version 3 also has 8 images of each retained label (1, 4)" in detail
+    assert "drew before they were forgotten" not in detail
     assert entry(store, **DROPPED) == ("none", "No network is left that could draw these labels.")
+
+
+def test_pictures_of_what_a_label_drew_before_are_named_until_a_purge_deletes_them() -> None:
+    store = "pictures of forgotten labels"
+    drawn = version(3, {"1": 0}, files={"forgotten-2.png": {}, "before-2.png": {}})
+    state, detail = entry(store, version=drawn)
+    assert state == "kept"
+    assert "is kept, too, as evidence: before-2.png of version 3, sixteen images" in detail
+    assert "Without a purge they stay; a purge deletes them." in detail
+    purged = version(3, {"1": 0}, files={"forgotten-2.png": {}})
+    assert "drew before are deleted" in entry(store, version=purged, purge=PurgeRow())[1]
+
+
+def test_an_exact_forget_names_the_pictures_that_an_earlier_version_keeps() -> None:
+    """The label was forgotten approximately in version 2, and is forgotten exactly now."""
+    older = [version(2, {"1": 0}, files={"before-2.png": {}, "forgotten-2.png": {}})]
+    state, detail = entry(
+        "pictures of forgotten labels", older=older, version=version(3, {"1": 0}, report=EXACT)
+    )
+    assert state == "kept"
+    assert "before-2.png of version 2" in detail
+    held = [version(2, {"1": 0, "2": 1}, files={"before-2.png": {}})]  # of a label that it retained
+    assert "before-2.png" not in entry("pictures of forgotten labels", older=held)[1]
 
 
 def test_decoders_leave_memory_only_with_their_files() -> None:

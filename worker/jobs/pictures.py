@@ -16,8 +16,11 @@ ROWS, COLUMNS, SEED = 2, 8, 0
 """The picture of a forgotten label. Every version uses the same seed, so that pictures can be compared."""
 
 
-def picture_forgotten(network: Checkpoint, label: str) -> bytes:
-    """Return a grid of what the main network still draws for a label that it has forgotten."""
+def picture_draws(network: Checkpoint, label: str) -> bytes:
+    """Return a grid of what the main network draws for a label: one that it holds, or has forgotten.
+
+    Before and after a forget the noise is the same, so the pictures can be laid over each other.
+    """
     images = drawing.draw(network, label, ROWS * COLUMNS, SEED).mul(255).round().to(torch.uint8)
     side = math.isqrt(images.shape[1])
     return png(grid(images.reshape(ROWS * COLUMNS, side, side).numpy(), ROWS, COLUMNS))

@@ -29,7 +29,7 @@ from service.registry.version_files import (
 )
 from worker.jobs.code_version import CODE
 from worker.jobs.inputs import Work
-from worker.jobs.pictures import picture_before, picture_forgotten
+from worker.jobs.pictures import picture_before, picture_draws
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
 from worker.learning.resuming import Environment
@@ -68,13 +68,17 @@ def version_files(
     # Without its isolated networks: a label that was forgotten and is temporary now is drawn by one of them.
     main = replace(candidate, isolated=())
     for name in main.forgotten:
-        files[forgotten_file(name)] = File(picture_forgotten(main, name), PNG)
+        files[forgotten_file(name)] = File(picture_draws(main, name), PNG)
     parent = replace(work.checkpoint, isolated=())
-    # After an exact forget no weight of the parent is left, so comparing draws would say nothing.
-    if report.guarantee == "approximate" and set(work.job.labels) & set(parent.retained):
+    gone = sorted(set(work.job.labels) & set(parent.retained))
+    # After an exact forget no weight of the parent is left, so comparing draws would say nothing; and nothing
+    # that had learned the labels is kept, so no picture of them either (decision 0126).
+    if report.guarantee == "approximate" and gone:
         labels = sorted(set(main.retained) & set(parent.retained))
         for name, picture in picture_before(parent, labels).items():
             files[before_file(name)] = File(picture, PNG)
+        for name in gone:
+            files[before_file(name)] = File(picture_draws(parent, name), PNG)
     manifest = _manifest(candidate, work, {name: file.entry() for name, file in files.items()})
     if len(environments) > 1:  # the job was resumed in another, which may give other bytes than one alone
         manifest["environments"] = [one._asdict() for one in environments]
