@@ -5,7 +5,7 @@ import { h, svg } from "./elements.js";
 import { capitalize, list, percent, shortNumber, words } from "./format.js";
 import { linePlot } from "./plots.js";
 
-export const isDrawable = (version) => !version.revoked_by && !version.purged_by && !version.deleted_at;
+export const isDrawable = (version) => versionState(version) === "";
 
 /** Say in a few words what a version changed. before: the version before it, if it is known. */
 export function describeChange(version, before) {
@@ -20,7 +20,10 @@ export function describeChange(version, before) {
   return `${version.operation} ${change < 0 ? "−" : "+"}${Math.abs(change * 100).toFixed(Math.abs(change) < 0.1 ? 1 : 0)} %`;
 }
 
-export const versionState = (version) => (version.purged_by ? "purged" : version.revoked_by ? "revoked" : "");
+/** Why nobody can draw from a version: "" if somebody can. */
+export const versionState = (version) => (version.purged_by ? "purged" : version.deleted_at ? "deleted" : version.revoked_by ? "revoked" : "");
+
+const STATES = { purged: "purged: its files are deleted", deleted: "deleted: its files are gone", revoked: "revoked: nobody can draw from it" };
 
 const STEP = 74;
 const LEFT = 64;
@@ -105,13 +108,13 @@ export function relapsePlot({ label, series }) {
   return linePlot({ series: [{ name: "", className: "gone", points }], format: percent, ticks, limit, height: 150, label: `${label} since it was forgotten: ${points.map((point) => point.text).join(", ")}` });
 }
 
-/** The list of versions, newest first. versions: oldest first. onPromote: called with a version. */
-export function versionList(model, versions, onPromote) {
+/** The list of versions, newest first. versions: oldest first. on: {promote, remove}, called with a version. */
+export function versionList(model, versions, on) {
   const largest = Math.max(...versions.map((version) => version.parameters));
-  return h("ol.versions", { "aria-label": `Versions of ${model.name}, newest first` }, versions.map((version, index) => versionItem(model, version, versions[index - 1], largest, onPromote)).reverse());
+  return h("ol.versions", { "aria-label": `Versions of ${model.name}, newest first` }, versions.map((version, index) => versionItem(model, version, versions[index - 1], largest, on)).reverse());
 }
 
-function versionItem(model, version, before, largest, onPromote) {
+function versionItem(model, version, before, largest, on) {
   const state = versionState(version);
   const bar = h("span.bar");
   bar.style.inlineSize = `${(100 * version.parameters) / largest}%`;
@@ -123,14 +126,15 @@ function versionItem(model, version, before, largest, onPromote) {
     h("div.what", {},
       h("a.number", { href: version.links.report }, `Version ${version.number}`), " ", h("span.change", {}, describeChange(version, before)),
       h("span.names", {}, version.number === model.head && h("span.tag", {}, "head"), (version.aliases ?? []).map((name) => h("span.tag", {}, name)))),
-    h("div.holds", {}, state ? h("a", { href: `/jobs/${job}`, title: "The job that forgot a label of this version" }, state === "purged" ? "purged: its files are deleted" : "revoked: nobody can draw from it") : `draws ${version.labels.join(" ")}`),
+    h("div.holds", {}, state && job ? h("a", { href: `/jobs/${job}`, title: "The job that forgot a label of this version" }, STATES[state]) : state ? STATES[state] : `draws ${version.labels.join(" ")}`),
     h("div.size", {}, h("span.track", {}, bar), h("span.count", {}, `${shortNumber(version.parameters)} parameters`), h("span.widths", {}, widthsText(version.widths))),
     h("div.figures", {}, figures.join(", ") || "not measured"),
     h("div.links", {},
       h("a", { href: `/jobs/${version.job}` }, "job"),
       before && h("a", { href: `${modelPath(model.name)}/compare?from=${before.number}&to=${version.number}` }, `compare with ${before.number}`),
       h("a", { href: version.links.self, class: "json" }, "JSON"),
-      isDrawable(version) && h("button.small", { type: "button", click: () => onPromote(version), "aria-label": `Promote version ${version.number}` }, "promote…")),
+      isDrawable(version) && h("button.small", { type: "button", click: () => on.promote(version), "aria-label": `Promote version ${version.number}` }, "promote…"),
+      version.number !== model.head && state !== "purged" && state !== "deleted" && h("button.small", { type: "button", click: () => on.remove(version), "aria-label": `Delete version ${version.number}` }, "delete…")),
   );
 }
 

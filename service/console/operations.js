@@ -303,3 +303,17 @@ export async function openCreate() {
     run: (key) => post("/v1/models", { name: name.value.trim(), dataset: dataset.value, network: { architecture: network.value } }, key),
   });
 }
+
+/** Delete the files of a version that is not the head. done: called when they are gone. */
+export function openDeleteVersion(model, version, done) {
+  const named = Object.entries(model.aliases).filter(([, number]) => number === version.number).map(([name]) => name);
+  const what = consequences(() => [
+    `The files of version ${version.number} are deleted, except its report and its manifest. Nobody can draw from it any more, and it cannot be brought back.`,
+    "Its place in the lineage stays, and so do the receipts of what the model forgot.",
+    named.length && `The alias ${list(named)} names it: the service refuses until the alias names another version.`,
+  ]);
+  openDialog({
+    title: `Delete version ${version.number}?`, action: "Delete", dangerous: true, update: what.update, done, body: [what.node],
+    run: () => remove(`${modelApi(model.name)}/versions/${version.number}`),
+  });
+}

@@ -249,6 +249,15 @@ def test_what_the_service_refuses_is_said_in_the_dialog(
     expect(page.get_by_role("heading", level=1)).to_have_text("Learn 8")
 
 
+def test_a_version_is_deleted_and_stays_in_the_list(server: Served, page: Page) -> None:
+    make_digits(server)
+    settled(page, f"{server.address}/models/digits")
+    page.get_by_role("button", name="Delete version 3").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator(".version").nth(1)).to_contain_text("deleted: its files are gone")
+    expect(page.get_by_role("button", name="Delete version 4")).to_have_count(0)  # the head
+
+
 def test_the_page_says_when_the_service_does_not_answer_and_recovers_with_it(
     tmp_path: Path, page: Page
 ) -> None:

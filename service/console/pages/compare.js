@@ -3,9 +3,9 @@
 import { get, modelApi, modelPath } from "../api.js";
 import { select } from "../dialogs.js";
 import { card, h, renderOnce } from "../elements.js";
-import { fileAddress, imagesAddress } from "../faces.js";
 import { duration, list, moment, number, percent, words } from "../format.js";
 import { isDrawable } from "../history.js";
+import { findPair } from "../pairs.js";
 import { IDLE_MS } from "../refreshing.js";
 import { beforeAfter } from "../slider.js";
 
@@ -69,7 +69,7 @@ const side = (name, one) => h(
 function pictures(name, found, from, to) {
   const names = [...new Set([...found.forgotten, ...found.to.labels, ...found.from.labels])];
   const shown = names.map((label) => {
-    const [before, after] = pair(name, label, from, to);
+    const [before, after] = findPair(name, label, from, to);
     const title = h("h3", {}, label, found.forgotten.includes(label) && h("span.tag.gone", {}, "forgotten"), found.learned.includes(label) && h("span.tag", {}, "learned"));
     if (before && after) return h("li", {}, title, beforeAfter({ before, after, name: label, height: before.rows * 56 }));
     const only = before ?? after;
@@ -77,22 +77,6 @@ function pictures(name, found, from, to) {
     return h("li", {}, title, h("p.note", {}, "No picture may be shown: these versions hold a label that was forgotten, or their files were purged."));
   });
   return h("ul.sliders", {}, shown);
-}
-
-function pair(name, label, from, to) {
-  const draw = (version, rows) => ({ rows, caption: `version ${version.number}`, src: imagesAddress(name, version.number, label, 0, 2, `${rows}x8`) });
-  const file = (version, fileName, rows, caption) => ({ rows, caption, src: fileAddress(name, version.number, fileName) });
-  const [saved, gone] = [`before-${label}.png`, `forgotten-${label}.png`];
-  const held = (version) => isDrawable(version) && version.labels.includes(label);
-  if (gone in to.files && !to.purged_by) {
-    const after = file(to, gone, 2, `version ${to.number}, forgotten`);
-    if (held(from)) return [draw(from, 2), after];
-    if (gone in from.files && !from.purged_by) return [file(from, gone, 2, `version ${from.number}, forgotten`), after];
-    return [to.parent === from.number && saved in to.files && isDrawable(to) ? file(to, saved, 2, `version ${from.number}, kept as evidence`) : null, after];
-  }
-  if (held(from) && held(to)) return [draw(from, 2), draw(to, 2)];
-  if (held(to) && to.parent === from.number && saved in to.files) return [file(to, saved, 1, `version ${from.number}, saved before`), draw(to, 1)];
-  return [held(from) ? draw(from, 2) : null, held(to) ? draw(to, 2) : null];
 }
 
 const isShare = (figure) => /^(retained|forgotten|forgetting\.labels\.[^.]+\.accuracy)/.test(figure);

@@ -7,8 +7,9 @@ import { imagesAddress, isHeld, showFace } from "../faces.js";
 import { count, percent, shortNumber } from "../format.js";
 import { accuracyPlot, isDrawable, lineage, relapsePlot, sizePlot, versionList } from "../history.js";
 import { jobItem, updateJobItem } from "../jobs.js";
-import { openDelete, openEvaluate, openForget, openLearn, openPromote, openResize, openRollBack } from "../operations.js";
-import { BUSY_MS, IDLE_MS } from "../refreshing.js";
+import { openDelete, openDeleteVersion, openEvaluate, openForget, openLearn, openPromote, openResize, openRollBack } from "../operations.js";
+import { BUSY_MS, IDLE_MS, refreshNow } from "../refreshing.js";
+import { findPair } from "../pairs.js";
 import { beforeAfter } from "../slider.js";
 
 const MAX_VERSIONS = 100;
@@ -64,6 +65,12 @@ export function open(name) {
     return isBusy() ? BUSY_MS : IDLE_MS;
   }
 
+  /** Fetch the versions again, although the model is as it was. */
+  function fetchAgain() {
+    state.model = null;
+    refreshNow();
+  }
+
   const isBusy = () => state.jobs.some((job) => !job.done);
 
   function render() {
@@ -91,7 +98,7 @@ export function open(name) {
     const forgotten = state.relapse?.labels ?? [];
     node.querySelector(".relapse-part").hidden = forgotten.length === 0;
     renderOnce(parts.relapse, state.relapse, () => forgotten.map((one) => h("div", {}, h("h3", {}, one.label, one.relapsed && h("span.verdict.missed", {}, " relapsed")), relapsePlot(one))));
-    renderOnce(parts.versions, [versions, model.aliases], () => [versionList(model, versions, (version) => openPromote(model, versions, version.number)), state.earlier && h("p.note", {}, `The newest ${MAX_VERSIONS} versions.`)]);
+    renderOnce(parts.versions, [versions, model.aliases], () => [versionList(model, versions, { promote: (version) => openPromote(model, versions, version.number), remove: (version) => openDeleteVersion(model, version, fetchAgain) }), state.earlier && h("p.note", {}, `The newest ${MAX_VERSIONS} versions.`)]);
     renderOnce(parts.slider, versions, () => comparison(model, versions));
   }
 
@@ -146,7 +153,7 @@ export function open(name) {
 /** Two versions that may be drawn, with the images of a label on top of each other. */
 function comparison(model, versions) {
   const drawable = versions.filter(isDrawable);
-  if (drawable.length < 2) return h("p.note", {}, drawable.length === 1 && versions.length > 1 ? `Only version ${drawable[0].number} may still be drawn from: the others hold a label that was forgotten. The report of version ${versions.at(-1).number} has pictures from before.` : "There will be something to compare once there are two versions.");
+  if (drawable.length < 2) return savedPictures(model, versions);
   const options = drawable.map((version) => ({ value: version.number, text: `version ${version.number}` }));
   const [from, to] = [select(options, drawable.at(-2).number), select(options, drawable.at(-1).number)];
   from.id = "slider-from";
@@ -166,5 +173,20 @@ function comparison(model, versions) {
   };
   for (const control of [from, to, label]) control.addEventListener("change", show);
   show();
-  return [h("div.row.tools", {}, h("label", { for: "slider-from" }, "Before"), from, h("label", { for: "slider-to" }, "After"), to, h("label", { for: "slider-label" }, "Label"), label), place];
+  const forgot = versions.some((version) => version.operation === "forget");
+  return [forgot && h("details", {}, h("summary", {}, "What the newest forget removed"), savedPictures(model, versions)), h("div.row.tools", {}, h("label", { for: "slider-from" }, "Before"), from, h("label", { for: "slider-to" }, "After"), to, h("label", { for: "slider-label" }, "Label"), label), place];
+}
+
+/** Where older versions may not be drawn from: the pictures that the newest forget saved of what its labels drew. */
+function savedPictures(model, versions) {
+  const to = versions.findLast((version) => version.operation === "forget");
+  const from = versions.find((version) => version.number === to?.parent);
+  if (!from) return h("p.note", {}, "There will be something to compare once there are two versions.");
+  const gone = from.labels.filter((label) => !to.labels.includes(label));
+  const pairs = [...gone, ...to.labels].map((label) => [label, ...findPair(model.name, label, from, to)]).filter(([, before, after]) => before && after);
+  const shown = pairs.slice(0, Math.max(gone.length, 2));
+  return [
+    ...shown.map(([label, before, after]) => h("div", {}, h("h3", {}, label), beforeAfter({ before, after, name: label, height: before.rows * 56 }))),
+    h("p.note", {}, `Version ${from.number} holds a label that was forgotten: nobody can draw from it any more. ${shown.length ? "These pictures were saved with the forget." : "No pictures of it are kept."}`),
+  ];
 }

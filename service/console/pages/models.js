@@ -10,9 +10,10 @@ import { BUSY_MS, IDLE_MS } from "../refreshing.js";
 
 const PAGE = 24;
 const FACES = 12;
+const PREFIX = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 export function open() {
-  const search = h("input", { type: "search", id: "search", placeholder: "part of a name", autocomplete: "off", input: () => render() });
+  const search = h("input", { type: "search", id: "search", placeholder: "part of a name", autocomplete: "off", input: () => find() });
   const more = h("button.plain", { type: "button", hidden: true, click: () => showMore() }, "Show more models");
   const list = h("div.cards", { id: "models", "aria-live": "off" });
   const summary = h("p.summary", { role: "status" });
@@ -26,16 +27,28 @@ export function open() {
   let limit = PAGE;
   let found = { models: [], next: null };
   let jobs = [];
+  let isPartial = false;
+
+  async function find() {
+    render();
+    if (!isPartial) return;
+    await fetchModels();
+    render();
+  }
 
   async function fetchModels() {
     const models = [];
     let next = null;
+    // Where not all models are here, the service looks for those whose names begin so.
+    const text = search.value.trim();
+    const prefix = isPartial && PREFIX.test(text) ? `&name_prefix=${encodeURIComponent(text)}` : "";
     do {
-      const page = await get(`/v1/models?limit=${Math.min(limit - models.length, 100)}${next ? `&after=${next}` : ""}`);
+      const page = await get(`/v1/models?limit=${Math.min(limit - models.length, 100)}${next ? `&after=${next}` : ""}${prefix}`);
       models.push(...page.data);
       next = page.next;
     } while (next && models.length < limit);
     found = { models, next };
+    if (!prefix) isPartial = next !== null;
   }
 
   const fetchJobs = async () => (await get("/v1/jobs?limit=100")).data;
