@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from service.settings import Settings
 from tests.instance import Instance, instance_of
 
-SHORT = '{"schedule": {"steps": 60, "batch_size": 32}, "fisher_examples": 50}'
+SHORT = '{"schedule": {"steps": 250, "batch_size": 32}, "fisher_examples": 50}'
 """Params with which a job takes seconds."""
 JOB_MS = 90_000
 
