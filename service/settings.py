@@ -164,6 +164,12 @@ class Settings(Home):
     idle_seconds: int = Field(default=20, ge=1)
     """How long a connection without a request stays open."""
 
+    max_streams: int = Field(default=256, ge=1)
+    """How many streams of events one API process sends at once, at most half of them (rounded up) with one
+    API key or, without keys, to one address that is not this machine's own."""
+    events_days: float = Field(default=30, ge=0)
+    """How long the events of a job are kept after its end; 0: for ever."""
+
     drawing_threads: int = Field(default_factory=lambda: max(os.cpu_count() or 1, 2), ge=1)
     """How many images the API draws at once."""
     max_drawing: int = Field(default=128, ge=1)

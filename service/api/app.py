@@ -15,6 +15,7 @@ from service.api import (
     catalog,
     datasets,
     deletions,
+    events,
     health,
     images,
     jobs,
@@ -40,6 +41,7 @@ from service.api.polls import PollMiddleware, Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.api.space import require_space
+from service.api.streams import EventStreams
 from service.api.threads import DATABASE_THREADS, DatabaseThreads
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
 from service.hanging import BoundedCalls
@@ -62,6 +64,7 @@ RESOURCES = (
     images,
     samples,
     jobs,
+    events,
     datasets,
     catalog,
     projects,
@@ -93,6 +96,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     threads = DatabaseThreads(database)
     access = Access(database, threads, settings)
     polls = Polls(database)
+    streams = EventStreams(database, most=settings.max_streams)
     rates = RateLimits(
         per_second=settings.requests_per_second,
         per_second_of_loopback=settings.requests_per_second_of_loopback,
@@ -107,6 +111,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         yield
         for task in background:
             task.cancel()
+        streams.close()
         polls.close()
         database.dispose()
 
@@ -129,12 +134,14 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         statistics=RecentStatistics(database),
         catalog=offered or read_catalog(),
         uploads=Slots("receiving uploads", threads=1, requests=settings.max_uploads),
+        streams=streams,
         rates=rates,
         drawing=Slots("drawing images", threads=settings.drawing_threads, requests=settings.max_drawing),
         access=access,
         wake_worker=MessageSender(settings).wake_worker,
     )
     app.state.access = access
+    app.state.streams = streams
     for resource in RESOURCES:
         app.include_router(
             resource.router,

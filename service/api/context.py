@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from service.api.access import NOBODY, Access, Caller
 from service.api.rates import RateLimits
 from service.api.slots import Slots
+from service.api.streams import EventStreams
 from service.api.threads import DatabaseThreads
 from service.drawing.decoders import Generator
 from service.hanging import BoundedCalls
@@ -40,6 +41,8 @@ class ApiContext:
     """The threads that draw images."""
     uploads: Slots
     """The threads that unpack uploads."""
+    streams: EventStreams
+    """The streams of events that are being sent."""
     rates: RateLimits
     """How many requests each client may send."""
     wake_worker: Callable[[str], object]

@@ -21,6 +21,10 @@ PATTERN = "palimpsest.pattern"
 """Where the scope has the pattern of the path, if the request was answered without the router."""
 
 
+IS_HEAD = "palimpsest.is_head"
+"""Set in the scope of a HEAD request, for an endpoint whose answer would not end by itself."""
+
+
 class RequestMiddleware:
     """Give every request an id, answer HEAD as GET, and answer 500 if an exception is not handled."""
 
@@ -35,7 +39,7 @@ class RequestMiddleware:
         request_id = choose_request_id(sent_id)
         scope.setdefault("state", {})["request_id"] = request_id
         if scope["method"] == "HEAD":  # uvicorn keeps the original scope, and therefore sends no body
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", IS_HEAD: True}
         began = time.monotonic()
         status = 0
 

@@ -179,7 +179,9 @@ def parse_json(body: bytes) -> Any:
 
 def with_etag(request: Request, response: Response) -> Response:
     """Return the response with an ETag of its bytes, or 304 if the client already has these bytes."""
-    if request.method != "GET" or response.status_code != 200 or not isinstance(response.body, bytes):
+    if request.method != "GET" or response.status_code != 200:
+        return response
+    if not isinstance(getattr(response, "body", None), bytes):  # a stream has none
         return response
     add_etag(response)
     return not_modified(request, response.headers) or response

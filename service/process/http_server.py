@@ -1,5 +1,6 @@
 """Configure the HTTP server: uvicorn with the limits of http_protocol.py and http_connections.py."""
 
+import socket
 from functools import partial
 from typing import Any, cast
 
@@ -9,6 +10,15 @@ from fastapi import FastAPI
 from service.process.http_connections import Connections, most_connections, raise_descriptor_limit
 from service.process.http_protocol import Deadlines, HttpProtocol
 from service.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which ends the streams of events before it waits for the requests in progress."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting requests, end those that would not end by themselves, and wait for the others."""
+        cast(FastAPI, self.config.app).state.streams.close()
+        await super().shutdown(sockets)
 
 
 def server_config(app: FastAPI, settings: Settings, **options: Any) -> uvicorn.Config:

@@ -18,12 +18,10 @@ from pathlib import Path
 from threading import Event, Thread, Timer
 from types import FrameType
 
-import uvicorn
-
 from service.api.app import create_app
 from service.process import runtime
 from service.process.errors import CannotStart
-from service.process.http_server import server_config
+from service.process.http_server import Server, server_config
 from service.process.maintenance import start_maintenance
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
@@ -141,7 +139,7 @@ class _Server:
             access_log=deployment.log_level == "debug",
             timeout_graceful_shutdown=REQUEST_GRACE_SECONDS,
         )
-        self._server = uvicorn.Server(config)
+        self._server = Server(config)
         self._thread = Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
 
     def start(self) -> None:

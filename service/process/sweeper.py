@@ -23,6 +23,7 @@ from service.registry import (
     audit,
     deletions,
     idempotency,
+    job_events,
     jobs,
     purging,
     releases,
@@ -99,6 +100,8 @@ def sweep_rows(database: Database, deployment: Settings, contact: Contact | None
             metrics.TAKEOVERS.inc(sweeping.requeue_expired(session) + sweeping.requeue_stalled(session))
         sweeping.cancel_queued(session)
         idempotency.delete_expired(session)
+        if deployment.events_days:
+            job_events.delete_old(session, days=deployment.events_days)
         ended = audit.add_outcomes(session)
         audit.seal(session)
         if contact is not None:

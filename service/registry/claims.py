@@ -136,10 +136,15 @@ def take_back(session: Session, claim: Claim, *, lease_seconds: float) -> bool:
     return cast(CursorResult[Any], session.execute(take)).rowcount == 1
 
 
+def is_held(session: Session, claim: Claim) -> bool:
+    """Return whether the claim is valid; if it is, lock the job's row until the transaction ends."""
+    held = select(JobRow.id).where(*_is_held(claim)).with_for_update()
+    return session.scalar(held) is not None
+
+
 def require_held(session: Session, claim: Claim) -> None:
     """Lock the job's row for the claim until the transaction ends. Raises FencedOff."""
-    held = select(JobRow.id).where(*_is_held(claim)).with_for_update()
-    if session.scalar(held) is None:
+    if not is_held(session, claim):
         raise FencedOff(claim.job_id, claim.fence)
 
 

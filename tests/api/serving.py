@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import func, select
 
@@ -23,7 +22,7 @@ from reports import Report, read_report
 from service.api.app import create_app
 from service.drawing.images import png
 from service.process import sweeper
-from service.process.http_server import server_config
+from service.process.http_server import Server, server_config
 from service.registry import claims, jobs, labels, publishing, reports, versions
 from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.claims import Claim
@@ -248,7 +247,7 @@ def serving(settings: Settings) -> Iterator[Served]:
 def listening(app: FastAPI, port: int = 0) -> Iterator[str]:
     """Serve the application with uvicorn in a thread of this process, on a free port unless one is given."""
     config = server_config(app, app.state.context.settings, host="127.0.0.1", port=port, log_level="warning")
-    server = uvicorn.Server(config)
+    server = Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

@@ -1,6 +1,6 @@
 """The time that a phase still takes is estimated from the pace of its steps so far."""
 
-from worker.jobs.progress import RemainingTime
+from worker.jobs.progress import ProgressHistory, RemainingTime
 from worker.learning.strategy import Progress
 
 
@@ -20,3 +20,18 @@ def test_a_new_phase_has_a_pace_of_its_own() -> None:
     remaining.estimate(Progress("fisher", 0, 4, None))
     now[0] += 1.0
     assert remaining.estimate(Progress("fisher", 1, 4, None)) == 3.0
+
+
+def test_progress_is_recorded_at_each_phase_and_more_rarely_the_longer_a_job_takes() -> None:
+    now = [0.0]
+    history = ProgressHistory(clock=lambda: now[0])
+    recorded = []
+    for second in range(20_000):
+        now[0] = float(second)
+        if history.is_due("learning"):
+            history.note_recorded("learning")
+            recorded.append(second)
+    assert recorded[:3] == [0, 1, 2]
+    assert recorded[-1] - recorded[-2] > 50
+    assert len(recorded) < 1500
+    assert history.is_due("judging")

@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from service import failpoints
-from service.registry import claims
+from service.registry import claims, job_events
 from service.registry.claims import Claim, ClaimState
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from worker.jobs.cost import CostMeter
@@ -53,6 +53,10 @@ class Attempt:
         self.meter.report_progress(progress)
         self.heartbeat.report_progress(progress)
 
+    def note(self, message: str) -> None:
+        """Record a line that clients may read, with the next heartbeat. See Heartbeat.note."""
+        self.heartbeat.note(message)
+
     def should_stop(self) -> bool:
         """Return whether the job has to stop: it was cancelled or taken over, or the worker shuts down."""
         return self.heartbeat.claim_state != "held" or self.worker_context.shutting_down()
@@ -82,6 +86,7 @@ class Attempt:
         The job stays as it is if another worker has taken it over.
         """
         self.watchdog.note_stop()
+        self.note(f"attempt {self.claim.attempt} stops: {_describe_stop(reason)}")
 
         def settle(session: Session) -> None:
             claim_state = claims.heartbeat(
@@ -105,6 +110,7 @@ class Attempt:
             "job %s: attempt %d failed with %s: %s",
             *(self.claim.job_id, self.claim.attempt, failure["code"], failure["message"]),
         )
+        self.note(f"attempt {self.claim.attempt} failed with {failure['code']}: {failure['message']}")
         try:
             self.record(lambda session: claims.finish_failed(session, self.claim, failure))
         except FencedOff as reason:
@@ -118,14 +124,22 @@ class Attempt:
         Raises FencedOff, and DatabaseUnavailable at a shutdown: the job then runs again after its lease.
         """
         while True:
+            notes = self.heartbeat.take_notes()
             try:
                 with self.worker_context.database.transaction() as session:
                     # The lease may have run out during an outage, while nobody else claimed the job.
                     claims.take_back(session, self.claim, lease_seconds=self.worker_context.lease_seconds)
+                    if notes and claims.is_held(session, self.claim):
+                        for message in notes:
+                            job_events.add_log(session, self.claim.job_id, message)
                     change(session)
                 return
             except DatabaseUnavailable as error:
+                self.heartbeat.put_back(notes)
                 self._wait_for_database(error)
+            except BaseException:
+                self.heartbeat.put_back(notes)
+                raise
 
     def _wait_for_database(self, error: DatabaseUnavailable) -> None:
         """Wait a moment. Raises the error if the worker shuts down."""
@@ -140,3 +154,14 @@ class Attempt:
             claims.finish_failed(session, self.claim, STORE_UNAVAILABLE)
         else:
             claims.release(session, self.claim, store_failed=store_failed)
+
+
+def _describe_stop(reason: Exception) -> str:
+    """Say for the client why an attempt stops, without the paths that the reason may name."""
+    match reason:
+        case StoreUnavailable():
+            return "the artifact folder does not answer"
+        case FencedOff():
+            return "the job was cancelled or taken over"
+        case _:
+            return "the job was cancelled, or the worker shuts down"

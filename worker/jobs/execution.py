@@ -123,6 +123,8 @@ def _run(attempt: Attempt) -> None:
     """
     worker_context = attempt.worker_context
     work = attempt.with_retries(lambda: read_work(attempt.claim, worker_context))
+    started_from = "no version" if work.base is None else f"version {work.base.number}"
+    attempt.note(f"attempt {attempt.claim.attempt} starts from {started_from}")
     context = (DivergingContext if failpoints.is_armed("train.nan") else TrainingContext)(
         worker_context.device,
         work.seed,

@@ -2,15 +2,15 @@
 
 import logging
 import time
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Self
 
-from service.registry import claims
+from service.registry import claims, job_events
 from service.registry.claims import Claim, ClaimState
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
-from worker.jobs.progress import RemainingTime
+from worker.jobs.progress import ProgressHistory, RemainingTime
 from worker.jobs.stalling import ProgressClock
 from worker.learning.strategy import Progress
 
@@ -20,6 +20,8 @@ LONGEST_INTERVAL_SECONDS = 0.5
 """A client that cancels or watches a job waits this long at most; a heartbeat costs one small commit."""
 
 
+MAX_NOTES = 50
+"""How many lines for the client are kept while the database does not answer; the oldest are dropped."""
 SWEEPER_GRACE_SECONDS = 10.0
 """How much longer the sweeper waits than this process before it ends the claim of a job that stalled."""
 
@@ -36,6 +38,9 @@ class Heartbeat:
         self._lease_seconds = lease_seconds
         self._interval = min(LONGEST_INTERVAL_SECONDS, lease_seconds / 4)
         self._remaining = RemainingTime()
+        self._history = ProgressHistory()
+        self._notes: list[str] = []
+        self._notes_lock = Lock()
         self._progress: dict[str, Any] | None = None
         self._recorded_changes = -1
         self._claim_state: ClaimState = "held"
@@ -61,6 +66,26 @@ class Heartbeat:
         """Keep the progress for the next heartbeat. Cheap, because it is called at every training step."""
         self._progress = {**progress._asdict(), "eta_seconds": self._remaining.estimate(progress)}
         self._clock.report(progress.phase, progress.step)
+
+    def note(self, message: str) -> None:
+        """Keep a line for the client, until the next heartbeat or the end of the attempt.
+
+        It may name versions, labels and numbers, but no path, host or other secret of the deployment.
+        """
+        with self._notes_lock:
+            self._notes.append(message)
+            del self._notes[:-MAX_NOTES]
+
+    def take_notes(self) -> list[str]:
+        """Return the lines that are kept, and keep them no longer."""
+        with self._notes_lock:
+            notes, self._notes = self._notes, []
+        return notes
+
+    def put_back(self, notes: list[str]) -> None:
+        """Keep these lines again: they could not be recorded."""
+        with self._notes_lock:
+            self._notes = [*notes, *self._notes][-MAX_NOTES:]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -94,6 +119,14 @@ class Heartbeat:
                 self._claim_state = "lost"
 
     def _send(self) -> ClaimState:
+        notes = self.take_notes()
+        try:
+            return self._send_with(notes)
+        except BaseException:
+            self.put_back(notes)
+            raise
+
+    def _send_with(self, notes: list[str]) -> ClaimState:
         changes, progress = self._clock.changes, self._progress
         has_progressed = progress is not None and changes != self._recorded_changes
         remaining = self._clock.limit_seconds - self._clock.silent_seconds
@@ -105,5 +138,13 @@ class Heartbeat:
                 stall_seconds=remaining + SWEEPER_GRACE_SECONDS,
                 progress=progress if has_progressed else None,
             )
+            is_event = progress is not None and has_progressed and self._history.is_due(progress["phase"])
+            if state != "lost":
+                for message in notes:
+                    job_events.add_log(session, self._claim.job_id, message)
+                if progress is not None and is_event:
+                    job_events.add_progress(session, self._claim.job_id, progress)
+        if progress is not None and is_event:
+            self._history.note_recorded(progress["phase"])
         self._recorded_changes = changes
         return state

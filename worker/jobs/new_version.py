@@ -38,6 +38,9 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
     examples = attempt.with_retries(lambda: read_examples(work, attempt.worker_context))
     for name, images in examples.images.items():
         attempt.meter.count(name, len(images))
+    if examples.images:
+        counted = ", ".join(f"{len(images):,} of {name}" for name, images in examples.images.items())
+        attempt.note(f"read images of the dataset {examples.dataset}: {counted}")
     candidate = _train(work, examples, context)
     attempt.record(lambda session: claims.start_verifying(session, attempt.claim))
     measured = measure_candidate(candidate, work, attempt, context).model_copy(
@@ -58,10 +61,17 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
         AcceptanceCriteria.model_validate(work.job.acceptance),
         unmeasurable=unmeasurable - set(work.job.labels),  # what this job forgets must be measured
     )
+    attempt.note(_describe_measured(report))
     if error := acceptance_error(report):
         _reject(attempt, report, error)
     else:
         _publish(attempt, work, candidate, report, context.journal.environments)
+
+
+def _describe_measured(report: Report) -> str:
+    """Say for the client how the candidate did."""
+    met = sum(one.verdict == "met" for one in report.criteria)
+    return f"measured the candidate: it meets {met} of {len(report.criteria)} criteria"
 
 
 def _train(work: Work, examples: Examples, context: TrainingContext) -> Checkpoint:

@@ -37,7 +37,10 @@ class JobSnapshots:
     def load(self) -> bytes | None:
         """Return the newest snapshot of the job; None if there is none that can be read."""
         try:
-            return self._attempt.with_retries(self._read)
+            found = self._attempt.with_retries(self._read)
+            if found is not None:
+                self._attempt.note("resumes from the snapshot of an earlier attempt")
+            return found
         except DatabaseUnavailable:
             raise
         except RegistryError as error:

@@ -12,6 +12,7 @@ from service.registry.tables.erasures import (
     ReceiptRow,
     VersionDeletionRow,
 )
+from service.registry.tables.events import EventType, JobEventRow
 from service.registry.tables.jobs import (
     CLAIMED_STATES,
     UNFINISHED_STATES,
@@ -49,10 +50,12 @@ __all__ = [
     "DatasetDeletionRow",
     "DatasetRow",
     "Digest",
+    "EventType",
     "FactRow",
     "Guarantee",
     "IdempotencyKeyRow",
     "ImageErasureRow",
+    "JobEventRow",
     "JobRow",
     "LabelRow",
     "LabelStatus",
