@@ -1,4 +1,4 @@
-"""Add which job a job repeats, and the events of jobs, with the triggers that add those of states."""
+"""Add which job a job repeats, when labels expire, and events, with the triggers that add those of states."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,11 @@ down_revision = "0009"
 def upgrade() -> None:
     # Not with batch_alter_table, which rebuilds the table on SQLite and so loses AUTOINCREMENT and triggers.
     op.add_column("jobs", sa.Column("retry_of", sa.String(length=40), nullable=True))
+    op.add_column("jobs", sa.Column("expires_in", sa.Integer(), nullable=True))
+    expires = sa.text("expires_in IS NOT NULL")
+    op.create_index(
+        "ix_jobs_with_expiry", "jobs", ["sequence"], sqlite_where=expires, postgresql_where=expires
+    )
     _create_events()
     if op.get_bind().dialect.name == "sqlite":
         _record_states_on_sqlite()

@@ -156,6 +156,9 @@ class JobObject(BaseModel):
     renamed: dict[str, str] = Field(
         description="For each label that has another name in the dataset: that name."
     )
+    expires_in: int | None = Field(
+        description="Of a learn of temporary labels: how many seconds after its end they are forgotten."
+    )
     state: ShownState
     done: bool
     progress: ProgressObject | None
@@ -231,6 +234,7 @@ def describe_job(
         labels=row.labels,
         already_forgotten=dict(already_forgotten or row.already_forgotten or {}),
         renamed=row.renamed or {},
+        expires_in=row.expires_in,
         state=cast(ShownState, row.public_state),
         done=row.done,
         progress=_describe_progress(row),

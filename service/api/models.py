@@ -26,7 +26,7 @@ from service.api.paging import (
 from service.api.problems import BODY_REFUSALS, refusals, rules
 from service.api.responses import MERGE_PATCH_BODY
 from service.api.route import Route
-from service.registry import aliases, labels, models, reports
+from service.registry import aliases, expiring, labels, models, reports
 from service.registry.errors import UnknownModel
 from service.registry.models import ModelFilter
 from service.registry.tables import LabelRow, ModelRow
@@ -88,6 +88,9 @@ class LabelObject(BaseModel):
     learned_version: int | None
     forgotten_version: int | None
     forgotten_by: str | None = Field(description="The job that forgot it.")
+    expires_at: datetime | None = Field(
+        None, description="When the service forgets the label by itself, if that was requested."
+    )
 
 
 class ModelObject(BaseModel):
@@ -229,9 +232,14 @@ def _describe(session: Session, rows: Sequence[ModelRow], context: ApiContext) -
     named = aliases.find_all_of(session, ids)
     catalog = context.catalog.with_uploads(session, context.project)
     head_reports = reports.find_head_reports(session, rows)
-    return [
+    described = [
         _describe_model(row, known[row.id], named[row.id], catalog, head_reports.get(row.id)) for row in rows
     ]
+    expiries = expiring.find_expiries(session, ids)
+    for model in described:
+        for label in model.labels:
+            label.expires_at = expiries.get((model.id, label.name))
+    return described
 
 
 def _describe_model(

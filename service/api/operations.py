@@ -37,6 +37,7 @@ _LEARN_RULES = rules(
     duplicate_item="two labels would have one name in the model",
     invalid_name="a new name of a label is not printable, is not in the composed form of Unicode (NFC), or "
     "looks like another one",
+    contradiction="`expires_in` is for temporary labels only",
     label_not_temporary="the strategy accepts temporary labels only",
     label_already_named="`as` renames a temporary label that is made permanent",
 )

@@ -15,6 +15,7 @@ from threading import Event, Thread
 from service import failpoints, metrics
 from service.process import image_deletions
 from service.process.contact import Contact
+from service.process.expiry import forget_expired
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing, model_deletion
 from service.receipts.signing import load_signing_key
@@ -55,6 +56,7 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
     contact = Contact(lease_seconds=deployment.lease_seconds, sweep_seconds=deployment.sweep_seconds)
     parts = {
         partial(sweep_rows, contact=contact): "no interrupted job is queued again",
+        forget_expired: "no label that has expired is forgotten",
         send_messages: "no lost message is sent again",
         sweep_files: "no file is purged and no receipt is signed",
     }
@@ -80,6 +82,7 @@ def sweep(database: Database, deployment: Settings) -> None:
     Raises DatabaseUnavailable.
     """
     sweep_rows(database, deployment)
+    forget_expired(database, deployment)
     send_messages(database, deployment)
     sweep_files(database, deployment)
 

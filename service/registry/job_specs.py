@@ -117,6 +117,8 @@ class LearnSpec(ChangeSpec):
     renamed: Mapping[str, str] = field(default_factory=dict)
     """{label: its name in the dataset}, for the labels that have another name there."""
     retention: Retention = "permanent"
+    expires_in: int | None = None
+    """How many seconds after they are learned temporary labels are forgotten; None: they stay."""
 
     def check(self, model: ModelRow, statuses: Statuses) -> None:
         """Raises StaleBase, LabelAlreadyLearned."""
@@ -137,6 +139,7 @@ class LearnSpec(ChangeSpec):
             "labels": list(self.labels),
             "renamed": dict(self.renamed) or None,
             "retention": self.retention,
+            "expires_in": self.expires_in,
         }
 
 
@@ -232,6 +235,7 @@ def spec_of(job: JobRow) -> JobSpec:
     match job.operation:
         case "learn":
             retention: Retention = "temporary" if job.retention == "temporary" else "permanent"
+            change["expires_in"] = job.expires_in
             return LearnSpec(labels=labels, renamed=job.renamed or {}, retention=retention, **change)
         case "forget":
             return ForgetSpec(labels=labels, guarantee=job.guarantee or "approximate", **change)

@@ -7,7 +7,7 @@ the database.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,9 @@ from service.requests.fields import (
     refuse_duplicates,
 )
 from service.requests.violations import InvalidRequest, Violation, escape
+
+MAX_EXPIRES_IN = 10 * 365 * 86400
+"""Ten years, in seconds."""
 
 
 class Submitted(Body):
@@ -97,6 +100,12 @@ class Learn(Change):
         "the main one.",
     )
 
+    expires_in: Annotated[int, Field(ge=1, le=MAX_EXPIRES_IN)] | None = Field(
+        None,
+        description="For `temporary` labels: how many seconds after they were learned the service forgets "
+        "them by itself, as a request to forget would, with a receipt. Making a label permanent ends that.",
+    )
+
     @property
     def sources(self) -> dict[str, str]:
         """{name of a label in the model: its name in the dataset}, in the order of the request."""
@@ -107,6 +116,9 @@ class Learn(Change):
         refuse_duplicates(self.labels)
         _refuse_names_of_other_labels(self.labels, self.names)
         _refuse_shared_names(self.labels, self.names)
+        if self.expires_in is not None and self.retention != "temporary":
+            detail = "only temporary labels expire; leave it out, or set retention 'temporary'"
+            raise InvalidRequest(Violation("/expires_in", "contradiction", detail))
         return self
 
     def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> LearnSpec:
@@ -135,6 +147,7 @@ class Learn(Change):
             labels=tuple(self.sources),
             renamed={name: source for name, source in self.sources.items() if name != source},
             retention=self.retention,
+            expires_in=self.expires_in,
         )
 
 

@@ -46,6 +46,7 @@ def _request_of(job: JobRow, catalog: Catalog) -> JobRequest:
         case "learn":
             renamed = {source: name for name, source in (job.renamed or {}).items()}
             body |= {"labels": list(job.sources.values()), "as": renamed, "dataset": job.dataset}
+            body["expires_in"] = job.expires_in
             return _parse(Learn, body | {"retention": job.retention or "permanent"})
         case "forget":
             body |= {"labels": [*job.labels], "purge": job.purge is not None}

@@ -19,7 +19,7 @@ FIELDS = {
     "already_forgotten", "renamed", "state", "done", "progress", "queue_position", "attempt",
     "max_attempts", "base_version", "evaluated_version", "output_version", "purge", "seed", "acceptance",
     "reference", "metadata", "request_id", "elsewhere", "created_by", "cost", "error", "created_at",
-    "started_at", "finished_at", "links", "image_erasure", "also_requested", "retry_of",
+    "started_at", "finished_at", "links", "image_erasure", "also_requested", "retry_of", "expires_in",
 }  # fmt: skip
 
 

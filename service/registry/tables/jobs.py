@@ -63,6 +63,12 @@ class JobRow(Row):
             sqlite_where=text(ENDED_WITHOUT_AUDIT),
             postgresql_where=text(ENDED_WITHOUT_AUDIT),
         ),
+        Index(
+            "ix_jobs_with_expiry",
+            "sequence",
+            sqlite_where=text("expires_in IS NOT NULL"),
+            postgresql_where=text("expires_in IS NOT NULL"),
+        ),
         CheckConstraint("operation IN ('learn', 'forget', 'resize', 'evaluate')", name="operation"),
         CheckConstraint(
             "state IN ('queued', 'running', 'verifying', 'succeeded', 'failed', 'rejected', 'cancelled')",
@@ -93,6 +99,8 @@ class JobRow(Row):
     renamed: Mapped[dict[str, str] | None] = mapped_column(Json)
     """{label: the name it has in the dataset} of the labels that are learned under another name."""
     retention: Mapped[str | None] = mapped_column(String(16))
+    expires_in: Mapped[int | None] = mapped_column(Integer)
+    """Of a learn of temporary labels: how many seconds after its end they are forgotten."""
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     acceptance: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)

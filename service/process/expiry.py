@@ -1,0 +1,59 @@
+"""Forget temporary labels that have expired: as a request to forget would, with a job and a receipt."""
+
+import logging
+
+from service.queue.messages import wake_worker
+from service.registry import audit, expiring, jobs, labels, models
+from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.job_requests import JobRequest
+from service.requests.catalog import read_catalog
+from service.requests.operations import Forget
+from service.requests.violations import InvalidRequest
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def forget_expired(database: Database, deployment: Settings) -> None:
+    """Submit a forget for the labels of each model that have expired. Raises DatabaseUnavailable.
+
+    It waits its turn, as every job does. If it does not succeed, another one is submitted a minute later.
+    """
+    with database.reading() as session:
+        due = expiring.find_models_due(session)
+    for model_id in due:
+        try:
+            job_id = _forget(database, deployment, model_id)
+        except DatabaseUnavailable:
+            raise
+        except (RegistryError, InvalidRequest) as error:
+            log.error("model %s: cannot forget labels that have expired (%s); trying again", model_id, error)
+            continue
+        if job_id is not None:
+            wake_worker(job_id, deployment)
+
+
+def _forget(database: Database, deployment: Settings, model_id: str) -> str | None:
+    """Return the id of the new job; None if there is none, as queued jobs decide about the labels."""
+    with database.transaction(line=model_id) as session:
+        model = jobs.lock_model(session, models.get(session, model_id))
+        statuses = labels.projected_statuses(session, model)
+        names = [
+            name for name in expiring.find_labels_due(session, model) if statuses.get(name) == "temporary"
+        ]
+        if not names:
+            return None
+        spec = Forget(labels=names).resolve(read_catalog(), statuses, model_dataset=model.dataset)
+        request = JobRequest(created_by=expiring.REQUESTED_BY)
+        job = jobs.submit(session, model, spec, max_attempts=deployment.max_attempts, request=request).job
+        audit.append(
+            session,
+            "job.submit",
+            job.id,
+            actor=audit.SERVICE,
+            project_id=model.project_id,
+            details={"operation": "forget", "model": model.id, "labels": names, "reason": "expired"},
+        )
+    log.info("model %s: %s have expired; job %s forgets them", model_id, ", ".join(names), job.id)
+    return job.id
