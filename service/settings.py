@@ -170,6 +170,9 @@ class Settings(Home):
     events_days: float = Field(default=30, ge=0)
     """How long the events of a job are kept after its end; 0: for ever."""
 
+    webhooks_to_private_addresses: bool = False
+    """Whether webhooks may have addresses of this machine and of private networks, and plain http."""
+
     drawing_threads: int = Field(default_factory=lambda: max(os.cpu_count() or 1, 2), ge=1)
     """How many images the API draws at once."""
     max_drawing: int = Field(default=128, ge=1)

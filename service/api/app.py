@@ -31,6 +31,7 @@ from service.api import (
     session,
     signing_keys,
     versions,
+    webhooks,
 )
 from service.api.access import Access
 from service.api.context import ApiContext
@@ -70,6 +71,7 @@ RESOURCES = (
     projects,
     signing_keys,
     keys,
+    webhooks,
     audit,
     session,
     health,

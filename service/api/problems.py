@@ -26,6 +26,8 @@ STATUS = {
     "model_exists": 409,
     "key_not_found": 404,
     "project_not_found": 404,
+    "webhook_not_found": 404,
+    "too_many_webhooks": 409,
     "project_exists": 409,
     "project_in_use": 409,
     "dataset_not_found": 404,

@@ -16,6 +16,7 @@ from service import failpoints, metrics
 from service.process import image_deletions
 from service.process.contact import Contact
 from service.process.expiry import forget_expired
+from service.process.webhooks import deliver
 from service.queue.messages import count_waiting_messages, wake_worker
 from service.receipts import issuing, model_deletion
 from service.receipts.signing import load_signing_key
@@ -31,6 +32,7 @@ from service.registry import (
     snapshots,
     sweeping,
     version_deletions,
+    webhooks,
 )
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
@@ -58,6 +60,7 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
         partial(sweep_rows, contact=contact): "no interrupted job is queued again",
         forget_expired: "no label that has expired is forgotten",
         send_messages: "no lost message is sent again",
+        deliver: "no message of a webhook is sent",
         sweep_files: "no file is purged and no receipt is signed",
     }
     # What workers gave up is released before its lease is found to have expired, unless the disk hangs.
@@ -106,6 +109,8 @@ def sweep_rows(database: Database, deployment: Settings, contact: Contact | None
         if deployment.events_days:
             job_events.delete_old(session, days=deployment.events_days)
         ended = audit.add_outcomes(session)
+        webhooks.queue_for(session, ended)
+        webhooks.delete_old(session)
         audit.seal(session)
         if contact is not None:
             contact.require_prompt()

@@ -90,6 +90,13 @@ class UnknownKey(RegistryError):
         super().__init__(f"there is no API key {key_id[:80]!r}; GET /v1/keys lists the keys")
 
 
+class UnknownWebhook(RegistryError):
+    code = "webhook_not_found"
+
+    def __init__(self, webhook_id: str) -> None:
+        super().__init__(f"there is no webhook {webhook_id[:80]!r}; GET /v1/webhooks lists the webhooks")
+
+
 class UnknownProject(RegistryError):
     code = "project_not_found"
 
@@ -453,6 +460,13 @@ class JobNotRepeatable(RegistryError):
             f"job {job_id} cannot be repeated as it was, because its request would be refused now: {reason}; "
             "send a new request instead"
         )
+
+
+class TooManyWebhooks(RegistryError):
+    code = "too_many_webhooks"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the project has {most} webhooks, the most allowed; delete one that is not needed")
 
 
 class QueueFull(RegistryError):

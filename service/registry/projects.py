@@ -15,6 +15,7 @@ from service.registry.tables import (
     ModelRow,
     ProjectRow,
     SessionRow,
+    WebhookRow,
     new_id,
 )
 
@@ -69,7 +70,7 @@ def remove(session: Session, name_or_id: str) -> None:
         table.__tablename__.replace("api_", ""): session.scalar(
             select(func.count()).select_from(table).where(table.project_id == project.id)
         )
-        for table in (ModelRow, DatasetRow, ApiKeyRow)
+        for table in (ModelRow, DatasetRow, ApiKeyRow, WebhookRow)
     }
     if any(used.values()):
         held = ", ".join(f"{count} {what}" for what, count in used.items() if count)

@@ -35,6 +35,7 @@ from service.registry.tables.models import (
     VersionRow,
 )
 from service.registry.tables.projects import DEFAULT_PROJECT, ProjectRow
+from service.registry.tables.webhooks import WebhookDeliveryRow, WebhookRow
 
 __all__ = [
     "CLAIMED_STATES",
@@ -76,5 +77,7 @@ __all__ = [
     "Timestamp",
     "VersionDeletionRow",
     "VersionRow",
+    "WebhookDeliveryRow",
+    "WebhookRow",
     "new_id",
 ]
