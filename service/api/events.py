@@ -13,7 +13,7 @@ from service.api.job_objects import ProgressObject, ShownState
 from service.api.lookup import find_job
 from service.api.middleware import IS_HEAD
 from service.api.paging import Listing, Page, build_listing, unknown_cursor
-from service.api.problems import build_validation_problem, refusals
+from service.api.problems import build_validation_problem, refusals, rules
 from service.api.rates import client_of, is_loopback
 from service.api.route import Route, client_address, preferred
 from service.api.streams import MEDIA_TYPE, EventStream
@@ -88,6 +88,10 @@ class EventsQuery(Page):
         },
         204: {"description": "The stream that is resumed has ended: there is nothing after `Last-Event-ID`."},
         **refusals(404, 429),
+        **rules(
+            invalid_cursor="`after` or `Last-Event-ID` is not the id of an event",
+            unknown_field="a stream takes neither `limit` nor `type`",
+        ),
     },
 )
 @requires("read")
