@@ -1,6 +1,8 @@
 """GET /openapi.json: the document that FastAPI generates, the schema of problem documents, and the scopes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -41,9 +43,67 @@ def _build_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any
                 _add_access(operation, route, method)
                 _describe_path_parameters(operation)
                 operations[route.name] = operation
+    _name_operations(document["paths"])
+    document["servers"] = [{"url": "/", "description": "The service that serves this document."}]
+    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _name_the_catalog(document["components"]["schemas"], app.state.context.catalog)
     _add_links(operations)
     return document
+
+
+TAGS = {
+    "models": "Models, and their deletion.",
+    "operations": "Learn, forget, resize and evaluate: each makes a job.",
+    "reports": "What was measured: reports, relapses and comparisons.",
+    "versions": "Published versions, their ancestry and their files.",
+    "aliases": "Names of versions, with their history.",
+    "images": "Images as a pure function of their address.",
+    "samples": "Recorded requests for images.",
+    "jobs": "Jobs, their events and their receipts.",
+    "catalog": "What a request may name: datasets, strategies, networks.",
+    "projects": "What models, datasets, samples and keys belong to.",
+    "keys": "API keys, sessions, and the keys that sign receipts.",
+    "webhooks": "Signed messages about what happens in a project.",
+    "audit": "Who requested what, and what became of it.",
+    "health": "Whether the service runs, and how it does.",
+}
+"""{tag: what its operations are about}, in the order of the document."""
+
+VERBS = {"get": "get", "post": "create", "put": "put", "patch": "update", "delete": "delete"}
+
+
+def _name_operations(paths: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give every operation a name: `RESOURCE.VERB`, by one rule.
+
+    The resource is the last segment of the path that a parameter follows, or the last segment of all if it
+    is a collection that is listed or added to. The verb is the segment after the resource's parameter, such
+    as `learn`; else it follows from the method. The GET of a collection is `list`, and any other is `get`.
+    """
+    split = {path: path.removeprefix("/v1").strip("/").split("/") for path in paths}
+    collections = {
+        segment
+        for segments in split.values()
+        for segment, following in pairwise(segments)
+        if following.startswith("{") and not segment.startswith("{")
+    }
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            operation["operationId"] = _name(split[path], collections, method, operation)
+
+
+def _name(segments: Sequence[str], collections: Collection[str], method: str, operation: Any) -> str:
+    """Return the name of one operation. See _name_operations."""
+    content = operation["responses"].get("200", {}).get("content", {})
+    is_list = method == "get" and "Listing" in str(content.get("application/json", {}))
+    if segments[-1] in collections and (is_list or method != "get"):
+        resource, rest = segments[-1], []
+    else:
+        followed = [i for i, one in enumerate(segments[1:]) if one.startswith("{") and segments[i][0] != "{"]
+        place = followed[-1] if followed else 0
+        resource = segments[place]
+        rest = [one for one in segments[place + 1 :] if not one.startswith("{")]
+    verb = "_".join(rest) or ("list" if is_list else VERBS[method])
+    return f"{resource}.{verb}".replace("-", "_")
 
 
 SECURITY_SCHEMES = {
@@ -107,6 +167,40 @@ def _name_the_catalog(schemas: dict[str, Any], catalog: Catalog) -> None:
     for operation in ("learn", "forget", "resize"):
         text, _ = schemas[operation.capitalize()]["properties"]["strategy"]["anyOf"]
         text["enum"] = sorted({one.name for one in catalog.strategies if one.operation == operation})
+    for operation in ("learn", "forget", "resize", "evaluate"):
+        _type_params(schemas, operation, catalog)
+
+
+def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> None:
+    """Type the params of an operation by its strategies: one schema for each.
+
+    A body may fit several of them, for many strategies have the same params; which one counts follows from
+    `strategy`, or from the labels where it is left out. So it is any-of, and not one-of.
+    """
+    named: dict[str, None] = {}
+    for strategy in (one for one in catalog.strategies if one.operation == operation):
+        words = f"{operation}_{strategy.name}_params".split("_")
+        name = "".join(word.capitalize() for word in words)
+        schema = deepcopy(strategy.params)
+        for inner, definition in schema.pop("$defs", {}).items():
+            schemas[f"{name}{inner}"] = _moved(definition, name)
+        schemas[name] = _moved(schema, name) | {"title": name, "description": strategy.summary}
+        named[name] = None
+    params = schemas[operation.capitalize()]["properties"]["params"]
+    for key in ("type", "additionalProperties"):
+        params.pop(key, None)
+    params["anyOf"] = [{"$ref": f"#/components/schemas/{name}"} for name in named]
+
+
+def _moved(schema: Any, name: str) -> Any:
+    """Return the schema with references to its own definitions replaced by those of the document."""
+    if isinstance(schema, dict):
+        moved = {key: _moved(value, name) for key, value in schema.items()}
+        reference = moved.get("$ref", "")
+        if isinstance(reference, str) and reference.startswith("#/$defs/"):
+            moved["$ref"] = f"#/components/schemas/{name}{reference.removeprefix('#/$defs/')}"
+        return moved
+    return [_moved(value, name) for value in schema] if isinstance(schema, list) else schema
 
 
 LINKS = (

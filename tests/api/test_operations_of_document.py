@@ -1,0 +1,97 @@
+"""What generated clients read in /openapi.json: names of operations, tags, servers, and typed params."""
+
+import re
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from service.api.app import create_app
+from service.requests.catalog import read_catalog
+from service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return dict(create_app(Settings(home=tmp_path_factory.mktemp("home"))).openapi())
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """{METHOD path: operation}."""
+    return {
+        f"{method.upper()} {path}": operation
+        for path, described in document["paths"].items()
+        for method, operation in described.items()
+    }
+
+
+def test_every_operation_has_a_readable_name_of_its_own(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for operation in operations(document).values()]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not re.fullmatch(r"[a-z_]+\.[a-z_]+", name)] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("POST /v1/models", "models.create"),
+        ("GET /v1/models", "models.list"),
+        ("POST /v1/models/{model}/learn", "models.learn"),
+        ("GET /v1/models/{model}/versions", "versions.list"),
+        ("GET /v1/models/{model}/versions/{number}", "versions.get"),
+        ("GET /v1/models/{model}/versions/{number}/report", "versions.report"),
+        ("GET /v1/jobs/{job}", "jobs.get"),
+        ("POST /v1/jobs/{job}/retry", "jobs.retry"),
+        ("GET /v1/jobs/{job}/events", "jobs.events"),
+        ("POST /v1/models/{model}/samples", "samples.create"),
+        ("GET /v1/samples/{sample}/images", "samples.images"),
+        ("DELETE /v1/datasets/{dataset}/labels/{label}", "labels.delete"),
+        ("GET /v1/audit", "audit.list"),
+    ],
+)
+def test_names_follow_from_the_path_and_the_method(
+    document: dict[str, Any], operation: str, name: str
+) -> None:
+    assert operations(document)[operation]["operationId"] == name
+
+
+def test_every_link_names_an_operation(document: dict[str, Any]) -> None:
+    names = {operation["operationId"] for operation in operations(document).values()}
+    linked = {
+        link["operationId"]
+        for operation in operations(document).values()
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    }
+    assert linked
+    assert linked <= names
+
+
+def test_every_tag_is_described_and_used(document: dict[str, Any]) -> None:
+    used = {tag for operation in operations(document).values() for tag in operation["tags"]}
+    assert {tag["name"] for tag in document["tags"]} == used
+    assert document["servers"]
+
+
+def test_params_are_typed_by_strategy(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for strategy in read_catalog().strategies:
+        name = "".join(
+            word.capitalize() for word in f"{strategy.operation}_{strategy.name}_params".split("_")
+        )
+        offered = schemas[strategy.operation.capitalize()]["properties"]["params"]["anyOf"]
+        assert {"$ref": f"#/components/schemas/{name}"} in offered
+        check = Draft202012Validator({"$ref": offered[0]["$ref"], "components": document["components"]})
+        assert check.is_valid({})
+        own = Draft202012Validator(
+            {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        )
+        defaults = strategy.complete({})
+        assert own.is_valid(defaults), f"{name}: the defaults fit"
+        assert not own.is_valid({"no_such_param": 1}), name
+
+
+def test_no_reference_of_the_document_is_broken(document: dict[str, Any]) -> None:
+    names = set(re.findall(r"#/components/schemas/([A-Za-z0-9_.\-]+)", str(document)))
+    assert names <= set(document["components"]["schemas"])
+    assert "#/$defs/" not in str(document["components"]["schemas"]["Learn"])
