@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from service.registry import projects, webhooks
 from service.settings import Settings
 from tests.api.serving import Served, serving
 from tests.api.test_access import OPEN, ROUTES, as_holder, key_id, methods, new_key
@@ -26,6 +27,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/models/{model}/aliases/{alias}/rollback": {},
     "/v1/keys": {"name": "mine", "scopes": ["read"], "project": "first"},
     "/v1/projects": {"name": "third"},
+    "/v1/webhooks": {"url": "https://127.0.0.1/", "types": ["job.finished"]},  # well-formed, and refused
 }
 """A good body for each route that takes one. A new route needs an entry, or the walk below fails."""
 
@@ -55,7 +57,13 @@ def things(locked: Served) -> dict[str, str]:
     locked.worker.work(job)
     sample = locked.http.post("/v1/models/orchard/samples", json={"labels": ["apple"]})
     locked.http.put("/v1/models/orchard/aliases/production", json={"version": 2}).raise_for_status()
+    with locked.worker.database.transaction() as session:  # a client may name no address of this machine
+        project = projects.find(session, "first").id
+        webhook = webhooks.create(
+            session, project=project, url="https://a.example/", types=["job.finished"], created_by=None
+        )
     return {
+        "webhook": webhook.id,
         "model": "orchard",
         "number": "2",
         "name": "decoder.onnx",
