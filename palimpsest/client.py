@@ -60,6 +60,7 @@ class Palimpsest:
         self.signing_keys = SigningKeys(sender)
         self.projects = Projects(sender)
         self.keys = Keys(sender)
+        self.webhooks = Webhooks(sender)
         self.audit = Audit(sender)
         self.service = Service(sender)
 
@@ -116,6 +117,7 @@ class AsyncPalimpsest:
         self.signing_keys = AsyncSigningKeys(sender)
         self.projects = AsyncProjects(sender)
         self.keys = AsyncKeys(sender)
+        self.webhooks = AsyncWebhooks(sender)
         self.audit = AsyncAudit(sender)
         self.service = AsyncService(sender)
 
@@ -245,6 +247,14 @@ class Keys(registry.Keys, SyncResource):
 
 class AsyncKeys(registry.Keys, AsyncResource):
     __doc__ = registry.Keys.__doc__
+
+
+class Webhooks(registry.Webhooks, SyncResource):
+    __doc__ = registry.Webhooks.__doc__
+
+
+class AsyncWebhooks(registry.Webhooks, AsyncResource):
+    __doc__ = registry.Webhooks.__doc__
 
 
 class Audit(registry.Audit, SyncResource):

@@ -11,7 +11,7 @@ from palimpsest.requests import Page, Request, get, page, post, read_retry_after
 from palimpsest.resources.models import PAGE
 from palimpsest.resources.versions import job_report
 from palimpsest.transports import Notify, Pause, Steps, send
-from palimpsest.values import Job
+from palimpsest.values import Job, JobEvent
 from reports import Report
 
 OUTAGE_SECONDS = 30.0
@@ -45,6 +45,14 @@ class Jobs:
     def retry(self, job: str | Job, *, idempotency_key: str | None = None) -> Request[Job]:
         """Repeat a job that failed, was rejected or was cancelled, as a new job."""
         return post(f"{job_path(job)}/retry", None, value(Job), idempotency_key)
+
+    @pages
+    def events(self, job: str | Job, *, type: str | None = None) -> Request[Page[JobEvent]]:
+        """Iterate over what has happened to a job so far, the oldest first.
+
+        type: only "state", "progress" (with the course of the loss) or "log".
+        """
+        return get(f"{job_path(job)}/events", page(JobEvent), limit=PAGE, type=type)
 
     @call
     def report(self, job: str | Job) -> Request[Report]:

@@ -135,6 +135,7 @@ class Models:
         dataset: str | None = None,
         names: Mapping[str, str] | None = None,
         retention: str | None = None,
+        expires_in: int | None = None,
         strategy: str | None = None,
         params: Json | None = None,
         acceptance: Json | None = None,
@@ -150,6 +151,7 @@ class Models:
         names: new names for labels in this model, by their name in the dataset: {"sneaker": "shoe"}.
         retention: "permanent" or "temporary". A temporary label gets a network of its own, so that
         forgetting it is exact: that network is deleted.
+        expires_in: seconds after which the service forgets temporary labels by itself.
         base_version: the version that must still be the newest; otherwise refused (`stale_base`).
         """
         body = without_none(
@@ -157,6 +159,7 @@ class Models:
             dataset=dataset,
             **{"as": names},
             retention=retention,
+            expires_in=expires_in,
             strategy=strategy,
             params=params,
             acceptance=acceptance,

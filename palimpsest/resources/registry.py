@@ -1,4 +1,4 @@
-"""`client.datasets`, `catalog`, `projects`, `keys`, `receipts`, `signing_keys`, `audit` and `service`."""
+"""`client.datasets`, `catalog`, `projects`, `keys`, `webhooks`, `receipts`, `audit` and others.."""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,14 @@ from palimpsest.values import (
     AuditEntry,
     Catalog,
     Dataset,
+    Delivery,
     Job,
     NewApiKey,
+    NewWebhook,
     Project,
     Readiness,
     SigningKey,
+    Webhook,
 )
 
 
@@ -141,6 +144,42 @@ class Keys:
     def revoke(self, key: str) -> Request[None]:
         """Revoke a key for ever, by its id."""
         return delete(f"/v1/keys/{segment(key)}", nothing)
+
+
+class Webhooks:
+    """Addresses that are told, by signed messages, what happens in the project. Needs the scope `admin`."""
+
+    @call
+    def create(
+        self, url: str, types: Sequence[str], *, idempotency_key: str | None = None
+    ) -> Request[NewWebhook]:
+        """Create a webhook. Its secret, `secret`, is shown this once."""
+        return post("/v1/webhooks", {"url": url, "types": [*types]}, value(NewWebhook), idempotency_key)
+
+    @pages
+    def list(self) -> Request[Page[Webhook]]:
+        """Iterate over the webhooks, newest first."""
+        return get("/v1/webhooks", page(Webhook), limit=PAGE)
+
+    @call
+    def get(self, webhook: str) -> Request[Webhook]:
+        """Get a webhook by its id."""
+        return get(f"/v1/webhooks/{segment(webhook)}", value(Webhook))
+
+    @call
+    def delete(self, webhook: str) -> Request[None]:
+        """Delete a webhook by its id."""
+        return delete(f"/v1/webhooks/{segment(webhook)}", nothing)
+
+    @pages
+    def deliveries(self, webhook: str) -> Request[Page[Delivery]]:
+        """Iterate over the messages of a webhook and what became of them, newest first."""
+        return get(f"/v1/webhooks/{segment(webhook)}/deliveries", page(Delivery), limit=PAGE)
+
+    @call
+    def test(self, webhook: str, *, idempotency_key: str | None = None) -> Request[Delivery]:
+        """Have a message sent that only tries the webhook."""
+        return post(f"/v1/webhooks/{segment(webhook)}/test", None, value(Delivery), idempotency_key)
 
 
 class Receipts:

@@ -13,7 +13,7 @@ class Label(Value):
     """A label of a model.
 
     status: temporary, permanent or forgotten. source: its name in its dataset. generation: how often it was
-    learned. forgotten_by: the job that forgot it.
+    learned. forgotten_by: the job that forgot it. expires_at: when the service forgets it by itself.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Label(Value):
     learned_version: int | None
     forgotten_version: int | None
     forgotten_by: str | None
+    expires_at: datetime | None = None
 
 
 class Model(Value):

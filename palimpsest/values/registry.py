@@ -121,3 +121,37 @@ class Readiness(Value):
 
     status: str
     checks: dict[str, str]
+
+
+class Webhook(Value):
+    """An address that is sent signed messages. disabled_at: when the service gave up sending to it."""
+
+    id: str
+    object: str = "webhook"
+    url: str
+    types: tuple[str, ...]
+    disabled_at: datetime | None
+    created_by: str | None
+    created_at: datetime
+
+
+class NewWebhook(Webhook):
+    """A webhook that was just created. secret: what signs its messages, which is shown this once."""
+
+    secret: str | None
+
+
+class Delivery(Value):
+    """A message of a webhook. error: why the last attempt does not count."""
+
+    id: str
+    object: str = "webhook.delivery"
+    type: str
+    data: Json
+    state: str
+    attempts: int
+    status: int | None
+    error: str | None
+    next_at: datetime | None
+    created_at: datetime
+    finished_at: datetime | None

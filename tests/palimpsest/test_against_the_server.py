@@ -51,7 +51,9 @@ class Recorder(httpx2.HTTPTransport):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(Settings(home=tmp_path_factory.mktemp("home"))) as served:
+    with serving(
+        Settings(home=tmp_path_factory.mktemp("home"), webhooks_to_private_addresses=True)
+    ) as served:
         yield served
 
 
@@ -241,6 +243,32 @@ def test_projects_keys_and_the_audit_log(client: Palimpsest, recorder: Recorder)
     assert "key.revoke" in [entry.action for entry in entries]
 
 
+def test_events_and_labels_that_expire(served: Served, client: Palimpsest, recorder: Recorder) -> None:
+    client.models.create("brief", dataset="mnist")
+    job = client.models.learn("brief", ["3"], retention="temporary", expires_in=3600)
+    assert (job.expires_in, job.to_json()) == (3600, recorder.last)
+    served.worker.work(job.id)
+    events = list(client.jobs.events(job))
+    assert [event.state for event in events] == ["queued", "running", "succeeded"]
+    assert [event.to_json() for event in events] == recorder.last["data"]
+    assert list(client.jobs.events(job, type="log")) == []
+    label = next(one for one in client.models.get("brief").labels if one.name == "3")
+    assert label.expires_at is not None
+
+
+def test_webhooks(client: Palimpsest, recorder: Recorder) -> None:
+    webhook = client.webhooks.create("http://127.0.0.1:9/", ["job.finished"])
+    assert webhook.to_json() == recorder.last
+    assert webhook.secret is not None
+    assert client.webhooks.get(webhook.id).to_json() == recorder.last
+    assert [one.id for one in client.webhooks.list()] == [webhook.id]
+    sent = client.webhooks.test(webhook.id)
+    assert sent.to_json() == recorder.last
+    assert [one.id for one in client.webhooks.deliveries(webhook.id)] == [sent.id]
+    client.webhooks.delete(webhook.id)
+    assert list(client.webhooks.list()) == []
+
+
 def test_a_deleted_model_and_the_keys_that_verify(
     served: Served, client: Palimpsest, recorder: Recorder
 ) -> None:
@@ -310,11 +338,13 @@ VALUES: dict[str, type[Any]] = {
     "Catalog": values.Catalog,
     "ComparisonObject": values.Comparison,
     "DatasetObject": values.Dataset,
+    "DeliveryObject": values.Delivery,
     "FullReportObject": values.EvaluationReport,
     "JobObject": values.Job,
     "ModelDeletionObject": values.ModelDeletion,
     "ModelObject": values.Model,
     "NewApiKeyObject": values.NewApiKey,
+    "NewWebhookObject": values.NewWebhook,
     "ProblemViolation": Violation,
     "ProjectObject": values.Project,
     "QuickReportObject": values.QuickReport,
@@ -323,6 +353,7 @@ VALUES: dict[str, type[Any]] = {
     "SampleObject": values.SampleRecord,
     "SigningKeyObject": values.SigningKey,
     "VersionObject": values.Version,
+    "WebhookObject": values.Webhook,
 }
 
 
