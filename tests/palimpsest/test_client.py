@@ -65,6 +65,7 @@ RUNNING: dict[str, Any] = {
     "seed": 0,
     "acceptance": {},
     "retry_of": None,
+    "expires_in": None,
     "reference": None,
     "metadata": {},
     "also_requested": [],
