@@ -1,7 +1,7 @@
 """Follow a job to its end: a progress bar at a terminal, a line for each phase elsewhere."""
 
 import sys
-from functools import partial
+from collections.abc import Iterator
 
 import typer
 from rich.console import Console
@@ -10,7 +10,8 @@ from rich.text import Text
 
 from commands import tables
 from commands.session import INTERRUPTED, JOB_FAILED, Session
-from palimpsest.values import Job
+from palimpsest import TooManyRequests
+from palimpsest.values import AnyJobEvent, Job, LogEvent, ProgressEvent, StateEvent
 
 
 def follow(session: Session, job: Job) -> None:
@@ -37,12 +38,22 @@ def title(job: Job) -> str:
 def _wait_with_bar(session: Session, job: Job) -> Job:
     while True:
         with _progress_bar(session.messages) as bar:
-            task = bar.add_task(title(job), total=1.0, detail=job.state)
+            task = bar.add_task(title(job), total=1.0, detail=_describe_wait(job))
             try:
-                return session.client.jobs.wait(job, on_progress=partial(_update, bar, task))
+                for event in _events(session, job):
+                    _update(bar, task, event)
+                return session.client.jobs.wait(job)
             except KeyboardInterrupt:
                 pass
         _ask_about(session, job)
+
+
+def _events(session: Session, job: Job) -> Iterator[AnyJobEvent]:
+    """Iterate over what happens to the job, unless too many listen to the service already."""
+    try:
+        yield from session.client.jobs.events(job)
+    except TooManyRequests:
+        session.messages.print("the service tells no progress now: it has too many listeners", style="dim")
 
 
 def _ask_about(session: Session, job: Job) -> None:
@@ -74,14 +85,14 @@ def _progress_bar(console: Console) -> Progress:
     )
 
 
-def _update(bar: Progress, task: TaskID, job: Job) -> None:
-    if job.done:
-        bar.update(task, completed=1.0, detail=job.state)
-    elif job.progress is None:
-        bar.update(task, completed=0.0, detail=_describe_wait(job))
-    else:
-        share = min(job.progress.fraction, 0.99)  # the end of a phase is not the end of the job
-        bar.update(task, completed=share, detail=tables.describe_progress(job.progress))
+def _update(bar: Progress, task: TaskID, event: AnyJobEvent) -> None:
+    if isinstance(event, LogEvent):
+        bar.console.print(event.message, style="dim")
+    elif isinstance(event, StateEvent):
+        bar.update(task, completed=1.0 if event.done else 0.0, detail=event.state)
+    elif isinstance(event, ProgressEvent):
+        share = min(event.progress.fraction, 0.99)  # the end of a phase is not the end of the job
+        bar.update(task, completed=share, detail=tables.describe_progress(event.progress))
 
 
 def _describe_wait(job: Job) -> str:
@@ -91,15 +102,18 @@ def _describe_wait(job: Job) -> str:
 
 
 def _wait_with_lines(session: Session, job: Job) -> Job:
-    seen: set[str] = set()
-
-    def note(now: Job) -> None:
-        phase = now.progress.phase if now.progress is not None and not now.done else now.state
-        if phase not in seen:
-            seen.add(phase)
-            typer.echo(f"{now.id} {title(now)}: {phase}", err=True)
-
-    return session.client.jobs.wait(job, on_progress=note)
+    phase = ""
+    for event in _events(session, job):
+        if isinstance(event, LogEvent):
+            news = event.message
+        elif isinstance(event, StateEvent):
+            news = event.state
+        elif isinstance(event, ProgressEvent) and event.progress.phase != phase:
+            news = phase = event.progress.phase
+        else:
+            continue
+        typer.echo(f"{job.id} {title(job)}: {news}", err=True)
+    return session.client.jobs.wait(job)
 
 
 def _print_outcome(session: Session, job: Job) -> None:

@@ -151,6 +151,9 @@ def learn(
     temporary: Annotated[
         bool, typer.Option("--temporary", help="Learn in networks of their own, which are forgotten exactly.")
     ] = False,
+    expires_in: Annotated[
+        int | None, typer.Option(help="Seconds after which the service forgets temporary labels by itself.")
+    ] = None,
     strategy: Strategy = None,
     param: Params = None,
     accept: Accept = None,
@@ -170,6 +173,7 @@ def learn(
         dataset=dataset,
         names=_texts("--as", rename),
         retention="temporary" if temporary else None,
+        expires_in=expires_in,
         strategy=strategy,
         params=_settings(param),
         acceptance=_settings(accept),

@@ -1,7 +1,7 @@
 """Methods that are written once, and wait in `Palimpsest` or are awaited in `AsyncPalimpsest`.
 
-A resource is a class whose methods return a description of what to do. `call`, `steps` and `pages` make
-methods of them that do it, with the transport of the client that the resource belongs to.
+A resource is a class whose methods return a description of what to do. `call`, `steps`, `pages` and `stream`
+make methods of them that do it, with the transport of the client that the resource belongs to.
 """
 
 import functools
@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
 
-from palimpsest.requests import Page, Request
+from palimpsest.requests import Page, Request, Stream
 from palimpsest.transports import AsyncTransport, Steps, SyncTransport
 
 P = ParamSpec("P")
@@ -77,6 +77,22 @@ class steps(_Method[P, T]):  # noqa: N801
     def __get__(self, instance: AsyncResource, owner: type) -> Callable[P, Awaitable[T]]: ...
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else self._bind(instance, instance._transport.run)
+
+
+class stream(_Method[P, T]):  # noqa: N801
+    """A method that follows events: it returns an iterator over them as they come, or an async iterator."""
+
+    def __init__(self, describe: Callable[Concatenate[Any, P], Stream[T]]) -> None:
+        super().__init__(describe)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: SyncResource, owner: type) -> Callable[P, Iterator[T]]: ...
+    @overload
+    def __get__(self, instance: AsyncResource, owner: type) -> Callable[P, AsyncIterator[T]]: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else self._bind(instance, instance._transport.follow)
 
 
 class pages(_Method[P, T]):  # noqa: N801

@@ -4,6 +4,7 @@ import email.utils
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import UnionType
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -54,6 +55,23 @@ class Page(Value, Generic[T]):
     next: str | None
 
 
+@dataclass(frozen=True)
+class Stream(Generic[T]):
+    """A stream of server-sent events, and how the data of one is read.
+
+    after: the id of the last event that is known already. is_last: whether nothing follows an item.
+    """
+
+    path: str
+    read: Callable[[str], T]
+    is_last: Callable[[T], bool]
+    after: str | None = None
+
+    def headers(self, after: str | None) -> dict[str, str]:
+        """Return the headers of a request for what comes after this event."""
+        return {"Accept": "text/event-stream", **without_none(**{"Last-Event-ID": after})}
+
+
 def get(path: str, read: Read[T], **query: Any) -> Request[T]:
     """Describe a GET; query parameters that are None are left out."""
     return Request("GET", path, read, query=without_none(**query))
@@ -92,7 +110,7 @@ def value(kind: type[V]) -> Read[V]:
     return read
 
 
-def page(kind: type[V]) -> Read[Page[V]]:
+def page(kind: type[V] | UnionType) -> Read[Page[V]]:
     """Read an answer as a page of values of this kind."""
     return value(Page[kind])  # type: ignore[valid-type]
 
@@ -106,7 +124,7 @@ def nothing(response: httpx2.Response) -> None:
     """Read an answer without a body."""
 
 
-def refusal_of(response: httpx2.Response) -> RequestRefused | UnexpectedAnswer:
+def refusal_of(response: httpx2.Response) -> RequestRefused:
     """Return the exception for an answer with an error."""
     where = f"{response.request.method} {response.request.url}"
     retry_after = read_retry_after(response)

@@ -10,11 +10,15 @@ import anyio
 import httpx2
 from tenacity import AsyncRetrying, Retrying
 
-from palimpsest.errors import RequestTimedOut, ServerUnreachable
-from palimpsest.requests import Page, Request, refusal_of
-from palimpsest.retries import NotConnected, retry_policy
+from palimpsest.errors import RequestRefused, RequestTimedOut, ServerUnreachable
+from palimpsest.requests import Page, Request, Stream, refusal_of
+from palimpsest.retries import NotConnected, Reconnecting, retry_policy
 
 T = TypeVar("T")
+
+
+NO_MORE = 204
+"""The status of an answer to a stream that is resumed after its last event."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +84,39 @@ class SyncTransport:
                 return
             request = request.with_query(after=page.next)
 
+    def follow(self, stream: Stream[T]) -> Iterator[T]:
+        """Iterate over the events of a stream as they come, and connect again if it is cut off."""
+        after, reconnecting = stream.after, Reconnecting()
+        while True:
+            error: RequestRefused | ServerUnreachable | None = None
+            try:
+                with self.http.stream("GET", stream.path, headers=stream.headers(after)) as response:
+                    if response.status_code == NO_MORE:
+                        return
+                    if not response.is_success:
+                        response.read()
+                        raise refusal_of(response)
+                    reconnecting.note_connected()
+                    for event in httpx2.EventSource(response):
+                        reconnecting.note_news()
+                        after = event.id or after
+                        if event.data:
+                            yield (item := stream.read(event.data))
+                            if stream.is_last(item):
+                                return
+            except httpx2.TransportError as cause:
+                error = _unreachable(f"GET {stream.path}", self.http, cause)
+            except RequestRefused as refused:
+                error = refused
+            if error is None and reconnecting.is_over:
+                return
+            time.sleep(reconnecting.pause_after(error))
+
     def _send_once(self, request: Request[T]) -> T:
         try:
             response = self.http.send(_build(self.http, request))
         except httpx2.TransportError as error:
-            raise _unreachable(request, self.http, error) from error
+            raise _unreachable(f"{request.method} {request.path}", self.http, error) from error
         return _read(request, response)
 
     def _take(self, step: Step) -> Any:
@@ -133,11 +165,39 @@ class AsyncTransport:
                 return
             request = request.with_query(after=page.next)
 
+    async def follow(self, stream: Stream[T]) -> AsyncIterator[T]:
+        """Iterate over the events of a stream as they come, and connect again if it is cut off."""
+        after, reconnecting = stream.after, Reconnecting()
+        while True:
+            error: RequestRefused | ServerUnreachable | None = None
+            try:
+                async with self.http.stream("GET", stream.path, headers=stream.headers(after)) as response:
+                    if response.status_code == NO_MORE:
+                        return
+                    if not response.is_success:
+                        await response.aread()
+                        raise refusal_of(response)
+                    reconnecting.note_connected()
+                    async for event in httpx2.EventSource(response):
+                        reconnecting.note_news()
+                        after = event.id or after
+                        if event.data:
+                            yield (item := stream.read(event.data))
+                            if stream.is_last(item):
+                                return
+            except httpx2.TransportError as cause:
+                error = _unreachable(f"GET {stream.path}", self.http, cause)
+            except RequestRefused as refused:
+                error = refused
+            if error is None and reconnecting.is_over:
+                return
+            await anyio.sleep(reconnecting.pause_after(error))
+
     async def _send_once(self, request: Request[T]) -> T:
         try:
             response = await self.http.send(_build(self.http, request))
         except httpx2.TransportError as error:
-            raise _unreachable(request, self.http, error) from error
+            raise _unreachable(f"{request.method} {request.path}", self.http, error) from error
         return _read(request, response)
 
     async def _take(self, step: Step) -> Any:
@@ -175,9 +235,8 @@ def _read(request: Request[T], response: httpx2.Response) -> T:
 
 
 def _unreachable(
-    request: Request[Any], http: httpx2.Client | httpx2.AsyncClient, error: httpx2.TransportError
+    what: str, http: httpx2.Client | httpx2.AsyncClient, error: httpx2.TransportError
 ) -> ServerUnreachable:
-    what = f"{request.method} {request.path}"
     if isinstance(error, httpx2.ReadTimeout | httpx2.WriteTimeout | httpx2.PoolTimeout):
         return RequestTimedOut(
             f"{what}: {http.base_url} did not answer within {http.timeout.read:g} s; "

@@ -5,17 +5,16 @@ from collections.abc import Callable
 
 import httpx2
 
-from palimpsest.calls import call, pages, steps
+from palimpsest.calls import call, pages, steps, stream
 from palimpsest.errors import JobFailed, JobNotDone, RequestRefused, ServerUnreachable
-from palimpsest.requests import Page, Request, get, page, post, read_retry_after, segment, value
+from palimpsest.requests import Page, Request, Stream, get, page, post, read_retry_after, segment, value
 from palimpsest.resources.models import PAGE
 from palimpsest.resources.versions import job_report
+from palimpsest.retries import OUTAGE_SECONDS
 from palimpsest.transports import Notify, Pause, Steps, send
-from palimpsest.values import Job, JobEvent
+from palimpsest.values import AnyJobEvent, Job, read_event
 from reports import Report
 
-OUTAGE_SECONDS = 30.0
-"""How long `wait` keeps polling while the server answers with 503 or cannot be reached."""
 POLL_SECONDS = 1.0
 """How long `wait` pauses between two polls if the answer has no Retry-After header."""
 
@@ -46,18 +45,27 @@ class Jobs:
         """Repeat a job that failed, was rejected or was cancelled, as a new job."""
         return post(f"{job_path(job)}/retry", None, value(Job), idempotency_key)
 
-    @pages
-    def events(self, job: str | Job, *, type: str | None = None) -> Request[Page[JobEvent]]:
-        """Iterate over what has happened to a job so far, the oldest first.
-
-        type: only "state", "progress" (with the course of the loss) or "log".
-        """
-        return get(f"{job_path(job)}/events", page(JobEvent), limit=PAGE, type=type)
-
     @call
     def report(self, job: str | Job) -> Request[Report]:
         """Get the report on the version that a job published, or on the candidate that was rejected."""
         return get(f"{job_path(job)}/report", job_report)
+
+    @stream
+    def events(self, job: str | Job, *, after: str | None = None) -> Stream[AnyJobEvent]:
+        """Iterate over what happens to a job, as it happens, until the job has ended.
+
+        It begins with what has happened already, or after the event with the id `after`. A connection that
+        is cut off is made again, and nothing is lost or told twice.
+        """
+        return Stream(f"{job_path(job)}/events", read_event, _is_last, after)
+
+    @pages
+    def past_events(self, job: str | Job, *, type: str | None = None) -> Request[Page[AnyJobEvent]]:
+        """Iterate over what has happened to a job so far, oldest first.
+
+        type: only state, progress or log.
+        """
+        return get(f"{job_path(job)}/events", page(AnyJobEvent), limit=PAGE, type=type)
 
     @steps
     def wait(
@@ -108,6 +116,10 @@ class Jobs:
 def job_path(job: str | Job) -> str:
     """Return the path of a job."""
     return f"/v1/jobs/{segment(job.id if isinstance(job, Job) else job)}"
+
+
+def _is_last(event: AnyJobEvent) -> bool:
+    return event.is_last
 
 
 def _poll(job: str | Job) -> Request[tuple[Job, float | None]]:

@@ -1,4 +1,4 @@
-"""`client.datasets`, `catalog`, `projects`, `keys`, `webhooks`, `receipts`, `audit` and others.."""
+"""The resources beside models: datasets, the catalog, projects, keys, receipts, webhooks and the service."""
 
 from collections.abc import Sequence
 

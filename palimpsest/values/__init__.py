@@ -1,6 +1,14 @@
 """The contents of the server's answers, as immutable values."""
 
 from palimpsest.values.base import Json, Value
+from palimpsest.values.events import (
+    AnyJobEvent,
+    JobEvent,
+    LogEvent,
+    ProgressEvent,
+    StateEvent,
+    read_event,
+)
 from palimpsest.values.images import Sample, SampleRecord, open_image
 from palimpsest.values.jobs import (
     DatasetLabel,
@@ -9,7 +17,6 @@ from palimpsest.values.jobs import (
     ImageErasure,
     Job,
     JobError,
-    JobEvent,
     LabelElsewhere,
     Progress,
     Purge,
@@ -58,6 +65,7 @@ __all__ = [
     "Alias",
     "AliasChange",
     "Ancestor",
+    "AnyJobEvent",
     "ApiKey",
     "Architecture",
     "AuditEntry",
@@ -80,11 +88,13 @@ __all__ = [
     "Json",
     "Label",
     "LabelElsewhere",
+    "LogEvent",
     "Model",
     "ModelDeletion",
     "NewApiKey",
     "NewWebhook",
     "Progress",
+    "ProgressEvent",
     "Project",
     "Purge",
     "PurgedFile",
@@ -99,10 +109,12 @@ __all__ = [
     "SampleRecord",
     "SamplesElsewhere",
     "SigningKey",
+    "StateEvent",
     "Strategy",
     "Value",
     "Version",
     "VersionFile",
     "Webhook",
     "open_image",
+    "read_event",
 ]

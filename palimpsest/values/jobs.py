@@ -125,22 +125,6 @@ class RepeatedRequest(Value):
     created_at: datetime
 
 
-class JobEvent(Value):
-    """Something that happened to a job. type: state, progress or log; each has fields of its own."""
-
-    id: str
-    object: str = "job.event"
-    job: str
-    created_at: datetime
-    type: str
-    state: str | None = None
-    done: bool | None = None
-    attempt: int | None = None
-    code: str | None = None
-    progress: Progress | None = None
-    message: str | None = None
-
-
 class Job(Value):
     """A request that was accepted: to learn, forget, resize or evaluate.
 

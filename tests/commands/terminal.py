@@ -59,7 +59,7 @@ class Terminal:
             assert self.process.poll() is None or text in self.shown, (
                 f"it ended without {text!r}: {self.shown}"
             )
-            assert time.monotonic() < deadline, f"no {text!r}: {self.shown}"
+            assert time.monotonic() < deadline, f"no {text!r}: ...{self.shown[-500:]}"
             time.sleep(0.02)
 
     def interrupt(self) -> None:

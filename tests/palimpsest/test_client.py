@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -387,3 +387,57 @@ def test_address_and_key_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     assert sent.url == "http://elsewhere.test/v1/jobs/job_1"
     assert sent.headers["Authorization"] == "Bearer pal_1_secret"
     assert sent.headers["Palimpsest-Project"] == "p"
+
+
+def event(number: int, type: str = "log", **fields: object) -> str:
+    """Write an event as the server streams it."""
+    data = {"id": str(number), "job": "job_1", "type": type, "created_at": "2026-01-01T00:00:00Z", **fields}
+    return f"event: {type}\ndata: {json.dumps(data)}\nid: {number}\n\n"
+
+
+def stream_of(*events: str, cut: bool = False) -> Handler:
+    """Answer with a stream of these events, which ends, or is cut off."""
+
+    class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield from (one.encode() for one in events)
+            if cut:
+                raise httpx2.ReadError("connection reset")
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for one in self:
+                yield one
+
+    return lambda _: httpx2.Response(200, headers={"Content-Type": "text/event-stream"}, stream=Body())
+
+
+ENDED = event(3, "state", state="succeeded", done=True, attempt=1, code=None)
+
+
+def followed(client: Client, server: Handler) -> list[str]:
+    """Follow a job; return the ids of its events."""
+
+    def use(c: Palimpsest | AsyncPalimpsest) -> Any:
+        return list(c.jobs.events("job_1")) if isinstance(c, Palimpsest) else c.jobs.events("job_1")
+
+    return [one.id for one in client(server, use)]
+
+
+def test_a_stream_that_is_cut_off_goes_on_after_its_last_event(client: Client) -> None:
+    first = event(1, message="a line")
+    server = Recorder(
+        stream_of(first, cut=True), problem(503), not_connected, stream_of(event(2, "new"), ENDED)
+    )
+    assert followed(client, server) == ["1", "2", "3"]
+    seen = [request.headers.get("Last-Event-ID") for request in server.requests]
+    assert seen == [None, "1", "1", "1"]
+
+
+def test_a_stream_ends_where_the_server_has_no_more(client: Client) -> None:
+    assert followed(client, Recorder(stream_of(event(1, message="a line")), httpx2.Response(204))) == ["1"]
+    assert followed(client, Recorder(stream_of(), stream_of())) == []
+
+
+def test_a_stream_that_is_refused_raises_the_refusal(client: Client) -> None:
+    with pytest.raises(NotFound):
+        followed(client, Recorder(problem(404)))
