@@ -98,11 +98,16 @@ class EventStreams:
             places = {(one.job_id, one.after) for one in self._waiting}
             newest = self._database.change_number()
             if newest is None or newest != change or not places <= known:
-                change, known = newest, places
+                change = newest
                 after: dict[str, int] = {}
                 for job_id, number in places:
                     after[job_id] = min(number, after.get(job_id, number))
-                self._answer(await loop.run_in_executor(self._thread, _read, self._database, after))
+                found = await loop.run_in_executor(self._thread, _read, self._database, after)
+                if isinstance(found, DatabaseUnavailable):
+                    known = set()
+                else:  # who asks again from where there was news is answered again
+                    known = {place for place in places if place[0] not in found}
+                self._answer(found)
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _answer(self, found: dict[str, News] | DatabaseUnavailable) -> None:

@@ -23,7 +23,7 @@ from service.api.app import create_app
 from service.drawing.images import png
 from service.process import sweeper
 from service.process.http_server import Server, server_config
-from service.registry import claims, jobs, labels, publishing, reports, versions
+from service.registry import claims, job_events, jobs, labels, publishing, reports, versions
 from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import Database
@@ -89,9 +89,10 @@ class StandInWorker:
         return claim
 
     def progress(self, claim: Claim, phase: str, step: int, total: int, loss: float | None = 100.0) -> None:
-        progress = {"phase": phase, "step": step, "total": total, "loss": loss}
+        progress = {"phase": phase, "step": step, "total": total, "loss": loss, "eta_seconds": None}
         with self.database.transaction() as session:
             claims.heartbeat(session, claim, lease_seconds=600, progress=progress)
+            job_events.add_progress(session, claim.job_id, progress)
 
     def fail(self, claim: Claim, *, type: str = "user", code: str = "dataset_unavailable") -> None:
         error = {"type": type, "code": code, "message": "set PALIMPSEST_DATA", "retryable": True}

@@ -111,7 +111,8 @@ def test_a_stream_is_resumed_after_the_last_event(served: Served, name: str) -> 
     served.model(name)
     job = served.submit(name, "learn", labels=["1"])["id"]
     served.worker.fail(served.worker.claim(job))
-    assert [event["id"] for event in read_all(served, job, **{"Last-Event-ID": "1"})] == ["2", "3"]
+    for _ in range(3):  # who asks again from the same place is answered again
+        assert [event["id"] for event in read_all(served, job, **{"Last-Event-ID": "1"})] == ["2", "3"]
     ended = served.http.get(f"/v1/jobs/{job}/events", headers=STREAM | {"Last-Event-ID": "3"})
     assert (ended.status_code, ended.content) == (204, b"")  # a browser does not ask again
 
