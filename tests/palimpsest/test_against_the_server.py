@@ -148,18 +148,18 @@ def test_events_are_told_as_they_happen_and_again(served: Served, client: Palimp
     job = client.models.learn(model, ["3"])
     claim = served.worker.claim(job.id)
     served.worker.progress(claim, "training", 1, 4, 50.0)
-    told: list[values.AnyJobEvent] = []
+    events: list[values.AnyJobEvent] = []
     for event in client.jobs.events(job):
-        told.append(event)
+        events.append(event)
         if isinstance(event, values.ProgressEvent):
             served.worker.finish(claim)
-    assert [one.state for one in told if isinstance(one, values.StateEvent)][-1] == "succeeded"
-    assert told[-1].is_last
-    progress = next(one for one in told if isinstance(one, values.ProgressEvent))
+    assert [one.state for one in events if isinstance(one, values.StateEvent)][-1] == "succeeded"
+    assert events[-1].is_last
+    progress = next(one for one in events if isinstance(one, values.ProgressEvent))
     assert (progress.progress.phase, progress.progress.loss) == ("training", 50.0)
-    assert list(client.jobs.past_events(job)) == told
-    assert list(client.jobs.events(job, after=progress.id)) == told[told.index(progress) + 1 :]
-    assert list(client.jobs.events(job, after=told[-1].id)) == []
+    assert list(client.jobs.past_events(job)) == events
+    assert list(client.jobs.events(job, after=progress.id)) == events[events.index(progress) + 1 :]
+    assert list(client.jobs.events(job, after=events[-1].id)) == []
     assert {one.type for one in client.jobs.past_events(job, type="state")} == {"state"}
 
 
