@@ -63,7 +63,7 @@ pages: $(READY) ## write docs/paper.md and docs/strategies.md from stored result
 	@$(RUN) experiments.strategies --page docs/strategies.md --text-only
 
 site: $(READY) ## build docs/ as a site, in build/site
-	@$(RUN) sphinx -q -W --keep-going -b html docs build/site
+	@$(RUN) sphinx -q -W --keep-going -c docs/site -b html docs build/site
 	@echo "build/site/index.html"
 
 judge: $(READY) ## retrain the classifiers that measure images (DATA=folder with MNIST)
