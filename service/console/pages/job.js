@@ -7,7 +7,8 @@ import { capitalize, duration, moment, number, percent, words } from "../format.
 import { describeProgress, jobTitle, updateBar } from "../jobs.js";
 import { linePlot } from "../plots.js";
 import { readReceipt, receiptCard } from "../receipts.js";
-import { BUSY_MS, IDLE_MS } from "../refreshing.js";
+import { follow } from "../following.js";
+import { IDLE_MS, refreshNow } from "../refreshing.js";
 
 const ENDED = {
   succeeded: "It is done.",
@@ -35,13 +36,25 @@ export function open(id) {
     h("p.json", {}, h("a", { href: path }, "This job as JSON")),
   );
 
+  let stream = null;
+
+  /** An event tells more than the job itself: the course of the loss, and lines about what it does. */
+  function hear(event) {
+    if (event.type === "progress") {
+      note(event.progress, event.created_at);
+      if (job && !job.done) job.progress = event.progress;
+    } else if (event.type === "log") write(event.created_at, event.message);
+    else refreshNow();
+    if (job) render();
+  }
+
   async function refresh() {
     if (job?.done && (receipt !== null || job.links.receipt === undefined)) return 5 * IDLE_MS;
     job = await get(path);
-    if (!job.done) note(job.progress);
+    stream ??= follow(path, hear);
     if (job.links.receipt && receipt === null) receipt = await findReceipt();
     render();
-    return job.done ? IDLE_MS : BUSY_MS;
+    return job.done ? IDLE_MS : 2 * IDLE_MS;
   }
 
   /** The receipt may have to wait until what it deletes is deleted. */
@@ -54,12 +67,17 @@ export function open(id) {
     }
   }
 
-  function note(progress) {
+  function write(moment, text) {
+    parts.log.append(h("li", {}, h("time", {}, new Date(moment).toLocaleTimeString("en-GB")), ` ${text}`));
+  }
+
+  function note(progress, moment) {
     if (!progress) return;
     const { phase, step, loss } = progress;
     const last = losses.at(-1);
     if (loss !== null && (last?.phase !== phase || last.step !== step)) losses.push({ phase, step, loss });
-    if (parts.log.lastElementChild?.dataset.phase !== phase) parts.log.append(h("li", { "data-phase": phase }, h("time", {}, new Date().toLocaleTimeString("en-GB")), ` ${words(phase)}`));
+    if (parts.log.dataset.phase !== phase) write(moment, words(phase));
+    parts.log.dataset.phase = phase;
   }
 
   function render() {
