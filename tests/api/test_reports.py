@@ -168,7 +168,7 @@ def test_a_purged_version_says_so_and_shows_no_picture_it_has_lost(served: Serve
             page = report(served, evidence, number, Accept="text/html").text
             assert "Purged" in page
             assert "Revoked" not in page
-            assert f'href="/v1/jobs/{job_id}"' in page
+            assert f'href="/jobs/{job_id}"' in page
             assert "<img" not in page
         served.sweep()
     after = report(served, evidence, 5, Accept="text/html").text
@@ -308,7 +308,7 @@ def test_the_newest_full_report_leads_to_those_before_it(served: Served, evidenc
     _, _, before = page.partition("Earlier reports")
     assert f'href="/v1/jobs/{first["id"]}/report"' in before
     assert f'href="/v1/jobs/{first["id"]}/report"' not in page.replace(before, "")
-    assert f'Measured by</dt><dd><a href="/v1/jobs/{second["id"]}"' in page
+    assert f'Measured by</dt><dd><a href="/jobs/{second["id"]}"' in page
     assert "Earlier reports" not in report(served, evidence, 3, "?level=quick", Accept="text/html").text
 
 
