@@ -191,11 +191,13 @@ def get_report(
         if media_type == "application/json":
             shown = _without_pictures(_report_object(stored), context.caller)
             return JSONResponse(shown, headers=headers)
+        job = find_job(session, context.project, version.job_id)
         subject = report_page.Subject(
             model=row,
             version=version,
             parent=versions.find(session, row, version.parent) if version.parent else None,
-            job=find_job(session, context.project, version.job_id),
+            job=job,
+            is_purged=job.purge is not None and job.purge.state != "requested",
             stored=stored,
             earlier=reports.find_earlier(session, version, stored),
             relapses=relapse_series(reports.find_newest_versions(session, row, limit=MAX_RELAPSE_VERSIONS)),

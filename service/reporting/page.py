@@ -53,6 +53,8 @@ class Subject:
     version: VersionRow
     parent: VersionRow | None
     job: JobRow
+    is_purged: bool
+    """Whether the purge of the job has taken its pictures of what it forgot."""
     stored: StoredReport
     earlier: Sequence[StoredReport]
     """Full reports of the version before this one, newest first."""
@@ -245,7 +247,7 @@ def _why_without_evidence(subject: Subject) -> str | None:
         return None
     if read_report(version.report).guarantee == "exact":
         return "The forget was exact: nothing that had learned the label is kept, so no picture of it either."
-    if job.purge is not None and job.purge.state != "requested":
+    if subject.is_purged:
         return "A purge deleted the pictures of what the label drew before."
     return "An earlier release made this version; it kept no picture of what the label drew before."
 

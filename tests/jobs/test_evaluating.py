@@ -275,7 +275,7 @@ def test_a_version_without_labels_is_evaluated(worker_context: WorkerContext, mo
     assert report.retained.reason == "there is no such label"
     assert report.reference.reason == "the version holds no label, so there is nothing to retrain on"
     forget = find_job(worker_context, version.job_id)
-    page = report_page.render(report_page.Subject(model, version, parent, forget, stored, [], {}))
+    page = report_page.render(report_page.Subject(model, version, parent, forget, False, stored, [], {}))
     assert "nothing to retrain on" in page
 
 
