@@ -80,6 +80,11 @@ def find_for_job(session: Session, job: JobRow) -> StoredReport:
     if row is not None:
         return _stored(row, job)
     version = session.scalar(select(VersionRow).where(VersionRow.job_id == job.id))
+    if version is None and job.state == "succeeded":
+        raise UnknownReport(
+            f"the report of job {job.id} was deleted together with version {job.evaluated_version}, which it "
+            "measured"
+        )
     if version is None:
         raise UnknownReport(
             f"job {job.id} has no report, because its state is {job.public_state!r}; "
