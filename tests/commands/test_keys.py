@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import httpx2
+from typer.testing import CliRunner
 
+from commands.main import app
 from service.registry.keys import PATTERN
 from service.settings import Settings
 from tests.instance import instance_of, stop, wait_for
@@ -71,8 +73,8 @@ def test_a_bad_key_command_says_what_is_wrong_in_one_line(tmp_path: Path) -> Non
         (("create", "ci", "--scope", "read", "--project", "nobody"), "no project 'nobody'"),
         (("revoke", "key_0"), "no API key 'key_0'"),
     ):
-        ended = palimpsest(tmp_path, "keys", *arguments)
-        assert (ended.returncode, ended.stdout) == (1, "")
+        ended = CliRunner().invoke(app, ["keys", *arguments], env={"PALIMPSEST_HOME": str(tmp_path)})
+        assert (ended.exit_code, ended.stdout) == (1, "")
         assert ended.stderr.startswith("palimpsest: ")
         assert reason in ended.stderr
         assert len(ended.stderr.splitlines()) == 1
