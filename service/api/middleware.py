@@ -84,7 +84,7 @@ def _look_at(scope: Scope) -> tuple[str, Problem | None]:
     """Return the request id that the client sent, and why no endpoint may see the request, if so."""
     request_id, encodings = "", []
     for name, value in scope["headers"]:
-        if name == b"x-request-id":
+        if name == b"x-request-id" and not request_id:
             request_id = value.decode("latin-1")
         elif name == b"content-encoding":
             encodings.append(value.decode("latin-1"))

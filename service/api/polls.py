@@ -224,11 +224,11 @@ class PollMiddleware:
         answer = await self._find(scope) if scope["type"] == "http" else None
         if answer is None:
             await self._app(scope, receive, send)
-        elif isinstance(answer, Answer):
-            scope[PATTERN] = PREFIX + "{job}"
+            return
+        scope[PATTERN] = PREFIX + "{job}"
+        if isinstance(answer, Answer):
             await _send(answer, scope, send)
         else:
-            scope[PATTERN] = PREFIX + "{job}"
             await answer_registry_error(Request(scope), answer)(scope, receive, send)
 
     async def _find(self, scope: Scope) -> Answer | DatabaseUnavailable | None:

@@ -1,0 +1,12 @@
+"""Every pinned dependency can be installed on the oldest Python that the README names."""
+
+from importlib.metadata import distributions
+
+from packaging.specifiers import SpecifierSet
+
+OLDEST = "3.11.0"
+
+
+def test_no_dependency_needs_a_newer_python() -> None:
+    needs = {one.name: one.metadata.get("Requires-Python") or "" for one in distributions()}
+    assert [f"{name} needs {rule}" for name, rule in needs.items() if OLDEST not in SpecifierSet(rule)] == []
