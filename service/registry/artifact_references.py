@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -86,6 +87,22 @@ def delete_unreferenced(session: Session, paths: Sequence[Path]) -> tuple[int, i
             path.unlink()
             files, size = files + 1, size + found
     return files, size
+
+
+def delete_listed(
+    session: Session, files: Sequence[dict[str, Any]], artifacts: FolderArtifacts
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Delete the artifacts of these files, but those that a row still needs. Returns deleted and kept ones.
+
+    files: entries {version, file, sha256, bytes}, which no row in use names any more. The artifacts must be
+    locked (`try_lock_for_deletion`). Raises OSError; some artifacts are then deleted, and the same call may
+    be repeated.
+    """
+    referenced = find_referenced(session)
+    deleted = [file for file in files if file["sha256"] not in referenced]
+    for sha256 in sorted({file["sha256"] for file in deleted}):
+        artifacts.delete(sha256)
+    return deleted, [file for file in files if file["sha256"] in referenced]
 
 
 def _is_old(path: Path) -> bool:

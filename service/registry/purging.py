@@ -82,11 +82,7 @@ def delete_files(session: Session, job_id: str, artifacts: FolderArtifacts) -> b
     if purge.state != "pending":  # requested again meanwhile, or completed by another process
         return False
     files = _list_files(session, purge)  # an earlier release listed them only here
-    referenced = artifact_references.find_referenced(session)
-    purge.keys = [file for file in files if file["sha256"] not in referenced]
-    purge.kept = [file for file in files if file["sha256"] in referenced]
-    for sha256 in sorted({file["sha256"] for file in purge.keys}):
-        artifacts.delete(sha256)
+    purge.keys, purge.kept = artifact_references.delete_listed(session, files, artifacts)
     failpoints.reach("purge.after_delete")
     purge.state, purge.finished_at = "done", now()
     return True

@@ -92,11 +92,7 @@ def delete_files(session: Session, model_id: str, number: int, artifacts: Folder
         if name not in DESCRIPTIVE_FILES
     ]
     files += row.keys
-    referenced = artifact_references.find_referenced(session)
-    row.keys = [file for file in files if file["sha256"] not in referenced]
-    row.kept = [file for file in files if file["sha256"] in referenced]
-    for sha256 in sorted({file["sha256"] for file in row.keys}):
-        artifacts.delete(sha256)
+    row.keys, row.kept = artifact_references.delete_listed(session, files, artifacts)
     failpoints.reach("version_deletion.after_delete")
     row.state, row.finished_at = "done", now()
     return True
