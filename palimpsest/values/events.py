@@ -1,6 +1,7 @@
 """What happened to a job."""
 
 from datetime import datetime
+from functools import cache
 from typing import Literal
 
 from pydantic import TypeAdapter
@@ -57,9 +58,13 @@ class LogEvent(JobEvent):
 
 
 AnyJobEvent = StateEvent | ProgressEvent | LogEvent | JobEvent
-_EVENT: TypeAdapter[AnyJobEvent] = TypeAdapter(AnyJobEvent)
 
 
 def read_event(document: str) -> AnyJobEvent:
     """Read an event from JSON. Raises ValidationError."""
-    return _EVENT.validate_json(document, extra="allow")
+    return _reader().validate_json(document, extra="allow")
+
+
+@cache
+def _reader() -> TypeAdapter[AnyJobEvent]:
+    return TypeAdapter(AnyJobEvent)  # made when it is needed: it takes a while, and few commands follow jobs
