@@ -1,13 +1,17 @@
-"""`palimpsest datasets`: what models can learn from."""
+"""`palimpsest datasets` and `strategies`: what models can learn from, and how."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commands.application import group
-from commands.modelling import Yes
+from commands.failure import fail
+from commands.options import Yes
 from commands.session import Session, command
+
+if TYPE_CHECKING:
+    from palimpsest.values import Dataset
 
 Name = Annotated[str, typer.Argument(help="The name of the dataset.")]
 
@@ -73,9 +77,46 @@ def delete_dataset(
     Example: palimpsest datasets delete doodles --label cat --yes
     """
     what = f"the images of {label} in {name}" if label else f"the dataset {name}"
-    session.confirm(f"Delete {what} for ever?", yes=yes)
+    session.confirm(
+        f"Delete {what} for ever?",
+        lambda: _describe_deletion(session.client.datasets.get(name), label),
+        yes=yes,
+    )
     if label:
         session.client.datasets.delete_label(name, label)
     else:
         session.client.datasets.delete(name)
     session.messages.print(f"deleted {what}", soft_wrap=True)
+
+
+@command()
+def strategies(
+    session: Session,
+    name: Annotated[
+        str | None, typer.Argument(help="Show the params of this one.", show_default=False)
+    ] = None,
+) -> None:
+    """List the strategies, or the params of one.
+
+    Example: palimpsest strategies surrogate
+    """
+    from commands import tables
+
+    offered = session.client.catalog.get().strategies
+    if name is None:
+        session.show_list(offered, as_table=tables.strategies)
+        return
+    chosen = next((one for one in offered if one.name == name), None)
+    if chosen is None:
+        fail(f"there is no strategy {name}: `palimpsest strategies` lists them")
+    session.show(chosen, as_text=tables.strategy)
+
+
+def _describe_deletion(dataset: "Dataset", label: str | None) -> list[str]:
+    images = dataset.images or {}
+    count = sum(images.values()) if label is None else images.get(label, 0)
+    return [
+        f"{count:,} images are deleted, for ever. No model can learn from them any more.",
+        "Models keep what they have learned from them: `palimpsest forget` makes them forget.",
+        "It is refused while an unfinished job may need the images.",
+    ]

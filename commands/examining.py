@@ -9,7 +9,7 @@ import typer
 
 from commands.application import group
 from commands.failure import fail
-from commands.modelling import Limit, Model, as_version
+from commands.options import Having, Limit, Model, Yes, as_version, texts
 from commands.session import Session, command
 
 Job = Annotated[str, typer.Argument(help="The id of the job.")]
@@ -88,18 +88,92 @@ def versions(
     session: Session,
     model: Model,
     version: Version = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only those that are usable, revoked, purged or deleted.")
+    ] = None,
+    operation: Annotated[str | None, typer.Option(help="Only those of this operation.")] = None,
+    metadata: Having = None,
     limit: Limit = 50,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete the version.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """List the versions of a model, or show one of them.
+    """List versions; show or delete one of them.
 
     Example: palimpsest versions numbers 2
     """
     from commands import tables
 
-    if version is not None:
-        session.show(session.client.versions.get(model, version), as_text=tables.version)
+    if version is None:
+        if delete:
+            fail("--delete: name the version to delete", 2)
+        found = session.client.versions.list(
+            model, state=state, operation=operation, metadata=texts("--metadata", metadata)
+        )
+        session.show_list(islice(found, limit), as_table=tables.versions)
+    elif delete:
+        _delete_version(session, model, version, yes=yes)
     else:
-        session.show_list(islice(session.client.versions.list(model), limit), as_table=tables.versions)
+        session.show(session.client.versions.get(model, version), as_text=tables.version)
+
+
+def _delete_version(session: Session, model: str, version: str, *, yes: bool) -> None:
+    def describe() -> list[str]:
+        found = session.client.versions.get(model, version)
+        size = sum(file.bytes for file in found.files.values())
+        return [
+            f"Version {found.number}, made by {found.operation}, can no longer be drawn or downloaded.",
+            f"It holds {', '.join(found.labels) or 'no label'}.",
+            f"Its files ({size:,} bytes) are deleted, where no other version needs them.",
+            "Its report, its place in the lineage and the receipts that name it stay.",
+            "It is refused for the newest version, and for one that an alias names or a job may start from.",
+        ]
+
+    session.confirm(f"Delete version {version} of {model} for ever?", describe, yes=yes)
+    session.client.versions.delete(model, version)
+    session.messages.print(f"deleted version {version} of {model}", soft_wrap=True)
+
+
+@command()
+def lineage(session: Session, model: Model, version: Version = None, limit: Limit = 50) -> None:
+    """Show from which versions a version was made.
+
+    Example: palimpsest lineage numbers 4
+    """
+    from commands import tables
+
+    found = session.client.versions.lineage(model, version or "head")
+    session.show_list(islice(found, limit), as_table=tables.lineage)
+
+
+@command()
+def download(
+    session: Session,
+    model: Model,
+    version: Annotated[str, typer.Argument(help="A version: its number, an alias, or head.")],
+    file: Annotated[str, typer.Argument(help="The name of the file; `palimpsest versions` lists them.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write (default: its name, here).")
+    ] = None,
+) -> None:
+    """Get a file of a version, such as its decoder.
+
+    Example: palimpsest download numbers 2 decoder.onnx
+    """
+    content = session.client.versions.file(model, version, file)
+    written = output or Path(Path(file).name)
+    written.write_bytes(content)
+    session.messages.print(f"wrote {written}: {len(content):,} bytes", soft_wrap=True)
+
+
+@command()
+def relapse(session: Session, model: Model) -> None:
+    """Show whether forgotten labels stayed forgotten.
+
+    Example: palimpsest relapse numbers
+    """
+    from commands import tables
+
+    session.show(session.client.models.relapse(model), as_text=tables.relapse)
 
 
 @command()
@@ -209,16 +283,17 @@ def report(
 @command()
 def receipt(
     session: Session,
-    job: Annotated[str, typer.Argument(help="The id of the forget job.")],
+    job: Annotated[str, typer.Argument(help="The id of the forget job, or of a purged model.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write (default: standard output).")
     ] = None,
 ) -> None:
-    """Get the signed receipt of a forget job.
+    """Get the signed receipt of a forget or a deletion.
 
     Example: palimpsest receipt job_01J0000000000000000000000 --output receipt.json
     """
-    content = session.client.receipts.get(job)
+    of_model = job.startswith("mdl_")
+    content = session.client.models.deletion_receipt(job) if of_model else session.client.receipts.get(job)
     if output is None:
         sys.stdout.buffer.write(content)
         return

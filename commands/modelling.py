@@ -1,69 +1,57 @@
 """The commands that create models, and make them learn, forget, change their size or be measured."""
 
-import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commands.application import group
-from commands.failure import fail
+from commands.options import (
+    Accept,
+    BaseVersion,
+    Having,
+    Labels,
+    Limit,
+    Metadata,
+    Model,
+    Params,
+    Reference,
+    Seed,
+    Strategy,
+    Wait,
+    Yes,
+    as_version,
+    json_object,
+    settings,
+    texts,
+)
 from commands.session import Session, command
 
 if TYPE_CHECKING:
-    from palimpsest.values import Job
+    from palimpsest import values
 
-Model = Annotated[str, typer.Argument(help="The name or id of the model.")]
-Labels = Annotated[list[str], typer.Argument(help="The labels.")]
-Wait = Annotated[
-    bool | None,
-    typer.Option(
-        "--wait/--no-wait", help="Wait until the job is done (default: at a terminal).", show_default=False
-    ),
-]
-Strategy = Annotated[str | None, typer.Option(help="The strategy (default: that of the catalog).")]
-Params = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--param",
-        metavar="NAME=VALUE",
-        help="A param of the strategy, such as schedule.steps=300. Repeat it for several.",
-    ),
-]
-Accept = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--accept",
-        metavar="NAME=VALUE",
-        help="A criterion of the new version, such as forgotten_accuracy_max=0.05. Repeat it for several.",
-    ),
-]
-Seed = Annotated[int | None, typer.Option(help="The seed of all randomness (default: 0).")]
-Reference = Annotated[str | None, typer.Option(help="Your own name for the request; receipts have it too.")]
-Metadata = Annotated[
-    list[str] | None,
-    typer.Option("--metadata", metavar="KEY=VALUE", help="Your own data about the request. Repeatable."),
-]
-BaseVersion = Annotated[
-    int | None, typer.Option(help="The version that must still be the newest, or the request is refused.")
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Limit = Annotated[int, typer.Option(min=1, help="How many to list at most, newest first.")]
-
-models = group("models", "Create, list, show and delete models.\n\nExample: palimpsest models list")
+models = group("models", "List, show, create and delete models.\n\nExample: palimpsest models list")
 
 
 @command(models, "list")
-def list_models(session: Session, limit: Limit = 50) -> None:
+def list_models(
+    session: Session,
+    prefix: Annotated[str | None, typer.Option(help="Only those whose names begin so.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only those that learn from this dataset.")] = None,
+    metadata: Having = None,
+    limit: Limit = 50,
+) -> None:
     """List the models of the project.
 
-    Example: palimpsest models list --json
+    Example: palimpsest models list --metadata team=vision --json
     """
-    from itertools import islice
-
     from commands import tables
 
-    session.show_list(islice(session.client.models.list(), limit), as_table=tables.models)
+    found = session.client.models.list(
+        name_prefix=prefix, dataset=dataset, metadata=texts("--metadata", metadata)
+    )
+    session.show_list(islice(found, limit), as_table=tables.models)
 
 
 @command(models, "show")
@@ -100,10 +88,10 @@ def create_model(
         name,
         dataset=dataset,
         seed=seed,
-        acceptance=_settings(accept),
-        network=_json("--network", network),
+        acceptance=settings(accept),
+        network=json_object("--network", network),
         description=description,
-        metadata=_texts("--metadata", metadata),
+        metadata=texts("--metadata", metadata),
     )
     session.show(created, as_text=tables.model)
 
@@ -122,7 +110,11 @@ def delete_model(
 
     Example: palimpsest models delete numbers --purge --yes
     """
-    session.confirm(f"Delete the model {model} and all its versions for ever?", yes=yes)
+    session.confirm(
+        f"Delete the model {model} for ever?",
+        lambda: _describe_model_deletion(session.client.models.get(model), purge),
+        yes=yes,
+    )
     deletion = session.client.models.delete(model, purge=purge, reference=reference)
     if session.as_json:
         session.show(deletion, as_text=str)
@@ -130,6 +122,22 @@ def delete_model(
         session.console.print(f"deleted {model}")
         if deletion is not None:
             session.console.print(f"its files are being deleted; its id is {deletion.model}")
+            session.advise(f"How far it is: palimpsest models deletion {deletion.model}")
+
+
+@command(models, "deletion")
+def show_deletion(
+    session: Session, model: Annotated[str, typer.Argument(help="The id of the deleted model.")]
+) -> None:
+    """Show how far the deletion of a model's files is.
+
+    `palimpsest receipt` with the same id gets its signed receipt once it is done.
+
+    Example: palimpsest models deletion mdl_01J0000000000000000000000
+    """
+    from commands import tables
+
+    session.show(session.client.models.deletion(model), as_text=tables.deletion)
 
 
 @command()
@@ -171,16 +179,16 @@ def learn(
         model,
         labels,
         dataset=dataset,
-        names=_texts("--as", rename),
+        names=texts("--as", rename),
         retention="temporary" if temporary else None,
         expires_in=expires_in,
         strategy=strategy,
-        params=_settings(param),
-        acceptance=_settings(accept),
+        params=settings(param),
+        acceptance=settings(accept),
         seed=seed,
         base_version=base_version,
         reference=reference,
-        metadata=_texts("--metadata", metadata),
+        metadata=texts("--metadata", metadata),
     )
     _submitted(session, job, wait)
 
@@ -223,20 +231,24 @@ def forget(
             ["the files of all older versions that had them"] * purge
             + ["their images in uploaded datasets"] * delete_images
         )
-        session.confirm(f"Forget {' '.join(labels)} of {model}, and delete {what} for ever?", yes=yes)
+        session.confirm(
+            f"Forget {' '.join(labels)} of {model}, and delete {what} for ever?",
+            lambda: _describe_forget(session, model, labels, what),
+            yes=yes,
+        )
     job = session.client.models.forget(
         model,
         labels,
         guarantee="exact" if exact else None,
         strategy=strategy,
-        params=_settings(param),
+        params=settings(param),
         purge=purge or None,
         delete_images=delete_images,
-        acceptance=_settings(accept),
+        acceptance=settings(accept),
         seed=seed,
         base_version=base_version,
         reference=reference,
-        metadata=_texts("--metadata", metadata),
+        metadata=texts("--metadata", metadata),
     )
     _submitted(session, job, wait)
 
@@ -265,12 +277,12 @@ def resize(
         model,
         policy,
         strategy=strategy,
-        params=_settings(param),
-        acceptance=_settings(accept),
+        params=settings(param),
+        acceptance=settings(accept),
         seed=seed,
         base_version=base_version,
         reference=reference,
-        metadata=_texts("--metadata", metadata),
+        metadata=texts("--metadata", metadata),
     )
     _submitted(session, job, wait)
 
@@ -295,20 +307,37 @@ def evaluate(
     job = session.client.models.evaluate(
         model,
         version=as_version(version),
-        params=_settings(param),
+        params=settings(param),
         seed=seed,
         reference=reference,
-        metadata=_texts("--metadata", metadata),
+        metadata=texts("--metadata", metadata),
     )
     _submitted(session, job, wait)
 
 
-def as_version(text: str | None) -> int | str | None:
-    """Return a version as a request names it: by its number, an alias, or `head`."""
-    return int(text) if text is not None and text.isdecimal() else text
+def _describe_model_deletion(model: "values.Model", purge: bool) -> list[str]:
+    count = (
+        "no version" if model.head is None else "1 version" if model.head == 1 else f"{model.head} versions"
+    )
+    aliases = f" The aliases {', '.join(model.aliases)} go with it." if model.aliases else ""
+    return [
+        f"{model.name} has {count}; none can be drawn any more.{aliases}",
+        "Its files are deleted at once, and a signed receipt says which."
+        if purge
+        else "Its files are deleted later, where nothing else needs them; no receipt says so (see --purge).",
+        "Its jobs and the receipts of its forgets stay.",
+    ]
 
 
-def _submitted(session: Session, job: "Job", wait: bool | None) -> None:
+def _describe_forget(session: Session, model: str, labels: list[str], what: str) -> list[str]:
+    """Say what becomes of the versions that hold the labels."""
+    usable = session.client.versions.list(model, state="usable")
+    lost = [str(one.number) for one in usable if set(one.labels) & set(labels)]
+    drawn = f"Versions that can no longer be drawn: {', '.join(reversed(lost))}." if lost else ""
+    return [*([drawn] if drawn else []), f"Deleted for ever: {what}."]
+
+
+def _submitted(session: Session, job: "values.Job", wait: bool | None) -> None:
     """Follow the job that was accepted, or print it."""
     from commands import tables
     from commands.following import follow
@@ -320,45 +349,3 @@ def _submitted(session: Session, job: "Job", wait: bool | None) -> None:
     else:
         session.console.print(job.id)
         session.advise(f"It is {job.state}. Follow it: palimpsest watch {job.id}")
-
-
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in given or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            fail(f"{option} {text}: write it as NAME=VALUE", 2)
-        found[name] = value
-    return found
-
-
-def _texts(option: str, given: list[str] | None) -> dict[str, str] | None:
-    """Read NAME=VALUE options whose values are texts."""
-    return _pairs(option, given) or None
-
-
-def _settings(given: list[str] | None) -> dict[str, Any] | None:
-    """Read NAME=VALUE options whose values are JSON, or texts. A dot in a name is a step into an object."""
-    settings: dict[str, Any] = {}
-    for name, value in _pairs("--param", given).items():
-        *path, last = name.split(".")
-        place = settings
-        for part in path:
-            place = place.setdefault(part, {})
-        try:
-            place[last] = json.loads(value)
-        except ValueError:
-            place[last] = value
-    return settings or None
-
-
-def _json(option: str, text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        fail(f"{option}: it is not JSON: {error}", 2)
-    if not isinstance(found, dict):
-        fail(f"{option}: it is no JSON object", 2)
-    return found

@@ -1,13 +1,15 @@
-"""`palimpsest sample`: draw in the terminal, or into a file."""
+"""`palimpsest sample` and `samples`: draw in the terminal or into a file, and what was drawn before."""
 
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commands.application import group
 from commands.failure import fail
-from commands.modelling import Labels, Model, as_version
+from commands.options import Labels, Limit, Model, Yes, as_version
 from commands.session import Session, command
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 FORMATS = {".png": "png_grid", ".npz": "npz", ".json": "b64_json"}
 """What a file holds, by the end of its name."""
+
+SampleId = Annotated[str, typer.Argument(help="The id of the sample.")]
 
 
 @command()
@@ -59,6 +63,85 @@ def sample(
         return
     output.write_bytes(drawn.content)
     session.messages.print(f"wrote {output}: {_describe(drawn)}", soft_wrap=True)
+
+
+samples = group(
+    "samples",
+    "List, show, draw again and delete recorded samples.\n\nExample: palimpsest samples list --label 3",
+)
+
+
+@command(samples, "list")
+def list_samples(
+    session: Session,
+    model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Only those of this version of the model: its number or an alias.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Only those with images of this label.")] = None,
+    limit: Limit = 20,
+) -> None:
+    """List the recorded samples.
+
+    Example: palimpsest samples list --model numbers --label 3
+    """
+    from commands import tables
+
+    found = session.client.samples.list(model=model, version=as_version(version), label=label)
+    session.show_list(islice(found, limit), as_table=tables.samples)
+
+
+@command(samples, "show")
+def show_sample(session: Session, sample: SampleId) -> None:
+    """Show the record of a sample.
+
+    Example: palimpsest samples show smp_01J0000000000000000000000
+    """
+    from commands import tables
+
+    session.show(session.client.samples.get(sample), as_text=tables.sample)
+
+
+@command(samples, "draw")
+def draw_again(
+    session: Session,
+    sample: SampleId,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write (default: standard output)."),
+    ] = None,
+) -> None:
+    """Draw a sample again, with exactly the same pixels.
+
+    It has the format in which it was drawn first.
+
+    Example: palimpsest samples draw smp_01J0000000000000000000000 --output digits.png
+    """
+    drawn = session.client.samples.draw(sample)
+    if output is None:
+        sys.stdout.buffer.write(drawn.content)
+        return
+    output.write_bytes(drawn.content)
+    session.messages.print(
+        f"wrote {output}: {drawn.media_type}, drawn by version {drawn.version}", soft_wrap=True
+    )
+
+
+@command(samples, "delete")
+def delete_sample(session: Session, sample: SampleId, yes: Yes = False) -> None:
+    """Delete the record of a sample.
+
+    Example: palimpsest samples delete smp_01J0000000000000000000000 --yes
+    """
+    session.confirm(
+        f"Delete the record of {sample} for ever?",
+        lambda: [
+            "Its link ends. A new request with the same version, labels and seed draws the same images."
+        ],
+        yes=yes,
+    )
+    session.client.samples.delete(sample)
+    session.messages.print(f"deleted {sample}", soft_wrap=True)
 
 
 def _draw_here(

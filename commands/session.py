@@ -100,10 +100,15 @@ class Session:
         if not self.as_json and self.messages.is_terminal:
             self.messages.print(text, style="dim", soft_wrap=True)
 
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before what cannot be undone. Without a terminal, `--yes` must answer."""
+    def confirm(self, question: str, describe: Callable[[], Iterable[str]], *, yes: bool) -> None:
+        """Say what will happen and ask, before what cannot be undone. Without a terminal, `--yes` answers.
+
+        describe: returns what will happen, line by line; it may ask the service. `--yes` skips it.
+        """
         if yes:
             return
+        for line in describe():
+            self.messages.print(f"- {line}", soft_wrap=True)
         if not sys.stdin.isatty():
             fail(f"{question} Nobody is at this terminal to confirm it: add --yes.")
         if not typer.confirm(question, err=True):

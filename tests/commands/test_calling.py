@@ -1,22 +1,19 @@
 """The commands that call a service, against one real server with a stand-in for its worker."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from commands.main import app
-from service.settings import Settings
-from tests.api.serving import Served, serving
-from tests.commands.terminal import CELL_SIZE, ROOT, Terminal
+from tests.api.serving import Served
+from tests.commands.calls import Calls
+from tests.commands.terminal import CELL_SIZE, ROOT
 from tests.requests.archives import as_npz, doodles
 
 GRAPHICS = {
@@ -24,53 +21,6 @@ GRAPHICS = {
     "sixel": {b"\x1b[c": b"\x1b[?62;4c"},
 }
 """What a terminal answers that can show pixels, by its protocol."""
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(Settings(home=tmp_path_factory.mktemp("home"))) as served:
-        yield served
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest, served: Served) -> str:
-    """A model that holds the labels 0 and 1, and that no other test uses."""
-    name = f"m{abs(hash(request.node.nodeid)) % 10**12}"
-    served.model(name)
-    served.done(name, "learn", labels=["0", "1"])
-    return name
-
-
-class Calls:
-    """Runs commands as a program does: without a terminal."""
-
-    def __init__(self, served: Served) -> None:
-        self._environment = {"PALIMPSEST_URL": served.address, "PALIMPSEST_API_KEY": ""}
-        self.error = ""
-
-    def __call__(self, *command: str, code: int = 0) -> str:
-        """Run a command that must end with this code; return its standard output."""
-        ended = CliRunner().invoke(app, command, env=self._environment)
-        assert ended.exit_code == code, (ended.output, ended.exception)
-        self.error = ended.stderr
-        return ended.stdout
-
-    def json(self, *command: str) -> Any:
-        return json.loads(self(*command, "--json"))
-
-    def in_a_pipe(self, *command: str) -> bytes:
-        """Run a command as a process of its own, and return the bytes of its standard output."""
-        program = [sys.executable, "-m", "commands", *command]
-        env = {**os.environ, **self._environment}
-        return subprocess.run(program, env=env, cwd=ROOT, capture_output=True, check=True).stdout
-
-    def at_terminal(self, *command: str, **options: Any) -> Terminal:
-        return Terminal(*command, env=self._environment, **options)
-
-
-@pytest.fixture
-def call(served: Served) -> Calls:
-    return Calls(served)
 
 
 def test_a_model_is_created_listed_shown_and_deleted(served: Served, call: Calls) -> None:
@@ -179,7 +129,7 @@ def test_a_sample_is_written_to_a_file_or_to_a_pipe(call: Calls, name: str, tmp_
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.width > 3 * 28
     command = [sys.executable, "-m", "commands", "sample", name, "0", "1", "--count", "3", "--seed", "5"]
-    env = {**os.environ, **call._environment}
+    env = {**os.environ, **call.environment}
     piped = subprocess.run(
         command, env=env, cwd=ROOT, capture_output=True, check=True, stdin=subprocess.DEVNULL
     )

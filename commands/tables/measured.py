@@ -1,0 +1,96 @@
+"""What was measured: reports, and two versions side by side."""
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from commands.tables.layout import STATE_STYLES, facts, listing, names, number, percent, share, state
+from palimpsest import values
+from reports import Figure, FullReport, Report
+
+
+def comparison(one: values.Comparison) -> RenderableType:
+    """Return two versions side by side."""
+    before, after = one.from_, one.to
+    head = facts(
+        ("from", f"version {before.version}: {before.operation} ({before.strategy}), {names(before.labels)}"),
+        ("to", f"version {after.version}: {after.operation} ({after.strategy}), {names(after.labels)}"),
+        ("learned", names(one.learned) if one.learned else None),
+        ("forgotten", names(one.forgotten) if one.forgotten else None),
+    )
+    columns = ("figure", f"version {before.version}", f"version {after.version}", "change", "")
+    table = listing(*columns, numbers=columns[1:4])
+    for figure in one.figures:
+        table.add_row(
+            figure.figure,
+            number(figure.from_),
+            number(figure.to),
+            "-" if figure.change is None else f"{figure.change:+.4g}",
+            Text("clear", style="bold") if figure.clear else "",
+        )
+    return Group(head, Text(), table, Text("\nclear: the 95 % intervals of both do not overlap", style="dim"))
+
+
+def report(one: Report) -> RenderableType:
+    """Return the figures of a report that tell most. The whole report is in its JSON, and on its page."""
+    parts: list[RenderableType] = [
+        facts(
+            ("report", one.level),
+            ("draws of each label", f"{one.n:,}"),
+            ("guarantee", one.guarantee),
+            ("accuracy", percent(one.retained)),
+            ("forgotten labels", percent(one.forgotten) if one.forgotten.labels else None),
+            ("parameters", f"{one.capacity.parameters:,}"),
+        ),
+        Text(),
+    ]
+    table = listing("label", "", "recognised as it", "limit", "verdict")
+    for what, group in (("", one.retained), ("forgotten", one.forgotten)):
+        for name, figure in group.labels.items():
+            limit = "-" if figure.threshold is None else str(figure.threshold)
+            table.add_row(name, state(what), percent(figure), limit, state(figure.verdict or "-"))
+    parts.append(table)
+    if one.criteria:
+        parts += [Text(), *(criterion(figure) for figure in one.criteria)]
+    if isinstance(one, FullReport):
+        parts += [Text(), forgetting(one)]
+    return Group(*parts)
+
+
+def criterion(figure: Figure) -> RenderableType:
+    """Return an acceptance criterion and what was measured for it."""
+    label = getattr(figure, "label", None)
+    name = f"{getattr(figure, 'criterion', '')}{f' of {label}' if label else ''}"
+    return Text.assemble(f"{name} {figure.threshold}: {percent(figure)}, ", state(figure.verdict or "-"))
+
+
+def forgetting(one: FullReport) -> RenderableType:
+    """Return what the attacks on the forgotten labels found."""
+    table = listing("forgotten label", "verdict", "accuracy", "recovery", "relearning", "membership")
+    for name, label in one.forgetting.labels.items():
+        figures = (label.accuracy, label.recovery, label.relearning, label.membership)
+        table.add_row(
+            name,
+            state(label.verdict or "undecided"),
+            *(Text(number(figure), style=STATE_STYLES.get(figure.verdict or "", "")) for figure in figures),
+        )
+    return table
+
+
+def relapse(one: values.Relapse) -> RenderableType:
+    """Return, for every label that was forgotten, how it was drawn since."""
+    if not one.labels:
+        return "It has forgotten nothing."
+    table = listing("label", "status", "forgotten in", "versions since", "worst", "newest", "verdict")
+    for label in one.labels:
+        measured = [point for point in label.series if point.value is not None]
+        worst = max(measured, key=lambda point: point.value or 0.0, default=None)
+        table.add_row(
+            label.label,
+            state(label.status),
+            "-" if label.forgotten_version is None else f"version {label.forgotten_version}",
+            str(len(label.series)),
+            "-" if worst is None else f"{share(worst)} in version {worst.version}",
+            share(measured[-1]) if measured else "-",
+            Text("relapsed", style="red") if label.relapsed else Text("stayed forgotten", style="green"),
+        )
+    return Group(table, Text("\nworst, newest: the share of its draws that were recognised", style="dim"))
