@@ -26,7 +26,7 @@ from benchmarks.output import make_parser, write_figures
 from migrations import upgrade
 from palimpsest import Palimpsest
 from palimpsest.local_server import local_server
-from service.registry import claims, jobs, models
+from service.registry import claims, jobs, labels, models
 from service.registry.database import Database
 from service.registry.job_specs import LearnSpec
 from service.registry.tables import JobRow, ModelRow
@@ -137,7 +137,8 @@ def milliseconds_to_start(database: Database, model: str) -> float:
 
 def submit_job(session: Any, model: ModelRow) -> JobRow:
     spec = LearnSpec(strategy="replay_ewc", params={}, dataset="digits", labels=("0",))
-    return jobs.submit(session, model, spec, max_attempts=3).job
+    model = jobs.lock_model(session, model)
+    return jobs.submit(session, model, spec, labels.projected_statuses(session, model), max_attempts=3).job
 
 
 def only_job(database: Database, model: str) -> JobRow:

@@ -73,7 +73,9 @@ def submit(
     **fields: Any,
 ) -> JobRow:
     spec = job_spec(operation, *names, **fields)
-    return jobs.submit(session, model, spec, max_attempts=max_attempts).job
+    model = jobs.lock_model(session, model)
+    statuses = labels.projected_statuses(session, model)
+    return jobs.submit(session, model, spec, statuses, max_attempts=max_attempts).job
 
 
 def publication(session: Session, claim: Claim) -> Publication:

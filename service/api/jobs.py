@@ -21,7 +21,7 @@ from service.receipts import issuing
 from service.receipts.signing import load_signing_key
 from service.receipts.statement import MEDIA_TYPE
 from service.recovery import erasure_log
-from service.registry import jobs, labels, models
+from service.registry import jobs, models
 from service.registry.errors import (
     JobAlreadySucceeded,
     JobNotFinished,
@@ -30,7 +30,7 @@ from service.registry.errors import (
     StorageFull,
     UnknownJob,
 )
-from service.registry.job_specs import JobSpec
+from service.registry.job_specs import JobSpec, Statuses
 from service.registry.tables import JobRow, ModelRow
 from service.requests import retries
 from service.requests.violations import InvalidRequest
@@ -130,11 +130,11 @@ async def retry_job(job: str, submission: Submit) -> JobObject:
     if repeated.operation != "forget" and (lack := await run_in_threadpool(find_lack, context)):
         raise StorageFull(lack)
 
-    def resolve(session: Session, model: ModelRow) -> JobSpec:
+    def resolve(session: Session, model: ModelRow, statuses: Statuses) -> JobSpec:
         row = jobs.find(session, repeated.id)
         catalog = context.catalog.with_uploads(session, context.project)
         try:
-            return retries.spec_again(row, catalog, labels.projected_statuses(session, model))
+            return retries.spec_again(row, catalog, statuses)
         except InvalidRequest as error:
             reasons = "; ".join(violation.detail for violation in error.violations)
             raise JobNotRepeatable(row.id, reasons) from error

@@ -13,7 +13,7 @@ from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
 from service.api.route import Route
 from service.api.submission import Order, Submit
 from service.registry import labels
-from service.registry.job_specs import JobSpec
+from service.registry.job_specs import JobSpec, Statuses
 from service.registry.tables import ModelRow
 from service.requests.fields import TEXT_RULE, VERSION_RULE
 from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
@@ -105,9 +105,8 @@ async def evaluate(model: str, request: Evaluate, submission: Submit) -> JobObje
 def _order(name: str, request: JobRequest, context: ApiContext) -> Order:
     """Return what is to be submitted for a request about the model of that name or id."""
 
-    def resolve(session: Session, model: ModelRow) -> JobSpec:
+    def resolve(session: Session, model: ModelRow, statuses: Statuses) -> JobSpec:
         catalog = context.catalog.with_uploads(session, context.project)
-        statuses = labels.projected_statuses(session, model)
         numbered = request.with_numbers(lambda named: find_version(session, model, named).number)
         return numbered.resolve(catalog, statuses, model_dataset=model.dataset)
 

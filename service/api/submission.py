@@ -15,10 +15,10 @@ from service import failpoints
 from service.api.context import Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
-from service.registry import job_requests, jobs, queue_limits
+from service.registry import job_requests, jobs, labels, queue_limits
 from service.registry.errors import DatabaseUnavailable, UnknownJob
 from service.registry.idempotency import StoredAnswer
-from service.registry.job_specs import JobSpec
+from service.registry.job_specs import JobSpec, Statuses
 from service.registry.tables import ModelRow
 
 MAX_WAIT_SECONDS = 60
@@ -35,8 +35,8 @@ class Order:
     line: str
     """Orders of the same line, such as those of one model, stand in line for each other."""
     find_model: Callable[[Session], ModelRow]
-    resolve: Callable[[Session, ModelRow], JobSpec]
-    """Return the spec of the job, or raise why there can be none."""
+    resolve: Callable[[Session, ModelRow, Statuses], JobSpec]
+    """Return the spec of the job, given the statuses the labels will have; or raise why there can be none."""
     check: Callable[[Session, ModelRow], None] = lambda session, model: None
     """Raise what else forbids it, as far as a session that only reads can tell."""
     reference: str | None = None
@@ -87,7 +87,8 @@ class Submission:
             if answered := self.once.find(session):
                 return self._repeat(session, answered)
             model = order.find_model(session)
-            jobs.check(session, model, order.resolve(session, model))
+            statuses = labels.projected_statuses(session, model)
+            jobs.check(session, model, order.resolve(session, model, statuses), statuses)
             order.check(session, model)
         recorded: JobObject | None = None
         is_new = False
@@ -119,10 +120,12 @@ class Submission:
             most=self.context.settings.max_queued_jobs,
             most_of_key=self.context.settings.max_queued_jobs_of_key,
         )
+        statuses = labels.projected_statuses(session, model)
         submitted = jobs.submit(
             session,
             model,
-            order.resolve(session, model),
+            order.resolve(session, model, statuses),
+            statuses,
             max_attempts=self.context.settings.max_attempts,
             request=job_requests.JobRequest(
                 request_id=self.http_request.state.request_id,

@@ -46,7 +46,9 @@ def _forget(database: Database, deployment: Settings, model_id: str) -> str | No
             return None
         spec = Forget(labels=names).resolve(read_catalog(), statuses, model_dataset=model.dataset)
         request = JobRequest(created_by=expiring.REQUESTED_BY)
-        job = jobs.submit(session, model, spec, max_attempts=deployment.max_attempts, request=request).job
+        job = jobs.submit(
+            session, model, spec, statuses, max_attempts=deployment.max_attempts, request=request
+        ).job
         audit.append(
             session,
             "job.submit",

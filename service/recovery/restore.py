@@ -192,7 +192,7 @@ def _forget_again(session: Session, erasure: Erasure, *, max_attempts: int) -> N
         purge=erasure.purge,
     )
     request = JobRequest(reference=f"replay of {erasure.job_id}")
-    job = jobs.submit(session, model, spec, max_attempts=max_attempts, request=request).job
+    job = jobs.submit(session, model, spec, statuses, max_attempts=max_attempts, request=request).job
     _revoke(session, model, job, set(held))
     _record(session, job.id, model.project_id, erasure=erasure.job_id, model=model.id, labels=list(held))
     session.flush()

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from service.registry import labels
@@ -12,6 +12,12 @@ from service.registry.tables import JobRow, LabelRow, ModelRow
 FORGOTTEN_MAX = "forgotten_accuracy_max"
 RELAPSE_MAX = "relapse_accuracy_max"
 """{label: the highest accuracy it may reach}, from the criteria of the jobs that forgot the labels."""
+
+_FORGOTTEN = (
+    select(LabelRow.name, JobRow.acceptance)
+    .join(JobRow, JobRow.id == LabelRow.forgotten_by)
+    .where(LabelRow.model_id == bindparam("model_id"))
+)
 
 
 def freeze_criteria(
@@ -35,11 +41,8 @@ def relapse_bounds(session: Session, model: ModelRow) -> dict[str, float]:
     A queued learn ends no bound, because it may fail. If several forgets of a label have a bound, the
     tightest one counts, because the later forget may fail as well.
     """
-    forgotten = select(LabelRow.name, JobRow.acceptance).join(JobRow, JobRow.id == LabelRow.forgotten_by)
-    criteria = [
-        (name, acceptance)
-        for name, acceptance in session.execute(forgotten.where(LabelRow.model_id == model.id))
-    ]
+    forgotten = session.execute(_FORGOTTEN, {"model_id": model.id})
+    criteria = [(name, acceptance) for name, acceptance in forgotten]
     for _, spec in labels.unfinished_changes(session, model.id):
         criteria += [(name, dict(spec.acceptance)) for name in spec.forgets]
     bounds: dict[str, float] = {}

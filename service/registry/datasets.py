@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import exc, exists, select
+from sqlalchemy import bindparam, exc, exists, select
 from sqlalchemy.orm import Session
 
 from service.registry.database import is_duplicate, unless_deleted
@@ -11,6 +11,12 @@ from service.registry.errors import DatasetExists, QuotaExceeded
 from service.registry.tables import DEFAULT_PROJECT, DatasetDeletionRow, DatasetRow
 
 IMAGE_BYTES = 28 * 28
+
+_ALL = (
+    select(DatasetRow)
+    .where(DatasetRow.project_id == bindparam("project"))
+    .order_by(DatasetRow.created_at, DatasetRow.name)
+)
 
 
 @dataclass(frozen=True)
@@ -161,8 +167,7 @@ def was_deleted(session: Session, name: str, *, project: str) -> bool:
 
 def list_all(session: Session, *, project: str = DEFAULT_PROJECT) -> Sequence[DatasetRow]:
     """Return all uploaded datasets of the project, the oldest first."""
-    query = select(DatasetRow).where(DatasetRow.project_id == project)
-    return session.scalars(query.order_by(DatasetRow.created_at, DatasetRow.name)).all()
+    return session.scalars(_ALL, {"project": project}).all()
 
 
 def _size_of(datasets: Iterable[Mapping[str, int]]) -> int:

@@ -22,7 +22,7 @@ from service.registry.errors import (
     UnknownModel,
 )
 from service.registry.job_requests import NO_REQUEST, JobRequest
-from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec, LearnSpec
+from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec, LearnSpec, Statuses
 from service.registry.pages import Page, newest_first
 from service.registry.tables import (
     CLAIMED_STATES,
@@ -73,21 +73,29 @@ class Submitted(NamedTuple):
 
 
 def submit(
-    session: Session, model: ModelRow, spec: JobSpec, *, max_attempts: int, request: JobRequest = NO_REQUEST
+    session: Session,
+    model: ModelRow,
+    spec: JobSpec,
+    statuses: Statuses,
+    *,
+    max_attempts: int,
+    request: JobRequest = NO_REQUEST,
 ) -> Submitted:
     """Insert a queued job and return it. The caller sends its wake-up message after the commit.
 
-    The rules are checked against the statuses that labels will have once the queue has run. Labels that are
+    model: locked by `lock_model`, so that its statuses stay as they are until the commit.
+    statuses: as they will be once the queue has run (`labels.projected_statuses`), read after the lock.
+
+    The rules are checked against these statuses. Labels that are
     forgotten already with all that is asked for are left out of a forget (forgets.py). If none remains, no
     job is inserted, and the job that forgot them, or is to, is returned. If the spec requests a
     purge, or the deletion of images, that is also requested for the jobs that forgot the labels left out. The
     acceptance criteria are frozen (acceptance.py). Raises what `check` raises, ImagesDeleted, and
     TooManyRepetitions.
     """
-    model = lock_model(session, model)
-    accepted = _accept(session, model, spec)
+    accepted = _accept(session, model, spec, statuses)
     if isinstance(accepted.spec, LearnSpec):
-        _check_images(session, model, accepted.spec)
+        _check_images(session, model, accepted.spec, statuses)
     purge = isinstance(spec, ForgetSpec) and spec.purge
     erase_images = isinstance(spec, ForgetSpec) and spec.erase_images
     for earlier in accepted.earlier:
@@ -128,14 +136,13 @@ def submit(
     return Submitted(job, left_out, is_new=True)
 
 
-def _check_images(session: Session, model: ModelRow, spec: LearnSpec) -> None:
+def _check_images(session: Session, model: ModelRow, spec: LearnSpec, statuses: Statuses) -> None:
     """Raise ImagesDeleted if images to learn from were deleted, and let none be deleted until the commit."""
     row = datasets.lock_for_learning(session, spec.dataset, project=model.project_id)
     sources = [spec.renamed.get(name, name) for name in spec.labels]
     if row is None or set(sources).isdisjoint(row.deleted_labels or ()):
         return
-    statuses = labels.projected_statuses(session, model)  # making a temporary label permanent needs no image
-    deleted = [
+    deleted = [  # making a temporary label permanent needs no image
         source
         for name, source in zip(spec.labels, sources, strict=True)
         if source in (row.deleted_labels or ()) and statuses.get(name) != "temporary"
@@ -144,13 +151,13 @@ def _check_images(session: Session, model: ModelRow, spec: LearnSpec) -> None:
         raise ImagesDeleted(spec.dataset, deleted)
 
 
-def check(session: Session, model: ModelRow, spec: JobSpec) -> None:
+def check(session: Session, model: ModelRow, spec: JobSpec, statuses: Statuses) -> None:
     """Check whether `submit` would accept the spec now. Writes nothing, so that a reading session will do.
 
     Raises StaleBase, LabelAlreadyLearned, UnknownLabel, ForgottenWithLess, ForgetUnfinished, NotExact,
     ModelHasNoVersion, NoPermanentLabel; for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
     """
-    _accept(session, model, spec)
+    _accept(session, model, spec, statuses)
 
 
 class _Accepted(NamedTuple):
@@ -167,12 +174,11 @@ class _Accepted(NamedTuple):
         return sorted({job.id: job for job in self.done_by.values()}.values(), key=lambda job: job.sequence)
 
 
-def _accept(session: Session, model: ModelRow, spec: JobSpec) -> _Accepted:
+def _accept(session: Session, model: ModelRow, spec: JobSpec, statuses: Statuses) -> _Accepted:
     if isinstance(spec, EvaluateSpec):
         version = versions.find_measurable(session, model, spec.evaluated_version)
         return _Accepted(replace(spec, evaluated_version=version.number))
     spec.check_base(model)
-    statuses = labels.projected_statuses(session, model)
     if isinstance(spec, ForgetSpec):
         left = forgets.left_to_do(session, model, spec, statuses)
         if left.spec is not None:

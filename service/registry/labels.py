@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import and_, bindparam, select
 from sqlalchemy.orm import Session
 
 from service.registry.job_specs import ChangeSpec, Statuses, spec_of, status_after
@@ -16,6 +16,20 @@ NAME = r"(?![^\ud800-\udfff]*[\ud800-\udfff])" + PATTERN
 """The rule as Python checks it. Its strings may hold half a surrogate pair, which no other text can."""
 RULE = "a label has 1 to 64 printable characters and no slash, and is neither '.' nor '..'"
 
+_MAY_CHANGE_LABELS = and_(
+    JobRow.model_id == bindparam("model_id"),
+    JobRow.state.in_(UNFINISHED_STATES),
+    JobRow.cancel_requested.is_(False),
+    JobRow.operation.in_(("learn", "forget")),
+)
+_UNFINISHED = select(JobRow).where(_MAY_CHANGE_LABELS).order_by(JobRow.sequence)
+_QUEUED = _UNFINISHED.with_only_columns(JobRow.operation, JobRow.labels, JobRow.retention)
+"""Only the columns that matter, because hundreds of jobs of one model may be queued."""
+_PUBLISHED = (
+    select(LabelRow.name, LabelRow.status)
+    .where(LabelRow.model_id == bindparam("model_id"))
+    .order_by(LabelRow.slot.nulls_last(), LabelRow.name)
+)
 
 Source = tuple[str, str]
 """A dataset and the name of a label in it."""
@@ -65,7 +79,8 @@ def find_sources(
 
 def published_statuses(session: Session, model: ModelRow) -> Statuses:
     """Return {name: status} of every label that a published version of the model ever held."""
-    return {name: row.status for name, row in find_all(session, model.id).items()}
+    rows = session.execute(_PUBLISHED, {"model_id": model.id})
+    return {row.name: row.status for row in rows}
 
 
 def projected_statuses(session: Session, model: ModelRow) -> Statuses:
@@ -75,23 +90,12 @@ def projected_statuses(session: Session, model: ModelRow) -> Statuses:
     the other. Jobs that are being cancelled do not count, because they never publish.
     """
     status = dict(published_statuses(session, model))
-    # Only the columns that matter, because hundreds of jobs of one model may be queued.
-    query = select(JobRow.operation, JobRow.labels, JobRow.retention).where(_may_change_labels(model.id))
-    for operation, names, retention in session.execute(query.order_by(JobRow.sequence)):
+    for operation, names, retention in session.execute(_QUEUED, {"model_id": model.id}):
         status |= dict.fromkeys(names, status_after(operation, retention))
     return status
 
 
 def unfinished_changes(session: Session, model_id: str) -> list[tuple[JobRow, ChangeSpec]]:
     """Return the jobs that may still learn or forget labels, with their specs, in the order they will run."""
-    rows = session.scalars(select(JobRow).where(_may_change_labels(model_id)).order_by(JobRow.sequence))
+    rows = session.scalars(_UNFINISHED, {"model_id": model_id})
     return [(job, spec) for job in rows if isinstance(spec := spec_of(job), ChangeSpec)]
-
-
-def _may_change_labels(model_id: str) -> ColumnElement[bool]:
-    return and_(
-        JobRow.model_id == model_id,
-        JobRow.state.in_(UNFINISHED_STATES),
-        JobRow.cancel_requested.is_(False),
-        JobRow.operation.in_(("learn", "forget")),
-    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, exc, or_, select
+from sqlalchemy import BindParameter, ColumnElement, bindparam, exc, or_, select
 from sqlalchemy.orm import Session
 
 from service.registry.database import is_duplicate, unless_deleted
@@ -55,8 +55,7 @@ def create(
 
 def find(session: Session, name_or_id: str, *, project: str = DEFAULT_PROJECT) -> ModelRow:
     """Return the project's model of that id, or of that name. Raises UnknownModel."""
-    named = or_(ModelRow.id == name_or_id, ModelRow.name == name_or_id)
-    model = session.scalar(select(ModelRow).where(*_is_in(project), named))
+    model = session.scalar(_NAMED, {"project": project, "name_or_id": name_or_id})
     if model is None:
         raise UnknownModel(name_or_id)
     return model
@@ -111,5 +110,11 @@ def page(
     return in_order(session, query, ModelRow.name, limit=limit, after=after, descending=descending)
 
 
-def _is_in(project: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def _is_in(project: str | BindParameter[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return ModelRow.project_id == project, ModelRow.deleted_at.is_(None)
+
+
+_NAMED = select(ModelRow).where(
+    *_is_in(bindparam("project")),
+    or_(ModelRow.id == bindparam("name_or_id"), ModelRow.name == bindparam("name_or_id")),
+)

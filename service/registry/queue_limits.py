@@ -6,6 +6,8 @@ from sqlalchemy.orm import Session
 from service.registry.errors import QueueFull
 from service.registry.tables import JobRow
 
+_SPAN = select(func.max(JobRow.sequence) - func.min(JobRow.sequence) + 1).where(JobRow.state == "queued")
+
 
 def check_room(session: Session, key_id: str | None, *, most: int, most_of_key: int) -> None:
     """Raise QueueFull if `most` jobs are queued, or `most_of_key` jobs of this key.
@@ -14,8 +16,7 @@ def check_room(session: Session, key_id: str | None, *, most: int, most_of_key: 
     The jobs are counted only if there may be enough of them, which the sequences of the oldest and the newest
     queued job tell in constant time.
     """
-    span = select(func.max(JobRow.sequence) - func.min(JobRow.sequence) + 1)
-    at_most = session.scalar(span.where(JobRow.state == "queued")) or 0
+    at_most = session.scalar(_SPAN) or 0
     if at_most >= most and _count(session, None) >= most:
         raise QueueFull(f"{most:,} jobs are queued")
     if key_id is not None and at_most >= most_of_key and _count(session, key_id) >= most_of_key:

@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 
 from service.api.threads import DATABASE_THREADS
-from service.registry import jobs, models
+from service.registry import jobs, labels, models
 from tests.api.bad_inputs import TABLE, Bad
 from tests.api.serving import Served
 from tests.api.test_problems import send
@@ -176,6 +176,7 @@ def test_a_request_is_resolved_by_the_statuses_under_the_lock(served: Served, na
             answer = pool.submit(served.http.post, f"/v1/models/{name}/forget", json={"labels": ["1"]})
             assert asks.wait(30)
             merge = job_spec("learn", "1", strategy="merge", dataset="mnist")
-            jobs.submit(session, model, merge, max_attempts=1)
+            statuses = labels.projected_statuses(session, model)
+            jobs.submit(session, model, merge, statuses, max_attempts=1)
         job = answer.result()
     assert (job.status_code, job.json()["strategy"]) == (202, "surrogate"), "not drop, for temporary labels"

@@ -10,6 +10,7 @@ import pytest
 
 from service.registry import jobs, models, versions
 from service.registry.database import Database
+from service.registry.labels import projected_statuses
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
 from tests.instance import TINY_NETWORK, schedule, wait_for
 from tests.job_specs import job_spec
@@ -55,7 +56,9 @@ def submit(
     max_attempts = fields.pop("max_attempts", 3)
     spec = job_spec(operation, *labels, **({"strategy": STRATEGIES[operation], "params": params} | fields))
     with worker_context.database.transaction() as session:
-        return jobs.submit(session, model, spec, max_attempts=max_attempts).job.id
+        model = jobs.lock_model(session, model)
+        statuses = projected_statuses(session, model)
+        return jobs.submit(session, model, spec, statuses, max_attempts=max_attempts).job.id
 
 
 def run(

@@ -21,7 +21,8 @@ STRICT = {"forgotten_accuracy_max": 0.01}
 def forget(registry: Registry, *names: str, **fields: Any) -> Submitted:
     spec = job_spec("forget", *names, **({"strategy": "surrogate"} | fields))
     with registry.database.transaction() as session:
-        return jobs.submit(session, registry.model, spec, max_attempts=3)
+        model = jobs.lock_model(session, registry.model)
+        return jobs.submit(session, model, spec, labels.projected_statuses(session, model), max_attempts=3)
 
 
 def forgotten(registry: Registry, *names: str, **fields: Any) -> JobRow:
