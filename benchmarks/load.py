@@ -10,6 +10,8 @@ answer. Then some jobs are submitted one after another while the clients go on.
 `poll_ms`, `submit_ms`   from sending a request to its whole answer: median, 99th percentile, worst.
 `poll_cpu_us`            CPU time of the server for one poll: its time in the run, without that of as many
                          seconds without clients.
+`http_cpu_us`            the same for a constant answer (constant_answer.py) and as many clients: the part of
+                         `poll_cpu_us` that is HTTP, which also tells how fast the machine was at that time.
 `statuses`               how many answers had which status.
 `rss_mib`                resident memory of the server before the polls and after them.
 """
@@ -33,6 +35,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import insert, text
 from sqlalchemy.orm import Session
 
+from benchmarks import constant_answer
 from benchmarks.output import make_parser, write_figures
 from migrations import upgrade
 from palimpsest.local_server import wait_until_ready
@@ -67,8 +70,11 @@ def main() -> None:
         if options.database_url:
             settings = Settings(home=home, port=0, auth="on", database_url=options.database_url)
         key, job_ids = prepare(settings, options.models, options.jobs)
+        with constant_answer.serving() as (url, process):
+            http_cpu_us = asyncio.run(measure_http(url, process, job_ids, options))
         with serving(settings) as (url, process):
             figures = asyncio.run(measure(url, process, key, job_ids, options))
+    figures["http_cpu_us"] = http_cpu_us
     write_figures(figures, options.json)
 
 
@@ -131,6 +137,19 @@ def serving(settings: Settings) -> Iterator[tuple[str, int]]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+async def measure_http(url: str, process: int, job_ids: Sequence[str], options: Any) -> int:
+    """Return the CPU time in microseconds of one constant answer to the clients that will poll."""
+    connection = await Connection.open(url, "")
+    await connection.send("GET", "/", "")  # answered once the server has started
+    connection.close()
+    polls = Load()
+    used, _ = await asyncio.gather(
+        cpu_seconds(process, options.seconds),
+        poll_all(url, "", job_ids[: options.clients], options.seconds, polls),
+    )
+    return round(1e6 * used / max(len(polls.seconds), 1))
 
 
 async def measure(url: str, process: int, key: str, job_ids: Sequence[str], options: Any) -> dict[str, Any]:
