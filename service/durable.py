@@ -20,6 +20,17 @@ UNFINISHED = ".unfinished-"
 """What the name of every temporary file and folder begins with. A killed process may leave some behind."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """The error numbers of a write for which there is no space: on the disk, in the quota, or in a file."""
+DISK_FAILED = (
+    errno.EIO,
+    errno.EROFS,  # as many file systems become after an error
+    errno.ETIMEDOUT,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ENOTCONN,
+    errno.EHOSTDOWN,
+)
+"""The error numbers of a disk, also one in the network, that cannot be used now whatever is asked of it."""
 
 
 def write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:

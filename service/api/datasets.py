@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal
 
@@ -31,6 +30,10 @@ from service.requests.violations import InvalidRequest, Violation
 router = APIRouter(prefix="/v1/datasets", tags=["catalog"], route_class=Route)
 
 ARCHIVE_MEDIA_TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-stream", "")
+
+STORE_SECONDS = 300.0
+"""How long an upload may take to unpack and store once it has been received, before its disk counts as hung.
+Where it is stored after that, the same upload again is answered with 200."""
 
 STATUS = {"payload_too_large": 413, "unsafe_serialization": 415}
 """The HTTP status of a refused upload, by its code; 422 for every other code."""
@@ -109,8 +112,15 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
         detail = f"The Content-Type of the body is {media_type}; send an npz or a zip as application/zip."
         raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
     with context.uploads.admit(_client(request, context)):
-        async with received(request, _folder(context), max_bytes=context.settings.max_upload_bytes) as packed:
-            created = await context.uploads.run(_store_dataset, dataset, packed, context)
+        async with received(
+            request,
+            context.settings.artifacts,  # the disk of the artifacts, which may be another one
+            max_bytes=context.settings.max_upload_bytes,
+            disk=context.disk,
+        ) as packed:
+            created = await context.uploads.run_within(
+                STORE_SECONDS, _store_dataset, dataset, packed, context
+            )
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset}"
     return await context.database_threads.read(_find_dataset, dataset, context)
@@ -172,21 +182,15 @@ def _client(request: Request, context: ApiContext) -> str | None:
     return context.caller.key_id or (None if is_loopback(address) else client_of(address))
 
 
-def _folder(context: ApiContext) -> Path:
-    """Return the folder of unfinished uploads: on the disk of the artifacts, which may be another one."""
-    folder = context.settings.artifacts
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
     """Store the images, then record the dataset that refers to them. Return whether it is new."""
     settings = context.settings
-    with TemporaryFile(dir=_folder(context)) as pixels:
+    with TemporaryFile(dir=settings.artifacts) as pixels:
         try:
             upload = read_upload(packed, pixels, max_bytes=settings.max_upload_bytes)
         except InvalidUpload as refused:
             raise Problem(STATUS.get(refused.code, 422), refused.code, str(refused)) from refused
+        disk_bytes = context.disk.call(measure_disk_bytes, settings.artifacts)
         with context.database.reading() as session:
             known = datasets.find(session, name, project=context.project)
             if known is None:
@@ -196,9 +200,7 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
                     project=context.project,
                     most=settings.max_datasets,
                     most_bytes=settings.max_dataset_bytes,
-                    most_bytes_of_all=int(
-                        settings.max_datasets_share * measure_disk_bytes(settings.artifacts)
-                    ),
+                    most_bytes_of_all=int(settings.max_datasets_share * disk_bytes),
                 )
         if known is None or known.sha256 == upload.sha256:
             context.artifacts.put(FileContent(pixels, upload.sha256))

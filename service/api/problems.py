@@ -1,6 +1,7 @@
 """Answer every error with problem+json (RFC 9457), and give each error of the registry its HTTP status."""
 
 import logging
+import os
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from service.durable import DISK_FULL
+from service.durable import DISK_FAILED, DISK_FULL
 from service.logs import without_secrets
 from service.registry.errors import RegistryError
 from service.requests.violations import InvalidRequest, Violation, escape
@@ -260,10 +261,15 @@ def answer_registry_error(request: Request, error: RegistryError) -> JSONRespons
 
 
 async def _answer_os_error(request: Request, error: Exception) -> JSONResponse:
-    """Answer 507 if there was no space for a file; any other error of a file is unexpected."""
+    """Answer 507 if there was no space for a file, 503 if the disk fails; other errors are unexpected."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         detail = "The disk is too full to store this; free some space on it, then send the request again."
         return answer(request, Problem(507, "storage_full", detail))
+    if isinstance(error, OSError) and error.errno in DISK_FAILED:
+        log.error("request %s: a disk of the service fails: %s", request.state.request_id, error)
+        reason = os.strerror(error.errno)
+        detail = f"A disk of the service cannot be used now ({reason}). Nothing was stored; try again later."
+        return answer(request, Problem(503, "storage_unavailable", detail))
     raise error
 
 

@@ -3,12 +3,14 @@
 The work has threads of its own, so that it delays neither reads of the database nor /livez and /readyz.
 """
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 
 from service.api.problems import Problem
 
@@ -60,6 +62,20 @@ class Slots:
         short pieces does not delay that of others for long.
         """
         return await to_thread.run_sync(lambda: do(*args, **kwargs), limiter=self._threads)
+
+    async def run_within(self, seconds: float, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the function in one of the threads. Raises TimeoutError if that takes longer.
+
+        The thread, which may hang, is then left alone.
+        """
+        try:
+            with fail_after(seconds):
+                return await to_thread.run_sync(
+                    lambda: do(*args, **kwargs), limiter=self._threads, abandon_on_cancel=True
+                )
+        except TimeoutError as error:
+            reason = f"{os.strerror(errno.ETIMEDOUT)} after {seconds:g} s"
+            raise TimeoutError(errno.ETIMEDOUT, reason) from error
 
     def _refusal(self, admitted: str) -> Problem:
         detail = f"The server is {self._what} for {admitted} already; try again in a moment."

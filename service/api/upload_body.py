@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, cast
@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.problems import Problem
 from service.api.route import refuse_announced, too_large
+from service.hanging import BoundedCalls
 
 PIECE = 1 << 20
 DIGESTS = {"sha-256": "sha256", "sha-512": "sha512"}
@@ -23,15 +24,18 @@ DIGEST = re.compile(r"\s*([A-Za-z0-9-]{1,20})\s*=\s*:?([A-Za-z0-9+/]{1,100}={0,2
 
 
 @asynccontextmanager
-async def received(request: Request, folder: Path, *, max_bytes: int) -> AsyncIterator[BinaryIO]:
+async def received(
+    request: Request, folder: Path, *, max_bytes: int, disk: BoundedCalls
+) -> AsyncIterator[BinaryIO]:
     """Yield an unnamed file in `folder` with the body; the kernel deletes it however this process ends.
 
     Raises Problem 413 as soon as it is longer than `max_bytes`, 422 `checksum_mismatch` if it differs from
-    the header Content-Digest (or Digest), and OSError if it cannot be written.
+    the header Content-Digest (or Digest), and OSError if it cannot be written; if the disk hangs, in time.
     """
     refuse_announced(request, max_bytes)
     expected = _read_digests(request)
-    with TemporaryFile(dir=folder) as file:
+    file = await run_in_threadpool(disk.call, _open, folder)
+    try:
         hashes = {name: hashlib.new(DIGESTS[name]) for name in expected}
         waiting, length = bytearray(), 0
         async for piece in request.stream():
@@ -40,18 +44,26 @@ async def received(request: Request, folder: Path, *, max_bytes: int) -> AsyncIt
             if length > max_bytes:
                 raise too_large(max_bytes)
             if len(waiting) >= PIECE:
-                await run_in_threadpool(file.write, bytes(waiting))
+                await run_in_threadpool(disk.call, file.write, bytes(waiting))
                 for each in hashes.values():
                     each.update(waiting)
                 waiting.clear()
-        await run_in_threadpool(file.write, bytes(waiting))
+        await run_in_threadpool(disk.call, file.write, bytes(waiting))
         for name, each in hashes.items():
             each.update(waiting)
             if each.digest() != expected[name]:
                 detail = f"The {name} of the body is not the one in the header; send it again."
                 raise Problem(422, "checksum_mismatch", detail)
-        await run_in_threadpool(file.flush)
-        yield cast(BinaryIO, file)
+        await run_in_threadpool(disk.call, file.flush)
+        yield file
+    finally:
+        with suppress(OSError):  # its bytes are stored elsewhere by now, or were never complete
+            await run_in_threadpool(disk.call, file.close)
+
+
+def _open(folder: Path) -> BinaryIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    return cast(BinaryIO, TemporaryFile(dir=folder))
 
 
 def _read_digests(request: Request) -> dict[str, bytes]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
 
 from service.registry.tables import JobRow
@@ -15,10 +16,12 @@ from service.settings import Settings
 from tests import invariants
 from tests.conftest import missing
 from tests.instance import Instance, instance_of, stop, wait_for
+from tests.requests.archives import as_npz
 
 ANSWER_SECONDS = 2.0
 """How much longer than usual an answer may take. (A busy machine is slow without it.)"""
 MNT_DETACH = 2
+DOODLES = as_npz({"doodle": np.arange(20 * 784, dtype=np.uint8).reshape(20, 28, 28)})
 STALL = {"PALIMPSEST_STALL_SECONDS": "3"}
 
 
@@ -63,15 +66,19 @@ def test_the_api_answers_while_the_artifacts_hang(instance: Instance) -> None:
             others = [get(f"{instance.url}{path}") for path in ("/livez", "/v1/models/m")]
             is_ready = get(ready)
             submitted = httpx2.post(f"{instance.url}/v1/models/m/learn", json={"labels": ["2"]}, timeout=60)
+            uploads = [put(f"{instance.url}/v1/datasets/hung", DOODLES) for _ in range(3)]
             refused = [each.result() for each in sent]
     assert [answer.status_code for answer in others] == [200, 200]
     assert (is_ready.status_code, submitted.status_code) == (503, 202)
     assert {answer.status_code for answer in refused} == {503}
     assert {answer.json()["code"] for answer in refused} == {"artifact_unreadable"}
-    assert slowest([*others, is_ready, submitted, *refused]) < longest
+    assert [answer.status_code for answer in uploads] == [503] * 3
+    assert {answer.json()["code"] for answer in uploads} == {"storage_unavailable"}
+    assert slowest([*others, is_ready, submitted, *refused, *uploads]) < longest
     instance.request("POST", f"/v1/jobs/{submitted.json()['id']}/cancel", status=202)
     wait_for("images are drawn again", lambda: get(images[0]).status_code == 200)
     wait_for("it is ready", lambda: get(ready).status_code == 200)
+    assert put(f"{instance.url}/v1/datasets/hung", DOODLES).status_code == 201
     wait_for("every job has ended", lambda: all(job.done for job in jobs_of(instance)))
     assert stop(process) == 0
     invariants.check(instance.deployment, instance.database, ended=True)
@@ -93,6 +100,10 @@ def test_a_job_whose_artifacts_hang_stalls_and_goes_on_when_they_answer(instance
 
 def get(url: str) -> httpx2.Response:
     return httpx2.get(url, timeout=60)
+
+
+def put(url: str, archive: bytes) -> httpx2.Response:
+    return httpx2.put(url, content=archive, headers={"Content-Type": "application/zip"}, timeout=60)
 
 
 def slowest(answers: list[httpx2.Response]) -> float:
