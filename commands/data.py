@@ -43,6 +43,38 @@ def show_dataset(session: Session, name: Name) -> None:
     session.show(session.client.datasets.get(name), as_text=tables.dataset)
 
 
+@command(datasets, "examples")
+def show_examples(
+    session: Session,
+    name: Name,
+    label: Annotated[str, typer.Argument(help="The label.")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=16, help="How many images.")] = 8,
+    first: Annotated[int, typer.Option(min=0, help="The number of the first one.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The PNG to write (default: show it here).")
+    ] = None,
+) -> None:
+    """Show images of a label, in the terminal or in a file.
+
+    Example: palimpsest datasets examples digits 3 --count 8
+    """
+    import sys
+
+    content = session.client.datasets.example(name, label, first, grid=(1, count))
+    if output is not None:
+        output.write_bytes(content)
+        session.messages.print(f"wrote {output}", soft_wrap=True)
+    elif sys.stdout.isatty() and sys.stdin.isatty():
+        from commands.pictures import show_images
+        from palimpsest.values import open_image
+
+        strip = open_image(content)
+        side = strip.height
+        show_images(session.console, [strip.crop((side * i, 0, side * (i + 1), side)) for i in range(count)])
+    else:
+        sys.stdout.buffer.write(content)
+
+
 @command(datasets, "upload")
 def upload_dataset(
     session: Session,

@@ -6,6 +6,7 @@ python -m worker.catalog --check    fail if the committed one is out of date
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def catalog() -> dict[str, Any]:
                 "labels": list(one.labels),
                 "image_shape": list(one.image_shape),
                 "bundled": one.bundled,
+                "files": None if one.files is None else asdict(one.files),
             }
             for one in datasets.catalog()
         ],

@@ -49,6 +49,24 @@ class Datasets:
         return get(_dataset_path(name), value(Dataset))
 
     @call
+    def example(
+        self,
+        name: str,
+        label: str,
+        index: int = 0,
+        *,
+        scale: int | None = None,
+        grid: tuple[int, int] | None = None,
+    ) -> Request[bytes]:
+        """Get an image of a label as a PNG, 28 x 28 pixels times `scale`.
+
+        grid: (rows, columns) of images instead of one, beginning with the image `index`. Of a built-in
+        dataset the server may have a few images only, or none (`Dataset.viewable`).
+        """
+        path = f"{_dataset_path(name)}/labels/{segment(label)}/examples/{segment(index)}.png"
+        return get(path, content, scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
+
+    @call
     def upload(self, name: str, archive: bytes) -> Request[Dataset]:
         """Upload labelled images to learn from.
 

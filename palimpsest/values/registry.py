@@ -22,11 +22,12 @@ class DatasetEntry(Value):
 
 
 class Dataset(DatasetEntry):
-    """A dataset, as a resource of its own."""
+    """A dataset, as a resource of its own. viewable: whether `client.datasets.example` gets images of it."""
 
     object: str = "dataset"
     images: dict[str, int] | None
     deleted_labels: tuple[str, ...]
+    viewable: bool
 
 
 class Strategy(Value):

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
+from service.api.examples import is_viewable
 from service.api.idempotency import Idempotency, Idempotent
 from service.api.paging import Listing
 from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
@@ -61,6 +62,7 @@ class DatasetObject(BaseModel):
         description="How many images each label has; null if the dataset comes with the service."
     )
     deleted_labels: list[str] = Field(description="Labels whose images were deleted.")
+    viewable: bool = Field(description="Whether `/labels/{label}/examples/{index}.png` shows images of it.")
 
 
 @router.get("")
@@ -69,7 +71,7 @@ def list_datasets(context: Context) -> Listing[DatasetObject]:
     """List all datasets, uploaded ones last. The list has one page only."""
     with context.database.reading() as session:
         data = [
-            _describe_dataset(entry)
+            _describe_dataset(entry, context)
             for entry in context.catalog.with_uploads(session, context.project).datasets
         ]
     return Listing(data=data, has_more=False, next=None)
@@ -229,8 +231,8 @@ def _find_dataset(name: str, context: ApiContext) -> DatasetObject:
     entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
         raise UnknownDataset(name)
-    return _describe_dataset(entry)
+    return _describe_dataset(entry, context)
 
 
-def _describe_dataset(entry: DatasetEntry) -> DatasetObject:
-    return DatasetObject.model_validate(entry.model_dump())
+def _describe_dataset(entry: DatasetEntry, context: ApiContext) -> DatasetObject:
+    return DatasetObject.model_validate({**entry.model_dump(), "viewable": is_viewable(entry, context)})

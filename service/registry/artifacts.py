@@ -75,6 +75,14 @@ class FolderArtifacts:
         _check(sha256, hashlib.sha256(data).hexdigest())
         return data
 
+    def read_part(self, sha256: str, offset: int, length: int) -> bytes:
+        """Return some bytes of an artifact, unchecked: enough to look at, not to learn from.
+
+        Raises ArtifactMissing, ArtifactUnreadable.
+        """
+        with _naming(sha256):
+            return self._read_part(self.path(sha256), offset, length)
+
     def copy_parts(self, sha256: str, parts: Iterable[tuple[int, int]], target: BinaryIO) -> FileContent:
         """Copy parts of an artifact into the empty file `target`, one after the other.
 
@@ -120,6 +128,11 @@ class FolderArtifacts:
         with _open_regular_file(path) as file:
             return file.read()
 
+    def _read_part(self, path: Path, offset: int, length: int) -> bytes:
+        with _open_regular_file(path) as file:
+            file.seek(offset)
+            return file.read(length)
+
 
 class PromptArtifacts(FolderArtifacts):
     """The same for a process that has to answer: reading from a folder that hangs is an error in time."""
@@ -143,6 +156,9 @@ class PromptArtifacts(FolderArtifacts):
             data += piece
         file.close()
         return bytes(data)
+
+    def _read_part(self, path: Path, offset: int, length: int) -> bytes:
+        return self._calls.call(super()._read_part, path, offset, length)
 
 
 @contextmanager

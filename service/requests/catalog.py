@@ -49,6 +49,15 @@ class StrategyEntry(_Entry):
         return complete(self.params, params, pointer="/params")
 
 
+class DatasetFiles(_Entry):
+    """Where a downloaded dataset lies in the data folder: a pair of files in LeCun's IDX format."""
+
+    images: str
+    targets: str
+    first_target: int
+    transposed: bool
+
+
 class DatasetEntry(_Entry):
     """A set of labelled images that can be learned from."""
 
@@ -61,6 +70,7 @@ class DatasetEntry(_Entry):
         None, description="For an uploaded dataset: how many images each label has."
     )
     deleted_labels: tuple[str, ...] = Field((), description="Labels whose images were deleted from it.")
+    files: DatasetFiles | None = Field(None, exclude=True)
 
 
 class ArchitectureEntry(_Entry):

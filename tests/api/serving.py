@@ -38,6 +38,7 @@ from service.registry.tables import (
     VersionRow,
 )
 from service.registry.version_files import before_file, forgotten_file, isolated_file
+from service.requests.catalog import Catalog
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.drawing.decoders import decoder
@@ -233,11 +234,11 @@ class Served:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Served]:
-    """Serve a deployment with these settings on a free port, until the block ends."""
+def serving(settings: Settings, *, offered: Catalog = CATALOG) -> Iterator[Served]:
+    """Serve a deployment with these settings and this catalog on a free port, until the block ends."""
     database = Database(settings.database_url)
     upgrade(database)
-    app = create_app(settings, offered=CATALOG)
+    app = create_app(settings, offered=offered)
     with listening(app) as address, httpx2.Client(base_url=address, timeout=30) as http:
         worker = StandInWorker(database, FolderArtifacts(settings.artifacts))
         yield Served(app, address, http, settings, worker)

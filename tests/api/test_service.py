@@ -209,6 +209,7 @@ def test_the_openapi_document_has_every_endpoint(documented: dict[str, Any]) -> 
         "GET /v1/jobs/{job}/receipt",
         "GET /v1/keys/signing",
         "DELETE /v1/datasets/{dataset}/labels/{label}",
+        "GET /v1/datasets/{dataset}/labels/{label}/examples/{index}.png",
         "GET /v1/signing-keys",
         "GET /v1/audit",
         "POST /v1/keys",

@@ -190,6 +190,9 @@ def test_datasets_are_uploaded_and_deleted(call: Calls, tmp_path: Path) -> None:
     uploaded = call.json("datasets", "upload", "doodles", str(archive))
     assert uploaded["images"]
     label = uploaded["labels"][0]
+    call("datasets", "examples", "doodles", label, "-n", "3", "-o", str(tmp_path / "three.png"))
+    with Image.open(tmp_path / "three.png") as picture:
+        assert picture.size == (3 * 28, 28)
     call("datasets", "delete", "doodles", "--label", label, "--yes")
     assert call.json("datasets", "show", "doodles")["deleted_labels"] == [label]
     assert "doodles" in call("datasets")

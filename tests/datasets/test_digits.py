@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from service.drawing.examples import read_sheet
 from worker.learning.datasets import Dataset, load
 
 
@@ -64,3 +65,10 @@ def test_edges_are_smooth_and_ink_is_as_plentiful_as_mnists() -> None:
     images = all_images().float() / 255
     assert 0.11 < images.mean() < 0.16  # MNIST: 0.131
     assert 0.07 < ((images > 0.05) & (images < 0.9)).float().mean() < 0.15  # MNIST: 0.095
+
+
+def test_the_sheet_that_the_service_shows_has_their_first_images() -> None:
+    for row, label in enumerate(digits().labels):
+        shown, total = read_sheet("digits", row, first=0, count=100)
+        own = digits().train[label][:total].view(-1, 28, 28)
+        assert (torch.from_numpy(shown.copy()).int() - own.int()).abs().max() <= 1, label

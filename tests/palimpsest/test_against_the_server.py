@@ -236,6 +236,7 @@ def test_datasets_and_the_catalog(client: Palimpsest, recorder: Recorder) -> Non
     dataset = client.datasets.upload("doodles", as_npz(doodles()))
     assert dataset.to_json() == recorder.last
     first = dataset.labels[0]
+    assert client.datasets.example("doodles", first, 1, grid=(1, 2)).startswith(b"\x89PNG")
     client.datasets.delete_label("doodles", first)
     assert client.datasets.get("doodles").deleted_labels == (first,)
     client.datasets.delete("doodles")

@@ -18,6 +18,16 @@ class DatasetUnavailable(Exception):
 
 
 @dataclass(frozen=True)
+class TrainFiles:
+    """Where the train images of a downloaded dataset lie in the data folder, for who shows them."""
+
+    images: str
+    targets: str
+    first_target: int
+    transposed: bool
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """The description of a dataset, which is known without reading any image."""
 
@@ -26,6 +36,7 @@ class DatasetInfo:
     labels: tuple[str, ...]
     image_shape: tuple[int, int]
     bundled: bool  # part of an installed package, so it needs neither a folder nor a download
+    files: TrainFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,18 @@ _readers: dict[str, tuple[DatasetInfo, Reader]] = {}
 
 
 def dataset(
-    name: str, *, title: str, labels: tuple[str, ...], image_shape: tuple[int, int], bundled: bool
+    name: str,
+    *,
+    title: str,
+    labels: tuple[str, ...],
+    image_shape: tuple[int, int],
+    bundled: bool,
+    files: TrainFiles | None = None,
 ) -> Callable[[Reader], Reader]:
     """Register the decorated function as the reader of the dataset `name`."""
 
     def register(read: Reader) -> Reader:
-        _readers[name] = (DatasetInfo(name, title, labels, image_shape, bundled), read)
+        _readers[name] = (DatasetInfo(name, title, labels, image_shape, bundled, files), read)
         return read
 
     return register

@@ -35,6 +35,7 @@ LETTERS = Collection(
     labels=BALANCED.labels,
     image_shape=(28, 28),
     bundled=False,
+    files=BALANCED.train_files(),
 )
 def emnist(folder: Path) -> tuple[Split, Split]:
     """Read 112,800 train and 18,800 test images, equally many of each label, from `folder`/EMNIST/raw."""
@@ -47,6 +48,7 @@ def emnist(folder: Path) -> tuple[Split, Split]:
     labels=LETTERS.labels,
     image_shape=(28, 28),
     bundled=False,
+    files=LETTERS.train_files(),
 )
 def emnist_letters(folder: Path) -> tuple[Split, Split]:
     """Read 124,800 train and 20,800 test images, equally many of each letter, from `folder`/EMNIST/raw."""

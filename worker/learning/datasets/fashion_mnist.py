@@ -26,6 +26,7 @@ FASHION_MNIST = Collection("FashionMNIST", CLOTHES, train=60_000, test=10_000)
     labels=FASHION_MNIST.labels,
     image_shape=(28, 28),
     bundled=False,
+    files=FASHION_MNIST.train_files(),
 )
 def fashion_mnist(folder: Path) -> tuple[Split, Split]:
     """Read 60,000 train and 10,000 test images from `folder`/FashionMNIST/raw."""

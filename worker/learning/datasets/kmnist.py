@@ -15,6 +15,7 @@ KMNIST = Collection("KMNIST", HIRAGANA, train=60_000, test=10_000)
     labels=KMNIST.labels,
     image_shape=(28, 28),
     bundled=False,
+    files=KMNIST.train_files(),
 )
 def kmnist(folder: Path) -> tuple[Split, Split]:
     """Read 60,000 train and 10,000 test images from `folder`/KMNIST/raw."""

@@ -14,6 +14,7 @@ MNIST = Collection("MNIST", tuple("0123456789"), train=60_000, test=10_000)
     labels=MNIST.labels,
     image_shape=(28, 28),
     bundled=False,
+    files=MNIST.train_files(),
 )
 def mnist(folder: Path) -> tuple[Split, Split]:
     """Read 60,000 train and 10,000 test images from `folder`/MNIST/raw."""

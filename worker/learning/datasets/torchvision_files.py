@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.learning.datasets.dataset import DatasetUnavailable, Split, by_label
+from worker.learning.datasets.dataset import DatasetUnavailable, Split, TrainFiles, by_label
 
 REACH_SECONDS = 5.0  # how long a mirror may take to answer a first request
 STALL_SECONDS = 15.0  # how long a download may receive no data
@@ -28,6 +28,12 @@ class Collection:
     split: str | None = None  # EMNIST only: which of its six splits
     first_target: int = 0  # the target of labels[0] in the files
     transposed: bool = False  # rows and columns are stored swapped
+
+    def train_files(self) -> TrainFiles:
+        """Return where the train images lie."""
+        before = f"{self.name}/raw/{f'emnist-{self.split}-' if self.split else ''}train"
+        names = f"{before}-images-idx3-ubyte", f"{before}-labels-idx1-ubyte"
+        return TrainFiles(*names, self.first_target, self.transposed)
 
 
 def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
