@@ -31,6 +31,7 @@ PAGES = (
     "/jobs/{job}",
     "/datasets",
     "/keys",
+    "/webhooks",
 )
 """The addresses of the console's pages; service/console/main.js says which of its modules shows which."""
 

@@ -70,6 +70,9 @@ export const postAnswer = (path, body) => send(path, { ...withBody(body), method
 
 export const put = async (path, body, headers = {}) => parse(await send(path, { ...withBody(body, headers), method: "PUT" }));
 
+/** Change what `changes` names: a JSON merge patch, where null removes. */
+export const patch = async (path, changes) => parse(await send(path, { body: JSON.stringify(changes), headers: { "Content-Type": "application/merge-patch+json" }, method: "PATCH" }));
+
 export const remove = async (path, headers = {}) => parse(await send(path, { method: "DELETE", headers }));
 
 export const upload = async (path, file) =>

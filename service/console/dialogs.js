@@ -1,14 +1,15 @@
 // Dialogs with a form: the browser's own <dialog> keeps the focus in it and closes it on Escape.
 
 import { Refused, ServiceUnavailable, SignInNeeded, idempotencyKey } from "./api.js";
-import { h } from "./elements.js";
+import { h, renderOnce } from "./elements.js";
 import { refreshNow } from "./refreshing.js";
 
-/** Open a dialog. Its form is sent by `run(idempotencyKey)`; what the service refuses is said in it.
+/** Open a dialog. Its form is sent by `run(idempotencyKey)`; what the service refuses is said in it. Without an
+ * action it only shows something.
  *
  * update: called when something in the form changes, and at first. dangerous: whether the button is red.
  */
-export function openDialog({ title, body, action, run, update = () => {}, dangerous = false, done = refreshNow }) {
+export function openDialog({ title, body, action = null, run = () => null, update = () => {}, dangerous = false, done = refreshNow }) {
   const errors = h("div.error", { role: "alert" });
   const button = h(`button${dangerous ? ".danger" : ""}`, { type: "submit" }, action);
   const close = () => dialog.close();
@@ -31,7 +32,7 @@ export function openDialog({ title, body, action, run, update = () => {}, danger
     }
   };
   const form = h("form", { submit, input: update, change: update }, h("h2", { id: "dialog-title" }, title), ...[body].flat(), errors,
-    h("div.buttons", {}, h("button.plain", { type: "button", click: close }, "Close"), button));
+    h("div.buttons", {}, h("button.plain", { type: "button", click: close }, "Close"), action && button));
   const dialog = h("dialog", { "aria-labelledby": "dialog-title", close: () => dialog.remove() }, form);
   document.body.append(dialog);
   update();
@@ -63,4 +64,15 @@ export function labelChoice(legend, labels, chosen = [], note = () => null) {
   const items = labels.map((label, index) => h("label.choice", {}, boxes[index], h("span", {}, label.name), note(label) && h("small", {}, note(label))));
   const node = h("fieldset", {}, h("legend", {}, legend), labels.length ? h("div.choices", {}, items) : h("p.note", {}, "There is none."));
   return { node, chosen: () => boxes.filter((box) => box.checked).map((box) => box.value) };
+}
+
+/** The section that says what will happen, and the function that brings it up to date. */
+export function consequences(describe) {
+  const items = h("ul.consequences", { "aria-live": "polite" });
+  const node = h("div.what-happens", {}, h("h3", {}, "What will happen"), items);
+  const update = () => {
+    const lines = describe().filter(Boolean);
+    renderOnce(items, lines, () => lines.map((line) => h("li", {}, line)));
+  };
+  return { node, update };
 }

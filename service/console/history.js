@@ -3,6 +3,7 @@
 import { modelPath } from "./api.js";
 import { h, svg } from "./elements.js";
 import { capitalize, list, percent, shortNumber, words } from "./format.js";
+import { describedBy } from "./managing.js";
 import { linePlot } from "./plots.js";
 
 export const isDrawable = (version) => versionState(version) === "";
@@ -108,7 +109,7 @@ export function relapsePlot({ label, series }) {
   return linePlot({ series: [{ name: "", className: "gone", points }], format: percent, ticks, limit, height: 150, label: `${label} since it was forgotten: ${points.map((point) => point.text).join(", ")}` });
 }
 
-/** The list of versions, newest first. versions: oldest first. on: {promote, remove}, called with a version. */
+/** The list of versions, newest first. versions: oldest first. on: {promote, describe, remove}, called with one. */
 export function versionList(model, versions, on) {
   const largest = Math.max(...versions.map((version) => version.parameters));
   return h("ol.versions", { "aria-label": `Versions of ${model.name}, newest first` }, versions.map((version, index) => versionItem(model, version, versions[index - 1], largest, on)).reverse());
@@ -128,11 +129,12 @@ function versionItem(model, version, before, largest, on) {
       h("span.names", {}, version.number === model.head && h("span.tag", {}, "head"), (version.aliases ?? []).map((name) => h("span.tag", {}, name)))),
     h("div.holds", {}, state && job ? h("a", { href: `/jobs/${job}`, title: "The job that forgot a label of this version" }, STATES[state]) : state ? STATES[state] : `draws ${version.labels.join(" ")}`),
     h("div.size", {}, h("span.track", {}, bar), h("span.count", {}, `${shortNumber(version.parameters)} parameters`), h("span.widths", {}, widthsText(version.widths))),
-    h("div.figures", {}, figures.join(", ") || "not measured"),
+    h("div.figures", {}, figures.join(", ") || "not measured", describedBy(version)),
     h("div.links", {},
       h("a", { href: `/jobs/${version.job}` }, "job"),
       before && h("a", { href: `${modelPath(model.name)}/compare?from=${before.number}&to=${version.number}` }, `compare with ${before.number}`),
       h("a", { href: version.links.self, class: "json" }, "JSON"),
+      h("button.small", { type: "button", click: () => on.describe(version), "aria-label": `Describe version ${version.number}` }, "describe…"),
       isDrawable(version) && h("button.small", { type: "button", click: () => on.promote(version), "aria-label": `Promote version ${version.number}` }, "promote…"),
       version.number !== model.head && state !== "purged" && state !== "deleted" && h("button.small", { type: "button", click: () => on.remove(version), "aria-label": `Delete version ${version.number}` }, "delete…")),
   );

@@ -20,6 +20,7 @@ const PAGES = [
   [/^\/jobs\/([^/]+)$/, "job"],
   [/^\/datasets$/, "datasets"],
   [/^\/keys$/, "keys"],
+  [/^\/webhooks$/, "webhooks"],
 ];
 
 const main = document.getElementById("main");
@@ -166,7 +167,7 @@ async function run() {
 }
 
 function markNavigation(name) {
-  const section = { models: "/", model: "/", compare: "/", relapse: "/", sample: "/", jobs: "/jobs", job: "/jobs", datasets: "/datasets", keys: "/keys" }[name];
+  const section = { models: "/", model: "/", compare: "/", relapse: "/", sample: "/", jobs: "/jobs", job: "/jobs", datasets: "/datasets", keys: "/keys", webhooks: "/webhooks" }[name];
   document.querySelector(`nav a[href="${section}"]`)?.setAttribute("aria-current", name === section?.slice(1) || (section === "/" && name === "models") ? "page" : "true");
 }
 

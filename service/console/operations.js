@@ -1,9 +1,9 @@
-// The forms for what can be done with a model. Each says what will happen before it happens.
+// The forms for jobs of a model: learn, forget, resize, evaluate. Each says what will happen before it happens.
 
-import { get, getCatalog, modelApi, post, put, remove, Refused } from "./api.js";
-import { field, labelChoice, openDialog, select } from "./dialogs.js";
+import { get, getCatalog, modelApi, post, Refused } from "./api.js";
+import { consequences, field, labelChoice, openDialog, select } from "./dialogs.js";
 import { h, renderOnce } from "./elements.js";
-import { capitalize, count, duration, list, versions as versionsText, words } from "./format.js";
+import { capitalize, duration, list, moment, versions as versionsText, words } from "./format.js";
 import { isHeld } from "./faces.js";
 import { jobPath } from "./jobs.js";
 
@@ -26,17 +26,6 @@ function costText(jobs, operation, strategy, model) {
   const range = duration(least) === duration(most) ? duration(most) : `${duration(least)} to ${duration(most)}`;
   const where = own.length ? "of this model" : "of other models";
   return `The last ${used.length === 1 ? `${name} ${where} took` : `${used.length} such jobs ${where} took`} ${range} of work.`;
-}
-
-/** The section that says what will happen, and the function that brings it up to date. */
-function consequences(describe) {
-  const items = h("ul.consequences", { "aria-live": "polite" });
-  const node = h("div.what-happens", {}, h("h3", {}, "What will happen"), items);
-  const update = () => {
-    const lines = describe().filter(Boolean);
-    renderOnce(items, lines, () => lines.map((line) => h("li", {}, line)));
-  };
-  return { node, update };
 }
 
 /** The params of a strategy as JSON, with their defaults in a table. */
@@ -80,6 +69,10 @@ export async function openLearn(model) {
     { value: "permanent", text: "permanent: in the main network" },
     { value: "temporary", text: "temporary: in a small network of its own, exact to forget" },
   ]);
+  const expiry = select([{ value: "", text: "when somebody asks for it" }, { value: 3600, text: "after an hour" }, { value: 86400, text: "after a day" }, { value: 604800, text: "after a week" }, { value: 2592000, text: "after 30 days" }, { value: "own", text: "after some hours…" }], "");
+  const hours = h("input", { type: "number", min: "1", max: "8760", value: "12", required: true });
+  const expiryField = h("div.fields", {}, field("Forget them", expiry), field("Hours", hours));
+  const seconds = () => (retention.value !== "temporary" || expiry.value === "" ? null : expiry.value === "own" ? Math.round(Number(hours.value) * 3600) : Number(expiry.value));
   const strategy = select([]);
   const params = paramsField();
   const labelPlace = h("div");
@@ -102,17 +95,21 @@ export async function openLearn(model) {
       again.length && `${list(again)} was forgotten and is learned anew, from its images: the versions that were revoked stay revoked.`,
       merged.length && retention.value === "permanent" && `${list(merged)} becomes permanent: from then on forgetting it is approximate.`,
       retention.value === "temporary" ? "Each label gets a network of its own; dropping it later forgets the label exactly." : "Forgetting a permanent label later is approximate, unless you retrain.",
+      seconds() && `The service forgets ${list(chosen)} by itself, with a job and a receipt, ${expiry.selectedOptions[0].value === "own" ? `${hours.value} hours` : expiry.selectedOptions[0].text.replace("after ", "")} after the labels were learned: about ${moment(new Date(Date.now() + seconds() * 1000).toISOString())}.`,
       costText(jobs, "learn", findStrategy()?.name, model),
     ];
   });
   const update = () => {
     const entry = datasets.data.find((one) => one.name === dataset.value);
+    expiryField.hidden = retention.value !== "temporary";
+    hours.closest(".field").hidden = expiry.value !== "own";
+    hours.disabled = expiryField.hidden || expiry.value !== "own"; // what is not shown is not checked
     renderOnce(labelPlace, [dataset.value, retention.value], () => {
       const free = entry.labels.filter((name) => {
         const status = known.get(name)?.status ?? "absent";
         return status === "absent" || status === "forgotten" || (status === "temporary" && retention.value === "permanent");
       });
-      choice = labelChoice("Labels to learn", free.map((name) => ({ name })), [], ({ name }) => (known.get(name)?.status ?? "absent") === "absent" ? null : known.get(name).status);
+      choice = labelChoice("Labels to learn", free.map((name) => ({ name })), choice?.chosen() ?? [], ({ name }) => (known.get(name)?.status ?? "absent") === "absent" ? null : known.get(name).status);
       return choice.node;
     });
     refill(strategy, strategies().map(optionOf));
@@ -122,8 +119,8 @@ export async function openLearn(model) {
   };
   openDialog({
     title: `Learn labels in ${model.name}`, action: "Learn", update, done: goToJob,
-    body: [labelPlace, field("From dataset", dataset), field("Retention", retention), field("Strategy", strategy), summary, params.node, what.node],
-    run: (key) => post(`${modelApi(model.name)}/learn`, { labels: choice.chosen(), dataset: dataset.value, retention: retention.value, strategy: strategy.value || undefined, params: params.read() }, key),
+    body: [labelPlace, field("From dataset", dataset), field("Retention", retention), expiryField, field("Strategy", strategy), summary, params.node, what.node],
+    run: (key) => post(`${modelApi(model.name)}/learn`, { labels: choice.chosen(), dataset: dataset.value, retention: retention.value, ...(seconds() ? { expires_in: seconds() } : {}), strategy: strategy.value || undefined, params: params.read() }, key),
   });
 }
 
@@ -221,99 +218,5 @@ export async function openEvaluate(model, versions) {
     title: `Evaluate ${model.name}`, action: "Evaluate", update: what.update, done: goToJob,
     body: [field("Version", version), params.node, what.node],
     run: (key) => post(`${modelApi(model.name)}/evaluate`, { version: Number(version.value), params: params.read() }, key),
-  });
-}
-
-/** Name a version by an alias, such as `production`. */
-export function openPromote(model, versions, preselected = model.head) {
-  const usable = versions.filter((one) => !one.purged_by);
-  const version = select(usable.map((one) => ({ value: one.number, text: `version ${one.number}${one.revoked_by ? " (revoked: it will be refused)" : ""}` })), preselected);
-  const alias = h("input", { required: true, maxlength: "64", autocomplete: "off", list: "aliases", value: Object.keys(model.aliases)[0] ?? "production" });
-  const reason = h("input", { maxlength: "500", autocomplete: "off" });
-  const what = consequences(() => {
-    const before = model.aliases[alias.value.trim()];
-    return [
-      before ? `The alias ${alias.value.trim()} moves from version ${before} to version ${version.value}.` : `A new alias ${alias.value.trim()} names version ${version.value}.`,
-      "Clients that name the alias get images of that version from now on. Nothing else changes, and it can be rolled back.",
-    ];
-  });
-  openDialog({
-    title: `Promote a version of ${model.name}`, action: "Promote", update: what.update,
-    body: [field("Alias", alias, "A name that clients use in place of a number."), h("datalist", { id: "aliases" }, Object.keys(model.aliases).map((name) => h("option", { value: name }))), field("Version", version), field("Reason (optional)", reason), what.node],
-    run: async () => {
-      const path = `${modelApi(model.name)}/aliases/${encodeURIComponent(alias.value.trim())}`;
-      const headers = model.aliases[alias.value.trim()] ? { "If-Match": await etagOf(path) } : { "If-None-Match": "*" };
-      return put(path, { version: Number(version.value), ...(reason.value.trim() ? { reason: reason.value.trim() } : {}) }, headers);
-    },
-  });
-}
-
-async function etagOf(path) {
-  const answer = await fetch(path, { cache: "no-cache" });
-  return answer.headers.get("ETag") ?? "";
-}
-
-/** Set an alias back to the version that it named before. */
-export async function openRollBack(model, alias) {
-  const path = `${modelApi(model.name)}/aliases/${encodeURIComponent(alias)}`;
-  const history = (await get(`${path}/history?limit=10`)).data;
-  const reason = h("input", { maxlength: "500", autocomplete: "off" });
-  const steps = history.map((one) => h("li", {}, `${one.action}${one.to === null ? "" : `: version ${one.to}`}${one.from === null ? "" : ` after version ${one.from}`}${one.reason ? ` (${one.reason})` : ""}`));
-  const what = consequences(() => [
-    `The alias ${alias} names version ${model.aliases[alias]} now. It goes back to the version that it named before, and that may still be drawn from.`,
-    "Versions that hold a forgotten label are passed over: nothing rolls back into what was forgotten. If no version is left, the service refuses.",
-  ]);
-  openDialog({
-    title: `Roll back ${alias}`, action: "Roll back", update: what.update,
-    body: [h("h3", {}, "Its history, newest first"), h("ul.history", {}, steps), field("Reason (optional)", reason), what.node],
-    run: (key) => post(`${path}/rollback`, reason.value.trim() ? { reason: reason.value.trim() } : {}, key),
-  });
-}
-
-export function openDelete(model, versions) {
-  const name = h("input", { autocomplete: "off", required: true });
-  const purge = h("input", { type: "checkbox", id: "purge" });
-  const what = consequences(() => [
-    `The model and its ${count(versions.length, "version")} are gone at once, for every client, and cannot be brought back. Queued jobs are cancelled.`,
-    "Its jobs and the receipts of what it forgot stay.",
-    purge.checked ? "All its files are deleted now, and you get a signed receipt of that." : "Its files are deleted by the service later, when nothing refers to them.",
-  ]);
-  openDialog({
-    title: `Delete ${model.name}`, action: "Delete", dangerous: true, update: what.update, done: () => location.assign("/"),
-    body: [field(`Type ${model.name} to confirm`, name), h("label.choice", {}, purge, h("span", {}, "Purge: delete all files at once, with a receipt")), what.node],
-    run: async () => {
-      if (name.value.trim() !== model.name) throw new Refused(422, { detail: `Type the name of the model, ${model.name}.` });
-      return remove(`${modelApi(model.name)}${purge.checked ? "?purge=true" : ""}`);
-    },
-  });
-}
-
-export async function openCreate() {
-  const [catalog, datasets] = await Promise.all([getCatalog(), get("/v1/datasets")]);
-  const name = h("input", { required: true, maxlength: "64", autocomplete: "off", placeholder: "numbers" });
-  const dataset = select(datasets.data.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })));
-  const network = select(catalog.architectures.map((one) => ({ value: one.name, text: `${one.name}: ${one.summary}` })));
-  const what = consequences(() => {
-    const entry = datasets.data.find((one) => one.name === dataset.value);
-    return [`The model starts empty. It may learn the ${count(entry.labels.length, "label")} of ${entry.name}, and those of other datasets.`, entry.bundled || entry.images ? "Its images are here." : "Its images are not bundled: a worker needs them on its disk (PALIMPSEST_DATA), or downloads them."];
-  });
-  openDialog({
-    title: "Create a model", action: "Create", update: what.update, done: (model) => location.assign(`/models/${model.name}`),
-    body: [field("Name", name, "1 to 64 letters, digits, dots, dashes or underscores."), field("Dataset", dataset), field("Network", network), what.node],
-    run: (key) => post("/v1/models", { name: name.value.trim(), dataset: dataset.value, network: { architecture: network.value } }, key),
-  });
-}
-
-/** Delete the files of a version that is not the head. done: called when they are gone. */
-export function openDeleteVersion(model, version, done) {
-  const named = Object.entries(model.aliases).filter(([, number]) => number === version.number).map(([name]) => name);
-  const what = consequences(() => [
-    `The files of version ${version.number} are deleted, except its report and its manifest. Nobody can draw from it any more, and it cannot be brought back.`,
-    "Its place in the lineage stays, and so do the receipts of what the model forgot.",
-    named.length && `The alias ${list(named)} names it: the service refuses until the alias names another version.`,
-  ]);
-  openDialog({
-    title: `Delete version ${version.number}?`, action: "Delete", dangerous: true, update: what.update, done, body: [what.node],
-    run: () => remove(`${modelApi(model.name)}/versions/${version.number}`),
   });
 }

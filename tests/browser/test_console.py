@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from service.settings import Settings
 from tests.api.serving import Served, listening, serving
+from tests.browser.console import WAIT_MS, make_digits, serious, settled, tile, wait_until_loaded
 
 PAGES = [
     "/",
@@ -23,36 +23,14 @@ PAGES = [
     "/jobs",
     "/datasets",
     "/keys",
+    "/webhooks",
 ]
 """The pages that a test of every page visits; the page of a job and a report are added."""
-WAIT_MS = 15_000
-"""An idle page may notice what another client did after several turns."""
-
-
-def tile(page: Page, label: str) -> Locator:
-    return page.locator(f'.label:has(.name:text-is("{label}"))')
-
-
-def wait_until_loaded(page: Page, label: str) -> None:
-    image = tile(page, label).locator("img")
-    expect(image).to_be_visible(timeout=WAIT_MS)
-    image.scroll_into_view_if_needed()
-    image.evaluate("img => img.decode()")
-    assert image.evaluate("img => img.naturalWidth > 0")
 
 
 def pixels(locator: Locator) -> np.ndarray:
     """Grey values (0 to 255) of what is on the screen there."""
     return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("L"), dtype=float)
-
-
-def make_digits(server: Served) -> None:
-    """Make a model that learned five labels, learned another, forgot one and was expanded."""
-    server.model("digits")
-    server.done("digits", "learn", labels=list("01234"))
-    server.done("digits", "learn", labels=["5"])
-    server.done("digits", "forget", labels=["3"])
-    server.done("digits", "resize", policy="expand")
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +45,6 @@ def paths(server: Served) -> list[str]:
     """The address of every kind of page."""
     forget = server.http.get("/v1/jobs?model=digits").json()["data"][1]
     return [*PAGES, f"/jobs/{forget['id']}", "/v1/models/digits/versions/3/report"]
-
-
-def settled(page: Page, address: str) -> None:
-    """Open an address and wait until it shows what it is about."""
-    page.goto(address)
-    expect(page.get_by_role("heading", level=1)).to_be_visible()
-    expect(page.locator("main[aria-busy=true]")).to_have_count(0)
 
 
 def test_without_models_it_says_how_to_create_one(server: Served, page: Page) -> None:
@@ -382,17 +353,6 @@ def test_axe_has_no_serious_finding_on_any_page(with_digits: Served, page: Page,
             page.keyboard.press("Escape")
         found += serious(page, path)
     assert found == []
-
-
-def serious(page: Page, where: str) -> list[str]:
-    """What axe finds serious or critical in what is shown now."""
-    violations = Axe().run(page).response["violations"]
-    return [
-        f"{where}: {one['id']} at {node['target']}"
-        for one in violations
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

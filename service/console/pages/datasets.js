@@ -22,14 +22,33 @@ export function open() {
 
 function datasetCard(dataset, index) {
   const total = dataset.images ? Object.values(dataset.images).reduce((sum, one) => sum + one, 0) : null;
-  const where = dataset.images ? `uploaded, ${number(total)} images` : dataset.bundled ? "comes with the service" : "needs a download by the worker";
+  const where = dataset.images ? `uploaded, ${number(total)} images` : dataset.bundled ? "comes with the service" : dataset.viewable ? "in the data folder" : "needs a download by the worker";
   return h(
     "article.card", { "aria-labelledby": `dataset-${index}` },
     h("h2", { id: `dataset-${index}` }, dataset.name), h("p", {}, dataset.title), h("p.summary", {}, `${count(dataset.labels.length, "label")} · ${where}`),
-    h("ul.label-list", { "aria-label": `Labels of ${dataset.name}` }, dataset.labels.map((label) => h("li", { title: dataset.images ? `${number(dataset.images[label])} images` : null }, label))),
+    h(`ul.label-list${dataset.viewable ? ".pictured" : ""}`, { "aria-label": `Labels of ${dataset.name}`, tabindex: dataset.viewable ? null : "0" }, dataset.labels.map((label) => labelItem(dataset, label))),
     dataset.deleted_labels.length > 0 && h("p.note", {}, `The images of ${list(dataset.deleted_labels)} were deleted.`),
     dataset.images && h("div.buttons", {}, h("button.small", { type: "button", click: () => openDelete(dataset), "aria-label": `Delete images of ${dataset.name}` }, "delete…")),
   );
+}
+
+const examplesAddress = (dataset, label, grid, scale) => `/v1/datasets/${encodeURIComponent(dataset.name)}/labels/${encodeURIComponent(label)}/examples/0.png?grid=${grid}&scale=${scale}`;
+
+/** A label with its first image, which opens more of them; its name alone where the service has no images. */
+function labelItem(dataset, label) {
+  const amount = dataset.images ? `${number(dataset.images[label])} images` : null;
+  if (!dataset.viewable) return h("li", { title: amount }, label);
+  const image = h("img", { src: examplesAddress(dataset, label, "1x1", 2), alt: "", width: "56", height: "56", loading: "lazy" });
+  return h("li", { title: amount }, h("button.face", { type: "button", "aria-label": `Images of ${label} in ${dataset.name}`, click: () => openExamples(dataset, label) }, image), h("span.name", {}, label));
+}
+
+function openExamples(dataset, label) {
+  const [rows, columns] = dataset.images ? [Math.min(8, Math.ceil(dataset.images[label] / 8)), 8] : dataset.bundled ? [1, 8] : [8, 8];
+  openDialog({
+    title: `${label} in ${dataset.name}`, done: () => {},
+    body: [h("div.result", {}, h("img", { src: examplesAddress(dataset, label, `${rows}x${columns}`, 2), alt: `${rows * columns} images of ${label}`, width: columns * 56, height: rows * 56 })),
+      h("p.note", {}, dataset.images ? `${number(dataset.images[label])} images were uploaded; these are the first.` : "The first images to learn from, not selected.")],
+  });
 }
 
 function openUpload() {

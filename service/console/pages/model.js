@@ -4,10 +4,11 @@ import { get, getIfAny, modelApi, modelPath } from "../api.js";
 import { select } from "../dialogs.js";
 import { card, h, renderOnce, setText, updateChildren } from "../elements.js";
 import { imagesAddress, isHeld, showFace } from "../faces.js";
-import { count, percent, shortNumber } from "../format.js";
+import { count, moment, percent, shortNumber } from "../format.js";
 import { accuracyPlot, isDrawable, lineage, relapsePlot, sizePlot, versionList } from "../history.js";
 import { jobItem, updateJobItem } from "../jobs.js";
-import { openDelete, openDeleteVersion, openEvaluate, openForget, openLearn, openPromote, openResize, openRollBack } from "../operations.js";
+import { describedBy, openDelete, openDeleteVersion, openDescribe, openPromote, openRollBack } from "../managing.js";
+import { openEvaluate, openForget, openLearn, openResize } from "../operations.js";
 import { BUSY_MS, IDLE_MS, refreshNow } from "../refreshing.js";
 import { findPair } from "../pairs.js";
 import { beforeAfter } from "../slider.js";
@@ -18,7 +19,7 @@ const JOBS_SHOWN = 8;
 export function open(name) {
   const state = { model: null, jobs: [], versions: [], earlier: false, report: null, relapse: null };
   const parts = {
-    summary: h("p.tagline"), actions: h("div.actions"), aliases: h("div"), jobs: h("ul.jobs", { "aria-label": `Jobs of ${name} in progress` }), ended: h("ul.jobs", { "aria-label": `Jobs of ${name} that ended` }),
+    summary: h("p.tagline"), described: h("div.described"), actions: h("div.actions"), aliases: h("div"), jobs: h("ul.jobs", { "aria-label": `Jobs of ${name} in progress` }), ended: h("ul.jobs", { "aria-label": `Jobs of ${name} that ended` }),
     labels: h("ul.labels", { "aria-label": `Labels of ${name}` }), lineage: h("div"), plots: h("div.plots"), slider: h("div"), versions: h("div"), relapse: h("div.plots"),
   };
   const seeds = new Map();
@@ -26,7 +27,7 @@ export function open(name) {
     "div", {},
     h("p.breadcrumb", {}, h("a", { href: "/" }, "Models"), " /"),
     h("div.page-head", {}, h("h1", {}, name), parts.actions),
-    parts.summary, parts.aliases,
+    parts.summary, parts.described, parts.aliases,
     card("jobs", "In progress", null, parts.jobs),
     card("labels", "Labels", "a face each, drawn by the head; click it for another", parts.labels),
     h("div.with-versions", { hidden: true },
@@ -79,6 +80,7 @@ export function open(name) {
     document.title = `${model.name}${isBusy() ? " (busy)" : ""} · Palimpsest`;
     setText(parts.summary, `Learns from ${model.dataset}. ${head ? `Version ${model.head} with ${shortNumber(head.parameters)} parameters.` : "It has no version yet: let it learn something."}`);
     renderOnce(parts.actions, [model, versions.length], () => actions());
+    renderOnce(parts.described, [model.description, model.metadata], () => describedBy(model));
     renderOnce(parts.aliases, model.aliases, () => Object.keys(model.aliases).length ? h("ul.aliases", { "aria-label": "Aliases" }, Object.entries(model.aliases).map(([alias, number]) =>
       h("li", {}, h("span.tag", {}, alias), ` is version ${number} `, h("button.small", { type: "button", click: () => openRollBack(model, alias), "aria-label": `Roll back ${alias}` }, "roll back…")))) : []);
     const ended = state.jobs.filter((job) => job.done);
@@ -98,7 +100,7 @@ export function open(name) {
     const forgotten = state.relapse?.labels ?? [];
     node.querySelector(".relapse-part").hidden = forgotten.length === 0;
     renderOnce(parts.relapse, state.relapse, () => forgotten.map((one) => h("div", {}, h("h3", {}, one.label, one.relapsed && h("span.verdict.missed", {}, " relapsed")), relapsePlot(one))));
-    renderOnce(parts.versions, [versions, model.aliases], () => [versionList(model, versions, { promote: (version) => openPromote(model, versions, version.number), remove: (version) => openDeleteVersion(model, version, fetchAgain) }), state.earlier && h("p.note", {}, `The newest ${MAX_VERSIONS} versions.`)]);
+    renderOnce(parts.versions, [versions, model.aliases], () => [versionList(model, versions, { promote: (version) => openPromote(model, versions, version.number), remove: (version) => openDeleteVersion(model, version, fetchAgain), describe: (version) => openDescribe(`Describe version ${version.number}`, version.links.self, version, fetchAgain) }), state.earlier && h("p.note", {}, `The newest ${MAX_VERSIONS} versions.`)]);
     renderOnce(parts.slider, versions, () => comparison(model, versions));
   }
 
@@ -112,6 +114,7 @@ export function open(name) {
       button("Evaluate…", () => openEvaluate(model, versions)),
       button("Promote…", () => openPromote(model, versions)),
       model.head === null ? null : h("a.button.plain", { href: `${modelPath(name)}/sample` }, "Draw images"),
+      button("Describe…", () => openDescribe(`Describe ${model.name}`, modelApi(name), model, refreshNow), { needsHead: false }),
       button("Delete…", () => openDelete(model, versions), { needsHead: false }),
     ];
   }
@@ -141,7 +144,7 @@ export function open(name) {
     setText(tile.querySelector(".accuracy"), measured ? (measured.value === null ? "not measured" : `${isHeld(label) ? "" : "drawn "}${percent(measured.value)}`) : "");
     const by = versions.find((version) => version.number === label.forgotten_version);
     const guarantee = label.status === "forgotten" ? by?.guarantee : null;
-    setText(tile.querySelector(".generation"), [guarantee, label.generation > 1 && `learned ${label.generation} times`].filter(Boolean).join(", "));
+    setText(tile.querySelector(".generation"), [guarantee, label.generation > 1 && `learned ${label.generation} times`, label.expires_at && `until ${moment(label.expires_at)}`].filter(Boolean).join(", "));
     renderOnce(tile.querySelector(".act"), [label.status, label.forgotten_by, model], () =>
       isHeld(label) ? h("button.small", { type: "button", "aria-label": `Forget ${label.name}`, click: () => openForget(model, versions, [label.name]) }, "forget…")
         : label.forgotten_by ? h("a", { href: `/jobs/${label.forgotten_by}` }, "receipt") : []);

@@ -5,7 +5,7 @@ import { h, setText, updateChildren } from "../elements.js";
 import { showFace } from "../faces.js";
 import { count } from "../format.js";
 import { jobItem, updateJobItem } from "../jobs.js";
-import { openCreate } from "../operations.js";
+import { openCreate } from "../managing.js";
 import { BUSY_MS, IDLE_MS } from "../refreshing.js";
 
 const PAGE = 24;

@@ -1,34 +1,55 @@
 // A playground: choose labels and draw them, and see the request that does the same.
 
-import { Refused, get, modelApi, modelPath, postAnswer } from "../api.js";
-import { explain, field, labelChoice, select } from "../dialogs.js";
+import { Refused, get, modelApi, modelPath, postAnswer, remove } from "../api.js";
+import { explain, field, labelChoice, openDialog, select } from "../dialogs.js";
 import { card, h, renderOnce } from "../elements.js";
 import { isHeld } from "../faces.js";
 import { isDrawable } from "../history.js";
+import { moment } from "../format.js";
 import { IDLE_MS } from "../refreshing.js";
 
 const FORMATS = { png_grid: "PNG: a grid, a row for each label", png: "PNG: one image", npz: "npz: arrays for Python", b64_json: "JSON with PNGs in base64" };
 
 export function open(name) {
   const form = h("div");
-  const node = h("div", {}, h("p.breadcrumb", {}, h("a", { href: "/" }, "Models"), " / ", h("a", { href: modelPath(name) }, name), " /"), h("h1", {}, "Draw images"), form);
+  const recorded = h("div");
+  const node = h("div", {}, h("p.breadcrumb", {}, h("a", { href: "/" }, "Models"), " / ", h("a", { href: modelPath(name) }, name), " /"), h("h1", {}, "Draw images"), form, recorded);
 
   async function refresh(turn) {
     document.title = `Draw images with ${name} · Palimpsest`;
+    if (turn % 2 === 0) await showRecorded();
+    if (turn > 0 && turn % 2 === 0) return 2 * IDLE_MS; // one request a turn
     const [model, versions] = await Promise.all([get(modelApi(name)), turn === 0 ? get(`${modelApi(name)}/versions?limit=100`) : null]);
     // Only what is learned or forgotten makes the form anew, so that nothing that was entered is lost.
     if (versions || form.dataset.head !== String(model.head)) {
       form.dataset.head = model.head;
       const all = versions ?? (await get(`${modelApi(name)}/versions?limit=100`));
-      renderOnce(form, [model.head, model.labels], () => playground(name, model, all.data));
+      renderOnce(form, [model.head, model.labels], () => playground(name, model, all.data, showRecorded));
     }
     return 2 * IDLE_MS;
+  }
+
+  async function showRecorded() {
+    const { data } = await get(`/v1/samples?model=${encodeURIComponent(name)}&limit=10`);
+    renderOnce(recorded, data, () => data.length ? card("recorded", "Recorded samples", "newest first", h("ul.keys.messages", {}, data.map((one) => sampleItem(one, showRecorded)))) : []);
   }
 
   return { node, refresh };
 }
 
-function playground(name, model, versions) {
+function sampleItem(sample, done) {
+  const labels = sample.labels.join(sample.labels.some((label) => label.length > 1) ? ", " : " ");
+  return h("li", {}, h("b", {}, labels), h("span.note", {}, `${moment(sample.created_at)} · ${sample.count} of each · version ${sample.version} · seed ${sample.seed}`),
+    h("span.row", {}, h("a", { href: sample.links.images }, "images"), h("a.json", { href: sample.links.self }, "JSON"), h("button.small", { type: "button", "aria-label": `Delete the record of ${labels}, seed ${sample.seed}`, click: () => openDelete(sample, done) }, "delete…")));
+}
+
+const openDelete = (sample, done) => openDialog({
+  title: "Delete this record?", action: "Delete", dangerous: true, done,
+  body: [h("p", {}, "Its address ends. A new request with the same version, labels and seed draws the same images again, while the version may be drawn from.")],
+  run: () => remove(sample.links.self),
+});
+
+function playground(name, model, versions, showRecorded) {
   if (model.head === null) return h("p.note", {}, "This model has no version yet, so there is nothing to draw.");
   const labels = model.labels.filter(isHeld);
   const choice = labelChoice("Labels", labels, labels.slice(0, 3).map((label) => label.name));
@@ -62,6 +83,7 @@ function playground(name, model, versions) {
       const sample = answer.headers.get("X-Sample-Id");
       await answer.arrayBuffer();
       show(sample);
+      await showRecorded();
     } catch (error) {
       errors.replaceChildren(...explain(error instanceof Error ? error : new Refused(0, {})));
     } finally {
