@@ -46,6 +46,8 @@ MAX_MESSAGES_WAITING = 200
 """No more messages are sent while the broker holds this many. A running worker receives them in a moment."""
 
 
+OLD_ROWS_SECONDS = 60.0
+"""How often rows are deleted whose time is over. It is counted in hours and days."""
 STOP_SECONDS = 2.0
 """How long the sweeper may take to stop. What it does is done in transactions, so it may be interrupted."""
 
@@ -56,20 +58,22 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
     The parts of a sweep run in threads of their own: a broker or a disk that hangs delays no takeover.
     """
     contact = Contact(lease_seconds=deployment.lease_seconds, sweep_seconds=deployment.sweep_seconds)
-    parts = {
-        partial(sweep_rows, contact=contact): "no interrupted job is queued again",
-        forget_expired: "no label that has expired is forgotten",
-        send_messages: "no lost message is sent again",
-        deliver: "no message of a webhook is sent",
-        sweep_files: "no file is purged and no receipt is signed",
-    }
+    often, seldom = deployment.sweep_seconds, max(deployment.sweep_seconds, OLD_ROWS_SECONDS)
+    parts: list[tuple[Callable[[Database, Settings], None], float, str]] = [
+        (partial(sweep_rows, contact=contact), often, "no interrupted job is queued again"),
+        (forget_expired, often, "no label that has expired is forgotten"),
+        (send_messages, often, "no lost message is sent again"),
+        (deliver, often, "no message of a webhook is sent"),
+        (sweep_files, often, "no file is purged and no receipt is signed"),
+        (delete_old_rows, seldom, "no old row is deleted"),
+    ]
     # What workers gave up is released before its lease is found to have expired, unless the disk hangs.
     releasing = Thread(target=_release_at_start, args=(database, deployment), daemon=True)
     releasing.start()
     releasing.join(deployment.lease_seconds)
     threads = [
-        Thread(target=_repeat, args=(part, loss, stop, database, deployment), daemon=True)
-        for part, loss in parts.items()
+        Thread(target=_repeat, args=(partial(part, database, deployment), *rest, stop), daemon=True)
+        for part, *rest in parts
     ]
     for thread in threads:
         thread.start()
@@ -80,11 +84,12 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
 
 
 def sweep(database: Database, deployment: Settings) -> None:
-    """Sweep once: update rows, then send messages, then delete files and sign receipts.
+    """Sweep once: update and delete rows, then send messages, then delete files and sign receipts.
 
     Raises DatabaseUnavailable.
     """
     sweep_rows(database, deployment)
+    delete_old_rows(database, deployment)
     forget_expired(database, deployment)
     send_messages(database, deployment)
     sweep_files(database, deployment)
@@ -101,22 +106,28 @@ def sweep_rows(database: Database, deployment: Settings, contact: Contact | None
         is_steady = contact is None or contact.is_steady(session)
         if not sweeping.try_sweep_lock(session):
             return
-        sweeping.shorten_leases(session, lease_seconds=deployment.lease_seconds)
-        if is_steady:
-            metrics.TAKEOVERS.inc(sweeping.requeue_expired(session) + sweeping.requeue_stalled(session))
-        sweeping.cancel_queued(session)
-        idempotency.delete_expired(session)
-        if deployment.events_days:
-            job_events.delete_old(session, days=deployment.events_days)
+        if sweeping.is_due(session, lease_seconds=deployment.lease_seconds):
+            sweeping.shorten_leases(session, lease_seconds=deployment.lease_seconds)
+            if is_steady:
+                metrics.TAKEOVERS.inc(sweeping.requeue_expired(session) + sweeping.requeue_stalled(session))
+            sweeping.cancel_queued(session)
         ended = audit.add_outcomes(session)
         webhooks.queue_for(session, ended)
-        webhooks.delete_old(session)
         audit.seal(session)
         if contact is not None:
             contact.require_prompt()
     metrics.LAST_SWEEP.set_to_current_time()
     for job in ended:
         _measure(job)
+
+
+def delete_old_rows(database: Database, deployment: Settings) -> None:
+    """Delete the rows whose time is over. Raises DatabaseUnavailable."""
+    with database.transaction() as session:
+        idempotency.delete_expired(session)
+        if deployment.events_days:
+            job_events.delete_old(session, days=deployment.events_days)
+        webhooks.delete_old(session)
 
 
 def send_messages(database: Database, deployment: Settings) -> None:
@@ -151,32 +162,26 @@ def sweep_files(database: Database, deployment: Settings) -> None:
     _delete_models(database, deployment)
 
 
-def _repeat(
-    part: Callable[[Database, Settings], None],
-    loss: str,
-    stop: Event,
-    database: Database,
-    deployment: Settings,
-) -> None:
-    """Call the part every `sweep_seconds` until `stop` is set. loss: what does not happen without it."""
+def _repeat(part: Callable[[], None], seconds: float, loss: str, stop: Event) -> None:
+    """Call the part every so many seconds until `stop` is set. loss: what does not happen without it."""
     database_answers = True
     while not stop.is_set():
         try:
-            part(database, deployment)
+            part()
             database_answers = True
         except DatabaseUnavailable as error:
             if database_answers:
                 log.warning(
                     "cannot sweep: the database does not answer (%s); trying again every %g s. Until then %s",
-                    *(error.reason, deployment.sweep_seconds, loss),
+                    *(error.reason, seconds, loss),
                 )
             database_answers = False
         except Exception:
             log.exception(
                 "a sweep failed with an unexpected error; the next one, in %g s, tries again. Until then %s",
-                *(deployment.sweep_seconds, loss),
+                *(seconds, loss),
             )
-        stop.wait(deployment.sweep_seconds)
+        stop.wait(seconds)
 
 
 def _measure(job: JobRow) -> None:

@@ -29,6 +29,18 @@ FIRST_HASH = "0" * 64
 BATCH = 1000
 """How many entries one transaction seals, or how many outcomes it adds."""
 
+_ENDED = (
+    select(JobRow)
+    .where(JobRow.finished_at.is_not(None), JobRow.audited_at.is_(None))
+    .options(joinedload(JobRow.model))
+    .order_by(JobRow.sequence)
+    .limit(BATCH)
+)
+_UNSEALED = select(AuditRow).where(AuditRow.position.is_(None)).order_by(AuditRow.sequence).limit(BATCH)
+_NEWEST_SEALED = (
+    select(AuditRow).where(AuditRow.position.is_not(None)).order_by(AuditRow.position.desc()).limit(1)
+)
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -71,14 +83,9 @@ def append(
 
 def add_outcomes(session: Session) -> Sequence[JobRow]:
     """Add an entry for jobs that have ended and have none yet. Returns these jobs. For the sweeper alone."""
-    ended = (
-        select(JobRow)
-        .where(JobRow.finished_at.is_not(None), JobRow.audited_at.is_(None))
-        .options(joinedload(JobRow.model))
-        .order_by(JobRow.sequence)
-        .limit(BATCH)
-    )
-    rows = session.scalars(ended).all()
+    rows = session.scalars(_ENDED).all()
+    if not rows:
+        return rows
     for job in rows:
         append(
             session,
@@ -95,12 +102,11 @@ def add_outcomes(session: Session) -> Sequence[JobRow]:
 
 def seal(session: Session) -> int:
     """Seal the oldest unsealed entries. Returns how many. For the sweeper alone: one process at a time."""
-    last = session.scalar(
-        select(AuditRow).where(AuditRow.position.is_not(None)).order_by(AuditRow.position.desc()).limit(1)
-    )
+    rows = session.scalars(_UNSEALED).all()
+    if not rows:
+        return 0
+    last = session.scalar(_NEWEST_SEALED)
     position, previous = (last.position or 0, last.hash or "") if last else (0, FIRST_HASH)
-    unsealed = select(AuditRow).where(AuditRow.position.is_(None)).order_by(AuditRow.sequence).limit(BATCH)
-    rows = session.scalars(unsealed).all()
     for row in rows:
         position += 1
         previous = _hash(row, position, previous)

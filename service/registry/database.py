@@ -12,7 +12,17 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 from zlib import crc32
 
-from sqlalchemy import Connection, DateTime, Engine, Float, PoolProxiedConnection, exc, literal, text
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    DateTime,
+    Engine,
+    Float,
+    PoolProxiedConnection,
+    exc,
+    literal,
+    text,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -330,8 +340,8 @@ class from_now(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function 
     type = DateTime(timezone=True)
     inherit_cache = True
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(literal(float(seconds)))
+    def __init__(self, seconds: float | BindParameter[float]) -> None:
+        super().__init__(seconds if isinstance(seconds, BindParameter) else literal(float(seconds)))
 
 
 class seconds_since(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function it is

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Float, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
@@ -22,6 +22,14 @@ def try_sweep_lock(session: Session) -> bool:
     if session.get_bind().dialect.name == "sqlite":
         return True
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(SWEEPER_LOCK))))
+
+
+def is_due(session: Session, *, lease_seconds: float) -> bool:
+    """Whether the sweep has claims to end or leases to shorten, or queued jobs to cancel.
+
+    One question in place of eight updates, which a sweep twice a second would seldom need.
+    """
+    return bool(session.scalar(_IS_DUE, {"longest": lease_seconds * LONGEST_LEASES}))
 
 
 def shorten_leases(session: Session, *, lease_seconds: float) -> None:
@@ -122,6 +130,21 @@ def find_due(session: Session, *, notify_again_seconds: float, limit: int) -> li
         .limit(limit)
     )
     return list(session.scalars(query))
+
+
+_IS_DUE = select(
+    or_(
+        exists().where(
+            JobRow.state.in_(CLAIMED_STATES),
+            or_(
+                JobRow.lease_until < now(),
+                JobRow.lease_until > from_now(bindparam("longest", type_=Float())),
+                JobRow.stalls_at < now(),
+            ),
+        ),
+        exists().where(JobRow.state == "queued", JobRow.cancel_requested),
+    )
+)
 
 
 def mark_notified(session: Session, job_ids: Sequence[str]) -> None:
