@@ -10,13 +10,13 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from service.api.access import requires
+from service.api.clients import sharing_client
 from service.api.context import ApiContext, Context
 from service.api.examples import is_viewable
 from service.api.idempotency import Idempotency, Idempotent
 from service.api.paging import Listing
 from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
-from service.api.rates import client_of, is_loopback
-from service.api.route import Route, client_address
+from service.api.route import Route
 from service.api.upload_body import received
 from service.registry import artifact_references, dataset_deletions, datasets
 from service.registry.artifacts import FileContent
@@ -113,7 +113,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     if media_type not in ARCHIVE_MEDIA_TYPES:
         detail = f"The Content-Type of the body is {media_type}; send an npz or a zip as application/zip."
         raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
-    with context.uploads.admit(_client(request, context)):
+    with context.uploads.admit(sharing_client(request, context)):
         async with received(
             request,
             context.settings.artifacts,  # the disk of the artifacts, which may be another one
@@ -176,12 +176,6 @@ def _deleting(
             return
         yield session
         once.record(session, 204, resource)
-
-
-def _client(request: Request, context: ApiContext) -> str | None:
-    """Return who shares the upload slots; None for this machine's own user without a key."""
-    address = client_address(request)
-    return context.caller.key_id or (None if is_loopback(address) else client_of(address))
 
 
 def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:

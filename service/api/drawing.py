@@ -6,6 +6,7 @@ import numpy as np
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from service.api.clients import sharing_client
 from service.api.context import ApiContext
 from service.api.lookup import unless_purged
 from service.drawing.images import Pixels
@@ -30,7 +31,7 @@ async def draw(
     VersionPurged or VersionRevoked if the version's files were deleted, and what Generator.draw raises.
     """
     drawn = {}
-    with context.drawing.admit():
+    with context.drawing.admit(sharing_client(request, context)):
         for label, one in decoders.items():
             parts = []
             for first in range(0, len(seeds), SLICE):

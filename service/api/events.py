@@ -8,14 +8,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, TypeAdapter
 
 from service.api.access import Access, required_scopes, requires
+from service.api.clients import sharing_client
 from service.api.context import ApiContext, Context
 from service.api.job_objects import ProgressObject, ShownState
 from service.api.lookup import find_job
 from service.api.middleware import IS_HEAD
 from service.api.paging import Listing, Page, build_listing, unknown_cursor
 from service.api.problems import build_validation_problem, refusals, rules
-from service.api.rates import client_of, is_loopback
-from service.api.route import Route, client_address, preferred
+from service.api.route import Route, preferred
 from service.api.streams import MEDIA_TYPE, EventStream
 from service.registry import job_events
 from service.registry.tables import UNFINISHED_STATES, EventType, JobEventRow, JobRow
@@ -135,7 +135,7 @@ async def list_job_events(
         context.streams,
         row.id,
         after=after,
-        client=_client(request, context),
+        client=sharing_client(request, context),
         describe=lambda event: _describe(event).model_dump_json(),
         check_admitted=lambda: access.admit(request, scopes),
     )
@@ -195,11 +195,3 @@ def _refuse_fields_of_pages(request: Request) -> None:
         raise build_validation_problem(
             *(Violation(pointer, "unknown_field", f"{pointer}: {detail}") for pointer in pointers)
         )
-
-
-def _client(request: Request, context: ApiContext) -> str | None:
-    """Return for whom a stream counts: a key or an address; None for this machine's own programs."""
-    if context.caller.key_id is not None:
-        return context.caller.key_id
-    address = client_address(request)
-    return None if is_loopback(address) else client_of(address)

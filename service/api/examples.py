@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from service.api.access import requires
+from service.api.clients import sharing_client
 from service.api.context import ApiContext, Context
 from service.api.grids import TOO_LARGE, Arrangement
 from service.api.problems import Problem, refusals, rules
@@ -58,7 +59,7 @@ async def get_example(
         "Cache-Control": FOR_ONE_CLIENT,
         "ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"',
     }
-    with context.drawing.admit():
+    with context.drawing.admit(sharing_client(request, context)):
         try:
             images, total = await context.drawing.run(read, index, arrangement.count)
         except ArtifactMissing:  # images of another label were deleted just now, and the rest was moved

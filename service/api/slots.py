@@ -24,7 +24,7 @@ class Slots:
     def __init__(self, what: str, *, threads: int, requests: int) -> None:
         """threads: how much is done at once; requests: how many may be doing it or waiting for it.
 
-        One client may have half of them, if `admit` is told who it is: so that it does not lock others out.
+        One client may have half of them: so that it does not lock others out.
         """
         self._what = what
         self._requests = requests
@@ -38,8 +38,11 @@ class Slots:
         return self._admitted
 
     @contextmanager
-    def admit(self, client: str | None = None) -> Iterator[None]:
-        """Count a request in until the block ends. Raises Problem 429 if there are too many."""
+    def admit(self, client: str | None) -> Iterator[None]:
+        """Count a request in until the block ends. Raises Problem 429 if there are too many.
+
+        client: who sent it (clients.py); None for one that no other client shares the service with.
+        """
         most = -(-self._requests // 2)
         if client is not None and self._of_client[client] >= most:
             raise self._refusal(f"{most} requests of this client")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 
 from sqlalchemy.orm import Session
@@ -34,6 +35,9 @@ KILL_SECONDS = 5.0
 """How long the kernel may take to end a killed process. One that waits for a hung disk never ends."""
 SMALLEST_SILENCE_SECONDS = 10.0
 """A worker that sent no beat for two leases, or at least so long, is suspended or hangs: it is killed."""
+START_PATIENCE = 3
+"""How many times as long a worker may be silent before its first beat, without using the CPU: it may wait
+for a disk from which it reads its code."""
 LARGEST_TICK_SECONDS = 1.0
 """More is not counted between two checks: then this process was suspended itself."""
 
@@ -62,6 +66,7 @@ class WorkerProcess:
         self._is_identified = False
         self._beats = False
         self._silent_seconds = 0.0
+        self._cpu_ticks: int | None = None
         self._checked_at = 0.0
         self._abandoned: list[subprocess.Popen[bytes]] = []
         self._started_at = 0.0
@@ -145,17 +150,30 @@ class WorkerProcess:
             self._is_identified = True
 
     def _is_silent(self) -> bool:
-        """Whether the worker has beaten before, and has not for too long."""
+        """Whether the worker has not beaten for too long.
+
+        Before its first beat it may compute instead: imports take long on a busy machine.
+        """
         now = time.monotonic()
         elapsed, self._checked_at = min(now - self._checked_at, LARGEST_TICK_SECONDS), now
         if self._identification is None or not self._is_identified:
             return False
         if self._identification.has_beaten():
             self._beats, self._silent_seconds = True, 0.0
+        elif not self._beats and self._has_computed():
+            self._silent_seconds = 0.0
         else:
             self._silent_seconds += elapsed
         limit = max(SMALLEST_SILENCE_SECONDS, 2 * self._deployment.lease_seconds)
-        return self._beats and self._silent_seconds > limit
+        return self._silent_seconds > (limit if self._beats else limit * START_PATIENCE)
+
+    def _has_computed(self) -> bool:
+        """Whether the worker has used CPU time since this was last asked. True where that is not known: then
+        only the worker's own watchdog ends a start that hangs.
+        """
+        assert self._process is not None
+        before, self._cpu_ticks = self._cpu_ticks, _cpu_ticks(self._process.pid)
+        return self._cpu_ticks is None or self._cpu_ticks != before
 
     def _replace(self) -> None:
         assert self._process is not None
@@ -213,6 +231,15 @@ def _describe_exit(exit_code: int) -> str:
         return f"ended unexpectedly with exit code {exit_code} (its log lines above may say why)"
     cause = " (SIGKILL, which the kernel sends when memory runs out)" if exit_code == -signal.SIGKILL else ""
     return f"was ended by signal {-exit_code}{cause}"
+
+
+def _cpu_ticks(pid: int) -> int | None:
+    """Return the CPU time that the process has used; None if this system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[11]) + int(fields[12])
 
 
 def _die_with_parent(parent: int) -> None:

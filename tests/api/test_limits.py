@@ -17,7 +17,9 @@ import httpx2
 import numpy as np
 import pytest
 
+from service.api.problems import Problem
 from service.api.route import MAX_JSON_ITEMS
+from service.api.slots import Slots
 from service.metrics import REGISTRY
 from service.process.http_connections import Connections
 from service.process.http_protocol import MAX_TRAILER_BYTES
@@ -333,6 +335,17 @@ def test_what_is_in_hand_is_bounded(small: Served) -> None:
     assert (answer.status_code, answer.json()["code"]) == (429, "concurrency_limited")
     drawing.join()
     assert answers == [200]
+
+
+def test_one_client_has_half_of_the_slots_at_most() -> None:
+    slots = Slots("drawing images", threads=1, requests=4)
+    with slots.admit("a key"), slots.admit("a key"):
+        with pytest.raises(Problem, match="2 requests of this client"), slots.admit("a key"):
+            pass
+        with slots.admit("another key"), slots.admit(None):
+            assert slots.in_hand == 4
+    with slots.admit("a key"):
+        assert slots.in_hand == 1
 
 
 def test_uploads_of_all_projects_fill_a_share_of_the_disk_at_most(tmp_path: Path) -> None:

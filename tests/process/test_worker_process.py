@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
@@ -131,12 +132,27 @@ def test_a_worker_that_stops_beating_is_replaced(
     wait_for("the silent worker is replaced", replaced)
 
 
-def test_a_worker_that_never_beats_is_left_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is still starting: imports take long on a slow disk."""
-    monkeypatch.setattr(worker_process, "SMALLEST_SILENCE_SECONDS", 0.0)
-    worker = start(program(OURS), lease_seconds=0.001)
+def test_a_worker_that_starts_slowly_is_left_alone(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not beaten yet, but computes: imports take long on a busy machine."""
+    monkeypatch.setattr(worker_process, "SMALLEST_SILENCE_SECONDS", 0.1)
+    worker = start(program(OURS, then="while True: pass"), lease_seconds=0.001)
     worker.wait_until_identified(Event())
     pid = children(os.getpid())
-    for _ in range(20):
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
         worker.check()
     assert children(os.getpid()) == pid
+
+
+def test_a_worker_that_is_suspended_before_its_first_beat_is_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker_process, "SMALLEST_SILENCE_SECONDS", 0.1)
+    worker = start(program(OURS, then="os.kill(os.getpid(), 19)"), lease_seconds=0.001)
+    worker.wait_until_identified(Event())
+
+    def replaced() -> bool:
+        worker.check()
+        return "does not run any more" in caplog.text
+
+    wait_for("the suspended worker is replaced", replaced)
