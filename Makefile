@@ -14,6 +14,8 @@ DATASETS = $(or $(DATA),$(PALIMPSEST_DATA),$(HOME)/.palimpsest/datasets)
 
 PIP_AUDIT := 2.10.1
 
+# Where it is set, each of the many processes that tests start compiles PyTorch again: 10 s of CPU time, not 7.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # By default uv trusts only its bundled CA certificates; use those of the system, as pip and browsers do.
 export UV_SYSTEM_CERTS := 1
