@@ -12,10 +12,12 @@ from typing import Any
 
 from service import requests
 from worker.learning import datasets
+from worker.learning.datasets import DatasetInfo
 from worker.learning.judging.evaluation import FullParams
 from worker.learning.judging.full_report import measure_full_report
-from worker.learning.networks import ARCHITECTURES
-from worker.learning.strategy import all_strategies
+from worker.learning.networks import ARCHITECTURES, Architecture
+from worker.learning.package import Package
+from worker.learning.strategy import Strategy, built_in_strategies
 
 CATALOG = Path(requests.__file__).with_name("catalog.json")
 
@@ -38,41 +40,56 @@ def main(arguments: list[str]) -> int:
 
 
 def catalog() -> dict[str, Any]:
-    """Return strategies, datasets and architectures, each with the JSON Schema of its params."""
+    """Return what is built in: strategies, datasets and architectures, each with the schema of its params."""
     return {
-        "strategies": [
-            {
-                "operation": one.operation,
-                "name": one.name,
-                "policy": one.policy,
-                "retention": one.retention,
-                "default": one.default,
-                "needs_examples": one.needs_examples,
-                "merges_temporary": one.merges_temporary,
-                "guarantee": one.guarantee,
-                "summary": one.summary,
-                "source": one.source,
-                "params": one.Params.model_json_schema(),
-            }
-            for one in all_strategies()
-        ]
-        + [_evaluation()],
-        "datasets": [
-            {
-                "name": one.name,
-                "title": one.title,
-                "labels": list(one.labels),
-                "image_shape": list(one.image_shape),
-                "bundled": one.bundled,
-                "files": None if one.files is None else asdict(one.files),
-            }
-            for one in datasets.catalog()
-        ],
+        "strategies": [*map(describe_strategy, built_in_strategies()), _evaluation()],
+        "datasets": [describe_dataset(one) for one in datasets.catalog() if one.package is None],
         "architectures": [
-            {"name": one.name, "summary": one.summary, "params": one.Params.model_json_schema()}
-            for one in ARCHITECTURES.values()
+            describe_architecture(one) for one in ARCHITECTURES.values() if one.package is None
         ],
     }
+
+
+def describe_strategy(one: Strategy) -> dict[str, Any]:
+    """Return the entry of a strategy in the catalog."""
+    return {
+        "operation": one.operation,
+        "name": one.name,
+        "policy": one.policy,
+        "retention": one.retention,
+        "default": one.default,
+        "needs_examples": one.needs_examples,
+        "merges_temporary": one.merges_temporary,
+        "guarantee": one.guarantee,
+        "summary": one.summary,
+        "source": one.source,
+        "params": one.Params.model_json_schema(),
+    } | _package(one.package)
+
+
+def describe_dataset(one: DatasetInfo) -> dict[str, Any]:
+    """Return the entry of a dataset in the catalog."""
+    return {
+        "name": one.name,
+        "title": one.title,
+        "labels": list(one.labels),
+        "image_shape": list(one.image_shape),
+        "bundled": one.bundled,
+        "files": None if one.files is None else asdict(one.files),
+    } | _package(one.package)
+
+
+def describe_architecture(one: Architecture) -> dict[str, Any]:
+    """Return the entry of an architecture in the catalog."""
+    return {
+        "name": one.name,
+        "summary": one.summary,
+        "params": one.Params.model_json_schema(),
+    } | _package(one.package)
+
+
+def _package(package: Package | None) -> dict[str, Any]:
+    return {} if package is None else {"package": asdict(package)}
 
 
 def _evaluation() -> dict[str, Any]:

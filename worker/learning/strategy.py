@@ -23,6 +23,7 @@ from torch import Tensor
 from reports import Guarantee
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.machine import machine_kind
+from worker.learning.package import NameTaken, Package
 from worker.learning.resuming import (
     STAGES_VERSION,
     Environment,
@@ -296,9 +297,11 @@ class Strategy:
     needs_examples: bool = False  # whether it gets the real images of the labels to learn
     merges_temporary: bool = False  # whether it makes temporary labels permanent
     guarantee: Guarantee | None = None  # of a forget: what it guarantees of its result
+    package: Package | None = None  # the package that brings it; None if it is built in
 
 
-_strategies: dict[tuple[str, str], Strategy] = {}
+_declared: dict[Run, Strategy] = {}
+_added: dict[tuple[str, str], Strategy] = {}
 
 
 def strategy(
@@ -314,7 +317,7 @@ def strategy(
     merges_temporary: bool = False,
     guarantee: Guarantee = "approximate",
 ) -> Callable[[Run], Run]:
-    """Register the decorated function as the strategy `name`; its docstring's first line is the summary.
+    """Declare the decorated function as the strategy `name`; its docstring's first line is the summary.
 
     needs_examples: whether the strategy gets the real images of the labels to learn. None means: if its
         operation is learn.
@@ -326,7 +329,7 @@ def strategy(
 
     def register(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().splitlines()[0]
-        _strategies[operation, name] = Strategy(
+        _declared[run] = Strategy(
             operation=operation,
             name=name,
             run=run,
@@ -345,6 +348,22 @@ def strategy(
     return register
 
 
+def declaration_of(run: object) -> Strategy | None:
+    """Return what the decorator `strategy` declared of this function; None if it was not decorated."""
+    return _declared.get(run) if callable(run) else None
+
+
+def add(one: Strategy) -> None:
+    """Add the strategy of another package. Raises NameTaken."""
+    taken = next(
+        (each for each in all_strategies() if (each.operation, each.name) == (one.operation, one.name)), None
+    )
+    if taken is not None:
+        by = "is built in" if taken.package is None else f"comes from the package {taken.package.name}"
+        raise NameTaken(f"another {one.operation} strategy called {one.name!r} {by}")
+    _added[one.operation, one.name] = one
+
+
 def find(operation: str, name: str) -> Strategy:
     """Return a strategy by its operation and name. Raises KeyError, which lists the known ones."""
     known: dict[tuple[str, str], Strategy] = {(one.operation, one.name): one for one in all_strategies()}
@@ -354,12 +373,19 @@ def find(operation: str, name: str) -> Strategy:
 
 
 def all_strategies() -> list[Strategy]:
-    """Return every strategy, sorted by operation and name.
+    """Return the built-in strategies, sorted by operation and name, then those of other packages."""
+    return [*built_in_strategies(), *_added.values()]
+
+
+def built_in_strategies() -> list[Strategy]:
+    """Return the strategies of this project, sorted by operation and name.
 
     Imports every module in the operations' folders, so a new file there is enough to add a strategy."""
+    modules = set()
     for folder in FOLDERS.values():
         package = importlib.import_module(f"worker.learning.{folder}")
         for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+            modules.add(importlib.import_module(f"{package.__name__}.{module.name}").__name__)
     order = list(FOLDERS)
-    return sorted(_strategies.values(), key=lambda one: (order.index(one.operation), one.name))
+    built_in = [one for run, one in _declared.items() if run.__module__ in modules]
+    return sorted(built_in, key=lambda one: (order.index(one.operation), one.name))

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.isolation import drop_isolated
-from worker.learning.networks import with_random_weights
+from worker.learning.networks import ARCHITECTURES, with_random_weights
 from worker.learning.strategy import Diverged, Examples, Strategy, TrainingContext
 
 
@@ -39,6 +39,10 @@ def _inputs(
 ) -> Iterator[object]:
     """Yield all that the result depends on, besides the code and the seeds of the context."""
     yield (chosen.operation, chosen.name, params.model_dump_json(), examples.labels, examples.dataset)
+    # Of another package, another version may take other steps: it must not go on from this one's snapshot.
+    for package in (chosen.package, ARCHITECTURES[checkpoint.spec.architecture].package):
+        if package is not None:
+            yield (package.name, package.version)
     yield from (one.to_bytes() for one in (checkpoint, *checkpoint.isolated))
     for name, images in examples.images.items():
         yield name

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from worker.learning.package import NameTaken, Package
+
 Split = dict[str, Tensor]  # label -> images, uint8 [n, pixels], bright ink on a dark ground
 Reader = Callable[[Path], tuple[Split, Split]]  # data folder -> (train, test)
 
@@ -37,6 +39,7 @@ class DatasetInfo:
     image_shape: tuple[int, int]
     bundled: bool  # part of an installed package, so it needs neither a folder nor a download
     files: TrainFiles | None = None
+    package: Package | None = None  # the package that brings it; None if it is built in
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Dataset:
         return digest.hexdigest()
 
 
+_declared: dict[Reader, DatasetInfo] = {}
 _readers: dict[str, tuple[DatasetInfo, Reader]] = {}
 
 
@@ -89,13 +93,27 @@ def dataset(
     bundled: bool,
     files: TrainFiles | None = None,
 ) -> Callable[[Reader], Reader]:
-    """Register the decorated function as the reader of the dataset `name`."""
+    """Declare the decorated function as the reader of the dataset `name`."""
 
-    def register(read: Reader) -> Reader:
-        _readers[name] = (DatasetInfo(name, title, labels, image_shape, bundled, files), read)
+    def declare(read: Reader) -> Reader:
+        _declared[read] = DatasetInfo(name, title, labels, image_shape, bundled, files)
         return read
 
-    return register
+    return declare
+
+
+def declared() -> dict[Reader, DatasetInfo]:
+    """Return every reader that was decorated, with what it declares."""
+    return dict(_declared)
+
+
+def add(info: DatasetInfo, read: Reader) -> None:
+    """Add a dataset. Raises NameTaken."""
+    if info.name in _readers:
+        taken = _readers[info.name][0].package
+        by = "is built in" if taken is None else f"comes from the package {taken.name}"
+        raise NameTaken(f"another dataset called {info.name!r} {by}")
+    _readers[info.name] = info, read
 
 
 def find(name: str) -> tuple[DatasetInfo, Reader]:

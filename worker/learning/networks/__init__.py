@@ -11,6 +11,7 @@ from worker.learning.checkpoint import Checkpoint, Spec
 from worker.learning.networks.conv import Conv, ConvParams
 from worker.learning.networks.mlp import Mlp, MlpParams
 from worker.learning.networks.network import Network
+from worker.learning.package import NameTaken, Package
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Architecture:
     network: type[Network]
     Params: type[BaseModel]
     summary: str
+    package: Package | None = None
+    """The package that brings it; None if it is built in."""
 
 
 ARCHITECTURES = {
@@ -31,6 +34,14 @@ ARCHITECTURES = {
 }
 
 
+def add(architecture: Architecture) -> None:
+    """Add the architecture of another package. Raises NameTaken."""
+    if taken := ARCHITECTURES.get(architecture.name):
+        by = "is built in" if taken.package is None else f"comes from the package {taken.package.name}"
+        raise NameTaken(f"another architecture called {architecture.name!r} {by}")
+    ARCHITECTURES[architecture.name] = architecture
+
+
 def blank(network: Mapping[str, Any], *, seed: int, pixels: int = 784) -> Checkpoint:
     """Create the first checkpoint of a model: random weights and no labels.
 
@@ -39,6 +50,13 @@ def blank(network: Mapping[str, Any], *, seed: int, pixels: int = 784) -> Checkp
     """
     requested = dict(network)
     architecture = ARCHITECTURES[requested.pop("architecture", "mlp")]
+    return make_blank(architecture, requested, seed=seed, pixels=pixels)
+
+
+def make_blank(
+    architecture: Architecture, requested: Mapping[str, Any], *, seed: int, pixels: int = 784
+) -> Checkpoint:
+    """Create the first checkpoint of a model of this architecture. requested: its params. See `blank`."""
     params = architecture.Params.model_validate(requested)
     spec = Spec(architecture=architecture.name, slots=0, pixels=pixels, **params.model_dump())
     built = architecture.network(spec)
@@ -61,9 +79,14 @@ def with_random_weights(checkpoint: Checkpoint, generator: torch.Generator) -> C
 
 def build(checkpoint: Checkpoint, device: torch.device) -> Network:
     """Build a trainable network with the weights of the checkpoint's main network, on `device`."""
-    network = ARCHITECTURES[checkpoint.spec.architecture].network(checkpoint.spec)
+    return with_weights(ARCHITECTURES[checkpoint.spec.architecture], checkpoint).to(device)
+
+
+def with_weights(architecture: Architecture, checkpoint: Checkpoint) -> Network:
+    """Build a network of this architecture with the weights of the checkpoint's main network, on the CPU."""
+    network = architecture.network(checkpoint.spec)
     network.load_state_dict({name: tensor.clone() for name, tensor in checkpoint.weights.items()})
-    return network.to(device)
+    return network
 
 
 def frozen(checkpoint: Checkpoint, device: torch.device) -> Network:
