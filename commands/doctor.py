@@ -7,7 +7,7 @@ which the command ends with exit code 1.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from service.home import may_others_read
 from service.process import collector
 from service.queue.messages import count_waiting_messages
 from service.receipts.signing import PRIVATE
-from service.registry import artifact_references, database_file, scrub, space, store_identity
+from service.registry import artifact_references, database_file, scrub, space, store_identity, workers
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database, now
 from service.registry.errors import DatabaseUnavailable, RegistryError
@@ -78,6 +78,7 @@ def find(deployment: Settings) -> Iterator[Finding]:
         for name, check in (
             ("schema", lambda: _check_schema(database)),
             ("clock", lambda: _check_clock(database)),
+            ("workers", lambda: _check_workers(database)),
             ("artifact folder", lambda: _check_identity(database, artifacts)),
             ("artifacts", lambda: _check_artifacts(database, artifacts)),
             ("garbage", lambda: _check_garbage(database, artifacts, deployment)),
@@ -192,6 +193,27 @@ def _check_clock(database: Database) -> Finding:
     text = f"the database's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
     status: Status = "warning" if abs(skew) > LARGEST_SKEW_SECONDS else "ok"
     return Finding("clock", status, text)
+
+
+def _check_workers(database: Database) -> Finding:
+    """List the workers that live, with what they offer from other packages."""
+    with database.reading() as session:
+        live = workers.list_live(session)
+        waiting = workers.count_waiting_packages(session, seconds=0)
+    details = [{"worker": row.name, "code": row.code, "offers": _list_offers(row.offers)} for row in live]
+    if waiting:
+        found = "; ".join(f"{reason} ({count} queued)" for reason, count in waiting.items())
+        return Finding("workers", "problem", f"{len(live)} run; jobs wait, because {found}", details)
+    return Finding("workers", "ok", f"{len(live)} run", details)
+
+
+def _list_offers(offers: Mapping[str, Any] | None) -> str:
+    found = [
+        f"{one['name']} ({one['package']['name']} {one['package']['version']})"
+        for items in (offers or {}).values()
+        for one in items
+    ]
+    return "besides what is built in: " + ", ".join(found) if found else "what is built in"
 
 
 def _check_identity(database: Database, artifacts: FolderArtifacts) -> Finding:

@@ -27,6 +27,7 @@ def dataset(one: values.Dataset) -> RenderableType:
     return facts(
         ("dataset", one.name),
         ("what it is", one.title),
+        ("package", None if one.package is None else f"{one.package.name} {one.package.version}"),
         ("labels", names(one.labels)),
         ("images", images),
         ("deleted labels", names(one.deleted_labels) if one.deleted_labels else None),
@@ -55,11 +56,12 @@ def keys(found: Sequence[values.ApiKey]) -> RenderableType:
 
 def strategies(found: Sequence[values.Strategy]) -> RenderableType:
     """Return a table of strategies."""
-    table = listing("operation", "strategy", "for", "guarantee", "what it does")
+    table = listing("operation", "strategy", "for", "guarantee", "package", "what it does")
     for one in found:
         kind = one.policy or ("temporary labels" if one.retention == "temporary" else "")
         name = f"{one.name} (default)" if one.default else one.name
-        table.add_row(one.operation, name, kind, one.guarantee or "-", one.summary)
+        package = "built in" if one.package is None else one.package.name
+        table.add_row(one.operation, name, kind, one.guarantee or "-", package, one.summary)
     return table
 
 
@@ -69,6 +71,7 @@ def strategy(one: values.Strategy) -> RenderableType:
         ("strategy", one.name),
         ("operation", one.operation),
         ("guarantee", one.guarantee),
+        ("package", None if one.package is None else f"{one.package.name} {one.package.version}"),
         ("what it does", one.summary),
         ("source", one.source),
     )

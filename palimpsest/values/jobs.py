@@ -129,7 +129,9 @@ class Job(Value):
     """A request that was accepted: to learn, forget, resize or evaluate.
 
     Test `done` rather than `state`: later servers may have more states. `output_version` is the version that
-    it published, None if it published none. `retry_of` is the job that it repeats.
+    it published, None if it published none. `retry_of` is the job that it repeats. `packages` are those that
+    bring its `strategy`, `network` or `dataset`. While it is queued, `waits_for` says what no running worker
+    has of them.
     """
 
     id: str
@@ -139,6 +141,7 @@ class Job(Value):
     operation: str
     strategy: str
     guarantee: str | None
+    packages: dict[str, str]
     params: Json
     labels: tuple[str, ...]
     already_forgotten: dict[str, str]
@@ -148,6 +151,7 @@ class Job(Value):
     done: bool
     progress: Progress | None
     queue_position: int | None
+    waits_for: str | None
     attempt: int
     max_attempts: int
     base_version: int | None

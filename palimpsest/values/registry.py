@@ -5,11 +5,19 @@ from datetime import datetime
 from palimpsest.values.base import Json, Value
 
 
+class Package(Value):
+    """An installed package that brings something to the running workers."""
+
+    name: str
+    version: str
+
+
 class DatasetEntry(Value):
     """Labelled images that models can learn from.
 
     bundled: whether it can be used without a download. images: how many each label has, if they were
-    uploaded. deleted_labels: those whose images were deleted from it.
+    uploaded. deleted_labels: those whose images were deleted from it. package: None if it is built in or was
+    uploaded.
     """
 
     name: str
@@ -19,6 +27,7 @@ class DatasetEntry(Value):
     bundled: bool
     images: dict[str, int] | None = None
     deleted_labels: tuple[str, ...] = ()
+    package: Package | None = None
 
 
 class Dataset(DatasetEntry):
@@ -28,10 +37,14 @@ class Dataset(DatasetEntry):
     images: dict[str, int] | None
     deleted_labels: tuple[str, ...]
     viewable: bool
+    package: Package | None
 
 
 class Strategy(Value):
-    """A named way to do an operation. params: the JSON Schema of its hyper-parameters."""
+    """A named way to do an operation.
+
+    params: the JSON Schema of its hyper-parameters. package: None if it is built in.
+    """
 
     operation: str
     name: str
@@ -44,14 +57,16 @@ class Strategy(Value):
     summary: str
     source: str
     params: Json
+    package: Package | None = None
 
 
 class Architecture(Value):
-    """A kind of network. params: the JSON Schema of its widths and sizes."""
+    """A kind of network. params: the JSON Schema of its widths and sizes. package: None if it is built in."""
 
     name: str
     summary: str
     params: Json
+    package: Package | None = None
 
 
 class Catalog(Value):

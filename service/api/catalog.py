@@ -25,10 +25,11 @@ router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 def get_catalog(context: Context) -> Catalog:
     """List the strategies of every operation, the datasets and the architectures.
 
-    Uploaded datasets come last.
+    What other packages bring to the running workers comes after what is built in, with its `package`: it is
+    accepted while a worker offers it. Uploaded datasets come last.
     """
     with context.database.reading() as session:
-        return context.catalog.with_uploads(session, context.project)
+        return context.find_catalog(session)
 
 
 @router.get("/report-schema")

@@ -19,6 +19,7 @@ from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.statistics import RecentStatistics
 from service.requests.catalog import Catalog
+from service.requests.offers import with_offers
 from service.settings import Settings
 
 
@@ -36,7 +37,7 @@ class ApiContext:
     generator: Generator
     statistics: RecentStatistics
     catalog: Catalog
-    """It lacks the uploaded datasets: `catalog.with_uploads(session, project)` adds them."""
+    """What is built in. `find_catalog` adds what workers offer, and the uploaded datasets."""
     drawing: Slots
     """The threads that draw images."""
     uploads: Slots
@@ -58,6 +59,10 @@ class ApiContext:
     def project(self) -> str:
         """The id of the project that the request is about. Nothing of another project may be shown."""
         return self.caller.project
+
+    def find_catalog(self, session: Session) -> Catalog:
+        """Return all that a request may name now, in the project that it is about."""
+        return with_offers(self.catalog, session).with_uploads(session, self.project)
 
     def append_to_audit_log(self, session: Session, action: str, resource: str, **details: Any) -> None:
         """Record what the caller did, in the transaction that does it. See service/registry/audit.py."""

@@ -22,7 +22,7 @@ from service.registry import artifact_references, dataset_deletions, datasets
 from service.registry.artifacts import FileContent
 from service.registry.errors import DatasetExists, UnknownDataset
 from service.registry.space import measure_disk_bytes
-from service.requests.catalog import DatasetEntry
+from service.requests.catalog import DatasetEntry, FromPackage
 from service.requests.fields import NAME, NAME_RULE
 from service.requests.invalid_upload import UPLOAD_RULES, InvalidUpload
 from service.requests.uploads import read_upload
@@ -63,6 +63,7 @@ class DatasetObject(BaseModel):
     )
     deleted_labels: list[str] = Field(description="Labels whose images were deleted.")
     viewable: bool = Field(description="Whether `/labels/{label}/examples/{index}.png` shows images of it.")
+    package: FromPackage
 
 
 @router.get("")
@@ -70,10 +71,7 @@ class DatasetObject(BaseModel):
 def list_datasets(context: Context) -> Listing[DatasetObject]:
     """List all datasets, uploaded ones last. The list has one page only."""
     with context.database.reading() as session:
-        data = [
-            _describe_dataset(entry, context)
-            for entry in context.catalog.with_uploads(session, context.project).datasets
-        ]
+        data = [_describe_dataset(entry, context) for entry in context.find_catalog(session).datasets]
     return Listing(data=data, has_more=False, next=None)
 
 
@@ -109,6 +107,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
         raise InvalidRequest(Violation("/path/dataset", "invalid_name", f"the name of a dataset {NAME_RULE}"))
     if any(entry.name == dataset for entry in context.catalog.datasets):
         raise DatasetExists(dataset, "which comes with the service")
+    await context.database_threads.read(_refuse_name_of_package, dataset, context)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in ARCHIVE_MEDIA_TYPES:
         detail = f"The Content-Type of the body is {media_type}; send an npz or a zip as application/zip."
@@ -178,6 +177,14 @@ def _deleting(
         once.record(session, 204, resource)
 
 
+def _refuse_name_of_package(name: str, context: ApiContext) -> None:
+    with context.database.reading() as session:
+        entries = context.find_catalog(session).datasets
+    package = next((entry.package for entry in entries if entry.name == name), None)
+    if package is not None:
+        raise DatasetExists(name, f"which comes with the package {package.name}")
+
+
 def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
     """Store the images, then record the dataset that refers to them. Return whether it is new."""
     settings = context.settings
@@ -221,7 +228,7 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
 
 def _find_dataset(name: str, context: ApiContext) -> DatasetObject:
     with context.database.reading() as session:
-        entries = context.catalog.with_uploads(session, context.project).datasets
+        entries = context.find_catalog(session).datasets
     entry = next((entry for entry in entries if entry.name == name), None)
     if entry is None:
         raise UnknownDataset(name)

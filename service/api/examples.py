@@ -90,7 +90,7 @@ def is_viewable(entry: DatasetEntry, context: ApiContext) -> bool:
 def _find_source(context: ApiContext, name: str, label: str) -> tuple[str, Read]:
     """Return what identifies the images of a label, and the function that reads some of them."""
     with context.database.reading() as session:
-        entries = context.catalog.with_uploads(session, context.project).datasets
+        entries = context.find_catalog(session).datasets
         entry = next((one for one in entries if one.name == name), None)
         if entry is None:
             raise UnknownDataset(name)
@@ -125,6 +125,9 @@ def _reader_of_upload(context: ApiContext, sha256: str, stored: dict[str, int], 
 
 def _reader_of_files(context: ApiContext, entry: DatasetEntry, label: str) -> Read:
     files = entry.files
+    if entry.package is not None:
+        detail = f"The images of {entry.name} come with the package {entry.package.name}, which workers have."
+        raise Problem(404, "example_not_found", detail)
     if files is None or not is_viewable(entry, context):
         detail = (
             f"The images of {entry.name} are not in the data folder of this service. A worker downloads them "

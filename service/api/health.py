@@ -16,7 +16,7 @@ from service.api.access import needs_no_key
 from service.api.context import ApiContext, Context
 from service.api.route import Route
 from service.queue.messages import count_waiting_messages
-from service.registry import jobs
+from service.registry import jobs, workers
 from service.registry.errors import DatabaseUnavailable
 from service.registry.scrub import read_statistics
 from service.registry.space import describe_lack
@@ -121,8 +121,12 @@ def _check_worker(context: ApiContext) -> str:
     try:
         with context.database.reading() as session:
             stalled = jobs.is_queue_stalled(session, seconds=STALLED_QUEUE_SECONDS)
+            waiting = workers.count_waiting_packages(session, seconds=STALLED_QUEUE_SECONDS)
     except DatabaseUnavailable:
         return "unknown, because the database does not answer"
+    if waiting:
+        found = "; ".join(f"{reason} ({count} queued)" for reason, count in waiting.items())
+        return f"{found}; start a worker where the package is installed"
     return "jobs are queued and no worker takes them; start `palimpsest worker`" if stalled else "ok"
 
 

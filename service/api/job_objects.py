@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
 from reports import Criterion, read_criterion
+from service.registry import jobs, workers
 from service.registry.tables import Guarantee, ImageErasureRow, JobRow, PurgeRow
 
 POLL_SECONDS = "1"
@@ -148,6 +150,10 @@ class JobObject(BaseModel):
     guarantee: Guarantee | None = Field(
         description="Of a forget: what it has to guarantee, and once it has succeeded, what it guarantees."
     )
+    packages: dict[str, str] = Field(
+        description="For its `strategy`, `network` or `dataset`, if that is not built in: the package that "
+        "brings it. The manifest of the version that it publishes has the package's version too."
+    )
     params: dict[str, Any] = Field(description="The params of the strategy, with every default filled in.")
     labels: list[str]
     already_forgotten: dict[str, str] = Field(
@@ -165,6 +171,9 @@ class JobObject(BaseModel):
     queue_position: int | None = Field(
         description="How many unfinished jobs were accepted before it; 100 stands for 100 or more. Null once "
         "it is no longer queued."
+    )
+    waits_for: str | None = Field(
+        description="Of a queued job that no running worker can run: what none of them offers."
     )
     attempt: int
     max_attempts: int
@@ -206,12 +215,29 @@ class JobObject(BaseModel):
     links: dict[str, str]
 
 
+def describe_one(
+    session: Session, row: JobRow, already_forgotten: Mapping[str, str] | None = None
+) -> JobObject:
+    """Return the JSON object that describes a job. See describe_job."""
+    return describe_job(
+        row,
+        jobs.queue_position(session, row),
+        already_forgotten,
+        waits_for=workers.find_waiting(session, [row]).get(row.id),
+    )
+
+
 def describe_job(
-    row: JobRow, queue_position: int | None, already_forgotten: Mapping[str, str] | None = None
+    row: JobRow,
+    queue_position: int | None,
+    already_forgotten: Mapping[str, str] | None = None,
+    *,
+    waits_for: str | None = None,
 ) -> JobObject:
     """Return the JSON object that describes a job.
 
     already_forgotten: of the request that it answers, if that left out more labels than the job's own.
+    waits_for: see workers.find_waiting.
     """
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
     if row.retry_of is not None:
@@ -230,6 +256,7 @@ def describe_job(
         operation=row.operation,
         strategy=row.strategy,
         guarantee=row.guarantee,
+        packages=row.packages or {},
         params=row.params,
         labels=row.labels,
         already_forgotten=dict(already_forgotten or row.already_forgotten or {}),
@@ -239,6 +266,7 @@ def describe_job(
         done=row.done,
         progress=_describe_progress(row),
         queue_position=queue_position,
+        waits_for=waits_for,
         attempt=row.attempt,
         max_attempts=row.max_attempts,
         base_version=_base_version(row),

@@ -1,5 +1,6 @@
 """/v1/jobs: list, read, cancel and repeat jobs, and read the receipt of a forget."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
-from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job
+from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job, describe_one
 from service.api.lookup import find_job, find_model
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
 from service.api.problems import refusals
@@ -21,7 +22,7 @@ from service.receipts import issuing
 from service.receipts.signing import load_signing_key
 from service.receipts.statement import MEDIA_TYPE
 from service.recovery import erasure_log
-from service.registry import jobs, models
+from service.registry import jobs, models, workers
 from service.registry.errors import (
     JobAlreadySucceeded,
     JobNotFinished,
@@ -61,8 +62,8 @@ def list_jobs(
         rows, has_more = jobs.page(
             session, project=context.project, model=model, state=page.state, limit=page.limit, after=after
         )
-        positions = jobs.queue_positions(session, rows)
-        data = [describe_job(row, positions.get(row.id)) for row in rows]
+        positions, waiting = jobs.queue_positions(session, rows), workers.find_waiting(session, rows)
+        data = [describe_job(row, positions.get(row.id), waits_for=waiting.get(row.id)) for row in rows]
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
@@ -75,7 +76,7 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
     """
     with context.database.reading() as session:
         row = find_job(session, context.project, job)
-        found = describe_job(row, jobs.queue_position(session, row))
+        found = describe_one(session, row)
     if not found.done:
         response.headers["Retry-After"] = POLL_SECONDS
     return found
@@ -97,7 +98,7 @@ def cancel_job(job: str, response: Response, context: Context, once: Idempotent)
         if answered is None:
             once.record(session, 202, row.id)
             context.append_to_audit_log(session, "job.cancel", row.id)
-        cancelled = describe_job(row, jobs.queue_position(session, row))
+        cancelled = describe_one(session, row)
     response.headers["Location"] = cancelled.links["self"]
     return cancelled
 
@@ -132,12 +133,13 @@ async def retry_job(job: str, submission: Submit) -> JobObject:
 
     def resolve(session: Session, model: ModelRow, statuses: Statuses) -> JobSpec:
         row = jobs.find(session, repeated.id)
-        catalog = context.catalog.with_uploads(session, context.project)
+        catalog = context.find_catalog(session)
         try:
-            return retries.spec_again(row, catalog, statuses)
+            spec = retries.spec_again(row, catalog, statuses)
         except InvalidRequest as error:
             reasons = "; ".join(violation.detail for violation in error.violations)
             raise JobNotRepeatable(row.id, reasons) from error
+        return replace(spec, packages=catalog.packages_of(spec, model.network))
 
     return await submission.submit(
         Order(

@@ -138,9 +138,9 @@ class ModelsPage(FilteredPage):
 @requires("learn")
 def create_model(body: CreateModel, context: Context, response: Response, once: Idempotent) -> ModelObject:
     """Create a model with a name, a network, and the dataset it learns from by default."""
-    network = context.catalog.complete_network(body.network)
     with context.database.reading() as session:  # a bad request is refused without waiting for another writer
-        catalog = context.catalog.with_uploads(session, context.project)
+        catalog = context.find_catalog(session)
+        network = catalog.complete_network(body.network)
         catalog.dataset(body.dataset)
     with context.database.transaction() as session:
         if answered := once.begin(session):
@@ -230,7 +230,7 @@ def _describe(session: Session, rows: Sequence[ModelRow], context: ApiContext) -
     ids = [row.id for row in rows]
     known = labels.find_all_of(session, ids)
     named = aliases.find_all_of(session, ids)
-    catalog = context.catalog.with_uploads(session, context.project)
+    catalog = context.find_catalog(session)
     head_reports = reports.find_head_reports(session, rows)
     described = [
         _describe_model(row, known[row.id], named[row.id], catalog, head_reports.get(row.id)) for row in rows

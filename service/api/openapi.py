@@ -167,15 +167,27 @@ def _name_the_catalog(schemas: dict[str, Any], catalog: Catalog) -> None:
     for operation in ("learn", "forget", "resize"):
         text, _ = schemas[operation.capitalize()]["properties"]["strategy"]["anyOf"]
         text["enum"] = sorted({one.name for one in catalog.strategies if one.operation == operation})
+        schemas[operation.capitalize()]["properties"]["strategy"]["anyOf"].insert(1, FOREIGN_STRATEGY)
     for operation in ("learn", "forget", "resize", "evaluate"):
         _type_params(schemas, operation, catalog)
+
+
+FOREIGN_STRATEGY = {
+    "type": "string",
+    **schema_of(NAME),
+    "description": "A strategy of another package, which `/v1/catalog` lists with its `package` while a "
+    "running worker offers it.",
+}
+FOREIGN_PARAMS = "ForeignParams"
+"""The schema of the params of strategies that other packages bring."""
 
 
 def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> None:
     """Type the params of an operation by its strategies: one schema for each.
 
     A body may fit several of them, for many strategies have the same params; which one counts follows from
-    `strategy`, or from the labels where it is left out. So it is any-of, and not one-of.
+    `strategy`, or from the labels where it is left out. So it is any-of, and not one-of. The last one stands
+    for the strategies of other packages.
     """
     named: dict[str, None] = {}
     for strategy in (one for one in catalog.strategies if one.operation == operation):
@@ -190,6 +202,14 @@ def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> N
     for key in ("type", "additionalProperties"):
         params.pop(key, None)
     params["anyOf"] = [{"$ref": f"#/components/schemas/{name}"} for name in named]
+    if operation != "evaluate":
+        schemas[FOREIGN_PARAMS] = {
+            "title": FOREIGN_PARAMS,
+            "type": "object",
+            "description": "The params of a strategy of another package. Their schema is in `/v1/catalog`; "
+            "this document cannot have it, because what is offered depends on the running workers.",
+        }
+        params["anyOf"].append({"$ref": f"#/components/schemas/{FOREIGN_PARAMS}"})
 
 
 def _moved(schema: Any, name: str) -> Any:

@@ -1,5 +1,6 @@
 """POST /v1/models/{model}/learn, /forget, /resize and /evaluate: submit jobs."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -106,9 +107,10 @@ def _order(name: str, request: JobRequest, context: ApiContext) -> Order:
     """Return what is to be submitted for a request about the model of that name or id."""
 
     def resolve(session: Session, model: ModelRow, statuses: Statuses) -> JobSpec:
-        catalog = context.catalog.with_uploads(session, context.project)
+        catalog = context.find_catalog(session)
         numbered = request.with_numbers(lambda named: find_version(session, model, named).number)
-        return numbered.resolve(catalog, statuses, model_dataset=model.dataset)
+        spec = numbered.resolve(catalog, statuses, model_dataset=model.dataset)
+        return replace(spec, packages=catalog.packages_of(spec, model.network))
 
     return Order(
         line=name,
@@ -125,7 +127,7 @@ def _refuse_built_in(session: Session, model: ModelRow, request: JobRequest, con
     """Refuse to delete images of labels that were learned from no uploaded dataset."""
     if not isinstance(request, Forget) or not request.also.datasets:
         return
-    built_in = {entry.name for entry in context.catalog.datasets}
+    built_in = {entry.name for entry in context.find_catalog(session).datasets if entry.images is None}
     for label in request.labels:
         sources = labels.find_sources(session, model, [label])
         names = sorted({dataset for dataset, _ in sources})
@@ -134,5 +136,5 @@ def _refuse_built_in(session: Session, model: ModelRow, request: JobRequest, con
                 409,
                 "dataset_built_in",
                 f"The images of {label!r} cannot be deleted: it was learned from {', '.join(names)}, "
-                "which comes with the service. Leave `also` out, or forget this label separately.",
+                "which was not uploaded. Leave `also` out, or forget this label separately.",
             )

@@ -23,7 +23,7 @@ from service.api.middleware import PATTERN
 from service.api.problems import answer_registry_error
 from service.api.rates import RateLimits
 from service.api.route import add_etag, names_etag
-from service.registry import jobs
+from service.registry import jobs, workers
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.job_tokens import read_tokens
@@ -48,6 +48,8 @@ OTHER_HEADERS = frozenset(
         b"transfer-encoding",
     )
 )
+NO_TOKEN = ""
+"""Unlike the token of any job."""
 NOT_IN_304 = (b"content-length", b"content-type")
 
 
@@ -188,17 +190,25 @@ def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str
     """Return {job id: its answer}: the same that the endpoint gives."""
     with database.reading() as session:
         rows = jobs.find_each(session, job_ids)
-        positions = jobs.queue_positions(session, rows)
-        described = [(row.model.project_id, describe_job(row, positions.get(row.id))) for row in rows]
+        positions, waiting = jobs.queue_positions(session, rows), workers.find_waiting(session, rows)
+        described = [
+            (
+                row.model.project_id,
+                describe_job(row, positions.get(row.id), waits_for=waiting.get(row.id)),
+            )
+            for row in rows
+        ]
     answers = {}
     for project, job in described:
         response = Response(job.model_dump_json(), media_type=JSONResponse.media_type)
         add_etag(response)
         if not job.done:
             response.headers["Retry-After"] = POLL_SECONDS
+        # What a job waits for depends on workers, not on its row, so such an answer never holds.
+        may_change = job.state == "queued" and bool(job.packages)
         answers[job.id] = Answer(
             project,
-            tokens[job.id],
+            NO_TOKEN if may_change else tokens[job.id],
             bytes(response.body),
             response.headers["etag"].encode(),
             tuple(response.raw_headers),

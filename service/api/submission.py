@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from service import failpoints
 from service.api.context import Context
 from service.api.idempotency import Idempotent
-from service.api.job_objects import POLL_SECONDS, JobObject, describe_job
+from service.api.job_objects import POLL_SECONDS, JobObject, describe_one
 from service.registry import job_requests, jobs, labels, queue_limits
 from service.registry.errors import DatabaseUnavailable, UnknownJob
 from service.registry.idempotency import StoredAnswer
@@ -136,7 +136,7 @@ class Submission:
             ),
         )
         row = submitted.job
-        job = describe_job(row, jobs.queue_position(session, row), submitted.already_forgotten)
+        job = describe_one(session, row, submitted.already_forgotten)
         self.once.record(session, _status(job), job.id, submitted.already_forgotten)
         self.context.append_to_audit_log(
             session,
@@ -184,7 +184,7 @@ class Submission:
         self, session: Session, job_id: str, already_forgotten: Mapping[str, str] | None
     ) -> JobObject:
         row = jobs.find(session, job_id)
-        return describe_job(row, jobs.queue_position(session, row), already_forgotten)
+        return describe_one(session, row, already_forgotten)
 
 
 def _status(job: JobObject) -> int:

@@ -35,6 +35,7 @@ from service.receipts.statement import (
     ReceiptFigures,
     Statement,
     StoredFile,
+    StrategyPackage,
     Subject,
     encode_receipt,
 )
@@ -119,6 +120,7 @@ def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -
             request=_request(job, history),
             seed_used=manifest.get("seed"),
             code=_code(manifest),  # release and hash of the worker's source files
+            package=_package(manifest),
             guarantee=history.guarantee,  # exact or approximate
             figures=ReceiptFigures.of(history.report),
             erasure=erasure_by_store(history),
@@ -136,6 +138,12 @@ def _code(manifest: Mapping[str, Any]) -> str | None:
     """Return the code that computed the version; all of it, in order, if the job was resumed by another."""
     codes = dict.fromkeys(one["code"] for one in manifest.get("environments", []))
     return ", then ".join(codes) or manifest.get("code")
+
+
+def _package(manifest: Mapping[str, Any]) -> StrategyPackage | None:
+    """Return the package that brought the strategy; None if it is built in."""
+    package = manifest.get("packages", {}).get("strategy")
+    return None if package is None else StrategyPackage.model_validate(package)
 
 
 def _is_purging(session: Session, job_id: str) -> bool:

@@ -50,6 +50,8 @@ def _forget(predicate: Predicate) -> Table:
         "labels", escape_unprintable(f"{', '.join(request.labels)} of model {predicate.model.name}")
     )
     table.add_row("strategy", escape_unprintable(f"{request.strategy}, seed {request.seed}"))
+    if predicate.package:
+        table.add_row("package", escape_unprintable(f"{predicate.package.name} {predicate.package.version}"))
     table.add_row("guarantee", predicate.guarantee)
     if request.reference:
         table.add_row("reference", escape_unprintable(request.reference))

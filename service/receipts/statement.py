@@ -73,6 +73,13 @@ class ForgetRequest(Part):
     also: Also | None = None
 
 
+class StrategyPackage(Part):
+    """The installed package that brought the strategy, as the manifest names it."""
+
+    name: str
+    version: str
+
+
 class ReceiptFigures(Part):
     """What was measured before the version was published. Of the retained labels there is only the mean."""
 
@@ -197,6 +204,8 @@ class Predicate(Part):
     request: ForgetRequest = Field(alias="asked")
     seed_used: int | None
     code: str | None
+    package: StrategyPackage | None = None
+    """Null if the strategy is built in."""
     guarantee: Guarantee
     figures: ReceiptFigures
     erasure: list[ErasureEntry] = Field(alias="stores")

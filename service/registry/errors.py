@@ -73,6 +73,25 @@ class UnknownDataset(RegistryError):
         super().__init__(f"there is no dataset {name!r}; GET /v1/datasets lists the datasets")
 
 
+class NotOffered(RegistryError):
+    """No running worker offers what a request names, although one did, or two packages dispute the name."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} is not offered: {reason}")
+
+
+class StrategyNotOffered(NotOffered):
+    code = "strategy_not_offered"
+
+
+class NetworkNotOffered(NotOffered):
+    code = "network_not_offered"
+
+
+class DatasetNotOffered(NotOffered):
+    code = "dataset_not_offered"
+
+
 class UnknownDatasetLabel(RegistryError):
     code = "unknown_label"
 

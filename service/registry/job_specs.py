@@ -37,6 +37,8 @@ class _Spec:
     dataset: str
     """The dataset that labels are learned from. If none are learned, the default dataset of the model."""
     seed: int = 0
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """{`strategy`, `network` or `dataset`: the package that brings it} of those that are not built in."""
 
     def seed_labels(self, temporary: Collection[str]) -> Collection[str]:
         """Return the labels that the job's seed depends on. temporary: the temporary labels of the model."""
@@ -50,6 +52,7 @@ class _Spec:
             "params": dict(self.params),
             "dataset": self.dataset,
             "seed": self.seed,
+            "packages": dict(self.packages) or None,
             "labels": [],
             "acceptance": {},
         }
@@ -229,6 +232,7 @@ def spec_of(job: JobRow) -> JobSpec:
         "params": job.params,
         "dataset": job.dataset,
         "seed": job.seed,
+        "packages": job.packages or {},
     }
     change = common | {"base_version": job.base_version, "acceptance": job.acceptance}
     labels = tuple(job.labels)

@@ -2,20 +2,23 @@
 
 `catalog.json` beside this file is generated from the declarations in worker/learning by
 `python -m worker.catalog`, and committed, so that the API can check every param without importing torch.
+What other packages bring to the running workers is added to it by offers.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from referencing import Registry
 from sqlalchemy.orm import Session
 
-from service.registry import datasets
-from service.registry.job_specs import Retention
+from service.registry import datasets as uploads
+from service.registry.errors import DatasetNotOffered, NetworkNotOffered, StrategyNotOffered
+from service.registry.job_specs import JobSpec, Retention
 from service.registry.tables import DatasetRow, Guarantee, Operation
 from service.requests.invalid_upload import SIDE
 from service.requests.violations import InvalidRequest, Violation, escape
@@ -23,6 +26,19 @@ from service.requests.violations import InvalidRequest, Violation, escape
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PackageEntry(_Entry):
+    """An installed package that brings a strategy, a dataset or an architecture to the workers."""
+
+    name: str
+    version: str = Field(description="That of the worker which started last, if several have it.")
+
+
+FromPackage = Annotated[
+    PackageEntry | None,
+    Field(description="The package that brings it to the running workers; null if it is built in."),
+]
 
 
 class StrategyEntry(_Entry):
@@ -43,6 +59,7 @@ class StrategyEntry(_Entry):
     summary: str
     source: str = Field(description="The publication that the method is from.")
     params: dict[str, Any] = Field(description="The JSON Schema of its params.")
+    package: FromPackage = None
 
     def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the params with every default filled in. Raises InvalidRequest with every broken rule."""
@@ -71,6 +88,7 @@ class DatasetEntry(_Entry):
     )
     deleted_labels: tuple[str, ...] = Field((), description="Labels whose images were deleted from it.")
     files: DatasetFiles | None = Field(None, exclude=True)
+    package: FromPackage = None
 
 
 class ArchitectureEntry(_Entry):
@@ -79,6 +97,7 @@ class ArchitectureEntry(_Entry):
     name: str
     summary: str
     params: dict[str, Any]
+    package: FromPackage = None
 
 
 class Catalog(_Entry):
@@ -87,11 +106,36 @@ class Catalog(_Entry):
     strategies: tuple[StrategyEntry, ...]
     datasets: tuple[DatasetEntry, ...]
     architectures: tuple[ArchitectureEntry, ...]
+    _not_offered: Mapping[tuple[str, ...], str] = PrivateAttr(default_factory=dict)
+    """{(`strategy`, operation, name), (`dataset`, name) or (`network`, name): why it cannot be used now}."""
+
+    def with_foreign(
+        self,
+        strategies: Iterable[StrategyEntry],
+        datasets: Iterable[DatasetEntry],
+        architectures: Iterable[ArchitectureEntry],
+        not_offered: Mapping[tuple[str, ...], str],
+    ) -> "Catalog":
+        """Return the catalog with what other packages bring, after its own: the defaults stay the same.
+
+        not_offered: what was offered, and why it is not now. See _not_offered.
+        """
+        copy = self.model_copy(
+            update={
+                "strategies": (*self.strategies, *strategies),
+                "datasets": (*self.datasets, *datasets),
+                "architectures": (*self.architectures, *architectures),
+            }
+        )
+        copy._not_offered = not_offered
+        return copy
 
     def dataset(self, name: str, *, pointer: str = "/dataset") -> DatasetEntry:
         """Return the dataset of that name. Raises InvalidRequest `dataset_not_found`."""
         found = next((entry for entry in self.datasets if entry.name == name), None)
         if found is None:
+            if reason := self._not_offered.get(("dataset", name)):
+                raise DatasetNotOffered(f"the dataset {name!r}", reason)
             known = [entry.name for entry in self.datasets]
             raise _unknown_name(pointer, "dataset_not_found", f"there is no dataset {name!r}", known)
         return found
@@ -102,7 +146,7 @@ class Catalog(_Entry):
         If a later release brings a dataset of the same name, the uploaded one takes its place, so that models
         which learned from it still find the same images.
         """
-        rows = datasets.list_all(session, project=project)
+        rows = uploads.list_all(session, project=project)
         uploaded = [_uploaded(row) for row in rows if row.images]
         by_name = {entry.name: entry for entry in (*self.datasets, *uploaded)}
         return self.model_copy(update={"datasets": tuple(by_name.values())})
@@ -143,6 +187,8 @@ class Catalog(_Entry):
             return next((entry for entry in candidates if entry.default), candidates[0])
         found = next((entry for entry in offered if entry.name == name), None)
         if found is None:
+            if reason := self._not_offered.get(("strategy", operation, name)):
+                raise StrategyNotOffered(f"the {operation} strategy {name!r}", reason)
             known = [entry.name for entry in offered]
             what = f"the operation {operation} has no strategy {name!r} for {retention} labels"
             raise _unknown_name("/strategy", "strategy_not_found", what, known)
@@ -153,6 +199,26 @@ class Catalog(_Entry):
         resizing = (entry for entry in self.strategies if entry.operation == "resize")
         return next((entry.policy for entry in resizing if entry.name == strategy), None)
 
+    def packages_of(self, spec: JobSpec, network: Mapping[str, Any]) -> dict[str, str]:
+        """Return {`strategy`, `network` or `dataset`: its package} of what a job needs and is not built in.
+
+        network: that of the model. Raises NetworkNotOffered if no running worker offers its architecture.
+        """
+        architecture = network.get("architecture")
+        if architecture is not None and all(one.name != architecture for one in self.architectures):
+            reason = self._not_offered.get(("network", architecture)) or (
+                "the model was made with it, and no running worker has a package that brings it"
+            )
+            raise NetworkNotOffered(f"the architecture {architecture!r}", reason)
+        found = {
+            "strategy": next(
+                (e for e in self.strategies if (e.operation, e.name) == (spec.operation, spec.strategy)), None
+            ),
+            "network": next((e for e in self.architectures if e.name == architecture), None),
+            "dataset": next((e for e in self.datasets if e.name == spec.dataset), None),
+        }
+        return {kind: one.package.name for kind, one in found.items() if one and one.package}
+
     def complete_network(self, network: Mapping[str, Any]) -> dict[str, Any]:
         """Return a model's network with its architecture and every default filled in.
 
@@ -161,6 +227,8 @@ class Catalog(_Entry):
         name = network.get("architecture", self.architectures[0].name)
         entry = next((entry for entry in self.architectures if entry.name == name), None)
         if entry is None:
+            if isinstance(name, str) and (reason := self._not_offered.get(("network", name))):
+                raise NetworkNotOffered(f"the architecture {name!r}", reason)
             known = [entry.name for entry in self.architectures]
             raise _unknown_name(
                 "/network/architecture", "architecture_not_found", f"there is no architecture {name!r}", known
@@ -184,13 +252,16 @@ def complete(schema: Mapping[str, Any], value: Mapping[str, Any], *, pointer: st
     """
     violations = [
         violation
-        for error in Draft202012Validator(schema).iter_errors(value)
+        for error in Draft202012Validator(schema, registry=_NO_OTHER_SCHEMAS).iter_errors(value)
         for violation in _violations(error, pointer)
     ]
     if violations:
         raise InvalidRequest(*violations)
     return _with_defaults(schema, value, schema)
 
+
+_NO_OTHER_SCHEMAS: Registry[Any] = Registry()
+"""It finds no schema but the one that is checked against, so that nothing is ever fetched from elsewhere."""
 
 _CODES = {
     "type": "wrong_type",

@@ -33,6 +33,7 @@ def test_an_upload_is_a_dataset_like_the_others(served: Served, name: str) -> No
         "images": {"bar": 6, "ring": 6},
         "deleted_labels": [],
         "viewable": True,
+        "package": None,
     }
     assert served.http.get(f"/v1/datasets/{name}").json() == answer.json()
     for path in ("datasets", "catalog"):

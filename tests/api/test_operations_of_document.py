@@ -91,6 +91,14 @@ def test_params_are_typed_by_strategy(document: dict[str, Any]) -> None:
         assert not own.is_valid({"no_such_param": 1}), name
 
 
+def test_the_document_says_how_strategies_of_packages_are_accepted(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for operation in ("Learn", "Forget", "Resize"):
+        fields = schemas[operation]["properties"]
+        assert any("/v1/catalog" in one.get("description", "") for one in fields["strategy"]["anyOf"])
+        assert {"$ref": "#/components/schemas/ForeignParams"} in fields["params"]["anyOf"]
+
+
 def test_no_reference_of_the_document_is_broken(document: dict[str, Any]) -> None:
     names = set(re.findall(r"#/components/schemas/([A-Za-z0-9_.\-]+)", str(document)))
     assert names <= set(document["components"]["schemas"])

@@ -54,6 +54,8 @@ RUNNING: dict[str, Any] = {
         "a_field_of_next_year": 1,
     },
     "queue_position": None,
+    "packages": {},
+    "waits_for": None,
     "attempt": 1,
     "max_attempts": 3,
     "base_version": None,

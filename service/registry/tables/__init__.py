@@ -36,6 +36,7 @@ from service.registry.tables.models import (
 )
 from service.registry.tables.projects import DEFAULT_PROJECT, ProjectRow
 from service.registry.tables.webhooks import WebhookDeliveryRow, WebhookRow
+from service.registry.tables.workers import WorkerRow
 
 __all__ = [
     "CLAIMED_STATES",
@@ -79,5 +80,6 @@ __all__ = [
     "VersionRow",
     "WebhookDeliveryRow",
     "WebhookRow",
+    "WorkerRow",
     "new_id",
 ]

@@ -102,6 +102,8 @@ class JobRow(Row):
     expires_in: Mapped[int | None] = mapped_column(Integer)
     """Of a learn of temporary labels: how many seconds after its end they are forgotten."""
     params: Mapped[dict[str, Any]] = mapped_column(Json)
+    packages: Mapped[dict[str, str] | None] = mapped_column(Json)
+    """{`strategy`, `network` or `dataset`: the package that brings it} of those that are not built in."""
     acceptance: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)
     base_version: Mapped[int | None] = mapped_column(Integer)
