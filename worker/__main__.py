@@ -25,13 +25,18 @@ def main() -> int:
     note_start = exit_unless_started()
 
     # These imports take seconds (torch), so they come after the identity that the parent waits for.
+    from service import logs
     from service.settings import load_settings
+    from worker.packages import load_packages
     from worker.process.celery_app import make_app, run
     from worker.process.context import make_worker_context
     from worker.process.devices import DeviceUnavailable
+    from worker.process.presence import Presence
 
     failpoints.reach("worker.start")
     deployment, shutting_down = load_settings(), Event()
+    logs.configure(level=deployment.log_level, log_format=deployment.log_format)
+    offers = load_packages()
     try:
         worker_context = make_worker_context(
             deployment,
@@ -47,7 +52,8 @@ def main() -> int:
     note_start()
     if is_supervised:
         start_beats(identity_fd)
-    return run(app, deployment, on_shutdown=shutting_down.set)
+    with Presence(worker_context.database, worker_context.worker, offers):
+        return run(app, deployment, on_shutdown=shutting_down.set)
 
 
 def _show_metrics(port: int) -> None:

@@ -12,7 +12,7 @@ from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
 from worker.jobs.attempt import RETRY_SECONDS, Attempt
 from worker.jobs.code_version import CODE
-from worker.jobs.compatibility import is_for_newer_release
+from worker.jobs.compatibility import is_for_another_worker
 from worker.jobs.cost import CostMeter
 from worker.jobs.evaluation import evaluate_version
 from worker.jobs.heartbeat import Heartbeat
@@ -33,7 +33,7 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
     Raises DatabaseUnavailable if the end of the job cannot be recorded; the job runs again once its lease has
     run out.
     """
-    if is_for_newer_release(job_id, worker_context):
+    if is_for_another_worker(job_id, worker_context):
         return None
     claim = _claim(job_id, worker_context)
     if claim is None:

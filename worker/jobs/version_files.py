@@ -30,8 +30,10 @@ from service.registry.version_files import (
 from worker.jobs.code_version import CODE
 from worker.jobs.inputs import Work
 from worker.jobs.pictures import picture_before, picture_draws
+from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.export import decoder_onnx
+from worker.learning.networks import ARCHITECTURES
 from worker.learning.resuming import Environment
 
 MANIFEST_FORMAT = 1
@@ -80,6 +82,8 @@ def version_files(
         for name in gone:
             files[before_file(name)] = File(picture_draws(parent, name), PNG)
     manifest = _manifest(candidate, work, {name: file.entry() for name, file in files.items()})
+    if packages := _packages(work):
+        manifest["packages"] = packages
     if len(environments) > 1:  # the job was resumed in another, which may give other bytes than one alone
         manifest["environments"] = [one._asdict() for one in environments]
     return {**files, MANIFEST: File(encode_document(manifest), JSON)}
@@ -112,6 +116,20 @@ def _manifest(candidate: Checkpoint, work: Work, entries: Mapping[str, Any]) -> 
         "files": dict(entries),
         "code": CODE,
     }
+
+
+def _packages(work: Work) -> dict[str, dict[str, str]]:
+    """Return {`strategy`, `network` or `dataset`: name and version of its package} of what is not built in.
+
+    The versions are those of this process, in which the candidate was computed.
+    """
+    architecture = ARCHITECTURES[work.checkpoint.spec.architecture]
+    found = {
+        "strategy": strategy.find(work.job.operation, work.job.strategy).package,
+        "network": architecture.package,
+        "dataset": next((one.package for one in datasets.catalog() if one.name == work.job.dataset), None),
+    }
+    return {kind: asdict(package) for kind, package in found.items() if package is not None}
 
 
 def report_file(report: Report) -> File:

@@ -1,0 +1,73 @@
+"""Tell the other processes that this worker lives, and what it offers, through its row in the database."""
+
+import logging
+from collections.abc import Mapping
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self
+
+from service.registry import workers
+from service.registry.database import Database
+from service.registry.errors import DatabaseUnavailable
+from worker.jobs.code_version import CODE
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 4.0
+"""How often a sign of life is given: five times before the worker is taken for dead (LIVE_SECONDS)."""
+SIGN_OUT_SECONDS = 1.0
+"""How long the end of the worker may wait for that. If it cannot sign out, it is taken for dead later."""
+
+
+class Presence:
+    """Signs in, gives signs of life while its `with` block runs, and signs out. In a thread of its own.
+
+    It never fails: while the database does not answer, it tries again.
+    """
+
+    def __init__(self, database: Database, name: str, offers: Mapping[str, Any] | None) -> None:
+        """name: the one under which this worker claims jobs. offers: see packages.load_packages."""
+        self._database = database
+        self._name = name
+        self._offers = offers
+        self._ended = Event()
+        self._is_signed_in = False
+        self._thread = Thread(target=self._run, name="presence", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(SIGN_OUT_SECONDS)
+
+    def _run(self) -> None:
+        has_failed = False
+        while not self._ended.is_set():
+            try:
+                self._give_sign_of_life()
+                has_failed = False
+            except DatabaseUnavailable:
+                pass  # the jobs say so, and this is tried again
+            except Exception:
+                if not has_failed:
+                    log.exception("cannot record that this worker lives; trying again every few seconds")
+                has_failed = True
+            self._ended.wait(INTERVAL_SECONDS)
+        self._sign_out()
+
+    def _give_sign_of_life(self) -> None:
+        with self._database.transaction() as session:
+            if not (self._is_signed_in and workers.give_sign_of_life(session, self._name)):
+                workers.sign_in(session, self._name, code=CODE, offers=self._offers)
+        self._is_signed_in = True
+
+    def _sign_out(self) -> None:
+        try:
+            with self._database.transaction() as session:
+                workers.sign_out(session, self._name)
+        except Exception as error:
+            log.info("cannot record that this worker stops (%s): it is taken for dead in a moment", error)
