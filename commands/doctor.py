@@ -22,6 +22,7 @@ from service.home import may_others_read
 from service.process import collector
 from service.queue.messages import count_waiting_messages
 from service.receipts.signing import PRIVATE
+from service.recovery import erasure_log
 from service.registry import artifact_references, database_file, scrub, space, store_identity, workers
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database, now
@@ -79,6 +80,7 @@ def find(deployment: Settings) -> Iterator[Finding]:
             ("schema", lambda: _check_schema(database)),
             ("clock", lambda: _check_clock(database)),
             ("workers", lambda: _check_workers(database)),
+            ("erasure log", lambda: _check_erasure_log(database, deployment)),
             ("artifact folder", lambda: _check_identity(database, artifacts)),
             ("artifacts", lambda: _check_artifacts(database, artifacts)),
             ("garbage", lambda: _check_garbage(database, artifacts, deployment)),
@@ -214,6 +216,24 @@ def _list_offers(offers: Mapping[str, Any] | None) -> str:
         for one in items
     ]
     return "besides what is built in: " + ", ".join(found) if found else "what is built in"
+
+
+def _check_erasure_log(database: Database, deployment: Settings) -> Finding:
+    path, name = deployment.erasure_log, "erasure log"
+    try:
+        erasures = erasure_log.read(path) if path.exists() else []
+    except erasure_log.UnreadableLog as error:
+        return Finding(name, "problem", f"{error}; bring back a copy of the file")
+    with database.reading() as session:
+        missing = erasure_log.find_missing(session, erasures)
+        unknown = erasure_log.find_unknown(session, erasures)
+    if unknown:
+        text = f"{path} has {len(unknown)} erasures that the database does not know"
+        return Finding(name, "problem", f"{text}: it was restored; run `palimpsest replay-erasures`")
+    if missing:
+        text = f"{path} lacks {len(missing)} of the lines that were written to it"
+        return Finding(name, "problem", f"{text}: the next start of the service writes them again")
+    return Finding(name, "ok", f"{path}: {len(erasures)} lines")
 
 
 def _check_identity(database: Database, artifacts: FolderArtifacts) -> Finding:

@@ -8,10 +8,13 @@ from commands.failure import fail
 from commands.operate import loaded_deployment
 from migrations import upgrade
 from service.recovery import erasure_log
+from service.recovery import replay as replaying
 from service.recovery import restore as restoring
 from service.recovery.backup import CannotBackUp
 from service.recovery.backup import back_up as write_backup
-from service.recovery.erasure_log import AnyErasure, UnreadableLog
+from service.recovery.erasure_log import UnreadableLog
+from service.recovery.erasures import AnyErasure
+from service.recovery.withdrawals import Withdrawal
 from service.registry.database import Database
 
 
@@ -59,11 +62,15 @@ def replay_erasures() -> None:
         except UnreadableLog as error:
             fail(str(error))
         with database.transaction() as session:
-            replayed = restoring.replay(session, erasures, max_attempts=deployment.max_attempts)
+            replayed = replaying.replay(session, erasures, max_attempts=deployment.max_attempts)
     _report(replayed)
 
 
 def _report(replayed: list[AnyErasure]) -> None:
     for erasure in replayed:
-        typer.echo(f"to be forgotten again: {erasure.summary} ({erasure.id})")
+        if isinstance(erasure, Withdrawal):
+            typer.echo(f"withdrawn again: {erasure.summary}")
+        else:
+            typer.echo(f"to be forgotten again: {erasure.summary} ({erasure.id})")
     typer.echo(f"{len(replayed)} erasures were newer than the backup")
+    typer.echo("all sessions have ended: people sign in again")

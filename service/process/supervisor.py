@@ -104,6 +104,11 @@ def _refuse_older_than_erasures(database: Database, deployment: Settings) -> Non
         raise CannotStart(f"cannot read the erasure log: {error}") from error
     with database.reading() as session:
         unknown = erasure_log.find_unknown(session, erasures)
+        missing = erasure_log.find_missing(session, erasures)
+    if missing and not unknown:
+        log.error("the erasure log %s lacks %d of its lines: they are written again", path, len(missing))
+        with database.transaction() as session:
+            erasure_log.write_again(session)
     if unknown:
         raise CannotStart(
             f"the database is older than {len(unknown)} erasures in {path}, such as {unknown[0].id}: it "

@@ -267,7 +267,7 @@ def _log_erasures(database: Database, deployment: Settings) -> None:
     try:
         with database.transaction() as session:
             if sweeping.try_sweep_lock(session):
-                erasure_log.write_due(session, deployment.erasure_log)
+                erasure_log.sweep(session, deployment.erasure_log)
     except OSError as error:
         log.error("cannot write to the erasure log (%s); no receipt is signed until it can be written", error)
 

@@ -2,22 +2,36 @@
 
 A backup holds what was forgotten after it was made. Whoever restores it needs to know of these erasures, and
 the database that knew them is lost. So the sweeper writes every forget that succeeded as a line of JSON to
-this file before its receipt is signed, and likewise deletions of models and of uploaded images. Put the file
-on another disk than the home folder (PALIMPSEST_ERASURE_LOG), or copy it elsewhere regularly. It contains
-names and ids, and no image or weight.
+this file before its receipt is signed, and likewise deletions of models and of uploaded images, and what
+withdrawals.py names. Put the file on another disk than the home folder (PALIMPSEST_ERASURE_LOG), or copy it
+elsewhere regularly. It contains names and ids, and no image or weight.
+
+If the file is lost, it is written again from the database.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import String, cast, select, update
 from sqlalchemy.orm import Session
 
 from service import durable
+from service.recovery import withdrawals
+from service.recovery.erasures import (
+    KINDS,
+    AnyErasure,
+    Erasure,
+    ImageErasure,
+    ModelErasure,
+    VersionErasure,
+    to_line,
+)
+from service.recovery.withdrawals import Withdrawal
 from service.registry import datasets
 from service.registry.database import now
 from service.registry.tables import (
@@ -40,107 +54,26 @@ REPLAYED = "replayed_erasures"
 """The fact that lists the forgets which were replayed."""
 
 
+log = logging.getLogger(__name__)
+
+
 class UnreadableLog(Exception):
     """A line of the erasure log is not an erasure; the message says which line."""
 
 
-@dataclass(frozen=True)
-class Erasure:
-    """A forget that succeeded: all that is needed to do it again on an older state of the model."""
-
-    job_id: str
-    model_id: str
-    model_name: str
-    labels: list[str]
-    strategy: str
-    params: dict[str, Any]
-    seed: int
-    guarantee: str | None
-    acceptance: dict[str, Any]
-    purge: bool
-    version: int
-    """The version that the job published."""
-    finished_at: str
-
-    @property
-    def id(self) -> str:
-        return self.job_id
-
-    @property
-    def summary(self) -> str:
-        return f"{', '.join(self.labels)} of model {self.model_name}"
-
-
-@dataclass(frozen=True)
-class ModelErasure:
-    """The deletion of a whole model."""
-
-    model_id: str
-    model_name: str
-    purge: bool
-    finished_at: str
-
-    @property
-    def id(self) -> str:
-        return self.model_id
-
-    @property
-    def summary(self) -> str:
-        return f"the whole model {self.model_name}"
-
-
-@dataclass(frozen=True)
-class VersionErasure:
-    """The deletion of one version of a model."""
-
-    model_id: str
-    model_name: str
-    version: int
-    finished_at: str
-
-    @property
-    def id(self) -> str:
-        return f"{self.model_id}/{self.version}"
-
-    @property
-    def summary(self) -> str:
-        return f"version {self.version} of model {self.model_name}"
-
-
-@dataclass(frozen=True)
-class ImageErasure:
-    """The deletion of the images of labels from an uploaded dataset, or of a whole one."""
-
-    deletion_id: str
-    project_id: str
-    dataset: str
-    labels: list[str]
-    finished_at: str
-
-    @property
-    def id(self) -> str:
-        return self.deletion_id
-
-    @property
-    def summary(self) -> str:
-        return f"the images of {', '.join(self.labels)} of dataset {self.dataset}"
-
-
-AnyErasure: TypeAlias = Erasure | ModelErasure | VersionErasure | ImageErasure
-KINDS: dict[str, type[Erasure] | type[ModelErasure] | type[VersionErasure] | type[ImageErasure]] = {
-    "forget": Erasure,
-    "delete_model": ModelErasure,
-    "delete_version": VersionErasure,
-    "delete_images": ImageErasure,
-}
-
-
 def write_due(session: Session, path: Path) -> int:
-    """Append every erasure that is not in the log yet. Returns how many. For the sweeper alone.
+    """Append every erasure that is not in the log yet. Returns how many.
 
     The lines are durable before the transaction commits. If it does not commit, they are written again, which
     does no harm. A purge that was requested later gets a line of its own. Raises OSError.
     """
+    if is_lost(path) and (lost := _find_logged(session)):
+        log.error(
+            "the erasure log %s was lost: its %d lines are written again from the database; what was "
+            "forgotten before a restore may be missing, so bring back a copy of the file if there is one",
+            *(path, len(lost)),
+        )
+        write_again(session)
     forgets = session.execute(_due_forgets()).all()
     deleted = session.scalars(_due_deletions()).all()
     images = session.scalars(_due_image_deletions()).all()
@@ -152,7 +85,7 @@ def write_due(session: Session, path: Path) -> int:
     due += [_version_erasure(deletion, model) for deletion, model in versions]
     if not due:
         return 0
-    _append(path, "".join(_line(erasure) for erasure in due))
+    _append(path, due)
     written = update(ReceiptRow).where(ReceiptRow.job_id.in_([job.id for job, _, _ in forgets]))
     session.execute(written.values(logged_at=now()).execution_options(synchronize_session=False))
     gone = update(ModelRow).where(ModelRow.id.in_([model.id for model in deleted]))
@@ -162,6 +95,41 @@ def write_due(session: Session, path: Path) -> int:
     for deletion, _ in versions:
         deletion.logged_at = now()
     return len(due)
+
+
+def sweep(session: Session, path: Path) -> None:
+    """Write all that is not in the log yet. For the sweeper alone. Raises OSError."""
+    lost = is_lost(path)
+    write_due(session, path)  # it may find that all is to be written again
+    if withdrawn := withdrawals.take_due(session):
+        _append(path, withdrawn)
+    elif lost and is_lost(path):
+        _append(path, [])  # an empty line: from now on the file is there, and one that is not was lost
+
+
+def is_lost(path: Path) -> bool:
+    """Whether the log is missing or empty, as it is before the first sweep. Raises OSError."""
+    return not path.exists() or (path.is_file() and not path.stat().st_size)
+
+
+def find_missing(session: Session, erasures: Sequence[AnyErasure]) -> set[str]:
+    """Return the ids of what the database recorded as written to the log and the log does not have."""
+    return _find_logged(session) - {erasure.id for erasure in erasures}
+
+
+def write_again(session: Session) -> None:
+    """Have the sweeper write everything again that the database knows of."""
+    for _, logged_at in LOGGED:
+        query = update(logged_at.class_).where(logged_at.is_not(None)).values({logged_at.key: None})
+        session.execute(query.execution_options(synchronize_session=False))
+    withdrawals.copy_again(session)
+
+
+def merge(path: Path, erasures: Sequence[AnyErasure]) -> None:
+    """Append to the log, durably, the erasures that it does not have. Raises OSError, UnreadableLog."""
+    own = {to_line(erasure) for erasure in (read(path) if path.exists() else [])}
+    if missing := [erasure for erasure in erasures if to_line(erasure) not in own]:
+        _append(path, missing)
 
 
 def read(path: Path) -> list[AnyErasure]:
@@ -202,7 +170,11 @@ def find_unknown(session: Session, erasures: Sequence[AnyErasure]) -> list[AnyEr
 
     deletions = set(session.scalars(select(DatasetDeletionRow.id)))
 
+    withdrawn = withdrawals.find_unknown(session, [one for one in erasures if isinstance(one, Withdrawal)])
+
     def is_unknown(erasure: AnyErasure) -> bool:
+        if isinstance(erasure, Withdrawal):
+            return erasure.id in withdrawn and erasure.id not in replayed
         if isinstance(erasure, ImageErasure):
             is_known = erasure.id in deletions or erasure.id in replayed
             return not is_known and bool(find_images(session, erasure))
@@ -241,6 +213,26 @@ def record_replayed(session: Session, erasures: Sequence[AnyErasure]) -> None:
     session.merge(FactRow(name=REPLAYED, value={"jobs": jobs}))
 
 
+LOGGED = (
+    (ReceiptRow.job_id, ReceiptRow.logged_at),
+    (ModelRow.id, ModelRow.deletion_logged_at),
+    (DatasetDeletionRow.id, DatasetDeletionRow.logged_at),
+    (
+        VersionDeletionRow.model_id + "/" + cast(VersionDeletionRow.number, String),
+        VersionDeletionRow.logged_at,
+    ),
+)
+"""The ids of erasures, with the column that says when each was written to the log."""
+
+
+def _find_logged(session: Session) -> set[str]:
+    """Return the ids of all that the database recorded as written to the log."""
+    found = withdrawals.find_copied(session)
+    for erasure_id, logged_at in LOGGED:
+        found |= set(session.scalars(select(erasure_id).where(logged_at.is_not(None))))
+    return found
+
+
 def _due_forgets() -> Any:
     return (
         select(JobRow, ModelRow, PurgeRow)
@@ -267,11 +259,6 @@ def _due_version_deletions() -> Any:
     due = select(VersionDeletionRow, ModelRow).join(ModelRow, ModelRow.id == VersionDeletionRow.model_id)
     due = due.where(VersionDeletionRow.logged_at.is_(None))
     return due.order_by(VersionDeletionRow.created_at).limit(BATCH)
-
-
-def _line(erasure: AnyErasure) -> str:
-    kind = next(name for name, one in KINDS.items() if isinstance(erasure, one))
-    return json.dumps({"kind": kind, **asdict(erasure)}, sort_keys=True) + "\n"
 
 
 def _image_erasure(deletion: DatasetDeletionRow) -> ImageErasure:
@@ -312,8 +299,12 @@ def _erasure(job: JobRow, model: ModelRow, purge: PurgeRow | None) -> Erasure:
     )
 
 
-def _append(path: Path, lines: str) -> None:
-    """Append to the file and return once it is durable. An incomplete last line is ended first."""
+def _append(path: Path, erasures: Sequence[AnyErasure]) -> None:
+    """Append to the log and return once it is durable. An incomplete last line is ended first.
+
+    Without erasures it gets an empty line, which `read` leaves out.
+    """
+    lines = "".join(to_line(erasure) for erasure in erasures) or "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:

@@ -58,5 +58,10 @@ def end(session: Session, token: str) -> None:
     session.execute(delete(SessionRow).where(SessionRow.token_sha256 == _digest(token)))
 
 
+def end_all(session: Session) -> None:
+    """End all sessions, as after a restore: some of them may have ended since the backup."""
+    session.execute(delete(SessionRow))
+
+
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
