@@ -135,9 +135,10 @@ def delete_dataset(dataset: str, context: Context, once: Idempotent) -> None:
     A dataset that an unfinished job may need is not deleted (409 `dataset_in_use`). It cannot be learned from
     the answer on. Its file is deleted seconds later, or when the last job that reads it has ended.
     """
-    with _deleting(dataset, context, once, dataset) as session:
+    with _deleting(dataset, context, once) as session:
         if session is not None:
             deletion = dataset_deletions.delete_dataset(session, dataset, project=context.project)
+            once.record(session, 204, deletion.id)
             context.append_to_audit_log(session, "dataset.delete", dataset, labels=list(deletion.labels))
 
 
@@ -151,18 +152,17 @@ def delete_label(dataset: str, label: str, context: Context, once: Idempotent) -
     that may need them is a reason to refuse (409 `dataset_in_use`), and so is a dataset that comes with the
     service (409 `dataset_built_in`).
     """
-    with _deleting(dataset, context, once, f"{dataset}/{label}") as session:
+    with _deleting(dataset, context, once) as session:
         if session is not None:
             deletion = dataset_deletions.delete_label(session, dataset, label, project=context.project)
+            once.record(session, 204, deletion.id)
             context.append_to_audit_log(
                 session, "dataset.label.delete", dataset, label=label, images=deletion.labels[label]
             )
 
 
 @contextmanager
-def _deleting(
-    dataset: str, context: ApiContext, once: Idempotency, resource: str
-) -> Iterator[Session | None]:
+def _deleting(dataset: str, context: ApiContext, once: Idempotency) -> Iterator[Session | None]:
     """Yield a transaction to delete images of an upload; None if the request was answered before."""
     if any(entry.name == dataset for entry in context.catalog.datasets):
         detail = f"The dataset {dataset} comes with the service. Its images cannot be deleted."
@@ -170,11 +170,7 @@ def _deleting(
     if not NAME.fullmatch(dataset):
         raise UnknownDataset(dataset)
     with context.database.transaction() as session:
-        if once.begin(session):
-            yield None
-            return
-        yield session
-        once.record(session, 204, resource)
+        yield None if once.begin(session) else session
 
 
 def _refuse_name_of_package(name: str, context: ApiContext) -> None:

@@ -84,8 +84,7 @@ class Idempotency:
     ) -> None:
         """Record the answer to this request, in the transaction that records the resource."""
         if self._request is not None:
-            answer = StoredAnswer(status, resource_id, already_forgotten)
-            idempotency.record(session, self._request, answer)
+            idempotency.record(session, self._request, status, resource_id, already_forgotten)
 
     def _replay(self, answer: StoredAnswer | None) -> StoredAnswer | None:
         self._http_request.state.is_replayed = answer is not None

@@ -108,7 +108,9 @@ class Submission:
 
     def _repeat(self, session: Session, answered: StoredAnswer) -> tuple[int, JobObject]:
         """Return the answer that the request got before, with the job as it is now."""
-        return answered.status, self._describe(session, answered.resource_id, answered.already_forgotten)
+        known = labels.find_all(session, jobs.find(session, answered.resource_id).model_id)
+        already_forgotten = answered.already_forgotten(known) if answered.hashed else None
+        return answered.status, self._describe(session, answered.resource_id, already_forgotten)
 
     def _record(self, session: Session, order: Order) -> tuple[JobObject, bool]:
         """Record the job. Return it, and whether it is new."""

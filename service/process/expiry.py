@@ -28,7 +28,8 @@ def forget_expired(database: Database, deployment: Settings) -> None:
         except DatabaseUnavailable:
             raise
         except (RegistryError, InvalidRequest) as error:
-            log.error("model %s: cannot forget labels that have expired (%s); trying again", model_id, error)
+            reason = error.code if isinstance(error, RegistryError) else type(error).__name__
+            log.error("model %s: cannot forget labels that have expired (%s); trying again", model_id, reason)
             continue
         if job_id is not None:
             wake_worker(job_id, deployment)
@@ -57,5 +58,5 @@ def _forget(database: Database, deployment: Settings, model_id: str) -> str | No
             project_id=model.project_id,
             details={"operation": "forget", "model": model.id, "labels": names, "reason": "expired"},
         )
-    log.info("model %s: %s have expired; job %s forgets them", model_id, ", ".join(names), job.id)
+    log.info("model %s: %d labels have expired; job %s forgets them", model_id, len(names), job.id)
     return job.id

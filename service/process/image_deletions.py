@@ -81,7 +81,7 @@ def _continue(database: Database, deployment: Settings, deletion_id: str) -> Non
         is_deleted = dataset_deletions.delete_artifact(session, deletion_id, artifacts)
         failpoints.reach("images.after_delete")
     if is_deleted:
-        log.info("dataset %s: deleted the images of %d labels", dataset, len(labels))
+        log.info("deletion %s: deleted the images of %d labels", deletion_id, len(labels))
 
 
 def _replace(

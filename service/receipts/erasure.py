@@ -8,8 +8,10 @@ from typing import Any
 from reports import Guarantee, Report, read_report
 from service.drawing.decoders import MAX_LOADED_DECODERS, UNLOAD_SECONDS
 from service.receipts.statement import ErasureEntry, OlderState
+from service.registry.idempotency import KEPT_HOURS
 from service.registry.tables import ImageErasureRow, JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
+from service.registry.webhooks import KEPT_DAYS
 
 RETRAIN = "retrain"
 """The strategy that makes the main network anew, even if the labels had networks of their own."""
@@ -57,6 +59,45 @@ class ForgetHistory:
         return all(name in slots and slots[name] is None for name in self.job.labels)
 
 
+NAMES_IN_RECORDS = {
+    "job events": (
+        "kept",
+        "What happened to a job is kept as a list of events. Lines for the client in it may name labels. "
+        "They contain no image. Events of jobs that have ended are deleted after the time that this "
+        "deployment sets, if it sets one.",
+    ),
+    "webhook messages": (
+        "kept",
+        "Messages to the webhooks of the project name labels that were forgotten or are drawn again. Those "
+        f"that were delivered or given up are deleted {KEPT_DAYS} days after they were made. What their "
+        "receivers keep is outside this service.",
+    ),
+    "idempotency keys": (
+        "kept",
+        "For each request with an Idempotency-Key, the database keeps the key as the client chose it, a hash "
+        "of the request, the status of the answer and the id of the resource, and a hash of each label that "
+        "was forgotten already. No name of a label is kept here, but whoever guesses one can compare its "
+        f"hash. They are deleted after {KEPT_HOURS} hours.",
+    ),
+    "audit log": (
+        "kept",
+        "The audit log says who requested what. It names the labels of jobs and of deleted images, and the "
+        "client's references. Its entries are never deleted, because each is sealed with the one before.",
+    ),
+    "erasure log": (
+        "kept",
+        "A file apart from the database lists the labels that were forgotten, and the labels whose images "
+        "were deleted, by their names. It is kept so that a service that is restored from a backup forgets "
+        "them again.",
+    ),
+    "logs": (
+        "kept",
+        "Logs contain ids of jobs, models, versions and deletions, and no labels, with two exceptions: the "
+        "addresses of requests, if these are logged, and the texts of unexpected errors.",
+    ),
+}
+"""State and detail by store, for the stores that contain names of labels, or could, and nothing else of them."""
+
 SAME_FOR_EVERY_FORGET = {
     "optimiser state": (
         "not kept",
@@ -73,11 +114,6 @@ SAME_FOR_EVERY_FORGET = {
         "While a job runs, its newest training state is kept in a file, so that it can continue after an "
         "interruption. The file is deleted when the job ends, however it ends.",
     ),
-    "idempotency keys": (
-        "kept",
-        "For each request with an Idempotency-Key, the database keeps the status of the answer and the id "
-        "of the resource, without labels and images. They are deleted after a day.",
-    ),
     "HTTP caches": (
         "expire",
         "Responses tell HTTP caches to keep them for 60 seconds at most. This service does not know of "
@@ -87,6 +123,11 @@ SAME_FOR_EVERY_FORGET = {
         "kept",
         "Full reports of earlier versions are kept. They contain images that attacks recovered from those "
         "versions. A purge deletes the full reports of the versions whose files it deletes.",
+    ),
+    "reports and manifests": (
+        "kept",
+        "The report and the manifest of every version, of the one that this forget published as well, name "
+        "labels. They contain no image and no weight. No purge deletes them.",
     ),
     "files without a version": (
         "not reached",
@@ -101,14 +142,12 @@ SAME_FOR_EVERY_FORGET = {
     ),
     "database": (
         "kept",
-        "The database keeps names, parameters, measurements and hashes of models, jobs and versions, and "
-        "what clients wrote about them: descriptions, metadata and reasons. The "
+        "The database keeps names, parameters, measurements and hashes of models, jobs, versions, datasets "
+        "and deletions, the names of their labels and of files named after labels included, this receipt, "
+        "and what clients wrote about them: descriptions, metadata and reasons. The "
         "only images in it are those in full reports.",
     ),
-    "logs": (
-        "kept",
-        "Logs contain the ids of jobs. If the addresses of requests are logged, they also contain labels.",
-    ),
+    **NAMES_IN_RECORDS,
     "backups": (
         "not reached",
         "Copies of folders or of the database that somebody made are outside this service.",

@@ -6,6 +6,7 @@ from hashlib import sha256
 from sqlalchemy.orm import Session
 
 from service.receipts.deletion_statement import DeletionPredicate, DeletionStatement
+from service.receipts.erasure import NAMES_IN_RECORDS
 from service.receipts.signing import SigningKey
 from service.receipts.statement import (
     PAYLOAD_TYPE,
@@ -29,13 +30,14 @@ ERASURE = {
     "database": (
         "kept",
         "The database keeps names, parameters, measurements and hashes of the model, its jobs and versions, "
+        "the names of their labels and of files named after labels included, "
         "what clients wrote about them, "
-        "and the receipts of its forgets. It keeps no image.",
+        "and the receipts of its forgets and of this deletion. It keeps no image of the model.",
     ),
     "recorded samples": ("refused", "They are lists of labels with a seed, and are not drawn again."),
     "datasets": ("kept", "The deletion changes nothing in the real images that the model learned from."),
     "judges and feature networks": ("kept", "They are trained on whole datasets, and belong to no model."),
-    "logs": ("kept", "Logs contain the ids of jobs and models."),
+    **NAMES_IN_RECORDS,
     "backups": ("not reached", "Copies that somebody made are outside this service."),
 }
 

@@ -3,11 +3,11 @@
 The answer is recorded in the transaction that records the resource. So both exist or neither does, whatever
 dies in between, and no key stays in flight for ever. Only the status of the answer and the id of the resource
 are stored, and which labels of a request to forget were forgotten already, because a job that answers several
-requests does not say that of each. The body is made anew from the resource, so no secret and no image is
-stored here.
+requests does not say that of each. The body is made anew from the resource, so no secret, no image and no
+name of a label is stored here: a label stands here as a hash.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -38,8 +38,17 @@ class StoredAnswer(NamedTuple):
 
     status: int
     resource_id: str
-    already_forgotten: Mapping[str, str] | None = None
-    """{label: the job that forgot it} of the labels of the request that were forgotten already."""
+    hashed: Mapping[str, str]
+    """{hash of a label: the job that forgot it} of the labels of the request that were forgotten already."""
+
+    def already_forgotten(self, labels: Iterable[str]) -> dict[str, str] | None:
+        """Return {label: the job that forgot it} of those of these labels; None if there is none.
+
+        labels: all that the model ever learned. An earlier release stored the names themselves.
+        """
+        found = {label: self.hashed.get(_hash(self.resource_id, label)) for label in labels}
+        found |= {label: self.hashed[label] for label in found if label in self.hashed}
+        return {label: job for label, job in found.items() if job is not None} or None
 
 
 def find(session: Session, request: RequestWithKey) -> StoredAnswer | None:
@@ -52,7 +61,7 @@ def find(session: Session, request: RequestWithKey) -> StoredAnswer | None:
         return None
     if row.request_sha256 != request.sha256:
         raise IdempotencyKeyReused(request.key)
-    return StoredAnswer(row.status, row.resource_id, row.already_forgotten)
+    return StoredAnswer(row.status, row.resource_id, row.already_forgotten or {})
 
 
 def begin(session: Session, request: RequestWithKey) -> StoredAnswer | None:
@@ -69,16 +78,26 @@ def begin(session: Session, request: RequestWithKey) -> StoredAnswer | None:
     return find(session, request)
 
 
-def record(session: Session, request: RequestWithKey, answer: StoredAnswer) -> None:
-    """Record the answer, in the transaction that records the resource. Raises IdempotencyInFlight."""
+def record(
+    session: Session,
+    request: RequestWithKey,
+    status: int,
+    resource_id: str,
+    already_forgotten: Mapping[str, str] | None = None,
+) -> None:
+    """Record the answer, in the transaction that records the resource. Raises IdempotencyInFlight.
+
+    already_forgotten: {label: the job that forgot it} of the labels of the request that were forgotten before.
+    """
+    hashed = {_hash(resource_id, label): job for label, job in (already_forgotten or {}).items()}
     session.add(
         IdempotencyKeyRow(
             project_id=request.project_id,
             key=request.key,
             request_sha256=request.sha256,
-            status=answer.status,
-            resource_id=answer.resource_id,
-            already_forgotten=dict(answer.already_forgotten or {}) or None,
+            status=status,
+            resource_id=resource_id,
+            already_forgotten=hashed or None,
         )
     )
     try:
@@ -94,3 +113,8 @@ def delete_expired(session: Session) -> None:
     """Delete the answers that are older than KEPT_HOURS."""
     expired = IdempotencyKeyRow.created_at < from_now(-KEPT_HOURS * 3600)
     session.execute(delete(IdempotencyKeyRow).where(expired).execution_options(synchronize_session=False))
+
+
+def _hash(resource_id: str, label: str) -> str:
+    """Return the hash of a label, which is another one for each resource."""
+    return sha256(f"{resource_id}/{label}".encode()).hexdigest()

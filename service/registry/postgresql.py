@@ -78,6 +78,7 @@ def create_postgresql_engine(url: URL, *, connections: int, wait_seconds: float)
             "prepare_threshold": None,  # behind a pooler another client may get the connection that has it
             **DETECT_CUT_CONNECTION,
         },
+        hide_parameters=True,  # a value, such as the name of a label, is written to no log
         use_native_hstore=False,
         pool_size=connections,
         max_overflow=connections,

@@ -19,6 +19,7 @@ def create_sqlite_engine(file: Path, *, connections: int, wait_seconds: float) -
     engine = create_engine(
         URL.create("sqlite", database=str(file.absolute())),  # an absolute path is never taken for an option
         connect_args={"timeout": wait_seconds, "isolation_level": None},
+        hide_parameters=True,  # a value, such as the name of a label, is written to no log
         pool_size=connections,
         max_overflow=connections,
         pool_timeout=wait_seconds,

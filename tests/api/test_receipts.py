@@ -95,8 +95,9 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
     assert [store["store"] for store in predicate["stores"]] == [
         "weights", "Fisher information", "older versions", "pictures of forgotten labels", "decoder caches",
         "datasets", "judges and feature networks", "optimiser state", "replayed images", "snapshots",
-        "idempotency keys", "HTTP caches", "full reports", "files without a version", "recorded samples",
-        "database", "logs", "backups",
+        "HTTP caches", "full reports", "reports and manifests", "files without a version", "recorded samples",
+        "database", "job events", "webhook messages", "idempotency keys", "audit log", "erasure log", "logs",
+        "backups",
     ]  # fmt: skip
     [older] = predicate["older_versions"]
     assert (older["version"], older["state"], older["lists"]) == (2, "revoked", ["1", "2", "3"])

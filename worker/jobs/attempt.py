@@ -106,9 +106,11 @@ class Attempt:
     def fail(self, error: Exception) -> None:
         """End the job as failed, unless it has been cancelled or taken over meanwhile."""
         failure = describe_failure(error, self.claim.job_id)
+        # What is wrong with a request may name labels, which no line of the log does.
+        message = "the job has the message" if failure["type"] == "user" else failure["message"]
         log.warning(
             "job %s: attempt %d failed with %s: %s",
-            *(self.claim.job_id, self.claim.attempt, failure["code"], failure["message"]),
+            *(self.claim.job_id, self.claim.attempt, failure["code"], message),
         )
         self.note(f"attempt {self.claim.attempt} failed with {failure['code']}: {failure['message']}")
         try:

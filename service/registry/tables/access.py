@@ -59,5 +59,5 @@ class IdempotencyKeyRow(Row):
     """The HTTP status of the answer."""
     resource_id: Mapped[str] = mapped_column(Name)
     already_forgotten: Mapped[dict[str, str] | None] = mapped_column(Json)
-    """What the answer said of the request's labels that were forgotten already: {label: job}."""
+    """What the answer said of the request's labels that were forgotten already: {hash of the label: job}."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
