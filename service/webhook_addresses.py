@@ -7,11 +7,24 @@ stand for another address each time it is looked up, so whoever connects uses th
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 MAX_URL_CHARACTERS = 2000
 NAT64 = IPv6Network("64:ff9b::/96")
+NOT_PUBLIC = tuple(
+    map(
+        ip_network,
+        (
+            "192.88.99.0/24",  # relays of 6to4, withdrawn (RFC 7526)
+            "3fff::/20",  # documentation (RFC 9637)
+            "5f00::/16",  # segment routing inside one network (RFC 9602)
+            "64:ff9b:1::/48",  # local NAT64 (RFC 8215)
+            "fec0::/10",  # site-local, withdrawn (RFC 3879)
+        ),
+    )
+)
+"""Networks that are not of the public internet, although `ipaddress` of Python 3.11 takes them for it."""
 
 
 class BadAddress(ValueError):
@@ -45,6 +58,8 @@ def resolve(url: str, *, allow_private: bool) -> Target:
         raise BadAddress("the URL must begin with https://")
     if not parts.hostname or parts.username is not None or parts.password is not None or parts.fragment:
         raise BadAddress("the URL must have a host, and neither a user, a password nor a fragment")
+    if port == 0:
+        raise BadAddress("there is no port 0")
     is_secure = parts.scheme == "https"
     port = port if port is not None else (443 if is_secure else 80)
     try:
@@ -70,4 +85,6 @@ def is_public(address: str) -> bool:
             inner = IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None and not is_public(str(inner)):
             return False
+    if any(found in network for network in NOT_PUBLIC):
+        return False
     return found.is_global and not found.is_multicast and not found.is_reserved
