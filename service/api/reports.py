@@ -21,6 +21,7 @@ from service.api.responses import PAGE_HEADERS, PngResponse
 from service.api.route import FOR_ONE_CLIENT, FOR_ONE_MINUTE, Route, not_modified, preferred
 from service.drawing.images import enlarge, grid, png
 from service.registry import labels, reports, versions
+from service.registry.errors import ArtifactMissing
 from service.registry.reports import StoredReport
 from service.registry.tables import Level, VersionRow
 from service.reporting import page as report_page
@@ -206,11 +207,12 @@ def get_report(
     return Response(page, headers=PAGE_HEADERS | headers, media_type="text/html; charset=utf-8")
 
 
-@router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404))
+@router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404, 410))
 @requires("read")
 def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     """The report that a job measured, as the file that was hashed. A rejected job has one, too.
 
+    If it was deleted, with its model or the version that it measured, the answer is 410 `report_deleted`.
     Without the scope `sample`, `pictures` of forgotten labels are null, and the answer is not that file.
     """
     preferred(request, "application/json")
@@ -220,15 +222,21 @@ def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     if shown != stored.document:  # the hash is of other bytes: this answer gets an ETag of its own
         return JSONResponse(shown)
     headers = {"ETag": f'"{stored.sha256}"', "Cache-Control": FOR_ONE_MINUTE}
-    return not_modified(request, headers) or Response(
-        context.artifacts.read(stored.sha256), headers=headers, media_type="application/json"
-    )
+    if unchanged := not_modified(request, headers):
+        return unchanged
+    try:
+        data = context.artifacts.read(stored.sha256)
+    except ArtifactMissing:  # perhaps deleted since its row was read
+        with context.database.reading() as session:
+            reports.find_for_job(session, find_job(session, context.project, job))
+        raise
+    return Response(data, headers=headers, media_type="application/json")
 
 
 @router.get(
     "/jobs/{job}/report/recovered/{label}/{network}.png",
     response_class=PngResponse,
-    responses=refusals(404),
+    responses=refusals(404, 410),
 )
 @requires("sample")
 def get_recovered(

@@ -66,6 +66,13 @@ class UnknownReport(RegistryError):
     code = "report_not_found"
 
 
+class ReportDeleted(RegistryError):
+    code = "report_deleted"
+
+    def __init__(self, job_id: str, found: str) -> None:
+        super().__init__(f"the report of job {job_id} was deleted, because {found}")
+
+
 class UnknownDataset(RegistryError):
     code = "dataset_not_found"
 
@@ -486,6 +493,16 @@ class TooManyWebhooks(RegistryError):
 
     def __init__(self, most: int) -> None:
         super().__init__(f"the project has {most} webhooks, the most allowed; delete one that is not needed")
+
+
+class TooManyMessages(RegistryError):
+    code = "too_many_messages"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} messages that try the webhook have not been accepted yet; try again when some of them "
+            "have, or have been given up"
+        )
 
 
 class QueueFull(RegistryError):

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session, load_only
 from reports import Report, read_report
 from service.registry import claims, versions
 from service.registry.claims import Claim
-from service.registry.errors import UnknownReport
+from service.registry.errors import ReportDeleted, UnknownReport
 from service.registry.publishing import finish_job
-from service.registry.tables import JobRow, Level, ModelRow, ReportRow, VersionRow
+from service.registry.tables import JobRow, Level, ModelDeletionRow, ModelRow, ReportRow, VersionRow
 from service.registry.version_files import REPORT
 
 
@@ -74,17 +74,17 @@ def record_rejected(
 def find_for_job(session: Session, job: JobRow) -> StoredReport:
     """Return the report of the version, evaluation or rejected candidate that the job made.
 
-    Raises UnknownReport.
+    Raises UnknownReport; ReportDeleted, also while the files of a deleted model are still there.
     """
+    has_measured = job.state in ("succeeded", "rejected")
+    if has_measured and job.model.deleted_at is not None:
+        raise ReportDeleted(job.id, _how_deleted(session, job.model))
     row = session.get(ReportRow, job.id)
     if row is not None:
         return _stored(row, job)
     version = session.scalar(select(VersionRow).where(VersionRow.job_id == job.id))
-    if version is None and job.state == "succeeded":
-        raise UnknownReport(
-            f"the report of job {job.id} was deleted together with version {job.evaluated_version}, which it "
-            "measured"
-        )
+    if version is None and has_measured:
+        raise ReportDeleted(job.id, _how_files_were_deleted(session, job))
     if version is None:
         raise UnknownReport(
             f"job {job.id} has no report, because its state is {job.public_state!r}; "
@@ -151,6 +151,23 @@ def find_head_report(session: Session, model: ModelRow) -> Report | None:
 def _no_full_report(model: ModelRow, version: VersionRow) -> str:
     request = f'POST /v1/models/{model.name}/evaluate with {{"version": {version.number}}}'
     return f"version {version.number} of model {model.name!r} has no full report; send {request} to make one"
+
+
+def _how_files_were_deleted(session: Session, job: JobRow) -> str:
+    query = select(VersionRow.purged_by).where(
+        VersionRow.model_id == job.model_id, VersionRow.number == job.evaluated_version
+    )
+    what = f"the files of version {job.evaluated_version}, which it measured"
+    if (purged_by := session.scalar(query)) is not None:
+        return f"the purge of job {purged_by} deleted {what}"
+    return f"a client had {what}, deleted"
+
+
+def _how_deleted(session: Session, model: ModelRow) -> str:
+    if session.get(ModelDeletionRow, model.id) is None:
+        return f"its model {model.id} was deleted"
+    receipt = f"/v1/models/{model.id}/deletion/receipt"
+    return f"its model {model.id} was deleted with all of its files; GET {receipt} has the receipt of that"
 
 
 def _insert(session: Session, claim: Claim, version: int | None, measured: MeasuredReport) -> ReportRow:

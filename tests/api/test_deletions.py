@@ -107,3 +107,29 @@ def test_files_that_another_model_has_too_are_kept(served: Served, name: str) ->
     assert shared
     assert all(file.exists() for file in shared)
     assert served.http.get(address).json()["files_kept"] >= len(shared)
+
+
+@pytest.mark.parametrize("purge", [True, False])
+def test_what_was_measured_of_a_deleted_model_is_answered_as_deleted(
+    served: Served, name: str, purge: bool
+) -> None:
+    """Each of its jobs that had a report: of a version, of a rejected candidate, and of an evaluation."""
+    model = served.model(name)
+    measured = [served.done(name, "learn", labels=["1"]).job_id]
+    drawn = served.http.post(f"/v1/models/{name}/samples", json={"labels": ["1"], "count": 1})
+    sample = drawn.headers["X-Sample-Id"]
+    for operation, end in (("resize", served.worker.refuse), ("evaluate", served.worker.measure)):
+        body = {"policy": "prune"} if operation == "resize" else {}
+        measured.append(served.submit(name, operation, **body)["id"])
+        end(served.worker.claim(measured[-1]))
+    files = files_of(served, name)
+    assert delete(served, name, **({"purge": True} if purge else {})).is_success
+    served.sweep()
+    for file in files:  # without a purge they are collected an hour later
+        file.unlink(missing_ok=True)
+    for job_id in measured:
+        answer = served.http.get(f"/v1/jobs/{job_id}/report")
+        assert (answer.status_code, answer.json()["code"]) == (410, "report_deleted"), answer.text
+        assert model["id"] in answer.json()["detail"]
+        assert ("deletion/receipt" in answer.json()["detail"]) is purge
+    assert served.http.get(f"/v1/samples/{sample}/images").status_code in (404, 410)

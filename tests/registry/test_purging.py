@@ -19,7 +19,7 @@ from service.registry import artifact_references, claims, publishing, purging, r
 from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import from_now
-from service.registry.errors import UnknownReport, VersionPurged
+from service.registry.errors import ReportDeleted, VersionPurged
 from service.registry.store_identity import claim_store
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
@@ -150,7 +150,7 @@ def test_a_purge_deletes_the_full_reports_of_purged_versions_only(model: ModelWi
     with model.registry.database.reading() as session:
         assert set(session.scalars(select(ReportRow.version))) == {1}  # before any file is deleted
         measured = select(JobRow).where(JobRow.operation == "evaluate", JobRow.evaluated_version == 2)
-        with pytest.raises(UnknownReport, match="was deleted together with version 2"):
+        with pytest.raises(ReportDeleted, match=r"the purge of job .* deleted the files of version 2"):
             reports.find_for_job(session, session.scalars(measured).one())
     model.sweep()
     assert [model.artifacts.exists(sha256) for sha256 in stored.values()] == [True, False]
