@@ -94,7 +94,8 @@ def create_webhook(
     Messages are sent as POST requests with the headers `webhook-id`, `webhook-timestamp` and
     `webhook-signature`. An answer with a status from 200 to 299 counts as delivered. Otherwise the message is
     sent again, ever more rarely, for three days. A message may arrive twice, and messages in
-    another order than things happened. No redirect is followed.
+    another order than things happened. No redirect is followed. If more than 1000 messages of a webhook wait,
+    the oldest are given up.
     """
     response.headers["Cache-Control"] = "no-store"
     _check_address(body.url, context)
@@ -159,10 +160,13 @@ def list_deliveries(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.post("/{webhook}/test", status_code=202, responses=refusals(400, 404, 409))
+@router.post("/{webhook}/test", status_code=202, responses=refusals(400, 404, 409, 429))
 @requires("admin")
 def test_webhook(webhook: str, context: Context, response: Response, once: Idempotent) -> DeliveryObject:
-    """Send a message of the type `webhook.test`. The list of its messages shows what became of it."""
+    """Send a message of the type `webhook.test`. The list of its messages shows what became of it.
+
+    While 20 such messages wait, further ones are refused with 429 `too_many_messages`.
+    """
     with context.database.transaction() as session:
         row = webhooks.find(session, webhook, project=context.project)
         answered = once.begin(session)

@@ -25,11 +25,17 @@ def forget_expired(database: Database, deployment: Settings) -> None:
     for model_id in due:
         try:
             job_id = _forget(database, deployment, model_id)
-        except DatabaseUnavailable:
-            raise
+        except DatabaseUnavailable as error:
+            if not error.has_answered:
+                raise
+            log.warning("model %s: the database refuses to forget labels that have expired", model_id)
+            continue
         except (RegistryError, InvalidRequest) as error:
             reason = error.code if isinstance(error, RegistryError) else type(error).__name__
             log.error("model %s: cannot forget labels that have expired (%s); trying again", model_id, reason)
+            continue
+        except Exception:
+            log.exception("model %s: cannot forget labels that have expired; trying again", model_id)
             continue
         if job_id is not None:
             wake_worker(job_id, deployment)

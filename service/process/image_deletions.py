@@ -11,11 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from service import durable, failpoints
+from service.process.failing_alone import failing_alone
 from service.registry import artifact_references, dataset_deletions, image_erasures, jobs
 from service.registry.artifacts import FileContent, FolderArtifacts
 from service.registry.database import Database
 from service.registry.dataset_deletions import Replacement
-from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.tables import DatasetDeletionRow
 from service.settings import Settings
 
@@ -30,20 +30,13 @@ def delete_images(database: Database, deployment: Settings) -> None:
     with database.reading() as session:
         requested = image_erasures.find_requested(session)
     for job_id in requested:
-        with database.transaction() as session:
+        with failing_alone(f"job {job_id}: begin to delete images"), database.transaction() as session:
             image_erasures.begin(session, jobs.find(session, job_id))
     with database.reading() as session:
         unfinished = dataset_deletions.find_unfinished(session)
     for deletion_id in unfinished:
-        try:
+        with failing_alone(f"deletion {deletion_id}: delete images of an uploaded dataset"):
             _continue(database, deployment, deletion_id)
-        except DatabaseUnavailable:
-            raise
-        except (OSError, RegistryError) as error:
-            log.error(
-                "deletion %s: cannot delete images of an uploaded dataset (%s); the next sweep tries again",
-                *(deletion_id, error),
-            )
 
 
 def finish_erasures(database: Database) -> None:
@@ -58,8 +51,10 @@ def finish_erasures(database: Database) -> None:
             if image_erasures.has_changed(session, job_id)
         ]
     for job_id in changed:
-        with database.transaction() as session:
-            if image_erasures.update(session, jobs.find(session, job_id)):
+        with failing_alone(f"job {job_id}: end its deletion of images"):
+            with database.transaction() as session:
+                is_done = image_erasures.update(session, jobs.find(session, job_id))
+            if is_done:
                 log.info("job %s: the images of its labels are deleted from the uploaded datasets", job_id)
 
 

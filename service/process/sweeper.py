@@ -12,31 +12,16 @@ from functools import partial
 from itertools import takewhile
 from threading import Event, Thread
 
-from service import failpoints, metrics
-from service.process import image_deletions
+from service import metrics
 from service.process.contact import Contact
 from service.process.expiry import forget_expired
+from service.process.failing_alone import failing_alone
+from service.process.file_sweep import release_claims, sweep_files
 from service.process.webhooks import deliver
 from service.queue.messages import count_waiting_messages, wake_worker
-from service.receipts import issuing, model_deletion
-from service.receipts.signing import load_signing_key
-from service.recovery import erasure_log
-from service.registry import (
-    audit,
-    deletions,
-    idempotency,
-    job_events,
-    jobs,
-    purging,
-    releases,
-    snapshots,
-    sweeping,
-    version_deletions,
-    webhooks,
-)
-from service.registry.artifacts import FolderArtifacts
+from service.registry import audit, idempotency, job_events, sweeping, webhooks
 from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable, RegistryError, SigningKeyUnusable
+from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import JobRow
 from service.settings import Settings
 
@@ -61,6 +46,7 @@ def sweep_until(stop: Event, database: Database, deployment: Settings) -> None:
     often, seldom = deployment.sweep_seconds, max(deployment.sweep_seconds, OLD_ROWS_SECONDS)
     parts: list[tuple[Callable[[Database, Settings], None], float, str]] = [
         (partial(sweep_rows, contact=contact), often, "no interrupted job is queued again"),
+        (record_ends, often, "the audit log and webhooks do not learn which jobs have ended"),
         (forget_expired, often, "no label that has expired is forgotten"),
         (send_messages, often, "no lost message is sent again"),
         (deliver, often, "no message of a webhook is sent"),
@@ -89,6 +75,7 @@ def sweep(database: Database, deployment: Settings) -> None:
     Raises DatabaseUnavailable.
     """
     sweep_rows(database, deployment)
+    record_ends(database, deployment)
     delete_old_rows(database, deployment)
     forget_expired(database, deployment)
     send_messages(database, deployment)
@@ -96,9 +83,9 @@ def sweep(database: Database, deployment: Settings) -> None:
 
 
 def sweep_rows(database: Database, deployment: Settings, contact: Contact | None = None) -> None:
-    """Requeue and cancel jobs, and write the audit log. Does nothing while another process does so.
+    """Requeue and cancel jobs. Does nothing while another process does so. Raises DatabaseUnavailable.
 
-    Raises DatabaseUnavailable.
+    Nothing else happens in this transaction, so that nothing else can keep a lease from being taken back.
 
     contact: of this process with the database. Leases are taken back only while it is steady.
     """
@@ -111,23 +98,54 @@ def sweep_rows(database: Database, deployment: Settings, contact: Contact | None
             if is_steady:
                 metrics.TAKEOVERS.inc(sweeping.requeue_expired(session) + sweeping.requeue_stalled(session))
             sweeping.cancel_queued(session)
-        ended = audit.add_outcomes(session)
-        webhooks.queue_for(session, ended)
-        audit.seal(session)
         if contact is not None:
             contact.require_prompt()
     metrics.LAST_SWEEP.set_to_current_time()
+
+
+def record_ends(database: Database, deployment: Settings) -> None:
+    """Write the audit log, and queue what webhooks want to know of jobs that have ended.
+
+    What cannot be told of one job delays no other. Raises DatabaseUnavailable.
+    """
+    with database.reading() as session:
+        if not audit.is_due(session):
+            return
+    try:
+        _record_ends(database)
+    except DatabaseUnavailable:
+        raise
+    except Exception:  # of some job: each is recorded by itself, so that the log says of which
+        with database.reading() as session:
+            ended = audit.find_ended(session)
+        for job_id in ended:
+            with failing_alone(f"job {job_id}: record in the audit log and for webhooks how it ended"):
+                _record_ends(database, job_id)
+    with database.transaction() as session:
+        if sweeping.try_sweep_lock(session):
+            audit.seal(session)
+
+
+def _record_ends(database: Database, job_id: str | None = None) -> None:
+    """Record how jobs have ended, or this one job. Does nothing while another process does so."""
+    with database.transaction() as session:
+        if not sweeping.try_sweep_lock(session):
+            return
+        ended = audit.add_outcomes(session, job_id)
+        webhooks.queue_for(session, ended)
     for job in ended:
         _measure(job)
 
 
 def delete_old_rows(database: Database, deployment: Settings) -> None:
     """Delete the rows whose time is over. Raises DatabaseUnavailable."""
-    with database.transaction() as session:
+    with failing_alone("delete old idempotency keys"), database.transaction() as session:
         idempotency.delete_expired(session)
-        if deployment.events_days:
-            job_events.delete_old(session, days=deployment.events_days)
+    with failing_alone("delete old messages of webhooks"), database.transaction() as session:
         webhooks.delete_old(session)
+    if deployment.events_days:
+        with failing_alone("delete old events of jobs"), database.transaction() as session:
+            job_events.delete_old(session, days=deployment.events_days)
 
 
 def send_messages(database: Database, deployment: Settings) -> None:
@@ -147,19 +165,6 @@ def send_messages(database: Database, deployment: Settings) -> None:
     if notified:
         with database.transaction() as session:
             sweeping.mark_notified(session, notified)
-
-
-def sweep_files(database: Database, deployment: Settings) -> None:
-    """Read and delete files, and sign the receipts that are due. Raises DatabaseUnavailable."""
-    _release_claims(database, deployment)
-    _purge(database, deployment)
-    _delete_versions(database, deployment)
-    _delete_snapshots(database, deployment)
-    image_deletions.delete_images(database, deployment)
-    _log_erasures(database, deployment)
-    image_deletions.finish_erasures(database)
-    _sign_receipts(database, deployment)
-    _delete_models(database, deployment)
 
 
 def _repeat(part: Callable[[], None], seconds: float, loss: str, stop: Event) -> None:
@@ -196,106 +201,5 @@ def _measure(job: JobRow) -> None:
 
 
 def _release_at_start(database: Database, deployment: Settings) -> None:
-    with suppress(DatabaseUnavailable):  # the sweeps that follow say so
-        _release_claims(database, deployment)
-
-
-def _release_claims(database: Database, deployment: Settings) -> None:
-    """Release the jobs of workers that were shut down while the database did not answer."""
-    try:
-        releases.record(database, FolderArtifacts(deployment.artifacts))
-    except OSError as error:
-        log.error("cannot read which jobs workers gave up (%s); the next sweep tries again", error)
-
-
-def _purge(database: Database, deployment: Settings) -> None:
-    """Mark versions as purged, then delete their files in a second transaction, when nobody can read them."""
-    with database.reading() as session:
-        days = deployment.purge_after_days
-        overdue = purging.find_overdue(session, days=days) if days else []
-        unfinished = purging.find_unfinished(session)
-    for job_id in [*overdue, *unfinished]:
-        with database.transaction() as session:
-            job = jobs.find(session, job_id)
-            if job_id in overdue:
-                purging.request_purge(session, job, reason="retention")
-            purging.mark_purged(session, job)
-        failpoints.reach("purge.after_mark")
-        try:
-            with database.transaction() as session:
-                if purging.delete_files(session, job_id, FolderArtifacts(deployment.artifacts)):
-                    log.info("job %s: deleted the files of the versions that it purges", job_id)
-        except OSError as error:
-            log.error(
-                "job %s: cannot delete the files that it purges (%s); the next sweep tries again",
-                job_id,
-                error,
-            )
-
-
-def _delete_versions(database: Database, deployment: Settings) -> None:
-    """Delete the files of versions that clients deleted."""
-    with database.reading() as session:
-        pending = version_deletions.find_pending(session)
-    for model_id, number in pending:
-        artifacts = FolderArtifacts(deployment.artifacts)
-        try:
-            with database.transaction() as session:
-                if version_deletions.delete_files(session, model_id, number, artifacts):
-                    log.info("version %s of model %s: deleted its files", number, model_id)
-        except OSError as error:
-            log.error(
-                "version %s of model %s: cannot delete its files (%s); the next sweep tries again",
-                *(number, model_id, error),
-            )
-
-
-def _delete_snapshots(database: Database, deployment: Settings) -> None:
-    """Delete the snapshots of jobs that have ended, however they ended."""
-    with database.reading() as session:
-        obsolete = snapshots.find_obsolete(session)
-    for job_id in obsolete:
-        try:
-            with database.transaction() as session:
-                snapshots.delete_if_obsolete(session, job_id, FolderArtifacts(deployment.artifacts))
-        except OSError as error:
-            log.error("job %s: cannot delete its snapshot (%s); the next sweep tries again", job_id, error)
-
-
-def _log_erasures(database: Database, deployment: Settings) -> None:
-    """Write new erasures to the erasure log. A receipt is signed only after that."""
-    try:
-        with database.transaction() as session:
-            if sweeping.try_sweep_lock(session):
-                erasure_log.sweep(session, deployment.erasure_log)
-    except OSError as error:
-        log.error("cannot write to the erasure log (%s); no receipt is signed until it can be written", error)
-
-
-def _delete_models(database: Database, deployment: Settings) -> None:
-    """Delete the files of models that were deleted with a purge, and sign the receipts of that."""
-    with database.reading() as session:
-        pending = deletions.find_pending(session)
-    for model_id in pending:
-        try:
-            with database.transaction() as session:
-                if deletions.delete_files(session, model_id, FolderArtifacts(deployment.artifacts)):
-                    log.info("model %s: deleted its files", model_id)
-            model_deletion.sign_receipt(database, load_signing_key(deployment.keys), model_id)
-        except SigningKeyUnusable as error:
-            log.error("model %s: cannot sign the receipt of its deletion (%s)", model_id, error)
-        except OSError as error:
-            log.error("model %s: cannot delete its files (%s); the next sweep tries again", model_id, error)
-
-
-def _sign_receipts(database: Database, deployment: Settings) -> None:
-    with database.reading() as session:
-        due = issuing.list_jobs_with_receipt_due(session)
-    for job_id in due:
-        try:
-            key, artifacts = load_signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)
-            issuing.sign_receipt(database, artifacts, key, job_id)
-        except DatabaseUnavailable:
-            raise
-        except RegistryError as error:
-            log.error("job %s: cannot sign its receipt (%s); the next sweep tries again", job_id, error)
+    with suppress(DatabaseUnavailable, OSError):  # the sweeps that follow say so
+        release_claims(database, deployment)

@@ -9,13 +9,18 @@ import json
 import logging
 import socket
 import ssl
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
-from threading import Timer
+from queue import Empty, SimpleQueue
+from threading import Thread, Timer
+from typing import TypeAlias
 
 from standardwebhooks import Webhook
 
+from service.hanging import BoundedCalls
+from service.process.failing_alone import failing_alone
 from service.registry import webhooks
 from service.registry.database import Database
 from service.registry.webhooks import Outcome, Taken
@@ -24,34 +29,78 @@ from service.webhook_addresses import BadAddress, Target, resolve
 
 log = logging.getLogger(__name__)
 
-THREADS = 8
+THREADS = 128
+"""How many messages one process sends at once, each of another webhook. These threads wait for receivers."""
+LOOK_SECONDS = 0.5
+"""How often further messages are looked for while some are being sent."""
 STEP_SECONDS = 5.0
-"""How long a receiver may take to accept the connection, and between two pieces of its answer."""
+"""How long a receiver may take to accept the connection, and between two pieces of its answer; and how long
+the name of its host may take to be looked up."""
 ATTEMPT_SECONDS = 15.0
-"""How long one attempt may take in all. Less than webhooks.TAKEN_SECONDS."""
+"""How long one attempt may take in all, after the name was looked up."""
+LATEST_START_SECONDS = webhooks.TAKEN_SECONDS - 2 * (STEP_SECONDS + ATTEMPT_SECONDS)
+"""An attempt that has not begun so long after its message was taken is left out: it would last until another
+process may take the message. It is begun later instead."""
 USER_AGENT = "Palimpsest-Webhooks/1"
+
+Ended: TypeAlias = tuple[Taken, Outcome | None]
 
 
 def deliver(database: Database, deployment: Settings) -> None:
-    """Send the messages that are due, and record what came of each. Raises DatabaseUnavailable."""
+    """Send the messages that are due, and record what came of each. Raises DatabaseUnavailable.
+
+    Each message is sent in a thread of its own, and one of a webhook at a time: a slow receiver delays only
+    its own messages. Returns when nothing is due and nothing is being sent.
+    """
+    ended: SimpleQueue[Ended] = SimpleQueue()
+    busy: set[str] = set()
     while True:
-        with database.reading() as session:
-            if not webhooks.is_any_due(session):
-                return
-        with database.transaction() as session:
-            taken = webhooks.take_due(session, limit=THREADS * 2)
-        if not taken:  # another process has just taken them
+        for message, taken_at in _take(database, busy):
+            busy.add(message.webhook_id)
+            arguments = (message, taken_at, deployment, ended)
+            Thread(target=_attempt, args=arguments, name="webhook", daemon=True).start()
+        if not busy:
             return
-        with ThreadPoolExecutor(THREADS, thread_name_prefix="webhooks") as pool:
-            outcomes = pool.map(lambda one: _send(one, deployment), taken)
-            for message, outcome in zip(taken, outcomes, strict=True):
-                with database.transaction() as session:
+        for message, outcome in _wait_for_some(ended):
+            busy.discard(message.webhook_id)
+            if outcome is not None:
+                what = f"message {message.id}: record what came of sending it"
+                with failing_alone(what), database.transaction() as session:
                     webhooks.record(session, message, outcome)
+
+
+def _take(database: Database, busy: Collection[str]) -> list[tuple[Taken, float]]:
+    """Return messages to send now, none of a busy webhook, with the time by which none was taken yet."""
+    if len(busy) >= THREADS:
+        return []
+    with database.reading() as session:
+        if not webhooks.is_any_due(session):
+            return []
+        turns = webhooks.find_turns(session, busy=busy, limit=THREADS - len(busy))
+    if not turns:
+        return []
+    taken_at = time.monotonic()
+    with database.transaction() as session:
+        return [(message, taken_at) for message in webhooks.take(session, turns)]
+
+
+def _wait_for_some(ended: SimpleQueue[Ended]) -> Iterator[Ended]:
+    """Wait LOOK_SECONDS for an attempt to end, then yield it and all others that have ended."""
+    with suppress(Empty):
+        yield ended.get(timeout=LOOK_SECONDS)
+        while True:
+            yield ended.get_nowait()
+
+
+def _attempt(message: Taken, taken_at: float, deployment: Settings, ended: SimpleQueue[Ended]) -> None:
+    is_late = time.monotonic() - taken_at > LATEST_START_SECONDS
+    ended.put((message, None if is_late else _send(message, deployment)))
 
 
 def _send(message: Taken, deployment: Settings) -> Outcome:
     try:
-        target = resolve(message.url, allow_private=deployment.webhooks_to_private_addresses)
+        look_up = BoundedCalls(STEP_SECONDS)  # of this attempt's own: a name that hangs stops no other
+        target = look_up.call(resolve, message.url, allow_private=deployment.webhooks_to_private_addresses)
         status = post(target, message)
     except BadAddress as error:
         return Outcome(None, str(error))

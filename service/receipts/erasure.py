@@ -96,7 +96,7 @@ NAMES_IN_RECORDS = {
         "addresses of requests, if these are logged, and the texts of unexpected errors.",
     ),
 }
-"""State and detail by store, for the stores that contain names of labels, or could, and nothing else of them."""
+"""State and detail by store, for the stores that contain names of labels, or could, and nothing else."""
 
 SAME_FOR_EVERY_FORGET = {
     "optimiser state": (

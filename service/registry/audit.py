@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from service.registry.database import now
@@ -39,6 +39,12 @@ _ENDED = (
 _UNSEALED = select(AuditRow).where(AuditRow.position.is_(None)).order_by(AuditRow.sequence).limit(BATCH)
 _NEWEST_SEALED = (
     select(AuditRow).where(AuditRow.position.is_not(None)).order_by(AuditRow.position.desc()).limit(1)
+)
+_IS_DUE = select(
+    or_(
+        exists().where(JobRow.finished_at.is_not(None), JobRow.audited_at.is_(None)),
+        exists().where(AuditRow.position.is_(None)),
+    )
 )
 
 
@@ -81,9 +87,22 @@ def append(
     )
 
 
-def add_outcomes(session: Session) -> Sequence[JobRow]:
-    """Add an entry for jobs that have ended and have none yet. Returns these jobs. For the sweeper alone."""
-    rows = session.scalars(_ENDED).all()
+def is_due(session: Session) -> bool:
+    """Whether a job has ended that has no entry yet, or an entry is unsealed."""
+    return bool(session.scalar(_IS_DUE))
+
+
+def find_ended(session: Session) -> list[str]:
+    """Return the ids of jobs that have ended and have no entry yet, the oldest first."""
+    return [job.id for job in session.scalars(_ENDED)]
+
+
+def add_outcomes(session: Session, job_id: str | None = None) -> Sequence[JobRow]:
+    """Add an entry for jobs that have ended and have none yet. Returns these jobs. For the sweeper alone.
+
+    job_id: only for this job.
+    """
+    rows = session.scalars(_ENDED if job_id is None else _ENDED.where(JobRow.id == job_id)).all()
     if not rows:
         return rows
     for job in rows:

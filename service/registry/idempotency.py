@@ -87,7 +87,7 @@ def record(
 ) -> None:
     """Record the answer, in the transaction that records the resource. Raises IdempotencyInFlight.
 
-    already_forgotten: {label: the job that forgot it} of the labels of the request that were forgotten before.
+    already_forgotten: {label: the job that forgot it} of the labels that were forgotten before.
     """
     hashed = {_hash(resource_id, label): job for label, job in (already_forgotten or {}).items()}
     session.add(

@@ -7,20 +7,23 @@ place that ends jobs and forgets the webhooks, and workers of an earlier release
 """
 
 import base64
+import logging
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from reports import read_report
+from reports import UnreadableReport, read_report
 from service.registry.database import from_now, now, unless_deleted
-from service.registry.errors import TooManyWebhooks, UnknownWebhook
+from service.registry.errors import TooManyMessages, TooManyWebhooks, UnknownWebhook
 from service.registry.names import is_storable
 from service.registry.pages import Page, newest_first
 from service.registry.tables import JobRow, VersionRow, WebhookDeliveryRow, WebhookRow, new_id
+
+log = logging.getLogger(__name__)
 
 MessageType = Literal["job.finished", "label.forgotten", "label.relapsed", "version.published"]
 MESSAGE_TYPES: tuple[MessageType, ...] = get_args(MessageType)
@@ -35,12 +38,19 @@ RETRY_SECONDS = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 TAKEN_SECONDS = 60.0
 """How long a process has for one attempt before another may take the message."""
 KEPT_DAYS = 30
-MOST_OF_ONE_WEBHOOK = 4
-"""How many messages of one webhook are sent at once: a slow receiver must not delay the others."""
+MAX_PENDING = 1000
+"""How many messages of one webhook may wait. Of more, the oldest are given up."""
+MAX_PENDING_PINGS = 20
+"""How many messages that only try a webhook may wait."""
 
 
-SCANNED = 500
-"""How many messages that are due are looked at, to find some of different webhooks."""
+@dataclass(frozen=True)
+class Turn:
+    """A webhook whose oldest message is to be sent now."""
+
+    project_id: str
+    webhook_id: str
+    message_id: str
 
 
 @dataclass(frozen=True)
@@ -48,12 +58,14 @@ class Taken:
     """A message that this process is to send now."""
 
     id: str
+    webhook_id: str
     type: str
     data: Mapping[str, Any]
     created_at: str
     url: str
     secret: str
     attempts: int
+    """Which attempt this is, from 1."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,14 @@ def remove(session: Session, webhook: WebhookRow) -> None:
 
 
 def queue_ping(session: Session, webhook: WebhookRow) -> WebhookDeliveryRow:
-    """Queue a message that only tries the webhook."""
+    """Queue a message that only tries the webhook. Raises TooManyMessages while too many of them wait."""
+    waiting = select(func.count()).where(
+        WebhookDeliveryRow.webhook_id == webhook.id,
+        WebhookDeliveryRow.state == "pending",
+        WebhookDeliveryRow.type == PING,
+    )
+    if (session.scalar(waiting) or 0) >= MAX_PENDING_PINGS:
+        raise TooManyMessages(MAX_PENDING_PINGS)
     row = _message(webhook, PING, {"webhook": webhook.id})
     session.add(row)
     session.flush()
@@ -144,36 +163,74 @@ def queue_for(session: Session, ended: Sequence[JobRow]) -> None:
         for webhook in (one for one in listening if one.project_id == job.model.project_id):
             session.add_all(_message(webhook, type, data) for type, data in messages if type in webhook.types)
     session.flush()
+    if listening:
+        _give_up_excess(session, [one.id for one in listening])
 
 
 def is_any_due(session: Session) -> bool:
-    """Return whether a message is to be sent now."""
-    due = select(WebhookDeliveryRow.id).where(
-        WebhookDeliveryRow.state == "pending", WebhookDeliveryRow.next_at <= now()
+    """Whether a message is to be sent now."""
+    return session.scalar(_ANY_DUE) is not None
+
+
+def find_turns(session: Session, *, busy: Collection[str] = (), limit: int) -> list[Turn]:
+    """Return the webhooks that have a message to send now, each once, but those that are `busy`.
+
+    However many messages and webhooks a project has, each project with something to send has its first
+    webhook among them before any has its second.
+    """
+    oldest = (
+        select(
+            WebhookDeliveryRow.id,
+            WebhookDeliveryRow.webhook_id,
+            WebhookDeliveryRow.next_at,
+            func.row_number()
+            .over(
+                partition_by=WebhookDeliveryRow.webhook_id,
+                order_by=(WebhookDeliveryRow.next_at, WebhookDeliveryRow.id),
+            )
+            .label("place"),
+        )
+        .where(_IS_DUE, WebhookDeliveryRow.webhook_id.not_in(busy))
+        .subquery()
     )
-    return session.scalar(due.limit(1)) is not None
+    place_in_project = func.row_number().over(
+        partition_by=WebhookRow.project_id, order_by=(oldest.c.next_at, oldest.c.id)
+    )
+    turns = (
+        select(WebhookRow.project_id, oldest.c.webhook_id, oldest.c.id)
+        .join(WebhookRow, WebhookRow.id == oldest.c.webhook_id)
+        .where(oldest.c.place == 1)
+        .order_by(place_in_project, oldest.c.next_at)
+        .limit(limit)
+    )
+    return [Turn(*row) for row in session.execute(turns)]
 
 
-def take_due(session: Session, *, limit: int) -> list[Taken]:
-    """Return messages to send now, and keep other processes from sending them for TAKEN_SECONDS."""
+def take(session: Session, turns: Collection[Turn]) -> list[Taken]:
+    """Return the messages of these turns, and keep other processes from sending them for TAKEN_SECONDS.
+
+    Those that another process has taken since are left out.
+    """
     due = (
         select(WebhookDeliveryRow, WebhookRow)
         .join(WebhookRow, WebhookRow.id == WebhookDeliveryRow.webhook_id)
-        .where(WebhookDeliveryRow.state == "pending", WebhookDeliveryRow.next_at <= now())
-        .order_by(WebhookDeliveryRow.next_at)
-        .limit(SCANNED)
+        .where(_IS_DUE, WebhookDeliveryRow.id.in_([one.message_id for one in turns]))
         .with_for_update(skip_locked=True, of=WebhookDeliveryRow)
     )
-    taken: list[Taken] = []
-    counts: dict[str, int] = {}
-    for row, webhook in session.execute(due):
-        counts[webhook.id] = counts.get(webhook.id, 0) + 1
-        if counts[webhook.id] > MOST_OF_ONE_WEBHOOK or len(taken) >= limit:
-            continue
-        created = row.created_at.isoformat()
-        taken.append(Taken(row.id, row.type, row.data, created, webhook.url, webhook.secret, row.attempts))
-    ids = [one.id for one in taken]
-    lease = update(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_(ids))
+    taken = [
+        Taken(
+            id=row.id,
+            webhook_id=webhook.id,
+            type=row.type,
+            data=row.data,
+            created_at=row.created_at.isoformat(),
+            url=webhook.url,
+            secret=webhook.secret,
+            attempts=row.attempts + 1,
+        )
+        for row, webhook in session.execute(due)
+    ]
+    lease = update(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_([one.id for one in taken]))
     lease = lease.values(next_at=from_now(TAKEN_SECONDS), attempts=WebhookDeliveryRow.attempts + 1)
     session.execute(lease.execution_options(synchronize_session=False))
     return taken
@@ -182,10 +239,11 @@ def take_due(session: Session, *, limit: int) -> list[Taken]:
 def record(session: Session, message: Taken, outcome: Outcome) -> None:
     """Record what came of an attempt: delivered, to be sent again later, or given up.
 
-    A webhook is disabled once a message was given up, or if its receiver says that it is gone (410).
+    A webhook is disabled once a message was given up, or if its receiver says that it is gone (410). Nothing
+    is recorded of an attempt after which another process has begun one.
     """
     row = session.get(WebhookDeliveryRow, message.id, with_for_update=True, populate_existing=True)
-    if row is None or row.state != "pending":
+    if row is None or row.state != "pending" or row.attempts != message.attempts:
         return
     row.status, row.error = outcome.status, None if outcome.error is None else outcome.error[:200]
     if outcome.error is None:
@@ -206,6 +264,24 @@ def delete_old(session: Session) -> None:
         WebhookDeliveryRow.created_at < from_now(-KEPT_DAYS * 86400),
     )
     session.execute(old.execution_options(synchronize_session=False))
+
+
+_IS_DUE = and_(WebhookDeliveryRow.state == "pending", WebhookDeliveryRow.next_at <= now())
+_ANY_DUE = select(WebhookDeliveryRow.id).where(_IS_DUE).limit(1)
+
+
+def _give_up_excess(session: Session, webhook_ids: Collection[str]) -> None:
+    """Give up the oldest messages of each of these webhooks, so that at most MAX_PENDING wait."""
+    pending = (WebhookDeliveryRow.state == "pending", WebhookDeliveryRow.webhook_id.in_(webhook_ids))
+    newest_first = func.row_number().over(
+        partition_by=WebhookDeliveryRow.webhook_id, order_by=WebhookDeliveryRow.id.desc()
+    )
+    ranked = select(WebhookDeliveryRow.id, newest_first.label("place")).where(*pending).subquery()
+    excess = update(WebhookDeliveryRow).where(
+        WebhookDeliveryRow.id.in_(select(ranked.c.id).where(ranked.c.place > MAX_PENDING))
+    )
+    values = {"state": "failed", "finished_at": now(), "error": f"more than {MAX_PENDING} messages waited"}
+    session.execute(excess.values(values).execution_options(synchronize_session=False))
 
 
 def _disable(session: Session, webhook_id: str) -> None:
@@ -236,5 +312,15 @@ def _tell(session: Session, job: JobRow) -> Iterator[tuple[str, dict[str, Any]]]
             yield "label.forgotten", version | {"label": label, "guarantee": job.guarantee}
     published = select(VersionRow.report).where(VersionRow.job_id == job.id)
     report = session.scalar(published)
-    for label in read_report(report).relapsed if report else ():
+    for label in _relapsed(job.id, report):
         yield "label.relapsed", version | {"label": label}
+
+
+def _relapsed(job_id: str, report: Mapping[str, Any] | None) -> Sequence[str]:
+    try:
+        return read_report(report).relapsed if report else ()
+    except UnreadableReport as error:  # it will not become readable: the other messages do without
+        log.error(
+            "job %s: webhooks are not told of relapses, as its report is unreadable (%s)", job_id, error
+        )
+        return ()

@@ -14,15 +14,16 @@ from sqlalchemy import func, select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.process import webhooks as sending
-from service.process.sweeper import sweep_rows
-from service.registry import webhooks
+from service.process.sweeper import record_ends
+from service.registry import audit, webhooks
 from service.registry.database import from_now
-from service.registry.tables import AuditRow, WebhookDeliveryRow, WebhookRow
+from service.registry.tables import AuditRow, JobRow, VersionRow, WebhookDeliveryRow, WebhookRow
 from service.settings import Settings
 from service.webhook_addresses import BadAddress, is_public, resolve
 from tests.api.serving import Served, serving
 from tests.api.test_access import new_key
 from tests.conftest import DATABASES, own_database
+from tests.instance import wait_for
 
 ALL = list(webhooks.MESSAGE_TYPES)
 
@@ -91,7 +92,7 @@ def create(served: Served, receiver: Receiver, *types: str) -> dict[str, Any]:
 
 def tell(served: Served) -> None:
     """Queue what there is to tell, and send what is due."""
-    sweep_rows(served.worker.database, served.settings)
+    record_ends(served.worker.database, served.settings)
     sending.deliver(served.worker.database, served.settings)
 
 
@@ -211,19 +212,177 @@ def test_two_processes_send_a_message_once(served: Served, receiver: Receiver) -
     webhook = create(served, receiver)
     served.http.post(f"/v1/webhooks/{webhook['id']}/test")
     with served.worker.database.transaction() as session:
-        assert len(webhooks.take_due(session, limit=5)) == 1
+        turns = webhooks.find_turns(session, limit=5)
+        assert len(webhooks.take(session, turns)) == 1
     with served.worker.database.transaction() as session:
-        assert webhooks.take_due(session, limit=5) == []
+        assert webhooks.find_turns(session, limit=5) == []
+        assert webhooks.take(session, turns) == []
 
 
-def test_a_slow_webhook_does_not_take_the_place_of_others(served: Served, receiver: Receiver) -> None:
-    busy, other = create(served, receiver), create(served, receiver)
-    for _ in range(10):
-        served.http.post(f"/v1/webhooks/{busy['id']}/test")
-    served.http.post(f"/v1/webhooks/{other['id']}/test")
+def test_each_project_has_a_turn_before_any_has_a_second(served: Served, receiver: Receiver) -> None:
+    """However many messages wait for whom, and however long."""
+    other = {"Palimpsest-Project": f"other{served.http.base_url.port}"}
+    served.http.post("/v1/projects", json={"name": other["Palimpsest-Project"]})
+    full = [create(served, receiver)["id"] for _ in range(3)]
+    for webhook in full:
+        for _ in range(3):
+            served.http.post(f"/v1/webhooks/{webhook}/test")
+    body = {"url": receiver.url, "types": ALL}
+    last = served.http.post("/v1/webhooks", json=body, headers=other).json()["id"]
+    served.http.post(f"/v1/webhooks/{last}/test", headers=other)
+    with served.worker.database.reading() as session:
+        turns = [turn.webhook_id for turn in webhooks.find_turns(session, limit=10)]
+        two = [turn.webhook_id for turn in webhooks.find_turns(session, limit=2)]
+        free = [turn.webhook_id for turn in webhooks.find_turns(session, busy=full[:2], limit=10)]
+    assert sorted(turns) == sorted([*full, last]), "each once"
+    assert last in two
+    assert sorted(free) == sorted([full[2], last])
+    assert served.http.delete(f"/v1/webhooks/{last}", headers=other).status_code == 204
+
+
+def test_a_receiver_that_never_answers_delays_its_own_messages_only(
+    served: Served, receiver: Receiver
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        hung = Receiver(f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        first = create(served, hung)
+        for _ in range(webhooks.MAX_PENDING_PINGS):
+            served.http.post(f"/v1/webhooks/{first['id']}/test")
+        sending_thread = threading.Thread(
+            target=sending.deliver, args=(served.worker.database, served.settings), daemon=True
+        )
+        sending_thread.start()
+        connection, _ = silent.accept()  # it is being sent
+        second = create(served, receiver)
+        served.http.post(f"/v1/webhooks/{second['id']}/test")
+        wait_for("the other message has arrived", lambda: receiver.got)
+        assert [one["attempts"] for one in deliveries(served, first)].count(1) == 1, "one at a time"
+        assert served.http.delete(f"/v1/webhooks/{first['id']}").status_code == 204
+        connection.close()
+        sending_thread.join(30)
+        assert not sending_thread.is_alive()
+
+
+def test_a_name_that_cannot_be_looked_up_in_time_ends_the_attempt(
+    served: Served, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = create(served, receiver)
+    served.http.post(f"/v1/webhooks/{webhook['id']}/test")
+    answers = threading.Event()
+    original: Callable[..., Any] = socket.getaddrinfo
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        answers.wait(30)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(sending, "STEP_SECONDS", 0.05)
+    monkeypatch.setattr("service.webhook_addresses.socket.getaddrinfo", hang)
+    sending.deliver(served.worker.database, served.settings)
+    answers.set()
+    assert deliveries(served, webhook)[0]["error"] == "no answer: TimeoutError"
+    assert receiver.got == []
+
+
+def test_a_message_is_not_sent_by_an_attempt_that_would_outlast_its_claim(
+    served: Served, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(served, receiver)
+    webhook = served.http.get("/v1/webhooks").json()["data"][0]
+    served.http.post(f"/v1/webhooks/{webhook['id']}/test")
+    monkeypatch.setattr(sending, "LATEST_START_SECONDS", -1.0)
+    sending.deliver(served.worker.database, served.settings)
+    assert receiver.got == []
+    assert deliveries(served, webhook)[0]["state"] == "pending"
+    assert sending.STEP_SECONDS + sending.ATTEMPT_SECONDS < webhooks.TAKEN_SECONDS
+
+
+def test_the_outcome_of_an_attempt_counts_only_until_another_has_begun(
+    served: Served, receiver: Receiver
+) -> None:
+    webhook = create(served, receiver)
+    served.http.post(f"/v1/webhooks/{webhook['id']}/test")
+    attempts = []
+    for _ in range(2):
+        make_due(served)
+        with served.worker.database.transaction() as session:
+            attempts += webhooks.take(session, webhooks.find_turns(session, limit=1))
+    late, current = attempts
     with served.worker.database.transaction() as session:
-        taken = webhooks.take_due(session, limit=16)
-    assert len(taken) == webhooks.MOST_OF_ONE_WEBHOOK + 1
+        webhooks.record(session, late, webhooks.Outcome(500, "late"))
+    assert deliveries(served, webhook)[0]["error"] is None
+    with served.worker.database.transaction() as session:
+        webhooks.record(session, current, webhooks.Outcome(200, None))
+    assert deliveries(served, webhook)[0]["state"] == "delivered"
+
+
+def test_messages_that_wait_are_bounded(
+    served: Served, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MAX_PENDING", 1)
+    monkeypatch.setattr(webhooks, "MAX_PENDING_PINGS", 1)
+    served.model(name)
+    record_ends(served.worker.database, served.settings)
+    webhook = create(served, receiver)
+    assert served.http.post(f"/v1/webhooks/{webhook['id']}/test").status_code == 202
+    refused = served.http.post(f"/v1/webhooks/{webhook['id']}/test")
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_messages")
+    served.done(name, "learn", labels=["1"])
+    record_ends(served.worker.database, served.settings)
+    shown = [(one["type"], one["state"]) for one in deliveries(served, webhook)]
+    assert [state for _, state in shown] == ["pending", "failed", "failed"], "the newest waits"
+    assert shown[2][0] == webhooks.PING
+    assert served.http.get(f"/v1/webhooks/{webhook['id']}").json()["disabled_at"] is None
+
+
+def test_an_unreadable_report_delays_no_other_message_and_no_lease(
+    served: Served, receiver: Receiver, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.model(name)
+    served.model(f"{name}-b")
+    record_ends(served.worker.database, served.settings)
+    create(served, receiver, "job.finished", "label.relapsed")
+    unreadable = served.done(name, "learn", labels=["1"])
+    with served.worker.database.transaction() as session:
+        spoilt = update(VersionRow).where(VersionRow.job_id == unreadable.job_id)
+        session.execute(spoilt.values(report={"level": "?"}))
+    other = served.done(f"{name}-b", "learn", labels=["1"])
+    lost = served.submit(f"{name}-b", "learn", labels=["2"])["id"]
+    served.worker.claim(lost)
+    with served.worker.database.transaction() as session:
+        session.execute(update(JobRow).where(JobRow.id == lost).values(lease_until=from_now(-1)))
+    served.sweep()
+    sending.deliver(served.worker.database, served.settings)
+    assert served.http.get(f"/v1/jobs/{lost}").json()["state"] == "queued"
+    finished = {one["data"]["job"] for one in receiver.messages() if one["type"] == "job.finished"}
+    assert finished == {unreadable.job_id, other.job_id}
+    assert unreadable.job_id in caplog.text
+
+
+def test_a_job_whose_end_cannot_be_recorded_keeps_no_other_from_it(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.model(name)
+    record_ends(served.worker.database, served.settings)
+    broken, fine = (served.done(name, "learn", labels=[label]).job_id for label in ("1", "2"))
+    original = audit.append
+
+    def fail(session: Any, action: str, resource: str, **more: Any) -> None:
+        if resource == broken:
+            raise RuntimeError("broken")
+        original(session, action, resource, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "append", fail)
+        record_ends(served.worker.database, served.settings)
+    with served.worker.database.reading() as session:
+        assert audit.find_ended(session) == [broken]
+        assert session.scalars(
+            select(AuditRow.resource).where(AuditRow.resource == fine, AuditRow.action == "job.end")
+        ).all() == [fine]
+    assert f"job {broken}" in caplog.text
+    record_ends(served.worker.database, served.settings)
+    with served.worker.database.reading() as session:
+        assert audit.find_ended(session) == []
 
 
 def test_a_secret_is_shown_once(served: Served, receiver: Receiver) -> None:
@@ -293,6 +452,7 @@ def test_webhooks_need_the_scope_admin_and_belong_to_a_project(tmp_path: Path) -
         "https:///x",
         "https://no-such-host.invalid/",
         "https://8.8.8.8:99999/",
+        "https://8.8.8.8:0/",
         "not a url",
     ],
 )
@@ -320,6 +480,16 @@ def test_a_private_address_is_refused_over_http(tmp_path: Path) -> None:
         ("2002:7f00:1::", False),
         ("::ffff:10.0.0.1", False),
         ("fc00::1", False),
+        ("fec0::1", False),
+        ("feff::1", False),
+        ("3fff::1", False),
+        ("3fff:fff::1", False),
+        ("192.88.99.1", False),
+        ("64:ff9b:1::1", False),
+        ("64:ff9b::c058:6301", False),
+        ("5f00::1", False),
+        ("192.88.98.1", True),
+        ("2001:4860:4860::8888", True),
     ],
 )
 def test_only_addresses_of_the_internet_are_public(address: str, expected: bool) -> None:

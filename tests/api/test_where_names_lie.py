@@ -161,7 +161,7 @@ def test_a_labels_name_lies_only_where_the_receipts_say_and_in_no_log(
     assert files_with(home, NAME) == set(STORE_OF_FILE)
     assert caplog.records
     assert [line for line in caplog.messages if NAME in line] == []
-    stores = {*STORE_OF_COLUMN.values(), *STORE_OF_FILE.values()}
-    assert stores - stores_of(served, of_forget) == set()
+    of_names = {*STORE_OF_COLUMN.values(), *STORE_OF_FILE.values()}
+    assert of_names - stores_of(served, of_forget) == set()
     of_versions = {"reports and manifests", "full reports"}  # a deleted model has none of them any more
-    assert stores - of_versions - stores_of(served, of_model) == set()
+    assert of_names - of_versions - stores_of(served, of_model) == set()

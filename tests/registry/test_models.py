@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from service.registry import datasets, idempotency, keys, models
 from service.registry.database import Database
 from service.registry.errors import ModelExists, UnknownModel, UnknownProject
-from service.registry.idempotency import RequestWithKey, StoredAnswer
+from service.registry.idempotency import RequestWithKey
 
 
 def test_a_model_is_found_by_name_and_by_id(database: Database) -> None:
@@ -39,7 +39,7 @@ def test_nothing_is_added_to_a_project_that_was_just_deleted(database: Database)
         ),
         lambda session: datasets.put(session, "doodles", images={"a": 1}, sha256="0" * 64, project=gone),
         lambda session: keys.create(session, name="mine", scopes=["read"], project=gone),
-        lambda session: idempotency.record(session, request, StoredAnswer(201, "mdl_1")),
+        lambda session: idempotency.record(session, request, 201, "mdl_1"),
     ]
     for add in additions:
         with pytest.raises(UnknownProject), database.transaction() as session:

@@ -142,4 +142,6 @@ def _reject(attempt: Attempt, report: Report, error: Mapping[str, Any]) -> None:
         report_file(report),
         lambda session: reports.record_rejected(session, attempt.claim, error, stored, cost),
     )
-    log.info("job %s: its candidate was rejected, nothing is published: %s", attempt.claim.job_id, error["code"])
+    log.info(
+        "job %s: its candidate was rejected, nothing is published: %s", attempt.claim.job_id, error["code"]
+    )

@@ -1,0 +1,127 @@
+"""The files of a sweep: delete what is to be deleted, and sign the receipts of that.
+
+Every step, and every item of a step, fails alone: the others go on, and the next sweep tries again.
+"""
+
+import logging
+from collections.abc import Callable
+
+from service import failpoints
+from service.process import image_deletions
+from service.process.failing_alone import failing_alone
+from service.receipts import issuing, model_deletion
+from service.receipts.signing import load_signing_key
+from service.recovery import erasure_log
+from service.registry import (
+    deletions,
+    jobs,
+    purging,
+    releases,
+    snapshots,
+    sweeping,
+    version_deletions,
+)
+from service.registry.artifacts import FolderArtifacts
+from service.registry.database import Database
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def sweep_files(database: Database, deployment: Settings) -> None:
+    """Read and delete files, and sign the receipts that are due. Raises DatabaseUnavailable."""
+    steps: list[tuple[str, Callable[[Database, Settings], None]]] = [
+        ("release the jobs that workers gave up", release_claims),
+        ("find files to purge", _purge),
+        ("find files of deleted versions", _delete_versions),
+        ("find snapshots of jobs that have ended", _delete_snapshots),
+        ("find images to delete", image_deletions.delete_images),
+        ("write the erasure log, before which no receipt is signed", _log_erasures),
+        ("find images that are deleted", lambda database, _: image_deletions.finish_erasures(database)),
+        ("find receipts to sign", _sign_receipts),
+        ("find files of deleted models", _delete_models),
+    ]
+    for what, step in steps:
+        with failing_alone(what):
+            step(database, deployment)
+
+
+def release_claims(database: Database, deployment: Settings) -> None:
+    """Release the jobs of workers that were shut down while the database did not answer.
+
+    Raises DatabaseUnavailable, OSError.
+    """
+    releases.record(database, FolderArtifacts(deployment.artifacts))
+
+
+def _purge(database: Database, deployment: Settings) -> None:
+    """Mark versions as purged, then delete their files in a second transaction, when nobody can read them."""
+    with database.reading() as session:
+        days = deployment.purge_after_days
+        overdue = purging.find_overdue(session, days=days) if days else []
+        unfinished = purging.find_unfinished(session)
+    for job_id in [*overdue, *unfinished]:
+        with failing_alone(f"job {job_id}: delete the files that it purges"):
+            with database.transaction() as session:
+                job = jobs.find(session, job_id)
+                if job_id in overdue:
+                    purging.request_purge(session, job, reason="retention")
+                purging.mark_purged(session, job)
+            failpoints.reach("purge.after_mark")
+            with database.transaction() as session:
+                is_done = purging.delete_files(session, job_id, FolderArtifacts(deployment.artifacts))
+            if is_done:
+                log.info("job %s: deleted the files of the versions that it purges", job_id)
+
+
+def _delete_versions(database: Database, deployment: Settings) -> None:
+    """Delete the files of versions that clients deleted."""
+    artifacts = FolderArtifacts(deployment.artifacts)
+    with database.reading() as session:
+        pending = version_deletions.find_pending(session)
+    for model_id, number in pending:
+        with failing_alone(f"version {number} of model {model_id}: delete its files"):
+            with database.transaction() as session:
+                is_done = version_deletions.delete_files(session, model_id, number, artifacts)
+            if is_done:
+                log.info("version %s of model %s: deleted its files", number, model_id)
+
+
+def _delete_snapshots(database: Database, deployment: Settings) -> None:
+    """Delete the snapshots of jobs that have ended, however they ended."""
+    artifacts = FolderArtifacts(deployment.artifacts)
+    with database.reading() as session:
+        obsolete = snapshots.find_obsolete(session)
+    for job_id in obsolete:
+        with failing_alone(f"job {job_id}: delete its snapshot"), database.transaction() as session:
+            snapshots.delete_if_obsolete(session, job_id, artifacts)
+
+
+def _log_erasures(database: Database, deployment: Settings) -> None:
+    """Write new erasures to the erasure log. A receipt is signed only after that."""
+    with database.transaction() as session:
+        if sweeping.try_sweep_lock(session):
+            erasure_log.sweep(session, deployment.erasure_log)
+
+
+def _sign_receipts(database: Database, deployment: Settings) -> None:
+    with database.reading() as session:
+        due = issuing.list_jobs_with_receipt_due(session)
+    for job_id in due:
+        with failing_alone(f"job {job_id}: sign its receipt"):
+            key, artifacts = load_signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)
+            issuing.sign_receipt(database, artifacts, key, job_id)
+
+
+def _delete_models(database: Database, deployment: Settings) -> None:
+    """Delete the files of models that were deleted with a purge, and sign the receipts of that."""
+    artifacts = FolderArtifacts(deployment.artifacts)
+    with database.reading() as session:
+        pending = deletions.find_pending(session)
+    for model_id in pending:
+        with failing_alone(f"model {model_id}: delete its files and sign the receipt of that"):
+            with database.transaction() as session:
+                is_done = deletions.delete_files(session, model_id, artifacts)
+            if is_done:
+                log.info("model %s: deleted its files", model_id)
+            model_deletion.sign_receipt(database, load_signing_key(deployment.keys), model_id)
