@@ -100,7 +100,9 @@ def revoke_key(
 
 
 @keys_app.command("rotate-signing")
-def rotate_signing_key() -> None:
+def rotate_signing_key(
+    without_old: Annotated[bool, typer.Option(help="Make one although the old key is lost.")] = False,
+) -> None:
     """Make a new key that signs receipts.
 
     The public half of the old one stays published at /v1/signing-keys: receipts that it signed still verify.
@@ -110,7 +112,7 @@ def rotate_signing_key() -> None:
     require_service("keys")
     from commands import keys
 
-    keys.rotate_signing()
+    keys.rotate_signing(without_old=without_old)
 
 
 projects = group(

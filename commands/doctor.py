@@ -21,7 +21,8 @@ from migrations import check_not_newer, is_current
 from service.home import may_others_read
 from service.process import collector
 from service.queue.messages import count_waiting_messages
-from service.receipts.signing import PRIVATE
+from service.receipts.signing import PRIVATE, RETIRED
+from service.receipts.signing_keys import describe_loss, find_unpublished
 from service.recovery import erasure_log
 from service.registry import artifact_references, database_file, scrub, space, store_identity, workers
 from service.registry.artifacts import FolderArtifacts
@@ -80,6 +81,7 @@ def find(deployment: Settings) -> Iterator[Finding]:
             ("schema", lambda: _check_schema(database)),
             ("clock", lambda: _check_clock(database)),
             ("workers", lambda: _check_workers(database)),
+            ("keys of receipts", lambda: _check_keys_of_receipts(database, deployment)),
             ("erasure log", lambda: _check_erasure_log(database, deployment)),
             ("artifact folder", lambda: _check_identity(database, artifacts)),
             ("artifacts", lambda: _check_artifacts(database, artifacts)),
@@ -141,7 +143,7 @@ def _check_signing_key(deployment: Settings) -> Finding:
     try:
         load_pem_private_key(private.read_bytes(), password=None)
     except FileNotFoundError:
-        return Finding("signing key", "ok", "not made yet: the first receipt makes it")
+        return Finding("signing key", "ok", "there is none; it is needed once a receipt is signed")
     except OSError as error:
         return Finding("signing key", "problem", f"{private} cannot be read: {error.strerror}")
     except (ValueError, TypeError):
@@ -216,6 +218,18 @@ def _list_offers(offers: Mapping[str, Any] | None) -> str:
         for one in items
     ]
     return "besides what is built in: " + ", ".join(found) if found else "what is built in"
+
+
+def _check_keys_of_receipts(database: Database, deployment: Settings) -> Finding:
+    name = "keys of receipts"
+    if (reason := describe_loss(database, deployment.keys)) is not None:
+        return Finding(name, "problem", reason)
+    with database.reading() as session:
+        lost = find_unpublished(session, deployment.keys)
+    if lost:
+        text = f"receipts do not verify, because {RETIRED} lacks the keys that signed them: restore it"
+        return Finding(name, "problem", text, [{"keyid": keyid} for keyid in sorted(lost)])
+    return Finding(name, "ok", "the public halves of all are there")
 
 
 def _check_erasure_log(database: Database, deployment: Settings) -> Finding:

@@ -63,13 +63,20 @@ def revoke(key: str) -> None:
     typer.echo(f"{key_id} is revoked; a running service accepts it for 5 more seconds at most")
 
 
-def rotate_signing() -> None:
+def rotate_signing(*, without_old: bool) -> None:
     """Make a new key that signs receipts; the public half of the old one stays published."""
     with loaded_deployment() as deployment:
-        old, new = signing.rotate(deployment.keys)
+        if not without_old and not (deployment.keys / signing.PRIVATE).exists():
+            fail(
+                f"there is no {signing.PRIVATE} in {deployment.keys}: restore the folder from a backup; or, "
+                "if the key is lost, make a new one with --without-old"
+            )
+        old = None if without_old else signing.load_signing_key(deployment.keys)
+        new = signing.replace_lost(deployment.keys) if old is None else signing.rotate(deployment.keys)[1]
         with _transaction() as session:
             _append_to_audit_log(session, "signing_key.rotate", new.keyid[:32], None)
-    typer.echo(f"receipts are signed with {new.keyid} from now on; those of {old.keyid} still verify")
+    older = "the lost key verify only with its public half" if old is None else f"{old.keyid} still verify"
+    typer.echo(f"receipts are signed with {new.keyid} from now on; those of {older}")
 
 
 def _describe_scope(row: ApiKeyRow) -> str:

@@ -12,7 +12,7 @@ from service.api.lookup import find_model
 from service.api.problems import refusals, rules
 from service.api.route import Route
 from service.receipts import model_deletion
-from service.receipts.signing import load_signing_key
+from service.receipts.signing_keys import find_key
 from service.receipts.statement import MEDIA_TYPE
 from service.registry import audit, deletions
 from service.registry.deletions import DeletionRequest
@@ -111,7 +111,7 @@ def get_deletion_receipt(model: str, context: Context) -> Response:
         row, deletion = deletions.find(session, model, project=context.project)
         receipt = deletion.envelope
     if receipt is None:
-        key = load_signing_key(context.settings.keys)
+        key = find_key(context.database, context.settings.keys)
         receipt = model_deletion.sign_receipt(context.database, key, row.id)
     if receipt is None:
         raise ReceiptNotReady(row.id, "the files of the model are not all deleted yet")

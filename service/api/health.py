@@ -16,6 +16,7 @@ from service.api.access import needs_no_key
 from service.api.context import ApiContext, Context
 from service.api.route import Route
 from service.queue.messages import count_waiting_messages
+from service.receipts.signing_keys import describe_loss
 from service.registry import jobs, workers
 from service.registry.errors import DatabaseUnavailable
 from service.registry.scrub import read_statistics
@@ -154,6 +155,13 @@ def _check_broker(context: ApiContext) -> str:
     return "ok"
 
 
+def _check_signing_key(context: ApiContext) -> str:
+    try:
+        return describe_loss(context.database, context.settings.keys) or "ok"
+    except DatabaseUnavailable:
+        return "unknown, because the database does not answer"
+
+
 def _check_space(context: ApiContext) -> str:
     return describe_lack(context.settings) or "ok"
 
@@ -165,5 +173,6 @@ CHECKS: dict[str, Callable[[ApiContext], str]] = {
     "worker": _check_worker,
     "files": _check_files,
     "space": _check_space,
+    "signing key": _check_signing_key,
 }
 REQUIRED = ("database", "artifacts")

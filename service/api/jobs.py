@@ -19,7 +19,7 @@ from service.api.route import Route
 from service.api.space import find_lack
 from service.api.submission import Order, Submit
 from service.receipts import issuing
-from service.receipts.signing import load_signing_key
+from service.receipts.signing_keys import find_key
 from service.receipts.statement import MEDIA_TYPE
 from service.recovery import erasure_log
 from service.registry import jobs, models, workers
@@ -177,7 +177,7 @@ def get_receipt(job: str, context: Context) -> Response:
         row = find_job(session, context.project, job)
         receipt = issuing.find_receipt(session, row)
     if receipt is None:
-        key = load_signing_key(context.settings.keys)
+        key = find_key(context.database, context.settings.keys)
         with context.database.transaction() as session:
             erasure_log.write_due(session, context.settings.erasure_log)
         receipt = issuing.sign_receipt(context.database, context.artifacts, key, row.id)

@@ -31,7 +31,7 @@ class SigningKeyObject(BaseModel):
 @router.get("/keys/signing")
 @needs_no_key
 def get_signing_key(context: Context) -> SigningKeyObject:
-    """Read the public key that signs receipts now. It is created when it is first needed."""
+    """Read the public key that signs receipts now. A lost one is not replaced: the answer is 503 then."""
     return _describe_key(list_public_keys(context.settings.keys)[0])
 
 

@@ -10,7 +10,7 @@ from service import failpoints
 from service.process import image_deletions
 from service.process.failing_alone import failing_alone
 from service.receipts import issuing, model_deletion
-from service.receipts.signing import load_signing_key
+from service.receipts.signing_keys import find_key
 from service.recovery import erasure_log
 from service.registry import (
     deletions,
@@ -109,7 +109,7 @@ def _sign_receipts(database: Database, deployment: Settings) -> None:
         due = issuing.list_jobs_with_receipt_due(session)
     for job_id in due:
         with failing_alone(f"job {job_id}: sign its receipt"):
-            key, artifacts = load_signing_key(deployment.keys), FolderArtifacts(deployment.artifacts)
+            key, artifacts = find_key(database, deployment.keys), FolderArtifacts(deployment.artifacts)
             issuing.sign_receipt(database, artifacts, key, job_id)
 
 
@@ -124,4 +124,4 @@ def _delete_models(database: Database, deployment: Settings) -> None:
                 is_done = deletions.delete_files(session, model_id, artifacts)
             if is_done:
                 log.info("model %s: deleted its files", model_id)
-            model_deletion.sign_receipt(database, load_signing_key(deployment.keys), model_id)
+            model_deletion.sign_receipt(database, find_key(database, deployment.keys), model_id)

@@ -25,9 +25,11 @@ from service.process.http_server import Server, server_config
 from service.process.maintenance import start_maintenance
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
+from service.receipts.signing_keys import find_key
 from service.recovery import erasure_log
 from service.registry import keys
 from service.registry.database import Database
+from service.registry.errors import SigningKeyUnusable
 from service.registry.waiting import waiting_at_most
 from service.settings import Settings, is_loopback
 
@@ -65,6 +67,7 @@ def supervise(
         migrate(database)
         _refuse_older_than_erasures(database, deployment)
         _refuse_without_keys(database, deployment)
+        _make_signing_key(database, deployment)
         worker = WorkerProcess(deployment, database) if with_worker else None
         server = _Server(deployment, listener)
         sweeper = Thread(target=sweep_until, args=(stop, database, deployment), name="sweeper")
@@ -114,6 +117,14 @@ def _refuse_older_than_erasures(database: Database, deployment: Settings) -> Non
             f"the database is older than {len(unknown)} erasures in {path}, such as {unknown[0].id}: it "
             "was restored; run `palimpsest replay-erasures`, and what was forgotten since is forgotten again"
         )
+
+
+def _make_signing_key(database: Database, deployment: Settings) -> None:
+    """Make the key of the first receipts. One that was lost stops no other work, and is not replaced."""
+    try:
+        find_key(database, deployment.keys)
+    except SigningKeyUnusable as error:
+        log.error("no receipt can be signed: %s", error)
 
 
 def _refuse_without_keys(database: Database, deployment: Settings) -> None:

@@ -1,8 +1,8 @@
 """The deployment's signing key: an Ed25519 key, stored in PALIMPSEST_HOME/keys.
 
-Several processes share that folder. The first one that needs the key makes it. If two make one at the same
-moment, both use the one that was stored first. `rotate` puts another in its place: the next receipt is signed
-with it, in every process, and the public half of the old one stays in the list of retired keys.
+Several processes share that folder. If two make a key at the same moment, both use the one that was stored
+first. When one may be made, signing_keys.py decides. `rotate` puts another in its place: the next receipt is
+signed with it, in every process, and the public half of the old one stays in the list of retired keys.
 """
 
 import json
@@ -83,6 +83,25 @@ def load_signing_key(folder: Path) -> SigningKey:
     return _load(folder, (found.st_ino, found.st_mtime_ns))
 
 
+def replace_lost(folder: Path) -> SigningKey:
+    """Make a key in place of one that was lost; keep its public half, if that is there, as a retired one.
+
+    Raises SigningKeyUnusable, also if the key is not lost.
+    """
+    if (folder / PRIVATE).exists():
+        raise SigningKeyUnusable(f"{PRIVATE} is there; replace it without --without-old")
+    try:
+        if (folder / PUBLIC).exists():
+            lost = parse_public_key((folder / PUBLIC).read_bytes())
+            created_at = _modified_at(folder / PUBLIC)
+            _retire(folder, PublishedKey(lost.keyid, as_pem(lost), created_at, datetime.now(UTC)))
+    except NotAPublicKey as error:
+        raise SigningKeyUnusable(f"{PUBLIC}: {error}; move it away") from error
+    except OSError as error:
+        raise SigningKeyUnusable(f"the old key cannot be recorded ({error.strerror})") from error
+    return load_signing_key(folder)
+
+
 def rotate(folder: Path) -> tuple[SigningKey, SigningKey]:
     """Put a new key in the place of the current one. Returns the old one and the new one.
 
@@ -92,9 +111,7 @@ def rotate(folder: Path) -> tuple[SigningKey, SigningKey]:
     old = load_signing_key(folder)
     try:
         created_at = _modified_at(folder / PRIVATE)
-        retired = PublishedKey(old.keyid, old.public_pem, created_at, datetime.now(UTC))
-        entries = [asdict(one) for one in (*read_retired(folder, but=old.keyid), retired)]
-        durable.write(folder / RETIRED, json.dumps(entries, default=str, indent=1).encode())
+        _retire(folder, PublishedKey(old.keyid, old.public_pem, created_at, datetime.now(UTC)))
         new = CryptoSigner.generate_ed25519()
         durable.write(folder / PRIVATE, new.private_bytes, mode=ONLY_OWNER)
     except OSError as error:
@@ -105,8 +122,10 @@ def rotate(folder: Path) -> tuple[SigningKey, SigningKey]:
 def list_public_keys(folder: Path) -> list[PublishedKey]:
     """List the public halves of all keys that sign or signed receipts, the current one first.
 
-    Raises SigningKeyUnusable.
+    It makes no key. Raises SigningKeyUnusable.
     """
+    if not (folder / PRIVATE).exists():
+        raise SigningKeyUnusable(f"there is no {PRIVATE}; the start of the service makes the first one")
     current = load_signing_key(folder)
     try:
         created_at = _modified_at(folder / PRIVATE)
@@ -153,6 +172,11 @@ def read_retired(folder: Path, *, but: str) -> list[PublishedKey]:
             f"{RETIRED} cannot be read ({type(error).__name__}); restore it from a backup"
         ) from error
     return [one for one in found if one.keyid != but]
+
+
+def _retire(folder: Path, key: PublishedKey) -> None:
+    entries = [asdict(one) for one in (*read_retired(folder, but=key.keyid), key)]
+    durable.write(folder / RETIRED, json.dumps(entries, default=str, indent=1).encode())
 
 
 def _modified_at(file: Path) -> datetime:

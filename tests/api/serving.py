@@ -23,6 +23,7 @@ from service.api.app import create_app
 from service.drawing.images import png
 from service.process import sweeper
 from service.process.http_server import Server, server_config
+from service.receipts.signing_keys import find_key
 from service.registry import claims, job_events, jobs, labels, publishing, reports, versions
 from service.registry.artifacts import FolderArtifacts, encode_document
 from service.registry.claims import Claim
@@ -238,6 +239,7 @@ def serving(settings: Settings, *, offered: Catalog = CATALOG) -> Iterator[Serve
     """Serve a deployment with these settings and this catalog on a free port, until the block ends."""
     database = Database(settings.database_url)
     upgrade(database)
+    find_key(database, settings.keys)  # as at the start of the service
     app = create_app(settings, offered=offered)
     with listening(app) as address, httpx2.Client(base_url=address, timeout=30) as http:
         worker = StandInWorker(database, FolderArtifacts(settings.artifacts))
