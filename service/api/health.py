@@ -18,7 +18,7 @@ from service.api.route import Route
 from service.queue.messages import count_waiting_messages
 from service.receipts.signing_keys import describe_loss
 from service.registry import jobs, workers
-from service.registry.errors import DatabaseUnavailable
+from service.registry.errors import DatabaseMoved, DatabaseUnavailable
 from service.registry.scrub import read_statistics
 from service.registry.space import describe_lack
 
@@ -110,8 +110,11 @@ _running = _RunningChecks()
 
 def _check_database(context: ApiContext) -> str:
     try:
+        context.database.check_file()
         with context.database.reading() as session:
             session.execute(text("SELECT 1 FROM models LIMIT 1"))
+    except DatabaseMoved as error:
+        return error.message
     except DatabaseUnavailable:
         return "the database does not answer, or has no tables; check that it runs and is migrated"
     return "ok"

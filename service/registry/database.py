@@ -28,10 +28,16 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
-from service.registry.errors import DatabaseFull, DatabaseUnavailable, UnknownProject, UnstorableText
+from service.registry.errors import (
+    DatabaseFull,
+    DatabaseMoved,
+    DatabaseUnavailable,
+    UnknownProject,
+    UnstorableText,
+)
 from service.registry.frequent_queries import FrequentQuery
 from service.registry.postgresql import create_postgresql_engine
-from service.registry.sqlite import create_sqlite_engine
+from service.registry.sqlite import FileChanged, OpenedFile, create_sqlite_engine
 from service.registry.waiting import Allowance, CircuitBreaker, Line, Patience, waiting_at_most
 from service.urls import sqlite_file
 
@@ -73,10 +79,11 @@ class Database:
         self.is_sqlite = file is not None
         default = SQLITE_WAIT_SECONDS if self.is_sqlite else BACKGROUND_WAIT_SECONDS
         self.wait_seconds = default if wait_seconds is None else wait_seconds
+        self._file = None if file is None else OpenedFile(file)
         self.engine = (
             create_postgresql_engine(make_url(url), connections=connections, wait_seconds=self.wait_seconds)
-            if file is None
-            else create_sqlite_engine(file, connections=connections, wait_seconds=self.wait_seconds)
+            if self._file is None
+            else create_sqlite_engine(self._file, connections=connections, wait_seconds=self.wait_seconds)
         )
         self._reading = self.engine.execution_options(reading=True)
         self._breaker = None if wait_seconds is None else CircuitBreaker()
@@ -171,6 +178,14 @@ class Database:
             return int(connection.execute("PRAGMA data_version").fetchone()[0])
         except (sqlite3.Error, exc.SQLAlchemyError):
             return None
+
+    def check_file(self) -> None:
+        """Raise DatabaseMoved if the SQLite file is not the one that was opened. Waits for no lock."""
+        if self._file is not None:
+            try:
+                self._file.check()
+            except FileChanged as error:
+                raise DatabaseMoved(str(error)) from error
 
     def patience(self) -> Patience:
         """Return how long a caller may now stand in line for the database."""
@@ -270,6 +285,8 @@ def _errors_as_unavailable() -> Iterator[None]:
     try:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        if isinstance(getattr(error, "orig", None), FileChanged):
+            raise DatabaseMoved(_first_line(error)) from error
         if _is_disk_full(error):
             raise DatabaseFull(_first_line(error)) from error
         raise DatabaseUnavailable(_first_line(error), has_answered=_is_answer(error)) from error

@@ -576,6 +576,17 @@ class DatabaseFull(DatabaseUnavailable):
         self.args = ("the database's disk is too full to record this; free some space, then try again",)
 
 
+class DatabaseMoved(DatabaseUnavailable):
+    """Another file, or none, has the name of the SQLite file that this process opened."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, has_answered=True)
+        self.args = (
+            "the database file was moved, deleted or replaced while the service runs, so nothing is written; "
+            "the operator has to put it back, or to start the service again with the right one",
+        )
+
+
 class StorageFull(RegistryError):
     """Less space is free than the reserve, which only forget requests and running jobs may use."""
 
