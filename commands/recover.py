@@ -46,7 +46,10 @@ def restore(folder: Path, *, erasures: Path | None, without_erasures: bool) -> N
         except (CannotBackUp, UnreadableLog) as error:
             fail(str(error))
         except OSError as error:
-            fail(f"cannot restore {folder}: {error.strerror or error}")
+            fail(
+                f"cannot restore {folder}: {error.strerror or error}. What is there is incomplete: empty "
+                f"{deployment.artifacts} and {deployment.keys}, and run the same command again"
+            )
     typer.echo(f"restored {folder}")
     _report(replayed)
 

@@ -5,6 +5,7 @@ artifact never changes, so the copy is consistent although the service goes on. 
 meanwhile, the backup is made without it, since the purge is in the erasure log (erasure_log.py).
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -67,16 +68,34 @@ def back_up(deployment: Settings, folder: Path) -> Manifest:
     if folder.exists():
         raise CannotBackUp(f"{folder} exists already; name a folder that does not")
     unfinished = folder.with_name(f".unfinished-{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a backup that was interrupted
-    unfinished.mkdir(parents=True, mode=PRIVATE_FOLDER)
-    try:
-        manifest = _write(deployment, unfinished)
-        os.rename(unfinished, folder)
-        durable.sync_folder(folder.parent)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    with _locked(unfinished, folder):
+        for left in unfinished.iterdir():  # of a backup that was interrupted
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        try:
+            manifest = _write(deployment, unfinished)
+            os.rename(unfinished, folder)
+            durable.sync_folder(folder.parent)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
     return manifest
+
+
+@contextmanager
+def _locked(unfinished: Path, folder: Path) -> Iterator[None]:
+    """Make the unfinished folder, and hold a lock on it. Raises CannotBackUp if another backup holds it."""
+    unfinished.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    descriptor = os.open(unfinished, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another backup may have ended, and given the folder its name or deleted it, just before the lock.
+        if not unfinished.exists() or not os.path.samestat(os.fstat(descriptor), unfinished.stat()):
+            raise BlockingIOError
+        yield
+    except BlockingIOError:
+        raise CannotBackUp(f"another backup to {folder} is running; wait for it, or name another") from None
+    finally:
+        os.close(descriptor)
 
 
 def read_manifest(folder: Path) -> Manifest:

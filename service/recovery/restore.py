@@ -28,6 +28,7 @@ from service.recovery.replay import replay
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.settings import Settings
+from service.urls import sqlite_file
 
 
 def restore(
@@ -46,6 +47,7 @@ def restore(
     """
     manifest = read_manifest(folder)
     _check(folder, manifest)
+    _refuse_another_kind(deployment, manifest)
     _refuse_to_overwrite(deployment)
     erasure_log.merge(deployment.erasure_log, erasures)
     _restore_files(deployment, folder)
@@ -72,6 +74,12 @@ def _check(folder: Path, manifest: Manifest) -> None:
             raise CannotBackUp(f"{path} is not as it was written: its bytes have another sha256")
     if count != manifest.artifacts:
         raise CannotBackUp(f"{folder} has {count} artifacts of the {manifest.artifacts} that were written")
+
+
+def _refuse_another_kind(deployment: Settings, manifest: Manifest) -> None:
+    if (manifest.database == SQLITE_FILE) != (sqlite_file(deployment.database_url) is not None):
+        kind = "SQLite" if manifest.database == SQLITE_FILE else "PostgreSQL"
+        raise CannotBackUp(f"the backup is of {kind}; set PALIMPSEST_DATABASE_URL to an empty database of it")
 
 
 def _refuse_to_overwrite(deployment: Settings) -> None:
@@ -104,11 +112,7 @@ def _restore_files(deployment: Settings, folder: Path) -> None:
 def _restore_database(deployment: Settings, file: Path) -> None:
     """Restore the database, after the files: an interrupted restoration leaves nothing to be served."""
     url = make_url(deployment.database_url)
-    is_sqlite = url.get_backend_name() == "sqlite"
-    if is_sqlite != (file.name == SQLITE_FILE):
-        kind = "SQLite" if file.name == SQLITE_FILE else "PostgreSQL"
-        raise CannotBackUp(f"the backup is of {kind}; set PALIMPSEST_DATABASE_URL to an empty database of it")
-    if is_sqlite:
+    if url.get_backend_name() == "sqlite":
         assert url.database is not None
         durable.write(Path(url.database), file.read_bytes())
         return
