@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from service import metrics
 from service.registry.artifacts import FolderArtifacts
-from service.registry.errors import RegistryError
+from service.registry.errors import ArtifactCorrupt, RegistryError
 
 Pixels = NDArray[np.uint8]
 
@@ -37,7 +37,9 @@ class DecoderUnusable(RegistryError):
     The client gets the code of a corrupt artifact: what to do is the same.
     """
 
-    code = "artifact_corrupt"
+    code = ArtifactCorrupt.code
+    cause = ArtifactCorrupt.cause
+    cure = ArtifactCorrupt.cure
 
     def __init__(self, sha256: str, reason: str) -> None:
         super().__init__(f"cannot draw with decoder {sha256}: {reason}; restore it from a backup")

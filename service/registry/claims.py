@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, is_duplicate, now
 from service.registry.errors import FencedOff
-from service.registry.job_errors import STALLED
+from service.registry.job_errors import HUNG
 from service.registry.jobs import is_blocked
 from service.registry.tables import CLAIMED_STATES, JobRow, ModelRow
 
@@ -203,7 +203,7 @@ def end_stalled(session: Session, claim: Claim) -> None:
         session.execute(
             _fenced(claim)
             .where(JobRow.attempt >= JobRow.max_attempts)
-            .values(state="failed", error=dict(STALLED), lease_until=None, finished_at=now())
+            .values(state="failed", error=HUNG, lease_until=None, finished_at=now())
         ),
     )
     if last.rowcount == 0:

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, CursorResult, Float, bindparam, exists, fu
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, now
-from service.registry.job_errors import STALLED, WORKER_LOST
+from service.registry.job_errors import HUNG, LOST
 from service.registry.jobs import is_blocked
 from service.registry.tables import CLAIMED_STATES, JobRow
 
@@ -49,7 +49,7 @@ def requeue_expired(session: Session) -> int:
     worker_lost. Its worker may take it back while nobody else has claimed it (claims.py).
     """
     expired = JobRow.state.in_(CLAIMED_STATES) & (JobRow.lease_until < now())
-    return _end_claims(session, expired, error=WORKER_LOST)
+    return _end_claims(session, expired, error=LOST)
 
 
 def requeue_stalled(session: Session) -> int:
@@ -59,7 +59,7 @@ def requeue_stalled(session: Session) -> int:
     back. If the job has no attempt left it fails as stalled.
     """
     stalled = JobRow.state.in_(CLAIMED_STATES) & (JobRow.stalls_at < now())
-    return _end_claims(session, stalled, error=STALLED, worker=None)
+    return _end_claims(session, stalled, error=HUNG, worker=None)
 
 
 def release_jobs_of(session: Session, worker: str) -> None:

@@ -15,6 +15,7 @@ from reports import (
     at_most,
     combine_verdicts,
 )
+from service.registry.job_errors import ACCEPTANCE_FAILED
 from worker.learning.judging.quick_report import RELAPSE_THRESHOLD
 
 AnyLabelFigure = TypeVar("AnyLabelFigure", bound=LabelFigure)
@@ -79,14 +80,11 @@ def acceptance_error(report: Report) -> dict[str, Any] | None:
     missed = [one for one in report.criteria if one.verdict == "missed"]
     if not missed:
         return None
-    return {
-        "type": "acceptance_failed",
-        "code": "acceptance_failed",
-        "message": "The candidate was not published, because it missed criteria: "
-        f"{'; '.join(map(_describe, missed))}.",
-        "retryable": False,  # the same request gives the same candidate
-        "reasons": [one.as_json() for one in missed],
-    }
+    described = "; ".join(map(_describe, missed))
+    error = ACCEPTANCE_FAILED.describe(
+        f"The candidate was not published, because it missed criteria: {described}."
+    )
+    return {**error, "reasons": [one.as_json() for one in missed]}
 
 
 def _criteria(report: Report, criteria: AcceptanceCriteria) -> Iterator[Criterion]:

@@ -7,7 +7,9 @@ import torch
 from pydantic import ValidationError
 
 from service.durable import DISK_FULL
+from service.registry import job_errors
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable, RegistryError
+from service.registry.job_errors import FailureType, JobFailure
 from worker.learning.datasets import DatasetUnavailable
 from worker.learning.slots import LabelConflict
 from worker.learning.strategy import Diverged, Unavailable
@@ -26,45 +28,42 @@ def describe_failure(error: Exception, job_id: str) -> dict[str, Any]:
     """
     match error:
         case DatasetUnavailable():
-            return _failure("user", "dataset_unavailable", str(error), retryable=False)
+            return job_errors.DATASET_UNAVAILABLE.describe(str(error))
         case Unavailable():
-            return _failure("user", "source_unavailable", str(error), retryable=False)
+            return job_errors.SOURCE_UNAVAILABLE.describe(str(error))
         case ArtifactUnreadable():
-            return _failure("storage", error.code, error.message, retryable=True)
+            return _registry_failure("storage", error, retryable=True)
         case ArtifactCorrupt() | ArtifactMissing():
-            return _failure("storage", error.code, error.message, retryable=False)
+            return _registry_failure("storage", error)
         case RegistryError():
-            return _failure("user", error.code, error.message, retryable=False)
+            return _registry_failure("user", error)
         case Diverged():
-            return _failure("diverged", "diverged", str(error), retryable=False)
+            return job_errors.DIVERGED.describe(str(error))
         case LabelConflict():
-            return _failure("user", "label_conflict", str(error), retryable=False)
+            return job_errors.LABEL_CONFLICT.describe(str(error))
         case ValidationError():  # params that are each in range, but do not fit together
             problems = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
-            return _failure("user", "validation_failed", problems, retryable=False)
+            return job_errors.VALIDATION_FAILED.describe(problems)
         case TooWide():
-            return _failure("user", "too_wide", str(error), retryable=False)
+            return job_errors.TOO_WIDE.describe(str(error))
         case MemoryError() | torch.OutOfMemoryError():
             advice = "the worker ran out of memory; try a smaller batch_size or a smaller network"
-            return _failure("out_of_memory", "out_of_memory", advice, retryable=True)
+            return job_errors.OUT_OF_MEMORY.describe(advice)
         case OSError() if error.errno in DISK_FULL:
             advice = "the disk is too full to store the version; free some space and send the request again"
-            return _failure("storage", "storage_full", advice, retryable=True)
+            return job_errors.DISK_FULL.describe(advice)
         case RuntimeError() if "can't allocate memory" in str(error):  # torch's CPU allocator has no class
             return describe_failure(MemoryError(), job_id)
     log.exception("job %s: failed with an unexpected error", job_id, exc_info=error)
     message = f"an unexpected error in the worker; its log has the traceback, under {job_id}"
-    return _failure("internal", "internal_error", message, retryable=True)
+    return job_errors.INTERNAL.describe(message)
 
 
-def _failure(kind: str, code: str, message: str, *, retryable: bool) -> dict[str, Any]:
-    return {"type": kind, "code": code, "message": message, "retryable": retryable}
+def _registry_failure(kind: FailureType, error: RegistryError, *, retryable: bool = False) -> dict[str, Any]:
+    return JobFailure(kind, error.code, error.cause, error.cure, retryable).describe(error.message)
 
 
-STORE_UNAVAILABLE = _failure(
-    "storage",
-    "storage_unavailable",
+STORE_UNAVAILABLE = job_errors.STORAGE_UNAVAILABLE.describe(
     "the workers could not read or write the artifact folder for too long; check it, then send the request "
-    "again",
-    retryable=True,
+    "again"
 )
