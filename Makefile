@@ -60,8 +60,10 @@ audit-dependencies: $(READY) ## look up known vulnerabilities of the pinned depe
 catalog: $(READY) ## write service/requests/catalog.json, the list of strategies and datasets
 	@$(RUN) worker.catalog
 
-pages: $(READY) ## write the pages that are made from code and stored results, without new runs
+pages: $(READY) ## write the pages and examples that are made from code and stored results, without new runs
 	@$(RUN) typer commands.main utils docs --name palimpsest --title "The command line" --output docs/command-line.md
+	@$(RUN) tests.api.examples
+	@$(RUN) service.documents docs
 	@$(RUN) experiments.paper
 	@$(RUN) experiments.strategies --page docs/strategies.md --text-only
 

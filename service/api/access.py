@@ -18,6 +18,7 @@ from fastapi import Request
 from sqlalchemy.orm import Session
 from starlette.types import Scope as ASGIScope
 
+from service.api.error_kinds import AUTH_REQUIRED, INSUFFICIENT_SCOPE, INVALID_API_KEY, REPEATED_HEADER
 from service.api.origins import SAFE_METHODS, comes_from_own_page, foreign_page
 from service.api.problems import Problem
 from service.api.threads import DatabaseThreads
@@ -66,7 +67,7 @@ class Caller:
         """Raise Problem 403 `insufficient_scope` unless the caller may use every project."""
         if not self.covers_deployment:
             detail = "This needs a key of the whole deployment; this key belongs to one project."
-            raise Problem(403, "insufficient_scope", detail)
+            raise Problem(INSUFFICIENT_SCOPE, detail)
 
 
 NOBODY = Caller(None, frozenset(), DEFAULT_PROJECT, covers_deployment=False)
@@ -258,7 +259,7 @@ def _read_credentials(scope: ASGIScope) -> _Credentials:
             session = Request(scope).cookies.get(SESSION_COOKIE)
         elif name == b"palimpsest-project":
             if project is not None:
-                raise Problem(400, "repeated_header", f"Send the header {PROJECT_HEADER} once.")
+                raise Problem(REPEATED_HEADER, f"Send the header {PROJECT_HEADER} once.")
             project = value.decode("latin-1")
     return _Credentials(authorization, session, project)
 
@@ -296,7 +297,7 @@ def _in_project(session: Session, caller: Caller, name: str) -> Caller:
 
 def _no_key() -> Problem:
     detail = "This needs an API key; send it as `Authorization: Bearer KEY`."
-    return Problem(401, "auth_required", detail, headers={"WWW-Authenticate": CHALLENGE})
+    return Problem(AUTH_REQUIRED, detail, headers={"WWW-Authenticate": CHALLENGE})
 
 
 def _invalid_key() -> Problem:
@@ -305,7 +306,7 @@ def _invalid_key() -> Problem:
         "send it as `Authorization: Bearer KEY`."
     )
     challenge = f'{CHALLENGE}, error="invalid_token"'
-    return Problem(401, "invalid_api_key", detail, headers={"WWW-Authenticate": challenge})
+    return Problem(INVALID_API_KEY, detail, headers={"WWW-Authenticate": challenge})
 
 
 def _insufficient_scope(caller: Caller, scopes: tuple[KeyScope, ...]) -> Problem:
@@ -313,4 +314,4 @@ def _insufficient_scope(caller: Caller, scopes: tuple[KeyScope, ...]) -> Problem
     needed = " or ".join(scopes)
     detail = f"This needs a key with the scope {needed}; the scopes of this key are: {held}."
     challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{" ".join(scopes)}"'
-    return Problem(403, "insufficient_scope", detail, headers={"WWW-Authenticate": challenge})
+    return Problem(INSUFFICIENT_SCOPE, detail, headers={"WWW-Authenticate": challenge})

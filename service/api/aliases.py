@@ -10,15 +10,22 @@ from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
+from service.api.error_kinds import PRECONDITION_REQUIRED, RESOURCE_GONE, as_conflict
 from service.api.idempotency import Idempotent, unless_gone
-from service.api.lookup import find_model, find_version, lock_model, refused_as_conflict
+from service.api.lookup import (
+    VERSION_ERRORS,
+    find_model,
+    find_version,
+    lock_model,
+    refused_as_conflict,
+)
 from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_number
 from service.api.preconditions import Conditional
-from service.api.problems import BODY_REFUSALS, refusals, rules
+from service.api.refusals import NEEDS_USABLE_VERSION, refuses
 from service.api.route import Route
 from service.registry import aliases, versions
 from service.registry.aliases import AliasRequest
-from service.registry.errors import UnknownAlias
+from service.registry.errors import NoEarlierVersion, UnknownAlias, UnknownModel
 from service.registry.tables import AliasAction, AliasChangeRow, AliasRow, ModelRow, VersionRow
 from service.requests.fields import ALIAS, ALIAS_RULE, TEXT_RULE, VERSION_RULE, Body, Reason, VersionReference
 from service.requests.violations import InvalidRequest, Violation
@@ -29,16 +36,12 @@ router = APIRouter(prefix="/v1/models/{model}/aliases", tags=["aliases"], route_
 class PutAlias(Body):
     """Which version an alias names from now on."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"version": 4, "reason": "passed the review"}})
-
     version: VersionReference
     reason: Reason | None = None
 
 
 class RollBackAlias(Body):
     """A rollback of an alias to the version that it named before."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"reason": "version 4 draws blurred sevens"}})
 
     reason: Reason | None = None
 
@@ -53,28 +56,6 @@ class AliasQuery(BaseModel):
 
 class AliasObject(BaseModel):
     """An alias: a name of one version of a model. It stands wherever the number of a version may."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "object": "alias",
-                "name": "production",
-                "model": "mdl_01JZ8Q4M7T1C9W3KX5RBD2N6PA",
-                "version": 4,
-                "revision": 2,
-                "drawable": True,
-                "revoked_by": None,
-                "purged_by": None,
-                "created_at": "2026-08-01T09:00:00Z",
-                "updated_at": "2026-08-02T16:30:00Z",
-                "links": {
-                    "self": "/v1/models/digits/aliases/production",
-                    "history": "/v1/models/digits/aliases/production/history",
-                    "version": "/v1/models/digits/versions/4",
-                },
-            }
-        }
-    )
 
     object: Literal["alias"] = "alias"
     name: str
@@ -95,23 +76,7 @@ class AliasObject(BaseModel):
 class AliasChangeObject(BaseModel):
     """An entry in the history of an alias. Entries are never changed or removed."""
 
-    model_config = ConfigDict(
-        populate_by_name=True,
-        json_schema_extra={
-            "example": {
-                "object": "alias_change",
-                "number": 2,
-                "action": "set",
-                "from": 3,
-                "to": 4,
-                "restored": None,
-                "reason": "passed the review",
-                "created_by": "key_4TQ9Z2",
-                "request_id": "req_01JZ8QB1T3",
-                "created_at": "2026-08-02T16:30:00Z",
-            }
-        },
-    )
+    model_config = ConfigDict(populate_by_name=True)
 
     object: Literal["alias_change"] = "alias_change"
     number: int = Field(description="Counts the changes of the alias from 1, also beyond a deletion.")
@@ -125,8 +90,9 @@ class AliasChangeObject(BaseModel):
     created_at: datetime
 
 
-@router.get("", responses=refusals(404))
+@router.get("")
 @requires("read")
+@refuses(UnknownModel, invalid_cursor=CURSOR_RULE)
 def list_aliases(
     model: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[AliasObject]:
@@ -139,8 +105,9 @@ def list_aliases(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].name if rows else None)
 
 
-@router.get("/{alias}", responses=refusals(404))
+@router.get("/{alias}")
 @requires("read")
+@refuses(UnknownModel, UnknownAlias)
 def get_alias(model: str, alias: str, response: Response, context: Context) -> AliasObject:
     """Read which version an alias names. The ETag of the answer is for the If-Match of a change."""
     with context.database.reading() as session:
@@ -151,17 +118,16 @@ def get_alias(model: str, alias: str, response: Response, context: Context) -> A
 
 @router.put(
     "/{alias}",
-    responses={
-        201: {"model": AliasObject, "description": "The alias is new."},
-        **BODY_REFUSALS,
-        **refusals(404, 409, 412, 428),
-        **rules(
-            invalid_name=f"the name of an alias {ALIAS_RULE}; {VERSION_RULE}",
-            invalid_text=TEXT_RULE,
-        ),
-    },
+    responses={201: {"model": AliasObject, "description": "The alias is new."}},
 )
 @requires("learn")
+@refuses(
+    *VERSION_ERRORS,
+    *(as_conflict(one) for one in NEEDS_USABLE_VERSION),
+    PRECONDITION_REQUIRED,
+    invalid_name=f"the name of an alias {ALIAS_RULE}; {VERSION_RULE}",
+    invalid_text=TEXT_RULE,
+)
 def put_alias(
     model: str, alias: str, body: PutAlias, conditions: Conditional, response: Response, context: Context
 ) -> AliasObject:
@@ -192,11 +158,16 @@ def put_alias(
     return _with_etag(found, response)
 
 
-@router.post(
-    "/{alias}/rollback",
-    responses=BODY_REFUSALS | refusals(404, 409, 410, 412) | rules(invalid_text=TEXT_RULE),
-)
+@router.post("/{alias}/rollback")
 @requires("learn")
+@refuses(
+    UnknownModel,
+    UnknownAlias,
+    NoEarlierVersion,
+    RESOURCE_GONE,
+    *(as_conflict(one) for one in NEEDS_USABLE_VERSION),
+    invalid_text=TEXT_RULE,
+)
 def roll_back_alias(
     model: str,
     alias: str,
@@ -230,8 +201,9 @@ def roll_back_alias(
         return _with_etag(_read(session, row, changed), response)
 
 
-@router.delete("/{alias}", status_code=204, responses=refusals(404, 412) | rules(invalid_text=TEXT_RULE))
+@router.delete("/{alias}", status_code=204)
 @requires("learn")
+@refuses(UnknownModel, UnknownAlias, invalid_text=TEXT_RULE)
 def delete_alias(
     model: str,
     alias: str,
@@ -248,8 +220,9 @@ def delete_alias(
         _audit(session, context, row, "alias.delete", alias, before.version, None, query.reason)
 
 
-@router.get("/{alias}/history", responses=refusals(404) | CURSOR_RULE)
+@router.get("/{alias}/history")
 @requires("read")
+@refuses(UnknownModel, UnknownAlias, invalid_cursor=CURSOR_RULE)
 def list_alias_changes(
     model: str, alias: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[AliasChangeObject]:

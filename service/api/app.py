@@ -27,6 +27,7 @@ from service.api import (
     pages,
     problems,
     projects,
+    reference,
     reports,
     samples,
     session,
@@ -79,11 +80,9 @@ RESOURCES = (
     health,
     metrics,
     pages,
+    reference,
 )
 """The modules whose routers make up the API. /openapi.json lists their routes in this order."""
-
-EVERYWHERE = (400, 406, 408, 414, 415, 422, 429, 431, 500, 503, 507)
-"""The statuses that any request may be refused with."""
 
 RECORD_USES_SECONDS = 5.0
 DISK_SECONDS = 1.0
@@ -149,7 +148,6 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     for resource in RESOURCES:
         app.include_router(
             resource.router,
-            responses=problems.refusals(*EVERYWHERE),
             dependencies=[Depends(require_space)],
         )
     problems.install_handlers(app)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from service.api.access import requires
 from service.api.context import Context
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.registry import audit
 from service.registry.tables import AuditRow
@@ -33,8 +34,9 @@ class AuditEntryObject(BaseModel):
     hash: str | None = Field(description="The sha256 of the hash before and this entry, null until sealed.")
 
 
-@router.get("", responses=CURSOR_RULE)
+@router.get("")
 @requires("admin")
+@refuses(invalid_cursor=CURSOR_RULE)
 def list_audit_entries(
     page: Annotated[Page, Query()], request: Request, response: Response, context: Context
 ) -> Listing[AuditEntryObject]:

@@ -12,15 +12,31 @@ from sqlalchemy.orm import Session
 from service.api.access import requires
 from service.api.clients import sharing_client
 from service.api.context import ApiContext, Context
+from service.api.error_kinds import (
+    CONCURRENCY_LIMITED,
+    DATASET_BUILT_IN,
+    INVALID_DIGEST,
+    PAYLOAD_TOO_LARGE,
+    UNSAFE_SERIALIZATION,
+    UNSUPPORTED_MEDIA_TYPE,
+    rule_kind,
+)
 from service.api.examples import is_viewable
 from service.api.idempotency import Idempotency, Idempotent
 from service.api.paging import Listing
-from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
+from service.api.problems import Problem
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.api.upload_body import received
 from service.registry import artifact_references, dataset_deletions, datasets
 from service.registry.artifacts import FileContent
-from service.registry.errors import DatasetExists, UnknownDataset
+from service.registry.errors import (
+    DatasetExists,
+    DatasetInUse,
+    QuotaExceeded,
+    UnknownDataset,
+    UnknownDatasetLabel,
+)
 from service.registry.space import measure_disk_bytes
 from service.requests.catalog import DatasetEntry, FromPackage
 from service.requests.fields import NAME, NAME_RULE
@@ -36,8 +52,8 @@ STORE_SECONDS = 300.0
 """How long an upload may take to unpack and store once it has been received, before its disk counts as hung.
 Where it is stored after that, the same upload again is answered with 200."""
 
-STATUS = {"payload_too_large": 413, "unsafe_serialization": 415}
-"""The HTTP status of a refused upload, by its code; 422 for every other code."""
+KINDS = {kind.code: kind for kind in (PAYLOAD_TOO_LARGE, UNSAFE_SERIALIZATION)}
+"""The kinds of refused uploads, by their codes, that break no rule with the status 422."""
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -75,8 +91,9 @@ def list_datasets(context: Context) -> Listing[DatasetObject]:
     return Listing(data=data, has_more=False, next=None)
 
 
-@router.get("/{dataset}", responses=refusals(404))
+@router.get("/{dataset}")
 @requires("read")
+@refuses(UnknownDataset)
 def get_dataset(dataset: str, context: Context) -> DatasetObject:
     """Read one dataset."""
     return _find_dataset(dataset, context)
@@ -91,12 +108,17 @@ def get_dataset(dataset: str, context: Context) -> DatasetObject:
             "model": DatasetObject,
             "description": "The same images have been uploaded under this name before.",
         },
-        **BODY_REFUSALS,
-        **refusals(409, 507),
-        **rules(**UPLOAD_RULES),
     },
 )
 @requires("learn")
+@refuses(
+    DatasetExists,
+    QuotaExceeded,
+    CONCURRENCY_LIMITED,
+    INVALID_DIGEST,
+    UNSAFE_SERIALIZATION,
+    **UPLOAD_RULES,
+)
 async def put_dataset(dataset: str, request: Request, response: Response, context: Context) -> DatasetObject:
     """Upload images to learn from.
 
@@ -111,7 +133,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in ARCHIVE_MEDIA_TYPES:
         detail = f"The Content-Type of the body is {media_type}; send an npz or a zip as application/zip."
-        raise Problem(415, "unsupported_media_type", detail, headers={"Accept": "application/zip"})
+        raise Problem(UNSUPPORTED_MEDIA_TYPE, detail, headers={"Accept": "application/zip"})
     with context.uploads.admit(sharing_client(request, context)):
         async with received(
             request,
@@ -127,8 +149,9 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     return await context.database_threads.read(_find_dataset, dataset, context)
 
 
-@router.delete("/{dataset}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{dataset}", status_code=204)
 @requires("forget")
+@refuses(UnknownDataset, DatasetInUse, DATASET_BUILT_IN)
 def delete_dataset(dataset: str, context: Context, once: Idempotent) -> None:
     """Delete an uploaded dataset. Models keep what they have learned from it.
 
@@ -142,8 +165,9 @@ def delete_dataset(dataset: str, context: Context, once: Idempotent) -> None:
             context.append_to_audit_log(session, "dataset.delete", dataset, labels=list(deletion.labels))
 
 
-@router.delete("/{dataset}/labels/{label}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{dataset}/labels/{label}", status_code=204)
 @requires("forget")
+@refuses(UnknownDataset, UnknownDatasetLabel, DatasetInUse, DATASET_BUILT_IN)
 def delete_label(dataset: str, label: str, context: Context, once: Idempotent) -> None:
     """Delete the images of a label, those for testing included, from an uploaded dataset.
 
@@ -166,7 +190,7 @@ def _deleting(dataset: str, context: ApiContext, once: Idempotency) -> Iterator[
     """Yield a transaction to delete images of an upload; None if the request was answered before."""
     if any(entry.name == dataset for entry in context.catalog.datasets):
         detail = f"The dataset {dataset} comes with the service. Its images cannot be deleted."
-        raise Problem(409, "dataset_built_in", detail)
+        raise Problem(DATASET_BUILT_IN, detail)
     if not NAME.fullmatch(dataset):
         raise UnknownDataset(dataset)
     with context.database.transaction() as session:
@@ -188,7 +212,7 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
         try:
             upload = read_upload(packed, pixels, max_bytes=settings.max_upload_bytes)
         except InvalidUpload as refused:
-            raise Problem(STATUS.get(refused.code, 422), refused.code, str(refused)) from refused
+            raise Problem(KINDS.get(refused.code) or rule_kind(refused.code), str(refused)) from refused
         disk_bytes = context.disk.call(measure_disk_bytes, settings.artifacts)
         with context.database.reading() as session:
             known = datasets.find(session, name, project=context.project)

@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.access import requires
 from service.api.context import Context
 from service.api.lookup import find_model
-from service.api.problems import refusals, rules
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.receipts import model_deletion
 from service.receipts.signing_keys import find_key
 from service.receipts.statement import MEDIA_TYPE
 from service.registry import audit, deletions
 from service.registry.deletions import DeletionRequest
-from service.registry.errors import ReceiptNotReady
+from service.registry.errors import ModelBusy, ReceiptNotReady, SigningKeyUnusable, UnknownModel
 from service.registry.tables import ModelDeletionRow, ModelRow
 from service.requests.fields import TEXT_RULE, Reference
 
@@ -61,11 +61,10 @@ class ModelDeletionObject(BaseModel):
             "model": ModelDeletionObject,
             "description": "The files will be deleted in a moment (`purge`).",
         },
-        **refusals(404, 409),
-        **rules(invalid_text=TEXT_RULE),
     },
 )
 @requires("admin")
+@refuses(UnknownModel, ModelBusy, invalid_text=TEXT_RULE)
 def delete_model(
     model: str, query: Annotated[DeletionQuery, Query()], request: Request, context: Context
 ) -> Response:
@@ -95,16 +94,18 @@ def delete_model(
     return Response(found.model_dump_json(), 202, headers, "application/json")
 
 
-@router.get("/{model}/deletion", responses=refusals(404))
+@router.get("/{model}/deletion")
 @requires("read")
+@refuses(UnknownModel)
 def get_deletion(model: str, context: Context) -> ModelDeletionObject:
     """Read how far the files of a deleted model are deleted. The model is named by its id."""
     with context.database.reading() as session:
         return _describe(*deletions.find(session, model, project=context.project))
 
 
-@router.get("/{model}/deletion/receipt", response_class=DeletionReceiptResponse, responses=refusals(404, 409))
+@router.get("/{model}/deletion/receipt", response_class=DeletionReceiptResponse)
 @requires("read")
+@refuses(UnknownModel, ReceiptNotReady, SigningKeyUnusable)
 def get_deletion_receipt(model: str, context: Context) -> Response:
     """Read the signed receipt of a deleted model, by its id. `palimpsest verify` checks it."""
     with context.database.reading() as session:

@@ -8,11 +8,23 @@ from starlette.requests import ClientDisconnect
 
 from service.api.clients import sharing_client
 from service.api.context import ApiContext
-from service.api.lookup import unless_purged
+from service.api.error_kinds import CONCURRENCY_LIMITED
+from service.api.lookup import VERSION_ERRORS, unless_purged
+from service.api.refusals import NEEDS_USABLE_VERSION, READS_FILES
 from service.drawing.images import Pixels
+from service.registry.errors import LabelForgotten, LabelNotLearned
 from service.registry.tables import ModelRow, VersionRow
 from service.registry.versions import LabelDecoder
 
+DRAWING_ERRORS = (
+    *VERSION_ERRORS,
+    LabelNotLearned,
+    LabelForgotten,
+    *NEEDS_USABLE_VERSION,
+    *READS_FILES,
+    CONCURRENCY_LIMITED,
+)
+"""What an endpoint declares that draws labels with a version."""
 SLICE = 32
 """How many images are drawn before other requests have their turn: some 5 ms."""
 

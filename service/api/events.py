@@ -10,14 +10,17 @@ from pydantic import BaseModel, Field, TypeAdapter
 from service.api.access import Access, required_scopes, requires
 from service.api.clients import sharing_client
 from service.api.context import ApiContext, Context
+from service.api.error_kinds import CONCURRENCY_LIMITED
 from service.api.job_objects import ProgressObject, ShownState
 from service.api.lookup import find_job
 from service.api.middleware import IS_HEAD
 from service.api.paging import Listing, Page, build_listing, unknown_cursor
-from service.api.problems import build_validation_problem, refusals, rules
+from service.api.problems import build_validation_problem
+from service.api.refusals import refuses
 from service.api.route import Route, preferred
 from service.api.streams import MEDIA_TYPE, EventStream
 from service.registry import job_events
+from service.registry.errors import UnknownJob
 from service.registry.tables import UNFINISHED_STATES, EventType, JobEventRow, JobRow
 from service.requests.violations import Violation
 
@@ -87,14 +90,15 @@ class EventsQuery(Page):
             "events as they happen (server-sent events): `data` is the same object as in the list.",
         },
         204: {"description": "The stream that is resumed has ended: there is nothing after `Last-Event-ID`."},
-        **refusals(404, 429),
-        **rules(
-            invalid_cursor="`after` or `Last-Event-ID` is not the id of an event",
-            unknown_field="a stream takes neither `limit` nor `type`",
-        ),
     },
 )
 @requires("read")
+@refuses(
+    UnknownJob,
+    CONCURRENCY_LIMITED,
+    invalid_cursor="`after` or `Last-Event-ID` is not the id of an event",
+    unknown_field="a stream takes neither `limit` nor `type`",
+)
 async def list_job_events(
     job: str,
     page: Annotated[EventsQuery, Query()],

@@ -9,17 +9,25 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from service.api.access import requires
 from service.api.clients import sharing_client
 from service.api.context import ApiContext, Context
+from service.api.error_kinds import (
+    CONCURRENCY_LIMITED,
+    DATASET_UNREADABLE,
+    EXAMPLE_NOT_FOUND,
+    IMAGES_GONE,
+    kind_of,
+)
 from service.api.grids import TOO_LARGE, Arrangement
-from service.api.problems import Problem, refusals, rules
-from service.api.responses import PngResponse
+from service.api.problems import Problem
+from service.api.refusals import READS_FILES, refuses
+from service.api.responses import PNG, PngResponse
 from service.api.route import FOR_ONE_CLIENT, Route, not_modified
 from service.drawing import examples
 from service.drawing.images import Pixels
 from service.registry import datasets
 from service.registry.datasets import IMAGE_BYTES
-from service.registry.errors import ArtifactMissing, UnknownDataset
+from service.registry.errors import ArtifactMissing, UnknownDataset, UnknownDatasetLabel
 from service.requests.catalog import DatasetEntry
-from service.requests.fields import LabelName
+from service.requests.fields import LABEL_RULE, LabelName
 
 router = APIRouter(
     prefix="/v1/datasets/{dataset}/labels/{label}/examples", tags=["catalog"], route_class=Route
@@ -34,9 +42,20 @@ Read = Callable[[int, int], tuple[Pixels, int]]
 @router.get(
     "/{index}.png",
     response_class=PngResponse,
-    responses=refusals(404, 410, 429, 503) | rules(output_too_large=TOO_LARGE),
+    responses=PNG,
 )
 @requires("sample")
+@refuses(
+    UnknownDataset,
+    UnknownDatasetLabel,
+    EXAMPLE_NOT_FOUND,
+    IMAGES_GONE,
+    CONCURRENCY_LIMITED,
+    DATASET_UNREADABLE,
+    *READS_FILES,
+    invalid_name=LABEL_RULE,
+    output_too_large=TOO_LARGE,
+)
 async def get_example(
     dataset: str,
     label: LabelName,
@@ -67,7 +86,7 @@ async def get_example(
             images, total = await context.drawing.run(read, index, arrangement.count)
         if index >= total:
             detail = f"There are {total:,} images of {label!r} here, numbered from 0."
-            raise Problem(404, "example_not_found", detail)
+            raise Problem(EXAMPLE_NOT_FOUND, detail)
         if unchanged := not_modified(request, headers):
             return unchanged
         content = await context.drawing.run(_encode, images, arrangement)
@@ -95,9 +114,9 @@ def _find_source(context: ApiContext, name: str, label: str) -> tuple[str, Read]
         if entry is None:
             raise UnknownDataset(name)
         if label in entry.deleted_labels:
-            raise Problem(410, "images_deleted", f"The images of {label!r} in {name} were deleted.")
+            raise Problem(IMAGES_GONE, f"The images of {label!r} in {name} were deleted.")
         if label not in entry.labels:
-            raise Problem(404, "unknown_label", f"The dataset {name} has no label {label!r}.")
+            raise Problem(kind_of(UnknownDatasetLabel), f"The dataset {name} has no label {label!r}.")
         row = datasets.find(session, name, project=context.project) if entry.images is not None else None
         if row is not None:
             return f"{row.sha256}/{label}", _reader_of_upload(
@@ -127,13 +146,13 @@ def _reader_of_files(context: ApiContext, entry: DatasetEntry, label: str) -> Re
     files = entry.files
     if entry.package is not None:
         detail = f"The images of {entry.name} come with the package {entry.package.name}, which workers have."
-        raise Problem(404, "example_not_found", detail)
+        raise Problem(EXAMPLE_NOT_FOUND, detail)
     if files is None or not is_viewable(entry, context):
         detail = (
             f"The images of {entry.name} are not in the data folder of this service. A worker downloads them "
             "when a model first learns from them."
         )
-        raise Problem(404, "example_not_found", detail)
+        raise Problem(EXAMPLE_NOT_FOUND, detail)
     folder = context.settings.data
     target = files.first_target + entry.labels.index(label)
 
@@ -153,7 +172,7 @@ def _reader_of_files(context: ApiContext, entry: DatasetEntry, label: str) -> Re
             detail = (
                 f"The files of {entry.name} in the data folder cannot be read; `palimpsest doctor` checks it."
             )
-            raise Problem(503, "dataset_unreadable", detail) from error
+            raise Problem(DATASET_UNREADABLE, detail) from error
 
     return read
 

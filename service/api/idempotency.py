@@ -17,11 +17,14 @@ from fastapi import Depends, Header, Request
 from sqlalchemy.orm import Session
 
 from service.api.context import Context
+from service.api.error_kinds import INVALID_IDEMPOTENCY_KEY, RESOURCE_GONE
 from service.api.problems import Problem
+from service.api.refusals import refuses
 from service.api.route import MAX_BODY_BYTES, JsonRequest, read_body
 from service.registry import idempotency
 from service.registry.errors import (
     IdempotencyInFlight,
+    IdempotencyKeyReused,
     UnknownAlias,
     UnknownJob,
     UnknownModel,
@@ -91,6 +94,7 @@ class Idempotency:
         return answer
 
 
+@refuses(INVALID_IDEMPOTENCY_KEY, IdempotencyKeyReused, IdempotencyInFlight)
 async def _idempotency(
     request: Request, context: Context, idempotency_key: KeyHeader = None
 ) -> AsyncIterator[Idempotency]:
@@ -126,7 +130,7 @@ def unless_gone(what: str, resource_id: str) -> Iterator[None]:
             f"This request was answered before, with the {what} {resource_id}, which has been deleted since; "
             "send it with another Idempotency-Key to make a new one."
         )
-        raise Problem(410, "resource_gone", detail) from error
+        raise Problem(RESOURCE_GONE, detail) from error
 
 
 Idempotent = Annotated[Idempotency, Depends(_idempotency, scope="function")]
@@ -139,7 +143,7 @@ def _check(sent: list[str]) -> None:
         return
     found = f"{len(sent)} of them" if len(sent) > 1 else f"{len(sent[0])} characters"
     detail = f"The Idempotency-Key must be one text of 1 to 255 printable ASCII characters; found {found}."
-    raise Problem(400, "invalid_idempotency_key", detail)
+    raise Problem(INVALID_IDEMPOTENCY_KEY, detail)
 
 
 async def _hash(request: Request) -> str:

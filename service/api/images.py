@@ -13,17 +13,17 @@ from pydantic_core import PydanticCustomError
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
-from service.api.drawing import draw
+from service.api.drawing import DRAWING_ERRORS, draw
 from service.api.grids import TOO_LARGE, Arrangement
 from service.api.lookup import find_model, find_version, headers_of_version
-from service.api.problems import refusals, rules
-from service.api.responses import PngResponse
+from service.api.refusals import refuses
+from service.api.responses import PNG, PngResponse
 from service.api.route import Route, not_modified
 from service.drawing.decoders import RENDERING
 from service.registry import versions
 from service.registry.tables import ModelRow, VersionRow
 from service.registry.versions import LabelDecoder
-from service.requests.fields import MAX_SEED, LabelName
+from service.requests.fields import LABEL_RULE, MAX_SEED, LabelName
 
 router = APIRouter(prefix="/v1/models/{model}/versions/{number}/images", tags=["images"], route_class=Route)
 
@@ -34,17 +34,13 @@ def _check_seed(text: object) -> object:
     return text
 
 
-@router.get(
-    "/{label}/{seed}.png",
-    response_class=PngResponse,
-    responses=refusals(404, 409, 410, 429)
-    | rules(
-        label_not_learned="the version does not hold the label",
-        label_forgotten="the model has forgotten the label",
-        output_too_large=TOO_LARGE,
-    ),
-)
+@router.get("/{label}/{seed}.png", response_class=PngResponse, responses=PNG)
 @requires("sample")
+@refuses(
+    *DRAWING_ERRORS,
+    invalid_name=LABEL_RULE,
+    output_too_large=TOO_LARGE,
+)
 async def draw_image(
     model: str,
     number: str,

@@ -12,9 +12,9 @@ from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job, describe_one
-from service.api.lookup import find_job, find_model
+from service.api.lookup import VERSION_ERRORS, find_job, find_model
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
-from service.api.problems import refusals
+from service.api.refusals import NEEDS_USABLE_VERSION, READS_FILES, refuses
 from service.api.route import Route
 from service.api.space import find_lack
 from service.api.submission import Order, Submit
@@ -24,12 +24,26 @@ from service.receipts.statement import MEDIA_TYPE
 from service.recovery import erasure_log
 from service.registry import jobs, models, workers
 from service.registry.errors import (
+    ForgetUnfinished,
+    ForgottenWithLess,
+    ImagesDeleted,
+    JobAlreadyFinished,
     JobAlreadySucceeded,
     JobNotFinished,
     JobNotRepeatable,
+    LabelAlreadyLearned,
+    LabelForgotten,
+    NoPermanentLabel,
+    NoReceipt,
+    NotExact,
     ReceiptNotReady,
+    SigningKeyUnusable,
+    StaleBase,
     StorageFull,
+    TooManyRepetitions,
     UnknownJob,
+    UnknownLabel,
+    UnknownModel,
 )
 from service.registry.job_specs import JobSpec, Statuses
 from service.registry.tables import JobRow, ModelRow
@@ -50,8 +64,9 @@ class JobsQuery(Page):
     state: ShownState | None = Field(None, description="List only the jobs in this state.")
 
 
-@router.get("", responses=refusals(404) | CURSOR_RULE)
+@router.get("")
 @requires("read")
+@refuses(UnknownModel, invalid_cursor=CURSOR_RULE)
 def list_jobs(
     page: Annotated[JobsQuery, Query()], request: Request, response: Response, context: Context
 ) -> Listing[JobObject]:
@@ -67,8 +82,9 @@ def list_jobs(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.get("/{job}", responses=refusals(404))
+@router.get("/{job}")
 @requires("read")
+@refuses(UnknownJob)
 def get_job(job: str, response: Response, context: Context) -> JobObject:
     """Read one job.
 
@@ -82,8 +98,9 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
     return found
 
 
-@router.post("/{job}/cancel", status_code=202, responses=refusals(400, 404, 409, 413))
+@router.post("/{job}/cancel", status_code=202)
 @requires("learn", "forget")
+@refuses(UnknownJob, JobAlreadyFinished)
 def cancel_job(job: str, response: Response, context: Context, once: Idempotent) -> JobObject:
     """Cancel a job.
 
@@ -112,10 +129,27 @@ def cancel_job(job: str, response: Response, context: Context, once: Idempotent)
             "description": "The job is done: it ended within the time of `Prefer: wait`, or another job has "
             "done what this one was to do.",
         },
-        **refusals(400, 404, 409, 410, 413, 429),
     },
 )
 @requires("learn", "forget")
+@refuses(
+    *VERSION_ERRORS,
+    UnknownJob,
+    JobNotFinished,
+    JobAlreadySucceeded,
+    JobNotRepeatable,
+    UnknownLabel,
+    LabelAlreadyLearned,
+    LabelForgotten,
+    ImagesDeleted,
+    StaleBase,
+    ForgottenWithLess,
+    ForgetUnfinished,
+    TooManyRepetitions,
+    NotExact,
+    NoPermanentLabel,
+    *NEEDS_USABLE_VERSION,
+)
 async def retry_job(job: str, submission: Submit) -> JobObject:
     """Repeat a job that failed, was rejected or was cancelled, as a new job.
 
@@ -166,8 +200,9 @@ def _find_repeatable(job: str, context: ApiContext) -> JobRow:
     return found
 
 
-@router.get("/{job}/receipt", response_class=ReceiptResponse, responses=refusals(404, 409))
+@router.get("/{job}/receipt", response_class=ReceiptResponse)
 @requires("read")
+@refuses(UnknownJob, NoReceipt, ReceiptNotReady, SigningKeyUnusable, *READS_FILES)
 def get_receipt(job: str, context: Context) -> Response:
     """Read the signed receipt of a forget job.
 

@@ -10,14 +10,20 @@ from sqlalchemy.orm import Session
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
-from service.api.paging import Listing, PageQuery, build_listing
-from service.api.problems import BODY_REFUSALS, refusals
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.registry import audit, keys, projects
-from service.registry.errors import UnknownProject
+from service.registry.errors import UnknownKey, UnknownProject
 from service.registry.keys import Scope
 from service.registry.tables import ApiKeyRow
-from service.requests.fields import NAME, Body, check_resource_name, schema_of
+from service.requests.fields import (
+    NAME,
+    NAME_RULE,
+    Body,
+    check_resource_name,
+    schema_of,
+)
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=Route)
 
@@ -65,8 +71,9 @@ class NewApiKeyObject(ApiKeyObject):
     )
 
 
-@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(404, 409))
+@router.post("", status_code=201)
 @requires("admin")
+@refuses(UnknownKey, UnknownProject, invalid_name=NAME_RULE)
 def create_key(
     body: CreateKey, context: Context, request: Request, response: Response, once: Idempotent
 ) -> NewApiKeyObject:
@@ -98,6 +105,7 @@ def create_key(
 
 @router.get("")
 @requires("admin")
+@refuses(invalid_cursor=CURSOR_RULE)
 def list_keys(
     page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[ApiKeyObject]:
@@ -108,16 +116,18 @@ def list_keys(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.get("/{key}", responses=refusals(404))
+@router.get("/{key}")
 @requires("admin")
+@refuses(UnknownKey)
 def get_key(key: str, context: Context) -> ApiKeyObject:
     """Read a key, by its id."""
     with context.database.reading() as session:
         return describe_key(keys.find(session, key, project=_visible(context)))
 
 
-@router.delete("/{key}", status_code=204, responses=refusals(404))
+@router.delete("/{key}", status_code=204)
 @requires("admin")
+@refuses(UnknownKey)
 def revoke_key(key: str, context: Context, request: Request) -> None:
     """Revoke a key, by its id: it, and the sessions opened with it, work no more.
 

@@ -10,15 +10,28 @@ from fastapi import Request
 from sqlalchemy.orm import Session
 
 from service.api.context import ApiContext
+from service.api.error_kinds import VERSION_NOT_FOUND, as_conflict
 from service.api.problems import Problem
 from service.api.route import FOR_ONE_CLIENT, FOR_ONE_MINUTE
 from service.registry import aliases, jobs, models, versions
-from service.registry.errors import ArtifactMissing, UnknownJob, UnknownModel, VersionUnusable
+from service.registry.errors import (
+    ArtifactMissing,
+    ModelHasNoVersion,
+    UnknownAlias,
+    UnknownJob,
+    UnknownModel,
+    UnknownVersion,
+    VersionUnusable,
+)
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.requests.fields import ALIAS, HEAD, JOB_ID, NAME, NUMBER, VERSION_RULE
 
 VERSION_HEADER = "X-Model-Version"
 """The header of an answer that was made with a version: its number."""
+
+
+VERSION_ERRORS = (UnknownModel, UnknownVersion, UnknownAlias, ModelHasNoVersion)
+"""What an endpoint declares that finds a version of a model."""
 
 
 def find_model(session: Session, project: str, name_or_id: str) -> ModelRow:
@@ -48,7 +61,7 @@ def find_version(session: Session, model: ModelRow, named: int | str) -> Version
     if named == HEAD:
         return versions.find_head(session, model)
     if not ALIAS.fullmatch(named):
-        raise Problem(404, "version_not_found", f"There is no such version: {VERSION_RULE}.")
+        raise Problem(VERSION_NOT_FOUND, f"There is no such version: {VERSION_RULE}.")
     return versions.find(session, model, aliases.find(session, model, named).version)
 
 
@@ -77,7 +90,7 @@ def refused_as_conflict() -> Iterator[None]:
     try:
         yield
     except VersionUnusable as error:
-        raise Problem(409, error.code, error.message, job_id=error.job_id) from error
+        raise Problem(as_conflict(type(error)), error.message, job_id=error.job_id) from error
 
 
 def find_job(session: Session, project: str, job_id: str) -> JobRow:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import failpoints, logs, metrics
+from service.api.error_kinds import TOO_MANY_PARAMETERS, UNSUPPORTED_CONTENT_ENCODING
 from service.api.problems import Problem, answer, internal_error
 from service.registry.tables import new_id
 
@@ -96,10 +97,10 @@ def _refuse(encodings: Sequence[str], query: bytes) -> Problem | None:
     if encoding and not all(each.strip() in ("identity", "") for each in encoding.split(",")):
         detail = f"The Content-Encoding {encoding[:40]} is not supported; send the body as it is."
         headers = {"Accept-Encoding": "identity", "Connection": "close"}
-        return Problem(415, "unsupported_content_encoding", detail, headers=headers)
+        return Problem(UNSUPPORTED_CONTENT_ENCODING, detail, headers=headers)
     if query and query.count(b"&") >= MAX_QUERY_PARAMETERS:
         detail = f"The URL has more than {MAX_QUERY_PARAMETERS} query parameters."
-        return Problem(400, "too_many_parameters", detail)
+        return Problem(TOO_MANY_PARAMETERS, detail)
     return None
 
 

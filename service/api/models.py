@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from reports import Report
 from service.api.access import requires
 from service.api.context import ApiContext, Context
+from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotent, unless_gone
 from service.api.lookup import find_model, lock_model
 from service.api.paging import (
@@ -23,11 +24,11 @@ from service.api.paging import (
     build_listing,
     unknown_cursor,
 )
-from service.api.problems import BODY_REFUSALS, refusals, rules
+from service.api.refusals import refuses
 from service.api.responses import MERGE_PATCH_BODY
 from service.api.route import Route
 from service.registry import aliases, expiring, labels, models, reports
-from service.registry.errors import UnknownModel
+from service.registry.errors import DatasetNotOffered, ModelExists, NetworkNotOffered, UnknownModel
 from service.registry.models import ModelFilter
 from service.registry.tables import LabelRow, ModelRow
 from service.requests.catalog import Catalog
@@ -117,13 +118,6 @@ class ModelObject(BaseModel):
     links: dict[str, str]
 
 
-NAMED = rules(
-    dataset_not_found="there is no dataset of this name",
-    architecture_not_found="/v1/catalog has no architecture of this name",
-    invalid_text=TEXT_RULE,
-)
-
-
 class ModelsPage(FilteredPage):
     """Which models are listed, and in which order."""
 
@@ -134,8 +128,18 @@ class ModelsPage(FilteredPage):
     dataset: str | None = Field(None, max_length=200, description="Only models of this dataset.")
 
 
-@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409, 410) | NAMED)
+@router.post("", status_code=201)
 @requires("learn")
+@refuses(
+    ModelExists,
+    NetworkNotOffered,
+    DatasetNotOffered,
+    RESOURCE_GONE,
+    invalid_name=f"the name of a model {NAME_RULE}",
+    invalid_text=TEXT_RULE,
+    dataset_not_found="there is no dataset of this name",
+    architecture_not_found="/v1/catalog has no architecture of this name",
+)
 def create_model(body: CreateModel, context: Context, response: Response, once: Idempotent) -> ModelObject:
     """Create a model with a name, a network, and the dataset it learns from by default."""
     with context.database.reading() as session:  # a bad request is refused without waiting for another writer
@@ -163,8 +167,9 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
     return created
 
 
-@router.get("", responses=CURSOR_RULE, openapi_extra=METADATA_PARAMETER)
+@router.get("", openapi_extra=METADATA_PARAMETER)
 @requires("read")
+@refuses(invalid_cursor=CURSOR_RULE)
 def list_models(
     page: Annotated[ModelsPage, Query()],
     metadata: MetadataFilter,
@@ -191,20 +196,18 @@ def list_models(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.get("/{model}", responses=refusals(404))
+@router.get("/{model}")
 @requires("read")
+@refuses(UnknownModel)
 def get_model(model: str, context: Context) -> ModelObject:
     """Read one model, by its name or id."""
     with context.database.reading() as session:
         return _describe(session, [find_model(session, context.project, model)], context)[0]
 
 
-@router.patch(
-    "/{model}",
-    responses=BODY_REFUSALS | refusals(404) | rules(invalid_text=TEXT_RULE),
-    openapi_extra=MERGE_PATCH_BODY,
-)
+@router.patch("/{model}", openapi_extra=MERGE_PATCH_BODY)
 @requires("learn")
+@refuses(UnknownModel, invalid_text=TEXT_RULE)
 def update_model(model: str, body: PatchDescription, context: Context) -> ModelObject:
     """Change the description and the metadata of a model, by a merge patch (RFC 7396)."""
     with context.database.transaction(line=model) as session:

@@ -1,6 +1,7 @@
 """GET /openapi.json: the document that FastAPI generates, the schema of problem documents, and the scopes."""
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from typing import Any
@@ -10,8 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from service.api.access import PROJECT_HEADER, required_scopes
-from service.api.origins import SAFE_METHODS
-from service.api.problems import ProblemDocument, refusals
+from service.api.documented_errors import describe_refusals
+from service.api.documented_examples import add_examples
 from service.requests.catalog import Catalog
 from service.requests.fields import ALIAS, HEAD, JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of
 
@@ -32,23 +33,31 @@ def complete_document(app: FastAPI, routers: Sequence[APIRouter]) -> None:
 
 def _build_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
-    schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-    document["components"]["schemas"] |= {**schema.pop("$defs"), "ProblemDocument": schema}
     document["components"]["securitySchemes"] = SECURITY_SCHEMES
-    operations: dict[str, dict[str, Any]] = {}
-    for route in (route for router in routers for route in router.routes):
-        if isinstance(route, APIRoute) and route.include_in_schema:
-            for method in route.methods or ():
-                operation = document["paths"][route.path_format][method.lower()]
-                _add_access(operation, route, method)
-                _describe_path_parameters(operation)
-                operations[route.name] = operation
+    described = list(_operations(document, routers))
+    for route, _, operation in described:
+        _add_access(operation, route)
+        operation["summary"] = _first_sentence(operation["description"])
+        _describe_path_parameters(operation)
+    describe_refusals(document, described)
+    operations = {route.name: operation for route, _, operation in described}
     _name_operations(document["paths"])
+    add_examples(document["paths"])
     document["servers"] = [{"url": "/", "description": "The service that serves this document."}]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     _name_the_catalog(document["components"]["schemas"], app.state.context.catalog)
     _add_links(operations)
     return document
+
+
+def _operations(
+    document: dict[str, Any], routers: Sequence[APIRouter]
+) -> Iterator[tuple[APIRoute, str, dict[str, Any]]]:
+    """Yield every route that the document describes, with its method and its part of the document."""
+    for route in (route for router in routers for route in router.routes):
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                yield route, method, document["paths"][route.path_format][method.lower()]
 
 
 TAGS = {
@@ -151,6 +160,11 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
 """What the document tells about a parameter of a path, by its name. Other texts are answered with 404."""
 
 
+def _first_sentence(text: str) -> str:
+    """Return the first sentence on one line, without its full stop."""
+    return re.split(r"(?<=\w)\.(?:\s|$)|\n\n", text, maxsplit=1)[0].replace("\n", " ").rstrip(".:")
+
+
 def _describe_path_parameters(operation: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", ()):
         described = PATH_PARAMETERS.get(parameter["name"]) if parameter["in"] == "path" else None
@@ -195,7 +209,8 @@ def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> N
         name = "".join(word.capitalize() for word in words)
         schema = deepcopy(strategy.params)
         for inner, definition in schema.pop("$defs", {}).items():
-            schemas[f"{name}{inner}"] = _moved(definition, name)
+            moved = _moved(definition, name)
+            schemas[f"{name}{inner}"] = moved | {"title": f"{name}{inner}"}  # generators use titles as names
         schemas[name] = _moved(schema, name) | {"title": name, "description": strategy.summary}
         named[name] = None
     params = schemas[operation.capitalize()]["properties"]["params"]
@@ -246,15 +261,9 @@ def _add_links(operations: dict[str, dict[str, Any]]) -> None:
             }
 
 
-def _add_access(operation: dict[str, Any], route: APIRoute, method: str) -> None:
-    """Add to an operation the scopes it needs, the project header, and the refusals of access."""
+def _add_access(operation: dict[str, Any], route: APIRoute) -> None:
+    """Add to an operation the scopes it needs, and the project header."""
     scopes = required_scopes(route.endpoint)
-    added = refusals(400, 421) if method in SAFE_METHODS else refusals(400, 403, 415, 421)
+    operation["security"] = [{name: [scope]} for scope in scopes for name in SECURITY_SCHEMES]
     if scopes:
-        added |= refusals(401, 403, 404)
-        operation["security"] = [{name: [scope]} for scope in scopes for name in SECURITY_SCHEMES]
         operation.setdefault("parameters", []).append(PROJECT_PARAMETER)
-    else:
-        operation["security"] = []
-    for status, described in added.items():
-        operation["responses"].setdefault(str(status), described)

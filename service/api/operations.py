@@ -8,12 +8,26 @@ from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext
+from service.api.error_kinds import DATASET_BUILT_IN, as_conflict
 from service.api.job_objects import JobObject
-from service.api.lookup import find_model, find_version, refused_as_conflict
-from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
+from service.api.lookup import VERSION_ERRORS, find_model, find_version, refused_as_conflict
+from service.api.problems import Problem
+from service.api.refusals import NEEDS_USABLE_VERSION, refuses
 from service.api.route import Route
 from service.api.submission import Order, Submit
 from service.registry import labels
+from service.registry.errors import (
+    ForgetUnfinished,
+    ForgottenWithLess,
+    ImagesDeleted,
+    LabelAlreadyLearned,
+    LabelForgotten,
+    NoPermanentLabel,
+    NotExact,
+    StaleBase,
+    TooManyRepetitions,
+    UnknownLabel,
+)
 from service.registry.job_specs import JobSpec, Statuses
 from service.registry.tables import ModelRow
 from service.requests.fields import TEXT_RULE, VERSION_RULE
@@ -27,10 +41,16 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "description": "The job is done: it ended within the time of `Prefer: wait`, or an earlier job had "
         "already done what was requested.",
     },
-    **BODY_REFUSALS,
-    **refusals(404, 409, 429),
 }
-_LEARN_RULES = rules(
+
+
+@router.post("/learn", status_code=202, responses=_ANSWERS)
+@requires("learn")
+@refuses(
+    *VERSION_ERRORS,
+    LabelAlreadyLearned,
+    ImagesDeleted,
+    StaleBase,
     invalid_text=TEXT_RULE,
     strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
     dataset_not_found="there is no dataset of this name",
@@ -42,30 +62,28 @@ _LEARN_RULES = rules(
     label_not_temporary="the strategy accepts temporary labels only",
     label_already_named="`as` renames a temporary label that is made permanent",
 )
-_FORGET_RULES = rules(
-    invalid_name=VERSION_RULE,
-    invalid_text=TEXT_RULE,
-    strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
-    contradiction="the strategy does not give the requested guarantee",
-)
-_EVALUATE_RULES = rules(invalid_name=VERSION_RULE, invalid_text=TEXT_RULE)
-_RESIZE_RULES = rules(
-    invalid_name=VERSION_RULE,
-    invalid_text=TEXT_RULE,
-    policy_not_found="/v1/catalog has no such policy",
-    strategy_not_found="/v1/catalog has no such strategy for this policy",
-)
-
-
-@router.post("/learn", status_code=202, responses=_ANSWERS | _LEARN_RULES)
-@requires("learn")
 async def learn(model: str, request: Learn, submission: Submit) -> JobObject:
     """Learn labels, and retain those that the model already holds."""
     return await submission.submit(_order(model, request, submission.context))
 
 
-@router.post("/forget", status_code=202, responses=_ANSWERS | _FORGET_RULES)
+@router.post("/forget", status_code=202, responses=_ANSWERS)
 @requires("forget")
+@refuses(
+    *VERSION_ERRORS,
+    UnknownLabel,
+    LabelForgotten,
+    StaleBase,
+    ForgottenWithLess,
+    ForgetUnfinished,
+    TooManyRepetitions,
+    NotExact,
+    DATASET_BUILT_IN,
+    invalid_name=VERSION_RULE,
+    invalid_text=TEXT_RULE,
+    strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
+    contradiction="the strategy does not give the requested guarantee",
+)
 async def forget(model: str, request: Forget, submission: Submit) -> JobObject:
     """Forget labels, and retain the others.
 
@@ -84,19 +102,30 @@ async def forget(model: str, request: Forget, submission: Submit) -> JobObject:
     return await submission.submit(_order(model, request, submission.context))
 
 
-@router.post("/resize", status_code=202, responses=_ANSWERS | _RESIZE_RULES)
+@router.post("/resize", status_code=202, responses=_ANSWERS)
 @requires("learn")
+@refuses(
+    *VERSION_ERRORS,
+    NoPermanentLabel,
+    StaleBase,
+    invalid_name=VERSION_RULE,
+    invalid_text=TEXT_RULE,
+    policy_not_found="/v1/catalog has no such policy",
+    strategy_not_found="/v1/catalog has no such strategy for this policy",
+)
 async def resize(model: str, request: Resize, submission: Submit) -> JobObject:
     """Change the size of the main network."""
     return await submission.submit(_order(model, request, submission.context))
 
 
-@router.post(
-    "/evaluate",
-    status_code=202,
-    responses=_ANSWERS | _EVALUATE_RULES,
-)
+@router.post("/evaluate", status_code=202, responses=_ANSWERS)
 @requires("learn")
+@refuses(
+    *VERSION_ERRORS,
+    *(as_conflict(one) for one in NEEDS_USABLE_VERSION),
+    invalid_name=VERSION_RULE,
+    invalid_text=TEXT_RULE,
+)
 async def evaluate(model: str, request: Evaluate, submission: Submit) -> JobObject:
     """Measure a version in full, and compare it with networks retrained without the labels it forgot."""
     with refused_as_conflict():
@@ -133,8 +162,7 @@ def _refuse_built_in(session: Session, model: ModelRow, request: JobRequest, con
         names = sorted({dataset for dataset, _ in sources})
         if names and built_in.issuperset(names):
             raise Problem(
-                409,
-                "dataset_built_in",
+                DATASET_BUILT_IN,
                 f"The images of {label!r} cannot be deleted: it was learned from {', '.join(names)}, "
                 "which was not uploaded. Leave `also` out, or forget this label separately.",
             )

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.error_kinds import CROSS_SITE_REQUEST, HOST_NOT_ALLOWED, INVALID_HOST
 from service.api.problems import Problem, answer
 from service.settings import Settings
 
@@ -38,12 +39,11 @@ class OriginMiddleware:
         hosts, sites, origins = _headers(scope)
         if len(hosts) != 1 and (hosts or scope["http_version"] != "1.0"):
             detail = "The request has no Host header, or several; send one."
-            return Problem(400, "invalid_host", detail, headers={"Connection": "close"})
+            return Problem(INVALID_HOST, detail, headers={"Connection": "close"})
         if hosts and not self._is_allowed(hosts[0]):
             shown = hosts[0][:80].decode("ascii", "replace")
             return Problem(
-                421,
-                "host_not_allowed",
+                HOST_NOT_ALLOWED,
                 f"This service is not called {shown!r}. Use its address; if it has this name, whoever runs "
                 "it adds the name to PALIMPSEST_ALLOWED_HOSTS.",
             )
@@ -61,8 +61,7 @@ def comes_from_own_page(scope: Scope) -> bool:
 def foreign_page() -> Problem:
     """Return the 403 for a change that a page of another site requests."""
     return Problem(
-        403,
-        "cross_site_request",
+        CROSS_SITE_REQUEST,
         "A page of another site may not change anything here. Send the request from the console, or from "
         "a program, which sends neither Origin nor Sec-Fetch-Site.",
     )

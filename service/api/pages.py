@@ -9,6 +9,7 @@ from importlib.resources.abc import Traversable
 from fastapi import APIRouter, Response
 
 from service.api.access import needs_no_key
+from service.api.error_kinds import ROUTE_NOT_FOUND
 from service.api.problems import Problem
 from service.api.responses import PAGE_HEADERS
 from service.api.route import Route
@@ -65,7 +66,7 @@ for _path in PAGES:
 async def console_file(name: str) -> Response:
     """Serve a style sheet, script or picture of the console."""
     if name not in FILES:
-        raise Problem(404, "route_not_found", f"The console has no file {name[:80]!r}.")
+        raise Problem(ROUTE_NOT_FOUND, f"The console has no file {name[:80]!r}.")
     return _page(name)
 
 

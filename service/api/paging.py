@@ -9,7 +9,6 @@ from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api.problems import rules
 from service.requests.fields import MAX_METADATA_KEYS, schema_of
 from service.requests.violations import InvalidRequest, Violation
 
@@ -126,8 +125,7 @@ def parse_number(cursor: str | None) -> int | None:
     return int(cursor)
 
 
-CURSOR_RULE = rules(invalid_cursor="the list has no item with this `after`")
-"""The OpenAPI response of a list whose `after` must be an item of it."""
+CURSOR_RULE = "the list has no item with this `after`"
 
 
 def unknown_cursor() -> InvalidRequest:

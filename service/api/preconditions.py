@@ -8,7 +8,9 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
+from service.api.error_kinds import PRECONDITION_FAILED, PRECONDITION_REQUIRED
 from service.api.problems import Problem
+from service.api.refusals import refuses
 
 IfMatch = Annotated[
     str | None,
@@ -27,6 +29,7 @@ IfNoneMatch = Annotated[
 ]
 
 
+@refuses(PRECONDITION_FAILED)
 class Preconditions:
     """The conditions of one request."""
 
@@ -48,7 +51,7 @@ class Preconditions:
                     "This exists already, and is changed only for a client that has seen it: send its ETag "
                     "in If-Match. A GET of it has the ETag; `If-Match: *` overwrites whatever there is."
                 )
-                raise Problem(428, "precondition_required", detail)
+                raise Problem(PRECONDITION_REQUIRED, detail)
             return
         if etag is None:
             raise _failed("there is nothing yet, and If-Match says that there must be")
@@ -68,4 +71,4 @@ def _read(request: Request, name: str) -> frozenset[str]:
 
 def _failed(found: str) -> Problem:
     detail = f"The request changes nothing: {found}. Read it again, and send the request with its new ETag."
-    return Problem(412, "precondition_failed", detail)
+    return Problem(PRECONDITION_FAILED, detail)

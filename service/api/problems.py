@@ -1,4 +1,4 @@
-"""Answer every error with problem+json (RFC 9457), and give each error of the registry its HTTP status."""
+"""Answer every error with problem+json (RFC 9457)."""
 
 import logging
 import os
@@ -13,75 +13,25 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from service.api.error_kinds import (
+    INTERNAL_ERROR,
+    METHOD_NOT_ALLOWED,
+    ROUTE_NOT_FOUND,
+    STATUS,
+    STORAGE_UNAVAILABLE,
+    ErrorKind,
+    kind_of,
+    rule_kind,
+)
 from service.durable import DISK_FAILED, DISK_FULL
 from service.logs import without_secrets
-from service.registry.errors import RegistryError
+from service.registry.errors import RegistryError, StorageFull
+from service.requests.rules import RULES
 from service.requests.violations import InvalidRequest, Violation, escape
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-
-STATUS = {
-    "model_not_found": 404,
-    "model_exists": 409,
-    "key_not_found": 404,
-    "project_not_found": 404,
-    "webhook_not_found": 404,
-    "too_many_webhooks": 409,
-    "project_exists": 409,
-    "project_in_use": 409,
-    "dataset_not_found": 404,
-    "dataset_exists": 409,
-    "strategy_not_offered": 409,
-    "network_not_offered": 409,
-    "dataset_not_offered": 409,
-    "unknown_label": 404,
-    "label_already_learned": 409,
-    "label_not_learned": 422,
-    "label_forgotten": 422,
-    "forgotten_with_less": 409,
-    "forget_unfinished": 409,
-    "too_many_repetitions": 409,
-    "model_busy": 409,
-    "guarantee_not_possible": 409,
-    "model_has_no_version": 409,
-    "nothing_permanent": 409,
-    "stale_base": 409,
-    "version_not_found": 404,
-    "alias_not_found": 404,
-    "no_earlier_version": 409,
-    "report_not_found": 404,
-    "report_deleted": 410,
-    "version_revoked": 410,
-    "version_purged": 410,
-    "version_deleted": 410,
-    "version_in_use": 409,
-    "receipt_not_found": 404,
-    "receipt_not_ready": 409,
-    "job_not_found": 404,
-    "job_already_finished": 409,
-    "job_not_finished": 409,
-    "job_already_succeeded": 409,
-    "job_not_repeatable": 409,
-    "idempotency_key_reused": 422,
-    "idempotency_in_flight": 409,
-    "sample_not_found": 404,
-    "artifact_missing": 503,
-    "artifact_corrupt": 503,
-    "artifact_unreadable": 503,
-    "signing_key_unusable": 503,
-    "invalid_text": 422,
-    "queue_full": 429,
-    "too_many_messages": 429,
-    "dataset_in_use": 409,
-    "images_deleted": 409,
-    "quota_exceeded": 413,
-    "database_unavailable": 503,
-    "store_unusable": 503,
-    "storage_full": 507,
-}
-"""The HTTP status of every registry error that a request can lead to, by the error's code."""
 
 RETRY_AFTER_SECONDS = {429: "2", 503: "2"}
 """The Retry-After header of answers with these statuses."""
@@ -96,8 +46,7 @@ class Problem(Exception):
 
     def __init__(
         self,
-        status: int,
-        code: str,
+        kind: ErrorKind,
         detail: str,
         *,
         violations: tuple[Violation, ...] = (),
@@ -105,12 +54,19 @@ class Problem(Exception):
         job_id: str | None = None,
     ) -> None:
         super().__init__(detail)
-        self.status = status
-        self.code = code
+        self.kind = kind
         self.detail = detail
         self.violations = violations
         self.job_id = job_id
         self.headers = dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        return self.kind.status
+
+    @property
+    def code(self) -> str:
+        return self.kind.code
 
 
 class ProblemViolation(BaseModel):
@@ -126,7 +82,9 @@ class ProblemViolation(BaseModel):
 class ProblemDocument(BaseModel):
     """An error (RFC 9457), with the further fields `code`, `request_id`, `errors` and `job`."""
 
-    type: str
+    type: str = Field(
+        description="A path of this service: what it says about the code, with its cause and its cure."
+    )
     title: str
     status: int
     detail: str
@@ -138,28 +96,6 @@ class ProblemDocument(BaseModel):
         None,
         description="The job that the error is about, such as the one that learned or forgot the label.",
     )
-
-
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the `responses` of an endpoint that can refuse a request with these statuses, for OpenAPI."""
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
-
-
-def rules(**by_code: str) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI response 422 of an endpoint with rules that no schema can tell: {code: rule}."""
-    listed = "\n".join(f"- `{code}`: {rule}" for code, rule in by_code.items())
-    described = refusals(422)[422]
-    return {
-        422: {
-            **described,
-            "description": f"A value breaks the rule of its field, or one of these:\n\n{listed}",
-        }
-    }
-
-
-BODY_REFUSALS = refusals(400, 413, 415)
-"""The OpenAPI responses that every endpoint with a body has, besides the 422 that every endpoint has."""
 
 
 def install_handlers(app: FastAPI) -> None:
@@ -191,8 +127,8 @@ def document(problem: Problem, *, instance: str, request_id: str) -> dict[str, A
     instance: the path of the request.
     """
     content: dict[str, Any] = {
-        "type": f"urn:palimpsest:problem:{problem.code}",
-        "title": problem.code.replace("_", " ").capitalize(),
+        "type": problem.kind.type,
+        "title": problem.kind.title,
         "status": problem.status,
         "detail": _make_sentence(without_secrets(problem.detail)),
         "instance": without_secrets(instance),
@@ -212,7 +148,7 @@ def document(problem: Problem, *, instance: str, request_id: str) -> dict[str, A
 def internal_error(request: Request) -> JSONResponse:
     """Return the 500 for an unexpected error. Only the log has its traceback, under the request id."""
     detail = "An unexpected error happened in the server. Its log has the reason under this request id."
-    return answer(request, Problem(500, "internal_error", detail))
+    return answer(request, Problem(INTERNAL_ERROR, detail))
 
 
 def build_validation_problem(*violations: Violation) -> Problem:
@@ -227,7 +163,7 @@ def build_validation_problem(*violations: Violation) -> Problem:
     codes = {violation.code for violation in violations}
     whole_document = any(violation.pointer == "" for violation in violations)
     code = codes.pop() if len(codes) == 1 and not whole_document else "validation_failed"
-    return Problem(422, code, "; ".join(each.detail for each in shown[:3]), violations=shown)
+    return Problem(rule_kind(code), "; ".join(each.detail for each in shown[:3]), violations=shown)
 
 
 def _make_sentence(text: str) -> str:
@@ -259,22 +195,22 @@ def answer_registry_error(request: Request, error: RegistryError) -> JSONRespons
             exc_info=error,
         )
         return internal_error(request)
-    status = STATUS[error.code]
-    if status >= 500:
+    kind = kind_of(type(error))
+    if kind.status >= 500:
         log.error("request %s: %s %s", request.state.request_id, error, getattr(error, "reason", ""))
-    return answer(request, Problem(status, error.code, str(error), job_id=getattr(error, "job_id", None)))
+    return answer(request, Problem(kind, str(error), job_id=getattr(error, "job_id", None)))
 
 
 async def _answer_os_error(request: Request, error: Exception) -> JSONResponse:
     """Answer 507 if there was no space for a file, 503 if the disk fails; other errors are unexpected."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         detail = "The disk is too full to store this; free some space on it, then send the request again."
-        return answer(request, Problem(507, "storage_full", detail))
+        return answer(request, Problem(kind_of(StorageFull), detail))
     if isinstance(error, OSError) and error.errno in DISK_FAILED:
         log.error("request %s: a disk of the service fails: %s", request.state.request_id, error)
         reason = os.strerror(error.errno)
         detail = f"A disk of the service cannot be used now ({reason}). Nothing was stored; try again later."
-        return answer(request, Problem(503, "storage_unavailable", detail))
+        return answer(request, Problem(STORAGE_UNAVAILABLE, detail))
     raise error
 
 
@@ -291,14 +227,15 @@ async def _answer_validation_error(request: Request, error: Exception) -> JSONRe
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = "There is nothing at this URL; /openapi.json lists the URLs of the API."
-        return answer(request, Problem(404, "route_not_found", detail))
+        detail = "There is nothing at this URL; /docs lists the URLs of the API."
+        return answer(request, Problem(ROUTE_NOT_FOUND, detail))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(_allowed_methods(request))
         detail = f"This URL does not allow the method {request.method}; it allows: {allowed}."
-        return answer(request, Problem(405, "method_not_allowed", detail, headers={"Allow": allowed}))
+        return answer(request, Problem(METHOD_NOT_ALLOWED, detail, headers={"Allow": allowed}))
     phrase = HTTPStatus(error.status_code).phrase
-    return answer(request, Problem(error.status_code, phrase.lower().replace(" ", "_"), phrase))
+    kind = ErrorKind(error.status_code, phrase.lower().replace(" ", "_"), phrase, "")
+    return answer(request, Problem(kind, phrase))
 
 
 def _allowed_methods(request: Request) -> list[str]:
@@ -328,24 +265,15 @@ _CODES = {
     "literal_error": "unknown_value",
     "enum": "unknown_value",
 }
-"""{error type of pydantic: code}. A type that is in neither this table nor _OWN_CODES is `wrong_type`."""
+"""{error type of pydantic: code}. The validators of this service raise codes of
+RULES themselves. Any other type is `wrong_type`."""
 
 _MESSAGES = {
     "missing": "this field is required",
-    "extra_forbidden": "there is no such field; /openapi.json lists the fields",
+    "extra_forbidden": "there is no such field; /docs lists the fields",
     "model_attributes_type": "send a JSON object",
     "dict_type": "send a JSON object",
 }
-
-_OWN_CODES = {
-    "required",
-    "unsupported_format",
-    "invalid_name",
-    "invalid_text",
-    "invalid_cursor",
-    "out_of_range",
-}
-"""The error types that the validators of this service raise. They are codes already."""
 
 
 def _violation(entry: Mapping[str, Any]) -> Violation:
@@ -353,5 +281,5 @@ def _violation(entry: Mapping[str, Any]) -> Violation:
     place, *steps = entry["loc"]
     prefix = [] if place == "body" else [str(place)]
     pointer = "".join("/" + escape(str(step)) for step in [*prefix, *steps])
-    code = kind if kind in _OWN_CODES else _CODES.get(kind, "wrong_type")
+    code = kind if kind in RULES else _CODES.get(kind, "wrong_type")
     return Violation(pointer, code, f"{pointer or 'the body'}: {_MESSAGES.get(kind, entry['msg'])}")

@@ -10,14 +10,22 @@ from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
+from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotent, unless_gone
-from service.api.paging import Listing, PageQuery, build_listing
-from service.api.problems import BODY_REFUSALS, refusals
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.registry import audit, projects
-from service.registry.errors import UnknownProject
+from service.registry.errors import ProjectExists, ProjectInUse, UnknownProject
 from service.registry.tables import ProjectRow
-from service.requests.fields import NAME, PROJECT_ID, Body, check_resource_name, schema_of
+from service.requests.fields import (
+    NAME,
+    NAME_RULE,
+    PROJECT_ID,
+    Body,
+    check_resource_name,
+    schema_of,
+)
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=Route)
 
@@ -49,8 +57,9 @@ class ProjectObject(BaseModel):
     created_at: datetime
 
 
-@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(409, 410))
+@router.post("", status_code=201)
 @requires("admin")
+@refuses(ProjectExists, RESOURCE_GONE, invalid_name=f"the name of a project {NAME_RULE}")
 def create_project(
     body: CreateProject, context: Context, request: Request, response: Response, once: Idempotent
 ) -> ProjectObject:
@@ -69,6 +78,7 @@ def create_project(
 
 @router.get("")
 @requires("read", "admin")
+@refuses(invalid_cursor=CURSOR_RULE)
 def list_projects(
     page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[ProjectObject]:
@@ -80,15 +90,17 @@ def list_projects(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.get("/{project}", responses=refusals(404))
+@router.get("/{project}")
 @requires("read", "admin")
+@refuses(UnknownProject)
 def get_project(project: str, context: Context) -> ProjectObject:
     """Read a project, by its name or id."""
     return _find_project(project, context)
 
 
-@router.delete("/{project}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{project}", status_code=204)
 @requires("admin")
+@refuses(UnknownProject, ProjectInUse)
 def delete_project(project: str, context: Context, request: Request) -> None:
     """Delete an empty project, with its revoked and expired keys.
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
+from service.api.error_kinds import RATE_LIMITED
 from service.api.problems import Problem
 
 MAX_BUCKETS = 10_000
@@ -52,7 +53,7 @@ class RateLimit:
             return None
         wait = max(math.ceil((1 - tokens) / self._per_second), 1)
         detail = f"More than {self._per_second:g} requests a second were sent; wait {wait} s."
-        return Problem(429, "rate_limited", detail, headers={"Retry-After": str(wait)})
+        return Problem(RATE_LIMITED, detail, headers={"Retry-After": str(wait)})
 
 
 class RateLimits:

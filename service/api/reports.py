@@ -15,19 +15,27 @@ from sqlalchemy.orm import Session
 from reports import FigureSummary, FullReport, Picture, Report, read_report
 from service.api.access import Caller, requires
 from service.api.context import Context
-from service.api.lookup import find_job, find_model, find_version, headers_of_version
-from service.api.problems import Problem, refusals, rules
-from service.api.responses import PAGE_HEADERS, PngResponse
+from service.api.error_kinds import PICTURE_NOT_FOUND
+from service.api.lookup import (
+    VERSION_ERRORS,
+    find_job,
+    find_model,
+    find_version,
+    headers_of_version,
+)
+from service.api.problems import Problem
+from service.api.refusals import READS_FILES, refuses
+from service.api.responses import PAGE_HEADERS, PNG, PngResponse
 from service.api.route import FOR_ONE_CLIENT, FOR_ONE_MINUTE, Route, not_modified, preferred
 from service.drawing.images import enlarge, grid, png
 from service.registry import labels, reports, versions
-from service.registry.errors import ArtifactMissing
+from service.registry.errors import ArtifactMissing, ReportDeleted, UnknownJob, UnknownModel, UnknownReport
 from service.registry.reports import StoredReport
 from service.registry.tables import Level, VersionRow
 from service.reporting import page as report_page
 from service.reporting.figures import FigurePair, pair_figures
 from service.reporting.relapse import RelapsePoint, relapse_series
-from service.requests.fields import VERSION_RULE, LabelName, VersionReferenceText
+from service.requests.fields import LABEL_RULE, VERSION_RULE, LabelName, VersionReferenceText
 
 router = APIRouter(prefix="/v1", tags=["reports"], route_class=Route)
 
@@ -68,8 +76,13 @@ REPORT: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The report; an HTML page for a client that prefers HTML",
         "model": QuickReportObject | FullReportObject,
-        "content": {"text/html": {}},
+        "content": {"text/html": {"schema": {"type": "string"}}},
     }
+}
+
+
+REPORT_OF_JOB: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The report.", "content": {"application/json": {"schema": {"type": "object"}}}}
 }
 
 
@@ -170,10 +183,9 @@ class ComparisonQuery(BaseModel):
     to: VersionReferenceText
 
 
-@router.get(
-    "/models/{model}/versions/{number}/report", response_class=Response, responses=REPORT | refusals(404, 409)
-)
+@router.get("/models/{model}/versions/{number}/report", response_class=Response, responses=REPORT)
 @requires("read")
+@refuses(*VERSION_ERRORS, UnknownReport, ReportDeleted, *READS_FILES)
 def get_report(
     model: str, number: str, query: Annotated[ReportQuery, Query()], request: Request, context: Context
 ) -> Response:
@@ -207,8 +219,9 @@ def get_report(
     return Response(page, headers=PAGE_HEADERS | headers, media_type="text/html; charset=utf-8")
 
 
-@router.get("/jobs/{job}/report", response_class=Response, responses=refusals(404, 410))
+@router.get("/jobs/{job}/report", response_class=Response, responses=REPORT_OF_JOB)
 @requires("read")
+@refuses(UnknownJob, UnknownReport, ReportDeleted, *READS_FILES)
 def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     """The report that a job measured, as the file that was hashed. A rejected job has one, too.
 
@@ -233,12 +246,9 @@ def get_report_of_job(job: str, request: Request, context: Context) -> Response:
     return Response(data, headers=headers, media_type="application/json")
 
 
-@router.get(
-    "/jobs/{job}/report/recovered/{label}/{network}.png",
-    response_class=PngResponse,
-    responses=refusals(404, 410),
-)
+@router.get("/jobs/{job}/report/recovered/{label}/{network}.png", response_class=PngResponse, responses=PNG)
 @requires("sample")
+@refuses(UnknownJob, UnknownReport, ReportDeleted, PICTURE_NOT_FOUND, invalid_name=LABEL_RULE)
 def get_recovered(
     job: str, label: LabelName, network: Literal["candidate", "reference"], context: Context
 ) -> Response:
@@ -247,15 +257,14 @@ def get_recovered(
         report = reports.find_for_job(session, find_job(session, context.project, job)).report
     audited = report.forgetting.labels.get(label) if isinstance(report, FullReport) else None
     if audited is None or audited.pictures is None:
-        raise Problem(
-            404, "picture_not_found", "The report of this job has no recovered images of this label."
-        )
+        raise Problem(PICTURE_NOT_FOUND, "The report of this job has no recovered images of this label.")
     pictures = audited.pictures
     return PngResponse(_png(pictures.candidate if network == "candidate" else pictures.reference))
 
 
-@router.get("/models/{model}/relapse", responses=refusals(404))
+@router.get("/models/{model}/relapse")
 @requires("read")
+@refuses(UnknownModel)
 def get_relapse(model: str, context: Context) -> RelapseObject:
     """Whether forgotten labels stayed forgotten: the accuracy of each in every later version."""
     with context.database.reading() as session:
@@ -281,8 +290,9 @@ def get_relapse(model: str, context: Context) -> RelapseObject:
     )
 
 
-@router.get("/models/{model}/compare", responses=refusals(404, 409) | rules(invalid_name=VERSION_RULE))
+@router.get("/models/{model}/compare")
 @requires("read")
+@refuses(*VERSION_ERRORS, UnknownReport, ReportDeleted, invalid_name=VERSION_RULE)
 def compare(model: str, query: Annotated[ComparisonQuery, Query()], context: Context) -> ComparisonObject:
     """The figures of two versions side by side, from full reports if both versions have one."""
     with context.database.reading() as session:

@@ -4,6 +4,12 @@ from typing import Any
 
 from fastapi import Response
 
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+"""What the OpenAPI document tells about a body of bytes."""
+PNG: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The picture.", "content": {"image/png": BINARY}}
+}
+
 
 class PngResponse(Response):
     media_type = "image/png"
@@ -19,18 +25,21 @@ MERGE_PATCH_BODY: dict[str, Any] = {
 """What the OpenAPI document tells about the body of a PATCH, besides that it may be application/json."""
 
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
-)
+def content_security_policy(*, images: str = "'self'") -> str:
+    """Return the policy of a page. images: where it may load images from."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            f"img-src {images}",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
 
-PAGE_HEADERS = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Referrer-Policy": "no-referrer"}
+
+PAGE_HEADERS = {"Content-Security-Policy": content_security_policy(), "Referrer-Policy": "no-referrer"}
 """The headers of every HTML page: nothing in it is loaded from another host."""

@@ -16,8 +16,21 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from service.api.access import NOBODY, Access, required_scopes
+from service.api.error_kinds import (
+    BODY_REQUIRED,
+    HEADER_TOO_LONG,
+    IDEMPOTENCY_KEY_NOT_SUPPORTED,
+    INVALID_JSON,
+    JSON_TOO_DEEP,
+    NOT_ACCEPTABLE,
+    PAYLOAD_TOO_LARGE,
+    PRECONDITION_FAILED,
+    UNSUPPORTED_MEDIA_TYPE,
+    rule_kind,
+)
 from service.api.origins import SAFE_METHODS
-from service.api.problems import Problem, build_validation_problem, refusals
+from service.api.problems import Problem, build_validation_problem
+from service.api.refusals import takes_header
 from service.api.threads import in_database_thread
 from service.registry.errors import UnknownProject
 from service.requests.fields import MAX_SEED
@@ -52,13 +65,11 @@ class Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         changes = not set(options.get("methods") or ("GET",)) <= SAFE_METHODS
-        if changes:
-            options["responses"] = refusals(413) | (options.get("responses") or {})
         super().__init__(path, in_database_thread(endpoint, changes=changes), **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        taken = {name for name in CONDITIONS if _takes_header(self.dependant, name)}
+        taken = {name for name in CONDITIONS if takes_header(self.dependant, name)}
         takes_no_query = self.path.startswith("/v1/") and not _takes_query(self.dependant)
         scopes = required_scopes(self.endpoint)
         takes_no_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
@@ -138,7 +149,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
 def too_large(max_bytes: int) -> Problem:
     """Return the 413 for a body of more than `max_bytes`. It closes the connection."""
     detail = f"The body is larger than the {max_bytes:,} bytes allowed."
-    return Problem(413, "payload_too_large", detail, headers={"Connection": "close"})
+    return Problem(PAYLOAD_TOO_LARGE, detail, headers={"Connection": "close"})
 
 
 def refuse_announced(request: Request, max_bytes: int) -> None:
@@ -154,12 +165,12 @@ def parse_json(body: bytes) -> Any:
     Raises Problem 422 if it has more values, or an array of more items, than any request needs.
     """
     if not body.strip():
-        raise Problem(400, "body_required", "The body is empty; send a JSON object.")
+        raise Problem(BODY_REQUIRED, "The body is empty; send a JSON object.")
     if body.count(b",") > MAX_JSON_VALUES:
         detail = (
             f"The body has more than {MAX_JSON_VALUES:,} commas; no request of this API needs as many values."
         )
-        raise Problem(422, "out_of_range", detail)
+        raise Problem(rule_kind("out_of_range"), detail)
     try:
         document = json.loads(
             body.decode("utf-8"),
@@ -173,7 +184,7 @@ def parse_json(body: bytes) -> Any:
     except RecursionError:
         raise _too_deep() from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise Problem(400, "invalid_json", f"The body is not valid JSON: {error}") from None
+        raise Problem(INVALID_JSON, f"The body is not valid JSON: {error}") from None
     return _bounded(document) if isinstance(document, dict | list) else document
 
 
@@ -220,12 +231,6 @@ def _for_one_client(request: Request, response: Response) -> Response:
     if "no-store" not in allowed and (request.state.caller.key_id is not None or not allowed):
         response.headers["Cache-Control"] = FOR_ONE_CLIENT
     return response
-
-
-def _takes_header(dependant: Dependant, name: str) -> bool:
-    """Whether the endpoint or one of its dependencies declares this header."""
-    declared = any(field.alias == name for field in dependant.header_params)
-    return declared or any(_takes_header(one, name) for one in dependant.dependencies)
 
 
 def _takes_query(dependant: Dependant) -> bool:
@@ -275,18 +280,18 @@ def _refuse_conditions(request: Request, taken: Collection[str]) -> None:
     sent = {name for name in CONDITIONS if name.lower() in request.headers} - set(taken)
     if "Idempotency-Key" in sent:
         detail = f"A {request.method} of this URL takes no Idempotency-Key; send it without this header."
-        raise Problem(400, "idempotency_key_not_supported", detail)
+        raise Problem(IDEMPOTENCY_KEY_NOT_SUPPORTED, detail)
     if "If-None-Match" in sent and request.method not in SAFE_METHODS:
         detail = (
             "This URL compares no ETag, so the condition in If-None-Match cannot be checked; leave it out."
         )
-        raise Problem(412, "precondition_failed", detail)
+        raise Problem(PRECONDITION_FAILED, detail)
     if "If-Match" in sent:
         detail = (
             "This URL compares no ETag, so the condition in If-Match cannot be checked; send the request "
             "without it. Requests that change a model take `base_version` instead."
         )
-        raise Problem(412, "precondition_failed", detail)
+        raise Problem(PRECONDITION_FAILED, detail)
 
 
 def _refuse_too_frequent(request: Request) -> None:
@@ -317,8 +322,7 @@ def _refuse_media_type_unless_json(request: Request) -> None:
         return
     if media_type != "application/json":
         raise Problem(
-            415,
-            "unsupported_media_type",
+            UNSUPPORTED_MEDIA_TYPE,
             f"The Content-Type of the body is {media_type or 'missing'}; send application/json.",
             headers={"Accept": "application/json"},
         )
@@ -338,14 +342,14 @@ def preferred(request: Request, *offered: str) -> str:
     """
     accepted = request.headers.get("accept", "").lower()
     if accepted.count(",") >= MAX_MEDIA_RANGES:
-        raise Problem(400, "header_too_long", f"The header Accept has more than {MAX_MEDIA_RANGES} ranges.")
+        raise Problem(HEADER_TOO_LONG, f"The header Accept has more than {MAX_MEDIA_RANGES} ranges.")
     if not accepted.strip():
         return offered[0]
     qualities = {media_type: _quality(media_type, accepted) for media_type in offered}
     best = max(offered, key=lambda media_type: qualities[media_type])
     if qualities[best] == 0:
         detail = f"The answer is available as {' or '.join(offered)} only; accept that, or */*."
-        raise Problem(406, "not_acceptable", detail)
+        raise Problem(NOT_ACCEPTABLE, detail)
     return best
 
 
@@ -419,5 +423,5 @@ def _bounded(document: Any) -> Any:
 
 def _too_deep() -> Problem:
     return Problem(
-        400, "json_too_deep", f"The body has more than {MAX_JSON_DEPTH} levels of nested objects and arrays."
+        JSON_TOO_DEEP, f"The body has more than {MAX_JSON_DEPTH} levels of nested objects and arrays."
     )

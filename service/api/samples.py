@@ -13,17 +13,19 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
-from service.api.drawing import draw
+from service.api.drawing import DRAWING_ERRORS, draw
+from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
-from service.api.lookup import VERSION_HEADER, find_model, find_version
-from service.api.paging import Listing, Page, build_listing
-from service.api.problems import BODY_REFUSALS, refusals, rules
+from service.api.lookup import VERSION_ERRORS, VERSION_HEADER, find_model, find_version
+from service.api.paging import CURSOR_RULE, Listing, Page, build_listing
+from service.api.refusals import refuses
+from service.api.responses import BINARY
 from service.api.route import Route
 from service.api.space import find_lack
 from service.drawing.images import Pixels, labelled_grid, npz, png
@@ -57,13 +59,6 @@ MEDIA_TYPES = {
 MAX_IMAGES = 2_000
 MAX_GRID_COLUMNS = 50
 
-IMAGES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The images, in the requested format.",
-        "content": {media_type: {} for media_type in MEDIA_TYPES.values()},
-    }
-}
-
 
 def _check_format(name: object) -> object:
     if not isinstance(name, str) or name not in MEDIA_TYPES:
@@ -94,27 +89,6 @@ class CreateSample(Body):
 class SampleObject(BaseModel):
     """The record of a sample: everything needed to draw exactly the same pixels again."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": "smp_01JZ8QC2W5M8P0T4N6R9V1X3Y7",
-                "object": "sample",
-                "model": "mdl_01JZ8Q4M7T1C9W3KX5RBD2N6PA",
-                "version": 4,
-                "labels": ["3", "7"],
-                "count": 8,
-                "seed": 42,
-                "format": "png_grid",
-                "created_at": "2026-08-02T16:31:00Z",
-                "links": {
-                    "self": "/v1/samples/smp_01JZ8QC2W5M8P0T4N6R9V1X3Y7",
-                    "images": "/v1/samples/smp_01JZ8QC2W5M8P0T4N6R9V1X3Y7/images",
-                    "model": "/v1/models/mdl_01JZ8Q4M7T1C9W3KX5RBD2N6PA",
-                },
-            }
-        }
-    )
-
     id: str | None = Field(description="Null if it was not recorded, because the disk has no space for it.")
     object: Literal["sample"] = "sample"
     model: str
@@ -127,20 +101,42 @@ class SampleObject(BaseModel):
     links: dict[str, str]
 
 
+class SampleImage(BaseModel):
+    """An image of a sample in the format `b64_json`."""
+
+    label: str
+    seed: int
+    b64_json: str = Field(description="The PNG, in base64.")
+
+
+class SampleWithImages(SampleObject):
+    """A sample with its images, in the format `b64_json`."""
+
+    data: list[SampleImage]
+
+
+IMAGES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The images, in the requested format.",
+        "model": SampleWithImages,
+        "content": {media: BINARY for media in MEDIA_TYPES.values() if media != "application/json"},
+    }
+}
+
+
 @router.post(
     "/v1/models/{model}/samples",
     response_class=Response,
-    responses=IMAGES
-    | BODY_REFUSALS
-    | refusals(404, 409, 410, 429)
-    | rules(
-        label_not_learned="the version does not hold the label",
-        label_forgotten="the model has forgotten the label",
-        invalid_name=VERSION_RULE,
-        output_too_large="more images than `count` allows for the format",
-    ),
+    responses=IMAGES,
 )
 @requires("sample")
+@refuses(
+    *DRAWING_ERRORS,
+    RESOURCE_GONE,
+    invalid_name=VERSION_RULE,
+    unsupported_format="there is no such `format`",
+    output_too_large="more images than `count` allows for the format",
+)
 async def create_sample(
     model: str, body: CreateSample, request: Request, context: Context, once: Idempotent
 ) -> Response:
@@ -172,12 +168,14 @@ class SamplesPage(Page):
     label: LabelName | None = Field(None, description="Only samples with images of this label.")
 
 
-@router.get(
-    "/v1/samples",
-    responses=refusals(404, 409)
-    | rules(invalid_name=VERSION_RULE, required="`version` needs `model`, whose version it is"),
-)
+@router.get("/v1/samples")
 @requires("read")
+@refuses(
+    *VERSION_ERRORS,
+    invalid_cursor=CURSOR_RULE,
+    invalid_name=VERSION_RULE,
+    required="`version` needs `model`, whose version it is",
+)
 def list_samples(
     page: Annotated[SamplesPage, Query()], request: Request, response: Response, context: Context
 ) -> Listing[SampleObject]:
@@ -198,16 +196,18 @@ def list_samples(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.get("/v1/samples/{sample}", responses=refusals(404))
+@router.get("/v1/samples/{sample}")
 @requires("read")
+@refuses(UnknownSample)
 def get_sample(sample: str, context: Context) -> SampleObject:
     """Read the record of a sample."""
     with context.database.reading() as session:
         return _describe_sample(_find_sample(session, context.project, sample))
 
 
-@router.delete("/v1/samples/{sample}", status_code=204, responses=refusals(404))
+@router.delete("/v1/samples/{sample}", status_code=204)
 @requires("forget")
+@refuses(UnknownSample)
 def delete_sample(sample: str, context: Context) -> None:
     """Delete the record of a sample. Its images can be drawn again only by a new request."""
     with context.database.transaction() as session:
@@ -216,10 +216,12 @@ def delete_sample(sample: str, context: Context) -> None:
         context.append_to_audit_log(session, "sample.delete", sample, model=row.model_id)
 
 
-@router.get(
-    "/v1/samples/{sample}/images", response_class=Response, responses=IMAGES | refusals(404, 410, 429)
-)
+@router.get("/v1/samples/{sample}/images", response_class=Response, responses=IMAGES)
 @requires("sample")
+@refuses(
+    UnknownSample,
+    *DRAWING_ERRORS,
+)
 async def get_sample_images(sample: str, request: Request, context: Context) -> Response:
     """Draw the images of a sample again, with exactly the same pixels.
 

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 
 from service.api.access import SESSION_COOKIE, needs_no_key, read_session_token
 from service.api.context import Context
+from service.api.error_kinds import INVALID_API_KEY
 from service.api.idempotency import Idempotent
 from service.api.origins import comes_from_own_page, foreign_page
-from service.api.problems import BODY_REFUSALS, refusals
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.registry import projects, sessions
 from service.registry.errors import UnknownProject
@@ -41,8 +42,9 @@ class SessionObject(BaseModel):
     expires_at: datetime
 
 
-@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(401, 404))
+@router.post("", status_code=201)
 @needs_no_key
+@refuses(INVALID_API_KEY, UnknownProject)
 def open_session(
     body: OpenSession, request: Request, response: Response, context: Context, once: Idempotent
 ) -> SessionObject:

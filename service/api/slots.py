@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, fail_after, to_thread
 
+from service.api.error_kinds import CONCURRENCY_LIMITED
 from service.api.problems import Problem
 
 P = ParamSpec("P")
@@ -82,4 +83,4 @@ class Slots:
 
     def _refusal(self, admitted: str) -> Problem:
         detail = f"The server is {self._what} for {admitted} already; try again in a moment."
-        return Problem(429, "concurrency_limited", detail, headers={"Retry-After": "1"})
+        return Problem(CONCURRENCY_LIMITED, detail, headers={"Retry-After": "1"})

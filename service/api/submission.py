@@ -15,8 +15,16 @@ from service import failpoints
 from service.api.context import Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, describe_one
+from service.api.refusals import refuses
 from service.registry import job_requests, jobs, labels, queue_limits
-from service.registry.errors import DatabaseUnavailable, UnknownJob
+from service.registry.errors import (
+    DatabaseUnavailable,
+    DatasetNotOffered,
+    NetworkNotOffered,
+    QueueFull,
+    StrategyNotOffered,
+    UnknownJob,
+)
 from service.registry.idempotency import StoredAnswer
 from service.registry.job_specs import JobSpec, Statuses
 from service.registry.tables import ModelRow
@@ -46,6 +54,7 @@ class Order:
     """What the audit log tells of it, besides its model and its reference."""
 
 
+@refuses(QueueFull, StrategyNotOffered, NetworkNotOffered, DatasetNotOffered)
 class Submission:
     """Submits what a request asks for, and answers with the job. All endpoints that submit depend on it."""
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.error_kinds import INVALID_DIGEST, rule_kind
 from service.api.problems import Problem
 from service.api.route import refuse_announced, too_large
 from service.hanging import BoundedCalls
@@ -53,7 +54,7 @@ async def received(
             each.update(waiting)
             if each.digest() != expected[name]:
                 detail = f"The {name} of the body is not the one in the header; send it again."
-                raise Problem(422, "checksum_mismatch", detail)
+                raise Problem(rule_kind("checksum_mismatch"), detail)
         await run_in_threadpool(disk.call, file.flush)
         yield file
     finally:
@@ -78,7 +79,7 @@ def _read_digests(request: Request) -> dict[str, bytes]:
             name = ""
         if not name:
             detail = "The header Content-Digest is malformed; write `sha-256=:BASE64:`, or leave it out."
-            raise Problem(400, "invalid_digest", detail)
+            raise Problem(INVALID_DIGEST, detail)
         if name in DIGESTS:
             found[name] = value
     return found

@@ -13,7 +13,15 @@ from sqlalchemy.orm import Session
 from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
 from service.api.context import Context
-from service.api.lookup import find_model, find_version, headers_of_version, lock_model, unless_purged
+from service.api.error_kinds import FILE_NOT_FOUND, FILE_PURGED, RANGE_NOT_SATISFIABLE
+from service.api.lookup import (
+    VERSION_ERRORS,
+    find_model,
+    find_version,
+    headers_of_version,
+    lock_model,
+    unless_purged,
+)
 from service.api.paging import (
     CURSOR_RULE,
     METADATA_PARAMETER,
@@ -24,10 +32,12 @@ from service.api.paging import (
     build_listing,
     parse_number,
 )
-from service.api.problems import BODY_REFUSALS, Problem, refusals, rules
-from service.api.responses import MERGE_PATCH_BODY
+from service.api.problems import Problem
+from service.api.refusals import NEEDS_USABLE_VERSION, READS_FILES, refuses
+from service.api.responses import BINARY, MERGE_PATCH_BODY
 from service.api.route import Route, not_modified
 from service.registry import aliases, purging, version_deletions, versions
+from service.registry.errors import UnknownModel, VersionInUse
 from service.registry.tables import ModelRow, Operation, VersionRow
 from service.registry.version_deletions import DeletionRequest
 from service.registry.versions import VersionFilter, VersionState
@@ -37,7 +47,8 @@ from service.requests.fields import TEXT_RULE
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
 
 _CONTENT: dict[str, Any] = {
-    media_type: {} for media_type in ("application/json", "application/octet-stream", "image/png")
+    "application/json": {"schema": {"type": "object"}},
+    **dict.fromkeys(("application/octet-stream", "image/png"), BINARY),
 }
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": _CONTENT},
@@ -111,8 +122,9 @@ class VersionsPage(FilteredPage):
     operation: Operation | None = Field(None, description="Only versions that such a job made.")
 
 
-@router.get("", responses=refusals(404) | CURSOR_RULE, openapi_extra=METADATA_PARAMETER)
+@router.get("", openapi_extra=METADATA_PARAMETER)
 @requires("read")
+@refuses(UnknownModel, invalid_cursor=CURSOR_RULE)
 def list_versions(
     model: str,
     page: Annotated[VersionsPage, Query()],
@@ -138,8 +150,9 @@ def list_versions(
     )
 
 
-@router.get("/{number}", responses=refusals(404, 409))
+@router.get("/{number}")
 @requires("read")
+@refuses(*VERSION_ERRORS)
 def get_version(model: str, number: str, context: Context) -> VersionObject:
     """Read one version, by its number, an alias, or as `head`."""
     with context.database.reading() as session:
@@ -147,12 +160,9 @@ def get_version(model: str, number: str, context: Context) -> VersionObject:
         return _describe(session, row, [find_version(session, row, number)])[0]
 
 
-@router.patch(
-    "/{number}",
-    responses=BODY_REFUSALS | refusals(404, 409) | rules(invalid_text=TEXT_RULE),
-    openapi_extra=MERGE_PATCH_BODY,
-)
+@router.patch("/{number}", openapi_extra=MERGE_PATCH_BODY)
 @requires("learn")
+@refuses(*VERSION_ERRORS, invalid_text=TEXT_RULE)
 def update_version(model: str, number: str, body: PatchDescription, context: Context) -> VersionObject:
     """Change the description and the metadata of a version, by a merge patch (RFC 7396)."""
     with context.database.transaction(line=model) as session:
@@ -167,8 +177,9 @@ def update_version(model: str, number: str, body: PatchDescription, context: Con
         return _describe(session, row, [version])[0]
 
 
-@router.delete("/{number}", status_code=204, responses=refusals(404, 409))
+@router.delete("/{number}", status_code=204)
 @requires("forget")
+@refuses(*VERSION_ERRORS, VersionInUse)
 def delete_version(model: str, number: str, context: Context) -> None:
     """Delete a version: from the answer on nobody may draw from it or download it (410 `version_deleted`).
 
@@ -185,8 +196,9 @@ def delete_version(model: str, number: str, context: Context) -> None:
             context.append_to_audit_log(session, "version.delete", row.id, version=version.number)
 
 
-@router.get("/{number}/lineage", responses=refusals(404, 409) | CURSOR_RULE)
+@router.get("/{number}/lineage")
 @requires("read")
+@refuses(*VERSION_ERRORS, invalid_cursor=CURSOR_RULE)
 def get_lineage(
     model: str, number: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[AncestorObject]:
@@ -202,8 +214,16 @@ def get_lineage(
     )
 
 
-@router.get("/{number}/files/{name}", response_class=Response, responses=FILE | refusals(404, 409, 410, 416))
+@router.get("/{number}/files/{name}", response_class=Response, responses=FILE)
 @requires("sample")
+@refuses(
+    *VERSION_ERRORS,
+    FILE_NOT_FOUND,
+    FILE_PURGED,
+    *NEEDS_USABLE_VERSION,
+    *READS_FILES,
+    RANGE_NOT_SATISFIABLE,
+)
 def get_file(model: str, number: str, name: str, request: Request, context: Context) -> Response:
     """Download a file of a version, or one `Range` of its bytes.
 
@@ -216,13 +236,12 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     file = version.files.get(name)
     if is_purged:
         raise Problem(
-            410, "file_purged", "A purge deleted this picture together with the weights that had drawn it."
+            FILE_PURGED, "A purge deleted this picture together with the weights that had drawn it."
         )
     if file is None:
         names = ", ".join(sorted(version.files))
         raise Problem(
-            404,
-            "file_not_found",
+            FILE_NOT_FOUND,
             f"Version {version.number} has no file {name[:80]!r}; its files are: {names}.",
         )
     versions.check_downloadable(row, version, name)
@@ -311,8 +330,7 @@ def _answer_range(request: Request, data: bytes, headers: dict[str, str], media_
     end = min(int(last), len(data) - 1) if first and last else len(data) - 1
     if start >= len(data) or (not first and int(last) == 0):
         raise Problem(
-            416,
-            "range_not_satisfiable",
+            RANGE_NOT_SATISFIABLE,
             f"The file has {len(data)} bytes; request a range within them.",
             headers={"Content-Range": f"bytes */{len(data)}"},
         )

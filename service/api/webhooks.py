@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
-from service.api.paging import Listing, PageQuery, build_listing
-from service.api.problems import BODY_REFUSALS, refusals, rules
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.hanging import BoundedCalls
 from service.registry import webhooks
+from service.registry.errors import TooManyMessages, TooManyWebhooks, UnknownWebhook
 from service.registry.tables import WebhookDeliveryRow, WebhookRow
 from service.registry.webhooks import MESSAGE_TYPES, MessageType
 from service.requests.fields import Body
@@ -81,11 +82,15 @@ class DeliveryObject(BaseModel):
 
 LOOK_UPS = BoundedCalls(1.0)
 """For looking up names of hosts, which may hang."""
-ADDRESS_RULES = rules(invalid_url="the URL is malformed, or its host is not on the public internet")
 
 
-@router.post("", status_code=201, responses=BODY_REFUSALS | refusals(404, 409) | ADDRESS_RULES)
+@router.post("", status_code=201)
 @requires("admin")
+@refuses(
+    UnknownWebhook,
+    TooManyWebhooks,
+    invalid_url="the URL is malformed, or its host is not on the public internet",
+)
 def create_webhook(
     body: CreateWebhook, context: Context, response: Response, once: Idempotent
 ) -> NewWebhookObject:
@@ -119,6 +124,7 @@ def create_webhook(
 
 @router.get("")
 @requires("admin")
+@refuses(invalid_cursor=CURSOR_RULE)
 def list_webhooks(
     page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[WebhookObject]:
@@ -129,16 +135,18 @@ def list_webhooks(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.get("/{webhook}", responses=refusals(404))
+@router.get("/{webhook}")
 @requires("admin")
+@refuses(UnknownWebhook)
 def get_webhook(webhook: str, context: Context) -> WebhookObject:
     """Read a webhook, by its id."""
     with context.database.reading() as session:
         return _describe(webhooks.find(session, webhook, project=context.project))
 
 
-@router.delete("/{webhook}", status_code=204, responses=refusals(404))
+@router.delete("/{webhook}", status_code=204)
 @requires("admin")
+@refuses(UnknownWebhook)
 def delete_webhook(webhook: str, context: Context) -> None:
     """Delete a webhook and the list of its messages. One that is being sent may still arrive."""
     with context.database.transaction() as session:
@@ -147,8 +155,9 @@ def delete_webhook(webhook: str, context: Context) -> None:
         context.append_to_audit_log(session, "webhook.delete", row.id, url=row.url)
 
 
-@router.get("/{webhook}/deliveries", responses=refusals(404))
+@router.get("/{webhook}/deliveries")
 @requires("admin")
+@refuses(UnknownWebhook, invalid_cursor=CURSOR_RULE)
 def list_deliveries(
     webhook: str, page: PageQuery, request: Request, response: Response, context: Context
 ) -> Listing[DeliveryObject]:
@@ -160,8 +169,9 @@ def list_deliveries(
     return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
 
 
-@router.post("/{webhook}/test", status_code=202, responses=refusals(400, 404, 409, 429))
+@router.post("/{webhook}/test", status_code=202)
 @requires("admin")
+@refuses(UnknownWebhook, TooManyMessages)
 def test_webhook(webhook: str, context: Context, response: Response, once: Idempotent) -> DeliveryObject:
     """Send a message of the type `webhook.test`. The list of its messages shows what became of it.
 

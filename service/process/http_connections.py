@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import Protocol
 
+from service.api.error_kinds import TOO_MANY_CONNECTIONS
 from service.api.problems import Problem
 from service.api.rates import client_of, is_loopback
 
@@ -124,4 +125,4 @@ def _peer(connection: Connection) -> str:
 
 
 def _refusal(detail: str) -> Problem:
-    return Problem(503, "too_many_connections", detail)
+    return Problem(TOO_MANY_CONNECTIONS, detail)

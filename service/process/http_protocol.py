@@ -17,6 +17,17 @@ import httptools
 from starlette.datastructures import Headers
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.api.error_kinds import (
+    HEADERS_TOO_LARGE,
+    HTTP_VERSION_NOT_SUPPORTED,
+    INCOMPLETE_BODY,
+    INVALID_HTTP,
+    PIPELINE_TOO_LONG,
+    REQUEST_TIMEOUT,
+    UNSUPPORTED_TRANSFER_ENCODING,
+    UPGRADE_NOT_SUPPORTED,
+    URI_TOO_LONG,
+)
 from service.api.middleware import choose_request_id
 from service.api.problems import MEDIA_TYPE, Problem, document, headers_of
 from service.process.http_connections import Connections
@@ -129,7 +140,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         if not self._in_head and not self._deaf:
-            self._refuse(Problem(400, "incomplete_body", "The body is shorter than its Content-Length says."))
+            self._refuse(Problem(INCOMPLETE_BODY, "The body is shorter than its Content-Length says."))
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -177,12 +188,12 @@ class HttpProtocol(HttpToolsProtocol):
                 raise _Refused(_head_too_large())
         if len(self.headers) > MAX_HEADERS:
             detail = f"The request has {len(self.headers)} headers; send at most {MAX_HEADERS}."
-            raise _Refused(Problem(431, "headers_too_large", detail))
+            raise _Refused(Problem(HEADERS_TOO_LARGE, detail))
         if len(self.pipeline) >= MAX_PIPELINED:
             detail = f"More than {MAX_PIPELINED} requests wait on this connection; wait for their answers."
-            raise _Refused(Problem(429, "pipeline_too_long", detail, headers={"Retry-After": "1"}))
+            raise _Refused(Problem(PIPELINE_TOO_LONG, detail, headers={"Retry-After": "1"}))
         if self.parser.get_http_version() not in ("1.1", "1.0"):
-            raise _Refused(Problem(505, "http_version_not_supported", "Send the request as HTTP/1.1."))
+            raise _Refused(Problem(HTTP_VERSION_NOT_SUPPORTED, "Send the request as HTTP/1.1."))
         self._refuse_ambiguous()
         upgrade = self.parser.should_upgrade()
         super().on_headers_complete()
@@ -243,14 +254,14 @@ class HttpProtocol(HttpToolsProtocol):
                 has_body = True
                 if value.strip().lower() != b"chunked" or self.parser.get_http_version() == "1.0":
                     detail = "This Transfer-Encoding is not supported; send `chunked` in HTTP/1.1."
-                    raise _Refused(Problem(501, "unsupported_transfer_encoding", detail))
+                    raise _Refused(Problem(UNSUPPORTED_TRANSFER_ENCODING, detail))
             elif name == b"content-length":
                 has_body = has_body or value.strip() != b"0"
         if hosts > 1:
             raise _Refused(_invalid("there is more than one Host header"))
         if self.parser.should_upgrade() and (has_body or self._get_upgrade() in (b"websocket", None)):
             detail = "This service speaks HTTP/1.1 only; send the request without the header Upgrade."
-            raise _Refused(Problem(400, "upgrade_not_supported", detail))
+            raise _Refused(Problem(UPGRADE_NOT_SUPPORTED, detail))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer the request that is being received with a problem, after those before it, and hang up."""
@@ -303,7 +314,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort() if self._deaf else self.transport.close()
             return
         part = "headers" if self._in_head else "body"
-        self._refuse(Problem(408, "request_timeout", f"The {part} of the request did not arrive in time."))
+        self._refuse(Problem(REQUEST_TIMEOUT, f"The {part} of the request did not arrive in time."))
 
     def _is_waiting_for_application(self) -> bool:
         return self.flow.read_paused or self.cycle.waiting_for_100_continue
@@ -328,13 +339,13 @@ def _explain(error: httptools.HttpParserError) -> Problem:
 
 
 def _invalid(reason: str) -> Problem:
-    return Problem(400, "invalid_http", f"The request is not valid HTTP/1.1: {reason}.")
+    return Problem(INVALID_HTTP, f"The request is not valid HTTP/1.1: {reason}.")
 
 
 def _head_too_large() -> Problem:
     detail = f"The headers are larger than {MAX_HEAD_BYTES:,} bytes; send fewer or shorter ones."
-    return Problem(431, "headers_too_large", detail)
+    return Problem(HEADERS_TOO_LARGE, detail)
 
 
 def _url_too_long() -> Problem:
-    return Problem(414, "uri_too_long", f"The URL is longer than {MAX_URL_BYTES:,} bytes.")
+    return Problem(URI_TOO_LONG, f"The URL is longer than {MAX_URL_BYTES:,} bytes.")

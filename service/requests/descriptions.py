@@ -2,23 +2,12 @@
 
 from collections.abc import Mapping
 
-from pydantic import ConfigDict
-
 from service.requests.fields import MAX_METADATA_KEYS, Body, Description, MetadataPatch
 from service.requests.violations import InvalidRequest, Violation
 
 
 class PatchDescription(Body):
     """A merge patch (RFC 7396): what is left out stays, null removes, and so it does in `metadata`."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "description": "digits of the second study",
-                "metadata": {"team": "vision", "old": None},
-            }
-        }
-    )
 
     description: Description | None = None
     metadata: MetadataPatch | None = None

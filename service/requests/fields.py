@@ -98,6 +98,9 @@ VersionReferenceText = Annotated[int | str, PlainValidator(_check_version_text),
 """The same in a query."""
 
 
+LABEL_RULE = labels.RULE
+
+
 def _check_label_name(name: str) -> str:
     if not re.fullmatch(labels.NAME, name):
         raise PydanticCustomError("invalid_name", labels.RULE)

@@ -41,6 +41,7 @@ from service.registry.tables import (
 from service.registry.version_files import before_file, forgotten_file, isolated_file
 from service.requests.catalog import Catalog
 from service.settings import Settings
+from tests.api.documented import check_documented
 from tests.api.offered import CATALOG
 from tests.drawing.decoders import decoder
 from tests.reports.made_up import full_report, quick_report
@@ -241,7 +242,8 @@ def serving(settings: Settings, *, offered: Catalog = CATALOG) -> Iterator[Serve
     upgrade(database)
     find_key(database, settings.keys)  # as at the start of the service
     app = create_app(settings, offered=offered)
-    with listening(app) as address, httpx2.Client(base_url=address, timeout=30) as http:
+    hooks = {"response": [check_documented]}
+    with listening(app) as address, httpx2.Client(base_url=address, timeout=30, event_hooks=hooks) as http:
         worker = StandInWorker(database, FolderArtifacts(settings.artifacts))
         yield Served(app, address, http, settings, worker)
     database.dispose()

@@ -32,7 +32,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from service.api.documented_errors import codes_of
 from service.registry import projects
+from service.requests.rules import GENERAL
 from service.settings import Settings
 from tests.api.serving import Served, serving
 from tests.api.test_access import locked, new_key
@@ -223,7 +225,7 @@ def _failures(
             found.setdefault(f"{operation.label} {response.status_code}", f"{shown}\n{case.body!r:.500}")
         if broken := _broken_schema(document, operation, response):
             found.setdefault(f"{operation.label} {response.status_code} schema", broken)
-        if fits and response.status_code >= 400 and (untold := _untold(operation, response.json())):
+        if fits and response.status_code >= 400 and (untold := _untold(document, operation, response.json())):
             place = f"{operation.label} {untold}"
             found.setdefault(
                 place, f"{response.text}\n{case.path_parameters} {case.query} {case.body!r:.500}"
@@ -260,12 +262,16 @@ def _broken_schema(document: dict[str, Any], operation: Operation, response: Res
     return "; ".join(f"{one.json_path}: {one.message:.200}" for one in validator.iter_errors(response.json()))
 
 
-def _untold(operation: Operation, problem: dict[str, Any]) -> str:
+def _untold(document: dict[str, Any], operation: Operation, problem: dict[str, Any]) -> str:
     """Return the rule that a refused request broke, unless the document tells it of this operation."""
     if problem["status"] in STATE:
         return ""
     raw = operation.definition.raw
-    described = set(re.findall(r"`([a-z_]+)`", json.dumps(raw, ensure_ascii=False)))
+    codes = codes_of(document, raw)
+    rules = raw["responses"]["422"].get("description", "").partition("Or one of these:")[2]
+    texts = json.dumps([rules, raw.get("description"), raw.get("parameters"), raw.get("requestBody")])
+    every_operation = {*GENERAL, "invalid_text"}  # these follow from the schemas
+    described = codes.get(problem["status"], set()) - every_operation | set(re.findall(r"`([a-z_]+)`", texts))
     if problem["code"] in described:
         return ""
     broken = [one for one in problem.get("errors", []) if one["code"] not in described]

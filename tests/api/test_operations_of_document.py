@@ -67,6 +67,46 @@ def test_every_link_names_an_operation(document: dict[str, Any]) -> None:
     assert linked <= names
 
 
+def test_every_operation_has_examples_that_fit_their_schemas(document: dict[str, Any]) -> None:
+    """`make pages` records them anew."""
+    problems = []
+    for name, operation in operations(document).items():
+        answers = [one for status, one in operation["responses"].items() if status < "300"]
+        for what in (operation.get("requestBody", {}), *answers):
+            shown = {media: one for media, one in what.get("content", {}).items() if "json" in media}
+            problems += [f"{name} {what['description']}" for one in shown.values() if not fits(document, one)]
+        answered = [one for answer in answers for one in answer.get("content", {}).values()]
+        if any("json" in media for answer in answers for media in answer.get("content", {})):
+            problems += [] if any("example" in one for one in answered) else [f"{name} shows no answer"]
+        parameters = [one for one in operation.get("parameters", ()) if one["in"] == "path"]
+        problems += [f"{name} {one['name']}" for one in parameters if "example" not in one]
+    assert problems == []
+
+
+def fits(document: dict[str, Any], content: dict[str, Any]) -> bool:
+    """Return whether the example of a body has the schema of the body. A body of an answer may have none."""
+    schema = {**content["schema"], "components": document["components"]}
+    return "example" not in content or Draft202012Validator(schema).is_valid(content["example"])
+
+
+def test_every_body_to_send_is_shown(document: dict[str, Any]) -> None:
+    sent = {
+        f"{name} {media_type}": "example" in content
+        for name, operation in operations(document).items()
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items()
+        if media_type.endswith("json")
+    }
+    assert len(sent) > 10
+    assert [name for name, shown in sent.items() if not shown] == []
+
+
+def test_every_example_of_an_error_is_a_problem_document(document: dict[str, Any]) -> None:
+    schema = {"$ref": "#/components/schemas/ProblemDocument", "components": document["components"]}
+    check = Draft202012Validator(schema)
+    examples = document["components"]["examples"]
+    assert [name for name, one in examples.items() if not check.is_valid(one["value"])] == []
+
+
 def test_every_tag_is_described_and_used(document: dict[str, Any]) -> None:
     used = {tag for operation in operations(document).values() for tag in operation["tags"]}
     assert {tag["name"] for tag in document["tags"]} == used
