@@ -63,6 +63,9 @@ OPEN = {
     "GET /readyz",
     *(f"GET {path}" for path in PAGES),  # the console, without any data
     "GET /console/{name:path}",
+    "GET /docs",  # what /openapi.json tells
+    "GET /docs/{name}",
+    "GET /docs/errors",
     "GET /v1/keys/signing",
     "GET /v1/signing-keys",
     "GET /v1/catalog/report-schema",
