@@ -102,7 +102,9 @@ def list_aliases(
         rows, has_more = aliases.page(session, row, limit=page.limit, after=page.after)
         targets = aliases.find_targets(session, row, rows)
         data = [_describe(row, alias, targets[alias.version]) for alias in rows]
-    return build_listing(request, response, data, has_more=has_more, last=rows[-1].name if rows else None)
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].name if rows else None
+    )
 
 
 @router.get("/{alias}")
@@ -239,7 +241,7 @@ def list_alias_changes(
         )
         data = [_describe_change(change) for change in rows]
     last = str(rows[-1].number) if rows else None
-    return build_listing(request, response, data, has_more=has_more, last=last)
+    return build_listing(request, response.headers, data, has_more=has_more, last=last)
 
 
 def _find(session: Session, model: ModelRow, name: str) -> AliasRow:

@@ -50,7 +50,7 @@ def list_audit_entries(
         rows, has_more = audit.page(session, project_id=project, limit=page.limit, after=after)
         data = [_describe(row) for row in rows]
     last = str(rows[-1].sequence) if rows else None
-    return build_listing(request, response, data, has_more=has_more, last=last)
+    return build_listing(request, response.headers, data, has_more=has_more, last=last)
 
 
 def _parse_cursor(cursor: str | None) -> int | None:

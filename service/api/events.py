@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, TypeAdapter
 
 from service.api.access import Access, required_scopes, requires
@@ -154,10 +153,9 @@ def _list(job_id: str, page: EventsQuery, after: int, request: Request, context:
     with context.database.reading() as session:
         found = job_events.page(session, job_id, limit=page.limit, after=after, type=page.type)
         data = [_describe(row) for row in found.rows]
-    response = JSONResponse(None, headers={"Vary": "Accept"})
+    headers = {"Vary": "Accept"}
     last = data[-1].id if data else None
-    listing = build_listing(request, response, data, has_more=found.has_more, last=last)
-    headers = {name: value for name, value in response.headers.items() if name in ("link", "vary")}
+    listing = build_listing(request, headers, data, has_more=found.has_more, last=last)
     return Response(listing.model_dump_json(), headers=headers, media_type="application/json")
 
 

@@ -79,7 +79,9 @@ def list_jobs(
         )
         positions, waiting = jobs.queue_positions(session, rows), workers.find_waiting(session, rows)
         data = [describe_job(row, positions.get(row.id), waits_for=waiting.get(row.id)) for row in rows]
-    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
+    )
 
 
 @router.get("/{job}")

@@ -113,7 +113,9 @@ def list_keys(
     with context.database.reading() as session:
         rows, has_more = keys.page(session, project=_visible(context), limit=page.limit, after=page.after)
         data = [describe_key(row) for row in rows]
-    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
+    )
 
 
 @router.get("/{key}")

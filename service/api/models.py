@@ -193,7 +193,9 @@ def list_models(
         except UnknownModel:
             raise unknown_cursor() from None
         data = _describe(session, rows, context)
-    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
+    )
 
 
 @router.get("/{model}")

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from service.api.access import PROJECT_HEADER, required_scopes
 from service.api.documented_errors import describe_refusals
 from service.api.documented_examples import add_examples
+from service.api.route import MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_JSON_ITEMS, MAX_OPEN_BODY_BYTES
 from service.requests.catalog import Catalog
 from service.requests.fields import ALIAS, HEAD, JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of
 
@@ -39,6 +40,7 @@ def _build_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any
         _add_access(operation, route)
         operation["summary"] = _first_sentence(operation["description"])
         _describe_path_parameters(operation)
+        _describe_body(operation, route)
     describe_refusals(document, described)
     operations = {route.name: operation for route, _, operation in described}
     _name_operations(document["paths"])
@@ -158,6 +160,18 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "seed": {"description": "The seed of the first image.", "schema": {"minimum": 0, "maximum": MAX_SEED}},
 }
 """What the document tells about a parameter of a path, by its name. Other texts are answered with 404."""
+
+
+def _describe_body(operation: dict[str, Any], route: APIRoute) -> None:
+    """Tell how large the body of a request may be."""
+    body = operation.get("requestBody")
+    if body is None or "application/json" not in body["content"]:
+        return
+    most = MAX_BODY_BYTES if required_scopes(route.endpoint) else MAX_OPEN_BODY_BYTES
+    body["description"] = (
+        f"At most {most:,} bytes of JSON, {MAX_JSON_DEPTH} levels of nested objects and arrays, and "
+        f"{MAX_JSON_ITEMS} items in each."
+    )
 
 
 def _first_sentence(text: str) -> str:

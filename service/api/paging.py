@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+from starlette.datastructures import MutableHeaders
 
 from service.requests.fields import MAX_METADATA_KEYS, schema_of
 from service.requests.violations import InvalidRequest, Violation
@@ -103,16 +104,21 @@ class Listing(BaseModel, Generic[Item]):
 
 
 def build_listing(
-    request: Request, response: Response, data: Sequence[Item], *, has_more: bool, last: str | None
+    request: Request,
+    headers: MutableHeaders | dict[str, str],
+    data: Sequence[Item],
+    *,
+    has_more: bool,
+    last: str | None,
 ) -> Listing[Item]:
-    """Return the page, and add the Link header of the next one (RFC 8288) to the response.
+    """Return the page, and add the Link header of the next one (RFC 8288) to those of the response.
 
     last: the cursor of the last item.
     """
     following = last if has_more else None
     if following is not None:
         query = {**request.query_params, "after": following}
-        response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
+        headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     return Listing(data=data, has_more=has_more, next=following)
 
 

@@ -87,7 +87,9 @@ def list_projects(
     with context.database.reading() as session:
         rows, has_more = projects.page(session, only=only, limit=page.limit, after=page.after)
         data = [_describe_project(row) for row in rows]
-    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
+    )
 
 
 @router.get("/{project}")

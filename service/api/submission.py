@@ -66,7 +66,11 @@ class Submission:
         once: Idempotent,
         prefer: Annotated[
             str,
-            Header(description="`wait=N` waits up to N seconds, at most 60, for the job to be done."),
+            Header(
+                description="`wait=N` waits up to N seconds for the job to be done. More than "
+                f"{MAX_WAIT_SECONDS} count as {MAX_WAIT_SECONDS}.",
+                json_schema_extra={"examples": [f"wait={MAX_WAIT_SECONDS}"]},
+            ),
         ] = "",
     ) -> None:
         self.context = context

@@ -146,7 +146,7 @@ def list_versions(
         )
         data = _describe(session, row, rows)
     return build_listing(
-        request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None
+        request, response.headers, data, has_more=has_more, last=str(rows[-1].number) if rows else None
     )
 
 
@@ -210,7 +210,7 @@ def get_lineage(
         rows, has_more = versions.page(session, row, limit=page.limit, after=after)
         data = [AncestorObject(**_ancestor_fields(version)) for version in rows]
     return build_listing(
-        request, response, data, has_more=has_more, last=str(rows[-1].number) if rows else None
+        request, response.headers, data, has_more=has_more, last=str(rows[-1].number) if rows else None
     )
 
 

@@ -132,7 +132,9 @@ def list_webhooks(
     with context.database.reading() as session:
         rows, has_more = webhooks.page(session, project=context.project, limit=page.limit, after=page.after)
         data = [_describe(row) for row in rows]
-    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
+    )
 
 
 @router.get("/{webhook}")
@@ -166,7 +168,9 @@ def list_deliveries(
         row = webhooks.find(session, webhook, project=context.project)
         rows, has_more = webhooks.page_of_deliveries(session, row, limit=page.limit, after=page.after)
         data = [_describe_delivery(one) for one in rows]
-    return build_listing(request, response, data, has_more=has_more, last=rows[-1].id if rows else None)
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
+    )
 
 
 @router.post("/{webhook}/test", status_code=202)

@@ -76,6 +76,12 @@ def test_a_request_id_that_cannot_be_logged_is_replaced(served: Served, sent: st
     assert answer.headers["X-Request-Id"].startswith("req_")
 
 
+def test_of_several_request_ids_the_first_counts(served: Served) -> None:
+    sent = [("X-Request-Id", "first"), ("X-Request-Id", "second")]
+    answer = served.http.get("/v1/models/nobody", headers=sent)
+    assert answer.headers.get_list("X-Request-Id") == [answer.json()["request_id"]] == ["first"]
+
+
 def test_the_request_id_is_recorded_with_the_job(served: Served, name: str) -> None:
     served.model(name)
     answer = served.http.post(
