@@ -69,6 +69,7 @@ def things(locked: Served) -> dict[str, str]:
         "name": "decoder.onnx",
         "label": "apple",
         "seed": "0",
+        "index": "0",
         "alias": "production",
         "job": job,
         "network": "candidate",
