@@ -334,7 +334,8 @@ def test_the_openapi_document_has_everything_it_refers_to(documented: dict[str, 
     def references(node: Any) -> list[str]:
         if isinstance(node, dict):
             own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-            return own + [found for value in node.values() for found in references(value)]
+            parts = [value for key, value in node.items() if key not in ("example", "examples")]
+            return own + [found for part in parts for found in references(part)]
         if isinstance(node, list):
             return [found for value in node for found in references(value)]
         return []
