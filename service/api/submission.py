@@ -68,8 +68,7 @@ class Submission:
             str,
             Header(
                 description="`wait=N` waits up to N seconds for the job to be done. More than "
-                f"{MAX_WAIT_SECONDS} count as {MAX_WAIT_SECONDS}.",
-                json_schema_extra={"examples": [f"wait={MAX_WAIT_SECONDS}"]},
+                f"{MAX_WAIT_SECONDS} count as {MAX_WAIT_SECONDS}."
             ),
         ] = "",
     ) -> None:
