@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
@@ -66,22 +66,8 @@ def _check_format(name: object) -> object:
     return name
 
 
-COUNT_BY_FORMAT: dict[str, Any] = {
-    "if": {"properties": {"format": {"const": "png"}}, "required": ["format"]},
-    "then": {"properties": {"count": {"maximum": 1}, "labels": {"maxItems": 1}}},
-    "else": {
-        "if": {"properties": {"format": {"enum": ["npz", "b64_json"]}}, "required": ["format"]},
-        "then": {"properties": {"count": {"maximum": MAX_IMAGES}}},
-        "else": {"properties": {"count": {"maximum": MAX_GRID_COLUMNS}}},
-    },
-}
-"""What /openapi.json tells of `count` for each format. The bound of all labels together is in its text."""
-
-
 class CreateSample(Body):
     """Images to draw: `count` of every label, with the seeds `seed`, `seed` + 1, ..."""
-
-    model_config = ConfigDict(json_schema_extra=COUNT_BY_FORMAT)
 
     labels: Labels
     count: int = Field(
