@@ -2,14 +2,14 @@
 
 import logging
 import time
-from threading import Event, Lock, Thread
-from types import TracebackType
-from typing import Any, Self
+from threading import Lock
+from typing import Any
 
 from service.registry import claims, job_events
 from service.registry.claims import Claim, ClaimState
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from worker.jobs.background import Background
 from worker.jobs.progress import ProgressHistory, RemainingTime
 from worker.jobs.stalling import ProgressClock
 from worker.learning.strategy import Progress
@@ -26,12 +26,13 @@ SWEEPER_GRACE_SECONDS = 10.0
 """How much longer the sweeper waits than this process before it ends the claim of a job that stalled."""
 
 
-class Heartbeat:
+class Heartbeat(Background):
     """Sends heartbeats while its `with` block runs, in database sessions of its own."""
 
     def __init__(
         self, database: Database, claim: Claim, clock: ProgressClock, *, lease_seconds: float
     ) -> None:
+        super().__init__(f"heartbeat of {claim.job_id}")
         self._database = database
         self._claim = claim
         self._clock = clock
@@ -45,8 +46,6 @@ class Heartbeat:
         self._recorded_changes = -1
         self._claim_state: ClaimState = "held"
         self._extended_at = time.monotonic()
-        self._ended = Event()
-        self._thread = Thread(target=self._run, name=f"heartbeat of {claim.job_id}", daemon=True)
 
     @property
     def claim_state(self) -> ClaimState:
@@ -86,16 +85,6 @@ class Heartbeat:
         """Keep these lines again: they could not be recorded."""
         with self._notes_lock:
             self._notes = [*notes, *self._notes][-MAX_NOTES:]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def _run(self) -> None:
         while self._claim_state != "lost" and not self._ended.wait(self._interval):

@@ -9,9 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event, Thread
-from types import TracebackType
-from typing import Self
+from threading import Thread
 
 from sqlalchemy.orm import Session
 
@@ -19,6 +17,7 @@ from service.registry import claims
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, FencedOff
+from worker.jobs.background import Background
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.stalling import ProgressClock
 
@@ -41,7 +40,7 @@ class _End:
     record: Callable[[Session, Claim], None]
 
 
-class Watchdog:
+class Watchdog(Background):
     """Watches one attempt while its `with` block runs."""
 
     def __init__(
@@ -55,6 +54,7 @@ class Watchdog:
         replace_worker: Callable[[], None],
     ) -> None:
         """replace_worker: ends this process, so that another takes its place."""
+        super().__init__(f"watchdog of {claim.job_id}")
         self._database = database
         self._claim = claim
         self._heartbeat = heartbeat
@@ -63,22 +63,10 @@ class Watchdog:
         self._replace_worker = replace_worker
         self._must_stop_for = {"cancelled": 0.0, "taken over": 0.0, "shutdown": 0.0}
         self._stops = False
-        self._ended = Event()
-        self._thread = Thread(target=self._run, name=f"watchdog of {claim.job_id}", daemon=True)
 
     def note_stop(self) -> None:
         """Note that the job has reached a step at which it stops: no cancel or shutdown waits any more."""
         self._stops = True
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def _run(self) -> None:
         before = time.monotonic()

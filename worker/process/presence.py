@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Mapping
-from threading import Event, Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from service.registry import workers
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from worker.jobs.background import Background
 from worker.jobs.code_version import CODE
 
 log = logging.getLogger(__name__)
@@ -19,7 +18,7 @@ SIGN_OUT_SECONDS = 1.0
 """How long the end of the worker may wait for that. If it cannot sign out, it is taken for dead later."""
 
 
-class Presence:
+class Presence(Background):
     """Signs in, gives signs of life while its `with` block runs, and signs out. In a thread of its own.
 
     It never fails: while the database does not answer, it tries again.
@@ -27,22 +26,11 @@ class Presence:
 
     def __init__(self, database: Database, name: str, offers: Mapping[str, Any] | None) -> None:
         """name: the one under which this worker claims jobs. offers: see packages.load_packages."""
+        super().__init__("presence", join_seconds=SIGN_OUT_SECONDS)
         self._database = database
         self._name = name
         self._offers = offers
-        self._ended = Event()
         self._is_signed_in = False
-        self._thread = Thread(target=self._run, name="presence", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join(SIGN_OUT_SECONDS)
 
     def _run(self) -> None:
         has_failed = False
