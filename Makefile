@@ -62,7 +62,7 @@ catalog: $(READY) ## write service/requests/catalog.json, the list of strategies
 
 pages: $(READY) ## write the pages and examples that are made from code and stored results, without new runs
 	@$(RUN) typer commands.main utils docs --name palimpsest --title "The command line" --output docs/command-line.md
-	@$(RUN) tests.api.examples
+	@$(RUN) tests.api.record_examples
 	@$(RUN) service.documents docs
 	@$(RUN) experiments.paper
 	@$(RUN) experiments.strategies --page docs/strategies.md --text-only

@@ -1,14 +1,14 @@
 """What /openapi.json shows as examples: a request and an answer of every operation, as a server gave it.
 
-service/api/examples.json has them. `make pages` records them anew (tests/api/examples.py), and a test holds
-each against its schema.
+service/api/documented_examples.json has them. `make pages` records them anew (tests/api/record_examples.py),
+and a test holds each against its schema.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-EXAMPLES_FILE = Path(__file__).parent / "examples.json"
+EXAMPLES_FILE = Path(__file__).parent / "documented_examples.json"
 
 
 def add_examples(paths: dict[str, dict[str, Any]]) -> None:

@@ -385,6 +385,6 @@ CROSS_SITE_REQUEST = ErrorKind(
 CONCURRENCY_LIMITED = ErrorKind(
     429,
     "concurrency_limited",
-    "As much of this work as may be done at once is in hand: drawing, uploads or streams of events.",
+    "The server does as much of this work as it may already: drawing, uploads or streams of events.",
     "Try again in a moment.",
 )

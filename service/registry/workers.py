@@ -5,6 +5,7 @@ What installed packages bring to it is in its row, so that the API, which import
 tell what a request may name.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,12 +110,8 @@ def count_waiting_packages(session: Session, *, seconds: float, limit: int = 100
     query = select(JobRow).where(
         JobRow.state == "queued", JobRow.packages.is_not(None), JobRow.created_at < from_now(-seconds)
     )
-    counted: dict[str, int] = {}
-    for reason in find_waiting(
-        session, session.scalars(query.order_by(JobRow.sequence).limit(limit))
-    ).values():
-        counted[reason] = counted.get(reason, 0) + 1
-    return counted
+    oldest = session.scalars(query.order_by(JobRow.sequence).limit(limit))
+    return Counter(find_waiting(session, oldest).values())
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def _faults(entry: Entry) -> Iterator[str]:
         yield "it names no package"
         return
     if not PACKAGE.fullmatch(entry.package.name) or not VERSION.fullmatch(entry.package.version):
-        yield "the name or the version of its package is none"
+        yield "the name or the version of its package is not a valid one"
     if not NAME.fullmatch(entry.name):
         yield f"its name is {entry.name[:100]!r}; a name {NAME_RULE}"
     texts = (entry.title,) if isinstance(entry, DatasetEntry) else (entry.summary,)

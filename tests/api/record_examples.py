@@ -1,7 +1,8 @@
-"""Write service/api/examples.json: a request and an answer of every operation, as a server gave it.
+"""Write service/api/documented_examples.json: a request and an answer of every operation.
 
-`python -m tests.api.examples` (in `make pages`) runs a story with a real server and the stand-in worker. Ids
-and times are replaced by ones that read well, and arrays are shortened to two items.
+`python -m tests.api.record_examples` (in `make pages`) sends requests to a real server with the stand-in
+worker, and records them with the answers. Ids and times are replaced by ones that read well, and arrays are
+shortened to two items.
 """
 
 import json
