@@ -67,6 +67,10 @@ JobEvent: TypeAlias = Annotated[StateEvent | ProgressEvent | LogEvent, Field(dis
 _EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
 
 
+class ListingJobEvent(Listing[JobEvent]):
+    """One page of the events of a job. Pass `next` as `after` to read the page that follows."""
+
+
 class EventsQuery(Page):
     """Which events are requested."""
 
@@ -78,7 +82,7 @@ class EventsQuery(Page):
     response_class=Response,
     responses={
         200: {
-            "model": Listing[JobEvent],
+            "model": ListingJobEvent,
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"type": "string"},

@@ -228,7 +228,7 @@ def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> N
         schemas[name] = _moved(schema, name) | {"title": name, "description": strategy.summary}
         named[name] = None
     params = schemas[operation.capitalize()]["properties"]["params"]
-    for key in ("type", "additionalProperties"):
+    for key in ("type", "additionalProperties", "default"):  # generators refuse a default beside any-of
         params.pop(key, None)
     params["anyOf"] = [{"$ref": f"#/components/schemas/{name}"} for name in named]
     if operation != "evaluate":

@@ -47,8 +47,8 @@ from service.requests.fields import TEXT_RULE
 router = APIRouter(prefix="/v1/models/{model}/versions", tags=["versions"], route_class=Route)
 
 _CONTENT: dict[str, Any] = {
+    **dict.fromkeys(("application/octet-stream", "image/png"), BINARY),  # generators take the first
     "application/json": {"schema": {"type": "object"}},
-    **dict.fromkeys(("application/octet-stream", "image/png"), BINARY),
 }
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": _CONTENT},

@@ -95,15 +95,8 @@ export const signIn = async (key) => parse(await send("/v1/session", { ...withBo
 
 export const signOut = () => send("/v1/session", { method: "DELETE" });
 
-let catalog = null;
-/** The strategies, datasets and architectures. They change with a release only. */
-export function getCatalog() {
-  catalog ??= get("/v1/catalog").catch((error) => {
-    catalog = null;
-    throw error;
-  });
-  return catalog;
-}
+/** The strategies, datasets and architectures. They change with the packages that the running workers have. */
+export const getCatalog = () => get("/v1/catalog");
 
 export const modelPath = (name) => `/models/${encodeURIComponent(name)}`;
 export const modelApi = (name) => `/v1/models/${encodeURIComponent(name)}`;

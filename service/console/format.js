@@ -24,6 +24,9 @@ export function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/** Where a strategy, a network or a dataset comes from, if it is not built in. */
+export const origin = ({ package: brought }) => (brought ? `from the package ${brought.name} ${brought.version}` : "");
+
 export const words = (name) => name.replaceAll("_", " ");
 
 /** "1, 2 and 3"; the labels of digits need no quotes. */

@@ -3,7 +3,7 @@
 import { get, getCatalog, modelApi, patch, post, put, remove, Refused } from "./api.js";
 import { consequences, field, openDialog, select } from "./dialogs.js";
 import { h } from "./elements.js";
-import { count, list } from "./format.js";
+import { count, list, origin } from "./format.js";
 
 /** Name a version by an alias, such as `production`. */
 export function openPromote(model, versions, preselected = model.head) {
@@ -73,7 +73,7 @@ export async function openCreate() {
   const [catalog, datasets] = await Promise.all([getCatalog(), get("/v1/datasets")]);
   const name = h("input", { required: true, maxlength: "64", autocomplete: "off", placeholder: "numbers" });
   const dataset = select(datasets.data.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })));
-  const network = select(catalog.architectures.map((one) => ({ value: one.name, text: `${one.name}: ${one.summary}` })));
+  const network = select(catalog.architectures.map((one) => ({ value: one.name, text: `${one.name}: ${one.summary}${one.package ? ` (${origin(one)})` : ""}` })));
   const what = consequences(() => {
     const entry = datasets.data.find((one) => one.name === dataset.value);
     return [`The model starts empty. It may learn the ${count(entry.labels.length, "label")} of ${entry.name}, and those of other datasets.`, entry.bundled || entry.images ? "Its images are here." : "Its images are not bundled: a worker needs them on its disk (PALIMPSEST_DATA), or downloads them."];

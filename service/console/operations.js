@@ -3,7 +3,7 @@
 import { get, getCatalog, modelApi, post, Refused } from "./api.js";
 import { consequences, field, labelChoice, openDialog, select } from "./dialogs.js";
 import { h, renderOnce } from "./elements.js";
-import { capitalize, duration, list, moment, versions as versionsText, words } from "./format.js";
+import { capitalize, duration, list, moment, origin, versions as versionsText, words } from "./format.js";
 import { isHeld } from "./faces.js";
 import { jobPath } from "./jobs.js";
 
@@ -51,8 +51,12 @@ function paramsField() {
 
 const optionOf = (strategy) => ({
   value: strategy.name,
-  text: `${words(strategy.name)}${strategy.guarantee ? ` (${strategy.guarantee})` : ""}${strategy.default ? ", the default" : ""}`,
+  text: `${words(strategy.name)}${strategy.guarantee ? ` (${strategy.guarantee})` : ""}${strategy.default ? ", the default" : ""}${strategy.package ? `, ${origin(strategy)}` : ""}`,
 });
+
+/** What a strategy does, and whose code it is. */
+const summaryOf = (strategy) =>
+  strategy ? `${strategy.summary}${strategy.package ? ` This strategy comes ${origin(strategy)}, which is not a part of Palimpsest.` : ""}` : "";
 
 function refill(control, options) {
   const key = JSON.stringify(options);
@@ -113,7 +117,7 @@ export async function openLearn(model) {
       return choice.node;
     });
     refill(strategy, strategies().map(optionOf));
-    summary.textContent = findStrategy()?.summary ?? "";
+    summary.textContent = summaryOf(findStrategy());
     params.show(findStrategy());
     what.update();
   };
@@ -160,7 +164,7 @@ export async function openForget(model, versions, preselected = []) {
   });
   const update = () => {
     refill(strategy, strategies().map(optionOf));
-    summary.textContent = findStrategy()?.summary ?? "";
+    summary.textContent = summaryOf(findStrategy());
     params.show(findStrategy());
     what.update();
   };
@@ -191,7 +195,7 @@ export async function openResize(model) {
   ]);
   const update = () => {
     refill(strategy, strategies().map(optionOf));
-    summary.textContent = findStrategy()?.summary ?? "";
+    summary.textContent = summaryOf(findStrategy());
     params.show(findStrategy());
     what.update();
   };

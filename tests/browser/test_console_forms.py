@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from service.requests.catalog import read_catalog
 from service.settings import Settings
 from tests.api.serving import Served, serving
+from tests.api.test_packages import BARS, NARROW, fade, offers, sign_in
 from tests.browser.console import WAIT_MS, make_digits, serious, settled, tile
 from tests.requests.archives import as_npz, doodles
 
@@ -125,3 +126,26 @@ def test_the_datasets_of_a_release_make_no_request_that_fails(
         assert page.locator("article", has_text=re.compile("^emnist")).first.locator("img").count() == 0
         page.wait_for_load_state("networkidle")
         assert serious(page, "/datasets") == []
+
+
+def test_what_comes_from_another_package_is_marked(
+    tmp_path_factory: pytest.TempPathFactory, page: Page
+) -> None:
+    with serving(Settings(home=tmp_path_factory.mktemp("home"))) as served:
+        make_digits(served)
+        sign_in(served, "a", offers(fade(), datasets=[BARS], architectures=[NARROW]))
+        settled(page, f"{served.address}/models/digits")
+        page.get_by_role("button", name="Forget…").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Strategy", exact=True).select_option("fade")
+        chosen = dialog.get_by_label("Strategy", exact=True).locator("option:checked")
+        expect(chosen).to_have_text("fade (approximate), from the package palimpsest-fade 1.0")
+        expect(dialog.locator("p.note").first).to_contain_text("which is not a part of Palimpsest")
+        dialog.get_by_role("checkbox", name="2").check()
+        dialog.get_by_role("button", name="Forget").click()
+        expect(page.locator("dd", has_text="strategy from palimpsest-fade")).to_be_visible(timeout=WAIT_MS)
+        settled(page, f"{served.address}/datasets")
+        expect(page.locator("article", has_text="Bars")).to_contain_text("from the package palimpsest-fade")
+        settled(page, served.address)
+        page.get_by_role("button", name="Create a model").click()
+        expect(page.get_by_role("dialog").get_by_label("Network")).to_contain_text("(from the package")

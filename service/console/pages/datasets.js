@@ -3,7 +3,7 @@
 import { get, remove, upload, Refused } from "../api.js";
 import { field, openDialog } from "../dialogs.js";
 import { card, h, renderOnce } from "../elements.js";
-import { count, list, number } from "../format.js";
+import { count, list, number, origin } from "../format.js";
 import { IDLE_MS, refreshNow } from "../refreshing.js";
 
 export function open() {
@@ -22,7 +22,7 @@ export function open() {
 
 function datasetCard(dataset, index) {
   const total = dataset.images ? Object.values(dataset.images).reduce((sum, one) => sum + one, 0) : null;
-  const where = dataset.images ? `uploaded, ${number(total)} images` : dataset.bundled ? "comes with the service" : dataset.viewable ? "in the data folder" : "needs a download by the worker";
+  const where = dataset.images ? `uploaded, ${number(total)} images` : dataset.package ? origin(dataset) : dataset.bundled ? "comes with the service" : dataset.viewable ? "in the data folder" : "needs a download by the worker";
   return h(
     "article.card", { "aria-labelledby": `dataset-${index}` },
     h("h2", { id: `dataset-${index}` }, dataset.name), h("p", {}, dataset.title), h("p.summary", {}, `${count(dataset.labels.length, "label")} · ${where}`),

@@ -135,6 +135,7 @@ export function open(id) {
       ["Model", h("a", { href: modelPath(job.model_name) }, job.model_name)],
       job.labels.length && ["Labels", job.labels.join(", ")],
       ["Strategy", words(job.strategy)],
+      Object.keys(job.packages).length && ["Packages", Object.entries(job.packages).map(([kind, name]) => `${kind} from ${name}`).join(", ")],
       job.guarantee && ["Guarantee", job.guarantee],
       ["Started from", job.base_version ? `version ${job.base_version}` : "—"],
       ["Seed", job.seed],
