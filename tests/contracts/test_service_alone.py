@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from palimpsest import Palimpsest
 from palimpsest.local_server import local_server, wait_until_ready
 from tests.contracts.dockerfile import ROOT, read_stages
@@ -44,6 +46,7 @@ def serving(python: Path, files: Path, home: Path) -> Iterator[str]:
         server.wait(20)
 
 
+@pytest.mark.slow
 def test_an_install_without_the_worker_extra_serves_what_a_worker_published(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

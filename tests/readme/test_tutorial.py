@@ -10,6 +10,7 @@ from tests.instance import wait_for
 from tests.readme.documents import blocks, run_shell
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shell")
 def test_the_tutorial_runs_as_pasted(tmp_path: Path) -> None:
     home = tmp_path / "home"
