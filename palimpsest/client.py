@@ -7,6 +7,7 @@ from typing import Any, Self
 import httpx2
 
 from palimpsest.calls import AsyncResource, SyncResource
+from palimpsest.requests import PROJECT_HEADER
 from palimpsest.resources import aliases, images, jobs, models, registry, versions
 from palimpsest.transports import AsyncTransport, SyncTransport
 
@@ -145,7 +146,7 @@ def _options(
     key = api_key or os.environ.get("PALIMPSEST_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if project is not None:
-        headers["Palimpsest-Project"] = project
+        headers[PROJECT_HEADER] = project
     return {
         "base_url": base_url or os.environ.get("PALIMPSEST_URL") or DEFAULT_URL,
         "headers": headers,

@@ -19,12 +19,16 @@ T = TypeVar("T")
 V = TypeVar("V", bound=BaseModel)
 Read = Callable[[httpx2.Response], T]
 
+PROJECT_HEADER = "Palimpsest-Project"
+"""The header that names the project that a request is about."""
+
 
 @dataclass(frozen=True)
 class Request(Generic[T]):
     """A request, and how its answer is read.
 
     body: sent as JSON. content: sent as it is. read: makes the result of an answer without an error.
+    is_in_project: whether it is about what belongs to a project, so that it names the client's.
     """
 
     method: str
@@ -34,6 +38,7 @@ class Request(Generic[T]):
     body: Json | None = None
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_in_project: bool = True
 
     @property
     def is_repeatable(self) -> bool:
@@ -45,6 +50,10 @@ class Request(Generic[T]):
     def with_query(self, **query: Any) -> Self:
         """Return the same request with these query parameters too."""
         return replace(self, query={**self.query, **without_none(**query)})
+
+    def outside_projects(self) -> Self:
+        """Return the same request without the name of a project, which the server would refuse."""
+        return replace(self, is_in_project=False)
 
 
 class Page(Value, Generic[T]):

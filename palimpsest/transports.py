@@ -11,7 +11,7 @@ import httpx2
 from tenacity import AsyncRetrying, Retrying
 
 from palimpsest.errors import RequestRefused, RequestTimedOut, ServerUnreachable
-from palimpsest.requests import Page, Request, Stream, refusal_of
+from palimpsest.requests import PROJECT_HEADER, Page, Request, Stream, refusal_of
 from palimpsest.retries import NotConnected, Reconnecting, retry_policy
 
 T = TypeVar("T")
@@ -218,7 +218,7 @@ def _resume(steps: Steps[Any], outcome: Any) -> Callable[[], Step]:
 
 
 def _build(http: httpx2.Client | httpx2.AsyncClient, request: Request[Any]) -> httpx2.Request:
-    return http.build_request(
+    built = http.build_request(
         request.method,
         request.path,
         params=dict(request.query) or None,
@@ -226,6 +226,9 @@ def _build(http: httpx2.Client | httpx2.AsyncClient, request: Request[Any]) -> h
         content=request.content,
         headers=dict(request.headers),
     )
+    if not request.is_in_project:
+        built.headers.pop(PROJECT_HEADER, None)
+    return built
 
 
 def _read(request: Request[T], response: httpx2.Response) -> T:

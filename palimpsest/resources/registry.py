@@ -219,12 +219,12 @@ class SigningKeys:
     @call
     def current(self) -> Request[SigningKey]:
         """Get the public key whose private half signs now."""
-        return get("/v1/keys/signing", value(SigningKey))
+        return get("/v1/keys/signing", value(SigningKey)).outside_projects()
 
     @pages
     def list(self) -> Request[Page[SigningKey]]:
         """Iterate over all public keys, those that are retired included."""
-        return get("/v1/signing-keys", page(SigningKey))
+        return get("/v1/signing-keys", page(SigningKey)).outside_projects()
 
 
 class Audit:
@@ -242,12 +242,12 @@ class Service:
     @call
     def ready(self) -> Request[Readiness]:
         """Get whether requests are served; refused with 503 where none is."""
-        return get("/readyz", value(Readiness))
+        return get("/readyz", value(Readiness)).outside_projects()
 
     @call
     def alive(self) -> Request[bool]:
         """Return True if the server answers at all."""
-        return get("/livez", _is_success)
+        return get("/livez", _is_success).outside_projects()
 
 
 def _dataset_path(name: str) -> str:

@@ -169,6 +169,13 @@ HEADER_TOO_LONG = ErrorKind(
 REPEATED_HEADER = ErrorKind(
     400, "repeated_header", "The header Palimpsest-Project is there twice.", "Send it once."
 )
+HEADER_NOT_SUPPORTED = ErrorKind(
+    400,
+    "header_not_supported",
+    "The request has a header that begins with Palimpsest- and that the service does not know, or one that "
+    "the operation cannot honour: Palimpsest-Project, or Last-Event-ID.",
+    "Correct its name, or leave it out.",
+)
 NOT_ACCEPTABLE = ErrorKind(
     406,
     "not_acceptable",

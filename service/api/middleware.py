@@ -10,13 +10,21 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import failpoints, logs, metrics
-from service.api.error_kinds import TOO_MANY_PARAMETERS, UNSUPPORTED_CONTENT_ENCODING
+from service.api.access import PROJECT_HEADER
+from service.api.error_kinds import (
+    HEADER_NOT_SUPPORTED,
+    TOO_MANY_PARAMETERS,
+    UNSUPPORTED_CONTENT_ENCODING,
+)
 from service.api.problems import Problem, answer, internal_error
 from service.registry.tables import new_id
 
 log = logging.getLogger(__name__)
 
 MAX_QUERY_PARAMETERS = 100
+OWN_PREFIX = b"palimpsest-"
+"""The beginning of the names of this service's own headers."""
+OWN_HEADERS = frozenset((PROJECT_HEADER.lower().encode(),))
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 PATTERN = "palimpsest.pattern"
 """Where the scope has the pattern of the path, if the request was answered without the router."""
@@ -83,16 +91,19 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
 
 def _look_at(scope: Scope) -> tuple[str, Problem | None]:
     """Return the request id that the client sent, and why no endpoint may see the request, if so."""
-    request_id, encodings = "", []
+    request_id, encodings, unknown = "", [], b""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and not request_id:
             request_id = value.decode("latin-1")
         elif name == b"content-encoding":
             encodings.append(value.decode("latin-1"))
-    return request_id, _refuse(encodings, scope["query_string"])
+        elif name.startswith(OWN_PREFIX) and name not in OWN_HEADERS:
+            unknown = name
+    return request_id, _refuse(encodings, scope["query_string"], unknown)
 
 
-def _refuse(encodings: Sequence[str], query: bytes) -> Problem | None:
+def _refuse(encodings: Sequence[str], query: bytes, unknown: bytes) -> Problem | None:
+    """unknown: the name of a header that looks like one of this service's own and is none; or empty."""
     encoding = ", ".join(encodings).strip().lower()
     if encoding and not all(each.strip() in ("identity", "") for each in encoding.split(",")):
         detail = f"The Content-Encoding {encoding[:40]} is not supported; send the body as it is."
@@ -101,6 +112,12 @@ def _refuse(encodings: Sequence[str], query: bytes) -> Problem | None:
     if query and query.count(b"&") >= MAX_QUERY_PARAMETERS:
         detail = f"The URL has more than {MAX_QUERY_PARAMETERS} query parameters."
         return Problem(TOO_MANY_PARAMETERS, detail)
+    if unknown:
+        detail = (
+            f"There is no header {unknown.decode('latin-1')[:80]}; the service knows {PROJECT_HEADER}. "
+            "Correct the name, or leave it out."
+        )
+        return Problem(HEADER_NOT_SUPPORTED, detail)
     return None
 
 

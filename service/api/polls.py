@@ -44,6 +44,7 @@ OTHER_HEADERS = frozenset(
         b"if-unmodified-since",
         b"range",
         b"idempotency-key",
+        b"last-event-id",
         b"content-length",
         b"transfer-encoding",
     )

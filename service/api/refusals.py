@@ -70,6 +70,7 @@ EVERYWHERE: tuple[Refusal, ...] = (
     kinds.INVALID_HOST,
     kinds.TOO_MANY_PARAMETERS,
     kinds.HEADER_TOO_LONG,
+    kinds.HEADER_NOT_SUPPORTED,
     kinds.NOT_ACCEPTABLE,
     kinds.REQUEST_TIMEOUT,
     kinds.PRECONDITION_FAILED,
@@ -125,7 +126,7 @@ def refusals_of(route: APIRoute, method: str) -> Refusals:
 
 def takes_header(dependant: Dependant, name: str) -> bool:
     """Whether the endpoint or one of its dependencies declares this header."""
-    declared = any(one.alias == name for one in dependant.header_params)
+    declared = any(one.alias.lower() == name.lower() for one in dependant.header_params)
     return declared or any(takes_header(one, name) for one in dependant.dependencies)
 
 

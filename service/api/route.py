@@ -15,9 +15,10 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from service.api.access import NOBODY, Access, required_scopes
+from service.api.access import NOBODY, PROJECT_HEADER, Access, required_scopes
 from service.api.error_kinds import (
     BODY_REQUIRED,
+    HEADER_NOT_SUPPORTED,
     HEADER_TOO_LONG,
     IDEMPOTENCY_KEY_NOT_SUPPORTED,
     INVALID_JSON,
@@ -52,7 +53,7 @@ FOR_ONE_CLIENT = "private, no-cache"
 """Cache-Control: no shared cache may store the answer, and the client's own asks again before it uses it."""
 FOR_ONE_MINUTE = "private, max-age=60"
 """For what can only be revoked: where no key is needed, the client's own cache may use it for that long."""
-CONDITIONS = ("Idempotency-Key", "If-Match", "If-None-Match")
+CONDITIONS = ("Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", PROJECT_HEADER)
 """Headers that a client relies on."""
 MERGE_PATCH = "application/merge-patch+json"
 """The media type of the body of a PATCH (RFC 7396). application/json is accepted, too."""
@@ -72,6 +73,8 @@ class Route(APIRoute):
         taken = {name for name in CONDITIONS if takes_header(self.dependant, name)}
         takes_no_query = self.path.startswith("/v1/") and not _takes_query(self.dependant)
         scopes = required_scopes(self.endpoint)
+        if scopes:
+            taken.add(PROJECT_HEADER)
         takes_no_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
 
         async def handle_strictly(request: Request) -> Response:
@@ -281,6 +284,12 @@ def _refuse_conditions(request: Request, taken: Collection[str]) -> None:
     if "Idempotency-Key" in sent:
         detail = f"A {request.method} of this URL takes no Idempotency-Key; send it without this header."
         raise Problem(IDEMPOTENCY_KEY_NOT_SUPPORTED, detail)
+    if "Last-Event-ID" in sent:
+        detail = "This URL sends no events, so it cannot go on after one; leave the header Last-Event-ID out."
+        raise Problem(HEADER_NOT_SUPPORTED, detail)
+    if PROJECT_HEADER in sent:
+        detail = f"This URL is about no project; send the request without the header {PROJECT_HEADER}."
+        raise Problem(HEADER_NOT_SUPPORTED, detail)
     if "If-None-Match" in sent and request.method not in SAFE_METHODS:
         detail = (
             "This URL compares no ETag, so the condition in If-None-Match cannot be checked; leave it out."

@@ -138,6 +138,21 @@ NOT_THERE = [
         headers={"Accept": "application/json;q=0, text/html"}),
 ]  # fmt: skip
 
+HEADERS = [
+    get("a header of ours that is none", "/v1/models", 400, "header_not_supported",
+        headers={"Palimpsest-Projects": "default"}),
+    get("such a header where no key is needed", "/livez", 400, "header_not_supported",
+        headers={"palimpsest-dry-run": "true"}),
+    get("a project for what belongs to none", "/v1/signing-keys", 400, "header_not_supported",
+        headers={"Palimpsest-Project": "default"}),
+    get("a project of the health", "/readyz", 400, "header_not_supported",
+        headers={"Palimpsest-Project": "default"}),
+    get("an event to go on after in a list", "/v1/jobs", 400, "header_not_supported",
+        headers={"Last-Event-ID": "1"}),
+    learn("an event to go on after", 400, "header_not_supported", body={"labels": ["7"]},
+          headers={"Last-Event-ID": "1"}),
+]  # fmt: skip
+
 CHANGES = [
     learn("an array", 422, "validation_failed", "", body=["3"]),
     learn("null", 422, "validation_failed", "", body=b"null"),
@@ -400,4 +415,4 @@ IMAGES = [
     image("the decoder of a revoked version", "1/files/decoder.onnx", 410, "version_revoked"),
 ]  # fmt: skip
 
-TABLE = NOT_JSON + NOT_THERE + CHANGES + EVALUATIONS + MODELS + DATASETS + IMAGES
+TABLE = NOT_JSON + NOT_THERE + HEADERS + CHANGES + EVALUATIONS + MODELS + DATASETS + IMAGES

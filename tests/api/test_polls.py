@@ -27,6 +27,17 @@ def poll(served: Served, job_id: str) -> dict[str, Any]:
     return dict(first.json())
 
 
+@pytest.mark.parametrize("header", ["Palimpsest-Projects", "Last-Event-ID"])
+def test_a_poll_with_a_header_that_cannot_be_honoured_is_refused(
+    served: Served, name: str, header: str
+) -> None:
+    served.model(name)
+    job = served.submit(name, "learn", labels=["1"])["id"]
+    poll(served, job)
+    answer = served.http.get(f"/v1/jobs/{job}", headers={header: "1"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "header_not_supported")
+
+
 def test_every_change_of_a_job_shows_in_the_next_poll(served: Served, name: str) -> None:
     served.model(name)
     first = served.submit(name, "learn", labels=["1", "2"])["id"]

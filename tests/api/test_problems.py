@@ -44,6 +44,12 @@ def test_a_bad_input_is_refused_with_the_reason_and_changes_nothing(
     assert served.http.get("/v1/models/table").json()["head"] == 2, "a normal request still works"
 
 
+@pytest.mark.parametrize("header", ["Palimpsest-Projects", "Palimpsest-Project", "Last-Event-ID"])
+def test_the_refusal_names_the_header(served: Served, header: str) -> None:
+    problem = served.http.get("/livez", headers={header: "1"}).json()
+    assert header.lower() in problem["detail"].lower()
+
+
 def send(http: httpx2.Client, bad: Bad, names: dict[str, str]) -> httpx2.Response:
     path = bad.path
     for placeholder, name in names.items():

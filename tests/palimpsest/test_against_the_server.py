@@ -76,6 +76,14 @@ def learned(served: Served, client: Palimpsest, name: str) -> values.Model:
     return client.models.get(name)
 
 
+def test_a_client_of_a_project_reads_what_belongs_to_none(served: Served) -> None:
+    with Palimpsest(served.address, project="default") as client:
+        assert client.service.alive()
+        assert client.service.ready().checks["database"] == "ok"
+        assert list(client.signing_keys.list()) == [client.signing_keys.current()]
+        assert list(client.models.list()) == []
+
+
 def test_a_model_and_its_jobs(served: Served, client: Palimpsest, recorder: Recorder) -> None:
     model = client.models.create("jobs", dataset="mnist", acceptance={"forgotten_accuracy_max": 0.5})
     assert model.to_json() == recorder.last
