@@ -1,4 +1,4 @@
-"""The log of a process: lines for people, or JSON objects for machines, with the ids of request and job.
+"""The log of a process: lines for people or JSON objects, with the ids of the request, its trace and the job.
 
 Whoever handles a request or runs a job puts its id in a context variable; every line that is logged meanwhile
 gets it, also in a thread that inherits the context.
@@ -16,6 +16,7 @@ from pythonjsonlogger.json import JsonFormatter
 LogFormat = Literal["text", "json"]
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+_trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
 _job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
 
 
@@ -29,18 +30,21 @@ def configure(*, level: str, log_format: LogFormat) -> None:
 
 
 @contextmanager
-def about(*, request_id: str | None = None, job_id: str | None = None) -> Iterator[None]:
+def about(
+    *, request_id: str | None = None, trace_id: str | None = None, job_id: str | None = None
+) -> Iterator[None]:
     """Add these ids to every line that is logged in the block."""
-    request, job = _request_id.set(request_id or _request_id.get()), _job_id.set(job_id or _job_id.get())
+    given = ((_request_id, request_id), (_trace_id, trace_id), (_job_id, job_id))
+    tokens = [(variable, variable.set(value or variable.get())) for variable, value in given]
     try:
         yield
     finally:
-        _job_id.reset(job)
-        _request_id.reset(request)
+        for variable, token in tokens:
+            variable.reset(token)
 
 
 def _add_ids(record: logging.LogRecord) -> bool:
-    record.request_id, record.job_id = _request_id.get(), _job_id.get()
+    record.request_id, record.trace_id, record.job_id = _request_id.get(), _trace_id.get(), _job_id.get()
     return True
 
 
@@ -68,7 +72,7 @@ def _formatter(log_format: LogFormat) -> logging.Formatter:
     if log_format == "text":
         return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     return JsonFormatter(
-        ["levelname", "name", "message", "request_id", "job_id"],
+        ["levelname", "name", "message", "request_id", "trace_id", "job_id"],
         rename_fields={"levelname": "level", "name": "logger"},
         timestamp="time",
     )

@@ -25,6 +25,10 @@ MAX_QUERY_PARAMETERS = 100
 OWN_PREFIX = b"palimpsest-"
 """The beginning of the names of this service's own headers."""
 OWN_HEADERS = frozenset((PROJECT_HEADER.lower().encode(),))
+TRACEPARENT = re.compile(
+    rb"(?P<version>(?!ff)[0-9a-f]{2})-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+    rb"(?P<more>-.*)?"
+)
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 PATTERN = "palimpsest.pattern"
 """Where the scope has the pattern of the path, if the request was answered without the router."""
@@ -44,9 +48,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sent_id, refusal = _look_at(scope)
+        sent_id, trace_id, refusal = _look_at(scope)
         request_id = choose_request_id(sent_id)
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, trace_id=trace_id)
         if scope["method"] == "HEAD":  # uvicorn keeps the original scope, and therefore sends no body
             scope = {**scope, "method": "GET", IS_HEAD: True}
         began = time.monotonic()
@@ -60,27 +64,27 @@ class RequestMiddleware:
                 message["headers"] = [*message.get("headers", ()), own, NO_SNIFFING]
             await send(message)
 
-        try:
-            with logs.about(request_id=request_id):
+        with logs.about(request_id=request_id, trace_id=trace_id):
+            try:
                 failpoints.reach("api.request")
                 if refusal is not None:
                     await answer(Request(scope), refusal)(scope, receive, send_with_id)
                 else:
                     await self._app(scope, receive, send_with_id)
-        except ClientDisconnect:
-            log.debug("request %s: the client left before its answer", request_id)
-        except Exception:
-            log.exception(
-                "request %s: %s %s failed with an unexpected error",
-                request_id,
-                scope["method"],
-                scope["path"],
-            )
-            if status:
-                raise  # a part of the answer is sent: only a broken connection can tell the client
-            await internal_error(Request(scope))(scope, receive, send_with_id)
-        finally:
-            _measure(scope, status, time.monotonic() - began)
+            except ClientDisconnect:
+                log.debug("request %s: the client left before its answer", request_id)
+            except Exception:
+                log.exception(
+                    "request %s: %s %s failed with an unexpected error",
+                    request_id,
+                    scope["method"],
+                    scope["path"],
+                )
+                if status:
+                    raise  # a part of the answer is sent: only a broken connection can tell the client
+                await internal_error(Request(scope))(scope, receive, send_with_id)
+            finally:
+                _measure(scope, status, time.monotonic() - began)
 
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:
@@ -89,17 +93,21 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
     metrics.REQUEST_SECONDS.labels(scope["method"], pattern, status).observe(seconds)
 
 
-def _look_at(scope: Scope) -> tuple[str, Problem | None]:
-    """Return the request id that the client sent, and why no endpoint may see the request, if so."""
+def _look_at(scope: Scope) -> tuple[str, str | None, Problem | None]:
+    """Return the request id and the trace id that were sent, and why no endpoint may see the request."""
     request_id, encodings, unknown = "", [], b""
+    parents: list[bytes] = []
     for name, value in scope["headers"]:
         if name == b"x-request-id" and not request_id:
             request_id = value.decode("latin-1")
+        elif name == b"traceparent":
+            parents.append(value)
         elif name == b"content-encoding":
             encodings.append(value.decode("latin-1"))
         elif name.startswith(OWN_PREFIX) and name not in OWN_HEADERS:
             unknown = name
-    return request_id, _refuse(encodings, scope["query_string"], unknown)
+    trace_id = read_trace_id(parents[0]) if len(parents) == 1 else None
+    return request_id, trace_id, _refuse(encodings, scope["query_string"], unknown)
 
 
 def _refuse(encodings: Sequence[str], query: bytes, unknown: bytes) -> Problem | None:
@@ -119,6 +127,17 @@ def _refuse(encodings: Sequence[str], query: bytes, unknown: bytes) -> Problem |
         )
         return Problem(HEADER_NOT_SUPPORTED, detail)
     return None
+
+
+def read_trace_id(traceparent: bytes) -> str | None:
+    """Return the trace id of a header `traceparent` (W3C Trace Context, level 1); None if it is invalid.
+
+    A later version of the standard may add fields at the end.
+    """
+    found = TRACEPARENT.fullmatch(traceparent)
+    if found is None or (found["version"] == b"00" and found["more"]):
+        return None
+    return found["trace_id"].decode()
 
 
 def choose_request_id(sent: str) -> str:

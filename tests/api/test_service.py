@@ -1,5 +1,6 @@
 """The service as a whole: health, request ids, unexpected errors, and the OpenAPI document."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from service.registry.tables import JobRow
 from service.settings import Settings
 from tests.api.offered import CATALOG
 from tests.api.serving import Served, serving
+from tests.service.test_logs import json_lines
 
 
 def test_the_service_imports_no_torch() -> None:
@@ -108,6 +110,40 @@ def test_an_unexpected_error_is_a_500_that_reveals_nothing(
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
     assert served.http.get("/v1/models/any").status_code == 404
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("sent", "logged"),
+    [
+        ([f"00-{TRACE}-00f067aa0ba902b7-01"], TRACE),
+        ([f"cc-{TRACE}-00f067aa0ba902b7-00-what-comes-later"], TRACE),
+        ([], None),
+        ([f"00-{TRACE}-00f067aa0ba902b7-01-more"], None),
+        ([f"ff-{TRACE}-00f067aa0ba902b7-01"], None),
+        ([f"00-{TRACE.upper()}-00f067aa0ba902b7-01"], None),
+        ([f"00-{'0' * 32}-00f067aa0ba902b7-01"], None),
+        ([f"00-{TRACE}-{'0' * 16}-01"], None),
+        ([f"00-{TRACE}-00f067aa0ba902b7-01"] * 2, None),
+        (["nonsense"], None),
+    ],
+)
+def test_the_log_has_the_trace_id_of_a_valid_traceparent_and_an_invalid_one_is_ignored(
+    served: Served,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sent: list[str],
+    logged: str | None,
+) -> None:
+    monkeypatch.setattr("service.registry.models.find", lambda *_, **__: 1 / 0)
+    with json_lines():
+        answer = served.http.get("/v1/models/any", headers=[("traceparent", one) for one in sent])
+    assert answer.status_code == 500
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    [line] = [one for one in lines if one["request_id"] == answer.headers["X-Request-Id"]]
+    assert line["trace_id"] == logged
 
 
 def test_an_unavailable_database_is_a_503_with_retry_after(

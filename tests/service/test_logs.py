@@ -29,7 +29,7 @@ def json_lines() -> Iterator[None]:
 def test_lines_of_a_request_and_of_its_threads_have_its_id(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("service.some")
     with json_lines():
-        with logs.about(request_id="req_1"):
+        with logs.about(request_id="req_1", trace_id="4bf92f3577b34da6a3ce929d0e0e4736"):
             log.info("read %d rows", 3)
             with logs.about(job_id="job_1"), ThreadPoolExecutor() as pool:
                 pool.submit(copy_context().run, log.warning, "slow").result()
@@ -41,10 +41,11 @@ def test_lines_of_a_request_and_of_its_threads_have_its_id(capsys: pytest.Captur
         "logger": "service.some",
         "message": "read 3 rows",
         "request_id": "req_1",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         "job_id": None,
     }
     assert (second["request_id"], second["job_id"], second["level"]) == ("req_1", "job_1", "WARNING")
-    assert (third["request_id"], third["job_id"]) == (None, None)
+    assert (third["request_id"], third["trace_id"], third["job_id"]) == (None, None, None)
 
 
 def test_a_traceback_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
