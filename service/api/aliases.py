@@ -19,7 +19,7 @@ from service.api.lookup import (
     lock_model,
     refused_as_conflict,
 )
-from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_number
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_name, parse_number
 from service.api.preconditions import Conditional
 from service.api.refusals import NEEDS_USABLE_VERSION, refuses
 from service.api.route import Route
@@ -99,7 +99,7 @@ def list_aliases(
     """List the aliases of a model, in the order of their names."""
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
-        rows, has_more = aliases.page(session, row, limit=page.limit, after=page.after)
+        rows, has_more = aliases.page(session, row, limit=page.limit, after=parse_name(page.after, ALIAS))
         targets = aliases.find_targets(session, row, rows)
         data = [_describe(row, alias, targets[alias.version]) for alias in rows]
     return build_listing(

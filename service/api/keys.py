@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
-from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_id
 from service.api.refusals import refuses
 from service.api.route import Route
 from service.registry import audit, keys, projects
@@ -111,7 +111,9 @@ def list_keys(
 ) -> Listing[ApiKeyObject]:
     """List the keys, newest first: all of them, or those of the caller's project. None has its text."""
     with context.database.reading() as session:
-        rows, has_more = keys.page(session, project=_visible(context), limit=page.limit, after=page.after)
+        rows, has_more = keys.page(
+            session, project=_visible(context), limit=page.limit, after=parse_id(page.after, "key")
+        )
         data = [describe_key(row) for row in rows]
     return build_listing(
         request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None

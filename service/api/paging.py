@@ -131,6 +131,24 @@ def parse_number(cursor: str | None) -> int | None:
     return int(cursor)
 
 
+def parse_id(cursor: str | None, kind: str) -> str | None:
+    """Return the id that the cursor of a list is. Raises InvalidRequest if no item could have it.
+
+    kind: what the ids of the list begin with, such as `key`. An id of an item that has been deleted is a
+    place in the list as before, so that a client may delete the items of a page and read on.
+    """
+    if cursor is not None and not re.fullmatch(rf"{kind}_[0-9A-Za-z]{{1,40}}", cursor):
+        raise unknown_cursor()
+    return cursor
+
+
+def parse_name(cursor: str | None, names: re.Pattern[str]) -> str | None:
+    """Return the name that the cursor of a list in the order of names is. Raises InvalidRequest."""
+    if cursor is not None and not names.fullmatch(cursor):
+        raise unknown_cursor()
+    return cursor
+
+
 CURSOR_RULE = "the list has no item with this `after`"
 
 

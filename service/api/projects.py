@@ -12,7 +12,7 @@ from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotent, unless_gone
-from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_id
 from service.api.refusals import refuses
 from service.api.route import Route
 from service.registry import audit, projects
@@ -85,7 +85,9 @@ def list_projects(
     """List the projects that the caller may use, newest first."""
     only = None if context.caller.covers_deployment else context.project
     with context.database.reading() as session:
-        rows, has_more = projects.page(session, only=only, limit=page.limit, after=page.after)
+        rows, has_more = projects.page(
+            session, only=only, limit=page.limit, after=parse_id(page.after, "prj")
+        )
         data = [_describe_project(row) for row in rows]
     return build_listing(
         request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None

@@ -23,7 +23,7 @@ from service.api.drawing import DRAWING_ERRORS, draw
 from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
 from service.api.lookup import VERSION_ERRORS, VERSION_HEADER, find_model, find_version
-from service.api.paging import CURSOR_RULE, Listing, Page, build_listing
+from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, parse_id
 from service.api.refusals import refuses
 from service.api.responses import BINARY
 from service.api.route import Route
@@ -190,7 +190,7 @@ def list_samples(
             version = find_version(session, model, page.version).number
         only = SampleFilter(None if model is None else model.id, version, page.label)
         rows, has_more = samples.page(
-            session, project=context.project, only=only, limit=page.limit, after=page.after
+            session, project=context.project, only=only, limit=page.limit, after=parse_id(page.after, "smp")
         )
         data = [_describe_sample(row) for row in rows]
     return build_listing(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
-from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing
+from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_id
 from service.api.refusals import refuses
 from service.api.route import Route
 from service.hanging import BoundedCalls
@@ -130,7 +130,9 @@ def list_webhooks(
 ) -> Listing[WebhookObject]:
     """List the webhooks of the project, newest first. None has its secret."""
     with context.database.reading() as session:
-        rows, has_more = webhooks.page(session, project=context.project, limit=page.limit, after=page.after)
+        rows, has_more = webhooks.page(
+            session, project=context.project, limit=page.limit, after=parse_id(page.after, "whk")
+        )
         data = [_describe(row) for row in rows]
     return build_listing(
         request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
@@ -166,7 +168,9 @@ def list_deliveries(
     """List the messages of a webhook and what became of them, newest first. They are kept for 30 days."""
     with context.database.reading() as session:
         row = webhooks.find(session, webhook, project=context.project)
-        rows, has_more = webhooks.page_of_deliveries(session, row, limit=page.limit, after=page.after)
+        rows, has_more = webhooks.page_of_deliveries(
+            session, row, limit=page.limit, after=parse_id(page.after, "msg")
+        )
         data = [_describe_delivery(one) for one in rows]
     return build_listing(
         request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None

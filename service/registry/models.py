@@ -90,8 +90,8 @@ def page(
 ) -> Page[ModelRow]:
     """Return the project's models, the newest first, or those that follow the one with the id `after`.
 
-    by_name: in the order of their names instead. Raises UnknownModel if none ever had the id `after`, which
-    then says after which name to go on, also if the model has been deleted meanwhile.
+    by_name: in the order of their names instead. `after` then says after which name to go on. Raises
+    UnknownModel if no model ever had this id; one that has been deleted meanwhile had.
     """
     query = select(ModelRow).where(*_is_in(project))
     if only.name_prefix:
@@ -99,15 +99,14 @@ def page(
     if only.dataset is not None:
         query = query.where(ModelRow.dataset == only.dataset)
     query = having(query, ModelRow.client_metadata, only.metadata)
-    if not by_name:
-        return in_order(session, query, ModelRow.id, limit=limit, after=after, descending=descending)
+    key = ModelRow.name if by_name else ModelRow.id
     if after is not None:
-        named = select(ModelRow.name).where(ModelRow.id == after, ModelRow.project_id == project)
-        name = session.scalar(named)
-        if name is None:
+        known = select(key).where(ModelRow.id == after, ModelRow.project_id == project)
+        place = session.scalar(known)
+        if place is None:
             raise UnknownModel(after)
-        after = name
-    return in_order(session, query, ModelRow.name, limit=limit, after=after, descending=descending)
+        after = place
+    return in_order(session, query, key, limit=limit, after=after, descending=descending)
 
 
 def _is_in(project: str | BindParameter[str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

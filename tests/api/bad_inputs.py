@@ -336,6 +336,8 @@ MODELS = [
     get("a cursor from nowhere", "/v1/jobs?after=job_nothing", 422, "invalid_cursor", "/query/after"),
     get("a word for a version cursor", "/v1/models/{m}/versions?after=two", 422, "invalid_cursor",
         "/query/after"),
+    get("a word for a model cursor", "/v1/models?after=zzz", 422, "invalid_cursor", "/query/after"),
+    get("the cursor of another list", "/v1/samples?after=job_1", 422, "invalid_cursor", "/query/after"),
     get("an unknown query field", "/v1/models?limt=5", 422, "unknown_field", "/query/limt"),
     get("a query where none is", "/v1/models/{m}?limit=5", 422, "unknown_field", "/query/limit"),
     Bad("a purge in the query", "POST", "/v1/models/{m}/forget?purge=true", 422, "unknown_field",
