@@ -1,11 +1,11 @@
 """/v1/datasets: list the datasets that a model can learn from, and upload new ones."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
@@ -23,7 +23,7 @@ from service.api.error_kinds import (
 )
 from service.api.examples import is_viewable
 from service.api.idempotency import Idempotency, Idempotent
-from service.api.paging import Listing
+from service.api.paging import CURSOR_RULE, Listing, LongPage, build_listing, parse_name
 from service.api.problems import Problem
 from service.api.refusals import refuses
 from service.api.route import Route
@@ -84,11 +84,19 @@ class DatasetObject(BaseModel):
 
 @router.get("")
 @requires("read")
-def list_datasets(context: Context) -> Listing[DatasetObject]:
-    """List all datasets, uploaded ones last. The list has one page only."""
+@refuses(invalid_cursor=CURSOR_RULE)
+def list_datasets(
+    page: Annotated[LongPage, Query()], request: Request, response: Response, context: Context
+) -> Listing[DatasetObject]:
+    """List the datasets, uploaded ones last, in the order of their names."""
+    after = parse_name(page.after, NAME)
     with context.database.reading() as session:
-        data = [_describe_dataset(entry, context) for entry in context.find_catalog(session).datasets]
-    return Listing(data=data, has_more=False, next=None)
+        following = _after(after, context.find_catalog(session).datasets)
+        data = [_describe_dataset(entry, context) for entry in following[: page.limit]]
+    has_more = len(following) > page.limit
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=data[-1].name if data else None
+    )
 
 
 @router.get("/{dataset}")
@@ -244,6 +252,19 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
                     session, "dataset.upload", name, sha256=upload.sha256, labels=list(upload.counts)
                 )
     return created
+
+
+def _after(cursor: str | None, entries: Sequence[DatasetEntry]) -> Sequence[DatasetEntry]:
+    """Return the entries that follow the one of that name; all of them if it is None.
+
+    A name that is in the list no more was that of an uploaded dataset.
+    """
+    if cursor is None:
+        return entries
+    names = [entry.name for entry in entries]
+    if cursor in names:
+        return entries[names.index(cursor) + 1 :]
+    return [entry for entry in entries if entry.images is not None and entry.name > cursor]
 
 
 def _find_dataset(name: str, context: ApiContext) -> DatasetObject:

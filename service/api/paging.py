@@ -40,6 +40,13 @@ class Page(BaseModel):
 
 PageQuery = Annotated[Page, Query()]
 
+
+class LongPage(Page):
+    """Which page of a list is requested that most deployments read in one page."""
+
+    limit: int = Field(100, ge=1, le=100, description="The most items in a page.")
+
+
 METADATA = "metadata."
 """The beginning of the query parameters that filter a list by metadata: `metadata.team=vision`."""
 

@@ -1,13 +1,15 @@
 """GET /v1/signing-keys: the public halves of the keys that sign receipts, or did."""
 
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from service.api.access import needs_no_key
 from service.api.context import Context
-from service.api.paging import Listing
+from service.api.paging import CURSOR_RULE, Listing, LongPage, build_listing, unknown_cursor
+from service.api.refusals import refuses
 from service.api.route import Route
 from service.receipts.signing import ALGORITHM, PublishedKey, list_public_keys
 
@@ -37,13 +39,25 @@ def get_signing_key(context: Context) -> SigningKeyObject:
 
 @router.get("/signing-keys")
 @needs_no_key
-def list_signing_keys(context: Context) -> Listing[SigningKeyObject]:
-    """List the public keys of all receipts, the current one first. The list has one page only.
+@refuses(invalid_cursor=CURSOR_RULE)
+def list_signing_keys(
+    page: Annotated[LongPage, Query()], request: Request, response: Response, context: Context
+) -> Listing[SigningKeyObject]:
+    """List the public keys of all receipts, the current one first.
 
     `palimpsest keys rotate-signing` replaces the key. Receipts that an earlier one signed still verify.
     """
-    data = [_describe_key(one) for one in list_public_keys(context.settings.keys)]
-    return Listing(data=data, has_more=False, next=None)
+    keys = list_public_keys(context.settings.keys)
+    if page.after is not None:
+        names = [one.keyid for one in keys]
+        if page.after not in names:
+            raise unknown_cursor()
+        keys = keys[names.index(page.after) + 1 :]
+    data = [_describe_key(one) for one in keys[: page.limit]]
+    has_more = len(keys) > page.limit
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=data[-1].keyid if data else None
+    )
 
 
 def _describe_key(key: PublishedKey) -> SigningKeyObject:

@@ -43,6 +43,17 @@ const parse = async (answer) => (answer.status === 204 ? null : answer.json());
 /** Get the JSON at `path`. */
 export const get = async (path) => parse(await send(path));
 
+/** Get the items of all pages of the list at `path`. */
+export async function getAll(path) {
+  const items = [];
+  for (let next = ""; next !== null; ) {
+    const page = await get(`${path}?limit=100${next && `&after=${encodeURIComponent(next)}`}`);
+    items.push(...page.data);
+    next = page.next;
+  }
+  return items;
+}
+
 /** Get the answer to a GET as it is. */
 export const getAnswer = (path) => send(path, { headers: { Accept: "*/*" } });
 

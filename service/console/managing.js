@@ -1,6 +1,6 @@
 // The forms for the model itself, its versions and aliases: create, describe, promote, roll back, delete.
 
-import { get, getCatalog, modelApi, patch, post, put, remove, Refused } from "./api.js";
+import { get, getAll, getCatalog, modelApi, patch, post, put, remove, Refused } from "./api.js";
 import { consequences, field, openDialog, select } from "./dialogs.js";
 import { h } from "./elements.js";
 import { count, list, origin } from "./format.js";
@@ -70,12 +70,12 @@ export function openDelete(model, versions) {
 }
 
 export async function openCreate() {
-  const [catalog, datasets] = await Promise.all([getCatalog(), get("/v1/datasets")]);
+  const [catalog, datasets] = await Promise.all([getCatalog(), getAll("/v1/datasets")]);
   const name = h("input", { required: true, maxlength: "64", autocomplete: "off", placeholder: "numbers" });
-  const dataset = select(datasets.data.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })));
+  const dataset = select(datasets.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })));
   const network = select(catalog.architectures.map((one) => ({ value: one.name, text: `${one.name}: ${one.summary}${one.package ? ` (${origin(one)})` : ""}` })));
   const what = consequences(() => {
-    const entry = datasets.data.find((one) => one.name === dataset.value);
+    const entry = datasets.find((one) => one.name === dataset.value);
     return [`The model starts empty. It may learn the ${count(entry.labels.length, "label")} of ${entry.name}, and those of other datasets.`, entry.bundled || entry.images ? "Its images are here." : "Its images are not bundled: a worker needs them on its disk (PALIMPSEST_DATA), or downloads them."];
   });
   openDialog({

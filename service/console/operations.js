@@ -1,6 +1,6 @@
 // The forms for jobs of a model: learn, forget, resize, evaluate. Each says what will happen before it happens.
 
-import { get, getCatalog, modelApi, post, Refused } from "./api.js";
+import { get, getAll, getCatalog, modelApi, post, Refused } from "./api.js";
 import { consequences, field, labelChoice, openDialog, select } from "./dialogs.js";
 import { h, renderOnce } from "./elements.js";
 import { capitalize, duration, list, moment, origin, versions as versionsText, words } from "./format.js";
@@ -67,8 +67,8 @@ function refill(control, options) {
 }
 
 export async function openLearn(model) {
-  const [catalog, datasets, jobs] = await Promise.all([getCatalog(), get("/v1/datasets"), recentJobs()]);
-  const dataset = select(datasets.data.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })), model.dataset);
+  const [catalog, datasets, jobs] = await Promise.all([getCatalog(), getAll("/v1/datasets"), recentJobs()]);
+  const dataset = select(datasets.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })), model.dataset);
   const retention = select([
     { value: "permanent", text: "permanent: in the main network" },
     { value: "temporary", text: "temporary: in a small network of its own, exact to forget" },
@@ -104,7 +104,7 @@ export async function openLearn(model) {
     ];
   });
   const update = () => {
-    const entry = datasets.data.find((one) => one.name === dataset.value);
+    const entry = datasets.find((one) => one.name === dataset.value);
     expiryField.hidden = retention.value !== "temporary";
     hours.closest(".field").hidden = expiry.value !== "own";
     hours.disabled = expiryField.hidden || expiry.value !== "own"; // what is not shown is not checked

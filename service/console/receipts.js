@@ -3,7 +3,7 @@
 // A receipt is an in-toto statement in a DSSE envelope, signed with Ed25519. What is signed is
 // "DSSEv1 LENGTH TYPE LENGTH PAYLOAD". Whoever does not trust this page verifies with `palimpsest verify`.
 
-import { get, getAnswer } from "./api.js";
+import { getAll, getAnswer } from "./api.js";
 import { card, h } from "./elements.js";
 import { bytes as size, list, moment, number, percent } from "./format.js";
 
@@ -19,7 +19,7 @@ export async function readReceipt(path) {
 
 async function verify(envelope) {
   const [signature] = envelope.signatures;
-  const { data: keys } = await get("/v1/signing-keys");
+  const keys = await getAll("/v1/signing-keys");
   const key = keys.find((one) => one.keyid === signature.keyid);
   if (!key) return { state: "missed", text: `Not genuine: it is signed by ${signature.keyid.slice(0, 16)}, which is no key of this service.` };
   const who = `the service's key ${key.keyid.slice(0, 16)}${key.retired_at ? ", which has retired since" : ""}`;

@@ -12,11 +12,7 @@ from service.registry.tables import DEFAULT_PROJECT, DatasetDeletionRow, Dataset
 
 IMAGE_BYTES = 28 * 28
 
-_ALL = (
-    select(DatasetRow)
-    .where(DatasetRow.project_id == bindparam("project"))
-    .order_by(DatasetRow.created_at, DatasetRow.name)
-)
+_ALL = select(DatasetRow).where(DatasetRow.project_id == bindparam("project")).order_by(DatasetRow.name)
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ def was_deleted(session: Session, name: str, *, project: str) -> bool:
 
 
 def list_all(session: Session, *, project: str = DEFAULT_PROJECT) -> Sequence[DatasetRow]:
-    """Return all uploaded datasets of the project, the oldest first."""
+    """Return all uploaded datasets of the project, in the order of their names."""
     return session.scalars(_ALL, {"project": project}).all()
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from service.receipts.signing import rotate
 from service.settings import Settings
 from tests.api.serving import Served, serving
+from tests.requests.archives import as_npz, doodles
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,8 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             served.model(name)
             served.http.post("/v1/projects", json={"name": f"project-{name}"}).raise_for_status()
             served.http.post("/v1/keys", json={"name": name, "scopes": ["read"]}).raise_for_status()
+            upload(served, f"dataset-{name}")
+            rotate(served.settings.keys)
         for label in ("1", "2", "3"):
             served.done("a", "learn", labels=[label])
             body = {"labels": [label], "seed": 1}
@@ -37,6 +41,11 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         for _ in range(3):
             served.http.post(f"/v1/webhooks/{webhook}/test").raise_for_status()
         yield served
+
+
+def upload(served: Served, name: str) -> None:
+    headers = {"Content-Type": "application/zip"}
+    served.http.put(f"/v1/datasets/{name}", content=as_npz(doodles()), headers=headers).raise_for_status()
 
 
 def place_of(served: Served, path: str) -> str:
@@ -63,7 +72,7 @@ def lists(served: Served) -> list[str]:
 
 def test_every_list_is_read_page_by_page_by_its_links(held: Served) -> None:
     found = lists(held)
-    assert len(found) >= 12
+    assert len(found) >= 14
     for path in found:
         place = place_of(held, path)
         whole = held.http.get(place, params={"limit": 100}).json()["data"]
@@ -87,7 +96,8 @@ def test_no_list_takes_a_cursor_that_is_none(held: Served) -> None:
 
 
 def test_a_list_goes_on_where_an_item_was_that_is_deleted(held: Served) -> None:
-    for path in ("/v1/samples", "/v1/webhooks"):
-        first, second, *_ = held.http.get(path).json()["data"]
-        held.http.delete(f"{path}/{first['id']}").raise_for_status()
-        assert held.http.get(path, params={"after": first["id"]}).json()["data"][0] == second
+    upload(held, "dataset-0")
+    for path, key, place in (("samples", "id", 0), ("webhooks", "id", 0), ("datasets", "name", 2)):
+        first, second = held.http.get(f"/v1/{path}").json()["data"][place : place + 2]
+        held.http.delete(f"/v1/{path}/{first[key]}").raise_for_status()
+        assert held.http.get(f"/v1/{path}", params={"after": first[key]}).json()["data"][0] == second

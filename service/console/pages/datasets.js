@@ -1,6 +1,6 @@
 // Datasets: what can be learned from, and the upload of one's own images.
 
-import { get, remove, upload, Refused } from "../api.js";
+import { getAll, remove, upload, Refused } from "../api.js";
 import { field, openDialog } from "../dialogs.js";
 import { card, h, renderOnce } from "../elements.js";
 import { count, list, number, origin } from "../format.js";
@@ -12,7 +12,7 @@ export function open() {
 
   async function refresh() {
     document.title = "Datasets · Palimpsest";
-    const { data } = await get("/v1/datasets");
+    const data = await getAll("/v1/datasets");
     renderOnce(place, data, () => data.map(datasetCard));
     return 2 * IDLE_MS;
   }
