@@ -6,13 +6,14 @@ no key is needed.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request
 from sqlalchemy.orm import Session
@@ -33,8 +34,10 @@ from service.settings import Settings
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 
 REMEMBER_SECONDS = 5.0
-"""How long a verified key is not looked up again. A key that another process revoked, or that has expired,
-works for so long at most; one that this process revoked does not work any more at once."""
+"""How long a verified key is not looked up again. One that has expired works for so long at most."""
+WATCH_SECONDS = 0.5
+"""How often it is asked whether another process revoked a key, or ended a session or a project. What this
+process revoked does not work any more at once."""
 LOOK_UP_AGAIN_SECONDS = 4.0
 """After that long a key that is in use is looked up again, beside the requests, so that none waits for it."""
 MAX_REMEMBERED = 1024
@@ -112,6 +115,7 @@ class Access:
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._looking_up: dict[bytes, asyncio.Task[None]] = {}
         self._generation = 0
+        self._endings: tuple[Any, ...] | None = None
         self._used: dict[str, float] = {}
         self._recorded: dict[str, float] = {}
 
@@ -158,7 +162,19 @@ class Access:
     def forget(self) -> None:
         """Look up every key and session again: one of them, or a project, has just been ended."""
         self._generation += 1  # so that a look-up that has already read the row is not remembered
-        self._remembered.clear()
+        for digest, known in list(self._remembered.items()):
+            self._remembered[digest] = known._replace(looked_up_at=-math.inf)
+
+    def watch(self) -> None:
+        """Look up everything again if a key, a session or a project has ended. Raises DatabaseUnavailable.
+
+        It is called every WATCH_SECONDS.
+        """
+        if self._remembered:
+            endings = keys.read_endings(self._database)
+            if endings != self._endings:
+                self.forget()
+                self._endings = endings
 
     def record_uses(self) -> None:
         """Write when keys were last used, each at most once a minute. Raises DatabaseUnavailable."""
@@ -189,10 +205,8 @@ class Access:
 
     async def _look_up_again(self, sent: "_Credentials", digest: bytes) -> None:
         try:
-            with suppress(DatabaseUnavailable):
+            with suppress(DatabaseUnavailable, Problem, UnknownProject):  # the next request is told so
                 await self._threads.read(self._look_up, sent)
-        except (Problem, UnknownProject):  # they are not valid any more: the next request is told so
-            self._remembered.pop(digest, None)
         finally:
             del self._looking_up[digest]
 
@@ -205,10 +219,14 @@ class Access:
 
     def _look_up(self, sent: "_Credentials") -> Caller:
         generation, began = self._generation, time.monotonic()
-        with self._database.reading() as session:
-            caller = self._find_caller(session, sent)
-            if sent.project is not None:
-                caller = _in_project(session, caller, sent.project)
+        try:
+            with self._database.reading() as session:
+                caller = self._find_caller(session, sent)
+                if sent.project is not None:
+                    caller = _in_project(session, caller, sent.project)
+        except (Problem, UnknownProject):  # they are not valid any more
+            self._remembered.pop(sent.digest(), None)
+            raise
         if generation == self._generation:
             self._remembered[sent.digest()] = _Remembered(began, caller)
         while len(self._remembered) > MAX_REMEMBERED:

@@ -35,8 +35,9 @@ from service.api import (
     versions,
     webhooks,
 )
-from service.api.access import Access
+from service.api.access import WATCH_SECONDS, Access
 from service.api.context import ApiContext
+from service.api.image_answers import ImageMiddleware
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import complete_document
 from service.api.origins import OriginMiddleware
@@ -46,10 +47,12 @@ from service.api.slots import Slots
 from service.api.space import require_space
 from service.api.streams import EventStreams
 from service.api.threads import DATABASE_THREADS, DatabaseThreads
+from service.api.version_lookup import VersionLookup
 from service.drawing.decoders import UNLOAD_SECONDS, Generator
+from service.drawing.image_cache import ImageCache
 from service.hanging import BoundedCalls
 from service.queue.messages import MessageSender
-from service.registry import artifact_references
+from service.registry import artifact_references, drawable_versions
 from service.registry.artifacts import PromptArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
@@ -99,6 +102,8 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     threads = DatabaseThreads(database)
     access = Access(database, threads, settings)
     polls = Polls(database)
+    versions_named = VersionLookup(database)
+    cache = ImageCache()
     streams = EventStreams(database, most=settings.max_streams)
     rates = RateLimits(
         per_second=settings.requests_per_second,
@@ -109,13 +114,16 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         background = [
             asyncio.create_task(_unload_purged_decoders(database, generator)),
+            asyncio.create_task(_drop_revoked_images(database, cache)),
             asyncio.create_task(_record_uses(access)),
+            asyncio.create_task(_watch_keys(access)),
         ]
         yield
         for task in background:
             task.cancel()
         streams.close()
         polls.close()
+        versions_named.close()
         database.dispose()
 
     app = Application(
@@ -145,6 +153,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     )
     app.state.access = access
     app.state.streams = streams
+    app.state.image_cache = cache
     for resource in RESOURCES:
         app.include_router(
             resource.router,
@@ -152,6 +161,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         )
     problems.install_handlers(app)
     complete_document(app, [resource.router for resource in RESOURCES])
+    app.put_before(lambda inner: ImageMiddleware(inner, versions_named, generator, cache, access, rates))
     app.put_before(lambda inner: PollMiddleware(inner, polls, access, rates))
     app.put_before(lambda inner: OriginMiddleware(inner, settings))
     app.put_before(RequestMiddleware)
@@ -187,12 +197,29 @@ async def _unload_purged_decoders(database: Database, generator: Generator) -> N
             await run_in_threadpool(_unload_unreferenced, database, generator)
 
 
+async def _drop_revoked_images(database: Database, cache: ImageCache) -> None:
+    """Every UNLOAD_SECONDS, remove the images of versions that may not be drawn from any more."""
+    while True:
+        await asyncio.sleep(UNLOAD_SECONDS)
+        if cached := cache.versions():
+            with suppress(DatabaseUnavailable):
+                cache.drop(cached - await run_in_threadpool(drawable_versions.find_usable, database, cached))
+
+
 async def _record_uses(access: Access) -> None:
     """Every few seconds, record when keys were last used: beside the requests, so that none waits for it."""
     while True:
         await asyncio.sleep(RECORD_USES_SECONDS)
         with suppress(DatabaseUnavailable):
             await run_in_threadpool(access.record_uses)
+
+
+async def _watch_keys(access: Access) -> None:
+    """Keep asking whether another process ended a key."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        with suppress(DatabaseUnavailable):
+            await run_in_threadpool(access.watch)
 
 
 def _unload_unreferenced(database: Database, generator: Generator) -> None:

@@ -3,7 +3,6 @@
 Only where `head` or an alias stands for the number of the version, the pixels change when it names another.
 """
 
-import hashlib
 import re
 from typing import Annotated
 
@@ -15,11 +14,11 @@ from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.drawing import DRAWING_ERRORS, draw
 from service.api.grids import TOO_LARGE, Arrangement
+from service.api.image_answers import image_etag
 from service.api.lookup import find_model, find_version, headers_of_version
 from service.api.refusals import refuses
 from service.api.responses import PNG, PngResponse
 from service.api.route import Route, not_modified
-from service.drawing.decoders import RENDERING
 from service.registry import versions
 from service.registry.tables import ModelRow, VersionRow
 from service.registry.versions import LabelDecoder
@@ -57,11 +56,9 @@ async def draw_image(
     """
     row, version, decoder = await context.database_threads.read(_find_decoder, context, model, number, label)
     arrangement.refuse_too_large()
-    size = f"{arrangement.scale}/{arrangement.grid}"
-    identity = f"{decoder.sha256}/{decoder.slot}/{label}/{seed}/{size}/{RENDERING}"
     headers = {
-        **headers_of_version(request, version, number),
-        "ETag": f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"',
+        **headers_of_version(request.scope, version.number, number),
+        "ETag": image_etag(decoder, label, seed, arrangement),
     }
     if unchanged := not_modified(request, headers):
         return unchanged

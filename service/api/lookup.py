@@ -6,8 +6,8 @@ A malformed name is answered with the same 404 as an unknown one.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastapi import Request
 from sqlalchemy.orm import Session
+from starlette.types import Scope
 
 from service.api.context import ApiContext
 from service.api.error_kinds import VERSION_NOT_FOUND, as_conflict
@@ -65,19 +65,20 @@ def find_version(session: Session, model: ModelRow, named: int | str) -> Version
     return versions.find(session, model, aliases.find(session, model, named).version)
 
 
-def headers_of_version(request: Request, version: VersionRow, named: str) -> dict[str, str]:
-    """Return the headers of an answer that was made with this version: which one it is, and who may cache it.
+def headers_of_version(scope: Scope, number: int, named: str) -> dict[str, str]:
+    """Return the headers of an answer that was made with version `number`: which one, and who may cache it.
 
-    named: what stands in the URL. Behind a number there is always the same version, which can only be
-    revoked. Behind `head` or an alias there may be another one at any time, so every cache has to ask again.
+    scope: of the request. named: what stands in the URL. Behind a number there is always the same version,
+    which can only be revoked. Behind `head` or an alias there may be another one at any time, so every cache
+    has to ask again.
     """
-    headers = {VERSION_HEADER: str(version.number)}
+    headers = {VERSION_HEADER: str(number)}
     if NUMBER.fullmatch(named):
         return {**headers, "Cache-Control": FOR_ONE_MINUTE}
-    path = request.scope["raw_path"].decode("latin-1")
+    path = scope["raw_path"].decode("latin-1")
     before, _, after = path.partition(f"/versions/{named}/")
-    query = f"?{request.url.query}" if request.url.query else ""
-    location = f"{before}/versions/{version.number}/{after}{query}"
+    query = scope["query_string"].decode("latin-1")
+    location = f"{before}/versions/{number}/{after}" + (f"?{query}" if query else "")
     return {**headers, "Cache-Control": FOR_ONE_CLIENT, "Content-Location": location}
 
 

@@ -198,7 +198,7 @@ def get_report(
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
         version = find_version(session, row, number)
-        headers = {**headers_of_version(request, version, number), "Vary": "Accept"}
+        headers = {**headers_of_version(request.scope, version.number, number), "Vary": "Accept"}
         headers["Cache-Control"] = FOR_ONE_CLIENT  # a full report may be added at any time
         stored = reports.find_for_version(session, version, query.level)
         if media_type == "application/json":

@@ -354,7 +354,7 @@ def preferred(request: Request, *offered: str) -> str:
         raise Problem(HEADER_TOO_LONG, f"The header Accept has more than {MAX_MEDIA_RANGES} ranges.")
     if not accepted.strip():
         return offered[0]
-    qualities = {media_type: _quality(media_type, accepted) for media_type in offered}
+    qualities = {media_type: quality(media_type, accepted) for media_type in offered}
     best = max(offered, key=lambda media_type: qualities[media_type])
     if qualities[best] == 0:
         detail = f"The answer is available as {' or '.join(offered)} only; accept that, or */*."
@@ -362,7 +362,7 @@ def preferred(request: Request, *offered: str) -> str:
     return best
 
 
-def _quality(media_type: str, accepted: str) -> float:
+def quality(media_type: str, accepted: str) -> float:
     """Return the quality, 0 to 1, that the most specific matching range of an Accept header gives."""
     ranges = ["*/*", f"{media_type.partition('/')[0]}/*", media_type]
     found = {-1: 0.0}

@@ -246,7 +246,7 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
         )
     versions.check_downloadable(row, version, name)
     headers = {
-        **headers_of_version(request, version, number),
+        **headers_of_version(request.scope, version.number, number),
         "ETag": f'"{file["sha256"]}"',
         "Accept-Ranges": "bytes",
     }

@@ -4,6 +4,8 @@ Images are enlarged by repeating pixels (nearest neighbour), so that every pixel
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -43,10 +45,24 @@ def labelled_grid(rows: Mapping[str, Pixels], *, scale: int = 2, gap: int = 4) -
 
 
 def png(pixels: Pixels) -> bytes:
-    """Encode grey pixels [h, w] as a PNG file. The same pixels give the same bytes."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="PNG")
-    return file.getvalue()
+    """Encode grey pixels [h, w] as a PNG file. The same pixels give the same bytes.
+
+    Without filters, and with runs of equal bytes as the only matches that deflate looks for: that suits
+    drawings on a plain ground, and takes a third of the time of Pillow's encoder (decision 0135).
+    """
+    height, width = pixels.shape
+    lines = np.zeros((height, width + 1), dtype=np.uint8)  # the first byte of a line names its filter: none
+    lines[:, 1:] = pixels
+    deflate = zlib.compressobj(level=1, strategy=zlib.Z_RLE)
+    data = deflate.compress(lines.tobytes()) + deflate.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey, not interlaced
+    chunks = (b"IHDR", header), (b"IDAT", data), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(kind, content) for kind, content in chunks)
+
+
+def _png_chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
 def npz(images: Sequence[Pixels], labels: Sequence[str], seeds: Sequence[int]) -> bytes:

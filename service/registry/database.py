@@ -5,6 +5,7 @@ All times come from the database's clock, because the clocks of the workers' mac
 `from_now(seconds)` are SQL.
 """
 
+import itertools
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -88,6 +89,10 @@ class Database:
         self._reading = self.engine.execution_options(reading=True)
         self._breaker = None if wait_seconds is None else CircuitBreaker()
         self._done_at = time.monotonic()
+        self._sessions = itertools.count(1)
+        self.last_session = 0
+        """The number of the session that ended last. What this process may have told about the database since
+        another number was read here can be newer than what was read before."""
         self._watching: PoolProxiedConnection | None = None
         """A connection that never commits: SQLite's data_version counts what the others commit."""
         # SQLite has no line: threads that poll for its lock overtake each other, and some wait for very long.
@@ -201,8 +206,11 @@ class Database:
         """Open a session on a connection that answers, or fail in time."""
         with self._use(), _begin(engine, allowance) as connection:
             self._answered()
-            with _session(connection) as session:
-                yield session
+            try:
+                with _session(connection) as session:
+                    yield session
+            finally:
+                self.last_session = next(self._sessions)
 
     @contextmanager
     def _use(self) -> Iterator[None]:

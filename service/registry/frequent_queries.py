@@ -41,7 +41,7 @@ def _is_one_of_postgresql(element: Any, compiler: Any, **kwargs: Any) -> str:
 class FrequentQuery:
     """A SELECT. Its result has the values that the driver returns, without conversion by column types."""
 
-    def __init__(self, select: Select[Any]) -> None:
+    def __init__(self, select: Select[*tuple[Any, ...]]) -> None:
         self._select = select
         self._compiled: dict[str, Any] = {}
 

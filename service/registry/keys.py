@@ -8,16 +8,17 @@ import string
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from service.registry.database import from_now, now, unless_deleted
+from service.registry.database import Database, from_now, now, unless_deleted
 from service.registry.errors import UnknownKey
+from service.registry.frequent_queries import FrequentQuery
 from service.registry.names import is_storable
 from service.registry.pages import Page, newest_first
-from service.registry.tables import ApiKeyRow, ProjectRow, new_id
+from service.registry.tables import ApiKeyRow, ProjectRow, SessionRow, new_id
 
 Scope = Literal["read", "sample", "learn", "forget", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -125,6 +126,26 @@ def revoke(session: Session, key_id: str, *, project: str | None) -> ApiKeyRow:
 def is_any_usable(session: Session) -> bool:
     """Return whether there is a key that is neither revoked nor expired."""
     return session.scalar(select(ApiKeyRow.id).where(_is_usable()).limit(1)) is not None
+
+
+_ENDINGS = FrequentQuery(
+    select(
+        select(func.count()).where(ApiKeyRow.revoked_at.is_not(None)).scalar_subquery(),
+        *(
+            select(column).scalar_subquery()
+            for row in (SessionRow, ProjectRow)
+            for column in (func.count(row.created_at), func.max(row.created_at))
+        ),
+    )
+)
+
+
+def read_endings(database: Database) -> tuple[Any, ...]:
+    """Return what differs from an earlier result if a key was revoked, or a session or project has ended.
+
+    It also differs if one of them began. Raises DatabaseUnavailable.
+    """
+    return database.run(_ENDINGS)[0]
 
 
 def record_uses(session: Session, seconds_ago: Mapping[str, float]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session
@@ -153,7 +153,7 @@ def find_decoders(
             if name in known and known[name].status == "forgotten":
                 raise LabelForgotten(model.name, name, known[name].forgotten_by)
         raise LabelNotLearned(model.name, version.number, missing)
-    return {name: _label_decoder(version, name) for name in names}
+    return {name: find_label_decoder(version.labels, version.files, name) for name in names}
 
 
 def check_drawable(model: ModelRow, version: VersionRow) -> None:
@@ -189,7 +189,10 @@ def check_downloadable(model: ModelRow, version: VersionRow, file: str) -> None:
         check_drawable(model, version)
 
 
-def _label_decoder(version: VersionRow, label: str) -> LabelDecoder:
-    slot = version.labels[label]
+def find_label_decoder(
+    labels: Mapping[str, int | None], files: Mapping[str, Mapping[str, Any]], label: str
+) -> LabelDecoder:
+    """Return the decoder of a label that a version holds. labels, files: those of its row."""
+    slot = labels[label]
     file = isolated_file(label, DECODER) if slot is None else DECODER
-    return LabelDecoder(version.files[file]["sha256"], slot or 0)
+    return LabelDecoder(files[file]["sha256"], slot or 0)

@@ -39,6 +39,22 @@ def constant_decoder(value: float, *, pixels: int = 784) -> bytes:
     )
 
 
+def mixing_decoder(*, latent: int = 4, pixels: int = 784) -> bytes:
+    """Return a decoder that adds to every image the mean noise of its batch, as no published one does."""
+    weight = np.random.default_rng(0).normal(size=(latent, pixels)).astype(np.float32)
+    return model(
+        [
+            helper.make_node("ReduceMean", ["noise"], ["mean"], axes=[0], keepdims=1),
+            helper.make_node("Add", ["noise", "mean"], ["mixed"]),
+            helper.make_node("MatMul", ["mixed", "weight"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["images"]),
+        ],
+        {"weight": weight},
+        latent=latent,
+        pixels=pixels,
+    )
+
+
 def model(nodes: list[NodeProto], weights: dict[str, np.ndarray], *, latent: int, pixels: int) -> bytes:
     """Return an ONNX file with the inputs and the output that every decoder of a version has."""
     graph = helper.make_graph(

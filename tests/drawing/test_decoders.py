@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from service.drawing.decoders import DecoderUnusable, Generator, noise
+from service.drawing.decoders import BATCH_SIZES, Decoder, DecoderUnusable, Generator, Wanted, noise
 from service.registry.artifacts import FolderArtifacts
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing
-from tests.drawing.decoders import constant_decoder, decoder
+from tests.drawing.decoders import constant_decoder, decoder, mixing_decoder
 
 
 @pytest.fixture
@@ -149,3 +149,29 @@ def test_a_decoder_is_read_once_and_the_least_recently_used_is_unloaded_first(
     for sha256 in (first, second, third):
         artifacts.path(sha256).unlink()
     assert [drawable(sha256) for sha256 in (first, second, third)] == [True, False, True]
+
+
+def test_batches_are_used_only_in_sizes_that_give_the_bits_of_each_image_alone() -> None:
+    assert Decoder.load("", decoder(latent=8)).batch_sizes == BATCH_SIZES
+    assert Decoder.load("", mixing_decoder()).batch_sizes == ()
+
+
+def test_a_decoder_that_mixes_the_images_of_a_batch_draws_each_one_by_itself(
+    artifacts: FolderArtifacts,
+) -> None:
+    data = mixing_decoder()
+    together = Generator(artifacts).draw(artifacts.put(data), label="3", slot=1, seeds=range(20))
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    for seed in range(20):
+        feed = {"noise": noise("3", seed, 4)[None], "slot": np.array([1])}
+        expected = np.round(np.asarray(session.run(["images"], feed)[0]) * 255.0).astype(np.uint8)
+        assert np.array_equal(together[seed].ravel(), expected.ravel())
+
+
+def test_images_of_several_labels_are_drawn_together_in_the_order_they_are_wanted_in() -> None:
+    loaded = Decoder.load("", decoder(slots=12))
+    wanted = [Wanted(slot, str(slot), seed) for slot in (3, 1, 11) for seed in range(30)]
+    together = loaded.draw(wanted)
+    assert all(
+        np.array_equal(loaded.draw([one])[0], image) for one, image in zip(wanted, together, strict=True)
+    )

@@ -2,10 +2,9 @@
 
 import math
 
-import numpy as np
 import torch
 
-from service.drawing.decoders import Decoder, noise
+from service.drawing.decoders import Decoder, Wanted
 from service.drawing.images import grid, png
 from service.registry.version_files import COMPARED_DRAWS
 from worker.learning import drawing
@@ -31,7 +30,6 @@ def picture_before(network: Checkpoint, labels: list[str]) -> dict[str, bytes]:
     decoder = Decoder.load("the parent's", decoder_onnx(network))
     pictures = {}
     for label in labels:
-        noises = (noise(label, seed, decoder.latent) for seed in range(COMPARED_DRAWS))
-        images = [decoder.draw(network.retained[label], one) for one in noises]
-        pictures[label] = png(grid(np.stack(images), 1, COMPARED_DRAWS))
+        wanted = [Wanted(network.retained[label], label, seed) for seed in range(COMPARED_DRAWS)]
+        pictures[label] = png(grid(decoder.draw(wanted), 1, COMPARED_DRAWS))
     return pictures
