@@ -7,6 +7,7 @@ from typing import Any
 
 from reports import Guarantee, Report, read_report
 from service.drawing.decoders import MAX_LOADED_DECODERS, UNLOAD_SECONDS
+from service.drawing.image_cache import MAX_CACHED_BYTES
 from service.receipts.statement import ErasureEntry, OlderState
 from service.registry.idempotency import KEPT_HOURS
 from service.registry.tables import ImageErasureRow, JobRow, PurgeRow, VersionRow
@@ -312,8 +313,10 @@ def _evidence_files(version: VersionRow, labels: Sequence[str]) -> list[str]:
 
 def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
     detail = (
-        f"An API process keeps up to {MAX_LOADED_DECODERS} decoders in memory. It draws nothing from "
-        "the decoder of a revoked version"
+        f"An API process keeps up to {MAX_LOADED_DECODERS} decoders in memory, and images that it drew "
+        f"lately, up to {MAX_CACHED_BYTES // 2**20} MiB of them. From a second after the forget on it sends "
+        "nothing of a revoked version, whose images it then removes from memory. It draws nothing from the "
+        "decoder of a revoked version"
     )
     if history.purge is None:
         return ErasureEntry(store="decoder caches", state="refused", detail=f"{detail}.")
