@@ -6,18 +6,24 @@ gets it, also in a thread that inherits the context.
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Literal
+from contextvars import ContextVar, Token
+from typing import Literal, NamedTuple
 
 from pythonjsonlogger.json import JsonFormatter
 
 LogFormat = Literal["text", "json"]
 
-_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-_trace_id: ContextVar[str | None] = ContextVar("trace_id", default=None)
-_job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
+
+class _Ids(NamedTuple):
+    """What the lines are about."""
+
+    request_id: str | None = None
+    trace_id: str | None = None
+    job_id: str | None = None
+
+
+_NOTHING = _Ids()
+_ids: ContextVar[_Ids] = ContextVar("ids", default=_NOTHING)
 
 
 def configure(*, level: str, log_format: LogFormat) -> None:
@@ -29,22 +35,26 @@ def configure(*, level: str, log_format: LogFormat) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-@contextmanager
-def about(
-    *, request_id: str | None = None, trace_id: str | None = None, job_id: str | None = None
-) -> Iterator[None]:
-    """Add these ids to every line that is logged in the block."""
-    given = ((_request_id, request_id), (_trace_id, trace_id), (_job_id, job_id))
-    tokens = [(variable, variable.set(value or variable.get())) for variable, value in given]
-    try:
-        yield
-    finally:
-        for variable, token in tokens:
-            variable.reset(token)
+class about:  # noqa: N801 - reads as the function it is; a class, since every request uses it
+    """Add these ids to every line that is logged in the `with` block."""
+
+    __slots__ = ("_own", "_token")
+
+    def __init__(
+        self, *, request_id: str | None = None, trace_id: str | None = None, job_id: str | None = None
+    ) -> None:
+        outer = _ids.get()
+        self._own = _Ids(request_id or outer.request_id, trace_id or outer.trace_id, job_id or outer.job_id)
+
+    def __enter__(self) -> None:
+        self._token: Token[_Ids] = _ids.set(self._own)
+
+    def __exit__(self, *_: object) -> None:
+        _ids.reset(self._token)
 
 
 def _add_ids(record: logging.LogRecord) -> bool:
-    record.request_id, record.trace_id, record.job_id = _request_id.get(), _trace_id.get(), _job_id.get()
+    record.request_id, record.trace_id, record.job_id = _ids.get()
     return True
 
 

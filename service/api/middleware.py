@@ -1,11 +1,15 @@
 """ASGI middleware for every request: request ids, HEAD, limits, and the answer to an unexpected error."""
 
+import itertools
 import logging
 import re
+import secrets
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from fastapi import Request
+from prometheus_client import Histogram
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +21,6 @@ from service.api.error_kinds import (
     UNSUPPORTED_CONTENT_ENCODING,
 )
 from service.api.problems import Problem, answer, internal_error
-from service.registry.tables import new_id
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,11 @@ PATTERN = "palimpsest.pattern"
 
 IS_HEAD = "palimpsest.is_head"
 """Set in the scope of a HEAD request, for an endpoint whose answer would not end by itself."""
+
+
+_PROCESS = secrets.token_hex(8)
+_REQUESTS = itertools.count(1)
+"""New request ids have the number of the process, which is random, and that of the request."""
 
 
 class RequestMiddleware:
@@ -90,7 +98,12 @@ class RequestMiddleware:
 def _measure(scope: Scope, status: int, seconds: float) -> None:
     """Count the request in the metrics, by the pattern of its path: the number of paths has no bound."""
     pattern = scope.get(PATTERN) or getattr(scope.get("route"), "path", "none")
-    metrics.REQUEST_SECONDS.labels(scope["method"], pattern, status).observe(seconds)
+    _histogram(scope["method"], pattern, status).observe(seconds)
+
+
+@lru_cache(maxsize=4096)
+def _histogram(method: str, pattern: str, status: int) -> Histogram:
+    return metrics.REQUEST_SECONDS.labels(method, pattern, status)
 
 
 def _look_at(scope: Scope) -> tuple[str, str | None, Problem | None]:
@@ -112,6 +125,8 @@ def _look_at(scope: Scope) -> tuple[str, str | None, Problem | None]:
 
 def _refuse(encodings: Sequence[str], query: bytes, unknown: bytes) -> Problem | None:
     """unknown: the name of a header that looks like one of this service's own and is none; or empty."""
+    if not encodings and not query and not unknown:
+        return None
     encoding = ", ".join(encodings).strip().lower()
     if encoding and not all(each.strip() in ("identity", "") for each in encoding.split(",")):
         detail = f"The Content-Encoding {encoding[:40]} is not supported; send the body as it is."
@@ -144,4 +159,4 @@ def choose_request_id(sent: str) -> str:
     """Return the id that the client sent if it is safe to log, and a new one otherwise."""
     if sent and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) and logs.without_secrets(sent) == sent:
         return sent
-    return new_id("req")
+    return f"req_{_PROCESS}{next(_REQUESTS):08x}"

@@ -161,10 +161,14 @@ class Decoder:
             named = ", ".join(str(slot) for slot in sorted(set(slots.tolist())))
             raise DecoderUnusable(self.sha256, f"it does not decode slot {named}") from error
         side = math.isqrt(images.size // len(slots))
-        if side * side * len(slots) != images.size or not np.isfinite(images).all():
+        # The sum is finite if all are: a quarter of the time of looking at each.
+        if side * side * len(slots) != images.size or not math.isfinite(images.sum(dtype=np.float64)):
             raise DecoderUnusable(self.sha256, "its output is not a square image of finite numbers")
-        rounded: Pixels = np.rint(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)
-        return rounded.reshape(len(slots), side, side)
+        np.multiply(images, np.float32(255), out=images)
+        np.maximum(images, np.float32(0), out=images)
+        np.minimum(images, np.float32(255), out=images)
+        pixels: Pixels = np.rint(images, out=images).astype(np.uint8)
+        return pixels.reshape(len(slots), side, side)
 
 
 def _prove_batches(session: onnxruntime.InferenceSession, latent: int) -> tuple[tuple[int, ...], float]:
