@@ -29,6 +29,7 @@ from palimpsest.local_server import local_server
 from service.registry import claims, jobs, labels, models
 from service.registry.database import Database
 from service.registry.job_specs import LearnSpec
+from service.registry.jobs import JobFilter
 from service.registry.tables import JobRow, ModelRow
 
 T = TypeVar("T")
@@ -143,7 +144,8 @@ def submit_job(session: Any, model: ModelRow) -> JobRow:
 
 def only_job(database: Database, model: str) -> JobRow:
     with database.reading() as session:
-        return jobs.page(session, model=models.find(session, model), limit=1).rows[0]
+        only = JobFilter(models.find(session, model).id)
+        return jobs.page(session, only=only, limit=1).rows[0]
 
 
 def running_job(database: Database, model: str) -> JobRow | None:

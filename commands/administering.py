@@ -182,7 +182,12 @@ audit = group(
 
 
 @command(audit, "list")
-def list_audit_log(session: Session, limit: Limit = 50) -> None:
+def list_audit_log(
+    session: Session,
+    action: Annotated[str | None, typer.Option(help="Only those of this action, such as job.submit.")] = None,
+    resource: Annotated[str | None, typer.Option(help="Only those about what has this id.")] = None,
+    limit: Limit = 50,
+) -> None:
     """List who requested what of a service, and what became of it.
 
     It needs a key with the scope admin.
@@ -191,7 +196,8 @@ def list_audit_log(session: Session, limit: Limit = 50) -> None:
     """
     from commands import tables
 
-    session.show_list(islice(session.client.audit.list(), limit), as_table=tables.audit_entries)
+    found = session.client.audit.list(action=action, resource=resource)
+    session.show_list(islice(found, limit), as_table=tables.audit_entries)
 
 
 @audit.command("verify")

@@ -27,6 +27,10 @@ def list_jobs(
     session: Session,
     model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,
     state: Annotated[str | None, typer.Option(help="Only those in this state, such as failed.")] = None,
+    operation: Annotated[str | None, typer.Option(help="Only those of this operation.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only those about this label.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Only those requested with this reference.")] = None,
+    metadata: Having = None,
     limit: Limit = 20,
 ) -> None:
     """List the jobs of the project.
@@ -35,7 +39,14 @@ def list_jobs(
     """
     from commands import tables
 
-    found = session.client.jobs.list(model=model, state=state)
+    found = session.client.jobs.list(
+        model=model,
+        state=state,
+        operation=operation,
+        label=label,
+        reference=reference,
+        metadata=texts("--metadata", metadata),
+    )
     session.show_list(islice(found, limit), as_table=tables.jobs)
 
 

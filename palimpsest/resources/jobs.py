@@ -1,13 +1,24 @@
 """`client.jobs`: follow jobs, wait for them, cancel them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import httpx2
 
 from palimpsest.calls import call, pages, steps, stream
 from palimpsest.errors import JobFailed, JobNotDone, RequestRefused, ServerUnreachable
-from palimpsest.requests import Page, Request, Stream, get, page, post, read_retry_after, segment, value
+from palimpsest.requests import (
+    Page,
+    Request,
+    Stream,
+    get,
+    metadata_query,
+    page,
+    post,
+    read_retry_after,
+    segment,
+    value,
+)
 from palimpsest.resources.models import PAGE
 from palimpsest.resources.versions import job_report
 from palimpsest.retries import OUTAGE_SECONDS
@@ -28,12 +39,25 @@ class Jobs:
         return get(job_path(job), value(Job))
 
     @pages
-    def list(self, *, model: str | None = None, state: str | None = None) -> Request[Page[Job]]:
+    def list(
+        self,
+        *,
+        model: str | None = None,
+        state: str | None = None,
+        operation: str | None = None,
+        label: str | None = None,
+        reference: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        order: str | None = None,
+    ) -> Request[Page[Job]]:
         """Iterate over the jobs of the project, newest first.
 
-        model: only those of this model. state: only those in this state, such as "failed".
+        model: only those of this model. state: only those in this state, such as "failed". operation, label:
+        only those that do this, and are about this label. reference, metadata: only those requested with
+        them. order: "asc" or "desc".
         """
-        return get("/v1/jobs", page(Job), limit=PAGE, model=model, state=state)
+        own = {"model": model, "state": state, "operation": operation, "label": label, "reference": reference}
+        return get("/v1/jobs", page(Job), limit=PAGE, **own, order=order, **metadata_query(metadata))
 
     @call
     def cancel(self, job: str | Job) -> Request[Job]:

@@ -231,9 +231,12 @@ class Audit:
     """Who requested what, and what became of it. Needs the scope `admin`."""
 
     @pages
-    def list(self) -> Request[Page[AuditEntry]]:
-        """Iterate over the entries of the audit log, newest first."""
-        return get("/v1/audit", page(AuditEntry), limit=PAGE)
+    def list(self, *, action: str | None = None, resource: str | None = None) -> Request[Page[AuditEntry]]:
+        """Iterate over the entries of the audit log, newest first.
+
+        action: only those of this action, such as "job.submit". resource: only those about what has this id.
+        """
+        return get("/v1/audit", page(AuditEntry), limit=PAGE, action=action, resource=resource)
 
 
 class Service:

@@ -34,23 +34,40 @@ class AuditEntryObject(BaseModel):
     hash: str | None = Field(description="The sha256 of the hash before and this entry, null until sealed.")
 
 
+class AuditQuery(Page):
+    """Which entries are requested."""
+
+    action: Annotated[str, Field(json_schema_extra={"pattern": "^[a-z_]+[.][a-z_]+$"})] | None = Field(
+        None, max_length=40, description="List only the entries of this action, such as `job.submit`."
+    )
+    resource: str | None = Field(
+        None, max_length=200, description="List only the entries about what has this id."
+    )
+
+
 @router.get("")
 @requires("admin")
 @refuses(invalid_cursor=CURSOR_RULE)
 def list_audit_entries(
-    page: Annotated[Page, Query()], request: Request, response: Response, context: Context
+    page: Annotated[AuditQuery, Query()], request: Request, response: Response, context: Context
 ) -> Listing[AuditEntryObject]:
     """List the entries of the audit log, newest first.
 
-    `palimpsest audit verify` checks their chain of hashes.
+    With `action` or `resource` one page looks at 10,000 entries at most. So it may have fewer entries than
+    `limit`, or none, although `has_more` is true: read on with `next`. `palimpsest audit verify` checks the
+    chain of hashes.
     """
     with context.database.reading() as session:
-        after = _parse_cursor(page.after)
-        project = None if context.caller.covers_deployment else context.project
-        rows, has_more = audit.page(session, project_id=project, limit=page.limit, after=after)
+        rows, has_more, last = audit.page(
+            session,
+            project_id=None if context.caller.covers_deployment else context.project,
+            action=page.action,
+            resource=page.resource,
+            limit=page.limit,
+            after=_parse_cursor(page.after),
+        )
         data = [_describe(row) for row in rows]
-    last = str(rows[-1].sequence) if rows else None
-    return build_listing(request, response.headers, data, has_more=has_more, last=last)
+    return build_listing(request, response.headers, data, has_more=has_more, last=str(last))
 
 
 def _parse_cursor(cursor: str | None) -> int | None:

@@ -13,7 +13,15 @@ from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
 from service.api.job_objects import POLL_SECONDS, JobObject, ShownState, describe_job, describe_one
 from service.api.lookup import VERSION_ERRORS, find_job, find_model
-from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, unknown_cursor
+from service.api.paging import (
+    CURSOR_RULE,
+    METADATA_PARAMETER,
+    FilteredPage,
+    Listing,
+    MetadataFilter,
+    build_listing,
+    unknown_cursor,
+)
 from service.api.refusals import NEEDS_USABLE_VERSION, READS_FILES, refuses
 from service.api.route import Route
 from service.api.space import find_lack
@@ -46,8 +54,10 @@ from service.registry.errors import (
     UnknownModel,
 )
 from service.registry.job_specs import JobSpec, Statuses
-from service.registry.tables import JobRow, ModelRow
+from service.registry.jobs import JobFilter
+from service.registry.tables import JobRow, ModelRow, Operation
 from service.requests import retries
+from service.requests.fields import LABEL_RULE, LabelName
 from service.requests.violations import InvalidRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
@@ -57,31 +67,58 @@ class ReceiptResponse(Response):
     media_type = MEDIA_TYPE
 
 
-class JobsQuery(Page):
-    """Which page of which jobs is requested."""
+class JobsQuery(FilteredPage):
+    """Which page of which jobs is requested, and in which order."""
 
     model: str | None = Field(None, description="List only the jobs of the model of this name or id.")
     state: ShownState | None = Field(None, description="List only the jobs in this state.")
+    operation: Operation | None = Field(None, description="List only the jobs of this operation.")
+    label: LabelName | None = Field(
+        None, description="List only the jobs about this label, by its name in the model."
+    )
+    reference: Annotated[str, Field(max_length=200)] | None = Field(
+        None,
+        description="List only the jobs with this `reference`: that of their own request, or of another one "
+        "that they answer (`also_requested`). So it is with `metadata.KEY`.",
+    )
 
 
-@router.get("")
+@router.get("", openapi_extra=METADATA_PARAMETER)
 @requires("read")
-@refuses(UnknownModel, invalid_cursor=CURSOR_RULE)
+@refuses(UnknownModel, invalid_cursor=CURSOR_RULE, invalid_name=LABEL_RULE)
 def list_jobs(
-    page: Annotated[JobsQuery, Query()], request: Request, response: Response, context: Context
+    page: Annotated[JobsQuery, Query()],
+    metadata: MetadataFilter,
+    request: Request,
+    response: Response,
+    context: Context,
 ) -> Listing[JobObject]:
-    """List the jobs, newest first."""
+    """List the jobs, newest first unless another order is requested.
+
+    With `operation`, `label`, `reference` or `metadata.KEY` one page looks at 10,000 jobs at most. So it may
+    have fewer jobs than `limit`, or none, although `has_more` is true: read on with `next`.
+    """
     with context.database.reading() as session:
         model = find_model(session, context.project, page.model) if page.model is not None else None
-        after = _check_cursor(session, context.project, page.after)
-        rows, has_more = jobs.page(
-            session, project=context.project, model=model, state=page.state, limit=page.limit, after=after
+        found = jobs.page(
+            session,
+            project=context.project,
+            only=JobFilter(
+                None if model is None else model.id,
+                page.state,
+                page.operation,
+                page.label,
+                page.reference,
+                metadata,
+            ),
+            descending=page.order == "desc",
+            limit=page.limit,
+            after=_check_cursor(session, context.project, page.after),
         )
+        rows = found.rows
         positions, waiting = jobs.queue_positions(session, rows), workers.find_waiting(session, rows)
         data = [describe_job(row, positions.get(row.id), waits_for=waiting.get(row.id)) for row in rows]
-    return build_listing(
-        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
-    )
+    return build_listing(request, response.headers, data, has_more=found.next is not None, last=found.next)
 
 
 @router.get("/{job}")

@@ -17,7 +17,7 @@ from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from service.registry.database import now
-from service.registry.pages import Page, newest_first
+from service.registry.pages import FilteredPage, filtered
 from service.registry.tables import AuditRow, JobRow
 
 ANONYMOUS = "anonymous"
@@ -143,15 +143,31 @@ def verify(session: Session, *, noted_head: str | None = None) -> Verification:
     return _verify(_sealed(session), unsealed, noted_head)
 
 
-def page(session: Session, *, project_id: str | None, limit: int, after: int | None = None) -> Page[AuditRow]:
+def page(
+    session: Session,
+    *,
+    project_id: str | None,
+    action: str | None = None,
+    resource: str | None = None,
+    limit: int,
+    after: int | None = None,
+) -> FilteredPage[AuditRow]:
     """Return the newest entries, or those older than the sequence number `after`.
 
-    project_id: only the entries of this project; None: all.
+    project_id: only the entries of this project; None: all. action, resource: only those that have them.
     """
-    query = select(AuditRow)
-    if project_id is not None:
-        query = query.where(AuditRow.project_id == project_id)
-    return newest_first(session, query, AuditRow.sequence, limit=limit, after=after)
+    listed = [] if project_id is None else [AuditRow.project_id == project_id]
+    wanted = ((AuditRow.action, action), (AuditRow.resource, resource))
+    return filtered(
+        session,
+        select(AuditRow).where(*listed),
+        AuditRow.sequence,
+        [column == value for column, value in wanted if value is not None],
+        keys=select(AuditRow.sequence).where(*listed),
+        limit=limit,
+        after=after,
+        descending=True,
+    )
 
 
 def _sealed(session: Session) -> Iterator[AuditRow]:

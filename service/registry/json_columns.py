@@ -6,7 +6,7 @@ Keys and items are parameters of the query, because no path of JSON can name eve
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam
+from sqlalchemy import ColumnElement, Select, and_, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.elements import BindParameter
@@ -18,7 +18,12 @@ def having(
     query: Select[AnyRow], column: InstrumentedAttribute[Any], wanted: Mapping[str, str]
 ) -> Select[AnyRow]:
     """Return the query for those of its rows whose column, a JSON object of texts, has all these entries."""
-    return query.where(*(_has_entry(column, key, value) for key, value in wanted.items()))
+    return query.where(has_entries(column, wanted)) if wanted else query
+
+
+def has_entries(column: InstrumentedAttribute[Any], wanted: Mapping[str, str]) -> ColumnElement[bool]:
+    """Return the condition that a column, a JSON object of texts, has all these entries: one or more."""
+    return and_(*(_has_entry(column, key, value) for key, value in wanted.items()))
 
 
 class has_item(ColumnElement[bool]):  # noqa: N801 - reads as the SQL condition it is

@@ -2,18 +2,21 @@
 
 from typing import Any
 
+import pytest
+
 from service.registry import audit
 from tests.api.serving import Served
 
 
-def entries(served: Served, resource: str) -> list[dict[str, Any]]:
+def entries(served: Served, resource: str, **query: str) -> list[dict[str, Any]]:
     """Return the entries about a resource, the oldest first."""
     found: list[dict[str, Any]] = []
     page: dict[str, Any] = {"next": None}
     while True:
-        after = {"after": page["next"]} if page["next"] else {}
-        page = served.http.get("/v1/audit", params={"limit": 100} | after).json()
-        found += [entry for entry in page["data"] if entry["resource"] == resource]
+        after = {"after": str(page["next"])} if page["next"] else {}
+        params = {"limit": "100", "resource": resource} | query | after
+        page = served.http.get("/v1/audit", params=params).json()
+        found += page["data"]
         if not page["has_more"]:
             return found[::-1]
 
@@ -64,6 +67,21 @@ def test_a_refused_request_leaves_no_entry_and_a_cancel_one(served: Served, name
     for _ in range(2):
         assert served.http.post(f"/v1/jobs/{job['id']}/cancel").status_code == 202
     assert [entry["action"] for entry in entries(served, job["id"])][:2] == ["job.submit", "job.cancel"]
+
+
+@pytest.mark.parametrize("compared", [1, 10_000])
+def test_entries_are_found_by_what_was_done_and_to_what(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch, compared: int
+) -> None:
+    """compared: how many entries one page looks at. With 1, most pages are empty, and others follow."""
+    monkeypatch.setattr("service.registry.pages.MAX_COMPARED", compared)
+    model = served.model(name)
+    served.http.patch(f"/v1/models/{name}", json={"description": "new"}).raise_for_status()
+    assert [entry["action"] for entry in entries(served, model["id"])] == ["model.create", "model.update"]
+    assert [entry["resource"] for entry in entries(served, model["id"], action="model.update")] == [
+        model["id"]
+    ]
+    assert entries(served, "mdl_nothing") == []
 
 
 def test_a_cursor_that_is_none_is_refused(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import pytest
@@ -257,6 +258,43 @@ def test_jobs_are_listed_newest_first_and_filtered(served: Served, name: str) ->
     assert listed("&state=queued") == submitted[:0:-1]
     assert listed("&state=succeeded") == submitted[:1]
     assert listed("&state=failed") == []
+
+
+@pytest.mark.parametrize("compared", [2, 10_000])
+def test_jobs_are_found_by_what_they_are_about(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch, compared: int
+) -> None:
+    """compared: how many jobs one page looks at. With 2, some pages are empty, and others follow."""
+    monkeypatch.setattr("service.registry.pages.MAX_COMPARED", compared)
+    served.model(name)
+    team = {"team": f"{name}-vision"}
+    first = served.submit(name, "learn", labels=["1", "2"], reference=f"{name} 1")["id"]
+    second = served.submit(name, "forget", labels=["2"], reference=f"{name} 2", metadata=team)["id"]
+    served.worker.work(first)
+    served.worker.work(second)
+    third = served.submit(name, "learn", labels=["3"], metadata=team | {"tier": "gold"})["id"]
+    again = {"labels": ["2"], "reference": f"{name} 9", "metadata": {"ticket": "9"}}
+    assert served.http.post(f"/v1/models/{name}/forget", json=again).json()["id"] == second
+
+    def found(**query: str) -> list[str]:
+        jobs, path = [], f"/v1/jobs?{urlencode(query)}&limit=2"
+        while path:
+            page = served.http.get(path)
+            jobs += [job["id"] for job in page.json()["data"]]
+            path = page.links["next"]["url"] if page.json()["has_more"] else ""
+        return jobs
+
+    assert found(model=name, operation="learn") == [third, first]
+    assert found(model=name, operation="evaluate") == []
+    assert found(model=name, label="2") == [second, first]
+    assert found(model=name, label="2", operation="forget") == [second]
+    assert found(reference=f"{name} 1") == [first]
+    assert found(reference=f"{name} 9") == [second], "a later request that the job answers"
+    assert found(**{"metadata.team": team["team"]}) == [third, second]
+    assert found(model=name, **{"metadata.ticket": "9"}) == [second]
+    assert found(**{"metadata.team": team["team"], "metadata.tier": "gold"}) == [third]
+    assert found(model=name, order="asc") == [first, second, third]
+    assert found(model=name, order="asc", operation="learn", state="queued") == [third]
 
 
 def test_each_job_of_a_list_has_its_queue_position(served: Served, name: str) -> None:

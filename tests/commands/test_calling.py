@@ -76,6 +76,10 @@ def test_a_job_that_does_not_succeed_ends_with_3_and_its_reason(
     assert again["retry_of"] == refused
     call("jobs", "cancel", again["id"])
     assert call.json("jobs", "--state", "cancelled", "--model", name)[0]["id"] == again["id"]
+    assert call.json("jobs", "--operation", "evaluate", "--model", name) == []
+    assert (
+        call.json("audit", "--action", "job.cancel", "--resource", again["id"])[0]["resource"] == again["id"]
+    )
 
 
 def test_versions_are_shown_compared_and_reported(served: Served, call: Calls, name: str) -> None:

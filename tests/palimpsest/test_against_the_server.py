@@ -121,6 +121,12 @@ def test_a_model_and_its_jobs(served: Served, client: Palimpsest, recorder: Reco
     assert (again.retry_of, again.to_json()) == (refused.id, recorder.last)
     assert len(list(client.jobs.list(model="jobs"))) == 7
     assert [one.id for one in client.jobs.list(model="jobs", state="rejected")] == [refused.id]
+    newest = next(iter(client.jobs.list(model="jobs")))
+    assert list(client.jobs.list(model="jobs", order="asc"))[-1] == newest
+    assert {one.operation for one in client.jobs.list(model="jobs", operation="learn", label="0")} == {
+        "learn"
+    }
+    assert list(client.jobs.list(reference="none", metadata={"team": "none"})) == []
     assert client.jobs.get(refused.id).done
 
 
@@ -269,8 +275,9 @@ def test_projects_keys_and_the_audit_log(client: Palimpsest, recorder: Recorder)
     assert client.keys.get(key.id).to_json() == recorder.last
     client.projects.delete("acme")
     assert "acme" not in [one.name for one in client.projects.list()]
-    entries = list(client.audit.list())
-    assert "key.revoke" in [entry.action for entry in entries]
+    entries = list(client.audit.list(resource=key.id))
+    assert [entry.action for entry in entries] == ["key.revoke", "key.create"]
+    assert list(client.audit.list(resource=key.id, action="key.revoke")) == entries[:1]
 
 
 def test_events_and_labels_that_expire(served: Served, client: Palimpsest, recorder: Recorder) -> None:

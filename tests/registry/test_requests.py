@@ -17,6 +17,7 @@ from service.registry.errors import (
     UnknownJob,
     UnknownLabel,
 )
+from service.registry.jobs import JobFilter
 from service.registry.tables import JobRow
 from tests.registries import Registry
 
@@ -95,7 +96,7 @@ def test_a_refused_request_leaves_no_row(registry: Registry) -> None:
         with pytest.raises(RegistryError):
             registry.submit("forget", *names)
     with registry.database.reading() as session:
-        assert jobs.page(session, limit=10) == ([], False)
+        assert jobs.page(session, limit=10).rows == []
 
 
 def test_concurrent_requests_for_one_label_make_one_job(registry: Registry) -> None:
@@ -115,7 +116,7 @@ def test_concurrent_requests_for_different_labels_are_all_accepted_in_one_order(
         accepted = list(pool.map(lambda label: registry.submit("learn", str(label)), range(16)))
     assert len({job.sequence for job in accepted}) == 16
     with registry.database.reading() as session:
-        rows, _ = jobs.page(session, model=registry.model, limit=16)
+        rows = jobs.page(session, only=JobFilter(registry.model.id), limit=16).rows
     assert [row.sequence for row in rows] == sorted((job.sequence for job in accepted), reverse=True)
 
 
@@ -132,15 +133,15 @@ def test_jobs_are_listed_by_model_and_by_the_state_that_clients_see(
     with registry.database.transaction() as session:
         jobs.cancel(session, running.id)
 
-    def listed(**filters: object) -> list[str]:
+    def listed(only: JobFilter, after: str | None = None) -> list[str]:
         with registry.database.reading() as session:
-            return [row.id for row in jobs.page(session, limit=10, **filters).rows]  # type: ignore[arg-type]
+            return [row.id for row in jobs.page(session, only=only, limit=10, after=after).rows]
 
-    assert listed() == [elsewhere.id, queued.id, running.id]
-    assert listed(model=registry.model) == [queued.id, running.id]
-    assert listed(state="cancelling") == [running.id]
-    assert listed(state="running") == []
-    assert listed(state="queued", after=elsewhere.id) == [queued.id]
+    assert listed(JobFilter()) == [elsewhere.id, queued.id, running.id]
+    assert listed(JobFilter(registry.model.id)) == [queued.id, running.id]
+    assert listed(JobFilter(state="cancelling")) == [running.id]
+    assert listed(JobFilter(state="running")) == []
+    assert listed(JobFilter(state="queued"), after=elsewhere.id) == [queued.id]
 
 
 def test_the_queue_position_is_the_number_of_unfinished_jobs_accepted_before(
