@@ -192,12 +192,12 @@ class Published(NamedTuple):
 
 
 def publish(settings: Settings) -> Published:
-    """Learn two labels in a few steps, in an empty home and database."""
+    """Learn two labels, in an empty home and database."""
     settings.home.mkdir()
     variables = {"PALIMPSEST_DATABASE_URL": settings.database_url}
     with local_server(settings.home, variables=variables) as url, Palimpsest(url) as client:
         client.models.create(MODEL, dataset="digits")
-        params = {"schedule": {"steps": 20}, "fisher_examples": 20}
+        params = {"schedule": {"steps": 300}}
         job = client.jobs.wait(client.models.learn(MODEL, ["0", LABEL], params=params), must_succeed=True)
         decoder = client.versions.file(MODEL, 1, "decoder.onnx")
     database = Database(settings.database_url)

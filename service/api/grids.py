@@ -65,7 +65,8 @@ class Arrangement(BaseModel):
 
     def encode(self, images: Pixels) -> bytes:
         """Return images, uint8 [count, h, w], as one PNG."""
-        return png(enlarge(grid(images, self.rows, self._columns), self.scale))
+        page = images[0] if len(images) == 1 else grid(images, self.rows, self._columns)
+        return png(page if self.scale == 1 else enlarge(page, self.scale))
 
     @property
     def _columns(self) -> int:

@@ -7,6 +7,7 @@ left to the endpoint (images.py). The answers are the same, byte for byte.
 
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -35,6 +36,7 @@ from service.requests.fields import ALIAS, HEAD, MAX_SEED, NAME, NUMBER
 PATH = "/v1/models/{model}/versions/{number}/images/{label}/{seed}.png"
 _PATH = re.compile(r"/v1/models/([^/]+)/versions/([^/]+)/images/([^/]+)/([0-9]{1,16})\.png")
 MEDIA_TYPE = "image/png"
+CONTENT_TYPE = (b"content-type", MEDIA_TYPE.encode())
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -138,11 +140,22 @@ def _describe(
     scope: Scope, version: DrawableVersion, image: _Image, etag: bytes, *, has_key: bool
 ) -> RawHeaders:
     """Return the headers that the endpoint would send, but for the length."""
-    described = headers_of_version(scope, version.number, image.version_text)
-    if has_key:
-        described["Cache-Control"] = FOR_ONE_CLIENT
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in described.items()]
-    return [*raw, (b"etag", etag), (b"content-type", MEDIA_TYPE.encode())]
+    if image.version.number:
+        raw = _describe_numbered(version.number, has_key=has_key)
+    else:
+        raw = _raw(headers_of_version(scope, version.number, image.version_text), has_key=has_key)
+    return [*raw, (b"etag", etag), CONTENT_TYPE]
+
+
+@lru_cache(maxsize=1024)
+def _describe_numbered(number: int, *, has_key: bool) -> RawHeaders:
+    """Return the headers of an image whose URL has the number of the version: they depend on nothing else."""
+    return _raw(headers_of_version({}, number, str(number)), has_key=has_key)
+
+
+def _raw(headers: Mapping[str, str], *, has_key: bool) -> RawHeaders:
+    described = {**headers, "Cache-Control": FOR_ONE_CLIENT} if has_key else headers
+    return [(name.lower().encode(), value.encode("latin-1")) for name, value in described.items()]
 
 
 def _is_plain(scope: Scope, headers: dict[bytes, bytes]) -> bool:

@@ -27,6 +27,9 @@ class Turns:
 
     def __init__(self) -> None:
         self._orders: list[_Order] = []
+        self._is_busy = False
+        """Whether several requests came in the last turn. If not, the next one is drawn as it comes."""
+        self._drawn_at_once = 0
 
     @staticmethod
     def takes(decoder: Decoder, images: int) -> bool:
@@ -38,15 +41,25 @@ class Turns:
     ) -> bytes | None:
         """Return the encoded images; None if they could not be drawn."""
         loop = asyncio.get_running_loop()
+        if not self._is_busy:
+            if not self._drawn_at_once:
+                loop.call_soon(self._end_turn)
+            self._drawn_at_once += 1
+            return _draw_one(decoder, wanted, encode)
         order = _Order(decoder, wanted, encode, loop.create_future())
         if not self._orders:
             loop.call_soon(self._draw_waiting, loop)
         self._orders.append(order)
         return await order.future
 
+    def _end_turn(self) -> None:
+        self._is_busy = self._drawn_at_once > 1
+        self._drawn_at_once = 0
+
     def _draw_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
         """Draw the orders that came first, as many as one turn allows."""
         orders, self._orders = self._orders, []
+        self._is_busy = len(orders) > 1
         seconds = 0.0
         together: dict[str, list[_Order]] = {}
         for place, order in enumerate(orders):
@@ -58,6 +71,15 @@ class Turns:
             together.setdefault(order.decoder.sha256, []).append(order)
         for some in together.values():
             _draw(some)
+
+
+def _draw_one(decoder: Decoder, wanted: Sequence[Wanted], encode: Callable[[Pixels], bytes]) -> bytes | None:
+    try:
+        with metrics.DRAW_SECONDS.time():
+            images = decoder.draw(wanted)
+    except DecoderUnusable:
+        return None
+    return encode(images)
 
 
 def _draw(orders: Sequence[_Order]) -> None:

@@ -146,13 +146,15 @@ class Decoder:
         """
         noises = _noises(wanted, self.latent)
         slots = np.array([one.slot for one in wanted], dtype=np.int64)
+        if len(wanted) == 1 or len(wanted) in self.batch_sizes:
+            return self._decode(noises, slots)
         parts, first = [], 0
         while first < len(wanted):
             size = next((size for size in self.batch_sizes if size <= len(wanted) - first), 1)
             last = first + size
             parts.append(self._decode(noises[first:last], slots[first:last]))
             first = last
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return np.concatenate(parts)
 
     def _decode(self, noises: NDArray[np.float32], slots: NDArray[np.int64]) -> Pixels:
         try:

@@ -1,7 +1,7 @@
 """Encoded images that were drawn lately, bounded by their bytes."""
 
-from collections import OrderedDict
-from collections.abc import Collection, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Set
 
 MAX_CACHED_BYTES = 16 * 2**20
 BYTES_OF_ENTRY = 600
@@ -18,6 +18,8 @@ class ImageCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._entries: OrderedDict[tuple[str, Hashable], bytes] = OrderedDict()
+        self._counts: Counter[str] = Counter()
+        """{version: how many images are here of it}."""
 
     def find(self, version: str, drawn: Hashable) -> bytes | None:
         """Return the image if it is here."""
@@ -33,16 +35,23 @@ class ImageCache:
         if (version, drawn) in self._entries or size > self._max_bytes / 10:
             return
         self._entries[version, drawn] = image
+        self._counts[version] += 1
         self._bytes += size
         while self._bytes > self._max_bytes:
-            _, oldest = self._entries.popitem(last=False)
-            self._bytes -= len(oldest) + BYTES_OF_ENTRY
+            self._remove(next(iter(self._entries)))
 
     def versions(self) -> set[str]:
         """Return the ids of the versions that images are here of."""
-        return {version for version, _ in self._entries}
+        return set(self._counts)
 
-    def drop(self, versions: Collection[str]) -> None:
+    def drop(self, versions: Set[str]) -> None:
         """Remove every image of these versions."""
-        for key in [key for key in self._entries if key[0] in versions]:
-            self._bytes -= len(self._entries.pop(key)) + BYTES_OF_ENTRY
+        if gone := self._counts.keys() & versions:
+            for key in [key for key in self._entries if key[0] in gone]:
+                self._remove(key)
+
+    def _remove(self, key: tuple[str, Hashable]) -> None:
+        self._bytes -= len(self._entries.pop(key)) + BYTES_OF_ENTRY
+        self._counts[key[0]] -= 1
+        if not self._counts[key[0]]:
+            del self._counts[key[0]]
