@@ -9,7 +9,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request
 from sqlalchemy.orm import Session
+from starlette.requests import cookie_parser
 from starlette.types import Scope as ASGIScope
 
 from service.api.error_kinds import AUTH_REQUIRED, INSUFFICIENT_SCOPE, INVALID_API_KEY, REPEATED_HEADER
@@ -125,8 +126,8 @@ class Access:
         Raises Problem 401 for a missing or invalid key, 403 for one without the scope or for a change that a
         foreign page requests with the browser's session; UnknownProject; DatabaseUnavailable.
         """
-        sent = _read_credentials(request.scope)
-        caller = self._remember(sent)
+        sent = _read_credentials(request.scope["headers"])
+        caller = self._remember(sent.digest() if sent != NO_CREDENTIALS else None, request.scope)
         if caller is None:
             self._refuse_malformed(sent)
             if sent.digest() not in self._remembered:  # nobody was admitted with these lately: it is a guess
@@ -140,12 +141,14 @@ class Access:
             self._used[caller.key_id] = time.monotonic()
         return caller
 
-    def find_admitted(self, scope: ASGIScope, scopes: tuple[KeyScope, ...]) -> Caller | None:
-        """Return the caller if `admit` would admit them to read something without any look-up, else None."""
-        try:
-            caller = self._remember(_read_credentials(scope))
-        except Problem:  # `admit` raises it too
-            return None
+    def find_admitted(
+        self, credentials: bytes | None, scope: ASGIScope, scopes: tuple[KeyScope, ...]
+    ) -> Caller | None:
+        """Return the caller if `admit` would admit them to read something without any look-up, else None.
+
+        credentials: what `read_digest` returns for the headers of the request.
+        """
+        caller = self._remember(credentials, scope)
         if caller is None or caller.scopes.isdisjoint(scopes):
             return None
         if caller.key_id is not None:
@@ -190,16 +193,19 @@ class Access:
                 keys.record_uses(session, {key_id: moment - used for key_id, used in due.items()})
             self._recorded.update(dict.fromkeys(due, moment))
 
-    def _remember(self, sent: "_Credentials") -> Caller | None:
-        """Return the caller if these credentials were verified a moment ago, or if there are none."""
-        if sent == NO_CREDENTIALS and not self._keys_required:
-            return ANYBODY
-        digest = sent.digest()
+    def _remember(self, digest: bytes | None, scope: ASGIScope) -> Caller | None:
+        """Return the caller if these credentials were verified a moment ago, or if none are needed.
+
+        digest: of the credentials that the request has; None if it has none.
+        """
+        if digest is None:
+            return None if self._keys_required else ANYBODY
         known = self._remembered.get(digest)
         age = time.monotonic() - known.looked_up_at if known else REMEMBER_SECONDS
         if known is None or age >= REMEMBER_SECONDS:
             return None
         if age >= LOOK_UP_AGAIN_SECONDS and digest not in self._looking_up:
+            sent = _read_credentials(scope["headers"])
             self._looking_up[digest] = asyncio.create_task(self._look_up_again(sent, digest))
         return known.caller
 
@@ -263,18 +269,24 @@ NO_CREDENTIALS = _Credentials(None, None, None)
 
 def read_session_token(request: Request) -> str | None:
     """Return the token of the browser's session, if the request has one."""
-    return _read_credentials(request.scope).session
+    return _read_credentials(request.scope["headers"]).session
 
 
-def _read_credentials(scope: ASGIScope) -> _Credentials:
+def read_digest(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Return a digest of the credentials in the headers; None if there are none. Raises Problem."""
+    sent = _read_credentials(headers)
+    return None if sent == NO_CREDENTIALS else sent.digest()
+
+
+def _read_credentials(headers: Iterable[tuple[bytes, bytes]]) -> _Credentials:
     authorization = session = project = None
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"authorization":
             if authorization is not None:
                 raise _invalid_key()
             authorization = value.decode("latin-1")
         elif name == b"cookie" and SESSION_COOKIE.encode() in value:
-            session = Request(scope).cookies.get(SESSION_COOKIE)
+            session = cookie_parser(value.decode("latin-1")).get(SESSION_COOKIE)
         elif name == b"palimpsest-project":
             if project is not None:
                 raise Problem(REPEATED_HEADER, f"Send the header {PROJECT_HEADER} once.")

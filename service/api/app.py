@@ -37,11 +37,12 @@ from service.api import (
 )
 from service.api.access import WATCH_SECONDS, Access
 from service.api.context import ApiContext
-from service.api.image_answers import ImageMiddleware
+from service.api.image_answers import ImageAnswers
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import complete_document
 from service.api.origins import OriginMiddleware
-from service.api.polls import PollMiddleware, Polls
+from service.api.plain_requests import PlainRequests
+from service.api.polls import PollAnswers, Polls
 from service.api.rates import RateLimits
 from service.api.slots import Slots
 from service.api.space import require_space
@@ -161,10 +162,10 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
         )
     problems.install_handlers(app)
     complete_document(app, [resource.router for resource in RESOURCES])
-    app.put_before(lambda inner: ImageMiddleware(inner, versions_named, generator, cache, access, rates))
-    app.put_before(lambda inner: PollMiddleware(inner, polls, access, rates))
     app.put_before(lambda inner: OriginMiddleware(inner, settings))
     app.put_before(RequestMiddleware)
+    frequent = (PollAnswers(polls), ImageAnswers(versions_named, generator, cache))
+    app.put_before(lambda inner: PlainRequests(inner, frequent, access, rates, settings))
     return app
 
 

@@ -25,6 +25,7 @@ from service.api.problems import Problem, answer, internal_error
 log = logging.getLogger(__name__)
 
 MAX_QUERY_PARAMETERS = 100
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 OWN_PREFIX = b"palimpsest-"
 """The beginning of the names of this service's own headers."""
 OWN_HEADERS = frozenset((PROJECT_HEADER.lower().encode(),))
@@ -97,8 +98,13 @@ class RequestMiddleware:
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:
     """Count the request in the metrics, by the pattern of its path: the number of paths has no bound."""
-    pattern = scope.get(PATTERN) or getattr(scope.get("route"), "path", "none")
-    _histogram(scope["method"], pattern, status).observe(seconds)
+    pattern = str(scope.get(PATTERN) or getattr(scope.get("route"), "path", "none"))
+    count_request(scope["method"], pattern, status, seconds)
+
+
+def count_request(method: str, pattern: str, status: int, seconds: float) -> None:
+    """Count a request in the metrics. pattern: that of its path."""
+    _histogram(method, pattern, status).observe(seconds)
 
 
 @lru_cache(maxsize=4096)
@@ -157,6 +163,14 @@ def read_trace_id(traceparent: bytes) -> str | None:
 
 def choose_request_id(sent: str) -> str:
     """Return the id that the client sent if it is safe to log, and a new one otherwise."""
-    if sent and re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", sent) and logs.without_secrets(sent) == sent:
-        return sent
+    return sent if is_usable_id(sent) else new_request_id()
+
+
+def is_usable_id(sent: str) -> bool:
+    """Whether the id that a client sent is safe to log."""
+    return bool(REQUEST_ID.fullmatch(sent)) and logs.without_secrets(sent) == sent
+
+
+def new_request_id() -> str:
+    """Return an id that no other request has."""
     return f"req_{_PROCESS}{next(_REQUESTS):08x}"

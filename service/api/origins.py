@@ -26,7 +26,7 @@ class OriginMiddleware:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._is_allowed = _host_rule(settings)
+        self._is_allowed = host_rule(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._find_problem(scope) if scope["type"] == "http" else None
@@ -90,7 +90,7 @@ def _headers(scope: Scope) -> tuple[list[bytes], list[bytes], list[bytes]]:
     return hosts, sites, origins
 
 
-def _host_rule(settings: Settings) -> Callable[[bytes], bool]:
+def host_rule(settings: Settings) -> Callable[[bytes], bool]:
     """Return a function that tells whether a Host header names this service."""
     names = {settings.host.lower(), "localhost", *settings.allowed_host_names}
 

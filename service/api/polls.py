@@ -9,24 +9,23 @@ query, for all of them.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from fastapi import Request, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Scope as ASGIScope
 
-from service.api.access import Access
+from service.api.access import Caller
 from service.api.job_objects import POLL_SECONDS, describe_job
-from service.api.middleware import PATTERN
-from service.api.problems import answer_registry_error
-from service.api.rates import RateLimits
+from service.api.plain_requests import NOT_IN_304, PlainHeaders, Reply
 from service.api.route import add_etag, names_etag
 from service.registry import jobs, workers
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.job_tokens import read_tokens
+from service.registry.keys import Scope
 from service.requests.fields import JOB_ID
 
 log = logging.getLogger(__name__)
@@ -37,21 +36,9 @@ MAX_BATCH = 200
 GATHER_SECONDS = 0.01
 """The shortest time between two batches while there are many polls: large batches cost less for each."""
 PREFIX = "/v1/jobs/"
-PLAIN_ACCEPT = (b"*/*", b"application/json", b"application/json, */*")
-OTHER_HEADERS = frozenset(
-    (
-        b"if-match",
-        b"if-unmodified-since",
-        b"range",
-        b"idempotency-key",
-        b"last-event-id",
-        b"content-length",
-        b"transfer-encoding",
-    )
-)
+PLAIN_ACCEPT = (b"", b"*/*", b"application/json", b"application/json, */*")
 NO_TOKEN = ""
 """Unlike the token of any job."""
-NOT_IN_304 = (b"content-length", b"content-type")
 
 
 class Answer(NamedTuple):
@@ -218,66 +205,28 @@ def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str
     return answers
 
 
-class PollMiddleware:
-    """Answers polls of jobs before the router, which costs ten times as much. Everything else it passes on.
+class PollAnswers:
+    """Answers polls whose media type the endpoint would not have to look at, and which have no query."""
 
-    It answers only a request without a query, a condition or a media type that the endpoint would have to
-    look at, whose caller was admitted a moment ago.
-    """
+    scopes: tuple[Scope, ...] = ("read",)
+    pattern = PREFIX + "{job}"
 
-    def __init__(self, app: ASGIApp, polls: Polls, access: Access, rates: RateLimits) -> None:
-        self._app = app
+    def __init__(self, polls: Polls) -> None:
         self._polls = polls
-        self._access = access
-        self._rates = rates
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._find(scope) if scope["type"] == "http" else None
-        if answer is None:
-            await self._app(scope, receive, send)
-            return
-        scope[PATTERN] = PREFIX + "{job}"
-        if isinstance(answer, Answer):
-            await _send(answer, scope, send)
-        else:
-            await answer_registry_error(Request(scope), answer)(scope, receive, send)
+    def takes(self, path: str) -> bool:
+        """Return whether the path may be that of a job."""
+        return path.startswith(PREFIX)
 
-    async def _find(self, scope: Scope) -> Answer | DatabaseUnavailable | None:
-        path: str = scope["path"]
-        if not path.startswith(PREFIX) or scope["method"] != "GET" or scope["query_string"]:
+    async def find(
+        self, scope: ASGIScope, headers: PlainHeaders, caller: Caller, refuses: Callable[[], bool]
+    ) -> Reply | None:
+        """Return the answer; None for what the endpoint should answer. Raises DatabaseUnavailable."""
+        if scope["query_string"] or headers.accept not in PLAIN_ACCEPT:
             return None
-        if not _is_plain(scope):
+        answer = await self._polls.find(scope["path"].removeprefix(PREFIX), caller.project)
+        if answer is None or refuses():
             return None
-        caller = self._access.find_admitted(scope, ("read",))
-        if caller is None:
-            return None
-        try:
-            answer: Answer | DatabaseUnavailable | None
-            answer = await self._polls.find(path.removeprefix(PREFIX), caller.project)
-        except DatabaseUnavailable as error:
-            answer = error
-        if answer is None or self._rates.take(scope["client"][0] if scope["client"] else "", caller.key_id):
-            return None  # the router counts the request too, and refuses it with the reason
-        return answer
-
-
-async def _send(answer: Answer, scope: Scope, send: Send) -> None:
-    """Send the answer, or 304 if the client has it."""
-    condition = next((value for name, value in scope["headers"] if name == b"if-none-match"), None)
-    if condition is not None and names_etag(condition, answer.etag):
-        start = {"status": 304, "headers": answer.headers_of_304}
-        body = b""
-    else:
-        start, body = {"status": 200, "headers": answer.headers}, answer.body
-    await send({"type": "http.response.start", **start})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _is_plain(scope: Scope) -> bool:
-    """Whether the request has no header that the endpoint would have to look at."""
-    headers = dict(scope["headers"])
-    return (
-        len(headers) == len(scope["headers"])
-        and OTHER_HEADERS.isdisjoint(headers)
-        and headers.get(b"accept", b"*/*") in PLAIN_ACCEPT
-    )
+        if headers.condition and names_etag(headers.condition, answer.etag):
+            return Reply(304, answer.headers_of_304, b"")
+        return Reply(200, answer.headers, answer.body)
