@@ -110,6 +110,7 @@ async def list_job_events(
     last_event_id: Annotated[
         str | None,
         Header(
+            alias="Last-Event-ID",
             description="The `id` of the last event that the client has, as browsers send it. It takes the "
             "place of `after`.",
             json_schema_extra={"pattern": "^[0-9]{1,9}$"},

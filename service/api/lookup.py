@@ -12,6 +12,7 @@ from starlette.types import Scope
 from service.api.context import ApiContext
 from service.api.error_kinds import VERSION_NOT_FOUND, as_conflict
 from service.api.problems import Problem
+from service.api.responses import VERSION_HEADER
 from service.api.route import FOR_ONE_CLIENT, FOR_ONE_MINUTE
 from service.registry import aliases, jobs, models, versions
 from service.registry.errors import (
@@ -25,10 +26,6 @@ from service.registry.errors import (
 )
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.requests.fields import ALIAS, HEAD, JOB_ID, NAME, NUMBER, VERSION_RULE
-
-VERSION_HEADER = "X-Model-Version"
-"""The header of an answer that was made with a version: its number."""
-
 
 VERSION_ERRORS = (UnknownModel, UnknownVersion, UnknownAlias, ModelHasNoVersion)
 """What an endpoint declares that finds a version of a model."""

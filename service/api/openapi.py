@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from service.api.access import PROJECT_HEADER, required_scopes
 from service.api.documented_errors import describe_refusals
 from service.api.documented_examples import add_examples
+from service.api.documented_headers import describe_headers
 from service.api.route import MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_JSON_ITEMS, MAX_OPEN_BODY_BYTES
 from service.requests.catalog import Catalog
 from service.requests.fields import ALIAS, HEAD, JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of
@@ -42,6 +43,7 @@ def _build_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any
         _describe_path_parameters(operation)
         _describe_body(operation, route)
     describe_refusals(document, described)
+    describe_headers(document, described)
     operations = {route.name: operation for route, _, operation in described}
     _name_operations(document["paths"])
     add_examples(document["paths"])

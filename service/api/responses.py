@@ -4,6 +4,8 @@ from typing import Any
 
 from fastapi import Response
 
+VERSION_HEADER = "X-Model-Version"
+"""The header of an answer that was made with a version: its number."""
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 """What the OpenAPI document tells about a body of bytes."""
 PNG: dict[int | str, dict[str, Any]] = {

@@ -22,10 +22,10 @@ from service.api.context import ApiContext, Context
 from service.api.drawing import DRAWING_ERRORS, draw
 from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
-from service.api.lookup import VERSION_ERRORS, VERSION_HEADER, find_model, find_version
+from service.api.lookup import VERSION_ERRORS, find_model, find_version
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, parse_id
 from service.api.refusals import refuses
-from service.api.responses import BINARY
+from service.api.responses import BINARY, VERSION_HEADER
 from service.api.route import Route
 from service.api.space import find_lack
 from service.drawing.images import Pixels, labelled_grid, npz, png

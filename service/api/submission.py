@@ -67,8 +67,9 @@ class Submission:
         prefer: Annotated[
             str,
             Header(
+                alias="Prefer",
                 description="`wait=N` waits up to N seconds for the job to be done. More than "
-                f"{MAX_WAIT_SECONDS} count as {MAX_WAIT_SECONDS}."
+                f"{MAX_WAIT_SECONDS} count as {MAX_WAIT_SECONDS}.",
             ),
         ] = "",
     ) -> None:

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator
 from service.api.app import create_app
 from service.requests.catalog import read_catalog
 from service.settings import Settings
+from tests.api.documented import find_reference
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,51 @@ def test_every_example_of_an_error_is_a_problem_document(document: dict[str, Any
     check = Draft202012Validator(schema)
     examples = document["components"]["examples"]
     assert [name for name, one in examples.items() if not check.is_valid(one["value"])] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "headers"),
+    [
+        ("POST /v1/models", "201", {"Location", "Idempotency-Replayed"}),
+        ("POST /v1/models/{model}/learn", "202", {"Location", "Retry-After", "Preference-Applied"}),
+        ("GET /v1/jobs/{job}", "200", {"ETag", "Retry-After"}),
+        ("GET /v1/jobs/{job}", "304", {"ETag", "Retry-After"}),
+        ("GET /v1/jobs", "200", {"ETag", "Link"}),
+        ("POST /v1/models/{model}/samples", "200", {"Location", "X-Sample-Id", "X-Model-Version"}),
+        ("GET /v1/models/{model}/versions/{number}/report", "200", {"Content-Location", "X-Model-Version"}),
+        ("GET /v1/models/{model}/versions/{number}/files/{name}", "206", {"Content-Range", "ETag"}),
+        ("PUT /v1/models/{model}/aliases/{alias}", "201", {"ETag", "Location"}),
+        ("GET /v1/models", "503", {"Retry-After"}),
+        ("GET /v1/models", "401", {"WWW-Authenticate"}),
+        ("POST /v1/models", "409", {"Retry-After"}),
+    ],
+)
+def test_answers_are_documented_with_their_headers(
+    document: dict[str, Any], operation: str, status: str, headers: set[str]
+) -> None:
+    response = operations(document)[operation]["responses"][status]
+    found = find_reference(document, response) or response
+    assert headers | {"X-Request-Id"} <= set(found["headers"])
+    assert all(one["$ref"].endswith(f"/{name}") for name, one in found["headers"].items())
+    assert set(found["headers"]) <= set(document["components"]["headers"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "headers"),
+    [
+        ("GET /livez", {"X-Request-Id", "traceparent", "If-None-Match"}),
+        ("POST /v1/models", {"X-Request-Id", "traceparent", "Idempotency-Key", "Palimpsest-Project"}),
+        ("POST /v1/models/{model}/learn", {"Prefer"}),
+        ("GET /v1/models/{model}/versions/{number}/files/{name}", {"Range", "If-None-Match"}),
+        ("GET /v1/jobs/{job}/events", {"Last-Event-ID", "If-None-Match"}),
+    ],
+)
+def test_requests_are_documented_with_their_headers(
+    document: dict[str, Any], operation: str, headers: set[str]
+) -> None:
+    parameters = operations(document)[operation]["parameters"]
+    assert headers <= {one["name"] for one in parameters if one["in"] == "header"}
+    assert len({(one["name"].lower(), one["in"]) for one in parameters}) == len(parameters)
 
 
 def test_every_tag_is_described_and_used(document: dict[str, Any]) -> None:
