@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from reports import Criterion, read_criterion
 from service.registry import jobs, workers
-from service.registry.tables import Guarantee, ImageErasureRow, JobRow, PurgeRow
+from service.registry.job_errors import FailureType
+from service.registry.tables import Guarantee, ImageErasureRow, JobRow, Operation, PurgeRow
 
 POLL_SECONDS = "1"
 """The Retry-After header of the answer for a job that is not done: seconds until the next poll."""
@@ -33,7 +34,7 @@ class ProgressObject(BaseModel):
 class JobErrorObject(BaseModel):
     """Why a job failed or was rejected."""
 
-    type: str
+    type: str = Field(json_schema_extra={"enum": list(get_args(FailureType))})
     code: str
     message: str
     retryable: bool
@@ -145,7 +146,7 @@ class JobObject(BaseModel):
     object: Literal["job"] = "job"
     model: str
     model_name: str
-    operation: str
+    operation: Operation
     strategy: str
     guarantee: Guarantee | None = Field(
         description="Of a forget: what it has to guarantee, and once it has succeeded, what it guarantees."

@@ -15,6 +15,7 @@ from service.api.documented_errors import describe_refusals
 from service.api.documented_examples import add_examples
 from service.api.documented_headers import describe_headers
 from service.api.route import MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_JSON_ITEMS, MAX_OPEN_BODY_BYTES
+from service.api.webhook_messages import describe_webhooks
 from service.requests.catalog import Catalog
 from service.requests.fields import ALIAS, HEAD, JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of
 
@@ -49,6 +50,7 @@ def _build_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any
     add_examples(document["paths"])
     document["servers"] = [{"url": "/", "description": "The service that serves this document."}]
     document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    describe_webhooks(document)
     _name_the_catalog(document["components"]["schemas"], app.state.context.catalog)
     _add_links(operations)
     return document
@@ -200,6 +202,7 @@ def _name_the_catalog(schemas: dict[str, Any], catalog: Catalog) -> None:
         schemas[operation.capitalize()]["properties"]["strategy"]["anyOf"].insert(1, FOREIGN_STRATEGY)
     for operation in ("learn", "forget", "resize", "evaluate"):
         _type_params(schemas, operation, catalog)
+    _type_network(schemas, catalog)
 
 
 FOREIGN_STRATEGY = {
@@ -241,6 +244,40 @@ def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> N
             "this document cannot have it, because what is offered depends on the running workers.",
         }
         params["anyOf"].append({"$ref": f"#/components/schemas/{FOREIGN_PARAMS}"})
+
+
+FOREIGN_NETWORK = {
+    "title": "ForeignNetwork",
+    "type": "object",
+    "properties": {"architecture": {"type": "string", **schema_of(NAME)}},
+    "required": ["architecture"],
+    "description": "A network that another package brings, with its params. `/v1/catalog` lists it with its "
+    "`package` while a running worker offers it, and has the schema of its params.",
+}
+
+
+def _type_network(schemas: dict[str, Any], catalog: Catalog) -> None:
+    """Type the network of a model to create by its architecture. The first one is the default."""
+    network = schemas["CreateModel"]["properties"]["network"]
+    for key in ("type", "additionalProperties", "default"):  # generators refuse a default beside any-of
+        network.pop(key, None)
+    network["anyOf"] = []
+    for place, entry in enumerate(catalog.architectures):
+        name = f"{entry.name.capitalize()}Network"
+        schema = deepcopy(entry.params)
+        for inner, definition in schema.pop("$defs", {}).items():
+            schemas[f"{name}{inner}"] = _moved(definition, name) | {"title": f"{name}{inner}"}
+        typed = _moved(schema, name) | {"title": name, "description": entry.summary}
+        typed["properties"] = {
+            "architecture": {"type": "string", "enum": [entry.name]},
+            **typed["properties"],
+        }
+        if place > 0:
+            typed["required"] = ["architecture", *typed.get("required", ())]
+        schemas[name] = typed
+        network["anyOf"].append({"$ref": f"#/components/schemas/{name}"})
+    schemas["ForeignNetwork"] = FOREIGN_NETWORK
+    network["anyOf"].append({"$ref": "#/components/schemas/ForeignNetwork"})
 
 
 def _moved(schema: Any, name: str) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from sqlalchemy import func, select, update
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -134,6 +135,27 @@ def test_what_happens_in_a_project_is_sent_signed(served: Served, receiver: Rece
     tell(served)
     assert len(receiver.got) == count, "nothing is sent twice"
     assert learned.number == 1
+
+
+def test_every_message_has_the_documented_body(served: Served, receiver: Receiver, name: str) -> None:
+    document = served.http.get("/openapi.json").json()
+    served.model(name)
+    tell(served)
+    webhook = create(served, receiver)
+    served.worker.relapses["2"] = 0.9
+    served.done(name, "learn", labels=["1", "2"])
+    served.done(name, "forget", labels=["2"], acceptance={"forgotten_accuracy_max": 0.5})
+    served.worker.fail(served.worker.claim(served.submit(name, "learn", labels=["3"])["id"]))
+    served.http.post(f"/v1/webhooks/{webhook['id']}/test").raise_for_status()
+    tell(served)
+    assert {one["type"] for one in receiver.messages()} == set(document["webhooks"])
+    for headers, body in receiver.got:
+        message = json.loads(body)
+        described = document["webhooks"][message["type"]]["post"]
+        assert {one["name"] for one in described["parameters"]} <= set(headers)
+        schema = described["requestBody"]["content"]["application/json"]["schema"]
+        validator = Draft202012Validator({**schema, "components": document["components"]})
+        assert list(validator.iter_errors(message)) == []
 
 
 def test_a_job_that_fails_is_sent_and_other_types_are_not(
