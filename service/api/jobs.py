@@ -57,7 +57,7 @@ from service.registry.job_specs import JobSpec, Statuses
 from service.registry.jobs import JobFilter
 from service.registry.tables import JobRow, ModelRow, Operation
 from service.requests import retries
-from service.requests.fields import LABEL_RULE, LabelName
+from service.requests.fields import LABEL_RULE, LabelName, ResourceName
 from service.requests.violations import InvalidRequest
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Route)
@@ -70,7 +70,9 @@ class ReceiptResponse(Response):
 class JobsQuery(FilteredPage):
     """Which page of which jobs is requested, and in which order."""
 
-    model: str | None = Field(None, description="List only the jobs of the model of this name or id.")
+    model: ResourceName | None = Field(
+        None, description="List only the jobs of the model of this name or id."
+    )
     state: ShownState | None = Field(None, description="List only the jobs in this state.")
     operation: Operation | None = Field(None, description="List only the jobs of this operation.")
     label: LabelName | None = Field(

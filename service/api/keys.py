@@ -21,6 +21,7 @@ from service.requests.fields import (
     NAME,
     NAME_RULE,
     Body,
+    ResourceName,
     check_resource_name,
     schema_of,
 )
@@ -37,7 +38,7 @@ class CreateKey(Body):
         description="What it is for. Several keys may have one name.", json_schema_extra=schema_of(NAME)
     )
     scopes: list[Scope] = Field(min_length=1, max_length=5, description="No scope includes another.")
-    project: str | None = Field(
+    project: ResourceName | None = Field(
         None, description="The name or id of its project. Left out: the project of this request."
     )
     deployment: bool = Field(

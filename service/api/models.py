@@ -42,6 +42,7 @@ from service.requests.fields import (
     Body,
     Description,
     Metadata,
+    ResourceName,
     Seed,
     schema_of,
 )
@@ -66,7 +67,7 @@ class CreateModel(Body):
         Field(json_schema_extra=schema_of(NAME, reserved=MODEL_ID)),
         AfterValidator(_check_model_name),
     ]
-    dataset: str = Field(description="The name of a dataset of /v1/datasets.")
+    dataset: ResourceName = Field(description="The name of a dataset of /v1/datasets.")
     network: dict[str, Any] = Field(
         {}, description="The architecture and its params. /v1/catalog has their schema and the defaults."
     )

@@ -41,6 +41,7 @@ from service.requests.fields import (
     Body,
     LabelName,
     Labels,
+    ResourceName,
     Seed,
     VersionReference,
     VersionReferenceText,
@@ -74,6 +75,7 @@ class CreateSample(Body):
         1,
         ge=1,
         le=10_000,
+        json_schema_extra={"maximum": MAX_IMAGES},
         description=f"The number of images of each label. Together the labels may have {MAX_IMAGES:,}; "
         f"the format `png_grid` holds at most {MAX_GRID_COLUMNS} of a label, and `png` one image in all.",
     )
@@ -161,7 +163,7 @@ async def create_sample(
 class SamplesPage(Page):
     """Which samples are listed."""
 
-    model: str | None = Field(None, description="Only samples of the model of this name or id.")
+    model: ResourceName | None = Field(None, description="Only samples of the model of this name or id.")
     version: VersionReferenceText | None = Field(
         None, description="Only samples of this version of the model: its number, an alias, or `head`."
     )

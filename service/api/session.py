@@ -13,10 +13,10 @@ from service.api.idempotency import Idempotent
 from service.api.origins import comes_from_own_page, foreign_page
 from service.api.refusals import refuses
 from service.api.route import Route
-from service.registry import projects, sessions
+from service.registry import keys, projects, sessions
 from service.registry.errors import UnknownProject
 from service.registry.tables import DEFAULT_PROJECT
-from service.requests.fields import Body
+from service.requests.fields import Body, ResourceName, schema_of
 
 router = APIRouter(prefix="/v1/session", tags=["keys"], route_class=Route)
 
@@ -27,8 +27,8 @@ SESSION_SECONDS = 12 * 3600
 class OpenSession(Body):
     """The key to open a session with."""
 
-    key: str = Field(description="An API key.")
-    project: str | None = Field(
+    key: str = Field(description="An API key.", json_schema_extra=schema_of(keys.PATTERN))
+    project: ResourceName | None = Field(
         None, description="The project to see, by its name or id. Left out: that of the key, or `default`."
     )
 

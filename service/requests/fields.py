@@ -53,6 +53,10 @@ def schema_of(pattern: re.Pattern[str], *, reserved: str = "") -> dict[str, Any]
     return {"pattern": f"^(?!{reserved}){pattern.pattern}$" if reserved else f"^{pattern.pattern}$"}
 
 
+ResourceName = Annotated[str, Field(json_schema_extra=schema_of(NAME))]
+"""The name or id of something that there should be. Other texts are answered as unknown names."""
+
+
 def check_resource_name(name: str) -> str:
     """Return the name. Raises PydanticCustomError if NAME_RULE forbids it."""
     if not NAME.fullmatch(name):
@@ -98,7 +102,8 @@ VersionReferenceText = Annotated[int | str, PlainValidator(_check_version_text),
 """The same in a query."""
 
 
-LABEL_RULE = labels.RULE
+LABEL_RULE, LABEL_PATTERN = labels.RULE, labels.PATTERN
+MAX_LABELS = 100
 
 
 def _check_label_name(name: str) -> str:
@@ -120,7 +125,7 @@ def _check_not_empty(value: object) -> object:
 
 Labels = Annotated[
     list[LabelName],
-    Field(max_length=100, json_schema_extra={"minItems": 1, "uniqueItems": True}),
+    Field(max_length=MAX_LABELS, json_schema_extra={"minItems": 1, "uniqueItems": True}),
     BeforeValidator(_check_not_empty),
 ]
 

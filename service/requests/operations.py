@@ -24,12 +24,15 @@ from service.registry.names import find_fault
 from service.registry.tables import Guarantee
 from service.requests.catalog import Catalog, DatasetEntry, StrategyEntry
 from service.requests.fields import (
+    LABEL_PATTERN,
+    MAX_LABELS,
     Acceptance,
     Body,
     LabelName,
     Labels,
     Metadata,
     Reference,
+    ResourceName,
     Seed,
     VersionReference,
     refuse_duplicates,
@@ -87,11 +90,14 @@ class Learn(Change):
     """A request to learn labels."""
 
     labels: Labels
-    dataset: str | None = Field(
+    dataset: ResourceName | None = Field(
         None, description="The dataset to learn from. If it is left out, the dataset of the model is used."
     )
     names: dict[str, LabelName] = Field(
-        {}, alias="as", description="New names for labels in the model, by their names in the dataset."
+        {},
+        alias="as",
+        description="New names for labels in the model, by their names in the dataset.",
+        json_schema_extra={"maxProperties": MAX_LABELS, "propertyNames": {"pattern": LABEL_PATTERN}},
     )
     retention: Retention = Field(
         "permanent",

@@ -185,6 +185,61 @@ def test_the_document_says_how_strategies_of_packages_are_accepted(document: dic
         assert {"$ref": "#/components/schemas/ForeignParams"} in fields["params"]["anyOf"]
 
 
+def test_networks_are_typed_by_architecture(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["CreateModel"]["properties"]["network"]
+    check = Draft202012Validator({**schema, "components": document["components"]})
+    catalog = read_catalog()
+    for architecture in catalog.architectures:
+        name = f"{architecture.name.capitalize()}Network"
+        own = Draft202012Validator(
+            {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        )
+        complete = catalog.complete_network({"architecture": architecture.name})
+        assert check.is_valid(complete)
+        assert own.is_valid(complete)
+        assert not own.is_valid(complete | {"no_such_param": 1})
+    assert check.is_valid({})
+    assert check.is_valid({"architecture": "of-a-package", "depth": 3})
+    assert not check.is_valid({"latent": 0})
+
+
+@pytest.mark.parametrize(
+    ("schema", "field", "good", "bad"),
+    [
+        ("CreateModel", "dataset", "mnist", "a/b"),
+        ("Learn", "dataset", None, ""),
+        ("Learn", "as", {"7": "seven"}, {"a/b": "seven"}),
+        ("Learn", "as", {}, {str(i): f"l{i}" for i in range(101)}),
+        ("CreateKey", "project", "prj_default", "a b"),
+        ("OpenSession", "project", None, "x" * 65),
+        ("OpenSession", "key", f"pal_{'0' * 26}_{'a' * 43}_{'b' * 6}", "secret"),
+        ("CreateSample", "count", 2000, 2001),
+    ],
+)
+def test_fields_have_their_bounds(
+    document: dict[str, Any], schema: str, field: str, good: object, bad: object
+) -> None:
+    described = document["components"]["schemas"][schema]["properties"][field]
+    check = Draft202012Validator({**described, "components": document["components"]})
+    assert check.is_valid(good)
+    assert not check.is_valid(bad)
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/samples"])
+def test_a_model_to_list_by_is_a_name(document: dict[str, Any], path: str) -> None:
+    parameters = document["paths"][path]["get"]["parameters"]
+    [schema] = [one["schema"] for one in parameters if one["name"] == "model"]
+    assert Draft202012Validator(schema).is_valid("digits")
+    assert not Draft202012Validator(schema).is_valid("a/b")
+
+
+def test_values_with_names_are_enumerated(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    operation = schemas["JobObject"]["properties"]["operation"]
+    assert set(operation["enum"]) == {"learn", "forget", "resize", "evaluate"}
+    assert "worker_lost" in schemas["JobErrorObject"]["properties"]["type"]["enum"]
+
+
 def test_no_reference_of_the_document_is_broken(document: dict[str, Any]) -> None:
     names = set(re.findall(r"#/components/schemas/([A-Za-z0-9_.\-]+)", str(document)))
     assert names <= set(document["components"]["schemas"])
