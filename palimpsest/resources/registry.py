@@ -195,6 +195,11 @@ class Webhooks:
         return get(f"/v1/webhooks/{segment(webhook)}/deliveries", page(Delivery), limit=PAGE)
 
     @call
+    def delivery(self, webhook: str, message: str) -> Request[Delivery]:
+        """Get a message of a webhook and what became of it, by its id."""
+        return get(f"/v1/webhooks/{segment(webhook)}/deliveries/{segment(message)}", value(Delivery))
+
+    @call
     def test(self, webhook: str, *, idempotency_key: str | None = None) -> Request[Delivery]:
         """Have a message sent that only tries the webhook."""
         return post(f"/v1/webhooks/{segment(webhook)}/test", None, value(Delivery), idempotency_key)

@@ -82,6 +82,7 @@ STATUS = {
     "key_not_found": 404,
     "project_not_found": 404,
     "webhook_not_found": 404,
+    "delivery_not_found": 404,
     "too_many_webhooks": 409,
     "project_exists": 409,
     "project_in_use": 409,

@@ -158,6 +158,8 @@ def cancel_job(job: str, response: Response, context: Context, once: Idempotent)
             context.append_to_audit_log(session, "job.cancel", row.id)
         cancelled = describe_one(session, row)
     response.headers["Location"] = cancelled.links["self"]
+    if not cancelled.done:
+        response.headers["Retry-After"] = POLL_SECONDS
     return cancelled
 
 

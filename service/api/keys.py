@@ -88,6 +88,7 @@ def create_key(
     with context.database.transaction() as session:
         if answered := once.begin(session):
             row = keys.find(session, answered.resource_id, project=_visible(context))
+            response.headers["Location"] = f"/v1/keys/{row.id}"
             return NewApiKeyObject(**describe_key(row).model_dump(), key=None)
         project = None if body.deployment else context.project
         if body.project is not None and not body.deployment:

@@ -159,6 +159,8 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
     "job": {"description": "The id of a job.", "schema": schema_of(JOB_ID)},
     "sample": {"description": "The id of a sample.", "schema": schema_of(SAMPLE_ID)},
     "key": {"description": "The id of a key."},
+    "webhook": {"description": "The id of a webhook."},
+    "delivery": {"description": "The id of a message of the webhook."},
     "name": {"description": "The name of a file, as the version lists it."},
     "label": {"description": "The name of a label."},
     "seed": {"description": "The seed of the first image.", "schema": {"minimum": 0, "maximum": MAX_SEED}},

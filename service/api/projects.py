@@ -68,10 +68,11 @@ def create_project(
     with context.database.transaction() as session:
         if answered := once.begin(session):
             with unless_gone("project", answered.resource_id):
-                return _describe_project(projects.find(session, answered.resource_id))
-        created = _describe_project(projects.create(session, body.name))
-        _append_to_audit_log(session, "project.create", created, context, request)
-        once.record(session, 201, created.id)
+                created = _describe_project(projects.find(session, answered.resource_id))
+        else:
+            created = _describe_project(projects.create(session, body.name))
+            _append_to_audit_log(session, "project.create", created, context, request)
+            once.record(session, 201, created.id)
     response.headers["Location"] = f"/v1/projects/{created.name}"
     return created
 

@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field
 from service.api.access import requires
 from service.api.context import ApiContext, Context
 from service.api.idempotency import Idempotent
+from service.api.job_objects import POLL_SECONDS
 from service.api.paging import CURSOR_RULE, Listing, PageQuery, build_listing, parse_id
 from service.api.refusals import refuses
 from service.api.route import Route
 from service.hanging import BoundedCalls
 from service.registry import webhooks
-from service.registry.errors import TooManyMessages, TooManyWebhooks, UnknownWebhook
+from service.registry.errors import TooManyMessages, TooManyWebhooks, UnknownDelivery, UnknownWebhook
 from service.registry.tables import WebhookDeliveryRow, WebhookRow
 from service.registry.webhooks import MESSAGE_TYPES, MessageType
 from service.requests.fields import Body
@@ -107,17 +108,18 @@ def create_webhook(
     with context.database.transaction() as session:
         if answered := once.begin(session):
             row = webhooks.find(session, answered.resource_id, project=context.project)
-            return NewWebhookObject(**_describe(row).model_dump(), secret=None)
-        row = webhooks.create(
-            session,
-            project=context.project,
-            url=body.url,
-            types=body.types,
-            created_by=context.caller.key_id,
-        )
-        context.append_to_audit_log(session, "webhook.create", row.id, url=row.url, types=row.types)
-        once.record(session, 201, row.id)
-        created = NewWebhookObject(**_describe(row).model_dump(), secret=row.secret)
+            created = NewWebhookObject(**_describe(row).model_dump(), secret=None)
+        else:
+            row = webhooks.create(
+                session,
+                project=context.project,
+                url=body.url,
+                types=body.types,
+                created_by=context.caller.key_id,
+            )
+            context.append_to_audit_log(session, "webhook.create", row.id, url=row.url, types=row.types)
+            once.record(session, 201, row.id)
+            created = NewWebhookObject(**_describe(row).model_dump(), secret=row.secret)
     response.headers["Location"] = f"/v1/webhooks/{created.id}"
     return created
 
@@ -177,11 +179,24 @@ def list_deliveries(
     )
 
 
+@router.get("/{webhook}/deliveries/{delivery}")
+@requires("admin")
+@refuses(UnknownWebhook, UnknownDelivery)
+def get_delivery(webhook: str, delivery: str, context: Context) -> DeliveryObject:
+    """Read a message of a webhook and what became of it, by its id."""
+    with context.database.reading() as session:
+        row = webhooks.find(session, webhook, project=context.project)
+        found = webhooks.find_delivery(session, row, delivery)
+        if found is None:
+            raise UnknownDelivery(row.id, delivery)
+        return _describe_delivery(found)
+
+
 @router.post("/{webhook}/test", status_code=202)
 @requires("admin")
 @refuses(UnknownWebhook, TooManyMessages)
 def test_webhook(webhook: str, context: Context, response: Response, once: Idempotent) -> DeliveryObject:
-    """Send a message of the type `webhook.test`. The list of its messages shows what became of it.
+    """Send a message of the type `webhook.test`. `Location` shows what became of it.
 
     While 20 such messages wait, further ones are refused with 429 `too_many_messages`.
     """
@@ -194,7 +209,9 @@ def test_webhook(webhook: str, context: Context, response: Response, once: Idemp
             once.record(session, 202, sent.id)
             context.append_to_audit_log(session, "webhook.test", row.id)
         described = _describe_delivery(sent)
-    response.headers["Location"] = f"/v1/webhooks/{row.id}/deliveries"
+    response.headers["Location"] = f"/v1/webhooks/{row.id}/deliveries/{described.id}"
+    if described.state == "pending":
+        response.headers["Retry-After"] = POLL_SECONDS
     return described
 
 

@@ -123,7 +123,7 @@ def page_of_deliveries(
 
 def find_delivery(session: Session, webhook: WebhookRow, message_id: str) -> WebhookDeliveryRow | None:
     """Return the webhook's message of that id; None if there is none any more."""
-    row = session.get(WebhookDeliveryRow, message_id)
+    row = session.get(WebhookDeliveryRow, message_id) if is_storable(message_id) else None
     return row if row is not None and row.webhook_id == webhook.id else None
 
 

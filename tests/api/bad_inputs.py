@@ -104,6 +104,7 @@ NOT_THERE = [
     get("an unknown key", "/v1/keys/encryption", 404, "key_not_found"),
     Bad("revoke an unknown key", "DELETE", "/v1/keys/key_0", 404, "key_not_found"),
     get("an unknown project", "/v1/projects/nobody", 404, "project_not_found"),
+    get("messages of an unknown webhook", "/v1/webhooks/whk_0/deliveries/msg_0", 404, "webhook_not_found"),
     Bad("delete an unknown project", "DELETE", "/v1/projects/nobody", 404, "project_not_found"),
     Bad("delete the default project", "DELETE", "/v1/projects/default", 409, "project_in_use"),
     get("models of an unknown project", "/v1/models", 404, "project_not_found",

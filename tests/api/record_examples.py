@@ -73,7 +73,8 @@ def _tell(served: Served) -> None:
         ).json()
         send("GET", "/v1/webhooks")
         send("GET", f"/v1/webhooks/{webhook['id']}")
-        send("POST", f"/v1/webhooks/{webhook['id']}/test")
+        sent = send("POST", f"/v1/webhooks/{webhook['id']}/test").json()
+        send("GET", f"/v1/webhooks/{webhook['id']}/deliveries/{sent['id']}")
         send("GET", f"/v1/webhooks/{webhook['id']}/deliveries")
         send("DELETE", f"/v1/webhooks/{webhook['id']}")
         model = send("GET", "/v1/models/digits").json()["id"]

@@ -83,6 +83,48 @@ def test_an_answer_that_was_waited_for_says_which_labels_were_forgotten_already(
     assert answer.json()["already_forgotten"] == {"1": earlier, "2": job}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "secret"),
+    [
+        ("/v1/projects", {"name": "{name}"}, None),
+        ("/v1/keys", {"name": "{name}", "scopes": ["read"]}, "key"),
+        ("/v1/webhooks", {"url": "https://1.1.1.1/{name}", "types": ["job.finished"]}, "secret"),
+    ],
+)
+def test_a_repeated_creation_makes_nothing_and_shows_no_secret_again(
+    served: Served, name: str, key: str, path: str, body: JSON, secret: str | None
+) -> None:
+    body = {field: one.format(name=name) if isinstance(one, str) else one for field, one in body.items()}
+    first = send(served, path, body, key)
+    before = served.counts()
+    again = send(served, path, body, key)
+    assert (first.status_code, again.status_code) == (201, 201), again.text
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Location"] == first.headers["Location"]
+    assert served.counts() == before
+    shown = first.json()
+    if secret is not None:
+        assert shown[secret]
+        assert shown[secret] not in again.text
+        shown[secret] = None
+    assert again.json() == shown
+    first_field = next(iter(body))
+    reused = send(served, path, body | {first_field: f"{body[first_field]}x"}, key)
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_a_repeated_test_of_a_webhook_sends_one_message(served: Served, name: str, key: str) -> None:
+    url = f"https://1.1.1.1/{name}"
+    webhook = served.http.post("/v1/webhooks", json={"url": url, "types": ["job.finished"]}).json()["id"]
+    first, again = (send(served, f"/v1/webhooks/{webhook}/test", None, key) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202), again.text
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json() == first.json()
+    assert first.headers["Location"] == again.headers["Location"]
+    assert served.http.get(first.headers["Location"]).json() == first.json()
+    assert len(served.http.get(f"/v1/webhooks/{webhook}/deliveries").json()["data"]) == 1
+
+
 def test_the_repeated_answer_shows_the_job_as_it_is_now(served: Served, name: str, key: str) -> None:
     served.model(name)
     first = send(served, f"/v1/models/{name}/learn", {"labels": ["1"]}, key).json()

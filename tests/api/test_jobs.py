@@ -360,6 +360,7 @@ def test_cancelling_again_gives_the_same_answer(served: Served, name: str) -> No
     assert [answer.status_code for answer in answers] == [202, 202, 202]
     assert {answer.text for answer in answers} == {answers[0].text}
     assert answers[0].json()["state"] == "cancelled"
+    assert "Retry-After" not in answers[0].headers
     assert served.http.get(f"/v1/models/{name}").json()["head"] is None
 
 
@@ -369,6 +370,7 @@ def test_a_running_job_that_is_cancelled_is_cancelling(served: Served, name: str
     served.worker.claim(job_id)
     answer = served.http.post(f"/v1/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["state"], answer.json()["done"]) == (202, "cancelling", False)
+    assert (answer.headers["Location"], answer.headers["Retry-After"]) == (f"/v1/jobs/{job_id}", "1")
     listed = served.http.get(f"/v1/jobs?model={name}&state=cancelling").json()["data"]
     assert [job["id"] for job in listed] == [job_id]
 

@@ -62,8 +62,10 @@ def things(locked: Served) -> dict[str, str]:
         webhook = webhooks.create(
             session, project=project, url="https://a.example/", types=["job.finished"], created_by=None
         )
+        delivery = webhooks.queue_ping(session, webhook)
     return {
         "webhook": webhook.id,
+        "delivery": delivery.id,
         "model": "orchard",
         "number": "2",
         "name": "decoder.onnx",

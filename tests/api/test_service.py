@@ -273,6 +273,7 @@ def test_the_openapi_document_has_every_endpoint(documented: dict[str, Any]) -> 
         "GET /v1/webhooks/{webhook}",
         "DELETE /v1/webhooks/{webhook}",
         "GET /v1/webhooks/{webhook}/deliveries",
+        "GET /v1/webhooks/{webhook}/deliveries/{delivery}",
         "POST /v1/webhooks/{webhook}/test",
         "GET /v1/datasets",
         "GET /v1/datasets/{dataset}",

@@ -158,6 +158,14 @@ def test_every_message_has_the_documented_body(served: Served, receiver: Receive
         assert list(validator.iter_errors(message)) == []
 
 
+def test_a_message_is_found_by_its_own_webhook_only(served: Served, receiver: Receiver) -> None:
+    one, other = create(served, receiver), create(served, receiver)
+    message = served.http.post(f"/v1/webhooks/{one['id']}/test").json()["id"]
+    for path in (f"{other['id']}/deliveries/{message}", f"{one['id']}/deliveries/msg_0"):
+        problem = served.http.get(f"/v1/webhooks/{path}").json()
+        assert (problem["status"], problem["code"]) == (404, "delivery_not_found")
+
+
 def test_a_job_that_fails_is_sent_and_other_types_are_not(
     served: Served, receiver: Receiver, name: str
 ) -> None:
@@ -177,7 +185,10 @@ def test_a_message_is_sent_again_under_its_id_until_it_is_accepted(
 ) -> None:
     webhook = create(served, receiver)
     receiver.status = 500
-    sent = served.http.post(f"/v1/webhooks/{webhook['id']}/test").json()
+    accepted = served.http.post(f"/v1/webhooks/{webhook['id']}/test")
+    assert accepted.headers["Retry-After"] == "1"
+    sent = served.http.get(accepted.headers["Location"]).json()
+    assert sent == accepted.json()
     tell(served)
     [waiting] = deliveries(served, webhook)
     assert (waiting["state"], waiting["status"], waiting["attempts"]) == ("pending", 500, 1)

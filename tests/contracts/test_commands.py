@@ -24,6 +24,7 @@ WITHOUT_A_COMMAND = {
     "keys.signing": "`palimpsest verify --url` reads all signing keys, the newest included",
     "livez.get": "for supervisors; people ask `palimpsest status`",
     "metrics.get": "for Prometheus",
+    "deliveries.get": "one entry of what `palimpsest webhooks deliveries` lists",
     "recovered.get": "pictures of the report's page, which `palimpsest report` names",
     "session.create": "the console's login; a command sends a key",
     "session.delete": "the console's login; a command sends a key",

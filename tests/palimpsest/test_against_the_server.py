@@ -301,6 +301,7 @@ def test_webhooks(client: Palimpsest, recorder: Recorder) -> None:
     sent = client.webhooks.test(webhook.id)
     assert sent.to_json() == recorder.last
     assert [one.id for one in client.webhooks.deliveries(webhook.id)] == [sent.id]
+    assert client.webhooks.delivery(webhook.id, sent.id).to_json() == recorder.last
     client.webhooks.delete(webhook.id)
     assert list(client.webhooks.list()) == []
 

@@ -50,6 +50,18 @@ class UnknownWebhook(RegistryError):
         super().__init__(f"there is no webhook {webhook_id[:80]!r}; GET /v1/webhooks lists the webhooks")
 
 
+class UnknownDelivery(RegistryError):
+    code = "delivery_not_found"
+    cause = "The webhook has no message of this id, or it was deleted after 30 days."
+    cure = "GET /v1/webhooks/{webhook}/deliveries lists its messages."
+
+    def __init__(self, webhook_id: str, message_id: str) -> None:
+        super().__init__(
+            f"the webhook {webhook_id} has no message {message_id[:80]!r}; "
+            f"GET /v1/webhooks/{webhook_id}/deliveries lists its messages"
+        )
+
+
 class TooManyWebhooks(RegistryError):
     code = "too_many_webhooks"
     cause = "The project has as many webhooks as it may."
