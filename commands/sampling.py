@@ -15,7 +15,7 @@ from commands.session import Session, command
 if TYPE_CHECKING:
     from palimpsest.values import Sample
 
-FORMATS = {".png": "png_grid", ".npz": "npz", ".json": "b64_json"}
+FORMATS = {".png": "png_grid", ".webp": "webp", ".npz": "npz", ".json": "b64_json"}
 """What a file holds, by the end of its name."""
 
 SampleId = Annotated[str, typer.Argument(help="The id of the sample.")]
@@ -39,7 +39,7 @@ def sample(
         typer.Option(
             "--output",
             "-o",
-            help="The file to write: .png, .npz, or .json with base64 (default: draw it here).",
+            help="The file to write: .png, .webp, .npz, or .json with base64 (default: draw it here).",
         ),
     ] = None,
 ) -> None:

@@ -82,7 +82,8 @@ class Samples:
 
         seed: by default a random one, which is recorded. version: its number or an alias, by default the
         newest.
-        format: "png_grid" is one PNG with a row for each label; "png", "npz" and "b64_json" are the others.
+        format: "png_grid" is one PNG with a row for each label, "webp" the same as lossless WebP; "png",
+        "npz" and "b64_json" are the others.
 
         Without an `idempotency_key` a request whose answer was lost is not sent again, since a server
         without space for records draws such a request all the same.

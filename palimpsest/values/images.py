@@ -43,14 +43,14 @@ class Sample:
     content: bytes
 
     def to_image(self) -> "Image.Image":
-        """Return the picture, of the formats png_grid and png."""
+        """Return the picture, of the formats png_grid, webp and png."""
         return open_image(self.content)
 
 
-def open_image(png: bytes) -> "Image.Image":
+def open_image(data: bytes) -> "Image.Image":
     """Decode a picture."""
     from PIL import Image  # only drawing needs it, and importing it takes a while
 
-    with Image.open(io.BytesIO(png)) as image:
+    with Image.open(io.BytesIO(data)) as image:
         image.load()
         return image

@@ -28,7 +28,7 @@ from service.api.refusals import refuses
 from service.api.responses import BINARY, VERSION_HEADER
 from service.api.route import Route
 from service.api.space import find_lack
-from service.drawing.images import Pixels, labelled_grid, npz, png
+from service.drawing.images import Pixels, labelled_grid, npz, png, webp
 from service.registry import samples, versions
 from service.registry.errors import DatabaseFull, IdempotencyInFlight, UnknownSample
 from service.registry.samples import SampleFilter
@@ -54,11 +54,14 @@ router = APIRouter(tags=["samples"], route_class=Route)
 MEDIA_TYPES = {
     "png_grid": "image/png",
     "png": "image/png",
+    "webp": "image/webp",
     "npz": "application/octet-stream",
     "b64_json": "application/json",
 }
 MAX_IMAGES = 2_000
 MAX_GRID_COLUMNS = 50
+GRIDS = {"png_grid": png, "webp": webp}
+"""The formats that are one picture with a row for each label, and what encodes them."""
 
 
 def _check_format(name: object) -> object:
@@ -77,14 +80,19 @@ class CreateSample(Body):
         le=10_000,
         json_schema_extra={"maximum": MAX_IMAGES},
         description=f"The number of images of each label. Together the labels may have {MAX_IMAGES:,}; "
-        f"the format `png_grid` holds at most {MAX_GRID_COLUMNS} of a label, and `png` one image in all.",
+        f"the formats `png_grid` and `webp` hold at most {MAX_GRID_COLUMNS} of a label, and `png` one image "
+        "in all.",
     )
     seed: Seed | None = Field(None, description="If it is left out, a random seed is chosen and recorded.")
     version: VersionReference | None = Field(
         None, description="Its number or an alias. The head if it is left out."
     )
-    format: Annotated[Literal["png_grid", "png", "npz", "b64_json"], BeforeValidator(_check_format)] = (
-        "png_grid"
+    format: Annotated[
+        Literal["png_grid", "png", "webp", "npz", "b64_json"], BeforeValidator(_check_format)
+    ] = Field(
+        "png_grid",
+        description="`png_grid` is one PNG with a row for each label, and `webp` the same pixels as lossless "
+        "WebP; `png` is one image; `npz` holds arrays for NumPy, and `b64_json` a PNG of each image.",
     )
 
 
@@ -344,8 +352,8 @@ def _encode(record: SampleObject, drawn: Mapping[str, Pixels]) -> bytes:
     images_with_seeds = [
         (label, record.seed + i, image) for label, images in drawn.items() for i, image in enumerate(images)
     ]
-    if record.format == "png_grid":
-        return png(labelled_grid(drawn))
+    if record.format in GRIDS:
+        return GRIDS[record.format](labelled_grid(drawn))
     if record.format == "png":
         return png(images_with_seeds[0][2])
     if record.format == "npz":
@@ -394,10 +402,11 @@ def _refuse_too_many(body: CreateSample) -> None:
     images = body.count * len(body.labels)
     if body.format == "png" and images != 1:
         detail = (
-            f"the format png holds one image, not {images}; request one label and count 1, or use png_grid"
+            f"the format png holds one image, not {images}; request one label and count 1, or use png_grid "
+            "or webp"
         )
         raise InvalidRequest(Violation("/count", "output_too_large", detail))
-    if body.format == "png_grid" and body.count > MAX_GRID_COLUMNS:
+    if body.format in GRIDS and body.count > MAX_GRID_COLUMNS:
         detail = (
             f"a grid has at most {MAX_GRID_COLUMNS} images of a label, not {body.count}; use npz for more"
         )

@@ -1,4 +1,4 @@
-"""Encode pixels as files to download: PNG images, grids with labels, npz archives.
+"""Encode pixels as files to download: PNG and WebP images, grids with labels, npz archives.
 
 Images are enlarged by repeating pixels (nearest neighbour), so that every pixel keeps its exact value.
 """
@@ -63,6 +63,16 @@ def png(pixels: Pixels) -> bytes:
 def _png_chunk(kind: bytes, content: bytes) -> bytes:
     checksum = zlib.crc32(content, zlib.crc32(kind))
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+def webp(pixels: Pixels) -> bytes:
+    """Encode grey pixels [h, w] as a lossless WebP file. The same pixels give the same bytes.
+
+    h, w: at most 16,383, a limit of the file format.
+    """
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="WEBP", lossless=True)
+    return file.getvalue()
 
 
 def npz(images: Sequence[Pixels], labels: Sequence[str], seeds: Sequence[int]) -> bytes:

@@ -385,6 +385,8 @@ IMAGES = [
     sample("too many images", 422, "output_too_large", "/count",
            body={"labels": ["1", "2"], "count": 1500, "format": "npz"}),
     sample("too wide a grid", 422, "output_too_large", "/count", body={"labels": ["1"], "count": 51}),
+    sample("too wide a grid as webp", 422, "output_too_large", "/count",
+           body={"labels": ["1"], "count": 51, "format": "webp"}),
     sample("two images in one png", 422, "output_too_large", "/count",
            body={"labels": ["1"], "count": 2, "format": "png"}),
     sample("no labels", 422, "required", "/labels", body={"count": 3}),

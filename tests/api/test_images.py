@@ -129,6 +129,18 @@ def test_every_format_holds_the_images_of_their_own_addresses(drawn: Served, for
     assert again.content == answer.content
 
 
+def test_a_webp_has_the_pixels_of_the_grid_and_always_the_same_bytes(drawn: Served) -> None:
+    body: dict[str, Any] = {"labels": ["2", "1"], "count": 3, "seed": 10}
+    grid = sample(drawn, **body)
+    first, again = (sample(drawn, **body, format="webp") for _ in range(2))
+    assert first.headers["Content-Type"] == "image/webp"
+    assert first.content == again.content
+    with Image.open(io.BytesIO(first.content), formats=["WEBP"]) as image:
+        assert np.array_equal(np.asarray(image.convert("L")), pixels(grid.content))
+    recorded = drawn.http.get(f"/v1/samples/{first.headers['X-Sample-Id']}/images")
+    assert (recorded.content, recorded.headers["Content-Type"]) == (first.content, "image/webp")
+
+
 def test_a_single_png_is_the_image_of_its_address(drawn: Served) -> None:
     answer = sample(drawn, labels=["1"], seed=7, format="png")
     assert answer.content == png(drawn, "1", 7)

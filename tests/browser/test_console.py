@@ -309,10 +309,15 @@ def test_a_receipt_of_another_key_is_not_genuine(with_digits: Served, page: Page
     expect(page.get_by_role("region", name="Receipt").get_by_role("status")).to_contain_text("Not genuine")
 
 
-def test_the_playground_draws_what_its_command_would(with_digits: Served, page: Page) -> None:
+@pytest.mark.parametrize(("format", "suffix"), [("png_grid", "png"), ("webp", "webp")])
+def test_the_playground_draws_what_its_command_would(
+    with_digits: Served, page: Page, format: str, suffix: str
+) -> None:
     settled(page, f"{with_digits.address}/models/digits/sample")
     page.get_by_label("Images of each").fill("5")
-    expect(page.locator("pre")).to_contain_text('"labels":["0","1","2"],"count":5')
+    page.get_by_label("Format").select_option(format)
+    expect(page.locator("pre")).to_contain_text(f'"labels":["0","1","2"],"count":5,"format":"{format}"')
+    expect(page.locator("pre")).to_contain_text(f"-o images.{suffix}")
     page.get_by_role("button", name="Draw").click()
     image = page.get_by_alt_text("Images of 0, 1, 2")
     image.evaluate("img => img.decode()")

@@ -127,7 +127,12 @@ def test_a_receipt_is_written_and_verified(served: Served, call: Calls, name: st
 
 
 def test_a_sample_is_written_to_a_file_or_to_a_pipe(call: Calls, name: str, tmp_path: Path) -> None:
-    for file, kind in (("grid.png", b"\x89PNG"), ("all.npz", b"PK"), ("all.json", b"{")):
+    for file, kind in (
+        ("grid.png", b"\x89PNG"),
+        ("grid.webp", b"RIFF"),
+        ("all.npz", b"PK"),
+        ("all.json", b"{"),
+    ):
         call("sample", name, "0", "1", "--count", "3", "--seed", "5", "--output", str(tmp_path / file))
         assert (tmp_path / file).read_bytes().startswith(kind)
     with Image.open(tmp_path / "grid.png") as picture:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.drawing.images import Pixels, enlarge, grid, labelled_grid, npz, png
+from service.drawing.images import Pixels, enlarge, grid, labelled_grid, npz, png, webp
 
 
 def digits(n: int, *, seed: int = 0) -> Pixels:
@@ -41,6 +41,16 @@ def test_a_png_contains_exactly_the_pixels() -> None:
     (image,) = digits(1)
     assert np.array_equal(opened(png(image)), image)
     assert png(image) == png(image)
+
+
+def test_a_webp_contains_exactly_the_pixels() -> None:
+    (image,) = digits(1)
+    data = webp(image)
+    with Image.open(io.BytesIO(data), formats=["WEBP"]) as opened_again:
+        channels = np.asarray(opened_again)
+    assert channels.shape == (28, 28, 3), "the format has no grey images"
+    assert (channels == image[:, :, np.newaxis]).all()
+    assert webp(image) == data
 
 
 def test_a_labelled_grid_contains_every_image_and_a_name_for_each_row() -> None:

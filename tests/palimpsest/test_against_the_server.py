@@ -233,6 +233,8 @@ def test_images_and_samples(served: Served, client: Palimpsest, recorder: Record
     assert sample.id is not None
     assert client.samples.draw(sample.id).content == sample.content
     assert sample.to_image().format == "PNG"
+    webp = client.samples.create(model, ["0", "1"], 3, seed=5, format="webp")
+    assert (webp.media_type, webp.to_image().format) == ("image/webp", "WEBP")
     record = client.samples.get(sample.id)
     assert (record.seed, record.to_json()) == (5, recorder.last)
     drawn = client.images.draw(model, "0", seed=5, scale=2)

@@ -8,7 +8,7 @@ import { isDrawable } from "../history.js";
 import { moment } from "../format.js";
 import { IDLE_MS } from "../refreshing.js";
 
-const FORMATS = { png_grid: "PNG: a grid, a row for each label", png: "PNG: one image", npz: "npz: arrays for Python", b64_json: "JSON with PNGs in base64" };
+const FORMATS = { png_grid: "PNG: a grid, a row for each label", webp: "WebP: the same grid, lossless", png: "PNG: one image", npz: "npz: arrays for Python", b64_json: "JSON with PNGs in base64" };
 
 export function open(name) {
   const form = h("div");
@@ -70,7 +70,7 @@ function playground(name, model, versions, showRecorded) {
     ...(seed.value === "" ? {} : { seed: Number(seed.value) }),
     ...(version.value === "" ? {} : { version: /^[0-9]+$/.test(version.value) ? Number(version.value) : version.value }),
   });
-  const extension = () => ({ npz: "npz", b64_json: "json" })[format.value] ?? "png";
+  const extension = () => ({ webp: "webp", npz: "npz", b64_json: "json" })[format.value] ?? "png";
   const update = () => {
     command.textContent = `curl ${location.origin}${modelApi(name)}/samples \\\n  -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(request()).replaceAll("'", "'\\''")}' -o images.${extension()}`;
   };
@@ -94,7 +94,7 @@ function playground(name, model, versions, showRecorded) {
     pictures.hidden = false;
     if (sample === null) return result.replaceChildren(h("p.note", {}, "The disk is full: the sample was drawn, and not recorded."));
     const images = `/v1/samples/${sample}/images`;
-    const isPicture = format.value.startsWith("png");
+    const isPicture = ["png_grid", "webp", "png"].includes(format.value);
     return result.replaceChildren(
       isPicture ? h("img", { src: images, alt: `Images of ${choice.chosen().join(", ")}` }) : h("p", {}, `Drawn as ${format.value}.`),
       h("p.note", {}, h("a", { href: images, download: `${sample}.${extension()}` }, "Download"), " · recorded as ", h("a", { href: `/v1/samples/${sample}` }, sample), ": it gives exactly the same pixels again, until a label of its version is forgotten."));
