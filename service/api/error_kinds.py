@@ -97,6 +97,7 @@ STATUS = {
     "label_forgotten": 422,
     "forgotten_with_less": 409,
     "forget_unfinished": 409,
+    "nothing_to_follow": 409,
     "too_many_repetitions": 409,
     "model_busy": 409,
     "guarantee_not_possible": 409,

@@ -206,6 +206,13 @@ class JobObject(BaseModel):
     request_id: str | None = Field(description="The id under which the service's log has the request.")
     created_by: str | None = Field(description="The id of the API key that requested it.")
     retry_of: str | None = Field(description="The job that it repeats.")
+    follows: str | None = Field(
+        description="Of a resize: the learn or forget after which it runs. It is cancelled if that job does "
+        "not succeed."
+    )
+    followed_by: str | None = Field(
+        description="Of a learn or forget: the job that resizes the network afterwards."
+    )
     cost: dict[str, Any] | None = Field(
         description="The seconds, examples and energy that the last attempt took."
     )
@@ -243,6 +250,11 @@ def describe_job(
     links = {"self": f"/v1/jobs/{row.id}", "model": f"/v1/models/{row.model_id}"}
     if row.retry_of is not None:
         links["retry_of"] = f"/v1/jobs/{row.retry_of}"
+    follower = row.follower if row.operation in ("learn", "forget") else None
+    if row.follows is not None:
+        links["follows"] = f"/v1/jobs/{row.follows}"
+    if follower is not None:
+        links["followed_by"] = f"/v1/jobs/{follower.id}"
     version = row.evaluated_version or row.output_version
     if version is not None:
         links["version"] = f"/v1/models/{row.model_id}/versions/{version}"
@@ -286,6 +298,8 @@ def describe_job(
         request_id=row.request_id,
         created_by=row.created_by,
         retry_of=row.retry_of,
+        follows=row.follows,
+        followed_by=None if follower is None else follower.id,
         cost=row.cost,
         error=_describe_error(row.error) if row.error else None,
         created_at=row.created_at,

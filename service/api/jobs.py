@@ -53,7 +53,7 @@ from service.registry.errors import (
     UnknownLabel,
     UnknownModel,
 )
-from service.registry.job_specs import JobSpec, Statuses
+from service.registry.job_specs import JobSpec, LabelsSpec, Statuses
 from service.registry.jobs import JobFilter
 from service.registry.tables import JobRow, ModelRow, Operation
 from service.requests import retries
@@ -143,7 +143,7 @@ def get_job(job: str, response: Response, context: Context) -> JobObject:
 @requires("learn", "forget")
 @refuses(UnknownJob, JobAlreadyFinished)
 def cancel_job(job: str, response: Response, context: Context, once: Idempotent) -> JobObject:
-    """Cancel a job.
+    """Cancel a job, and the resize that follows it.
 
     Cancelling it again changes nothing. A job that has ended in another way is refused with 409.
     """
@@ -199,13 +199,15 @@ async def retry_job(job: str, submission: Submit) -> JobObject:
     The new job has the labels, params, seed, criteria, reference and metadata of the old one, and names it as
     `retry_of`. The rules that a new request has apply to it: where they refuse it, because the labels, the
     datasets or the strategies have changed, the answer is 409 `job_not_repeatable`, or the code of the rule.
+    A resize that was cancelled because the job did not succeed follows the new job, as a new job as well.
     A job that has not ended is refused with `job_not_finished`, one that succeeded with
     `job_already_succeeded`. If another job has forgotten the labels meanwhile, that job is the answer. The
     key needs the scope of the job's operation.
     """
     context = submission.context
     repeated = await context.database_threads.read(_find_repeatable, job, context)
-    if repeated.operation != "forget" and (lack := await run_in_threadpool(find_lack, context)):
+    lack = await run_in_threadpool(find_lack, context)
+    if lack and repeated.operation != "forget":
         raise StorageFull(lack)
 
     def resolve(session: Session, model: ModelRow, statuses: Statuses) -> JobSpec:
@@ -216,7 +218,9 @@ async def retry_job(job: str, submission: Submit) -> JobObject:
         except InvalidRequest as error:
             reasons = "; ".join(violation.detail for violation in error.violations)
             raise JobNotRepeatable(row.id, reasons) from error
-        return replace(spec, packages=catalog.packages_of(spec, model.network))
+        if lack and isinstance(spec, LabelsSpec):
+            spec = replace(spec, resize=None)  # the reserve is for forgetting alone
+        return catalog.with_packages(spec, model.network)
 
     return await submission.submit(
         Order(

@@ -30,7 +30,7 @@ from service.api.route import Route
 from service.registry import aliases, expiring, labels, models, reports
 from service.registry.errors import DatasetNotOffered, ModelExists, NetworkNotOffered, UnknownModel
 from service.registry.models import ModelFilter
-from service.registry.tables import LabelRow, ModelRow
+from service.registry.tables import LabelRow, ModelRow, SizePolicy
 from service.requests.catalog import Catalog
 from service.requests.descriptions import PatchDescription
 from service.requests.fields import (
@@ -75,6 +75,13 @@ class CreateModel(Body):
     acceptance: Acceptance = Field(
         Acceptance(), description="The criteria of every job, unless its request sets others."
     )
+    size_policy: SizePolicy = Field(
+        "fixed",
+        description="`fixed`: the network is resized by requests only. `auto`: each learn and forget that "
+        "changes the main network is followed by a resize with the policy `auto`, unless its request has "
+        "`resize`, or no permanent label is left. Learning and forgetting temporary labels leaves the main "
+        "network as it is.",
+    )
     description: Description | None = None
     metadata: Metadata = Field({})
 
@@ -106,6 +113,10 @@ class ModelObject(BaseModel):
     seed: int
     acceptance: dict[str, Any] = Field(
         description="The criteria of every job, unless its request sets others."
+    )
+    size_policy: SizePolicy = Field(
+        description="`auto`: a resize follows each learn and forget that changes the main network, unless "
+        "its request has `resize`. `fixed`: it does not."
     )
     description: str | None
     metadata: dict[str, str]
@@ -158,6 +169,7 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
             network=network,
             seed=body.seed,
             acceptance=body.acceptance.model_dump(exclude_none=True),
+            size_policy=body.size_policy,
             description=body.description,
             metadata=body.metadata,
         )
@@ -271,6 +283,7 @@ def _describe_model(
         network=row.network,
         seed=row.seed,
         acceptance=row.acceptance or {},
+        size_policy=row.size_policy,
         description=row.description,
         metadata=row.client_metadata or {},
         head=row.head,

@@ -195,16 +195,31 @@ def _describe_path_parameters(operation: dict[str, Any]) -> None:
 
 def _name_the_catalog(schemas: dict[str, Any], catalog: Catalog) -> None:
     """Add to the schemas of requests the names that the catalog offers."""
-    schemas["Resize"]["properties"]["policy"]["enum"] = sorted(
-        {one.policy for one in catalog.strategies if one.policy is not None}
-    )
-    for operation in ("learn", "forget", "resize"):
-        text, _ = schemas[operation.capitalize()]["properties"]["strategy"]["anyOf"]
-        text["enum"] = sorted({one.name for one in catalog.strategies if one.operation == operation})
-        schemas[operation.capitalize()]["properties"]["strategy"]["anyOf"].insert(1, FOREIGN_STRATEGY)
-    for operation in ("learn", "forget", "resize", "evaluate"):
-        _type_params(schemas, operation, catalog)
+    policies = sorted({one.policy for one in catalog.strategies if one.policy is not None})
+    for operation, bodies in BODIES.items():
+        names = sorted({one.name for one in catalog.strategies if one.operation == operation})
+        params = _params_of(schemas, operation, catalog)
+        for body in bodies:
+            properties = schemas[body]["properties"]
+            if "policy" in properties:
+                properties["policy"]["enum"] = policies
+            if "strategy" in properties:
+                text, _ = properties["strategy"]["anyOf"]
+                text["enum"] = names
+                properties["strategy"]["anyOf"].insert(1, FOREIGN_STRATEGY)
+            for key in ("type", "additionalProperties", "default"):  # no default: generators refuse it here
+                properties["params"].pop(key, None)
+            properties["params"]["anyOf"] = params
     _type_network(schemas, catalog)
+
+
+BODIES = {
+    "learn": ("Learn",),
+    "forget": ("Forget",),
+    "resize": ("Resize", "FollowingResize"),
+    "evaluate": ("Evaluate",),
+}
+"""The schemas of requests that name a strategy or its params, by operation."""
 
 
 FOREIGN_STRATEGY = {
@@ -217,8 +232,8 @@ FOREIGN_PARAMS = "ForeignParams"
 """The schema of the params of strategies that other packages bring."""
 
 
-def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> None:
-    """Type the params of an operation by its strategies: one schema for each.
+def _params_of(schemas: dict[str, Any], operation: str, catalog: Catalog) -> list[dict[str, str]]:
+    """Add a schema for the params of each strategy of an operation, and return references to them.
 
     A body may fit several of them, for many strategies have the same params; which one counts follows from
     `strategy`, or from the labels where it is left out. So it is any-of, and not one-of. The last one stands
@@ -234,10 +249,6 @@ def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> N
             schemas[f"{name}{inner}"] = moved | {"title": f"{name}{inner}"}  # generators use titles as names
         schemas[name] = _moved(schema, name) | {"title": name, "description": strategy.summary}
         named[name] = None
-    params = schemas[operation.capitalize()]["properties"]["params"]
-    for key in ("type", "additionalProperties", "default"):  # generators refuse a default beside any-of
-        params.pop(key, None)
-    params["anyOf"] = [{"$ref": f"#/components/schemas/{name}"} for name in named]
     if operation != "evaluate":
         schemas[FOREIGN_PARAMS] = {
             "title": FOREIGN_PARAMS,
@@ -245,7 +256,8 @@ def _type_params(schemas: dict[str, Any], operation: str, catalog: Catalog) -> N
             "description": "The params of a strategy of another package. Their schema is in `/v1/catalog`; "
             "this document cannot have it, because what is offered depends on the running workers.",
         }
-        params["anyOf"].append({"$ref": f"#/components/schemas/{FOREIGN_PARAMS}"})
+        named[FOREIGN_PARAMS] = None
+    return [{"$ref": f"#/components/schemas/{name}"} for name in named]
 
 
 FOREIGN_NETWORK = {

@@ -1,9 +1,9 @@
 """POST /v1/models/{model}/learn, /forget, /resize and /evaluate: submit jobs."""
 
-from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
 from service.api.access import requires
@@ -14,6 +14,7 @@ from service.api.lookup import VERSION_ERRORS, find_model, find_version, refused
 from service.api.problems import Problem
 from service.api.refusals import NEEDS_USABLE_VERSION, refuses
 from service.api.route import Route
+from service.api.space import find_lack
 from service.api.submission import Order, Submit
 from service.registry import labels
 from service.registry.errors import (
@@ -24,14 +25,16 @@ from service.registry.errors import (
     LabelForgotten,
     NoPermanentLabel,
     NotExact,
+    NothingToFollow,
     StaleBase,
+    StorageFull,
     TooManyRepetitions,
     UnknownLabel,
 )
 from service.registry.job_specs import JobSpec, Statuses
 from service.registry.tables import ModelRow
 from service.requests.fields import TEXT_RULE, VERSION_RULE
-from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
+from service.requests.operations import Evaluate, Forget, JobRequest, Learn, ModelDefaults, Resize
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
 
@@ -51,7 +54,9 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     LabelAlreadyLearned,
     ImagesDeleted,
     StaleBase,
+    NoPermanentLabel,
     invalid_text=TEXT_RULE,
+    policy_not_found="/v1/catalog has no such policy to resize by",
     strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
     dataset_not_found="there is no dataset of this name",
     unknown_label="the dataset has no such label, or `as` names a label that is not in `labels`",
@@ -63,7 +68,11 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     label_already_named="`as` renames a temporary label that is made permanent",
 )
 async def learn(model: str, request: Learn, submission: Submit) -> JobObject:
-    """Learn labels, and retain those that the model already holds."""
+    """Learn labels, and retain those that the model already holds.
+
+    With `resize` the network is resized afterwards, by a job of its own, which the answer names as
+    `followed_by`. `Prefer: wait` does not wait for that one.
+    """
     return await submission.submit(_order(model, request, submission.context))
 
 
@@ -78,9 +87,12 @@ async def learn(model: str, request: Learn, submission: Submit) -> JobObject:
     ForgetUnfinished,
     TooManyRepetitions,
     NotExact,
+    NothingToFollow,
+    NoPermanentLabel,
     DATASET_BUILT_IN,
     invalid_name=VERSION_RULE,
     invalid_text=TEXT_RULE,
+    policy_not_found="/v1/catalog has no such policy to resize by",
     strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
     contradiction="the strategy does not give the requested guarantee",
 )
@@ -98,7 +110,19 @@ async def forget(model: str, request: Forget, submission: Submit) -> JobObject:
     guarantee and the criteria do not depend on it. Other `params` do, if the request names them and the
     strategy is the same. A `reference` or `metadata` that differs from the job's own is kept with the job
     that is the answer, in `also_requested`.
+
+    With `resize` the network is resized afterwards, by a job of its own, which the answer names as
+    `followed_by`. The key needs the scope `learn` for that, too. If all of the labels have been forgotten
+    already, a resize that the request names has nothing to follow: it is refused with 409
+    `nothing_to_follow`, unless the job that is the answer is followed by such a resize. While the disk lacks
+    space, a forget is accepted without the resize of the model's `size_policy`.
     """
+    if request.resize is not None:
+        submission.context.caller.require("learn")
+    if lack := await run_in_threadpool(find_lack, submission.context):
+        if request.resize is not None:
+            raise StorageFull(lack)
+        request = request.model_copy(update={"resize": None})  # the reserve is for forgetting alone
     return await submission.submit(_order(model, request, submission.context))
 
 
@@ -138,8 +162,8 @@ def _order(name: str, request: JobRequest, context: ApiContext) -> Order:
     def resolve(session: Session, model: ModelRow, statuses: Statuses) -> JobSpec:
         catalog = context.find_catalog(session)
         numbered = request.with_numbers(lambda named: find_version(session, model, named).number)
-        spec = numbered.resolve(catalog, statuses, model_dataset=model.dataset)
-        return replace(spec, packages=catalog.packages_of(spec, model.network))
+        defaults = ModelDefaults(dataset=model.dataset, size_policy=model.size_policy)
+        return catalog.with_packages(numbered.resolve(catalog, statuses, defaults), model.network)
 
     return Order(
         line=name,

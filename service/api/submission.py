@@ -26,7 +26,7 @@ from service.registry.errors import (
     UnknownJob,
 )
 from service.registry.idempotency import StoredAnswer
-from service.registry.job_specs import JobSpec, Statuses
+from service.registry.job_specs import JobSpec, LabelsSpec, Statuses
 from service.registry.tables import ModelRow
 
 MAX_WAIT_SECONDS = 60
@@ -129,17 +129,19 @@ class Submission:
         """Record the job. Return it, and whether it is new."""
         model = jobs.lock_model(session, order.find_model(session))
         self.context.database.serve(order.line)
+        statuses = labels.projected_statuses(session, model)
+        spec = order.resolve(session, model, statuses)
         queue_limits.check_room(
             session,
             self.context.caller.key_id,
+            new=1 if not isinstance(spec, LabelsSpec) or spec.resize is None else 2,
             most=self.context.settings.max_queued_jobs,
             most_of_key=self.context.settings.max_queued_jobs_of_key,
         )
-        statuses = labels.projected_statuses(session, model)
         submitted = jobs.submit(
             session,
             model,
-            order.resolve(session, model, statuses),
+            spec,
             statuses,
             max_attempts=self.context.settings.max_attempts,
             request=job_requests.JobRequest(
@@ -162,6 +164,16 @@ class Submission:
             retry_of=order.retry_of,
             **order.audited,
         )
+        if submitted.follower is not None:
+            self.context.append_to_audit_log(
+                session,
+                "job.submit",
+                submitted.follower.id,
+                model=model.id,
+                reference=order.reference,
+                operation="resize",
+                follows=job.id,
+            )
         return job, submitted.is_new
 
     def _is_recorded(self, order: Order, job_id: str) -> bool:

@@ -8,7 +8,7 @@ from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.job_requests import JobRequest
 from service.requests.catalog import read_catalog
-from service.requests.operations import Forget
+from service.requests.operations import Forget, ModelDefaults
 from service.requests.violations import InvalidRequest
 from service.settings import Settings
 
@@ -51,7 +51,8 @@ def _forget(database: Database, deployment: Settings, model_id: str) -> str | No
         ]
         if not names:
             return None
-        spec = Forget(labels=names).resolve(read_catalog(), statuses, model_dataset=model.dataset)
+        defaults = ModelDefaults(dataset=model.dataset, size_policy=model.size_policy)
+        spec = Forget(labels=names).resolve(read_catalog(), statuses, defaults)
         request = JobRequest(created_by=expiring.REQUESTED_BY)
         job = jobs.submit(
             session, model, spec, statuses, max_attempts=deployment.max_attempts, request=request

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from service.registry import labels, versions
 from service.registry.acceptance import FORGOTTEN_MAX, RELAPSE_MAX
-from service.registry.errors import ForgetUnfinished, ForgottenWithLess, NotExact
+from service.registry.errors import ForgetUnfinished, ForgottenWithLess, NotExact, NothingToFollow
 from service.registry.job_specs import ForgetSpec, LearnSpec, Statuses
 from service.registry.tables import JobRow, ModelRow
 
@@ -35,7 +35,7 @@ def left_to_do(session: Session, model: ModelRow, spec: ForgetSpec, statuses: St
     """Return what the request asks for beyond what earlier jobs did, or will have done.
 
     statuses: as they will be once every job accepted so far has succeeded.
-    Raises ForgottenWithLess, ForgetUnfinished, NotExact.
+    Raises ForgottenWithLess, ForgetUnfinished, NothingToFollow, NotExact.
     """
     forgotten = [name for name in spec.labels if statuses.get(name) == "forgotten"]
     done_by = _find_last_forgets(session, model, forgotten)
@@ -48,6 +48,8 @@ def left_to_do(session: Session, model: ModelRow, spec: ForgetSpec, statuses: St
     left = tuple(name for name in spec.labels if name not in done_by or name in with_less)
     left_out = {name: job for name, job in done_by.items() if name not in with_less}
     _check_finished(model, left_out, left)
+    if not left and spec.demands.resize:
+        _check_followed(model, spec, left_out)
     remaining = _with_true_guarantee(session, model, replace(spec, labels=left)) if left else None
     return LeftToDo(remaining, left_out)
 
@@ -60,6 +62,17 @@ def _check_finished(model: ModelRow, left_out: Mapping[str, JobRow], left: Colle
         raise ForgetUnfinished(
             model.name, [name for name, job in left_out.items() if job.id == first.id], first.id
         )
+
+
+def _check_followed(model: ModelRow, spec: ForgetSpec, left_out: Mapping[str, JobRow]) -> None:
+    """Raise NothingToFollow unless a resize as the request names it follows the job that is the answer."""
+    answer = max(left_out.values(), key=lambda job: job.sequence)
+    follower = answer.follower
+    if follower is not None and (not follower.done or follower.state == "succeeded"):
+        resize = spec.resize
+        if resize and (resize.strategy, dict(resize.params)) == (follower.strategy, follower.params):
+            return
+    raise NothingToFollow(model.name, spec.labels, answer.id)
 
 
 def _find_last_forgets(session: Session, model: ModelRow, names: Collection[str]) -> dict[str, JobRow]:

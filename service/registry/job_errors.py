@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 FailureType = Literal[
-    "user", "acceptance_failed", "worker_lost", "diverged", "out_of_memory", "storage", "stalled", "internal"
+    "user",
+    "acceptance_failed",
+    "worker_lost",
+    "diverged",
+    "out_of_memory",
+    "storage",
+    "stalled",
+    "followed_job",
+    "internal",
 ]
 
 
@@ -113,6 +121,14 @@ STALLED = JobFailure(
     retryable=True,
 )
 
+FOLLOWED_JOB = JobFailure(
+    "followed_job",
+    "followed_job_not_succeeded",
+    "The job that the resize was to follow did not succeed, so the resize was cancelled.",
+    "`follows` names that job. Retry it, and a resize follows the new one, too.",
+)
+"""The trigger that cancels such a resize writes this error (migration 0012)."""
+
 FAILURES = (
     DATASET_UNAVAILABLE,
     SOURCE_UNAVAILABLE,
@@ -127,6 +143,7 @@ FAILURES = (
     ACCEPTANCE_FAILED,
     WORKER_LOST,
     STALLED,
+    FOLLOWED_JOB,
 )
 
 LOST = WORKER_LOST.describe(

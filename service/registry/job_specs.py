@@ -110,13 +110,29 @@ class ChangeSpec(_Spec, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnSpec(ChangeSpec):
+class LabelsSpec(ChangeSpec, ABC):
+    """Learn or forget labels."""
+
+    labels: tuple[str, ...]
+    """The names that the labels have in the model, or will have."""
+    resize: "ResizeSpec | None" = field(default=None, compare=False)
+    """The resize that follows once the labels are learned or forgotten.
+
+    It becomes a job of its own (JobRow.follows), and is not recorded with the spec.
+    """
+
+    def check_resize(self, model: ModelRow, statuses: Statuses) -> None:
+        """Raise NoPermanentLabel if the resize has nothing to resize after this job."""
+        if self.resize is not None and "permanent" not in self.statuses_after(statuses).values():
+            raise NoPermanentLabel(model.name, follows=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnSpec(LabelsSpec):
     """Learn labels that are absent or forgotten; or make temporary labels permanent."""
 
     operation: ClassVar[Operation] = "learn"
 
-    labels: tuple[str, ...]
-    """The names that the labels will have in the model."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """{label: its name in the dataset}, for the labels that have another name there."""
     retention: Retention = "permanent"
@@ -153,15 +169,15 @@ class Demands:
     guarantee: Guarantee | None = None
     strategy: str | None = None
     has_params: bool = False
+    resize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForgetSpec(ChangeSpec):
+class ForgetSpec(LabelsSpec):
     """Forget labels that the model holds; an exact strategy also forgets labels again that were forgotten."""
 
     operation: ClassVar[Operation] = "forget"
 
-    labels: tuple[str, ...]
     guarantee: Guarantee = "approximate"
     """What the strategy guarantees."""
     drops_only: bool = field(default=False, compare=False)

@@ -6,7 +6,7 @@ The worker's side of a job is in claims.py and publishing.py, the sweeper's in s
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, selectinload
@@ -22,7 +22,15 @@ from service.registry.errors import (
     UnknownModel,
 )
 from service.registry.job_requests import NO_REQUEST, JobRequest
-from service.registry.job_specs import ChangeSpec, EvaluateSpec, ForgetSpec, JobSpec, LearnSpec, Statuses
+from service.registry.job_specs import (
+    ChangeSpec,
+    EvaluateSpec,
+    ForgetSpec,
+    JobSpec,
+    LabelsSpec,
+    LearnSpec,
+    Statuses,
+)
 from service.registry.json_columns import has_entries, has_item
 from service.registry.pages import filtered
 from service.registry.tables import (
@@ -58,6 +66,7 @@ _AHEAD = select(sum(_COUNTS[1:], _COUNTS[0]))
 
 _SHOWN = (
     selectinload(JobRow.purge),
+    selectinload(JobRow.follower),
     selectinload(JobRow.repeated_requests),
     joinedload(JobRow.image_erasure),
     contains_eager(JobRow.model),
@@ -73,6 +82,8 @@ class Submitted(NamedTuple):
     already_forgotten: Mapping[str, str]
     """{label: the job that forgot it} of the labels left out. The answered job may not have ended yet."""
     is_new: bool
+    follower: JobRow | None = None
+    """The new job that resizes the network afterwards, if the spec has one."""
 
 
 def submit(
@@ -93,7 +104,8 @@ def submit(
     forgotten already with all that is asked for are left out of a forget (forgets.py). If none remains, no
     job is inserted, and the job that forgot them, or is to, is returned. If the spec requests a
     purge, or the deletion of images, that is also requested for the jobs that forgot the labels left out. The
-    acceptance criteria are frozen (acceptance.py). Raises what `check` raises, ImagesDeleted, and
+    acceptance criteria are frozen (acceptance.py). If the spec has a resize, that becomes a job right behind
+    the new one; no other job of the model gets between them. Raises what `check` raises, ImagesDeleted, and
     TooManyRepetitions.
     """
     accepted = _accept(session, model, spec, statuses)
@@ -117,26 +129,35 @@ def submit(
         columns["acceptance"] = freeze_criteria(
             session, model, accepted.spec.acceptance, forgets=accepted.held
         )
+    columns |= {"max_attempts": max_attempts, "already_forgotten": left_out or None}
+    job = _insert(session, model, request, columns)
+    if purge:
+        purging.request_purge(session, job)
+    if erase_images:
+        image_erasures.request(session, job, job.labels)
+    follower = None
+    if isinstance(accepted.spec, LabelsSpec) and (resize := accepted.spec.resize):
+        columns = resize.columns() | {"max_attempts": max_attempts, "follows": job.id}
+        columns["acceptance"] = freeze_criteria(session, model, resize.acceptance)
+        follower = _insert(session, model, replace(request, retry_of=None), columns)
+    return Submitted(job, left_out, is_new=True, follower=follower)
+
+
+def _insert(session: Session, model: ModelRow, request: JobRequest, columns: Mapping[str, Any]) -> JobRow:
     job = JobRow(
         id=new_id("job"),
         model_id=model.id,
         state="queued",
-        max_attempts=max_attempts,
         request_id=request.request_id,
         reference=request.reference,
         client_metadata=dict(request.metadata) or None,
         created_by=request.created_by,
         retry_of=request.retry_of,
-        already_forgotten=left_out or None,
         **columns,
     )
     session.add(job)
     session.flush()
-    if purge:
-        purging.request_purge(session, job)
-    if erase_images:
-        image_erasures.request(session, job, job.labels)
-    return Submitted(job, left_out, is_new=True)
+    return job
 
 
 def _check_images(session: Session, model: ModelRow, spec: LearnSpec, statuses: Statuses) -> None:
@@ -158,7 +179,8 @@ def check(session: Session, model: ModelRow, spec: JobSpec, statuses: Statuses) 
     """Check whether `submit` would accept the spec now. Writes nothing, so that a reading session will do.
 
     Raises StaleBase, LabelAlreadyLearned, UnknownLabel, ForgottenWithLess, ForgetUnfinished, NotExact,
-    ModelHasNoVersion, NoPermanentLabel; for an evaluation UnknownVersion, VersionPurged, VersionRevoked.
+    NothingToFollow, ModelHasNoVersion, NoPermanentLabel; for an evaluation UnknownVersion, VersionPurged,
+    VersionRevoked.
     """
     _accept(session, model, spec, statuses)
 
@@ -186,11 +208,14 @@ def _accept(session: Session, model: ModelRow, spec: JobSpec, statuses: Statuses
         left = forgets.left_to_do(session, model, spec, statuses)
         if left.spec is not None:
             left.spec.check(model, statuses)
+            left.spec.check_resize(model, statuses)
         return _Accepted(
             left.spec, left.done_by, [name for name in spec.labels if statuses.get(name) != "forgotten"]
         )
     try:
         spec.check(model, statuses)
+        if isinstance(spec, LabelsSpec):
+            spec.check_resize(model, statuses)
     except LabelAlreadyLearned as error:
         holder = _find_holder(session, model, error.labels)
         raise LabelAlreadyLearned(model.name, error.labels, holder) from None

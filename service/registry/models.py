@@ -11,7 +11,7 @@ from service.registry.database import is_duplicate, unless_deleted
 from service.registry.errors import ModelExists, UnknownModel
 from service.registry.json_columns import having
 from service.registry.pages import Page, in_order
-from service.registry.tables import DEFAULT_PROJECT, ModelRow, new_id
+from service.registry.tables import DEFAULT_PROJECT, ModelRow, SizePolicy, new_id
 
 
 def create(
@@ -22,6 +22,7 @@ def create(
     network: dict[str, Any],
     seed: int,
     acceptance: Mapping[str, Any] | None = None,
+    size_policy: SizePolicy = "fixed",
     description: str | None = None,
     metadata: Mapping[str, str] | None = None,
     project: str = DEFAULT_PROJECT,
@@ -29,6 +30,7 @@ def create(
     """Create a model without a version. Raises ModelExists, UnknownProject.
 
     acceptance: criteria for all versions of the model; a request can override them.
+    size_policy: whether a resize follows the jobs whose request does not say.
     project: the id of the project that it belongs to.
     """
     model = ModelRow(
@@ -39,6 +41,7 @@ def create(
         network=network,
         seed=seed,
         acceptance=dict(acceptance) if acceptance else None,
+        size_policy=size_policy,
         description=description,
         client_metadata=dict(metadata or {}) or None,
     )

@@ -7,8 +7,9 @@ What other packages bring to the running workers is added to it by offers.py.
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -18,10 +19,12 @@ from sqlalchemy.orm import Session
 
 from service.registry import datasets as uploads
 from service.registry.errors import DatasetNotOffered, NetworkNotOffered, StrategyNotOffered
-from service.registry.job_specs import JobSpec, Retention
+from service.registry.job_specs import JobSpec, LabelsSpec, Retention
 from service.registry.tables import DatasetRow, Guarantee, Operation
 from service.requests.invalid_upload import SIDE
 from service.requests.violations import InvalidRequest, Violation, escape
+
+AnySpec = TypeVar("AnySpec", bound=JobSpec)
 
 
 class _Entry(BaseModel):
@@ -199,11 +202,17 @@ class Catalog(_Entry):
         resizing = (entry for entry in self.strategies if entry.operation == "resize")
         return next((entry.policy for entry in resizing if entry.name == strategy), None)
 
-    def packages_of(self, spec: JobSpec, network: Mapping[str, Any]) -> dict[str, str]:
-        """Return {`strategy`, `network` or `dataset`: its package} of what a job needs and is not built in.
+    def with_packages(self, spec: AnySpec, network: Mapping[str, Any]) -> AnySpec:
+        """Return the spec with the packages that its job needs, and so for the resize that follows it.
 
         network: that of the model. Raises NetworkNotOffered if no running worker offers its architecture.
         """
+        if isinstance(spec, LabelsSpec) and spec.resize is not None:
+            spec = replace(spec, resize=self.with_packages(spec.resize, network))
+        return replace(spec, packages=self._packages_of(spec, network))
+
+    def _packages_of(self, spec: JobSpec, network: Mapping[str, Any]) -> dict[str, str]:
+        """Return {`strategy`, `network` or `dataset`: its package} of what is not built in."""
         architecture = network.get("architecture")
         if architecture is not None and all(one.name != architecture for one in self.architectures):
             reason = self._not_offered.get(("network", architecture)) or (

@@ -7,6 +7,7 @@ the database.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import Field, model_validator
@@ -21,7 +22,7 @@ from service.registry.job_specs import (
     Statuses,
 )
 from service.registry.names import find_fault
-from service.registry.tables import Guarantee
+from service.registry.tables import Guarantee, SizePolicy
 from service.requests.catalog import Catalog, DatasetEntry, StrategyEntry
 from service.requests.fields import (
     LABEL_PATTERN,
@@ -41,6 +42,16 @@ from service.requests.violations import InvalidRequest, Violation, escape
 
 MAX_EXPIRES_IN = 10 * 365 * 86400
 """Ten years, in seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDefaults:
+    """What a request about a model leaves to the model."""
+
+    dataset: str
+    """The dataset to learn from if the request names none."""
+    size_policy: SizePolicy = "fixed"
+    """Whether a resize follows if the request does not say."""
 
 
 class Submitted(Body):
@@ -86,10 +97,65 @@ class Change(Submitted):
         }
 
 
-class Learn(Change):
-    """A request to learn labels."""
+class FollowingResize(Body):
+    """How the network is resized once the labels are learned or forgotten."""
+
+    policy: str = Field(
+        description="One of prune, expand and auto. /v1/catalog lists the strategies of each."
+    )
+    strategy: str | None = Field(
+        None, description="If it is left out, the default strategy of the policy is used."
+    )
+    params: dict[str, Any] = Field(
+        {}, description="The params of the strategy. Their schema is in /v1/catalog."
+    )
+
+
+class LabelsChange(Change):
+    """The fields that every request to learn or forget labels may have."""
 
     labels: Labels
+    resize: FollowingResize | None = Field(
+        None,
+        description="Resize the network afterwards, by a job of its own, which this job names as "
+        "`followed_by`. It runs once this job has succeeded, and is cancelled if this job ends otherwise. If "
+        "the field is left out, the `size_policy` of the model decides; with null no resize follows.",
+    )
+
+    def _resolve_resize(
+        self,
+        catalog: Catalog,
+        after: Statuses,
+        defaults: ModelDefaults,
+        *,
+        changes_main_network: bool,
+    ) -> ResizeSpec | None:
+        """Return the spec of the resize that follows, None if none does. Raises InvalidRequest.
+
+        after: the statuses of the labels once they are learned or forgotten.
+        """
+        if "resize" in self.model_fields_set:
+            requested = self.resize
+        elif defaults.size_policy == "auto" and changes_main_network and "permanent" in after.values():
+            requested = FollowingResize(policy="auto")
+        else:
+            requested = None
+        if requested is None:
+            return None
+        resize = Resize(
+            policy=requested.policy, strategy=requested.strategy, params=requested.params, seed=self.seed
+        )
+        try:
+            return resize.resolve(catalog, after, defaults)
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                *(Violation(f"/resize{one.pointer}", one.code, one.detail) for one in error.violations)
+            ) from None
+
+
+class Learn(LabelsChange):
+    """A request to learn labels."""
+
     dataset: ResourceName | None = Field(
         None, description="The dataset to learn from. If it is left out, the dataset of the model is used."
     )
@@ -127,12 +193,11 @@ class Learn(Change):
             raise InvalidRequest(Violation("/expires_in", "contradiction", detail))
         return self
 
-    def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> LearnSpec:
+    def resolve(self, catalog: Catalog, statuses: Statuses, defaults: ModelDefaults) -> LearnSpec:
         """Return the spec of the job. Raises InvalidRequest.
 
         catalog: the catalog with the uploaded datasets.
         statuses: the statuses that the labels of the model will have when the job runs.
-        model_dataset: the dataset to learn from if the request names none.
         """
         merging = self.retention == "permanent" and _all_temporary(self.sources, statuses)
         chosen = catalog.strategy("learn", self.strategy, retention=self.retention, merges_temporary=merging)
@@ -144,10 +209,10 @@ class Learn(Change):
             detail = "a temporary label keeps its name when it is made permanent; leave `as` out"
             raise InvalidRequest(Violation("/as", "label_already_named", detail))
         _refuse_unsafe_names(self.sources, self.labels, known=statuses)
-        dataset = self.dataset or model_dataset
+        dataset = self.dataset or defaults.dataset
         if chosen.needs_examples:
             _refuse_unknown_labels(self.labels, catalog.dataset(dataset))
-        return LearnSpec(
+        spec = LearnSpec(
             **self._common(chosen, params),
             dataset=dataset,
             labels=tuple(self.sources),
@@ -155,6 +220,13 @@ class Learn(Change):
             retention=self.retention,
             expires_in=self.expires_in,
         )
+        resize = self._resolve_resize(
+            catalog,
+            spec.statuses_after(statuses),
+            defaults,
+            changes_main_network=self.retention == "permanent",
+        )
+        return replace(spec, resize=resize)
 
 
 class Also(Body):
@@ -168,10 +240,9 @@ class Also(Body):
     )
 
 
-class Forget(Change):
+class Forget(LabelsChange):
     """A request to forget labels."""
 
-    labels: Labels
     guarantee: Guarantee | None = Field(
         None,
         description="`exact` needs a strategy that makes weights which never learned the labels; if none is "
@@ -188,7 +259,7 @@ class Forget(Change):
         refuse_duplicates(self.labels)
         return self
 
-    def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> ForgetSpec:
+    def resolve(self, catalog: Catalog, statuses: Statuses, defaults: ModelDefaults) -> ForgetSpec:
         """Return the spec of the job. Raises InvalidRequest. See Learn.resolve."""
         retention = self._retention(catalog, statuses)
         chosen = catalog.strategy("forget", self.strategy, retention=retention, guarantee=self.guarantee)
@@ -198,16 +269,25 @@ class Forget(Change):
                 f"{self.guarantee!r}; leave one of the two out"
             )
             raise InvalidRequest(Violation("/guarantee", "contradiction", detail))
-        return ForgetSpec(
+        spec = ForgetSpec(
             **self._common(chosen, chosen.complete(self.params)),
-            dataset=model_dataset,
+            dataset=defaults.dataset,
             labels=tuple(self.labels),
             guarantee=chosen.guarantee or "approximate",
             drops_only=retention == "temporary",
-            demands=Demands(guarantee=self.guarantee, strategy=self.strategy, has_params=bool(self.params)),
+            demands=Demands(
+                guarantee=self.guarantee,
+                strategy=self.strategy,
+                has_params=bool(self.params),
+                resize=self.resize is not None,
+            ),
             purge=self.purge,
             erase_images=self.also.datasets,
         )
+        resize = self._resolve_resize(
+            catalog, spec.statuses_after(statuses), defaults, changes_main_network=not spec.drops_only
+        )
+        return replace(spec, resize=resize)
 
     def _retention(self, catalog: Catalog, statuses: Statuses) -> Retention:
         """Return the retention of the strategies to choose from.
@@ -230,10 +310,10 @@ class Resize(Change):
         description="One of prune, expand and auto. /v1/catalog lists the strategies of each."
     )
 
-    def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> ResizeSpec:
+    def resolve(self, catalog: Catalog, statuses: Statuses, defaults: ModelDefaults) -> ResizeSpec:
         """Return the spec of the job. Raises InvalidRequest. See Learn.resolve."""
         chosen = catalog.strategy("resize", self.strategy, policy=self.policy)
-        return ResizeSpec(**self._common(chosen, chosen.complete(self.params)), dataset=model_dataset)
+        return ResizeSpec(**self._common(chosen, chosen.complete(self.params)), dataset=defaults.dataset)
 
 
 class Evaluate(Submitted):
@@ -245,14 +325,14 @@ class Evaluate(Submitted):
     params: dict[str, Any] = Field({}, description="How much is measured. The schema is in /v1/catalog.")
     seed: Seed = 0
 
-    def resolve(self, catalog: Catalog, statuses: Statuses, *, model_dataset: str) -> EvaluateSpec:
+    def resolve(self, catalog: Catalog, statuses: Statuses, defaults: ModelDefaults) -> EvaluateSpec:
         """Return the spec of the job. Raises InvalidRequest. See Learn.resolve."""
         chosen = catalog.strategy("evaluate")
         return EvaluateSpec(
             strategy=chosen.name,
             params=chosen.complete(self.params),
             seed=self.seed,
-            dataset=model_dataset,
+            dataset=defaults.dataset,
             evaluated_version=_as_number(self.version),
         )
 

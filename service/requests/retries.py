@@ -11,18 +11,24 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from service.registry.acceptance import RELAPSE_MAX
-from service.registry.job_specs import Demands, ForgetSpec, JobSpec, Statuses
+from service.registry.job_errors import FOLLOWED_JOB
+from service.registry.job_specs import Demands, ForgetSpec, JobSpec, LabelsSpec, Statuses
 from service.registry.tables import JobRow
 from service.requests.catalog import Catalog
-from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
+from service.requests.operations import Evaluate, Forget, JobRequest, Learn, ModelDefaults, Resize
 from service.requests.violations import InvalidRequest, Violation, escape
 
 AnyRequest = TypeVar("AnyRequest", Learn, Forget, Resize, Evaluate)
 
 
 def spec_again(job: JobRow, catalog: Catalog, statuses: Statuses) -> JobSpec:
-    """Return the spec of a job that repeats this one. Raises InvalidRequest. See Learn.resolve."""
-    spec = _request_of(job, catalog).resolve(catalog, statuses, model_dataset=job.dataset)
+    """Return the spec of a job that repeats this one. Raises InvalidRequest. See Learn.resolve.
+
+    The resize that was to follow the job follows the new one, unless no permanent label is left.
+    """
+    spec = _request_of(job, catalog).resolve(catalog, statuses, ModelDefaults(dataset=job.dataset))
+    if isinstance(spec, LabelsSpec) and "permanent" not in spec.statuses_after(statuses).values():
+        spec = replace(spec, resize=None)
     if not isinstance(spec, ForgetSpec):
         return spec
     # Another job that has forgotten the labels meanwhile may have done so by another strategy.
@@ -42,6 +48,8 @@ def _request_of(job: JobRow, catalog: Catalog) -> JobRequest:
         return _parse(Evaluate, body | {"version": job.evaluated_version})
     criteria = {name: bound for name, bound in job.acceptance.items() if name != RELAPSE_MAX}
     body |= {"strategy": job.strategy, "base_version": job.base_version, "acceptance": criteria}
+    if job.operation in ("learn", "forget"):
+        body["resize"] = _resize_of(job, catalog)
     match job.operation:
         case "learn":
             renamed = {source: name for name, source in (job.renamed or {}).items()}
@@ -54,6 +62,15 @@ def _request_of(job: JobRow, catalog: Catalog) -> JobRequest:
             return _parse(Forget, body | {"guarantee": "exact" if job.guarantee == "exact" else None})
         case "resize":
             return _parse(Resize, body | {"policy": catalog.policy_of(job.strategy)})
+
+
+def _resize_of(job: JobRow, catalog: Catalog) -> dict[str, Any] | None:
+    """Return the resize that was cancelled because this job did not succeed, as a request names it."""
+    follower = job.follower
+    if follower is None or (follower.error or {}).get("code") != FOLLOWED_JOB.code:
+        return None
+    policy = catalog.policy_of(follower.strategy)
+    return {"policy": policy, "strategy": follower.strategy, "params": follower.params}
 
 
 def _parse(kind: type[AnyRequest], body: Mapping[str, Any]) -> AnyRequest:

@@ -125,15 +125,15 @@ def _jobs(served: Served) -> None:
             "metadata": {"team": "vision"},
         }
         send("POST", "/v1/models", model)
-        job = send(
-            "POST", "/v1/models/digits/learn", {"labels": ["1", "3", "7"], "retention": "permanent"}
-        ).json()
+        learn = {"labels": ["1", "3", "7"], "retention": "permanent", "resize": {"policy": "auto"}}
+        job = send("POST", "/v1/models/digits/learn", learn).json()
         claim = served.worker.claim(job["id"])
         served.worker.progress(claim, "learning", 150, 600)
         send("GET", "/v1/jobs")
         send("GET", f"/v1/jobs/{job['id']}")
         served.worker.finish(claim)
         send("GET", f"/v1/jobs/{job['id']}/events")
+        send("POST", f"/v1/jobs/{job['followed_by']}/cancel")
         forget = {"labels": ["3"], "guarantee": "approximate", "reference": "erasure request 17"}
         job = send("POST", "/v1/models/digits/forget", forget).json()
         served.worker.work(job["id"])

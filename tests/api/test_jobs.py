@@ -21,7 +21,7 @@ FIELDS = {
     "max_attempts", "base_version", "evaluated_version", "output_version", "purge", "seed", "acceptance",
     "reference", "metadata", "request_id", "elsewhere", "created_by", "cost", "error", "created_at",
     "started_at", "finished_at", "links", "image_erasure", "also_requested", "retry_of", "expires_in",
-    "packages", "waits_for",
+    "packages", "waits_for", "follows", "followed_by",
 }  # fmt: skip
 
 

@@ -130,7 +130,8 @@ def test_rows_of_the_first_release_survive_every_step(database_url: str) -> None
         [label] = session.scalars(select(LabelRow))
         assert (job.id, job.state, job.evaluated_version, job.cost) == ("job_1", "succeeded", None, None)
         assert (version.job_id, label.forgotten_by) == ("job_1", "job_1")
-        assert session.scalars(select(ModelRow)).one().acceptance is None
+        model = session.scalars(select(ModelRow)).one()
+        assert (model.acceptance, model.size_policy, job.follows) == (None, "fixed", None)
     if database.is_sqlite:
         with pytest.raises(IntegrityError), database.transaction() as session:
             session.execute(text("DELETE FROM jobs"))  # foreign keys are enforced again

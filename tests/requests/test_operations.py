@@ -15,7 +15,7 @@ from service.registry.errors import (
 )
 from service.registry.job_specs import JobSpec, LearnSpec, Statuses, spec_of
 from service.registry.tables import JobRow, ModelRow
-from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Resize
+from service.requests.operations import Evaluate, Forget, JobRequest, Learn, ModelDefaults, Resize
 from service.requests.violations import InvalidRequest
 from tests.api.offered import CATALOG
 from tests.job_specs import job_spec
@@ -24,7 +24,7 @@ STATUSES: Statuses = {"1": "permanent", "2": "permanent", "3": "temporary", "4":
 
 
 def resolve(request: JobRequest, statuses: Statuses = STATUSES) -> JobSpec:
-    return request.resolve(CATALOG, statuses, model_dataset="mnist")
+    return request.resolve(CATALOG, statuses, ModelDefaults(dataset="mnist"))
 
 
 def violations(body: dict[str, Any], statuses: Statuses = STATUSES) -> list[tuple[str, str]]:
@@ -82,6 +82,58 @@ def test_labels_have_to_be_in_the_dataset_where_the_strategy_needs_their_images(
     assert resolve(Learn(labels=["sneaker"]), statuses).strategy == "merge"
     by_images = {"labels": ["sneaker"], "strategy": "replay"}
     assert violations(by_images, statuses) == [("/labels/0", "unknown_label")]
+
+
+AUTO = ModelDefaults(dataset="mnist", size_policy="auto")
+
+
+def resize_after(body: dict[str, Any], kind: type[Learn | Forget], defaults: ModelDefaults) -> str | None:
+    """Return the strategy of the resize that follows the request, None if none does."""
+    spec = kind.model_validate(body).resolve(CATALOG, STATUSES, defaults)
+    return None if spec.resize is None else spec.resize.strategy
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "by_policy"),
+    [
+        (Learn, {"labels": ["7"]}, "auto_width"),
+        (Learn, {"labels": ["3"]}, "auto_width"),
+        (Learn, {"labels": ["7"], "retention": "temporary"}, None),
+        (Forget, {"labels": ["1"]}, "auto_width"),
+        (Forget, {"labels": ["3"]}, None),
+        (Forget, {"labels": ["1", "3"]}, "auto_width"),
+        (Forget, {"labels": ["1", "2"]}, None),
+    ],
+)
+def test_the_request_or_else_the_size_policy_says_which_resize_follows(
+    kind: type[Learn | Forget], body: dict[str, Any], by_policy: str | None
+) -> None:
+    assert resize_after(body, kind, AUTO) == by_policy
+    assert resize_after(body, kind, ModelDefaults(dataset="mnist")) is None
+    for defaults in (AUTO, ModelDefaults(dataset="mnist")):
+        assert resize_after(body | {"resize": None}, kind, defaults) is None
+        assert resize_after(body | {"resize": {"policy": "prune"}}, kind, defaults) == "prune_units"
+
+
+def test_a_following_resize_has_the_seed_of_the_request_and_every_param() -> None:
+    spec = resolve(Learn.model_validate({"labels": ["7"], "seed": 5, "resize": {"policy": "expand"}}))
+    assert isinstance(spec, LearnSpec)
+    assert spec.resize is not None
+    assert (spec.resize.seed, spec.resize.params) == (5, {"share": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("resize", "violation"),
+    [
+        ({"policy": "halve"}, ("/resize/policy", "policy_not_found")),
+        ({"policy": "prune", "strategy": "expand_units"}, ("/resize/strategy", "strategy_not_found")),
+        ({"policy": "prune", "params": {"share": 2}}, ("/resize/params/share", "out_of_range")),
+    ],
+)
+def test_a_violation_in_a_following_resize_points_into_it(
+    resize: dict[str, Any], violation: tuple[str, str]
+) -> None:
+    assert violations({"labels": ["7"], "resize": resize}) == [violation]
 
 
 PAGES = ModelRow(name="pages", head=2)

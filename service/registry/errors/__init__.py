@@ -45,6 +45,7 @@ from service.registry.errors.labels import (
     LabelForgotten,
     LabelNotLearned,
     NotExact,
+    NothingToFollow,
     TooManyRepetitions,
     UnknownLabel,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "NoReceipt",
     "NotExact",
     "NotOffered",
+    "NothingToFollow",
     "ProjectExists",
     "ProjectInUse",
     "QueueFull",

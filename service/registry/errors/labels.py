@@ -88,6 +88,22 @@ class ForgetUnfinished(RegistryError):
         )
 
 
+class NothingToFollow(RegistryError):
+    """A request names a resize after a forget, and every label has been forgotten already without one."""
+
+    code = "nothing_to_follow"
+    cause = "The labels are forgotten already, so there is no new version that the resize could follow."
+    cure = "Send the resize as a request of its own."
+
+    def __init__(self, model: str, labels: Iterable[str], job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"model {model!r} has forgotten {quoted(labels)} already, or will in job {job_id}, and no such "
+            f"resize follows that job; send it to /v1/models/{model}/resize, or leave `resize` out to be "
+            "answered with that job"
+        )
+
+
 class TooManyRepetitions(RegistryError):
     """A job answers so many requests with other references or metadata that it keeps no more of them."""
 

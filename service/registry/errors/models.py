@@ -179,10 +179,14 @@ class StaleBase(RegistryError):
 class NoPermanentLabel(RegistryError):
     code = "nothing_permanent"
     cause = "The model holds no permanent label, and only the network that draws these can be resized."
-    cure = "Learn a label permanently first."
+    cure = "Learn a label permanently first, or leave the resize out."
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, follows: bool = False) -> None:
+        """follows: the resize is to follow another job, after which no label is permanent."""
+        when, cure = (
+            (" after this job", "leave `resize` out") if follows else ("", "learn a label permanently first")
+        )
         super().__init__(
-            f"model {model!r} holds no permanent label, and only the main network, which draws these, is "
-            "resized; learn a label permanently first"
+            f"model {model!r} holds no permanent label{when}, and only the main network, which draws these, "
+            f"is resized; {cure}"
         )

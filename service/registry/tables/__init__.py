@@ -32,6 +32,7 @@ from service.registry.tables.models import (
     ModelRow,
     Operation,
     SampleRow,
+    SizePolicy,
     VersionRow,
 )
 from service.registry.tables.projects import DEFAULT_PROJECT, ProjectRow
@@ -74,6 +75,7 @@ __all__ = [
     "Row",
     "SampleRow",
     "SessionRow",
+    "SizePolicy",
     "SnapshotRow",
     "Timestamp",
     "VersionDeletionRow",

@@ -69,6 +69,13 @@ class JobRow(Row):
             sqlite_where=text("expires_in IS NOT NULL"),
             postgresql_where=text("expires_in IS NOT NULL"),
         ),
+        Index(
+            "one_follower_per_job",
+            "follows",
+            unique=True,
+            sqlite_where=text("follows IS NOT NULL"),
+            postgresql_where=text("follows IS NOT NULL"),
+        ),
         CheckConstraint("operation IN ('learn', 'forget', 'resize', 'evaluate')", name="operation"),
         CheckConstraint(
             "state IN ('queued', 'running', 'verifying', 'succeeded', 'failed', 'rejected', 'cancelled')",
@@ -147,6 +154,9 @@ class JobRow(Row):
     """The id of the API key that requested it; null where no key is needed."""
     retry_of: Mapped[str | None] = mapped_column(Id)
     """The job that this one repeats."""
+    follows: Mapped[str | None] = mapped_column(Id)
+    """The learn or forget after which this resize runs. If that job ends and did not succeed, a trigger
+    cancels the resize in the same statement (migration 0012)."""
     progress_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the worker last made progress. A heartbeat alone does not change it."""
     stalls_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -167,6 +177,10 @@ class JobRow(Row):
     image_erasure: Mapped["ImageErasureRow | None"] = relationship(viewonly=True)
     """Only a forget can have one. Loaded when it is first used."""
 
+    follower: Mapped["JobRow | None"] = relationship(
+        viewonly=True, primaryjoin="JobRow.id == foreign(remote(JobRow.follows))", uselist=False
+    )
+    """The resize that follows this job. Loaded when it is first used."""
     repeated_requests: Mapped[list["RepeatedRequestRow"]] = relationship(
         viewonly=True, order_by="RepeatedRequestRow.number"
     )

@@ -24,6 +24,7 @@ from service.registry.tables.projects import DEFAULT_PROJECT
 LabelStatus = Literal["temporary", "permanent", "forgotten"]
 Operation = Literal["learn", "forget", "resize", "evaluate"]
 AliasAction = Literal["set", "rollback", "delete"]
+SizePolicy = Literal["fixed", "auto"]
 
 
 class ModelRow(Row):
@@ -39,6 +40,7 @@ class ModelRow(Row):
             sqlite_where=text("deleted_at IS NULL"),
             postgresql_where=text("deleted_at IS NULL"),
         ),
+        CheckConstraint("size_policy IN ('fixed', 'auto')", name="size_policy"),
     )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
@@ -49,6 +51,10 @@ class ModelRow(Row):
     seed: Mapped[int] = mapped_column(BigInteger)
     acceptance: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """The criteria that every version must meet, unless the request for it sets others."""
+    size_policy: Mapped[SizePolicy] = mapped_column(
+        String(16), default="fixed", server_default=text("'fixed'")
+    )
+    """`auto`: a resize follows each job that changes the main network, unless its request says otherwise."""
     description: Mapped[str | None] = mapped_column(Text)
     client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
     head: Mapped[int | None] = mapped_column(Integer)
