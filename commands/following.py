@@ -134,6 +134,8 @@ def _print_outcome(session: Session, job: Job) -> None:
         session.advise(f"Read it: palimpsest report {job.model_name} {job.evaluated_version}")
     else:
         session.console.print(f"{title(job)} succeeded{took}")
+    if job.followed_by is not None:
+        session.advise(f"A resize follows it: palimpsest watch {job.followed_by}")
 
 
 def _print_version(session: Session, job: Job, took: str) -> None:

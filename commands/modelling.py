@@ -17,10 +17,12 @@ from commands.options import (
     Model,
     Params,
     Reference,
+    Resize,
     Seed,
     Strategy,
     Wait,
     Yes,
+    as_resize,
     as_version,
     json_object,
     settings,
@@ -72,6 +74,12 @@ def create_model(
     dataset: Annotated[str, typer.Option(help="What it learns from; see `palimpsest datasets`.")],
     seed: Seed = None,
     accept: Accept = None,
+    size_policy: Annotated[
+        str | None,
+        typer.Option(
+            help="auto: resize the network after each job that changes it; fixed: only on request (default)."
+        ),
+    ] = None,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
     metadata: Metadata = None,
     network: Annotated[
@@ -89,6 +97,7 @@ def create_model(
         dataset=dataset,
         seed=seed,
         acceptance=settings(accept),
+        size_policy=size_policy,
         network=json_object("--network", network),
         description=description,
         metadata=texts("--metadata", metadata),
@@ -164,6 +173,7 @@ def learn(
     ] = None,
     strategy: Strategy = None,
     param: Params = None,
+    resize: Resize = None,
     accept: Accept = None,
     seed: Seed = None,
     base_version: BaseVersion = None,
@@ -184,6 +194,7 @@ def learn(
         expires_in=expires_in,
         strategy=strategy,
         params=settings(param),
+        resize=as_resize(resize),
         acceptance=settings(accept),
         seed=seed,
         base_version=base_version,
@@ -211,6 +222,7 @@ def forget(
     ] = False,
     strategy: Strategy = None,
     param: Params = None,
+    resize: Resize = None,
     accept: Accept = None,
     seed: Seed = None,
     base_version: BaseVersion = None,
@@ -242,6 +254,7 @@ def forget(
         guarantee="exact" if exact else None,
         strategy=strategy,
         params=settings(param),
+        resize=as_resize(resize),
         purge=purge or None,
         delete_images=delete_images,
         acceptance=settings(accept),
@@ -349,3 +362,5 @@ def _submitted(session: Session, job: "values.Job", wait: bool | None) -> None:
     else:
         session.console.print(job.id)
         session.advise(f"It is {job.state}. Follow it: palimpsest watch {job.id}")
+        if job.followed_by is not None:
+            session.advise(f"A resize follows it: palimpsest watch {job.followed_by}")

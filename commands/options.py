@@ -1,11 +1,14 @@
 """Options and arguments that several commands have, and how their values are read."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commands.failure import fail
+
+if TYPE_CHECKING:
+    from palimpsest.requests import Unchanged
 
 Model = Annotated[str, typer.Argument(help="The name or id of the model.")]
 Labels = Annotated[list[str], typer.Argument(help="The labels.")]
@@ -32,6 +35,15 @@ Accept = Annotated[
         help="A criterion of the new version, such as forgotten_accuracy_max=0.05. Repeat it for several.",
     ),
 ]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY",
+        help="Resize the network afterwards, by another job: auto, prune, expand or none (default: as the "
+        "model's size policy says).",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="The seed of all randomness (default: 0).")]
 Reference = Annotated[str | None, typer.Option(help="Your own name for the request; receipts have it too.")]
 Metadata = Annotated[
@@ -47,6 +59,13 @@ BaseVersion = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many to list at most, newest first.")]
+
+
+def as_resize(policy: str | None) -> "str | Unchanged | None":
+    """Return a resize that follows as the client takes it: None for `none`, UNCHANGED if none is named."""
+    from palimpsest.requests import UNCHANGED
+
+    return UNCHANGED if policy is None else None if policy == "none" else policy
 
 
 def as_version(text: str | None) -> int | str | None:

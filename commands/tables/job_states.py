@@ -52,6 +52,8 @@ def job(one: values.Job) -> RenderableType:
             ("measured", None if one.evaluated_version is None else f"version {one.evaluated_version}"),
             ("purge", None if one.purge is None else f"{one.purge.state}, {len(one.purge.keys)} files"),
             ("repeats", one.retry_of),
+            ("follows", one.follows),
+            ("followed by", one.followed_by),
             ("reference", one.reference),
             ("metadata", metadata(one.metadata)),
             ("created", f"{one.created_at:%Y-%m-%d %H:%M:%S} UTC"),

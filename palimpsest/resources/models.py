@@ -48,6 +48,7 @@ class Models:
         network: Json | None = None,
         seed: int | None = None,
         acceptance: Json | None = None,
+        size_policy: str | None = None,
         description: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -56,6 +57,8 @@ class Models:
 
         acceptance: criteria for each later job that sets none of its own, such as
         {"forgotten_accuracy_max": 0.05}. A version that misses a criterion is not published.
+        size_policy: "auto" lets a resize follow each `learn` and `forget` that changes the main network and
+        has no `resize` of its own; by default "fixed".
         """
         body = without_none(
             name=name,
@@ -63,6 +66,7 @@ class Models:
             network=network,
             seed=seed,
             acceptance=acceptance,
+            size_policy=size_policy,
             description=description,
             metadata=metadata,
         )
@@ -138,6 +142,7 @@ class Models:
         expires_in: int | None = None,
         strategy: str | None = None,
         params: Json | None = None,
+        resize: str | Json | Unchanged | None = UNCHANGED,
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
@@ -152,6 +157,9 @@ class Models:
         retention: "permanent" or "temporary". A temporary label gets a network of its own, so that
         forgetting it is exact: that network is deleted.
         expires_in: seconds after which the service forgets temporary labels by itself.
+        resize: how the network is resized afterwards, by a job of its own, the `followed_by` of this one: a
+        policy as for `resize`, or that with more, as {"policy": "prune", "params": {...}}. None: not at all.
+        By default the model's `size_policy` decides.
         base_version: the version that must still be the newest; otherwise refused (`stale_base`).
         """
         body = without_none(
@@ -168,7 +176,7 @@ class Models:
             reference=reference,
             metadata=metadata,
         )
-        return _job(model, "learn", body, idempotency_key)
+        return _job(model, "learn", body | _following(resize), idempotency_key)
 
     @call
     def forget(
@@ -179,6 +187,7 @@ class Models:
         guarantee: str | None = None,
         strategy: str | None = None,
         params: Json | None = None,
+        resize: str | Json | Unchanged | None = UNCHANGED,
         purge: bool | None = None,
         delete_images: bool = False,
         acceptance: Json | None = None,
@@ -193,6 +202,7 @@ class Models:
         guarantee: "approximate" or "exact"; exact is refused where no strategy can give it.
         purge: also delete the files of every older version that was trained on these labels.
         delete_images: also delete their images from the uploaded datasets that they were learned from.
+        resize: as in `learn`.
         """
         body = without_none(
             labels=[*labels],
@@ -207,7 +217,7 @@ class Models:
             reference=reference,
             metadata=metadata,
         )
-        return _job(model, "forget", body, idempotency_key)
+        return _job(model, "forget", body | _following(resize), idempotency_key)
 
     @call
     def resize(
@@ -278,6 +288,11 @@ def path_of(model: str | Model) -> str:
 
 def _job(model: str | Model, operation: str, body: dict[str, Any], key: str | None) -> Request[Job]:
     return post(f"{path_of(model)}/{operation}", body, value(Job), key)
+
+
+def _following(resize: str | Json | Unchanged | None) -> dict[str, Any]:
+    """Return the field of a body that says which resize follows; none if the model decides."""
+    return changes(resize={"policy": resize} if isinstance(resize, str) else resize)
 
 
 def _deletion(response: httpx2.Response) -> ModelDeletion | None:

@@ -129,8 +129,9 @@ class Job(Value):
     """A request that was accepted: to learn, forget, resize or evaluate.
 
     Test `done` rather than `state`: later servers may have more states. `output_version` is the version that
-    it published, None if it published none. `retry_of` is the job that it repeats. `packages` are those that
-    bring its `strategy`, `network` or `dataset`. While it is queued, `waits_for` says what no running worker
+    it published, None if it published none. `retry_of` is the job that it repeats. `follows` is the job after
+    whose success a resize runs, and `followed_by` is that resize. `packages` are those that bring its
+    `strategy`, `network` or `dataset`. While it is queued, `waits_for` says what no running worker
     has of them.
     """
 
@@ -163,6 +164,8 @@ class Job(Value):
     seed: int
     acceptance: Json
     retry_of: str | None
+    follows: str | None
+    followed_by: str | None
     reference: str | None
     metadata: dict[str, str]
     also_requested: tuple[RepeatedRequest, ...]

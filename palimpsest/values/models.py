@@ -30,6 +30,7 @@ class Label(Value):
 class Model(Value):
     """A generative model that learns and forgets labels.
 
+    size_policy: "auto" if a resize follows each job that changes the main network, or "fixed".
     head: the number of its newest version, None before the first. aliases: the number of the version that
     each names. relapsed: forgotten labels that the newest version draws more often than allowed.
     """
@@ -43,6 +44,7 @@ class Model(Value):
     network: Json
     seed: int
     acceptance: Json
+    size_policy: str
     head: int | None
     aliases: dict[str, int]
     relapsed: tuple[str, ...]

@@ -64,6 +64,31 @@ def test_a_job_is_submitted_and_watched_to_its_end(served: Served, call: Calls, 
     ]
 
 
+def test_a_resize_follows_a_job(served: Served, call: Calls, name: str) -> None:
+    sized = call.json("models", "create", f"{name}-sized", "--dataset", "mnist", "--size-policy", "auto")
+    assert sized["size_policy"] == "auto"
+    assert "auto" in call("models", "show", f"{name}-sized")
+    learn = call.json("learn", name, "2", "--resize", "auto", "--no-wait")
+    resize = call.json("jobs", "show", learn["followed_by"])
+    assert (resize["operation"], resize["strategy"], resize["follows"]) == (
+        "resize",
+        "auto_width",
+        learn["id"],
+    )
+    assert learn["followed_by"] in call("jobs", "show", learn["id"])
+    assert learn["id"] in call("jobs", "show", resize["id"])
+    assert call.json("forget", name, "0", "--resize", "prune", "--no-wait")["followed_by"]
+    assert call.json("forget", name, "1", "--no-wait")["followed_by"] is None
+    by_policy = call.json("learn", f"{name}-sized", "1", "--no-wait")
+    assert by_policy["followed_by"]
+    assert call.json("learn", f"{name}-sized", "2", "--resize", "none", "--no-wait")["followed_by"] is None
+    call("learn", name, "3", "--resize", "halve", code=1)
+    assert "policy_not_found" in call.error
+    terminal = call.at_terminal("learn", f"{name}-sized", "3", "--no-wait")
+    assert terminal.end() == 0, terminal.shown
+    assert "A resize follows it: palimpsest watch job_" in terminal.shown
+
+
 def test_a_job_that_does_not_succeed_ends_with_3_and_its_reason(
     served: Served, call: Calls, name: str
 ) -> None:

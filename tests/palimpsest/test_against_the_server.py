@@ -130,6 +130,32 @@ def test_a_model_and_its_jobs(served: Served, client: Palimpsest, recorder: Reco
     assert client.jobs.get(refused.id).done
 
 
+def test_a_resize_that_follows_a_job(served: Served, client: Palimpsest, recorder: Recorder) -> None:
+    model = client.models.create("sizes", dataset="mnist", size_policy="auto")
+    assert (model.size_policy, model.to_json()) == ("auto", recorder.last)
+
+    def follower(job: values.Job) -> values.Job:
+        assert job.to_json() == recorder.last
+        assert job.followed_by is not None
+        return client.jobs.get(job.followed_by)
+
+    assert client.models.learn(model, ["0", "1", "2"], resize=None).followed_by is None
+    first = client.models.learn(model, ["3"])
+    resize = follower(first)
+    assert (resize.strategy, resize.follows, resize.to_json()) == ("auto_width", first.id, recorder.last)
+    assert follower(client.models.learn(model, ["4"], resize="prune")).strategy == "prune_units"
+    resize = follower(
+        client.models.forget(model, ["0"], resize={"policy": "expand", "params": {"share": 0.2}})
+    )
+    assert (resize.strategy, resize.params) == ("expand_units", {"share": 0.2})
+    assert client.models.forget(model, ["1"], resize=None).followed_by is None
+    client.jobs.cancel(first)
+    cancelled = client.jobs.wait(first.followed_by or "")
+    assert (cancelled.state, cancelled.succeeded) == ("cancelled", False)
+    assert cancelled.error is not None
+    assert cancelled.error.code == "followed_job_not_succeeded"
+
+
 def test_versions_reports_and_comparisons(served: Served, client: Palimpsest, recorder: Recorder) -> None:
     model = learned(served, client, "versions")
     served.worker.work(client.models.forget(model, ["1"]).id)

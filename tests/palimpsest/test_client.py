@@ -67,6 +67,8 @@ RUNNING: dict[str, Any] = {
     "seed": 0,
     "acceptance": {},
     "retry_of": None,
+    "follows": None,
+    "followed_by": None,
     "expires_in": None,
     "reference": None,
     "metadata": {},
