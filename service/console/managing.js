@@ -74,14 +74,16 @@ export async function openCreate() {
   const name = h("input", { required: true, maxlength: "64", autocomplete: "off", placeholder: "numbers" });
   const dataset = select(datasets.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })));
   const network = select(catalog.architectures.map((one) => ({ value: one.name, text: `${one.name}: ${one.summary}${one.package ? ` (${origin(one)})` : ""}` })));
+  const size = select([{ value: "fixed", text: "fixed: resized on request only" }, { value: "auto", text: "auto: resized after each learn and forget" }]);
   const what = consequences(() => {
     const entry = datasets.find((one) => one.name === dataset.value);
-    return [`The model starts empty. It may learn the ${count(entry.labels.length, "label")} of ${entry.name}, and those of other datasets.`, entry.bundled || entry.images ? "Its images are here." : "Its images are not bundled: a worker needs them on its disk (PALIMPSEST_DATA), or downloads them."];
+    return [`The model starts empty. It may learn the ${count(entry.labels.length, "label")} of ${entry.name}, and those of other datasets.`, entry.bundled || entry.images ? "Its images are here." : "Its images are not bundled: a worker needs them on its disk (PALIMPSEST_DATA), or downloads them.",
+      size.value === "auto" && "After each job that changes the main network another one chooses its width, unless the request says otherwise."];
   });
   openDialog({
     title: "Create a model", action: "Create", update: what.update, done: (model) => location.assign(`/models/${model.name}`),
-    body: [field("Name", name, "1 to 64 letters, digits, dots, dashes or underscores."), field("Dataset", dataset), field("Network", network), what.node],
-    run: (key) => post("/v1/models", { name: name.value.trim(), dataset: dataset.value, network: { architecture: network.value } }, key),
+    body: [field("Name", name, "1 to 64 letters, digits, dots, dashes or underscores."), field("Dataset", dataset), field("Network", network), field("Size", size), what.node],
+    run: (key) => post("/v1/models", { name: name.value.trim(), dataset: dataset.value, network: { architecture: network.value }, size_policy: size.value }, key),
   });
 }
 

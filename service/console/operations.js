@@ -66,6 +66,24 @@ function refill(control, options) {
   control.selectedIndex = 0;
 }
 
+const RESIZES = { expand: "expand: add units, as room to learn", prune: "prune: remove the least important units", auto: "auto: the smallest width that keeps what it draws" };
+
+const policiesOf = (catalog) => [...new Set(strategiesOf(catalog, "resize", () => true).map((one) => one.policy))];
+
+/** Which resize follows a job. `describe` says what will happen, given whether the job changes the main network. */
+function followingResize(catalog, model) {
+  const isAuto = model.size_policy === "auto";
+  const control = select([
+    { value: "", text: isAuto ? "as the model says: auto" : "no" },
+    ...policiesOf(catalog).map((value) => ({ value, text: RESIZES[value] ?? value })),
+    ...(isAuto ? [{ value: "none", text: "no" }] : []),
+  ], "");
+  const policy = (changesMain) => (control.value === "" && isAuto && changesMain ? "auto" : control.value === "none" ? "" : control.value);
+  const describe = (changesMain) => policy(changesMain) && `Then a job of its own resizes the network by ${policy(changesMain)}, if this one succeeds and a permanent label is left.`;
+  const read = () => (control.value === "" ? {} : { resize: control.value === "none" ? null : { policy: control.value } });
+  return { node: field("Resize afterwards", control), describe, read };
+}
+
 export async function openLearn(model) {
   const [catalog, datasets, jobs] = await Promise.all([getCatalog(), getAll("/v1/datasets"), recentJobs()]);
   const dataset = select(datasets.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })), model.dataset);
@@ -79,6 +97,7 @@ export async function openLearn(model) {
   const seconds = () => (retention.value !== "temporary" || expiry.value === "" ? null : expiry.value === "own" ? Math.round(Number(hours.value) * 3600) : Number(expiry.value));
   const strategy = select([]);
   const params = paramsField();
+  const resize = followingResize(catalog, model);
   const labelPlace = h("div");
   let choice = null;
   const known = new Map(model.labels.map((label) => [label.name, label]));
@@ -100,6 +119,7 @@ export async function openLearn(model) {
       merged.length && retention.value === "permanent" && `${list(merged)} becomes permanent: from then on forgetting it is approximate.`,
       retention.value === "temporary" ? "Each label gets a network of its own; dropping it later forgets the label exactly." : "Forgetting a permanent label later is approximate, unless you retrain.",
       seconds() && `The service forgets ${list(chosen)} by itself, with a job and a receipt, ${expiry.selectedOptions[0].value === "own" ? `${hours.value} hours` : expiry.selectedOptions[0].text.replace("after ", "")} after the labels were learned: about ${moment(new Date(Date.now() + seconds() * 1000).toISOString())}.`,
+      resize.describe(retention.value === "permanent"),
       costText(jobs, "learn", findStrategy()?.name, model),
     ];
   });
@@ -123,8 +143,8 @@ export async function openLearn(model) {
   };
   openDialog({
     title: `Learn labels in ${model.name}`, action: "Learn", update, done: goToJob,
-    body: [labelPlace, field("From dataset", dataset), field("Retention", retention), expiryField, field("Strategy", strategy), summary, params.node, what.node],
-    run: (key) => post(`${modelApi(model.name)}/learn`, { labels: choice.chosen(), dataset: dataset.value, retention: retention.value, ...(seconds() ? { expires_in: seconds() } : {}), strategy: strategy.value || undefined, params: params.read() }, key),
+    body: [labelPlace, field("From dataset", dataset), field("Retention", retention), expiryField, field("Strategy", strategy), summary, params.node, resize.node, what.node],
+    run: (key) => post(`${modelApi(model.name)}/learn`, { labels: choice.chosen(), dataset: dataset.value, retention: retention.value, ...(seconds() ? { expires_in: seconds() } : {}), strategy: strategy.value || undefined, params: params.read(), ...resize.read() }, key),
   });
 }
 
@@ -134,6 +154,7 @@ export async function openForget(model, versions, preselected = []) {
   const choice = labelChoice("Labels to forget", held, preselected, (label) => (label.status === "temporary" ? "temporary" : null));
   const strategy = select([]);
   const params = paramsField();
+  const resize = followingResize(catalog, model);
   const purge = h("input", { type: "checkbox", id: "purge" });
   const reference = h("input", { maxlength: "200", autocomplete: "off" });
   const summary = h("p.note");
@@ -159,6 +180,7 @@ export async function openForget(model, versions, preselected = []) {
         ? "The files of the older versions that held the labels, and the pictures of what they drew, are deleted for good. The receipt lists them."
         : "The files of older versions are kept, though nobody may use them, and so are pictures of what the labels drew before, as evidence. Purge deletes both.",
       "You get a signed receipt that says what was done, store by store.",
+      resize.describe(!dropsOnly()),
       costText(jobs, "forget", used?.name, model),
     ];
   });
@@ -173,16 +195,14 @@ export async function openForget(model, versions, preselected = []) {
     body: [choice.node, field("Strategy", strategy), summary,
       h("label.choice", {}, purge, h("span", {}, "Purge: delete the files of older versions and the pictures of what the labels drew")),
       field("Your reference (optional)", reference, "Such as the number of an erasure request; it is signed with the receipt."),
-      params.node, what.node],
-    run: (key) => post(`${modelApi(model.name)}/forget`, { labels: choice.chosen(), strategy: strategy.value || undefined, params: params.read(), purge: purge.checked, ...(reference.value.trim() ? { reference: reference.value.trim() } : {}) }, key),
+      params.node, resize.node, what.node],
+    run: (key) => post(`${modelApi(model.name)}/forget`, { labels: choice.chosen(), strategy: strategy.value || undefined, params: params.read(), purge: purge.checked, ...resize.read(), ...(reference.value.trim() ? { reference: reference.value.trim() } : {}) }, key),
   });
 }
 
 export async function openResize(model) {
   const [catalog, jobs] = await Promise.all([getCatalog(), recentJobs()]);
-  const policies = [...new Set(strategiesOf(catalog, "resize", () => true).map((one) => one.policy))];
-  const texts = { expand: "expand: add units, as room to learn", prune: "prune: remove the least important units", auto: "auto: the smallest width that keeps what it draws" };
-  const policy = select(policies.map((value) => ({ value, text: texts[value] ?? value })));
+  const policy = select(policiesOf(catalog).map((value) => ({ value, text: RESIZES[value] ?? value })));
   const strategy = select([]);
   const params = paramsField();
   const summary = h("p.note");

@@ -35,6 +35,40 @@ def test_a_model_and_a_version_are_described(server: Served, page: Page) -> None
     expect(page.locator(".version").first).to_contain_text("the widest", timeout=WAIT_MS)
 
 
+def test_a_model_is_created_that_is_resized_after_each_job(server: Served, page: Page) -> None:
+    settled(page, f"{server.address}/")
+    page.get_by_role("button", name="Create a model").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("sized")
+    dialog.get_by_label("Dataset").select_option("mnist")
+    dialog.get_by_label("Size").select_option("auto")
+    expect(dialog.locator(".consequences")).to_contain_text("another one chooses its width")
+    assert serious(page, "/, dialog") == []
+    dialog.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("Resized after each learn and forget.")).to_be_visible(timeout=WAIT_MS)
+    page.get_by_role("button", name="Learn…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("checkbox", name="8").check()
+    what = dialog.locator(".consequences")
+    expect(what).to_contain_text("resizes the network by auto")
+    dialog.get_by_label("Retention").select_option("temporary")
+    expect(what).not_to_contain_text("resizes the network")
+    dialog.get_by_label("Retention").select_option("permanent")
+    dialog.get_by_label("Resize afterwards").select_option("none")
+    expect(what).not_to_contain_text("resizes the network")
+    dialog.get_by_label("Resize afterwards").select_option("prune")
+    expect(what).to_contain_text("resizes the network by prune")
+    dialog.get_by_role("button", name="Learn").click()
+    page.get_by_role("link", name="the resize that follows it").click(timeout=WAIT_MS)
+    expect(page.get_by_role("link", name="the job that it follows")).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Resize by prune units")
+    learn = server.http.get("/v1/jobs?model=sized&limit=2").json()["data"][1]
+    server.worker.fail(server.worker.claim(learn["id"]))
+    expect(page.get_by_role("region", name="State")).to_contain_text(
+        f"was to follow job {learn['id']}, which ended as failed", timeout=WAIT_MS
+    )
+
+
 def test_temporary_labels_get_a_time_at_which_they_are_forgotten(server: Served, page: Page) -> None:
     make_digits(server)
     settled(page, f"{server.address}/models/digits")

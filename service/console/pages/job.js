@@ -109,7 +109,7 @@ export function open(id) {
 
   const cancel = () => openDialog({
     title: `Cancel ${jobTitle(job)}?`, action: "Cancel the job", dangerous: true,
-    body: [h("p", {}, "It ends at its next step. The model stays as it is; what the job has computed is lost.")],
+    body: [h("p", {}, "It ends at its next step. The model stays as it is; what the job has computed is lost."), job.followed_by && h("p", {}, "The resize that follows it is cancelled, too.")].filter(Boolean),
     run: (key) => post(`${path}/cancel`, undefined, key),
   });
 
@@ -126,6 +126,8 @@ export function open(id) {
       version && h("li", {}, h("a", { href: `${job.links.version}/report` }, `report of version ${version}`)),
       job.output_version > 1 && h("li", {}, h("a", { href: `${modelPath(job.model_name)}/compare?from=${job.output_version - 1}&to=${job.output_version}` }, "before and after")),
       job.retry_of && h("li", {}, h("a", { href: `/jobs/${job.retry_of}` }, "the job that it repeats")),
+      job.follows && h("li", {}, h("a", { href: `/jobs/${job.follows}` }, "the job that it follows")),
+      job.followed_by && h("li", {}, h("a", { href: `/jobs/${job.followed_by}` }, "the resize that follows it")),
       job.state === "rejected" && job.links.report && h("li", {}, h("a", { href: job.links.report }, "report of the candidate, as JSON")),
     ].filter(Boolean);
   }

@@ -78,7 +78,7 @@ export function open(name) {
     const { model, versions } = state;
     const head = versions.at(-1);
     document.title = `${model.name}${isBusy() ? " (busy)" : ""} · Palimpsest`;
-    setText(parts.summary, `Learns from ${model.dataset}. ${head ? `Version ${model.head} with ${shortNumber(head.parameters)} parameters.` : "It has no version yet: let it learn something."}`);
+    setText(parts.summary, `Learns from ${model.dataset}. ${model.size_policy === "auto" ? "Resized after each learn and forget. " : ""}${head ? `Version ${model.head} with ${shortNumber(head.parameters)} parameters.` : "It has no version yet: let it learn something."}`);
     renderOnce(parts.actions, [model, versions.length], () => actions());
     renderOnce(parts.described, [model.description, model.metadata], () => describedBy(model));
     renderOnce(parts.aliases, model.aliases, () => Object.keys(model.aliases).length ? h("ul.aliases", { "aria-label": "Aliases" }, Object.entries(model.aliases).map(([alias, number]) =>
