@@ -8,6 +8,7 @@ I5 whatever clients saw of a version is what the version is now: none was ever p
 I6 no job is running whose lease expired long ago
 I7 no temporary file is older than the age at which the service deletes them
 I8 no job has had more attempts than it may have
+I9 a resize that follows a job runs only after that has succeeded, and is cancelled if it ended otherwise
 
 Besides: forgotten labels are in no later version, receipts verify, purged files and
 deleted images are gone, finished jobs have no snapshot after a sweep, and an SQLite file is sound.
@@ -131,6 +132,7 @@ def find_violations(
         *(_expired_leases(state) if swept else ()),
         *_temporary_files(state),
         *_attempts(state),
+        *_followers(state),
         *_forgotten_labels(state),
         *_receipts(state, ended=ended),
         *_purges(state),
@@ -305,6 +307,16 @@ def _attempts(state: State) -> Iterator[str]:
     for job in state.jobs.values():
         if not 0 <= job.attempt <= job.max_attempts:
             yield f"I8: {job.id} has had {job.attempt} attempts of {job.max_attempts}"
+
+
+def _followers(state: State) -> Iterator[str]:
+    """I9."""
+    for job in state.jobs.values():
+        first = state.jobs[job.follows] if job.follows else None
+        if first is None or first.state == "succeeded":
+            continue
+        if job.attempt or (first.done and job.state != "cancelled"):
+            yield f"I9: {job.id} is {job.state}, and {first.id}, which it follows, is {first.state}"
 
 
 def _forgotten_labels(state: State) -> Iterator[str]:

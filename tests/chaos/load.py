@@ -22,6 +22,7 @@ RETRY_SECONDS = 0.3
 MOST_UNFINISHED = 3
 """So many jobs of a model may wait; then its client only looks and cancels."""
 LABELS = "0123456789"
+EXPAND = {"policy": "expand", "params": {"fisher_examples": 50}}
 HELD = ("permanent", "temporary")
 
 
@@ -102,18 +103,23 @@ class Client:
         steps = schedule(self.chance.choice((3, 30, 300)))
         match self.chance.choice(("learn",) * 4 + ("forget",) * 3 + ("temporary", "resize", "evaluate")):
             case "learn":
-                return "learn", {"labels": self.chance.sample(LABELS, 2), "params": steps}
+                labels = self.chance.sample(LABELS, 2)
+                return "learn", {"labels": labels, "params": steps} | self._resize_afterwards()
             case "temporary":
                 labels = self.chance.sample(LABELS, 1)
                 return "learn", {"labels": labels, "retention": "temporary", "params": schedule(3)}
             case "forget":
                 purge = self.chance.random() < 0.3
                 labels = self.chance.sample(LABELS, 1)
-                return "forget", {"labels": labels, "purge": purge, "params": {}}
+                body = {"labels": labels, "purge": purge, "params": {}}
+                return "forget", body | self._resize_afterwards()
             case "resize":
-                return "resize", {"policy": "expand", "params": {"fisher_examples": 50}}
+                return "resize", EXPAND
             case _:
                 return "evaluate", {"params": BRIEF_EVALUATION}
+
+    def _resize_afterwards(self) -> dict[str, Any]:
+        return {"resize": EXPAND} if self.chance.random() < 0.3 else {}
 
     def _sample(self) -> None:
         label = self.chance.choice(LABELS)

@@ -11,14 +11,26 @@ from service.registry import publishing
 from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from service.registry.job_specs import ResizeSpec
 from service.registry.tables import ModelRow, VersionRow
 from tests.instance import schedule
-from tests.jobs.worker_contexts import new_model, read_checkpoint, read_manifest, run, submit, versions_of
+from tests.jobs.worker_contexts import (
+    find_job,
+    new_model,
+    read_checkpoint,
+    read_manifest,
+    run,
+    submit,
+    versions_of,
+)
 from worker.jobs import new_version
 from worker.jobs.code_version import CODE
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 from worker.jobs.version_files import File, store
+
+AUTO = {**schedule(3), "taylor_examples": 50, "fisher_examples": 50}
+"""Params of the resize strategy `auto` that take a second."""
 
 
 def test_a_job_becomes_a_version_and_names_the_next(worker_context: WorkerContext, model: ModelRow) -> None:
@@ -34,6 +46,24 @@ def test_a_job_becomes_a_version_and_names_the_next(worker_context: WorkerContex
     checkpoint = read_checkpoint(worker_context, forgot)
     assert (learned.labels, forgot.labels) == ({"0": 0, "1": 1}, {"0": 0})
     assert (checkpoint.retained, checkpoint.forgotten) == ({"0": 0}, {"1": 1})
+
+
+@pytest.mark.parametrize("bound", [0.0, 1.0], ids=["published", "rejected"])
+def test_a_resize_runs_after_the_job_that_it_follows_or_not_at_all(
+    worker_context: WorkerContext, model: ModelRow, bound: float
+) -> None:
+    resize = ResizeSpec(strategy="auto", params=AUTO, dataset="digits")
+    acceptance = {"retained_accuracy_min": bound}
+    learning = submit(worker_context, model, "learn", "0", "1", resize=resize, acceptance=acceptance)
+    following = execute(learning, worker_context)
+    if bound:
+        assert (find_job(worker_context, learning).state, following) == ("rejected", None)
+        assert versions_of(worker_context, model) == []
+        return
+    assert following is not None
+    assert find_job(worker_context, following).follows == learning
+    execute(following, worker_context)
+    assert [version.strategy for version in versions_of(worker_context, model)] == ["replay_ewc", "auto"]
 
 
 def test_the_same_job_gives_the_same_bytes(worker_context: WorkerContext, database: Database) -> None:
