@@ -143,7 +143,8 @@ class PlainRequests:
 
     def _read(self, headers: RawHeaders) -> PlainHeaders | None:
         """Return what the headers say; None unless they are those of a plain request."""
-        key = sha256(b"\0".join([part for header in headers for part in header])).digest()
+        parts = [part for header in headers for part in header]
+        key = sha256(b"\r\n".join(parts)).digest()  # no name and no value has a line break in it
         if key not in self._kept:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()

@@ -93,3 +93,23 @@ def test_a_poll_without_news_opens_no_session(served: Served, name: str, queries
 def test_polls_of_what_is_no_job_are_refused_by_the_endpoint(served: Served, path: str) -> None:
     for _ in range(2):
         assert served.http.get(f"/v1/jobs/{path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Palimpsest-Projekt": "default"}, 400),
+        ({"Content-Encoding": "gzip"}, 415),
+        ({"If-Match": '"1"'}, 412),
+    ],
+)
+def test_a_request_that_is_answered_first_is_refused_as_any_other(
+    served: Served, name: str, headers: dict[str, str], status: int
+) -> None:
+    served.model(name)
+    job_id = served.submit(name, "learn", labels=["1"])["id"]
+    for _ in range(2):
+        assert served.http.get(f"/v1/jobs/{job_id}").status_code == 200
+        assert served.http.get(f"/v1/jobs/{job_id}", headers=headers).status_code == status
