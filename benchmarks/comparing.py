@@ -1,8 +1,8 @@
 """Compare what two commits published for the same requests: files, images, and the figures in their reports.
 
-Files and images are compared by sha256. If a name is missing in one of the two, a file with the same content
-is searched for. JSON documents are compared leaf by leaf: if a key was renamed, its number counts as present
-if the same number is found under one of the new keys.
+Files are compared by sha256, PNG files by that of their pixels. If a name is missing in one of the two, a
+file with the same content is searched for. JSON documents are compared leaf by leaf: if a key was renamed,
+its number counts as present if the same number is found under one of the new keys.
 """
 
 import re

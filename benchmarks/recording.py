@@ -1,6 +1,7 @@
 """The requests that two commits are sent, over HTTP only, and a record of what each job published."""
 
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
+from PIL import Image
 
 from benchmarks.comparing import Record
 
 RENAMED_PARAMS = {"stranger_steps": "naive_steps"}  # plain-words: allow
 """Params of a strategy that have another name in later trees: {old name: new name}."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 MERGE, RETRAIN = "merge", "retrain"
 """The strategy that makes temporary labels permanent, and the one that forgets by retraining."""
@@ -224,7 +228,7 @@ class Recorder:
         return Record(
             title,
             number,
-            files={name: sha256(one) for name, one in data.items() if name not in documents},
+            files={name: sha256_of(one) for name, one in data.items() if name not in documents},
             tensors={
                 name: sha256(without_header(one))
                 for name, one in data.items()
@@ -248,7 +252,7 @@ class Recorder:
         for form in ("png_grid", "npz") if labels else ():
             body = {"labels": labels, "count": COLUMNS, "seed": SEED, "version": number, "format": form}
             drawn[f"sample as {form}"] = self._bytes("POST", f"{here}/samples", body)
-        return {name: sha256(one) for name, one in drawn.items()}
+        return {name: sha256_of(one) for name, one in drawn.items()}
 
     def _json(self, method: str, path: str, body: object = None) -> Any:
         return json.loads(self._bytes(method, path, body))
@@ -263,6 +267,14 @@ class Recorder:
 def without_header(checkpoint: bytes) -> bytes:
     """Return a safetensors file without its header: the length in eight bytes, and JSON of that length."""
     return checkpoint[8 + int.from_bytes(checkpoint[:8], "little") :]
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the sha256 of a file; of a PNG that of its size and pixels, because encoders differ."""
+    if not data.startswith(PNG_SIGNATURE):
+        return sha256(data)
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return sha256(f"{image.mode} {image.size} ".encode() + image.tobytes())
 
 
 def sha256(data: bytes) -> str:

@@ -8,6 +8,8 @@ the default size, and for each strategy in the catalog one history of a tiny net
 The checkpoints, decoders, pictures, drawn images, samples, labels, widths and reports of every version are
 compared. Uncommitted changes of the working tree are included; do not edit it while this runs.
 
+Of PNG files the pixels are compared.
+
 Exit code 1: a file, an image or a figure that the first tree has is missing or differs in the second.
 Exit code 2: there was nothing to compare, because a service did not start.
 A renamed file, a renamed key of a report and what is new are listed, but do not count as differences.
