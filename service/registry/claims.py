@@ -9,16 +9,16 @@ chapter 8).
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Update, exc, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Update, exc, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, is_duplicate, now
 from service.registry.errors import FencedOff
 from service.registry.job_errors import HUNG
 from service.registry.jobs import is_blocked
-from service.registry.tables import CLAIMED_STATES, JobRow, ModelRow
+from service.registry.tables import CLAIMED_STATES, UNFINISHED_STATES, JobRow, ModelRow
 
 ClaimState = Literal["held", "cancel_requested", "lost"]
 """`cancel_requested`: by a client; `lost`: another worker has the job, or may have it."""
@@ -37,6 +37,31 @@ class Claim:
 def worker_name(pid: int) -> str:
     """Return the name under which the worker with that process id, on this machine, claims jobs."""
     return f"{socket.gethostname()}:{pid}"
+
+
+class WaitingJob(NamedTuple):
+    """A queued job that could be claimed now."""
+
+    id: str
+    project_id: str
+    model_id: str
+    sequence: int
+
+
+def find_waiting(session: Session) -> list[WaitingJob]:
+    """Return the jobs that could be claimed now: at most one change, and one evaluation, of each model."""
+    is_change, is_unfinished = JobRow.operation != "evaluate", JobRow.state.in_(UNFINISHED_STATES)
+    oldest = [
+        select(func.min(JobRow.sequence)).where(is_unfinished, kind).group_by(JobRow.model_id)
+        for kind in (is_change, ~is_change & (JobRow.state == "queued"))
+    ]
+    waiting = (
+        select(JobRow.id, ModelRow.project_id, JobRow.model_id, JobRow.sequence)
+        .join(ModelRow, ModelRow.id == JobRow.model_id)
+        .where(JobRow.state == "queued", JobRow.cancel_requested.is_(False))
+        .where(or_(*(JobRow.sequence.in_(each) for each in oldest)))
+    )
+    return [WaitingJob(*row) for row in session.execute(waiting)]
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:

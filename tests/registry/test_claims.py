@@ -184,3 +184,23 @@ def test_messages_are_due_only_for_the_next_job_of_each_model(
         sweeping.mark_notified(session, [first.id])
     with registry.database.reading() as session:
         assert sweeping.find_next_of_model(session, registry.model.id) == first.id
+
+
+def test_what_waits_is_the_oldest_change_of_each_model_and_its_oldest_evaluation(
+    registry: Registry, new_model: Callable[[str], Registry]
+) -> None:
+    def waiting() -> list[str]:
+        with registry.database.reading() as session:
+            return [job.id for job in sorted(claims.find_waiting(session), key=lambda job: job.sequence)]
+
+    first, _second = registry.submit("learn", "1"), registry.submit("learn", "2")
+    other = new_model("other")
+    others = other.submit("learn", "1")
+    assert waiting() == [first.id, others.id]
+    claim = registry.claim(first)
+    assert waiting() == [others.id]
+    registry.publish(claim)
+    evaluation, later = registry.submit("evaluate"), registry.submit("evaluate")
+    assert waiting() == [_second.id, others.id, evaluation.id]
+    registry.claim(evaluation)
+    assert waiting() == [_second.id, others.id, later.id]

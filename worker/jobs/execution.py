@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from service import failpoints, logs
@@ -27,9 +28,12 @@ from worker.learning.strategy import Stopped, TrainingContext
 log = logging.getLogger(__name__)
 
 
-def execute(job_id: str, worker_context: WorkerContext) -> str | None:
+def execute(
+    job_id: str, worker_context: WorkerContext, *, on_claim: Callable[[], object] = lambda: None
+) -> str | None:
     """Run the job to its end, if it can be claimed. Returns the id of the model's next job, if there is one.
 
+    on_claim: called once the job is claimed.
     Raises DatabaseUnavailable if the end of the job cannot be recorded; the job runs again once its lease has
     run out.
     """
@@ -38,6 +42,7 @@ def execute(job_id: str, worker_context: WorkerContext) -> str | None:
     claim = _claim(job_id, worker_context)
     if claim is None:
         return None
+    on_claim()
     failpoints.reach("claim.after_commit")
     with logs.about(job_id=job_id):
         return _execute(claim, worker_context)

@@ -18,8 +18,8 @@ from service.queue.received import EXECUTE_JOB
 from service.registry.errors import DatabaseTooNew, StoreUnusable
 from service.registry.store_identity import check_store
 from service.settings import Settings
-from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
+from worker.jobs.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ STOP_SECONDS = 15.0
 
 def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
     """Return the application whose task runs the job that a wake-up message names."""
-    app = celery_app(deployment)
+    app, turns = celery_app(deployment), Turns()
 
     @app.task(name=EXECUTE_JOB)  # type: ignore[untyped-decorator]
     def execute_job(job_id: str) -> None:
-        """Run the job, then send a wake-up message for the next job of the same model."""
+        """Run the job whose turn it is, then send a wake-up message for the next one of its model."""
         if worker_context.shutting_down():
             return
         try:
@@ -44,7 +44,7 @@ def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
         except (DatabaseTooNew, StoreUnusable) as error:
             log.error("job %s stays queued: %s", job_id, error)
             return
-        if next_job := execute(job_id, worker_context):
+        if next_job := turns.run_one(worker_context):
             wake_worker(next_job, deployment)
 
     return app

@@ -1,0 +1,84 @@
+"""A worker serves projects in turn, and the models of a project in turn; whatever a message names."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import select
+
+from service.registry import projects
+from service.registry.claims import WaitingJob
+from service.registry.database import Database
+from service.registry.tables import JobRow, ModelRow
+from tests.jobs.worker_contexts import new_model, submit
+from worker.jobs.inputs import WorkerContext
+from worker.jobs.turns import MAX_REMEMBERED, MAX_TRIED, Turns
+
+
+def waiting(*models: str) -> list[WaitingJob]:
+    """One job for each name PROJECT/MODEL, the oldest first."""
+    return [WaitingJob(name, name.split("/")[0], name, number) for number, name in enumerate(models)]
+
+
+def served(turns: Turns, queued: Mapping[str, int]) -> str:
+    """Serve so many jobs of each model; return the models in the order of their turns."""
+    left, order = dict(queued), []
+    while left:
+        job = turns.order(waiting(*left))[0]
+        turns.note(job)
+        order.append(job.model_id)
+        left[job.model_id] -= 1
+        left = {model: count for model, count in left.items() if count}
+    return " ".join(order)
+
+
+def test_a_project_with_many_jobs_delays_another_by_one() -> None:
+    assert served(Turns(), {"a/1": 3, "a/2": 3, "b/1": 2}) == "a/1 b/1 a/2 b/1 a/1 a/2 a/1 a/2"
+
+
+def test_of_those_that_were_never_served_the_oldest_comes_first() -> None:
+    turns = Turns()
+    assert [job.id for job in turns.order(reversed(waiting("a/1", "b/1", "c/1")))] == ["a/1", "b/1", "c/1"]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    turns = Turns()
+    for number in range(MAX_REMEMBERED):
+        turns.note(WaitingJob("", f"p{number}", f"m{number}", number))
+    assert len(turns._served) <= MAX_REMEMBERED + 1
+
+
+def names_of_ended(database: Database) -> list[str]:
+    with database.reading() as session:
+        ended = select(ModelRow.name).join(JobRow, JobRow.model_id == ModelRow.id)
+        return list(session.scalars(ended.where(JobRow.state == "succeeded").order_by(JobRow.finished_at)))
+
+
+def test_one_message_runs_one_job_and_all_jobs_run(worker_context: WorkerContext, database: Database) -> None:
+    with database.transaction() as session:
+        other = projects.create(session, "other").id
+    many = [new_model(database, name) for name in ("m1", "m2")]
+    one = new_model(database, "one", project=other)
+    for model in many:
+        submit(worker_context, model, "learn", "0")
+        submit(worker_context, model, "resize")
+    submit(worker_context, one, "learn", "0")
+    turns = Turns()
+    for count in range(1, 6):
+        turns.run_one(worker_context)
+        assert len(names_of_ended(database)) == count
+    assert names_of_ended(database) == ["m1", "one", "m2", "m1", "m2"]
+    assert turns.run_one(worker_context) is None
+
+
+def test_jobs_that_this_worker_cannot_run_do_not_keep_it_from_others(
+    worker_context: WorkerContext, database: Database
+) -> None:
+    for number in range(MAX_TRIED + 5):
+        strange = submit(worker_context, new_model(database, f"s{number}"), "learn", "0")
+        with database.transaction() as session:
+            row = session.scalars(select(JobRow).where(JobRow.id == strange)).one()
+            row.packages = {"strategy": "palimpsest-nowhere"}
+    submit(worker_context, new_model(database, "m"), "learn", "0")
+    turns = Turns()
+    for _ in range(2):
+        turns.run_one(worker_context)
+    assert names_of_ended(database) == ["m"]
