@@ -6,9 +6,10 @@ The server renders the page from `templates/report.jinja`. It has no script; its
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from reports import (
     Criterion,
@@ -101,7 +102,7 @@ def render(subject: Subject) -> str:
     published = read_report(
         version.report
     )  # a full report has no criteria: the version was held to none then
-    return PAGE.render(
+    return _page().render(
         subject=subject,
         report=report,
         here=f"/v1/models/{subject.model.name}/versions/{version.number}",
@@ -277,4 +278,7 @@ def _environment() -> Environment:
     return environment
 
 
-PAGE = _environment().get_template("report.jinja")
+@lru_cache(maxsize=1)
+def _page() -> Template:
+    """Return the template, compiled when the first page is made."""
+    return _environment().get_template("report.jinja")
