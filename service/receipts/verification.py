@@ -92,11 +92,16 @@ def read_keys(file: Path) -> list[SSlibKey]:
 def fetch_keys(url: str) -> list[SSlibKey]:
     """Ask a running service for the public keys that sign or signed its receipts. Raises CannotVerify."""
     base = url.rstrip("/")
+    keys: list[SSlibKey] = []
+    path: str | None = KEYS_PATH
     try:
-        response = httpx2.get(base + KEYS_PATH, timeout=10)
-        if response.status_code == 404:
-            response = httpx2.get(base + OLDER_PATH, timeout=10)
-        return _published_keys(response.raise_for_status().json(), url)
+        while path is not None:
+            response = httpx2.get(base + path, timeout=10)
+            if response.status_code == 404:
+                response = httpx2.get(base + OLDER_PATH, timeout=10)
+            keys += _published_keys(response.raise_for_status().json(), url)
+            path = response.links.get("next", {}).get("url")
+        return keys
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CannotVerify(
             f"{url}: the service did not answer with its signing key ({type(error).__name__})"

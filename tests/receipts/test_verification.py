@@ -176,6 +176,21 @@ def test_a_service_that_answers_without_a_key_is_named_in_the_error(monkeypatch:
         fetch_keys("http://palimpsest.test")
 
 
+def test_the_keys_of_all_pages_of_a_service_are_read(signed: Signed, monkeypatch: pytest.MonkeyPatch) -> None:
+    pem = signed.public.read_text()
+    seen = []
+
+    def answer(url: str, timeout: float) -> httpx2.Response:
+        seen.append(url)
+        headers = {} if "after" in url else {"Link": '</v1/signing-keys?after=x>; rel="next"'}
+        page = {"data": [{"public_key": pem}]}
+        return httpx2.Response(200, json=page, headers=headers, request=httpx2.Request("GET", url))
+
+    monkeypatch.setattr(httpx2, "get", answer)
+    assert len(fetch_keys("http://palimpsest.test/")) == 2
+    assert seen == [f"http://palimpsest.test/v1/signing-keys{query}" for query in ("", "?after=x")]
+
+
 def of_release_0_1_0() -> bytes:
     """The payload of the same statement as release 0.1.0 wrote it."""
     document = json.loads(statement().to_payload())
