@@ -85,6 +85,68 @@ def test_every_route_but_these_needs_a_scope() -> None:
     assert found == OPEN
 
 
+SCOPES_OF = {
+    ("sample",): {
+        "GET /v1/models/{model}/versions/{number}/images/{label}/{seed}.png",
+        "GET /v1/models/{model}/versions/{number}/files/{name}",
+        "GET /v1/jobs/{job}/report/recovered/{label}/{network}.png",
+        "GET /v1/datasets/{dataset}/labels/{label}/examples/{index}.png",
+        "POST /v1/models/{model}/samples",
+        "GET /v1/samples/{sample}/images",
+    },
+    ("learn",): {
+        "POST /v1/models",
+        "PATCH /v1/models/{model}",
+        "PATCH /v1/models/{model}/versions/{number}",
+        "POST /v1/models/{model}/learn",
+        "POST /v1/models/{model}/resize",
+        "POST /v1/models/{model}/evaluate",
+        "PUT /v1/datasets/{dataset}",
+        "PUT /v1/models/{model}/aliases/{alias}",
+        "DELETE /v1/models/{model}/aliases/{alias}",
+        "POST /v1/models/{model}/aliases/{alias}/rollback",
+    },
+    ("forget",): {
+        "POST /v1/models/{model}/forget",
+        "DELETE /v1/models/{model}/versions/{number}",
+        "DELETE /v1/samples/{sample}",
+        "DELETE /v1/datasets/{dataset}",
+        "DELETE /v1/datasets/{dataset}/labels/{label}",
+    },
+    ("learn", "forget"): {"POST /v1/jobs/{job}/cancel", "POST /v1/jobs/{job}/retry"},
+    ("admin",): {
+        "POST /v1/projects",
+        "DELETE /v1/projects/{project}",
+        "POST /v1/keys",
+        "GET /v1/keys",
+        "GET /v1/keys/{key}",
+        "DELETE /v1/keys/{key}",
+        "POST /v1/webhooks",
+        "GET /v1/webhooks",
+        "GET /v1/webhooks/{webhook}",
+        "DELETE /v1/webhooks/{webhook}",
+        "GET /v1/webhooks/{webhook}/deliveries",
+        "GET /v1/webhooks/{webhook}/deliveries/{delivery}",
+        "POST /v1/webhooks/{webhook}/test",
+        "GET /v1/audit",
+        "DELETE /v1/models/{model}",
+    },
+    ("read", "admin"): {"GET /v1/projects", "GET /v1/projects/{project}"},
+}
+"""{scopes, of which a key needs one: what it may call then}. `read` is for every other GET."""
+
+
+def test_every_route_needs_the_scope_that_it_should() -> None:
+    named = {operation: scopes for scopes, operations in SCOPES_OF.items() for operation in operations}
+    found = {f"{method} {route.path}": required_scopes(route.endpoint)
+             for route in ROUTES for method in methods(route)}  # fmt: skip
+    assert set(named) <= set(found)
+    for operation, scopes in found.items():
+        if operation not in OPEN:
+            expected = named.get(operation, ("read",) if operation.startswith("GET ") else None)
+            assert scopes == expected, operation
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.methods} {route.path}")
 def test_without_a_key_every_route_but_the_open_ones_is_a_401(locked: Served, route: APIRoute) -> None:
     path = route.path.replace("{", "").replace("}", "")
