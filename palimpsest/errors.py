@@ -89,7 +89,8 @@ class RequestRefused(PalimpsestError):
         self.retry_after = problem.retry_after
 
     def __str__(self) -> str:
-        broken = "".join(f"\n  {error.pointer}: {error.detail}" for error in self.errors)
+        places = [error for error in self.errors if error.pointer]  # the whole body is what `detail` is about
+        broken = "".join(f"\n  {error.pointer}: {error.detail}" for error in places)
         return f"{self.code} ({self.status}): {self.detail}{broken}"
 
 

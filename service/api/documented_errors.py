@@ -116,6 +116,7 @@ def _example(kind: ErrorKind) -> dict[str, Any]:
         "code": kind.code,
         "request_id": "req_01JZ8QB1T3M8P0T4N6R9V1X3Y7",
     }
-    if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY and kind.code in GENERAL:
-        value["errors"] = [{"pointer": "/name", "code": kind.code, "detail": kind.cause}]
+    if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        pointer = "/name" if kind.code in GENERAL else ""
+        value["errors"] = [{"pointer": pointer, "code": kind.code, "detail": kind.cause}]
     return {"summary": kind.cause, "value": value}

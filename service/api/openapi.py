@@ -265,6 +265,7 @@ FOREIGN_NETWORK = {
     "type": "object",
     "properties": {"architecture": {"type": "string", **schema_of(NAME)}},
     "required": ["architecture"],
+    "maxProperties": MAX_JSON_ITEMS,
     "description": "A network that another package brings, with its params. `/v1/catalog` lists it with its "
     "`package` while a running worker offers it, and has the schema of its params.",
 }

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -25,7 +25,13 @@ from service.api.error_kinds import (
 )
 from service.durable import DISK_FAILED, DISK_FULL
 from service.logs import without_secrets
-from service.registry.errors import RegistryError, StorageFull
+from service.registry.errors import (
+    IdempotencyKeyReused,
+    LabelForgotten,
+    LabelNotLearned,
+    RegistryError,
+    StorageFull,
+)
 from service.requests.rules import RULES
 from service.requests.violations import InvalidRequest, Violation, escape
 
@@ -50,10 +56,14 @@ class Problem(Exception):
         detail: str,
         *,
         violations: tuple[Violation, ...] = (),
+        pointers: Sequence[str] = ("",),
         headers: Mapping[str, str] | None = None,
         job_id: str | None = None,
     ) -> None:
+        """pointers: what a 422 without violations is about; by default the whole body."""
         super().__init__(detail)
+        if kind.status == HTTPStatus.UNPROCESSABLE_ENTITY and not violations:
+            violations = tuple(Violation(pointer, kind.code, detail) for pointer in pointers)
         self.kind = kind
         self.detail = detail
         self.violations = violations
@@ -73,7 +83,8 @@ class ProblemViolation(BaseModel):
     """A rule that a request breaks."""
 
     pointer: str = Field(
-        description="A JSON pointer into the body. Parameters are at /query/NAME and /path/NAME."
+        description="A JSON pointer into the body; empty for the whole body. Parameters are at /query/NAME, "
+        "/path/NAME and /header/NAME."
     )
     code: str = Field(description="The stable name of the rule.")
     detail: str = Field(description="What is wrong, and how to correct it.")
@@ -198,7 +209,22 @@ def answer_registry_error(request: Request, error: RegistryError) -> JSONRespons
     kind = kind_of(type(error))
     if kind.status >= 500:
         log.error("request %s: %s %s", request.state.request_id, error, getattr(error, "reason", ""))
-    return answer(request, Problem(kind, str(error), job_id=getattr(error, "job_id", None)))
+    job_id = getattr(error, "job_id", None)
+    return answer(request, Problem(kind, str(error), pointers=_pointers(request, error), job_id=job_id))
+
+
+def _pointers(request: Request, error: RegistryError) -> Sequence[str]:
+    """Return what in the request an error is about: a header, the label in the path, or some in the body."""
+    if isinstance(error, IdempotencyKeyReused):
+        return ["/header/idempotency-key"]
+    if not isinstance(error, LabelNotLearned | LabelForgotten):
+        return [""]
+    if "label" in request.path_params:
+        return ["/path/label"]
+    body = getattr(request.state, "json", None)
+    names = body.get("labels") if isinstance(body, dict) else None
+    found = [f"/labels/{i}" for i, name in enumerate(names or ()) if name in error.labels]
+    return found[:MAX_VIOLATIONS] or [""]
 
 
 async def _answer_os_error(request: Request, error: Exception) -> JSONResponse:

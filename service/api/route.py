@@ -135,6 +135,7 @@ class JsonRequest(BoundedRequest):
                 self._json = parse_json(body)
             else:
                 self._json = await run_in_threadpool(parse_json, body)
+            self.state.json = self._json  # for the pointers of errors (problems.py)
         return self._json
 
 

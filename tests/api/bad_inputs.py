@@ -371,9 +371,9 @@ MODELS = [
 ]  # fmt: skip
 
 DATASETS = [
-    upload("no archive", 422, "invalid_archive", body=b"no archive"),
-    upload("nothing", 422, "empty_file", body=b""),
-    upload("a path out", 422, "invalid_path", body=zipped({"../0.png": b""})),
+    upload("no archive", 422, "invalid_archive", "", body=b"no archive"),
+    upload("nothing", 422, "empty_file", "", body=b""),
+    upload("a path out", 422, "invalid_path", "", body=zipped({"../0.png": b""})),
     upload("JSON", 415, "unsupported_media_type", body=b"{}", headers={"Content-Type": "application/json"}),
     upload(
         "a form", 415, "unsupported_media_type", body=b"", headers={"Content-Type": "multipart/form-data"}
@@ -409,14 +409,14 @@ IMAGES = [
     sample("an unknown version", 404, "version_not_found", body={"labels": ["1"], "version": 9}),
     sample("version 0", 422, "out_of_range", "/version", body={"labels": ["1"], "version": 0}),
     sample("a revoked version", 410, "version_revoked", body={"labels": ["1"], "version": 1}),
-    sample("a label never learned", 422, "label_not_learned", body={"labels": ["9"]}),
-    sample("a label of no dataset", 422, "label_not_learned", body={"labels": ["sneaker"]}),
-    sample("a forgotten label", 422, "label_forgotten", body={"labels": ["1", "3"]}),
+    sample("a label never learned", 422, "label_not_learned", "/labels/0", body={"labels": ["9"]}),
+    sample("a label of no dataset", 422, "label_not_learned", "/labels/0", body={"labels": ["sneaker"]}),
+    sample("a forgotten label", 422, "label_forgotten", "/labels/1", body={"labels": ["1", "3"]}),
     Bad("a model without a version", "POST", "/v1/models/{empty}/samples", 409, "model_has_no_version",
         {"labels": ["1"]}),
     image("a revoked version", "1/images/1/0.png", 410, "version_revoked"),
-    image("a forgotten label", "2/images/3/0.png", 422, "label_forgotten"),
-    image("a label never learned", "2/images/9/0.png", 422, "label_not_learned"),
+    image("a forgotten label", "2/images/3/0.png", 422, "label_forgotten", "/path/label"),
+    image("a label never learned", "2/images/9/0.png", 422, "label_not_learned", "/path/label"),
     image("a label with a NUL", "2/images/%00/0.png", 422, "invalid_name", "/path/label"),
     image("seed -1", "2/images/1/-1.png", 422, "out_of_range", "/path/seed"),
     image("seed 2^53", "2/images/1/9007199254740992.png", 422, "out_of_range", "/path/seed"),

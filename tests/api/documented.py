@@ -36,6 +36,8 @@ def check_documented(response: httpx2.Response) -> None:
             f"{method} {path} answers {problem['status']} {problem['code']}, which its endpoint does not "
             "declare (service/api/refusals.py)"
         )
+        where = f"{method} {path} answers 422 {problem['code']} without saying in `errors` where it is wrong"
+        assert problem["status"] != 422 or problem.get("errors"), where
     documented = operation.headers.get(response.status_code)
     assert documented is not None, f"{method} {path} answers {response.status_code}, which is not documented"
     undocumented = {name for name in HEADERS if name in response.headers} - documented

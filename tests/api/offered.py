@@ -45,7 +45,7 @@ class CvaeParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     latent: int = Field(8, ge=1, le=256)
-    widths: list[int] = [512, 256]
+    widths: list[int] = Field([512, 256], max_length=6)
 
 
 def strategy(operation: str, name: str, params: type[BaseModel], **more: Any) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class LabelNotLearned(RegistryError):
     cause = "The version does not hold the label."
     cure = "GET /v1/models/{model}/versions/{number} lists the labels it holds."
 
-    def __init__(self, model: str, number: int, labels: Iterable[str]) -> None:
+    def __init__(self, model: str, number: int, labels: Sequence[str]) -> None:
+        self.labels = labels
         super().__init__(
             f"version {number} of model {model!r} does not hold {quoted(labels)}; "
             f"GET /v1/models/{model}/versions/{number} lists the labels it holds"
@@ -50,6 +51,7 @@ class LabelForgotten(RegistryError):
 
     def __init__(self, model: str, label: str, job_id: str | None) -> None:
         self.job_id = job_id
+        self.labels = (label,)
         by = f" in job {job_id}" if job_id else ""
         super().__init__(f"model {model!r} has forgotten {label!r}{by}; learn the label again to use it")
 
