@@ -67,6 +67,35 @@ def test_labels_are_absent_then_learned_then_forgotten_then_learned_again(served
     assert (relearned["2"]["status"], relearned["2"]["generation"]) == ("permanent", 2)
 
 
+def test_a_forgotten_label_is_learned_again_as_a_temporary_one(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    served.done(name, "forget", labels=["2"])
+    again = served.submit(name, "learn", labels=["2"], retention="temporary")
+    assert again["strategy"] == "isolated"
+    version = served.worker.work(again["id"])
+    label = served.http.get(f"/v1/models/{name}").json()["labels"][2]
+    assert (label["name"], label["status"], label["generation"]) == ("2", "temporary", 2)
+    assert (label["learned_version"], label["forgotten_by"]) == (version.number, None)
+    dropped = served.submit(name, "forget", labels=["2"])
+    assert (dropped["strategy"], dropped["guarantee"]) == ("drop", "exact")
+
+
+def test_a_permanent_label_is_forgotten_exactly_by_a_retraining(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    job = served.submit(name, "forget", labels=["2"], guarantee="exact")
+    assert (job["strategy"], job["guarantee"]) == ("retrain", "exact")
+    served.worker.work(job["id"])
+    ended = served.http.get(f"/v1/jobs/{job['id']}").json()
+    assert (ended["state"], ended["guarantee"], ended["output_version"]) == ("succeeded", "exact", 2)
+    assert served.http.get(f"/v1/models/{name}/versions/2").json()["guarantee"] == "exact"
+    assert statuses(served, name)["2"] == "forgotten"
+    body = {"labels": ["2"], "guarantee": "exact"}
+    again = served.http.post(f"/v1/models/{name}/forget", json=body)
+    assert (again.status_code, again.json()["id"]) == (200, job["id"]), "no less was given than is asked for"
+
+
 def test_a_label_of_another_dataset_is_listed_last(served: Served, name: str) -> None:
     served.model(name)
     served.done(name, "learn", labels=["capital A"], dataset="letters")
