@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -77,7 +77,7 @@ class Submission:
         self.http_request = request
         self.response = response
         self.once = once
-        self.wait_seconds = _parse_wait_seconds(prefer)
+        self.wait_seconds = _parse_wait_seconds(request.headers.getlist("prefer"))  # `prefer` is one of them
 
     async def submit(self, order: Order) -> JobObject:
         """Record the job and wake a worker for it. Answer 202 with the job, or 200 if it is done already."""
@@ -228,7 +228,12 @@ def _begins_deletion(job: JobObject) -> bool:
     return any(one is not None and one.state == "requested" for one in (job.purge, job.image_erasure))
 
 
-def _parse_wait_seconds(prefer: str) -> int | None:
-    """Return N of `wait=N` in a Prefer header (RFC 7240), at most 60; None if it is absent or malformed."""
-    found = re.search(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?:$|[,;])', prefer, re.IGNORECASE)
+def _parse_wait_seconds(lines: Sequence[str]) -> int | None:
+    """Return N of `wait=N` in Prefer headers (RFC 7240), at most 60; None if it is absent or malformed.
+
+    Several headers count as one, and of several preferences of one name the first.
+    """
+    found = re.search(
+        r'(?:^|[,;])\s*wait\s*=\s*"?0*([0-9]{1,100})"?\s*(?:$|[,;])', ",".join(lines), re.IGNORECASE
+    )
     return min(int(found[1]), MAX_WAIT_SECONDS) if found else None

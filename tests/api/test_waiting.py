@@ -39,6 +39,28 @@ def test_prefer_wait_answers_202_when_the_time_is_over_and_records_one_job(serve
     assert len(served.http.get(f"/v1/jobs?model={name}").json()["data"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("lines", "applied"),
+    [
+        (["wait=9999999"], "wait=60"),
+        ([f"wait={'9' * 100}"], "wait=60"),
+        (["wait=007"], "wait=7"),
+        (["respond-async", 'wait="5"'], "wait=5"),
+        (["wait=4, handling=lenient", "wait=9"], "wait=4"),
+        (["wait=0"], "wait=0"),
+    ],
+)
+def test_a_preference_is_read_from_all_lines_and_bounded(
+    served: Served, name: str, lines: list[str], applied: str
+) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    served.done(name, "forget", labels=["1"])
+    headers = [("Prefer", line) for line in lines]
+    answer = served.http.post(f"/v1/models/{name}/forget", json={"labels": ["1"]}, headers=headers)
+    assert (answer.status_code, answer.headers["Preference-Applied"]) == (200, applied)
+
+
 @pytest.mark.parametrize("prefer", ["wait", "wait=", "wait=-1", "wait=soon", "wait=1.5", "nowait=9", ""])
 def test_a_malformed_preference_is_ignored(served: Served, name: str, prefer: str) -> None:
     served.model(name)
