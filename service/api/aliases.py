@@ -46,6 +46,10 @@ class RollBackAlias(Body):
     reason: Reason | None = None
 
 
+WITHOUT_REASON = RollBackAlias()
+"""What a request without a body asks for."""
+
+
 class AliasQuery(BaseModel):
     """`?reason=` of the deletion of an alias."""
 
@@ -173,11 +177,11 @@ def put_alias(
 def roll_back_alias(
     model: str,
     alias: str,
-    body: RollBackAlias,
     conditions: Conditional,
     response: Response,
     context: Context,
     once: Idempotent,
+    body: RollBackAlias = WITHOUT_REASON,
 ) -> AliasObject:
     """Set an alias to the version that it named before, and that may still be drawn from.
 

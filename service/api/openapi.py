@@ -178,6 +178,9 @@ def _describe_body(operation: dict[str, Any], route: APIRoute) -> None:
         f"At most {most:,} bytes of JSON, {MAX_JSON_DEPTH} levels of nested objects and arrays, and "
         f"{MAX_JSON_ITEMS} items in each."
     )
+    if not body.get("required"):
+        body["description"] += " An empty body stands for `{}`."
+    body["content"]["application/json"]["schema"].pop("default", None)  # generators refuse it beside a $ref
 
 
 def _first_sentence(text: str) -> str:

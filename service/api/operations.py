@@ -38,6 +38,8 @@ from service.requests.operations import Evaluate, Forget, JobRequest, Learn, Mod
 
 router = APIRouter(prefix="/v1/models/{model}", tags=["operations"], route_class=Route)
 
+EVALUATE_THE_HEAD = Evaluate()
+"""What a request without a body asks for."""
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": JobObject,
@@ -150,7 +152,7 @@ async def resize(model: str, request: Resize, submission: Submit) -> JobObject:
     invalid_name=VERSION_RULE,
     invalid_text=TEXT_RULE,
 )
-async def evaluate(model: str, request: Evaluate, submission: Submit) -> JobObject:
+async def evaluate(model: str, submission: Submit, request: Evaluate = EVALUATE_THE_HEAD) -> JobObject:
     """Measure a version in full, and compare it with networks retrained without the labels it forgot."""
     with refused_as_conflict():
         return await submission.submit(_order(model, request, submission.context))

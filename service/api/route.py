@@ -75,6 +75,7 @@ class Route(APIRoute):
         scopes = required_scopes(self.endpoint)
         if scopes:
             taken.add(PROJECT_HEADER)
+        body_is_required = self.body_field is not None and self.body_field.field_info.is_required()
         takes_no_body = self.body_field is None and set(self.methods or ()) <= {"POST", "PATCH", "DELETE"}
 
         async def handle_strictly(request: Request) -> Response:
@@ -99,7 +100,9 @@ class Route(APIRoute):
                 await _refuse_body(request)
             elif self.body_field is not None:
                 max_bytes = MAX_BODY_BYTES if scopes else MAX_OPEN_BODY_BYTES
-                request = JsonRequest(request.scope, request.receive, max_bytes=max_bytes)
+                request = JsonRequest(
+                    request.scope, request.receive, max_bytes=max_bytes, is_required=body_is_required
+                )
                 await request.json()
             response = await handle(request)
             if getattr(request.state, "is_replayed", False):
@@ -124,19 +127,32 @@ class BoundedRequest(Request):
 
 
 class JsonRequest(BoundedRequest):
-    """A request whose body is one JSON document, checked before FastAPI parses it."""
+    """A request whose body is one JSON document, checked before FastAPI parses it.
+
+    is_required: whether it must have one. If not, an empty body without a Content-Type counts as `{}`.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, is_required: bool) -> None:
+        super().__init__(scope, receive, max_bytes=max_bytes)
+        self._is_required = is_required
 
     async def json(self) -> Any:
         """Return the parsed body. Raises Problem 415, 413 or 400 if it is not JSON, too large or too deep."""
         if not hasattr(self, "_json"):
-            _refuse_media_type_unless_json(self)
-            body = await self.body()
-            if len(body) <= SMALL_BODY_BYTES:
-                self._json = parse_json(body)
-            else:
-                self._json = await run_in_threadpool(parse_json, body)
+            self._json = await self._read()
             self.state.json = self._json  # for the pointers of errors (problems.py)
         return self._json
+
+    async def _read(self) -> Any:
+        if self._is_required or self.headers.get("content-type"):
+            _refuse_media_type_unless_json(self)  # before the body is read
+        body = await self.body()
+        if not body and not self._is_required:
+            return {}
+        _refuse_media_type_unless_json(self)
+        if len(body) <= SMALL_BODY_BYTES:
+            return parse_json(body)
+        return await run_in_threadpool(parse_json, body)
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

@@ -120,6 +120,22 @@ def test_rollbacks_undo_one_change_after_another(served: Served, name: str) -> N
     assert roll_back(served, name).json()["version"] == 1, "what was undone is not gone back to"
 
 
+def test_a_rollback_needs_no_body(served: Served, name: str) -> None:
+    with_versions(served, name)
+    for version in (1, 2, 3):
+        put(served, name, version)
+    path = f"{address(name)}/rollback"
+    key = {"Idempotency-Key": f"empty-{name}"}
+    first, again = (served.http.post(path, headers=key) for _ in range(2))
+    assert (first.status_code, first.json()["version"], again.json()) == (200, 2, first.json())
+    assert served.http.post(path, headers={"Content-Type": "application/json"}).json()["version"] == 1
+    for content, media_type in ((b"", "text/plain"), (b"a=b", ""), (b"a=b", "text/plain")):
+        refused = served.http.post(path, content=content, headers={"Content-Type": media_type})
+        assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media_type")
+    half = served.http.post(path, content=b"{", headers={"Content-Type": "application/json"})
+    assert (half.status_code, half.json()["code"]) == (400, "invalid_json")
+
+
 def test_a_repeated_rollback_with_its_key_goes_back_once(served: Served, name: str) -> None:
     with_versions(served, name)
     for version in (1, 2, 3):

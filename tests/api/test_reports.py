@@ -40,6 +40,18 @@ def evaluated(served: Served, model: str, **body: Any) -> dict[str, Any]:
     return dict(served.http.get(f"/v1/jobs/{job['id']}").json())
 
 
+def test_an_evaluation_of_the_head_needs_no_body(served: Served, evidence: str) -> None:
+    empty, defaults = (
+        served.http.post(f"/v1/models/{evidence}/evaluate"),
+        served.http.post(f"/v1/models/{evidence}/evaluate", json={}),
+    )
+    assert (empty.status_code, defaults.status_code) == (202, 202), empty.text
+    same = ("evaluated_version", "params", "seed", "strategy")
+    assert [empty.json()[field] for field in same] == [defaults.json()[field] for field in same]
+    for job in (empty, defaults):
+        served.http.post(f"{job.headers['Location']}/cancel").raise_for_status()
+
+
 def test_evaluating_is_a_job_like_any_other_and_makes_no_version(served: Served, evidence: str) -> None:
     answer = served.http.post(f"/v1/models/{evidence}/evaluate", json={"seed": 4, "params": {"seeds": 3}})
     job = answer.json()
