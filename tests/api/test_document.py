@@ -63,6 +63,7 @@ USABLE: dict[str, Any] = {
     "retention": "permanent",
     "expires_in": None,
     "base_version": None,
+    "resize": {"policy": "prune"},
 }
 REQUEST_HEADERS = ("X-Request-Id", "traceparent", "If-None-Match", "Prefer")
 """Headers that change nothing of what a request does."""
