@@ -24,7 +24,7 @@ from tests.api.serving import Served, serving
 from tests.requests.archives import as_npz, doodles
 
 MOST_ITEMS = 2
-ULID_ID = re.compile(r"\b([a-z]{3})_([0-9A-HJKMNP-TV-Z]{26})\b")
+ID = re.compile(r"\b([a-z]{3})_(?:[0-9A-HJKMNP-TV-Z]{26}|[0-9a-f]{24})\b")
 API_KEY = re.compile(r"pal_[0-9A-Z]{26}_[A-Za-z0-9_-]+")
 WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
 HOOK = "http://127.0.0.1:9/palimpsest"
@@ -221,7 +221,7 @@ def _readable(text: str) -> str:
 
     text = API_KEY.sub("pal_KEY_SECRET", text)
     text = WEBHOOK_SECRET.sub("whsec_SECRET", text)
-    text = ULID_ID.sub(stand_in, text.replace(HOOK, "https://hooks.example.com/palimpsest"))
+    text = ID.sub(stand_in, text.replace(HOOK, "https://hooks.example.com/palimpsest"))
     moments = sorted(set(TIME.findall(text)))
     times = {moment: f"2026-08-02T16:{30 + i // 60 % 30:02}:{i % 60:02}Z" for i, moment in enumerate(moments)}
     return TIME.sub(lambda found: times[found[0]], text)
