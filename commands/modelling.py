@@ -271,7 +271,11 @@ def resize(
     session: Session,
     model: Model,
     policy: Annotated[
-        str, typer.Argument(help="prune (smaller), expand (larger), or auto (the service chooses).")
+        str,
+        typer.Argument(
+            help="prune (smaller), expand (larger), search (larger by as much as is worth it), or auto (the "
+            "service chooses)."
+        ),
     ],
     strategy: Strategy = None,
     param: Params = None,

@@ -39,8 +39,8 @@ Resize = Annotated[
     str | None,
     typer.Option(
         metavar="POLICY",
-        help="Resize the network afterwards, by another job: auto, prune, expand or none (default: as the "
-        "model's size policy says).",
+        help="Resize the network afterwards, by another job: auto, prune, expand, search or none (default: "
+        "as the model's size policy says).",
         show_default=False,
     ),
 ]

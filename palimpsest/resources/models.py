@@ -236,7 +236,8 @@ class Models:
     ) -> Request[Job]:
         """Start a job that changes the size of the network and keeps its labels.
 
-        policy: "prune" (smaller), "expand" (larger) or "auto" (the server chooses the width).
+        policy: "prune" (smaller), "expand" (larger), "search" (larger by as much as is worth it) or "auto"
+        (the server chooses the width).
         """
         body = without_none(
             policy=policy,

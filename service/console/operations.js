@@ -66,7 +66,7 @@ function refill(control, options) {
   control.selectedIndex = 0;
 }
 
-const RESIZES = { expand: "expand: add units, as room to learn", prune: "prune: remove the least important units", auto: "auto: the smallest width that keeps what it draws" };
+const RESIZES = { expand: "expand: add units, as room to learn", search: "search: add as many units as are worth their parameters", prune: "prune: remove the least important units", auto: "auto: the smallest width that keeps what it draws" };
 
 const policiesOf = (catalog) => [...new Set(strategiesOf(catalog, "resize", () => true).map((one) => one.policy))];
 

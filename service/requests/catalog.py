@@ -103,6 +103,11 @@ class ArchitectureEntry(_Entry):
     package: FromPackage = None
 
 
+POLICIES_OF = {"expand": ("expand", "search")}
+"""{policy that a request names: the policies of the strategies that it may name}. To search is to expand by
+as much as is worth it, and `search` was a strategy of `expand` before it became a policy."""
+
+
 class Catalog(_Entry):
     """What a request may name: strategies, datasets and architectures."""
 
@@ -179,7 +184,8 @@ class Catalog(_Entry):
             if entry.operation == operation and entry.retention == retention
         ]
         if policy is not None:
-            offered = [entry for entry in offered if entry.policy == policy]
+            policies = POLICIES_OF.get(policy, (policy,))
+            offered = [entry for entry in offered if entry.policy in policies]
             if not offered:
                 known = sorted({e.policy for e in self.strategies if e.operation == operation and e.policy})
                 raise _unknown_name("/policy", "policy_not_found", f"there is no policy {policy!r}", known)

@@ -101,7 +101,7 @@ class FollowingResize(Body):
     """How the network is resized once the labels are learned or forgotten."""
 
     policy: str = Field(
-        description="One of prune, expand and auto. /v1/catalog lists the strategies of each."
+        description="One of prune, expand, search and auto. /v1/catalog lists the strategies of each."
     )
     strategy: str | None = Field(
         None, description="If it is left out, the default strategy of the policy is used."
@@ -307,7 +307,7 @@ class Resize(Change):
     """A request to change the size of the main network. The labels stay the same."""
 
     policy: str = Field(
-        description="One of prune, expand and auto. /v1/catalog lists the strategies of each."
+        description="One of prune, expand, search and auto. /v1/catalog lists the strategies of each."
     )
 
     def resolve(self, catalog: Catalog, statuses: Statuses, defaults: ModelDefaults) -> ResizeSpec:

@@ -80,6 +80,7 @@ CATALOG = Catalog.model_validate(
             strategy("forget", "drop", NoParams, retention="temporary", guarantee="exact"),
             strategy("resize", "prune_units", ResizeParams, policy="prune"),
             strategy("resize", "expand_units", ResizeParams, policy="expand"),
+            strategy("resize", "search", ResizeParams, policy="search", default=False),
             strategy("resize", "auto_width", ResizeParams, policy="auto", default=False),
             strategy("evaluate", "full", EvaluateParams),
         ],

@@ -86,6 +86,9 @@ def test_an_operation_has_a_default_strategy_and_a_policy_has_its_own() -> None:
     assert CATALOG.strategy("learn", "replay").name == "replay"
     assert CATALOG.strategy("resize", policy="prune").name == "prune_units"
     assert CATALOG.strategy("resize", policy="expand").name == "expand_units"
+    assert CATALOG.strategy("resize", policy="search").name == "search"
+    assert CATALOG.strategy("resize", "search", policy="expand").name == "search", "as before it was a policy"
+    assert CATALOG.strategy("resize", policy="expand").name == "expand_units"
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,7 @@ def test_resize_uses_the_strategy_of_its_policy(served: Served, name: str) -> No
     served.done(name, "learn", labels=["1"])
     assert served.submit(name, "resize", policy="prune", params={"share": 0.2})["strategy"] == "prune_units"
     assert served.submit(name, "resize", policy="expand")["strategy"] == "expand_units"
+    assert served.submit(name, "resize", policy="search")["strategy"] == "search"
 
 
 def test_learn_and_forget_can_be_submitted_right_after_each_other(served: Served, name: str) -> None:

@@ -291,7 +291,7 @@ class Strategy:
     Params: type[StrategyParams]
     summary: str
     source: str
-    policy: str | None = None  # of a resize: prune, expand or auto, as a request names it
+    policy: str | None = None  # of a resize: prune, expand, search or auto, as a request names it
     retention: Retention = "permanent"  # of the labels that it learns or forgets
     default: bool = False
     needs_examples: bool = False  # whether it gets the real images of the labels to learn

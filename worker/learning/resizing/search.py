@@ -27,7 +27,7 @@ class SearchParams(StrategyParams):
     "search",
     SearchParams,
     source="Zhang et al. 2020 (REC); Jamieson & Talwalkar 2016 (successive halving)",
-    policy="expand",
+    policy="search",
 )
 def search(
     checkpoint: Checkpoint, examples: Examples, params: SearchParams, context: TrainingContext
