@@ -25,9 +25,10 @@ from service.receipts.signing import PRIVATE, RETIRED
 from service.receipts.signing_keys import describe_loss, find_unpublished
 from service.recovery import erasure_log
 from service.registry import artifact_references, database_file, scrub, space, store_identity, workers
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.database import Database, now
 from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.opening import open_artifacts
 from service.registry.tables import ArtifactHash, ModelRow, Row, VersionRow
 from service.settings import Settings
 from service.urls import sqlite_file
@@ -76,7 +77,7 @@ def find(deployment: Settings) -> Iterator[Finding]:
     database, finding = _open_database(deployment)
     yield finding
     if database is not None:
-        artifacts = FolderArtifacts(deployment.artifacts)
+        artifacts = open_artifacts(deployment)
         for name, check in (
             ("schema", lambda: _check_schema(database)),
             ("clock", lambda: _check_clock(database)),
@@ -250,18 +251,18 @@ def _check_erasure_log(database: Database, deployment: Settings) -> Finding:
     return Finding(name, "ok", f"{path}: {len(erasures)} lines")
 
 
-def _check_identity(database: Database, artifacts: FolderArtifacts) -> Finding:
+def _check_identity(database: Database, artifacts: Artifacts) -> Finding:
     with database.reading() as session:
         claimed = store_identity.is_claimed(session, artifacts)
         used = claimed or bool(artifact_references.find_referenced(session))
     if claimed:
-        return Finding("artifact folder", "ok", f"{artifacts.folder} belongs to this database")
+        return Finding("artifact folder", "ok", f"{artifacts.place} belongs to this database")
     store_identity.check_store(database, artifacts)
     status: Status = "warning" if used else "ok"
-    return Finding("artifact folder", status, f"{artifacts.folder} gets its id at the next start")
+    return Finding("artifact folder", status, f"{artifacts.place} gets its id at the next start")
 
 
-def _check_artifacts(database: Database, artifacts: FolderArtifacts) -> Finding:
+def _check_artifacts(database: Database, artifacts: Artifacts) -> Finding:
     with database.reading() as session:
         names = scrub.list_artifacts(session)
     faults: dict[str, scrub.Fault] = {}
@@ -300,7 +301,7 @@ def _find_uses(session: Session, wanted: set[str]) -> dict[str, list[str]]:
     return dict(sorted(uses.items()))
 
 
-def _check_garbage(database: Database, artifacts: FolderArtifacts, deployment: Settings) -> Finding:
+def _check_garbage(database: Database, artifacts: Artifacts, deployment: Settings) -> Finding:
     with database.reading() as session:
         orphans = artifact_references.find_unreferenced(session, artifacts)
     garbage = collector.find_garbage(deployment)

@@ -21,9 +21,9 @@ from service.process.maintenance import start_maintenance
 from service.process.supervisor import stop_on_signals, supervise
 from service.process.worker_launch import check_worker_package, worker_command, worker_environment
 from service.registry import audit, database_file, store_identity
-from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.opening import open_artifacts
 from service.registry.tables import Row
 from service.settings import Settings, load_settings
 from service.urls import sqlite_url
@@ -70,7 +70,7 @@ def work() -> None:
     with loaded_deployment() as deployment:
         database = _open_database(deployment)
         with suppress(DatabaseUnavailable):  # the worker checks it again before its first job
-            store_identity.check_store(database, FolderArtifacts(deployment.artifacts))
+            store_identity.check_store(database, open_artifacts(deployment))
         database.dispose()
         check_worker_package()
         command = worker_command()
@@ -82,7 +82,7 @@ def sweep(*, once: bool) -> None:
     with loaded_deployment() as deployment:
         database = _open_database(deployment)
         with suppress(DatabaseUnavailable):
-            store_identity.check_store(database, FolderArtifacts(deployment.artifacts))
+            store_identity.check_store(database, open_artifacts(deployment))
         if once:
             sweeper.sweep(database, deployment)
         else:
@@ -94,7 +94,7 @@ def collect() -> None:
     """Delete artifacts that no row of the database refers to."""
     with loaded_deployment() as deployment:
         database = _open_database(deployment)
-        store_identity.check_store(database, FolderArtifacts(deployment.artifacts))
+        store_identity.check_store(database, open_artifacts(deployment))
         collected = collector.collect(database, deployment)
         typer.echo(
             f"deleted {collected.files} files ({collected.bytes} bytes): {collected.artifacts} artifacts "
@@ -133,8 +133,9 @@ def doctor(*, as_json: bool) -> None:
 def adopt() -> None:
     """Make the artifact folder this database's."""
     with loaded_deployment() as deployment:
-        store_identity.adopt_store(_open_database(deployment), FolderArtifacts(deployment.artifacts))
-        typer.echo(f"{deployment.artifacts} is this database's now; `palimpsest doctor` lists what it lacks")
+        artifacts = open_artifacts(deployment)
+        store_identity.adopt_store(_open_database(deployment), artifacts)
+        typer.echo(f"{artifacts.place} is this database's now; `palimpsest doctor` lists what it lacks")
 
 
 def check_migrations() -> None:
@@ -155,7 +156,7 @@ def check_migrations() -> None:
 def _prepare(database: Database, deployment: Settings) -> None:
     """Migrate the database, and check that the artifact folder is its own, before the API uses them."""
     _migrate(database, deployment)
-    store_identity.claim_store(database, FolderArtifacts(deployment.artifacts))
+    store_identity.claim_store(database, open_artifacts(deployment))
     home.restrict_home(deployment)
 
 
@@ -163,7 +164,7 @@ def _migrate(database: Database, deployment: Settings) -> None:
     """Migrate a database that is whole, Palimpsest's, and no new one beside the artifacts of another."""
     database_file.check_database_file(deployment.database_url)
     database_file.check_owner(database)
-    store_identity.check_new_database(database, FolderArtifacts(deployment.artifacts))
+    store_identity.check_new_database(database, open_artifacts(deployment))
     upgrade(database)
 
 

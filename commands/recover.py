@@ -16,6 +16,7 @@ from service.recovery.erasure_log import UnreadableLog
 from service.recovery.erasures import AnyErasure
 from service.recovery.withdrawals import Withdrawal
 from service.registry.database import Database
+from service.registry.opening import open_artifacts
 
 
 def back_up(folder: Path) -> None:
@@ -48,7 +49,7 @@ def restore(folder: Path, *, erasures: Path | None, without_erasures: bool) -> N
         except OSError as error:
             fail(
                 f"cannot restore {folder}: {error.strerror or error}. What is there is incomplete: empty "
-                f"{deployment.artifacts} and {deployment.keys}, and run the same command again"
+                f"{open_artifacts(deployment).place} and {deployment.keys}, and run the same command again"
             )
     typer.echo(f"restored {folder}")
     _report(replayed)

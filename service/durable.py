@@ -44,7 +44,7 @@ def write(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666) -> No
     sync_name(path)
 
 
-def create(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+def create(path: Path, data: bytes | Iterable[bytes], *, mode: int = 0o666) -> None:
     """Write the file as durably as `write` does, unless it exists already; then leave it unchanged.
 
     mode: the permissions that the file is created with, less those that the umask removes.

@@ -57,6 +57,7 @@ from service.registry import artifact_references, drawable_versions
 from service.registry.artifacts import PromptArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from service.registry.opening import open_artifacts
 from service.registry.statistics import RecentStatistics
 from service.requests.catalog import Catalog, read_catalog
 from service.settings import Settings
@@ -98,7 +99,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     database = Database(
         settings.database_url, wait_seconds=settings.database_wait_seconds, connections=DATABASE_THREADS
     )
-    artifacts = PromptArtifacts(settings.artifacts, BoundedCalls(DISK_SECONDS))
+    artifacts = PromptArtifacts(open_artifacts(settings).store, BoundedCalls(DISK_SECONDS))
     generator = Generator(artifacts)
     threads = DatabaseThreads(database)
     access = Access(database, threads, settings)

@@ -37,6 +37,7 @@ from service.registry.errors import (
     UnknownDataset,
     UnknownDatasetLabel,
 )
+from service.registry.opening import find_scratch
 from service.registry.space import measure_disk_bytes
 from service.requests.catalog import DatasetEntry, FromPackage
 from service.requests.fields import NAME, NAME_RULE
@@ -145,7 +146,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     with context.uploads.admit(sharing_client(request, context)):
         async with received(
             request,
-            context.settings.artifacts,  # the disk of the artifacts, which may be another one
+            find_scratch(context.settings),  # the disk of the artifacts, which may be another one
             max_bytes=context.settings.max_upload_bytes,
             disk=context.disk,
         ) as packed:
@@ -216,7 +217,7 @@ def _refuse_name_of_package(name: str, context: ApiContext) -> None:
 def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
     """Store the images, then record the dataset that refers to them. Return whether it is new."""
     settings = context.settings
-    with TemporaryFile(dir=settings.artifacts) as pixels:
+    with TemporaryFile(dir=find_scratch(settings)) as pixels:
         try:
             upload = read_upload(packed, pixels, max_bytes=settings.max_upload_bytes)
         except InvalidUpload as refused:

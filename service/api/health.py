@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Lock, Thread
@@ -135,11 +134,7 @@ def _check_worker(context: ApiContext) -> str:
 
 
 def _check_artifacts(context: ApiContext) -> str:
-    folder = context.settings.artifacts
-    present = folder if folder.exists() else folder.parent  # the folder is created with the first artifact
-    if os.access(present, os.R_OK | os.W_OK | os.X_OK):
-        return "ok"
-    return "the artifact folder cannot be read and written; check its permissions"
+    return context.artifacts.store.describe_fault() or "ok"
 
 
 def _check_files(context: ApiContext) -> str:

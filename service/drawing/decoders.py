@@ -20,7 +20,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service import metrics
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.errors import ArtifactCorrupt, RegistryError
 
 Pixels = NDArray[np.uint8]
@@ -56,7 +56,7 @@ class DecoderUnusable(RegistryError):
 class Generator:
     """Draws images with published decoders, and keeps the last used ones loaded. Thread-safe."""
 
-    def __init__(self, artifacts: FolderArtifacts, *, capacity: int = MAX_LOADED_DECODERS) -> None:
+    def __init__(self, artifacts: Artifacts, *, capacity: int = MAX_LOADED_DECODERS) -> None:
         self._artifacts = artifacts
         self._capacity = capacity
         self._decoders: OrderedDict[str, Decoder] = OrderedDict()

@@ -17,9 +17,10 @@ from service.durable import UNFINISHED
 from service.queue.folder_broker import MESSAGE_SUFFIX
 from service.registry import artifact_references, store_identity
 from service.registry.artifact_references import INTERRUPTED_SECONDS
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from service.registry.opening import open_artifacts
 from service.settings import Settings
 from service.urls import broker_folder
 
@@ -73,7 +74,7 @@ def collect(database: Database, deployment: Settings) -> Collected:
 
     Raises DatabaseUnavailable.
     """
-    artifacts, size, complete = _collect_artifacts(database, FolderArtifacts(deployment.artifacts))
+    artifacts, size, complete = _collect_artifacts(database, open_artifacts(deployment))
     temporary = list(_find_temporary(deployment))
     messages = list(_find_old_messages(deployment))
     for path in (*temporary, *messages):
@@ -86,18 +87,17 @@ def find_garbage(deployment: Settings) -> list[Path]:
     return [*_find_temporary(deployment), *_find_old_messages(deployment)]
 
 
-def _collect_artifacts(database: Database, artifacts: FolderArtifacts) -> tuple[int, int, bool]:
+def _collect_artifacts(database: Database, artifacts: Artifacts) -> tuple[int, int, bool]:
     """Return how many files were deleted, their bytes, and whether none is left."""
     with database.reading() as session:
         if not store_identity.is_claimed(session, artifacts):
             return 0, 0, True
-        paths = artifact_references.find_unreferenced(session, artifacts)
+        found = artifact_references.find_unreferenced(session, artifacts)
     files = size = 0
-    for start in range(0, len(paths), FILES_PER_TRANSACTION):
+    for start in range(0, len(found), FILES_PER_TRANSACTION):
+        some = found[start : start + FILES_PER_TRANSACTION]
         with database.transaction() as session:
-            deleted = artifact_references.delete_unreferenced(
-                session, paths[start : start + FILES_PER_TRANSACTION]
-            )
+            deleted = artifact_references.delete_unreferenced(session, some, artifacts)
         if deleted is None:
             return files, size, False
         files, size = files + deleted[0], size + deleted[1]

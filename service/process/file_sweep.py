@@ -21,8 +21,8 @@ from service.registry import (
     sweeping,
     version_deletions,
 )
-from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
+from service.registry.opening import open_artifacts
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def release_claims(database: Database, deployment: Settings) -> None:
 
     Raises DatabaseUnavailable, OSError.
     """
-    releases.record(database, FolderArtifacts(deployment.artifacts))
+    releases.record(database, open_artifacts(deployment))
 
 
 def _purge(database: Database, deployment: Settings) -> None:
@@ -69,14 +69,14 @@ def _purge(database: Database, deployment: Settings) -> None:
                 purging.mark_purged(session, job)
             failpoints.reach("purge.after_mark")
             with database.transaction() as session:
-                is_done = purging.delete_files(session, job_id, FolderArtifacts(deployment.artifacts))
+                is_done = purging.delete_files(session, job_id, open_artifacts(deployment))
             if is_done:
                 log.info("job %s: deleted the files of the versions that it purges", job_id)
 
 
 def _delete_versions(database: Database, deployment: Settings) -> None:
     """Delete the files of versions that clients deleted."""
-    artifacts = FolderArtifacts(deployment.artifacts)
+    artifacts = open_artifacts(deployment)
     with database.reading() as session:
         pending = version_deletions.find_pending(session)
     for model_id, number in pending:
@@ -89,7 +89,7 @@ def _delete_versions(database: Database, deployment: Settings) -> None:
 
 def _delete_snapshots(database: Database, deployment: Settings) -> None:
     """Delete the snapshots of jobs that have ended, however they ended."""
-    artifacts = FolderArtifacts(deployment.artifacts)
+    artifacts = open_artifacts(deployment)
     with database.reading() as session:
         obsolete = snapshots.find_obsolete(session)
     for job_id in obsolete:
@@ -109,13 +109,13 @@ def _sign_receipts(database: Database, deployment: Settings) -> None:
         due = issuing.list_jobs_with_receipt_due(session)
     for job_id in due:
         with failing_alone(f"job {job_id}: sign its receipt"):
-            key, artifacts = find_key(database, deployment.keys), FolderArtifacts(deployment.artifacts)
+            key, artifacts = find_key(database, deployment.keys), open_artifacts(deployment)
             issuing.sign_receipt(database, artifacts, key, job_id)
 
 
 def _delete_models(database: Database, deployment: Settings) -> None:
     """Delete the files of models that were deleted with a purge, and sign the receipts of that."""
-    artifacts = FolderArtifacts(deployment.artifacts)
+    artifacts = open_artifacts(deployment)
     with database.reading() as session:
         pending = deletions.find_pending(session)
     for model_id in pending:

@@ -13,9 +13,10 @@ from tempfile import TemporaryFile
 from service import durable, failpoints
 from service.process.failing_alone import failing_alone
 from service.registry import artifact_references, dataset_deletions, image_erasures, jobs
-from service.registry.artifacts import FileContent, FolderArtifacts
+from service.registry.artifacts import Artifacts, FileContent
 from service.registry.database import Database
 from service.registry.dataset_deletions import Replacement
+from service.registry.opening import find_scratch, open_artifacts
 from service.registry.tables import DatasetDeletionRow
 from service.settings import Settings
 
@@ -59,12 +60,12 @@ def finish_erasures(database: Database) -> None:
 
 
 def _continue(database: Database, deployment: Settings, deletion_id: str) -> None:
-    artifacts = FolderArtifacts(deployment.artifacts)
+    artifacts, scratch = open_artifacts(deployment), find_scratch(deployment)
     failpoints.reach("images.before_replace")
     with database.reading() as session:
         replacement = dataset_deletions.find_replacement(session, deletion_id)
     if replacement is not None:
-        _replace(database, artifacts, deletion_id, replacement)
+        _replace(database, artifacts, scratch, deletion_id, replacement)
     with database.reading() as session:
         deletion = session.get_one(DatasetDeletionRow, deletion_id)
         if deletion.state != "pending":
@@ -80,14 +81,15 @@ def _continue(database: Database, deployment: Settings, deletion_id: str) -> Non
 
 
 def _replace(
-    database: Database, artifacts: FolderArtifacts, deletion_id: str, replacement: Replacement
+    database: Database, artifacts: Artifacts, scratch: Path, deletion_id: str, replacement: Replacement
 ) -> None:
     """Store an artifact with the remaining images, and let the dataset refer to it."""
     if not replacement.remaining:
         with database.transaction() as session:
             dataset_deletions.replace_artifact(session, deletion_id, replacement, None)
         return
-    with TemporaryFile(dir=artifacts.folder) as file:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=scratch) as file:
         content = dataset_deletions.copy_remaining(replacement, artifacts, file)
         artifacts.put(content)
         with database.transaction() as session:
@@ -96,7 +98,7 @@ def _replace(
             dataset_deletions.replace_artifact(session, deletion_id, replacement, content)
 
 
-def _store_again(artifacts: FolderArtifacts, content: FileContent) -> None:
+def _store_again(artifacts: Artifacts, content: FileContent) -> None:
     """Store the artifact again if another deletion of the same bytes has deleted it since."""
     if not artifacts.exists(content.sha256):
         artifacts.put(content)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from threading import Event
 
 from service.registry import scrub
-from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import worker_name
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from service.registry.opening import open_artifacts
 from service.registry.scrub import Fault, ScrubState
 from service.settings import Settings
 
@@ -55,7 +55,7 @@ class Scrubber:
     def __init__(self, stop: Event, database: Database, deployment: Settings) -> None:
         self._stop = stop
         self._database = database
-        self._artifacts = FolderArtifacts(deployment.artifacts)
+        self._artifacts = open_artifacts(deployment)
         self._hours = deployment.scrub_hours
         self._bytes_per_second = deployment.scrub_bytes_per_second
         self._owner = worker_name(os.getpid())

@@ -40,7 +40,7 @@ from service.receipts.statement import (
     encode_receipt,
 )
 from service.registry import jobs, labels, snapshots, versions
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.database import Database
 from service.registry.errors import NoReceipt, ReceiptNotReady, RegistryError
 from service.registry.tables import (
@@ -81,7 +81,7 @@ def list_jobs_with_receipt_due(session: Session) -> list[str]:
     return [job_id for job_id in unsigned if not _is_waiting(session, job_id)]
 
 
-def sign_receipt(database: Database, artifacts: FolderArtifacts, key: SigningKey, job_id: str) -> str | None:
+def sign_receipt(database: Database, artifacts: Artifacts, key: SigningKey, job_id: str) -> str | None:
     """Sign the job's receipt if it is not signed yet, and return it.
 
     None if a purge has begun meanwhile, or if the erasure log does not have the forget yet.
@@ -95,7 +95,7 @@ def sign_receipt(database: Database, artifacts: FolderArtifacts, key: SigningKey
         return receipt.envelope
 
 
-def build_statement(session: Session, artifacts: FolderArtifacts, job_id: str) -> Statement:
+def build_statement(session: Session, artifacts: Artifacts, job_id: str) -> Statement:
     """Build the statement of the forget that the job performed.
 
     It depends only on the rows and the manifest, not on the time of signing.
@@ -195,7 +195,7 @@ def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow
     )
 
 
-def _manifest(artifacts: FolderArtifacts, version: VersionRow) -> Mapping[str, Any]:
+def _manifest(artifacts: Artifacts, version: VersionRow) -> Mapping[str, Any]:
     """The version's manifest.json; empty if it cannot be read any more."""
     try:
         manifest: dict[str, Any] = json.loads(artifacts.read(version.files[MANIFEST]["sha256"]))

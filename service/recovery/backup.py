@@ -25,9 +25,10 @@ from sqlalchemy.orm import Session
 
 from service import durable
 from service.registry import artifact_references
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts, FolderArtifacts
 from service.registry.database import Database
 from service.registry.errors import ArtifactMissing
+from service.registry.opening import open_artifacts
 from service.settings import Settings
 
 FORMAT = 1
@@ -111,7 +112,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _write(deployment: Settings, folder: Path) -> Manifest:
     database = Database(deployment.database_url, wait_seconds=COPY_SECONDS)
-    artifacts = FolderArtifacts(deployment.artifacts)
+    artifacts = open_artifacts(deployment)
     name = SQLITE_FILE if database.is_sqlite else POSTGRESQL_FILE
     try:
         with _frozen(database) as session:
@@ -193,7 +194,7 @@ def run_tool(program: str, url: URL, arguments: list[str]) -> None:
 
 
 def _copy_artifacts(
-    referenced: set[str], source: FolderArtifacts, target: FolderArtifacts, database: Database
+    referenced: set[str], source: Artifacts, target: Artifacts, database: Database
 ) -> tuple[int, set[str]]:
     """Copy the artifacts, each checked by its hash. Returns their bytes, and those that a purge deleted."""
     size, missing = 0, set[str]()

@@ -25,8 +25,9 @@ from service.recovery.backup import (
 )
 from service.recovery.erasures import AnyErasure
 from service.recovery.replay import replay
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts, FolderArtifacts
 from service.registry.database import Database
+from service.registry.opening import open_artifacts
 from service.settings import Settings
 from service.urls import sqlite_file
 
@@ -48,9 +49,10 @@ def restore(
     manifest = read_manifest(folder)
     _check(folder, manifest)
     _refuse_another_kind(deployment, manifest)
-    _refuse_to_overwrite(deployment)
+    artifacts = open_artifacts(deployment)
+    _refuse_to_overwrite(deployment, artifacts)
     erasure_log.merge(deployment.erasure_log, erasures)
-    _restore_files(deployment, folder)
+    _restore_files(deployment, artifacts, folder)
     _restore_database(deployment, folder / manifest.database)
     database = Database(deployment.database_url)
     try:
@@ -82,11 +84,12 @@ def _refuse_another_kind(deployment: Settings, manifest: Manifest) -> None:
         raise CannotBackUp(f"the backup is of {kind}; set PALIMPSEST_DATABASE_URL to an empty database of it")
 
 
-def _refuse_to_overwrite(deployment: Settings) -> None:
+def _refuse_to_overwrite(deployment: Settings, artifacts: Artifacts) -> None:
     url = make_url(deployment.database_url)
-    for path in (deployment.artifacts, deployment.keys):
-        if path.is_dir() and any(path.iterdir()):
-            raise CannotBackUp(f"{path} is not empty; restore into an empty PALIMPSEST_HOME")
+    if next(artifacts.store.list(), None) is not None:
+        raise CannotBackUp(f"{artifacts.place} is not empty; restore into an empty PALIMPSEST_HOME")
+    if deployment.keys.is_dir() and any(deployment.keys.iterdir()):
+        raise CannotBackUp(f"{deployment.keys} is not empty; restore into an empty PALIMPSEST_HOME")
     if url.get_backend_name() == "sqlite":
         if url.database and Path(url.database).exists():
             raise CannotBackUp(f"{url.database} exists already; restore into an empty PALIMPSEST_HOME")
@@ -101,8 +104,7 @@ def _refuse_to_overwrite(deployment: Settings) -> None:
         raise CannotBackUp("the database has tables already; restore into an empty one")
 
 
-def _restore_files(deployment: Settings, folder: Path) -> None:
-    artifacts = FolderArtifacts(deployment.artifacts)
+def _restore_files(deployment: Settings, artifacts: Artifacts, folder: Path) -> None:
     for path in FolderArtifacts(folder / ARTIFACTS).all_files():
         artifacts.put(path.read_bytes())
     if (folder / KEYS).is_dir():

@@ -8,15 +8,13 @@ its rows.
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.durable import UNFINISHED
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
+from service.registry.store import Stored, StoreFailed
 from service.registry.tables import ArtifactHash, ModelRow, Row, VersionRow
 from service.registry.version_files import DESCRIPTIVE_FILES
 
@@ -62,35 +60,45 @@ def find_referenced(session: Session) -> set[str]:
     return referenced
 
 
-def find_unreferenced(session: Session, artifacts: FolderArtifacts) -> list[Path]:
-    """Return the files in the artifact folder that no row refers to, temporary ones among them.
+def find_unreferenced(session: Session, artifacts: Artifacts) -> list[Stored]:
+    """Return the files of artifacts that no row refers to, and what interrupted writes left.
 
     Files of the last hour are left out, because a job stores its files before it publishes.
     """
     referenced = find_referenced(session)
-    return [path for path in artifacts.all_files() if path.name not in referenced and _is_old(path)]
+    found = artifacts.files(leftovers=True)
+    return [file for file in found if file.last_part not in referenced and _is_old(file)]
 
 
-def delete_unreferenced(session: Session, paths: Sequence[Path]) -> tuple[int, int] | None:
+def delete_unreferenced(
+    session: Session, found: Sequence[Stored], artifacts: Artifacts
+) -> tuple[int, int] | None:
     """Delete those of these files that no row refers to. Returns how many, and their bytes together.
 
-    Returns None, and deletes nothing, if the artifacts are locked.
+    Returns None, and deletes nothing, if the artifacts are locked. Raises StoreFailed.
     """
     if not try_lock_for_deletion(session):
         return None
-    referenced, files, size = find_referenced(session), 0, 0
-    for path in paths:
-        if path.name in referenced or not _is_old(path):  # stored again since it was found
-            continue
-        with suppress(OSError):
-            found = path.stat().st_size
-            path.unlink()
-            files, size = files + 1, size + found
-    return files, size
+    referenced = find_referenced(session)
+    store = artifacts.store
+    now = [
+        store.find(file.name) if file.is_current else file
+        for file in found
+        if file.last_part not in referenced
+    ]
+    unused = [file for file in now if file is not None and _is_old(file)]  # not stored again meanwhile
+    try:
+        left = store.delete([file.name for file in unused])
+        unused = [file for file in unused if file.name not in left]
+    except StoreFailed:
+        raise
+    except OSError:  # such as another user's file; the others are deleted
+        unused = [file for file in unused if store.find(file.name) is None]
+    return len(unused), sum(file.bytes for file in unused)
 
 
 def delete_listed(
-    session: Session, files: Sequence[dict[str, Any]], artifacts: FolderArtifacts
+    session: Session, files: Sequence[dict[str, Any]], artifacts: Artifacts
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Delete the artifacts of these files, but those that a row still needs. Returns deleted and kept ones.
 
@@ -100,15 +108,11 @@ def delete_listed(
     """
     referenced = find_referenced(session)
     deleted = [file for file in files if file["sha256"] not in referenced]
-    for sha256 in sorted({file["sha256"] for file in deleted}):
-        artifacts.delete(sha256)
+    artifacts.delete(*sorted({file["sha256"] for file in deleted}))
     return deleted, [file for file in files if file["sha256"] in referenced]
 
 
-def _is_old(path: Path) -> bool:
+def _is_old(file: Stored) -> bool:
     """Whether the file has been there for so long that no job or write needs it any more."""
-    age = INTERRUPTED_SECONDS if path.name.startswith(UNFINISHED) else MINIMUM_AGE_SECONDS
-    try:
-        return path.stat().st_mtime <= time.time() - age
-    except OSError:  # deleted by another process
-        return False
+    age = INTERRUPTED_SECONDS if file.is_unfinished else MINIMUM_AGE_SECONDS
+    return file.modified_at <= time.time() - age

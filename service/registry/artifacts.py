@@ -1,25 +1,22 @@
 """Artifacts: published files, named by the sha256 of their bytes. They are checked whenever they are read."""
 
-import errno
 import hashlib
 import json
-import os
-import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from service import durable, failpoints
+from service import failpoints
 from service.hanging import BoundedCalls
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
+from service.registry.folder_store import FolderStore
+from service.registry.store import PIECE_BYTES, Store, Stored
 
-PIECE_BYTES = 1 << 20
-IS_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHARD = 2
+"""How many characters of its sha256 the folder of an artifact is named by."""
 
 
 def encode_document(value: Mapping[str, Any]) -> bytes:
@@ -53,25 +50,30 @@ class FileContent:
             yield piece
 
 
-class FolderArtifacts:
-    """The artifacts in a folder. A name always stands for the same bytes, so that readers need no lock."""
+class Artifacts:
+    """The artifacts in a store. A name always stands for the same bytes, so that readers need no lock."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @property
+    def place(self) -> str:
+        """Where they lie, for people."""
+        return self.store.place
 
     def put(self, data: bytes | Content | FileContent) -> str:
         """Store the bytes durably and return their sha256. A crash leaves the whole file or none."""
         content = Content(data) if isinstance(data, bytes) else data
-        path = self.path(content.sha256)
-        if not (_is_intact(path, content.sha256) and _renew(path)):
+        name = name_of(content.sha256)
+        if not (self._is_intact(content.sha256) and self.store.renew(name)):
             failpoints.reach("artifact.write")
-            durable.write(path, content.data)
+            self.store.write(name, content.data)
         return content.sha256
 
     def read(self, sha256: str) -> bytes:
         """Return the bytes of that hash. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
         with _naming(sha256):
-            data = self._read_file(self.path(sha256))
+            data = b"".join(self.pieces(sha256))
         _check(sha256, hashlib.sha256(data).hexdigest())
         return data
 
@@ -81,7 +83,11 @@ class FolderArtifacts:
         Raises ArtifactMissing, ArtifactUnreadable.
         """
         with _naming(sha256):
-            return self._read_part(self.path(sha256), offset, length)
+            return b"".join(self.pieces(sha256, offset, length))
+
+    def pieces(self, sha256: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield bytes of an artifact, unchecked, in pieces. Raises FileNotFoundError, OSError."""
+        return self.store.read(name_of(sha256), offset, length)
 
     def copy_parts(self, sha256: str, parts: Iterable[tuple[int, int]], target: BinaryIO) -> FileContent:
         """Copy parts of an artifact into the empty file `target`, one after the other.
@@ -90,11 +96,10 @@ class FolderArtifacts:
         store. Raises ArtifactMissing, ArtifactCorrupt; ArtifactUnreadable, also if `target` fails.
         """
         copied = hashlib.sha256()
-        with _naming(sha256), _open_regular_file(self.path(sha256)) as file:
-            _check(sha256, hashlib.file_digest(file, "sha256").hexdigest())
+        with _naming(sha256):
+            _check(sha256, _hash(self.pieces(sha256)))
             for offset, length in parts:
-                file.seek(offset)
-                for piece in _pieces(file, length):
+                for piece in self.pieces(sha256, offset, length):
                     copied.update(piece)
                     target.write(piece)
         target.flush()
@@ -102,63 +107,69 @@ class FolderArtifacts:
 
     def exists(self, sha256: str) -> bool:
         """Whether there is a file of that name. Only `read` checks its bytes."""
-        return self.path(sha256).exists()
+        return self.store.find(name_of(sha256)) is not None
 
-    def delete(self, sha256: str) -> None:
-        """Delete the artifact, if there is one. The deletion is durable when this returns."""
-        path = self.path(sha256)
-        path.unlink(missing_ok=True)
-        with suppress(FileNotFoundError):  # no artifact was ever stored in that folder
-            durable.sync_folder(path.parent)
+    def delete(self, *sha256: str) -> dict[str, str]:
+        """Delete the artifacts, where there are any. The deletion is durable when this returns.
 
-    def stored(self) -> Iterator[str]:
-        """Iterate over the sha256 of every artifact in the folder."""
-        return (path.name for path in self.all_files() if IS_SHA256.fullmatch(path.name))
+        Returns {sha256: why something of it is left}: a bucket may refuse to delete old versions.
+        """
+        names = {name_of(one): one for one in sha256}
+        return {names[name]: why for name, why in self.store.delete(list(names)).items()}
 
-    def all_files(self) -> Iterator[Path]:
-        """Iterate over every file in the folder, temporary files of interrupted writes among them."""
-        for folder in self.folder.glob("??"):
-            yield from (path for path in folder.iterdir() if path.is_file())
+    def files(self, *, leftovers: bool = False) -> Iterator[Stored]:
+        """Iterate over every artifact. leftovers: also over those of artifacts (`Store.list`)."""
+        found = self.store.list(leftovers=leftovers)
+        return (file for file in found if file.name.find("/") == SHARD)
+
+    def _is_intact(self, sha256: str) -> bool:
+        """Whether the file exists and its bytes have this hash."""
+        try:
+            return _hash(self.store.read(name_of(sha256))) == sha256
+        except OSError:
+            return False
+
+
+class FolderArtifacts(Artifacts):
+    """The artifacts in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(FolderStore(folder))
+        self.folder = folder
 
     def path(self, sha256: str) -> Path:
         """Return the path of the artifact of that hash, whether or not it exists."""
-        return self.folder / sha256[:2] / sha256
+        return self.folder / name_of(sha256)
 
-    def _read_file(self, path: Path) -> bytes:
-        with _open_regular_file(path) as file:
-            return file.read()
-
-    def _read_part(self, path: Path, offset: int, length: int) -> bytes:
-        with _open_regular_file(path) as file:
-            file.seek(offset)
-            return file.read(length)
+    def all_files(self) -> Iterator[Path]:
+        """Iterate over the paths of `files`, with the leftovers."""
+        return (self.folder / file.name for file in self.files(leftovers=True))
 
 
-class PromptArtifacts(FolderArtifacts):
-    """The same for a process that has to answer: reading from a folder that hangs is an error in time."""
+class PromptArtifacts(Artifacts):
+    """The same for a process that has to answer: reading from a store that hangs is an error in time."""
 
-    def __init__(self, folder: Path, calls: BoundedCalls) -> None:
-        super().__init__(folder)
+    def __init__(self, store: Store, calls: BoundedCalls) -> None:
+        super().__init__(store)
         self._calls = calls
 
     def exists(self, sha256: str) -> bool:
-        """Whether there is a file of that name. True if the folder hangs: it may be there."""
+        """Whether there is a file of that name. True if the store hangs: it may be there."""
         try:
             return self._calls.call(super().exists, sha256)
         except TimeoutError:
             return True
 
-    def _read_file(self, path: Path) -> bytes:
+    def pieces(self, sha256: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """Read a piece at a time: a large file may take long, but each piece comes in time."""
-        file = self._calls.call(_open_regular_file, path)
-        data = bytearray()
-        while piece := self._calls.call(file.read, PIECE_BYTES):
-            data += piece
-        file.close()
-        return bytes(data)
+        pieces = super().pieces(sha256, offset, length)
+        while piece := self._calls.call(next, pieces, b""):
+            yield piece
 
-    def _read_part(self, path: Path, offset: int, length: int) -> bytes:
-        return self._calls.call(super()._read_part, path, offset, length)
+
+def name_of(sha256: str) -> str:
+    """Return the name of an artifact in its store."""
+    return f"{sha256[:SHARD]}/{sha256}"
 
 
 @contextmanager
@@ -180,38 +191,8 @@ def _check(sha256: str, found: str) -> None:
         )
 
 
-def _pieces(file: BinaryIO, length: int) -> Iterator[bytes]:
-    while length > 0 and (piece := file.read(min(PIECE_BYTES, length))):
-        length -= len(piece)
-        yield piece
-
-
-def _is_intact(path: Path, sha256: str) -> bool:
-    """Whether the file exists and its bytes have this hash."""
-    try:
-        with _open_regular_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
-    except OSError:
-        return False
-
-
-def _renew(path: Path) -> bool:
-    """Make an artifact as new as one that is stored now. False if it was deleted since it was looked at."""
-    try:
-        durable.sync_name(path)  # the process that wrote it may have died before it flushed the folder
-        os.utime(path)  # delete_unreferenced keeps new files
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _open_regular_file(path: Path) -> BufferedReader:
-    """Open the file to read it. Raises OSError, also for a named pipe or a device, which could wait."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode):
-        return open(descriptor, "rb")
-    os.close(descriptor)
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+def _hash(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.registry import artifact_references
-from service.registry.artifacts import FileContent, FolderArtifacts
+from service.registry.artifacts import Artifacts, FileContent
 from service.registry.database import now
 from service.registry.datasets import IMAGE_BYTES, find_deletion
 from service.registry.errors import DatasetInUse, UnknownDataset, UnknownDatasetLabel
@@ -132,7 +132,7 @@ def find_replacement(session: Session, deletion_id: str) -> Replacement | None:
     return Replacement(row.sha256, row.stored or row.images, frozenset(deletion.labels))
 
 
-def copy_remaining(replacement: Replacement, artifacts: FolderArtifacts, target: BinaryIO) -> FileContent:
+def copy_remaining(replacement: Replacement, artifacts: Artifacts, target: BinaryIO) -> FileContent:
     """Copy the remaining images into the empty file `target`, and return them as content to store.
 
     Raises ArtifactMissing, ArtifactUnreadable; ArtifactCorrupt if the artifact was changed: what is left of a
@@ -165,7 +165,7 @@ def replace_artifact(
     return True
 
 
-def delete_artifact(session: Session, deletion_id: str, artifacts: FolderArtifacts) -> bool:
+def delete_artifact(session: Session, deletion_id: str, artifacts: Artifacts) -> bool:
     """Delete the artifact that held the images, unless another upload has the same one.
 
     Returns False if the artifacts are locked or nothing is pending; the next sweep then tries again.

@@ -13,7 +13,7 @@ from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from service.registry import artifact_references, jobs
-from service.registry.artifacts import FolderArtifacts, encode_document
+from service.registry.artifacts import Artifacts, encode_document
 from service.registry.database import now
 from service.registry.errors import ModelBusy, UnknownModel
 from service.registry.tables import (
@@ -92,7 +92,7 @@ def find_pending(session: Session) -> list[str]:
     return list(session.scalars(pending.order_by(ModelDeletionRow.created_at)))
 
 
-def delete_files(session: Session, model_id: str, artifacts: FolderArtifacts) -> bool:
+def delete_files(session: Session, model_id: str, artifacts: Artifacts) -> bool:
     """Delete the artifacts that only the model's rows refer to, and list them in the deletion's row.
 
     Returns False if the artifacts are locked or nothing is pending; the next sweep then tries again.

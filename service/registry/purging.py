@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from service import failpoints
 from service.registry import artifact_references, versions
-from service.registry.artifacts import FolderArtifacts, encode_document
+from service.registry.artifacts import Artifacts, encode_document
 from service.registry.database import from_now, is_duplicate, now
 from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.registry.version_files import DESCRIPTIVE_FILES, is_before_file
@@ -69,7 +69,7 @@ def find_unfinished(session: Session) -> list[str]:
     return list(session.scalars(query.order_by(JobRow.sequence)))
 
 
-def delete_files(session: Session, job_id: str, artifacts: FolderArtifacts) -> bool:
+def delete_files(session: Session, job_id: str, artifacts: Artifacts) -> bool:
     """Delete the artifacts that only purged versions refer to, and list them in the purge's row.
 
     Returns False if the artifacts are locked or the purge is not pending; the next sweep then tries again. If

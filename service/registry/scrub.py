@@ -4,24 +4,22 @@ What is wrong with an artifact is recorded as a fault, until a later check finds
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from service.registry.artifact_references import find_referenced
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.database import Database, from_now
 from service.registry.tables import ArtifactFaultRow, FactRow, ModelRow, VersionRow
 
 Fault = Literal["missing", "corrupt", "unreadable"]
 
 FACT = "scrub"
-CHUNK_BYTES = 1 << 18
 OWNER_SECONDS = 120.0
 """After how long without news another process takes over the scrub of one that has ended."""
 
@@ -66,7 +64,7 @@ def list_head_artifacts(session: Session) -> list[str]:
 
 
 def check_artifact(
-    artifacts: FolderArtifacts, sha256: str, pause: Callable[[int], object] = lambda _: None
+    artifacts: Artifacts, sha256: str, pause: Callable[[int], object] = lambda _: None
 ) -> tuple[Fault | None, int]:
     """Hash the artifact's file. Returns what is wrong with it, or None, and how many bytes were read.
 
@@ -74,10 +72,10 @@ def check_artifact(
     """
     digest, size = hashlib.sha256(), 0
     try:
-        for chunk in _read(artifacts.path(sha256)):
-            digest.update(chunk)
-            size += len(chunk)
-            pause(len(chunk))
+        for piece in artifacts.pieces(sha256):
+            digest.update(piece)
+            size += len(piece)
+            pause(len(piece))
     except FileNotFoundError:
         return "missing", size
     except OSError:
@@ -141,9 +139,3 @@ def read_statistics(database: Database) -> StoreStatistics:
         state=None if fact is None else ScrubState(**fact.value),
         updated_at=None if fact is None else fact.updated_at,
     )
-
-
-def _read(path: Path) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
 from service.registry import claims
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff
@@ -49,7 +49,7 @@ def find_obsolete(session: Session) -> list[str]:
     return list(session.scalars(query.where(JobRow.state.not_in(UNFINISHED_STATES) | _measures_purged())))
 
 
-def delete_if_obsolete(session: Session, job_id: str, artifacts: FolderArtifacts) -> None:
+def delete_if_obsolete(session: Session, job_id: str, artifacts: Artifacts) -> None:
     """Delete the snapshot of a job that `find_obsolete` lists, if it has one. Raises OSError.
 
     The file is deleted first. If the process is killed then, the row still names it, and the next call goes

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from service import failpoints
 from service.registry import aliases, artifact_references, purging
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.database import now
 from service.registry.errors import VersionInUse
 from service.registry.tables import (
@@ -71,7 +71,7 @@ def find_pending(session: Session) -> Sequence[tuple[str, int]]:
     return [(model_id, number) for model_id, number in session.execute(pending)]
 
 
-def delete_files(session: Session, model_id: str, number: int, artifacts: FolderArtifacts) -> bool:
+def delete_files(session: Session, model_id: str, number: int, artifacts: Artifacts) -> bool:
     """Delete the artifacts that only this version refers to, and list them in the deletion's row.
 
     Returns False if the artifacts are locked or nothing is pending; the next sweep then tries again. If the

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from service.registry import datasets
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.settings import Settings
 from tests.api.serving import Served, serving
 from tests.requests.archives import as_folders, as_npz, doodles
@@ -139,11 +139,11 @@ def test_an_upload_that_is_too_large_packed_or_unpacked_is_refused(tmp_path: Pat
 def test_a_full_disk_is_a_507_and_leaves_no_dataset(
     served: Served, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: FolderArtifacts, data: bytes) -> str:
+    def full(_: Artifacts, data: bytes) -> str:
         raise OSError(ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderArtifacts, "put", full)
+        patch.setattr(Artifacts, "put", full)
         answer = put(served, name, as_npz(doodles()))
     assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
     assert served.http.get(f"/v1/datasets/{name}").status_code == 404

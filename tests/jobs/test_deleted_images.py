@@ -16,7 +16,7 @@ from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import DEFAULT_PROJECT, DatasetRow, ModelRow
 from service.settings import Settings
-from tests.jobs.worker_contexts import find_job, on_sqlite_alone, run, submit, versions_of
+from tests.jobs.worker_contexts import find_job, folder_artifacts, on_sqlite_alone, run, submit, versions_of
 from worker.jobs import measuring
 from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES
 from worker.jobs.execution import execute
@@ -155,7 +155,7 @@ def test_a_job_reads_the_other_images_although_their_file_is_replaced_in_that_mo
     delete(worker_context, "ring")
     job_id = submit(worker_context, learned, "learn", "y", dataset="doodles", renamed={"y": "bar"})
     sweep = partial(sweeper.sweep, worker_context.database, deployment)
-    artifacts = SlowArtifacts(worker_context.artifacts.folder, [sweep, lambda: None])
+    artifacts = SlowArtifacts(folder_artifacts(worker_context).folder, [sweep, lambda: None])
     execute(job_id, replace(worker_context, artifacts=artifacts))
     assert not artifacts.meanwhile
     job = find_job(worker_context, job_id)
@@ -167,7 +167,7 @@ def test_uploaded_images_are_in_the_memory_of_no_worker_once_its_job_has_ended(
 ) -> None:
     with worker_context.database.reading() as session:
         row = session.get_one(DatasetRow, (DEFAULT_PROJECT, "doodles"))
-    worker_context.artifacts.path(row.sha256).write_bytes(b"damaged")
+    folder_artifacts(worker_context).path(row.sha256).write_bytes(b"damaged")
     job = run(worker_context, learned, "learn", "y", dataset="doodles", renamed={"y": "bar"})
     assert job.error is not None
     assert job.error["code"] == "artifact_corrupt"

@@ -22,6 +22,7 @@ from tests.jobs.worker_contexts import (
     error_code,
     executing,
     find_job,
+    folder_artifacts,
     new_model,
     on_sqlite_alone,
     read_checkpoint,
@@ -295,7 +296,7 @@ class DeletedOnce(FolderArtifacts):
 def test_a_report_deleted_before_a_row_refers_to_it_is_stored_again(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:
-    artifacts = DeletedOnce(worker_context.artifacts.folder)
+    artifacts = DeletedOnce(folder_artifacts(worker_context).folder)
     context = replace(worker_context, artifacts=artifacts)
     row = run(context, model, "learn", "0", acceptance={"worst_retained_accuracy_min": 1.0})
     assert row.state == "rejected"

@@ -11,7 +11,15 @@ from service.registry import claims, jobs
 from service.registry import datasets as uploads
 from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.tables import ModelRow
-from tests.jobs.worker_contexts import error_code, executing, find_job, run, submit, versions_of
+from tests.jobs.worker_contexts import (
+    error_code,
+    executing,
+    find_job,
+    folder_artifacts,
+    run,
+    submit,
+    versions_of,
+)
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 from worker.learning import strategy
@@ -120,7 +128,7 @@ def test_a_base_version_that_is_no_longer_the_head_fails_the_job(
 def test_a_corrupt_base_is_never_built_upon(worker_context: WorkerContext, model: ModelRow) -> None:
     run(worker_context, model, "learn", "0")
     [base] = versions_of(worker_context, model)
-    path = worker_context.artifacts.path(base.files["checkpoint.safetensors"]["sha256"])
+    path = folder_artifacts(worker_context).path(base.files["checkpoint.safetensors"]["sha256"])
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     learning = submit(worker_context, model, "learn", "1")

@@ -12,7 +12,15 @@ from service.receipts import issuing
 from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.tables import ModelRow, SnapshotRow
 from tests.instance import schedule, wait_for
-from tests.jobs.worker_contexts import find_job, new_model, read_manifest, run, submit, versions_of
+from tests.jobs.worker_contexts import (
+    find_job,
+    folder_artifacts,
+    new_model,
+    read_manifest,
+    run,
+    submit,
+    versions_of,
+)
 from worker.jobs import snapshots
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
@@ -113,7 +121,7 @@ def test_a_job_whose_snapshot_is_damaged_begins_anew(worker_context: WorkerConte
     execute_counted(job_id, worker_context, stop_after=40)
     snapshot = snapshot_of(worker_context, job_id)
     assert snapshot is not None
-    worker_context.artifacts.path(snapshot.sha256).write_bytes(b"damaged")
+    folder_artifacts(worker_context).path(snapshot.sha256).write_bytes(b"damaged")
     execute(job_id, worker_context)
     assert find_job(worker_context, job_id).state == "succeeded"
 
@@ -122,7 +130,7 @@ def test_an_artifact_folder_that_comes_back_in_time_costs_nothing(
     worker_context: WorkerContext, model: ModelRow, tmp_path: Path
 ) -> None:
     run(worker_context, model, "learn", "0")
-    folder, away = worker_context.artifacts.folder, tmp_path / "away"
+    folder, away = folder_artifacts(worker_context).folder, tmp_path / "away"
     folder.rename(away)
     job_id = submit(worker_context, model, "learn", "1")
     thread = Thread(target=execute, args=(job_id, worker_context))
@@ -139,7 +147,7 @@ def test_an_artifact_folder_that_stays_away_costs_no_attempt(
     worker_context: WorkerContext, model: ModelRow, tmp_path: Path
 ) -> None:
     run(worker_context, model, "learn", "0")
-    worker_context.artifacts.folder.rename(tmp_path / "away")
+    folder_artifacts(worker_context).folder.rename(tmp_path / "away")
     row = run(replace(worker_context, store_wait_seconds=0.5), model, "learn", "1")
     assert (row.state, row.attempt, row.store_failures) == ("queued", 0, 1)
 

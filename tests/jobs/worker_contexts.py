@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.registry import jobs, models, versions
+from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
 from service.registry.labels import projected_statuses
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
@@ -102,6 +103,12 @@ def read_checkpoint(
 def read_manifest(worker_context: WorkerContext, version: VersionRow) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(read_file(worker_context, version, "manifest.json"))
     return manifest
+
+
+def folder_artifacts(worker_context: WorkerContext) -> FolderArtifacts:
+    """Return the artifacts of the context, which lie in a folder."""
+    assert isinstance(worker_context.artifacts, FolderArtifacts)
+    return worker_context.artifacts
 
 
 @contextmanager

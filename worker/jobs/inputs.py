@@ -12,7 +12,7 @@ from torch import Tensor
 
 from service.registry import datasets as uploads
 from service.registry import jobs, labels, models, versions
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.errors import ArtifactMissing
@@ -33,7 +33,7 @@ class WorkerContext:
     """The resources and settings with which a worker process executes its jobs."""
 
     database: Database
-    artifacts: FolderArtifacts
+    artifacts: Artifacts
     data: Path
     judges: Path
     """The folder of the judges and feature networks that were trained on this machine."""
@@ -202,9 +202,7 @@ def _load_built_in(name: str, folder: Path) -> datasets.Dataset:
 
 
 @lru_cache(maxsize=2)
-def _load_uploaded(
-    name: str, readable: uploads.ReadableImages, artifacts: FolderArtifacts
-) -> datasets.Dataset:
+def _load_uploaded(name: str, readable: uploads.ReadableImages, artifacts: Artifacts) -> datasets.Dataset:
     pixels = artifacts.read(readable.sha256)
     return datasets.uploaded(name, dict(readable.stored), pixels).only(readable.labels)
 

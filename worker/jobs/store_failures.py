@@ -1,10 +1,9 @@
 """Tell a failure of the artifact store from a fault of one artifact, and wait for the store to come back."""
 
-import os
 import time
 
 from service.durable import DISK_FULL
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.errors import ArtifactMissing, ArtifactUnreadable, StoreUnusable
 
 FIRST_PAUSE_SECONDS = 0.25
@@ -18,7 +17,7 @@ class StoreUnavailable(Exception):
 class StoreRetries:
     """The pauses between tries, which become longer, until the store has failed for long enough."""
 
-    def __init__(self, artifacts: FolderArtifacts, wait_seconds: float) -> None:
+    def __init__(self, artifacts: Artifacts, wait_seconds: float) -> None:
         self._artifacts = artifacts
         self._wait_seconds = wait_seconds
         self._failed_at: float | None = None
@@ -40,7 +39,7 @@ class StoreRetries:
             return self._pause
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise error
-        if isinstance(error, ArtifactUnreadable) and self._is_folder_readable():
+        if isinstance(error, ArtifactUnreadable) and not self._artifacts.store.is_cause_of(error):
             raise error
         raise StoreUnavailable(f"the artifact store fails for {self._wait_seconds:g} s: {error}") from error
 
@@ -53,13 +52,6 @@ class StoreRetries:
 
     def _holds_artifacts(self) -> bool:
         try:
-            return next(self._artifacts.all_files(), None) is not None
-        except OSError:
-            return False
-
-    def _is_folder_readable(self) -> bool:
-        try:
-            with os.scandir(self._artifacts.folder):
-                return True
+            return next(self._artifacts.files(), None) is not None
         except OSError:
             return False

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from reports import Report
 from service.registry import artifact_references
-from service.registry.artifacts import Content, FolderArtifacts, encode_document
+from service.registry.artifacts import Artifacts, Content, encode_document
 from service.registry.version_files import (
     CHECKPOINT,
     DECODER,
@@ -137,14 +137,14 @@ def report_file(report: Report) -> File:
     return File(encode_document(report.as_json()), JSON)
 
 
-def store(files: Mapping[str, File], artifacts: FolderArtifacts) -> dict[str, dict[str, Any]]:
+def store(files: Mapping[str, File], artifacts: Artifacts) -> dict[str, dict[str, Any]]:
     """Store the files durably, and return their entries for the version's row in the database."""
     for file in files.values():
         artifacts.put(file)
     return {name: file.entry() for name, file in files.items()}
 
 
-def store_again(session: Session, files: Mapping[str, File], artifacts: FolderArtifacts) -> None:
+def store_again(session: Session, files: Mapping[str, File], artifacts: Artifacts) -> None:
     """Store the files again that were deleted since `store`, and prevent that until the transaction ends.
 
     A purge or a collection deletes files that no row refers to. Call it in the transaction that adds the row.

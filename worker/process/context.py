@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable
 
-from service.registry.artifacts import FolderArtifacts
 from service.registry.claims import worker_name
 from service.registry.database import Database
+from service.registry.opening import open_artifacts
 from service.settings import Settings
 from worker.jobs.inputs import WorkerContext
 from worker.process.devices import choose_device, choose_precision, compute_reproducibly
@@ -23,7 +23,7 @@ def make_worker_context(
     device = choose_device(deployment.device)
     return WorkerContext(
         database=Database(deployment.database_url),
-        artifacts=FolderArtifacts(deployment.artifacts),
+        artifacts=open_artifacts(deployment),
         data=deployment.data,
         judges=deployment.judges,
         device=device,
