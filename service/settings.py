@@ -14,7 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.urls import folder_url, normalise_broker_url, normalise_database_url, sqlite_url
+from service.urls import (
+    folder_url,
+    normalise_artifacts_url,
+    normalise_broker_url,
+    normalise_database_url,
+    sqlite_url,
+)
 
 
 def _absolute(path: Path) -> Path:
@@ -44,6 +50,7 @@ def _in_home(default: Callable[[Path], object]) -> Any:
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
 DatabaseUrl = Annotated[str, AfterValidator(normalise_database_url), Field(repr=False)]
+ArtifactsUrl = Annotated[str, AfterValidator(normalise_artifacts_url), Field(repr=False)]
 BrokerUrl = Annotated[str, AfterValidator(normalise_broker_url), Field(repr=False)]
 
 
@@ -87,6 +94,10 @@ class Settings(Home):
     """How long a request waits for an answer of the database, for a lock too, before it is answered 503."""
     broker_url: BrokerUrl = _in_home(lambda home: folder_url(home / "queue"))
     """folder://FOLDER or redis://HOST/NUMBER, encoded as the database's URL is."""
+
+    artifacts_url: ArtifactsUrl = ""
+    """s3://BUCKET/PREFIX, for artifacts in a bucket of S3 storage and not in a folder. Its address and the
+    credentials are the usual variables: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and so on."""
 
     erasure_log: Folder = _in_home(lambda home: home / "erasures.jsonl")
     """The file with every label that was forgotten. A restored backup is compared with it: put it on another

@@ -1,4 +1,4 @@
-"""URLs of databases and brokers, and the files and folders that some of them name.
+"""URLs of databases, brokers and buckets, and the files and folders that some of them name.
 
 A path stands in a URL percent-encoded, so that every path a file system allows can be written in one: with a
 `?`, a `%`, a space, a quote, a line break, or bytes that are not UTF-8. No error names any part of a URL but
@@ -6,12 +6,14 @@ its scheme, because the parts of a malformed one may be parts of a password.
 """
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urlsplit
 
 SQLITE, FOLDER = "sqlite:///", "folder://"
 DATABASE_FORMS = "sqlite:///FILE or postgresql://USER@HOST/NAME"
 BROKER_FORMS = "folder://FOLDER or redis://HOST/NUMBER"
+BUCKET_FORM = "s3://BUCKET or s3://BUCKET/PREFIX"
 ENCODE_PASSWORD = (
     "write special characters of the password as percent codes: @ as %40, / as %2F, ? as %3F, # as %23"
 )
@@ -71,6 +73,23 @@ def normalise_broker_url(url: str) -> str:
     if "@" in parts.path + parts.query + parts.fragment or parts.fragment:
         raise ValueError(f"the password ends too early in this broker URL; {ENCODE_PASSWORD}")
     return url
+
+
+def bucket_and_prefix(url: str) -> tuple[str, str]:
+    """Return the bucket of an artifact store, and the prefix of all names in it. Raises ValueError."""
+    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([A-Za-z0-9_./-]*))?", url)
+    parts = (found[2] or "").strip("/").split("/") if found else []
+    if not found or any(part in (".", "..") for part in parts) or ("" in parts and parts != [""]):
+        raise ValueError(
+            f"this is not the URL of a bucket; write {BUCKET_FORM}, of letters, digits and `._-`; the "
+            "address of the storage and the credentials are the environment variables AWS_*"
+        )
+    return found[1], "/".join(parts)
+
+
+def normalise_artifacts_url(url: str) -> str:
+    """Return the URL without a slash at its end; an empty one stays empty. Raises ValueError."""
+    return "/".join(["s3:/", *filter(None, bucket_and_prefix(url))]) if url else ""
 
 
 def _normalise_sqlite(url: str) -> str:

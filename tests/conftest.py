@@ -1,7 +1,7 @@
 """Fixtures that every test may use: a database, a broker, a whole deployment, each empty and for one test.
 
-Tests of PostgreSQL and Redis need them on 127.0.0.1. Where one does not answer, its tests are skipped with a
-reason; with CI=true they fail.
+Tests of PostgreSQL and Redis need them on 127.0.0.1, and those of a bucket need SeaweedFS. Where one is
+missing, its tests are skipped with a reason; with CI=true they fail.
 """
 
 import os
@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
 
 import psycopg
@@ -20,17 +20,23 @@ from sqlalchemy.engine import make_url
 
 from migrations import upgrade
 from service.registry import models
+from service.registry.artifacts import Artifacts, FolderArtifacts
 from service.registry.database import Database
+from service.registry.opening import open_artifacts
 from service.settings import Settings
 from tests import unusual_postgresql
 from tests.registries import Registry
 from tests.unusual_postgresql import unusual_owner
+
+if TYPE_CHECKING:
+    from tests.s3 import S3Server
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, by torch: the suite runs as a process a core
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
 REDIS = "redis://127.0.0.1:6379"
 DATABASES = ("sqlite", "postgresql")
 BROKERS = ("folder", "redis")
+STORES = ("folder", "bucket")
 BACKINGS = ("sqlite+folder", "postgresql+redis")
 
 
@@ -50,6 +56,37 @@ def shell() -> None:
 def _require_program(program: str) -> None:
     if shutil.which(program) is None:
         missing(f"{program} is not installed")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator["S3Server"]:
+    """An S3 server for this test run, which the environment names."""
+    from tests.s3 import own_s3
+
+    with own_s3() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_bucket(s3: "S3Server") -> str:
+    """A bucket for this test run, which keeps no old versions."""
+    return s3.make_bucket()
+
+
+@pytest.fixture
+def bucket_url(shared_bucket: str) -> str:
+    """The URL of an empty place in a bucket, for this test alone."""
+    return f"s3://{shared_bucket}/{uuid4().hex}"
+
+
+@pytest.fixture(params=STORES)
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    """Artifacts for this test alone, without any yet: in a folder, and in a bucket."""
+    if request.param == "folder":
+        return FolderArtifacts(tmp_path / "artifacts")
+    return open_artifacts(Settings(home=tmp_path, artifacts_url=request.getfixturevalue("bucket_url")))
 
 
 @pytest.fixture(scope="session")
