@@ -36,7 +36,7 @@ POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
 REDIS = "redis://127.0.0.1:6379"
 DATABASES = ("sqlite", "postgresql")
 BROKERS = ("folder", "redis")
-STORES = ("folder", "bucket")
+STORE_KINDS = ("folder", "bucket")
 BACKINGS = ("sqlite+folder", "postgresql+redis")
 
 
@@ -81,7 +81,7 @@ def bucket_url(shared_bucket: str) -> str:
     return f"s3://{shared_bucket}/{uuid4().hex}"
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=STORE_KINDS)
 def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
     """Artifacts for this test alone, without any yet: in a folder, and in a bucket."""
     if request.param == "folder":

@@ -21,6 +21,7 @@ from service.registry.artifacts import Artifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.opening import open_artifacts
+from service.registry.store import StoreFailed
 from service.settings import Settings
 from service.urls import broker_folder
 
@@ -64,6 +65,8 @@ def collect_until(stop: Event, database: Database, deployment: Settings) -> None
                 )
         except DatabaseUnavailable as error:
             log.debug("cannot collect garbage: the database does not answer (%s)", error.reason)
+        except StoreFailed as error:
+            log.warning("cannot collect garbage: %s; it is tried again", error.strerror)
         except Exception:
             log.exception("a collection of garbage failed with an unexpected error; it is tried again")
         stop.wait(deployment.collect_minutes * 60)

@@ -16,6 +16,7 @@ from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.opening import open_artifacts
 from service.registry.scrub import Fault, ScrubState
+from service.registry.store import StoreFailed
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ def scrub_until(stop: Event, database: Database, deployment: Settings) -> None:
             return
         except DatabaseUnavailable as error:
             log.debug("cannot check the artifacts: the database does not answer (%s)", error.reason)
+        except StoreFailed as error:
+            log.warning("cannot check the artifacts: %s; it is tried again", error.strerror)
         except Exception:
             log.exception("a check of the artifacts failed with an unexpected error; it is tried again")
         stop.wait(CHECK_SECONDS)
@@ -64,7 +67,7 @@ class Scrubber:
     def run(self) -> None:
         """Check what is due: the heads' files once, all files once a day, files with a fault every time.
 
-        Raises Stopped, DatabaseUnavailable.
+        Raises Stopped, DatabaseUnavailable, StoreFailed.
         """
         with self._database.reading() as session:
             due = scrub.is_due(session, owner=self._owner, hours=self._hours)

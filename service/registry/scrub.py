@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from service.registry.artifact_references import find_referenced
 from service.registry.artifacts import Artifacts
 from service.registry.database import Database, from_now
+from service.registry.store import StoreFailed
 from service.registry.tables import ArtifactFaultRow, FactRow, ModelRow, VersionRow
 
 Fault = Literal["missing", "corrupt", "unreadable"]
@@ -68,7 +69,7 @@ def check_artifact(
 ) -> tuple[Fault | None, int]:
     """Hash the artifact's file. Returns what is wrong with it, or None, and how many bytes were read.
 
-    pause: called with the number of bytes after every read.
+    pause: called with the number of bytes after every read. Raises StoreFailed: then nothing is known of it.
     """
     digest, size = hashlib.sha256(), 0
     try:
@@ -78,6 +79,8 @@ def check_artifact(
             pause(len(piece))
     except FileNotFoundError:
         return "missing", size
+    except StoreFailed:
+        raise
     except OSError:
         return "unreadable", size
     return (None if digest.hexdigest() == sha256 else "corrupt"), size

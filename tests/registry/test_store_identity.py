@@ -1,4 +1,4 @@
-"""A database and an artifact folder that do not belong together are noticed before anything changes."""
+"""A database and an artifact store that do not belong together are noticed before anything changes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from migrations import upgrade
 from service.registry import database_file, store_identity
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts, FolderArtifacts, name_of
 from service.registry.database import Database
 from service.registry.errors import StoreUnusable
 from service.registry.tables import FactRow
@@ -15,20 +15,18 @@ from tests.registries import FILES, Registry
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> FolderArtifacts:
+def in_folder(tmp_path: Path) -> FolderArtifacts:
     return FolderArtifacts(tmp_path / "artifacts")
 
 
-def store_files(artifacts: FolderArtifacts) -> None:
+def store_files(artifacts: Artifacts) -> None:
     """Store a file of each name that the versions of the registry have."""
     for file in FILES.values():
-        path = artifacts.path(str(file["sha256"]))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
+        artifacts.store.write(name_of(str(file["sha256"])), b"x")
 
 
 def test_the_first_start_gives_both_the_same_id_and_a_later_one_keeps_it(
-    database: Database, artifacts: FolderArtifacts
+    database: Database, artifacts: Artifacts
 ) -> None:
     store_identity.claim_store(database, artifacts)
     first = store_identity.read_marker(artifacts)
@@ -40,8 +38,8 @@ def test_the_first_start_gives_both_the_same_id_and_a_later_one_keeps_it(
         assert store_identity.is_claimed(session, artifacts)
 
 
-def test_the_folder_of_another_database_is_refused(
-    registry: Registry, artifacts: FolderArtifacts, tmp_path: Path
+def test_the_store_of_another_database_is_refused(
+    registry: Registry, artifacts: Artifacts, tmp_path: Path
 ) -> None:
     other = Database(sqlite_url(tmp_path / "other.db"))
     upgrade(other)
@@ -56,12 +54,12 @@ def test_the_folder_of_another_database_is_refused(
 
 
 @pytest.mark.parametrize("claimed", [False, True], ids=["of an earlier release", "with a lost id"])
-def test_a_folder_without_an_id_is_adopted_if_it_holds_the_files_of_the_heads(
-    registry: Registry, artifacts: FolderArtifacts, claimed: bool
+def test_a_store_without_an_id_is_adopted_if_it_holds_the_files_of_the_heads(
+    registry: Registry, artifacts: Artifacts, claimed: bool
 ) -> None:
     if claimed:
         store_identity.claim_store(registry.database, artifacts)
-        (artifacts.folder / store_identity.MARKER).unlink()
+        artifacts.store.delete([store_identity.MARKER])
     registry.publish_job("learn", "1")
     with pytest.raises(StoreUnusable, match="2 files of the newest versions are not in it"):
         store_identity.claim_store(registry.database, artifacts)
@@ -72,11 +70,11 @@ def test_a_folder_without_an_id_is_adopted_if_it_holds_the_files_of_the_heads(
 
 @pytest.mark.parametrize("marked", [False, True])
 def test_an_empty_database_beside_the_files_of_another_is_refused(
-    database: Database, artifacts: FolderArtifacts, marked: bool
+    database: Database, artifacts: Artifacts, marked: bool
 ) -> None:
     store_files(artifacts)
     if marked:
-        (artifacts.folder / store_identity.MARKER).write_text("0123\n")
+        artifacts.store.write(store_identity.MARKER, b"0123\n")
     with pytest.raises(StoreUnusable, match="the database is empty"):
         store_identity.claim_store(database, artifacts)
     with database.reading() as session:
@@ -84,7 +82,7 @@ def test_an_empty_database_beside_the_files_of_another_is_refused(
 
 
 def test_a_database_without_tables_beside_files_is_not_migrated(
-    database_url: str, artifacts: FolderArtifacts
+    database_url: str, artifacts: Artifacts
 ) -> None:
     database = Database(database_url)
     store_identity.check_new_database(database, artifacts)
@@ -94,8 +92,8 @@ def test_a_database_without_tables_beside_files_is_not_migrated(
     database.dispose()
 
 
-def test_a_worker_with_another_folder_is_refused_and_one_before_the_first_start_is_not(
-    database: Database, artifacts: FolderArtifacts, tmp_path: Path
+def test_a_worker_with_another_store_is_refused_and_one_before_the_first_start_is_not(
+    database: Database, artifacts: Artifacts, tmp_path: Path
 ) -> None:
     elsewhere = FolderArtifacts(tmp_path / "elsewhere")
     store_identity.check_store(database, elsewhere)
@@ -114,12 +112,12 @@ def to_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [in_the_way, to_nothing])
 def test_a_folder_that_is_none_is_refused(
-    database: Database, artifacts: FolderArtifacts, spoil: object
+    database: Database, in_folder: FolderArtifacts, spoil: object
 ) -> None:
     assert callable(spoil)
-    spoil(artifacts.folder)
+    spoil(in_folder.folder)
     with pytest.raises(StoreUnusable, match="the artifact folder"):
-        store_identity.claim_store(database, artifacts)
+        store_identity.claim_store(database, in_folder)
 
 
 def damage(file: Path, kind: str) -> None:
