@@ -36,12 +36,16 @@ class JobError(Value):
 
 
 class PurgedFile(Value):
-    """A file of a purged version, and the sha256 it was stored under."""
+    """A file of a purged version, and the sha256 it was stored under.
+
+    reason: of a kept file that was deleted, but of which a bucket keeps old versions.
+    """
 
     version: int
     file: str
     sha256: str
     bytes: int
+    reason: str | None = None
 
 
 class Purge(Value):
@@ -59,7 +63,10 @@ class Purge(Value):
 
 
 class DeletedImages(Value):
-    """The images that were deleted from a dataset. labels: how many each label had."""
+    """The images that were deleted from a dataset. labels: how many each label had.
+
+    remains: why a bucket keeps old versions of the file that held them.
+    """
 
     dataset: str
     labels: dict[str, int]
@@ -67,6 +74,7 @@ class DeletedImages(Value):
     sha256: str
     replaced_by: str | None
     kept: bool
+    remains: str | None = None
 
 
 class ImageErasure(Value):

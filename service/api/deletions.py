@@ -113,7 +113,8 @@ def get_deletion_receipt(model: str, context: Context) -> Response:
         receipt = deletion.envelope
     if receipt is None:
         key = find_key(context.database, context.settings.keys)
-        receipt = model_deletion.sign_receipt(context.database, key, row.id)
+        in_bucket = context.artifacts.store.is_bucket
+        receipt = model_deletion.sign_receipt(context.database, key, row.id, in_bucket=in_bucket)
     if receipt is None:
         raise ReceiptNotReady(row.id, "the files of the model are not all deleted yet")
     return DeletionReceiptResponse(receipt)

@@ -50,6 +50,11 @@ class KeyObject(BaseModel):
     file: str
     sha256: str
     bytes: int
+    reason: str | None = Field(
+        None,
+        description="Of a kept file: why something of it is left, although it was deleted and nothing refers "
+        "to it. The bucket that it was stored in keeps old versions.",
+    )
 
 
 class PurgeObject(BaseModel):
@@ -57,7 +62,7 @@ class PurgeObject(BaseModel):
 
     `requested`: it begins once the job has succeeded. `pending`: the versions can no longer be used, and
     their files are being deleted. `done`: every file in `keys` is deleted. The files in `kept` were not
-    deleted, because something else refers to them.
+    deleted, because something else refers to them, or not completely, for the `reason` that they name.
     """
 
     reason: Literal["requested", "retention"]
@@ -77,6 +82,10 @@ class DeletedImagesObject(BaseModel):
     replaced_by: str | None = Field(description="The file with the images of the other labels.")
     kept: bool = Field(
         description="Whether the old file is kept, because another dataset has the same images."
+    )
+    remains: str | None = Field(
+        None,
+        description="Why the bucket of the old file keeps old versions of it. Null: it does not.",
     )
 
 

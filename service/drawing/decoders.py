@@ -29,6 +29,8 @@ MAX_LOADED_DECODERS = 8
 """How many decoders a process keeps loaded."""
 UNLOAD_SECONDS = 1.0
 """How often a process unloads decoders whose files were purged, in seconds."""
+BUCKET_UNLOAD_SECONDS = 30.0
+"""The same if they lie in a bucket, where each look at a file costs a request."""
 
 BATCH_SIZES = (64, 32, 16, 8, 4, 2)
 """The sizes of batches that may be used, the largest first. One image is always decoded alone."""

@@ -124,4 +124,5 @@ def _delete_models(database: Database, deployment: Settings) -> None:
                 is_done = deletions.delete_files(session, model_id, artifacts)
             if is_done:
                 log.info("model %s: deleted its files", model_id)
-            model_deletion.sign_receipt(database, find_key(database, deployment.keys), model_id)
+            key = find_key(database, deployment.keys)
+            model_deletion.sign_receipt(database, key, model_id, in_bucket=artifacts.store.is_bucket)

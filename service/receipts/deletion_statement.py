@@ -23,7 +23,8 @@ class DeletionPredicate(Part):
     deleted: list[StoredFile]
     """The files whose artifacts were deleted. A report of a candidate that was rejected has the version 0."""
     kept: list[StoredFile]
-    """The files whose artifacts other models need, because they have the same bytes."""
+    """The files whose artifacts other models need, because they have the same bytes. With a `reason`: files
+    of which a bucket keeps old versions."""
     erasure: list[ErasureEntry]
     requested_at: datetime
     finished_at: datetime

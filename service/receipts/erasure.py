@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from reports import Guarantee, Report, read_report
-from service.drawing.decoders import MAX_LOADED_DECODERS, UNLOAD_SECONDS
+from service.drawing.decoders import BUCKET_UNLOAD_SECONDS, MAX_LOADED_DECODERS, UNLOAD_SECONDS
 from service.drawing.image_cache import MAX_CACHED_BYTES
 from service.receipts.statement import ErasureEntry, OlderState
 from service.registry.idempotency import KEPT_HOURS
@@ -35,6 +35,8 @@ class ForgetHistory:
     """None if the files of the older versions were not to be deleted."""
     image_erasure: ImageErasureRow | None = None
     """None if the images of the labels were not to be deleted from uploaded datasets."""
+    is_in_bucket: bool = False
+    """Whether files are objects in a bucket, not files in a folder."""
 
     @cached_property
     def report(self) -> Report:
@@ -167,6 +169,7 @@ def erasure_by_store(history: ForgetHistory) -> list[ErasureEntry]:
         _decoder_caches(history),
         _datasets(history),
         _classifiers(history),
+        *([_bucket(history)] if history.is_in_bucket else []),
         *(
             ErasureEntry(store=store, state=state, detail=detail)
             for store, (state, detail) in SAME_FOR_EVERY_FORGET.items()
@@ -320,7 +323,8 @@ def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
     )
     if history.purge is None:
         return ErasureEntry(store="decoder caches", state="refused", detail=f"{detail}.")
-    detail += f", and removes it from memory within {UNLOAD_SECONDS:g} s after its file is deleted."
+    seconds = BUCKET_UNLOAD_SECONDS if history.is_in_bucket else UNLOAD_SECONDS
+    detail += f", and removes it from memory within {seconds:g} s after its file is deleted."
     return ErasureEntry(store="decoder caches", state="dropped", detail=detail)
 
 
@@ -336,10 +340,15 @@ def _datasets(history: ForgetHistory) -> ErasureEntry:
             "A worker keeps uploaded images in memory while it runs a job. Every job that could read these "
             "has ended."
         )
-    state = "deleted" if deleted and not others and not any(one["kept"] for one in deleted) else "kept"
+    state = "deleted" if deleted and not others and not any(map(_is_left, deleted)) else "kept"
     if history.image_erasure is not None and not deleted:
         sentences.append("They were to be deleted from uploaded datasets, but no such dataset held them.")
     return ErasureEntry(store="datasets", state=state, detail=" ".join(sentences))
+
+
+def _is_left(entry: Mapping[str, Any]) -> bool:
+    """Whether something of the file that held the images is left."""
+    return bool(entry["kept"] or entry.get("remains"))
 
 
 def _deleted_images(entry: Mapping[str, Any]) -> str:
@@ -348,6 +357,8 @@ def _deleted_images(entry: Mapping[str, Any]) -> str:
     sentence += ", and the dataset with them." if entry["whole"] else "."
     if entry["kept"]:
         sentence += " The file that held them is kept, because another dataset has the same images."
+    if entry.get("remains"):
+        sentence += f" Old versions of the file that held them are left: {entry['remains']}."
     return sentence
 
 
@@ -368,6 +379,38 @@ def _classifiers(history: ForgetHistory) -> ErasureEntry:
     if {entry["dataset"] for entry in deleted} == set(history.datasets):
         return ErasureEntry(store=store, state="deleted", detail=sentence)
     return ErasureEntry(store=store, state="kept", detail=f"{sentence} Of the others: {detail}")
+
+
+def describe_bucket(reasons: Sequence[str], *, deleted: bool) -> ErasureEntry:
+    """Describe the bucket that files lie in.
+
+    reasons: for each file of which something is left, why. deleted: whether any file was to be deleted.
+    """
+    detail = "Files are objects in a bucket of S3 storage. "
+    if reasons:
+        detail += (
+            f"Of {len(reasons)} deleted files old versions are left: {'; '.join(sorted(set(reasons)))}. This "
+            "service gives them to nobody. Whoever may read old versions in the bucket can read them until "
+            "the bucket lets them be deleted, which the sweeper tries again and again. "
+        )
+    elif deleted:
+        detail += "Of each deleted file, all versions that the bucket lists were deleted. "
+    detail += (
+        "Copies that the bucket makes elsewhere (replication, backups) are not reached. An API process keeps "
+        "copies of files it has read in files without a name, which end with the process, and drops a copy "
+        f"within {BUCKET_UNLOAD_SECONDS:g} s after its file is deleted."
+    )
+    state = "not reached" if reasons else "deleted" if deleted else "kept"
+    return ErasureEntry(store="bucket", state=state, detail=detail)
+
+
+def _bucket(history: ForgetHistory) -> ErasureEntry:
+    images = [] if history.image_erasure is None else history.image_erasure.datasets
+    kept = [] if history.purge is None else history.purge.kept
+    left = [one.get("remains") for one in images] + [one.get("reason") for one in kept]
+    return describe_bucket(
+        [reason for reason in left if reason], deleted=history.purge is not None or bool(images)
+    )
 
 
 def _versions(numbers: Sequence[int]) -> str:

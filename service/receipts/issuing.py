@@ -11,6 +11,7 @@ every file is deleted.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
@@ -104,7 +105,7 @@ def build_statement(session: Session, artifacts: Artifacts, job_id: str) -> Stat
     model = session.get_one(ModelRow, job.model_id)
     assert job.output_version is not None, "a forget that succeeded has published a version"
     version = versions.find(session, model, job.output_version)
-    history = _history(session, model, job, version)
+    history = replace(_history(session, model, job, version), is_in_bucket=artifacts.store.is_bucket)
     manifest = _manifest(artifacts, version)
     return Statement(
         subject=[

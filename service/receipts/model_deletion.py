@@ -6,7 +6,7 @@ from hashlib import sha256
 from sqlalchemy.orm import Session
 
 from service.receipts.deletion_statement import DeletionPredicate, DeletionStatement
-from service.receipts.erasure import NAMES_IN_RECORDS
+from service.receipts.erasure import NAMES_IN_RECORDS, describe_bucket
 from service.receipts.signing import SigningKey
 from service.receipts.statement import (
     PAYLOAD_TYPE,
@@ -22,9 +22,9 @@ from service.registry.database import Database
 from service.registry.tables import ModelDeletionRow, ModelRow
 
 MEANING = (
-    "The files named here were deleted, each by unlinking it. "
-    "Nothing here proves that no copy of them is left."
+    "The files named here were deleted, each by {how}. Nothing here proves that no copy of them is left."
 )
+UNLINKED, DELETED = "unlinking it", "deleting the object and its old versions from a bucket"
 ERASURE = {
     "versions": ("deleted", "All files of every version, reports and manifests included, and full reports."),
     "database": (
@@ -42,26 +42,30 @@ ERASURE = {
 }
 
 
-def sign_receipt(database: Database, key: SigningKey, model_id: str) -> str | None:
-    """Sign the receipt of a purge that is done, and return it; None while files are still to be deleted."""
+def sign_receipt(database: Database, key: SigningKey, model_id: str, *, in_bucket: bool) -> str | None:
+    """Sign the receipt of a purge that is done, and return it; None while files are still to be deleted.
+
+    in_bucket: whether the files were objects in a bucket.
+    """
     with database.transaction() as session:
         row = session.get_one(ModelDeletionRow, model_id, with_for_update=True, populate_existing=True)
         if row.envelope is None and row.state == "done":
-            payload = build_statement(session, row).to_payload()
+            payload = build_statement(session, row, in_bucket=in_bucket).to_payload()
             row.envelope = encode_receipt(key.sign(payload, PAYLOAD_TYPE)).decode()
         return row.envelope
 
 
-def build_statement(session: Session, row: ModelDeletionRow) -> DeletionStatement:
+def build_statement(session: Session, row: ModelDeletionRow, *, in_bucket: bool) -> DeletionStatement:
     """Build the statement of the deletion. It depends on the rows only, not on the time of signing."""
     model = session.get_one(ModelRow, row.model_id)
     identity = {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network}
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     assert row.finished_at is not None, "a deletion that is done has ended"
+    left = [file["reason"] for file in row.kept if file.get("reason")]
     return DeletionStatement(
         subject=[Subject(name=model.id, digest=Digest(sha256=digest))],
         predicate=DeletionPredicate(
-            meaning=MEANING,
+            meaning=MEANING.format(how=DELETED if in_bucket else UNLINKED),
             model=ModelIdentity(id=model.id, name=model.name),
             labels=sorted(labels.find_all(session, model.id)),
             reference=row.reference,
@@ -70,7 +74,8 @@ def build_statement(session: Session, row: ModelDeletionRow) -> DeletionStatemen
             erasure=[
                 ErasureEntry(store=store, state=state, detail=detail)
                 for store, (state, detail) in ERASURE.items()
-            ],
+            ]
+            + ([describe_bucket(left, deleted=True)] if in_bucket else []),
             requested_at=row.created_at,
             finished_at=row.finished_at,
         ),

@@ -1,11 +1,13 @@
 """Print a verified receipt to a terminal."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
 from reports import LabelFigure
 from service.receipts.deletion_statement import DeletionPredicate
-from service.receipts.statement import Predicate
+from service.receipts.statement import Predicate, StoredFile
 from service.receipts.verification import VerifiedReceipt
 from service.registry.names import escape_unprintable
 
@@ -31,7 +33,7 @@ def _deletion(predicate: DeletionPredicate) -> Table:
     table.add_row("its labels", escape_unprintable(", ".join(predicate.labels) or "none"))
     if predicate.reference:
         table.add_row("reference", escape_unprintable(predicate.reference))
-    table.add_row("files", f"{len(predicate.deleted)} deleted, {len(predicate.kept)} kept for other models")
+    table.add_row("files", _count_files(predicate.deleted, predicate.kept, "kept for other models"))
     table.add_row("finished", f"{predicate.finished_at:%Y-%m-%d %H:%M} UTC")
     return table
 
@@ -68,6 +70,7 @@ def _forget(predicate: Predicate) -> Table:
     for deleted in predicate.image_erasure.datasets if predicate.image_erasure else ():
         images = f"{sum(deleted.labels.values())} images of {', '.join(deleted.labels)}"
         kept = ", but another dataset has the same file" if deleted.kept else ""
+        kept += f", but {deleted.remains}" if deleted.remains else ""
         table.add_row("deleted from", escape_unprintable(f"dataset {deleted.dataset}: {images}{kept}"))
     for found in predicate.elsewhere.models if predicate.elsewhere else ():
         table.add_row("also held by", escape_unprintable(f"model {found.name}, as label {found.label}"))
@@ -76,9 +79,18 @@ def _forget(predicate: Predicate) -> Table:
     if purge:
         table.add_row(
             "purged",
-            f"{len(purge.deleted)} files deleted, {len(purge.kept)} kept because another version needs them",
+            _count_files(purge.deleted, purge.kept, "kept because another version needs them"),
         )
     return table
+
+
+def _count_files(deleted: Sequence[StoredFile], kept: Sequence[StoredFile], why: str) -> str:
+    """Say how many files were deleted and kept. why: that, of those that something else needs."""
+    left = [file for file in kept if file.reason is not None]
+    text = f"{len(deleted)} files deleted, {len(kept) - len(left)} {why}"
+    if left:
+        text += f", of {len(left)} a bucket keeps old versions: {escape_unprintable(left[0].reason or '')}"
+    return text
 
 
 def _erasure(predicate: Predicate | DeletionPredicate) -> Table:

@@ -129,10 +129,12 @@ class StoredFile(Part):
     file: FileName
     sha256: Sha256
     bytes: int
+    reason: str | None = None
+    """Of a kept file: why something of it is left. Null if another version needs it."""
 
 
 class PurgeRecord(Part):
-    """The files that a purge deleted, and those it kept because another version needs them."""
+    """The files that a purge deleted, and those that another version needs, or a bucket keeps."""
 
     reason: Literal["requested", "retention"]
     deleted: list[StoredFile] = Field(alias="keys_gone")
@@ -154,6 +156,8 @@ class DeletedImages(Part):
     """The file with the images of the other labels."""
     kept: bool
     """Whether the old file was not deleted, because another dataset has the same images."""
+    remains: str | None = None
+    """Why a bucket keeps old versions of the old file."""
 
 
 class ImageErasureRecord(Part):

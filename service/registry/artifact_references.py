@@ -7,7 +7,7 @@ its rows.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -102,14 +102,28 @@ def delete_listed(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Delete the artifacts of these files, but those that a row still needs. Returns deleted and kept ones.
 
-    files: entries {version, file, sha256, bytes}, which no row in use names any more. The artifacts must be
-    locked (`try_lock_for_deletion`). Raises OSError; some artifacts are then deleted, and the same call may
-    be repeated.
+    files: entries {version, file, sha256, bytes}, which no row in use names any more. Those of which a bucket
+    keeps old versions are among the kept ones, and have a `reason`. The artifacts must be locked
+    (`try_lock_for_deletion`). Raises OSError; some artifacts are then deleted, and the same call may be
+    repeated.
     """
+    files = [without_reason(file) for file in files]
     referenced = find_referenced(session)
-    deleted = [file for file in files if file["sha256"] not in referenced]
-    artifacts.delete(*sorted({file["sha256"] for file in deleted}))
-    return deleted, [file for file in files if file["sha256"] in referenced]
+    left = artifacts.delete(*sorted({file["sha256"] for file in files} - referenced))
+    deleted, kept = [], []
+    for file in files:
+        if file["sha256"] in referenced:
+            kept.append(file)
+        elif file["sha256"] in left:
+            kept.append({**file, "reason": left[file["sha256"]]})
+        else:
+            deleted.append(file)
+    return deleted, kept
+
+
+def without_reason(file: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of a file as it was before something refused to delete it."""
+    return {name: value for name, value in file.items() if name != "reason"}
 
 
 def _is_old(file: Stored) -> bool:

@@ -177,7 +177,7 @@ def delete_artifact(session: Session, deletion_id: str, artifacts: Artifacts) ->
         return False
     deletion.kept = deletion.sha256 in artifact_references.find_referenced(session)
     if not deletion.kept:
-        artifacts.delete(deletion.sha256)
+        deletion.remains = artifacts.delete(deletion.sha256).get(deletion.sha256)
     deletion.state, deletion.finished_at = "done", now()
     session.flush()
     return True

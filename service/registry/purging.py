@@ -139,7 +139,8 @@ def _list_files(session: Session, purge: PurgeRow) -> list[dict[str, Any]]:
     ]
     files += _remove_before_files(session, purge.job_id)
     files += [delete_report(session, report) for report in _find_full_reports(session, purge.job_id)]
-    return files + [file for file in (*purge.keys, *purge.kept) if file not in files]
+    earlier = map(artifact_references.without_reason, (*purge.keys, *purge.kept))
+    return files + [file for file in earlier if file not in files]
 
 
 def _remove_before_files(session: Session, job_id: str) -> list[dict[str, Any]]:

@@ -16,10 +16,11 @@ from reports import FullReport
 from service.durable import UNFINISHED
 from service.process import sweeper
 from service.registry import artifact_references, claims, publishing, purging, reports, versions
-from service.registry.artifacts import FolderArtifacts, encode_document
+from service.registry.artifacts import Artifacts, FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import from_now
 from service.registry.errors import ReportDeleted, VersionPurged
+from service.registry.opening import open_artifacts
 from service.registry.store_identity import claim_store
 from service.registry.tables import JobRow, PurgeRow, ReceiptRow, ReportRow, VersionRow
 from service.settings import Settings
@@ -36,8 +37,12 @@ class ModelWithFiles:
     deployment: Settings
 
     @property
-    def artifacts(self) -> FolderArtifacts:
-        return FolderArtifacts(self.deployment.artifacts)
+    def artifacts(self) -> Artifacts:
+        return open_artifacts(self.deployment)
+
+    def path(self, sha256: str) -> Path:
+        """Return the path of an artifact in the artifact folder."""
+        return FolderArtifacts(self.deployment.artifacts).path(sha256)
 
     def publish_job(
         self, operation: Any, *names: str, files: Mapping[str, bytes] | None = None, **fields: Any
@@ -259,7 +264,7 @@ def test_a_purged_file_may_be_there_again_only_if_it_was_stored_since(model: Mod
     model.sweep()
     finished_at = model.purge(job_id).finished_at
     assert finished_at is not None
-    path = model.artifacts.path(model.artifacts.put(data))
+    path = model.path(model.artifacts.put(data))
     invariants.check(model.deployment, model.registry.database)
     os.utime(path, times=(0, finished_at.timestamp() - 60))
     with pytest.raises(AssertionError, match=f"was purged by {job_id}, and is there"):
@@ -345,13 +350,13 @@ def test_files_purged_by_the_retention_rule_stay_listed_in_a_later_requested_pur
 
 
 def test_collect_deletes_old_files_that_no_row_refers_to(model: ModelWithFiles) -> None:
-    orphan, recent = (model.artifacts.path(model.artifacts.put(data)) for data in (b"orphan", b"recent"))
+    orphan, recent = (model.path(model.artifacts.put(data)) for data in (b"orphan", b"recent"))
     unfinished = orphan.parent / f"{UNFINISHED}killed"
     unfinished.write_bytes(b"orp")
     for path in (orphan, unfinished):
         os.utime(path, (0, 0))
     model.publish_job("learn", "1")
-    os.utime(model.artifacts.path(model.versions()[0].files["decoder.onnx"]["sha256"]), (0, 0))
+    os.utime(model.path(model.versions()[0].files["decoder.onnx"]["sha256"]), (0, 0))
     # As long as the folder is not known to be this database's, no artifact is deleted.
     assert "0 artifacts that no row refers to" in collect(model)
     claim_store(model.registry.database, model.artifacts)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.registry.database import now
@@ -82,6 +82,8 @@ class DatasetDeletionRow(Row):
     """The artifact with the other images; null if no image was left."""
     kept: Mapped[bool] = mapped_column(default=False)
     """Whether the old artifact was not deleted, because another upload has the same images."""
+    remains: Mapped[str | None] = mapped_column(Text)
+    """Why old versions of the old artifact are left in a bucket; null if none are."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
     logged_at: Mapped[datetime | None] = mapped_column(Timestamp)
@@ -96,4 +98,5 @@ class DatasetDeletionRow(Row):
             "sha256": self.sha256,
             "replaced_by": self.replaced_by,
             "kept": self.kept,
+            "remains": self.remains,
         }

@@ -42,7 +42,8 @@ class PurgeRow(Row):
     keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
     """The files whose artifacts were deleted: [{version, file, sha256, bytes}]."""
     kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
-    """The files of purged versions whose artifacts were kept, because other rows need them: same fields."""
+    """The files of purged versions whose artifacts were kept, because other rows need them: same fields. With
+    the field `reason`, the file is deleted, but a bucket keeps old versions of it."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
 
@@ -121,7 +122,7 @@ class VersionDeletionRow(Row):
     keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
     """The files whose artifacts were deleted: [{version, file, sha256, bytes}]."""
     kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
-    """The files whose artifacts were kept, because other rows need them: same fields."""
+    """The files whose artifacts were kept, because other rows need them: as those of a purge."""
     created_by: Mapped[str | None] = mapped_column(Id)
     request_id: Mapped[str | None] = mapped_column(Name)
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
@@ -144,7 +145,7 @@ class ModelDeletionRow(Row):
     keys: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
     """The files whose artifacts were deleted: [{version, file, sha256, bytes}]."""
     kept: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
-    """The files whose artifacts were kept, because rows of other models need them: same fields."""
+    """The files whose artifacts were kept, because rows of other models need them: as those of a purge."""
     reference: Mapped[str | None] = mapped_column(Name)
     created_by: Mapped[str | None] = mapped_column(Id)
     request_id: Mapped[str | None] = mapped_column(Name)
