@@ -114,7 +114,7 @@ class SyncTransport:
 
     def _send_once(self, request: Request[T]) -> T:
         try:
-            response = self.http.send(_build(self.http, request))
+            response = self.http.send(_build(self.http, request), follow_redirects=request.method == "GET")
         except httpx2.TransportError as error:
             raise _unreachable(f"{request.method} {request.path}", self.http, error) from error
         return _read(request, response)
@@ -195,7 +195,8 @@ class AsyncTransport:
 
     async def _send_once(self, request: Request[T]) -> T:
         try:
-            response = await self.http.send(_build(self.http, request))
+            sent = _build(self.http, request)
+            response = await self.http.send(sent, follow_redirects=request.method == "GET")
         except httpx2.TransportError as error:
             raise _unreachable(f"{request.method} {request.path}", self.http, error) from error
         return _read(request, response)

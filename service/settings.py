@@ -99,6 +99,12 @@ class Settings(Home):
     """s3://BUCKET/PREFIX, for artifacts in a bucket of S3 storage and not in a folder. Its address and the
     credentials are the usual variables: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and so on."""
 
+    artifacts_cache_bytes: int = Field(default=1 << 30, ge=0)
+    """How many bytes of a bucket's artifacts an API process keeps on the disk of the home folder."""
+    signed_links: bool = False
+    """Whether downloads of weights and decoders in a bucket are redirected to links of the bucket, which end
+    after a minute. Clients must reach the bucket then."""
+
     erasure_log: Folder = _in_home(lambda home: home / "erasures.jsonl")
     """The file with every label that was forgotten. A restored backup is compared with it: put it on another
     disk than the home folder."""
@@ -200,6 +206,11 @@ class Settings(Home):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     """text: lines for people; json: one object a line, with the ids of the request and the job."""
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of temporary files that become artifacts. It need not exist yet."""
+        return self.home if self.artifacts_url else self.artifacts
 
     @property
     def keys_required(self) -> bool:

@@ -49,7 +49,7 @@ from service.api.space import require_space
 from service.api.streams import EventStreams
 from service.api.threads import DATABASE_THREADS, DatabaseThreads
 from service.api.version_lookup import VersionLookup
-from service.drawing.decoders import UNLOAD_SECONDS, Generator
+from service.drawing.decoders import BUCKET_UNLOAD_SECONDS, UNLOAD_SECONDS, Generator
 from service.drawing.image_cache import ImageCache
 from service.hanging import BoundedCalls
 from service.queue.messages import MessageSender
@@ -57,7 +57,7 @@ from service.registry import artifact_references, drawable_versions
 from service.registry.artifacts import PromptArtifacts
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
-from service.registry.opening import open_artifacts
+from service.registry.opening import open_prompt_artifacts
 from service.registry.statistics import RecentStatistics
 from service.requests.catalog import Catalog, read_catalog
 from service.settings import Settings
@@ -99,7 +99,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     database = Database(
         settings.database_url, wait_seconds=settings.database_wait_seconds, connections=DATABASE_THREADS
     )
-    artifacts = PromptArtifacts(open_artifacts(settings).store, BoundedCalls(DISK_SECONDS))
+    artifacts = open_prompt_artifacts(settings, BoundedCalls(DISK_SECONDS))
     generator = Generator(artifacts)
     threads = DatabaseThreads(database)
     access = Access(database, threads, settings)
@@ -115,7 +115,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         background = [
-            asyncio.create_task(_unload_purged_decoders(database, generator)),
+            asyncio.create_task(_unload_purged_files(database, generator, artifacts)),
             asyncio.create_task(_drop_revoked_images(database, cache)),
             asyncio.create_task(_record_uses(access)),
             asyncio.create_task(_watch_keys(access)),
@@ -191,12 +191,12 @@ async def _raise_again(_: Request, error: Exception) -> Response:
     raise error
 
 
-async def _unload_purged_decoders(database: Database, generator: Generator) -> None:
-    """Every UNLOAD_SECONDS, remove decoders from this process's memory if a purge has deleted their files."""
+async def _unload_purged_files(database: Database, generator: Generator, artifacts: PromptArtifacts) -> None:
+    """Now and then, remove decoders and copies of files that a purge has deleted from this process."""
     while True:
-        await asyncio.sleep(UNLOAD_SECONDS)
-        with suppress(DatabaseUnavailable):
-            await run_in_threadpool(_unload_unreferenced, database, generator)
+        await asyncio.sleep(BUCKET_UNLOAD_SECONDS if artifacts.store.is_bucket else UNLOAD_SECONDS)
+        with suppress(DatabaseUnavailable, OSError):
+            await run_in_threadpool(_unload_unreferenced, database, generator, artifacts)
 
 
 async def _drop_revoked_images(database: Database, cache: ImageCache) -> None:
@@ -224,8 +224,10 @@ async def _watch_keys(access: Access) -> None:
             await run_in_threadpool(access.watch)
 
 
-def _unload_unreferenced(database: Database, generator: Generator) -> None:
-    without_file = generator.find_without_file()
+def _unload_unreferenced(database: Database, generator: Generator, artifacts: PromptArtifacts) -> None:
+    without_file = generator.find_without_file() | artifacts.find_copies_without_file()
     if without_file:
         with database.reading() as session:
-            generator.unload(without_file - artifact_references.find_referenced(session))
+            purged = without_file - artifact_references.find_referenced(session)
+        generator.unload(purged)
+        artifacts.drop_copies(purged)

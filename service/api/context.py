@@ -15,7 +15,7 @@ from service.api.threads import DatabaseThreads
 from service.drawing.decoders import Generator
 from service.hanging import BoundedCalls
 from service.registry import audit
-from service.registry.artifacts import Artifacts
+from service.registry.artifacts import PromptArtifacts
 from service.registry.database import Database
 from service.registry.statistics import RecentStatistics
 from service.requests.catalog import Catalog
@@ -31,7 +31,7 @@ class ApiContext:
     database: Database
     database_threads: DatabaseThreads
     """Where a coroutine runs what uses the database. An endpoint that is a plain function runs there."""
-    artifacts: Artifacts
+    artifacts: PromptArtifacts
     disk: BoundedCalls
     """For what else is asked of the disks, which may hang."""
     generator: Generator

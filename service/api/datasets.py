@@ -37,7 +37,6 @@ from service.registry.errors import (
     UnknownDataset,
     UnknownDatasetLabel,
 )
-from service.registry.opening import find_scratch
 from service.registry.space import measure_disk_bytes
 from service.requests.catalog import DatasetEntry, FromPackage
 from service.requests.fields import NAME, NAME_RULE
@@ -146,7 +145,7 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
     with context.uploads.admit(sharing_client(request, context)):
         async with received(
             request,
-            find_scratch(context.settings),  # the disk of the artifacts, which may be another one
+            context.settings.scratch,  # the disk of the artifacts, which may be another one
             max_bytes=context.settings.max_upload_bytes,
             disk=context.disk,
         ) as packed:
@@ -217,12 +216,12 @@ def _refuse_name_of_package(name: str, context: ApiContext) -> None:
 def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
     """Store the images, then record the dataset that refers to them. Return whether it is new."""
     settings = context.settings
-    with TemporaryFile(dir=find_scratch(settings)) as pixels:
+    with TemporaryFile(dir=settings.scratch) as pixels:
         try:
             upload = read_upload(packed, pixels, max_bytes=settings.max_upload_bytes)
         except InvalidUpload as refused:
             raise Problem(KINDS.get(refused.code) or rule_kind(refused.code), str(refused)) from refused
-        disk_bytes = context.disk.call(measure_disk_bytes, settings.artifacts)
+        most_bytes_of_all = None if settings.artifacts_url else _measure_share(context)
         with context.database.reading() as session:
             known = datasets.find(session, name, project=context.project)
             if known is None:
@@ -232,7 +231,7 @@ def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
                     project=context.project,
                     most=settings.max_datasets,
                     most_bytes=settings.max_dataset_bytes,
-                    most_bytes_of_all=int(settings.max_datasets_share * disk_bytes),
+                    most_bytes_of_all=most_bytes_of_all,
                 )
         if known is None or known.sha256 == upload.sha256:
             context.artifacts.put(FileContent(pixels, upload.sha256))
@@ -266,6 +265,12 @@ def _after(cursor: str | None, entries: Sequence[DatasetEntry]) -> Sequence[Data
     if cursor in names:
         return entries[names.index(cursor) + 1 :]
     return [entry for entry in entries if entry.images is not None and entry.name > cursor]
+
+
+def _measure_share(context: ApiContext) -> int:
+    """Return how many bytes of their disk the uploaded datasets of all projects may have."""
+    disk_bytes = context.disk.call(measure_disk_bytes, context.settings.artifacts)
+    return int(context.settings.max_datasets_share * disk_bytes)
 
 
 def _find_dataset(name: str, context: ApiContext) -> DatasetObject:

@@ -61,10 +61,13 @@ HEADERS: dict[str, _Header] = {
         "Where the resource of the answer is.",
         PATH,
         lambda answer: (
-            answer.is_success
-            and answer.route.name not in SESSION
-            and (answer.route.name == "create_sample" or not answer.statuses.isdisjoint(("201", "202")))
-            and answer.status != "204"
+            answer.status == "307"
+            or (
+                answer.is_success
+                and answer.route.name not in SESSION
+                and (answer.route.name == "create_sample" or not answer.statuses.isdisjoint(("201", "202")))
+                and answer.status != "204"
+            )
         ),
     ),
     "Retry-After": _Header(
@@ -80,7 +83,7 @@ HEADERS: dict[str, _Header] = {
         "Stands for the answer, or for the resource: send it in If-None-Match or If-Match.",
         TEXT,
         lambda answer: (
-            (answer.method == "GET" and answer.status in ("200", "206"))
+            (answer.method == "GET" and answer.status in ("200", "206", "307"))
             or (answer.is_success and answer.takes("If-Match") and bool(answer.schema))
         ),
     ),

@@ -1,7 +1,7 @@
 """/v1/models/{model}/versions: list and read versions, their ancestors and their files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 from urllib.parse import quote
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
-from service.api.context import Context
+from service.api.context import ApiContext, Context
 from service.api.error_kinds import FILE_NOT_FOUND, FILE_PURGED, RANGE_NOT_SATISFIABLE
 from service.api.lookup import (
     VERSION_ERRORS,
@@ -22,6 +22,7 @@ from service.api.lookup import (
     lock_model,
     unless_purged,
 )
+from service.api.middleware import IS_HEAD
 from service.api.paging import (
     CURSOR_RULE,
     METADATA_PARAMETER,
@@ -50,9 +51,13 @@ _CONTENT: dict[str, Any] = {
     **dict.fromkeys(("application/octet-stream", "image/png"), BINARY),  # generators take the first
     "application/json": {"schema": {"type": "object"}},
 }
+SHOWN = ("application/json", "image/png")
+"""The media types of files that pages show, which load nothing from elsewhere: they are never redirected."""
+LINK_SECONDS = 60.0
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": _CONTENT},
     206: {"description": "The requested range of the file.", "content": _CONTENT},
+    307: {"description": "The file is at the link in `Location`, for a minute."},
 }
 
 
@@ -227,7 +232,9 @@ def get_lineage(
 def get_file(model: str, number: str, name: str, request: Request, context: Context) -> Response:
     """Download a file of a version, or one `Range` of its bytes.
 
-    The bytes are checked against the sha256 of the file before they are sent.
+    The bytes are checked against the sha256 of the file before they are sent. If the service is set up so,
+    weights and decoders are redirected (307) to a link of the storage that they lie in, which ends after a
+    minute: compare the sha256 yourself, and send it no API key.
     """
     with context.database.reading() as session:
         row = find_model(session, context.project, model)
@@ -253,8 +260,19 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     if unchanged := not_modified(request, headers):
         return unchanged
     with unless_purged(context, row, version):
+        if link := _find_link(context, request, file):
+            redirected = {"ETag": headers["ETag"], "Location": link, "Cache-Control": "no-store"}
+            return Response(status_code=307, headers=redirected)
         data = context.artifacts.read(file["sha256"])
     return _answer_range(request, data, headers, file["media_type"])
+
+
+def _find_link(context: ApiContext, request: Request, file: Mapping[str, Any]) -> str | None:
+    """Return a link of the bucket for the download; None if this service sends the file itself."""
+    is_linked = (
+        context.settings.signed_links and IS_HEAD not in request.scope and file["media_type"] not in SHOWN
+    )
+    return context.artifacts.link(file["sha256"], seconds=LINK_SECONDS) if is_linked else None
 
 
 def _headline(group: LabelGroup) -> Figure:

@@ -80,7 +80,8 @@ class Generator:
     def find_without_file(self) -> set[str]:
         """Return the loaded decoders whose file is missing: it was purged, or its folder is unreachable."""
         with self._lock:
-            return {sha256 for sha256 in self._decoders if not self._artifacts.exists(sha256)}
+            loaded = list(self._decoders)
+        return {sha256 for sha256 in loaded if not self._artifacts.exists(sha256)}
 
     def unload(self, decoders: Collection[str]) -> None:
         """Remove these decoders from memory."""

@@ -16,7 +16,7 @@ from service.registry import artifact_references, dataset_deletions, image_erasu
 from service.registry.artifacts import Artifacts, FileContent
 from service.registry.database import Database
 from service.registry.dataset_deletions import Replacement
-from service.registry.opening import find_scratch, open_artifacts
+from service.registry.opening import open_artifacts
 from service.registry.tables import DatasetDeletionRow
 from service.settings import Settings
 
@@ -60,7 +60,7 @@ def finish_erasures(database: Database) -> None:
 
 
 def _continue(database: Database, deployment: Settings, deletion_id: str) -> None:
-    artifacts, scratch = open_artifacts(deployment), find_scratch(deployment)
+    artifacts, scratch = open_artifacts(deployment), deployment.scratch
     failpoints.reach("images.before_replace")
     with database.reading() as session:
         replacement = dataset_deletions.find_replacement(session, deletion_id)

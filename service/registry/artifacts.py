@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from service import failpoints
 from service.hanging import BoundedCalls
+from service.registry.artifact_cache import ArtifactCache
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 from service.registry.folder_store import FolderStore
 from service.registry.store import PIECE_BYTES, Store, Stored
@@ -149,9 +150,41 @@ class FolderArtifacts(Artifacts):
 class PromptArtifacts(Artifacts):
     """The same for a process that has to answer: reading from a store that hangs is an error in time."""
 
-    def __init__(self, store: Store, calls: BoundedCalls) -> None:
+    def __init__(self, store: Store, calls: BoundedCalls, cache: ArtifactCache | None = None) -> None:
+        """cache: for copies of what is read; None for a store that is as near as a cache."""
         super().__init__(store)
         self._calls = calls
+        self._cache = cache
+
+    def read(self, sha256: str) -> bytes:
+        """Return the bytes of that hash. Raises ArtifactMissing, ArtifactUnreadable, ArtifactCorrupt."""
+        if self._cache is None:
+            return super().read(sha256)
+        data = self._cache.read(sha256)
+        if data is None:
+            data = super().read(sha256)
+            self._cache.add(sha256, data)
+        return data
+
+    def link(self, sha256: str, *, seconds: float) -> str | None:
+        """Return a URL for the download of an artifact that exists; None if the store has no such URLs.
+
+        Raises ArtifactMissing, ArtifactUnreadable.
+        """
+        with _naming(sha256):
+            if not self.exists(sha256):
+                raise FileNotFoundError
+            return self._calls.call(self.store.link, name_of(sha256), seconds=seconds)
+
+    def find_copies_without_file(self) -> set[str]:
+        """Return the sha256 of those copies in the cache whose artifact is missing: it was purged."""
+        copies = set() if self._cache is None else self._cache.names()
+        return {sha256 for sha256 in copies if not self.exists(sha256)}
+
+    def drop_copies(self, names: Collection[str]) -> None:
+        """Delete these copies from the cache."""
+        if self._cache is not None:
+            self._cache.drop(names)
 
     def exists(self, sha256: str) -> bool:
         """Whether there is a file of that name. True if the store hangs: it may be there."""

@@ -126,12 +126,12 @@ def check_quota(
     project: str,
     most: int,
     most_bytes: int,
-    most_bytes_of_all: int,
+    most_bytes_of_all: int | None,
 ) -> None:
     """Raise QuotaExceeded if one more dataset of the project, with these images, is more than allowed.
 
     images: {label: number of images}. most_bytes: of the project's datasets together; most_bytes_of_all: of
-    those of all projects.
+    those of all projects; None for any number.
     """
     uploaded = [row.images for row in list_all(session, project=project)]
     if len(uploaded) >= most:
@@ -142,7 +142,7 @@ def check_quota(
             f"all uploaded datasets together would have {size:,} bytes, more than the {most_bytes:,} allowed"
         )
     size = _size_of([*session.scalars(select(DatasetRow.images)), images])
-    if size > most_bytes_of_all:
+    if most_bytes_of_all is not None and size > most_bytes_of_all:
         raise QuotaExceeded(
             f"the uploaded datasets of all projects would have {size:,} bytes, more than the "
             f"{most_bytes_of_all:,} that they may have of the disk"

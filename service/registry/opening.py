@@ -1,9 +1,10 @@
 """Open the artifact store that the settings name: a folder in the home folder, or a bucket of S3 storage."""
 
 from functools import lru_cache
-from pathlib import Path
 
-from service.registry.artifacts import Artifacts, FolderArtifacts
+from service.hanging import BoundedCalls
+from service.registry.artifact_cache import ArtifactCache
+from service.registry.artifacts import Artifacts, FolderArtifacts, PromptArtifacts
 from service.registry.store import Store
 from service.settings import Settings
 from service.urls import bucket_and_prefix
@@ -16,9 +17,12 @@ def open_artifacts(deployment: Settings) -> Artifacts:
     return Artifacts(_open_bucket(deployment.artifacts_url))
 
 
-def find_scratch(deployment: Settings) -> Path:
-    """Return the folder for temporary files that become artifacts. It need not exist yet."""
-    return deployment.home if deployment.artifacts_url else deployment.artifacts
+def open_prompt_artifacts(deployment: Settings, calls: BoundedCalls) -> PromptArtifacts:
+    """Return the same for a process that has to answer. calls: those to the store."""
+    cache = None
+    if deployment.artifacts_url and deployment.artifacts_cache_bytes:
+        cache = ArtifactCache(deployment.home, max_bytes=deployment.artifacts_cache_bytes)
+    return PromptArtifacts(open_artifacts(deployment).store, calls, cache)
 
 
 @lru_cache(maxsize=8)

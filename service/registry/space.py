@@ -15,7 +15,7 @@ def find_folders(deployment: Settings) -> dict[str, Path]:
     file, queue = sqlite_file(deployment.database_url), broker_folder(deployment.broker_url)
     folders: Mapping[str, Path | None] = {
         "the database": file and file.parent,
-        "the artifacts": deployment.artifacts,
+        "temporary files" if deployment.artifacts_url else "the artifacts": deployment.scratch,
         "the queue": queue,
     }
     return {name: folder for name, folder in folders.items() if folder is not None}

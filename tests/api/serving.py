@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -25,9 +26,10 @@ from service.process import sweeper
 from service.process.http_server import Server, server_config
 from service.receipts.signing_keys import find_key
 from service.registry import claims, job_events, jobs, labels, publishing, reports, versions
-from service.registry.artifacts import FolderArtifacts, encode_document
+from service.registry.artifacts import Artifacts, FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import Database
+from service.registry.opening import open_artifacts
 from service.registry.publishing import Origin
 from service.registry.reports import MeasuredReport
 from service.registry.tables import (
@@ -79,7 +81,7 @@ class StandInWorker:
     """Changes the rows as the worker does, one step at a time."""
 
     database: Database
-    artifacts: FolderArtifacts
+    artifacts: Artifacts
     decoders: Mapping[int, bytes] = field(default_factory=dict)
     """{version number: decoder bytes}. Every other version gets a small random decoder."""
     relapses: dict[str, float] = field(default_factory=dict)
@@ -204,6 +206,10 @@ class Served:
     settings: Settings
     worker: StandInWorker
 
+    def path(self, sha256: str) -> Path:
+        """Return the path of an artifact in the artifact folder."""
+        return FolderArtifacts(self.settings.artifacts).path(sha256)
+
     def counts(self) -> dict[str, int]:
         """Return how many rows every table has."""
         with self.worker.database.reading() as session:
@@ -244,7 +250,7 @@ def serving(settings: Settings, *, offered: Catalog = CATALOG) -> Iterator[Serve
     app = create_app(settings, offered=offered)
     hooks = {"response": [check_documented]}
     with listening(app) as address, httpx2.Client(base_url=address, timeout=30, event_hooks=hooks) as http:
-        worker = StandInWorker(database, FolderArtifacts(settings.artifacts))
+        worker = StandInWorker(database, open_artifacts(settings))
         yield Served(app, address, http, settings, worker)
     database.dispose()
 

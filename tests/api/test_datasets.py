@@ -74,7 +74,7 @@ def test_uploading_the_same_images_again_restores_a_lost_artifact(served: Served
     with served.worker.database.reading() as session:
         row = datasets.find(session, name)
     assert row is not None
-    served.worker.artifacts.path(row.sha256).unlink()
+    served.path(row.sha256).unlink()
     assert put(served, name, as_npz(images)).status_code == 200
     assert len(served.worker.artifacts.read(row.sha256)) == 12 * 784
 

@@ -17,7 +17,7 @@ def files_of(served: Served, name: str) -> list[Path]:
     """The artifacts of every version of the model."""
     versions = served.http.get(f"/v1/models/{name}/versions").json()["data"]
     hashes = {file["sha256"] for version in versions for file in version["files"].values()}
-    return [served.worker.artifacts.path(sha256) for sha256 in sorted(hashes)]
+    return [served.path(sha256) for sha256 in sorted(hashes)]
 
 
 def delete(served: Served, name: str, **query: Any) -> httpx2.Response:

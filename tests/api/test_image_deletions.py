@@ -228,7 +228,7 @@ def test_a_damaged_file_is_not_replaced_by_what_is_left_of_it(served: Served, na
     """A hash of its own would hide the damage. The deletion goes on once the file is restored."""
     images = images_of(name, "a", "b")
     old = upload(served, name, images)
-    path = served.worker.artifacts.path(old)
+    path = served.path(old)
     path.write_bytes(b"x" + path.read_bytes()[1:])
     delete(served, f"{name}/labels/a")
     served.sweep()

@@ -188,7 +188,7 @@ def test_a_corrupt_decoder_is_a_503_and_never_a_wrong_image(tmp_path: Path, faul
     with serving(Settings(home=home)) as served:
         served.model("drawing")
         versions = [served.done("drawing", "learn", labels=[label]) for label in "12"]
-        good, bad = (served.worker.artifacts.path(v.files["decoder.onnx"]["sha256"]) for v in versions)
+        good, bad = (served.path(v.files["decoder.onnx"]["sha256"]) for v in versions)
         data = bytearray(bad.read_bytes())
         if fault == "flipped":
             data[len(data) // 2] ^= 1
@@ -221,7 +221,7 @@ def test_a_loaded_version_still_draws_when_its_file_is_missing(tmp_path: Path) -
         served.model("drawing")
         version = served.done("drawing", "learn", labels=["1"])
         first = png(served, "1", 0, version=1)
-        served.worker.artifacts.path(version.files["decoder.onnx"]["sha256"]).unlink()
+        served.path(version.files["decoder.onnx"]["sha256"]).unlink()
         assert png(served, "1", 0, version=1) == first
 
 

@@ -22,7 +22,7 @@ def delete(served: Served, name: str, number: int | str) -> httpx2.Response:
 def files_of(served: Served, name: str, number: int) -> dict[str, Path]:
     """{name of a file: where its artifact lies} of a version."""
     files = served.http.get(f"/v1/models/{name}/versions/{number}").json()["files"]
-    return {file: served.worker.artifacts.path(entry["sha256"]) for file, entry in files.items()}
+    return {file: served.path(entry["sha256"]) for file, entry in files.items()}
 
 
 @pytest.fixture
