@@ -84,7 +84,8 @@ def find(deployment: Settings) -> Iterator[Finding]:
             ("workers", lambda: _check_workers(database)),
             ("keys of receipts", lambda: _check_keys_of_receipts(database, deployment)),
             ("erasure log", lambda: _check_erasure_log(database, deployment)),
-            ("artifact folder", lambda: _check_identity(database, artifacts)),
+            ("artifact store", lambda: _check_identity(database, artifacts)),
+            *([("bucket", lambda: _check_bucket(artifacts))] if artifacts.store.is_bucket else []),
             ("artifacts", lambda: _check_artifacts(database, artifacts)),
             ("garbage", lambda: _check_garbage(database, artifacts, deployment)),
         ):
@@ -100,7 +101,8 @@ def _attempt(name: str, check: Callable[[], Finding]) -> Finding:
     except RegistryError as error:
         return Finding(name, "problem", error.message)
     except OSError as error:
-        return Finding(name, "problem", f"{error.filename}: {error.strerror}")
+        place = f"{error.filename}: " if error.filename else ""
+        return Finding(name, "problem", f"{place}{error.strerror}")
 
 
 def _check_home(deployment: Settings) -> Finding:
@@ -256,10 +258,16 @@ def _check_identity(database: Database, artifacts: Artifacts) -> Finding:
         claimed = store_identity.is_claimed(session, artifacts)
         used = claimed or bool(artifact_references.find_referenced(session))
     if claimed:
-        return Finding("artifact folder", "ok", f"{artifacts.place} belongs to this database")
+        return Finding("artifact store", "ok", f"{artifacts.place} belongs to this database")
     store_identity.check_store(database, artifacts)
     status: Status = "warning" if used else "ok"
-    return Finding("artifact folder", status, f"{artifacts.place} gets its id at the next start")
+    return Finding("artifact store", status, f"{artifacts.place} gets its id at the next start")
+
+
+def _check_bucket(artifacts: Artifacts) -> Finding:
+    if (reason := artifacts.store.describe_retention()) is not None:
+        return Finding("bucket", "warning", f"{reason}; receipts of purges will say so")
+    return Finding("bucket", "ok", "what is deleted is deleted with all of its versions")
 
 
 def _check_artifacts(database: Database, artifacts: Artifacts) -> Finding:

@@ -131,7 +131,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 def adopt() -> None:
-    """Make the artifact folder this database's."""
+    """Make the artifact store this database's."""
     with loaded_deployment() as deployment:
         artifacts = open_artifacts(deployment)
         store_identity.adopt_store(_open_database(deployment), artifacts)
@@ -154,7 +154,7 @@ def check_migrations() -> None:
 
 
 def _prepare(database: Database, deployment: Settings) -> None:
-    """Migrate the database, and check that the artifact folder is its own, before the API uses them."""
+    """Migrate the database, and check that the artifact store is its own, before the API uses them."""
     _migrate(database, deployment)
     store_identity.claim_store(database, open_artifacts(deployment))
     home.restrict_home(deployment)

@@ -130,7 +130,7 @@ def doctor(
 
 @app.command(rich_help_panel=OPERATORS)
 def adopt() -> None:
-    """Make the artifact folder this database's.
+    """Make the artifact store this database's.
 
     The service refuses to start with a folder that belongs to another database. Use this command if you know
     that PALIMPSEST_HOME and PALIMPSEST_DATABASE_URL belong together. Files that no row refers to are deleted

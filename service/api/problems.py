@@ -32,6 +32,7 @@ from service.registry.errors import (
     RegistryError,
     StorageFull,
 )
+from service.registry.store import StoreFailed
 from service.requests.rules import RULES
 from service.requests.violations import InvalidRequest, Violation, escape
 
@@ -230,12 +231,15 @@ def _pointers(request: Request, error: RegistryError) -> Sequence[str]:
 async def _answer_os_error(request: Request, error: Exception) -> JSONResponse:
     """Answer 507 if there was no space for a file, 503 if the disk fails; other errors are unexpected."""
     if isinstance(error, OSError) and error.errno in DISK_FULL:
-        detail = "The disk is too full to store this; free some space on it, then send the request again."
+        full = "The disk" if not isinstance(error, StoreFailed) else "The artifact store"
+        detail = f"{full} is too full to store this; free some space there, then send the request again."
         return answer(request, Problem(kind_of(StorageFull), detail))
     if isinstance(error, OSError) and error.errno in DISK_FAILED:
         log.error("request %s: a disk of the service fails: %s", request.state.request_id, error)
-        reason = os.strerror(error.errno)
-        detail = f"A disk of the service cannot be used now ({reason}). Nothing was stored; try again later."
+        place, reason = "A disk of the service", os.strerror(error.errno)
+        if isinstance(error, StoreFailed):
+            place, reason = "The artifact store", error.strerror or reason
+        detail = f"{place} cannot be used now ({reason}). Nothing was stored; try again later."
         return answer(request, Problem(STORAGE_UNAVAILABLE, detail))
     raise error
 

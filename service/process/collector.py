@@ -38,7 +38,7 @@ class Collected:
     """What was deleted."""
 
     artifacts: int = 0
-    """Files in the artifact folder that no row refers to."""
+    """Files in the artifact store that no row refers to."""
     temporary: int = 0
     """Files and folders of interrupted writes elsewhere in the home folder."""
     messages: int = 0

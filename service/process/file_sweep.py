@@ -51,7 +51,7 @@ def release_claims(database: Database, deployment: Settings) -> None:
 
     Raises DatabaseUnavailable, OSError.
     """
-    releases.record(database, open_artifacts(deployment))
+    releases.record(database, open_artifacts(deployment), lease_seconds=deployment.lease_seconds)
 
 
 def _purge(database: Database, deployment: Settings) -> None:

@@ -89,7 +89,7 @@ DISK_FULL = JobFailure(
 STORAGE_UNAVAILABLE = JobFailure(
     "storage",
     "storage_unavailable",
-    "The artifact folder could not be read or written for too long.",
+    "The artifact store could not be read or written for too long.",
     "Whoever runs the service checks that disk; then retry the job.",
     retryable=True,
 )
@@ -117,7 +117,7 @@ STALLED = JobFailure(
     "stalled",
     "stalled",
     "Every worker that ran the job stopped making progress, and was ended.",
-    "Check the datasets, the artifact folder and the device of the workers; then retry the job.",
+    "Check the datasets, the artifact store and the device of the workers; then retry the job.",
     retryable=True,
 )
 
@@ -153,7 +153,7 @@ LOST = WORKER_LOST.describe(
 """The error of a job whose workers died."""
 HUNG = STALLED.describe(
     "every worker that ran this job stopped making progress and was ended; the workers' logs name the phase "
-    "in which it stalled. Check the datasets, the artifact folder and the device of the workers, then send "
+    "in which it stalled. Check the datasets, the artifact store and the device of the workers, then send "
     "the request again"
 )
 """The error of a job whose workers made no progress."""

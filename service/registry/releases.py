@@ -23,11 +23,16 @@ def note(artifacts: Artifacts, claim: Claim) -> None:
     artifacts.store.write(f"{FOLDER}/{claim.job_id}.{claim.fence}", b"", replace=False)
 
 
-def record(database: Database, artifacts: Artifacts) -> None:
+def record(database: Database, artifacts: Artifacts, *, lease_seconds: float) -> None:
     """Release the claims that are noted, then delete the notes. Raises DatabaseUnavailable, OSError.
 
-    If this process dies in between, the next call releases nothing twice, and deletes the notes.
+    If this process dies in between, the next call releases nothing twice, and deletes the notes. A bucket is
+    asked only if the worker of some claim is silent: each question costs.
     """
+    if artifacts.store.is_bucket:
+        with database.reading() as session:
+            if not sweeping.is_any_worker_silent(session, lease_seconds=lease_seconds):
+                return
     notes = _read(artifacts)
     if not notes:
         return

@@ -42,6 +42,13 @@ def shorten_leases(session: Session, *, lease_seconds: float) -> None:
     _change(session, JobRow.state.in_(CLAIMED_STATES) & implausible, lease_until=from_now(lease_seconds))
 
 
+def is_any_worker_silent(session: Session, *, lease_seconds: float) -> bool:
+    """Whether a job has a worker that has not extended its lease for half of it, or longer ago."""
+    late = JobRow.state.in_(CLAIMED_STATES) & (JobRow.lease_until < from_now(lease_seconds / 2))
+    expired = (JobRow.state == "queued") & JobRow.worker.is_not(None)
+    return session.scalar(select(JobRow.id).where(late | expired).limit(1)) is not None
+
+
 def requeue_expired(session: Session) -> int:
     """Requeue the jobs whose lease has expired. Returns how many were requeued.
 

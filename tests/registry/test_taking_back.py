@@ -1,11 +1,9 @@
 """A worker keeps its job through an outage of the database, and loses it if it stalls or another has it."""
 
-from pathlib import Path
-
 import pytest
 
 from service.registry import claims, jobs, releases, sweeping
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.claims import Claim
 from service.registry.errors import FencedOff
 from service.registry.tables import JobRow
@@ -123,22 +121,22 @@ def test_the_attempt_of_a_worker_that_was_shut_down_does_not_count(registry: Reg
 
 @pytest.mark.parametrize("expired", [False, True])
 def test_a_claim_that_was_given_up_during_an_outage_does_not_count(
-    registry: Registry, tmp_path: Path, expired: bool
+    registry: Registry, artifacts: Artifacts, expired: bool
 ) -> None:
-    job, artifacts = registry.submit("learn", "1"), FolderArtifacts(tmp_path)
+    job = registry.submit("learn", "1")
     claim = registry.claim(job, lease_seconds=-1 if expired else 60)
     if expired:
         with registry.database.transaction() as session:
             assert sweeping.requeue_expired(session) == 1
     for _ in range(2):  # the second as if the process had died before it deleted the note
         releases.note(artifacts, claim)
-        releases.record(registry.database, artifacts)
+        releases.record(registry.database, artifacts, lease_seconds=120)
         released: JobRow = registry.job(job)
         assert (released.state, released.attempt) == ("queued", 0)
     assert beat(registry, claim) == "lost"
     again = registry.claim(job)
     releases.note(artifacts, claim)
-    releases.record(registry.database, artifacts)
+    releases.record(registry.database, artifacts, lease_seconds=120)
     assert registry.job(job).attempt == 1
     assert beat(registry, again) == "held"
 

@@ -162,7 +162,7 @@ def _describe_stop(reason: Exception) -> str:
     """Say for the client why an attempt stops, without the paths that the reason may name."""
     match reason:
         case StoreUnavailable():
-            return "the artifact folder does not answer"
+            return "the artifact store does not answer"
         case FencedOff():
             return "the job was cancelled or taken over"
         case _:

@@ -64,6 +64,6 @@ def _registry_failure(kind: FailureType, error: RegistryError, *, retryable: boo
 
 
 STORE_UNAVAILABLE = job_errors.STORAGE_UNAVAILABLE.describe(
-    "the workers could not read or write the artifact folder for too long; check it, then send the request "
+    "the workers could not read or write the artifact store for too long; check it, then send the request "
     "again"
 )

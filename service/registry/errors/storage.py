@@ -5,21 +5,21 @@ from service.registry.errors.base import RegistryError
 
 class ArtifactMissing(RegistryError):
     code = "artifact_missing"
-    cause = "A file that the answer needs is not in the artifact folder."
+    cause = "A file that the answer needs is not in the artifact store."
     cure = "Whoever runs the service restores it from a backup; `palimpsest doctor` lists what is missing."
 
     def __init__(self, sha256: str) -> None:
-        super().__init__(f"artifact {sha256} is not in the artifact folder; restore it from a backup")
+        super().__init__(f"artifact {sha256} is not in the artifact store; restore it from a backup")
 
 
 class ArtifactUnreadable(RegistryError):
     code = "artifact_unreadable"
     cause = "A file that the answer needs cannot be read."
-    cure = "Whoever runs the service repairs the disk of the artifact folder; then send the request again."
+    cure = "Whoever runs the service repairs the disk of the artifact store; then send the request again."
 
     def __init__(self, sha256: str, reason: str) -> None:
         super().__init__(
-            f"artifact {sha256} cannot be read ({reason}); repair the artifact folder and try again"
+            f"artifact {sha256} cannot be read ({reason}); repair the artifact store and try again"
         )
 
 
@@ -90,10 +90,10 @@ class DatabaseMoved(DatabaseUnavailable):
 
 
 class StoreUnusable(RegistryError):
-    """The database or the artifact folder is not this deployment's, or cannot be used."""
+    """The database or the artifact store is not this deployment's, or cannot be used."""
 
     code = "store_unusable"
-    cause = "The database or the artifact folder belongs to another deployment, or cannot be used."
+    cause = "The database or the artifact store belongs to another deployment, or cannot be used."
     cure = "Whoever runs the service sets its address to the right one; the message tells what was found."
 
 
