@@ -3,20 +3,17 @@
 The next sweep continues a deletion that was interrupted anywhere (service/registry/dataset_deletions.py).
 """
 
-import json
 import logging
-import shutil
-from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from service import durable, failpoints
+from service import failpoints
 from service.process.failing_alone import failing_alone
 from service.registry import artifact_references, dataset_deletions, image_erasures, jobs
 from service.registry.artifacts import Artifacts, FileContent
 from service.registry.database import Database
 from service.registry.dataset_deletions import Replacement
-from service.registry.opening import open_artifacts
+from service.registry.opening import open_artifacts, open_classifiers
 from service.registry.tables import DatasetDeletionRow
 from service.settings import Settings
 
@@ -72,9 +69,9 @@ def _continue(database: Database, deployment: Settings, deletion_id: str) -> Non
             return
         dataset, labels = deletion.dataset, list(deletion.labels)
     failpoints.reach("images.after_replace")
-    _delete_classifiers(deployment.judges, dataset, labels)
+    left = open_classifiers(deployment).delete_trained_on(dataset, labels)
     with database.transaction() as session:
-        is_deleted = dataset_deletions.delete_artifact(session, deletion_id, artifacts)
+        is_deleted = dataset_deletions.delete_artifact(session, deletion_id, artifacts, left=left)
         failpoints.reach("images.after_delete")
     if is_deleted:
         log.info("deletion %s: deleted the images of %d labels", deletion_id, len(labels))
@@ -102,16 +99,3 @@ def _store_again(artifacts: Artifacts, content: FileContent) -> None:
     """Store the artifact again if another deletion of the same bytes has deleted it since."""
     if not artifacts.exists(content.sha256):
         artifacts.put(content)
-
-
-def _delete_classifiers(folder: Path, dataset: str, labels: Collection[str]) -> None:
-    """Delete the judges and feature networks that were trained on the images, unfinished files included."""
-    for recipe in folder.glob("*/*.json"):
-        try:
-            values = json.loads(recipe.read_text())
-            is_affected = values["dataset"] == dataset and not set(values["labels"]).isdisjoint(labels)
-        except (OSError, ValueError, KeyError, TypeError):  # being written, or deleted meanwhile
-            continue
-        if is_affected:
-            shutil.rmtree(recipe.parent)
-            durable.sync_folder(folder)

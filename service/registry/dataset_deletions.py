@@ -165,10 +165,13 @@ def replace_artifact(
     return True
 
 
-def delete_artifact(session: Session, deletion_id: str, artifacts: Artifacts) -> bool:
+def delete_artifact(
+    session: Session, deletion_id: str, artifacts: Artifacts, *, left: Sequence[str] = ()
+) -> bool:
     """Delete the artifact that held the images, unless another upload has the same one.
 
-    Returns False if the artifacts are locked or nothing is pending; the next sweep then tries again.
+    left: why something is left of the classifiers that were trained on them. Returns False if the artifacts
+    are locked or nothing is pending; the next sweep then tries again.
     """
     if not artifact_references.try_lock_for_deletion(session):
         return False
@@ -177,7 +180,8 @@ def delete_artifact(session: Session, deletion_id: str, artifacts: Artifacts) ->
         return False
     deletion.kept = deletion.sha256 in artifact_references.find_referenced(session)
     if not deletion.kept:
-        deletion.remains = artifacts.delete(deletion.sha256).get(deletion.sha256)
+        left = [*left, *artifacts.delete(deletion.sha256).values()]
+    deletion.remains = left[0] if left else None
     deletion.state, deletion.finished_at = "done", now()
     session.flush()
     return True

@@ -5,6 +5,7 @@ from functools import lru_cache
 from service.hanging import BoundedCalls
 from service.registry.artifact_cache import ArtifactCache
 from service.registry.artifacts import Artifacts, FolderArtifacts, PromptArtifacts
+from service.registry.classifier_files import ClassifierFolder, ClassifierObjects, DeletableClassifiers
 from service.registry.store import Store
 from service.settings import Settings
 from service.urls import bucket_and_prefix
@@ -23,6 +24,13 @@ def open_prompt_artifacts(deployment: Settings, calls: BoundedCalls) -> PromptAr
     if deployment.artifacts_url and deployment.artifacts_cache_bytes:
         cache = ArtifactCache(deployment.home, max_bytes=deployment.artifacts_cache_bytes)
     return PromptArtifacts(open_artifacts(deployment).store, calls, cache)
+
+
+def open_classifiers(deployment: Settings) -> DeletableClassifiers:
+    """Return the files of the judges and feature networks that were trained here."""
+    if deployment.artifacts_url:
+        return ClassifierObjects(_open_bucket(deployment.artifacts_url))
+    return ClassifierFolder(deployment.judges)
 
 
 @lru_cache(maxsize=8)

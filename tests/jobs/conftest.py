@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from service.registry.artifacts import FolderArtifacts
+from service.registry.classifier_files import ClassifierFolder
 from service.registry.database import Database
 from service.registry.tables import ModelRow
 from service.settings import Settings
@@ -50,7 +51,7 @@ def worker_context(database: Database, tmp_path: Path) -> WorkerContext:
         database=database,
         artifacts=FolderArtifacts(tmp_path / "artifacts"),
         data=tmp_path / "datasets",
-        judges=tmp_path / "judges",
+        judges=ClassifierFolder(tmp_path / "judges"),
         device=torch.device("cpu"),
         worker="here:1",
         lease_seconds=60.0,

@@ -16,7 +16,15 @@ from service.registry import datasets as uploads
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import DEFAULT_PROJECT, DatasetRow, ModelRow
 from service.settings import Settings
-from tests.jobs.worker_contexts import find_job, folder_artifacts, on_sqlite_alone, run, submit, versions_of
+from tests.jobs.worker_contexts import (
+    find_job,
+    folder_artifacts,
+    judges_folder,
+    on_sqlite_alone,
+    run,
+    submit,
+    versions_of,
+)
 from worker.jobs import measuring
 from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES
 from worker.jobs.execution import execute
@@ -81,16 +89,16 @@ def test_a_model_goes_on_after_the_images_of_a_forgotten_label_are_deleted(
     bound = {"forgotten_accuracy_max": 1.0}
     run(worker_context, judged, "forget", "ring", erase_images=True, acceptance=bound)
     assert forgotten_figure(worker_context, judged, "ring")["value"] is not None
-    assert "ring" in judged_labels(worker_context.judges)
+    assert "ring" in judged_labels(judges_folder(worker_context))
     sweeper.sweep(worker_context.database, deployment)
-    assert list(worker_context.judges.glob("*/*")) == [], "the judge was trained on these images"
+    assert list(judges_folder(worker_context).glob("*/*")) == [], "the judge was trained on these images"
     job = run(worker_context, judged, "resize", acceptance=bound)
     assert (job.state, job.acceptance["relapse_accuracy_max"]) == ("succeeded", {"ring": 1.0})
     figure = forgotten_figure(worker_context, judged, "ring")
     assert figure["value"] is None
     assert "has no images of 'ring'" in figure["reason"]
     assert versions_of(worker_context, judged)[-1].report["retained"]["value"] is not None
-    assert sorted(judged_labels(worker_context.judges)) == ["bar", "line"]
+    assert sorted(judged_labels(judges_folder(worker_context))) == ["bar", "line"]
 
 
 def test_a_forget_whose_own_label_cannot_be_measured_is_rejected(

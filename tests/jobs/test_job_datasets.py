@@ -7,7 +7,14 @@ import pytest
 from service.registry import datasets as uploads
 from service.registry.tables import ModelRow
 from tests.datasets.idx_files import small, write
-from tests.jobs.worker_contexts import on_sqlite_alone, read_checkpoint, read_manifest, run, versions_of
+from tests.jobs.worker_contexts import (
+    judges_folder,
+    on_sqlite_alone,
+    read_checkpoint,
+    read_manifest,
+    run,
+    versions_of,
+)
 from worker.jobs import measuring
 from worker.jobs.classifiers import JUDGES
 from worker.jobs.inputs import WorkerContext
@@ -56,7 +63,7 @@ def test_an_uploaded_dataset_is_learned_and_judged_as_any_other(
         sha256 = worker_context.artifacts.put(pixels)
         uploads.put(session, "doodles", images=dict.fromkeys(images, 100), sha256=sha256)
     run(worker_context, model, "learn", "ring", "0", dataset="doodles", renamed={"0": "bar"})
-    [kept] = worker_context.judges.iterdir()
+    [kept] = judges_folder(worker_context).iterdir()
     trained_at = kept.stat().st_mtime_ns
     run(worker_context, model, "learn", "1")
     first, second = versions_of(worker_context, model)
@@ -65,4 +72,4 @@ def test_an_uploaded_dataset_is_learned_and_judged_as_any_other(
     assert sorted(second.report["judge"]) == ["digits", "doodles"]
     assert first.report["judge"]["doodles"] == second.report["judge"]["doodles"]
     assert first.report["judge"]["doodles"]["test_accuracy"] > 0.9
-    assert [one.stat().st_mtime_ns for one in worker_context.judges.iterdir()] == [trained_at]
+    assert [one.stat().st_mtime_ns for one in judges_folder(worker_context).iterdir()] == [trained_at]

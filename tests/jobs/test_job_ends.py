@@ -16,6 +16,7 @@ from tests.jobs.worker_contexts import (
     executing,
     find_job,
     folder_artifacts,
+    judges_folder,
     run,
     submit,
     versions_of,
@@ -159,7 +160,7 @@ def test_a_cancel_stops_the_training_of_a_judge(worker_context: WorkerContext, m
     ):
         jobs.cancel(session, job_id)
     assert find_job(worker_context, job_id).state == "cancelled"
-    assert not worker_context.judges.exists()
+    assert not judges_folder(worker_context).exists()
 
 
 def test_a_cancel_that_is_accepted_after_the_last_step_wins(

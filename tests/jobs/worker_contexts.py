@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from service.registry import jobs, models, versions
 from service.registry.artifacts import FolderArtifacts
+from service.registry.classifier_files import ClassifierFolder
 from service.registry.database import Database
 from service.registry.labels import projected_statuses
 from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
@@ -103,6 +105,12 @@ def read_checkpoint(
 def read_manifest(worker_context: WorkerContext, version: VersionRow) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(read_file(worker_context, version, "manifest.json"))
     return manifest
+
+
+def judges_folder(worker_context: WorkerContext) -> Path:
+    """Return the folder of the classifiers that were trained."""
+    assert isinstance(worker_context.judges, ClassifierFolder)
+    return worker_context.judges.folder
 
 
 def folder_artifacts(worker_context: WorkerContext) -> FolderArtifacts:

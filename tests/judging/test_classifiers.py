@@ -14,16 +14,17 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from service.registry.classifier_files import ClassifierFolder
+from worker.jobs import classifiers
 from worker.jobs.classifiers import (
     FEATURE_NETWORKS,
     JUDGES,
     ClassifierSource,
-    classifier_finder,
-    find_or_train,
 )
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
 from worker.learning.judging.classifiers import (
     WEIGHTS,
+    C,
     ClassifierKind,
     ClassifierUnavailable,
     is_committed,
@@ -51,6 +52,18 @@ KINDS: list[ClassifierKind[Any]] = [JUDGE, FEATURE_NETWORK]
 
 each_source = pytest.mark.parametrize("source", QUICK, ids=lambda source: source.kind.name)
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+def find_or_train(
+    source: ClassifierSource[C], dataset: Dataset, folder: Path, *context: TrainingContext
+) -> C:
+    return classifiers.find_or_train(source, dataset, ClassifierFolder(folder), *context)
+
+
+def classifier_finder(
+    source: ClassifierSource[C], read: Callable[[str], Dataset], folder: Path, context: TrainingContext
+) -> Callable[[str], C]:
+    return classifiers.classifier_finder(source, read, ClassifierFolder(folder), context)
 
 
 @lru_cache

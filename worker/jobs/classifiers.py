@@ -1,6 +1,5 @@
 """Find the judge or the feature network of a dataset: load a committed one, or train it once and store it."""
 
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Generic
 
-from service import durable
+from service.registry.classifier_files import ClassifierFiles
 from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.classifier_training import NOT_RESUMED
 from worker.learning.judging.classifiers import (
@@ -55,7 +54,7 @@ FEATURE_NETWORKS: ClassifierSource[FeatureNetwork] = ClassifierSource(
 def classifier_finder(
     source: ClassifierSource[C],
     read_dataset: Callable[[str], Dataset],
-    folder: Path,
+    trained: ClassifierFiles,
     context: TrainingContext,
 ) -> Callable[[str], C]:
     """Return a function that finds the classifier of a dataset by the dataset's name.
@@ -64,7 +63,7 @@ def classifier_finder(
     A training reports its steps to the context, and raises Stopped if the context has to stop.
 
     read_dataset: reads a dataset by its name; raises DatasetUnavailable.
-    folder: where trained classifiers are stored.
+    trained: the classifiers that were trained here.
     """
 
     @cache
@@ -72,7 +71,7 @@ def classifier_finder(
         try:
             if is_committed(source.kind, name):
                 return load_committed(source.kind, name)
-            return find_or_train(source, read_dataset(name), folder, context)
+            return find_or_train(source, read_dataset(name), trained, context)
         except ClassifierUnavailable as error:
             return error
         except DatasetUnavailable as error:
@@ -88,27 +87,32 @@ def classifier_finder(
 
 
 def find_or_train(
-    source: ClassifierSource[C], dataset: Dataset, folder: Path, context: TrainingContext = NOT_RESUMED
+    source: ClassifierSource[C],
+    dataset: Dataset,
+    trained: ClassifierFiles,
+    context: TrainingContext = NOT_RESUMED,
 ) -> C:
-    """Read the classifier of exactly these images and this training from the folder, or train it.
+    """Read the classifier of exactly these images and this training, or train it.
 
     Raises ClassifierUnavailable, with the reason, if the dataset or the classifier fails the quality gate.
-    A newly trained one is stored in the folder, which several processes may share. A training reports its
-    steps to the context and resumes from its snapshots. If it raises Stopped, nothing is stored.
+    A newly trained one is stored, for other processes too. A training reports its steps to the context and
+    resumes from its snapshots. If it raises Stopped, nothing is stored.
     """
     source.gate.check_dataset(dataset)
-    place = folder / _folder_name(source, dataset)
-    _rename_files_of_release_0_1(source.kind, dataset.name, place)
+    name = _name(source, dataset)
+    place = trained.find(name)
+    if isinstance(place, Path):
+        _rename_files_of_release_0_1(source.kind, dataset.name, place)
     try:
         classifier = read_classifier(source.kind, dataset.name, place)
     except ClassifierUnavailable:  # it was never trained, or it is damaged
-        shutil.rmtree(place, ignore_errors=True)
+        trained.remove(name)
         files = context.aside(
             f"training {source.kind.name} of {dataset.name}",
             lambda: source.train(balanced(dataset), source.training, context),
         )
-        durable.create_folder(place, files)
-        classifier = read_classifier(source.kind, dataset.name, place)
+        trained.add(name, files)
+        classifier = read_classifier(source.kind, dataset.name, trained.find(name))
     source.gate.check_accuracy(source.kind.name, dataset.name, classifier.test_accuracy)
     return classifier
 
@@ -121,7 +125,7 @@ def _rename_files_of_release_0_1(kind: ClassifierKind[C], dataset: str, place: P
             (place / f"{old}{suffix}").rename(place / name)
 
 
-def _folder_name(source: ClassifierSource[C], dataset: Dataset) -> str:
+def _name(source: ClassifierSource[C], dataset: Dataset) -> str:
     """Return a hash of everything that the classifier depends on.
 
     The keys are those of release 0.1.0, so that classifiers which it trained are still found.

@@ -14,6 +14,7 @@ from service.registry import datasets as uploads
 from service.registry import jobs, labels, models, versions
 from service.registry.artifacts import Artifacts
 from service.registry.claims import Claim
+from service.registry.classifier_files import ClassifierFiles
 from service.registry.database import Database
 from service.registry.errors import ArtifactMissing
 from service.registry.job_specs import EvaluateSpec, JobSpec, LearnSpec, spec_of
@@ -35,8 +36,8 @@ class WorkerContext:
     database: Database
     artifacts: Artifacts
     data: Path
-    judges: Path
-    """The folder of the judges and feature networks that were trained on this machine."""
+    judges: ClassifierFiles
+    """The judges and feature networks that were trained by the workers of this deployment."""
     device: torch.device
     worker: str
     """The name under which this worker claims jobs."""

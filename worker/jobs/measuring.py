@@ -1,6 +1,7 @@
 """Measure the quick report on a candidate, and the full report on a published version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.resources.abc import Traversable
 from itertools import count
 
 from torch import Tensor
@@ -79,4 +80,20 @@ def _classifier_finder(
     def read_dataset(name: str) -> Dataset:
         return attempt.with_retries(lambda: load_dataset(name, work, attempt.worker_context))
 
-    return classifier_finder(source, read_dataset, attempt.worker_context.judges, context)
+    return classifier_finder(source, read_dataset, _RetriedFiles(attempt), context)
+
+
+class _RetriedFiles:
+    """The trained classifiers, waited for while the artifact store fails."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._files, self._with_retries = attempt.worker_context.judges, attempt.with_retries
+
+    def find(self, name: str) -> Traversable:
+        return self._with_retries(lambda: self._files.find(name))
+
+    def add(self, name: str, files: Mapping[str, bytes]) -> None:
+        self._with_retries(lambda: self._files.add(name, files))
+
+    def remove(self, name: str) -> None:
+        self._with_retries(lambda: self._files.remove(name))

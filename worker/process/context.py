@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from service.registry.claims import worker_name
 from service.registry.database import Database
-from service.registry.opening import open_artifacts
+from service.registry.opening import open_artifacts, open_classifiers
 from service.settings import Settings
 from worker.jobs.inputs import WorkerContext
 from worker.process.devices import choose_device, choose_precision, compute_reproducibly
@@ -25,7 +25,7 @@ def make_worker_context(
         database=Database(deployment.database_url),
         artifacts=open_artifacts(deployment),
         data=deployment.data,
-        judges=deployment.judges,
+        judges=open_classifiers(deployment),
         device=device,
         precision=choose_precision(deployment.precision, device),
         worker=worker_name(os.getpid()),

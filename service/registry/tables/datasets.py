@@ -83,7 +83,8 @@ class DatasetDeletionRow(Row):
     kept: Mapped[bool] = mapped_column(default=False)
     """Whether the old artifact was not deleted, because another upload has the same images."""
     remains: Mapped[str | None] = mapped_column(Text)
-    """Why old versions of the old artifact are left in a bucket; null if none are."""
+    """Why a bucket has old versions left of the old artifact, or of a classifier that was trained on it; null
+    if it has none."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
     finished_at: Mapped[datetime | None] = mapped_column(Timestamp)
     logged_at: Mapped[datetime | None] = mapped_column(Timestamp)

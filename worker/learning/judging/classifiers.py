@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -97,7 +98,7 @@ def is_committed(kind: ClassifierKind[Any], dataset: str, folder: Path = WEIGHTS
     return datasets.comes_with_the_code(dataset) and (folder / kind.recipe_file(dataset)).is_file()
 
 
-def read_classifier(kind: ClassifierKind[C], dataset: str, folder: Path) -> C:
+def read_classifier(kind: ClassifierKind[C], dataset: str, folder: Traversable) -> C:
     """Read the classifier of a dataset from the folder that holds its weights and its recipe.
 
     Raises ClassifierUnavailable if a file is missing or damaged, if the weights differ from those that the
