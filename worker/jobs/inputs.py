@@ -20,6 +20,7 @@ from service.registry.errors import ArtifactMissing
 from service.registry.job_specs import EvaluateSpec, JobSpec, LearnSpec, spec_of
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.registry.version_files import CHECKPOINT, isolated_file
+from worker.jobs import dataset_files
 from worker.jobs.cost import CostMeter
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint, Label
@@ -164,7 +165,7 @@ def load_dataset(name: str, work: Work, worker_context: WorkerContext) -> datase
             found = uploads.find_readable(session, name, project=project, sequence=sequence)
             is_deleted = found is None and uploads.was_deleted(session, name, project=project)
         if found is None and not is_deleted:
-            return _load_built_in(name, worker_context.data)
+            return _load_built_in(name, worker_context.data, worker_context.artifacts)
         if found is None or not found.labels:
             raise datasets.DatasetUnavailable(f"the dataset {name!r} was deleted")
         try:
@@ -198,7 +199,10 @@ def forget_uploaded_images() -> None:
 
 
 @lru_cache(maxsize=2)
-def _load_built_in(name: str, folder: Path) -> datasets.Dataset:
+def _load_built_in(name: str, folder: Path, artifacts: Artifacts) -> datasets.Dataset:
+    info, _ = datasets.find(name)
+    if artifacts.store.is_bucket and info.files is not None:
+        dataset_files.fetch(artifacts.store, folder, info.files.images.partition("/")[0])
     return datasets.load(name, folder)
 
 
