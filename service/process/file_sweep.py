@@ -56,6 +56,7 @@ def release_claims(database: Database, deployment: Settings) -> None:
 
 def _purge(database: Database, deployment: Settings) -> None:
     """Mark versions as purged, then delete their files in a second transaction, when nobody can read them."""
+    artifacts = open_artifacts(deployment)
     with database.reading() as session:
         days = deployment.purge_after_days
         overdue = purging.find_overdue(session, days=days) if days else []
@@ -68,8 +69,9 @@ def _purge(database: Database, deployment: Settings) -> None:
                     purging.request_purge(session, job, reason="retention")
                 purging.mark_purged(session, job)
             failpoints.reach("purge.after_mark")
+            artifacts.require_answer()
             with database.transaction() as session:
-                is_done = purging.delete_files(session, job_id, open_artifacts(deployment))
+                is_done = purging.delete_files(session, job_id, artifacts)
             if is_done:
                 log.info("job %s: deleted the files of the versions that it purges", job_id)
 
@@ -81,6 +83,7 @@ def _delete_versions(database: Database, deployment: Settings) -> None:
         pending = version_deletions.find_pending(session)
     for model_id, number in pending:
         with failing_alone(f"version {number} of model {model_id}: delete its files"):
+            artifacts.require_answer()
             with database.transaction() as session:
                 is_done = version_deletions.delete_files(session, model_id, number, artifacts)
             if is_done:
@@ -93,8 +96,10 @@ def _delete_snapshots(database: Database, deployment: Settings) -> None:
     with database.reading() as session:
         obsolete = snapshots.find_obsolete(session)
     for job_id in obsolete:
-        with failing_alone(f"job {job_id}: delete its snapshot"), database.transaction() as session:
-            snapshots.delete_if_obsolete(session, job_id, artifacts)
+        with failing_alone(f"job {job_id}: delete its snapshot"):
+            artifacts.require_answer()
+            with database.transaction() as session:
+                snapshots.delete_if_obsolete(session, job_id, artifacts)
 
 
 def _log_erasures(database: Database, deployment: Settings) -> None:
@@ -120,6 +125,7 @@ def _delete_models(database: Database, deployment: Settings) -> None:
         pending = deletions.find_pending(session)
     for model_id in pending:
         with failing_alone(f"model {model_id}: delete its files and sign the receipt of that"):
+            artifacts.require_answer()
             with database.transaction() as session:
                 is_done = deletions.delete_files(session, model_id, artifacts)
             if is_done:

@@ -70,6 +70,7 @@ def _continue(database: Database, deployment: Settings, deletion_id: str) -> Non
         dataset, labels = deletion.dataset, list(deletion.labels)
     failpoints.reach("images.after_replace")
     left = open_classifiers(deployment).delete_trained_on(dataset, labels)
+    artifacts.require_answer()
     with database.transaction() as session:
         is_deleted = dataset_deletions.delete_artifact(session, deletion_id, artifacts, left=left)
         failpoints.reach("images.after_delete")

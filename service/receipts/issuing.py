@@ -43,7 +43,7 @@ from service.receipts.statement import (
 from service.registry import jobs, labels, snapshots, versions
 from service.registry.artifacts import Artifacts
 from service.registry.database import Database
-from service.registry.errors import NoReceipt, ReceiptNotReady, RegistryError
+from service.registry.errors import ArtifactUnreadable, NoReceipt, ReceiptNotReady, RegistryError
 from service.registry.tables import (
     ImageErasureRow,
     JobRow,
@@ -197,10 +197,15 @@ def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow
 
 
 def _manifest(artifacts: Artifacts, version: VersionRow) -> Mapping[str, Any]:
-    """The version's manifest.json; empty if it cannot be read any more."""
+    """The version's manifest.json; empty if it cannot be read any more.
+
+    Raises ArtifactUnreadable if the whole store cannot be used now.
+    """
     try:
         manifest: dict[str, Any] = json.loads(artifacts.read(version.files[MANIFEST]["sha256"]))
-    except (RegistryError, KeyError, ValueError):
+    except (RegistryError, KeyError, ValueError) as error:
+        if isinstance(error, ArtifactUnreadable) and artifacts.fails_as_a_whole(error):
+            raise
         return {}
     return manifest
 

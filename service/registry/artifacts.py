@@ -1,5 +1,6 @@
 """Artifacts: published files, named by the sha256 of their bytes. They are checked whenever they are read."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from service.hanging import BoundedCalls
 from service.registry.artifact_cache import ArtifactCache
 from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUnreadable
 from service.registry.folder_store import FolderStore
-from service.registry.store import PIECE_BYTES, Store, Stored
+from service.registry.store import PIECE_BYTES, Store, Stored, StoreFailed
 
 SHARD = 2
 """How many characters of its sha256 the folder of an artifact is named by."""
@@ -109,6 +110,18 @@ class Artifacts:
     def exists(self, sha256: str) -> bool:
         """Whether there is a file of that name. Only `read` checks its bytes."""
         return self.store.find(name_of(sha256)) is not None
+
+    def fails_as_a_whole(self, error: ArtifactUnreadable) -> bool:
+        """Whether the error is one of the whole store, not of the one artifact that could not be read."""
+        return isinstance(error.__cause__, TimeoutError) or self.store.is_cause_of(error)
+
+    def require_answer(self) -> None:
+        """Raise StoreFailed if a bucket does not answer. Call it before a transaction that deletes artifacts.
+
+        Otherwise the transaction would hold its locks for as long as it waits for the bucket.
+        """
+        if self.store.is_bucket and (fault := self.store.describe_fault()) is not None:
+            raise StoreFailed(errno.ETIMEDOUT, fault)
 
     def delete(self, *sha256: str) -> dict[str, str]:
         """Delete the artifacts, where there are any. The deletion is durable when this returns.

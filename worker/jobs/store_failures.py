@@ -39,7 +39,7 @@ class StoreRetries:
             return self._pause
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise error
-        if isinstance(error, ArtifactUnreadable) and not self._artifacts.store.is_cause_of(error):
+        if isinstance(error, ArtifactUnreadable) and not self._artifacts.fails_as_a_whole(error):
             raise error
         raise StoreUnavailable(f"the artifact store fails for {self._wait_seconds:g} s: {error}") from error
 
