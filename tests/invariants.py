@@ -14,7 +14,6 @@ Besides: forgotten labels are in no later version, receipts verify, purged files
 deleted images are gone, finished jobs have no snapshot after a sweep, and an SQLite file is sound.
 """
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -22,7 +21,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 
 import httpx2
 from sqlalchemy import select, text
@@ -31,8 +29,11 @@ from sqlalchemy.orm import Session
 from service.receipts.signing import load_signing_key
 from service.receipts.verification import CannotVerify, NotGenuine, verify_receipt
 from service.registry.artifact_references import INTERRUPTED_SECONDS, find_referenced
-from service.registry.artifacts import FolderArtifacts
+from service.registry.artifacts import Artifacts
 from service.registry.database import Database, now
+from service.registry.errors import RegistryError
+from service.registry.opening import open_artifacts
+from service.registry.store import Stored
 from service.registry.tables import (
     CLAIMED_STATES,
     DatasetDeletionRow,
@@ -92,8 +93,13 @@ class State:
     overdue: list[str] = field(default_factory=list)
 
     @cached_property
-    def artifacts(self) -> FolderArtifacts:
-        return FolderArtifacts(self.deployment.artifacts)
+    def artifacts(self) -> Artifacts:
+        return open_artifacts(self.deployment)
+
+    @cached_property
+    def files(self) -> dict[str, Stored]:
+        """{sha256: the artifact, or what is left of it in a bucket with versions}."""
+        return {file.last_part: file for file in self.artifacts.files(leftovers=True)}
 
     def versions_of(self, model: ModelRow) -> list[VersionRow]:
         """Return the versions of the model, oldest first."""
@@ -251,22 +257,22 @@ def _files(state: State) -> Iterator[str]:
                 continue
             sha256 = file["sha256"]
             if sha256 not in checked:
-                checked[sha256] = _fault(state.artifacts.path(sha256), sha256)
+                checked[sha256] = _fault(state.artifacts, sha256)
             if fault := checked[sha256]:
                 yield f"I4: {name} of version {version.number} of {version.model_id} is {fault}"
     # The snapshot of a job that has ended is being deleted: its file first, then its row.
     going = {one.sha256 for one in state.snapshots if state.jobs[one.job_id].done}
     for sha256 in state.referenced - set(checked) - going:
-        if fault := _fault(state.artifacts.path(sha256), sha256):
+        if fault := _fault(state.artifacts, sha256):
             yield f"I4: artifact {sha256}, which a row refers to, is {fault}"
 
 
-def _fault(path: Path, sha256: str) -> str | None:
+def _fault(artifacts: Artifacts, sha256: str) -> str | None:
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return None if found == sha256 else f"changed: its bytes hash to {found}"
+        artifacts.read(sha256)
+    except RegistryError as error:
+        return str(error)
+    return None
 
 
 def _sightings(state: State, evidence: Evidence) -> Iterator[str]:
@@ -386,11 +392,9 @@ def _purges(state: State) -> Iterator[str]:
 
 
 def _was_stored_before(state: State, sha256: str, moment: datetime) -> bool:
-    """Whether the artifact is there, and was last stored before that moment."""
-    try:
-        return state.artifacts.path(sha256).stat().st_mtime < moment.timestamp() - PURGE_SECONDS
-    except FileNotFoundError:
-        return False
+    """Whether the artifact, or an old version of it, is there, and was last stored before that moment."""
+    found = state.files.get(sha256)
+    return found is not None and found.modified_at < moment.timestamp() - PURGE_SECONDS
 
 
 def _image_deletions(state: State) -> Iterator[str]:
@@ -398,7 +402,7 @@ def _image_deletions(state: State) -> Iterator[str]:
     for deletion in state.image_deletions:
         sha256 = deletion.sha256
         is_gone = deletion.state == "done" and sha256 not in state.referenced
-        if sha256 is not None and is_gone and state.artifacts.exists(sha256):
+        if sha256 is not None and is_gone and sha256 in state.files:
             yield f"images of dataset {deletion.dataset} were deleted, and their file {sha256} is there"
 
 
