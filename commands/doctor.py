@@ -72,7 +72,8 @@ def find(deployment: Settings) -> Iterator[Finding]:
     yield _check_home(deployment)
     yield from _check_space(deployment)
     yield _check_data(deployment)
-    yield _check_signing_key(deployment)
+    if deployment.signer:
+        yield _check_signing_key(deployment)
     yield _check_broker(deployment)
     database, finding = _open_database(deployment)
     yield finding
@@ -82,8 +83,7 @@ def find(deployment: Settings) -> Iterator[Finding]:
             ("schema", lambda: _check_schema(database)),
             ("clock", lambda: _check_clock(database)),
             ("workers", lambda: _check_workers(database)),
-            ("keys of receipts", lambda: _check_keys_of_receipts(database, deployment)),
-            ("erasure log", lambda: _check_erasure_log(database, deployment)),
+            *(_checks_of_signer(database, deployment) if deployment.signer else []),
             ("artifact store", lambda: _check_identity(database, artifacts)),
             *([("bucket", lambda: _check_bucket(artifacts))] if artifacts.store.is_bucket else []),
             ("artifacts", lambda: _check_artifacts(database, artifacts)),
@@ -91,6 +91,13 @@ def find(deployment: Settings) -> Iterator[Finding]:
         ):
             yield _attempt(name, check)
         database.dispose()
+
+
+def _checks_of_signer(database: Database, deployment: Settings) -> list[tuple[str, Callable[[], Finding]]]:
+    return [
+        ("keys of receipts", lambda: _check_keys_of_receipts(database, deployment)),
+        ("erasure log", lambda: _check_erasure_log(database, deployment)),
+    ]
 
 
 def _attempt(name: str, check: Callable[[], Finding]) -> Finding:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from commands.failure import fail
 from commands.operate import loaded_deployment
 from migrations import upgrade
-from service.receipts import signing
+from service.receipts import signing, signing_keys
 from service.registry import audit, keys, projects
 from service.registry.database import Database
 from service.registry.keys import Scope
@@ -75,6 +75,9 @@ def rotate_signing(*, without_old: bool) -> None:
         new = signing.replace_lost(deployment.keys) if old is None else signing.rotate(deployment.keys)[1]
         with _transaction() as session:
             _append_to_audit_log(session, "signing_key.rotate", new.keyid[:32], None)
+        database = Database(deployment.database_url)
+        signing_keys.publish(database, deployment.keys)
+        database.dispose()
     older = "the lost key verify only with its public half" if old is None else f"{old.keyid} still verify"
     typer.echo(f"receipts are signed with {new.keyid} from now on; those of {older}")
 

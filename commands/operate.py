@@ -18,6 +18,7 @@ from service.durable import DISK_FULL
 from service.process import collector, sweeper
 from service.process.errors import CannotStart
 from service.process.maintenance import start_maintenance
+from service.process.signer import make_signing_key, refuse_older_than_erasures
 from service.process.supervisor import stop_on_signals, supervise
 from service.process.worker_launch import check_worker_package, worker_command, worker_environment
 from service.registry import audit, database_file, store_identity
@@ -83,6 +84,8 @@ def sweep(*, once: bool) -> None:
         database = _open_database(deployment)
         with suppress(DatabaseUnavailable):
             store_identity.check_store(database, open_artifacts(deployment))
+            refuse_older_than_erasures(database, deployment)
+            make_signing_key(database, deployment)
         if once:
             sweeper.sweep(database, deployment)
         else:

@@ -66,16 +66,13 @@ class Home(BaseSettings):
 
     home: Folder = Field(default=Path("~/.palimpsest"), validate_default=True)
     """It contains palimpsest.db, queue/, artifacts/, datasets/, judges/, keys/ and lock."""
+    keys: Folder = _in_home(lambda home: home / "keys")
+    """The folder of the key that signs receipts: a mounted secret, for example. Only the signer reads it."""
 
     @property
     def artifacts(self) -> Path:
         """The folder of published files, named by their sha256."""
         return self.home / "artifacts"
-
-    @property
-    def keys(self) -> Path:
-        """The folder of the key that signs receipts. The API and the sweeper read it, workers do not."""
-        return self.home / "keys"
 
     @property
     def judges(self) -> Path:
@@ -108,6 +105,10 @@ class Settings(Home):
     erasure_log: Folder = _in_home(lambda home: home / "erasures.jsonl")
     """The file with every label that was forgotten. A restored backup is compared with it: put it on another
     disk than the home folder."""
+
+    signer: bool = True
+    """Whether this process signs receipts and writes the erasure log. Where several machines run the API or
+    the sweeper without a shared folder, set it to false on all but one, which has the key."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

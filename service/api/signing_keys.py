@@ -11,7 +11,9 @@ from service.api.context import Context
 from service.api.paging import CURSOR_RULE, Listing, LongPage, build_listing, unknown_cursor
 from service.api.refusals import refuses
 from service.api.route import Route
-from service.receipts.signing import ALGORITHM, PublishedKey, list_public_keys
+from service.receipts.signing import ALGORITHM, PublishedKey
+from service.receipts.signing_keys import list_keys
+from service.registry.errors import SigningKeyUnusable
 
 router = APIRouter(prefix="/v1", tags=["keys"], route_class=Route)
 
@@ -32,14 +34,15 @@ class SigningKeyObject(BaseModel):
 
 @router.get("/keys/signing")
 @needs_no_key
+@refuses(SigningKeyUnusable)
 def get_signing_key(context: Context) -> SigningKeyObject:
     """Read the public key that signs receipts now. A lost one is not replaced: the answer is 503 then."""
-    return _describe_key(list_public_keys(context.settings.keys)[0])
+    return _describe_key(list_keys(context.database, context.settings)[0])
 
 
 @router.get("/signing-keys")
 @needs_no_key
-@refuses(invalid_cursor=CURSOR_RULE)
+@refuses(SigningKeyUnusable, invalid_cursor=CURSOR_RULE)
 def list_signing_keys(
     page: Annotated[LongPage, Query()], request: Request, response: Response, context: Context
 ) -> Listing[SigningKeyObject]:
@@ -47,7 +50,7 @@ def list_signing_keys(
 
     `palimpsest keys rotate-signing` replaces the key. Receipts that an earlier one signed still verify.
     """
-    keys = list_public_keys(context.settings.keys)
+    keys = list_keys(context.database, context.settings)
     if page.after is not None:
         names = [one.keyid for one in keys]
         if page.after not in names:

@@ -10,7 +10,7 @@ from service import failpoints
 from service.process import image_deletions
 from service.process.failing_alone import failing_alone
 from service.receipts import issuing, model_deletion
-from service.receipts.signing_keys import find_key
+from service.receipts.signing_keys import find_key, publish
 from service.recovery import erasure_log
 from service.registry import (
     deletions,
@@ -27,21 +27,29 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+Step = tuple[str, Callable[[Database, Settings], None]]
+"""What a step does, for the log, and the step."""
+
 
 def sweep_files(database: Database, deployment: Settings) -> None:
-    """Read and delete files, and sign the receipts that are due. Raises DatabaseUnavailable."""
-    steps: list[tuple[str, Callable[[Database, Settings], None]]] = [
+    """Read and delete files, and sign the receipts that are due. Raises DatabaseUnavailable.
+
+    What is signed or written to the erasure log is left to the process that does so.
+    """
+    deleting: list[Step] = [
         ("release the jobs that workers gave up", release_claims),
         ("find files to purge", _purge),
         ("find files of deleted versions", _delete_versions),
         ("find snapshots of jobs that have ended", _delete_snapshots),
         ("find images to delete", image_deletions.delete_images),
+    ]
+    signing: list[Step] = [
         ("write the erasure log, before which no receipt is signed", _log_erasures),
         ("find images that are deleted", lambda database, _: image_deletions.finish_erasures(database)),
         ("find receipts to sign", _sign_receipts),
         ("find files of deleted models", _delete_models),
     ]
-    for what, step in steps:
+    for what, step in (*deleting, *(signing if deployment.signer else ())):
         with failing_alone(what):
             step(database, deployment)
 
@@ -112,6 +120,8 @@ def _log_erasures(database: Database, deployment: Settings) -> None:
 def _sign_receipts(database: Database, deployment: Settings) -> None:
     with database.reading() as session:
         due = issuing.list_jobs_with_receipt_due(session)
+    if due:
+        publish(database, deployment.keys)
     for job_id in due:
         with failing_alone(f"job {job_id}: sign its receipt"):
             key, artifacts = find_key(database, deployment.keys), open_artifacts(deployment)

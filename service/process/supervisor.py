@@ -23,13 +23,11 @@ from service.process import runtime
 from service.process.errors import CannotStart
 from service.process.http_server import Server, server_config
 from service.process.maintenance import start_maintenance
+from service.process.signer import make_signing_key, refuse_older_than_erasures
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
-from service.receipts.signing_keys import find_key
-from service.recovery import erasure_log
 from service.registry import keys
 from service.registry.database import Database
-from service.registry.errors import SigningKeyUnusable
 from service.registry.waiting import waiting_at_most
 from service.settings import Settings, is_loopback
 
@@ -65,9 +63,9 @@ def supervise(
     with _home_lock(deployment.home, exclusive=with_worker), _listening(deployment) as listener:
         database = Database(deployment.database_url)
         migrate(database)
-        _refuse_older_than_erasures(database, deployment)
+        refuse_older_than_erasures(database, deployment)
         _refuse_without_keys(database, deployment)
-        _make_signing_key(database, deployment)
+        make_signing_key(database, deployment)
         worker = WorkerProcess(deployment, database) if with_worker else None
         server = _Server(deployment, listener)
         sweeper = Thread(target=sweep_until, args=(stop, database, deployment), name="sweeper")
@@ -96,35 +94,6 @@ def supervise(
             if sweeper.ident is not None:
                 sweeper.join()
             database.dispose()
-
-
-def _refuse_older_than_erasures(database: Database, deployment: Settings) -> None:
-    """Raise CannotStart if the erasure log has erasures that the database does not know."""
-    path = deployment.erasure_log
-    try:
-        erasures = erasure_log.read(path) if path.exists() else []
-    except (OSError, erasure_log.UnreadableLog) as error:
-        raise CannotStart(f"cannot read the erasure log: {error}") from error
-    with database.reading() as session:
-        unknown = erasure_log.find_unknown(session, erasures)
-        missing = erasure_log.find_missing(session, erasures)
-    if missing and not unknown:
-        log.error("the erasure log %s lacks %d of its lines: they are written again", path, len(missing))
-        with database.transaction() as session:
-            erasure_log.write_again(session)
-    if unknown:
-        raise CannotStart(
-            f"the database is older than {len(unknown)} erasures in {path}, such as {unknown[0].id}: it "
-            "was restored; run `palimpsest replay-erasures`, and what was forgotten since is forgotten again"
-        )
-
-
-def _make_signing_key(database: Database, deployment: Settings) -> None:
-    """Make the key of the first receipts. One that was lost stops no other work, and is not replaced."""
-    try:
-        find_key(database, deployment.keys)
-    except SigningKeyUnusable as error:
-        log.error("no receipt can be signed: %s", error)
 
 
 def _refuse_without_keys(database: Database, deployment: Settings) -> None:

@@ -24,7 +24,7 @@ from service.api.app import create_app
 from service.drawing.images import png
 from service.process import sweeper
 from service.process.http_server import Server, server_config
-from service.receipts.signing_keys import find_key
+from service.process.signer import make_signing_key
 from service.registry import claims, job_events, jobs, labels, publishing, reports, versions
 from service.registry.artifacts import Artifacts, FolderArtifacts, encode_document
 from service.registry.claims import Claim
@@ -246,7 +246,7 @@ def serving(settings: Settings, *, offered: Catalog = CATALOG) -> Iterator[Serve
     """Serve a deployment with these settings and this catalog on a free port, until the block ends."""
     database = Database(settings.database_url)
     upgrade(database)
-    find_key(database, settings.keys)  # as at the start of the service
+    make_signing_key(database, settings)  # as at the start of the service
     app = create_app(settings, offered=offered)
     hooks = {"response": [check_documented]}
     with listening(app) as address, httpx2.Client(base_url=address, timeout=30, event_hooks=hooks) as http:
