@@ -33,6 +33,7 @@ def configure(*, level: str, log_format: LogFormat) -> None:
     handler.setFormatter(_Redacted(_formatter(log_format)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs URLs, and signed ones are secrets
 
 
 class about:  # noqa: N801 - reads as the function it is; a class, since every request uses it

@@ -56,3 +56,10 @@ def test_a_traceback_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> No
             logging.getLogger("service.some").exception("failed")
     [line] = capsys.readouterr().err.splitlines()
     assert "ValueError: two\nlines" in json.loads(line)["exc_info"]
+
+
+def test_urls_that_may_be_signed_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    with json_lines():
+        logging.getLogger("httpx2").info("HTTP Request: GET http://bucket/?X-Amz-Signature=0123")
+        logging.getLogger("httpx2").warning("a warning")
+    assert [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()] == ["a warning"]
