@@ -85,9 +85,12 @@ def test_a_job_whose_bucket_fails_when_it_publishes_waits_and_loses_no_attempt(
     process = instance.up()
     instance.create()
     instance.succeeded(instance.submit("learn", labels=["0", "1"]))
+    if fault is fill:  # before the job, which would end meanwhile; what it reads can still be read
+        repair = fault(server, bucket)
     job_id = instance.submit("learn", labels=["2"], steps=300)
-    instance.worker_in_training(job_id)
-    repair = fault(server, bucket)
+    if fault is not fill:
+        instance.worker_in_training(job_id)
+        repair = fault(server, bucket)
     instance.wait_until(job_id, lambda job: job.state == "verifying")
     if fault is not fill:
         wait_for("the service notices", lambda: readiness(instance)["status"] == "unavailable")
