@@ -25,6 +25,7 @@ from service.registry import audit, database_file, store_identity
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.opening import open_artifacts
+from service.registry.store import StoreFailed
 from service.registry.tables import Row
 from service.settings import Settings, load_settings
 from service.urls import sqlite_url
@@ -198,6 +199,8 @@ def loaded_deployment() -> Iterator[Settings]:
         fail(f"{error.message} ({error.reason})")
     except (CannotStart, RegistryError, failpoints.UnknownFailpoint) as error:
         fail(str(error))
+    except StoreFailed as error:
+        fail(f"{error.strerror}; check PALIMPSEST_ARTIFACTS_URL and the variables AWS_*")
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
