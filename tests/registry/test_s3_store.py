@@ -140,6 +140,7 @@ def test_a_signed_link_gives_the_file_to_anybody_for_a_while(store: S3Store) -> 
         ("AWS_ACCESS_KEY_ID", "nobody", "the bucket refuses the credentials (InvalidAccessKeyId)"),
         ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}", "the bucket does not answer"),
     ],
+    ids=["another secret", "another key", "another address"],
 )
 def test_a_bucket_that_cannot_be_used_is_an_error_of_a_disk_which_names_no_secret(
     versioned: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
