@@ -284,6 +284,7 @@ def test_a_forget_deletes_the_images_that_its_labels_were_learned_from(served: S
         "sha256": old,
         "replaced_by": sha256_of(served, name),
         "kept": False,
+        "remains": None,
     }
     assert not is_stored(served, images["ring"])
     predicate = predicate_of(served, submitted["id"])
