@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from reports import FullReport
 from service.durable import UNFINISHED
 from service.process import sweeper
+from service.receipts.signing_keys import find_key
 from service.registry import artifact_references, claims, publishing, purging, reports, versions
 from service.registry.artifacts import Artifacts, FolderArtifacts, encode_document
 from service.registry.claims import Claim
@@ -274,6 +275,7 @@ def test_a_purged_file_may_be_there_again_only_if_it_was_stored_since(model: Mod
 def test_a_label_can_be_purged_after_it_was_forgotten_and_the_receipt_is_signed_again(
     model: ModelWithFiles,
 ) -> None:
+    find_key(model.registry.database, model.deployment.keys)  # as at the start of the service
     model.publish_job("learn", "1", "2", "3")
     job_id = model.publish_job("forget", "2")
     model.sweep()
