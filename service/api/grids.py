@@ -66,7 +66,7 @@ class Arrangement(BaseModel):
     def encode(self, images: Pixels) -> bytes:
         """Return images, uint8 [count, h, w], as one PNG."""
         page = images[0] if len(images) == 1 else grid(images, self.rows, self._columns)
-        return png(page if self.scale == 1 else enlarge(page, self.scale))
+        return png(page) if self.scale == 1 else png(enlarge(page, self.scale), is_enlarged=True)
 
     @property
     def _columns(self) -> int:

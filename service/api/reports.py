@@ -350,4 +350,4 @@ def _png(picture: Picture) -> bytes:
     images = np.frombuffer(base64.b64decode(picture.base64), dtype=np.uint8).reshape(-1, side, side)
     columns = min(RECOVERED_COLUMNS, len(images))
     rows = len(images) // columns
-    return png(enlarge(grid(images[: rows * columns], rows, columns), 2))
+    return png(enlarge(grid(images[: rows * columns], rows, columns), 2), is_enlarged=True)

@@ -7,9 +7,10 @@ refuses to draw from it. A purged version has lost its files, too.
 import base64
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Query, Request, Response
@@ -60,7 +61,7 @@ MEDIA_TYPES = {
 }
 MAX_IMAGES = 2_000
 MAX_GRID_COLUMNS = 50
-GRIDS = {"png_grid": png, "webp": webp}
+GRIDS: Mapping[str, Callable[[Pixels], bytes]] = {"png_grid": partial(png, is_enlarged=True), "webp": webp}
 """The formats that are one picture with a row for each label, and what encodes them."""
 
 

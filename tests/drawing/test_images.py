@@ -74,3 +74,10 @@ def test_an_archive_is_read_without_pickle_and_always_has_the_same_bytes() -> No
         assert archive["labels"].tolist() == ["3", "3", "sneaker"]
         assert archive["seeds"].tolist() == [0, 1, 2**53 - 1]
     assert data == npz(list(images), ["3", "3", "sneaker"], [0, 1, 2**53 - 1])
+
+
+def test_an_enlarged_image_takes_little_more_than_the_same_pixels_once() -> None:
+    image = digits(1)[0]
+    large = enlarge(image, 4)
+    assert np.array_equal(opened(png(large, is_enlarged=True)), large)
+    assert len(png(large, is_enlarged=True)) < 3 * len(png(image))
