@@ -105,10 +105,14 @@ def test_a_named_pipe_in_place_of_the_checkpoint_fails_the_job_and_no_other(inst
     [version] = instance.versions(model_id)
     sha256 = version.files["checkpoint.safetensors"]["sha256"]
     path = instance.deployment.artifacts / sha256[:2] / sha256
+    data = path.read_bytes()
     path.unlink()
     os.mkfifo(path)
     piped = instance.submit("learn", "piped", labels=["1"])
-    other = instance.submit("learn", "other", labels=["0"])
+    # With the label 0, its version would have the same file, which would take the place of the pipe.
+    other = instance.submit("learn", "other", labels=["2"])
     job = instance.wait_until_done(piped, 120)
     assert (job.state, (job.error or {})["code"]) == ("failed", "artifact_unreadable")
     instance.succeeded(other, 120)
+    path.unlink()
+    path.write_bytes(data)
