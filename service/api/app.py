@@ -104,7 +104,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     threads = DatabaseThreads(database)
     access = Access(database, threads, settings)
     polls = Polls(database)
-    versions_named = VersionLookup(database)
+    version_lookup = VersionLookup(database)
     cache = ImageCache()
     streams = EventStreams(database, most=settings.max_streams)
     rates = RateLimits(
@@ -125,7 +125,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
             task.cancel()
         streams.close()
         polls.close()
-        versions_named.close()
+        version_lookup.close()
         database.dispose()
 
     app = Application(
@@ -165,7 +165,7 @@ def create_app(settings: Settings, *, offered: Catalog | None = None) -> FastAPI
     complete_document(app, [resource.router for resource in RESOURCES])
     app.put_before(lambda inner: OriginMiddleware(inner, settings))
     app.put_before(RequestMiddleware)
-    frequent = (PollAnswers(polls), ImageAnswers(versions_named, generator, cache))
+    frequent = (PollAnswers(polls), ImageAnswers(version_lookup, generator, cache))
     app.put_before(lambda inner: PlainRequests(inner, frequent, access, rates, settings))
     return app
 

@@ -130,36 +130,36 @@ HEADERS: dict[str, _Header] = {
     ),
 }
 
-REQUEST_ID_PARAMETER = {
-    "name": "X-Request-Id",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,128}$"},
-    "description": "The client's own id of the request. The answer and the log have it. Another text than "
-    "this is replaced by a new id.",
-}
-TRACE_PARAMETER = {
-    "name": "traceparent",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string"},
-    "description": "The trace that the request belongs to (W3C Trace Context). The log has its id. A "
-    "malformed one is ignored.",
-}
-CONDITION_PARAMETER = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string"},
-    "description": "The ETag of an earlier answer. If this one would be the same, it is 304 without a body.",
-}
-RANGE_PARAMETER = {
-    "name": "Range",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string"},
-    "description": "`bytes=FIRST-LAST`: one range of the file (RFC 9110, section 14).",
-}
+
+def _request_header(name: str, description: str, **schema: str) -> dict[str, Any]:
+    """Return what the document says of a header that a request may have."""
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", **schema},
+        "description": description,
+    }
+
+
+REQUEST_ID_PARAMETER = _request_header(
+    "X-Request-Id",
+    "The client's own id of the request. The answer and the log have it. Another text than this is replaced "
+    "by a new id.",
+    pattern="^[A-Za-z0-9._:-]{1,128}$",
+)
+TRACE_PARAMETER = _request_header(
+    "traceparent",
+    "The trace that the request belongs to (W3C Trace Context). The log has its id. A malformed one is "
+    "ignored.",
+)
+CONDITION_PARAMETER = _request_header(
+    "If-None-Match",
+    "The ETag of an earlier answer. If this one would be the same, it is 304 without a body.",
+)
+RANGE_PARAMETER = _request_header(
+    "Range", "`bytes=FIRST-LAST`: one range of the file (RFC 9110, section 14)."
+)
 
 
 def describe_headers(document: dict[str, Any], operations: Sequence[Operation]) -> None:

@@ -1,8 +1,8 @@
 """Answers to requests for images before the router, which costs ten times as much as an image.
 
 Answered here is what is plain: a version that may be drawn from, a label that it holds, a decoder that is
-loaded, and no more images than one turn of the event loop draws. Everything else, and all that is refused, is
-left to the endpoint (images.py). The answers are the same, byte for byte.
+loaded, and no more images than one iteration of the event loop draws. Everything else, and all that is
+refused, is left to the endpoint (images.py). The answers are the same, byte for byte.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from starlette.types import Scope
 
 from service.api.access import Caller
-from service.api.grids import MAX_AREA, Arrangement
+from service.api.batched_drawing import BatchedDrawing
+from service.api.grids import Arrangement
 from service.api.lookup import headers_of_version
 from service.api.plain_requests import PlainHeaders, RawHeaders, Reply
 from service.api.route import FOR_ONE_CLIENT, MAX_MEDIA_RANGES, names_etag, quality
-from service.api.turns import Turns
 from service.api.version_lookup import DrawableVersion, VersionLookup
 from service.drawing.decoders import RENDERING, Generator, Wanted
 from service.drawing.image_cache import ImageCache
@@ -28,6 +28,7 @@ from service.registry.drawable_versions import NamedVersion
 from service.registry.keys import Scope as KeyScope
 from service.registry.versions import LabelDecoder
 from service.requests.fields import ALIAS, HEAD, MAX_SEED, NAME, NUMBER
+from service.requests.violations import InvalidRequest
 
 _PATH = re.compile(r"/v1/models/([^/]+)/versions/([^/]+)/images/([^/]+)/([0-9]{1,16})\.png")
 MEDIA_TYPE = "image/png"
@@ -45,7 +46,7 @@ class _Image(NamedTuple):
 
 
 class ImageAnswers:
-    """Answers requests for images that can be drawn in one turn of the event loop."""
+    """Answers requests for images that can be drawn in one iteration of the event loop."""
 
     scopes: tuple[KeyScope, ...] = ("sample",)
     pattern = "/v1/models/{model}/versions/{number}/images/{label}/{seed}.png"
@@ -54,7 +55,7 @@ class ImageAnswers:
         self._versions = versions
         self._generator = generator
         self._cache = cache
-        self._turns = Turns()
+        self._drawing = BatchedDrawing()
 
     def takes(self, path: str) -> bool:
         """Return whether the path may be that of an image."""
@@ -67,7 +68,7 @@ class ImageAnswers:
         image = _parse(scope, caller.project) if _accepts_png(headers.accept) else None
         if image is None:
             return None
-        version = self._versions.find_kept(image.version) or await self._versions.find(image.version)
+        version = await self._versions.find(image.version)
         decoder = None if version is None else version.decoders.get(image.label)
         if version is None or decoder is None:
             return None
@@ -78,11 +79,11 @@ class ImageAnswers:
         content = self._cache.find(version.id, etag)
         if content is None:
             loaded = self._generator.find_loaded(decoder.sha256)
-            if loaded is None or not self._turns.takes(loaded, image.arrangement.count) or refuses():
+            if loaded is None or not self._drawing.takes(loaded, image.arrangement.count) or refuses():
                 return None
             seeds = range(image.seed, image.seed + image.arrangement.count)
             wanted = [Wanted(decoder.slot, image.label, seed) for seed in seeds]
-            content = await self._turns.draw(loaded, wanted, image.arrangement.encode)
+            content = await self._drawing.draw(loaded, wanted, image.arrangement.encode)
             if content is None:
                 return None
             self._cache.keep(version.id, etag, content)
@@ -154,7 +155,7 @@ def _parse_query(query: bytes) -> Arrangement | None:
     try:
         fields = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query))
         arrangement = Arrangement.model_validate(dict(fields))
-    except (ValueError, ValidationError):
+        arrangement.refuse_too_large()
+    except (ValueError, ValidationError, InvalidRequest):
         return None
-    is_plain = len(dict(fields)) == len(fields) and arrangement.count * arrangement.scale**2 <= MAX_AREA
-    return arrangement if is_plain else None
+    return arrangement if len(dict(fields)) == len(fields) else None

@@ -50,7 +50,7 @@ OTHER_HEADERS = frozenset(
 """Headers that an endpoint, or what stands before it, would have to look at."""
 NOT_IN_304 = (b"content-length", b"content-type")
 ERROR = "palimpsest.error"
-"""Where the scope has the error that refuses the request."""
+"""Where the scope has the error to answer."""
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
@@ -102,7 +102,7 @@ class PlainRequests:
         self, app: ASGIApp, answers: Sequence[Answers], access: Access, rates: RateLimits, settings: Settings
     ) -> None:
         self._app = app
-        self._refusing = RequestMiddleware(_refuse)
+        self._failing = RequestMiddleware(_fail)
         self._answers = answers
         self._access = access
         self._rates = rates
@@ -116,9 +116,9 @@ class PlainRequests:
                 if answers.takes(scope["path"]):
                     try:
                         found = await self._find(answers, scope)
-                    except DatabaseUnavailable as error:
+                    except Exception as error:
                         scope[ERROR], scope[PATTERN] = error, answers.pattern
-                        await self._refusing(scope, receive, send)
+                        await self._failing(scope, receive, send)
                         return
                     if found is not None:
                         headers, reply = found
@@ -178,5 +178,9 @@ async def _send(send: Send, request_id: str, reply: Reply) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    await answer_registry_error(Request(scope), scope[ERROR])(scope, receive, send)
+async def _fail(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the error of a plain request; RequestMiddleware answers and logs one that nobody expected."""
+    error = scope[ERROR]
+    if not isinstance(error, DatabaseUnavailable):
+        raise error
+    await answer_registry_error(Request(scope), error)(scope, receive, send)

@@ -6,11 +6,8 @@ jobs. Where the token is that of the kept answer, this is the answer. The other 
 query, for all of them.
 """
 
-import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from fastapi import Response
@@ -18,17 +15,15 @@ from fastapi.responses import JSONResponse
 from starlette.types import Scope as ASGIScope
 
 from service.api.access import Caller
+from service.api.gathered_reads import GatheredReads
 from service.api.job_objects import POLL_SECONDS, describe_job
 from service.api.plain_requests import NOT_IN_304, PlainHeaders, Reply
 from service.api.route import add_etag, names_etag
 from service.registry import jobs, workers
 from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable
 from service.registry.job_tokens import read_tokens
 from service.registry.keys import Scope
 from service.requests.fields import JOB_ID
-
-log = logging.getLogger(__name__)
 
 MAX_ANSWERS = 10_000
 """How many answers are kept, of about 2 KB each. The one that was polled longest ago is dropped first."""
@@ -54,43 +49,43 @@ class Answer(NamedTuple):
     headers_of_304: tuple[tuple[bytes, bytes], ...]
 
 
-_Result = Answer | DatabaseUnavailable | None
+class _Moment(NamedTuple):
+    """What there was when a reading began."""
+
+    change: int | None
+    kept: Mapping[str, Answer | None]
+    """{job id: its kept answer}."""
 
 
 class Polls:
-    """The kept answers, and the thread that reads from the database. Used on the event loop alone.
-
-    While one batch is read, the polls that arrive wait together for the next.
-    """
+    """The kept answers, and the reading of others. Used on the event loop alone."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="polls")
         self._kept: OrderedDict[str, Answer] = OrderedDict()
         """{job id: its last answer}, the one that was given last at the end."""
         self._current: dict[str, Answer] = {}
         """Answers that were read or confirmed at `_change`: they hold as long as nothing is committed."""
         self._change: int | None = None
-        self._waiting: dict[str, asyncio.Future[_Result]] = {}
-        self._is_reading = False
-        self._started_at = 0.0
-        self._is_busy = False
-        """Whether several polls waited for the last batch. Then the next one gathers polls for a moment."""
+        self._reads = GatheredReads[str, Answer, _Moment](
+            "polls",
+            begin=lambda ids: _Moment(database.change_number(), {one: self._kept.get(one) for one in ids}),
+            read=lambda moment, _: _read(database, moment.kept),
+            keep=self._keep,
+            most=MAX_BATCH,
+            gather_seconds=GATHER_SECONDS,
+        )
 
     async def find(self, job_id: str, project: str) -> Answer | None:
         """Return the answer about the project's job; None if there is none. Raises DatabaseUnavailable."""
         if not JOB_ID.fullmatch(job_id):
             return None
-        answer = self._find_current(job_id) or await self._read(job_id)
-        if isinstance(answer, DatabaseUnavailable):
-            raise answer
-        if answer is None or answer.project != project:
-            return None
-        return answer
+        answer = self._find_current(job_id) or await self._reads.find(job_id)
+        return None if answer is None or answer.project != project else answer
 
     def close(self) -> None:
         """End the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._reads.close()
 
     def _find_current(self, job_id: str) -> Answer | None:
         """Return the answer if nothing was committed since it was confirmed, which only SQLite can tell."""
@@ -100,78 +95,29 @@ class Polls:
             self._change = change
         return self._current.get(job_id)
 
-    async def _read(self, job_id: str) -> _Result:
-        loop = asyncio.get_running_loop()
-        future = self._waiting.get(job_id)
-        if future is None:
-            future = self._waiting[job_id] = loop.create_future()
-        if not self._is_reading:
-            self._is_reading = True
-            self._start_soon(loop)
-        return await asyncio.shield(future)  # others may wait for it if this client leaves
-
-    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._is_busy:
-            loop.call_at(max(loop.time(), self._started_at + GATHER_SECONDS), self._start, loop)
-        else:
-            self._start(loop)
-
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._started_at = loop.time()
-        batch = {job_id: self._waiting.pop(job_id) for job_id in list(self._waiting)[:MAX_BATCH]}
-        self._is_busy = len(batch) > 1
-        kept = {job_id: self._kept.get(job_id) for job_id in batch}
-        change = self._database.change_number()
-        reading = loop.run_in_executor(self._thread, _read, self._database, kept)
-        reading.add_done_callback(lambda done: self._finish(loop, batch, change, done))
-
-    def _finish(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: dict[str, asyncio.Future[_Result]],
-        change: int | None,
-        done: "asyncio.Future[dict[str, Answer] | DatabaseUnavailable]",
-    ) -> None:
-        found = {} if done.cancelled() else done.result()
-        if isinstance(found, DatabaseUnavailable):
-            # Those who came meanwhile would wait for as long again.
-            for future in (*batch.values(), *self._waiting.values()):
-                future.set_result(found)
-            self._waiting.clear()
-        else:
-            self._keep(found, change)
-            for job_id, future in batch.items():
-                future.set_result(found.get(job_id))
-        if self._waiting:
-            self._start_soon(loop)
-        else:
-            self._is_reading = False
-
-    def _keep(self, found: Mapping[str, Answer], change: int | None) -> None:
-        if change is not None and change == self._change:
-            self._current.update(found)
-        for job_id, answer in found.items():
+    def _keep(self, moment: _Moment, found: Mapping[str, Answer | None]) -> None:
+        answers = {job_id: answer for job_id, answer in found.items() if answer is not None}
+        if moment.change is not None and moment.change == self._change:
+            self._current.update(answers)
+        for job_id, answer in answers.items():
             self._kept[job_id] = answer
             self._kept.move_to_end(job_id)
         while len(self._kept) > MAX_ANSWERS:
             self._kept.popitem(last=False)
 
 
-def _read(database: Database, kept: Mapping[str, Answer | None]) -> dict[str, Answer] | DatabaseUnavailable:
-    """Return {job id: answer}: the kept ones that still hold, and new ones. Without unknown jobs."""
-    try:
-        # A token is older than its answer: a change in between only makes the next poll read the job again.
-        tokens = read_tokens(database, list(kept))
-        found = {
-            job_id: answer for job_id, answer in kept.items() if answer and tokens.get(job_id) == answer.token
-        }
-        changed = [job_id for job_id in tokens if job_id not in found]
-        return found | _answer(database, changed, tokens) if changed else found
-    except DatabaseUnavailable as error:
-        return error
-    except Exception:
-        log.exception("polls of jobs could not be answered together; each is answered by itself")
-        return {}
+def _read(database: Database, kept: Mapping[str, Answer | None]) -> dict[str, Answer]:
+    """Return {job id: answer}: the kept ones that still hold, and new ones. Without unknown jobs.
+
+    Raises DatabaseUnavailable.
+    """
+    # A token is older than its answer: a change in between only makes the next poll read the job again.
+    tokens = read_tokens(database, list(kept))
+    found = {
+        job_id: answer for job_id, answer in kept.items() if answer and tokens.get(job_id) == answer.token
+    }
+    changed = [job_id for job_id in tokens if job_id not in found]
+    return found | _answer(database, changed, tokens) if changed else found
 
 
 def _answer(database: Database, job_ids: Sequence[str], tokens: Mapping[str, str]) -> dict[str, Answer]:

@@ -8,21 +8,18 @@ What was looked up is used again only while it must still be so, as far as any c
 """
 
 import asyncio
-import logging
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from service.api.gathered_reads import GatheredReads
 from service.registry import drawable_versions
 from service.registry.database import Database
 from service.registry.drawable_versions import NamedVersion
-from service.registry.errors import DatabaseUnavailable
 from service.registry.versions import LabelDecoder
 
-log = logging.getLogger(__name__)
-
 MAX_AGE_SECONDS = 0.5
+MAX_BATCH = 200
 MAX_KEPT = 1024
 """How many names of versions are remembered, and the decoders of how many versions."""
 
@@ -44,26 +41,32 @@ class _Moment(NamedTuple):
     seconds: float
 
 
-_Found = Mapping[NamedVersion, DrawableVersion] | DatabaseUnavailable
-
-
 class VersionLookup:
-    """Looks versions up in a thread of its own. Used on the event loop alone.
-
-    While some are read, the requests that arrive wait together for the next reading.
-    """
+    """The versions that were looked up, and the look-up of others. Used on the event loop alone."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="versions")
         self._kept: OrderedDict[NamedVersion, tuple[_Moment, DrawableVersion]] = OrderedDict()
         self._decoders: OrderedDict[str, Mapping[str, LabelDecoder]] = OrderedDict()
-        """{version id: its decoders}, which never change. Used in the thread alone."""
-        self._waiting: dict[NamedVersion, asyncio.Future[DrawableVersion | None]] = {}
-        self._is_reading = False
+        """{version id: its decoders}, which never change. Used in the thread of the reads alone."""
+        self._reads = GatheredReads[NamedVersion, DrawableVersion, _Moment](
+            "versions",
+            begin=lambda _: self._now(),
+            read=lambda _, names: self._read(names),
+            keep=self._keep,
+            most=MAX_BATCH,
+        )
 
-    def find_kept(self, named: NamedVersion) -> DrawableVersion | None:
-        """Return the version if it was looked up and must still be usable. Never waits."""
+    async def find(self, named: NamedVersion) -> DrawableVersion | None:
+        """Return the version if it may be drawn from, else None. Raises DatabaseUnavailable."""
+        return self._find_kept(named) or await self._reads.find(named)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._reads.close()
+
+    def _find_kept(self, named: NamedVersion) -> DrawableVersion | None:
+        """Return the version if it was looked up and must still be usable."""
         kept = self._kept.get(named)
         if kept is None:
             return None
@@ -77,78 +80,30 @@ class VersionLookup:
             return None
         return version
 
-    async def find(self, named: NamedVersion) -> DrawableVersion | None:
-        """Return the version if it may be drawn from, else None. Raises DatabaseUnavailable."""
-        loop = asyncio.get_running_loop()
-        future = self._waiting.get(named)
-        if future is None:
-            future = self._waiting[named] = loop.create_future()
-        if not self._is_reading:
-            self._start(loop)
-        return await asyncio.shield(future)  # others may wait for it if this client leaves
-
-    def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
     def _now(self) -> _Moment:
         seconds = asyncio.get_running_loop().time()
         return _Moment(self._database.change_number(), self._database.last_session, seconds)
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._is_reading = True
-        batch, self._waiting = self._waiting, {}
-        moment = self._now()
-        reading = loop.run_in_executor(self._thread, self._read, list(batch))
-        reading.add_done_callback(lambda done: self._finish(loop, batch, moment, done))
+    def _keep(self, moment: _Moment, found: Mapping[NamedVersion, DrawableVersion | None]) -> None:
+        for named, version in found.items():
+            self._kept.pop(named, None)
+            if version is not None:
+                self._kept[named] = moment, version
+        while len(self._kept) > MAX_KEPT:
+            self._kept.popitem(last=False)
 
-    def _finish(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        batch: Mapping[NamedVersion, "asyncio.Future[DrawableVersion | None]"],
-        moment: _Moment,
-        done: "asyncio.Future[_Found]",
-    ) -> None:
-        found = {} if done.cancelled() else done.result()
-        if isinstance(found, DatabaseUnavailable):
-            # Those who came meanwhile would wait for as long again.
-            for future in (*batch.values(), *self._waiting.values()):
-                future.set_exception(found)
-            self._waiting = {}
-        else:
-            for named, future in batch.items():
-                self._keep(named, moment, found.get(named))
-                future.set_result(found.get(named))
-        self._is_reading = False
-        if self._waiting:
-            self._start(loop)
-
-    def _keep(self, named: NamedVersion, moment: _Moment, version: DrawableVersion | None) -> None:
-        self._kept.pop(named, None)
-        if version is not None:
-            self._kept[named] = moment, version
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-
-    def _read(self, batch: Collection[NamedVersion]) -> _Found:
-        try:
-            found = {}
-            for named in batch:
-                if version := drawable_versions.find(self._database, named):
-                    found[named] = DrawableVersion(*version, self._read_decoders(version.id))
-            return found
-        except DatabaseUnavailable as error:
-            return error
-        except Exception:
-            log.exception("versions could not be looked up; the requests are answered without that")
-            return {}
+    def _read(self, names: Sequence[NamedVersion]) -> dict[NamedVersion, DrawableVersion]:
+        found = {}
+        for named in names:
+            if version := drawable_versions.find(self._database, named):
+                found[named] = DrawableVersion(*version, self._read_decoders(version.id))
+        return found
 
     def _read_decoders(self, version_id: str) -> Mapping[str, LabelDecoder]:
         decoders = self._decoders.get(version_id)
         if decoders is None:
-            decoders = self._decoders[version_id] = drawable_versions.read_decoders(
-                self._database, version_id
-            )
+            decoders = drawable_versions.read_decoders(self._database, version_id)
+            self._decoders[version_id] = decoders
             if len(self._decoders) > MAX_KEPT:
                 self._decoders.popitem(last=False)
         self._decoders.move_to_end(version_id)

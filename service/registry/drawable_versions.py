@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, Integer, String, and_, bindparam, case, or
 from service.registry.database import Database
 from service.registry.frequent_queries import FrequentQuery, is_one_of
 from service.registry.tables import AliasRow, ModelRow, VersionRow
-from service.registry.versions import LabelDecoder, find_label_decoder
+from service.registry.versions import LabelDecoder, find_label_decoder, is_in_state
 
 
 class NamedVersion(NamedTuple):
@@ -32,10 +32,6 @@ class FoundVersion(NamedTuple):
     number: int
 
 
-_is_usable = and_(
-    VersionRow.revoked_by.is_(None), VersionRow.purged_by.is_(None), VersionRow.deleted_at.is_(None)
-)
-"""As `service.registry.versions.state_of` a version is `usable`."""
 _number: BindParameter[int] = bindparam("number", type_=Integer)
 _alias: BindParameter[str] = bindparam("alias", type_=String)
 _FIND = FrequentQuery(
@@ -48,14 +44,14 @@ _FIND = FrequentQuery(
         or_(ModelRow.id == bindparam("model"), ModelRow.name == bindparam("model")),
         VersionRow.number
         == case((_number > 0, _number), (_alias != "", AliasRow.version), else_=ModelRow.head),
-        _is_usable,
+        is_in_state("usable"),
     )
 )
 _READ = FrequentQuery(select(VersionRow.labels, VersionRow.files).where(VersionRow.id == bindparam("id")))
 _USABLE = FrequentQuery(
     select(VersionRow.id)
     .join(ModelRow, ModelRow.id == VersionRow.model_id)
-    .where(is_one_of(VersionRow.id, "ids"), ModelRow.deleted_at.is_(None), _is_usable)
+    .where(is_one_of(VersionRow.id, "ids"), ModelRow.deleted_at.is_(None), is_in_state("usable"))
 )
 
 

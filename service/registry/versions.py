@@ -110,7 +110,7 @@ def page(
     """Return the versions of the model, the newest first, or those that follow number `after`."""
     query = select(VersionRow).where(VersionRow.model_id == model.id)
     if only.state is not None:
-        query = query.where(_is_in_state(only.state))
+        query = query.where(is_in_state(only.state))
     if only.operation is not None:
         query = query.where(VersionRow.operation == only.operation)
     query = having(query, VersionRow.client_metadata, only.metadata)
@@ -126,7 +126,7 @@ def state_of(version: VersionRow) -> VersionState:
     return "usable" if version.revoked_by is None else "revoked"
 
 
-def _is_in_state(state: VersionState) -> ColumnElement[bool]:
+def is_in_state(state: VersionState) -> ColumnElement[bool]:
     """Return the SQL condition that `state_of` a version is this."""
     reasons = {
         "purged": VersionRow.purged_by.is_not(None),

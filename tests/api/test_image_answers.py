@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from service.api.app import create_app
+from service.api.image_answers import ImageAnswers
+from service.api.polls import PollAnswers
 from service.drawing.decoders import Decoder, Generator, Wanted
 from service.drawing.images import png
 from service.registry import keys
@@ -128,6 +130,32 @@ def test_images_requested_at_once_are_those_requested_one_by_one(served: Served,
         return {wanted: answer.content for wanted, answer in zip(expected, answers, strict=True)}
 
     assert asyncio.run(request_all()) == expected
+
+
+def test_an_error_that_nobody_expected_is_a_500_for_each_request_and_no_request_waits_for_ever(
+    served: Served, m: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):  # the first one loads the decoder
+        assert served.http.get(path(m)).status_code == 200
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    async def request_all() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(base_url=served.address, timeout=20) as http:
+            return await asyncio.gather(*(http.get(path(m, seed=seed)) for seed in range(1000, 1030)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "draw", fail)
+        answers = asyncio.run(request_all())
+    assert {(one.status_code, one.json()["code"]) for one in answers} == {(500, "internal_error")}
+    assert len({one.headers["X-Request-Id"] for one in answers}) == len(answers)
+    assert served.http.get(path(m, seed=1000)).status_code == 200
+
+
+def test_what_is_answered_before_the_router_is_counted_as_its_endpoint(served: Served) -> None:
+    paths = set(served.app.openapi()["paths"])
+    assert {ImageAnswers.pattern, PollAnswers.pattern} <= paths
 
 
 def test_the_process_that_told_of_a_forget_draws_nothing_more_and_others_stop_within_a_second(
