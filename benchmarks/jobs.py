@@ -26,10 +26,10 @@ from benchmarks.output import make_parser, write_figures
 from migrations import upgrade
 from palimpsest import Palimpsest
 from palimpsest.local_server import local_server
-from service.registry import claims, jobs, labels, models
+from service.registry import claims, job_lists, jobs, labels, models
 from service.registry.database import Database
+from service.registry.job_lists import JobFilter
 from service.registry.job_specs import LearnSpec
-from service.registry.jobs import JobFilter
 from service.registry.tables import JobRow, ModelRow
 
 T = TypeVar("T")
@@ -145,7 +145,7 @@ def submit_job(session: Any, model: ModelRow) -> JobRow:
 def only_job(database: Database, model: str) -> JobRow:
     with database.reading() as session:
         only = JobFilter(models.find(session, model).id)
-        return jobs.page(session, only=only, limit=1).rows[0]
+        return job_lists.page(session, only=only, limit=1).rows[0]
 
 
 def running_job(database: Database, model: str) -> JobRow | None:

@@ -16,11 +16,11 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 from sqlalchemy.orm import Session
 
+from service.api.bodies import MAX_BODY_BYTES, JsonRequest, read_body
 from service.api.context import Context
 from service.api.error_kinds import INVALID_IDEMPOTENCY_KEY, RESOURCE_GONE
 from service.api.problems import Problem
 from service.api.refusals import refuses
-from service.api.route import MAX_BODY_BYTES, JsonRequest, read_body
 from service.registry import idempotency
 from service.registry.errors import (
     IdempotencyInFlight,

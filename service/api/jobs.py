@@ -30,7 +30,7 @@ from service.receipts import issuing
 from service.receipts.signing_keys import find_key
 from service.receipts.statement import MEDIA_TYPE
 from service.recovery import erasure_log
-from service.registry import jobs, models, workers
+from service.registry import job_lists, jobs, models, workers
 from service.registry.errors import (
     ForgetUnfinished,
     ForgottenWithLess,
@@ -53,8 +53,8 @@ from service.registry.errors import (
     UnknownLabel,
     UnknownModel,
 )
+from service.registry.job_lists import JobFilter
 from service.registry.job_specs import JobSpec, LabelsSpec, Statuses
-from service.registry.jobs import JobFilter
 from service.registry.tables import JobRow, ModelRow, Operation
 from service.requests import retries
 from service.requests.fields import LABEL_RULE, LabelName, ResourceName
@@ -102,7 +102,7 @@ def list_jobs(
     """
     with context.database.reading() as session:
         model = find_model(session, context.project, page.model) if page.model is not None else None
-        found = jobs.page(
+        found = job_lists.page(
             session,
             project=context.project,
             only=JobFilter(

@@ -11,10 +11,10 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from service.api.access import PROJECT_HEADER, required_scopes
+from service.api.bodies import MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_JSON_ITEMS, MAX_OPEN_BODY_BYTES
 from service.api.documented_errors import describe_refusals
 from service.api.documented_examples import add_examples
 from service.api.documented_headers import describe_headers
-from service.api.route import MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_JSON_ITEMS, MAX_OPEN_BODY_BYTES
 from service.api.webhook_messages import describe_webhooks
 from service.requests.catalog import Catalog
 from service.requests.fields import ALIAS, HEAD, JOB_ID, MAX_SEED, NAME, NUMBER, SAMPLE_ID, schema_of

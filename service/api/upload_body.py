@@ -13,9 +13,9 @@ from typing import BinaryIO, cast
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.bodies import refuse_announced, too_large
 from service.api.error_kinds import INVALID_DIGEST, rule_kind
 from service.api.problems import Problem
-from service.api.route import refuse_announced, too_large
 from service.hanging import BoundedCalls
 
 PIECE = 1 << 20

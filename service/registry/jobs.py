@@ -1,11 +1,11 @@
-"""Jobs as a client sees them: submitted, found, listed, cancelled.
+"""Jobs as a client sees them: submitted, found, cancelled. job_lists.py lists them.
 
 The worker's side of a job is in claims.py and publishing.py, the sweeper's in sweeping.py.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
@@ -31,16 +31,11 @@ from service.registry.job_specs import (
     LearnSpec,
     Statuses,
 )
-from service.registry.json_columns import has_entries, has_item
-from service.registry.pages import filtered
 from service.registry.tables import (
     CLAIMED_STATES,
-    DEFAULT_PROJECT,
     UNFINISHED_STATES,
     JobRow,
     ModelRow,
-    Operation,
-    RepeatedRequestRow,
     new_id,
 )
 
@@ -64,7 +59,7 @@ _AHEAD = select(sum(_COUNTS[1:], _COUNTS[0]))
 """How many unfinished jobs are older than `sequence`; if there are many, MAX_QUEUE_POSITION or more."""
 
 
-_SHOWN = (
+SHOWN = (
     selectinload(JobRow.purge),
     selectinload(JobRow.follower),
     selectinload(JobRow.repeated_requests),
@@ -236,86 +231,7 @@ def find(session: Session, job_id: str, *, project: str | None = None) -> JobRow
 def find_each(session: Session, job_ids: Sequence[str]) -> list[JobRow]:
     """Return the jobs of these ids, of any project. Those that do not exist are left out."""
     query = select(JobRow).join(JobRow.model).where(JobRow.id.in_(job_ids))
-    return list(session.scalars(query.options(*_SHOWN)))
-
-
-@dataclass(frozen=True)
-class JobFilter:
-    """Which jobs a list has. None and an empty mapping admit all of them."""
-
-    model_id: str | None = None
-    state: str | None = None
-    """As clients see it. A job that is being cancelled is in the state `cancelling` and in no other."""
-    operation: Operation | None = None
-    label: str | None = None
-    """A label of the job, by its name in the model."""
-    reference: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    """Like `reference`, of the job's own request or of another one that the job answers."""
-
-
-class JobPage(NamedTuple):
-    """Some jobs of a list. Others may follow although these are few, or none."""
-
-    rows: list[JobRow]
-    next: str | None
-    """The id of the job after which the next page goes on; None if there is none."""
-
-
-def page(
-    session: Session,
-    *,
-    project: str = DEFAULT_PROJECT,
-    only: JobFilter = JobFilter(),
-    descending: bool = True,
-    limit: int,
-    after: str | None = None,
-) -> JobPage:
-    """Return the project's newest jobs, or those accepted before the job `after`; ascending, after it.
-
-    Raises UnknownJob.
-    """
-    listed: list[ColumnElement[bool]] = [ModelRow.project_id == project]
-    if only.model_id is not None:
-        listed.append(JobRow.model_id == only.model_id)
-    if only.state is not None:
-        listed += _is_in_state(only.state)
-    sequence = None if after is None else find(session, after, project=project).sequence
-    found = filtered(
-        session,
-        select(JobRow).join(JobRow.model).options(*_SHOWN).where(*listed),
-        JobRow.sequence,
-        list(_conditions(only)),
-        keys=select(JobRow.sequence).join(JobRow.model).where(*listed),
-        limit=limit,
-        after=sequence,
-        descending=descending,
-    )
-    last = select(JobRow.id).where(JobRow.sequence == found.last)
-    return JobPage(found.rows, session.scalar(last) if found.has_more else None)
-
-
-def _is_in_state(state: str) -> list[ColumnElement[bool]]:
-    """Return the SQL conditions that clients see the job in this state."""
-    if state == "cancelling":
-        return [JobRow.state.in_(UNFINISHED_STATES), JobRow.cancel_requested.is_(True)]
-    is_in = JobRow.state == state
-    return [is_in, JobRow.cancel_requested.is_(False)] if state in UNFINISHED_STATES else [is_in]
-
-
-def _conditions(only: JobFilter) -> Iterator[ColumnElement[bool]]:
-    """Yield what no index finds."""
-    repeated = select(RepeatedRequestRow.job_id).where(RepeatedRequestRow.job_id == JobRow.id)
-    if only.operation is not None:
-        yield JobRow.operation == only.operation
-    if only.label is not None:
-        yield has_item(JobRow.labels, only.label)
-    if only.reference is not None:
-        also = repeated.where(RepeatedRequestRow.reference == only.reference)
-        yield or_(JobRow.reference == only.reference, also.exists())
-    if only.metadata:
-        also = repeated.where(has_entries(RepeatedRequestRow.client_metadata, only.metadata))
-        yield or_(has_entries(JobRow.client_metadata, only.metadata), also.exists())
+    return list(session.scalars(query.options(*SHOWN)))
 
 
 def queue_position(session: Session, job: JobRow) -> int | None:

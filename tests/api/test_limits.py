@@ -17,8 +17,8 @@ import httpx2
 import numpy as np
 import pytest
 
+from service.api.bodies import MAX_JSON_ITEMS
 from service.api.problems import Problem
-from service.api.route import MAX_JSON_ITEMS
 from service.api.slots import Slots
 from service.metrics import REGISTRY
 from service.process.http_connections import Connections

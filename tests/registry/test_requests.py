@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import update
 
-from service.registry import jobs, labels
+from service.registry import job_lists, jobs, labels
 from service.registry.database import from_now
 from service.registry.errors import (
     JobAlreadyFinished,
@@ -17,7 +17,7 @@ from service.registry.errors import (
     UnknownJob,
     UnknownLabel,
 )
-from service.registry.jobs import JobFilter
+from service.registry.job_lists import JobFilter
 from service.registry.tables import JobRow
 from tests.registries import Registry
 
@@ -96,7 +96,7 @@ def test_a_refused_request_leaves_no_row(registry: Registry) -> None:
         with pytest.raises(RegistryError):
             registry.submit("forget", *names)
     with registry.database.reading() as session:
-        assert jobs.page(session, limit=10).rows == []
+        assert job_lists.page(session, limit=10).rows == []
 
 
 def test_concurrent_requests_for_one_label_make_one_job(registry: Registry) -> None:
@@ -116,7 +116,7 @@ def test_concurrent_requests_for_different_labels_are_all_accepted_in_one_order(
         accepted = list(pool.map(lambda label: registry.submit("learn", str(label)), range(16)))
     assert len({job.sequence for job in accepted}) == 16
     with registry.database.reading() as session:
-        rows = jobs.page(session, only=JobFilter(registry.model.id), limit=16).rows
+        rows = job_lists.page(session, only=JobFilter(registry.model.id), limit=16).rows
     assert [row.sequence for row in rows] == sorted((job.sequence for job in accepted), reverse=True)
 
 
@@ -135,7 +135,7 @@ def test_jobs_are_listed_by_model_and_by_the_state_that_clients_see(
 
     def listed(only: JobFilter, after: str | None = None) -> list[str]:
         with registry.database.reading() as session:
-            return [row.id for row in jobs.page(session, only=only, limit=10, after=after).rows]
+            return [row.id for row in job_lists.page(session, only=only, limit=10, after=after).rows]
 
     assert listed(JobFilter()) == [elsewhere.id, queued.id, running.id]
     assert listed(JobFilter(registry.model.id)) == [queued.id, running.id]

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from service.api.bodies import parse_json
 from service.api.problems import Problem
-from service.api.route import parse_json
 from service.requests.invalid_upload import InvalidUpload
 from service.requests.pictures import SIGNATURE, decode_picture
 from tests.requests.archives import as_npz, doodles, png, zipped
