@@ -1,7 +1,8 @@
 """A bucket of S3 storage as a store. The only module that knows S3.
 
 obstore reads and writes, and finds its address and its credentials in the environment (AWS_*). It has no
-requests for old versions of objects and for unfinished uploads, and signs no queries. `_Signed` makes these.
+requests for old versions of objects and for unfinished uploads, and signs no queries. `_SignedRequests` makes
+these.
 
 A bucket may keep old versions. So a deletion deletes each version of an object, the current one last, and
 says of which ones the bucket refused it: an old version under Object Lock, or without the permission.

@@ -16,7 +16,7 @@ from service.registry.opening import open_artifacts
 from service.registry.s3_store import S3Store
 from service.settings import Settings
 from tests import invariants
-from tests.faults.s3_proxy import proxy_to_s3
+from tests.faults.s3_proxy import S3Proxy, proxy_to_s3
 from tests.faults.test_start import refusal
 from tests.faults.test_store import doctor
 from tests.instance import Instance, instance_of, stop, wait_for
@@ -46,6 +46,22 @@ def bucket(server: S3Server) -> str:
 @pytest.fixture
 def instance(bucket: str, tmp_path: Path) -> Iterator[Instance]:
     """An instance whose artifacts lie in that bucket, without processes yet."""
+    with instance_of(settings(bucket, tmp_path), tmp_path) as instance:
+        yield instance
+
+
+@pytest.fixture
+def proxy(server: S3Server) -> Iterator[S3Proxy]:
+    with proxy_to_s3(server.environment["AWS_ENDPOINT_URL"]) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind_proxy(
+    proxy: S3Proxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Instance]:
+    """An instance that reaches the bucket through the proxy."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     with instance_of(settings(bucket, tmp_path), tmp_path) as instance:
         yield instance
 
@@ -162,57 +178,51 @@ def test_what_was_read_before_is_served_while_the_bucket_is_away(
 
 
 def test_a_bucket_that_is_slow_and_refuses_some_requests_delays_a_job_and_fails_none(
-    server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    behind_proxy: Instance, proxy: S3Proxy
 ) -> None:
-    with proxy_to_s3(server.environment["AWS_ENDPOINT_URL"]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        with instance_of(settings(bucket, tmp_path), tmp_path) as instance:
-            instance.up()
-            proxy.seconds = 0.1
-            proxy.rule = lambda method, number: (503, "SlowDown") if number % 3 == 0 else None
-            instance.create()
-            assert instance.succeeded(instance.submit("learn", labels=["0", "1"])).attempt == 1
-            assert instance.succeeded(instance.submit("learn", labels=["2"])).attempt == 1
-            proxy.rule = lambda method, number: None
-            purge_and_check(instance)
+    instance = behind_proxy
+    instance.up()
+    proxy.seconds = 0.1
+    proxy.rule = lambda method, number: (503, "SlowDown") if number % 3 == 0 else None
+    instance.create()
+    assert instance.succeeded(instance.submit("learn", labels=["0", "1"])).attempt == 1
+    assert instance.succeeded(instance.submit("learn", labels=["2"])).attempt == 1
+    proxy.rule = lambda method, number: None
+    purge_and_check(instance)
 
 
 def test_a_bucket_that_says_it_is_full_is_a_507_and_fails_the_job_with_that(
-    server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    behind_proxy: Instance, proxy: S3Proxy
 ) -> None:
-    with proxy_to_s3(server.environment["AWS_ENDPOINT_URL"]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        with instance_of(settings(bucket, tmp_path), tmp_path) as instance:
-            instance.up()
-            instance.create()
-            proxy.rule = lambda method, _: (507, "XMinioStorageFull") if method in ("PUT", "POST") else None
-            upload = put(f"{instance.url}/v1/datasets/d", DOODLES)
-            assert (upload.status_code, upload.json()["code"]) == (507, "storage_full")
-            job = instance.wait_until_done(instance.submit("learn", labels=["0", "1"]))
-            assert job.error is not None
-            assert (job.state, job.error["code"], job.error["retryable"]) == ("failed", "storage_full", True)
-            assert instance.versions(job.model_id) == []
-            proxy.rule = lambda method, number: None
-            instance.succeeded(instance.submit("learn", labels=["0", "1", "2"]))
-            purge_and_check(instance)
+    instance = behind_proxy
+    instance.up()
+    instance.create()
+    proxy.rule = lambda method, _: (507, "XMinioStorageFull") if method in ("PUT", "POST") else None
+    upload = put(f"{instance.url}/v1/datasets/d", DOODLES)
+    assert (upload.status_code, upload.json()["code"]) == (507, "storage_full")
+    job = instance.wait_until_done(instance.submit("learn", labels=["0", "1"]))
+    assert job.error is not None
+    assert (job.state, job.error["code"], job.error["retryable"]) == ("failed", "storage_full", True)
+    assert instance.versions(job.model_id) == []
+    proxy.rule = lambda method, number: None
+    instance.succeeded(instance.submit("learn", labels=["0", "1", "2"]))
+    purge_and_check(instance)
 
 
 def test_a_purge_that_the_bucket_interrupts_is_finished_when_it_is_back(
-    server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    behind_proxy: Instance, proxy: S3Proxy
 ) -> None:
     """Every third deletion fails, and the receipt is signed only once all are done."""
-    with proxy_to_s3(server.environment["AWS_ENDPOINT_URL"]) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        with instance_of(settings(bucket, tmp_path), tmp_path) as instance:
-            instance.up()
-            instance.create()
-            instance.succeeded(instance.submit("learn", labels=["0", "1"]))
-            instance.succeeded(instance.submit("learn", labels=["2"]))
-            deletions = iter(range(1, 1000))
-            proxy.rule = lambda method, _: (
-                (500, "InternalError") if method == "DELETE" and next(deletions) % 3 == 0 else None
-            )
-            purge_and_check(instance)
+    instance = behind_proxy
+    instance.up()
+    instance.create()
+    instance.succeeded(instance.submit("learn", labels=["0", "1"]))
+    instance.succeeded(instance.submit("learn", labels=["2"]))
+    deletions = iter(range(1, 1000))
+    proxy.rule = lambda method, _: (
+        (500, "InternalError") if method == "DELETE" and next(deletions) % 3 == 0 else None
+    )
+    purge_and_check(instance)
 
 
 def test_a_changed_object_is_noticed_although_nobody_draws_and_is_never_drawn(
