@@ -1,6 +1,7 @@
 """Measure how fast a forget and a training step are, and how fast they could be.
 
     python -m benchmarks.learning --json -
+    python -m benchmarks.learning --json - --device cuda
 
 A network of full size (784-512-256-8) learns 0-4 of MNIST in a few hundred steps. Then, with one thread:
 
@@ -10,8 +11,12 @@ A network of full size (784-512-256-8) learns 0-4 of MNIST in a few hundred step
 `step_over_floor`  a step of `fit` on real images at the default batch size, divided by its floor: the time of
                    the matrix products of the same shapes alone, one forward and two backward for each layer,
                    without the gradient at the images.
-`variants_step_ms` the median step with 1 and with 2 threads, in float32 and in bfloat16 as the worker uses
-                   it, and with torch.compile. The variants take turns.
+`variants_step_ms` the median step in float32 and in bfloat16 as the worker uses it, and with torch.compile:
+                   on a CPU with 1 and with 2 threads, on a GPU with and without CUDA graphs. The variants
+                   take turns. `compile_seconds` is how long the first step took after each compilation.
+`jobs`             the seconds of a whole learn of five labels and of a whole forget of one, with default
+                   params, in both precisions, and how the judge scores the draws; on a GPU also those of the
+                   CPU. With `--network conv` only `variants_step_ms` and `jobs` are measured.
 """
 
 import itertools
@@ -26,6 +31,8 @@ from torch import Tensor
 from benchmarks.fisher import exact_fisher
 from benchmarks.output import make_parser, write_figures
 from experiments.running import add_data_option, data_folder
+from experiments.scoring import Scorer
+from experiments.training_setup import examples_of
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
@@ -35,7 +42,7 @@ from worker.learning.sources import draw_batches, generative_replay, interleave,
 from worker.learning.strategy import Examples, Progress, Strategy, TrainingContext, all_strategies, find
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
-from worker.process.devices import compute_reproducibly
+from worker.process.devices import choose_device, compute_reproducibly
 
 CPU = torch.device("cpu")
 LABELS, TO_FORGET = ("0", "1", "2", "3", "4"), ("3",)
@@ -43,6 +50,7 @@ PARTIAL_PARAMS: dict[str, Any] = {"schedule": {"steps": 60}, "fisher_examples": 
 """Params of the part of Selective Amnesia that is measured."""
 ROUNDS, STEPS = 5, 20
 """Every variant has a turn of STEPS steps in each of the ROUNDS."""
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 Objective = Callable[[Network, Tensor, Tensor, Tensor], Tensor]  # (network, images, slots, noise) -> [batch]
 
@@ -52,37 +60,46 @@ def main() -> None:
     parser.add_argument(
         "--loop", type=int, default=500, help="number of examples for the Fisher; %(default)s"
     )
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU; %(default)s")
+    parser.add_argument("--network", choices=("mlp", "conv"), default="mlp", help="%(default)s")
     add_data_option(parser)
     options = parser.parse_args()
     compute_reproducibly(threads=1)
-    images = datasets.load("mnist", data_folder(options)).train
-    examples = Examples(LABELS, "mnist", {name: images[name] for name in LABELS})
-    start = learn(examples)
-    figures = {
-        **measure_forgetting(start, options.loop),
-        **measure_training_step(start, examples),
-        **measure_variants(start, examples),
+    device = choose_device(options.device)
+    mnist = datasets.load("mnist", data_folder(options))
+    examples = examples_of(mnist, LABELS)
+    empty = blank({"architecture": options.network}, seed=0)
+    start = learn(empty, examples, device)
+    figures: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "network": options.network,
     }
+    if options.network == "mlp":  # the floor of a convolution is not a product of two matrices
+        figures |= measure_forgetting(start, options.loop, device)
+        figures |= measure_training_step(start, examples, device)
+    figures |= measure_variants(start, examples, device)
+    figures |= measure_jobs(empty, examples, Scorer.of(mnist), device)
     write_figures(figures, options.json)
 
 
-def learn(examples: Examples) -> Checkpoint:
+def learn(empty: Checkpoint, examples: Examples, device: torch.device) -> Checkpoint:
     """Learn the labels with the default strategy, in few steps."""
     strategy = find("learn", "replay_ewc")
     params = strategy.Params.model_validate({"schedule": {"steps": 300}})
-    return strategy.run(blank({}, seed=0), examples, params, TrainingContext(CPU, 0))
+    return strategy.run(empty, examples, params, TrainingContext(device, 0))
 
 
-def measure_forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
+def measure_forgetting(start: Checkpoint, loop: int, device: torch.device) -> dict[str, Any]:
     """Time one forget by the default strategy, and extrapolate the published method from a part of it."""
     defaults = {(one.operation, one.retention): one for one in all_strategies() if one.default}
     default = defaults["forget", "permanent"]
     began = time.perf_counter()
-    steps = seconds_per_step(default, start, {})
+    steps = seconds_per_step(default, start, {}, device)
     seconds = time.perf_counter() - began
     published = SelectiveAmnesiaParams()
-    per_example = seconds_per_example(start, loop)
-    per_step = statistics.median(seconds_per_step(find("forget", "selective_amnesia"), start, PARTIAL_PARAMS))
+    per_example = seconds_per_example(start, loop, device)
+    amnesia = find("forget", "selective_amnesia")
+    per_step = statistics.median(seconds_per_step(amnesia, start, PARTIAL_PARAMS, device))
     fisher, training = published.fisher_examples * per_example, published.schedule.steps * per_step
     measured = PARTIAL_PARAMS["schedule"]["steps"] - 1
     return {
@@ -101,7 +118,9 @@ def measure_forgetting(start: Checkpoint, loop: int) -> dict[str, Any]:
     }
 
 
-def seconds_per_step(strategy: Strategy, start: Checkpoint, params: dict[str, Any]) -> list[float]:
+def seconds_per_step(
+    strategy: Strategy, start: Checkpoint, params: dict[str, Any], device: torch.device
+) -> list[float]:
     """Forget with the strategy; return the seconds from each training step to the next."""
     stamps: list[float] = []
 
@@ -109,32 +128,37 @@ def seconds_per_step(strategy: Strategy, start: Checkpoint, params: dict[str, An
         if progress.phase == "forgetting":
             stamps.append(time.perf_counter())
 
-    context = TrainingContext(CPU, 0, on_progress=stamp)
+    context = TrainingContext(device, 0, on_progress=stamp)
     strategy.run(start, Examples(TO_FORGET, "mnist"), strategy.Params.model_validate(params), context)
     return [after - before for before, after in itertools.pairwise(stamps)]
 
 
-def seconds_per_example(start: Checkpoint, loop: int) -> float:
+def seconds_per_example(start: Checkpoint, loop: int, device: torch.device) -> float:
     """Time the Fisher with one backward pass for each example, on the network's own draws."""
-    network = build(start, CPU)
+    network = build(start, device)
     source = generative_replay(
-        frozen(start, CPU), sorted(start.retained.values()), torch.Generator().manual_seed(1)
+        frozen(start, device), sorted(start.retained.values()), torch.Generator().manual_seed(1)
     )
-    draws = list(draw_batches(source, loop, CPU))
+    draws = list(draw_batches(source, loop, device))
     began = time.perf_counter()
     exact_fisher(network, draws)
+    wait_for(device)
     return (time.perf_counter() - began) / loop
 
 
-def measure_training_step(start: Checkpoint, examples: Examples) -> dict[str, Any]:
-    """Measure the parts of a training step, and the matrix products alone; they take turns."""
-    network, batch_size = build(start, CPU), Schedule().batch_size
+def measure_training_step(start: Checkpoint, examples: Examples, device: torch.device) -> dict[str, Any]:
+    """Measure the parts of a training step, and the matrix products alone; they take turns.
+
+    A GPU computes while the next kernels are sent to it. There the whole step is measured, and its parts
+    are when they were sent.
+    """
+    network, batch_size = build(start, device), Schedule().batch_size
     parts: dict[str, list[float]] = {"data": [], "forward": [], "backward": [], "optimiser": []}
     floors: list[float] = []
     for _ in range(ROUNDS):
-        for name, seconds in time_step_parts(network, start, examples).items():
+        for name, seconds in time_step_parts(network, start, examples, device).items():
             parts[name] += seconds[STEPS // 4 :]
-        floors += [time_matrix_products(network, batch_size) for _ in range(STEPS)]
+        floors += [time_matrix_products(network, batch_size, device) for _ in range(STEPS)]
     split = {name: 1000 * statistics.median(seconds) for name, seconds in parts.items()}
     bare = 1000 * statistics.median(floors)
     return {
@@ -150,6 +174,7 @@ def time_step_parts(
     network: Network,
     start: Checkpoint,
     examples: Examples,
+    device: torch.device,
     objective: Objective = negative_elbo,
     precision: torch.dtype = torch.float32,
     clock: Callable[[], float] = time.perf_counter,
@@ -176,58 +201,110 @@ def time_step_parts(
         return value
 
     schedule = Schedule(steps=STEPS, learning_rate=1e-4)
-    context = TrainingContext(CPU, 0, precision=precision, on_progress=lambda progress: lap("backward"))
+    context = TrainingContext(device, 0, precision=precision, on_progress=lambda progress: lap("backward"))
     noise = context.generator("latent noise")
     source = real_examples(examples.images, start.retained, context.generator("examples"))
-    batches = timed(interleave([(source, 1.0)], schedule.batch_size, CPU))
+    batches = timed(interleave([(source, 1.0)], schedule.batch_size, device))
     fit(network, loss, batches, schedule, context, phase="timing", after_step=lambda: lap("optimiser"))
     return spent
 
 
-def measure_variants(start: Checkpoint, examples: Examples) -> dict[str, Any]:
+def measure_variants(start: Checkpoint, examples: Examples, device: torch.device) -> dict[str, Any]:
     """Measure the median milliseconds of a step in every variant, and say why compiled ones are missing."""
-    compiled, reason = compile_objective(start, examples)
-    objectives = {"": negative_elbo} if compiled is None else {"": negative_elbo, " compiled": compiled}
-    network = build(start, CPU)
+    modes = {" compiled": "default"} | ({" CUDA graphs": "reduce-overhead"} if device.type == "cuda" else {})
+    objectives: dict[str, Objective] = {"": negative_elbo}
+    skipped: dict[str, str] = {}
+    compile_seconds: dict[str, float] = {}
+    for suffix, mode in modes.items():
+        began = time.perf_counter()
+        compiled, reason = compile_objective(start, examples, device, mode)
+        compile_seconds[suffix.strip()] = round(time.perf_counter() - began, 1)
+        if compiled is None:
+            skipped[suffix.strip()] = reason
+        else:
+            objectives[suffix] = compiled
+    network = build(start, device)
     spent: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        for threads, bf16, (suffix, objective) in itertools.product(
-            (1, 2), (False, True), objectives.items()
+        for threads, (precision, dtype), (suffix, objective) in itertools.product(
+            (1,) if device.type == "cuda" else (1, 2), PRECISIONS.items(), objectives.items()
         ):
-            name = f"{threads} thread{'s' if threads > 1 else ''}{' bf16' if bf16 else ''}{suffix}"
+            name = f"{threads} thread{'s' if threads > 1 else ''} {precision}{suffix}"
             torch.set_num_threads(threads)
-            split = time_step_parts(
-                network, start, examples, objective, torch.bfloat16 if bf16 else torch.float32
-            )
+            split = time_step_parts(network, start, examples, device, objective, dtype)
             steps = [sum(parts) for parts in zip(*split.values(), strict=True)]
             spent.setdefault(name, []).extend(steps[STEPS // 4 :])
     torch.set_num_threads(1)
     medians = {name: round(1000 * statistics.median(seconds), 2) for name, seconds in spent.items()}
-    return {"variants_step_ms": medians, "compile_skipped": reason}
+    return {
+        "variants_step_ms": medians,
+        "compile_skipped": skipped,
+        "compile_seconds": compile_seconds,
+    }
 
 
-def compile_objective(start: Checkpoint, examples: Examples) -> tuple[Objective | None, str | None]:
+def compile_objective(
+    start: Checkpoint, examples: Examples, device: torch.device, mode: str
+) -> tuple[Objective | None, str]:
     """Return the objective under torch.compile after one try, or the reason why it does not work."""
     try:
-        compiled = torch.compile(negative_elbo)
-        time_step_parts(build(start, CPU), start, examples, compiled)
+        compiled = torch.compile(negative_elbo, mode=mode)
+        time_step_parts(build(start, device), start, examples, device, compiled)
     except Exception as error:  # a missing compiler or header can raise anything
         return None, f"torch.compile does not work here: {str(error).strip().splitlines()[0]}"
-    return compiled, None
+    return compiled, ""
 
 
-def time_matrix_products(network: Network, batch_size: int) -> float:
+def measure_jobs(
+    empty: Checkpoint, examples: Examples, scorer: Scorer, device: torch.device
+) -> dict[str, Any]:
+    """Measure a learn and then a forget by default, in both precisions, and score what they draw."""
+    runs = {f"{device.type} {name}": (device, dtype) for name, dtype in PRECISIONS.items()}
+    if device.type != "cpu":
+        runs["cpu float32"] = CPU, torch.float32
+    learning, forgetting = find("learn", "replay_ewc"), find("forget", "surrogate")
+    jobs: dict[str, Any] = {}
+    for name, (place, dtype) in runs.items():
+        began = time.perf_counter()
+        context = TrainingContext(place, 0, precision=dtype)
+        learned = learning.run(empty, examples, learning.Params(), context)
+        between = time.perf_counter()
+        context = TrainingContext(place, 1, precision=dtype)
+        forgot = forgetting.run(learned, Examples(TO_FORGET, "mnist"), forgetting.Params(), context)
+        ended = time.perf_counter()
+        after = [scorer.scores(forgot, label, 0) for label in LABELS if label not in TO_FORGET]
+        before = [scorer.scores(learned, label, 0) for label in LABELS]
+        jobs[name] = {
+            "learn_seconds": round(between - began, 2),
+            "forget_seconds": round(ended - between, 2),
+            "learned_open_accuracy": round(statistics.mean(one.open for one in before), 4),
+            "retained_open_accuracy": round(statistics.mean(one.open for one in after), 4),
+            "retained_coverage": round(statistics.mean(one.coverage for one in after), 4),
+            "forgotten_open_accuracy": round(scorer.scores(forgot, TO_FORGET[0], 0).open, 4),
+        }
+    return {"jobs": jobs}
+
+
+def time_matrix_products(network: Network, batch_size: int, device: torch.device) -> float:
     """Measure the matrix products alone: y = x W', dW = dy' x, dx = dy W, in every layer of the network."""
     weights = [tensor for name, tensor in network.state_dict().items() if name.endswith(".weight")]
-    entering = [torch.rand(batch_size, weight.shape[1]) for weight in weights]
-    leaving = [torch.rand(batch_size, weight.shape[0]) for weight in weights]
+    entering = [torch.rand(batch_size, weight.shape[1], device=device) for weight in weights]
+    leaving = [torch.rand(batch_size, weight.shape[0], device=device) for weight in weights]
+    wait_for(device)
     began = time.perf_counter()
     for index, (weight, x, dy) in enumerate(zip(weights, entering, leaving, strict=True)):
         x @ weight.T
         dy.T @ x
         if index > 0:  # the gradient at the images is not needed
             dy @ weight
+    wait_for(device)
     return time.perf_counter() - began
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has computed what was sent to it; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ class Settings(Home):
     device: str = "auto"
     """Where the worker computes: auto, cpu, cuda, cuda:1."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The number format of matrix products in training. auto: bfloat16 on a GPU, float32 on a CPU."""
+    """The number format of matrix products in training. auto: float32."""
     threads: int = Field(default=0, ge=0)
     """How many CPU threads the worker uses. 0 means one thread, the fastest where other processes compute."""
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)

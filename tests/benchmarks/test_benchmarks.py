@@ -38,9 +38,13 @@ def test_forgetting_beats_the_published_method_and_a_step_is_near_its_floor() ->
     assert figures["forget_strategy"] == "surrogate", "the default for permanent labels"
     assert figures["speedup"] >= 20
     assert figures["step_over_floor"] <= 2.5
-    assert {"1 thread", "2 threads", "1 thread bf16"} <= figures["variants_step_ms"].keys()
+    assert {"1 thread float32", "2 threads float32", "1 thread bf16"} <= figures["variants_step_ms"].keys()
     compiled = [name for name in figures["variants_step_ms"] if name.endswith("compiled")]
-    assert bool(compiled) == (figures["compile_skipped"] is None)
+    assert bool(compiled) == ("compiled" not in figures["compile_skipped"])
+    jobs = figures["jobs"]
+    assert {"cpu float32", "cpu bf16"} == jobs.keys()
+    assert all(one["forgotten_open_accuracy"] <= 0.05 for one in jobs.values())
+    assert all(one["retained_open_accuracy"] >= 0.95 for one in jobs.values())
 
 
 def test_the_parts_of_a_step_add_up_to_the_step() -> None:
@@ -49,7 +53,7 @@ def test_the_parts_of_a_step_add_up_to_the_step() -> None:
     network = build(two_labels, CPU)
     clock = itertools.count()
     spent = time_step_parts(
-        network, two_labels, examples("rows", "columns"), clock=lambda: float(next(clock))
+        network, two_labels, examples("rows", "columns"), CPU, clock=lambda: float(next(clock))
     )
     assert {len(ticks) for ticks in spent.values()} == {STEPS}
     read = next(clock)

@@ -27,7 +27,7 @@ def make_worker_context(
         data=deployment.data,
         judges=open_classifiers(deployment),
         device=device,
-        precision=choose_precision(deployment.precision, device),
+        precision=choose_precision(deployment.precision),
         worker=worker_name(os.getpid()),
         lease_seconds=deployment.lease_seconds,
         shutting_down=shutting_down,
