@@ -50,7 +50,11 @@ def job(one: values.Job) -> RenderableType:
             ("took", None if one.seconds is None else seconds(one.seconds)),
             ("published", None if one.output_version is None else f"version {one.output_version}"),
             ("measured", None if one.evaluated_version is None else f"version {one.evaluated_version}"),
-            ("purge", None if one.purge is None else f"{one.purge.state}, {len(one.purge.keys)} files"),
+            (
+                "purge",
+                None if one.purge is None else f"{one.purge.state}, {one.purge.files_deleted} files deleted",
+            ),
+            ("made permanent", _describe_made_permanent(one.made_permanent)),
             ("repeats", one.retry_of),
             ("follows", one.follows),
             ("followed by", one.followed_by),
@@ -63,6 +67,10 @@ def job(one: values.Job) -> RenderableType:
         parts += [Text(), Text(f"{one.error.code}: {one.error.message}", style="red")]
         parts += [Text(f"  {describe_criterion(reason)}", style="red") for reason in one.error.reasons]
     return Group(*parts)
+
+
+def _describe_made_permanent(labels: Sequence[str]) -> str | None:
+    return f"{', '.join(labels)}: forgetting is no longer exact" if labels else None
 
 
 def describe_progress(progress: values.Progress) -> str:

@@ -20,7 +20,6 @@ from palimpsest.values.jobs import (
     LabelElsewhere,
     Progress,
     Purge,
-    PurgedFile,
     RepeatedRequest,
     SamplesElsewhere,
 )
@@ -99,7 +98,6 @@ __all__ = [
     "ProgressEvent",
     "Project",
     "Purge",
-    "PurgedFile",
     "QuickReport",
     "Readiness",
     "Relapse",

@@ -35,30 +35,18 @@ class JobError(Value):
     reasons: tuple[Criterion, ...] = ()
 
 
-class PurgedFile(Value):
-    """A file of a purged version, and the sha256 it was stored under.
-
-    reason: of a kept file that was deleted, but of which a bucket keeps old versions.
-    """
-
-    version: int
-    file: str
-    sha256: str
-    bytes: int
-    reason: str | None = None
-
-
 class Purge(Value):
     """The deletion of the files of versions that held the forgotten labels.
 
-    state: requested, pending or done. keys: the deleted files, once done. kept: files that something else
-    refers to.
+    state: requested, pending or done. files_kept: how many were not deleted, because something else refers to
+    them or their bucket keeps old versions. The receipt lists them all.
     """
 
     reason: str
     state: str
-    keys: tuple[PurgedFile, ...]
-    kept: tuple[PurgedFile, ...]
+    files_deleted: int
+    bytes_deleted: int
+    files_kept: int
     finished_at: datetime | None
 
 
@@ -140,7 +128,7 @@ class Job(Value):
     it published, None if it published none. `retry_of` is the job that it repeats. `follows` is the job after
     whose success a resize runs, and `followed_by` is that resize. `packages` are those that bring its
     `strategy`, `network` or `dataset`. While it is queued, `waits_for` says what no running worker
-    has of them.
+    has of them. `made_permanent` are labels that were temporary: forgetting them is no longer exact.
     """
 
     id: str
@@ -156,6 +144,7 @@ class Job(Value):
     already_forgotten: dict[str, str]
     renamed: dict[str, str]
     expires_in: int | None
+    made_permanent: tuple[str, ...]
     state: str
     done: bool
     progress: Progress | None
@@ -178,6 +167,7 @@ class Job(Value):
     metadata: dict[str, str]
     also_requested: tuple[RepeatedRequest, ...]
     request_id: str | None
+    trace_id: str | None
     created_by: str | None
     cost: Json | None
     error: JobError | None

@@ -53,8 +53,8 @@ def list_audit_entries(
 ) -> Listing[AuditEntryObject]:
     """List the entries of the audit log, newest first.
 
-    With `action` or `resource` one page looks at 10,000 entries at most. So it may have fewer entries than
-    `limit`, or none, although `has_more` is true: read on with `next`. `palimpsest audit verify` checks the
+    With `action` one page looks at 10,000 entries at most. So it may have fewer entries than `limit`, or
+    none, although `has_more` is true: read on with `next`. `palimpsest audit verify` checks the
     chain of hashes.
     """
     with context.database.reading() as session:

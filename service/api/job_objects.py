@@ -43,32 +43,21 @@ class JobErrorObject(BaseModel):
     )
 
 
-class KeyObject(BaseModel):
-    """A file of a purged version, and the sha256 it was stored under."""
-
-    version: int
-    file: str
-    sha256: str
-    bytes: int
-    reason: str | None = Field(
-        None,
-        description="Of a kept file: why something of it is left, although it was deleted and nothing refers "
-        "to it. The bucket that it was stored in keeps old versions.",
-    )
-
-
 class PurgeObject(BaseModel):
     """The deletion of the files that hold the forgotten labels.
 
     `requested`: it begins once the job has succeeded. `pending`: the versions can no longer be used, and
-    their files are being deleted. `done`: every file in `keys` is deleted. The files in `kept` were not
-    deleted, because something else refers to them, or not completely, for the `reason` that they name.
+    their files are being deleted. `done`: they are deleted. The receipt lists every file with its sha256.
     """
 
     reason: Literal["requested", "retention"]
     state: Literal["requested", "pending", "done"]
-    keys: list[KeyObject]
-    kept: list[KeyObject]
+    files_deleted: int = Field(description="How many files were deleted; 0 until it is done.")
+    bytes_deleted: int = Field(description="How many bytes these files had.")
+    files_kept: int = Field(
+        description="How many files were not deleted, because something else refers to them, or not "
+        "completely, because their bucket keeps old versions."
+    )
     finished_at: datetime | None
 
 
@@ -175,6 +164,10 @@ class JobObject(BaseModel):
     expires_in: int | None = Field(
         description="Of a learn of temporary labels: how many seconds after its end they are forgotten."
     )
+    made_permanent: list[str] = Field(
+        description="Of a learn: the labels that were temporary. Forgetting one was exact; from now on it is "
+        "approximate, unless the request to forget has `guarantee: exact`, which trains a new network."
+    )
     state: ShownState
     done: bool
     progress: ProgressObject | None
@@ -213,6 +206,10 @@ class JobObject(BaseModel):
         "other `metadata`. The receipt has the reference of the job's own request."
     )
     request_id: str | None = Field(description="The id under which the service's log has the request.")
+    trace_id: str | None = Field(
+        description="The trace that the request belongs to, from its header `traceparent`. The lines that "
+        "the service and the worker log have it."
+    )
     created_by: str | None = Field(description="The id of the API key that requested it.")
     retry_of: str | None = Field(description="The job that it repeats.")
     follows: str | None = Field(
@@ -284,6 +281,7 @@ def describe_job(
         already_forgotten=dict(already_forgotten or row.already_forgotten or {}),
         renamed=row.renamed or {},
         expires_in=row.expires_in,
+        made_permanent=row.made_permanent or [],
         state=cast(ShownState, row.public_state),
         done=row.done,
         progress=_describe_progress(row),
@@ -305,6 +303,7 @@ def describe_job(
         metadata=row.client_metadata or {},
         also_requested=_describe_repeated_requests(row) if row.operation == "forget" else [],
         request_id=row.request_id,
+        trace_id=row.trace_id,
         created_by=row.created_by,
         retry_of=row.retry_of,
         follows=row.follows,
@@ -333,8 +332,15 @@ def _describe_error(error: dict[str, Any]) -> JobErrorObject:
 
 def _describe_purge(row: PurgeRow) -> PurgeObject:
     is_done = row.state == "done"  # before that the row has what is to be deleted, or was kept so far
-    keys, kept = ([KeyObject(**file) for file in files if is_done] for files in (row.keys, row.kept))
-    return PurgeObject(reason=row.reason, state=row.state, keys=keys, kept=kept, finished_at=row.finished_at)
+    deleted, kept = (row.keys, row.kept) if is_done else ([], [])
+    return PurgeObject(
+        reason=row.reason,
+        state=row.state,
+        files_deleted=len(deleted),
+        bytes_deleted=sum(file["bytes"] for file in deleted),
+        files_kept=len(kept),
+        finished_at=row.finished_at,
+    )
 
 
 def _describe_repeated_requests(row: JobRow) -> list[RepeatedRequestObject]:

@@ -146,6 +146,7 @@ class Submission:
             max_attempts=self.context.settings.max_attempts,
             request=job_requests.JobRequest(
                 request_id=self.http_request.state.request_id,
+                trace_id=self.http_request.state.trace_id,
                 reference=order.reference,
                 metadata=order.metadata,
                 created_by=self.context.caller.key_id,

@@ -156,13 +156,13 @@ def page(
 
     project_id: only the entries of this project; None: all. action, resource: only those that have them.
     """
-    listed = [] if project_id is None else [AuditRow.project_id == project_id]
-    wanted = ((AuditRow.action, action), (AuditRow.resource, resource))
+    of_project_and_resource = ((AuditRow.project_id, project_id), (AuditRow.resource, resource))
+    listed = [column == value for column, value in of_project_and_resource if value is not None]
     return filtered(
         session,
         select(AuditRow).where(*listed),
         AuditRow.sequence,
-        [column == value for column, value in wanted if value is not None],
+        [] if action is None else [AuditRow.action == action],
         keys=select(AuditRow.sequence).where(*listed),
         limit=limit,
         after=after,

@@ -32,6 +32,19 @@ class Claim:
     model_id: str
     fence: int
     attempt: int
+    request_id: str | None = None
+    """The request that submitted the job, and the trace that it belongs to, for the log."""
+    trace_id: str | None = None
+
+
+_CLAIM_COLUMNS = (
+    JobRow.model_id,
+    JobRow.fence,
+    JobRow.attempt,
+    JobRow.request_id,
+    JobRow.trace_id,
+)
+"""The fields of a Claim after the job's id."""
 
 
 def worker_name(pid: int) -> str:
@@ -90,7 +103,7 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
             progress_at=now(),
             stalls_at=None,
         )
-        .returning(JobRow.model_id, JobRow.fence, JobRow.attempt)
+        .returning(*_CLAIM_COLUMNS)
         .execution_options(synchronize_session=False)
     )
     try:
@@ -101,16 +114,16 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
             raise
         # one_running_job_per_model: another worker has just claimed an earlier job
         return None
-    return None if row is None else Claim(job_id, row.model_id, row.fence, row.attempt)
+    return None if row is None else Claim(job_id, *row)
 
 
 def find_held(session: Session, job_id: str, *, worker: str) -> Claim | None:
     """Return the claim of a job that this worker holds, after an attempt to claim it got no answer."""
-    query = select(JobRow.model_id, JobRow.fence, JobRow.attempt).where(
+    query = select(*_CLAIM_COLUMNS).where(
         JobRow.id == job_id, JobRow.worker == worker, JobRow.state.in_(CLAIMED_STATES)
     )
     row = session.execute(query).one_or_none()
-    return None if row is None else Claim(job_id, row.model_id, row.fence, row.attempt)
+    return None if row is None else Claim(job_id, *row)
 
 
 def heartbeat(

@@ -21,6 +21,8 @@ class JobRequest:
     """What is kept of a request for a job besides its spec."""
 
     request_id: str | None = None
+    trace_id: str | None = None
+    """The trace that the request belongs to (W3C Trace Context)."""
     reference: str | None = None
     """The client's own name for the request."""
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased, contains_eager, joinedload, selectinload
 
-from service.registry import datasets, forgets, image_erasures, job_requests, labels, purging, versions
+from service.registry import (
+    datasets,
+    forgets,
+    image_erasures,
+    job_events,
+    job_requests,
+    labels,
+    purging,
+    versions,
+)
 from service.registry.acceptance import freeze_criteria
 from service.registry.database import from_now, now
 from service.registry.errors import (
@@ -42,6 +51,12 @@ from service.registry.tables import (
 MAX_QUEUE_POSITION = 100
 """The largest queue position that is shown. It stands for itself and for every larger one."""
 
+
+EXACTNESS_ENDS = (
+    "{} was temporary, so that forgetting it was exact. Once it is permanent, forgetting it is approximate, "
+    "unless the request to forget asks for guarantee 'exact', which trains a new network."
+)
+"""The line that a client reads of a job that makes temporary labels permanent."""
 
 _FIRST = [  # the index ix_jobs_state_sequence has them in this order
     select(JobRow.sequence).where(JobRow.state == state).limit(MAX_QUEUE_POSITION)
@@ -125,7 +140,10 @@ def submit(
             session, model, accepted.spec.acceptance, forgets=accepted.held
         )
     columns |= {"max_attempts": max_attempts, "already_forgotten": left_out or None}
-    job = _insert(session, model, request, columns)
+    made_permanent = _find_made_permanent(accepted.spec, statuses)
+    job = _insert(session, model, request, columns | {"made_permanent": made_permanent or None})
+    if made_permanent:
+        job_events.add_log(session, job.id, EXACTNESS_ENDS.format(", ".join(map(repr, made_permanent))))
     if purge:
         purging.request_purge(session, job)
     if erase_images:
@@ -138,12 +156,20 @@ def submit(
     return Submitted(job, left_out, is_new=True, follower=follower)
 
 
+def _find_made_permanent(spec: JobSpec, statuses: Statuses) -> list[str]:
+    """Return the temporary labels that the job makes permanent."""
+    if not isinstance(spec, LearnSpec) or spec.retention != "permanent":
+        return []
+    return [name for name in spec.labels if statuses.get(name) == "temporary"]
+
+
 def _insert(session: Session, model: ModelRow, request: JobRequest, columns: Mapping[str, Any]) -> JobRow:
     job = JobRow(
         id=new_id("job"),
         model_id=model.id,
         state="queued",
         request_id=request.request_id,
+        trace_id=request.trace_id,
         reference=request.reference,
         client_metadata=dict(request.metadata) or None,
         created_by=request.created_by,

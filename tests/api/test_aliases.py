@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import exc, text
 
 from tests.api.serving import Served
 
@@ -274,3 +275,13 @@ def test_an_alias_set_while_a_forget_is_published_never_serves_the_label(served:
     assert not found.is_success or not found.json()["drawable"]
     drawing = served.http.get(f"/v1/models/{name}/versions/production/images/2/0.png")
     assert drawing.status_code in (404, 410)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM alias_changes", "UPDATE alias_changes SET reason = 'x'"])
+def test_the_database_refuses_to_change_the_history(served: Served, name: str, statement: str) -> None:
+    with_versions(served, name, 1)
+    put(served, name, 1, reason="the first")
+    refused = pytest.raises(exc.DBAPIError, match="cannot be changed or deleted")
+    with refused, served.worker.database.transaction() as session:
+        session.execute(text(statement))
+    assert served.http.get(f"{address(name)}/history").json()["data"][0]["reason"] == "the first"

@@ -21,7 +21,7 @@ FIELDS = {
     "max_attempts", "base_version", "evaluated_version", "output_version", "purge", "seed", "acceptance",
     "reference", "metadata", "request_id", "elsewhere", "created_by", "cost", "error", "created_at",
     "started_at", "finished_at", "links", "image_erasure", "also_requested", "retry_of", "expires_in",
-    "packages", "waits_for", "follows", "followed_by",
+    "packages", "waits_for", "follows", "followed_by", "made_permanent", "trace_id",
 }  # fmt: skip
 
 
@@ -36,6 +36,31 @@ def test_an_accepted_job_says_where_and_when_to_poll_it(served: Served, name: st
     assert (job["object"], job["operation"], job["strategy"]) == ("job", "learn", "replay_ewc")
     assert (job["state"], job["done"], job["labels"]) == ("queued", False, ["1", "2"])
     assert served.http.get(answer.headers["Location"]).json() == job
+
+
+def test_a_job_keeps_the_trace_of_its_request(served: Served, name: str) -> None:
+    served.model(name)
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    job = served.http.post(
+        f"/v1/models/{name}/learn",
+        json={"labels": ["1"]},
+        headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"},
+    ).json()
+    assert job["trace_id"] == served.http.get(f"/v1/jobs/{job['id']}").json()["trace_id"] == trace
+    claim = served.worker.claim(job["id"])
+    assert (claim.request_id, claim.trace_id) == (job["request_id"], trace), "the worker's log has them"
+
+
+def test_making_a_temporary_label_permanent_says_that_exactness_ends(served: Served, name: str) -> None:
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"], retention="temporary")
+    learned = served.submit(name, "learn", labels=["1"])
+    assert learned["made_permanent"] == ["1"]
+    assert served.http.get(f"/v1/jobs/{learned['id']}").json()["made_permanent"] == ["1"]
+    events = served.http.get(f"/v1/jobs/{learned['id']}/events?type=log").json()["data"]
+    (line,) = (event["message"] for event in events)
+    assert "'1' was temporary, so that forgetting it was exact" in line
+    assert served.submit(name, "learn", labels=["3"])["made_permanent"] == []
 
 
 def test_a_job_is_followed_from_queued_to_succeeded(served: Served, name: str) -> None:

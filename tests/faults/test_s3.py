@@ -14,6 +14,7 @@ from service.registry import store_identity
 from service.registry.artifacts import name_of
 from service.registry.opening import open_artifacts
 from service.registry.s3_store import S3Store
+from service.registry.tables import PurgeRow
 from service.settings import Settings
 from tests import invariants
 from tests.faults.s3_proxy import S3Proxy, proxy_to_s3
@@ -290,10 +291,13 @@ def purge_and_check(instance: Instance) -> None:
     receipt = f"{instance.url}/v1/jobs/{forgotten}/receipt"
     wait_for("the receipt is signed", lambda: get(receipt).status_code == 200)
     purge = instance.request("GET", f"/v1/jobs/{forgotten}", status=200)["purge"]
-    assert (purge["state"], purge["kept"]) == ("done", [])
-    assert purge["keys"]
+    assert (purge["state"], purge["files_kept"]) == ("done", 0)
+    with instance.database.reading() as session:
+        deleted = session.get_one(PurgeRow, forgotten).keys
+    assert deleted
+    assert len(deleted) == purge["files_deleted"]
     left = {file.last_part for file in open_artifacts(instance.deployment).files(leftovers=True)}
-    assert left.isdisjoint(key["sha256"] for key in purge["keys"])
+    assert left.isdisjoint(file["sha256"] for file in deleted)
     invariants.check(instance.deployment, instance.database, ended=True)
 
 

@@ -70,6 +70,8 @@ RUNNING: dict[str, Any] = {
     "follows": None,
     "followed_by": None,
     "expires_in": None,
+    "made_permanent": [],
+    "trace_id": None,
     "reference": None,
     "metadata": {},
     "also_requested": [],

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess, run
@@ -32,8 +33,9 @@ def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_f
         wait_for("the purge is done", lambda: httpx2.get(address).json()["purge"]["state"] == "done")
         receipt = tmp_path / "receipt.json"
         receipt.write_bytes(httpx2.get(f"{address}/receipt").raise_for_status().content)
-        for key in json.loads(httpx2.get(address).text)["purge"]["keys"]:
-            assert not (deployment.artifacts / key["sha256"][:2] / key["sha256"]).exists()
+        payload = json.loads(b64decode(json.loads(receipt.read_bytes())["payload"]))
+        for file in payload["predicate"]["purge"]["keys_gone"]:
+            assert not (deployment.artifacts / file["sha256"][:2] / file["sha256"]).exists()
         verified = verify(receipt, "--url", instance.url, "--files", deployment.artifacts)
     assert verified.returncode == 0, verified.stderr
     assert "; 5 files match the receipt" in verified.stdout

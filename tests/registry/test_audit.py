@@ -56,6 +56,17 @@ def test_the_database_refuses_to_change_a_sealed_entry(database: Database, state
     assert verify(database).entries == 1
 
 
+def test_the_entries_about_a_resource_are_found_by_an_index(database: Database) -> None:
+    """The plan is asked of an empty table, so PostgreSQL is told not to scan it."""
+    explain = "EXPLAIN QUERY PLAN" if database.is_sqlite else "EXPLAIN"
+    query = "SELECT * FROM audit_log WHERE resource = 'job_1' ORDER BY sequence DESC LIMIT 21"
+    with database.reading() as session:
+        if not database.is_sqlite:
+            session.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(str(row) for row in session.execute(text(f"{explain} {query}")))
+    assert "ix_audit_log_resource_sequence" in plan
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [

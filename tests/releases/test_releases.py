@@ -29,7 +29,7 @@ from migrations import find_differences, upgrade
 from reports import FORMAT, read_report
 from service.receipts import verification
 from service.registry.database import Database
-from service.registry.tables import Row
+from service.registry.tables import PurgeRow, Row
 from service.settings import Settings
 from tests.conftest import BACKINGS, new_postgresql_database, own_broker, own_database
 from tests.instance import instance_of, wait_for
@@ -198,10 +198,10 @@ def test_an_instance_of_this_release_answers_for_it_and_finishes_what_it_began(
                 if (expected["jobs"][job_id]["state"], end["state"]) == ("running", "succeeded"):
                     assert job["attempt"] == 2, "it was taken over"
             for job_id in expected["purges"]:
-                purge = purged(client, job_id)
-                assert purge["keys"], "something was deleted"
-                for key in purge["keys"]:
-                    assert not list(restored.deployment.artifacts.rglob(key["sha256"]))
+                assert purged(client, job_id)["files_deleted"], "something was deleted"
+                with instance.database.reading() as session:
+                    for file in session.get_one(PurgeRow, job_id).keys:
+                        assert not list(restored.deployment.artifacts.rglob(file["sha256"]))
             trusted = verification.read_key(restored.public_key)
             for job_id in expected["unsigned"]:
                 verification.verify_receipt(answered(client, f"/v1/jobs/{job_id}/receipt").content, trusted)

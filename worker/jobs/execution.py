@@ -44,7 +44,7 @@ def execute(
         return None
     on_claim()
     failpoints.reach("claim.after_commit")
-    with logs.about(job_id=job_id):
+    with logs.about(job_id=job_id, request_id=claim.request_id, trace_id=claim.trace_id):
         return _execute(claim, worker_context)
 
 

@@ -136,6 +136,7 @@ export function open(id) {
     const rows = [
       ["Model", h("a", { href: modelPath(job.model_name) }, job.model_name)],
       job.labels.length && ["Labels", job.labels.join(", ")],
+      job.made_permanent.length && ["Made permanent", `${job.made_permanent.join(", ")}: forgetting is no longer exact`],
       ["Strategy", words(job.strategy)],
       Object.keys(job.packages).length && ["Packages", Object.entries(job.packages).map(([kind, name]) => `${kind} from ${name}`).join(", ")],
       job.guarantee && ["Guarantee", job.guarantee],

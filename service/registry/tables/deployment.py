@@ -25,6 +25,7 @@ class AuditRow(Row):
             sqlite_where=text("position IS NULL"),
             postgresql_where=text("position IS NULL"),
         ),
+        Index("ix_audit_log_resource_sequence", "resource", "sequence"),
         CheckConstraint("(position IS NULL) = (hash IS NULL)", name="sealed"),
         {"sqlite_autoincrement": True},
     )

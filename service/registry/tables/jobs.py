@@ -163,7 +163,11 @@ class JobRow(Row):
     """When the sweeper ends the claim because the job makes no progress. Every heartbeat sets it."""
     store_failures: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     """How many claims were released because the artifact store did not answer. These are not attempts."""
+    made_permanent: Mapped[list[str] | None] = mapped_column(Json)
+    """Of a learn: the labels that were temporary when it was submitted, and that it makes permanent."""
     request_id: Mapped[str | None] = mapped_column(Name)
+    trace_id: Mapped[str | None] = mapped_column(String(32))
+    """The trace that the request belongs to (W3C Trace Context)."""
     audited_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the audit log got the entry that says how the job ended."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())

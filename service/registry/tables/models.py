@@ -156,7 +156,10 @@ class AliasRow(Row):
 
 
 class AliasChangeRow(Row):
-    """An entry of an alias's history. Entries are only ever added; they stay when the alias is deleted."""
+    """An entry of an alias's history. Entries are only ever added; they stay when the alias is deleted.
+
+    Triggers of the database refuse to change or delete one (migration 0015).
+    """
 
     __tablename__ = "alias_changes"
     __table_args__ = (
