@@ -164,7 +164,8 @@ def _check_signing_key(deployment: Settings) -> Finding:
 
 
 def _check_broker(deployment: Settings) -> Finding:
-    waiting = count_waiting_messages(deployment)
+    counted = [count_waiting_messages(deployment, queue) for queue in deployment.queue_names]
+    waiting = None if None in counted else sum(count or 0 for count in counted)
     if waiting is None:
         return Finding("broker", "problem", "it does not answer; jobs are accepted, and start once it does")
     return Finding("broker", "ok", f"{waiting} messages wait for a worker")
@@ -210,11 +211,19 @@ def _check_clock(database: Database) -> Finding:
 
 
 def _check_workers(database: Database) -> Finding:
-    """List the workers that live, with what they offer from other packages."""
+    """List the workers that live, with their queues and what they offer from other packages."""
     with database.reading() as session:
         live = workers.list_live(session)
-        waiting = workers.count_waiting_packages(session, seconds=0)
-    details = [{"worker": row.name, "code": row.code, "offers": _list_offers(row.offers)} for row in live]
+        waiting = workers.count_waiting(session, seconds=0)
+    details = [
+        {
+            "worker": row.name,
+            "queues": " ".join(workers.queues_of(row)) + (", draining" if row.drain else ""),
+            "code": row.code,
+            "offers": _list_offers(row.offers),
+        }
+        for row in live
+    ]
     if waiting:
         found = "; ".join(f"{reason} ({count} queued)" for reason, count in waiting.items())
         return Finding("workers", "problem", f"{len(live)} run; jobs wait, because {found}", details)

@@ -10,8 +10,8 @@ from typing import get_args
 import typer
 from sqlalchemy.orm import Session
 
+from commands.deployment import loaded_deployment
 from commands.failure import fail
-from commands.operate import loaded_deployment
 from migrations import upgrade
 from service.receipts import signing, signing_keys
 from service.registry import audit, keys, projects

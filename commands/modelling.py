@@ -16,6 +16,8 @@ from commands.options import (
     Metadata,
     Model,
     Params,
+    Priority,
+    Queue,
     Reference,
     Resize,
     Seed,
@@ -80,6 +82,9 @@ def create_model(
             help="auto: resize the network after each job that changes it; fixed: only on request (default)."
         ),
     ] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="The queue of its jobs, such as gpu (default: default).")
+    ] = None,
     description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
     metadata: Metadata = None,
     network: Annotated[
@@ -98,6 +103,7 @@ def create_model(
         seed=seed,
         acceptance=settings(accept),
         size_policy=size_policy,
+        queue=queue,
         network=json_object("--network", network),
         description=description,
         metadata=texts("--metadata", metadata),
@@ -177,6 +183,8 @@ def learn(
     accept: Accept = None,
     seed: Seed = None,
     base_version: BaseVersion = None,
+    queue: Queue = None,
+    priority: Priority = None,
     reference: Reference = None,
     metadata: Metadata = None,
     wait: Wait = None,
@@ -198,6 +206,8 @@ def learn(
         acceptance=settings(accept),
         seed=seed,
         base_version=base_version,
+        queue=queue,
+        priority=priority,
         reference=reference,
         metadata=texts("--metadata", metadata),
     )
@@ -226,6 +236,8 @@ def forget(
     accept: Accept = None,
     seed: Seed = None,
     base_version: BaseVersion = None,
+    queue: Queue = None,
+    priority: Priority = None,
     reference: Reference = None,
     metadata: Metadata = None,
     wait: Wait = None,
@@ -260,6 +272,8 @@ def forget(
         acceptance=settings(accept),
         seed=seed,
         base_version=base_version,
+        queue=queue,
+        priority=priority,
         reference=reference,
         metadata=texts("--metadata", metadata),
     )
@@ -282,6 +296,8 @@ def resize(
     accept: Accept = None,
     seed: Seed = None,
     base_version: BaseVersion = None,
+    queue: Queue = None,
+    priority: Priority = None,
     reference: Reference = None,
     metadata: Metadata = None,
     wait: Wait = None,
@@ -298,6 +314,8 @@ def resize(
         acceptance=settings(accept),
         seed=seed,
         base_version=base_version,
+        queue=queue,
+        priority=priority,
         reference=reference,
         metadata=texts("--metadata", metadata),
     )
@@ -311,6 +329,8 @@ def evaluate(
     version: Annotated[str | None, typer.Option(help="The version to measure (default: the newest).")] = None,
     param: Params = None,
     seed: Seed = None,
+    queue: Queue = None,
+    priority: Priority = None,
     reference: Reference = None,
     metadata: Metadata = None,
     wait: Wait = None,
@@ -326,6 +346,8 @@ def evaluate(
         version=as_version(version),
         params=settings(param),
         seed=seed,
+        queue=queue,
+        priority=priority,
         reference=reference,
         metadata=texts("--metadata", metadata),
     )

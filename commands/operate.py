@@ -3,31 +3,27 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import typer
-from pydantic import ValidationError
 
+from commands.deployment import loaded_deployment, open_database
 from commands.doctor import examine
 from commands.failure import fail
-from migrations import check_not_newer, find_differences, upgrade
-from service import failpoints, home, logs
-from service.durable import DISK_FULL
+from migrations import find_differences, upgrade
+from service import home
 from service.process import collector, sweeper
-from service.process.errors import CannotStart
 from service.process.maintenance import start_maintenance
 from service.process.signer import make_signing_key, refuse_older_than_erasures
-from service.process.supervisor import stop_on_signals, supervise
-from service.process.worker_launch import check_worker_package, worker_command, worker_environment
+from service.process.stopping import stop_on_signals
+from service.process.supervisor import supervise
 from service.registry import audit, database_file, store_identity
 from service.registry.database import Database
-from service.registry.errors import DatabaseUnavailable, RegistryError
+from service.registry.errors import DatabaseUnavailable
 from service.registry.opening import open_artifacts
-from service.registry.store import StoreFailed
 from service.registry.tables import Row
-from service.settings import Settings, load_settings
+from service.settings import Settings
 from service.urls import sqlite_url
 
 NEXT_STEPS = """
@@ -67,22 +63,10 @@ def _announce(line: str) -> None:
             os.write(sys.stdout.fileno(), NEXT_STEPS.format(url=line.split()[-1]).encode())
 
 
-def work() -> None:
-    """Replace this process with a worker."""
-    with loaded_deployment() as deployment:
-        database = _open_database(deployment)
-        with suppress(DatabaseUnavailable):  # the worker checks it again before its first job
-            store_identity.check_store(database, open_artifacts(deployment))
-        database.dispose()
-        check_worker_package()
-        command = worker_command()
-        os.execve(command[0], command, worker_environment(deployment))
-
-
 def sweep(*, once: bool) -> None:
     """Sweep once, or again and again until the process is stopped."""
     with loaded_deployment() as deployment:
-        database = _open_database(deployment)
+        database = open_database(deployment)
         with suppress(DatabaseUnavailable):
             store_identity.check_store(database, open_artifacts(deployment))
             refuse_older_than_erasures(database, deployment)
@@ -97,7 +81,7 @@ def sweep(*, once: bool) -> None:
 def collect() -> None:
     """Delete artifacts that no row of the database refers to."""
     with loaded_deployment() as deployment:
-        database = _open_database(deployment)
+        database = open_database(deployment)
         store_identity.check_store(database, open_artifacts(deployment))
         collected = collector.collect(database, deployment)
         typer.echo(
@@ -138,7 +122,7 @@ def adopt() -> None:
     """Make the artifact store this database's."""
     with loaded_deployment() as deployment:
         artifacts = open_artifacts(deployment)
-        store_identity.adopt_store(_open_database(deployment), artifacts)
+        store_identity.adopt_store(open_database(deployment), artifacts)
         typer.echo(f"{artifacts.place} is this database's now; `palimpsest doctor` lists what it lacks")
 
 
@@ -170,38 +154,3 @@ def _migrate(database: Database, deployment: Settings) -> None:
     database_file.check_owner(database)
     store_identity.check_new_database(database, open_artifacts(deployment))
     upgrade(database)
-
-
-def _open_database(deployment: Settings) -> Database:
-    """Open the database. It need not be reachable yet: the worker and the sweeper wait for it.
-
-    Raises DatabaseTooNew if a newer release has migrated it.
-    """
-    database = Database(deployment.database_url)
-    with suppress(DatabaseUnavailable):
-        check_not_newer(database)
-    return database
-
-
-@contextmanager
-def loaded_deployment() -> Iterator[Settings]:
-    """Load the settings and log to stderr. A known error in the block prints one line and exits with 1."""
-    try:
-        deployment = load_settings()
-        home.restrict_new_files(deployment)
-        logs.configure(level=deployment.log_level, log_format=deployment.log_format)
-        failpoints.warn_if_armed()
-        yield deployment
-    except ValidationError as error:
-        first = error.errors()[0]
-        fail(f"PALIMPSEST_{str(first['loc'][0]).upper()}: {first['msg']}")
-    except DatabaseUnavailable as error:
-        fail(f"{error.message} ({error.reason})")
-    except (CannotStart, RegistryError, failpoints.UnknownFailpoint) as error:
-        fail(str(error))
-    except StoreFailed as error:
-        fail(f"{error.strerror}; check PALIMPSEST_ARTIFACTS_URL and the variables AWS_*")
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        fail(f"the disk is too full ({error.strerror}: {error.filename or 'unknown file'}); free some space")

@@ -70,16 +70,65 @@ def serve(host: Host = None, port: Port = None, without_keys: WithoutKeys = Fals
 
 
 @app.command(rich_help_panel=OPERATORS)
-def worker() -> None:
+def worker(
+    queues: Annotated[
+        str | None,
+        typer.Option(
+            help="The queues whose jobs it takes: default,gpu (default: PALIMPSEST_QUEUES, or default).",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="Where it computes: auto, cpu, cuda:1 (default: PALIMPSEST_DEVICE, or auto).",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
     """Run a worker, which executes jobs one by one.
 
-    Run one for each GPU. It must use the same database, broker and PALIMPSEST_HOME as the API.
+    On a machine with several GPUs it runs one process for each, unless a device is named. It must use the
+    same database, broker and PALIMPSEST_HOME as the API. SIGTERM stops it: its job goes back to the queue.
 
-    Example: PALIMPSEST_DEVICE=cuda:1 palimpsest worker
+    Example: palimpsest worker --queues default,gpu --device cuda:1
     """
+    from service import early_signals
+
+    early_signals.exit_on_sigterm()
     require_worker("worker", otherwise="or run it where that is installed")
-    operate = import_operate()
-    operate.work()
+    from commands import working
+
+    working.work(queues=queues, device=device)
+
+
+@app.command(rich_help_panel=OPERATORS)
+def drain(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="WORKER", help="The worker, as HOST:PID (default: all of this machine)."),
+    ] = None,
+    everywhere: Annotated[bool, typer.Option("--all", help="All workers, on every machine.")] = False,
+    hand_back: Annotated[
+        bool,
+        typer.Option("--hand-back", help="Do not finish the running job, but hand it back to the queue."),
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until they have ended.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="How many seconds to wait at most (default: no limit).")
+    ] = None,
+) -> None:
+    """Let workers take no more jobs, and end after the one that they run.
+
+    A worker notices within four seconds, and ends with exit code 0. What runs it may start it again:
+    `palimpsest up` does. `palimpsest doctor` lists the workers.
+
+    Example: palimpsest drain gpu-7:4711 --wait
+    """
+    require_service("drain")
+    from commands import working
+
+    working.drain(name, everywhere=everywhere, hand_back=hand_back, wait=wait, timeout=timeout)
 
 
 @app.command(rich_help_panel=OPERATORS)

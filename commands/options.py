@@ -44,6 +44,19 @@ Resize = Annotated[
         show_default=False,
     ),
 ]
+Queue = Annotated[
+    str | None,
+    typer.Option(help="The queue of the job: some workers serve it (default: the model's)."),
+]
+Priority = Annotated[
+    int | None,
+    typer.Option(
+        min=-10,
+        max=10,
+        help="Jobs with a larger one mostly run first (default: 5 to forget, else 0).",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="The seed of all randomness (default: 0).")]
 Reference = Annotated[str | None, typer.Option(help="Your own name for the request; receipts have it too.")]
 Metadata = Annotated[

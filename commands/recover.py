@@ -4,8 +4,8 @@ from pathlib import Path
 
 import typer
 
+from commands.deployment import loaded_deployment
 from commands.failure import fail
-from commands.operate import loaded_deployment
 from migrations import upgrade
 from service.recovery import erasure_log
 from service.recovery import replay as replaying

@@ -5,17 +5,17 @@ If one is killed meanwhile, the database stays as it was, on SQLite and PostgreS
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select, text
 
 from service.registry.database import Database
 from service.registry.errors import DatabaseEncoding, DatabaseTooNew
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 ENCODINGS = ("UTF8", "SQL_ASCII")
 """The encodings of PostgreSQL that hold every text; SQL_ASCII stands for any bytes."""
@@ -33,6 +33,8 @@ def upgrade(database: Database, *, to: str = "head") -> None:
             session.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             _check_encoding(connection)
         _check_not_newer(connection)
+        from alembic import command  # half a second, which a worker that only checks does not need
+
         command.upgrade(_config(connection), to)
 
 
@@ -48,9 +50,7 @@ def check_not_newer(database: Database) -> None:
 def is_current(database: Database) -> bool:
     """Whether every step of this release was applied. Raises DatabaseUnavailable."""
     with database.reading() as session:
-        connection = session.connection()
-        newest = ScriptDirectory.from_config(_config(connection)).get_heads()
-        return set(MigrationContext.configure(connection).get_current_heads()) == set(newest)
+        return _current(session.connection()) == {max(_known())}
 
 
 def find_differences(migrated: Database, declared: Database) -> list[str]:
@@ -85,7 +85,9 @@ def _describe(value: Any) -> str:
     return str(value)
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection) -> "Config":
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return config
@@ -94,13 +96,28 @@ def _config(connection: Connection) -> Config:
 def _check_encoding(connection: Connection) -> None:
     """Check that a new database holds every text. One that has rows already is accepted as it is."""
     encoding = connection.scalar(text("SHOW server_encoding"))
-    is_new = not MigrationContext.configure(connection).get_current_heads()
+    is_new = not _current(connection)
     if is_new and encoding not in ENCODINGS:
         raise DatabaseEncoding(str(encoding))
 
 
 def _check_not_newer(connection: Connection) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config(connection)).walk_revisions()}
-    for revision in MigrationContext.configure(connection).get_current_heads():
+    known = _known()
+    for revision in _current(connection):
         if revision not in known:
             raise DatabaseTooNew(revision)
+
+
+@lru_cache
+def _known() -> frozenset[str]:
+    """Return the revisions of this release: the numbers with which the names of their files begin."""
+    return frozenset(
+        file.name.partition("_")[0] for file in (Path(__file__).parent / "versions").glob("[0-9]*_*.py")
+    )
+
+
+def _current(connection: Connection) -> set[str]:
+    """Return the revision of the database; nothing if it was never migrated."""
+    if not inspect(connection).has_table("alembic_version"):
+        return set()
+    return set(connection.scalars(text("SELECT version_num FROM alembic_version")))

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.queue_names import DEFAULT_QUEUE, parse_queues
 from service.urls import (
     folder_url,
     normalise_artifacts_url,
@@ -51,6 +52,7 @@ def _in_home(default: Callable[[Path], object]) -> Any:
 Folder = Annotated[Path, AfterValidator(_absolute)]
 DatabaseUrl = Annotated[str, AfterValidator(normalise_database_url), Field(repr=False)]
 ArtifactsUrl = Annotated[str, AfterValidator(normalise_artifacts_url), Field(repr=False)]
+Queues = Annotated[str, AfterValidator(parse_queues)]
 BrokerUrl = Annotated[str, AfterValidator(normalise_broker_url), Field(repr=False)]
 
 
@@ -196,8 +198,12 @@ class Settings(Home):
     max_drawing: int = Field(default=128, ge=1)
     """How many requests may be drawing images, or waiting to; further ones are refused with 429."""
 
+    queues: Queues = DEFAULT_QUEUE
+    """The queues whose jobs the worker takes, separated by commas: default,gpu. A job is in the queue that
+    its request or its model names."""
     device: str = "auto"
-    """Where the worker computes: auto, cpu, cuda, cuda:1."""
+    """Where the worker computes: auto, cpu, cuda, cuda:1. With auto, `palimpsest worker` runs one process for
+    each GPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """The number format of matrix products in training. auto: float32."""
     threads: int = Field(default=0, ge=0)
@@ -212,6 +218,11 @@ class Settings(Home):
     def scratch(self) -> Path:
         """The folder of temporary files that become artifacts. It need not exist yet."""
         return self.home if self.artifacts_url else self.artifacts
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """The queues whose jobs the worker takes."""
+        return tuple(self.queues.split(","))
 
     @property
     def keys_required(self) -> bool:

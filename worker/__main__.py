@@ -8,16 +8,17 @@ import sys
 from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
-from threading import Event
 
-from service import failpoints
+from service import early_signals, failpoints
 from service.worker_identity import IDENTITY_OPTION, WorkerIdentity
 from worker.jobs.code_version import CODE
+from worker.process.ending import Ending
 from worker.process.replacement import exit_unless_started, replace_process, start_beats
 
 
 def main() -> int:
     """Run jobs until SIGTERM or Ctrl-C. Returns the exit code."""
+    early_signals.exit_on_sigterm()
     parser = ArgumentParser(prog="python -P -m worker", description="Run jobs, one at a time.")
     parser.add_argument(IDENTITY_OPTION, type=int, help="file descriptor that takes the worker's identity")
     identity_fd = parser.parse_args().identity_fd
@@ -34,26 +35,32 @@ def main() -> int:
     from worker.process.presence import Presence
 
     failpoints.reach("worker.start")
-    deployment, shutting_down = load_settings(), Event()
+    deployment, ending = load_settings(), Ending()
     logs.configure(level=deployment.log_level, log_format=deployment.log_format)
     offers = load_packages()
     try:
         worker_context = make_worker_context(
             deployment,
-            shutting_down=shutting_down.is_set,
+            shutting_down=ending.is_shutting_down,
             replace_worker=partial(
-                replace_process, supervised=is_supervised, shutting_down=shutting_down.is_set
+                replace_process, supervised=is_supervised, shutting_down=ending.is_shutting_down
             ),
         )
     except DeviceUnavailable as error:
         sys.exit(f"palimpsest: {error}")
-    app = make_app(deployment, worker_context)
+    app = make_app(deployment, worker_context, ending)
     _show_metrics(deployment.worker_metrics_port)
     note_start()
     if is_supervised:
         start_beats(identity_fd)
-    with Presence(worker_context.database, worker_context.worker, offers):
-        return run(app, deployment, on_shutdown=shutting_down.set)
+    with Presence(
+        worker_context.database,
+        worker_context.worker,
+        offers,
+        queues=worker_context.queues,
+        on_drain=ending.drain,
+    ):
+        return run(app, deployment, on_shutdown=ending.shut_down)
 
 
 def _show_metrics(port: int) -> None:

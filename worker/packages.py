@@ -11,7 +11,6 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-import onnxruntime
 import torch
 
 from service.requests import offers
@@ -19,7 +18,6 @@ from service.requests.offers import MAX_ITEMS, NotUsable
 from worker.catalog import describe_architecture, describe_dataset, describe_strategy
 from worker.learning import datasets, networks, strategy
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.export import decoder_onnx
 from worker.learning.networks import Architecture
 from worker.learning.networks.network import Network
 from worker.learning.package import NameTaken, Package
@@ -149,6 +147,10 @@ def _with_any_weights(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _largest_difference(checkpoint: Checkpoint, network: Network) -> float:
+    import onnxruntime  # only packages that bring a network need it, and ONNX, to start a worker
+
+    from worker.learning.export import decoder_onnx
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of constants that it removes from the graph
     session = onnxruntime.InferenceSession(

@@ -43,6 +43,8 @@ def job(one: values.Job) -> RenderableType:
             ("packages", ", ".join(f"{kind}: {name}" for kind, name in one.packages.items()) or None),
             ("guarantee", one.guarantee),
             ("state", state(one.state)),
+            ("queue", None if one.queue == "default" else one.queue),
+            ("priority", str(one.priority) if one.priority and not one.done else None),
             ("waits for", f"{one.queue_position} jobs before it" if one.queue_position else None),
             ("waits, because", one.waits_for),
             ("progress", None if progress is None or one.done else describe_progress(progress)),

@@ -36,6 +36,7 @@ def model(one: values.Model) -> RenderableType:
         ("metadata", metadata(one.metadata)),
         ("dataset", one.dataset),
         ("size policy", one.size_policy),
+        ("queue", None if one.queue == "default" else one.queue),
         ("newest version", "none yet" if one.head is None else str(one.head)),
         ("aliases", ", ".join(f"{name}: {number}" for name, number in one.aliases.items()) or None),
         ("created", f"{one.created_at:%Y-%m-%d %H:%M} UTC"),

@@ -34,9 +34,11 @@ class Models:
 
     The argument `model` is a model's name, its id, or the model. `learn`, `forget`, `resize` and `evaluate`
     return the queued job at once: `client.jobs.wait` waits for it. The server has a default for each argument
-    that is left out. `reference` is your own name for a request, which is shown on the job and in a receipt;
-    `metadata` is your own data about it. Requests are sent again after a lost answer, with an idempotency key
-    so that nothing is done twice; name one yourself, as `idempotency_key`, to be safe over a restart too.
+    that is left out. `queue` names the queue of the job, for which some workers were started, and `priority`,
+    from -10 to 10, says which of the jobs that wait run first. `reference` is your own name for a request,
+    which is shown on the job and in a receipt; `metadata` is your own data about it. Requests are sent again
+    after a lost answer, with an idempotency key so that nothing is done twice; name one yourself, as
+    `idempotency_key`, to be safe over a restart too.
     """
 
     @call
@@ -49,6 +51,7 @@ class Models:
         seed: int | None = None,
         acceptance: Json | None = None,
         size_policy: str | None = None,
+        queue: str | None = None,
         description: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -59,6 +62,7 @@ class Models:
         {"forgotten_accuracy_max": 0.05}. A version that misses a criterion is not published.
         size_policy: "auto" lets a resize follow each `learn` and `forget` that changes the main network and
         has no `resize` of its own; by default "fixed".
+        queue: that of its jobs whose request names none, such as "gpu"; by default "default".
         """
         body = without_none(
             name=name,
@@ -67,6 +71,7 @@ class Models:
             seed=seed,
             acceptance=acceptance,
             size_policy=size_policy,
+            queue=queue,
             description=description,
             metadata=metadata,
         )
@@ -146,6 +151,8 @@ class Models:
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
         reference: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -173,6 +180,8 @@ class Models:
             acceptance=acceptance,
             seed=seed,
             base_version=base_version,
+            queue=queue,
+            priority=priority,
             reference=reference,
             metadata=metadata,
         )
@@ -193,6 +202,8 @@ class Models:
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
         reference: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -214,6 +225,8 @@ class Models:
             acceptance=acceptance,
             seed=seed,
             base_version=base_version,
+            queue=queue,
+            priority=priority,
             reference=reference,
             metadata=metadata,
         )
@@ -230,6 +243,8 @@ class Models:
         acceptance: Json | None = None,
         seed: int | None = None,
         base_version: int | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
         reference: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -246,6 +261,8 @@ class Models:
             acceptance=acceptance,
             seed=seed,
             base_version=base_version,
+            queue=queue,
+            priority=priority,
             reference=reference,
             metadata=metadata,
         )
@@ -259,6 +276,8 @@ class Models:
         version: int | str | None = None,
         params: Json | None = None,
         seed: int | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
         reference: str | None = None,
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
@@ -268,7 +287,15 @@ class Models:
         version: its number or an alias, by default the newest. The job adds the "full" report; see
         `client.versions.report`.
         """
-        body = without_none(version=version, params=params, seed=seed, reference=reference, metadata=metadata)
+        body = without_none(
+            version=version,
+            params=params,
+            seed=seed,
+            queue=queue,
+            priority=priority,
+            reference=reference,
+            metadata=metadata,
+        )
         return _job(model, "evaluate", body, idempotency_key)
 
     @call

@@ -127,8 +127,9 @@ class Job(Value):
     Test `done` rather than `state`: later servers may have more states. `output_version` is the version that
     it published, None if it published none. `retry_of` is the job that it repeats. `follows` is the job after
     whose success a resize runs, and `followed_by` is that resize. `packages` are those that bring its
-    `strategy`, `network` or `dataset`. While it is queued, `waits_for` says what no running worker
-    has of them. `made_permanent` are labels that were temporary: forgetting them is no longer exact.
+    `strategy`, `network` or `dataset`. Workers that serve its `queue` take it, mostly jobs of larger
+    `priority` first. While it is queued and no running worker can run it, `waits_for` says why.
+    `made_permanent` are labels that were temporary: forgetting them is no longer exact.
     """
 
     id: str
@@ -148,6 +149,8 @@ class Job(Value):
     state: str
     done: bool
     progress: Progress | None
+    queue: str = "default"
+    priority: int = 0
     queue_position: int | None
     waits_for: str | None
     attempt: int

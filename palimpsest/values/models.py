@@ -31,6 +31,7 @@ class Model(Value):
     """A generative model that learns and forgets labels.
 
     size_policy: "auto" if a resize follows each job that changes the main network, or "fixed".
+    queue: that of its jobs, unless their request names another.
     head: the number of its newest version, None before the first. aliases: the number of the version that
     each names. relapsed: forgotten labels that the newest version draws more often than allowed.
     """
@@ -45,6 +46,7 @@ class Model(Value):
     seed: int
     acceptance: Json
     size_policy: str
+    queue: str = "default"
     head: int | None
     aliases: dict[str, int]
     relapsed: tuple[str, ...]

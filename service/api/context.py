@@ -46,8 +46,9 @@ class ApiContext:
     """The streams of events that are being sent."""
     rates: RateLimits
     """How many requests each client may send."""
-    wake_worker: Callable[[str], object]
-    """Send the workers a wake-up message for the job of this id. Call it after the job has been committed."""
+    wake_worker: Callable[[str, str], object]
+    """Send the workers of a queue a wake-up message for the job of this id. (job id, queue). Call it after
+    the job has been committed."""
     access: Access
     keys_in_flight: set[tuple[str, str]] = field(default_factory=set)
     """(project, idempotency key) of the requests that this process is answering. Used on the event loop."""

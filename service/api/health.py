@@ -124,12 +124,12 @@ def _check_worker(context: ApiContext) -> str:
     try:
         with context.database.reading() as session:
             stalled = jobs.is_queue_stalled(session, seconds=STALLED_QUEUE_SECONDS)
-            waiting = workers.count_waiting_packages(session, seconds=STALLED_QUEUE_SECONDS)
+            waiting = workers.count_waiting(session, seconds=STALLED_QUEUE_SECONDS)
     except DatabaseUnavailable:
         return "unknown, because the database does not answer"
     if waiting:
         found = "; ".join(f"{reason} ({count} queued)" for reason, count in waiting.items())
-        return f"{found}; start a worker where the package is installed"
+        return f"{found}; start one that can run them (`palimpsest worker`)"
     return "jobs are queued and no worker takes them; start `palimpsest worker`" if stalled else "ok"
 
 

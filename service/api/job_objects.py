@@ -171,12 +171,17 @@ class JobObject(BaseModel):
     state: ShownState
     done: bool
     progress: ProgressObject | None
+    queue: str = Field(description="Only workers that serve this queue take the job.")
+    priority: int = Field(
+        description="Workers take jobs with a larger priority first, but for one in four (decision 0140)."
+    )
     queue_position: int | None = Field(
         description="How many unfinished jobs were accepted before it; 100 stands for 100 or more. Null once "
         "it is no longer queued."
     )
     waits_for: str | None = Field(
-        description="Of a queued job that no running worker can run: what none of them offers."
+        description="Of a queued job that no running worker can run: that none serves its queue, or what "
+        "none of them offers."
     )
     attempt: int
     max_attempts: int
@@ -285,6 +290,8 @@ def describe_job(
         state=cast(ShownState, row.public_state),
         done=row.done,
         progress=_describe_progress(row),
+        queue=row.queue,
+        priority=row.priority,
         queue_position=queue_position,
         waits_for=waits_for,
         attempt=row.attempt,

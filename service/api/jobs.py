@@ -230,6 +230,8 @@ async def retry_job(job: str, submission: Submit) -> JobObject:
             reference=repeated.reference,
             metadata=repeated.client_metadata or {},
             retry_of=repeated.id,
+            queue=repeated.queue,
+            priority=repeated.priority,
             audited={"operation": repeated.operation, "labels": repeated.labels or None},
         )
     )

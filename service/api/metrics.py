@@ -1,7 +1,7 @@
 """GET /metrics: the metrics of this process and the state of the queue, in the format of Prometheus."""
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from fastapi import APIRouter, Response
@@ -15,6 +15,7 @@ from service.api.context import ApiContext, Context
 from service.api.route import Route
 from service.metrics import REGISTRY
 from service.registry.errors import DatabaseUnavailable
+from service.registry.statistics import QueueStatistics
 
 router = APIRouter(tags=["health"], route_class=Route)
 
@@ -53,6 +54,7 @@ class _DatabaseCollector(Collector):
             "How long the oldest queued job that could run has waited.",
             found.queue_age_seconds,
         )
+        yield from _queues(found.queues)
         yield _gauge("palimpsest_models", "Models that are not deleted.", found.models)
         yield _gauge("palimpsest_versions", "Published versions.", found.versions)
         yield _gauge(
@@ -72,6 +74,24 @@ class _DatabaseCollector(Collector):
         with suppress(OSError):
             usage = shutil.disk_usage(self._context.settings.home)
             yield _gauge("palimpsest_disk_free_bytes", "Free bytes where the home folder is.", usage.free)
+
+
+def _queues(found: Mapping[str, QueueStatistics]) -> Iterator[GaugeMetricFamily]:
+    for name, description, read in (
+        ("palimpsest_queued_jobs", "Queued jobs.", lambda one: one.queued),
+        (
+            "palimpsest_queue_demand",
+            "Jobs that run or could run now: how many workers of the queue would have work.",
+            lambda one: one.demand,
+        ),
+        (
+            "palimpsest_queue_wait_seconds",
+            "How long the oldest queued job of the queue that could run has waited.",
+            lambda one: one.wait_seconds,
+        ),
+        ("palimpsest_workers", "Workers that live and serve the queue.", lambda one: one.workers),
+    ):
+        yield _gauges(name, description, "queue", ((queue, read(one)) for queue, one in found.items()))
 
 
 def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:

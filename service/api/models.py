@@ -27,6 +27,7 @@ from service.api.paging import (
 from service.api.refusals import refuses
 from service.api.responses import MERGE_PATCH_BODY
 from service.api.route import Route
+from service.queue_names import DEFAULT_QUEUE
 from service.registry import aliases, expiring, labels, models, reports
 from service.registry.errors import DatasetNotOffered, ModelExists, NetworkNotOffered, UnknownModel
 from service.registry.models import ModelFilter
@@ -42,6 +43,7 @@ from service.requests.fields import (
     Body,
     Description,
     Metadata,
+    QueueName,
     ResourceName,
     Seed,
     schema_of,
@@ -82,6 +84,11 @@ class CreateModel(Body):
         "`resize`, or no permanent label is left. Learning and forgetting temporary labels leaves the main "
         "network as it is.",
     )
+    queue: QueueName = Field(
+        DEFAULT_QUEUE,
+        description="The queue of its jobs, unless their request names another. Only workers that serve a "
+        "queue take its jobs: `palimpsest worker --queues`.",
+    )
     description: Description | None = None
     metadata: Metadata = Field({})
 
@@ -118,6 +125,7 @@ class ModelObject(BaseModel):
         description="`auto`: a resize follows each learn and forget that changes the main network, unless "
         "its request has `resize`. `fixed`: it does not."
     )
+    queue: str = Field(description="The queue of its jobs, unless their request names another.")
     description: str | None
     metadata: dict[str, str]
     head: int | None
@@ -170,6 +178,7 @@ def create_model(body: CreateModel, context: Context, response: Response, once: 
             seed=body.seed,
             acceptance=body.acceptance.model_dump(exclude_none=True),
             size_policy=body.size_policy,
+            queue=body.queue,
             description=body.description,
             metadata=body.metadata,
         )
@@ -284,6 +293,7 @@ def _describe_model(
         seed=row.seed,
         acceptance=row.acceptance or {},
         size_policy=row.size_policy,
+        queue=row.queue,
         description=row.description,
         metadata=row.client_metadata or {},
         head=row.head,

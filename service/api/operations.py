@@ -174,6 +174,8 @@ def _order(name: str, request: JobRequest, context: ApiContext) -> Order:
         check=lambda session, model: _refuse_built_in(session, model, request, context),
         reference=request.reference,
         metadata=request.metadata,
+        queue=request.queue,
+        priority=request.priority,
         audited={"operation": type(request).__name__.lower(), "labels": getattr(request, "labels", None)},
     )
 

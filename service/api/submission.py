@@ -50,6 +50,10 @@ class Order:
     reference: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     retry_of: str | None = None
+    queue: str | None = None
+    """The queue of the job; None: that of the model."""
+    priority: int | None = None
+    """None: that of the operation."""
     audited: Mapping[str, Any]
     """What the audit log tells of it, besides its model and its reference."""
 
@@ -116,7 +120,8 @@ class Submission:
                 raise
         failpoints.reach("submit.after_commit")
         if not recorded.done:
-            self.context.wake_worker(recorded.id)  # after the commit, so that the worker finds the row
+            # After the commit, so that the worker finds the row.
+            self.context.wake_worker(recorded.id, recorded.queue)
         return _status(recorded), recorded
 
     def _repeat(self, session: Session, answered: StoredAnswer) -> tuple[int, JobObject]:
@@ -151,6 +156,8 @@ class Submission:
                 metadata=order.metadata,
                 created_by=self.context.caller.key_id,
                 retry_of=order.retry_of,
+                queue=order.queue,
+                priority=order.priority,
             ),
         )
         row = submitted.job

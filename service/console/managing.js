@@ -75,6 +75,7 @@ export async function openCreate() {
   const dataset = select(datasets.map((one) => ({ value: one.name, text: `${one.name}: ${one.title}` })));
   const network = select(catalog.architectures.map((one) => ({ value: one.name, text: `${one.name}: ${one.summary}${one.package ? ` (${origin(one)})` : ""}` })));
   const size = select([{ value: "fixed", text: "fixed: resized on request only" }, { value: "auto", text: "auto: resized after each learn and forget" }]);
+  const queue = h("input", { maxlength: "32", autocomplete: "off", pattern: "[a-z][a-z0-9\\-]{0,31}", placeholder: "default" });
   const what = consequences(() => {
     const entry = datasets.find((one) => one.name === dataset.value);
     return [`The model starts empty. It may learn the ${count(entry.labels.length, "label")} of ${entry.name}, and those of other datasets.`, entry.bundled || entry.images ? "Its images are here." : "Its images are not bundled: a worker needs them on its disk (PALIMPSEST_DATA), or downloads them.",
@@ -82,8 +83,8 @@ export async function openCreate() {
   });
   openDialog({
     title: "Create a model", action: "Create", update: what.update, done: (model) => location.assign(`/models/${model.name}`),
-    body: [field("Name", name, "1 to 64 letters, digits, dots, dashes or underscores."), field("Dataset", dataset), field("Network", network), field("Size", size), what.node],
-    run: (key) => post("/v1/models", { name: name.value.trim(), dataset: dataset.value, network: { architecture: network.value }, size_policy: size.value }, key),
+    body: [field("Name", name, "1 to 64 letters, digits, dots, dashes or underscores."), field("Dataset", dataset), field("Network", network), field("Size", size), h("details", {}, h("summary", {}, "Queue"), field("Queue of its jobs", queue, "Only workers that serve it take them.")), what.node],
+    run: (key) => post("/v1/models", { name: name.value.trim(), dataset: dataset.value, network: { architecture: network.value }, size_policy: size.value, ...(queue.value.trim() ? { queue: queue.value.trim() } : {}) }, key),
   });
 }
 

@@ -66,6 +66,17 @@ function refill(control, options) {
   control.selectedIndex = 0;
 }
 
+/** In which queue a job waits, and before which others: for those who run several kinds of workers. */
+function queueing(model, ownPriority = 0) {
+  const queue = h("input", { maxlength: "32", autocomplete: "off", pattern: "[a-z][a-z0-9\\-]{0,31}", placeholder: model.queue });
+  const priority = h("input", { type: "number", min: "-10", max: "10", placeholder: String(ownPriority) });
+  const node = h("details", {}, h("summary", {}, "Queue and priority"),
+    field("Queue", queue, "Only workers that serve it take the job."),
+    field("Priority", priority, "From -10 to 10. Jobs with a larger one mostly run first."));
+  const read = () => ({ ...(queue.value.trim() ? { queue: queue.value.trim() } : {}), ...(priority.value ? { priority: Number(priority.value) } : {}) });
+  return { node, read };
+}
+
 const RESIZES = { expand: "expand: add units, as room to learn", search: "search: add as many units as are worth their parameters", prune: "prune: remove the least important units", auto: "auto: the smallest width that keeps what it draws" };
 
 const policiesOf = (catalog) => [...new Set(strategiesOf(catalog, "resize", () => true).map((one) => one.policy))];
@@ -98,6 +109,7 @@ export async function openLearn(model) {
   const strategy = select([]);
   const params = paramsField();
   const resize = followingResize(catalog, model);
+  const order = queueing(model);
   const labelPlace = h("div");
   let choice = null;
   const known = new Map(model.labels.map((label) => [label.name, label]));
@@ -143,8 +155,8 @@ export async function openLearn(model) {
   };
   openDialog({
     title: `Learn labels in ${model.name}`, action: "Learn", update, done: goToJob,
-    body: [labelPlace, field("From dataset", dataset), field("Retention", retention), expiryField, field("Strategy", strategy), summary, params.node, resize.node, what.node],
-    run: (key) => post(`${modelApi(model.name)}/learn`, { labels: choice.chosen(), dataset: dataset.value, retention: retention.value, ...(seconds() ? { expires_in: seconds() } : {}), strategy: strategy.value || undefined, params: params.read(), ...resize.read() }, key),
+    body: [labelPlace, field("From dataset", dataset), field("Retention", retention), expiryField, field("Strategy", strategy), summary, params.node, resize.node, order.node, what.node],
+    run: (key) => post(`${modelApi(model.name)}/learn`, { labels: choice.chosen(), dataset: dataset.value, retention: retention.value, ...(seconds() ? { expires_in: seconds() } : {}), strategy: strategy.value || undefined, params: params.read(), ...resize.read(), ...order.read() }, key),
   });
 }
 
@@ -155,6 +167,7 @@ export async function openForget(model, versions, preselected = []) {
   const strategy = select([]);
   const params = paramsField();
   const resize = followingResize(catalog, model);
+  const order = queueing(model, 5);
   const purge = h("input", { type: "checkbox", id: "purge" });
   const reference = h("input", { maxlength: "200", autocomplete: "off" });
   const summary = h("p.note");
@@ -195,8 +208,8 @@ export async function openForget(model, versions, preselected = []) {
     body: [choice.node, field("Strategy", strategy), summary,
       h("label.choice", {}, purge, h("span", {}, "Purge: delete the files of older versions and the pictures of what the labels drew")),
       field("Your reference (optional)", reference, "Such as the number of an erasure request; it is signed with the receipt."),
-      params.node, resize.node, what.node],
-    run: (key) => post(`${modelApi(model.name)}/forget`, { labels: choice.chosen(), strategy: strategy.value || undefined, params: params.read(), purge: purge.checked, ...resize.read(), ...(reference.value.trim() ? { reference: reference.value.trim() } : {}) }, key),
+      params.node, resize.node, order.node, what.node],
+    run: (key) => post(`${modelApi(model.name)}/forget`, { labels: choice.chosen(), strategy: strategy.value || undefined, params: params.read(), purge: purge.checked, ...resize.read(), ...order.read(), ...(reference.value.trim() ? { reference: reference.value.trim() } : {}) }, key),
   });
 }
 
@@ -205,6 +218,7 @@ export async function openResize(model) {
   const policy = select(policiesOf(catalog).map((value) => ({ value, text: RESIZES[value] ?? value })));
   const strategy = select([]);
   const params = paramsField();
+  const order = queueing(model);
   const summary = h("p.note");
   const strategies = () => strategiesOf(catalog, "resize", (one) => one.policy === policy.value);
   const findStrategy = () => strategies().find((one) => one.name === strategy.value) ?? strategies()[0];
@@ -221,8 +235,8 @@ export async function openResize(model) {
   };
   openDialog({
     title: `Resize ${model.name}`, action: "Resize", update, done: goToJob,
-    body: [field("Policy", policy), field("Strategy", strategy), summary, params.node, what.node],
-    run: (key) => post(`${modelApi(model.name)}/resize`, { policy: policy.value, strategy: strategy.value || undefined, params: params.read() }, key),
+    body: [field("Policy", policy), field("Strategy", strategy), summary, params.node, order.node, what.node],
+    run: (key) => post(`${modelApi(model.name)}/resize`, { policy: policy.value, strategy: strategy.value || undefined, params: params.read(), ...order.read() }, key),
   });
 }
 
@@ -231,6 +245,7 @@ export async function openEvaluate(model, versions) {
   const drawable = versions.filter((one) => !one.revoked_by && !one.purged_by);
   const version = select(drawable.map((one) => ({ value: one.number, text: `version ${one.number}${one.number === model.head ? ", the head" : ""}` })), model.head);
   const params = paramsField();
+  const order = queueing(model);
   const chosen = strategiesOf(catalog, "evaluate", () => true)[0];
   params.show(chosen);
   const what = consequences(() => [
@@ -240,7 +255,7 @@ export async function openEvaluate(model, versions) {
   ]);
   openDialog({
     title: `Evaluate ${model.name}`, action: "Evaluate", update: what.update, done: goToJob,
-    body: [field("Version", version), params.node, what.node],
-    run: (key) => post(`${modelApi(model.name)}/evaluate`, { version: Number(version.value), params: params.read() }, key),
+    body: [field("Version", version), params.node, order.node, what.node],
+    run: (key) => post(`${modelApi(model.name)}/evaluate`, { version: Number(version.value), params: params.read(), ...order.read() }, key),
   });
 }

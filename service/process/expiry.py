@@ -7,6 +7,7 @@ from service.registry import audit, expiring, jobs, labels, models
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable, RegistryError
 from service.registry.job_requests import JobRequest
+from service.registry.sweeping import NextJob
 from service.requests.catalog import read_catalog
 from service.requests.operations import Forget, ModelDefaults
 from service.requests.violations import InvalidRequest
@@ -24,7 +25,7 @@ def forget_expired(database: Database, deployment: Settings) -> None:
         due = expiring.find_models_due(session)
     for model_id in due:
         try:
-            job_id = _forget(database, deployment, model_id)
+            job = _forget(database, deployment, model_id)
         except DatabaseUnavailable as error:
             if not error.has_answered:
                 raise
@@ -37,12 +38,12 @@ def forget_expired(database: Database, deployment: Settings) -> None:
         except Exception:
             log.exception("model %s: cannot forget labels that have expired; trying again", model_id)
             continue
-        if job_id is not None:
-            wake_worker(job_id, deployment)
+        if job is not None:
+            wake_worker(job.id, deployment, queue=job.queue)
 
 
-def _forget(database: Database, deployment: Settings, model_id: str) -> str | None:
-    """Return the id of the new job; None if there is none, as queued jobs decide about the labels."""
+def _forget(database: Database, deployment: Settings, model_id: str) -> NextJob | None:
+    """Return the new job; None if there is none, as queued jobs decide about the labels."""
     with database.transaction(line=model_id) as session:
         model = jobs.lock_model(session, models.get(session, model_id))
         statuses = labels.projected_statuses(session, model)
@@ -66,4 +67,4 @@ def _forget(database: Database, deployment: Settings, model_id: str) -> str | No
             details={"operation": "forget", "model": model.id, "labels": names, "reason": "expired"},
         )
     log.info("model %s: %d labels have expired; job %s forgets them", model_id, len(names), job.id)
-    return job.id
+    return NextJob(job.id, job.queue)

@@ -10,13 +10,11 @@ cleanly: a running job goes back to the queue.
 import fcntl
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread, Timer
-from types import FrameType
+from threading import Thread
 
 from service.api.app import create_app
 from service.process import runtime
@@ -24,6 +22,7 @@ from service.process.errors import CannotStart
 from service.process.http_server import Server, server_config
 from service.process.maintenance import start_maintenance
 from service.process.signer import make_signing_key, refuse_older_than_erasures
+from service.process.stopping import stop_on_signals
 from service.process.sweeper import sweep_until
 from service.process.worker_process import WorkerProcess
 from service.registry import keys
@@ -37,8 +36,6 @@ CHECK_SECONDS = 0.1
 """How often the supervisor checks that the server and the worker run."""
 REQUEST_GRACE_SECONDS = 5
 """How long open requests may take to end when the server stops."""
-STOP_SECONDS = 15.0
-"""How long a process may take to stop, whatever hangs: the grace of the worker's job, and some seconds."""
 DATABASE_SECONDS = 2.0
 """How long stopping may wait for the database, to end the lease of a worker that had to be killed."""
 
@@ -146,28 +143,6 @@ class _Server:
     def join(self) -> None:
         if self._thread.ident is not None:
             self._thread.join(REQUEST_GRACE_SECONDS * 2)
-
-
-def stop_on_signals() -> Event:
-    """Return an event that SIGTERM and Ctrl-C set. STOP_SECONDS later at the latest, this process ends."""
-    stop = Event()
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        log.info("received %s: stopping", signal.Signals(number).name)
-        if not stop.is_set():
-            last_resort = Timer(STOP_SECONDS, _exit_at_once)
-            last_resort.daemon = True
-            last_resort.start()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    return stop
-
-
-def _exit_at_once() -> None:
-    log.error("this process has not stopped within %g s, because something hangs: ending it", STOP_SECONDS)
-    os._exit(1)
 
 
 def _make_home(home: Path) -> None:

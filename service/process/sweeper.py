@@ -19,7 +19,8 @@ from service.process.failing_alone import failing_alone
 from service.process.file_sweep import release_claims, sweep_files
 from service.process.webhooks import deliver
 from service.queue.messages import count_waiting_messages, wake_worker
-from service.registry import audit, idempotency, job_events, sweeping, webhooks
+from service.queue_names import DEFAULT_QUEUE
+from service.registry import audit, idempotency, job_events, sweeping, webhooks, workers
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
 from service.registry.tables import JobRow
@@ -28,7 +29,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 MAX_MESSAGES_WAITING = 200
-"""No more messages are sent while the broker holds this many. A running worker receives them in a moment."""
+"""No more messages are sent while a queue holds this many. A running worker receives them in a moment."""
 
 
 OLD_ROWS_SECONDS = 60.0
@@ -151,17 +152,27 @@ def delete_old_rows(database: Database, deployment: Settings) -> None:
 def send_messages(database: Database, deployment: Settings) -> None:
     """Send the messages of jobs that wait without one, then record that. Raises DatabaseUnavailable.
 
+    Only queues that a worker serves get messages again, so that no other fills up with them.
     If this process dies in between, or another one does the same, they are sent twice, which is harmless.
     """
     with database.reading() as session:
-        due = sweeping.find_due(
-            session, notify_again_seconds=deployment.notify_again_seconds, limit=MAX_MESSAGES_WAITING
-        )
-    waiting = count_waiting_messages(deployment) if due else None
-    if waiting is None:
-        return
-    due = due[: max(0, MAX_MESSAGES_WAITING - waiting)]
-    notified = list(takewhile(lambda job_id: wake_worker(job_id, deployment), due))
+        due = {
+            queue: sweeping.find_due(
+                session,
+                queue=queue,
+                notify_again_seconds=deployment.notify_again_seconds,
+                limit=MAX_MESSAGES_WAITING,
+            )
+            for queue in sorted({DEFAULT_QUEUE, *workers.find_served(session)})
+        }
+    notified: list[str] = []
+    for queue, job_ids in due.items():
+        waiting = count_waiting_messages(deployment, queue) if job_ids else None
+        if waiting is None:
+            continue
+        sent = job_ids[: max(0, MAX_MESSAGES_WAITING - waiting)]
+        wake = partial(wake_worker, deployment=deployment, queue=queue)
+        notified += takewhile(wake, sent)
     if notified:
         with database.transaction() as session:
             sweeping.mark_notified(session, notified)

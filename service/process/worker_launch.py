@@ -6,9 +6,11 @@ started with -P, not through `celery`, and without entries of PYTHONPATH that de
 """
 
 import os
+import re
 import site
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +26,41 @@ def worker_command(identity_fd: int | None = None) -> list[str]:
     """
     command = [sys.executable, "-P", "-m", "worker"]
     return command if identity_fd is None else [*command, IDENTITY_OPTION, str(identity_fd)]
+
+
+def plan_workers(deployment: Settings, count: Callable[[], int]) -> list[Settings]:
+    """Return the settings of the worker processes of this machine: one for each GPU, or the one asked for.
+
+    count: returns how many GPUs there are; it is called only where nobody has chosen a device. Each worker
+    shows its metrics on a port of its own.
+    """
+    gpus = count() if deployment.device == "auto" else 1
+    if gpus <= 1:
+        return [deployment]
+    port = deployment.worker_metrics_port
+    return [
+        deployment.model_copy(
+            update={"device": f"cuda:{number}", "worker_metrics_port": port + number if port else 0}
+        )
+        for number in range(gpus)
+    ]
+
+
+def count_gpus(environment: Mapping[str, str], devices: Path = Path("/dev")) -> int:
+    """Return how many GPUs the workers of this machine may use.
+
+    Where there are the device files of several, PyTorch is asked, in a process of its own: it respects
+    CUDA_VISIBLE_DEVICES. Otherwise its import is not worth the seconds: one process uses what there is.
+    """
+    files = [path for path in devices.glob("nvidia*") if re.fullmatch(r"nvidia[0-9]+", path.name)]
+    if len(files) <= 1:
+        return len(files)
+    command = [sys.executable, "-P", "-c", "import torch; print(torch.cuda.device_count())"]
+    answer = subprocess.run(command, env=dict(environment), capture_output=True, text=True)
+    if answer.returncode:
+        reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise CannotStart(f"cannot count the GPUs: PyTorch says {reason}; name one: --device cuda:0")
+    return int(answer.stdout)
 
 
 def check_worker_package() -> None:

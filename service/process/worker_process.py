@@ -56,11 +56,21 @@ class WorkerProcess:
         deployment: Settings,
         database: Database,
         command: Callable[[int], list[str]] = worker_command,
+        *,
+        restarts_after_success: bool = True,
     ) -> None:
-        """command: returns the command line for the file descriptor that takes the worker's identity."""
+        """command: returns the command line for the file descriptor that takes the worker's identity.
+
+        restarts_after_success: whether another worker is started after one that ended with exit code 0,
+            because it was asked to.
+        """
         self._deployment = deployment
         self._database = database
         self._command = command
+        self._restarts_after_success = restarts_after_success
+        self.has_ended = False
+        """Whether the worker has ended because it was asked to, so that no other is started."""
+        self._is_stopping = False
         self._process: subprocess.Popen[bytes] | None = None
         self._identification: Identification | None = None
         self._is_identified = False
@@ -103,12 +113,19 @@ class WorkerProcess:
 
         Kill one that is not this project's, or that no longer runs although it has not ended.
         """
+        if self.has_ended:
+            return
         self._abandoned = [process for process in self._abandoned if process.poll() is None]
         if self._process is None:
             if time.monotonic() >= self._restart_at:
                 self.start()
             return
         if (exit_code := self._process.poll()) is not None:
+            if exit_code == 0 and not self._restarts_after_success:
+                log.info("worker process %d has ended, as it was asked to", self._process.pid)
+                self._close_identification()
+                self._process, self.has_ended = None, True
+                return
             self._schedule_restart(self._process.pid, exit_code)
             return
         try:
@@ -125,12 +142,18 @@ class WorkerProcess:
             )
             self._replace()
 
+    def request_stop(self) -> None:
+        """Ask the worker to stop, and return at once. `stop` waits for it."""
+        if self._process is not None and not self._is_stopping:
+            self._is_stopping = True
+            self._process.terminate()
+
     def stop(self) -> None:
         """Stop the worker; its job goes back to the queue. Kill it if it takes longer than GRACE_SECONDS."""
         self._close_identification()
         if self._process is None:
             return
-        self._process.terminate()
+        self.request_stop()
         try:
             self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:

@@ -6,6 +6,7 @@ again. A message that arrives twice does no harm: the job can be claimed only on
 
 import logging
 import socket
+from collections.abc import Sequence
 from functools import lru_cache
 from queue import Empty, Full, Queue
 from threading import Lock, Thread
@@ -15,7 +16,8 @@ from celery import Celery
 from celery.loaders.app import AppLoader
 from kombu.transport import TRANSPORT_ALIASES
 
-from service.queue.received import EXECUTE_JOB, QUEUE
+from service.queue.received import EXECUTE_JOB, QUEUE, name_in_broker
+from service.queue_names import DEFAULT_QUEUE
 from service.settings import Settings, load_settings
 from service.urls import broker_folder
 
@@ -44,14 +46,14 @@ class MessageSender:
 
     def __init__(self, deployment: Settings) -> None:
         self._deployment = deployment
-        self._unsent: Queue[str] = Queue(MAX_UNSENT)
+        self._unsent: Queue[tuple[str, str]] = Queue(MAX_UNSENT)
         self._lock = Lock()
         self._thread: Thread | None = None
 
-    def wake_worker(self, job_id: str) -> None:
+    def wake_worker(self, job_id: str, queue: str) -> None:
         """Send a wake-up message for a committed job soon. Never raises and never waits."""
         try:
-            self._unsent.put_nowait(job_id)
+            self._unsent.put_nowait((job_id, queue))
         except Full:
             log.warning("job %s stays queued: %d messages wait to be sent", job_id, MAX_UNSENT)
         with self._lock:
@@ -61,7 +63,8 @@ class MessageSender:
 
     def _send(self) -> None:
         while True:
-            if not wake_worker(self._unsent.get(), self._deployment):
+            job_id, queue = self._unsent.get()
+            if not wake_worker(job_id, self._deployment, queue=queue):
                 self._drop_unsent()
 
     def _drop_unsent(self) -> None:
@@ -73,11 +76,16 @@ class MessageSender:
                 return
 
 
-def wake_worker(job_id: str, deployment: Settings | None = None) -> bool:
-    """Send a wake-up message for a committed job. Never raises; returns whether the broker accepted it."""
+def wake_worker(job_id: str, deployment: Settings | None = None, *, queue: str = DEFAULT_QUEUE) -> bool:
+    """Send a wake-up message for a committed job to the workers that serve its queue.
+
+    Never raises; returns whether the broker accepted it.
+    """
     app = producer((deployment or load_settings()).broker_url)
     try:
-        app.send_task(EXECUTE_JOB, args=[job_id], ignore_result=True, retry_policy=ONE_RETRY)
+        app.send_task(
+            EXECUTE_JOB, args=[job_id], queue=_queue(queue), ignore_result=True, retry_policy=ONE_RETRY
+        )
     except Exception as error:
         log.warning(
             "job %s stays queued: its wake-up message could not be sent (%r); the sweeper tries again",
@@ -88,12 +96,12 @@ def wake_worker(job_id: str, deployment: Settings | None = None) -> bool:
     return True
 
 
-def count_waiting_messages(deployment: Settings) -> int | None:
-    """Return how many messages no worker has received yet; None if the broker does not answer."""
+def count_waiting_messages(deployment: Settings, queue: str = DEFAULT_QUEUE) -> int | None:
+    """Return how many messages of a queue no worker has received; None if the broker does not answer."""
     app = producer(deployment.broker_url)
     try:
         with app.connection_or_acquire() as connection:
-            return int(connection.default_channel.queue_declare(QUEUE).message_count)
+            return int(connection.default_channel.queue_declare(name_in_broker(queue)).message_count)
     except Exception as error:
         log.debug("cannot count the waiting messages: the broker does not answer (%r)", error)
         return None
@@ -107,10 +115,15 @@ def producer(broker_url: str) -> Celery:
 
 def celery_app(deployment: Settings) -> Celery:
     """Return the Celery application of this deployment, to which the worker adds its task."""
-    return _celery(deployment.broker_url, answer_seconds=RECEIVING_SECONDS)
+    return _celery(deployment.broker_url, deployment.queue_names, answer_seconds=RECEIVING_SECONDS)
 
 
-def _celery(broker_url: str, *, answer_seconds: float) -> Celery:
+def _queue(name: str) -> kombu.Queue:
+    in_broker = name_in_broker(name)
+    return kombu.Queue(in_broker, kombu.Exchange(in_broker), routing_key=in_broker, no_ack=True)
+
+
+def _celery(broker_url: str, queues: Sequence[str] = (DEFAULT_QUEUE,), *, answer_seconds: float) -> Celery:
     # The loader is given as a class: Celery imports a named one from the working directory first. There are
     # no fixups, because Django's puts that directory on sys.path if DJANGO_SETTINGS_MODULE is set.
     app = Celery("palimpsest", set_as_current=False, loader=AppLoader, fixups=())
@@ -123,7 +136,7 @@ def _celery(broker_url: str, *, answer_seconds: float) -> Celery:
         # The job table and the sweeper replace redelivery, so a message is removed when it is received. With
         # acknowledgements, if Redis missed one, the prefetch window would stay full and nothing would arrive
         # (docs/decisions/0010-messages-without-acknowledgement.md).
-        task_queues=[kombu.Queue(QUEUE, kombu.Exchange(QUEUE), routing_key=QUEUE, no_ack=True)],
+        task_queues=[_queue(name) for name in queues],
         task_default_queue=QUEUE,
         task_acks_late=False,
         task_reject_on_worker_lost=False,

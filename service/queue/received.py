@@ -11,11 +11,19 @@ import re
 from typing import Any
 from uuid import uuid4
 
+from service.queue_names import DEFAULT_QUEUE
+
 EXECUTE_JOB = "palimpsest.execute_job"
 QUEUE = "palimpsest"
+"""The name that the default queue has in the broker."""
 MAX_MESSAGE_BYTES = 16 * 1024
 """A message of this project has about 800 bytes."""
 _JOB_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+
+def name_in_broker(queue: str) -> str:
+    """Return the name that a queue has in the broker."""
+    return QUEUE if queue == DEFAULT_QUEUE else f"{QUEUE}-{queue}"
 
 
 class NotAMessage(Exception):

@@ -7,11 +7,11 @@ chapter 8).
 """
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Update, exc, func, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Update, exc, func, select, update
 from sqlalchemy.orm import Session
 
 from service.registry.database import from_now, is_duplicate, now
@@ -59,22 +59,39 @@ class WaitingJob(NamedTuple):
     project_id: str
     model_id: str
     sequence: int
+    priority: int = 0
+    """The largest of its own priority and those of the changes of its model that wait for it."""
 
 
-def find_waiting(session: Session) -> list[WaitingJob]:
-    """Return the jobs that could be claimed now: at most one change, and one evaluation, of each model."""
-    is_change, is_unfinished = JobRow.operation != "evaluate", JobRow.state.in_(UNFINISHED_STATES)
-    oldest = [
-        select(func.min(JobRow.sequence)).where(is_unfinished, kind).group_by(JobRow.model_id)
-        for kind in (is_change, ~is_change & (JobRow.state == "queued"))
-    ]
-    waiting = (
-        select(JobRow.id, ModelRow.project_id, JobRow.model_id, JobRow.sequence)
-        .join(ModelRow, ModelRow.id == JobRow.model_id)
-        .where(JobRow.state == "queued", JobRow.cancel_requested.is_(False))
-        .where(or_(*(JobRow.sequence.in_(each) for each in oldest)))
+def find_waiting(session: Session, queues: Sequence[str]) -> list[WaitingJob]:
+    """Return the jobs of these queues that could be claimed now.
+
+    Of each model these are at most one change, and one evaluation of each priority.
+    """
+    is_change = JobRow.operation != "evaluate"
+    # The changes of a model run in their order, so the first of them has the priority of all behind it.
+    first = (
+        select(func.min(JobRow.sequence).label("sequence"), func.max(JobRow.priority).label("priority"))
+        .where(JobRow.state.in_(UNFINISHED_STATES), is_change)
+        .group_by(JobRow.model_id)
+        .subquery()
     )
-    return [WaitingJob(*row) for row in session.execute(waiting)]
+    evaluations = (
+        select(func.min(JobRow.sequence).label("sequence"), JobRow.priority)
+        .where(JobRow.state == "queued", ~is_change, JobRow.queue.in_(queues))
+        .group_by(JobRow.model_id, JobRow.priority)
+        .subquery()
+    )
+    found: list[WaitingJob] = []
+    for each in (first, evaluations):
+        waiting = (
+            select(JobRow.id, ModelRow.project_id, JobRow.model_id, JobRow.sequence, each.c.priority)
+            .join(each, each.c.sequence == JobRow.sequence)
+            .join(ModelRow, ModelRow.id == JobRow.model_id)
+            .where(JobRow.state == "queued", JobRow.cancel_requested.is_(False), JobRow.queue.in_(queues))
+        )
+        found += [WaitingJob(*row) for row in session.execute(waiting)]
+    return found
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:

@@ -5,15 +5,22 @@ The number of a client's erasure request must not vanish because the label is fo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service.registry.errors import TooManyRepetitions
-from service.registry.tables import JobRow, RepeatedRequestRow
+from service.registry.tables import JobRow, ModelRow, Operation, RepeatedRequestRow
 
 MAX_REPETITIONS = 20
 """How many are kept with one job at most, because every answer about the job shows them."""
+
+
+MIN_PRIORITY, MAX_PRIORITY = -10, 10
+DEFAULT_PRIORITIES: Mapping[Operation, int] = {"forget": 5}
+"""{operation: priority of a job whose request names none}; of the others it is 0. Who wants to be forgotten
+should not wait until others have learned (decision 0140)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +37,24 @@ class JobRequest:
     """The id of the API key."""
     retry_of: str | None = None
     """The job that is to be repeated."""
+    queue: str | None = None
+    """The queue of the job; None: that of the model."""
+    priority: int | None = None
+    """From MIN_PRIORITY to MAX_PRIORITY; None: that of the operation."""
+
+    def columns(self, model: ModelRow, operation: Operation) -> dict[str, Any]:
+        """Return the columns of a new job that the request decides."""
+        default = DEFAULT_PRIORITIES.get(operation, 0)
+        return {
+            "queue": self.queue or model.queue,
+            "priority": default if self.priority is None else self.priority,
+            "request_id": self.request_id,
+            "trace_id": self.trace_id,
+            "reference": self.reference,
+            "client_metadata": dict(self.metadata) or None,
+            "created_by": self.created_by,
+            "retry_of": self.retry_of,
+        }
 
 
 NO_REQUEST = JobRequest()

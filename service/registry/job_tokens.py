@@ -1,14 +1,16 @@
 """Job tokens: a short text that changes whenever a client would see a change of the job.
 
 A poll compares the token of the job with that of its last answer. It is read with one query for all clients
-that poll at the moment, from the job's row, its purge, its erasure of images and the number of
-its repeated requests.
+that poll at the moment, from the job's row, its purge, its erasure of images, the number of its
+repeated requests and, while it is queued, the queues that workers serve.
 """
 
 from collections.abc import Sequence
 
 from sqlalchemy import String, case, cast, func, literal, select, text
+from sqlalchemy.sql.functions import aggregate_strings
 
+from service.registry import workers
 from service.registry.database import Database
 from service.registry.frequent_queries import FrequentQuery, is_one_of
 from service.registry.jobs import MAX_QUEUE_POSITION, OLDEST
@@ -37,6 +39,8 @@ _ahead = (
     .correlate(JobRow)
     .subquery()
 )
+_served = select(aggregate_strings(workers.served_as_text().subquery().c[0], " ")).scalar_subquery()
+"""What the live workers serve: of queued jobs a client sees whether any can run them."""
 _TOKENS = FrequentQuery(
     select(
         JobRow.id,
@@ -51,6 +55,8 @@ _TOKENS = FrequentQuery(
         .where(RepeatedRequestRow.job_id == JobRow.id)
         .correlate(JobRow)
         .scalar_subquery(),
+        JobRow.priority,
+        case((JobRow.state == "queued", _served), else_=None),
         case(
             (JobRow.state != "queued", None),
             (JobRow.sequence > _far_back, MAX_QUEUE_POSITION),

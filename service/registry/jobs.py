@@ -152,7 +152,8 @@ def submit(
     if isinstance(accepted.spec, LabelsSpec) and (resize := accepted.spec.resize):
         columns = resize.columns() | {"max_attempts": max_attempts, "follows": job.id}
         columns["acceptance"] = freeze_criteria(session, model, resize.acceptance)
-        follower = _insert(session, model, replace(request, retry_of=None), columns)
+        following = replace(request, retry_of=None, priority=job.priority)
+        follower = _insert(session, model, following, columns)
     return Submitted(job, left_out, is_new=True, follower=follower)
 
 
@@ -168,12 +169,7 @@ def _insert(session: Session, model: ModelRow, request: JobRequest, columns: Map
         id=new_id("job"),
         model_id=model.id,
         state="queued",
-        request_id=request.request_id,
-        trace_id=request.trace_id,
-        reference=request.reference,
-        client_metadata=dict(request.metadata) or None,
-        created_by=request.created_by,
-        retry_of=request.retry_of,
+        **request.columns(model, columns["operation"]),
         **columns,
     )
     session.add(job)

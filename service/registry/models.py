@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, bindparam, exc, or_, select
 from sqlalchemy.orm import Session
 
+from service.queue_names import DEFAULT_QUEUE
 from service.registry.database import is_duplicate, unless_deleted
 from service.registry.errors import ModelExists, UnknownModel
 from service.registry.json_columns import having
@@ -23,6 +24,7 @@ def create(
     seed: int,
     acceptance: Mapping[str, Any] | None = None,
     size_policy: SizePolicy = "fixed",
+    queue: str = DEFAULT_QUEUE,
     description: str | None = None,
     metadata: Mapping[str, str] | None = None,
     project: str = DEFAULT_PROJECT,
@@ -31,6 +33,7 @@ def create(
 
     acceptance: criteria for all versions of the model; a request can override them.
     size_policy: whether a resize follows the jobs whose request does not say.
+    queue: the queue of its jobs, unless their request names another.
     project: the id of the project that it belongs to.
     """
     model = ModelRow(
@@ -42,6 +45,7 @@ def create(
         seed=seed,
         acceptance=dict(acceptance) if acceptance else None,
         size_policy=size_policy,
+        queue=queue,
         description=description,
         client_metadata=dict(metadata or {}) or None,
     )

@@ -4,9 +4,11 @@ import time
 from dataclasses import dataclass
 from threading import Lock
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
+from service.queue_names import DEFAULT_QUEUE
+from service.registry import workers
 from service.registry.database import Database, seconds_since
 from service.registry.jobs import is_blocked
 from service.registry.tables import (
@@ -23,6 +25,23 @@ from service.registry.tables import (
 FAULTS = ("missing", "corrupt", "unreadable")
 
 
+MAX_QUEUES = 50
+"""Of how many queues there are figures: those with the most jobs."""
+
+
+@dataclass(frozen=True)
+class QueueStatistics:
+    """What the database says of one queue at one moment."""
+
+    queued: int = 0
+    demand: int = 0
+    """How many of its jobs run, or could run now: so many workers would have work."""
+    wait_seconds: float = 0.0
+    """How long the oldest of those that could run has waited; 0 if there is none."""
+    workers: int = 0
+    """How many workers that live serve it."""
+
+
 @dataclass(frozen=True)
 class Statistics:
     """What the database says of the whole deployment at one moment."""
@@ -31,6 +50,8 @@ class Statistics:
     """{state: number of jobs} of the unfinished ones."""
     queue_age_seconds: float
     """How long the oldest queued job that waits for no other job of its model has waited; 0 if none does."""
+    queues: dict[str, QueueStatistics]
+    """{queue: figures} of those that have jobs or workers, and of the default one."""
     models: int
     versions: int
     receipts_unsigned: int
@@ -69,6 +90,7 @@ def read(session: Session) -> Statistics:
     return Statistics(
         jobs={state: counted.get(state, 0) for state in UNFINISHED_STATES},
         queue_age_seconds=_queue_age(session),
+        queues=_queues(session),
         models=_count(session, select(func.count()).where(ModelRow.deleted_at.is_(None))),
         versions=_count(session, select(func.count()).select_from(VersionRow)),
         receipts_unsigned=_count(session, select(func.count()).where(ReceiptRow.envelope.is_(None))),
@@ -88,6 +110,29 @@ def _queue_age(session: Session) -> float:
         .limit(1)
     )
     return max(0.0, session.scalar(oldest) or 0.0)
+
+
+def _queues(session: Session) -> dict[str, QueueStatistics]:
+    by_queue = select(JobRow.queue, func.count()).where(JobRow.state == "queued").group_by(JobRow.queue)
+    queued: dict[str, int] = dict(session.execute(by_queue).all())
+    unfinished, is_change = JobRow.state.in_(UNFINISHED_STATES), JobRow.operation != "evaluate"
+    first = select(func.min(JobRow.sequence)).where(unfinished, is_change).group_by(JobRow.model_id)
+    waited = func.max(case((JobRow.state == "queued", seconds_since(JobRow.created_at))))
+    wanted = (
+        select(JobRow.queue, func.count(), waited)
+        .where(unfinished, or_(JobRow.sequence.in_(first), ~is_change))
+        .group_by(JobRow.queue)
+    )
+    demand = {queue: (count, seconds) for queue, count, seconds in session.execute(wanted)}
+    served = workers.find_served(session)
+    names = sorted({*queued, *demand} - {DEFAULT_QUEUE, *served}, key=lambda name: -queued.get(name, 0))
+    found = {}
+    for queue in [DEFAULT_QUEUE, *(name for name in served if name != DEFAULT_QUEUE), *names][:MAX_QUEUES]:
+        count, seconds = demand.get(queue, (0, None))
+        found[queue] = QueueStatistics(
+            queued.get(queue, 0), count, max(0.0, seconds or 0.0), served.get(queue, 0)
+        )
+    return found
 
 
 def _count(session: Session, query: Select[int]) -> int:

@@ -1,7 +1,7 @@
 """The database part of a sweep: requeue or cancel jobs, and find wake-up messages to send again."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, CursorResult, Float, bindparam, exists, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -120,12 +120,13 @@ def cancel_queued(session: Session) -> None:
     _change(session, cancelled, state="cancelled", finished_at=now())
 
 
-def find_due(session: Session, *, notify_again_seconds: float, limit: int) -> list[str]:
+def find_due(session: Session, *, queue: str, notify_again_seconds: float, limit: int) -> list[str]:
     """Return the ids of jobs that could run now but whose wake-up message may be lost, the oldest first."""
     query = (
         select(JobRow.id)
         .where(
             JobRow.state == "queued",
+            JobRow.queue == queue,
             or_(
                 JobRow.notified_at.is_(None),
                 JobRow.notified_at < from_now(-notify_again_seconds),
@@ -159,15 +160,23 @@ def mark_notified(session: Session, job_ids: Sequence[str]) -> None:
     _change(session, JobRow.id.in_(job_ids), notified_at=now())
 
 
-def find_next_of_model(session: Session, model_id: str) -> str | None:
-    """Return the id of the queued change of the model that runs next, if there is one.
+class NextJob(NamedTuple):
+    """A job that can run now, and the queue to which its wake-up message goes."""
+
+    id: str
+    queue: str
+
+
+def find_next_of_model(session: Session, model_id: str) -> NextJob | None:
+    """Return the queued change of the model that runs next, if there is one.
 
     An evaluate job is never returned: it waits for no other job.
     """
-    query = select(JobRow.id).where(
+    query = select(JobRow.id, JobRow.queue).where(
         JobRow.model_id == model_id, JobRow.state == "queued", JobRow.operation != "evaluate"
     )
-    return session.scalar(query.order_by(JobRow.sequence).limit(1))
+    row = session.execute(query.order_by(JobRow.sequence).limit(1)).one_or_none()
+    return None if row is None else NextJob(*row)
 
 
 def expire_leases_of(session: Session, worker: str) -> None:

@@ -15,7 +15,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from service import queue_names
 from service.registry import labels
+from service.registry.job_requests import DEFAULT_PRIORITIES, MAX_PRIORITY, MIN_PRIORITY
 from service.requests.violations import InvalidRequest, Violation
 
 MAX_SEED = 2**53 - 1
@@ -261,6 +263,29 @@ MetadataPatch = Annotated[
         },
     ),
     AfterValidator(_check_metadata_patch),
+]
+
+
+def _check_queue(name: str) -> str:
+    if not queue_names.NAME.fullmatch(name):
+        raise PydanticCustomError("invalid_name", QUEUE_RULE)
+    return name
+
+
+QUEUE_RULE = f"the name of a queue {queue_names.RULE}"
+QueueName = Annotated[str, Field(json_schema_extra=schema_of(queue_names.NAME)), AfterValidator(_check_queue)]
+"""The name of a queue. Workers decide which queues there are, so every name is accepted."""
+Priority = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=MIN_PRIORITY,
+        le=MAX_PRIORITY,
+        description="Of the jobs that could run, workers take one with the largest priority first, but for "
+        "one in four, for which priorities do not count. The changes of one model always run in their order; "
+        "one that others wait for has the largest of their priorities. If it is left out, a forget has "
+        f"{DEFAULT_PRIORITIES['forget']}, and every other job 0.",
+    ),
 ]
 
 

@@ -32,6 +32,8 @@ from service.requests.fields import (
     LabelName,
     Labels,
     Metadata,
+    Priority,
+    QueueName,
     Reference,
     ResourceName,
     Seed,
@@ -59,6 +61,12 @@ class Submitted(Body):
 
     reference: Reference | None = None
     metadata: Metadata = Field({})
+    queue: QueueName | None = Field(
+        None,
+        description="The queue of the job: only workers that serve it take the job. If it is left out, that "
+        "of the model.",
+    )
+    priority: Priority | None = None
 
     def with_numbers(self, number_of: Callable[[str], int]) -> Self:
         """Return the request with the numbers of the versions that it names by an alias or as `head`.

@@ -43,7 +43,7 @@ def _request_of(job: JobRow, catalog: Catalog) -> JobRequest:
     Raises InvalidRequest if no such request can be made now.
     """
     body: dict[str, Any] = {"params": job.params, "seed": job.seed, "metadata": job.client_metadata or {}}
-    body["reference"] = job.reference
+    body |= {"reference": job.reference, "queue": job.queue, "priority": job.priority}
     if job.operation == "evaluate":
         return _parse(Evaluate, body | {"version": job.evaluated_version})
     criteria = {name: bound for name, bound in job.acceptance.items() if name != RELAPSE_MAX}

@@ -21,7 +21,7 @@ FIELDS = {
     "max_attempts", "base_version", "evaluated_version", "output_version", "purge", "seed", "acceptance",
     "reference", "metadata", "request_id", "elsewhere", "created_by", "cost", "error", "created_at",
     "started_at", "finished_at", "links", "image_erasure", "also_requested", "retry_of", "expires_in",
-    "packages", "waits_for", "follows", "followed_by", "made_permanent", "trace_id",
+    "packages", "waits_for", "follows", "followed_by", "made_permanent", "trace_id", "queue", "priority",
 }  # fmt: skip
 
 
@@ -151,15 +151,15 @@ def test_a_malformed_reference_or_metadata_is_refused(
 
 def test_an_accepted_job_sends_one_wake_up_message_and_a_refused_one_none(served: Served, name: str) -> None:
     served.model(name)
-    sent: list[str] = []
+    sent: list[tuple[str, str]] = []
     context = served.app.state.context
-    served.app.state.context = replace(context, wake_worker=sent.append)
+    served.app.state.context = replace(context, wake_worker=lambda *job: sent.append(job))
     try:
         job = served.submit(name, "learn", labels=["1"])
         assert served.http.post(f"/v1/models/{name}/learn", json={"labels": ["1"]}).status_code == 409
     finally:
         served.app.state.context = context
-    assert sent == [job["id"]]
+    assert sent == [(job["id"], "default")]
     before = count_waiting_messages(served.settings)
     assert before is not None
     served.submit(name, "learn", labels=["2"])

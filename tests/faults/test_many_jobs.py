@@ -56,7 +56,7 @@ def run_some(database: Database) -> dict[str, list[float]]:
     """Claim and publish the oldest jobs; return how long claims and looks took."""
     seconds = defaultdict(list)
     with database.reading() as session:
-        due = sweeping.find_due(session, notify_again_seconds=0, limit=RUN)
+        due = sweeping.find_due(session, queue="default", notify_again_seconds=0, limit=RUN)
     for job_id in due:
         begun = time.monotonic()
         with database.transaction() as session:

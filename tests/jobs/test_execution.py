@@ -39,7 +39,7 @@ def test_a_job_becomes_a_version_and_names_the_next(worker_context: WorkerContex
         submit(worker_context, model, "forget", "1"),
     )
     assert execute(second, worker_context) is None  # an earlier job of the model comes first
-    assert execute(first, worker_context) == second
+    assert execute(first, worker_context) == (second, "default")
     assert execute(first, worker_context) is None  # one message more than there are jobs
     assert execute(second, worker_context) is None
     learned, forgot = versions_of(worker_context, model)
@@ -61,8 +61,8 @@ def test_a_resize_runs_after_the_job_that_it_follows_or_not_at_all(
         assert versions_of(worker_context, model) == []
         return
     assert following is not None
-    assert find_job(worker_context, following).follows == learning
-    execute(following, worker_context)
+    assert find_job(worker_context, following.id).follows == learning
+    execute(following.id, worker_context)
     assert [version.strategy for version in versions_of(worker_context, model)] == ["replay_ewc", "auto"]
 
 

@@ -22,7 +22,7 @@ def settings(home: Path, broker_url: str) -> Settings:
 
 def due(registry: Registry) -> list[str]:
     with registry.database.reading() as session:
-        return sweeping.find_due(session, notify_again_seconds=0.001, limit=1000)
+        return sweeping.find_due(session, queue="default", notify_again_seconds=0.001, limit=1000)
 
 
 def test_a_lost_message_is_sent_again_and_its_time_recorded(

@@ -21,7 +21,7 @@ def sweep(registry: Registry) -> None:
 
 def due(registry: Registry) -> list[str]:
     with registry.database.reading() as session:
-        return sweeping.find_due(session, notify_again_seconds=3600, limit=10)
+        return sweeping.find_due(session, queue="default", notify_again_seconds=3600, limit=10)
 
 
 def test_a_second_claim_of_the_same_job_gets_nothing(registry: Registry) -> None:
@@ -180,10 +180,13 @@ def test_messages_are_due_only_for_the_next_job_of_each_model(
     other = new_model("other").submit("learn", "1")
     assert due(registry) == []  # messages were sent when they were submitted
     with registry.database.transaction() as session:
-        assert sweeping.find_due(session, notify_again_seconds=-1, limit=10) == [first.id, other.id]
+        assert sweeping.find_due(session, queue="default", notify_again_seconds=-1, limit=10) == [
+            first.id,
+            other.id,
+        ]
         sweeping.mark_notified(session, [first.id])
     with registry.database.reading() as session:
-        assert sweeping.find_next_of_model(session, registry.model.id) == first.id
+        assert sweeping.find_next_of_model(session, registry.model.id) == (first.id, "default")
 
 
 def test_what_waits_is_the_oldest_change_of_each_model_and_its_oldest_evaluation(
@@ -191,7 +194,10 @@ def test_what_waits_is_the_oldest_change_of_each_model_and_its_oldest_evaluation
 ) -> None:
     def waiting() -> list[str]:
         with registry.database.reading() as session:
-            return [job.id for job in sorted(claims.find_waiting(session), key=lambda job: job.sequence)]
+            return [
+                job.id
+                for job in sorted(claims.find_waiting(session, ["default"]), key=lambda job: job.sequence)
+            ]
 
     first, _second = registry.submit("learn", "1"), registry.submit("learn", "2")
     other = new_model("other")

@@ -55,7 +55,7 @@ def test_evaluate_jobs_and_changes_do_not_wait_for_each_other(registry: Registry
     assert registry.try_claim(waiting) is None, "changes of a model run one after the other"
     registry.publish(running)
     with registry.database.reading() as session:
-        assert sweeping.find_next_of_model(session, registry.model.id) == waiting.id
+        assert sweeping.find_next_of_model(session, registry.model.id) == (waiting.id, "default")
     registry.publish(registry.claim(waiting))
     for claim in (one, other):
         record(registry, claim)

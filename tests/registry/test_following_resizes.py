@@ -65,7 +65,7 @@ def test_a_resize_runs_once_the_job_that_it_follows_has_succeeded(registry: Regi
     assert registry.try_claim(resize) is None
     registry.publish(claim)
     with registry.database.reading() as session:
-        assert sweeping.find_next_of_model(session, registry.model.id) == resize.id
+        assert sweeping.find_next_of_model(session, registry.model.id) == (resize.id, "default")
     assert registry.publish(registry.claim(resize)).number == 2
 
 

@@ -11,14 +11,13 @@ from service.registry import claims, releases, snapshots, sweeping
 from service.registry.claims import Claim
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
+from service.registry.sweeping import NextJob
 from worker.jobs.attempt import RETRY_SECONDS, Attempt
 from worker.jobs.code_version import CODE
 from worker.jobs.compatibility import is_for_another_worker
 from worker.jobs.cost import CostMeter
-from worker.jobs.evaluation import evaluate_version
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.inputs import ModelArchive, WorkerContext, forget_uploaded_images, read_work
-from worker.jobs.new_version import make_version
 from worker.jobs.snapshots import JobSnapshots
 from worker.jobs.stalling import ProgressClock
 from worker.jobs.store_failures import StoreUnavailable
@@ -30,8 +29,8 @@ log = logging.getLogger(__name__)
 
 def execute(
     job_id: str, worker_context: WorkerContext, *, on_claim: Callable[[], object] = lambda: None
-) -> str | None:
-    """Run the job to its end, if it can be claimed. Returns the id of the model's next job, if there is one.
+) -> NextJob | None:
+    """Run the job to its end, if it can be claimed. Returns the model's next job, if there is one.
 
     on_claim: called once the job is claimed.
     Raises DatabaseUnavailable if the end of the job cannot be recorded; the job runs again once its lease has
@@ -48,7 +47,7 @@ def execute(
         return _execute(claim, worker_context)
 
 
-def _execute(claim: Claim, worker_context: WorkerContext) -> str | None:
+def _execute(claim: Claim, worker_context: WorkerContext) -> NextJob | None:
     log.info("job %s: attempt %d started, on model %s", claim.job_id, claim.attempt, claim.model_id)
     database, clock = worker_context.database, ProgressClock(worker_context.stall_seconds)
     with Heartbeat(database, claim, clock, lease_seconds=worker_context.lease_seconds) as heartbeat:
@@ -141,9 +140,14 @@ def _run(attempt: Attempt) -> None:
         snapshots=JobSnapshots(attempt),
         code=CODE,
     )
+    # Imported with the first job that needs them: judging and ONNX take a quarter of a second.
     if isinstance(work.spec, EvaluateSpec):
+        from worker.jobs.evaluation import evaluate_version
+
         evaluate_version(attempt, work, context)
     else:
+        from worker.jobs.new_version import make_version
+
         make_version(attempt, work, context)
 
 

@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from service.queue_names import DEFAULT_QUEUE
 from service.registry import datasets as uploads
 from service.registry import jobs, labels, models, versions
 from service.registry.artifacts import Artifacts
@@ -44,6 +45,8 @@ class WorkerContext:
     """The name under which this worker claims jobs."""
     lease_seconds: float
     shutting_down: Callable[[], bool]
+    queues: tuple[str, ...] = (DEFAULT_QUEUE,)
+    """The queues whose jobs this worker takes."""
     precision: torch.dtype = torch.float32
     stall_seconds: float = 60.0
     """How long a job may make no progress before this process is replaced (stalling.py)."""

@@ -20,6 +20,7 @@ from service.registry.store_identity import check_store
 from service.settings import Settings
 from worker.jobs.inputs import WorkerContext
 from worker.jobs.turns import Turns
+from worker.process.ending import Ending
 
 log = logging.getLogger(__name__)
 
@@ -27,25 +28,25 @@ STOP_SECONDS = 15.0
 """How long a worker may take to stop. A job needs less to reach its next step and go back to the queue."""
 
 
-def make_app(deployment: Settings, worker_context: WorkerContext) -> Celery:
-    """Return the application whose task runs the job that a wake-up message names."""
+def make_app(deployment: Settings, worker_context: WorkerContext, ending: Ending) -> Celery:
+    """Return the application whose task runs the job whose turn it is."""
     app, turns = celery_app(deployment), Turns()
 
     @app.task(name=EXECUTE_JOB)  # type: ignore[untyped-decorator]
     def execute_job(job_id: str) -> None:
         """Run the job whose turn it is, then send a wake-up message for the next one of its model."""
-        if worker_context.shutting_down():
-            return
-        try:
-            check_not_newer(
-                worker_context.database
-            )  # a newer release may have migrated it since this process started
-            check_store(worker_context.database, worker_context.artifacts)
-        except (DatabaseTooNew, StoreUnusable) as error:
-            log.error("job %s stays queued: %s", job_id, error)
-            return
-        if next_job := turns.run_one(worker_context):
-            wake_worker(next_job, deployment)
+        with ending.job() as may_run:
+            if not may_run:
+                return
+            try:
+                # A newer release may have migrated it since this process started.
+                check_not_newer(worker_context.database)
+                check_store(worker_context.database, worker_context.artifacts)
+            except (DatabaseTooNew, StoreUnusable) as error:
+                log.error("job %s stays queued: %s", job_id, error)
+                return
+            if next_job := turns.run_one(worker_context):
+                wake_worker(next_job.id, deployment, queue=next_job.queue)
 
     return app
 

@@ -30,6 +30,7 @@ def make_worker_context(
         precision=choose_precision(deployment.precision),
         worker=worker_name(os.getpid()),
         lease_seconds=deployment.lease_seconds,
+        queues=deployment.queue_names,
         shutting_down=shutting_down,
         stall_seconds=deployment.stall_seconds,
         replace_worker=replace_worker,

@@ -1,12 +1,16 @@
-"""Tell the other processes that this worker lives, and what it offers, through its row in the database."""
+"""Tell the other processes that this worker lives, what it offers and which queues it serves.
+
+It does so through its row in the database, where it also reads whether it is to end.
+"""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from service.registry import workers
 from service.registry.database import Database
 from service.registry.errors import DatabaseUnavailable
+from service.registry.tables import DrainMode
 from worker.jobs.background import Background
 from worker.jobs.code_version import CODE
 
@@ -24,20 +28,35 @@ class Presence(Background):
     It never fails: while the database does not answer, it tries again.
     """
 
-    def __init__(self, database: Database, name: str, offers: Mapping[str, Any] | None) -> None:
-        """name: the one under which this worker claims jobs. offers: see packages.load_packages."""
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        offers: Mapping[str, Any] | None,
+        *,
+        queues: Sequence[str],
+        on_drain: Callable[[DrainMode], object],
+    ) -> None:
+        """name: the one under which this worker claims jobs. offers: see packages.load_packages.
+
+        on_drain: called, perhaps again and again, once the worker is asked to end.
+        """
         super().__init__("presence", join_seconds=SIGN_OUT_SECONDS)
         self._database = database
         self._name = name
         self._offers = offers
+        self._queues = queues
+        self._on_drain = on_drain
         self._is_signed_in = False
 
     def _run(self) -> None:
         has_failed = False
         while not self._ended.is_set():
             try:
-                self._give_sign_of_life()
+                drain = self._give_sign_of_life()
                 has_failed = False
+                if drain is not None:
+                    self._on_drain(drain)
             except DatabaseUnavailable:
                 pass  # the jobs say so, and this is tried again
             except Exception:
@@ -47,11 +66,13 @@ class Presence(Background):
             self._ended.wait(INTERVAL_SECONDS)
         self._sign_out()
 
-    def _give_sign_of_life(self) -> None:
+    def _give_sign_of_life(self) -> DrainMode | None:
         with self._database.transaction() as session:
             if not (self._is_signed_in and workers.give_sign_of_life(session, self._name)):
-                workers.sign_in(session, self._name, code=CODE, offers=self._offers)
+                workers.sign_in(session, self._name, code=CODE, offers=self._offers, queues=self._queues)
+            drain = workers.find_drain(session, self._name)
         self._is_signed_in = True
+        return drain
 
     def _sign_out(self) -> None:
         try:

@@ -142,6 +142,8 @@ export function open(id) {
       job.guarantee && ["Guarantee", job.guarantee],
       ["Started from", job.base_version ? `version ${job.base_version}` : "—"],
       ["Seed", job.seed],
+      (job.queue !== "default" || job.priority !== 0) && ["Queue", `${job.queue}, priority ${job.priority}`],
+      job.waits_for && ["Waits, because", job.waits_for],
       Object.keys(job.acceptance).length && ["Acceptance criteria", Object.entries(job.acceptance).map(([name, limit]) => `${words(name)} ${percent(limit)}`).join(", ")],
       job.reference && ["Reference", job.reference],
       ["Accepted", moment(job.created_at)], ["Started", moment(job.started_at)], ["Finished", moment(job.finished_at)],

@@ -37,7 +37,7 @@ from service.registry.tables.models import (
 )
 from service.registry.tables.projects import DEFAULT_PROJECT, ProjectRow
 from service.registry.tables.webhooks import WebhookDeliveryRow, WebhookRow
-from service.registry.tables.workers import WorkerRow
+from service.registry.tables.workers import DrainMode, WorkerRow
 
 __all__ = [
     "CLAIMED_STATES",
@@ -53,6 +53,7 @@ __all__ = [
     "DatasetDeletionRow",
     "DatasetRow",
     "Digest",
+    "DrainMode",
     "EventType",
     "FactRow",
     "Guarantee",

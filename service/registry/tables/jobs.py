@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from service.queue_names import DEFAULT_QUEUE
 from service.registry.database import now
 from service.registry.tables.base import ArtifactHash, Id, Json, Name, Row, Timestamp
 from service.registry.tables.models import ModelRow, Operation
@@ -90,6 +91,7 @@ class JobRow(Row):
             "(operation = 'evaluate') = (evaluated_version IS NOT NULL)", name="evaluated_version"
         ),
         CheckConstraint("attempt <= max_attempts", name="attempt"),
+        CheckConstraint("priority BETWEEN -10 AND 10", name="priority"),
         {"sqlite_autoincrement": True},
     )
 
@@ -111,6 +113,12 @@ class JobRow(Row):
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     packages: Mapped[dict[str, str] | None] = mapped_column(Json)
     """{`strategy`, `network` or `dataset`: the package that brings it} of those that are not built in."""
+    queue: Mapped[str] = mapped_column(
+        String(32), default=DEFAULT_QUEUE, server_default=text(f"'{DEFAULT_QUEUE}'")
+    )
+    """Only workers that serve this queue take the job."""
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    """Of two jobs that could run, workers mostly take that with the larger number (worker/jobs/turns.py)."""
     acceptance: Mapped[dict[str, Any]] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(BigInteger)
     base_version: Mapped[int | None] = mapped_column(Integer)

@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
+from service.queue_names import DEFAULT_QUEUE
 from service.registry.database import now
 from service.registry.tables.base import Id, Json, Name, Row, Timestamp
 from service.registry.tables.projects import DEFAULT_PROJECT
@@ -55,6 +56,10 @@ class ModelRow(Row):
         String(16), default="fixed", server_default=text("'fixed'")
     )
     """`auto`: a resize follows each job that changes the main network, unless its request says otherwise."""
+    queue: Mapped[str] = mapped_column(
+        String(32), default=DEFAULT_QUEUE, server_default=text(f"'{DEFAULT_QUEUE}'")
+    )
+    """The queue of its jobs, unless the request for a job names another."""
     description: Mapped[str | None] = mapped_column(Text)
     client_metadata: Mapped[dict[str, str] | None] = mapped_column("metadata", Json)
     head: Mapped[int | None] = mapped_column(Integer)

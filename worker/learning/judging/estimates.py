@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import special
 from torch import Tensor
 
 from reports import Figure, Range, Threshold
@@ -86,4 +85,6 @@ def auc_interval(value: float, members: int, others: int) -> tuple[float, float]
 
 def _student(n: int) -> float:
     """The two-sided 95 % point of Student's t for n runs."""
+    from scipy import special  # not needed to start a worker
+
     return float(special.stdtrit(n - 1, 0.975))

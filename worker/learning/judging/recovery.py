@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from scipy import special
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softmax
@@ -98,6 +97,8 @@ def recover(
 
 def plausible_radius(latent: int) -> float:
     """Return the length that PLAUSIBLE_SHARE of standard normal vectors of `latent` entries do not exceed."""
+    from scipy import special  # not needed to start a worker
+
     return math.sqrt(2 * special.gammaincinv(latent / 2, PLAUSIBLE_SHARE))
 
 
