@@ -76,22 +76,25 @@ class _DatabaseCollector(Collector):
             yield _gauge("palimpsest_disk_free_bytes", "Free bytes where the home folder is.", usage.free)
 
 
+QUEUE_GAUGES = {
+    "palimpsest_queued_jobs": ("queued", "Queued jobs."),
+    "palimpsest_queue_demand": (
+        "demand",
+        "Jobs that run or could run now: how many workers of the queue would have work.",
+    ),
+    "palimpsest_queue_wait_seconds": (
+        "wait_seconds",
+        "How long the oldest queued job of the queue that could run has waited.",
+    ),
+    "palimpsest_workers": ("workers", "Workers that live and serve the queue."),
+}
+"""{gauge by queue: (field of its statistics, description)}."""
+
+
 def _queues(found: Mapping[str, QueueStatistics]) -> Iterator[GaugeMetricFamily]:
-    for name, description, read in (
-        ("palimpsest_queued_jobs", "Queued jobs.", lambda one: one.queued),
-        (
-            "palimpsest_queue_demand",
-            "Jobs that run or could run now: how many workers of the queue would have work.",
-            lambda one: one.demand,
-        ),
-        (
-            "palimpsest_queue_wait_seconds",
-            "How long the oldest queued job of the queue that could run has waited.",
-            lambda one: one.wait_seconds,
-        ),
-        ("palimpsest_workers", "Workers that live and serve the queue.", lambda one: one.workers),
-    ):
-        yield _gauges(name, description, "queue", ((queue, read(one)) for queue, one in found.items()))
+    for name, (field, description) in QUEUE_GAUGES.items():
+        values = ((queue, float(getattr(one, field))) for queue, one in found.items())
+        yield _gauges(name, description, "queue", values)
 
 
 def _gauge(name: str, description: str, value: float) -> GaugeMetricFamily:

@@ -1,8 +1,9 @@
-"""A worker serves projects in turn, and the models of a project in turn; whatever a message names."""
+"""A worker serves the largest priority first, and projects and models in turn; whatever a message names."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.registry import projects
 from service.registry.claims import WaitingJob
@@ -10,7 +11,7 @@ from service.registry.database import Database
 from service.registry.tables import JobRow, ModelRow
 from tests.jobs.worker_contexts import new_model, submit
 from worker.jobs.inputs import WorkerContext
-from worker.jobs.turns import MAX_REMEMBERED, MAX_TRIED, Turns
+from worker.jobs.turns import MAX_REMEMBERED, MAX_TRIED, WITHOUT_PRIORITY, Turns
 
 
 def waiting(*models: str) -> list[WaitingJob]:
@@ -82,3 +83,77 @@ def test_jobs_that_this_worker_cannot_run_do_not_keep_it_from_others(
     for _ in range(2):
         turns.run_one(worker_context)
     assert names_of_ended(database) == ["m"]
+
+
+def test_jobs_with_a_small_priority_run_however_many_others_come(
+    worker_context: WorkerContext, database: Database
+) -> None:
+    slow = new_model(database, "slow")
+    submit(worker_context, slow, "learn", "0")
+    prioritise(database, slow, -10)
+    turns = Turns()
+    for number in range(WITHOUT_PRIORITY):
+        urgent = new_model(database, f"urgent{number}")
+        submit(worker_context, urgent, "learn", "0")
+        prioritise(database, urgent, 10)
+        turns.run_one(worker_context)
+    assert names_of_ended(database) == ["urgent0", "urgent1", "urgent2", "slow"]
+
+
+def test_a_larger_priority_comes_before_the_turns_of_projects() -> None:
+    [a1, a2, b1] = waiting("a/1", "a/2", "b/1")
+    turns = Turns()
+    turns.note(a1)
+    assert turns.order([a2, b1]) == [b1, a2]
+    urgent = a2._replace(priority=1)
+    assert turns.order([urgent, b1]) == [urgent, b1]
+
+
+def test_a_change_has_the_priority_of_one_that_waits_for_it(
+    worker_context: WorkerContext, database: Database
+) -> None:
+    first, other = new_model(database, "first"), new_model(database, "other")
+    submit(worker_context, other, "learn", "0")
+    submit(worker_context, first, "learn", "0", "1")
+    submit(worker_context, first, "forget", "0")
+    turns = Turns()
+    for _ in range(3):
+        turns.run_one(worker_context)
+    assert names_of_ended(database) == ["first", "first", "other"]
+
+
+def test_a_worker_takes_only_jobs_of_its_queues(worker_context: WorkerContext, database: Database) -> None:
+    for number, queue in enumerate(("gpu", "default", "gpu")):
+        model = new_model(database, f"{queue}{number}", queue=queue)
+        submit(worker_context, model, "learn", "0")
+    turns = Turns()
+    turns.run_one(worker_context)
+    assert turns.run_one(worker_context) is None
+    assert names_of_ended(database) == ["default1"]
+    on_gpu = replace(worker_context, queues=("gpu",))
+    for _ in range(2):
+        turns.run_one(on_gpu)
+    assert names_of_ended(database) == ["default1", "gpu0", "gpu2"]
+
+
+def test_urgent_jobs_that_this_worker_cannot_run_do_not_keep_it_from_others(
+    worker_context: WorkerContext, database: Database
+) -> None:
+    for number in range(MAX_TRIED + 5):
+        model = new_model(database, f"s{number}")
+        strange = submit(worker_context, model, "learn", "0")
+        prioritise(database, model, 10)
+        with database.transaction() as session:
+            row = session.scalars(select(JobRow).where(JobRow.id == strange)).one()
+            row.packages = {"strategy": "palimpsest-nowhere"}
+    for name in ("m", "n"):
+        submit(worker_context, new_model(database, name), "learn", "0")
+    turns = Turns()
+    for _ in range(3):
+        turns.run_one(worker_context)
+    assert names_of_ended(database) == ["m", "n"]
+
+
+def prioritise(database: Database, model: ModelRow, priority: int) -> None:
+    with database.transaction() as session:
+        session.execute(update(JobRow).where(JobRow.model_id == model.id).values(priority=priority))

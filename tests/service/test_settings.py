@@ -86,3 +86,24 @@ def test_an_unsupported_database_is_refused_and_the_supported_ones_are_named(url
 def test_an_unsupported_broker_is_refused_and_the_supported_ones_are_named(url: str) -> None:
     with pytest.raises(ValidationError, match="folder://FOLDER or redis://HOST/NUMBER"):
         Settings(broker_url=url)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("default", ("default",)), (" gpu, default ,gpu", ("gpu", "default")), ("a-1", ("a-1",))],
+)
+def test_queues_are_a_list_without_repetitions(
+    monkeypatch: pytest.MonkeyPatch, text: str, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_QUEUES", text)
+    assert Settings().queue_names == names
+
+
+TOO_MANY = ",".join(f"q{number}" for number in range(21))
+
+
+@pytest.mark.parametrize("text", [",", "GPU", "a.b", "1a", "a" * 33, "../x", TOO_MANY])
+def test_queues_with_other_names_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PALIMPSEST_QUEUES", text)
+    with pytest.raises(ValidationError, match="queue"):
+        Settings()
