@@ -118,10 +118,10 @@ def drain(
         float | None, typer.Option(min=0, help="How many seconds to wait at most (default: no limit).")
     ] = None,
 ) -> None:
-    """Let workers take no more jobs, and end after the one that they run.
+    """Let workers end after the job that they run.
 
-    A worker notices within four seconds, and ends with exit code 0. What runs it may start it again:
-    `palimpsest up` does. `palimpsest doctor` lists the workers.
+    They take no more jobs. Each notices within four seconds, and ends with exit code 0. What runs it may
+    start it again: `palimpsest up` does. `palimpsest doctor` lists the workers.
 
     Example: palimpsest drain gpu-7:4711 --wait
     """
