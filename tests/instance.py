@@ -47,16 +47,20 @@ class Instance:
     database: Database
     log: Path
     program: Sequence[str | Path] = (sys.executable, "-m", "commands")
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What every request has, such as an API key."""
     folder: Path | None = None
     """The working directory of the processes; None is that of the test."""
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     url: str = ""
 
-    def run(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start `palimpsest <command>` and return at once."""
+    def run(
+        self, *command: str, env: Mapping[str, str] | None = None, before: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start `palimpsest <command>` and return at once. before: what runs it, such as `nice`."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [*self.program, *command],
+                [*before, *self.program, *command],
                 cwd=self.folder,
                 env={**os.environ, **self.deployment.as_environment(), **(env or {})},
                 stdin=subprocess.DEVNULL,
@@ -67,10 +71,10 @@ class Instance:
         self.processes.append(process)
         return process
 
-    def up(self, command: str = "up", **env: str) -> subprocess.Popen[bytes]:
-        """Start `palimpsest <command>` and wait until it is ready."""
+    def up(self, command: str = "up", *, before: Sequence[str] = (), **env: str) -> subprocess.Popen[bytes]:
+        """Start `palimpsest <command>` and wait until it is ready. before: see `run`."""
         seen = len(self.log.read_text()) if self.log.exists() else 0
-        process = self.run(command, env=env)
+        process = self.run(command, env=env, before=before)
 
         def ready() -> str | None:
             assert process.poll() is None, f"ended with {process.returncode}: {self.log.read_text()[seen:]}"
@@ -82,7 +86,7 @@ class Instance:
 
     def request(self, method: str, path: str, body: object = None, *, status: int) -> Any:
         """Call the API and return the JSON of its response, which must have this status."""
-        response = httpx2.request(method, self.url + path, json=body, timeout=30)
+        response = httpx2.request(method, self.url + path, json=body, headers=self.headers, timeout=30)
         assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
         return response.json()
 

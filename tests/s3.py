@@ -18,6 +18,7 @@ from uuid import uuid4
 import httpx2
 
 from tests.conftest import missing
+from tests.faults.hosts import THIS_MACHINE, Host
 from tests.faults.servers import Server, free_port
 from tests.instance import wait_for
 
@@ -72,21 +73,28 @@ class S3Server:
 
 
 @contextmanager
-def own_s3() -> Iterator[S3Server]:
+def own_s3(host: Host = THIS_MACHINE) -> Iterator[S3Server]:
     """Yield a running S3 server without buckets."""
     ports = {f"{part}.port{kind}": free_port() for part in PARTS for kind in ("", ".grpc")}
     with TemporaryDirectory(prefix="palimpsest-test-") as folder:
         options = [f"-{name}={port}" for name, port in ports.items()]
         command = [
             *("env", f"AWS_ACCESS_KEY_ID={ADMIN[0]}", f"AWS_SECRET_ACCESS_KEY={ADMIN[1]}"),
-            *(find_weed(), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *options),
+            *(
+                find_weed(),
+                "mini",
+                f"-dir={folder}",
+                f"-ip={host.address}",
+                f"-ip.bind={host.address}",
+                *options,
+            ),
             *("-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
             *("-master.telemetry=false", "-volume.max=100"),
         ]
-        url = f"http://127.0.0.1:{ports['s3.port']}"
+        url = f"http://{host.address}:{ports['s3.port']}"
         environment = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-        server = Server("SeaweedFS", ports["s3.port"], command, lambda: _answers(url))
-        master = f"127.0.0.1:{ports['master.port']}.{ports['master.port.grpc']}"
+        server = Server("SeaweedFS", ports["s3.port"], command, lambda: _answers(url), host)
+        master = f"{host.address}:{ports['master.port']}.{ports['master.port.grpc']}"
         found = S3Server(server, master, environment)
         found.server.start()
         try:

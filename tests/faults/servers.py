@@ -1,7 +1,8 @@
 """Servers that belong to one test, which may stop, suspend and cut off as it likes.
 
 Each is a context manager: `own_postgresql`, `own_redis`, `own_pgbouncer`, and `proxy_to` for a connection
-that can go silent. The shared servers of the machine are never touched.
+that can go silent. A server may run on a host of its own (hosts.py). The shared servers of the machine are
+never touched.
 """
 
 import os
@@ -22,6 +23,7 @@ import psycopg
 import redis
 
 from tests.conftest import missing
+from tests.faults.hosts import THIS_MACHINE, Host
 from tests.instance import children, wait_for
 
 BUFFER_BYTES = 1 << 16
@@ -43,6 +45,7 @@ class Server:
     port: int
     command: Sequence[str]
     is_answering: Callable[[], bool]
+    host: Host = THIS_MACHINE
     as_user: str | None = None
     """Run as this user if the test runs as root; PostgreSQL and PgBouncer refuse to run as root."""
     process: subprocess.Popen[bytes] | None = None
@@ -50,7 +53,7 @@ class Server:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self.process = subprocess.Popen(
-            _as_user(self.as_user, self.command),
+            self.host.command(*_as_user(self.as_user, self.command)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -90,23 +93,24 @@ class Server:
 
 
 @contextmanager
-def own_redis() -> Iterator[Server]:
+def own_redis(host: Host = THIS_MACHINE) -> Iterator[Server]:
     """Yield a running Redis; `redis_url` gives its URL."""
     command = _find("redis-server")
     port = free_port()
-    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    server = Server("Redis", port, [command, *arguments], lambda: _redis_answers(port))
+    arguments = ["--port", str(port), "--bind", host.address, "--save", "", "--appendonly", "no"]
+    arguments += ["--protected-mode", "no"]
+    server = Server("Redis", port, [command, *arguments], lambda: _redis_answers(host, port), host)
     with _running(server):
         yield server
 
 
 def redis_url(server: Server) -> str:
-    return f"redis://127.0.0.1:{server.port}/0"
+    return f"redis://{server.host.address}:{server.port}/0"
 
 
 @contextmanager
-def own_postgresql(*settings: str) -> Iterator[Server]:
-    """Yield a running PostgreSQL; `postgresql_url` gives its URL. It trusts every local login.
+def own_postgresql(*settings: str, host: Host = THIS_MACHINE) -> Iterator[Server]:
+    """Yield a running PostgreSQL; `postgresql_url` gives its URL. It trusts every login that reaches it.
 
     settings: lines of postgresql.conf, as `name=value`.
     """
@@ -119,17 +123,22 @@ def own_postgresql(*settings: str) -> Iterator[Server]:
         initdb = [str(bin_folder / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync"]
         subprocess.run(_as_user("postgres", initdb), check=True, stdout=subprocess.DEVNULL)
         port = free_port()
-        lines = (f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", *settings)
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
+        sockets = f"unix_socket_directories={folder}"
+        lines = (f"port={port}", f"listen_addresses={host.address}", sockets, *settings)
         arguments = [argument for line in lines for argument in ("-c", line)]
         command = [str(bin_folder / "postgres"), "-D", str(data), *arguments]
-        server = Server("PostgreSQL", port, command, lambda: _postgresql_answers(port), as_user="postgres")
+        server = Server(
+            "PostgreSQL", port, command, lambda: _postgresql_answers(port, host), host, as_user="postgres"
+        )
         with _running(server):
             yield server
 
 
 def postgresql_url(server: Server, *, port: int | None = None, database: str = "postgres") -> str:
     """port: that of a proxy in front of the server, or None for the server's own."""
-    return f"postgresql+psycopg://postgres@127.0.0.1:{port or server.port}/{database}"
+    return f"postgresql+psycopg://postgres@{server.host.address}:{port or server.port}/{database}"
 
 
 @contextmanager
@@ -307,18 +316,18 @@ def _as_user(user: str | None, command: Sequence[str]) -> list[str]:
     ]
 
 
-def _redis_answers(port: int) -> bool:
+def _redis_answers(host: Host, port: int) -> bool:
     try:
-        with redis.Redis(port=port, socket_timeout=1) as connection:
+        with redis.Redis(host.address, port, socket_timeout=1) as connection:
             return bool(connection.ping())
     except redis.RedisError:
         return False
 
 
-def _postgresql_answers(port: int) -> bool:
+def _postgresql_answers(port: int, host: Host = THIS_MACHINE) -> bool:
     options: dict[str, Any] = {"user": "postgres", "dbname": "postgres", "connect_timeout": 2}
     try:
-        with psycopg.connect(host="127.0.0.1", port=port, **options) as connection:
+        with psycopg.connect(host=host.address, port=port, **options) as connection:
             connection.execute("SELECT 1")
             return True
     except psycopg.OperationalError:
