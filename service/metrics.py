@@ -56,6 +56,18 @@ JOB_RUN_SECONDS = Histogram(
     buckets=LONG_SECONDS,
     registry=REGISTRY,
 )
+EXPORTED_IMAGES = Counter(
+    "palimpsest_exported_images",
+    "Images in the shards that this worker published.",
+    ["format"],
+    registry=REGISTRY,
+)
+EXPORTS_ENDED = Counter(
+    "palimpsest_exports_ended",
+    "Exports whose end this process recorded.",
+    ["state"],
+    registry=REGISTRY,
+)
 TAKEOVERS = Counter(
     "palimpsest_job_takeovers",
     "Jobs that this process's sweeper took back because the lease of their worker had ended.",

@@ -163,6 +163,9 @@ class Settings(Home):
     max_datasets_share: float = Field(default=0.5, ge=0, le=1)
     """How much of the disk of the artifacts the uploaded datasets of all projects may fill together."""
 
+    max_export_bytes: int = Field(default=1 << 40, ge=0)
+    """How many bytes the exports of a project may have together."""
+
     max_queued_jobs: int = Field(default=50_000, ge=1)
     """How many jobs may be queued; further ones are refused with 429."""
     max_queued_jobs_of_key: int = Field(default=20_000, ge=1)

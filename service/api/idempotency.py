@@ -26,6 +26,7 @@ from service.registry.errors import (
     IdempotencyInFlight,
     IdempotencyKeyReused,
     UnknownAlias,
+    UnknownExport,
     UnknownJob,
     UnknownModel,
     UnknownProject,
@@ -123,6 +124,7 @@ def unless_gone(what: str, resource_id: str) -> Iterator[None]:
         UnknownVersion,
         UnknownAlias,
         UnknownSample,
+        UnknownExport,
         UnknownJob,
         UnknownProject,
     ) as error:

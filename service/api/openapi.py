@@ -74,6 +74,7 @@ TAGS = {
     "aliases": "Names of versions, with their history.",
     "images": "Images as a pure function of their address.",
     "samples": "Recorded requests for images.",
+    "exports": "Many images in files, drawn by workers.",
     "jobs": "Jobs, their events and their receipts.",
     "catalog": "What a request may name: datasets, strategies, networks.",
     "projects": "What models, datasets, samples and keys belong to.",
@@ -315,6 +316,7 @@ LINKS = (
     ("learn", 202, "job", "$response.body#/id", "get_job", "cancel_job", "get_report_of_job"),
     ("forget", 202, "job", "$response.body#/id", "get_job", "cancel_job", "get_receipt"),
     ("create_sample", 200, "sample", "$response.header.X-Sample-Id", "get_sample", "get_sample_images"),
+    ("create_export", 202, "export", "$response.body#/id", "get_export", "list_shards", "cancel_export"),
     ("create_project", 201, "project", "$response.body#/id", "get_project", "delete_project"),
     ("create_key", 201, "key", "$response.body#/id", "get_key", "revoke_key"),
 )

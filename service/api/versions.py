@@ -1,7 +1,6 @@
 """/v1/models/{model}/versions: list and read versions, their ancestors and their files."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 from urllib.parse import quote
@@ -12,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from reports import Figure, Guarantee, LabelGroup, Report, read_report
 from service.api.access import requires
-from service.api.context import ApiContext, Context
+from service.api.context import Context
+from service.api.downloads import answer_bytes, find_link, redirect
 from service.api.error_kinds import FILE_NOT_FOUND, FILE_PURGED, RANGE_NOT_SATISFIABLE
 from service.api.lookup import (
     VERSION_ERRORS,
@@ -22,7 +22,6 @@ from service.api.lookup import (
     lock_model,
     unless_purged,
 )
-from service.api.middleware import IS_HEAD
 from service.api.paging import (
     CURSOR_RULE,
     METADATA_PARAMETER,
@@ -53,7 +52,6 @@ _CONTENT: dict[str, Any] = {
 }
 SHOWN = ("application/json", "image/png")
 """The media types of files that pages show, which load nothing from elsewhere: they are never redirected."""
-LINK_SECONDS = 60.0
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": _CONTENT},
     206: {"description": "The requested range of the file.", "content": _CONTENT},
@@ -260,19 +258,10 @@ def get_file(model: str, number: str, name: str, request: Request, context: Cont
     if unchanged := not_modified(request, headers):
         return unchanged
     with unless_purged(context, row, version):
-        if link := _find_link(context, request, file):
-            redirected = {"ETag": headers["ETag"], "Location": link, "Cache-Control": "no-store"}
-            return Response(status_code=307, headers=redirected)
+        if file["media_type"] not in SHOWN and (link := find_link(context, request, file["sha256"])):
+            return redirect(link, headers["ETag"])
         data = context.artifacts.read(file["sha256"])
-    return _answer_range(request, data, headers, file["media_type"])
-
-
-def _find_link(context: ApiContext, request: Request, file: Mapping[str, Any]) -> str | None:
-    """Return a link of the bucket for the download; None if this service sends the file itself."""
-    is_linked = (
-        context.settings.signed_links and IS_HEAD not in request.scope and file["media_type"] not in SHOWN
-    )
-    return context.artifacts.link(file["sha256"], seconds=LINK_SECONDS) if is_linked else None
+    return answer_bytes(request, data, headers, file["media_type"])
 
 
 def _headline(group: LabelGroup) -> Figure:
@@ -335,24 +324,3 @@ def _ancestor_fields(row: VersionRow) -> dict[str, Any]:
         "deleted_at": row.deleted_at,
         "created_at": row.created_at,
     }
-
-
-def _answer_range(request: Request, data: bytes, headers: dict[str, str], media_type: str) -> Response:
-    """Answer 200 with all of `data`, 206 with the requested range of it, or 416 (RFC 9110, section 14)."""
-    requested = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", request.headers.get("range", ""))
-    range_applies = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
-    if not requested or requested.groups() == ("", "") or not range_applies:
-        return Response(data, headers=headers, media_type=media_type)
-    first, last = requested.groups()
-    start = int(first) if first else max(len(data) - int(last), 0)
-    end = min(int(last), len(data) - 1) if first and last else len(data) - 1
-    if start >= len(data) or (not first and int(last) == 0):
-        raise Problem(
-            RANGE_NOT_SATISFIABLE,
-            f"The file has {len(data)} bytes; request a range within them.",
-            headers={"Content-Range": f"bytes */{len(data)}"},
-        )
-    if start > end:  # an invalid range is ignored
-        return Response(data, headers=headers, media_type=media_type)
-    headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
-    return Response(data[start : end + 1], 206, headers, media_type)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from service import failpoints
-from service.process import image_deletions
+from service.process import export_sweep, image_deletions
 from service.process.failing_alone import failing_alone
 from service.receipts import issuing, model_deletion
 from service.receipts.signing_keys import find_key, publish
@@ -42,6 +42,8 @@ def sweep_files(database: Database, deployment: Settings) -> None:
         ("find files of deleted versions", _delete_versions),
         ("find snapshots of jobs that have ended", _delete_snapshots),
         ("find images to delete", image_deletions.delete_images),
+        ("find exports that have ended", export_sweep.end_exports),
+        ("find files of exports to delete", export_sweep.clear_exports),
     ]
     signing: list[Step] = [
         ("write the erasure log, before which no receipt is signed", _log_erasures),

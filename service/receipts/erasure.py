@@ -10,7 +10,7 @@ from service.drawing.decoders import BUCKET_UNLOAD_SECONDS, MAX_LOADED_DECODERS,
 from service.drawing.image_cache import MAX_CACHED_BYTES
 from service.receipts.statement import ErasureEntry, OlderState
 from service.registry.idempotency import KEPT_HOURS
-from service.registry.tables import ImageErasureRow, JobRow, PurgeRow, VersionRow
+from service.registry.tables import ExportRow, ImageErasureRow, JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
 from service.registry.webhooks import KEPT_DAYS
 
@@ -33,6 +33,8 @@ class ForgetHistory:
     """Names of the datasets that the labels were learned from."""
     purge: PurgeRow | None
     """None if the files of the older versions were not to be deleted."""
+    exports: Sequence[ExportRow] = ()
+    """The exports of versions that the forget revoked, or that its purge covers. Their files are deleted."""
     image_erasure: ImageErasureRow | None = None
     """None if the images of the labels were not to be deleted from uploaded datasets."""
     is_in_bucket: bool = False
@@ -167,6 +169,7 @@ def erasure_by_store(history: ForgetHistory) -> list[ErasureEntry]:
         _older_versions(history),
         _pictures(history),
         _decoder_caches(history),
+        _exports(history),
         _datasets(history),
         _classifiers(history),
         *([_bucket(history)] if history.is_in_bucket else []),
@@ -328,6 +331,27 @@ def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
     return ErasureEntry(store="decoder caches", state="dropped", detail=detail)
 
 
+def _exports(history: ForgetHistory) -> ErasureEntry:
+    """Describe the files of images that workers drew from versions which may not be drawn from any more."""
+    store = "exports"
+    if not history.exports:
+        return ErasureEntry(store=store, state="none", detail="No such version had been exported.")
+    removed = [export.removed or {} for export in history.exports]
+    shards, images, kept = (sum(one.get(key, 0) for one in removed) for key in ("shards", "images", "kept"))
+    names = ", ".join(export.id for export in history.exports)
+    detail = (
+        f"Exports of versions that hold these labels, or were made after one of them was learned: {names}. "
+        f"Those that were not finished were stopped. Their {shards} shards with {images} images are deleted, "
+        "and so are their manifests. Copies that clients downloaded before are outside this service."
+    )
+    if kept:
+        detail += f" {kept} of the files are kept, because another export has the same bytes."
+    left = sorted({reason for one in removed for reason in one.get("left", ())})
+    if left:
+        detail += f" Old versions of some are left in the bucket: {'; '.join(left)}."
+    return ErasureEntry(store=store, state="kept" if kept else "deleted", detail=detail)
+
+
 def _datasets(history: ForgetHistory) -> ErasureEntry:
     deleted = [] if history.image_erasure is None else history.image_erasure.datasets
     sentences = [_deleted_images(entry) for entry in deleted]
@@ -408,9 +432,9 @@ def _bucket(history: ForgetHistory) -> ErasureEntry:
     images = [] if history.image_erasure is None else history.image_erasure.datasets
     kept = [] if history.purge is None else history.purge.kept
     left = [one.get("remains") for one in images] + [one.get("reason") for one in kept]
-    return describe_bucket(
-        [reason for reason in left if reason], deleted=history.purge is not None or bool(images)
-    )
+    left += [reason for export in history.exports for reason in (export.removed or {}).get("left", ())]
+    is_deleted = history.purge is not None or bool(images) or bool(history.exports)
+    return describe_bucket([reason for reason in left if reason], deleted=is_deleted)
 
 
 def _versions(numbers: Sequence[int]) -> str:

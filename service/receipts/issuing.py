@@ -40,7 +40,7 @@ from service.receipts.statement import (
     Subject,
     encode_receipt,
 )
-from service.registry import jobs, labels, snapshots, versions
+from service.registry import exports, jobs, labels, snapshots, versions
 from service.registry.artifacts import Artifacts
 from service.registry.database import Database
 from service.registry.errors import ArtifactUnreadable, NoReceipt, ReceiptNotReady, RegistryError
@@ -150,11 +150,13 @@ def _package(manifest: Mapping[str, Any]) -> StrategyPackage | None:
 def _is_purging(session: Session, job_id: str) -> bool:
     """Whether something that the receipt says is deleted may still be there.
 
-    That is: files of a purge, uploaded images, or the job's snapshot.
+    That is: files of a purge, uploaded images, shards of exports, or the job's snapshot.
     """
     purge = session.get(PurgeRow, job_id, populate_existing=True)
     erasure = session.get(ImageErasureRow, job_id, populate_existing=True)
     if any(deletion is not None and deletion.state != "done" for deletion in (purge, erasure)):
+        return True
+    if any(export.cleared_at is None for export in exports.find_revoked_by(session, job_id)):
         return True
     return snapshots.find(session, job_id) is not None
 
@@ -193,6 +195,7 @@ def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow
         ),
         purge=session.get(PurgeRow, job.id),
         image_erasure=session.get(ImageErasureRow, job.id),
+        exports=exports.find_revoked_by(session, job.id),
     )
 
 

@@ -18,7 +18,7 @@ from service.registry.database import from_now, is_duplicate, now
 from service.registry.errors import FencedOff
 from service.registry.job_errors import HUNG
 from service.registry.jobs import is_blocked
-from service.registry.tables import CLAIMED_STATES, UNFINISHED_STATES, JobRow, ModelRow
+from service.registry.tables import CLAIMED_STATES, INDEPENDENT, UNFINISHED_STATES, JobRow, ModelRow
 
 ClaimState = Literal["held", "cancel_requested", "lost"]
 """`cancel_requested`: by a client; `lost`: another worker has the job, or may have it."""
@@ -35,6 +35,8 @@ class Claim:
     request_id: str | None = None
     """The request that submitted the job, and the trace that it belongs to, for the log."""
     trace_id: str | None = None
+    export_id: str | None = None
+    """The export, if the job draws a part of one."""
 
 
 _CLAIM_COLUMNS = (
@@ -43,6 +45,7 @@ _CLAIM_COLUMNS = (
     JobRow.attempt,
     JobRow.request_id,
     JobRow.trace_id,
+    JobRow.export_id,
 )
 """The fields of a Claim after the job's id."""
 
@@ -61,14 +64,18 @@ class WaitingJob(NamedTuple):
     sequence: int
     priority: int = 0
     """The largest of its own priority and those of the changes of its model that wait for it."""
+    is_export: bool = False
+    """Whether it draws a part of an export."""
 
 
 def find_waiting(session: Session, queues: Sequence[str]) -> list[WaitingJob]:
     """Return the jobs of these queues that could be claimed now.
 
-    Of each model these are at most one change, and one evaluation of each priority.
+    Of each model these are at most one change, and one evaluation of each priority. Of an export they are all
+    parts that are queued: there are few at a time (exports.PARTS_AHEAD).
     """
-    is_change = JobRow.operation != "evaluate"
+    is_change, is_export = JobRow.operation.not_in(INDEPENDENT), JobRow.operation == "export"
+    is_evaluation = JobRow.operation == "evaluate"
     # The changes of a model run in their order, so the first of them has the priority of all behind it.
     first = (
         select(func.min(JobRow.sequence).label("sequence"), func.max(JobRow.priority).label("priority"))
@@ -78,7 +85,7 @@ def find_waiting(session: Session, queues: Sequence[str]) -> list[WaitingJob]:
     )
     evaluations = (
         select(func.min(JobRow.sequence).label("sequence"), JobRow.priority)
-        .where(JobRow.state == "queued", ~is_change, JobRow.queue.in_(queues))
+        .where(JobRow.state == "queued", is_evaluation, JobRow.queue.in_(queues))
         .group_by(JobRow.model_id, JobRow.priority)
         .subquery()
     )
@@ -91,6 +98,13 @@ def find_waiting(session: Session, queues: Sequence[str]) -> list[WaitingJob]:
             .where(JobRow.state == "queued", JobRow.cancel_requested.is_(False), JobRow.queue.in_(queues))
         )
         found += [WaitingJob(*row) for row in session.execute(waiting)]
+    parts = (
+        select(JobRow.id, ModelRow.project_id, JobRow.model_id, JobRow.sequence)
+        .join(ModelRow, ModelRow.id == JobRow.model_id)
+        .where(JobRow.state == "queued", JobRow.cancel_requested.is_(False), JobRow.queue.in_(queues))
+        .where(is_export)
+    )
+    found += [WaitingJob(*row, is_export=True) for row in session.execute(parts)]
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
-from service.registry import artifact_references, jobs
+from service.registry import artifact_references, exports, jobs
 from service.registry.artifacts import Artifacts, encode_document
 from service.registry.database import now
 from service.registry.errors import ModelBusy, UnknownModel
@@ -37,7 +37,7 @@ class DeletionRequest:
 
 
 def delete_model(session: Session, model: ModelRow, *, purge: DeletionRequest | None) -> None:
-    """Delete the model and its full reports, and cancel its queued jobs.
+    """Delete the model and its full reports, cancel its queued jobs, and stop its exports.
 
     purge: to have all files deleted at once, with a receipt; None leaves them to the collection of garbage.
     Raises UnknownModel; ModelBusy while a worker runs a job of the model.
@@ -47,7 +47,9 @@ def delete_model(session: Session, model: ModelRow, *, purge: DeletionRequest | 
     queued = queued.values(state="cancelled", cancel_requested=True, finished_at=now())
     session.execute(queued.execution_options(synchronize_session=False))
     # After the update: on PostgreSQL a worker may have claimed one of these jobs while it waited.
-    running = select(JobRow.id).where(JobRow.model_id == model.id, JobRow.state.in_(CLAIMED_STATES))
+    running = select(JobRow.id).where(
+        JobRow.model_id == model.id, JobRow.state.in_(CLAIMED_STATES), JobRow.export_id.is_(None)
+    )
     if (job_id := session.scalar(running.limit(1))) is not None:
         raise ModelBusy(model.name, job_id)
     reports = session.scalars(select(ReportRow).where(ReportRow.model_id == model.id)).all()
@@ -67,6 +69,7 @@ def delete_model(session: Session, model: ModelRow, *, purge: DeletionRequest | 
     session.execute(of_model.execution_options(synchronize_session=False))
     model.deleted_at = now()
     session.flush()
+    exports.stop_unusable(session, model.id)
 
 
 def find(session: Session, model_id: str, *, project: str) -> tuple[ModelRow, ModelDeletionRow]:

@@ -56,7 +56,7 @@ def page(
 
     Raises UnknownJob.
     """
-    listed: list[ColumnElement[bool]] = [ModelRow.project_id == project]
+    listed: list[ColumnElement[bool]] = [ModelRow.project_id == project, JobRow.export_id.is_(None)]
     if only.model_id is not None:
         listed.append(JobRow.model_id == only.model_id)
     if only.state is not None:

@@ -18,7 +18,7 @@ from service.registry.errors import (
     StaleBase,
     UnknownLabel,
 )
-from service.registry.tables import Guarantee, JobRow, LabelStatus, ModelRow, Operation
+from service.registry.tables import Guarantee, JobOperation, JobRow, LabelStatus, ModelRow, Operation
 
 Retention = Literal["permanent", "temporary"]
 
@@ -234,7 +234,7 @@ class ResizeSpec(ChangeSpec):
 JobSpec: TypeAlias = ChangeSpec | EvaluateSpec
 
 
-def status_after(operation: Operation, retention: str | None) -> LabelStatus:
+def status_after(operation: JobOperation, retention: str | None) -> LabelStatus:
     """Return the status that a label of a learn or forget job has once the job has succeeded."""
     if operation == "forget":
         return "forgotten"
@@ -263,3 +263,5 @@ def spec_of(job: JobRow) -> JobSpec:
             return ResizeSpec(**change)
         case "evaluate":
             return EvaluateSpec(evaluated_version=job.evaluated_version, **common)
+        case "export":
+            raise ValueError(f"job {job.id} draws a part of an export, and has no spec")

@@ -42,6 +42,7 @@ from service.registry.job_specs import (
 )
 from service.registry.tables import (
     CLAIMED_STATES,
+    INDEPENDENT,
     UNFINISHED_STATES,
     JobRow,
     ModelRow,
@@ -59,7 +60,7 @@ EXACTNESS_ENDS = (
 """The line that a client reads of a job that makes temporary labels permanent."""
 
 _FIRST = [  # the index ix_jobs_state_sequence has them in this order
-    select(JobRow.sequence).where(JobRow.state == state).limit(MAX_QUEUE_POSITION)
+    select(JobRow.sequence).where(JobRow.state == state, JobRow.export_id.is_(None)).limit(MAX_QUEUE_POSITION)
     for state in UNFINISHED_STATES
 ]
 OLDEST = union_all(*(select(each.order_by(JobRow.sequence).subquery().c.sequence) for each in _FIRST))
@@ -242,8 +243,8 @@ def _accept(session: Session, model: ModelRow, spec: JobSpec, statuses: Statuses
 def find(session: Session, job_id: str, *, project: str | None = None) -> JobRow:
     """Return the job of that id. Raises UnknownJob, also for a job of another project if one is given."""
     query = select(JobRow).join(JobRow.model).where(JobRow.id == job_id)
-    if project is not None:
-        query = query.where(ModelRow.project_id == project)
+    if project is not None:  # a client asks, who sees the export and not its jobs
+        query = query.where(ModelRow.project_id == project, JobRow.export_id.is_(None))
     job = session.scalar(query.options(contains_eager(JobRow.model)))
     if job is None:
         raise UnknownJob(job_id)
@@ -251,8 +252,8 @@ def find(session: Session, job_id: str, *, project: str | None = None) -> JobRow
 
 
 def find_each(session: Session, job_ids: Sequence[str]) -> list[JobRow]:
-    """Return the jobs of these ids, of any project. Those that do not exist are left out."""
-    query = select(JobRow).join(JobRow.model).where(JobRow.id.in_(job_ids))
+    """Return the jobs of these ids, of any project. Those that no client sees are left out."""
+    query = select(JobRow).join(JobRow.model).where(JobRow.id.in_(job_ids), JobRow.export_id.is_(None))
     return list(session.scalars(query.options(*SHOWN)))
 
 
@@ -279,12 +280,12 @@ def queue_positions(session: Session, rows: Sequence[JobRow]) -> dict[str, int]:
 def is_blocked() -> ColumnElement[bool]:
     """Return an SQL condition on jobs: an earlier change of the same model is not finished.
 
-    Evaluate jobs neither wait for other jobs nor delay them, because a version never changes.
+    Evaluate jobs and exports neither wait for other jobs nor delay them, because a version never changes.
     """
     earlier = aliased(JobRow)
     return exists().where(
-        JobRow.operation != "evaluate",
-        earlier.operation != "evaluate",
+        JobRow.operation.not_in(INDEPENDENT),
+        earlier.operation.not_in(INDEPENDENT),
         earlier.model_id == JobRow.model_id,
         earlier.sequence < JobRow.sequence,
         earlier.state.in_(UNFINISHED_STATES),

@@ -12,7 +12,7 @@ from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from reports import Report
-from service.registry import elsewhere, image_erasures, labels, purging
+from service.registry import elsewhere, exports, image_erasures, labels, purging
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff, GuaranteeMissed, StaleBase
@@ -50,9 +50,9 @@ class Publication:
 def publish(session: Session, claim: Claim, publication: Publication) -> VersionRow:
     """End the job as succeeded, insert the version, move the head and write the labels' statuses.
 
-    A forget also revokes the older versions that hold a forgotten label, marks versions as purged if a purge
-    was requested, takes the images of the labels out of uploaded datasets if that was, and inserts an
-    unsigned receipt, which the sweeper signs.
+    A forget also revokes the older versions that hold a forgotten label, stops their exports, marks versions
+    as purged if a purge was requested, takes the images of the labels out of uploaded datasets if that was,
+    and inserts an unsigned receipt, which the sweeper signs.
 
     Raises FencedOff if the job was cancelled or taken over, StaleBase if the parent is no longer the head,
     GuaranteeMissed if the forget had to be exact and is not.
@@ -82,6 +82,8 @@ def publish(session: Session, claim: Claim, publication: Publication) -> Version
         _record_guarantee(job, publication.report)
         _mark_forgotten(session, job, number)
         _revoke(session, job)
+        session.flush()
+        exports.stop_unusable(session, job.model_id)
         session.add(ReceiptRow(job_id=job.id))
         session.flush()
         model = session.get_one(ModelRow, job.model_id)

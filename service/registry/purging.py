@@ -13,7 +13,7 @@ from sqlalchemy import exc, exists, select, update
 from sqlalchemy.orm import Session
 
 from service import failpoints
-from service.registry import artifact_references, versions
+from service.registry import artifact_references, exports, versions
 from service.registry.artifacts import Artifacts, encode_document
 from service.registry.database import from_now, is_duplicate, now
 from service.registry.tables import JobRow, PurgeReason, PurgeRow, ReceiptRow, ReportRow, VersionRow
@@ -56,6 +56,7 @@ def mark_purged(session: Session, job: JobRow) -> None:
     for version in _find_versions_to_purge(session, purge, job):
         version.purged_by = job.id
     session.flush()
+    exports.stop_unusable(session, job.model_id)
     purge.keys, purge.kept = _list_files(session, purge), []
     purge.state = "pending"
     clear_receipt(session, job)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from service.registry.database import from_now, now
 from service.registry.job_errors import HUNG, LOST
 from service.registry.jobs import is_blocked
-from service.registry.tables import CLAIMED_STATES, JobRow
+from service.registry.tables import CLAIMED_STATES, INDEPENDENT, JobRow
 
 SWEEPER_LOCK = 0x70616C696D  # "palim": an advisory lock of PostgreSQL. SQLite lets only one transaction write
 
@@ -170,10 +170,10 @@ class NextJob(NamedTuple):
 def find_next_of_model(session: Session, model_id: str) -> NextJob | None:
     """Return the queued change of the model that runs next, if there is one.
 
-    An evaluate job is never returned: it waits for no other job.
+    Jobs that only read a version are never returned: they wait for no other job.
     """
     query = select(JobRow.id, JobRow.queue).where(
-        JobRow.model_id == model_id, JobRow.state == "queued", JobRow.operation != "evaluate"
+        JobRow.model_id == model_id, JobRow.state == "queued", JobRow.operation.not_in(INDEPENDENT)
     )
     row = session.execute(query.order_by(JobRow.sequence).limit(1)).one_or_none()
     return None if row is None else NextJob(*row)

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import failpoints
-from service.registry import aliases, artifact_references, purging
+from service.registry import aliases, artifact_references, exports, purging
 from service.registry.artifacts import Artifacts
 from service.registry.database import now
 from service.registry.errors import VersionInUse
@@ -61,6 +61,7 @@ def delete_version(session: Session, model: ModelRow, version: VersionRow, reque
     version.deleted_at = now()
     session.flush()
     session.refresh(version)
+    exports.stop_unusable(session, model.id)
     return True
 
 
@@ -107,7 +108,11 @@ def _check_unused(session: Session, model: ModelRow, version: VersionRow) -> Non
     if named:
         reason = f"the alias {named[0]!r} names it; set or delete the alias first"
         raise VersionInUse(model.name, number, reason)
-    unfinished = select(JobRow).where(JobRow.model_id == model.id, JobRow.state.in_(UNFINISHED_STATES))
+    if (export_id := exports.find_unfinished(session, model.id, number)) is not None:
+        raise VersionInUse(model.name, number, f"export {export_id}, which has not ended, draws from it")
+    unfinished = select(JobRow).where(
+        JobRow.model_id == model.id, JobRow.state.in_(UNFINISHED_STATES), JobRow.export_id.is_(None)
+    )
     for job in session.scalars(unfinished.order_by(JobRow.sequence)):
         if number in (job.evaluated_version, job.started_from, job.base_version):
             raise VersionInUse(model.name, number, f"job {job.id}, which has not ended, needs it", job.id)

@@ -33,6 +33,7 @@ MODEL_ID, PROJECT_ID = "mdl_", "prj_"
 """The beginnings of ids, which no name may have, because a path takes a name or an id."""
 JOB_ID = re.compile(r"job_[0-9A-Za-z]{1,40}")
 SAMPLE_ID = re.compile(r"smp_[0-9A-Za-z]{1,40}")
+EXPORT_ID = re.compile(r"exp_[0-9A-Za-z]{1,40}")
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 """The number of a version in a path."""
 

@@ -62,6 +62,8 @@ def _request_of(job: JobRow, catalog: Catalog) -> JobRequest:
             return _parse(Forget, body | {"guarantee": "exact" if job.guarantee == "exact" else None})
         case "resize":
             return _parse(Resize, body | {"policy": catalog.policy_of(job.strategy)})
+        case "export":
+            raise ValueError(f"job {job.id} draws a part of an export, which no client requests")
 
 
 def _resize_of(job: JobRow, catalog: Catalog) -> dict[str, Any] | None:

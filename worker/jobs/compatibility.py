@@ -34,7 +34,7 @@ def is_for_another_worker(job_id: str, worker_context: WorkerContext) -> bool:
     with worker_context.database.reading() as session:
         query = select(JobRow).where(JobRow.id == job_id, JobRow.state == "queued")
         job = session.scalar(query.options(joinedload(JobRow.model)))
-        if job is None:
+        if job is None or job.operation == "export":  # a decoder is all that it needs
             return False
         lack = find_lacking_package(session, job)
     if lack is not None:

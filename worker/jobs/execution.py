@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from service import failpoints, logs
-from service.registry import claims, releases, snapshots, sweeping
+from service.registry import claims, export_parts, releases, snapshots, sweeping
 from service.registry.claims import Claim
 from service.registry.errors import DatabaseUnavailable, FencedOff
 from service.registry.job_specs import EvaluateSpec
@@ -65,6 +65,12 @@ def _execute(claim: Claim, worker_context: WorkerContext) -> NextJob | None:
                 _run_to_its_end(attempt)
             finally:
                 forget_uploaded_images()
+    if claim.export_id is not None:
+        from worker.jobs.exporting import settle
+
+        settle(database)
+        with database.reading() as session:
+            return export_parts.find_next(session, claim.export_id)
     _delete_snapshot(claim, worker_context)
     with database.reading() as session:
         return sweeping.find_next_of_model(session, claim.model_id)
@@ -126,6 +132,10 @@ def _run(attempt: Attempt) -> None:
     Raises Stopped, FencedOff, StoreUnavailable, DatabaseUnavailable, and what the strategy or a judge raises.
     """
     worker_context = attempt.worker_context
+    if attempt.claim.export_id is not None:
+        from worker.jobs.exporting import export_part  # as below
+
+        return export_part(attempt)
     work = attempt.with_retries(lambda: read_work(attempt.claim, worker_context))
     started_from = "no version" if work.base is None else f"version {work.base.number}"
     attempt.note(f"attempt {attempt.claim.attempt} starts from {started_from}")

@@ -54,6 +54,10 @@ class WorkerContext:
     """How long a job waits for an artifact store that fails before it is released."""
     replace_worker: Callable[[], None] = lambda: None
     """Ends this process at once, so that another takes its place. By default nothing is ended."""
+    scratch: Path | None = None
+    """The folder of temporary files that become artifacts; None: the system's."""
+    find_lack: Callable[[], str | None] = lambda: None
+    """Says where less space is free than the reserve; None if there is enough."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ served longest ago, and of this project's model that it has served longest ago: 
 thousand jobs delays another project by one job. One job in four is chosen without regard to priorities, so
 that jobs with small ones run, too, however many others come. Each worker remembers its own turns; a new one
 begins with the oldest job.
+
+A part of an export has its turn when no other job waits. It takes seconds, so that a learn or a forget that
+comes meanwhile waits for no more than one.
 """
 
 from collections.abc import Iterable
@@ -63,6 +66,7 @@ class Turns:
             waiting,
             key=lambda job: (
                 self._turn - self._passed_over.get(job.id, -PASSED_OVER_TURNS) < PASSED_OVER_TURNS,
+                job.is_export,
                 -job.priority if counts else 0,
                 served.get(job.project_id, 0),
                 served.get(job.model_id, 0),

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 
 from service.registry.claims import worker_name
 from service.registry.database import Database
 from service.registry.opening import open_artifacts, open_classifiers
+from service.registry.space import describe_lack
 from service.settings import Settings
 from worker.jobs.inputs import WorkerContext
 from worker.process.devices import choose_device, choose_precision, compute_reproducibly
@@ -34,4 +36,6 @@ def make_worker_context(
         shutting_down=shutting_down,
         stall_seconds=deployment.stall_seconds,
         replace_worker=replace_worker,
+        scratch=deployment.scratch,
+        find_lack=partial(describe_lack, deployment),
     )

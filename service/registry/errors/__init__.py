@@ -22,6 +22,15 @@ from service.registry.errors.datasets import (
     UnknownDataset,
     UnknownDatasetLabel,
 )
+from service.registry.errors.exports import (
+    ExportAlreadyFinished,
+    ExportFileMissing,
+    ExportFileNotReady,
+    ExportFilesDeleted,
+    ExportQuotaExceeded,
+    TooManyExports,
+    UnknownExport,
+)
 from service.registry.errors.jobs import (
     DatasetNotOffered,
     FencedOff,
@@ -94,6 +103,11 @@ __all__ = [
     "DatasetExists",
     "DatasetInUse",
     "DatasetNotOffered",
+    "ExportAlreadyFinished",
+    "ExportFileMissing",
+    "ExportFileNotReady",
+    "ExportFilesDeleted",
+    "ExportQuotaExceeded",
     "FencedOff",
     "ForgetUnfinished",
     "ForgottenWithLess",
@@ -130,6 +144,7 @@ __all__ = [
     "StorageFull",
     "StoreUnusable",
     "StrategyNotOffered",
+    "TooManyExports",
     "TooManyMessages",
     "TooManyRepetitions",
     "TooManyWebhooks",
@@ -137,6 +152,7 @@ __all__ = [
     "UnknownDataset",
     "UnknownDatasetLabel",
     "UnknownDelivery",
+    "UnknownExport",
     "UnknownJob",
     "UnknownKey",
     "UnknownLabel",

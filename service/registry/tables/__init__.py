@@ -13,10 +13,19 @@ from service.registry.tables.erasures import (
     VersionDeletionRow,
 )
 from service.registry.tables.events import EventType, JobEventRow
+from service.registry.tables.exports import (
+    UNFINISHED_EXPORTS,
+    ExportFormat,
+    ExportRow,
+    ExportShardRow,
+    ExportState,
+)
 from service.registry.tables.jobs import (
     CLAIMED_STATES,
+    INDEPENDENT,
     UNFINISHED_STATES,
     Guarantee,
+    JobOperation,
     JobRow,
     Level,
     RepeatedRequestRow,
@@ -42,6 +51,8 @@ from service.registry.tables.workers import DrainMode, WorkerRow
 __all__ = [
     "CLAIMED_STATES",
     "DEFAULT_PROJECT",
+    "INDEPENDENT",
+    "UNFINISHED_EXPORTS",
     "UNFINISHED_STATES",
     "AliasAction",
     "AliasChangeRow",
@@ -55,11 +66,16 @@ __all__ = [
     "Digest",
     "DrainMode",
     "EventType",
+    "ExportFormat",
+    "ExportRow",
+    "ExportShardRow",
+    "ExportState",
     "FactRow",
     "Guarantee",
     "IdempotencyKeyRow",
     "ImageErasureRow",
     "JobEventRow",
+    "JobOperation",
     "JobRow",
     "LabelRow",
     "LabelStatus",

@@ -30,9 +30,15 @@ CLAIMED_STATES: tuple[JobState, ...] = ("running", "verifying")
 """The states of a job that a worker has claimed."""
 UNFINISHED_STATES: tuple[JobState, ...] = ("queued", *CLAIMED_STATES)
 
-RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation <> 'evaluate'"
+JobOperation = Literal[Operation, "export"]
+"""What a job does. An `export` job draws one shard of an export: clients see the export, and not its jobs."""
+INDEPENDENT: tuple[JobOperation, ...] = ("evaluate", "export")
+"""The operations that only read a version, which never changes: their jobs neither wait for other jobs of
+their model nor delay them."""
+
+RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation NOT IN ('evaluate', 'export')"
 """SQL: the job is changing its model. A unique index allows one such job per model at a time. Any number of
-evaluate jobs may run meanwhile, because they only measure versions, and versions never change."""
+independent jobs may run meanwhile."""
 
 ENDED_WITHOUT_AUDIT = "finished_at IS NOT NULL AND audited_at IS NULL"
 """SQL: the job has ended, and the audit log does not say how yet."""
@@ -77,19 +83,29 @@ class JobRow(Row):
             sqlite_where=text("follows IS NOT NULL"),
             postgresql_where=text("follows IS NOT NULL"),
         ),
-        CheckConstraint("operation IN ('learn', 'forget', 'resize', 'evaluate')", name="operation"),
+        Index(
+            "one_job_per_part",
+            "export_id",
+            "part",
+            unique=True,
+            sqlite_where=text("export_id IS NOT NULL"),
+            postgresql_where=text("export_id IS NOT NULL"),
+        ),
+        CheckConstraint("operation IN ('learn', 'forget', 'resize', 'evaluate', 'export')", name="operation"),
         CheckConstraint(
             "state IN ('queued', 'running', 'verifying', 'succeeded', 'failed', 'rejected', 'cancelled')",
             name="state",
         ),
         CheckConstraint("(state IN ('running', 'verifying')) = (lease_until IS NOT NULL)", name="lease"),
         CheckConstraint(
-            "(state = 'succeeded' AND operation <> 'evaluate') = (output_version IS NOT NULL)",
+            "(state = 'succeeded' AND operation NOT IN ('evaluate', 'export')) = "
+            "(output_version IS NOT NULL)",
             name="output_version",
         ),
         CheckConstraint(
             "(operation = 'evaluate') = (evaluated_version IS NOT NULL)", name="evaluated_version"
         ),
+        CheckConstraint("(operation = 'export') = (export_id IS NOT NULL)", name="export_id"),
         CheckConstraint("attempt <= max_attempts", name="attempt"),
         CheckConstraint("priority BETWEEN -10 AND 10", name="priority"),
         {"sqlite_autoincrement": True},
@@ -101,7 +117,7 @@ class JobRow(Row):
     """Grows in the order in which jobs were accepted, in which the jobs of a model also run."""
     id: Mapped[str] = mapped_column(Id, unique=True)
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
-    operation: Mapped[Operation] = mapped_column(String(16))
+    operation: Mapped[JobOperation] = mapped_column(String(16))
     strategy: Mapped[str] = mapped_column(Name)
     labels: Mapped[list[str]] = mapped_column(Json)
     dataset: Mapped[str] = mapped_column(Name)
@@ -165,6 +181,10 @@ class JobRow(Row):
     follows: Mapped[str | None] = mapped_column(Id)
     """The learn or forget after which this resize runs. If that job ends and did not succeed, a trigger
     cancels the resize in the same statement (migration 0012)."""
+    export_id: Mapped[str | None] = mapped_column(Id)
+    """The export of an `export` job."""
+    part: Mapped[int | None] = mapped_column(Integer)
+    """The number of the shard that an `export` job draws; the number of shards stands for the manifest."""
     progress_at: Mapped[datetime | None] = mapped_column(Timestamp)
     """When the worker last made progress. A heartbeat alone does not change it."""
     stalls_at: Mapped[datetime | None] = mapped_column(Timestamp)

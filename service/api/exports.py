@@ -1,0 +1,558 @@
+"""Exports: many images of a version, drawn by workers into shards that are downloaded.
+
+The images are those of samples: pure functions of their version, label and seed.
+"""
+
+import secrets
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+from sqlalchemy.orm import Session
+
+from service.api.access import requires
+from service.api.context import ApiContext, Context
+from service.api.downloads import answer_artifact, find_link, redirect
+from service.api.error_kinds import RANGE_NOT_SATISFIABLE, RESOURCE_GONE
+from service.api.idempotency import Idempotent, unless_gone
+from service.api.job_objects import POLL_SECONDS, JobErrorObject
+from service.api.lookup import VERSION_ERRORS, find_model, find_version
+from service.api.paging import CURSOR_RULE, Listing, Page, PageQuery, build_listing, parse_id, parse_number
+from service.api.refusals import NEEDS_USABLE_VERSION, READS_FILES, refuses
+from service.api.responses import BINARY, VERSION_HEADER
+from service.api.route import FOR_ONE_CLIENT, Route, not_modified
+from service.drawing.shards import FORMATS, estimate_bytes
+from service.registry import export_parts, exports, versions
+from service.registry.errors import (
+    ExportAlreadyFinished,
+    ExportFileMissing,
+    ExportFileNotReady,
+    ExportFilesDeleted,
+    ExportQuotaExceeded,
+    LabelForgotten,
+    LabelNotLearned,
+    StorageFull,
+    TooManyExports,
+    UnknownExport,
+)
+from service.registry.export_plan import ExportPlan
+from service.registry.exports import ExportFilter, ExportRequest
+from service.registry.space import MEBIBYTE, measure_free_bytes
+from service.registry.tables import ExportRow, ExportShardRow, ExportState, ModelRow
+from service.requests.fields import (
+    EXPORT_ID,
+    HEAD,
+    VERSION_RULE,
+    Body,
+    LabelName,
+    Labels,
+    ResourceName,
+    Seed,
+    VersionReference,
+    VersionReferenceText,
+    refuse_duplicates,
+)
+from service.requests.violations import InvalidRequest, Violation
+
+router = APIRouter(tags=["exports"], route_class=Route)
+
+MAX_IMAGES = 100_000_000
+MAX_SHARDS = 10_000
+SHARD_IMAGES, MAX_SHARD_IMAGES = 100_000, 200_000
+"""How many images a shard has unless the request says otherwise, and at most: seconds of a worker."""
+
+
+def _check_format(name: object) -> object:
+    if not isinstance(name, str) or name not in FORMATS:
+        raise PydanticCustomError("unsupported_format", f"the format must be one of {', '.join(FORMATS)}")
+    return name
+
+
+class CreateExport(Body):
+    """Images to draw: `count` of every label, with the seeds `seed`, `seed` + 1, ..."""
+
+    count: int = Field(
+        ge=1,
+        le=MAX_IMAGES,
+        description=f"The number of images of each label. Together the labels may have {MAX_IMAGES:,}.",
+    )
+    labels: Labels | None = Field(None, description="All labels that the version holds if it is left out.")
+    seed: Seed | None = Field(None, description="If it is left out, a random seed is chosen.")
+    version: VersionReference | None = Field(
+        None, description="Its number or an alias. The head if it is left out."
+    )
+    format: Annotated[Literal["npz", "webdataset"], BeforeValidator(_check_format)] = Field(
+        "npz",
+        description="`npz`: shards of arrays for NumPy, `images`, `labels` and `seeds`. `webdataset`: tar "
+        "archives with a PNG of each image and, as `cls`, the place of its label in `labels`.",
+    )
+    shard_images: int = Field(
+        SHARD_IMAGES,
+        ge=1,
+        le=MAX_SHARD_IMAGES,
+        description=f"The number of images in each shard but the last. There may be {MAX_SHARDS:,} shards.",
+    )
+
+
+class ExportProgressObject(BaseModel):
+    """How far an export is."""
+
+    images: int = Field(description="How many images are in finished shards, or drawn for the next ones.")
+    total: int
+    fraction: float = Field(description="`images` / `total`, from 0 to 1.")
+    eta_seconds: float | None = Field(description="The estimated seconds until its end, if known.")
+
+
+class ManifestReference(BaseModel):
+    """The file that lists all shards of an export."""
+
+    sha256: str
+    bytes: int
+    href: str
+
+
+class ExportObject(BaseModel):
+    """An export: many images of a version, in shards. Poll it until `done`.
+
+    The labels take turns: image i is of label i modulo their number, and its seed is `seed` + i divided by
+    their number. Every shard but the last has `shard_images` of them.
+    """
+
+    id: str
+    object: Literal["export"] = "export"
+    model: str
+    model_name: str
+    version: int
+    labels: list[str]
+    count: int
+    images: int = Field(description="How many images the labels have together.")
+    seed: int
+    format: Literal["npz", "webdataset"]
+    shard_images: int
+    shards: int = Field(description="How many shards it has when it is complete.")
+    state: ExportState = Field(
+        description="`revoked`: its version may not be drawn from any more, because it holds a forgotten "
+        "label or was deleted. What ended as `failed`, `cancelled` or `revoked` has no files."
+    )
+    done: bool = Field(description="Whether it has ended, in whatever way.")
+    progress: ExportProgressObject
+    bytes: int = Field(description="How many bytes the finished shards have.")
+    manifest: ManifestReference | None = Field(description="Once it has succeeded.")
+    error: JobErrorObject | None = Field(description="Why it failed.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class ShardObject(BaseModel):
+    """A finished shard of an export. Its sha256 is also the ETag of its URL."""
+
+    number: int
+    object: Literal["export.shard"] = "export.shard"
+    file: str = Field(description="The name of the file in the manifest.")
+    first_image: int
+    images: int
+    sha256: str
+    bytes: int
+    media_type: str
+    href: str
+
+
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The whole file.", "content": dict.fromkeys(FORMATS.values(), BINARY)},
+    206: {
+        "description": "The requested range of the file.",
+        "content": dict.fromkeys(FORMATS.values(), BINARY),
+    },
+    307: {"description": "The file is at the link in `Location`, for a minute."},
+}
+
+
+@router.post("/v1/models/{model}/exports", status_code=202)
+@requires("sample")
+@refuses(
+    *VERSION_ERRORS,
+    LabelNotLearned,
+    LabelForgotten,
+    *NEEDS_USABLE_VERSION,
+    TooManyExports,
+    ExportQuotaExceeded,
+    RESOURCE_GONE,
+    invalid_name=VERSION_RULE,
+    unsupported_format="there is no such `format`",
+    output_too_large="more images or shards than an export may have",
+)
+def create_export(
+    model: str, body: CreateExport, response: Response, context: Context, once: Idempotent
+) -> ExportObject:
+    """Export images: workers draw them into files to download. Poll the export, or list its shards.
+
+    The images are those that a sample of the same labels, count and seed has. Parts of an export wait until
+    no learn or forget does.
+    """
+    refuse_duplicates(body.labels or ())
+    with context.database.reading() as session:  # a bad request is refused without waiting for a writer
+        if answered := once.find(session):
+            return _answer(session, answered.resource_id, context, response)
+        _plan(session, context, model, body)
+    seed = secrets.randbelow(2**32) if body.seed is None else body.seed
+    with context.database.transaction() as session:
+        if answered := once.begin(session):
+            return _answer(session, answered.resource_id, context, response)
+        row, version, plan = _plan(session, context, model, body, lock=True)
+        request = ExportRequest(
+            labels=plan.labels,
+            count=body.count,
+            seed=seed,
+            format=body.format,
+            shard_images=body.shard_images,
+            created_by=context.caller.key_id,
+            request_id=context.request_id,
+        )
+        export, queued = exports.create(
+            session, row, version, request, max_attempts=context.settings.max_attempts
+        )
+        once.record(session, 202, export.id)
+        context.append_to_audit_log(
+            session,
+            "export.create",
+            export.id,
+            model=row.id,
+            version=version.number,
+            labels=list(plan.labels),
+            count=body.count,
+        )
+        created = _answer(session, export.id, context, response)
+    for job_id in queued:
+        context.wake_worker(job_id)
+    return created
+
+
+class ExportsPage(Page):
+    """Which exports are listed."""
+
+    model: ResourceName | None = Field(None, description="Only exports of the model of this name or id.")
+    version: VersionReferenceText | None = Field(
+        None, description="Only exports of this version of the model: its number, an alias, or `head`."
+    )
+    state: ExportState | None = Field(None, description="Only exports in this state.")
+    label: LabelName | None = Field(None, description="Only exports with images of this label.")
+
+
+@router.get("/v1/exports")
+@requires("read")
+@refuses(
+    *VERSION_ERRORS,
+    invalid_cursor=CURSOR_RULE,
+    invalid_name=VERSION_RULE,
+    required="`version` needs `model`, whose version it is",
+)
+def list_exports(
+    page: Annotated[ExportsPage, Query()], request: Request, response: Response, context: Context
+) -> Listing[ExportObject]:
+    """List the exports, newest first. Those of deleted models are left out."""
+    if page.version is not None and page.model is None:
+        detail = "`version` is that of a model; name the model with `model`"
+        raise InvalidRequest(Violation("/query/model", "required", detail))
+    with context.database.reading() as session:
+        model = None if page.model is None else find_model(session, context.project, page.model)
+        version = None
+        if model is not None and page.version is not None:
+            version = find_version(session, model, page.version).number
+        rows, has_more = exports.page(
+            session,
+            project=context.project,
+            only=ExportFilter(None if model is None else model.id, version, page.state, page.label),
+            limit=page.limit,
+            after=parse_id(page.after, "exp"),
+        )
+        data = [_describe(session, row) for row in rows]
+    return build_listing(
+        request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
+    )
+
+
+@router.get("/v1/exports/{export}")
+@requires("read")
+@refuses(UnknownExport)
+def get_export(export: str, response: Response, context: Context) -> ExportObject:
+    """Read an export, with how far it is."""
+    with context.database.reading() as session:
+        found = _describe(session, _find(session, context, export))
+    if not found.done:
+        response.headers["Retry-After"] = POLL_SECONDS
+    return found
+
+
+@router.post("/v1/exports/{export}/cancel", status_code=202)
+@requires("sample")
+@refuses(UnknownExport, ExportAlreadyFinished)
+def cancel_export(export: str, response: Response, context: Context, once: Idempotent) -> ExportObject:
+    """Cancel an export: nothing more is drawn, and its shards are deleted.
+
+    Cancelling it again changes nothing. An export that has ended in another way is refused with 409.
+    """
+    with context.database.transaction() as session:
+        answered = once.begin(session)
+        row = _find(session, context, export)
+        if answered is None:
+            row = exports.cancel(session, row.id, project=context.project)
+            once.record(session, 202, row.id)
+            context.append_to_audit_log(session, "export.cancel", row.id)
+        return _answer(session, row.id, context, response)
+
+
+@router.delete("/v1/exports/{export}", status_code=204)
+@requires("forget")
+@refuses(UnknownExport)
+def delete_export(export: str, context: Context) -> None:
+    """Delete an export: it is found no more, and its files are deleted seconds later.
+
+    One that is not done is cancelled.
+    """
+    with context.database.transaction() as session:
+        row = _find(session, context, export)
+        exports.remove(session, row.id, project=context.project)
+        context.append_to_audit_log(session, "export.delete", row.id, model=row.model_id)
+
+
+@router.get("/v1/exports/{export}/shards")
+@requires("read")
+@refuses(UnknownExport, invalid_cursor=CURSOR_RULE)
+def list_shards(
+    export: str, page: PageQuery, request: Request, response: Response, context: Context
+) -> Listing[ShardObject]:
+    """List the finished shards of an export, by their numbers. Each can be downloaded at once."""
+    with context.database.reading() as session:
+        row = _find(session, context, export)
+        after = None if page.after is None else parse_number(page.after)
+        rows, has_more = exports.shards_page(session, row, limit=page.limit, after=after)
+        data = [] if _has_no_files(row) else [_describe_shard(row, one) for one in rows]
+    return build_listing(
+        request,
+        response.headers,
+        data,
+        has_more=has_more and bool(data),
+        last=str(rows[-1].number) if data else None,
+    )
+
+
+_FILE_ERRORS = (
+    UnknownExport,
+    ExportFileMissing,
+    ExportFileNotReady,
+    ExportFilesDeleted,
+    *NEEDS_USABLE_VERSION,
+    *READS_FILES,
+    RANGE_NOT_SATISFIABLE,
+)
+
+
+@router.get("/v1/exports/{export}/shards/{number}", response_class=Response, responses=_FILE)
+@requires("sample")
+@refuses(*_FILE_ERRORS)
+def get_shard(export: str, number: str, request: Request, context: Context) -> Response:
+    """Download a shard, or one `Range` of its bytes.
+
+    If the service is set up so, shards are redirected (307) to a link of the storage that they lie in, which
+    ends after a minute: compare the sha256 yourself, and send it no API key.
+    """
+    with context.database.reading() as session:
+        row = _find(session, context, export)
+        _check_files(session, row)
+        plan = exports.plan_of(row)
+        if not number.isascii() or not number.isdecimal() or int(number[:9]) >= plan.shards:
+            raise ExportFileMissing(row.id, plan.shards)
+        shard = session.get(ExportShardRow, (row.id, int(number)))
+        if shard is None:
+            raise ExportFileNotReady(row.id, f"shard {number}", row.state)
+        name = export_parts.shard_name(row.format, shard.number)
+    return _send(request, context, row, shard.sha256, shard.bytes, FORMATS[row.format], name)
+
+
+_MANIFEST: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The manifest.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+
+
+@router.get("/v1/exports/{export}/manifest", response_class=Response, responses=_MANIFEST)
+@requires("sample")
+@refuses(*_FILE_ERRORS)
+def get_manifest(export: str, request: Request, context: Context) -> Response:
+    """Download the manifest of an export that has succeeded: its images, and the sha256 of each shard."""
+    with context.database.reading() as session:
+        row = _find(session, context, export)
+        _check_files(session, row)
+    if row.manifest is None:
+        raise ExportFileNotReady(row.id, "the manifest", row.state)
+    assert row.manifest_bytes is not None
+    return _send(request, context, row, row.manifest, row.manifest_bytes, "application/json", "manifest.json")
+
+
+def _send(
+    request: Request,
+    context: ApiContext,
+    export: ExportRow,
+    sha256: str,
+    size: int,
+    media_type: str,
+    name: str,
+) -> Response:
+    headers = {
+        VERSION_HEADER: str(export.version),
+        "ETag": f'"{sha256}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": FOR_ONE_CLIENT,
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    if unchanged := not_modified(request, headers):
+        return unchanged
+    if media_type != "application/json" and (link := find_link(context, request, sha256)):
+        return redirect(link, headers["ETag"])
+    return answer_artifact(request, context, sha256, size, headers, media_type)
+
+
+def _plan(
+    session: Session, context: ApiContext, model: str, body: CreateExport, *, lock: bool = False
+) -> tuple[ModelRow, Any, ExportPlan]:
+    """Check the request, and return the model, the version and what is to be drawn.
+
+    lock: lock the version, so that it is not revoked until the transaction ends.
+    """
+    row = find_model(session, context.project, model)
+    version = find_version(session, row, body.version or HEAD)
+    if lock:
+        session.refresh(version, with_for_update=True)
+    labels = body.labels or sorted(
+        version.labels, key=lambda name: (version.labels[name] is None, version.labels[name], name)
+    )
+    versions.find_decoders(session, row, version, labels)
+    plan = ExportPlan(labels, body.count, body.seed or 0, body.shard_images)
+    _refuse_too_large(plan)
+    _require_room(session, context, body.format, plan)
+    return row, version, plan
+
+
+def _refuse_too_large(plan: ExportPlan) -> None:
+    if not plan.labels:
+        raise InvalidRequest(Violation("/labels", "required", "the version holds no label; name another one"))
+    if plan.images > MAX_IMAGES:
+        detail = f"{plan.images:,} images are more than the {MAX_IMAGES:,} of an export; make several"
+        raise InvalidRequest(Violation("/count", "output_too_large", detail))
+    if plan.shards > MAX_SHARDS:
+        detail = f"{plan.shards:,} shards are more than the {MAX_SHARDS:,} of an export; make them larger"
+        raise InvalidRequest(Violation("/shard_images", "output_too_large", detail))
+
+
+def _require_room(session: Session, context: ApiContext, format: str, plan: ExportPlan) -> None:
+    """Raise StorageFull or ExportQuotaExceeded if there is no room for the export."""
+    needed = estimate_bytes(format, plan)
+    unfinished = sum(
+        estimate_bytes(row.format, exports.plan_of(row))
+        for row in exports.find_all_unfinished(session, project=context.project)
+    )
+    used = exports.count_bytes(session, project=context.project) + unfinished
+    if used + needed > context.settings.max_export_bytes:
+        raise ExportQuotaExceeded(needed, used, context.settings.max_export_bytes)
+    if context.artifacts.store.is_bucket:
+        return
+    free = context.disk.call(measure_free_bytes, context.settings.artifacts) - context.settings.reserve_bytes
+    if needed > free:
+        raise StorageFull(
+            f"the export needs about {needed / MEBIBYTE:,.0f} MiB, and the disk of the artifacts has "
+            f"{max(free, 0) / MEBIBYTE:,.0f} MiB free besides the reserve"
+        )
+
+
+def _find(session: Session, context: ApiContext, export_id: str) -> ExportRow:
+    if not EXPORT_ID.fullmatch(export_id):
+        raise UnknownExport(export_id)
+    return exports.find(session, export_id, project=context.project)
+
+
+def _answer(session: Session, export_id: str, context: ApiContext, response: Response) -> ExportObject:
+    with unless_gone("export", export_id):
+        found = _describe(session, exports.find(session, export_id, project=context.project))
+    response.headers["Location"] = found.links["self"]
+    if not found.done:
+        response.headers["Retry-After"] = POLL_SECONDS
+    return found
+
+
+def _has_no_files(export: ExportRow) -> bool:
+    return export.state in ("failed", "cancelled", "revoked")
+
+
+def _check_files(session: Session, export: ExportRow) -> None:
+    """Raise why nothing of the export may be downloaded: VersionUnusable, ExportFilesDeleted."""
+    model = session.get_one(ModelRow, export.model_id)
+    versions.check_drawable(model, versions.find(session, model, export.version))
+    if _has_no_files(export):
+        raise ExportFilesDeleted(export.id, export.state)
+
+
+def _describe(session: Session, export: ExportRow) -> ExportObject:
+    model, plan = session.get_one(ModelRow, export.model_id), exports.plan_of(export)
+    progress = exports.measure_progress(session, export)
+    eta = None
+    if not export.done and progress.seconds and progress.images:
+        eta = round(progress.seconds / progress.images * (plan.images - progress.images), 1)
+    address = f"/v1/exports/{export.id}"
+    manifest = None
+    if export.manifest is not None and export.manifest_bytes is not None and not _has_no_files(export):
+        manifest = ManifestReference(
+            sha256=export.manifest, bytes=export.manifest_bytes, href=f"{address}/manifest"
+        )
+    return ExportObject(
+        id=export.id,
+        model=model.id,
+        model_name=model.name,
+        version=export.version,
+        labels=export.labels,
+        count=export.count,
+        images=plan.images,
+        seed=export.seed,
+        format=export.format,
+        shard_images=export.shard_images,
+        shards=plan.shards,
+        state=export.state,
+        done=export.done,
+        progress=ExportProgressObject(
+            images=progress.images,
+            total=plan.images,
+            fraction=round(progress.images / plan.images, 6),
+            eta_seconds=eta,
+        ),
+        bytes=export.bytes_done,
+        manifest=manifest,
+        error=None if export.error is None else JobErrorObject(**export.error),
+        created_at=export.created_at,
+        started_at=export.started_at,
+        finished_at=export.finished_at,
+        links={
+            "self": address,
+            "shards": f"{address}/shards",
+            "manifest": f"{address}/manifest",
+            "cancel": f"{address}/cancel",
+            "model": f"/v1/models/{model.id}",
+        },
+    )
+
+
+def _describe_shard(export: ExportRow, shard: ExportShardRow) -> ShardObject:
+    return ShardObject(
+        number=shard.number,
+        file=export_parts.shard_name(export.format, shard.number),
+        first_image=exports.plan_of(export).range_of(shard.number).first,
+        images=shard.images,
+        sha256=shard.sha256,
+        bytes=shard.bytes,
+        media_type=FORMATS[export.format],
+        href=f"/v1/exports/{export.id}/shards/{shard.number}",
+    )
