@@ -10,7 +10,7 @@ import typer
 
 # Each module adds its commands. The help lists them in this order.
 # isort: off
-from commands import modelling, sampling, examining, describing  # noqa: F401
+from commands import modelling, sampling, exporting, examining, describing  # noqa: F401
 from commands import data, administering, notifying, operating  # noqa: F401
 
 # isort: on

@@ -8,7 +8,7 @@ import httpx2
 
 from palimpsest.calls import AsyncResource, SyncResource
 from palimpsest.requests import PROJECT_HEADER
-from palimpsest.resources import aliases, images, jobs, models, registry, versions
+from palimpsest.resources import aliases, exports, images, jobs, models, registry, versions
 from palimpsest.transports import AsyncTransport, SyncTransport
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -55,6 +55,7 @@ class Palimpsest:
         self.aliases = Aliases(sender)
         self.images = Images(sender)
         self.samples = Samples(sender)
+        self.exports = Exports(sender)
         self.datasets = Datasets(sender)
         self.catalog = Catalogs(sender)
         self.receipts = Receipts(sender)
@@ -112,6 +113,7 @@ class AsyncPalimpsest:
         self.aliases = AsyncAliases(sender)
         self.images = AsyncImages(sender)
         self.samples = AsyncSamples(sender)
+        self.exports = AsyncExports(sender)
         self.datasets = AsyncDatasets(sender)
         self.catalog = AsyncCatalogs(sender)
         self.receipts = AsyncReceipts(sender)
@@ -200,6 +202,14 @@ class Samples(images.Samples, SyncResource):
 
 class AsyncSamples(images.Samples, AsyncResource):
     __doc__ = images.Samples.__doc__
+
+
+class Exports(exports.Exports, SyncResource):
+    __doc__ = exports.Exports.__doc__
+
+
+class AsyncExports(exports.Exports, AsyncResource):
+    __doc__ = exports.Exports.__doc__
 
 
 class Datasets(registry.Datasets, SyncResource):

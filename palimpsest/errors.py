@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palimpsest.values import Job, Json, Value
+from palimpsest.values import Export, Job, Json, Value
 
 
 class PalimpsestError(Exception):
@@ -41,6 +41,30 @@ class JobNotDone(PalimpsestError, TimeoutError):
             f"with jobs.cancel({job.id!r})."
         )
         self.job = job
+
+
+class ExportFailed(PalimpsestError):
+    """An export that was waited for with `must_succeed`, or is to be downloaded, ended without a result."""
+
+    def __init__(self, export: Export) -> None:
+        reason = f"{export.error.code}: {export.error.message}" if export.error else f"it was {export.state}"
+        super().__init__(f"{export.id} (of {export.model_name}) did not succeed: {reason}")
+        self.export = export
+
+
+class ExportNotDone(PalimpsestError, TimeoutError):
+    """An export was not done in the time that it was waited for, or is to be downloaded too early."""
+
+    def __init__(self, export: Export, seconds: float) -> None:
+        super().__init__(
+            f"{export.id} is still {export.state} after {seconds:g} s. It continues: wait for it with "
+            f"exports.wait({export.id!r}), or stop it with exports.cancel({export.id!r})."
+        )
+        self.export = export
+
+
+class DownloadDamaged(PalimpsestError):
+    """What was downloaded does not have the sha256 or the size that it should have."""
 
 
 class Violation(Value):

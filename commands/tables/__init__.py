@@ -14,6 +14,10 @@ from commands.tables.administered import strategy as strategy
 from commands.tables.administered import webhook as webhook
 from commands.tables.administered import webhook_state as webhook_state
 from commands.tables.administered import webhooks as webhooks
+from commands.tables.exported import describe_export as describe_export
+from commands.tables.exported import export as export
+from commands.tables.exported import exports as exports
+from commands.tables.exported import shards as shards
 from commands.tables.job_states import describe_criterion as describe_criterion
 from commands.tables.job_states import describe_progress as describe_progress
 from commands.tables.job_states import job as job

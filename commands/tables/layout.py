@@ -19,6 +19,7 @@ STATE_STYLES = {
     "cancelling": "yellow",
     "failed": "red",
     "rejected": "red",
+    "revoked": "red",
     "forgotten": "red",
     "met": "green",
     "missed": "red",
@@ -44,6 +45,7 @@ WHOLE = (
     "webhook",
     "message",
     "sample",
+    "export",
     "project",
     "at",
 )

@@ -1,12 +1,9 @@
 """`client.jobs`: follow jobs, wait for them, cancel them."""
 
-import time
 from collections.abc import Callable, Mapping
 
-import httpx2
-
 from palimpsest.calls import call, pages, steps, stream
-from palimpsest.errors import JobFailed, JobNotDone, RequestRefused, ServerUnreachable
+from palimpsest.errors import JobFailed, JobNotDone
 from palimpsest.requests import (
     Page,
     Request,
@@ -15,19 +12,15 @@ from palimpsest.requests import (
     metadata_query,
     page,
     post,
-    read_retry_after,
     segment,
     value,
 )
 from palimpsest.resources.models import PAGE
 from palimpsest.resources.versions import job_report
-from palimpsest.retries import OUTAGE_SECONDS
-from palimpsest.transports import Notify, Pause, Steps, send
+from palimpsest.resources.waiting import poll, wait_until_done
+from palimpsest.transports import Steps
 from palimpsest.values import AnyJobEvent, Job, read_event
 from reports import Report
-
-POLL_SECONDS = 1.0
-"""How long `wait` pauses between two polls if the answer has no Retry-After header."""
 
 
 class Jobs:
@@ -110,31 +103,12 @@ class Jobs:
         timeout: seconds after which JobNotDone is raised; the job itself continues. must_succeed: raise
         JobFailed unless the job succeeded.
         """
-        deadline = time.monotonic() + timeout if timeout is not None else float("inf")
-        outage_began: float | None = None
-        current: Job | None = None
-        while True:
-            try:
-                current, pause = yield from send(_poll(job))
-                outage_began = None
-            except (RequestRefused, ServerUnreachable) as error:
-                if isinstance(error, RequestRefused) and error.status != 503:
-                    raise
-                outage_began = outage_began or time.monotonic()
-                if time.monotonic() - outage_began > OUTAGE_SECONDS:
-                    raise
-                pause = error.retry_after if isinstance(error, RequestRefused) else None
-            else:
-                if on_progress is not None:
-                    yield Notify(on_progress, current)
-                if current.done:
-                    if must_succeed and not current.succeeded:
-                        raise JobFailed(current)
-                    return current
-            left = deadline - time.monotonic()
-            if left <= 0 and current is not None:
-                raise JobNotDone(current, timeout or 0.0)
-            yield Pause(min(POLL_SECONDS if pause is None else pause, max(left, 0.0)))
+        finished = yield from wait_until_done(
+            poll(job_path(job), Job), on_progress=on_progress, timeout=timeout, give_up=JobNotDone
+        )
+        if must_succeed and not finished.succeeded:
+            raise JobFailed(finished)
+        return finished
 
 
 def job_path(job: str | Job) -> str:
@@ -144,10 +118,3 @@ def job_path(job: str | Job) -> str:
 
 def _is_last(event: AnyJobEvent) -> bool:
     return event.is_last
-
-
-def _poll(job: str | Job) -> Request[tuple[Job, float | None]]:
-    def read(response: httpx2.Response) -> tuple[Job, float | None]:
-        return value(Job)(response), read_retry_after(response)
-
-    return get(job_path(job), read)

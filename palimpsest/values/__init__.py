@@ -9,6 +9,7 @@ from palimpsest.values.events import (
     StateEvent,
     read_event,
 )
+from palimpsest.values.exports import Export, ExportManifest, ExportProgress, ExportShard
 from palimpsest.values.images import Sample, SampleRecord, open_image
 from palimpsest.values.jobs import (
     DatasetLabel,
@@ -79,6 +80,10 @@ __all__ = [
     "Delivery",
     "Elsewhere",
     "EvaluationReport",
+    "Export",
+    "ExportManifest",
+    "ExportProgress",
+    "ExportShard",
     "FigureComparison",
     "Headline",
     "ImageErasure",

@@ -43,7 +43,7 @@ class _Answer(NamedTuple):
     @property
     def is_made_with_version(self) -> bool:
         """Whether it is an answer other than JSON that is made from a version that the path names."""
-        return "{number}" in self.route.path and self.status in ("200", "206") and not self.schema
+        return "/versions/{number}" in self.route.path and self.status in ("200", "206") and not self.schema
 
     def takes(self, header: str) -> bool:
         return takes_header(self.route.dependant, header)
@@ -52,6 +52,9 @@ class _Answer(NamedTuple):
 TEXT = {"type": "string"}
 PATH = {"type": "string", "format": "uri-reference"}
 SESSION, SAMPLES = ("open_session", "end_session"), ("create_sample", "get_sample_images")
+MADE_WITH_VERSION = (*SAMPLES, "get_shard", "get_manifest")
+FOLLOWED = ("JobObject", "ExportObject")
+"""The schemas of what clients poll until it is done."""
 
 HEADERS: dict[str, _Header] = {
     "X-Request-Id": _Header(
@@ -76,7 +79,7 @@ HEADERS: dict[str, _Header] = {
         lambda answer: (
             answer.status in ("202", *map(str, RETRY_AFTER_SECONDS))
             or not answer.codes.isdisjoint(RETRY_AFTER_SECONDS_OF)
-            or (answer.method == "GET" and answer.status == "200" and answer.schema == "JobObject")
+            or (answer.method == "GET" and answer.status == "200" and answer.schema in FOLLOWED)
         ),
     ),
     "ETag": _Header(
@@ -115,7 +118,9 @@ HEADERS: dict[str, _Header] = {
     VERSION_HEADER: _Header(
         "The number of the version that the answer was made with.",
         {"type": "integer", "minimum": 1},
-        lambda answer: answer.is_made_with_version or (answer.is_success and answer.route.name in SAMPLES),
+        lambda answer: (
+            answer.is_made_with_version or (answer.is_success and answer.route.name in MADE_WITH_VERSION)
+        ),
     ),
     "Content-Location": _Header(
         "The URL with the number of the version, where the request named it by an alias or as `head`.",

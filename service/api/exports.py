@@ -4,32 +4,27 @@ The images are those of samples: pure functions of their version, label and seed
 """
 
 import secrets
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
-from service.api.downloads import answer_artifact, find_link, redirect
-from service.api.error_kinds import RANGE_NOT_SATISFIABLE, RESOURCE_GONE
+from service.api.error_kinds import RESOURCE_GONE
+from service.api.export_objects import ExportObject, describe_export, find_export
 from service.api.idempotency import Idempotent, unless_gone
-from service.api.job_objects import POLL_SECONDS, JobErrorObject
+from service.api.job_objects import POLL_SECONDS
 from service.api.lookup import VERSION_ERRORS, find_model, find_version
-from service.api.paging import CURSOR_RULE, Listing, Page, PageQuery, build_listing, parse_id, parse_number
-from service.api.refusals import NEEDS_USABLE_VERSION, READS_FILES, refuses
-from service.api.responses import BINARY, VERSION_HEADER
-from service.api.route import FOR_ONE_CLIENT, Route, not_modified
+from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, parse_id
+from service.api.refusals import NEEDS_USABLE_VERSION, refuses
+from service.api.route import Route
 from service.drawing.shards import FORMATS, estimate_bytes
-from service.registry import export_parts, exports, versions
+from service.registry import exports, versions
 from service.registry.errors import (
     ExportAlreadyFinished,
-    ExportFileMissing,
-    ExportFileNotReady,
-    ExportFilesDeleted,
     ExportQuotaExceeded,
     LabelForgotten,
     LabelNotLearned,
@@ -40,9 +35,8 @@ from service.registry.errors import (
 from service.registry.export_plan import ExportPlan
 from service.registry.exports import ExportFilter, ExportRequest
 from service.registry.space import MEBIBYTE, measure_free_bytes
-from service.registry.tables import ExportRow, ExportShardRow, ExportState, ModelRow
+from service.registry.tables import ExportState, ModelRow
 from service.requests.fields import (
-    EXPORT_ID,
     HEAD,
     VERSION_RULE,
     Body,
@@ -94,81 +88,6 @@ class CreateExport(Body):
         le=MAX_SHARD_IMAGES,
         description=f"The number of images in each shard but the last. There may be {MAX_SHARDS:,} shards.",
     )
-
-
-class ExportProgressObject(BaseModel):
-    """How far an export is."""
-
-    images: int = Field(description="How many images are in finished shards, or drawn for the next ones.")
-    total: int
-    fraction: float = Field(description="`images` / `total`, from 0 to 1.")
-    eta_seconds: float | None = Field(description="The estimated seconds until its end, if known.")
-
-
-class ManifestReference(BaseModel):
-    """The file that lists all shards of an export."""
-
-    sha256: str
-    bytes: int
-    href: str
-
-
-class ExportObject(BaseModel):
-    """An export: many images of a version, in shards. Poll it until `done`.
-
-    The labels take turns: image i is of label i modulo their number, and its seed is `seed` + i divided by
-    their number. Every shard but the last has `shard_images` of them.
-    """
-
-    id: str
-    object: Literal["export"] = "export"
-    model: str
-    model_name: str
-    version: int
-    labels: list[str]
-    count: int
-    images: int = Field(description="How many images the labels have together.")
-    seed: int
-    format: Literal["npz", "webdataset"]
-    shard_images: int
-    shards: int = Field(description="How many shards it has when it is complete.")
-    state: ExportState = Field(
-        description="`revoked`: its version may not be drawn from any more, because it holds a forgotten "
-        "label or was deleted. What ended as `failed`, `cancelled` or `revoked` has no files."
-    )
-    done: bool = Field(description="Whether it has ended, in whatever way.")
-    progress: ExportProgressObject
-    bytes: int = Field(description="How many bytes the finished shards have.")
-    manifest: ManifestReference | None = Field(description="Once it has succeeded.")
-    error: JobErrorObject | None = Field(description="Why it failed.")
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    links: dict[str, str]
-
-
-class ShardObject(BaseModel):
-    """A finished shard of an export. Its sha256 is also the ETag of its URL."""
-
-    number: int
-    object: Literal["export.shard"] = "export.shard"
-    file: str = Field(description="The name of the file in the manifest.")
-    first_image: int
-    images: int
-    sha256: str
-    bytes: int
-    media_type: str
-    href: str
-
-
-_FILE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The whole file.", "content": dict.fromkeys(FORMATS.values(), BINARY)},
-    206: {
-        "description": "The requested range of the file.",
-        "content": dict.fromkeys(FORMATS.values(), BINARY),
-    },
-    307: {"description": "The file is at the link in `Location`, for a minute."},
-}
 
 
 @router.post("/v1/models/{model}/exports", status_code=202)
@@ -269,7 +188,7 @@ def list_exports(
             limit=page.limit,
             after=parse_id(page.after, "exp"),
         )
-        data = [_describe(session, row) for row in rows]
+        data = [describe_export(session, row) for row in rows]
     return build_listing(
         request, response.headers, data, has_more=has_more, last=rows[-1].id if rows else None
     )
@@ -281,7 +200,7 @@ def list_exports(
 def get_export(export: str, response: Response, context: Context) -> ExportObject:
     """Read an export, with how far it is."""
     with context.database.reading() as session:
-        found = _describe(session, _find(session, context, export))
+        found = describe_export(session, find_export(session, context.project, export))
     if not found.done:
         response.headers["Retry-After"] = POLL_SECONDS
     return found
@@ -297,7 +216,7 @@ def cancel_export(export: str, response: Response, context: Context, once: Idemp
     """
     with context.database.transaction() as session:
         answered = once.begin(session)
-        row = _find(session, context, export)
+        row = find_export(session, context.project, export)
         if answered is None:
             row = exports.cancel(session, row.id, project=context.project)
             once.record(session, 202, row.id)
@@ -314,108 +233,9 @@ def delete_export(export: str, context: Context) -> None:
     One that is not done is cancelled.
     """
     with context.database.transaction() as session:
-        row = _find(session, context, export)
+        row = find_export(session, context.project, export)
         exports.remove(session, row.id, project=context.project)
         context.append_to_audit_log(session, "export.delete", row.id, model=row.model_id)
-
-
-@router.get("/v1/exports/{export}/shards")
-@requires("read")
-@refuses(UnknownExport, invalid_cursor=CURSOR_RULE)
-def list_shards(
-    export: str, page: PageQuery, request: Request, response: Response, context: Context
-) -> Listing[ShardObject]:
-    """List the finished shards of an export, by their numbers. Each can be downloaded at once."""
-    with context.database.reading() as session:
-        row = _find(session, context, export)
-        after = None if page.after is None else parse_number(page.after)
-        rows, has_more = exports.shards_page(session, row, limit=page.limit, after=after)
-        data = [] if _has_no_files(row) else [_describe_shard(row, one) for one in rows]
-    return build_listing(
-        request,
-        response.headers,
-        data,
-        has_more=has_more and bool(data),
-        last=str(rows[-1].number) if data else None,
-    )
-
-
-_FILE_ERRORS = (
-    UnknownExport,
-    ExportFileMissing,
-    ExportFileNotReady,
-    ExportFilesDeleted,
-    *NEEDS_USABLE_VERSION,
-    *READS_FILES,
-    RANGE_NOT_SATISFIABLE,
-)
-
-
-@router.get("/v1/exports/{export}/shards/{number}", response_class=Response, responses=_FILE)
-@requires("sample")
-@refuses(*_FILE_ERRORS)
-def get_shard(export: str, number: str, request: Request, context: Context) -> Response:
-    """Download a shard, or one `Range` of its bytes.
-
-    If the service is set up so, shards are redirected (307) to a link of the storage that they lie in, which
-    ends after a minute: compare the sha256 yourself, and send it no API key.
-    """
-    with context.database.reading() as session:
-        row = _find(session, context, export)
-        _check_files(session, row)
-        plan = exports.plan_of(row)
-        if not number.isascii() or not number.isdecimal() or int(number[:9]) >= plan.shards:
-            raise ExportFileMissing(row.id, plan.shards)
-        shard = session.get(ExportShardRow, (row.id, int(number)))
-        if shard is None:
-            raise ExportFileNotReady(row.id, f"shard {number}", row.state)
-        name = export_parts.shard_name(row.format, shard.number)
-    return _send(request, context, row, shard.sha256, shard.bytes, FORMATS[row.format], name)
-
-
-_MANIFEST: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The manifest.",
-        "content": {"application/json": {"schema": {"type": "object"}}},
-    }
-}
-
-
-@router.get("/v1/exports/{export}/manifest", response_class=Response, responses=_MANIFEST)
-@requires("sample")
-@refuses(*_FILE_ERRORS)
-def get_manifest(export: str, request: Request, context: Context) -> Response:
-    """Download the manifest of an export that has succeeded: its images, and the sha256 of each shard."""
-    with context.database.reading() as session:
-        row = _find(session, context, export)
-        _check_files(session, row)
-    if row.manifest is None:
-        raise ExportFileNotReady(row.id, "the manifest", row.state)
-    assert row.manifest_bytes is not None
-    return _send(request, context, row, row.manifest, row.manifest_bytes, "application/json", "manifest.json")
-
-
-def _send(
-    request: Request,
-    context: ApiContext,
-    export: ExportRow,
-    sha256: str,
-    size: int,
-    media_type: str,
-    name: str,
-) -> Response:
-    headers = {
-        VERSION_HEADER: str(export.version),
-        "ETag": f'"{sha256}"',
-        "Accept-Ranges": "bytes",
-        "Cache-Control": FOR_ONE_CLIENT,
-        "Content-Disposition": f'attachment; filename="{name}"',
-    }
-    if unchanged := not_modified(request, headers):
-        return unchanged
-    if media_type != "application/json" and (link := find_link(context, request, sha256)):
-        return redirect(link, headers["ETag"])
-    return answer_artifact(request, context, sha256, size, headers, media_type)
 
 
 def _plan(
@@ -470,89 +290,10 @@ def _require_room(session: Session, context: ApiContext, format: str, plan: Expo
         )
 
 
-def _find(session: Session, context: ApiContext, export_id: str) -> ExportRow:
-    if not EXPORT_ID.fullmatch(export_id):
-        raise UnknownExport(export_id)
-    return exports.find(session, export_id, project=context.project)
-
-
 def _answer(session: Session, export_id: str, context: ApiContext, response: Response) -> ExportObject:
     with unless_gone("export", export_id):
-        found = _describe(session, exports.find(session, export_id, project=context.project))
+        found = describe_export(session, exports.find(session, export_id, project=context.project))
     response.headers["Location"] = found.links["self"]
     if not found.done:
         response.headers["Retry-After"] = POLL_SECONDS
     return found
-
-
-def _has_no_files(export: ExportRow) -> bool:
-    return export.state in ("failed", "cancelled", "revoked")
-
-
-def _check_files(session: Session, export: ExportRow) -> None:
-    """Raise why nothing of the export may be downloaded: VersionUnusable, ExportFilesDeleted."""
-    model = session.get_one(ModelRow, export.model_id)
-    versions.check_drawable(model, versions.find(session, model, export.version))
-    if _has_no_files(export):
-        raise ExportFilesDeleted(export.id, export.state)
-
-
-def _describe(session: Session, export: ExportRow) -> ExportObject:
-    model, plan = session.get_one(ModelRow, export.model_id), exports.plan_of(export)
-    progress = exports.measure_progress(session, export)
-    eta = None
-    if not export.done and progress.seconds and progress.images:
-        eta = round(progress.seconds / progress.images * (plan.images - progress.images), 1)
-    address = f"/v1/exports/{export.id}"
-    manifest = None
-    if export.manifest is not None and export.manifest_bytes is not None and not _has_no_files(export):
-        manifest = ManifestReference(
-            sha256=export.manifest, bytes=export.manifest_bytes, href=f"{address}/manifest"
-        )
-    return ExportObject(
-        id=export.id,
-        model=model.id,
-        model_name=model.name,
-        version=export.version,
-        labels=export.labels,
-        count=export.count,
-        images=plan.images,
-        seed=export.seed,
-        format=export.format,
-        shard_images=export.shard_images,
-        shards=plan.shards,
-        state=export.state,
-        done=export.done,
-        progress=ExportProgressObject(
-            images=progress.images,
-            total=plan.images,
-            fraction=round(progress.images / plan.images, 6),
-            eta_seconds=eta,
-        ),
-        bytes=export.bytes_done,
-        manifest=manifest,
-        error=None if export.error is None else JobErrorObject(**export.error),
-        created_at=export.created_at,
-        started_at=export.started_at,
-        finished_at=export.finished_at,
-        links={
-            "self": address,
-            "shards": f"{address}/shards",
-            "manifest": f"{address}/manifest",
-            "cancel": f"{address}/cancel",
-            "model": f"/v1/models/{model.id}",
-        },
-    )
-
-
-def _describe_shard(export: ExportRow, shard: ExportShardRow) -> ShardObject:
-    return ShardObject(
-        number=shard.number,
-        file=export_parts.shard_name(export.format, shard.number),
-        first_image=exports.plan_of(export).range_of(shard.number).first,
-        images=shard.images,
-        sha256=shard.sha256,
-        bytes=shard.bytes,
-        media_type=FORMATS[export.format],
-        href=f"/v1/exports/{export.id}/shards/{shard.number}",
-    )

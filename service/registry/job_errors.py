@@ -82,7 +82,7 @@ OUT_OF_MEMORY = JobFailure(
 DISK_FULL = JobFailure(
     "storage",
     "storage_full",
-    "The disk is too full to store the version.",
+    "The disk is too full to store the result.",
     "Whoever runs the service frees some space; then retry the job.",
     retryable=True,
 )

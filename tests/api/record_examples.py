@@ -66,6 +66,7 @@ def _tell(served: Served) -> None:
     _jobs(served)
     _versions_and_aliases(served)
     _samples(served)
+    _exports(served)
     with _ok(served) as send:
         send("GET", "/v1/audit")
         webhook = send(
@@ -189,6 +190,23 @@ def _samples(served: Served) -> None:
         send("GET", f"/v1/samples/{sample}")
         send("GET", f"/v1/samples/{sample}/images")
         send("DELETE", f"/v1/samples/{sample}")
+
+
+def _exports(served: Served) -> None:
+    with _ok(served) as send:
+        body = {"labels": ["1", "7"], "count": 100, "seed": 42, "format": "webdataset", "shard_images": 100}
+        export = send("POST", "/v1/models/digits/exports", body).json()
+        served.worker.export(export["id"], shards=1)
+        path = f"/v1/exports/{export['id']}"
+        send("GET", path)
+        send("GET", f"{path}/shards")
+        send("GET", f"{path}/shards/0")
+        served.worker.export(export["id"])
+        send("GET", "/v1/exports")
+        send("GET", f"{path}/manifest")
+        cancelled = send("POST", "/v1/models/digits/exports", body).json()
+        send("POST", f"/v1/exports/{cancelled['id']}/cancel")
+        send("DELETE", path)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,18 @@ from sqlalchemy import func, select
 from migrations import upgrade
 from reports import Report, read_report
 from service.api.app import create_app
+from service.drawing.decoders import RENDERING
+from service.drawing.exporting import ExportDrawing
 from service.drawing.images import png
+from service.drawing.shards import write_shard
 from service.process import sweeper
 from service.process.http_server import Server, server_config
 from service.process.signer import make_signing_key
-from service.registry import claims, job_events, jobs, labels, publishing, reports, versions
+from service.registry import claims, export_parts, job_events, jobs, labels, publishing, reports, versions
 from service.registry.artifacts import Artifacts, FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import Database
+from service.registry.export_parts import StoredShard
 from service.registry.opening import open_artifacts
 from service.registry.publishing import Origin
 from service.registry.reports import MeasuredReport
@@ -183,6 +188,35 @@ class StandInWorker:
 
     def store_report(self, level: Level, report: Report) -> MeasuredReport:
         return MeasuredReport(level, self.artifacts.put(encode_document(report.as_json())), report)
+
+    def export(self, export_id: str, *, shards: int | None = None) -> None:
+        """Draw shards of an export, or all of them, and then write its manifest."""
+        parts = 0
+        while parts != shards and (job_id := self._next_part(export_id)):
+            self._export_part(self.claim(job_id))
+            parts += 1
+
+    def _next_part(self, export_id: str) -> str | None:
+        with self.database.reading() as session:
+            return export_parts.find_next(session, export_id)
+
+    def _export_part(self, claim: Claim) -> None:
+        with self.database.transaction() as session:
+            part = export_parts.read_part(session, claim)
+            export_parts.begin(session, claim)
+        if part.is_manifest:
+            with self.database.transaction() as session:
+                content = encode_document(export_parts.describe(session, part.export_id))
+                sha256 = self.artifacts.put(content)
+                export_parts.publish_manifest(session, claim, sha256=sha256, size=len(content))
+            return
+        file = BytesIO()
+        drawing = ExportDrawing(self.artifacts, part.plan, part.decoders)
+        write_shard(file, part.format, part.plan, part.range, drawing.blocks(part.range))
+        content = file.getvalue()
+        shard = StoredShard(self.artifacts.put(content), len(content), RENDERING)
+        with self.database.transaction() as session:
+            export_parts.publish_shard(session, claim, part, shard)
 
     def work(self, job_id: str) -> VersionRow:
         """Claim a queued job and publish its version."""

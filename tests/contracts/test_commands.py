@@ -25,6 +25,8 @@ WITHOUT_A_COMMAND = {
     "livez.get": "for supervisors; people ask `palimpsest status`",
     "metrics.get": "for Prometheus",
     "deliveries.get": "one entry of what `palimpsest webhooks deliveries` lists",
+    "exports.manifest": "`palimpsest exports download` downloads it with the shards",
+    "shards.get": "`palimpsest exports download` downloads all of them",
     "recovered.get": "pictures of the report's page, which `palimpsest report` names",
     "session.create": "the console's login; a command sends a key",
     "session.delete": "the console's login; a command sends a key",

@@ -13,6 +13,7 @@ from service.registry.errors import ExportAlreadyFinished, TooManyExports
 from service.registry.tables import DEFAULT_PROJECT, ModelRow
 from service.settings import Settings
 from tests.jobs.exporting import (
+    Images,
     draw_images,
     find_export,
     new_export,
@@ -54,7 +55,7 @@ def test_an_export_has_the_images_of_a_sample_in_equal_shares(
     export, shards = find_export(worker_context, export_id), shards_of(worker_context, export_id)
     manifest = read_manifest(worker_context, export_id)
     assert (export.state, export.images_done, [one.images for one in shards]) == ("succeeded", 10, [4, 4, 2])
-    found = {}
+    found: Images = {}
     for shard, entry in zip(shards, manifest["shards"], strict=True):
         content = worker_context.artifacts.read(shard.sha256)
         assert (entry["sha256"], entry["bytes"]) == (hashlib.sha256(content).hexdigest(), len(content))
@@ -73,7 +74,8 @@ def test_labels_with_networks_of_their_own_are_exported_too(
     labels = ["5", "0"]
     export_id = new_export(worker_context, learned, labels=labels)
     run_jobs(worker_context)
-    drawn, found = draw_images(worker_context, learned, labels, range(7, 12)), {}
+    found: Images = {}
+    drawn = draw_images(worker_context, learned, labels, range(7, 12))
     for shard in shards_of(worker_context, export_id):
         content = worker_context.artifacts.read(shard.sha256)
         found |= read_images("npz", content, labels=labels, seed=7)
@@ -161,7 +163,7 @@ def test_a_full_disk_fails_the_export_and_frees_what_it_has(
     full = replace(worker_context, find_lack=lambda: "the disk is full", store_wait_seconds=0)
     execute(queued(worker_context)[0], full)
     export = find_export(worker_context, export_id)
-    assert (export.state, export.error and export.error["code"]) == ("failed", "disk_full")
+    assert (export.state, export.error and export.error["code"]) == ("failed", "storage_full")
     sweep(worker_context.database, swept)
     assert not worker_context.artifacts.exists(shard.sha256)
 

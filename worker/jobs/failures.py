@@ -50,7 +50,9 @@ def describe_failure(error: Exception, job_id: str) -> dict[str, Any]:
             advice = "the worker ran out of memory; try a smaller batch_size or a smaller network"
             return job_errors.OUT_OF_MEMORY.describe(advice)
         case OSError() if error.errno in DISK_FULL:
-            advice = "the disk is too full to store the version; free some space and send the request again"
+            advice = (
+                "the disk is too full to store what the job made; free some space and send the request again"
+            )
             return job_errors.DISK_FULL.describe(advice)
         case RuntimeError() if "can't allocate memory" in str(error):  # torch's CPU allocator has no class
             return describe_failure(MemoryError(), job_id)

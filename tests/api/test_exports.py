@@ -1,0 +1,222 @@
+"""Exports over HTTP: requested, followed, downloaded, cancelled, deleted, and refused."""
+
+import base64
+import hashlib
+import io
+import json
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from service.api import exports as api
+from service.api.exports import MAX_IMAGES
+from service.registry.tables import ExportRow
+from tests.api.serving import Served
+
+BODY: dict[str, Any] = {"count": 5, "seed": 3, "shard_images": 4}
+
+
+@pytest.fixture
+def model(served: Served, name: str) -> str:
+    """A model with a version that holds the labels 1 and 2."""
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2"])
+    return name
+
+
+def create(served: Served, model: str, **changes: Any) -> dict[str, Any]:
+    answer = served.http.post(f"/v1/models/{model}/exports", json=BODY | changes)
+    assert answer.status_code == 202, answer.text
+    return dict(answer.json())
+
+
+def read(served: Served, path: str, **headers: str) -> httpx2.Response:
+    return served.http.get(path, headers=headers)
+
+
+def code_of(answer: httpx2.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_an_export_is_followed_and_downloaded(served: Served, model: str) -> None:
+    export = create(served, model)
+    path = f"/v1/exports/{export['id']}"
+    assert (export["labels"], export["images"], export["shards"], export["state"]) == (
+        *(["1", "2"], 10, 3, "queued"),
+    )
+    assert code_of(read(served, f"{path}/manifest")) == (409, "export_file_not_ready")
+    served.worker.export(export["id"], shards=1)
+    halfway = read(served, path)
+    progress = halfway.json()["progress"]
+    assert (progress["images"], progress["fraction"], halfway.headers["Retry-After"]) == (4, 0.4, "1")
+    assert progress["eta_seconds"] is not None
+    assert code_of(read(served, f"{path}/shards/2")) == (409, "export_file_not_ready")
+    served.worker.export(export["id"])
+    done = read(served, path).json()
+    assert (done["state"], done["done"], done["progress"]["eta_seconds"]) == ("succeeded", True, None)
+    listed = read(served, f"{path}/shards", limit="2").json()["data"]
+    assert [(one["number"], one["first_image"], one["images"]) for one in listed] == [
+        *((0, 0, 4), (1, 4, 4), (2, 8, 2)),
+    ]
+    for one in listed:
+        shard = read(served, one["href"])
+        assert hashlib.sha256(shard.content).hexdigest() == one["sha256"] == shard.headers["ETag"].strip('"')
+        assert read(served, one["href"], **{"If-None-Match": shard.headers["ETag"]}).status_code == 304
+        part = read(served, one["href"], Range="bytes=100-199")
+        assert (part.status_code, part.content) == (206, shard.content[100:200])
+    manifest = read(served, done["manifest"]["href"])
+    assert hashlib.sha256(manifest.content).hexdigest() == done["manifest"]["sha256"]
+    assert [one["sha256"] for one in json.loads(manifest.content)["shards"]] == [
+        one["sha256"] for one in listed
+    ]
+
+
+def test_an_export_has_the_images_of_a_sample(served: Served, model: str) -> None:
+    export = create(served, model, shard_images=10)
+    served.worker.export(export["id"])
+    body = {"labels": export["labels"], "count": 5, "seed": 3, "format": "npz"}
+    sample = served.http.post(f"/v1/models/{model}/samples", json=body)
+    arrays = []
+    for content in (read(served, f"/v1/exports/{export['id']}/shards/0").content, sample.content):
+        with np.load(io.BytesIO(content), allow_pickle=False) as found:
+            order = np.lexsort((found["seeds"], found["labels"]))
+            arrays.append([found[key][order] for key in ("images", "labels", "seeds")])
+    for exported, drawn in zip(*arrays, strict=True):
+        assert (exported == drawn).all()
+
+
+def test_exports_are_listed_and_filtered(served: Served, model: str) -> None:
+    ids = [create(served, model, labels=[label])["id"] for label in ("1", "2")]
+    served.worker.export(ids[1])
+
+    def listed(**query: str) -> list[str]:
+        answer = served.http.get("/v1/exports", params={"model": model, **query})
+        return [one["id"] for one in answer.json()["data"]]
+
+    assert listed() == ids[::-1]
+    assert listed(limit="1", after=ids[1]) == [ids[0]]
+    assert listed(label="1") == [ids[0]]
+    assert listed(state="succeeded", version="head") == [ids[1]]
+
+
+def test_a_repeated_request_makes_one_export(served: Served, model: str) -> None:
+    key = {"Idempotency-Key": f"export-{model}"}
+    answers = [served.http.post(f"/v1/models/{model}/exports", json=BODY, headers=key) for _ in range(2)]
+    first, second = (answer.json()["id"] for answer in answers)
+    assert first == second
+    assert answers[1].headers["Idempotency-Replayed"] == "true"
+    served.http.delete(f"/v1/exports/{first}").raise_for_status()
+    gone = served.http.post(f"/v1/models/{model}/exports", json=BODY, headers=key)
+    assert code_of(gone) == (410, "resource_gone")
+
+
+def test_a_cancelled_export_has_no_files(served: Served, model: str) -> None:
+    export = create(served, model)
+    path = f"/v1/exports/{export['id']}"
+    served.worker.export(export["id"], shards=1)
+    for _ in range(2):
+        cancelled = served.http.post(f"{path}/cancel")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (202, "cancelled")
+    assert code_of(read(served, f"{path}/shards/0")) == (410, "export_files_deleted")
+    assert read(served, f"{path}/shards").json()["data"] == []
+    finished = create(served, model, count=1)
+    served.worker.export(finished["id"])
+    late = served.http.post(f"/v1/exports/{finished['id']}/cancel")
+    assert code_of(late) == (409, "export_already_finished")
+
+
+def test_a_deleted_export_is_found_by_nobody_and_its_files_go(served: Served, model: str) -> None:
+    export = create(served, model, seed=91)  # no other test has these bytes
+    served.worker.export(export["id"])
+    path = f"/v1/exports/{export['id']}"
+    [shard, *_] = read(served, f"{path}/shards").json()["data"]
+    assert served.http.delete(path).status_code == 204
+    for method, rest in (("GET", ""), ("GET", "/shards"), ("GET", "/shards/0"), ("DELETE", "")):
+        assert code_of(served.http.request(method, path + rest)) == (404, "export_not_found")
+    served.sweep()
+    assert not served.path(shard["sha256"]).exists()
+
+
+def test_nothing_is_downloaded_of_a_revoked_version_and_the_receipt_says_so(
+    served: Served, model: str
+) -> None:
+    finished, running = create(served, model, seed=92), create(served, model)
+    served.worker.export(finished["id"])
+    forget = served.submit(model, "forget", labels=["2"])
+    served.worker.work(forget["id"])
+    for export in (finished, running):
+        path = f"/v1/exports/{export['id']}"
+        assert read(served, path).json()["state"] == "revoked"
+        assert code_of(read(served, f"{path}/shards/0")) == (410, "version_revoked")
+    assert code_of(served.http.get(f"/v1/jobs/{forget['id']}/receipt")) == (409, "receipt_not_ready")
+    served.sweep()
+    served.sweep()
+    text = served.http.get(f"/v1/jobs/{forget['id']}/receipt").text
+    payload = json.loads(base64.b64decode(json.loads(text)["payload"]))
+    [entry] = [one for one in payload["predicate"]["stores"] if one["store"] == "exports"]
+    assert entry["state"] == "deleted"
+    assert finished["id"] in entry["detail"]
+    assert running["id"] in entry["detail"]
+    assert "3 shards with 10 images" in entry["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 422, "required"),
+        ({"count": 0}, 422, "out_of_range"),
+        ({"count": MAX_IMAGES + 1}, 422, "out_of_range"),
+        ({"count": MAX_IMAGES}, 422, "output_too_large"),
+        ({"count": 20_000, "shard_images": 1}, 422, "output_too_large"),
+        ({"count": 1, "shard_images": 200_001}, 422, "out_of_range"),
+        ({"count": 1, "labels": ["1", "1"]}, 422, "duplicate_item"),
+        ({"count": 1, "labels": []}, 422, "required"),
+        ({"count": 1, "labels": ["9"]}, 422, "label_not_learned"),
+        ({"count": 1, "format": "zip"}, 422, "unsupported_format"),
+        ({"count": 1, "version": 9}, 404, "version_not_found"),
+        ({"count": "1"}, 422, "wrong_type"),
+        ({"count": 1, "url": "s3://bucket"}, 422, "unknown_field"),
+    ],
+)
+def test_a_bad_export_is_refused(
+    served: Served, model: str, body: dict[str, Any], status: int, code: str
+) -> None:
+    before = served.counts()
+    assert code_of(served.http.post(f"/v1/models/{model}/exports", json=body)) == (status, code)
+    assert served.counts() == before
+
+
+def test_an_export_larger_than_the_disk_is_refused(
+    served: Served, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = served.settings.reserve_bytes + 1_000_000
+    monkeypatch.setattr(api, "measure_free_bytes", lambda folder: free)
+    refused = served.http.post(f"/v1/models/{model}/exports", json={"count": 1_000})
+    assert code_of(refused) == (507, "storage_full")
+
+
+def test_a_version_that_is_being_exported_is_not_deleted(served: Served, model: str) -> None:
+    export = create(served, model)
+    served.done(model, "learn", labels=["3"])
+    refused = served.http.delete(f"/v1/models/{model}/versions/1")
+    assert code_of(refused) == (409, "version_in_use")
+    assert export["id"] in refused.json()["detail"]
+
+
+def test_a_deleted_model_takes_its_exports_along(served: Served, model: str) -> None:
+    export = create(served, model)
+    served.worker.export(export["id"], shards=1)
+    assert served.http.delete(f"/v1/models/{model}").status_code == 204
+    assert code_of(read(served, f"/v1/exports/{export['id']}")) == (404, "export_not_found")
+    served.sweep()
+    with served.worker.database.reading() as session:
+        assert session.get_one(ExportRow, export["id"]).cleared_at is not None
+
+
+def test_the_jobs_of_an_export_are_seen_by_nobody(served: Served, model: str) -> None:
+    create(served, model)
+    assert served.http.get("/v1/jobs", params={"model": model}).json()["data"][0]["operation"] == "learn"
+    queued = served.submit(model, "learn", labels=["3"])
+    assert queued["queue_position"] == 0
