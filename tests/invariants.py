@@ -9,6 +9,7 @@ I6 no job is running whose lease expired long ago
 I7 no temporary file is older than the age at which the service deletes them
 I8 no job has had more attempts than it may have
 I9 a resize that follows a job runs only after that has succeeded, and is cancelled if it ended otherwise
+I10 an export that succeeded has each of its shards once; one whose files were deleted has none
 
 Besides: forgotten labels are in no later version, receipts verify, purged files and
 deleted images are gone, finished jobs have no snapshot after a sweep, and an SQLite file is sound.
@@ -32,11 +33,15 @@ from service.registry.artifact_references import INTERRUPTED_SECONDS, find_refer
 from service.registry.artifacts import Artifacts
 from service.registry.database import Database, now
 from service.registry.errors import RegistryError
+from service.registry.exports import plan_of
 from service.registry.opening import open_artifacts
 from service.registry.store import Stored
 from service.registry.tables import (
     CLAIMED_STATES,
+    INDEPENDENT,
     DatasetDeletionRow,
+    ExportRow,
+    ExportShardRow,
     JobRow,
     LabelRow,
     ModelRow,
@@ -89,6 +94,8 @@ class State:
     image_deletions: list[DatasetDeletionRow] = field(default_factory=list)
     receipts: dict[str, str | None] = field(default_factory=dict)
     snapshots: list[SnapshotRow] = field(default_factory=list)
+    exports: list[ExportRow] = field(default_factory=list)
+    shards: list[ExportShardRow] = field(default_factory=list)
     referenced: set[str] = field(default_factory=set)
     overdue: list[str] = field(default_factory=list)
 
@@ -139,6 +146,7 @@ def find_violations(
         *_temporary_files(state),
         *_attempts(state),
         *_followers(state),
+        *_exports(state),
         *_forgotten_labels(state),
         *_receipts(state, ended=ended),
         *_purges(state),
@@ -186,6 +194,8 @@ def _read(deployment: Settings, database: Database) -> State:
             image_deletions=list(session.scalars(select(DatasetDeletionRow))),
             receipts={receipt.job_id: receipt.envelope for receipt in session.scalars(select(ReceiptRow))},
             snapshots=list(session.scalars(select(SnapshotRow))),
+            exports=list(session.scalars(select(ExportRow))),
+            shards=list(session.scalars(select(ExportShardRow))),
             referenced=find_referenced(session),
             overdue=_find_overdue(session, deployment),
         )
@@ -223,7 +233,7 @@ def _publications(state: State) -> Iterator[str]:
         if count > 1 or job_id not in state.jobs:
             yield f"I2: {job_id} published {count} versions"
     for job in state.jobs.values():
-        makes_one = job.state == "succeeded" and job.operation != "evaluate"
+        makes_one = job.state == "succeeded" and job.operation not in INDEPENDENT
         if makes_one != (job.id in published):
             yield f"I2: {job.id} ({job.operation}) is {job.state}, with {published[job.id]} versions"
         elif makes_one and job.output_version != numbers[job.id]:
@@ -262,6 +272,9 @@ def _files(state: State) -> Iterator[str]:
                 yield f"I4: {name} of version {version.number} of {version.model_id} is {fault}"
     # The snapshot of a job that has ended is being deleted: its file first, then its row.
     going = {one.sha256 for one in state.snapshots if state.jobs[one.job_id].done}
+    # The same holds for the shards of an export without a result.
+    ended = {one.id for one in state.exports if one.done and (one.state != "succeeded" or one.deleted_at)}
+    going |= {one.sha256 for one in state.shards if one.export_id in ended}
     for sha256 in state.referenced - set(checked) - going:
         if fault := _fault(state.artifacts, sha256):
             yield f"I4: artifact {sha256}, which a row refers to, is {fault}"
@@ -323,6 +336,21 @@ def _followers(state: State) -> Iterator[str]:
             continue
         if job.attempt or (first.done and job.state != "cancelled"):
             yield f"I9: {job.id} is {job.state}, and {first.id}, which it follows, is {first.state}"
+
+
+def _exports(state: State) -> Iterator[str]:
+    """I10."""
+    for export in state.exports:
+        plan = plan_of(export)
+        numbers = [shard.number for shard in state.shards if shard.export_id == export.id]
+        images = sum(shard.images for shard in state.shards if shard.export_id == export.id)
+        if export.cleared_at is not None and numbers:
+            yield f"I10: {export.id} was cleared, and has the shards {numbers}"
+        if export.cleared_at is None and export.images_done != images:
+            yield f"I10: {export.id} counts {export.images_done} images, and its shards have {images}"
+        is_complete = export.state == "succeeded" and export.deleted_at is None
+        if is_complete and (sorted(numbers) != list(range(plan.shards)) or images != plan.images):
+            yield f"I10: {export.id} succeeded with the shards {numbers}, of {plan.shards}"
 
 
 def _forgotten_labels(state: State) -> Iterator[str]:
