@@ -123,10 +123,10 @@ def test_a_forget_while_an_export_runs_deletes_every_image_of_it(instance: Insta
 def test_two_workers_draw_an_export_together_as_one_does(instance: Instance) -> None:
     instance.up()
     learn(instance)
-    alone = export(instance)
-    wait_until_done(instance, alone)
+    first = export(instance)
+    wait_until_done(instance, first)
     instance.run("worker")
     together = export(instance)
     assert wait_until_done(instance, together).state == "succeeded"
-    assert hashes(instance, together) == hashes(instance, alone)
+    assert hashes(instance, together) == hashes(instance, first)
     invariants.check(instance.deployment, instance.database, ended=True)

@@ -24,8 +24,8 @@ Images = dict[tuple[str, int], NDArray[np.uint8]]
 
 def new_export(context: WorkerContext, model: ModelRow, **changes: Any) -> str:
     """Request an export of 10 images of two labels in shards of 4; returns its id."""
-    asked: dict[str, Any] = {"labels": ["0", "1"], "count": 5, "seed": 7, "format": "npz", "shard_images": 4}
-    request = ExportRequest(**(asked | changes))
+    fields: dict[str, Any] = {"labels": ["0", "1"], "count": 5, "seed": 7, "format": "npz", "shard_images": 4}
+    request = ExportRequest(**(fields | changes))
     with context.database.transaction() as session:
         version = versions.find_head(session, session.merge(model, load=True))
         export, _ = exports.create(session, model, version, request, max_attempts=3)
