@@ -144,9 +144,9 @@ def create_export(
             labels=list(plan.labels),
             count=body.count,
         )
-        created = _answer(session, export.id, context, response)
+        created, queue = _answer(session, export.id, context, response), row.queue
     for job_id in queued:
-        context.wake_worker(job_id)
+        context.wake_worker(job_id, queue)
     return created
 
 

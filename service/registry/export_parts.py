@@ -13,6 +13,7 @@ from service.registry.database import now
 from service.registry.errors import FencedOff
 from service.registry.export_plan import ExportPlan, ImageRange
 from service.registry.publishing import finish_job
+from service.registry.sweeping import NextJob
 from service.registry.tables import (
     ExportFormat,
     ExportRow,
@@ -121,10 +122,11 @@ def publish_manifest(session: Session, claim: Claim, *, sha256: str, size: int) 
     session.flush()
 
 
-def find_next(session: Session, export_id: str) -> str | None:
-    """Return the id of the oldest queued job of the export, if there is one."""
-    query = select(JobRow.id).where(JobRow.export_id == export_id, JobRow.state == "queued")
-    return session.scalar(query.order_by(JobRow.sequence).limit(1))
+def find_next(session: Session, export_id: str) -> NextJob | None:
+    """Return the oldest queued job of the export, if there is one."""
+    query = select(JobRow.id, JobRow.queue).where(JobRow.export_id == export_id, JobRow.state == "queued")
+    row = session.execute(query.order_by(JobRow.sequence).limit(1)).one_or_none()
+    return None if row is None else NextJob(*row)
 
 
 def describe(session: Session, export_id: str) -> dict[str, Any]:

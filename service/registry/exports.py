@@ -94,7 +94,10 @@ def create(
 
 
 def queue_parts(session: Session, export: ExportRow, *, max_attempts: int) -> list[str]:
-    """Queue the next jobs of an unfinished export, whose row is locked. Returns their ids."""
+    """Queue the next jobs of an unfinished export, whose row is locked, for the workers of its model.
+
+    Returns their ids.
+    """
     plan, waiting = plan_of(export), select(func.count()).select_from(JobRow)
     waiting = waiting.where(JobRow.export_id == export.id, JobRow.state.in_(UNFINISHED_STATES))
     room = PARTS_AHEAD - (session.scalar(waiting) or 0)
@@ -107,6 +110,7 @@ def queue_parts(session: Session, export: ExportRow, *, max_attempts: int) -> li
             model_id=export.model_id,
             operation="export",
             strategy="export",
+            queue=model.queue,
             labels=[],
             dataset=model.dataset,
             params={},

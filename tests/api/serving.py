@@ -37,6 +37,7 @@ from service.registry.export_parts import StoredShard
 from service.registry.opening import open_artifacts
 from service.registry.publishing import Origin
 from service.registry.reports import MeasuredReport
+from service.registry.sweeping import NextJob
 from service.registry.tables import (
     JobRow,
     LabelRow,
@@ -192,11 +193,11 @@ class StandInWorker:
     def export(self, export_id: str, *, shards: int | None = None) -> None:
         """Draw shards of an export, or all of them, and then write its manifest."""
         parts = 0
-        while parts != shards and (job_id := self._next_part(export_id)):
-            self._export_part(self.claim(job_id))
+        while parts != shards and (job := self._next_part(export_id)):
+            self._export_part(self.claim(job.id))
             parts += 1
 
-    def _next_part(self, export_id: str) -> str | None:
+    def _next_part(self, export_id: str) -> NextJob | None:
         with self.database.reading() as session:
             return export_parts.find_next(session, export_id)
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 IS_TO_CLEAR = "cleared_at IS NULL AND (deleted_at IS NOT NULL OR state IN ('failed', 'cancelled', 'revoked'))"
 RUNNING_CHANGE = "state IN ('running', 'verifying') AND operation NOT IN ('evaluate', 'export')"
