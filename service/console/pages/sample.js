@@ -2,31 +2,47 @@
 
 import { Refused, get, modelApi, modelPath, postAnswer, remove } from "../api.js";
 import { explain, field, labelChoice, openDialog, select } from "../dialogs.js";
-import { card, h, renderOnce } from "../elements.js";
+import { card, h, renderOnce, updateChildren } from "../elements.js";
+import { exportItem, openExport, updateExportItem } from "../exporting.js";
 import { isHeld } from "../faces.js";
 import { isDrawable } from "../history.js";
 import { moment } from "../format.js";
-import { IDLE_MS } from "../refreshing.js";
+import { BUSY_MS, IDLE_MS } from "../refreshing.js";
 
 const FORMATS = { png_grid: "PNG: a grid, a row for each label", webp: "WebP: the same grid, lossless", png: "PNG: one image", npz: "npz: arrays for Python", b64_json: "JSON with PNGs in base64" };
 
 export function open(name) {
   const form = h("div");
   const recorded = h("div");
-  const node = h("div", {}, h("p.breadcrumb", {}, h("a", { href: "/" }, "Models"), " / ", h("a", { href: modelPath(name) }, name), " /"), h("h1", {}, "Draw images"), form, recorded);
+  const exported = h("ul.jobs.long", { "aria-label": "Exports" });
+  const exports = card("exports", "Exports", h("button.small", { type: "button", click: () => openExport(shown.model, shown.versions.filter(isDrawable), shown.model.labels.filter(isHeld), showExports) }, "Export many images…"), h("p.note", {}, "Files of up to 100 million images, which the workers draw."), exported);
+  exports.hidden = true;
+  const shown = { model: null, versions: [] };
+  const node = h("div", {}, h("p.breadcrumb", {}, h("a", { href: "/" }, "Models"), " / ", h("a", { href: modelPath(name) }, name), " /"), h("h1", {}, "Draw images"), form, exports, recorded);
 
   async function refresh(turn) {
     document.title = `Draw images with ${name} · Palimpsest`;
-    if (turn % 2 === 0) await showRecorded();
-    if (turn > 0 && turn % 2 === 0) return 2 * IDLE_MS; // one request a turn
+    const kind = turn === 0 ? "all" : ["recorded", "exports", "model"][turn % 3]; // one request a turn
+    if (kind === "all" || kind === "recorded") await showRecorded();
+    if (kind === "all" || kind === "exports" || isExporting()) await showExports();
+    if (kind === "recorded" || kind === "exports") return isExporting() ? BUSY_MS : 2 * IDLE_MS;
     const [model, versions] = await Promise.all([get(modelApi(name)), turn === 0 ? get(`${modelApi(name)}/versions?limit=100`) : null]);
     // Only what is learned or forgotten makes the form anew, so that nothing that was entered is lost.
     if (versions || form.dataset.head !== String(model.head)) {
       form.dataset.head = model.head;
       const all = versions ?? (await get(`${modelApi(name)}/versions?limit=100`));
+      Object.assign(shown, { model, versions: all.data });
+      exports.hidden = model.head === null;
       renderOnce(form, [model.head, model.labels], () => playground(name, model, all.data, showRecorded));
     }
-    return 2 * IDLE_MS;
+    return isExporting() ? BUSY_MS : 2 * IDLE_MS;
+  }
+
+  const isExporting = () => exported.querySelector("progress:not([hidden])") !== null;
+
+  async function showExports() {
+    const { data } = await get(`/v1/exports?model=${encodeURIComponent(name)}&limit=10`);
+    updateChildren(exported, data, (one) => one.id, (one) => exportItem(one, showExports), updateExportItem);
   }
 
   async function showRecorded() {
