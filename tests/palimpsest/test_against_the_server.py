@@ -7,13 +7,24 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
 import pytest
 
-from palimpsest import AsyncPalimpsest, Gone, JobFailed, Palimpsest, PreconditionFailed, values
+from palimpsest import (
+    AsyncPalimpsest,
+    DownloadDamaged,
+    ExportFailed,
+    ExportNotDone,
+    Gone,
+    JobFailed,
+    Palimpsest,
+    PreconditionFailed,
+    values,
+)
 from palimpsest.errors import Violation
 from reports import FullReport, Report
 from service.settings import Settings
@@ -274,6 +285,49 @@ def test_images_and_samples(served: Served, client: Palimpsest, recorder: Record
     assert gone.value.code == "version_revoked"
 
 
+def test_exports_and_their_download(
+    served: Served, client: Palimpsest, recorder: Recorder, tmp_path: Path
+) -> None:
+    model = learned(served, client, "exported")
+    export = client.exports.create(model, 5, labels=["0", "1"], seed=3, shard_images=4)
+    assert export.to_json() == recorder.last
+    with pytest.raises(ExportNotDone):
+        client.exports.download(export, tmp_path)
+    with pytest.raises(ExportNotDone):
+        client.exports.wait(export, timeout=0)
+    served.worker.export(export.id)
+    done = client.exports.wait(export, must_succeed=True)
+    assert (done.images, done.shards) == (10, 3)
+    shards = list(client.exports.shards(done))
+    assert [shard.to_json() for shard in shards] == recorder.last["data"]
+    # One file is there, one by half, and one is damaged where it had come to.
+    first, second, third = shards
+    written = [served.http.get(shard.href).content for shard in shards]
+    (tmp_path / first.file).write_bytes(written[0])
+    (tmp_path / f"{second.file}.part").write_bytes(written[1][:100])
+    (tmp_path / f"{third.file}.part").write_bytes(b"x" * 100)
+    before = len(recorder.exchanges)
+    with pytest.raises(DownloadDamaged):
+        client.exports.download(done, tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+    seen: list[int] = []
+    manifest = client.exports.download(done, tmp_path, on_progress=seen.append)
+    asked = [path for _, path, _ in recorder.exchanges[before:]]
+    assert first.href not in asked
+    assert seen[-1] == done.bytes
+    assert [(tmp_path / shard.file).read_bytes() for shard in shards] == written
+    assert [one["sha256"] for one in json.loads(manifest.read_bytes())["shards"]] == [
+        shard.sha256 for shard in shards
+    ]
+    assert [one.id for one in client.exports.list(model="exported", state="succeeded")] == [export.id]
+    cancelled = client.exports.cancel(client.exports.create(model, 1))
+    assert (cancelled.state, client.exports.get(cancelled).done) == ("cancelled", True)
+    with pytest.raises(ExportFailed):
+        client.exports.wait(cancelled, must_succeed=True)
+    client.exports.delete(done)
+    assert [one.id for one in client.exports.list(model="exported")] == [cancelled.id]
+
+
 def test_datasets_and_the_catalog(client: Palimpsest, recorder: Recorder) -> None:
     dataset = client.datasets.upload("doodles", as_npz(doodles()))
     assert dataset.to_json() == recorder.last
@@ -380,7 +434,7 @@ def fits(template: str, part: str) -> bool:
     return template == part or "{" in template
 
 
-def test_the_async_client_does_the_same(served: Served) -> None:
+def test_the_async_client_does_the_same(served: Served, tmp_path: Path) -> None:
     async def use() -> tuple[values.Job, list[int], tuple[int, int]]:
         async with AsyncPalimpsest(served.address) as client:
             model = await client.models.create("async", dataset="mnist")
@@ -389,9 +443,14 @@ def test_the_async_client_does_the_same(served: Served) -> None:
             done = await client.jobs.wait(job)
             numbers = [version.number async for version in client.versions.list(model)]
             assert [event.is_last async for event in client.jobs.events(job)][-1]
+            export = await client.exports.create(model, 3)
+            await asyncio.to_thread(served.worker.export, export.id)
+            await client.exports.wait(export, must_succeed=True)
+            await client.exports.download(export, tmp_path)
             return done, numbers, (await client.images.draw(model, "0")).size
 
     done, numbers, size = asyncio.run(use())
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "shard-00000.npz"}
     assert (done.succeeded, numbers, size) == (True, [1], (28, 28))
 
 
@@ -408,6 +467,8 @@ VALUES: dict[str, type[Any]] = {
     "ComparisonObject": values.Comparison,
     "DatasetObject": values.Dataset,
     "DeliveryObject": values.Delivery,
+    "ExportObject": values.Export,
+    "ShardObject": values.ExportShard,
     "FullReportObject": values.EvaluationReport,
     "JobObject": values.Job,
     "ModelDeletionObject": values.ModelDeletion,
