@@ -68,6 +68,14 @@ class _DatabaseCollector(Collector):
             "Deletions of uploaded images whose files are not all deleted.",
             found.dataset_deletions_pending,
         )
+        yield _gauge(
+            "palimpsest_exports_unfinished", "Exports that have not ended.", found.exports_unfinished
+        )
+        yield _gauge(
+            "palimpsest_exports_to_clear",
+            "Exports without a result, or deleted, whose files are not all deleted.",
+            found.exports_to_clear,
+        )
         yield _gauges(
             "palimpsest_artifact_faults", "Artifacts found damaged.", "fault", found.artifact_faults.items()
         )

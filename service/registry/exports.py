@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Float, Select, and_, cast, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, and_, cast, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from service.registry import artifact_references
@@ -318,11 +318,16 @@ def _ended_jobs() -> Select[Any]:
     return ended.order_by(JobRow.sequence)
 
 
+def is_to_clear() -> ColumnElement[bool]:
+    """Return the SQL condition that an export ended without a result, or was deleted, and may have files."""
+    is_over = or_(ExportRow.deleted_at.is_not(None), ExportRow.state.in_(("failed", "cancelled", "revoked")))
+    return ExportRow.cleared_at.is_(None) & is_over
+
+
 def find_to_clear(session: Session) -> list[str]:
     """Return the ids of the exports whose files are to be deleted: no job writes any of them more."""
-    is_written = select(JobRow.id).where(JobRow.export_id == ExportRow.id, JobRow.state.in_(CLAIMED_STATES))
-    to_clear = or_(ExportRow.deleted_at.is_not(None), ExportRow.state.in_(("failed", "cancelled", "revoked")))
-    query = select(ExportRow.id).where(ExportRow.cleared_at.is_(None), to_clear, ~is_written.exists())
+    written = select(JobRow.id).where(JobRow.export_id == ExportRow.id, JobRow.state.in_(CLAIMED_STATES))
+    query = select(ExportRow.id).where(is_to_clear(), ~written.exists())
     return list(session.scalars(query.order_by(ExportRow.id)))
 
 

@@ -8,13 +8,15 @@ from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.queue_names import DEFAULT_QUEUE
-from service.registry import workers
+from service.registry import exports, workers
 from service.registry.database import Database, seconds_since
 from service.registry.jobs import is_blocked
 from service.registry.tables import (
+    INDEPENDENT,
     UNFINISHED_STATES,
     ArtifactFaultRow,
     DatasetDeletionRow,
+    ExportRow,
     JobRow,
     ModelRow,
     PurgeRow,
@@ -49,7 +51,10 @@ class Statistics:
     jobs: dict[str, int]
     """{state: number of jobs} of the unfinished ones."""
     queue_age_seconds: float
-    """How long the oldest queued job that waits for no other job of its model has waited; 0 if none does."""
+    """How long the oldest queued job that waits for no other job of its model has waited; 0 if none does.
+
+    Parts of exports do not count, because they wait for all other jobs.
+    """
     queues: dict[str, QueueStatistics]
     """{queue: figures} of those that have jobs or workers, and of the default one."""
     models: int
@@ -57,6 +62,9 @@ class Statistics:
     receipts_unsigned: int
     purges_pending: int
     dataset_deletions_pending: int
+    exports_unfinished: int
+    exports_to_clear: int
+    """How many exports have ended without a result, or were deleted, and still have files."""
     artifact_faults: dict[str, int]
 
 
@@ -98,6 +106,10 @@ def read(session: Session) -> Statistics:
         dataset_deletions_pending=_count(
             session, select(func.count()).where(DatasetDeletionRow.state != "done")
         ),
+        exports_unfinished=_count(session, select(func.count()).where(ExportRow.finished_at.is_(None))),
+        exports_to_clear=_count(
+            session, select(func.count()).select_from(ExportRow).where(exports.is_to_clear())
+        ),
         artifact_faults={fault: faults.get(fault, 0) for fault in FAULTS},
     )
 
@@ -105,7 +117,7 @@ def read(session: Session) -> Statistics:
 def _queue_age(session: Session) -> float:
     oldest = (
         select(seconds_since(JobRow.created_at))
-        .where(JobRow.state == "queued", ~is_blocked())
+        .where(JobRow.state == "queued", JobRow.export_id.is_(None), ~is_blocked())
         .order_by(JobRow.sequence)
         .limit(1)
     )
@@ -115,9 +127,10 @@ def _queue_age(session: Session) -> float:
 def _queues(session: Session) -> dict[str, QueueStatistics]:
     by_queue = select(JobRow.queue, func.count()).where(JobRow.state == "queued").group_by(JobRow.queue)
     queued: dict[str, int] = dict(session.execute(by_queue).all())
-    unfinished, is_change = JobRow.state.in_(UNFINISHED_STATES), JobRow.operation != "evaluate"
+    unfinished, is_change = JobRow.state.in_(UNFINISHED_STATES), JobRow.operation.not_in(INDEPENDENT)
     first = select(func.min(JobRow.sequence)).where(unfinished, is_change).group_by(JobRow.model_id)
-    waited = func.max(case((JobRow.state == "queued", seconds_since(JobRow.created_at))))
+    waits = (JobRow.state == "queued") & JobRow.export_id.is_(None)  # parts of exports wait for all others
+    waited = func.max(case((waits, seconds_since(JobRow.created_at))))
     wanted = (
         select(JobRow.queue, func.count(), waited)
         .where(unfinished, or_(JobRow.sequence.in_(first), ~is_change))

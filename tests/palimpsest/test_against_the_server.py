@@ -300,7 +300,7 @@ def test_exports_and_their_download(
     assert (done.images, done.shards) == (10, 3)
     shards = list(client.exports.shards(done))
     assert [shard.to_json() for shard in shards] == recorder.last["data"]
-    # One file is there, one by half, and one is damaged where it had come to.
+    # One file is there, one in part, and one in part with wrong bytes.
     first, second, third = shards
     written = [served.http.get(shard.href).content for shard in shards]
     (tmp_path / first.file).write_bytes(written[0])
@@ -312,8 +312,8 @@ def test_exports_and_their_download(
     assert not (tmp_path / "manifest.json").exists()
     seen: list[int] = []
     manifest = client.exports.download(done, tmp_path, on_progress=seen.append)
-    asked = [path for _, path, _ in recorder.exchanges[before:]]
-    assert first.href not in asked
+    requested = [path for _, path, _ in recorder.exchanges[before:]]
+    assert first.href not in requested
     assert seen[-1] == done.bytes
     assert [(tmp_path / shard.file).read_bytes() for shard in shards] == written
     assert [one["sha256"] for one in json.loads(manifest.read_bytes())["shards"]] == [
