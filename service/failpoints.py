@@ -7,8 +7,8 @@ They do nothing unless the environment variable PALIMPSEST_FAIL_AT names them:
     PALIMPSEST_FAIL_AT=submit.after_commit:exit:/tmp/once    once: the process that removes /tmp/once exits
 
 Several are separated by commas. With a file, a test chooses the moment: nothing fails until the file is
-there. After `hang`, the process goes on when the file is there again. A service in production never sets the
-variable; each command that starts with it logs a warning.
+there. After `hang`, the process goes on when the file is there again; after `wait`, a second later. A service
+in production never sets the variable; each command that starts with it logs a warning.
 """
 
 import errno
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 VARIABLE = "PALIMPSEST_FAIL_AT"
 POLL_SECONDS = 0.005
 """How often a process that hangs looks for its file."""
+WAIT_SECONDS = 1.0
+"""How long the action `wait` takes."""
 
 NAMES = frozenset(
     {
@@ -56,7 +58,7 @@ NAMES = frozenset(
         "worker.start",
     }
 )
-ACTIONS = frozenset({"abort", "eio", "enospc", "exit", "hang", "kill", "memory", "raise"})
+ACTIONS = frozenset({"abort", "eio", "enospc", "exit", "hang", "kill", "memory", "raise", "wait"})
 
 
 class UnknownFailpoint(Exception):
@@ -161,6 +163,8 @@ def _act(failpoint: Failpoint) -> None:
         case "hang":
             while failpoint.file is None or not _remove(failpoint.file):
                 time.sleep(POLL_SECONDS)
+        case "wait":
+            time.sleep(WAIT_SECONDS)
         case "enospc" | "eio":
             number = errno.ENOSPC if failpoint.action == "enospc" else errno.EIO
             raise OSError(number, os.strerror(number))
