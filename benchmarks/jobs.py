@@ -3,6 +3,7 @@
     python -m benchmarks.jobs --json -                                          SQLite and a folder as queue
     python -m benchmarks.jobs --json - --broker-url redis://127.0.0.1:6379/9 \
         --database-url postgresql://postgres@127.0.0.1/EMPTY
+    python -m benchmarks.jobs --json - --artifacts-url s3://BUCKET/PREFIX    with AWS_ENDPOINT_URL and so on
 
 `submit_to_claim_ms`    from the insertion of a job's row to its claim by the worker: median and worst of
                         `--jobs` jobs of one step each.
@@ -44,6 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--database-url", help="an empty PostgreSQL database; left out: SQLite")
     parser.add_argument("--broker-url", help="Redis; left out: a folder")
+    parser.add_argument("--artifacts-url", help="an empty place in a bucket; left out: a folder")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of commits; %(default)s")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -63,6 +65,8 @@ def measure_jobs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     variables = {"PALIMPSEST_DATABASE_URL": database_url}
     if options.broker_url:
         variables["PALIMPSEST_BROKER_URL"] = options.broker_url
+    if options.artifacts_url:
+        variables["PALIMPSEST_ARTIFACTS_URL"] = options.artifacts_url
     with local_server(home, variables=variables) as url:
         database = Database(database_url)
         client = Palimpsest(url)
