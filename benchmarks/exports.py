@@ -8,7 +8,7 @@ A server of its own learns two digits with the default network, and exports imag
 `images_per_second`       from the start of the export to its end, with one worker on one core
 `images_per_cpu_second`   the same by the CPU time of the worker
 `bytes_per_image`         in the shards
-`worker_peak_mib`, `server_peak_mib`   the largest resident set so far of each process
+`worker_mib`, `server_mib`   the resident set of each process before the export, and the largest one in it
 `sample_is_equal`         whether a shard has the pixels of a sample with the same labels and seeds
 """
 
@@ -62,6 +62,7 @@ def measure_format(
 ) -> dict[str, Any]:
     """Export images in this format, and delete the export."""
     before = cpu_seconds(worker)
+    resident = {process: reset_peak(process) for process in (worker, server)}
     count = options.images // len(LABELS)
     export = client.exports.create(
         MODEL, count, labels=LABELS, seed=SEED, format=format, shard_images=options.shard_images
@@ -77,8 +78,8 @@ def measure_format(
         "seconds": round(seconds, 1),
         "shards": done.shards,
         "bytes_per_image": round(done.bytes / done.images, 1),
-        "worker_peak_mib": peak_mib(worker),
-        "server_peak_mib": peak_mib(server),
+        "worker_mib": {"before": resident[worker], "peak": memory_mib(worker, "VmHWM")},
+        "server_mib": {"before": resident[server], "peak": memory_mib(server, "VmHWM")},
     }
     if format == "npz":
         figures["sample_is_equal"] = is_equal_to_a_sample(client, done)
@@ -118,10 +119,16 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def peak_mib(process: int) -> float:
-    """Return the largest resident set that a process had."""
+def reset_peak(process: int) -> float:
+    """Let the kernel measure the largest resident set of a process from now on; return it as it is now."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
+    return memory_mib(process, "VmRSS")
+
+
+def memory_mib(process: int, field: str) -> float:
+    """Return the resident set of a process (VmRSS), or the largest one since the last reset (VmHWM)."""
     status = Path(f"/proc/{process}/status").read_text().splitlines()
-    [line] = (line for line in status if line.startswith("VmHWM:"))
+    [line] = (line for line in status if line.startswith(f"{field}:"))
     return round(int(line.split()[1]) / 1024, 1)
 
 

@@ -234,7 +234,7 @@ def delete_export(export: str, context: Context) -> None:
     """
     with context.database.transaction() as session:
         row = find_export(session, context.project, export)
-        exports.remove(session, row.id, project=context.project)
+        exports.remove(session, row.id)
         context.append_to_audit_log(session, "export.delete", row.id, model=row.model_id)
 
 

@@ -20,6 +20,7 @@ from service.registry import (
     audit,
     dataset_deletions,
     deletions,
+    exports,
     jobs,
     labels,
     purging,
@@ -33,7 +34,15 @@ from service.registry.deletions import DeletionRequest
 from service.registry.errors import VersionInUse
 from service.registry.job_requests import JobRequest
 from service.registry.job_specs import ForgetSpec
-from service.registry.tables import UNFINISHED_STATES, DatasetRow, JobRow, ModelRow, Operation, VersionRow
+from service.registry.tables import (
+    UNFINISHED_STATES,
+    DatasetRow,
+    ExportRow,
+    JobRow,
+    ModelRow,
+    Operation,
+    VersionRow,
+)
 from service.registry.version_deletions import DeletionRequest as VersionDeletionRequest
 
 
@@ -81,6 +90,8 @@ def _delete_version_again(session: Session, erasure: VersionErasure) -> None:
                 if number == erasure.version:
                     alias = aliases.find(session, model, name)
                     aliases.remove(session, alias, model, AliasRequest(reason=reason))
+            while (export_id := exports.find_unfinished(session, model.id, version.number)) is not None:
+                exports.stop(session, session.get_one(ExportRow, export_id), "cancelled")
             version_deletions.delete_version(session, model, version, VersionDeletionRequest())
     except VersionInUse as error:
         _record(session, model.id, model.project_id, version=erasure.version, refused=error.message)
@@ -168,6 +179,8 @@ def _revoke(session: Session, model: ModelRow, job: JobRow, names: AbstractSet[s
     for version in session.scalars(select(VersionRow).where(VersionRow.model_id == model.id)):
         if version.revoked_by is None and names & set(version.labels):
             version.revoked_by = job.id
+    session.flush()
+    exports.stop_unusable(session, model.id)
 
 
 def _record(session: Session, resource: str, project_id: str, **details: Any) -> None:

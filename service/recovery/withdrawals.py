@@ -1,4 +1,4 @@
-"""Revoked keys, deleted webhooks, samples and projects: what a restored backup must not bring back.
+"""Revoked keys, deleted webhooks, samples, exports and projects: what a restored backup must not bring back.
 
 Each of them has an entry in the audit log, written in its own transaction. Sealed entries have positions
 without gaps, so the sweeper copies them to the erasure log in order and records how far it got.
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.registry import audit, keys, projects, samples, webhooks
+from service.registry import audit, exports, keys, projects, samples, webhooks
 from service.registry.errors import ProjectInUse
 from service.registry.tables import (
     ApiKeyRow,
     AuditRow,
+    ExportRow,
     FactRow,
     ProjectRow,
     Row,
@@ -30,7 +31,7 @@ ROTATION = "signing_key.rotate"
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """A key that was revoked, or a webhook, sample or project that was deleted."""
+    """A key that was revoked, or a webhook, sample, export or project that was deleted."""
 
     action: str
     """The action of its entry in the audit log, such as `key.revoke`."""
@@ -74,6 +75,7 @@ AGAIN: dict[str, tuple[type[Row], Callable[[Session, str], object]]] = {
         SampleRow,
         lambda session, one: samples.remove(session, session.get_one(SampleRow, one)),
     ),
+    "export.delete": (ExportRow, lambda session, one: exports.remove(session, one)),
     "project.delete": (ProjectRow, _remove_project),
 }
 """{action: (the table, what is done again)}, in the order in which it is done."""
@@ -138,4 +140,7 @@ def repeat(session: Session, withdrawals: Iterable[Withdrawal]) -> None:
 
 
 def _is_left(session: Session, one: Withdrawal) -> bool:
-    return one.action == ROTATION or session.get(AGAIN[one.action][0], one.resource) is not None
+    if one.action == ROTATION:
+        return True
+    row = session.get(AGAIN[one.action][0], one.resource)
+    return row is not None and getattr(row, "deleted_at", None) is None  # an export leaves a tombstone

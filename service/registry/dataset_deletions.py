@@ -118,6 +118,7 @@ def find_blocking_job(session: Session, deletion: DatasetDeletionRow) -> str | N
             or_(JobRow.state.in_(UNFINISHED_STATES), has_snapshot),
             ModelRow.project_id == deletion.project_id,
             or_(JobRow.dataset == deletion.dataset, ever_learned),
+            JobRow.export_id.is_(None),  # it reads a decoder, and no image
         )
     )
     return session.scalar(query.order_by(JobRow.sequence).limit(1))

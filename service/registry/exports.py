@@ -245,14 +245,13 @@ def cancel(session: Session, export_id: str, *, project: str) -> ExportRow:
     return export
 
 
-def remove(session: Session, export_id: str, *, project: str) -> ExportRow:
-    """Delete the export: it is found no more, and its files are deleted soon. Raises UnknownExport."""
-    export = find(session, export_id, project=project, lock=True)
+def remove(session: Session, export_id: str) -> None:
+    """Delete the export of that id, which exists: it is found no more, and its files are deleted soon."""
+    export = session.get_one(ExportRow, export_id, with_for_update=True, populate_existing=True)
     if not export.done:
         stop(session, export, "cancelled")
-    export.deleted_at = now()
+    export.deleted_at = export.deleted_at or now()
     session.flush()
-    return export
 
 
 def stop(

@@ -8,8 +8,9 @@ from migrations import upgrade
 from service.recovery import erasure_log
 from service.recovery.backup import back_up
 from service.recovery.restore import restore
-from service.registry import audit, keys, projects, samples, sessions, versions, webhooks
-from service.registry.errors import UnknownProject, UnknownSample, UnknownWebhook
+from service.registry import audit, exports, keys, projects, samples, sessions, versions, webhooks
+from service.registry.errors import UnknownExport, UnknownProject, UnknownSample, UnknownWebhook
+from service.registry.exports import ExportRequest
 from service.registry.tables import DEFAULT_PROJECT
 from service.settings import Settings
 from tests.recovery.deployments import Deployment
@@ -49,16 +50,20 @@ def test_what_was_revoked_or_deleted_since_the_backup_does_not_come_back(
         sample = samples.record(
             session, original.registry.model, first, labels=["1"], count=1, seed=1, format="png"
         )
+        request = ExportRequest(labels=["1"], count=1, seed=1, format="npz", shard_images=1)
+        export, _ = exports.create(session, original.registry.model, first, request, max_attempts=1)
     back_up(original.settings, tmp_path / "backup")
     with original.database.transaction() as session:  # as the API and the command line do it
         keys.revoke(session, revoked.id, project=None)
         webhooks.remove(session, webhooks.find(session, webhook.id, project=DEFAULT_PROJECT))
         samples.remove(session, samples.find(session, sample.id))
+        exports.remove(session, export.id)
         projects.remove(session, project.id)
         for action, one in (
             ("key.revoke", revoked.id),
             ("webhook.delete", webhook.id),
             ("sample.delete", sample.id),
+            ("export.delete", export.id),
             ("project.delete", project.id),
         ):
             audit.append(session, action, one, actor=None, project_id=None)
@@ -72,6 +77,8 @@ def test_what_was_revoked_or_deleted_since_the_backup_does_not_come_back(
             webhooks.find(session, webhook.id, project=DEFAULT_PROJECT)
         with pytest.raises(UnknownSample):
             samples.find(session, sample.id)
+        with pytest.raises(UnknownExport):
+            exports.find(session, export.id, project=DEFAULT_PROJECT)
         with pytest.raises(UnknownProject):
             projects.find(session, project.id)
         assert erasure_log.find_unknown(session, erasure_log.read(copy.settings.erasure_log)) == []
