@@ -67,15 +67,21 @@ class Datasets:
         return get(path, content, scale=scale, grid=f"{grid[0]}x{grid[1]}" if grid else None)
 
     @call
-    def upload(self, name: str, archive: bytes) -> Request[Dataset]:
+    def upload(
+        self, name: str, archive: bytes, *, dry_run: bool = False, fit: int | None = None
+    ) -> Request[Dataset]:
         """Upload labelled images to learn from.
 
-        archive: an npz of `images` (uint8 [n, 28, 28]) and `labels` ([n]), or a zip of PNGs named
-        LABEL/NAME.png. Uploading the same archive again changes nothing. A different archive under the same
-        name is refused (`dataset_exists`).
+        archive: an npz of `images` (uint8 [n, 28, 28]) and `labels` ([n]), or a zip of PNG or JPEG files
+        named LABEL/NAME.png. Other usual forms are converted: `conversions` of the result say how, and
+        `warnings` what looks wrong. fit: 28 to have images of other sizes scaled; without it they are
+        refused. dry_run: keep nothing, and return what would be kept, with `previews` of the images.
+        Uploading the same archive again changes nothing. A different archive under the same name is refused
+        (`dataset_exists`).
         """
         headers = {"Content-Type": "application/zip"}
-        return Request("PUT", _dataset_path(name), value(Dataset), content=archive, headers=headers)
+        request = Request("PUT", _dataset_path(name), value(Dataset), content=archive, headers=headers)
+        return request.with_query(dry_run=dry_run or None, fit=fit)
 
     @call
     def delete(self, name: str) -> Request[None]:

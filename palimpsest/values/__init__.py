@@ -59,6 +59,7 @@ from palimpsest.values.registry import (
     Readiness,
     SigningKey,
     Strategy,
+    UploadNote,
     Webhook,
 )
 
@@ -116,6 +117,7 @@ __all__ = [
     "SigningKey",
     "StateEvent",
     "Strategy",
+    "UploadNote",
     "Value",
     "Version",
     "VersionFile",

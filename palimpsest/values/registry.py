@@ -12,12 +12,22 @@ class Package(Value):
     version: str
 
 
+class UploadNote(Value):
+    """Something to know about an upload. labels: those that it is about; none if it is about all of it."""
+
+    code: str
+    detail: str
+    labels: tuple[str, ...]
+
+
 class DatasetEntry(Value):
     """Labelled images that models can learn from.
 
     bundled: whether it can be used without a download. images: how many each label has, if they were
-    uploaded. deleted_labels: those whose images were deleted from it. package: None if it is built in or was
-    uploaded.
+    uploaded. test_images: how many of them are held out for testing. deleted_labels: those whose images were
+    deleted from it. conversions: how the uploaded file was read, where that is not plain. warnings: what
+    looks wrong with its images. sha256, sent_sha256: of the stored pixels, and of the file that was uploaded.
+    package: None if it is built in or was uploaded.
     """
 
     name: str
@@ -26,16 +36,30 @@ class DatasetEntry(Value):
     image_shape: tuple[int, int]
     bundled: bool
     images: dict[str, int] | None = None
+    test_images: dict[str, int] | None = None
     deleted_labels: tuple[str, ...] = ()
+    conversions: tuple[UploadNote, ...] = ()
+    warnings: tuple[UploadNote, ...] = ()
+    sha256: str | None = None
+    sent_sha256: str | None = None
     package: Package | None = None
 
 
 class Dataset(DatasetEntry):
-    """A dataset, as a resource of its own. viewable: whether `client.datasets.example` gets images of it."""
+    """A dataset, as a resource of its own. viewable: whether `client.datasets.example` gets images of it.
+
+    previews: after a dry run, {label: a PNG of its first images side by side, as a `data:` URL}.
+    """
 
     object: str = "dataset"
     images: dict[str, int] | None
+    test_images: dict[str, int] | None
     deleted_labels: tuple[str, ...]
+    conversions: tuple[UploadNote, ...]
+    warnings: tuple[UploadNote, ...]
+    sha256: str | None
+    sent_sha256: str | None
+    previews: dict[str, str] | None
     viewable: bool
     package: Package | None
 

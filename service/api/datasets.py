@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from tempfile import TemporaryFile
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -12,14 +11,13 @@ from sqlalchemy.orm import Session
 from service.api.access import requires
 from service.api.clients import sharing_client
 from service.api.context import ApiContext, Context
+from service.api.dataset_uploads import Previews, UploadOptions, store
 from service.api.error_kinds import (
     CONCURRENCY_LIMITED,
     DATASET_BUILT_IN,
     INVALID_DIGEST,
-    PAYLOAD_TOO_LARGE,
     UNSAFE_SERIALIZATION,
     UNSUPPORTED_MEDIA_TYPE,
-    rule_kind,
 )
 from service.api.examples import is_viewable
 from service.api.idempotency import Idempotency, Idempotent
@@ -28,8 +26,7 @@ from service.api.problems import Problem
 from service.api.refusals import refuses
 from service.api.route import Route
 from service.api.upload_body import received
-from service.registry import artifact_references, dataset_deletions, datasets
-from service.registry.artifacts import FileContent
+from service.registry import dataset_deletions
 from service.registry.errors import (
     DatasetExists,
     DatasetInUse,
@@ -37,11 +34,9 @@ from service.registry.errors import (
     UnknownDataset,
     UnknownDatasetLabel,
 )
-from service.registry.space import measure_disk_bytes
-from service.requests.catalog import DatasetEntry, FromPackage
+from service.requests.catalog import DatasetEntry, FromPackage, NoteEntry
 from service.requests.fields import NAME, NAME_RULE
-from service.requests.invalid_upload import UPLOAD_RULES, InvalidUpload
-from service.requests.uploads import read_upload
+from service.requests.invalid_upload import UPLOAD_RULES
 from service.requests.violations import InvalidRequest, Violation
 
 router = APIRouter(prefix="/v1/datasets", tags=["catalog"], route_class=Route)
@@ -52,14 +47,15 @@ STORE_SECONDS = 300.0
 """How long an upload may take to unpack and store once it has been received, before its disk counts as hung.
 Where it is stored after that, the same upload again is answered with 200."""
 
-KINDS = {kind.code: kind for kind in (PAYLOAD_TOO_LARGE, UNSAFE_SERIALIZATION)}
-"""The kinds of refused uploads, by their codes, that break no rule with the status 422."""
-
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "Send an npz file of two arrays, `images` (uint8 [n, 28, 28] or [n, 784], bright ink "
-        "on black) and `labels` (text or integers, [n]); or a zip file of 28x28 PNGs named LABEL/NAME.png.",
+        "on black) and `labels` (text or integers, [n]); or a zip file of 28x28 PNG or JPEG files named "
+        "LABEL/NAME.png. Other usual forms are converted, and `conversions` of the answer say how: other "
+        "names, types, ranges and axes of arrays, one-hot labels, folders around, colours. With `x_train`, "
+        "`y_train`, `x_test` and `y_test`, or folders train/LABEL and test/LABEL, the test images are those "
+        "of the file.",
         "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
@@ -77,7 +73,20 @@ class DatasetObject(BaseModel):
     images: dict[str, int] | None = Field(
         description="How many images each label has; null if the dataset comes with the service."
     )
+    test_images: dict[str, int] | None = Field(
+        description="How many images of each label are held out for testing, and never learned from: those "
+        "of the uploaded file's own test part, or every fifth; null if the dataset comes with the service."
+    )
     deleted_labels: list[str] = Field(description="Labels whose images were deleted.")
+    conversions: list[NoteEntry] = Field(
+        description="How the uploaded file was read, where it was not in the documented form."
+    )
+    warnings: list[NoteEntry] = Field(description="What looks wrong with the uploaded images.")
+    sha256: str | None = Field(
+        description="The sha256 of the pixels, as they are stored. Deleting images changes it."
+    )
+    sent_sha256: str | None = Field(description="The sha256 of the file that was uploaded.")
+    previews: Previews
     viewable: bool = Field(description="Whether `/labels/{label}/examples/{index}.png` shows images of it.")
     package: FromPackage
 
@@ -127,11 +136,20 @@ def get_dataset(dataset: str, context: Context) -> DatasetObject:
     UNSAFE_SERIALIZATION,
     **UPLOAD_RULES,
 )
-async def put_dataset(dataset: str, request: Request, response: Response, context: Context) -> DatasetObject:
+async def put_dataset(
+    dataset: str,
+    options: Annotated[UploadOptions, Query()],
+    request: Request,
+    response: Response,
+    context: Context,
+) -> DatasetObject:
     """Upload images to learn from.
 
     The status is 201 for a new dataset, and 200 if the same images have been uploaded under this name
-    before. Uploading other images under a name that is taken is refused with 409.
+    before. Uploading other images under a name that is taken is refused with 409. `warnings` say what looks
+    wrong with the images, and stay with the dataset.
+
+    With `dry_run=true` status and answer are the same, nothing is kept, and `previews` shows the images.
     """
     if not NAME.fullmatch(dataset):
         raise InvalidRequest(Violation("/path/dataset", "invalid_name", f"the name of a dataset {NAME_RULE}"))
@@ -149,10 +167,11 @@ async def put_dataset(dataset: str, request: Request, response: Response, contex
             max_bytes=context.settings.max_upload_bytes,
             disk=context.disk,
         ) as packed:
-            created = await context.uploads.run_within(
-                STORE_SECONDS, _store_dataset, dataset, packed, context
-            )
-    response.status_code = 201 if created else 200
+            answer = await context.uploads.run_within(STORE_SECONDS, store, dataset, packed, options, context)
+    response.status_code = 201 if answer.is_new else 200
+    if answer.preview is not None:
+        entry, previews = answer.preview
+        return _describe_dataset(entry, context, previews)
     response.headers["Location"] = f"/v1/datasets/{dataset}"
     return await context.database_threads.read(_find_dataset, dataset, context)
 
@@ -213,47 +232,6 @@ def _refuse_name_of_package(name: str, context: ApiContext) -> None:
         raise DatasetExists(name, f"which comes with the package {package.name}")
 
 
-def _store_dataset(name: str, packed: BinaryIO, context: ApiContext) -> bool:
-    """Store the images, then record the dataset that refers to them. Return whether it is new."""
-    settings = context.settings
-    with TemporaryFile(dir=settings.scratch) as pixels:
-        try:
-            upload = read_upload(packed, pixels, max_bytes=settings.max_upload_bytes)
-        except InvalidUpload as refused:
-            raise Problem(KINDS.get(refused.code) or rule_kind(refused.code), str(refused)) from refused
-        most_bytes_of_all = None if settings.artifacts_url else _measure_share(context)
-        with context.database.reading() as session:
-            known = datasets.find(session, name, project=context.project)
-            if known is None:
-                datasets.check_quota(
-                    session,
-                    upload.counts,
-                    project=context.project,
-                    most=settings.max_datasets,
-                    most_bytes=settings.max_dataset_bytes,
-                    most_bytes_of_all=most_bytes_of_all,
-                )
-        if known is None or known.sha256 == upload.sha256:
-            context.artifacts.put(FileContent(pixels, upload.sha256))
-        with context.database.transaction() as session:
-            artifact_references.lock_against_deletion(session)
-            _, created = datasets.put(
-                session,
-                name,
-                images=upload.counts,
-                sha256=upload.sha256,
-                label_digests=upload.label_digests,
-                project=context.project,
-            )
-            if not context.artifacts.exists(upload.sha256):  # deleted since, for another dataset
-                context.artifacts.put(FileContent(pixels, upload.sha256))
-            if created:
-                context.append_to_audit_log(
-                    session, "dataset.upload", name, sha256=upload.sha256, labels=list(upload.counts)
-                )
-    return created
-
-
 def _after(cursor: str | None, entries: Sequence[DatasetEntry]) -> Sequence[DatasetEntry]:
     """Return the entries that follow the one of that name; all of them if it is None.
 
@@ -267,12 +245,6 @@ def _after(cursor: str | None, entries: Sequence[DatasetEntry]) -> Sequence[Data
     return [entry for entry in entries if entry.images is not None and entry.name > cursor]
 
 
-def _measure_share(context: ApiContext) -> int:
-    """Return how many bytes of their disk the uploaded datasets of all projects may have."""
-    disk_bytes = context.disk.call(measure_disk_bytes, context.settings.artifacts)
-    return int(context.settings.max_datasets_share * disk_bytes)
-
-
 def _find_dataset(name: str, context: ApiContext) -> DatasetObject:
     with context.database.reading() as session:
         entries = context.find_catalog(session).datasets
@@ -282,5 +254,8 @@ def _find_dataset(name: str, context: ApiContext) -> DatasetObject:
     return _describe_dataset(entry, context)
 
 
-def _describe_dataset(entry: DatasetEntry, context: ApiContext) -> DatasetObject:
-    return DatasetObject.model_validate({**entry.model_dump(), "viewable": is_viewable(entry, context)})
+def _describe_dataset(
+    entry: DatasetEntry, context: ApiContext, previews: dict[str, str] | None = None
+) -> DatasetObject:
+    known = {**entry.model_dump(), "viewable": is_viewable(entry, context), "previews": previews}
+    return DatasetObject.model_validate(known)

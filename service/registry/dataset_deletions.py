@@ -9,7 +9,7 @@ deletion.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
@@ -81,6 +81,7 @@ def withdraw(
     row.images = {name: count for name, count in row.images.items() if name not in images}
     if row.label_digests is not None:
         row.label_digests = {name: one for name, one in row.label_digests.items() if name not in images}
+    row.warnings = _without_labels(row.warnings, names)
     row.deleted_labels = sorted({*(row.deleted_labels or ()), *images})
     deletion = DatasetDeletionRow(
         id=new_id("del"),
@@ -95,6 +96,16 @@ def withdraw(
     session.add(deletion)
     session.flush()
     return deletion
+
+
+def _without_labels(
+    warnings: Sequence[Mapping[str, Any]] | None, names: Collection[str]
+) -> list[dict[str, Any]] | None:
+    """Return the warnings that are about other labels, too, without these labels."""
+    if warnings is None:
+        return None
+    left = [{**one, "labels": [name for name in one["labels"] if name not in names]} for one in warnings]
+    return [one for one in left if one["labels"]]
 
 
 def find_unfinished(session: Session) -> list[str]:
@@ -162,6 +173,8 @@ def replace_artifact(
     else:
         row.sha256 = deletion.replaced_by = content.sha256
         row.stored = replacement.remaining if set(replacement.remaining) != set(row.images) else None
+        if row.held_out is not None:
+            row.held_out = {name: n for name, n in row.held_out.items() if name in replacement.remaining}
     session.flush()
     return True
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import bindparam, exc, exists, select
 from sqlalchemy.orm import Session
@@ -11,6 +12,8 @@ from service.registry.errors import DatasetExists, QuotaExceeded
 from service.registry.tables import DEFAULT_PROJECT, DatasetDeletionRow, DatasetRow
 
 IMAGE_BYTES = 28 * 28
+EVERY = 5
+"""Of a label without test images of its own, every image with a number divisible by this is held out."""
 
 _ALL = select(DatasetRow).where(DatasetRow.project_id == bindparam("project")).order_by(DatasetRow.name)
 
@@ -25,6 +28,27 @@ class ReadableImages:
     """(label, number of images) of every label in the artifact, in their order there."""
     labels: frozenset[str]
     """The labels that may be read."""
+    held_out: tuple[tuple[str, int], ...] = ()
+    """(label, how many of its images, the last ones, are its test images). Every fifth image of others is."""
+
+
+@dataclass(frozen=True)
+class UploadFacts:
+    """What is recorded of an upload beside its images."""
+
+    held_out: Mapping[str, int] | None = None
+    """{label: how many of its images, the last ones, the file holds out for testing}. None: no split."""
+    label_digests: Mapping[str, str] | None = None
+    """{label: a hash of its images, whatever their order}."""
+    conversions: Sequence[Mapping[str, Any]] | None = None
+    """[{code, detail, labels}]."""
+    warnings: Sequence[Mapping[str, Any]] | None = None
+    """[{code, detail, labels}]."""
+    sent_sha256: str | None = None
+    """That of the file that was sent."""
+
+
+NO_FACTS = UploadFacts()
 
 
 def put(
@@ -33,7 +57,7 @@ def put(
     *,
     images: Mapping[str, int],
     sha256: str,
-    label_digests: Mapping[str, str] | None = None,
+    facts: UploadFacts = NO_FACTS,
     project: str = DEFAULT_PROJECT,
 ) -> tuple[DatasetRow, bool]:
     """Record an upload to a project. Returns its row and whether it is new.
@@ -41,18 +65,11 @@ def put(
     The same upload again changes nothing.
 
     images: {label: number of images}, in their order in the artifact; sha256: that of the stored artifact.
-    label_digests: {label: a hash of its images, whatever their order}.
     Raises DatasetExists if the dataset of that name has other images, UnknownProject.
     """
     row = find(session, name, project=project)
     if row is None:
-        row = DatasetRow(
-            project_id=project,
-            name=name,
-            images=dict(images),
-            sha256=sha256,
-            label_digests=None if label_digests is None else dict(label_digests),
-        )
+        row = new_row(name, images=images, sha256=sha256, facts=facts, project=project)
         try:
             with unless_deleted(project), session.begin_nested():
                 session.add(row)
@@ -62,11 +79,43 @@ def put(
                 raise
             # another request was faster
             row = session.get_one(DatasetRow, (project, name))
-    if not row.images:
-        raise DatasetExists(name, "whose images are being deleted")
-    if (row.sha256, list(row.images.items())) != (sha256, list(images.items())):
-        raise DatasetExists(name, "with other images")
+    refuse_other_images(row, images=images, sha256=sha256, facts=facts)
     return row, False
+
+
+def new_row(
+    name: str, *, images: Mapping[str, int], sha256: str, facts: UploadFacts, project: str
+) -> DatasetRow:
+    """Return the row of an upload. It is not recorded yet."""
+    return DatasetRow(
+        project_id=project,
+        name=name,
+        images=dict(images),
+        sha256=sha256,
+        held_out=None if facts.held_out is None else dict(facts.held_out),
+        label_digests=None if facts.label_digests is None else dict(facts.label_digests),
+        conversions=None if facts.conversions is None else [dict(one) for one in facts.conversions],
+        warnings=None if facts.warnings is None else [dict(one) for one in facts.warnings],
+        sent_sha256=facts.sent_sha256,
+    )
+
+
+def refuse_other_images(
+    row: DatasetRow, *, images: Mapping[str, int], sha256: str, facts: UploadFacts
+) -> None:
+    """Raise DatasetExists unless the dataset has these images, in the same split."""
+    if not row.images:
+        raise DatasetExists(row.name, "whose images are being deleted")
+    if (row.sha256, list(row.images.items())) != (sha256, list(images.items())):
+        raise DatasetExists(row.name, "with other images")
+    if (row.held_out or {}) != (facts.held_out or {}):
+        raise DatasetExists(row.name, "with other images to test with")
+
+
+def count_test_images(row: DatasetRow) -> dict[str, int]:
+    """Return {label: how many of its images are held out for testing}, for the labels that can be learned."""
+    held_out = row.held_out or {}
+    return {label: held_out.get(label) or count // EVERY for label, count in row.images.items()}
 
 
 def find(session: Session, name: str, *, project: str = DEFAULT_PROJECT) -> DatasetRow | None:
@@ -104,7 +153,8 @@ def find_readable(session: Session, name: str, *, project: str, sequence: int) -
         DatasetDeletionRow.last_sequence < sequence,
     )
     deleted = {label for labels in session.scalars(requested) for label in labels}
-    return ReadableImages(row.sha256, tuple(stored.items()), frozenset(set(stored) - deleted))
+    held_out = tuple((row.held_out or {}).items())
+    return ReadableImages(row.sha256, tuple(stored.items()), frozenset(set(stored) - deleted), held_out)
 
 
 def find_deletion(session: Session, name: str, label: str, *, project: str) -> DatasetDeletionRow | None:

@@ -78,6 +78,14 @@ class DatasetFiles(_Entry):
     transposed: bool
 
 
+class NoteEntry(_Entry):
+    """Something to know about an upload. `code` is stable."""
+
+    code: str
+    detail: str
+    labels: tuple[str, ...] = Field(description="The labels that it is about; none if it is about all of it.")
+
+
 class DatasetEntry(_Entry):
     """A set of labelled images that can be learned from."""
 
@@ -89,7 +97,24 @@ class DatasetEntry(_Entry):
     images: Mapping[str, int] | None = Field(
         None, description="For an uploaded dataset: how many images each label has."
     )
+    test_images: Mapping[str, int] | None = Field(
+        None,
+        description="For an uploaded dataset: how many images of each label are held out for testing, and "
+        "never learned from. These are the test images of the uploaded file, or every fifth image.",
+    )
     deleted_labels: tuple[str, ...] = Field((), description="Labels whose images were deleted from it.")
+    conversions: tuple[NoteEntry, ...] = Field(
+        (), description="How the uploaded file was read, where it was not in the documented form."
+    )
+    warnings: tuple[NoteEntry, ...] = Field((), description="What looks wrong with the uploaded images.")
+    sha256: str | None = Field(
+        None,
+        description="For an uploaded dataset: the sha256 of its pixels, as they are stored. "
+        "Deleting images changes it.",
+    )
+    sent_sha256: str | None = Field(
+        None, description="For an uploaded dataset: the sha256 of the file that was uploaded."
+    )
     files: DatasetFiles | None = Field(None, exclude=True)
     package: FromPackage = None
 
@@ -155,7 +180,7 @@ class Catalog(_Entry):
         which learned from it still find the same images.
         """
         rows = uploads.list_all(session, project=project)
-        uploaded = [_uploaded(row) for row in rows if row.images]
+        uploaded = [describe_upload(row) for row in rows if row.images]
         by_name = {entry.name: entry for entry in (*self.datasets, *uploaded)}
         return self.model_copy(update={"datasets": tuple(by_name.values())})
 
@@ -346,7 +371,8 @@ def _unknown_name(pointer: str, code: str, what: str, known: list[str]) -> Inval
     return InvalidRequest(Violation(pointer, code, f"{what}; choose from: {', '.join(known) or 'none'}"))
 
 
-def _uploaded(row: DatasetRow) -> DatasetEntry:
+def describe_upload(row: DatasetRow) -> DatasetEntry:
+    """Return the entry of an uploaded dataset."""
     return DatasetEntry(
         name=row.name,
         title=f"Uploaded: {sum(row.images.values()):,} images",
@@ -354,5 +380,10 @@ def _uploaded(row: DatasetRow) -> DatasetEntry:
         image_shape=(SIDE, SIDE),
         bundled=True,
         images=row.images,
+        test_images=uploads.count_test_images(row),
         deleted_labels=tuple(row.deleted_labels or ()),
+        conversions=tuple(NoteEntry.model_validate(one) for one in row.conversions or ()),
+        warnings=tuple(NoteEntry.model_validate(one) for one in row.warnings or ()),
+        sha256=row.sha256,
+        sent_sha256=row.sent_sha256,
     )

@@ -1,22 +1,30 @@
-"""Decode one PNG of 28x28 to grey pixels, or refuse it with the reason.
+"""Decode one PNG or JPEG to 28x28 grey pixels, or refuse it with the reason.
 
 Pillow reads what it can of a damaged file: a flipped bit gave other pixels, and missing rows were black. So
-all checksums and the length of the pixels are checked first, and Pillow gets a file with nothing else in it.
+all checksums of a PNG and the length of its pixels are checked first, and Pillow gets a file with nothing
+else in it. A JPEG has no checksum; its size and the number of its scans are checked before it is decoded.
 """
 
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
+from service.requests.fitting import LARGEST_SIDE, advise, fit
+from service.requests.greys import from_16_bits, to_grey
 from service.requests.invalid_upload import PIXELS, SIDE, InvalidUpload
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+SCAN = b"\xff\xda"
+MAX_SCANS = 64
+"""Of a JPEG. Each scan goes over all pixels, so that a small file of many scans would take minutes."""
+ORIENTATION = 0x0112
 MAX_PICTURE_BYTES = 1 << 20
-LARGE_SIDE = 4096
 CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 MAX_EXTRA_BYTES = 64 << 10
 """The most bytes that the texts and the colour profile of a picture may unpack to together."""
@@ -25,30 +33,62 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """(first column, first row, columns to the next pixel, rows to the next) of each pass of interlacing."""
 PALETTE = 3
+OTHER_FORMATS = {
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0": "HEIF or AVIF",
+    b"<": "SVG",
+}
+"""{the first bytes of a file: what it probably is}."""
+
+Note = Callable[[str], None]
+"""Called with the code of each conversion of PICTURE_CONVERSIONS."""
 
 
-def decode_picture(name: str, data: bytes) -> bytes:
-    """Return the 784 bytes of a PNG that loses nothing when it becomes 8-bit grey. Raises InvalidUpload.
+def decode_picture(name: str, data: bytes, *, fitting: bool = False, note: Note = lambda code: None) -> bytes:
+    """Return the 784 grey bytes of a PNG or JPEG. Raises InvalidUpload.
 
-    name: what the errors call it, in quotes.
+    name: what the errors call it, in quotes. fitting: whether a picture of another size is scaled.
     """
-    if not data.startswith(SIGNATURE):
-        raise InvalidUpload("invalid_image", f"{name} is not a PNG")
     try:
-        return _decode(name, data)
+        if data.startswith(SIGNATURE):
+            grey = _decode_png(name, data, fitting, note)
+        elif data.startswith(JPEG_SIGNATURE):
+            grey = _decode_jpeg(name, data, fitting, note)
+        else:
+            raise _another_format(name, data)
     except InvalidUpload:
         raise
     except Exception as error:
         raise _damaged(name) from error
+    if grey.shape != (SIDE, SIDE):
+        note("fitted")
+        grey = fit(grey)
+    if grey.size != PIXELS:
+        raise _damaged(name)
+    return grey.tobytes()
 
 
-def _decode(name: str, data: bytes) -> bytes:
+def _check_size(name: str, width: int, height: int, fitting: bool) -> None:
+    """Raise InvalidUpload for a picture of another size, unless it is to be scaled."""
+    if (width, height) == (SIDE, SIDE):
+        return
+    too_large = max(width, height) > LARGEST_SIDE
+    if not fitting or too_large:
+        code = "image_too_large" if too_large else "invalid_image"
+        raise InvalidUpload(code, f"{name} is {width}x{height}; {advise(height, width)}")
+
+
+# --- PNG -------------------------------------------------------------------------------------------
+
+
+def _decode_png(name: str, data: bytes, fitting: bool, note: Note) -> NDArray[np.uint8]:
     width, height = struct.unpack(">II", data[16:24])
-    if max(width, height) > LARGE_SIDE:
-        raise InvalidUpload("image_too_large", f"{name} is {width}x{height}; make it {SIDE}x{SIDE}")
-    if (width, height) != (SIDE, SIDE):
-        raise InvalidUpload("invalid_image", f"{name} is {width}x{height}; make it {SIDE}x{SIDE}")
-    header, palette, packed, unsupported = b"", b"", [], ""
+    _check_size(name, width, height, fitting)
+    header, palette, transparency, packed, exif = b"", b"", b"", [], b""
     extra_bytes = 0
     for position, (kind, content) in enumerate(_chunks(name, data)):
         if (kind == b"IHDR") != (position == 0):
@@ -59,8 +99,12 @@ def _decode(name: str, data: bytes) -> bytes:
             palette = content
         elif kind == b"IDAT":
             packed.append(content)
-        elif kind in (b"tRNS", b"acTL"):
-            unsupported = "transparent" if kind == b"tRNS" else "animated"
+        elif kind == b"tRNS":
+            transparency = content
+        elif kind == b"eXIf":
+            exif = content
+        elif kind == b"acTL":
+            raise InvalidUpload("unsupported_image_mode", f"{name} is animated; save one of its frames")
         elif kind in (b"zTXt", b"iCCP", b"iTXt"):
             extra_bytes += _unpacked_size(kind, content, at_most=MAX_EXTRA_BYTES + 1 - extra_bytes)
             if extra_bytes > MAX_EXTRA_BYTES:
@@ -69,14 +113,16 @@ def _decode(name: str, data: bytes) -> bytes:
                     f"{name} has texts or a colour profile of more than {MAX_EXTRA_BYTES:,} bytes",
                 )
     depth, colour, _, _, interlace = struct.unpack(">BBBBB", header[8:])
-    if unsupported or colour in (4, 6) or depth == 16:
-        kind_of_image = unsupported or ("16-bit" if depth == 16 else "transparent")
-        raise InvalidUpload(
-            "unsupported_image_mode",
-            f"{name} is {kind_of_image}; make it 8-bit grey, without transparency",
-        )
-    _check_pixels(name, b"".join(packed), depth * CHANNELS[colour], interlace)
-    return _draw(name, header, palette if colour == PALETTE else b"", b"".join(packed))
+    _check_pixels(name, b"".join(packed), (width, height), depth * CHANNELS[colour], interlace)
+    chunks = [
+        (b"IHDR", header),
+        *([(b"PLTE", palette)] if colour == PALETTE else []),
+        *([(b"tRNS", transparency)] if transparency else []),
+        *([(b"eXIf", exif)] if 0 < len(exif) <= MAX_EXTRA_BYTES else []),
+        (b"IDAT", b"".join(packed)),
+        (b"IEND", b""),
+    ]
+    return _draw_png(name, chunks, palette_size=len(palette) // 3, note=note)
 
 
 def _chunks(name: str, data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -110,12 +156,14 @@ def _unpacked_size(kind: bytes, content: bytes, *, at_most: int) -> int:
     return len(zlib.decompressobj().decompress(rest, at_most))
 
 
-def _check_pixels(name: str, packed: bytes, bits: int, interlace: int) -> None:
+def _check_pixels(name: str, packed: bytes, size: tuple[int, int], bits: int, interlace: int) -> None:
     """Check that the packed pixels are complete: no row is missing, and their checksum is right."""
+    width, height = size
     rows = [
-        1 + -(-len(range(x, SIDE, dx)) * bits // 8)
+        1 + -(-columns * bits // 8)
         for x, y, dx, dy in (PASSES if interlace else ((0, 0, 1, 1),))
-        for _ in range(y, SIDE, dy)
+        if (columns := len(range(x, width, dx)))
+        for _ in range(y, height, dy)
     ]
     unpacking = zlib.decompressobj()
     pixels = unpacking.decompress(packed, sum(rows) + 1)
@@ -128,27 +176,66 @@ def _check_pixels(name: str, packed: bytes, bits: int, interlace: int) -> None:
         at += row
 
 
-def _draw(name: str, header: bytes, palette: bytes, packed: bytes) -> bytes:
+def _draw_png(
+    name: str, chunks: list[tuple[bytes, bytes]], *, palette_size: int, note: Note
+) -> NDArray[np.uint8]:
     """Decode the pixels of a PNG with these chunks and no others."""
-    chunks = [
-        (b"IHDR", header),
-        *([(b"PLTE", palette)] if palette else []),
-        (b"IDAT", packed),
-        (b"IEND", b""),
-    ]
     file = SIGNATURE + b"".join(
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
         for kind, content in chunks
     )
     with Image.open(io.BytesIO(file), formats=["PNG"]) as picture:
         picture.load()
-        if picture.mode == "P" and int(np.asarray(picture).max()) >= len(palette) // 3:
+        if picture.mode == "P" and int(np.asarray(picture).max()) >= palette_size:
             raise _damaged(name)
-        grey = np.asarray(picture.convert("L"))
-    if grey.size != PIXELS:
-        raise _damaged(name)
-    return grey.tobytes()
+        return _grey(name, _upright(picture, note), note)
+
+
+# --- JPEG ------------------------------------------------------------------------------------------
+
+
+def _decode_jpeg(name: str, data: bytes, fitting: bool, note: Note) -> NDArray[np.uint8]:
+    if data.count(SCAN) > MAX_SCANS:
+        raise InvalidUpload(
+            "image_too_large", f"{name} has more than {MAX_SCANS} scans; save it again, as PNG"
+        )
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+        _check_size(name, *picture.size, fitting)
+        picture.load()
+        note("jpeg_decoded")
+        return _grey(name, _upright(picture, note), note)
+
+
+def _upright(picture: Image.Image, note: Note) -> Image.Image:
+    """Return the picture as its EXIF data say that it is to be shown."""
+    if picture.getexif().get(ORIENTATION, 1) in (0, 1):
+        return picture
+    note("orientation_applied")
+    return ImageOps.exif_transpose(picture)
+
+
+def _grey(name: str, picture: Image.Image, note: Note) -> NDArray[np.uint8]:
+    """Return a decoded picture of any mode as grey pixels."""
+    if picture.mode.startswith("I;16"):
+        note("grey_from_16_bits")
+        return from_16_bits(np.asarray(picture).astype(np.uint16))
+    if picture.mode == "P" or "transparency" in picture.info:
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
+    elif picture.mode == "1":
+        picture = picture.convert("L")
+    if picture.mode not in ("L", "LA", "RGB", "RGBA"):
+        raise InvalidUpload(
+            "unsupported_image_mode", f"{name} has the colours {picture.mode}; save it as a grey PNG"
+        )
+    pixels = np.asarray(picture)
+    return to_grey(pixels if pixels.ndim == 3 else pixels[..., None], note)
+
+
+def _another_format(name: str, data: bytes) -> InvalidUpload:
+    kind = next((kind for start, kind in OTHER_FORMATS.items() if data.startswith(start)), None)
+    found = f"is {kind}" if kind else "is neither"
+    return InvalidUpload("invalid_image", f"{name} is not a PNG or JPEG: it {found}; save it as PNG")
 
 
 def _damaged(name: str) -> InvalidUpload:
-    return InvalidUpload("corrupt_image", f"{name} is damaged and cannot be decoded")
+    return InvalidUpload("corrupt_image", f"{name} is damaged and cannot be decoded; save it again")

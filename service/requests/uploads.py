@@ -1,9 +1,10 @@
 """Read the images of every label from an uploaded archive, or refuse it with the reason.
 
-There are two kinds of archive: an npz of `images` (uint8 [n, 28, 28] or [n, 784]) and `labels` (text or whole
-numbers, [n]), and a zip of PNG files with one folder for each label. The ink should be bright on black, as
-MNIST's is. The archive is not trusted: nothing in it is unpickled, no more of it is unpacked than it says and
-is allowed, and it is read piece by piece, so that a small archive cannot fill the memory.
+There are two kinds of archive: an npz of images and labels (npz.py), and a zip of PNG or JPEG files in
+folders (folders.py). What is not as a model learns it, uint8 [n, 28, 28] of bright ink on black, is converted
+where it is clear how, and the conversions are listed. The archive is not trusted: nothing in it is
+unpickled, no more of it is unpacked than it says and is allowed, and it is read piece by piece, so that a
+small archive cannot fill the memory.
 """
 
 import errno
@@ -12,22 +13,26 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from service.registry.labels import NAME, RULE
 from service.registry.names import find_fault
-from service.requests.arrays import read_arrays
-from service.requests.invalid_upload import PIXELS, SIDE, InvalidUpload, shorten
+from service.requests import folders, upload_checks
+from service.requests.array_files import ArrayFile, open_array
+from service.requests.array_labels import refuse_too_many_labels
+from service.requests.folders import Entry
+from service.requests.invalid_upload import PIXELS, InvalidUpload, shorten
+from service.requests.npz import read_arrays
 from service.requests.pictures import MAX_PICTURE_BYTES, decode_picture
+from service.requests.upload_notes import Conversions, Note
 
 log = logging.getLogger(__name__)
 
 MIN_IMAGES_PER_LABEL = 5  # of each label, because every fifth image is kept for testing
-MAX_LABELS = 200
 MAX_FILES = 100_000
 MAX_RATIO = 200
 """How many times larger than its packed bytes an archive may be. Real images are 2 to 20 times larger."""
@@ -47,20 +52,39 @@ class Upload:
 
     counts: Mapping[str, int]
     """{label: how many images it has}. The labels are in order: numbers by size, text by alphabet."""
+    held_out: Mapping[str, int] | None
+    """{label: how many of its images, the last ones, the archive holds out for testing}, without labels of
+    which it holds out none. None if the archive has no split of its own."""
     sha256: str
     """Of the pixels."""
+    sent_sha256: str
+    """Of the archive."""
     label_digests: Mapping[str, str]
     """{label: a hash of its images, whatever their order}."""
+    conversions: Sequence[Note]
+    """How the archive was read, where that is not plain."""
+    warnings: Sequence[Note]
+    """What looks wrong with the images."""
 
 
-def read_upload(packed: BinaryIO, pixels: BinaryIO, *, max_bytes: int) -> Upload:
-    """Read an npz or a zip of PNGs that unpacks to `max_bytes` at most. Raises InvalidUpload.
+@dataclass(frozen=True)
+class _Counts:
+    """How many images an archive has."""
+
+    images: Mapping[str, int]
+    tests: Mapping[str, int] | None
+
+
+def read_upload(packed: BinaryIO, pixels: BinaryIO, *, max_bytes: int, fitting: bool = False) -> Upload:
+    """Read an npz or a zip of pictures that unpacks to `max_bytes` at most. Raises InvalidUpload.
 
     packed, pixels: files of the operating system; `pixels` is empty. It gets the 784 bytes of every image,
-    label after label, in the order of an npz, or of the file names in a zip.
+    label after label, in the order of an npz, or of the file names in a zip. If the archive has a split of
+    its own, the test images of a label come after the others of the label.
+    fitting: whether images of other sizes are scaled to 28x28.
     """
     try:
-        return _read(packed, pixels, max_bytes)
+        return _read(packed, pixels, max_bytes, fitting)
     except InvalidUpload:
         raise
     except Exception as error:
@@ -71,7 +95,7 @@ def read_upload(packed: BinaryIO, pixels: BinaryIO, *, max_bytes: int) -> Upload
         raise InvalidUpload("corrupt_archive", "the archive is damaged and cannot be read") from error
 
 
-def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int) -> Upload:
+def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> Upload:
     size = os.fstat(packed.fileno()).st_size
     _refuse_other_formats(packed, size)
     try:
@@ -81,16 +105,32 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int) -> Upload:
         if packed.read(2) == b"PK":
             raise InvalidUpload("corrupt_archive", "the archive is damaged; pack it again") from error
         raise InvalidUpload(
-            "invalid_archive", "the body is neither an npz nor a zip of PNG folders, or it is damaged"
+            "invalid_archive",
+            "the body is neither an npz (numpy.savez) nor a zip of PNG or JPEG folders, or it is damaged",
         ) from error
+    notes = Conversions()
     with archive:
-        files = [_check_entry(info) for info in archive.infolist() if not info.is_dir()]
-        _refuse_repeated(files)
-        _refuse_large(files, size, max_bytes)
-        numpy_only = bool(files) and all(info.filename.endswith(".npy") for info in files)
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        _refuse_large(infos, size, max_bytes)
+        entries = [entry for info in infos if not (entry := _check_entry(info, notes)).path.endswith("/")]
+        _refuse_repeated(entries)
+        left_behind = [entry for entry in entries if folders.is_left_behind(entry)]
+        files = [_check_content(entry) for entry in entries if not folders.is_left_behind(entry)]
+        folders.note_left_behind(left_behind, notes)
+        numpy_only = bool(files) and all(entry.path.endswith(".npy") for entry in files)
         read = _read_npz if numpy_only else _read_folders
-        counts = read(archive, files, pixels)
-    return Upload(counts, _hash(pixels), _hash_labels(pixels, counts))
+        counts = read(archive, files, pixels, notes, fitting)
+    looks = upload_checks.look(pixels, counts.images, counts.tests)
+    held_out = None if counts.tests is None else {name: n for name, n in counts.tests.items() if n}
+    return Upload(
+        counts.images,
+        held_out,
+        _hash(pixels),
+        _hash(packed),
+        looks.label_digests,
+        notes.notes(),
+        looks.warnings,
+    )
 
 
 def _refuse_other_formats(packed: BinaryIO, size: int) -> None:
@@ -112,25 +152,32 @@ def _refuse_other_formats(packed: BinaryIO, size: int) -> None:
         )
 
 
-def _check_entry(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    parts = info.orig_filename.split("/")
-    if "\0" in info.orig_filename or "\\" in info.orig_filename or {"", ".", ".."} & set(parts):
+def _check_entry(info: zipfile.ZipInfo, notes: Conversions) -> Entry:
+    """Return the entry with the name that it is meant to have. Raises InvalidUpload for an unsafe one."""
+    entry = folders.name_entry(info, notes)
+    parts = entry.path.removesuffix("/").split("/")
+    if "\0" in entry.path or {"", ".", ".."} & set(parts) or re.fullmatch("[A-Za-z]:", parts[0]):
         raise InvalidUpload(
-            "invalid_path", f"{_name(info)} is not a plain path inside the archive; use LABEL/NAME.png"
+            "invalid_path", f"{entry.quoted} is not a plain path inside the archive; use LABEL/NAME.png"
         )
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise InvalidUpload("invalid_path", f"{_name(info)} is a link; put the file itself there")
-    if info.flag_bits & 1:
-        raise InvalidUpload("encrypted_archive", f"{_name(info)} is encrypted; pack it without a password")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InvalidUpload("invalid_path", f"{entry.quoted} is a link; put the file itself there")
+    return entry
+
+
+def _check_content(entry: Entry) -> Entry:
+    """Return the entry. Raises InvalidUpload if its content cannot be read."""
+    if entry.info.flag_bits & 1:
+        raise InvalidUpload("encrypted_archive", f"{entry.quoted} is encrypted; pack it without a password")
+    if entry.info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise InvalidUpload(
-            "invalid_archive", f"{_name(info)} is compressed in a way other than deflate; use deflate"
+            "invalid_archive", f"{entry.quoted} is compressed in a way other than deflate; use deflate"
         )
-    if info.filename.lower().endswith(PICKLES):
-        raise _pickled(_name(info))
-    if info.filename.lower().endswith(ARCHIVES):
-        raise InvalidUpload("nested_archive", f"{_name(info)} is an archive; put its files there themselves")
-    return info
+    if entry.path.lower().endswith(PICKLES):
+        raise _pickled(entry.quoted)
+    if entry.path.lower().endswith(ARCHIVES):
+        raise InvalidUpload("nested_archive", f"{entry.quoted} is an archive; put its files there themselves")
+    return entry
 
 
 def _pickled(what: str) -> InvalidUpload:
@@ -140,12 +187,14 @@ def _pickled(what: str) -> InvalidUpload:
     return InvalidUpload("unsafe_serialization", message)
 
 
-def _refuse_repeated(files: list[zipfile.ZipInfo]) -> None:
+def _refuse_repeated(entries: Sequence[Entry]) -> None:
     seen: set[str] = set()
-    for info in files:
-        if info.filename in seen:
-            raise InvalidUpload("duplicate_entry", f"{_name(info)} is in the archive twice; keep one of them")
-        seen.add(info.filename)
+    for entry in entries:
+        if entry.path in seen:
+            raise InvalidUpload(
+                "duplicate_entry", f"{entry.quoted} is in the archive twice; keep one of them"
+            )
+        seen.add(entry.path)
 
 
 def _refuse_large(files: list[zipfile.ZipInfo], packed: int, max_bytes: int) -> None:
@@ -158,34 +207,37 @@ def _refuse_large(files: list[zipfile.ZipInfo], packed: int, max_bytes: int) -> 
     if unpacked > max_bytes:
         raise InvalidUpload(
             "payload_too_large",
-            f"the archive unpacks to {unpacked:,} bytes, more than the {max_bytes:,} allowed; leave some out",
+            f"the archive unpacks to {unpacked:,} bytes, more than the {max_bytes:,} allowed; save "
+            "arrays as uint8, or leave some images out",
         )
     end = 0
     for info in sorted(files, key=lambda info: info.header_offset):
         if info.header_offset < end:
-            raise InvalidUpload("archive_bomb", f"{_name(info)} shares its bytes with another file")
+            raise InvalidUpload(
+                "archive_bomb", f"{shorten(info.orig_filename)} shares its bytes with another file"
+            )
         end = info.header_offset + info.compress_size
 
 
-def _refuse_wrong_counts(counts: Mapping[str, int]) -> None:
-    if not counts:
+def _refuse_wrong_counts(counts: _Counts) -> None:
+    if not counts.images:
         raise InvalidUpload("too_few_images", "the archive contains no image")
-    _refuse_too_many_labels(counts)
-    for label, count in counts.items():
+    refuse_too_many_labels(len(counts.images))
+    for label, count in counts.images.items():
         check_label(label)
+        tests = (counts.tests or {}).get(label, 0)
         if count < MIN_IMAGES_PER_LABEL:
             raise InvalidUpload(
                 "too_few_images",
                 f"the label {label!r} has {count} images and needs at least {MIN_IMAGES_PER_LABEL}, "
                 "because every fifth image is kept for testing",
             )
-
-
-def _refuse_too_many_labels(labels: Collection[object]) -> None:
-    if len(labels) > MAX_LABELS:
-        raise InvalidUpload(
-            "too_many_labels", f"there are {len(labels)} labels, more than the {MAX_LABELS} allowed"
-        )
+        if count - tests < MIN_IMAGES_PER_LABEL - 1:
+            raise InvalidUpload(
+                "too_few_images",
+                f"the label {label!r} has {count - tests} images to learn from and {tests} to test with, and "
+                f"needs at least {MIN_IMAGES_PER_LABEL - 1} to learn from",
+            )
 
 
 def check_label(name: str) -> None:
@@ -199,21 +251,22 @@ def check_label(name: str) -> None:
 
 
 class _Pixels:
-    """Writes images to a file, each after the earlier ones of its label."""
+    """Writes images to a file, each after the earlier ones of its label and part."""
 
-    def __init__(self, file: BinaryIO, counts: Mapping[str, int]) -> None:
+    def __init__(self, file: BinaryIO, counts: _Counts) -> None:
         self._descriptor = file.fileno()
-        self._next: dict[str, int] = {}
+        self._next: dict[tuple[str, bool], int] = {}
         end = 0
-        for label, count in counts.items():
-            self._next[label] = end
+        for label, count in counts.images.items():
+            self._next[label, False] = end
             end += count * PIXELS
+            self._next[label, True] = end - (counts.tests or {}).get(label, 0) * PIXELS
 
-    def put(self, label: str, images: bytes) -> None:
+    def put(self, label: str, is_test: bool, images: bytes) -> None:
         rest = memoryview(images)
         while rest:
-            written = os.pwrite(self._descriptor, rest, self._next[label])
-            self._next[label] += written
+            written = os.pwrite(self._descriptor, rest, self._next[label, is_test])
+            self._next[label, is_test] += written
             rest = rest[written:]
 
 
@@ -226,74 +279,55 @@ def _hash(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _hash_labels(file: BinaryIO, counts: Mapping[str, int]) -> dict[str, str]:
-    """Return for each label the hash of the sorted hashes of its images."""
-    file.seek(0)
-    digests = {}
-    for label, count in counts.items():
-        images = sorted(sha256(file.read(SIDE * SIDE)).digest() for _ in range(count))
-        digests[label] = sha256(b"".join(images)).hexdigest()
-    file.seek(0)
-    return digests
-
-
-def _read_npz(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], pixels: BinaryIO) -> dict[str, int]:
-    named = {info.filename.removesuffix(".npy"): info for info in files}
-    if set(named) != {"images", "labels"}:
-        found = ", ".join(shorten(name) for name in sorted(named))
-        raise InvalidUpload(
-            "invalid_array",
-            f"the npz must contain the arrays 'images' and 'labels' only; it contains: {found}",
-        )
-    with archive.open(named["images"]) as images, archive.open(named["labels"]) as labels:
-        sizes = named["images"].file_size, named["labels"].file_size
-        arrays = read_arrays(images, labels, sizes, refuse_too_many=_refuse_too_many_labels)
-        _refuse_wrong_counts(arrays.counts)
-        sorted_pixels = _Pixels(pixels, arrays.counts)
-        for label, rows in arrays.pieces():
-            sorted_pixels.put(label, rows)
-    return dict(arrays.counts)
-
-
-# --- a zip of PNG folders --------------------------------------------------------------------------
-
-
-def _read_folders(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], pixels: BinaryIO) -> dict[str, int]:
-    pictures = sorted(_pictures(files), key=lambda info: info.filename)
-    counts: dict[str, int] = {}
-    for info in pictures:
-        label = PurePosixPath(info.filename).parts[0]
-        counts[label] = counts.get(label, 0) + 1
-    counts = dict(sorted(counts.items()))
-    for label in counts:
-        check_label(label)
+def _read_npz(
+    archive: zipfile.ZipFile, files: Sequence[Entry], pixels: BinaryIO, notes: Conversions, fitting: bool
+) -> _Counts:
+    found: dict[str, Callable[[], ArrayFile]] = {}
+    for entry in files:
+        name = entry.parts[-1].removesuffix(".npy")
+        if name in found:
+            raise InvalidUpload("duplicate_entry", f"the archive has two arrays {shorten(name)}; keep one")
+        found[name] = partial(open_array, name, archive, entry.info)
+    arrays = read_arrays(found, notes, fitting=fitting)
+    counts = _Counts(arrays.counts, arrays.tests)
+    _refuse_wrong_counts(counts)
     sorted_pixels = _Pixels(pixels, counts)
-    for info in pictures:
-        if info.file_size > MAX_PICTURE_BYTES:
-            raise InvalidUpload(
-                "image_too_large", f"{_name(info)} has {info.file_size:,} bytes, too many for a 28x28 PNG"
-            )
-        try:
-            with archive.open(info) as file:
-                data = file.read(info.file_size + 1)  # without a size, all that follows would be unpacked
-        except Exception as error:
-            message = f"{_name(info)} is damaged and cannot be unpacked"
-            raise InvalidUpload("corrupt_archive", message) from error
-        sorted_pixels.put(PurePosixPath(info.filename).parts[0], decode_picture(_name(info), data))
+    for label, is_test, rows in arrays.pieces(notes):
+        sorted_pixels.put(label, is_test, rows)
+    return counts
+
+
+def _read_folders(
+    archive: zipfile.ZipFile, files: Sequence[Entry], pixels: BinaryIO, notes: Conversions, fitting: bool
+) -> _Counts:
+    pictures, has_split = folders.find_pictures(files, notes)
+    labels = sorted({picture.label for picture in pictures})
+    for label in labels:
+        check_label(label)
+    images, tests = dict.fromkeys(labels, 0), dict.fromkeys(labels, 0)
+    for picture in pictures:
+        images[picture.label] += 1
+        tests[picture.label] += picture.is_test
+    counts = _Counts(images, tests if has_split else None)
+    sorted_pixels = _Pixels(pixels, counts)
+    for picture in pictures:
+        data = _read_picture(archive, picture.entry)
+        grey = decode_picture(picture.entry.quoted, data, fitting=fitting, note=notes.count)
+        sorted_pixels.put(picture.label, picture.is_test, grey)
     _refuse_wrong_counts(counts)
     return counts
 
 
-def _pictures(files: list[zipfile.ZipInfo]) -> Iterator[zipfile.ZipInfo]:
-    """Yield the image files. Skip the files that file managers leave behind."""
-    for info in files:
-        parts = info.filename.split("/")
-        if parts[0] == "__MACOSX" or parts[-1] in (".DS_Store", "Thumbs.db"):
-            continue
-        if len(parts) != 2 or not parts[1].lower().endswith(".png"):
-            raise InvalidUpload("invalid_path", f"{_name(info)} is not of the form LABEL/NAME.png")
-        yield info
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    return shorten(info.orig_filename)
+def _read_picture(archive: zipfile.ZipFile, entry: Entry) -> bytes:
+    size = entry.info.file_size
+    if size > MAX_PICTURE_BYTES:
+        raise InvalidUpload(
+            "image_too_large",
+            f"{entry.quoted} has {size:,} bytes, more than {MAX_PICTURE_BYTES:,}; make it smaller",
+        )
+    try:
+        with archive.open(entry.info) as file:
+            return file.read(size + 1)  # without a size, all that follows would be unpacked
+    except Exception as error:
+        message = f"{entry.quoted} is damaged and cannot be unpacked"
+        raise InvalidUpload("corrupt_archive", message) from error

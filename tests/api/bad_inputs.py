@@ -382,7 +382,7 @@ DATASETS = [
     upload("a NUL in the name", 422, "invalid_name", "/path/dataset", path="a%00", body=as_npz(doodles())),
     upload("dots for a name", 422, "invalid_name", "/path/dataset", path=".cats", body=as_npz(doodles())),
     upload(
-        "a dry run", 422, "unknown_field", "/query/dry_run", path="cats?dry_run=1", body=as_npz(doodles())
+        "another option", 422, "unknown_field", "/query/dryrun", path="cats?dryrun=1", body=as_npz(doodles())
     ),
     upload("an endless name", 422, "invalid_name", "/path/dataset", path="a" * 65, body=as_npz(doodles())),
 ]

@@ -1,17 +1,21 @@
 """Datasets over HTTP: an upload is a dataset like the others, and never changes."""
 
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from errno import ENOSPC
+from hashlib import sha256
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pytest
+from PIL import Image
 
 from service.registry import datasets
 from service.registry.artifacts import Artifacts
 from service.settings import Settings
 from tests.api.serving import Served, serving
-from tests.requests.archives import as_folders, as_npz, doodles
+from tests.requests.archives import as_arrays, as_folders, as_npz, doodles, drawings, npz
 
 ZIP = {"Content-Type": "application/zip"}
 
@@ -31,7 +35,13 @@ def test_an_upload_is_a_dataset_like_the_others(served: Served, name: str) -> No
         "image_shape": [28, 28],
         "bundled": True,
         "images": {"bar": 6, "ring": 6},
+        "test_images": {"bar": 1, "ring": 1},
         "deleted_labels": [],
+        "conversions": [],
+        "warnings": answer.json()["warnings"],
+        "sha256": sha256(b"".join(one.tobytes() for one in doodles().values())).hexdigest(),
+        "sent_sha256": sha256(as_npz(doodles())).hexdigest(),
+        "previews": None,
         "viewable": True,
         "package": None,
     }
@@ -148,3 +158,60 @@ def test_a_full_disk_is_a_507_and_leaves_no_dataset(
     assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
     assert served.http.get(f"/v1/datasets/{name}").status_code == 404
     assert put(served, name, as_npz(doodles())).status_code == 201
+
+
+def test_an_upload_of_another_form_says_how_it_was_read_and_what_looks_wrong(
+    served: Served, name: str
+) -> None:
+    images, labels = as_arrays(drawings())
+    archive = npz(x=255 - images[:, None], y=labels)
+    found = put(served, name, archive).json()
+    assert [note["code"] for note in found["conversions"]] == ["arrays_by_name", "axes_reshaped"]
+    assert [(note["code"], note["labels"]) for note in found["warnings"]] == [
+        ("inverted", ["0", "1"]),
+        ("too_few_to_judge", ["0", "1"]),
+    ]
+    assert found["sent_sha256"] == sha256(archive).hexdigest()
+    assert found["sha256"] == sha256((255 - images).tobytes()).hexdigest()
+    listed = served.http.get("/v1/datasets").json()["data"]
+    assert next(one for one in listed if one["name"] == name) == found
+
+
+def test_a_dry_run_answers_the_same_and_keeps_nothing(served: Served, name: str) -> None:
+    archive = as_npz(drawings())
+    before = served.counts()
+    tried = put(served, f"{name}?dry_run=true", archive)
+    assert served.counts() == before
+    assert served.http.get(f"/v1/datasets/{name}").status_code == 404
+    kept = put(served, name, archive)
+    assert (tried.status_code, kept.status_code) == (201, 201)
+    previews = tried.json()["previews"]
+    assert {**tried.json(), "previews": None} == kept.json()
+    with urllib.request.urlopen(previews["1"]) as file, Image.open(file) as strip:
+        shown = np.asarray(strip).reshape(28, 6, 28).swapaxes(0, 1)
+    assert shown.tolist() == drawings()["1"].tolist()
+    again = put(served, f"{name}?dry_run=true", archive)
+    assert (again.status_code, again.json()["previews"]) == (200, previews)
+    other = put(served, f"{name}?dry_run=true", as_npz(drawings(seed=1)))
+    assert (other.status_code, other.json()["code"]) == (409, "dataset_exists")
+    refused = put(served, f"{name}-2?dry_run=true", b"no archive")
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_archive")
+
+
+def test_the_same_images_in_another_split_are_other_images(served: Served, name: str) -> None:
+    images, labels = as_arrays(drawings(each=12, labels=("a",)))
+    split = {"x_train": images[:9], "y_train": labels[:9], "x_test": images[9:], "y_test": labels[9:]}
+    found = put(served, name, npz(**split)).json()
+    assert (found["images"], found["test_images"]) == ({"a": 12}, {"a": 3})
+    whole = put(served, name, npz(images=images, labels=labels))
+    assert (whole.status_code, whole.json()["code"]) == (409, "dataset_exists")
+    assert put(served, name, npz(**split)).status_code == 200
+
+
+def test_images_of_another_size_are_scaled_only_where_that_is_requested(served: Served, name: str) -> None:
+    archive = as_npz({"a": np.kron(drawings()["0"], np.ones((1, 2, 2), np.uint8))})
+    refused = put(served, name, archive)
+    assert (refused.status_code, "?fit=28" in refused.json()["detail"]) == (422, True)
+    assert put(served, f"{name}?fit=32", archive).status_code == 422
+    fitted = put(served, f"{name}?fit=28", archive)
+    assert (fitted.status_code, fitted.json()["conversions"][-1]["code"]) == (201, "fitted")

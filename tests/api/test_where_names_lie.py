@@ -31,6 +31,7 @@ STORE_OF_COLUMN = {
     "datasets.deleted_labels": DATABASE,
     "datasets.images": DATABASE,
     "datasets.label_digests": DATABASE,
+    "datasets.warnings": DATABASE,
     "image_erasures.datasets": DATABASE,
     "image_erasures.labels": DATABASE,
     "job_events.data": "job events",

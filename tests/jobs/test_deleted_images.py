@@ -144,6 +144,25 @@ def test_a_full_report_has_reasons_for_what_needs_deleted_images(
     assert report.retained.value is not None
 
 
+def test_the_split_of_an_upload_is_kept_although_images_of_another_label_were_deleted(
+    worker_context: WorkerContext, model: ModelRow, deployment: Settings
+) -> None:
+    bundled = load("digits", worker_context.data).train
+    images = {label: bundled[str(index)][:20] for index, label in enumerate(LABELS)}
+    facts = uploads.UploadFacts(held_out={"ring": 3, "bar": 7})
+    with worker_context.database.transaction() as session:
+        sha256 = worker_context.artifacts.put(b"".join(one.numpy().tobytes() for one in images.values()))
+        uploads.put(session, "doodles", images=dict.fromkeys(images, 20), sha256=sha256, facts=facts)
+    delete(worker_context, "ring")
+    sweeper.sweep(worker_context.database, deployment)
+    run(worker_context, model, "learn", "bar", "line", dataset="doodles")
+    with worker_context.database.reading() as session:
+        row = session.get_one(DatasetRow, (DEFAULT_PROJECT, "doodles"))
+    assert (row.held_out, row.sha256 != sha256) == ({"bar": 7}, True)
+    [version] = versions_of(worker_context, model)
+    assert version.report["examples"]["labels"] == {"bar": 13, "line": 16}, "of line, each fifth is held out"
+
+
 class SlowArtifacts(FolderArtifacts):
     """Artifacts of which the first ones are read only after something else has happened."""
 

@@ -76,3 +76,22 @@ def test_a_deletion_waits_for_a_learn_that_is_being_accepted_and_then_sees_it(up
     [refused] = failures
     assert isinstance(refused, DatasetInUse)
     assert refused.job_id == job.id
+
+
+def test_warnings_are_no_longer_about_a_label_whose_images_are_deleted(registry: Registry) -> None:
+    warnings = [
+        {"code": "dim", "detail": "dark", "labels": ["a", "b"]},
+        {"code": "inverted", "detail": "bright", "labels": ["a"]},
+    ]
+    facts = datasets.UploadFacts(held_out={"a": 2, "b": 3}, warnings=warnings)
+    with registry.database.transaction() as session:
+        datasets.put(session, "doodles", images={"a": 9, "b": 9}, sha256="a" * 64, facts=facts)
+    older = registry.submit("learn", "b", dataset="doodles")
+    delete(registry.database, "a")
+    with registry.database.reading() as session:
+        row = session.get_one(DatasetRow, (DEFAULT_PROJECT, "doodles"))
+        found = datasets.find_readable(session, "doodles", project=DEFAULT_PROJECT, sequence=older.sequence)
+    assert row.warnings == [{"code": "dim", "detail": "dark", "labels": ["b"]}]
+    assert datasets.count_test_images(row) == {"b": 3}
+    assert found is not None
+    assert dict(found.held_out) == {"a": 2, "b": 3}, "the older job still reads both, in their split"

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,3 +46,22 @@ def pngs(images: Mapping[str, NDArray[np.uint8]]) -> dict[str, bytes]:
 
 def as_folders(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     return zipped(pngs(images))
+
+
+def drawings(
+    each: int = 6, labels: Sequence[str] = ("0", "1"), seed: int = 0
+) -> dict[str, NDArray[np.uint8]]:
+    """Different images [each, 28, 28] of every label: bright ink on black, with nothing at the border."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for label in labels:
+        images = np.zeros((each, 28, 28), np.uint8)
+        images[:, 6:22, 6:22] = rng.integers(0, 256, (each, 16, 16), np.uint8)
+        images[:, 6, 6] = 255
+        found[label] = images
+    return found
+
+
+def as_arrays(images: Mapping[str, NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
+    """All images [n, 28, 28], and the label of each, [n]."""
+    return np.concatenate(list(images.values())), np.repeat(list(images), [len(x) for x in images.values()])

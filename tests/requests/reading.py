@@ -6,6 +6,7 @@ from tempfile import TemporaryFile
 import numpy as np
 from numpy.typing import NDArray
 
+from service.requests.upload_notes import Note
 from service.requests.uploads import read_upload
 
 
@@ -16,6 +17,9 @@ class Read:
     counts: dict[str, int]
     sha256: str
     pixels: bytes
+    held_out: dict[str, int] | None
+    conversions: tuple[Note, ...]
+    warnings: tuple[Note, ...]
 
     @property
     def images(self) -> dict[str, NDArray[np.uint8]]:
@@ -28,11 +32,18 @@ class Read:
         }
 
 
-def read(archive: bytes, *, max_bytes: int = 1 << 24) -> Read:
+def read(archive: bytes, *, max_bytes: int = 1 << 24, fitting: bool = False) -> Read:
     """Read an archive. Raises InvalidUpload."""
     with TemporaryFile() as packed, TemporaryFile() as pixels:
         packed.write(archive)
         packed.flush()
-        upload = read_upload(packed, pixels, max_bytes=max_bytes)
+        upload = read_upload(packed, pixels, max_bytes=max_bytes, fitting=fitting)
         pixels.seek(0)
-        return Read(dict(upload.counts), upload.sha256, pixels.read())
+        return Read(
+            dict(upload.counts),
+            upload.sha256,
+            pixels.read(),
+            None if upload.held_out is None else dict(upload.held_out),
+            tuple(upload.conversions),
+            tuple(upload.warnings),
+        )

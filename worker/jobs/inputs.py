@@ -216,7 +216,8 @@ def _load_built_in(name: str, folder: Path, artifacts: Artifacts) -> datasets.Da
 @lru_cache(maxsize=2)
 def _load_uploaded(name: str, readable: uploads.ReadableImages, artifacts: Artifacts) -> datasets.Dataset:
     pixels = artifacts.read(readable.sha256)
-    return datasets.uploaded(name, dict(readable.stored), pixels).only(readable.labels)
+    dataset = datasets.uploaded(name, dict(readable.stored), pixels, dict(readable.held_out))
+    return dataset.only(readable.labels)
 
 
 def _read_checkpoint(

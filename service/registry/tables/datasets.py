@@ -33,6 +33,15 @@ class DatasetRow(Row):
     """{label: a hash of its images, whatever their order}. Null for uploads of earlier releases."""
     deleted_labels: Mapped[list[str] | None] = mapped_column(Json)
     """Labels that the dataset had when it was uploaded, and whose images were deleted."""
+    held_out: Mapped[dict[str, int] | None] = mapped_column(Json)
+    """{label: how many of its images, the last ones, are its test images}, as the uploaded file had them. Of
+    labels without an entry, and where it is null, every fifth image is."""
+    conversions: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    """[{code, detail, labels}]: how the uploaded file was read. Null for uploads of earlier releases."""
+    warnings: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    """[{code, detail, labels}]: what looks wrong with the images. Null for uploads of earlier releases."""
+    sent_sha256: Mapped[str | None] = mapped_column(Digest)
+    """That of the file that was uploaded. Null for uploads of earlier releases."""
     created_at: Mapped[datetime] = mapped_column(Timestamp, default=now())
 
 

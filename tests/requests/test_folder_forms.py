@@ -1,0 +1,274 @@
+"""Folders of pictures in the forms that people have are read as the same images, and the upload says how."""
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.requests.invalid_upload import InvalidUpload
+from service.requests.pictures import MAX_SCANS
+from tests.requests.archives import drawings, png, pngs, zipped
+from tests.requests.reading import Read, read
+
+DRAWINGS = drawings()
+PATHS = pngs(DRAWINGS)
+PLAIN = read(zipped(PATHS))
+
+Form = Callable[[Mapping[str, bytes]], bytes]
+
+
+def codes(upload: Read) -> set[str]:
+    return {note.code for note in upload.conversions}
+
+
+def renamed(rename: Callable[[str], str], **more: bytes) -> bytes:
+    return zipped({rename(path): data for path, data in PATHS.items()} | more)
+
+
+def without_utf_8_flag(archive: bytes) -> bytes:
+    """The archive as Info-ZIP on Linux writes it: UTF-8 names, without the flag that says so."""
+    data = bytearray(archive)
+    for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := data.find(magic, at + 1)) >= 0:
+            (flags,) = struct.unpack_from("<H", data, at + offset)
+            struct.pack_into("<H", data, at + offset, flags & ~0x800)
+    return bytes(data)
+
+
+def with_folder_entries() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("digits\\", b"")
+        for path, data in PATHS.items():
+            archive.writestr(f"digits\\{path}".replace("/", "\\"), data)
+    return file.getvalue()
+
+
+JUNK = {
+    "__MACOSX/0/._1.png": b"x", "__MACOSX/._0": b"x", "0/.DS_Store": b"x", "0/Thumbs.db": b"x",
+    "desktop.ini": b"x",
+    "0/._000.png": b"x", "@eaDir/0/000.png": b"x", ".git/objects.zip": b"x", "$RECYCLE.BIN/a.pkl": b"x",
+}  # fmt: skip
+
+SAME: list[tuple[str, str | None, bytes]] = [
+    ("the documented form", None, zipped(PATHS)),
+    ("a folder around", "folders_around_ignored", renamed(lambda path: f"digits/{path}")),
+    ("folders around", "folders_around_ignored", renamed(lambda path: f"my data/digits v2/{path}")),
+    ("dots in front", None, renamed(lambda path: f"./{path}")),
+    ("backslashes", "backslashes_replaced", renamed(lambda path: path.replace("/", "\\"))),
+    ("folders of Windows", "folders_around_ignored", with_folder_entries()),
+    ("capitals", None, renamed(lambda path: path.replace(".png", ".PNG"))),
+    ("only a part to learn from", "folders_around_ignored", renamed(lambda path: f"train/{path}")),
+    ("left behind", "hidden_files_ignored", zipped(PATHS | JUNK)),
+    ("a hidden folder", "hidden_files_ignored",
+     zipped({f".ipynb_checkpoints/{i}.png": png(DRAWINGS["0"][i]) for i in range(6)} | PATHS)),
+    ("documents", "documents_ignored",
+     zipped(PATHS | {"README.md": b"x", "LICENSE": b"x", "0/labels.csv": b"x", "meta.json": b"{}"})),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "archive"), [each[1:] for each in SAME], ids=[each[0] for each in SAME])
+def test_another_arrangement_gives_the_same_upload_and_says_how_it_was_read(
+    code: str | None, archive: bytes
+) -> None:
+    upload = read(archive)
+    assert (upload.counts, upload.sha256, upload.held_out) == (PLAIN.counts, PLAIN.sha256, None)
+    assert codes(upload) >= ({code} if code else set())
+    assert bool(upload.conversions) == (code is not None)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("é", "zéro"), ("あ", "い"), ("ноль", "один")], ids=["Latin", "Kana", "Cyrillic"]
+)
+def test_names_in_utf_8_without_the_flag_are_those_of_the_folders(first: str, second: str) -> None:
+    flagged = renamed(lambda path: path.replace("0/", f"{first}/").replace("1/", f"{second}/"))
+    upload = read(without_utf_8_flag(flagged))
+    assert upload.counts == {first: 6, second: 6} == read(flagged).counts
+    assert codes(upload) == {"names_decoded"}
+
+
+def test_names_as_macos_decomposes_them_are_composed() -> None:
+    upload = read(renamed(lambda path: path.replace("0/", "e\u0301/")))
+    assert list(upload.counts) == ["1", "é"]
+    assert codes(upload) == {"names_composed"}
+
+
+SPLITS: list[tuple[str, Callable[[str, str], str]]] = [
+    ("part, label", lambda part, path: f"{part}/{path}"),
+    ("a folder around", lambda part, path: f"digits/{part}/{path}"),
+    ("capitals", lambda part, path: f"{part.capitalize()}/{path}"),
+    ("other names", lambda part, path: f"{'training' if part == 'train' else 'valid'}/{path}"),
+    ("label, part", lambda part, path: "/".join([path.split("/")[0], part, path.split("/")[1]])),
+]
+
+
+@pytest.mark.parametrize("place", [each[1] for each in SPLITS], ids=[each[0] for each in SPLITS])
+@pytest.mark.parametrize("labels", [("0",), ("0", "1")], ids=["one label", "two labels"])
+def test_the_split_of_an_archive_is_kept(place: Callable[[str, str], str], labels: tuple[str, ...]) -> None:
+    train, test = drawings(each=7, labels=labels, seed=1), drawings(each=3, labels=labels, seed=2)
+    files = {place("train", path): data for path, data in pngs(train).items()}
+    files |= {place("test", path): data for path, data in pngs(test).items()}
+    upload = read(zipped(files))
+    assert upload.held_out == dict.fromkeys(labels, 3)
+    for label in labels:
+        assert upload.images[label][:7].tolist() == train[label].reshape(7, 784).tolist()
+        assert upload.images[label][7:].tolist() == test[label].reshape(3, 784).tolist()
+    assert "split_kept" in codes(upload)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def as_pictures(encode: Callable[[NDArray[np.uint8]], bytes], suffix: str = "png") -> bytes:
+    return zipped({
+        f"{label}/{i:03}.{suffix}": encode(image)
+        for label, images in DRAWINGS.items()
+        for i, image in enumerate(images)
+    })  # fmt: skip
+
+
+def sixteen_bits(image: NDArray[np.uint8]) -> bytes:
+    return encoded(Image.fromarray(image.astype(np.uint16) * 257))
+
+
+def with_palette(image: NDArray[np.uint8], **options: Any) -> bytes:
+    """The same greys as indices into a palette that is the other way round."""
+    picture = Image.fromarray(255 - image, "P")
+    picture.putpalette([255 - value for value in range(256) for _ in range(3)])
+    return encoded(picture, **options)
+
+
+def turned(image: NDArray[np.uint8], kind: str = "PNG", **options: Any) -> bytes:
+    """The picture lying on its side, with EXIF data that say so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.fromarray(np.rot90(image).copy()), kind, exif=exif, **options)
+
+
+PICTURES: list[tuple[str, str | None, bytes]] = [
+    ("RGB", None, as_pictures(lambda image: png(image, "RGB"))),
+    ("RGBA", "alpha_removed", as_pictures(lambda image: png(image, "RGBA"))),
+    ("LA", "alpha_removed", as_pictures(lambda image: png(image, "LA"))),
+    ("16 bits", "grey_from_16_bits", as_pictures(sixteen_bits)),
+    ("palette", None, as_pictures(with_palette)),
+    ("palette, all opaque", "alpha_removed",
+     as_pictures(lambda image: with_palette(image, transparency=bytes([255])))),
+    ("turned", "orientation_applied", as_pictures(turned)),
+    ("PNG that is called JPEG", None, as_pictures(png, "jpg")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "archive"), [each[1:] for each in PICTURES], ids=[each[0] for each in PICTURES]
+)
+def test_pictures_of_another_kind_have_the_same_pixels(code: str | None, archive: bytes) -> None:
+    upload = read(archive)
+    assert {label: images.tolist() for label, images in upload.images.items()} == {
+        label: images.tolist() for label, images in PLAIN.images.items()
+    }
+    assert codes(upload) == ({code} if code else set())
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
+def test_jpegs_are_read_within_what_they_lost(mode: str, progressive: bool) -> None:
+    def jpeg(image: NDArray[np.uint8]) -> bytes:
+        return encoded(Image.fromarray(image).convert(mode), "JPEG", quality=95, progressive=progressive)
+
+    upload = read(as_pictures(jpeg, "jpeg"))
+    for label, images in PLAIN.images.items():
+        assert np.abs(upload.images[label].astype(int) - images).mean() < 8
+    assert "jpeg_decoded" in codes(upload)
+
+
+def test_a_jpeg_that_lies_on_its_side_is_turned() -> None:
+    corner = np.zeros((28, 28), np.uint8)
+    corner[:8, :8] = 255
+    upload = read(zipped({f"a/{i}.jpg": turned(corner, "JPEG", quality=95) for i in range(5)}))
+    assert upload.images["a"][0].reshape(28, 28)[2:6, 2:6].min() > 200
+    assert codes(upload) == {"jpeg_decoded", "orientation_applied"}
+
+
+def test_what_is_transparent_in_a_picture_is_put_on_black() -> None:
+    picture = np.full((28, 28, 4), 255, np.uint8)
+    picture[10:, :, 3] = 0
+    upload = read(zipped({f"a/{i}.png": encoded(Image.fromarray(picture)) for i in range(5)}))
+    assert upload.images["a"][0].reshape(28, 28)[:, 0].tolist() == [255] * 10 + [0] * 18
+    assert "transparency_on_black" in codes(upload)
+
+
+def test_pictures_of_mixed_sizes_are_scaled_where_that_is_requested() -> None:
+    shapes = [(28, 28), (56, 56), (64, 32), (8, 8), (1, 900)]
+    files = {
+        f"a/{i}.png": encoded(Image.fromarray(np.full(shape, 200, np.uint8)))
+        for i, shape in enumerate(shapes)
+    }
+    files["a/9.png"] = encoded(Image.fromarray(np.kron(DRAWINGS["0"][0], np.ones((2, 2), np.uint8))))
+    with pytest.raises(
+        InvalidUpload, match=r"'a/1.png' is 56x56; make it 28x28, or have it scaled with \?fit=28"
+    ):
+        read(zipped(files))
+    upload = read(zipped(files), fitting=True)
+    assert upload.counts == {"a": 6}
+    assert (upload.images["a"][:5] == 200).all(), "what is beside an image has the brightness of its border"
+    assert np.abs(upload.images["a"][5].astype(int) - PLAIN.images["0"][0]).mean() < 12
+    assert [note.detail[:2] for note in upload.conversions if note.code == "fitted"] == ["5 "]
+
+
+REFUSED: list[tuple[str, str, str, dict[str, bytes]]] = [
+    ("a GIF", "invalid_image", "save it as PNG", {"0/a.gif": b"GIF89a"}),
+    ("a GIF that is called PNG", "invalid_image", "is GIF; save it as PNG", {"0/a.png": b"GIF89a"}),
+    ("WebP", "invalid_image", "save it as PNG", {"0/a.webp": b"RIFF"}),
+    ("an unknown file", "invalid_path", "LABEL/NAME.png", {"0/a.dat": b"x"}),
+    ("a picture beside the folders", "invalid_path", "LABEL/NAME.png", {"a.png": PATHS["0/000.png"]}),
+    ("folders of two depths", "invalid_path", "train/LABEL/NAME.png", {"0/more/a.png": PATHS["0/000.png"]}),
+    ("a split for some", "invalid_path", "no part of the split", {"test/0/a.png": PATHS["0/000.png"]}),
+    ("CMYK", "unsupported_image_mode", "grey PNG",
+     {"0/a.jpg": encoded(Image.new("CMYK", (28, 28)), "JPEG")}),
+    ("half a JPEG", "corrupt_image", "'0/a.jpg' is damaged",
+     {"0/a.jpg": encoded(Image.fromarray(DRAWINGS["0"][0]), "JPEG")[:-80]}),
+    ("a JPEG of many scans", "image_too_large", "scans",
+     {"0/a.jpg": encoded(Image.fromarray(DRAWINGS["0"][0]), "JPEG") + b"\xff\xda" * MAX_SCANS}),
+    ("a large JPEG", "image_too_large", "5000x10; make it 28x28",
+     {"0/a.jpg": encoded(Image.new("L", (5000, 10)), "JPEG")}),
+    ("two forms of a name", "invalid_name", "merge them",
+     {"é/a.png": PATHS["0/000.png"], "e\u0301/a.png": PATHS["0/000.png"]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "more"), [each[1:] for each in REFUSED], ids=[each[0] for each in REFUSED]
+)
+def test_what_is_not_clear_is_refused_with_what_to_do(code: str, words: str, more: dict[str, bytes]) -> None:
+    with pytest.raises(InvalidUpload) as refused:
+        read(zipped(PATHS | more))
+    assert (refused.value.code, words in str(refused.value)) == (code, True), refused.value
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [(["train", "test"], "train/LABEL/NAME.png"), (["test/0", "test/1", "val/0"], "never learned from")],
+    ids=["parts without labels", "test pictures only"],
+)
+def test_an_archive_without_labels_or_without_pictures_to_learn_from_is_refused(
+    folders: list[str], words: str
+) -> None:
+    with pytest.raises(InvalidUpload, match=words):
+        read(zipped({f"{folder}/{i}.png": PATHS["0/000.png"] for folder in folders for i in range(6)}))
+
+
+def test_a_transparent_drawing_of_black_ink_is_not_learned_as_black() -> None:
+    picture = np.zeros((28, 28, 4), np.uint8)
+    picture[5:9, 5:20, 3] = 255
+    with pytest.raises(InvalidUpload, match="whether the ink was transparent"):
+        read(zipped({f"a/{i}.png": encoded(Image.fromarray(picture)) for i in range(5)}))
