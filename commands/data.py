@@ -13,6 +13,9 @@ from commands.session import Session, command
 if TYPE_CHECKING:
     from palimpsest.values import Dataset
 
+MOST_PREVIEWS = 20
+"""How many labels' images are shown before an upload is kept."""
+
 Name = Annotated[str, typer.Argument(help="The name of the dataset.")]
 
 datasets = group(
@@ -85,14 +88,31 @@ def upload_dataset(
             help="An npz of `images` (uint8, n x 28 x 28) and `labels`, or a zip of LABEL/NAME.png.",
         ),
     ],
+    fit: Annotated[
+        int | None, typer.Option(min=28, max=28, help="28: scale images of other sizes to 28 x 28.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be kept, and keep nothing.")
+    ] = False,
+    yes: Yes = False,
 ) -> None:
     """Upload labelled images.
+
+    The service reads the file first, and this shows its images, how they were converted and what looks
+    wrong; the question follows whether to keep them.
 
     Example: palimpsest datasets upload doodles doodles.zip
     """
     from commands import tables
 
-    session.show(session.client.datasets.upload(name, archive.read_bytes()), as_text=tables.dataset)
+    content = archive.read_bytes()
+    if dry_run:
+        tried = session.client.datasets.upload(name, content, dry_run=True, fit=fit)
+        _show_previews(session, tried)
+        session.show(tried, as_text=tables.dataset)
+        return
+    session.confirm(f"Keep {name}?", lambda: _describe_upload(session, name, content, fit), yes=yes)
+    session.show(session.client.datasets.upload(name, content, fit=fit), as_text=tables.dataset)
 
 
 @command(datasets, "delete")
@@ -142,6 +162,39 @@ def strategies(
     if chosen is None:
         fail(f"there is no strategy {name}: `palimpsest strategies` lists them")
     session.show(chosen, as_text=tables.strategy)
+
+
+def _describe_upload(session: Session, name: str, archive: bytes, fit: int | None) -> list[str]:
+    """Try an upload and show its images. Returns what is to be known before it is kept."""
+    from commands import tables
+
+    tried = session.client.datasets.upload(name, archive, dry_run=True, fit=fit)
+    _show_previews(session, tried)
+    images = tried.images or {}
+    return [
+        f"{sum(images.values()):,} images of {len(images)} labels, "
+        f"{sum((tried.test_images or {}).values()):,} of them to test with",
+        *tables.describe_notes(tried),
+    ]
+
+
+def _show_previews(session: Session, tried: "Dataset") -> None:
+    """Show the first images of every label, if this is a terminal."""
+    import sys
+
+    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return
+    from base64 import b64decode
+
+    from commands.pictures import show_images
+    from palimpsest.values import open_image
+
+    for label, address in list((tried.previews or {}).items())[:MOST_PREVIEWS]:
+        strip = open_image(b64decode(address.partition(",")[2]))
+        side = strip.height
+        session.messages.print(f"{label} ({(tried.images or {})[label]:,})", soft_wrap=True)
+        images = [strip.crop((left, 0, left + side, side)) for left in range(0, strip.width, side)]
+        show_images(session.console, images)
 
 
 def _describe_deletion(dataset: "Dataset", label: str | None) -> list[str]:

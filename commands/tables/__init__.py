@@ -5,6 +5,7 @@ from commands.tables.administered import dataset as dataset
 from commands.tables.administered import datasets as datasets
 from commands.tables.administered import deliveries as deliveries
 from commands.tables.administered import delivery as delivery
+from commands.tables.administered import describe_notes as describe_notes
 from commands.tables.administered import keys as keys
 from commands.tables.administered import project as project
 from commands.tables.administered import projects as projects

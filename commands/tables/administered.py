@@ -30,12 +30,31 @@ def dataset(one: values.Dataset) -> RenderableType:
         ("package", None if one.package is None else f"{one.package.name} {one.package.version}"),
         ("labels", names(one.labels)),
         ("images", images),
+        (
+            "held out for testing",
+            None if one.test_images is None else f"{sum(one.test_images.values()):,} images",
+        ),
+        *(("converted", note.detail) for note in one.conversions),
+        *(("warning", _describe_note(note, one)) for note in one.warnings),
         ("deleted labels", names(one.deleted_labels) if one.deleted_labels else None),
         (
             "needs a download",
             "no" if one.bundled else "yes, at the first use" if one.images is None else "no",
         ),
     )
+
+
+def describe_notes(one: values.Dataset) -> list[str]:
+    """Return how an upload was converted and what looks wrong, line by line."""
+    return [
+        *(f"converted: {note.detail}" for note in one.conversions),
+        *(f"warning: {_describe_note(note, one)}" for note in one.warnings),
+    ]
+
+
+def _describe_note(note: values.UploadNote, one: values.Dataset) -> str:
+    about_all = set(one.labels) <= set(note.labels) or not note.labels
+    return note.detail if about_all else f"{names(note.labels)}: {note.detail}"
 
 
 def keys(found: Sequence[values.ApiKey]) -> RenderableType:

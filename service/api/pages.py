@@ -11,8 +11,14 @@ from fastapi import APIRouter, Response
 from service.api.access import needs_no_key
 from service.api.error_kinds import ROUTE_NOT_FOUND
 from service.api.problems import Problem
-from service.api.responses import PAGE_HEADERS
+from service.api.responses import PAGE_HEADERS, content_security_policy
 from service.api.route import Route
+
+CONSOLE_HEADERS = {
+    **PAGE_HEADERS,
+    "Content-Security-Policy": content_security_policy(images="'self' data:"),
+}
+"""Of the console: it shows the images of an upload that is not kept, which are in the answer itself."""
 
 router = APIRouter(route_class=Route, include_in_schema=False)
 
@@ -72,4 +78,4 @@ async def console_file(name: str) -> Response:
 
 def _page(name: str) -> Response:
     content, media_type = FILES[name]
-    return Response(content, headers=PAGE_HEADERS, media_type=media_type)
+    return Response(content, headers=CONSOLE_HEADERS, media_type=media_type)

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -11,7 +12,7 @@ from service.settings import Settings
 from tests.api.serving import Served, serving
 from tests.api.test_packages import BARS, NARROW, fade, offers, sign_in
 from tests.browser.console import WAIT_MS, make_digits, serious, settled, tile
-from tests.requests.archives import as_npz, doodles
+from tests.requests.archives import as_npz, doodles, drawings, npz
 
 
 def test_a_model_and_a_version_are_described(server: Served, page: Page) -> None:
@@ -146,6 +147,30 @@ def test_a_dataset_shows_its_images(server: Served, page: Page, scheme: str) -> 
     page.keyboard.press("Escape")
     expect(button).to_be_focused()
     assert serious(page, "/datasets") == []
+
+
+def test_the_images_of_an_upload_are_shown_before_it_is_kept(server: Served, page: Page) -> None:
+    images = drawings(labels=("tried",))["tried"]
+    inverted = npz(x=255 - np.kron(images, np.ones((1, 2, 2), np.uint8)), y=["tried"] * 6)
+    settled(page, f"{server.address}/datasets")
+    page.get_by_role("button", name="Upload images").click()
+    dialog = page.get_by_role("dialog")
+    file = {"name": "tried.npz", "mimeType": "application/zip", "buffer": inverted}
+    dialog.get_by_label("File").set_input_files(file)  # type: ignore[arg-type]
+    dialog.get_by_label("Scale images").check()
+    dialog.get_by_role("button", name="Show").click()
+    expect(dialog).to_contain_text("the border of the images is bright")
+    expect(dialog).to_contain_text("scaled to fit into 28x28")
+    strip = dialog.get_by_role("img", name="The first images of tried")
+    assert strip.evaluate("img => img.decode().then(() => img.naturalWidth)") == 6 * 28
+    assert serious(page, "/datasets, keep?") == []
+    assert server.http.get("/v1/datasets/tried").status_code == 404
+    dialog.get_by_role("button", name="Keep").click()
+    card = page.get_by_role("article", name="tried")
+    expect(card).to_contain_text("uploaded, 6 images")
+    card.get_by_text("warnings").click()
+    expect(card).to_contain_text("the border of the images is bright")
+    assert serious(page, "/datasets, kept") == []
 
 
 def test_the_datasets_of_a_release_make_no_request_that_fails(

@@ -64,7 +64,9 @@ def test_from_an_upload_to_a_verified_receipt(
     page.goto(f"{real.url}/datasets")
     page.get_by_role("button", name="Upload images").click()
     dialog(page).get_by_label("File").set_input_files(archive(tmp_path))
-    dialog(page).get_by_role("button", name="Upload").click()
+    dialog(page).get_by_role("button", name="Show").click()
+    expect(dialog(page).get_by_role("img", name="The first images of circle")).to_be_visible()
+    dialog(page).get_by_role("button", name="Keep").click()
     expect(page.get_by_role("article", name="shapes")).to_contain_text("uploaded, 20 images")
 
     page.get_by_role("link", name="Models").click()

@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from commands.main import app
 from tests.api.serving import Served
 from tests.commands.calls import Calls
 from tests.commands.terminal import CELL_SIZE, ROOT
-from tests.requests.archives import as_npz, doodles
+from tests.requests.archives import as_npz, doodles, drawings, npz
 
 GRAPHICS = {
     "kitty": {b"\x1b[c": b"\x1b[?62c", b"\x1b_G": b"\x1b_Gi=1;OK\x1b\\"},
@@ -221,7 +222,12 @@ def test_ctrl_c_asks_what_becomes_of_the_job(
 def test_datasets_are_uploaded_and_deleted(call: Calls, tmp_path: Path) -> None:
     archive = tmp_path / "doodles.npz"
     archive.write_bytes(as_npz(doodles()))
-    uploaded = call.json("datasets", "upload", "doodles", str(archive))
+    tried = call.json("datasets", "upload", "doodles", str(archive), "--dry-run")
+    call("datasets", "upload", "doodles", str(archive), code=1)
+    assert "add --yes" in call.error
+    assert "doodles" not in call("datasets"), "neither has kept anything"
+    uploaded = call.json("datasets", "upload", "doodles", str(archive), "--yes")
+    assert {**tried, "previews": None} == uploaded
     assert uploaded["images"]
     label = uploaded["labels"][0]
     call("datasets", "examples", "doodles", label, "-n", "3", "-o", str(tmp_path / "three.png"))
@@ -232,6 +238,26 @@ def test_datasets_are_uploaded_and_deleted(call: Calls, tmp_path: Path) -> None:
     assert "doodles" in call("datasets")
     call("datasets", "delete", "doodles", "--yes")
     assert "doodles" not in call("datasets")
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_images_are_shown_before_an_upload_is_kept(
+    served: Served, call: Calls, tmp_path: Path, answer: str, code: int
+) -> None:
+    archive = tmp_path / "shown.npz"
+    archive.write_bytes(npz(x=255 - np.concatenate([*drawings().values()]), y=np.repeat(["a", "b"], 6)))
+    terminal = call.at_terminal("datasets", "upload", f"shown-{answer}", str(archive))
+    terminal.wait_for("Keep")
+    assert "▄" in terminal.shown, "images as blocks"
+    for words in (
+        "12 images of 2 labels, 2 of them to test with",
+        "converted: read as images",
+        "warning: the bor",
+    ):
+        assert words in terminal.shown
+    terminal.type(f"{answer}\n")
+    assert terminal.end() == code, terminal.shown
+    assert served.http.get(f"/v1/datasets/shown-{answer}").status_code == (200 if answer == "y" else 404)
 
 
 def test_keys_of_a_service_are_created_and_revoked_through_its_api(served: Served, call: Calls) -> None:

@@ -27,6 +27,7 @@ function datasetCard(dataset, index) {
     "article.card", { "aria-labelledby": `dataset-${index}` },
     h("h2", { id: `dataset-${index}` }, dataset.name), h("p", {}, dataset.title), h("p.summary", {}, `${count(dataset.labels.length, "label")} · ${where}`),
     h(`ul.label-list${dataset.viewable ? ".pictured" : ""}`, { "aria-label": `Labels of ${dataset.name}`, tabindex: dataset.viewable ? null : "0" }, dataset.labels.map((label) => labelItem(dataset, label))),
+    dataset.warnings.length > 0 && h("details", {}, h("summary", {}, count(dataset.warnings.length, "warning")), h("ul.consequences", {}, dataset.warnings.map((note) => h("li", {}, note.labels.length && note.labels.length < dataset.labels.length ? `${list(note.labels)}: ` : "", note.detail)))),
     dataset.deleted_labels.length > 0 && h("p.note", {}, `The images of ${list(dataset.deleted_labels)} were deleted.`),
     dataset.images && h("div.buttons", {}, h("button.small", { type: "button", click: () => openDelete(dataset), "aria-label": `Delete images of ${dataset.name}` }, "delete…")),
   );
@@ -51,16 +52,40 @@ function openExamples(dataset, label) {
   });
 }
 
+/** Ask for a file, and try it: nothing is kept before the images were seen. */
 function openUpload() {
   const name = h("input", { required: true, maxlength: "64", autocomplete: "off" });
   const file = h("input", { type: "file", required: true, accept: ".zip,.npz" });
+  const fit = h("input", { type: "checkbox" });
   file.addEventListener("change", () => {
     name.value ||= file.files[0]?.name.replace(/\.[a-z]+$/i, "").replaceAll(/[^A-Za-z0-9._-]/g, "-") ?? "";
   });
+  const path = () => `/v1/datasets/${encodeURIComponent(name.value.trim())}`;
+  const query = () => (fit.checked ? "fit=28" : "");
   openDialog({
-    title: "Upload images", action: "Upload", done: refreshNow,
-    body: [field("File", file, "A zip of folders, one for each label, with PNGs of 28 × 28 pixels; or an npz of `images` and `labels`. Bright ink on black, at least 5 images of each label."), field("Name", name), h("p.note", {}, "Images never change once they are uploaded. You can delete them again, whole or label by label.")],
-    run: () => upload(`/v1/datasets/${encodeURIComponent(name.value.trim())}`, file.files[0]),
+    title: "Upload images", action: "Show", done: (tried) => openKeep(tried, `${path()}?${query()}`, file.files[0]),
+    body: [
+      field("File", file, "A zip of folders, one for each label, with PNG or JPEG files of 28 × 28 pixels; or an npz of `images` and `labels`. Bright ink on black, at least 5 images of each label. Other usual forms are converted."),
+      field("Name", name),
+      h("label.choice", {}, fit, h("span", {}, "Scale images of other sizes to 28 × 28")),
+      h("p.note", {}, "Nothing is kept before you have seen the images."),
+    ],
+    run: () => upload(`${path()}?dry_run=true&${query()}`, file.files[0]),
+  });
+}
+
+/** Show what would be kept, and keep it. */
+function openKeep(tried, path, file) {
+  const notes = (title, found) => found.length > 0 && h("section", {}, h("h3", {}, title), h("ul.consequences", {}, found.map((note) => h("li", {}, note.labels.length && note.labels.length < tried.labels.length ? `${list(note.labels)}: ` : "", note.detail))));
+  const images = (label) => h("li", {}, h("span.name", {}, label), h("small", {}, ` ${number(tried.images[label])} images, ${number(tried.test_images[label])} of them to test with`), h("img", { src: tried.previews[label], alt: `The first images of ${label}` }));
+  openDialog({
+    title: `Keep ${tried.name}?`, action: "Keep", done: refreshNow,
+    body: [
+      notes("What looks wrong", tried.warnings), notes("How it was read", tried.conversions),
+      h("ul.previews.result", { "aria-label": `Images of ${tried.name}`, tabindex: "0" }, tried.labels.map(images)),
+      h("p.note", {}, "Images never change once they are uploaded. You can delete them again, whole or label by label."),
+    ],
+    run: () => upload(path, file),
   });
 }
 
