@@ -60,6 +60,26 @@ def test_images_are_drawn_and_uploads_learned_from(served: Served) -> None:
     assert served.http.get("/v1/datasets/doodles").status_code == 404
 
 
+def test_an_export_is_redirected_downloaded_and_deleted_with_every_old_version(
+    served: Served, tmp_path: Path
+) -> None:
+    export = served.http.post("/v1/models/m/exports", json={"count": 5, "shard_images": 4}).json()
+    served.worker.export(export["id"])
+    [shard, *_] = served.http.get(f"/v1/exports/{export['id']}/shards").json()["data"]
+    answer = served.http.get(shard["href"])
+    assert (answer.status_code, answer.headers["ETag"]) == (307, f'"{shard["sha256"]}"')
+    assert hashlib.sha256(httpx2.get(answer.headers["Location"]).content).hexdigest() == shard["sha256"]
+    head = served.http.head(shard["href"])
+    assert (head.status_code, head.headers["Content-Length"]) == (200, str(shard["bytes"]))
+    assert served.http.get(f"/v1/exports/{export['id']}/manifest").status_code == 200
+    with Palimpsest(served.address) as client:
+        client.exports.download(export["id"], tmp_path)
+    assert (tmp_path / shard["file"]).stat().st_size == shard["bytes"]
+    served.http.delete(f"/v1/exports/{export['id']}").raise_for_status()
+    served.sweep()
+    assert not served.worker.artifacts.exists(shard["sha256"])
+
+
 def test_the_service_is_ready_and_writes_no_artifact_to_its_home(served: Served) -> None:
     assert served.http.get("/readyz").json()["checks"]["artifacts"] == "ok"
     assert not served.settings.artifacts.exists()

@@ -7,6 +7,7 @@ import pytest
 
 from service.process.export_sweep import clear_exports, end_exports
 from service.registry import claims, exports
+from service.registry.artifacts import Artifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.errors import ExportAlreadyFinished, TooManyExports
@@ -23,7 +24,7 @@ from tests.jobs.exporting import (
     run_jobs,
     shards_of,
 )
-from tests.jobs.worker_contexts import TEMPORARY, folder_artifacts, run, submit
+from tests.jobs.worker_contexts import TEMPORARY, folder_artifacts, on_sqlite_alone, run, submit
 from worker.jobs.execution import execute
 from worker.jobs.inputs import WorkerContext
 
@@ -80,6 +81,18 @@ def test_labels_with_networks_of_their_own_are_exported_too(
         content = worker_context.artifacts.read(shard.sha256)
         found |= read_images("npz", content, labels=labels, seed=7)
     assert all((found[key] == drawn[key]).all() for key in drawn)
+
+
+@on_sqlite_alone
+def test_shards_lie_in_a_folder_or_in_a_bucket(
+    worker_context: WorkerContext, model: ModelRow, artifacts: Artifacts
+) -> None:
+    context = replace(worker_context, artifacts=artifacts)
+    run(context, model, "learn", "0", "1")
+    export_id = new_export(context, model, format="webdataset")
+    run_jobs(context)
+    found = [hashlib.sha256(artifacts.read(one.sha256)).hexdigest() for one in shards_of(context, export_id)]
+    assert found == [one["sha256"] for one in read_manifest(context, export_id)["shards"]]
 
 
 def test_a_repeated_export_has_the_same_files(worker_context: WorkerContext, learned: ModelRow) -> None:
