@@ -17,7 +17,7 @@ from service.api.error_kinds import RESOURCE_GONE
 from service.api.export_objects import ExportObject, describe_export, find_export
 from service.api.idempotency import Idempotent, unless_gone
 from service.api.job_objects import POLL_SECONDS
-from service.api.lookup import VERSION_ERRORS, find_model, find_version
+from service.api.lookup import VERSION_ERRORS, find_filter, find_model, find_version
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, parse_id
 from service.api.refusals import NEEDS_USABLE_VERSION, refuses
 from service.api.route import Route
@@ -173,18 +173,12 @@ def list_exports(
     page: Annotated[ExportsPage, Query()], request: Request, response: Response, context: Context
 ) -> Listing[ExportObject]:
     """List the exports, newest first. Those of deleted models are left out."""
-    if page.version is not None and page.model is None:
-        detail = "`version` is that of a model; name the model with `model`"
-        raise InvalidRequest(Violation("/query/model", "required", detail))
     with context.database.reading() as session:
-        model = None if page.model is None else find_model(session, context.project, page.model)
-        version = None
-        if model is not None and page.version is not None:
-            version = find_version(session, model, page.version).number
+        found = find_filter(session, context.project, page.model, page.version)
         rows, has_more = exports.page(
             session,
             project=context.project,
-            only=ExportFilter(None if model is None else model.id, version, page.state, page.label),
+            only=ExportFilter(*found, page.state, page.label),
             limit=page.limit,
             after=parse_id(page.after, "exp"),
         )

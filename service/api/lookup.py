@@ -26,6 +26,7 @@ from service.registry.errors import (
 )
 from service.registry.tables import JobRow, ModelRow, VersionRow
 from service.requests.fields import ALIAS, HEAD, JOB_ID, NAME, NUMBER, VERSION_RULE
+from service.requests.violations import InvalidRequest, Violation
 
 VERSION_ERRORS = (UnknownModel, UnknownVersion, UnknownAlias, ModelHasNoVersion)
 """What an endpoint declares that finds a version of a model."""
@@ -60,6 +61,22 @@ def find_version(session: Session, model: ModelRow, named: int | str) -> Version
     if not ALIAS.fullmatch(named):
         raise Problem(VERSION_NOT_FOUND, f"There is no such version: {VERSION_RULE}.")
     return versions.find(session, model, aliases.find(session, model, named).version)
+
+
+def find_filter(
+    session: Session, project: str, model: str | None, version: int | str | None
+) -> tuple[str | None, int | None]:
+    """Return the id of a model and the number of its version that a list is filtered by, if it is.
+
+    Raises InvalidRequest for a version without its model, and what finding them raises.
+    """
+    if model is None:
+        if version is not None:
+            detail = "`version` is that of a model; name the model with `model`"
+            raise InvalidRequest(Violation("/query/model", "required", detail))
+        return None, None
+    row = find_model(session, project, model)
+    return row.id, None if version is None else find_version(session, row, version).number
 
 
 def headers_of_version(scope: Scope, number: int, named: str) -> dict[str, str]:

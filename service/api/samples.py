@@ -23,7 +23,7 @@ from service.api.context import ApiContext, Context
 from service.api.drawing import DRAWING_ERRORS, draw
 from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
-from service.api.lookup import VERSION_ERRORS, find_model, find_version
+from service.api.lookup import VERSION_ERRORS, find_filter, find_model, find_version
 from service.api.paging import CURSOR_RULE, Listing, Page, build_listing, parse_id
 from service.api.refusals import refuses
 from service.api.responses import BINARY, VERSION_HEADER
@@ -191,15 +191,9 @@ def list_samples(
     page: Annotated[SamplesPage, Query()], request: Request, response: Response, context: Context
 ) -> Listing[SampleObject]:
     """List the recorded samples, newest first. Those of deleted models are left out."""
-    if page.version is not None and page.model is None:
-        detail = "`version` is that of a model; name the model with `model`"
-        raise InvalidRequest(Violation("/query/model", "required", detail))
     with context.database.reading() as session:
-        model = None if page.model is None else find_model(session, context.project, page.model)
-        version = None
-        if model is not None and page.version is not None:
-            version = find_version(session, model, page.version).number
-        only = SampleFilter(None if model is None else model.id, version, page.label)
+        found = find_filter(session, context.project, page.model, page.version)
+        only = SampleFilter(*found, page.label)
         rows, has_more = samples.page(
             session, project=context.project, only=only, limit=page.limit, after=parse_id(page.after, "smp")
         )
