@@ -54,7 +54,7 @@ from service.api.version_lookup import VersionLookup
 from service.drawing.decoders import BUCKET_UNLOAD_SECONDS, UNLOAD_SECONDS, Generator
 from service.drawing.image_cache import ImageCache
 from service.hanging import BoundedCalls
-from service.queue.messages import MessageSender
+from service.queue.sender import MessageSender
 from service.registry import artifact_references, drawable_versions
 from service.registry.artifacts import PromptArtifacts
 from service.registry.database import Database

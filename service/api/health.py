@@ -14,7 +14,6 @@ from sqlalchemy import text
 from service.api.access import needs_no_key
 from service.api.context import ApiContext, Context
 from service.api.route import Route
-from service.queue.messages import count_waiting_messages
 from service.receipts.signing_keys import describe_loss
 from service.registry import jobs, workers
 from service.registry.errors import DatabaseMoved, DatabaseUnavailable
@@ -148,6 +147,8 @@ def _check_files(context: ApiContext) -> str:
 
 
 def _check_broker(context: ApiContext) -> str:
+    from service.queue.messages import count_waiting_messages  # it imports Celery: service/queue/sender.py
+
     if count_waiting_messages(context.settings) is None:
         return "the broker does not answer; jobs are accepted, and start once it answers again"
     return "ok"
