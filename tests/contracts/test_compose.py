@@ -11,12 +11,15 @@ import pytest
 import yaml
 
 from service.api.app import create_app
+from service.process.stopping import STOP_SECONDS
 from service.settings import Settings
 from tests.contracts.dockerfile import ROOT, read_stages
 from tests.contracts.test_images import takes
+from worker.process.celery_app import STOP_SECONDS as WORKER_SECONDS
 
-FILE = ROOT / "docker-compose.yml"
+FILE, BUCKET_FILE = ROOT / "docker-compose.yml", ROOT / "docker-compose.s3.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+WITH_BUCKET: dict[str, Any] = yaml.safe_load(BUCKET_FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("migrate", "api", "worker", "worker-gpu")
 STAGES = read_stages()
@@ -27,10 +30,10 @@ def without_variables(value: str) -> str:
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
 
 
-def test_it_is_valid_by_the_compose_specification() -> None:
+def test_both_files_are_valid_by_the_compose_specification() -> None:
     check = Path(sys.executable).with_name("check-jsonschema")
     check_result = subprocess.run(
-        [check, "--builtin-schema", "vendor.compose-spec", FILE], capture_output=True, text=True, check=False
+        [check, "--builtin-schema", "vendor.compose-spec", FILE, BUCKET_FILE], capture_output=True, text=True
     )
     assert check_result.returncode == 0, check_result.stdout + check_result.stderr
 
@@ -56,6 +59,34 @@ def test_the_variables_of_our_services_are_settings_with_values_they_accept(name
     assert settings.database_url.startswith("postgresql+psycopg://")
     assert urlsplit(settings.database_url).hostname in SERVICES
     assert urlsplit(settings.broker_url).hostname in SERVICES
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_write_to_their_volumes_alone_and_have_no_rights_and_bounded_memory(name: str) -> None:
+    service = SERVICES[name]
+    assert (service["read_only"], service["tmpfs"], service["init"]) == (True, ["/tmp"], True)
+    assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+    assert "user" not in service  # that of the image, which has none of root's rights
+    assert re.fullmatch(r"[0-9]+[mg]", service["mem_limit"])
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "worker-gpu"])
+def test_our_services_get_longer_to_stop_than_they_may_take(name: str) -> None:
+    assert float(SERVICES[name]["stop_grace_period"].removesuffix("s")) > max(STOP_SECONDS, WORKER_SECONDS)
+
+
+def test_with_a_bucket_each_of_our_services_gets_its_address_and_credentials() -> None:
+    services = WITH_BUCKET["services"]
+    assert set(services) == {"s3", *OURS}
+    for name in OURS:
+        assert "depends_on" in services[name]
+        environment = {key: without_variables(value) for key, value in services[name]["environment"].items()}
+        artifacts_url = environment.pop("PALIMPSEST_ARTIFACTS_URL")
+        assert Settings(artifacts_url=artifacts_url).artifacts_url == artifacts_url
+        assert urlsplit(environment["AWS_ENDPOINT_URL"]).hostname == "s3"
+        own = {key: without_variables(value) for key, value in services["s3"]["environment"].items()}
+        assert urlsplit(artifacts_url).hostname == own.pop("S3_BUCKET")
+        assert own.items() <= environment.items()
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -103,6 +134,9 @@ def test_every_named_volume_is_declared_and_used() -> None:
 
 
 def test_no_secret_is_committed() -> None:
-    passwords = re.findall(r"(?:PASSWORD: |palimpsest:)(\S+?)(?:@|$)", FILE.read_text(), flags=re.MULTILINE)
+    text = FILE.read_text() + BUCKET_FILE.read_text()
+    passwords = re.findall(
+        r"(?:PASSWORD: |SECRET_ACCESS_KEY: |palimpsest:)(\S+?)(?:@|$)", text, flags=re.MULTILINE
+    )
     assert passwords
     assert {password for password in passwords if "$" not in password} == set()
