@@ -6,8 +6,9 @@ A model of default size learns five digits of MNIST, forgets one and is evaluate
 worker is stopped again and again, at moments that a seed chooses, and another one resumes the job. So every
 phase is met.
 
-`seconds`        from SIGTERM to the end of the process: median, 95 % quantile and longest of all moments.
-`by_phase`       {operation and phase that the job's row showed: number of moments, longest}.
+`end_seconds`    from SIGTERM to the end of the process: median and longest of all moments.
+`queued_seconds` from SIGTERM until the job is queued again, for another worker to take.
+`by_phase`       {operation and phase that the job's row showed: number of moments, longest end}.
 `attempts_lost`  how many of these stops cost the job an attempt. It should be none.
 """
 
@@ -21,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.output import make_parser, write_figures
 from experiments.running import add_data_option, data_folder
@@ -44,13 +46,14 @@ REQUESTS: tuple[JobRequest, ...] = (
 )
 LONGEST_PAUSE = 6.0
 """How many seconds after its claim a job is interrupted at the latest."""
-MOST_MOMENTS = 30
-"""Of one job. Then it runs to its end."""
 TIMEOUT_SECONDS = 900.0
 
 
 def main() -> None:
     parser = make_parser(__doc__)
+    parser.add_argument(
+        "--moments", type=int, default=12, help="of each job; then it runs to its end; %(default)s"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments; %(default)s")
     add_data_option(parser)
     options = parser.parse_args()
@@ -69,35 +72,35 @@ def measure(deployment: Settings, options: argparse.Namespace) -> dict[str, Any]
         network = read_catalog().complete_network({})
         model_id = models.create(session, name="m", dataset=DATASET, network=network, seed=0).id
     moments = random.Random(options.seed)
-    found: defaultdict[str, list[float]] = defaultdict(list)
+    found: defaultdict[str, list[Stop]] = defaultdict(list)
     lost = 0
     for request in REQUESTS:
         job_id = submit(database, model_id, request)
         stops = 0
         while not read_job(database, job_id).done:
-            pause = moments.uniform(0.0, LONGEST_PAUSE) if stops < MOST_MOMENTS else TIMEOUT_SECONDS
+            pause = moments.uniform(0.0, LONGEST_PAUSE) if stops < options.moments else TIMEOUT_SECONDS
             stopped = run_for(deployment, database, job_id, pause)
             if stopped is not None:
-                phase, seconds = stopped
                 stops += 1
-                found[phase].append(seconds)
-                sys.stderr.write(f"{phase}: {seconds:.2f} s\n")
+                found[stopped.phase].append(stopped)
+                sys.stderr.write(f"{stopped}\n")
                 lost += read_job(database, job_id).attempt
     database.dispose()
-    seconds = sorted(one for each in found.values() for one in each)
+    every = [one for each in found.values() for one in each]
     return {
-        "moments": len(seconds),
-        "seconds": {
-            "median": round(statistics.median(seconds), 2),
-            "quantile_95": round(seconds[int(0.95 * len(seconds))], 2),
-            "longest": round(seconds[-1], 2),
-        },
+        "moments": len(every),
+        "end_seconds": summary([one.end_seconds for one in every]),
+        "queued_seconds": summary([one.queued_seconds for one in every]),
         "attempts_lost": lost,
         "by_phase": {
-            phase: {"moments": len(each), "longest": round(max(each), 2)}
+            phase: {"moments": len(each), "longest": round(max(one.end_seconds for one in each), 2)}
             for phase, each in sorted(found.items())
         },
     }
+
+
+def summary(seconds: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(seconds), 2), "longest": round(max(seconds), 2)}
 
 
 def submit(database: Database, model_id: str, request: JobRequest) -> str:
@@ -108,10 +111,18 @@ def submit(database: Database, model_id: str, request: JobRequest) -> str:
         return jobs.submit(session, model, spec, statuses, max_attempts=3).job.id
 
 
-def run_for(deployment: Settings, database: Database, job_id: str, pause: float) -> tuple[str, float] | None:
+class Stop(NamedTuple):
+    """A worker that was stopped in the middle of its job."""
+
+    phase: str
+    queued_seconds: float
+    end_seconds: float
+
+
+def run_for(deployment: Settings, database: Database, job_id: str, pause: float) -> Stop | None:
     """Run a worker, and stop it so many seconds after it has claimed the job.
 
-    Returns the phase that the job was in and how long the worker took to end; None if the job ended before.
+    Returns None if the job ended before.
     """
     variables = {**os.environ, **deployment.as_environment(), "PALIMPSEST_LOG_LEVEL": "warning"}
     process = subprocess.Popen([sys.executable, "-m", "commands", "worker"], env=variables)
@@ -126,15 +137,19 @@ def run_for(deployment: Settings, database: Database, job_id: str, pause: float)
         job = read_job(database, job_id)
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
+        while process.poll() is None and read_job(database, job_id).lease_until is not None:
+            time.sleep(0.02)
+        queued_seconds = time.monotonic() - began
         process.wait()
-        seconds = time.monotonic() - began
+        end_seconds = time.monotonic() - began
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
     if job.done or read_job(database, job_id).done:
         return None
-    return f"{job.operation}, {(job.progress or {}).get('phase', 'before its first step')}", seconds
+    phase = (job.progress or {}).get("phase", "before its first step")
+    return Stop(f"{job.operation}, {phase}", queued_seconds, end_seconds)
 
 
 def read_job(database: Database, job_id: str) -> JobRow:

@@ -13,7 +13,7 @@ from service import early_signals, failpoints
 from service.worker_identity import IDENTITY_OPTION, WorkerIdentity
 from worker.jobs.code_version import CODE
 from worker.process.ending import Ending
-from worker.process.replacement import exit_unless_started, replace_process, start_beats
+from worker.process.replacement import exit_quickly, exit_unless_started, replace_process, start_beats
 
 
 def main() -> int:
@@ -86,4 +86,4 @@ def _identify(fd: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_quickly(main())
