@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from service.registry import reports
+from service.registry import jobs, reports
 from service.registry.artifacts import FolderArtifacts
 from service.registry.tables import ReportRow, VersionRow
 from tests.instance import Instance, children, is_running, stop, wait_for
@@ -60,7 +60,8 @@ def test_a_worker_killed_while_it_measures_a_version_leaves_one_report_and_the_s
     instance.succeeded(learned)
     assert (again.attempt, undisturbed.attempt) == (2, 1)
     with instance.database.reading() as session:
-        found = [reports.find_for_job(session, job) for job in (again, undisturbed)]
+        rows = [jobs.find(session, job.id) for job in (again, undisturbed)]
+        found = [reports.find_for_job(session, row) for row in rows]
         assert session.query(ReportRow).filter_by(model_id=model_id).count() == 2
     assert found[0].sha256 == found[1].sha256
     assert [version.number for version in instance.versions(model_id)] == [1, 2, 3]
