@@ -41,9 +41,10 @@ def export(
     ] = None,
     out: Out = None,
 ) -> None:
-    """Draw many images with the workers, and download them if --out names a folder.
+    """Draw many images with the workers, and download them.
 
-    An interrupted download goes on with: palimpsest exports download EXPORT --out FOLDER
+    They are downloaded if --out names a folder. An interrupted download goes on with:
+    palimpsest exports download EXPORT --out FOLDER
 
     Example: palimpsest export numbers --labels 3 --labels 7 --count 50000 --out digits
     """
@@ -120,7 +121,9 @@ def download_export(
     export: ExportId,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to download to.")],
 ) -> None:
-    """Wait for an export, and download its files; what is there already is kept.
+    """Wait for an export, and download its files.
+
+    What is there already is checked and kept, and an interrupted file is continued.
 
     Example: palimpsest exports download exp_01J0000000000000000000000 --out digits
     """

@@ -28,6 +28,7 @@ ID = re.compile(r"\b([a-z]{3})_(?:[0-9A-HJKMNP-TV-Z]{26}|[0-9a-f]{24})\b")
 API_KEY = re.compile(r"pal_[0-9A-Z]{26}_[A-Za-z0-9_-]+")
 WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
 HOOK = "http://127.0.0.1:9/palimpsest"
+REMAINING = re.compile(r'"eta_seconds": [0-9.]+')
 TIME = re.compile(r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|\+00:00)")
 
 
@@ -238,6 +239,7 @@ def _readable(text: str) -> str:
         return known.setdefault(found[0], f"{found[1]}_01JZ8QB1T3{len(known):016}")
 
     text = API_KEY.sub("pal_KEY_SECRET", text)
+    text = REMAINING.sub('"eta_seconds": 12.5', text)
     text = WEBHOOK_SECRET.sub("whsec_SECRET", text)
     text = ID.sub(stand_in, text.replace(HOOK, "https://hooks.example.com/palimpsest"))
     moments = sorted(set(TIME.findall(text)))
