@@ -94,9 +94,9 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
     assert predicate["figures"]["forgotten"]["value"] == 0.012
     assert [store["store"] for store in predicate["stores"]] == [
         "weights", "Fisher information", "older versions", "pictures of forgotten labels", "decoder caches",
-        "datasets", "judges and feature networks", "optimiser state", "replayed images", "snapshots",
-        "HTTP caches", "full reports", "reports and manifests", "files without a version", "recorded samples",
-        "database", "job events", "webhook messages", "idempotency keys", "audit log", "erasure log", "logs",
+        "exports", "datasets", "judges and feature networks", "optimiser state", "replayed images",
+        "snapshots", "HTTP caches", "full reports", "reports and manifests", "files without a version",
+        "recorded samples", "database", "job events", "webhook messages", "idempotency keys", "audit log", "erasure log", "logs",
         "backups",
     ]  # fmt: skip
     [older] = predicate["older_versions"]
