@@ -96,8 +96,8 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
         "weights", "Fisher information", "older versions", "pictures of forgotten labels", "decoder caches",
         "exports", "datasets", "judges and feature networks", "optimiser state", "replayed images",
         "snapshots", "HTTP caches", "full reports", "reports and manifests", "files without a version",
-        "recorded samples", "database", "job events", "webhook messages", "idempotency keys", "audit log", "erasure log", "logs",
-        "backups",
+        "recorded samples", "database", "job events", "webhook messages", "idempotency keys", "audit log",
+        "erasure log", "logs", "backups",
     ]  # fmt: skip
     [older] = predicate["older_versions"]
     assert (older["version"], older["state"], older["lists"]) == (2, "revoked", ["1", "2", "3"])
