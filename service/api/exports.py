@@ -242,6 +242,7 @@ def _plan(
     row = find_model(session, context.project, model)
     version = find_version(session, row, body.version or HEAD)
     if lock:
+        exports.lock_model(session, row.id)
         session.refresh(version, with_for_update=True)
     labels = body.labels or sorted(
         version.labels, key=lambda name: (version.labels[name] is None, version.labels[name], name)

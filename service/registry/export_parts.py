@@ -193,6 +193,7 @@ def add_outcomes(session: Session) -> list[ExportRow]:
 
 
 def _lock_unfinished(session: Session, claim: Claim) -> ExportRow:
+    exports.lock_model(session, claim.model_id)
     export = session.get_one(ExportRow, claim.export_id, with_for_update=True, populate_existing=True)
     if export.done:
         raise FencedOff(claim.job_id, claim.fence)

@@ -64,6 +64,15 @@ def plan_of(export: ExportRow) -> ExportPlan:
     return ExportPlan(export.labels, export.count, export.seed, export.shard_images)
 
 
+def lock_model(session: Session, model_id: str) -> None:
+    """Keep the model from being deleted until the transaction ends. It comes before every other lock.
+
+    The rows that are inserted refer to the model, and would lock it later: a deletion locks the model first.
+    """
+    model = select(ModelRow.id).where(ModelRow.id == model_id)
+    session.execute(model.with_for_update(read=True, key_share=True))
+
+
 def create(
     session: Session, model: ModelRow, version: VersionRow, request: ExportRequest, *, max_attempts: int
 ) -> tuple[ExportRow, list[str]]:
