@@ -22,7 +22,10 @@ BRIGHT_BORDER = 96
 """How bright the border of an image is, on average, when the ground is taken to be bright."""
 BRIGHTER_BORDER = 16
 """By how much it is then brighter than the rest of the image."""
-DIM = 100
+INVERTED = 0.1
+"""The share of a label's images that may have a bright ground without a warning. No image of
+MNIST and Fashion-MNIST has one."""
+DIM = 128
 """A label whose brightest pixel is below this is dim. Ink of MNIST has 255."""
 SAME_UNDER_TWO_LABELS = "same_under_two_labels"
 REPEATED = 0.1
@@ -123,7 +126,7 @@ def _refuse_nothing_to_learn(labels: Mapping[str, _Label]) -> None:
 
 
 def _inverted(labels: Mapping[str, _Label]) -> Iterator[Note]:
-    if found := [name for name, label in labels.items() if label.inverted > label.count / 2]:
+    if found := [name for name, label in labels.items() if label.inverted > INVERTED * label.count]:
         yield Note(
             "inverted",
             "the border of the images is bright, as if the ink were dark on a bright ground; ink should be "

@@ -1,6 +1,7 @@
 """MNIST is read from its folder, or downloaded into it; if neither is possible, an error says what to do."""
 
 import gzip
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,11 +11,14 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from torchvision.datasets import MNIST
 
+from tests.datasets.idx_files import idx, small, write
 from tests.datasets.real_mnist import real_mnist
-from worker.learning.datasets import DatasetUnavailable, load
+from worker.learning.datasets import DatasetUnavailable, idx_files, load
 from worker.learning.datasets import torchvision_files as subject
+from worker.learning.datasets.mnist import MNIST as MNIST_FILES
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
 
@@ -113,3 +117,81 @@ def test_damaged_files_are_refused_with_their_folder_and_a_remedy(damage: bytes,
     with pytest.raises(DatasetUnavailable, match="Delete that folder") as refused:
         load("mnist", tmp_path)
     assert str(raw) in str(refused.value)
+
+
+@pytest.fixture
+def small_mnist(tmp_path: Path) -> Path:
+    """The folder of MNIST's four files, with two train images and one test image of each label."""
+    write(small(MNIST_FILES), tmp_path)
+    return tmp_path / "MNIST" / "raw"
+
+
+def read_small(raw: Path) -> object:
+    return subject.read(small(MNIST_FILES), raw.parent.parent)
+
+
+def test_labels_that_are_counted_from_one_are_refused(small_mnist: Path) -> None:
+    for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
+        data = (small_mnist / name).read_bytes()
+        (small_mnist / name).write_bytes(data[:8] + bytes(target + 1 for target in data[8:]))
+    with pytest.raises(DatasetUnavailable, match=r"from 1 to 10, and 0 to 9 are wanted.*subtract 1"):
+        read_small(small_mnist)
+
+
+def test_images_and_labels_of_different_numbers_are_refused(small_mnist: Path) -> None:
+    (small_mnist / "t10k-labels-idx1-ubyte").write_bytes(idx(torch.zeros(9, dtype=torch.uint8)))
+    with pytest.raises(DatasetUnavailable, match=r"expected 10 labels in t10k-labels-idx1-ubyte, found 9"):
+        read_small(small_mnist)
+
+
+def test_a_packed_file_under_the_name_of_an_unpacked_one_is_refused(small_mnist: Path) -> None:
+    file = small_mnist / "train-images-idx3-ubyte"
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    with pytest.raises(DatasetUnavailable, match="train-images-idx3-ubyte is packed with gzip: unpack it"):
+        read_small(small_mnist)
+
+
+def test_a_file_that_is_cut_off_is_refused(small_mnist: Path) -> None:
+    file = small_mnist / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DatasetUnavailable, match="has 15,695 bytes, and 15,696 are wanted for 20 images"):
+        read_small(small_mnist)
+
+
+def test_files_that_were_packed_again_are_named_where_no_mirror_answers(
+    mirror: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [NOWHERE])
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.parent.mkdir(parents=True)
+    (tmp_path / "mirror").rename(raw)
+    file = raw / "t10k-labels-idx1-ubyte.gz"
+    wanted = md5(file.read_bytes()).hexdigest()
+    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), compresslevel=9, mtime=1))
+    with pytest.raises(DatasetUnavailable, match=r"t10k-labels-idx1-ubyte\.gz.*packed again") as refused:
+        load("mnist", tmp_path / "data")
+    assert wanted in str(refused.value)
+    assert md5(file.read_bytes()).hexdigest() in str(refused.value)
+
+
+def test_files_of_another_known_collection_are_recognised(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = small_mnist / "train-labels-idx1-ubyte"
+    other = idx_files.KnownFile("FashionMNIST", labels.name)
+    monkeypatch.setitem(idx_files.KNOWN_FILES, idx_files.hash_file(labels), other)
+    with pytest.raises(DatasetUnavailable, match="is train-labels-idx1-ubyte of FashionMNIST") as refused:
+        read_small(small_mnist)
+    assert "train-labels-idx1-ubyte of MNIST is wanted" in str(refused.value)
+
+
+@pytest.mark.parametrize("collection", ["MNIST", "FashionMNIST"])
+def test_the_known_hashes_are_those_of_the_collections_files(collection: str) -> None:
+    real_mnist()
+    raw = Path(os.environ["PALIMPSEST_DATA"]) / collection / "raw"
+    if not raw.is_dir():
+        pytest.skip(f"NOT MEASURED, {collection} is missing")
+    for name, _ in MNIST.resources:
+        path = raw / name.removesuffix(".gz")
+        found = idx_files.KNOWN_FILES[idx_files.hash_file(path)]
+        assert found == idx_files.KnownFile(collection, path.name)

@@ -28,6 +28,7 @@ from worker.learning.judging.classifiers import (
     ClassifierKind,
     ClassifierUnavailable,
     is_committed,
+    load_committed,
     read_classifier,
 )
 from worker.learning.judging.feature_network import FEATURE_NETWORK, FeatureNetwork, load_feature_network
@@ -326,6 +327,22 @@ def test_a_committed_classifier_goes_first_and_needs_no_images(tmp_path: Path) -
     feature_networks = classifier_finder(FEATURE_NETWORKS, without_images, tmp_path, context([]))
     assert judges("digits") is load_judge("digits")
     assert feature_networks("mnist") is load_feature_network("mnist")
+
+
+@each_source
+def test_other_images_under_the_name_of_a_committed_dataset_get_a_classifier_of_their_own(
+    source: ClassifierSource[Any], tmp_path: Path
+) -> None:
+    name = "digits" if source.kind is JUDGES.kind else "mnist"
+    others = replace(doodles(), name=name)
+    found = classifier_finder(source, lambda _: others, tmp_path, context([]))(name)
+    assert found.labels == others.labels
+    assert found.version != load_committed(source.kind, name).version
+
+
+def test_the_images_that_a_committed_classifier_was_trained_on_are_served_by_it(tmp_path: Path) -> None:
+    find = classifier_finder(JUDGES, lambda name: load(name, tmp_path), tmp_path, context([]))
+    assert find("digits") is load_judge("digits")
 
 
 @each_source

@@ -15,6 +15,7 @@ from worker.learning.judging.classifiers import (
     C,
     ClassifierKind,
     ClassifierUnavailable,
+    committed_data,
     is_committed,
     load_committed,
     read_classifier,
@@ -59,7 +60,9 @@ def classifier_finder(
 ) -> Callable[[str], C]:
     """Return a function that finds the classifier of a dataset by the dataset's name.
 
-    It looks up a dataset only once, and raises ClassifierUnavailable for one that has no classifier.
+    It looks up a dataset only once, and raises ClassifierUnavailable for one that has no classifier. The
+    committed classifier of a dataset serves the images it was trained on; for others under the same name, one
+    is trained.
     A training reports its steps to the context, and raises Stopped if the context has to stop.
 
     read_dataset: reads a dataset by its name; raises DatasetUnavailable.
@@ -69,9 +72,16 @@ def classifier_finder(
     @cache
     def find_once(name: str) -> C | ClassifierUnavailable:
         try:
-            if is_committed(source.kind, name):
-                return load_committed(source.kind, name)
-            return find_or_train(source, read_dataset(name), trained, context)
+            if not is_committed(source.kind, name):
+                return find_or_train(source, read_dataset(name), trained, context)
+            committed = load_committed(source.kind, name)
+            try:
+                dataset = read_dataset(name)
+            except DatasetUnavailable:  # there are no images that it could be the wrong one for
+                return committed
+            if dataset.sha256() == committed_data(source.kind, name):
+                return committed
+            return find_or_train(source, dataset, trained, context)
         except ClassifierUnavailable as error:
             return error
         except DatasetUnavailable as error:

@@ -5,24 +5,23 @@ Files that are there are read without torchvision, which imports a compiler: 1.4
 
 import errno
 import socket
-import struct
 import threading
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from worker.learning.datasets import idx_files
 from worker.learning.datasets.dataset import DatasetUnavailable, Split, TrainFiles, by_label
 
 REACH_SECONDS = 5.0  # how long a mirror may take to answer a first request
 STALL_SECONDS = 15.0  # how long a download may receive no data
-UNSIGNED_BYTE = 8  # the type of the values in an IDX file
 
 
 @dataclass(frozen=True)
@@ -47,41 +46,52 @@ class Collection:
 def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
     """Read the train and test images from `folder`/NAME/raw; missing files are downloaded there first.
 
-    Raises DatasetUnavailable if files are damaged, or if they are missing and no mirror answers; the latter
-    takes seconds.
+    Raises DatasetUnavailable if files are damaged or those of another collection, or if they are missing and
+    no mirror answers; the latter takes seconds.
     """
     if not all((_raw(collection, folder) / name).is_file() for name in file_names(collection)):
         _download(collection, folder)
+    _refuse_another_collection(collection, folder)
     return _read(collection, folder, train=True), _read(collection, folder, train=False)
 
 
 def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
-    expected = collection.train if train else collection.test
+    raw, expected = _raw(collection, folder), collection.train if train else collection.test
+    images_name, targets_name = file_names(collection)[:2] if train else file_names(collection)[2:]
     try:
-        names = file_names(collection)[:2] if train else file_names(collection)[2:]
-        data, targets = (_read_idx(_raw(collection, folder) / name) for name in names)
-        if data.shape != (expected, 28, 28) or targets.shape != (expected,):
-            raise ValueError(f"expected {expected} images, found {tuple(data.shape)}")
-    except (RuntimeError, ValueError, struct.error) as error:
+        images = idx_files.read_bytes(raw / images_name, shape=(expected, 28, 28))
+        targets = idx_files.read_bytes(raw / targets_name, shape=(expected,))
+        _refuse_other_labels(collection, targets)
+    except (RuntimeError, ValueError) as error:
         raise DatasetUnavailable(
-            f"The {collection.name} files in {_raw(collection, folder)} cannot be read ({error}). "
+            f"The {collection.name} files in {raw} cannot be read ({error}). "
             f"Delete that folder so that they are downloaded again, or copy the four files there again."
         ) from error
-    images = data.mT if collection.transposed else data
-    return by_label(images, targets.long() - collection.first_target, collection.labels)
+    upright = images.mT if collection.transposed else images
+    return by_label(upright, targets.long() - collection.first_target, collection.labels)
 
 
-def _read_idx(path: Path) -> Tensor:
-    """Return the bytes of an IDX file: two zeros, a type, the number of dimensions, their sizes, the values.
+def _refuse_another_collection(collection: Collection, folder: Path) -> None:
+    """Raise DatasetUnavailable if a file is that of another known collection, or another one of this."""
+    for name in file_names(collection):
+        found = idx_files.KNOWN_FILES.get(sha256 := idx_files.hash_file(_raw(collection, folder) / name))
+        if found is not None and found != idx_files.KnownFile(collection.name, name):
+            raise DatasetUnavailable(
+                f"The file {name} in {_raw(collection, folder)} is {found.name} of {found.collection} ("
+                f"sha256 {sha256}), and {name} of {collection.name} is wanted. Put the files of "
+                f"{collection.name} there; those of {found.collection} belong in "
+                f"{folder / found.collection / 'raw'}."
+            )
 
-    Raises ValueError, RuntimeError or struct.error if it is another file, or not whole.
-    """
-    content = bytearray(path.read_bytes())
-    zeros, kind, dimensions = struct.unpack_from(">HBB", content)
-    if zeros or kind != UNSIGNED_BYTE:
-        raise ValueError(f"{path.name} is not an IDX file of bytes")
-    sizes = struct.unpack_from(f">{dimensions}I", content, 4)
-    return torch.frombuffer(content, dtype=torch.uint8, offset=4 + 4 * dimensions).view(sizes)
+
+def _refuse_other_labels(collection: Collection, targets: Tensor) -> None:
+    """Raise ValueError if a target stands for no label."""
+    low, high = int(targets.min()), int(targets.max())
+    first = collection.first_target
+    last = first + len(collection.labels) - 1
+    if low < first or high > last:
+        advice = "; they seem to be counted from 1: subtract 1" if low == first + 1 else ""
+        raise ValueError(f"its labels go from {low} to {high}, and {first} to {last} are wanted{advice}")
 
 
 def _torchvision_class(collection: Collection) -> Any:
@@ -92,8 +102,9 @@ def _torchvision_class(collection: Collection) -> Any:
 
 def _download(collection: Collection, folder: Path) -> None:
     packed = all((_raw(collection, folder) / name).is_file() for name in _packed(collection))
-    if not packed and not any(_answers(mirror) for mirror in _mirrors(collection)):
-        raise _unavailable(collection, folder, "no download mirror could be reached")
+    changed = _describe_changed(collection, folder)
+    if (changed or not packed) and not any(_answers(mirror) for mirror in _mirrors(collection)):
+        raise _unavailable(collection, folder, changed or "no download mirror could be reached")
     try:
         with _socket_timeout(STALL_SECONDS):
             split = {"split": collection.split} if collection.split else {}
@@ -101,10 +112,23 @@ def _download(collection: Collection, folder: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise  # a full disk has an error code of its own
-        raise _unavailable(collection, folder, f"the download failed ({error})") from error
-    except RuntimeError as error:
-        reason = f"the download failed ({' '.join(str(error).split())})"
+        raise _unavailable(collection, folder, changed or f"the download failed ({error})") from error
+    except (RuntimeError, EOFError, zlib.error) as error:
+        reason = changed or f"the download failed ({' '.join(str(error).split())})"
         raise _unavailable(collection, folder, reason) from error
+
+
+def _describe_changed(collection: Collection, folder: Path) -> str | None:
+    """Return what is wrong with a packed file that is not as it is distributed; None if there is none."""
+    for name, md5 in _resources(collection):
+        path = _raw(collection, folder) / name
+        if path.is_file() and (found := idx_files.hash_file(path, "md5")) != md5:
+            return (
+                f"{name}, which lies there, has the md5 {found}, and the distributed file has {md5}: it was "
+                "packed again or is another file, and no mirror gave the right one. Unpack it there if it is "
+                "right"
+            )
+    return None
 
 
 def _unavailable(collection: Collection, folder: Path, reason: str) -> DatasetUnavailable:
@@ -131,9 +155,15 @@ def file_names(collection: Collection) -> list[str]:
 
 def _packed(collection: Collection) -> list[str]:
     """List the names of what is downloaded: four packed files, or one archive of all splits."""
+    return [name for name, _ in _resources(collection)]
+
+
+def _resources(collection: Collection) -> list[tuple[str, str]]:
+    """List (name, md5) of what is downloaded."""
+    kind = _torchvision_class(collection)
     if collection.split is None:
-        return [name for name, _ in _torchvision_class(collection).resources]
-    return [_torchvision_class(collection).url.rpartition("/")[2]]
+        return list(kind.resources)
+    return [(kind.url.rpartition("/")[2], kind.md5)]
 
 
 def _mirrors(collection: Collection) -> list[str]:

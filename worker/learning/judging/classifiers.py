@@ -90,6 +90,12 @@ def _load_committed(kind: ClassifierKind[Any], dataset: str) -> Any:
     return read_classifier(kind, dataset, WEIGHTS)
 
 
+@lru_cache
+def committed_data(kind: ClassifierKind[Any], dataset: str) -> str:
+    """Return the `Dataset.sha256` of the images that the committed classifier of a dataset was trained on."""
+    return str(json.loads((WEIGHTS / kind.recipe_file(dataset)).read_text())["data_sha256"])
+
+
 def is_committed(kind: ClassifierKind[Any], dataset: str, folder: Path = WEIGHTS) -> bool:
     """Return whether a classifier of the dataset is committed with the code.
 
