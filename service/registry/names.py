@@ -25,6 +25,18 @@ INVISIBLE_RANGES = (
 Standard, section 5.21), the blank Braille pattern, the place of an object, a filler and an empty note."""
 
 
+LOOKALIKES = str.maketrans(
+    "АВСЕНІЈКМОРЅТХУаеорсхуіјѕΑΒΕΖΗΙΚΜΝΟΡΤΥΧοѵԁԛԝ",  # noqa: RUF001
+    "ABCEHIJKMOPSTXYaeopcxyijsABEZHIKMNOPTYXovdqw",
+)
+"""Letters of the Cyrillic and Greek alphabets that look like Latin ones in most fonts."""
+
+
+def as_it_looks(name: str) -> str:
+    """Return what two names have in common that a reader cannot tell apart, though their alphabets differ."""
+    return unicodedata.normalize("NFC", name).translate(LOOKALIKES)
+
+
 def find_fault(name: str) -> str | None:
     """Return what is wrong with a new name, and at which character; None if nothing is."""
     if not name.strip():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from service.requests.invalid_upload import InvalidUpload, shorten
-from service.requests.splits import is_test_part, part_of
+from service.requests.splits import is_test_part, part_of_folder
 from service.requests.upload_notes import Conversions
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
@@ -144,17 +144,17 @@ def _without_common(folders: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...]
         shortest = min(len(each) for each in folders)
         while depth < shortest - 1 and len({each[depth] for each in folders}) == 1:
             depth += 1
-    if depth and all(len(each) == depth + 1 and part_of(each[depth]) for each in folders):
+    if depth and all(len(each) == depth + 1 and part_of_folder(each[depth]) for each in folders):
         depth -= 1  # LABEL/PART/NAME with a single label
     return (folders[0][:depth] if folders else ()), [each[depth:] for each in folders]
 
 
 def _place(entry: Entry, folders: tuple[str, ...]) -> tuple[str, str]:
     """Return the label and the part of the split ("" for none) of a picture in these folders."""
-    if len(folders) == 1 and part_of(folders[0]) is None:
+    if len(folders) == 1 and part_of_folder(folders[0]) is None:
         return folders[0], ""
     if len(folders) == 2:
-        first, second = part_of(folders[0]), part_of(folders[1])
+        first, second = part_of_folder(folders[0]), part_of_folder(folders[1])
         if first is not None and second is None:
             return folders[1], first
         if second is not None and first is None:

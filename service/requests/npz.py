@@ -126,6 +126,10 @@ def _find_pairs(arrays: Mapping[str, Opener], notes: Conversions) -> list[_Pair]
     for name in arrays:
         if (role := _role_of(name)) is not None:
             roles.setdefault(role, []).append(name)
+    for name in arrays:  # such as `train` beside `train_labels`
+        part = part_of(name)
+        if part is not None and (part, "labels") in roles:
+            roles.setdefault((part, "images"), [name])
     if {"images", "labels"} <= set(arrays):  # the documented names win over others
         roles |= {("", "images"): ["images"], ("", "labels"): ["labels"]}
     parts = sorted({part for part, _ in roles})

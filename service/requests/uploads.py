@@ -13,14 +13,14 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import BinaryIO
 
 from service.registry.labels import NAME, RULE
-from service.registry.names import find_fault
+from service.registry.names import as_it_looks, find_fault
 from service.requests import folders, upload_checks
 from service.requests.array_files import ArrayFile, open_array
 from service.requests.array_labels import refuse_too_many_labels
@@ -223,6 +223,7 @@ def _refuse_wrong_counts(counts: _Counts) -> None:
     if not counts.images:
         raise InvalidUpload("too_few_images", "the archive contains no image")
     refuse_too_many_labels(len(counts.images))
+    _refuse_lookalikes(counts.images)
     for label, count in counts.images.items():
         check_label(label)
         tests = (counts.tests or {}).get(label, 0)
@@ -237,6 +238,20 @@ def _refuse_wrong_counts(counts: _Counts) -> None:
                 "too_few_images",
                 f"the label {label!r} has {count - tests} images to learn from and {tests} to test with, and "
                 f"needs at least {MIN_IMAGES_PER_LABEL - 1} to learn from",
+            )
+
+
+def _refuse_lookalikes(labels: Iterable[str]) -> None:
+    """Raise InvalidUpload if two labels differ only in alphabets whose letters look alike."""
+    seen: dict[str, str] = {}
+    for label in labels:
+        other = seen.setdefault(as_it_looks(label), label)
+        if other != label:
+            codes = ["+".join(f"{ord(one):04X}" for one in name[:8]) for name in (other, label)]
+            raise InvalidUpload(
+                "invalid_name",
+                f"the labels {shorten(other)} (U+{codes[0]}) and {shorten(label)} (U+{codes[1]}) look the "
+                "same; give one of them another name",
             )
 
 

@@ -115,6 +115,7 @@ SPLITS: list[tuple[str, tuple[str, str, str, str]]] = [
     ("Keras", ("x_train", "y_train", "x_test", "y_test")),
     ("capitals", ("X_train", "Y_train", "X_test", "Y_test")),
     ("images first", ("train_images", "train_labels", "test_images", "test_labels")),
+    ("parts for images", ("train", "train_labels", "test", "test_labels")),
     ("part last", ("images_train", "labels_train", "images_val", "labels_val")),
     ("glued", ("xtrain", "ytrain", "xtest", "ytest")),
     ("camel case", ("trainX", "trainY", "testX", "testY")),
@@ -190,6 +191,8 @@ REFUSED: list[tuple[str, str, str, dict[str, Any]]] = [
      {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES[:6], "y_test": ["9"] * 6}),
     ("labels of two types", "wrong_type", "save all as text",
      {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS.astype(int)}),
+    ("two alphabets", "invalid_name", "look the same",
+     {"images": IMAGES, "labels": np.where(LABELS == "0", "A", "\u0410")}),
     ("invisible character", "invalid_name", "ZERO WIDTH SPACE",
      {"images": IMAGES, "labels": np.where(LABELS == "0", "1\u200b", LABELS)}),
 ]  # fmt: skip

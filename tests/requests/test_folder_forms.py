@@ -105,6 +105,7 @@ SPLITS: list[tuple[str, Callable[[str, str], str]]] = [
     ("a folder around", lambda part, path: f"digits/{part}/{path}"),
     ("capitals", lambda part, path: f"{part.capitalize()}/{path}"),
     ("other names", lambda part, path: f"{'training' if part == 'train' else 'valid'}/{path}"),
+    ("sets", lambda part, path: f"{'training_set' if part == 'train' else 'Test Images'}/{path}"),
     ("label, part", lambda part, path: "/".join([path.split("/")[0], part, path.split("/")[1]])),
 ]
 
