@@ -408,7 +408,7 @@ def _refuse_too_many(body: CreateSample) -> None:
         raise InvalidRequest(Violation("/count", "output_too_large", detail))
     if images > MAX_IMAGES:
         detail = (
-            f"{images} images are more than the {MAX_IMAGES} allowed in one answer; request fewer at a time, or "
-            "an export of them (POST /v1/models/{model}/exports)"
+            f"{images} images are more than the {MAX_IMAGES} allowed in one answer; request fewer at a time, "
+            "or an export (POST /v1/models/{model}/exports)"
         )
         raise InvalidRequest(Violation("/count", "output_too_large", detail))
