@@ -6,17 +6,24 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from service.registry import workers
+from service.registry.tables import WorkerRow
 from tests.instance import Instance, stop, wait_for
 
-QUICK = 5.0
+QUICK = 20.0
 
 
 def is_signed_in(instance: Instance, process: subprocess.Popen[bytes]) -> bool:
     with instance.database.reading() as session:
         return f"{socket.gethostname()}:{process.pid}" in [row.name for row in workers.list_live(session)]
+
+
+def seen_at(instance: Instance, process: subprocess.Popen[bytes]) -> datetime:
+    with instance.database.reading() as session:
+        return session.get_one(WorkerRow, f"{socket.gethostname()}:{process.pid}").seen_at
 
 
 def drain(instance: Instance, *options: str) -> subprocess.CompletedProcess[str]:
@@ -45,17 +52,23 @@ def test_each_worker_takes_the_jobs_of_its_queues(instance: Instance) -> None:
     assert instance.succeeded(again).worker == f"{socket.gethostname()}:{other.pid}"
 
 
-def test_a_drained_worker_finishes_its_job_takes_no_other_and_ends(instance: Instance) -> None:
+def test_a_drained_worker_finishes_its_job_takes_no_other_and_ends(
+    instance: Instance, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
     instance.up("serve")
     for model in ("a", "b"):
         instance.create(model)
-    worker = instance.run("worker")
-    running = instance.submit("learn", "a", labels=["0"], steps=1500)
-    instance.worker_in_training(running)
+    worker = instance.run("worker", env={"PALIMPSEST_FAIL_AT": f"train.step:hang:{gate}"})
+    running = instance.submit("learn", "a", labels=["0"])
+    wait_for("the job is in its first step", lambda: not gate.exists())
     waiting = instance.submit("learn", "b", labels=["0"], steps=1)
-    drained = drain(instance, f"{socket.gethostname()}:{worker.pid}", "--wait")
-    assert (drained.returncode, drained.stdout.splitlines()[-1]) == (0, "all have ended"), drained
-    assert worker.wait(QUICK) == 0
+    assert drain(instance, f"{socket.gethostname()}:{worker.pid}").returncode == 0
+    drained_at = seen_at(instance, worker)
+    wait_for("the worker has read that it is to end", lambda: seen_at(instance, worker) > drained_at)
+    gate.touch()  # the job goes on
+    assert worker.wait(60) == 0
     assert (instance.job(running).state, instance.job(running).attempt) == ("succeeded", 1)
     assert instance.job(waiting).state == "queued"
     instance.run("worker")
