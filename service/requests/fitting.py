@@ -1,10 +1,12 @@
 """Scale grey images of any size to 28x28, as `fit=28` asks."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.requests.invalid_upload import SIDE
+from service.requests.invalid_upload import SIDE, InvalidUpload
 
 LARGEST_SIDE = 1024
 """The most rows and columns of an image that is scaled."""
@@ -29,6 +31,22 @@ def fit(image: Grey) -> Grey:
     top, left = (SIDE - rows) // 2, (SIDE - columns) // 2
     fitted[top : top + rows, left : left + columns] = np.asarray(small)
     return fitted
+
+
+@dataclass
+class PixelBudget:
+    """How many pixels of an upload may be scaled, so that a small file does not take hours."""
+
+    left: int
+
+    def spend(self, name: str, height: int, width: int) -> None:
+        """Count a picture. Raises InvalidUpload once they are too many."""
+        self.left -= height * width
+        if self.left < 0:
+            raise InvalidUpload(
+                "payload_too_large",
+                f"the pictures up to {name} have more pixels together than are scaled; make them smaller",
+            )
 
 
 def advise(height: int, width: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from service.requests.fitting import LARGEST_SIDE, advise, fit
+from service.requests.fitting import LARGEST_SIDE, PixelBudget, advise, fit
 from service.requests.greys import from_16_bits, to_grey
 from service.requests.invalid_upload import PIXELS, SIDE, InvalidUpload
 
@@ -48,10 +48,13 @@ Note = Callable[[str], None]
 """Called with the code of each conversion of PICTURE_CONVERSIONS."""
 
 
-def decode_picture(name: str, data: bytes, *, fitting: bool = False, note: Note = lambda code: None) -> bytes:
+def decode_picture(
+    name: str, data: bytes, *, fitting: PixelBudget | None = None, note: Note = lambda code: None
+) -> bytes:
     """Return the 784 grey bytes of a PNG or JPEG. Raises InvalidUpload.
 
-    name: what the errors call it, in quotes. fitting: whether a picture of another size is scaled.
+    name: what the errors call it, in quotes. fitting: how many pixels may be scaled; None to
+    refuse other sizes.
     """
     try:
         if data.startswith(SIGNATURE):
@@ -72,20 +75,21 @@ def decode_picture(name: str, data: bytes, *, fitting: bool = False, note: Note 
     return grey.tobytes()
 
 
-def _check_size(name: str, width: int, height: int, fitting: bool) -> None:
+def _check_size(name: str, width: int, height: int, fitting: PixelBudget | None) -> None:
     """Raise InvalidUpload for a picture of another size, unless it is to be scaled."""
     if (width, height) == (SIDE, SIDE):
         return
     too_large = max(width, height) > LARGEST_SIDE
-    if not fitting or too_large:
+    if fitting is None or too_large:
         code = "image_too_large" if too_large else "invalid_image"
         raise InvalidUpload(code, f"{name} is {width}x{height}; {advise(height, width)}")
+    fitting.spend(name, height, width)
 
 
 # --- PNG -------------------------------------------------------------------------------------------
 
 
-def _decode_png(name: str, data: bytes, fitting: bool, note: Note) -> NDArray[np.uint8]:
+def _decode_png(name: str, data: bytes, fitting: PixelBudget | None, note: Note) -> NDArray[np.uint8]:
     width, height = struct.unpack(">II", data[16:24])
     _check_size(name, width, height, fitting)
     header, palette, transparency, packed, exif = b"", b"", b"", [], b""
@@ -194,7 +198,7 @@ def _draw_png(
 # --- JPEG ------------------------------------------------------------------------------------------
 
 
-def _decode_jpeg(name: str, data: bytes, fitting: bool, note: Note) -> NDArray[np.uint8]:
+def _decode_jpeg(name: str, data: bytes, fitting: PixelBudget | None, note: Note) -> NDArray[np.uint8]:
     if data.count(SCAN) > MAX_SCANS:
         raise InvalidUpload(
             "image_too_large", f"{name} has more than {MAX_SCANS} scans; save it again, as PNG"

@@ -24,6 +24,7 @@ from service.registry.names import as_it_looks, find_fault
 from service.requests import folders, upload_checks
 from service.requests.array_files import ArrayFile, open_array
 from service.requests.array_labels import refuse_too_many_labels
+from service.requests.fitting import PixelBudget
 from service.requests.folders import Entry
 from service.requests.invalid_upload import PIXELS, InvalidUpload, shorten
 from service.requests.npz import read_arrays
@@ -118,8 +119,11 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> 
         files = [_check_content(entry) for entry in entries if not folders.is_left_behind(entry)]
         folders.note_left_behind(left_behind, notes)
         numpy_only = bool(files) and all(entry.path.endswith(".npy") for entry in files)
-        read = _read_npz if numpy_only else _read_folders
-        counts = read(archive, files, pixels, notes, fitting)
+        if numpy_only:
+            counts = _read_npz(archive, files, pixels, notes, fitting)
+        else:
+            budget = PixelBudget(max_bytes) if fitting else None
+            counts = _read_folders(archive, files, pixels, notes, budget)
     looks = upload_checks.look(pixels, counts.images, counts.tests)
     held_out = None if counts.tests is None else {name: n for name, n in counts.tests.items() if n}
     return Upload(
@@ -313,7 +317,11 @@ def _read_npz(
 
 
 def _read_folders(
-    archive: zipfile.ZipFile, files: Sequence[Entry], pixels: BinaryIO, notes: Conversions, fitting: bool
+    archive: zipfile.ZipFile,
+    files: Sequence[Entry],
+    pixels: BinaryIO,
+    notes: Conversions,
+    fitting: PixelBudget | None,
 ) -> _Counts:
     pictures, has_split = folders.find_pictures(files, notes)
     labels = sorted({picture.label for picture in pictures})

@@ -226,6 +226,12 @@ def test_pictures_of_mixed_sizes_are_scaled_where_that_is_requested() -> None:
     assert [note.detail[:2] for note in upload.conversions if note.code == "fitted"] == ["5 "]
 
 
+def test_pictures_of_more_pixels_than_an_upload_may_have_are_not_scaled() -> None:
+    large = encoded(Image.new("L", (900, 900)))
+    with pytest.raises(InvalidUpload, match="more pixels together"):
+        read(zipped(PATHS | {f"0/{i}.png": large for i in range(5)}), max_bytes=4 * 900 * 900, fitting=True)
+
+
 REFUSED: list[tuple[str, str, str, dict[str, bytes]]] = [
     ("a GIF", "invalid_image", "save it as PNG", {"0/a.gif": b"GIF89a"}),
     ("a GIF that is called PNG", "invalid_image", "is GIF; save it as PNG", {"0/a.png": b"GIF89a"}),
