@@ -149,8 +149,8 @@ class Job(Value):
     state: str
     done: bool
     progress: Progress | None
-    queue: str = "default"
-    priority: int = 0
+    queue: str
+    priority: int
     queue_position: int | None
     waits_for: str | None
     attempt: int

@@ -46,7 +46,7 @@ class Model(Value):
     seed: int
     acceptance: Json
     size_policy: str
-    queue: str = "default"
+    queue: str
     head: int | None
     aliases: dict[str, int]
     relapsed: tuple[str, ...]

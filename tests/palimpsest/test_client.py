@@ -55,6 +55,8 @@ RUNNING: dict[str, Any] = {
     },
     "queue_position": None,
     "packages": {},
+    "queue": "default",
+    "priority": 0,
     "waits_for": None,
     "attempt": 1,
     "max_attempts": 3,
