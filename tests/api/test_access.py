@@ -92,6 +92,10 @@ SCOPES_OF = {
         "GET /v1/jobs/{job}/report/recovered/{label}/{network}.png",
         "GET /v1/datasets/{dataset}/labels/{label}/examples/{index}.png",
         "POST /v1/models/{model}/samples",
+        "POST /v1/models/{model}/exports",
+        "POST /v1/exports/{export}/cancel",
+        "GET /v1/exports/{export}/shards/{number}",
+        "GET /v1/exports/{export}/manifest",
         "GET /v1/samples/{sample}/images",
     },
     ("learn",): {
@@ -110,6 +114,7 @@ SCOPES_OF = {
         "POST /v1/models/{model}/forget",
         "DELETE /v1/models/{model}/versions/{number}",
         "DELETE /v1/samples/{sample}",
+        "DELETE /v1/exports/{export}",
         "DELETE /v1/datasets/{dataset}",
         "DELETE /v1/datasets/{dataset}/labels/{label}",
     },

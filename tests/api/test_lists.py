@@ -28,6 +28,10 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             served.done("a", "learn", labels=[label])
             body = {"labels": [label], "seed": 1}
             served.http.post("/v1/models/a/samples", json=body).raise_for_status()
+        for seed in range(3):
+            body = {"count": 3, "seed": seed, "shard_images": 1}
+            export = served.http.post("/v1/models/a/exports", json=body).json()
+            served.worker.export(export["id"])
         for alias in ("first", "second", "third"):
             served.http.put(f"/v1/models/a/aliases/{alias}", json={"version": 1}).raise_for_status()
         for version in (2, 3):
@@ -54,6 +58,7 @@ def place_of(served: Served, path: str) -> str:
         "model": "a",
         "number": "3",
         "alias": "first",
+        "export": served.http.get("/v1/exports").json()["data"][0]["id"],
         "job": served.http.get("/v1/jobs").json()["data"][0]["id"],
         "webhook": served.http.get("/v1/webhooks").json()["data"][0]["id"],
     }

@@ -21,6 +21,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/models/{model}/resize": {"policy": "prune"},
     "/v1/models/{model}/evaluate": {},
     "/v1/models/{model}/samples": {"labels": ["1"]},
+    "/v1/models/{model}/exports": {"count": 1},
     "/v1/models/{model}": {"description": "mine"},
     "/v1/models/{model}/versions/{number}": {"description": "mine"},
     "/v1/models/{model}/aliases/{alias}": {"version": 1},
@@ -56,6 +57,8 @@ def things(locked: Served) -> dict[str, str]:
     job = locked.submit("orchard", "forget", labels=["pear"])["id"]
     locked.worker.work(job)
     sample = locked.http.post("/v1/models/orchard/samples", json={"labels": ["apple"]})
+    export = locked.http.post("/v1/models/orchard/exports", json={"count": 3}).json()["id"]
+    locked.worker.export(export)
     locked.http.put("/v1/models/orchard/aliases/production", json={"version": 2}).raise_for_status()
     with locked.worker.database.transaction() as session:  # a client may name no address of this machine
         project = projects.find(session, "first").id
@@ -76,6 +79,7 @@ def things(locked: Served) -> dict[str, str]:
         "job": job,
         "network": "candidate",
         "sample": sample.headers["X-Sample-Id"],
+        "export": export,
         "dataset": "drawings",
         "key": key_id(new_key(locked, project="first")),
         "project": "first",
