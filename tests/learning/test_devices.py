@@ -16,7 +16,6 @@ from worker.learning.strategy import TrainingContext, find
 from worker.process.devices import choose_precision, compute_reproducibly
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
-architectures = pytest.mark.parametrize("architecture", sorted(NETWORKS))
 
 
 @pytest.fixture(params=["cpu", CUDA])
@@ -47,7 +46,7 @@ def history(architecture: str, context: TrainingContext, schedule: Mapping[str, 
     return checkpoint
 
 
-@architectures
+@pytest.mark.parametrize("architecture", ["mlp", pytest.param("conv", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_what_is_retained_is_drawn_and_what_is_forgotten_is_not(
     architecture: str, device: torch.device, precision: torch.dtype

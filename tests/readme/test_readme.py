@@ -15,6 +15,7 @@ README = "README.md"
 MOST_LINES = 120
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shell")
 def test_the_five_calls_and_the_program_of_the_readme_run_as_pasted(tmp_path: Path) -> None:
     home = tmp_path / "home"

@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import CompletedProcess, run
 
 import httpx2
+import pytest
 
 from service.settings import Settings
 from tests.instance import instance_of, wait_for
@@ -19,6 +20,7 @@ PATIENCE_SECONDS = 120.0
 """The worker imports torch first, which on a busy machine takes its time."""
 
 
+@pytest.mark.slow
 def test_a_real_forget_is_purged_and_its_receipt_verified_against_the_artifact_folder(
     deployment: Settings, tmp_path: Path
 ) -> None:

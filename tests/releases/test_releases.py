@@ -182,6 +182,7 @@ def test_its_receipts_verify_with_the_key_of_its_home(
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_an_instance_of_this_release_answers_for_it_and_finishes_what_it_began(
     restored: Restored, tmp_path: Path
 ) -> None:
