@@ -107,13 +107,16 @@ class Models:
         *,
         description: str | Unchanged | None = UNCHANGED,
         metadata: Mapping[str, str | None] | Unchanged = UNCHANGED,
+        size_policy: str | Unchanged = UNCHANGED,
+        queue: str | Unchanged = UNCHANGED,
     ) -> Request[Model]:
-        """Change the description and the metadata of a model.
+        """Change the description, the metadata, the size policy or the queue of a model.
 
         description: None removes it. metadata: entries to set, or to remove where the value is None; the
-        others stay.
+        others stay. size_policy, queue: of jobs that are requested from now on; see `create`.
         """
-        return patch(path_of(model), changes(description=description, metadata=metadata), value(Model))
+        changed = changes(description=description, metadata=metadata, size_policy=size_policy, queue=queue)
+        return patch(path_of(model), changed, value(Model))
 
     @call
     def delete(

@@ -25,7 +25,7 @@ from service.api.paging import (
     unknown_cursor,
 )
 from service.api.refusals import refuses
-from service.api.responses import MERGE_PATCH_BODY
+from service.api.responses import merge_patch_body
 from service.api.route import Route
 from service.queue_names import DEFAULT_QUEUE
 from service.registry import aliases, expiring, labels, models, reports
@@ -38,6 +38,7 @@ from service.requests.fields import (
     MODEL_ID,
     NAME,
     NAME_RULE,
+    QUEUE_RULE,
     TEXT_RULE,
     Acceptance,
     Body,
@@ -91,6 +92,16 @@ class CreateModel(Body):
     )
     description: Description | None = None
     metadata: Metadata = Field({})
+
+
+class PatchModel(PatchDescription):
+    """A merge patch (RFC 7396) of a model. What is left out stays. `size_policy` and `queue` cannot be null.
+
+    Jobs that are queued keep their queue, and the resize that follows them.
+    """
+
+    size_policy: SizePolicy = "fixed"
+    queue: QueueName = DEFAULT_QUEUE
 
 
 class LabelObject(BaseModel):
@@ -229,15 +240,19 @@ def get_model(model: str, context: Context) -> ModelObject:
         return _describe(session, [find_model(session, context.project, model)], context)[0]
 
 
-@router.patch("/{model}", openapi_extra=MERGE_PATCH_BODY)
+@router.patch("/{model}", openapi_extra=merge_patch_body(PatchModel))
 @requires("learn")
-@refuses(UnknownModel, invalid_text=TEXT_RULE)
-def update_model(model: str, body: PatchDescription, context: Context) -> ModelObject:
-    """Change the description and the metadata of a model, by a merge patch (RFC 7396)."""
+@refuses(UnknownModel, invalid_name=QUEUE_RULE, invalid_text=TEXT_RULE)
+def update_model(model: str, body: PatchModel, context: Context) -> ModelObject:
+    """Change the description, metadata, size policy or queue of a model, by a merge patch (RFC 7396)."""
     with context.database.transaction(line=model) as session:
         row = lock_model(context, session, model)
         row.description = body.description_after(row.description)
         row.client_metadata = body.metadata_after(row.client_metadata)
+        if "size_policy" in body.model_fields_set:
+            row.size_policy = body.size_policy
+        if "queue" in body.model_fields_set:
+            row.queue = body.queue
         session.flush()
         context.append_to_audit_log(session, "model.update", row.id, fields=body.changed)
         return _describe(session, [row], context)[0]

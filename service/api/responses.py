@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import Response
+from pydantic import BaseModel
 
 VERSION_HEADER = "X-Model-Version"
 """The header of an answer that was made with a version: its number."""
@@ -17,14 +18,10 @@ class PngResponse(Response):
     media_type = "image/png"
 
 
-MERGE_PATCH_BODY: dict[str, Any] = {
-    "requestBody": {
-        "content": {
-            "application/merge-patch+json": {"schema": {"$ref": "#/components/schemas/PatchDescription"}}
-        }
-    }
-}
-"""What the OpenAPI document tells about the body of a PATCH, besides that it may be application/json."""
+def merge_patch_body(body: type[BaseModel]) -> dict[str, Any]:
+    """Return what OpenAPI tells of the body of a PATCH, besides that it may be application/json."""
+    schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+    return {"requestBody": {"content": {"application/merge-patch+json": {"schema": schema}}}}
 
 
 def content_security_policy(*, images: str = "'self'") -> str:

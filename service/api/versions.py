@@ -34,7 +34,7 @@ from service.api.paging import (
 )
 from service.api.problems import Problem
 from service.api.refusals import NEEDS_USABLE_VERSION, READS_FILES, refuses
-from service.api.responses import BINARY, MERGE_PATCH_BODY
+from service.api.responses import BINARY, merge_patch_body
 from service.api.route import Route, not_modified
 from service.registry import aliases, purging, version_deletions, versions
 from service.registry.errors import UnknownModel, VersionInUse
@@ -163,7 +163,7 @@ def get_version(model: str, number: str, context: Context) -> VersionObject:
         return _describe(session, row, [find_version(session, row, number)])[0]
 
 
-@router.patch("/{number}", openapi_extra=MERGE_PATCH_BODY)
+@router.patch("/{number}", openapi_extra=merge_patch_body(PatchDescription))
 @requires("learn")
 @refuses(*VERSION_ERRORS, invalid_text=TEXT_RULE)
 def update_version(model: str, number: str, body: PatchDescription, context: Context) -> VersionObject:

@@ -176,3 +176,20 @@ def test_versions_are_found_by_state_operation_and_metadata(served: Served, name
     served.done(name, "forget", labels=["2"], guarantee="exact", purge=True)
     served.sweep()
     assert found("&state=purged") == [4, 3, 2]
+
+
+def test_the_size_policy_and_the_queue_of_a_model_can_be_changed_and_not_removed(
+    served: Served, name: str
+) -> None:
+    served.model(name)
+    path = f"/v1/models/{name}"
+    changed = served.http.patch(path, json={"size_policy": "auto", "queue": "large"}).json()
+    assert (changed["size_policy"], changed["queue"], changed["description"]) == ("auto", "large", None)
+    unchanged = served.http.patch(path, json={"description": "one"}).json()
+    assert (unchanged["size_policy"], unchanged["queue"]) == ("auto", "large")
+    job = served.submit(name, "learn", labels=["1"])
+    assert (job["queue"], job["followed_by"] is not None) == ("large", True)
+    for body in ({"size_policy": None}, {"queue": None}, {"queue": "no spaces"}, {"size_policy": "grow"}):
+        assert served.http.patch(path, json=body).status_code == 422
+    version = served.http.patch(f"{path}/versions/1", json={"queue": "large"})
+    assert version.status_code in (404, 422), "a version has no queue"
