@@ -115,7 +115,7 @@ def held(served: Served) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize(
-    ("fitting", "unfitting"), [(6, 3), pytest.param(40, 20, marks=pytest.mark.slow, id="many")]
+    ("fitting", "unfitting"), [(4, 2), pytest.param(40, 20, marks=pytest.mark.slow, id="many")]
 )
 def test_no_request_finds_an_error_or_an_untold_rule(
     served: Served, held: dict[str, list[Any]], fitting: int, unfitting: int

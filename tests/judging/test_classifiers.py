@@ -270,15 +270,32 @@ DAMAGES: list[Callable[[Path, Path], object]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ClassifierSource[Any]], tuple[Path, str]]:
+    """A function that returns the folder of a classifier of doodles, and its version. It is trained once."""
+
+    @lru_cache
+    def train(kind: str) -> tuple[Path, str]:
+        (source,) = (one for one in QUICK if one.kind.name == kind)
+        folder = tmp_path_factory.mktemp("trained")
+        return folder, find_or_train(source, doodles(), folder).version
+
+    return lambda source: train(source.kind.name)
+
+
 @each_source
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_classifier_is_trained_anew(
-    source: ClassifierSource[Any], damage: Callable[[Path, Path], object], tmp_path: Path
+    source: ClassifierSource[Any],
+    damage: Callable[[Path, Path], object],
+    trained: Callable[[ClassifierSource[Any]], tuple[Path, str]],
+    tmp_path: Path,
 ) -> None:
-    first = find_or_train(source, doodles(), tmp_path)
+    folder, version = trained(source)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     [place] = tmp_path.iterdir()
     damage(place / source.kind.weights_file("doodles"), place / source.kind.recipe_file("doodles"))
-    assert find_or_train(source, doodles(), tmp_path).version == first.version
+    assert find_or_train(source, doodles(), tmp_path).version == version
     assert list(tmp_path.iterdir()) == [place]
 
 
