@@ -32,7 +32,7 @@ up: $(READY) ## run the API and a worker on http://127.0.0.1:8000 until Ctrl-C
 	@exec $(VENV)/bin/palimpsest up
 
 test: $(READY) ## run the tests, without those of the three targets below
-	@$(RUN) pytest -m "not slow" -n 3 --dist worksteal --ignore tests/faults --ignore tests/browser
+	@$(RUN) pytest -m "not slow" -n 2 --dist worksteal --ignore tests/faults --ignore tests/browser
 
 test-faults: $(READY) ## stop, suspend and cut off real processes, and check that nothing is lost (takes minutes)
 	@CI=true $(RUN) pytest tests/faults -m "not slow" -n 2 --dist worksteal
