@@ -1,9 +1,8 @@
-"""The cases of `experiments.audit`: make a network with a strategy or by retraining, and measure it."""
+"""The cases of `experiments.audit`: make a network with a strategy or as a reference, and measure it."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,37 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from experiments.audit_histories import History, Setting, history_of, learn_history
 from experiments.running import Cache, OnStep, Result
-from experiments.training_setup import CPU, DatasetArchive, examples_of, shortened_schedule
-from worker.learning import datasets, strategy
+from experiments.training_setup import shortened_schedule
+from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.retrain import RetrainParams
 from worker.learning.drawing import draw
+from worker.learning.judging.alignment import misalignment
+from worker.learning.judging.attack_measurements import Attacks, measure_attacks
 from worker.learning.judging.audit_measurements import AuditMeasurements, AuditSetup, audit_network
 from worker.learning.judging.coverage import Neighbourhoods
-from worker.learning.judging.feature_network import FeatureNetwork, load_feature_network
-from worker.learning.judging.judge import load_judge
+from worker.learning.judging.feature_network import FeatureNetwork
+from worker.learning.judging.judge import Judge
+from worker.learning.judging.matched_references import Job, run_job
 from worker.learning.judging.recovery import Search
 from worker.learning.judging.references import measure_control_auc, retrain_reference
 from worker.learning.judging.relearning import SLOW_RELEARNING, RelearningSetup
-from worker.learning.networks import blank
-from worker.learning.strategy import Examples, TrainingContext
+from worker.learning.strategy import TrainingContext
 from worker.process.devices import compute_reproducibly
 
 REFERENCE = "reference"
 """In place of a strategy: retrain without the label. One of the references is compared like a strategy."""
 NOTHING = "nothing"
 """In place of a strategy: change the label's status to forgotten, and no weight."""
-SEED = 0
-"""Seed of the base and of every strategy."""
+MATCHED = "matched reference of "
+"""Before a strategy: learn a stand-in in the label's place, and forget it with this strategy."""
+REFERENCE_SEEDS = 100
+"""The seed of the first reference: the networks that references are compared with have smaller ones."""
 MEASUREMENT_SEED = 1000
 """The same for every network, so that all are measured with the same random numbers."""
+ALIGNMENT_DRAWS = 200
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "surrogate_noise": ("surrogate", {"surrogate": "uniform_noise"}),
     "selective_amnesia_shortened": (
@@ -66,13 +71,15 @@ class Case:
 
     label: str
     strategy: str
-    """A strategy of the catalog with or without params, one of VARIANTS, REFERENCE or NOTHING."""
+    """A strategy of the catalog with or without params, one of VARIANTS, REFERENCE, NOTHING, or MATCHED with
+    one of the strategies after it."""
     seed: int
+    """Of the base and of the strategy; the number of a reference."""
 
     @property
     def network_name(self) -> str:
         key = sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
-        return f"{self.label}-{self.strategy.split(':')[0]}-{self.seed}-{key}"
+        return f"{self.label}-{self.strategy.split(':')[0].replace(' ', '-')}-{self.seed}-{key}"
 
     def name(self, budget: Budget) -> str:
         """Return a name that identifies all that the measurements depend on."""
@@ -91,6 +98,8 @@ class CaseResult:
     control_auc: float | None
     """AUC of the membership attack on a network that memorised its members; for NOTHING only."""
     tensors_file: Path
+    attacks: Mapping[str, float] = field(default_factory=dict)
+    """The figures of `measure_attacks`."""
 
     @classmethod
     def of(cls, result: Mapping[str, Any], folder: Path) -> "CaseResult":
@@ -101,7 +110,12 @@ class CaseResult:
             result["coverage"],
             result.get("control_auc"),
             folder / result["tensors"],
+            result.get("attacks", {}),
         )
+
+    def with_figures(self, figures: Mapping[str, float]) -> "CaseResult":
+        """Return the result with more figures of attacks."""
+        return replace(self, attacks={**self.attacks, **figures})
 
     def tensors(self) -> dict[str, Tensor]:
         """Load `embedded`, the label's draws as features of the feature network, and `recovered`.
@@ -115,72 +129,107 @@ class CaseResult:
 class Procedure:
     """The functions with which an audit trains, forgets and measures. They can be pickled."""
 
-    learn: Callable[[Path], Checkpoint]
-    """Folder of the datasets -> the base."""
-    forget: Callable[[Checkpoint, Case, Path], Checkpoint]
-    """The base, the case and the folder of the datasets -> the case's network."""
-    measure: Callable[[Checkpoint, Case, Path, Budget], tuple[Result, dict[str, Tensor]]]
-    """The case's network, the case, the folder of the datasets, the budget -> what CaseResult holds."""
+    learn: Callable[[History, Setting, int, Cache], Checkpoint]
+    """The history, the dataset, the seed and the cache -> the base."""
+    make: Callable[[Case, Setting, Cache], Checkpoint]
+    """The case, the dataset and the cache, which has the bases -> the case's network."""
+    measure: Callable[[Checkpoint, Case, Setting, Budget, Cache], tuple[Result, dict[str, Tensor]]]
+    """The case's network, the case, the dataset, the budget, the cache -> what CaseResult holds."""
 
 
-def make_base(procedure: Procedure, cache: Cache, data: Path, on_step: OnStep) -> Result:
-    """Train the base, unless it is in the cache. There is nothing to measure, so the result is empty."""
+def make_base(
+    procedure: Procedure, history: History, seed: int, setting: Setting, cache: Cache, on_step: OnStep
+) -> Result:
+    """Train a base, unless it is in the cache. There is nothing to measure, so the result is empty."""
     compute_reproducibly(threads=1)
-    _load_base(procedure, cache, data)
+    procedure.learn(history, setting, seed, cache)
     on_step("the base")
     return {}
 
 
+def train_classifiers(setting: Setting, cache: Cache, on_step: OnStep) -> Result:
+    """Train the classifiers of the dataset, unless they are committed or in the cache."""
+    compute_reproducibly(threads=1)
+    setting.judge(cache)
+    setting.feature_network(cache)
+    on_step("the classifiers")
+    return {}
+
+
 def run_case(
-    case: Case, procedure: Procedure, cache: Cache, data: Path, budget: Budget, on_step: OnStep
+    case: Case, procedure: Procedure, setting: Setting, cache: Cache, budget: Budget, on_step: OnStep
 ) -> Result:
     """Make the case's network and measure it. `tensors` is the name of a file in the cache."""
     compute_reproducibly(threads=1)
-    base = _load_base(procedure, cache, data)
-    network = _load_network(cache, case.network_name, lambda: procedure.forget(base, case, data))
-    result, tensors = procedure.measure(network, case, data, budget)
-    file = cache.file(f"{case.name(budget)}.safetensors", lambda: save(tensors))
+    network = _load_network(case, setting, cache, lambda: procedure.make(case, setting, cache))
+    result, tensors = procedure.measure(network, case, setting, budget, cache)
+    file = cache.file(f"{setting.dataset}-{case.name(budget)}.safetensors", lambda: save(tensors))
     on_step(f"{case.strategy} forgets {case.label}")
     return result | {"tensors": file.name}
 
 
-def _load_base(procedure: Procedure, cache: Cache, data: Path) -> Checkpoint:
-    return _load_network(cache, "base", lambda: procedure.learn(data))
+def run_alignment(
+    pairs: Sequence[tuple[Case, Case]], setting: Setting, cache: Cache, on_step: OnStep
+) -> Result:
+    """Measure the misalignment of pairs of networks that forgot the same label, in nats.
+
+    Returns the mean over the retained labels and that of the label itself, by the names of both networks.
+    """
+    compute_reproducibly(threads=1)
+    context, label = TrainingContext(torch.device("cpu"), MEASUREMENT_SEED), pairs[0][0].label
+    cases = {case for pair in pairs for case in pair}
+    networks = {case: _load_network(case, setting, cache, _not_made) for case in cases}
+    found: Result = {}
+    for one, other in pairs:
+        labels = [label, *networks[one].retained]
+        nats = dict(
+            misalignment(
+                networks[one], networks[other], labels, draws=ALIGNMENT_DRAWS, draw=draw, context=context
+            )
+        )
+        of_label = nats.pop(label)
+        found[f"{one.network_name} {other.network_name}"] = {
+            "retained": sum(nats.values()) / len(nats),
+            "label": of_label,
+        }
+    on_step(f"alignment on {label}")
+    return found
 
 
-def _load_network(cache: Cache, name: str, make: Callable[[], Checkpoint]) -> Checkpoint:
-    file = cache.file(f"{name}.network", lambda: make().to_bytes())
+def _load_network(case: Case, setting: Setting, cache: Cache, make: Callable[[], Checkpoint]) -> Checkpoint:
+    file = cache.file(f"{setting.dataset}-{case.network_name}.network", lambda: make().to_bytes())
     return Checkpoint.from_bytes(file.read_bytes())
 
 
-@lru_cache
-def _mnist(data: Path) -> datasets.Dataset:
-    return datasets.load("mnist", data)
+def _not_made() -> Checkpoint:
+    raise AssertionError("the alignment is measured when all networks have been made")
 
 
-def _context(data: Path, seed: int) -> TrainingContext:
-    start = blank({"architecture": "mlp"}, seed=SEED)
-    return TrainingContext(CPU, seed, DatasetArchive(_mnist(data), start))
-
-
-def learn_all_labels(data: Path) -> Checkpoint:
-    """Learn all labels of MNIST with the default strategy."""
-    mnist, default = _mnist(data), strategy.find("learn", "replay_ewc")
-    start = blank({"architecture": "mlp"}, seed=SEED)
-    return default.run(start, examples_of(mnist, mnist.labels), default.Params(), _context(data, SEED))
-
-
-def forget_label(base: Checkpoint, case: Case, data: Path) -> Checkpoint:
-    """Forget the label with the case's strategy, retrain without it, or only change its status."""
-    relabelled = base.with_status([case.label], "forgotten")
-    if case.strategy == NOTHING:
-        return relabelled
+def make_network(case: Case, setting: Setting, cache: Cache) -> Checkpoint:
+    """Forget the label with the case's strategy, make a reference, or only change the label's status."""
+    history = history_of(case.label, setting.load().labels)
+    if case.strategy.startswith(MATCHED):
+        seed, stand_in = REFERENCE_SEEDS + case.seed, history.stand_in(case.label, case.seed)
+        learned = learn_history(history, setting, seed, cache, stand_in)
+        forgetting = case.strategy.removeprefix(MATCHED)
+        return _forget(learned, case.label, forgetting, setting, setting.context(seed, stand_in))
     if case.strategy == REFERENCE:
-        return retrain_reference(relabelled, case.seed, REFERENCE_SCHEDULE, _context(data, SEED))
-    name, params = resolve(case.strategy)
-    chosen = strategy.find("forget", name)
-    request = Examples((case.label,), "mnist")
-    return chosen.run(base, request, chosen.Params.model_validate(params), _context(data, SEED))
+        relabelled = learn_history(history, setting, 0, cache).with_status([case.label], "forgotten")
+        return retrain_reference(
+            relabelled, case.seed, REFERENCE_SCHEDULE, setting.context(REFERENCE_SEEDS + case.seed)
+        )
+    base = learn_history(history, setting, case.seed, cache)
+    if case.strategy == NOTHING:
+        return base.with_status([case.label], "forgotten")
+    return _forget(base, case.label, case.strategy, setting, setting.context(case.seed))
+
+
+def _forget(
+    checkpoint: Checkpoint, label: str, name: str, setting: Setting, context: TrainingContext
+) -> Checkpoint:
+    in_catalog, params = resolve(name)
+    job = Job("forget", (label,), in_catalog, params)
+    return run_job(checkpoint, job, setting.dataset, {}, context)
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
@@ -192,17 +241,17 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def measure(
-    network: Checkpoint, case: Case, data: Path, budget: Budget
+    network: Checkpoint, case: Case, setting: Setting, budget: Budget, cache: Cache
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Attack the network, learn the label again and draw all labels; return what `CaseResult` holds."""
-    mnist, feature_network = _mnist(data), load_feature_network("mnist")
-    context = TrainingContext(CPU, MEASUREMENT_SEED)
+    dataset, judge, feature_network = setting.load(), setting.judge(cache), setting.feature_network(cache)
+    context = TrainingContext(torch.device("cpu"), MEASUREMENT_SEED)
     setup = AuditSetup(
         label=network.label(case.label),
-        judge=load_judge("mnist"),
+        judge=judge,
         feature_network=feature_network,
-        members=mnist.train[case.label],
-        others=mnist.test[case.label],
+        members=dataset.train[case.label],
+        others=dataset.test[case.label],
         draws=1000,
         search=Search(starts=budget.starts),
         relearning=RelearningSetup(
@@ -213,7 +262,8 @@ def measure(
     drawn = draw(network, case.label, budget.draws, context.with_seed_for("likeness").seed)
     result = {
         "measurements": measurements.as_json(),
-        **_measure_retained(network, feature_network, mnist, budget),
+        "attacks": measure_attacks(network, setup, _attacks(network, setting), draw, context),
+        **_measure_retained(network, judge, feature_network, dataset, budget),
         **asdict(case),
         "parameters": network.parameters,
     }
@@ -222,15 +272,29 @@ def measure(
     return result, {"embedded": feature_network.embed(drawn), "recovered": recovered}
 
 
+def _attacks(network: Checkpoint, setting: Setting) -> Attacks:
+    auxiliary = setting.load_auxiliary()
+    return Attacks(
+        {
+            "retained": {name: setting.load().train[name] for name in network.retained},
+            "other_dataset": {f"{auxiliary.name} {name}": one for name, one in auxiliary.train.items()},
+        }
+    )
+
+
 def _measure_retained(
-    network: Checkpoint, feature_network: FeatureNetwork, mnist: datasets.Dataset, budget: Budget
+    network: Checkpoint,
+    judge: Judge,
+    feature_network: FeatureNetwork,
+    dataset: datasets.Dataset,
+    budget: Budget,
 ) -> dict[str, float]:
     """Return the open-set accuracy and the coverage of the labels held, averaged over them."""
-    judge, right, covered = load_judge("mnist"), [], []
+    right, covered = [], []
     for name in network.retained:
-        drawn = draw(network, name, budget.draws, SEED)
+        drawn = draw(network, name, budget.draws, 0)
         right.append((judge.classify(drawn) == judge.labels.index(name)).float().mean())
-        real = feature_network.embed(mnist.test[name].float() / 255)
+        real = feature_network.embed(dataset.test[name].float() / 255)
         covered.append(Neighbourhoods.of(real).coverage(feature_network.embed(drawn)))
     return {
         "retained": torch.stack(right).mean().item(),
@@ -238,5 +302,5 @@ def _measure_retained(
     }
 
 
-PROCEDURE = Procedure(learn_all_labels, forget_label, measure)
+PROCEDURE = Procedure(learn_history, make_network, measure)
 """The procedure of the audit. Tests pass a faster one."""

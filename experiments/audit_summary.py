@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
+from experiments.audit_attacks import COSINE_LIMIT, WITH_LIMIT, compare_attacks
 from experiments.audit_cases import CaseResult
 from experiments.running import Result
 from worker.learning.judging.comparison import CONTROL_AUC_THRESHOLD, Comparison
@@ -16,6 +17,8 @@ from worker.learning.judging.likeness import energy_distance
 ATTACKS_ON_SETS = ("elbo_set", "reconstruction_set")
 RECOVERY_LIMIT, MEMBERSHIP_LIMIT, FORGOTTEN_LIMIT = 0.10, 0.02, 0.02
 """The most that the mean recovery gap (on either side), AUC gap and excess of draws may be."""
+MEMBERSHIP_SET_LIMIT = 0.05
+"""The most that the mean AUC gap on sets of images may be (docs/decisions/0155)."""
 RELEARN_LIMIT, COVERAGE_LIMIT = 0.8, 0.95
 """The least that the mean relearn ratio and coverage ratio may be."""
 SIGNIFICANCE = 0.01
@@ -58,6 +61,10 @@ class LabelComparison:
     """The largest of an attack on sets of images."""
     membership_aucs: Sequence[float]
     """Of the references, by the attack that membership_gap is from."""
+    membership_set_aucs: Sequence[float]
+    """Of the references, by the attack that membership_set_gap is from."""
+    attacks: Mapping[str, tuple[float, Sequence[float]]]
+    """The figures of attacks that have a limit: the value, and that of each reference."""
     relearn_ratio: float | None
     relearn_memory: float | None
     relearn_steps: Sequence[float] | None
@@ -78,6 +85,7 @@ def compare(result: CaseResult, references: Sequence[CaseResult]) -> LabelCompar
     relearned = relearning.value is not None
     assert recovery.gap is not None
     assert membership.gaps is not None
+    on_sets = max(ATTACKS_ON_SETS, key=membership.gaps.__getitem__)
     return LabelComparison(
         figures=figures,
         retained=result.retained,
@@ -88,8 +96,14 @@ def compare(result: CaseResult, references: Sequence[CaseResult]) -> LabelCompar
         recovery_gap=recovery.gap,
         recoveries=recovery.references,
         membership_gap=membership.measured_value,
-        membership_set_gap=max(membership.gaps[attack] for attack in ATTACKS_ON_SETS),
+        membership_set_gap=membership.gaps[on_sets],
         membership_aucs=membership.references,
+        membership_set_aucs=[one.measurements.auc[on_sets] for one in references],
+        attacks={
+            name: (result.attacks[name], [one.attacks[name] for one in references])
+            for name in WITH_LIMIT
+            if all(name in one.attacks for one in (result, *references))
+        },
         relearn_ratio=relearning.value,
         relearn_memory=relearning.memory,
         relearn_steps=relearning.references if relearned else None,
@@ -106,11 +120,13 @@ def likeness(result: CaseResult, references: Sequence[CaseResult]) -> float:
     return statistics.mean(energy_distance(drawn, one.tensors()["embedded"]) for one in references)
 
 
-def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequence[CaseResult]]) -> Result:
+def summarize(
+    results: Mapping[str, CaseResult], references: Mapping[str, Sequence[CaseResult]], seeds: int = 1
+) -> Result:
     """Return a strategy's row: its figures over all labels, and the verdict.
 
     results: label -> what was measured of the strategy's network. references: label -> that of each
-    reference.
+    reference. seeds: how many results there are of each label, one after another, with the same references.
 
     Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
     names the limits that the means miss. `missed`, which decides the verdict, names only those that they miss
@@ -120,7 +136,8 @@ def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequen
     `relearn_ratio` and `relearn_memory` are over the labels that have one; None if no label has. `unmeasured`
     says why another label has no ratio: a reference did not learn it again in time. The verdict of such a row
     is never "met": if nothing is missed, it is "undecided". `membership_set_gap` is the larger gap of the two
-    attacks on sets of images, which detect differences that attacks on single images do not. It has no limit.
+    attacks on sets of images, which detect differences that attacks on single images do not. `attacks` has
+    the figures of the attacks on the weights: see `compare_attacks`.
 
     `control_auc` is the AUC of the membership attack on networks that memorised their members; None except in
     the row `nothing`.
@@ -136,7 +153,7 @@ def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequen
     coverages = [one.coverage.ratio for one in labels]
     controls = [one.control_auc for one in labels if one.control_auc is not None]
     p = p_value_of_another_reference(gaps, [one.recoveries for one in labels])
-    checks = check_limits(labels)
+    checks = check_limits(labels, seeds)
     missed = [name for name, check in checks.items() if check.is_missed]
     if p < SIGNIFICANCE:
         missed.append("recovery_within_spread")
@@ -157,6 +174,10 @@ def summarize(results: Mapping[str, CaseResult], references: Mapping[str, Sequen
         "missed": missed,
         "bars_missed": [name for name, check in checks.items() if check.is_beyond_limit],
         "unmeasured": {label: one.unmeasured for label, one in by_label.items() if one.unmeasured},
+        "attacks": compare_attacks(
+            {label: one.attacks for label, one in results.items()},
+            {label: [one.attacks for one in references[label]] for label in results},
+        ),
         "spread": {
             "recovery_gap": _spread(gaps),
             "relearn_ratio": _spread(ratios),
@@ -187,31 +208,46 @@ class Check:
         return self.beyond > max(0.0, self.allowed)
 
 
-def check_limits(labels: Sequence[LabelComparison]) -> dict[str, Check]:
-    """Check each figure that has a limit."""
+def check_limits(labels: Sequence[LabelComparison], seeds: int = 1) -> dict[str, Check]:
+    """Check each figure that has a limit.
+
+    seeds: how many comparisons there are of each label. They share their references, whose spread counts only
+    once, so what is allowed is what one more reference would show with a single seed.
+    """
+    once = labels[::seeds]
     ratios = [one.relearn_ratio for one in labels if one.relearn_ratio is not None]
-    steps = [one.relearn_steps for one in labels if one.relearn_steps is not None]
+    steps = [one.relearn_steps for one in once if one.relearn_steps is not None]
     controls = [one.control_auc for one in labels if one.control_auc is not None]
     coverage = statistics.mean(one.coverage.ratio for one in labels)
     checks = {
         "recovery_gap": Check(
             abs(statistics.mean(one.recovery_gap for one in labels)) - RECOVERY_LIMIT,
-            margin_of_mean([one.recoveries for one in labels]) - RECOVERY_LIMIT,
+            margin_of_mean([one.recoveries for one in once]) - RECOVERY_LIMIT,
         ),
         "membership_auc_gap": Check(
             statistics.mean(one.membership_gap for one in labels) - MEMBERSHIP_LIMIT,
-            margin_of_mean_size([one.membership_aucs for one in labels]) - MEMBERSHIP_LIMIT,
+            margin_of_mean_size([one.membership_aucs for one in once]) - MEMBERSHIP_LIMIT,
+        ),
+        "membership_set_gap": Check(
+            statistics.mean(one.membership_set_gap for one in labels) - MEMBERSHIP_SET_LIMIT,
+            margin_of_mean_size([one.membership_set_aucs for one in once]) - MEMBERSHIP_SET_LIMIT,
         ),
         "forgotten_accuracy": Check(
             statistics.mean(one.accuracy.excess for one in labels) - FORGOTTEN_LIMIT,
-            margin_of_mean([one.accuracy.references for one in labels]) - FORGOTTEN_LIMIT,
+            margin_of_mean([one.accuracy.references for one in once]) - FORGOTTEN_LIMIT,
         ),
         "coverage_ratio": Check(
             COVERAGE_LIMIT - coverage,
-            margin_of_mean(_relative([one.coverage.references for one in labels])) - (1 - COVERAGE_LIMIT),
+            margin_of_mean(_relative([one.coverage.references for one in once])) - (1 - COVERAGE_LIMIT),
         ),
     }
-    if ratios:
+    for name in WITH_LIMIT:
+        measured = [one.attacks[name] for one in labels if name in one.attacks]
+        if measured:
+            gap = statistics.mean(value - statistics.mean(others) for value, others in measured)
+            allowed = margin_of_mean([others for _, others in measured[::seeds]])
+            checks[name] = Check(gap - COSINE_LIMIT, allowed - COSINE_LIMIT)
+    if ratios and steps:
         checks["relearn_ratio"] = Check(
             RELEARN_LIMIT - statistics.mean(ratios), margin_of_mean(_relative(steps)) - (1 - RELEARN_LIMIT)
         )

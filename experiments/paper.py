@@ -9,10 +9,12 @@ quick run. The paper's own numbers are constants of this module.
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.markdown import table
+from experiments.paper_audit import audit, audit_matched
 from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO
 from experiments.running import Result
 from experiments.significance import paired_t_test
@@ -125,7 +127,7 @@ def random_passes(result: Result) -> list[str]:
                 f"{_percent(every['by_chance']['another_simple_over_2_pp'])}",
             ),
         ]
-    return [_table(("", "the paper", "here"), rows)]
+    return [table(("", "the paper", "here"), rows)]
 
 
 def auto_size(result: Result) -> list[str]:
@@ -134,7 +136,7 @@ def auto_size(result: Result) -> list[str]:
         ("parameters, mean", f"{result['parameters_fixed']:,.0f}", f"{result['parameters']:,.0f}"),
         ("rank correlation of width and number of labels held", "-", f"{result['width_follows_labels']:.2f}"),
     ]
-    return [_table(("", "fixed shares, as in the paper", "strategy `auto`"), rows)]
+    return [table(("", "fixed shares, as in the paper", "strategy `auto`"), rows)]
 
 
 def table1(result: Result) -> list[str]:
@@ -162,7 +164,7 @@ def table1(result: Result) -> list[str]:
         f"{_steps(result['published'])}."
     )
     compared = ("difference", "closed-set", "paired t-test", "open-set")
-    return [budget, _table(heads, arms), _table(compared, tests)]
+    return [budget, table(heads, arms), table(compared, tests)]
 
 
 def _steps(schedule: Mapping[str, Any]) -> str:
@@ -200,7 +202,7 @@ def clpu(result: Result) -> list[str]:
         "groups. It is about 1 if the groups do not differ. The smallest p that is possible with so few "
         "networks is "
         f"{result['smallest_p']:.2g}.",
-        _table(heads, rows),
+        table(heads, rows),
     ]
 
 
@@ -216,47 +218,11 @@ def compression(result: Result) -> list[str]:
     ]
     return [
         f"Open-set accuracy before: {_share(result['before'])}. Each training took {result['steps']} steps.",
-        _table(("units removed", *shares, "cliff"), rows),
-        _table(("paired difference", *shares), compared),
+        table(("units removed", *shares, "cliff"), rows),
+        table(("paired difference", *shares), compared),
     ]
 
 
-def audit(result: Result) -> list[str]:
-    """Return the section for what `experiments.audit` prints, or for its rows alone."""
-    strategies: Mapping[str, Result] = result.get("strategies", result)
-    rows = [
-        (
-            f"`{name}`",
-            str(one.get("labels", "-")),
-            *(_with_spread(one, figure) for figure in AUDIT_FIGURES),
-            _listed(one.get("bars_missed", ())),
-            ": ".join([one["verdict"], *filter(None, [_listed(one.get("missed", ()), none="")])]),
-        )
-        for name, one in strategies.items()
-    ]
-    names = (name.replace("_", " ") for name in AUDIT_FIGURES)
-    heads = ("strategy", "labels", *names, "limits missed", "verdict")
-    controls = [one["control_auc"] for one in strategies.values() if one.get("control_auc") is not None]
-    control = [
-        f"On a network that memorised its members, the same attack has an AUC of {auc:.3f}."
-        for auc in controls
-    ]
-    return [_table(heads, rows), *control]
-
-
-def _listed(names: Sequence[str], none: str = "none") -> str:
-    return ", ".join(name.replace("_", " ") for name in names) or none
-
-
-AUDIT_FIGURES = (
-    "recovery_gap",
-    "relearn_ratio",
-    "membership_auc_gap",
-    "membership_set_gap",
-    "forgotten_accuracy",
-    "retained_accuracy",
-    "coverage_ratio",
-)
 COMPARISONS = {
     "same_ewc": "the same EWC in both",
     "confounded": "the paper's pair: EWC in one only",
@@ -292,12 +258,12 @@ SECTIONS: dict[str, Section] = {
         "python -m experiments.audit",
         audit,
     ),
+    "audit_matched": (
+        "The same beside references that are matched in procedure",
+        "python -m experiments.audit --strategies surrogate --seeds 3",
+        audit_matched,
+    ),
 }
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def _percent(share: float | None) -> str:
@@ -335,13 +301,6 @@ def _p(test: Mapping[str, Any]) -> str:
 
 def _seconds(result: Result) -> str:
     return f"{result['seconds_per_pass']:.0f} s / {result['slowest_pass']:.0f} s"
-
-
-def _with_spread(one: Result, figure: str) -> str:
-    if one.get(figure) is None:
-        return "unmeasured"
-    spread = one.get("spread", {}).get(figure)
-    return f"{one[figure]:.3f}" if spread is None else f"{one[figure]:.3f} (s = {spread:.3f})"
 
 
 if __name__ == "__main__":

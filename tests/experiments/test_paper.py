@@ -7,7 +7,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from experiments import clpu, compression, table1
-from experiments.paper import AUDIT_FIGURES, SECTIONS, page, read_results
+from experiments.paper import SECTIONS, page, read_results
+from experiments.paper_audit import AUDIT_FIGURES
 from experiments.paper_prose import CAPTIONS, DIFFERS
 from experiments.random_passes import summarize
 from experiments.redraw import PLOTS, redraw
@@ -85,6 +86,29 @@ def test_the_audit_has_a_row_for_each_strategy_with_what_it_missed(tmp_path: Pat
             in text
         )
         assert "the same attack has an AUC of 0.970." in text
+
+
+def test_the_audit_beside_matched_references_has_a_line_for_each_attack(tmp_path: Path) -> None:
+    figures: Result = dict.fromkeys(AUDIT_FIGURES, 0.5) | {"verdict": "met"}
+
+    def attack(gap: float, interval: list[float] | None = None, beyond: tuple[str, ...] = ()) -> Result:
+        found = {"value": 0.8, "references": 0.8 - gap, "gap": gap, "between": 0.04}
+        return figures | {"attacks": {"free_column_cosine": found | {"interval": interval, "beyond": beyond}}}
+
+    rows = {
+        "surrogate": attack(0.1, [0.05, 0.15])
+        | {"labels": 2, "matched": attack(0.03, [0.01, 0.05], beyond=("2",))},
+        "nothing": attack(0.2) | {"labels": 2, "matched": attack(0.15)},
+        "reference": attack(0.0) | {"labels": 2},
+        "matched": attack(0.07) | {"labels": 2, "matched": attack(0.01)},
+    }
+    text = page({"audit_matched": PROVENANCE | {"strategies": rows}}, tmp_path)
+    assert (
+        "| free column cosine | 0.800 | 0.800 | 0.700 | +0.100 (+0.050 to +0.150) "
+        "| 0.770 | +0.030 (+0.010 to +0.050) | 0.040 | 2 | +0.010 |" in text
+    )
+    assert text.count("Attacks on the weights that `") == 1, "controls are columns, not tables"
+    assert "| `nothing` | 2 |" in text
 
 
 def test_the_comparisons_stand_beside_the_papers_own(tmp_path: Path) -> None:

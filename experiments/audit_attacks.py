@@ -1,0 +1,89 @@
+"""Summarise what attacks on the weights found in one strategy's networks, beside references."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from experiments.running import Result
+from worker.learning.judging.estimates import interval_of_mean
+
+COSINE_LIMIT = 0.02
+"""The most that the mean gap of a closeness may be."""
+WITH_LIMIT = (
+    "free_column_cosine",
+    "few_shot_1_cosine",
+    "few_shot_5_cosine",
+    "few_shot_30_cosine",
+    "auxiliary_retained_cosine",
+    "auxiliary_other_dataset_cosine",
+)
+"""The figures that have a limit. The others are shown, but no verdict rests on them."""
+
+Figures = Mapping[str, float]
+"""Name -> what was measured of one network: see `measure_attacks`."""
+
+
+def compare_attacks(
+    networks: Mapping[str, Figures], references: Mapping[str, Sequence[Figures]]
+) -> dict[str, Result]:
+    """Compare each figure of a strategy's networks with the references of the same label.
+
+    networks: label -> figures of the strategy's network. references: label -> figures of each reference.
+    Returns, for each figure:
+
+    - `value` and `references`: the means over labels;
+    - `gap`: the mean over labels of the value minus the references' mean, so that more of the label than the
+      references show is positive (for `..._nats`, where more of the label is less, the other way round);
+    - `interval`: Student's 95 % interval of the gap over labels; None for one label;
+    - `between`: the largest difference between two references, mean over labels;
+    - `beyond`: the labels whose gap is larger than the largest difference between two of its references.
+
+    A figure that a network lacks is left out.
+    """
+    found = {}
+    for name in _shared(networks, references):
+        sign = -1 if name.endswith("_nats") else 1
+        values = {label: one[name] for label, one in networks.items()}
+        others = {label: [one[name] for one in references[label]] for label in networks}
+        gaps = {label: sign * (values[label] - statistics.mean(others[label])) for label in networks}
+        between = {label: largest_difference(others[label]) for label in networks}
+        found[name] = {
+            "value": statistics.mean(values.values()),
+            "references": statistics.mean(statistics.mean(one) for one in others.values()),
+            "gap": statistics.mean(gaps.values()),
+            "interval": interval_of_mean(list(gaps.values())) if len(gaps) > 1 else None,
+            "between": statistics.mean(between.values()),
+            "beyond": [label for label in networks if gaps[label] > between[label]],
+            "by_label": {label: [values[label], others[label]] for label in networks},
+        }
+    return found
+
+
+def largest_difference(values: Sequence[float]) -> float:
+    """Return the largest difference between two values; 0 for a single one."""
+    return max((abs(one - other) for one, other in combinations(values, 2)), default=0.0)
+
+
+def _shared(networks: Mapping[str, Figures], references: Mapping[str, Sequence[Figures]]) -> Sequence[str]:
+    """The figures that all networks have, in the order of the first."""
+    everything = [one for label, network in networks.items() for one in (network, *references[label])]
+    return [name for name in everything[0] if all(name in one for one in everything)] if everything else []
+
+
+def alignment_figures(
+    network: str, references: Sequence[str], pairs: Mapping[str, Figures]
+) -> dict[str, float]:
+    """Return a network's misalignment with references, the mean over them, in nats: see `misalignment`.
+
+    network, references: names of networks; a reference is not compared with itself. pairs: the names of two
+    networks -> what `run_alignment` measured. `alignment_retained` is over the retained labels,
+    `alignment_label` of the label itself. Nothing is returned for a pair that was not measured.
+    """
+    others = [one for one in references if one != network]
+    found = [pairs.get(f"{network} {one}") or pairs.get(f"{one} {network}") for one in others]
+    measured = [one for one in found if one]
+    if not measured or len(measured) < len(others):
+        return {}
+    return {
+        f"alignment_{kind}": statistics.mean(one[kind] for one in measured) for kind in ("retained", "label")
+    }
