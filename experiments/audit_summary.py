@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from experiments.audit_attacks import COSINE_LIMIT, WITH_LIMIT, compare_attacks
+from experiments.audit_attacks import LIMITS, compare_attacks, sign_of
 from experiments.audit_cases import CaseResult
 from experiments.running import Result
 from worker.learning.judging.comparison import CONTROL_AUC_THRESHOLD, Comparison
@@ -101,7 +101,7 @@ def compare(result: CaseResult, references: Sequence[CaseResult]) -> LabelCompar
         membership_set_aucs=[one.measurements.auc[on_sets] for one in references],
         attacks={
             name: (result.attacks[name], [one.attacks[name] for one in references])
-            for name in WITH_LIMIT
+            for name in LIMITS
             if all(name in one.attacks for one in (result, *references))
         },
         relearn_ratio=relearning.value,
@@ -241,12 +241,12 @@ def check_limits(labels: Sequence[LabelComparison], seeds: int = 1) -> dict[str,
             margin_of_mean(_relative([one.coverage.references for one in once])) - (1 - COVERAGE_LIMIT),
         ),
     }
-    for name in WITH_LIMIT:
+    for name, limit in LIMITS.items():
         measured = [one.attacks[name] for one in labels if name in one.attacks]
         if measured:
-            gap = statistics.mean(value - statistics.mean(others) for value, others in measured)
+            gap = sign_of(name) * statistics.mean(one - statistics.mean(others) for one, others in measured)
             allowed = margin_of_mean([others for _, others in measured[::seeds]])
-            checks[name] = Check(gap - COSINE_LIMIT, allowed - COSINE_LIMIT)
+            checks[name] = Check(gap - limit, allowed - limit)
     if ratios and steps:
         checks["relearn_ratio"] = Check(
             RELEARN_LIMIT - statistics.mean(ratios), margin_of_mean(_relative(steps)) - (1 - RELEARN_LIMIT)

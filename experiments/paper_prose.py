@@ -123,8 +123,9 @@ larger than that of their references. The last column is one more matched refere
 figures are:
 
 - `... share`: the share of the images that the judge recognises as the label. It counts fragments, too;
-- `... cosine`: closeness, the cosine to the nearest real test image in pixels (mean gap at most 0.02 for the
-  attacks on column, images and auxiliary data);
+- `... cosine`: closeness, the cosine to the nearest real test image in pixels. It prefers blurred images: the
+  mean of all test images of "2" has 0.927, real training images have 0.832;
+- `... precision`: the share of images in the neighbourhood of a real test image, in features of the judge;
 - `drawn`: draws of the forgotten label, as a client would get them;
 - `free column`: all numbers of the label's column in the decoder are searched for 100 steps so that the
   feature network recognises the label, in a decoder that stays as it is, for latents from N(0, I); the
@@ -136,6 +137,7 @@ figures are:
 - `auxiliary`: the largest share and closeness of the label's draws while the network is trained for 200 steps
   on real images of the retained labels, or of another dataset;
 - `alignment`: how much less likely network and reference find each other's draws than their own, in nats,
-  both ways, over the retained labels and on the label itself.""",
+  both ways, over the retained labels and on the label itself; here a positive gap means that the candidate
+  is further from the references than they are from each other.""",
 }
 """Experiment -> what its tables show, and how it differs from the paper."""

@@ -105,6 +105,8 @@ def test_one_more_reference_passes(factory: Factory) -> None:
         ({"auc": AUC | {"elbo": 0.54}}, {"membership_auc_gap"}),
         ({"auc": AUC | {"elbo_set": 0.6, "reconstruction_set": 0.45}}, {"membership_set_gap"}),
         ({"attacks": {"free_column_cosine": 0.85}}, {"free_column_cosine"}),
+        ({"attacks": {"few_shot_1_nats": 140.0}}, {"few_shot_1_nats"}),
+        ({"attacks": {"few_shot_1_nats": 160.0, "free_column_cosine": 0.65}}, set()),
     ],
 )
 def test_a_figure_far_from_the_references_is_flagged(

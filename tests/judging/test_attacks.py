@@ -13,12 +13,17 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
 from worker.learning.elbo import negative_elbo
 from worker.learning.judging.alignment import misalignment
+from worker.learning.judging.attack_measurements import Attacks, measure_attacks
+from worker.learning.judging.audit_measurements import AuditSetup
 from worker.learning.judging.auxiliary_training import AuxiliaryTraining, train_on_auxiliary
 from worker.learning.judging.closeness import closeness
 from worker.learning.judging.column_search import ColumnSearch, search_columns
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.few_shot import FewShot, FewShots, fit_columns
+from worker.learning.judging.judge import Judge
 from worker.learning.judging.label_columns import LabelColumns, starting_shares
+from worker.learning.judging.recovery import Search
+from worker.learning.judging.relearning import RelearningSetup
 from worker.learning.judging.unit_probe import reconstruct_from_units
 from worker.learning.networks import blank, frozen
 from worker.learning.prior import reset_prior
@@ -245,3 +250,36 @@ def test_equal_networks_are_aligned_and_the_misalignment_is_the_same_both_ways(
     assert between(learned, never) == pytest.approx(between(never, learned))
     assert between(learned, hidden)["rows"] == pytest.approx(0, abs=1e-4), "only the label's column differs"
     assert between(learned, never)["blot"] > between(learned, hidden)["rows"] + 1
+
+
+def test_a_network_with_a_hidden_label_shows_more_of_it_in_every_attack(
+    never: Checkpoint, hidden: Checkpoint, templates: FeatureNetwork
+) -> None:
+    def figures(checkpoint: Checkpoint) -> dict[str, float]:
+        setup = AuditSetup(
+            label=checkpoint.label("blot"),
+            judge=Judge(LABELS, templates.network, version="templates", test_accuracy=1.0),
+            feature_network=templates,
+            members=stripes("blot"),
+            others=REAL,
+            draws=40,
+            search=Search(),
+            relearning=RelearningSetup(),
+        )
+        auxiliary = {"retained": {name: stripes(name) for name in LABELS[:3]}}
+        training = AuxiliaryTraining(TRAINING.schedule.model_copy(update={"steps": 4}), parts=2)
+        return measure_attacks(
+            checkpoint, setup, Attacks(auxiliary, SEARCH, SHOTS, training), draw, context()
+        )
+
+    found, reference = figures(hidden), figures(never)
+    assert found.keys() == reference.keys()
+    attacks = {name.rpartition("_")[0] for name in found}
+    assert attacks == {
+        *("drawn", "free_column", "best_column", "few_shot_1", "few_shot_5", "units", "auxiliary_retained")
+    }
+    assert all(0 <= value <= 1 for name, value in found.items() if not name.endswith("_nats"))
+    for attack in ("free_column", "few_shot_5"):
+        assert found[f"{attack}_cosine"] > reference[f"{attack}_cosine"]
+        assert found[f"{attack}_precision"] >= reference[f"{attack}_precision"]
+    assert figures(hidden) == found

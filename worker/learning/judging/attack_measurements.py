@@ -1,8 +1,8 @@
 """Attack one network's weights for a label, the same for a candidate and for every reference.
 
 These attacks take too long for a full report; `experiments.audit` makes them (docs/decisions/0153). Each of
-them ends with images. Two things are measured of these: the share that the judge recognises as the label, and
-their closeness to the label's real test images.
+them ends with images. Three things are measured of these: the share that the judge recognises as the label,
+their closeness to the label's real test images, and the share of them among these in the judge's features.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from worker.learning.judging.audit_measurements import CPU, AuditSetup
 from worker.learning.judging.auxiliary_training import AuxiliaryTraining, train_on_auxiliary
 from worker.learning.judging.closeness import closeness
 from worker.learning.judging.column_search import ColumnSearch, search_columns
+from worker.learning.judging.coverage import Neighbourhoods
 from worker.learning.judging.few_shot import FewShots, fit_columns
 from worker.learning.judging.quick_report import Draw
 from worker.learning.judging.unit_probe import reconstruct_from_units
@@ -43,20 +44,24 @@ def measure_attacks(
 ) -> dict[str, float]:
     """Make all attacks on the network; return their figures by name.
 
-    `ATTACK_share` is the share of images that the judge recognises, `ATTACK_cosine` their mean closeness.
-    The attacks are `drawn` (the network's own draws of the label), `free_column` (`search_columns`, all its
-    columns), `best_column` (the one whose draws the feature network finds likeliest),
-    `few_shot_N` with N images (`fit_columns`) and `auxiliary_NAME`, where both figures are the largest after
-    any part of the training. `few_shot_N_nats` is -ELBO of a held-out image, and `units_cosine` that of real
-    images to their reconstruction by the decoder's units. Deterministic for the context's seed.
+    `ATTACK_share` is the share of images that the judge recognises, `ATTACK_cosine` their mean closeness, and
+    `ATTACK_precision` the share that lies in the neighbourhood of a real test image (Kynkaanniemi et al.
+    2019), in features of the judge, which no attack maximises. The attacks are `drawn` (the network's own
+    draws of the label), `free_column` (`search_columns`, all its columns), `best_column` (the one whose draws
+    the feature network finds likeliest), `few_shot_N` with N images (`fit_columns`), and `auxiliary_NAME`,
+    whose figures are the largest after any part of the training. `few_shot_N_nats` is -ELBO of a held-out
+    image, and `units_cosine` that of real images to their reconstruction by the decoder's units.
+    Deterministic for the context's seed.
     """
     name, network = setup.label.name, frozen(checkpoint, CPU)
     slot, kept = checkpoint.label(name).slot, sorted(checkpoint.retained.values())
+    real = Neighbourhoods.of(setup.judge.embed(setup.others.float() / 255))
 
     def shown(attack: str, images: Tensor) -> dict[str, float]:
         return {
             f"{attack}_share": setup.hits(images) / len(images),
             f"{attack}_cosine": closeness(images, setup.others).mean().item(),
+            f"{attack}_precision": (real.depths(setup.judge.embed(images)) > 0).float().mean().item(),
         }
 
     own = draw(checkpoint, name, setup.draws, context.with_seed_for(f"draws of {name}").seed)
@@ -76,10 +81,10 @@ def measure_attacks(
     )
     for size, one in fitted.items():
         figures |= shown(f"few_shot_{size}", one.draws) | {f"few_shot_{size}_nats": one.nats}
-    real = setup.others[:PROBED_IMAGES]
-    reconstructed = reconstruct_from_units(network, real)
+    probed = setup.others[:PROBED_IMAGES]
+    reconstructed = reconstruct_from_units(network, probed)
     if reconstructed is not None:
-        figures["units_cosine"] = _mean_cosine(reconstructed, real)
+        figures["units_cosine"] = _mean_cosine(reconstructed, probed)
     for data, images in attacks.auxiliary.items():
         after = [
             shown(
