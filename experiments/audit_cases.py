@@ -179,12 +179,20 @@ def run_alignment(
     context, label = TrainingContext(torch.device("cpu"), MEASUREMENT_SEED), pairs[0][0].label
     cases = {case for pair in pairs for case in pair}
     networks = {case: _load_network(case, setting, cache, _not_made) for case in cases}
+    drawn: dict[tuple[int, str], Tensor] = {}
+
+    def draw_once(checkpoint: Checkpoint, name: str, n: int, seed: int) -> Tensor:
+        key = id(checkpoint), name
+        if key not in drawn:
+            drawn[key] = draw(checkpoint, name, n, seed)
+        return drawn[key]
+
     found: Result = {}
     for one, other in pairs:
         labels = [label, *networks[one].retained]
         nats = dict(
             misalignment(
-                networks[one], networks[other], labels, draws=ALIGNMENT_DRAWS, draw=draw, context=context
+                networks[one], networks[other], labels, draws=ALIGNMENT_DRAWS, draw=draw_once, context=context
             )
         )
         of_label = nats.pop(label)

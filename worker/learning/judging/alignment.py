@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.elbo import negative_elbo
 from worker.learning.judging.quick_report import Draw
 from worker.learning.networks import frozen
+from worker.learning.networks.network import Network
 from worker.learning.strategy import TrainingContext
 
 CPU = torch.device("cpu")
@@ -27,24 +29,25 @@ def misalignment(
     It is the mean of both ways of E over x drawn by the one of -ELBO(x | other) + ELBO(x | one): about 0 for
     two equal networks. Both networks draw with the same noise.
     """
-    return {
-        name: (
-            _excess(one, other, name, draws=draws, draw=draw, context=context)
-            + _excess(other, one, name, draws=draws, draw=draw, context=context)
-        )
-        / 2
-        for name in labels
-    }
+    networks = [frozen(checkpoint, CPU) for checkpoint in (one, other)]
+    found = {}
+    for name in labels:
+        seed = context.with_seed_for(f"alignment on {name}").seed
+        excess = []
+        for own, drawer in enumerate((one, other)):
+            images = draw(drawer, name, draws, seed)
+            nats = [
+                _nats(network, images, checkpoint.label(name).slot, name, context)
+                for network, checkpoint in zip(networks, (one, other), strict=True)
+            ]
+            excess.append(nats[1 - own] - nats[own])
+        found[name] = sum(excess) / 2
+    return found
 
 
 @torch.no_grad()
-def _excess(
-    drawer: Checkpoint, reader: Checkpoint, name: str, *, draws: int, draw: Draw, context: TrainingContext
-) -> float:
-    images = draw(drawer, name, draws, context.with_seed_for(f"alignment on {name}").seed)
-    nats = []
-    for checkpoint in (reader, drawer):
-        network, slots = frozen(checkpoint, CPU), torch.full((draws,), checkpoint.label(name).slot)
-        noise = network.noise(slots, context.generator(f"noise of the alignment on {name}"))
-        nats.append(negative_elbo(network, images, slots, noise).mean())
-    return float(nats[0] - nats[1])
+def _nats(network: Network, images: Tensor, slot: int, name: str, context: TrainingContext) -> float:
+    """-ELBO of the images [n, pixels] as the label's, nats, the mean."""
+    slots = torch.full((len(images),), slot)
+    noise = network.noise(slots, context.generator(f"noise of the alignment on {name}"))
+    return negative_elbo(network, images, slots, noise).mean().item()
