@@ -157,7 +157,7 @@ def _largest_difference(checkpoint: Checkpoint, network: Network) -> float:
         decoder_onnx(checkpoint), options, providers=["CPUExecutionProvider"]
     )
     slots = torch.tensor([0, 1, 1])
-    noise = network.noise(slots, torch.Generator().manual_seed(0))
+    noise = network.prior_noise(slots, torch.Generator().manual_seed(0))
     with torch.no_grad():
         drawn = network.decode(network.sample_prior(noise, slots), slots).sigmoid()
     (exported,) = session.run(None, {"noise": noise.numpy(), "slot": slots.numpy()})

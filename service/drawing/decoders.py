@@ -111,11 +111,11 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class Decoder:
-    """A loaded decoder: noise float32 [n, latent], slot int64 [n] -> images float32 [n, side * side]."""
+    """A loaded decoder: noise float32 [n, noise_size], slot int64 [n] -> images float32 [n, side * side]."""
 
     sha256: str
     session: onnxruntime.InferenceSession
-    latent: int
+    noise_size: int
     batch_sizes: tuple[int, ...]
     """The sizes of batches in which it computes the bits of each image alone, the largest first."""
     seconds_per_image: float
@@ -132,23 +132,23 @@ class Decoder:
         try:
             session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             inputs = {entry.name: entry for entry in session.get_inputs()}
-            latent = inputs["noise"].shape[1]
+            noise_size = inputs["noise"].shape[1]
         except Exception as error:  # the errors of ONNX Runtime have no other base class
             raise DecoderUnusable(sha256, "it is not an ONNX decoder") from error
-        if set(inputs) != {"noise", "slot"} or not isinstance(latent, int):
-            raise DecoderUnusable(sha256, "its inputs are not noise [n, latent] and slot [n]")
+        if set(inputs) != {"noise", "slot"} or not isinstance(noise_size, int):
+            raise DecoderUnusable(sha256, "its inputs are not noise [n, noise_size] and slot [n]")
         try:
-            sizes, seconds = _prove_batches(session, latent)
+            sizes, seconds = _prove_batches(session, noise_size)
         except Exception as error:  # as above
             raise DecoderUnusable(sha256, "it does not decode slot 0") from error
-        return cls(sha256, session, latent, sizes, seconds)
+        return cls(sha256, session, noise_size, sizes, seconds)
 
     def draw(self, wanted: Sequence[Wanted]) -> Pixels:
         """Draw the images: uint8 [len(wanted), side, side]: round(255 x), half to even, of x in [0, 1].
 
         Raises DecoderUnusable.
         """
-        noises = _noises(wanted, self.latent)
+        noises = _noises(wanted, self.noise_size)
         slots = np.array([one.slot for one in wanted], dtype=np.int64)
         if len(wanted) == 1 or len(wanted) in self.batch_sizes:
             return self._decode(noises, slots)
@@ -177,14 +177,14 @@ class Decoder:
         return pixels.reshape(len(slots), side, side)
 
 
-def _prove_batches(session: onnxruntime.InferenceSession, latent: int) -> tuple[tuple[int, ...], float]:
+def _prove_batches(session: onnxruntime.InferenceSession, noise_size: int) -> tuple[tuple[int, ...], float]:
     """Return the sizes of batches that give the bits of each image alone, and the seconds an image takes.
 
     Compared are images of slot 0 with noise that is standard normal, as all noise is. It takes some ms.
     """
     largest = BATCH_SIZES[0]
     numbers = np.random.Generator(np.random.Philox(0))
-    noises = numbers.standard_normal((largest * PROOFS, latent)).astype(np.float32)
+    noises = numbers.standard_normal((largest * PROOFS, noise_size)).astype(np.float32)
     slots = np.zeros(len(noises), dtype=np.int64)
     one_by_one = np.concatenate([_run(session, one[None], slots[:1]) for one in noises])
     proven, fastest = [], math.inf
@@ -207,7 +207,7 @@ def _prove_batches(session: onnxruntime.InferenceSession, latent: int) -> tuple[
 def _run(
     session: onnxruntime.InferenceSession, noises: NDArray[np.float32], slots: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the images float32 [n, side * side] of noise [n, latent] and slots [n]."""
+    """Return the images float32 [n, side * side] of noise [n, noise_size] and slots [n]."""
     (result,) = session.run(["images"], {"noise": noises, "slot": slots})
     images: NDArray[np.float32] = np.asarray(result)
     return images
@@ -231,18 +231,18 @@ class _Normal(threading.local):
 _NORMAL = _Normal()
 
 
-def noise(label: str, seed: int, latent: int) -> NDArray[np.float32]:
-    """Return standard normal noise [latent] from a Philox generator, keyed with the sha256 of both."""
-    one: NDArray[np.float32] = _noises([Wanted(0, label, seed)], latent)[0]
+def noise(label: str, seed: int, noise_size: int) -> NDArray[np.float32]:
+    """Return standard normal noise [noise_size] from a Philox generator, keyed with the sha256 of both."""
+    one: NDArray[np.float32] = _noises([Wanted(0, label, seed)], noise_size)[0]
     return one
 
 
-def _noises(wanted: Sequence[Wanted], latent: int) -> NDArray[np.float32]:
-    """Return the noise of each image: float32 [len(wanted), latent]."""
-    state, noises = _NORMAL.state, np.empty((len(wanted), latent), dtype=np.float32)
+def _noises(wanted: Sequence[Wanted], noise_size: int) -> NDArray[np.float32]:
+    """Return the noise of each image: float32 [len(wanted), noise_size]."""
+    state, noises = _NORMAL.state, np.empty((len(wanted), noise_size), dtype=np.float32)
     for place, (_, label, seed) in enumerate(wanted):
         digest = hashlib.sha256(f"{label}\0{seed}".encode()).digest()
         state["state"]["key"] = KEY.unpack_from(digest)
         _NORMAL.bits.state = state  # its counter is 0: the beginning of the stream of this key
-        noises[place] = _NORMAL.numbers.standard_normal(latent)
+        noises[place] = _NORMAL.numbers.standard_normal(noise_size)
     return noises

@@ -12,8 +12,8 @@ def network() -> Mlp:
     """Two slots, with a correlated prior for the second."""
     built = Mlp(Spec("mlp", (6,), (5,), latent=3, slots=2, pixels=9))
     built.initialise(torch.Generator().manual_seed(1))
-    built.prior_mean[1] = torch.tensor([0.5, -1.0, 2.0])
-    built.prior_scale[1] = torch.tensor([[0.7, 0.0, 0.0], [0.3, 1.2, 0.0], [-0.4, 0.1, 0.5]])
+    built.prior_mean[1, 0] = torch.tensor([0.5, -1.0, 2.0])
+    built.prior_scale[1, 0] = torch.tensor([[0.7, 0.0, 0.0], [0.3, 1.2, 0.0], [-0.4, 0.1, 0.5]])
     return built
 
 
@@ -25,7 +25,7 @@ def test_divergence_is_the_textbook_kl_between_gaussians_for_standard_and_correl
         [
             kl_divergence(
                 MultivariateNormal(mean[i], torch.diag(logvar[i].exp())),
-                MultivariateNormal(built.prior_mean[slots[i]], scale_tril=built.prior_scale[slots[i]]),
+                MultivariateNormal(built.prior_mean[slots[i], 0], scale_tril=built.prior_scale[slots[i], 0]),
             )
             for i in range(4)
         ]
@@ -81,6 +81,6 @@ def test_prior_draws_have_the_moments_of_the_prior() -> None:
     built = network()
     slots = torch.ones(200_000, dtype=torch.int64)
     drawn = built.sample_prior(built.noise(slots, torch.Generator().manual_seed(0)), slots)
-    scale = built.prior_scale[1]
-    assert torch.allclose(drawn.mean(dim=0), built.prior_mean[1], atol=0.02)
+    scale = built.prior_scale[1, 0]
+    assert torch.allclose(drawn.mean(dim=0), built.prior_mean[1, 0], atol=0.02)
     assert torch.allclose(torch.cov(drawn.T), scale @ scale.T, atol=0.02)

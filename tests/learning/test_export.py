@@ -18,7 +18,7 @@ def test_the_exported_decoder_draws_what_the_network_draws(learnt: Checkpoint) -
     for checkpoint in (learnt, run("resize", "expand", learnt, labels(), share=0.5)):
         network = build(checkpoint, CPU).requires_grad_(False)
         slots = torch.arange(64) % 2
-        noise = network.noise(slots, torch.Generator().manual_seed(0))
+        noise = network.prior_noise(slots, torch.Generator().manual_seed(0))
         expected = network.decode(network.sample_prior(noise, slots), slots).sigmoid().numpy()
         inputs = {"noise": noise.numpy(), "slot": slots.numpy()}
         (images,) = session(decoder_onnx(checkpoint)).run(["images"], inputs)

@@ -9,8 +9,8 @@ from worker.learning.drawing import draw
 from worker.learning.networks import build, frozen
 from worker.learning.prior import fit_prior, reset_prior
 from worker.learning.replay_losses import distillation_loss
-from worker.learning.sources import draw_batches, generative_replay, interleave, real_examples
-from worker.learning.strategy import Batch
+from worker.learning.sources import generative_replay, interleave, real_examples
+from worker.learning.strategy import Batch, TrainingContext
 
 
 def test_replay_draws_only_the_slots_it_was_given(two_labels: Checkpoint) -> None:
@@ -42,21 +42,19 @@ def test_interleave_keeps_the_shares_in_every_step(two_labels: Checkpoint) -> No
 
 def test_prior_is_fitted_to_the_moments_of_the_posterior(two_labels: Checkpoint) -> None:
     network = build(two_labels, CPU)
-    source = real_examples({"rows": stripes("rows")}, {"rows": 0}, torch.Generator().manual_seed(0))
-    batches = list(draw_batches(source, 1000, CPU))
-    fit_prior(network, 0, batches)
-    images = torch.cat([batch.images for batch in batches])
-    slots = torch.zeros(1000, dtype=torch.int64)
+    images = stripes("rows")
+    fit_prior(network, 0, images, TrainingContext(CPU, 0))
+    slots = torch.zeros(len(images), dtype=torch.int64)
     with torch.no_grad():
-        mean, logvar = network.encode(images, slots)
+        mean, logvar = network.encode(images.float() / 255, slots)
     posterior = (
         mean + torch.randn(mean.shape, generator=torch.Generator().manual_seed(1)) * (0.5 * logvar).exp()
     )
-    scale = network.prior_scale[0]
-    assert torch.allclose(network.prior_mean[0], posterior.mean(dim=0), atol=0.1)
+    scale = network.prior_scale[0, 0]
+    assert torch.allclose(network.prior_mean[0, 0], posterior.mean(dim=0), atol=0.1)
     assert torch.allclose(scale @ scale.T, torch.cov(posterior.T), atol=0.15)
     reset_prior(network, 0)
-    assert torch.equal(network.prior_scale[0], torch.eye(2))
+    assert torch.equal(network.prior_scale[0, 0], torch.eye(2))
 
 
 def test_distillation_costs_a_perfect_copy_only_the_entropy_of_the_images(two_labels: Checkpoint) -> None:

@@ -9,9 +9,11 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
+"""1 had one Gaussian for each label: its priors lack the axis of the components, and have no weights. It also
+had the Fisher information, which is not read any more (docs/decisions/0159)."""
 Status = Literal["temporary", "permanent", "forgotten"]
-Prior = Literal["fitted", "standard"]
+Prior = Literal["mixture", "fitted", "standard"]
 
 
 class NotACheckpoint(ValueError):
@@ -46,7 +48,9 @@ class Spec:
 
     encoder_widths, decoder_widths: units of the hidden layers, in the order data flows through them.
     latent: dimensions of z. slots: rows of every label embedding table. pixels: number of pixels of an image.
-    prior: `fitted`, p(z | c) is fitted to each label when it is learnt; `standard`, it is N(0, I) for all.
+    prior: `mixture`, p(z | c) is a mixture of Gaussians fitted to each label when it is learnt; `fitted`, it
+        is one Gaussian; `standard`, it is N(0, I) for all labels.
+    components: how many Gaussians the prior of a label may have.
     """
 
     architecture: str
@@ -56,6 +60,7 @@ class Spec:
     slots: int
     pixels: int = 784
     prior: Prior = "fitted"
+    components: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class Checkpoint:
         the EWC penalty, so changing the shapes of the weights changes the anchor too.
     fisher: the diagonal of the Fisher information at these weights, parameter name -> tensor of its shape, in
         nats^2 per squared unit of weight: the mean, over the network's own draws of the retained labels, of
-        the squared per-example gradient of the ELBO. None before the first learn and after a reset.
+        the squared per-example gradient of the ELBO. None unless a strategy has computed it for a penalty of
+        its own: versions are stored without it (docs/decisions/0159).
     isolated: one checkpoint for each temporary label, which has no slot in the main network. Everything else
         in this class is about the main network only, so that no strategy mixes the two.
     """
@@ -142,10 +148,9 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         """Write the main network as one safetensors file; equal checkpoints give equal bytes.
 
-        It does not contain the isolated networks: each of them has its own file.
+        It does not contain the isolated networks, each of which has its own file, nor Fisher information.
         """
         tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in self.weights.items()}
-        tensors |= {f"fisher/{name}": tensor.contiguous() for name, tensor in (self.fisher or {}).items()}
         header = {
             "format": FORMAT,
             "spec": asdict(self.spec),
@@ -158,17 +163,18 @@ class Checkpoint:
     def from_bytes(cls, data: bytes) -> "Checkpoint":
         """Read what `to_bytes` wrote. Raises NotACheckpoint if the bytes cannot be read."""
         header = _header(data)
-        if header.get("format") != FORMAT:
+        written_format = header.get("format")
+        if written_format not in (1, FORMAT):
             raise NotACheckpoint(
-                f"checkpoint format {header.get('format')!r}; this code reads format {FORMAT}"
+                f"checkpoint format {written_format!r}; this code reads formats 1 to {FORMAT}"
             )
         try:
             tensors = safetensors.torch.load(data)
+            weights = _under("weights/", tensors)
             return cls(
                 spec=_spec(header["spec"]),
-                weights=_under("weights/", tensors),
+                weights=_with_components(weights) if written_format == 1 else weights,
                 labels=tuple(Label(**label) for label in header["labels"]),
-                fisher=_under("fisher/", tensors) or None,
             )
         except (SafetensorError, KeyError, TypeError) as error:
             raise NotACheckpoint(f"the checkpoint is incomplete: {error!r}") from error
@@ -188,6 +194,14 @@ def _header(data: bytes) -> dict[str, Any]:
 def _spec(fields: dict[str, Any]) -> Spec:
     widths = {name: tuple(fields[name]) for name in ("encoder_widths", "decoder_widths")}
     return Spec(**{**fields, **widths})
+
+
+def _with_components(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add what format 1 lacks: the axis of the components, of which there is one, and its weight."""
+    weights["prior_mean"] = weights["prior_mean"][:, None]
+    weights["prior_scale"] = weights["prior_scale"][:, None]
+    weights["prior_weight"] = weights["prior_mean"].new_ones(weights["prior_mean"].shape[:2])
+    return weights
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

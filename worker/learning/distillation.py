@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import consolidate
+from worker.learning.consolidation import with_trained_weights
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay_losses import distillation_loss, replay_loss
@@ -29,8 +29,7 @@ def train_student(
     """
     slots = sorted(start.retained.values())
     student = build(start, context.device)
-    student.prior_mean[slots] = teacher.prior_mean[slots]
-    student.prior_scale[slots] = teacher.prior_scale[slots]
+    student.copy_priors(teacher, slots)
 
     def loss(parts: Parts, progress: float) -> Tensor:
         (replayed,) = parts
@@ -46,22 +45,23 @@ def match_function(
     checkpoint: Checkpoint,
     smaller: Checkpoint,
     schedule: Schedule,
-    fisher_examples: int,
     context: TrainingContext,
 ) -> Checkpoint:
     """Train `smaller`, a pruned copy of the checkpoint, to match the checkpoint's network again.
 
     For retained labels it matches the decoder and the posterior, for forgotten labels the decoder only.
-    Returns it with its new weights and Fisher information.
+    Returns it with its new weights.
     """
     network, teacher = build(smaller, context.device), frozen(checkpoint, context.device)
     retained_loss = replay_loss("function", network, teacher, context.generator("latent noise"))
     retained, forgotten = sorted(checkpoint.retained.values()), sorted(checkpoint.forgotten.values())
-    streams = replay_streams(network, teacher, retained, forgotten, retained_loss, context)
+    streams = replay_streams(
+        network, teacher, retained, forgotten, retained_loss, context, draws=schedule.examples
+    )
 
     def loss(parts: Parts, progress: float) -> Tensor:
         return mean_loss(streams, parts)
 
     batches = mixed_batches(streams, schedule.batch_size, context.device)
     fit(network, loss, batches, schedule, context, phase="matching the old function")
-    return consolidate(smaller, network, context, examples=fisher_examples)
+    return with_trained_weights(smaller, network)

@@ -16,6 +16,6 @@ def draw(checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
     holder = checkpoint.holder(label)
     network = frozen(holder, torch.device("cpu"))
     slots = torch.full((n,), holder.label(label).slot)
-    noise = torch.randn((n, holder.spec.latent), generator=torch.Generator().manual_seed(seed))
+    noise = network.prior_noise(slots, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         return network.decode(network.sample_prior(noise, slots), slots).sigmoid()

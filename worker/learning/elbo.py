@@ -49,15 +49,23 @@ def reconstruction_loss(logits: Tensor, images: Tensor) -> Tensor:
 
 
 def kl_to_prior(network: Network, mean: Tensor, logvar: Tensor, slots: Tensor) -> Tensor:
-    """Compute KL(N(mean, S) || N(m, Sigma)) to the label's prior p(z | c) = N(m, Sigma), [batch], in nats.
+    """Compute KL(q || p) of q = N(mean, S) to the label's prior p(z | c), [batch], in nats.
 
-    KL = 1/2 (tr(P S) + d' P d - k - log det S + log det Sigma), with S = diag(exp(logvar)), P = Sigma^-1,
-    d = mean - m and k the dimensions of z. mean, logvar: [batch, k].
+    For one Gaussian p = N(m, Sigma) it is exact: KL = 1/2 (tr(P S) + d' P d - n - log det S + log det Sigma),
+    with S = diag(exp(logvar)), P = Sigma^-1, d = mean - m and n the dimensions of z. For a mixture of
+    Gaussians p_k with weights w_k it is the upper bound -log sum_k w_k exp(-KL(q || p_k)), so that the ELBO
+    stays a lower bound. mean, logvar: [batch, n].
+    Source of the bound: Hershey & Olsen 2007, equation 20, for a single Gaussian q.
     """
-    scale = network.prior_scale  # [slots, k, k], lower triangular
-    identity = torch.eye(scale.shape[1], device=scale.device).expand_as(scale)
-    whiten = torch.linalg.solve_triangular(scale, identity, upper=False)[slots]  # z -> standard normal
-    distance = torch.einsum("bij,bj->bi", whiten, mean - network.prior_mean[slots])
-    spread = torch.einsum("bij,bj->b", whiten.square(), logvar.exp())  # tr(P S)
-    volume = 2 * torch.diagonal(scale, dim1=1, dim2=2).log().sum(dim=1)[slots]
-    return 0.5 * (spread + distance.square().sum(dim=1) - mean.shape[1] - logvar.sum(dim=1) + volume)
+    weight = network.prior_weight[slots]  # [batch, components]
+    used = 1 if network.components == 1 else int((weight > 0).sum(dim=1).max())
+    scale = network.prior_scale[:, :used]  # [slots, used, n, n], lower triangular
+    identity = torch.eye(scale.shape[2], device=scale.device).expand_as(scale)
+    whiten = torch.linalg.solve_triangular(scale, identity, upper=False)  # z -> standard normal
+    volume = 2 * torch.diagonal(scale, dim1=2, dim2=3).abs().log().sum(dim=2)[slots]  # [batch, used]
+    moved = mean[:, None] - network.prior_mean[slots, :used]
+    distance = torch.einsum("bkij,bkj->bki", whiten[slots], moved).square().sum(dim=2)
+    spread = torch.einsum("bkj,bj->bk", whiten.square().sum(dim=2)[slots], logvar.exp())  # tr(P S)
+    own = mean.shape[1] + logvar.sum(dim=1, keepdim=True)
+    to_each = 0.5 * (spread + distance - own + volume)
+    return to_each[:, 0] if used == 1 else -(weight[:, :used].log() - to_each).logsumexp(dim=1)

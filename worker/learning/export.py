@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.mixtures import component_edges
+from worker.learning.networks.network import noise_size
 
 OPSET = 17
 IR_VERSION = 8
@@ -22,17 +24,28 @@ NEAREST = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "n
 def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     """Return the main network's decoder as the bytes of an ONNX model.
 
-    Inputs: noise float32 [n, latent], standard normal, and slot int64 [n]. Output: images float32 [n, pixels]
-    in [0, 1]. The label priors p(z | c) are part of the graph.
+    Inputs: noise float32 [n, noise_size], standard normal, and slot int64 [n]. Output: images float32
+    [n, pixels] in [0, 1]. The label priors p(z | c) are part of the graph: see `Network.sample_prior`.
     """
     spec, weights = checkpoint.spec, checkpoint.weights
     layers = len(spec.decoder_widths) + 1
     constants: dict[str, list[int]] = {"last_axis": [-1], "flat": [0, spec.pixels]}
-    nodes = _prior_nodes()
+    priors = {
+        "prior_mean": weights["prior_mean"].flatten(0, 1),
+        "prior_scale": weights["prior_scale"].flatten(0, 1),
+    }
+    nodes = _prior_nodes("slot", "noise")
+    if spec.components > 1:
+        priors["prior_edges"] = component_edges(weights["prior_weight"])
+        constants |= {"components": [spec.components], "noise_parts": [spec.latent, 1]}
+        nodes = [*_component_nodes(), *_prior_nodes("component", "noise_of_latent")]
     for index in range(layers):
         nodes += _layer_nodes(index, weights, constants, last=index == layers - 1)
-    used = ["prior_mean", "prior_scale", *(name for name in sorted(weights) if name.startswith("decoder."))]
-    initializers = [numpy_helper.from_array(weights[name].contiguous().numpy(), name) for name in used]
+    decoder = {name: weights[name] for name in sorted(weights) if name.startswith("decoder.")}
+    initializers = [
+        numpy_helper.from_array(tensor.contiguous().numpy(), name)
+        for name, tensor in (priors | decoder).items()
+    ]
     for name, values in constants.items():
         initializers.append(helper.make_tensor(name, TensorProto.INT64, [len(values)], values))
     initializers.append(helper.make_tensor("twice", TensorProto.FLOAT, [4], [1, 1, 2, 2]))
@@ -40,7 +53,9 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
         nodes,
         "palimpsest_decoder",
         [
-            helper.make_tensor_value_info("noise", TensorProto.FLOAT, ["n", spec.latent]),
+            helper.make_tensor_value_info(
+                "noise", TensorProto.FLOAT, ["n", noise_size(spec.latent, spec.components)]
+            ),
             helper.make_tensor_value_info("slot", TensorProto.INT64, ["n"]),
         ],
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", spec.pixels])],
@@ -56,12 +71,27 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _prior_nodes() -> list[onnx.NodeProto]:
-    """Make the nodes that compute z = mean + scale @ noise with the label's prior; z is named hidden.0."""
+def _component_nodes() -> list[onnx.NodeProto]:
+    """Make the nodes that choose a row of the priors' tables: slot * components + edges below the number."""
     return [
-        helper.make_node("Gather", ["prior_mean", "slot"], ["mean"]),
-        helper.make_node("Gather", ["prior_scale", "slot"], ["scale"]),
-        helper.make_node("Unsqueeze", ["noise", "last_axis"], ["noise_column"]),
+        helper.make_node(
+            "Split", ["noise", "noise_parts"], ["noise_of_latent", "noise_of_component"], axis=1
+        ),
+        helper.make_node("Gather", ["prior_edges", "slot"], ["edges"]),
+        helper.make_node("Less", ["edges", "noise_of_component"], ["is_below"]),
+        helper.make_node("Cast", ["is_below"], ["below"], to=TensorProto.INT64),
+        helper.make_node("ReduceSum", ["below", "last_axis"], ["place"], keepdims=0),
+        helper.make_node("Mul", ["slot", "components"], ["first_component"]),
+        helper.make_node("Add", ["first_component", "place"], ["component"]),
+    ]
+
+
+def _prior_nodes(row: str, noise: str) -> list[onnx.NodeProto]:
+    """Make the nodes that compute z = mean + scale @ noise, hidden.0, from a row of the priors' tables."""
+    return [
+        helper.make_node("Gather", ["prior_mean", row], ["mean"]),
+        helper.make_node("Gather", ["prior_scale", row], ["scale"]),
+        helper.make_node("Unsqueeze", [noise, "last_axis"], ["noise_column"]),
         helper.make_node("MatMul", ["scale", "noise_column"], ["spread_column"]),
         helper.make_node("Squeeze", ["spread_column", "last_axis"], ["spread"]),
         helper.make_node("Add", ["mean", "spread"], ["hidden.0"]),

@@ -1,45 +1,54 @@
-"""The label priors p(z | c): for each label a full-covariance Gaussian, fitted to its aggregate posterior."""
+"""The label priors p(z | c): for each label Gaussians that are fitted to its aggregate posterior."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from worker.learning.mixtures import NotFinite, Posteriors, empty_priors, fit_best_mixture
 from worker.learning.networks.network import Network
 from worker.learning.resuming import InPlace
-from worker.learning.sources import draw_batches, real_examples
-from worker.learning.strategy import Batch, Diverged, TrainingContext
+from worker.learning.strategy import Diverged, TrainingContext
 
-EXAMPLES = 4000  # images of a label that its prior is fitted to
-JITTER = 1e-4  # added to the variances: keeps the covariance of a collapsed latent positive definite
+EXAMPLES = 4000  # images of a label that its prior is fitted to, at most
+BATCH = 500  # images that are encoded at a time
 
 
-def fit_prior(network: Network, slot: int, batches: Iterable[Batch]) -> None:
-    """Set p(z | c = slot), in place, to the Gaussian with the moments of the label's aggregate posterior.
+def fit_prior(network: Network, slot: int, images: Tensor, context: TrainingContext) -> None:
+    """Set p(z | c = slot), in place, to a mixture of Gaussians fitted to the label's aggregate posterior.
 
-    mean = E[m(x)] and covariance = Cov[m(x)] + E[diag v(x)] over the label's images in `batches`, where
-    q(z | x, c) = N(m(x), diag v(x)): the maximum-likelihood Gaussian prior for a trained encoder. Of all the
-    ways to improve draws that were tried, it was the cheapest. Raises Diverged if the encoder's outputs are
-    not finite numbers.
+    images: the label's, uint8 [n, pixels]. The aggregate posterior is the mean of q(z | x, c) over EXAMPLES
+    of them at most, and the number of Gaussians the one that is most likely for held-out images
+    (decision 0148), at most the `components` of the network. With one Gaussian its moments are
+    mean = E[m(x)] and covariance = Cov[m(x)] + E[diag v(x)], where q(z | x, c) = N(m(x), diag v(x)). Raises
+    Diverged if the encoder's outputs are not finite numbers.
     """
-    with torch.no_grad():
-        encoded = [network.encode(batch.images, batch.slots) for batch in batches]
-        means = torch.cat([mean for mean, _ in encoded]).double()
-        spread = torch.cat([logvar for _, logvar in encoded]).double().exp().mean(dim=0)
-        centred = means - means.mean(dim=0)
-        covariance = centred.T @ centred / len(means) + torch.diag(spread + JITTER)
-        network.prior_mean[slot] = means.mean(dim=0).float()
-        network.prior_scale[slot] = _cholesky_factor(covariance).float()
-
-
-def _cholesky_factor(covariance: Tensor) -> Tensor:
-    root: Tensor
-    root, failed = torch.linalg.cholesky_ex(covariance)
-    if failed or not root.isfinite().all():
+    generator = context.generator("prior")
+    chosen = torch.randperm(len(images), generator=generator)[:EXAMPLES].sort().values
+    try:
+        fitted = fit_best_mixture(
+            _posteriors(network, slot, images[chosen], context), network.components, generator
+        )
+    except NotFinite as error:
         raise Diverged(
             "no prior can be fitted: the encoder's outputs are not finite; lower the learning rate"
-        )
-    return root
+        ) from error
+    reset_prior(network, slot)
+    used = len(fitted.weight)
+    network.prior_weight[slot, :used] = fitted.weight.float()
+    network.prior_mean[slot, :used] = fitted.mean.float()
+    network.prior_scale[slot, :used] = fitted.scale.float()
+
+
+@torch.no_grad()
+def _posteriors(network: Network, slot: int, images: Tensor, context: TrainingContext) -> Posteriors:
+    means, variances = [], []
+    for chunk in torch.split(images, BATCH):
+        slots = torch.full((len(chunk),), slot, device=context.device)
+        mean, logvar = network.encode(chunk.to(context.device).float().div_(255), slots)
+        means.append(mean.double().cpu())
+        variances.append(logvar.double().exp().cpu())
+    return Posteriors(torch.cat(means), torch.cat(variances))
 
 
 def fit_priors(
@@ -49,15 +58,14 @@ def fit_priors(
 
     Does nothing if the network's spec has the standard prior N(0, I).
     """
-    names = sorted(images) if network.prior == "fitted" else []
-    priors = InPlace({"mean": network.prior_mean, "scale": network.prior_scale})
+    names = [] if network.prior == "standard" else sorted(images)
+    priors = InPlace(network.priors())
     with context.loop("fitting priors", range(len(names)), [priors]) as indices:
         for name in (names[index] for index in indices):
-            source = real_examples({name: images[name]}, slots, context.generator(f"prior of {name}"))
-            fit_prior(network, slots[name], draw_batches(source, EXAMPLES, context.device))
+            fit_prior(network, slots[name], images[name], context.with_seed_for(f"prior of {name}"))
 
 
 def reset_prior(network: Network, slot: int) -> None:
     """Set a label's prior to N(0, I), in place: a fitted prior would reveal the images it was fitted to."""
-    network.prior_mean[slot] = 0
-    network.prior_scale[slot] = torch.eye(network.prior_scale.shape[1], device=network.prior_scale.device)
+    for name, tensor in empty_priors([slot], network.latent, network.components).items():
+        network.get_buffer(name)[slot] = tensor[0]

@@ -6,7 +6,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from worker.learning.checkpoint import Checkpoint, Label, Status
+from worker.learning.checkpoint import Checkpoint, Label, Spec, Status
+from worker.learning.mixtures import empty_priors
+from worker.learning.networks.network import PRIORS
 
 
 class LabelConflict(ValueError):
@@ -34,10 +36,10 @@ def with_slots(checkpoint: Checkpoint, names: Sequence[str], dataset: str, statu
     ]
     labels += [Label(name, checkpoint.spec.slots + index, dataset, status) for index, name in enumerate(new)]
     weights = {
-        name: _with_rows(name, tensor, len(new), emptied) for name, tensor in checkpoint.weights.items()
+        name: _with_rows(name, tensor, spec, len(new), emptied) for name, tensor in checkpoint.weights.items()
     }
     fisher = checkpoint.fisher and {
-        name: _with_rows(name, tensor, len(new), emptied) for name, tensor in checkpoint.fisher.items()
+        name: _with_rows(name, tensor, spec, len(new), emptied) for name, tensor in checkpoint.fisher.items()
     }
     return replace(checkpoint, spec=spec, weights=weights, labels=tuple(labels), fisher=fisher)
 
@@ -74,7 +76,10 @@ def in_slots_of(head: Checkpoint, ancestor: Checkpoint) -> Checkpoint:
     The slot of a label never changes, so a slot that both have belongs to the same label in both.
     """
     missing = head.spec.slots - ancestor.spec.slots
-    weights = {name: _with_rows(name, tensor, missing, []) for name, tensor in ancestor.weights.items()}
+    weights = {
+        name: _with_rows(name, tensor, ancestor.spec, missing, [])
+        for name, tensor in ancestor.weights.items()
+    }
     spec = replace(ancestor.spec, slots=head.spec.slots)
     return replace(head, spec=spec, weights=weights, fisher=None)
 
@@ -84,7 +89,7 @@ def in_slot(isolated: Checkpoint, slot: int, slots: int) -> Checkpoint:
     weights = dict(isolated.weights)
     for name, tensor in isolated.weights.items():
         if _has_slots(name):
-            weights[name] = _with_rows(name, tensor[:0], slots, [])
+            weights[name] = _with_rows(name, tensor[:0], isolated.spec, slots, [])
             weights[name][slot] = tensor[0]
     labels = tuple(replace(label, slot=slot) for label in isolated.labels)
     return replace(isolated, spec=replace(isolated.spec, slots=slots), weights=weights, labels=labels)
@@ -92,18 +97,18 @@ def in_slot(isolated: Checkpoint, slot: int, slots: int) -> Checkpoint:
 
 def _has_slots(name: str) -> bool:
     """Whether the first axis of the tensor of that name is the slot."""
-    return _is_label_table(name) or name.startswith("prior_")
+    return _is_label_table(name) or name in PRIORS
 
 
 def _is_label_table(name: str) -> bool:
     return name.endswith(".label")
 
 
-def _with_rows(name: str, tensor: Tensor, new: int, emptied: Sequence[int]) -> Tensor:
+def _with_rows(name: str, tensor: Tensor, spec: Spec, new: int, emptied: Sequence[int]) -> Tensor:
+    """Return the tensor of that name with `new` more rows, and with empty rows for the slots `emptied`."""
     if not _has_slots(name):
         return tensor
-    empty = torch.eye(tensor.shape[-1]) if name == "prior_scale" else torch.zeros(tensor.shape[1:])
-    longer = torch.cat([tensor, empty.expand(new, *tensor.shape[1:])])
-    for slot in emptied:
-        longer[slot] = empty
+    slots = [*emptied, *range(len(tensor), len(tensor) + new)]
+    longer = torch.cat([tensor, tensor.new_zeros(new, *tensor.shape[1:])])
+    longer[slots] = empty_priors(slots, spec.latent, spec.components)[name] if name in PRIORS else 0.0
     return longer

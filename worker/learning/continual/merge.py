@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate
+from worker.learning.consolidation import FisherExamples, with_trained_weights
 from worker.learning.fisher import EwcStrength, quadratic_penalty
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Masks, Network
@@ -21,7 +21,7 @@ class MergeParams(ExpandingRehearsalParams):
     replay_match: ReplayMatch = "function"
     ewc_strength: EwcStrength = 1.0
     fisher_examples: FisherExamples = 10_000
-    expand_share: ExpandShare = 0.1
+    expand_share: ExpandShare = None
 
 
 @strategy(
@@ -51,7 +51,7 @@ def learn(
             f"these labels are not temporary, so they have no isolated network to merge: {permanent}"
         )
     old = sorted(checkpoint.retained.values())
-    target = expand_before_learning(checkpoint, params, context)
+    target = expand_before_learning(checkpoint, len(examples.labels), params, context)
     for name in examples.labels:
         label = temporary[name].label(name)
         target = with_new_labels(target, [name], label.dataset)
@@ -64,7 +64,7 @@ def learn(
         for name, slot in slots.items()
     }
     for slot, one in isolated.items():
-        network.prior_mean[slot], network.prior_scale[slot] = one.prior_mean[slot], one.prior_scale[slot]
+        network.copy_priors(one, [slot])
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
     old_loss = replay_loss(params.replay_match, network, teacher, context.generator("latent noise"))
 
@@ -77,14 +77,16 @@ def learn(
         for slot, one in isolated.items()
     ]
     forgotten = sorted(target.forgotten.values())
-    streams += replay_streams(network, teacher, old, forgotten, old_loss, context)
+    streams += replay_streams(
+        network, teacher, old, forgotten, old_loss, context, draws=params.schedule.examples
+    )
 
     def loss(parts: Parts, progress: float) -> Tensor:
         return mean_loss(streams, parts) + penalty()
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
     fit(network, loss, batches, params.schedule, context, phase="merging")
-    merged = consolidate(target, network, context, examples=params.fisher_examples)
+    merged = with_trained_weights(target, network)
     return merged.without_isolated(examples.labels)
 
 

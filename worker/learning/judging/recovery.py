@@ -39,7 +39,7 @@ class Recovered(NamedTuple):
     """The result of each start of the search."""
 
     images: Tensor  # [starts, pixels] in [0, 1]
-    noise: Tensor  # [starts, latent], the standard normal noise that gives the latents
+    noise: Tensor  # [starts, noise_size], the standard normal noise that gives the latents
     mixtures: Tensor  # [starts, slots + 1], the share of each slot's label embedding; last, of no label
 
 
@@ -71,7 +71,7 @@ def recover(
     slots = torch.tensor([slot, *kept])
     prior_slots = slots[torch.randint(len(slots), (search.starts,), generator=rng)]
     radius = plausible_radius(network.latent)
-    noise = torch.randn(search.starts, network.latent, generator=rng)
+    noise = network.prior_noise(prior_slots, rng)
     logits = torch.randn(search.starts, len(network.prior_mean) + 1, generator=rng)  # the last: no condition
     third = search.starts // 3
     logits[:third, slot] += STARTING_LOGIT
@@ -89,7 +89,8 @@ def recover(
             loss.backward()
             optimiser.step()
             with torch.no_grad():
-                noise *= (radius / noise.norm(dim=1, keepdim=True)).clamp(max=1)
+                of_latent = noise[:, : network.latent]  # the number that chooses the component stays
+                of_latent *= (radius / of_latent.norm(dim=1, keepdim=True)).clamp(max=1)
     with torch.no_grad():
         images = decoder.images(noise, prior_slots, logits)
     return Recovered(images, noise.detach(), softmax(logits.detach(), dim=1))
@@ -122,7 +123,7 @@ class _MixtureDecoder(nn.Module):
         return self.network.decode(latents, torch.arange(len(latents))).sigmoid()
 
     def images(self, noise: Tensor, prior_slots: Tensor, logits: Tensor) -> Tensor:
-        """Decode noise [n, latent] from the priors of slots [n] under the mixtures softmax(logits)."""
+        """Decode noise [n, noise_size] from the priors of slots [n] under the mixtures softmax(logits)."""
         shares = softmax(logits, dim=1)  # [n, slots + 1]
         mixed = {name: shares[:, :-1] @ table for name, table in self.label_tables.items()}
         images: Tensor = functional_call(self, mixed, (self.network.sample_prior(noise, prior_slots),))

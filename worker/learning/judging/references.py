@@ -33,7 +33,7 @@ def retrain_reference(
     own = context.with_seed_for(f"reference {seed}")
 
     def train() -> State:
-        return {"weights": train_from_scratch(target, images, schedule, own, fisher_examples=1).weights}
+        return {"weights": train_from_scratch(target, images, schedule, own).weights}
 
     return replace(target, weights=own.once(f"reference {seed}", train)["weights"], fisher=None)
 
@@ -51,7 +51,7 @@ def measure_control_auc(
     own = context.with_seed_for("control")
 
     def attack() -> State:
-        trained = train_from_scratch(target, {label: members}, CONTROL_SCHEDULE, own, fisher_examples=1)
+        trained = train_from_scratch(target, {label: members}, CONTROL_SCHEDULE, own)
         network, slot = frozen(trained, CPU), trained.label(label).slot
         return {"auc": auc(losses(network, slot, members)["elbo"], losses(network, slot, others)["elbo"])}
 

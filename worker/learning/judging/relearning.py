@@ -14,7 +14,7 @@ from worker.learning.networks.network import Network
 from worker.learning.prior import fit_prior, reset_prior
 from worker.learning.resuming import State
 from worker.learning.sources import interleave, real_examples
-from worker.learning.strategy import Batch, TrainingContext
+from worker.learning.strategy import TrainingContext
 from worker.learning.training import Parts, Schedule, fit
 
 Curve = Sequence[tuple[int, float]]  # (optimiser steps, accuracy of the label's draws)
@@ -64,8 +64,7 @@ def relearn(
     _clear_slot(network, slot)
     noise, order = context.generator("relearning noise"), context.generator("relearning order")
     source = real_examples({label: images}, {label: slot}, order)
-    some = images[: setup.prior_images].float().div(255).to(context.device)
-    prior_batch = Batch(some, torch.full((len(some),), slot, device=context.device))
+    of_prior = images[: setup.prior_images]
     curve = _GrowingCurve(0, [(0, accuracy(_draw(network, slot, setup.draws, context)))])
 
     def loss(parts: Parts, progress: float) -> Tensor:
@@ -75,7 +74,7 @@ def relearn(
     def add_point() -> None:
         curve.steps += 1
         if curve.steps % setup.steps_between == 0:
-            fit_prior(network, slot, [prior_batch])
+            fit_prior(network, slot, of_prior, context.with_seed_for(f"prior after {curve.steps} steps"))
             curve.points.append((curve.steps, accuracy(_draw(network, slot, setup.draws, context))))
 
     batches = interleave([(source, 1.0)], setup.schedule.batch_size, context.device)
@@ -130,5 +129,6 @@ def _clear_slot(network: Network, slot: int) -> None:
 @torch.no_grad()
 def _draw(network: Network, slot: int, n: int, context: TrainingContext) -> Tensor:
     slots = torch.full((n,), slot, device=context.device)
-    latents = network.sample_prior(network.noise(slots, context.generator("relearning draws")), slots)
+    noise = network.prior_noise(slots, context.generator("relearning draws"))
+    latents = network.sample_prior(noise, slots)
     return network.decode(latents, slots).sigmoid().cpu()

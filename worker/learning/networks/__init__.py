@@ -13,6 +13,9 @@ from worker.learning.networks.mlp import Mlp, MlpParams
 from worker.learning.networks.network import Network
 from worker.learning.package import NameTaken, Package
 
+MIXTURE_COMPONENTS = 8
+"""How many Gaussians a prior of the kind `mixture` may have."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -59,6 +62,8 @@ def make_blank(
     """Create the first checkpoint of a model of this architecture. requested: its params. See `blank`."""
     params = architecture.Params.model_validate(requested)
     spec = Spec(architecture=architecture.name, slots=0, pixels=pixels, **params.model_dump())
+    if spec.prior == "mixture":
+        spec = replace(spec, components=MIXTURE_COMPONENTS)
     built = architecture.network(spec)
     built.initialise(torch.Generator().manual_seed(seed))
     return Checkpoint(spec=spec, weights=weights_of(built))

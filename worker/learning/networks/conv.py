@@ -38,7 +38,9 @@ class ConvParams(BaseModel):
     )
     latent: int = Field(8, ge=1, le=128, description="Dimensions of the latent code z.")
     prior: Prior = Field(
-        "fitted", description="Prior of z: a Gaussian fitted to each label, or N(0, I) for all labels."
+        "mixture",
+        description="Prior of z. `mixture`: a mixture of Gaussians fitted to each label, with as many as fit "
+        "held-out images best. `fitted`: one Gaussian fitted to each label. `standard`: N(0, I) for all.",
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import torch
@@ -10,11 +10,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from worker.learning.checkpoint import Spec
+from worker.learning.mixtures import component_edges, empty_priors
 
 Masks = Mapping[str, Tensor]  # hidden layer name -> [units], 1 keeps a unit and 0 drops it
 NO_MASKS: Masks = {}
 MAX_UNITS = 4096
 Width = Annotated[int, Field(ge=1, le=MAX_UNITS)]  # units of a hidden layer
+PRIORS = ("prior_weight", "prior_mean", "prior_scale")  # the buffers of the label priors
 LOGVAR_BOUND = 10.0  # of the posterior, in either direction
 
 
@@ -45,23 +47,23 @@ class PrunableLayer(NamedTuple):
 
 
 class Network(nn.Module, ABC):
-    """A conditional VAE: p(x | z, c) and q(z | x, c) as networks, p(z | c) as one Gaussian for each label.
+    """A conditional VAE: p(x | z, c) and q(z | x, c) as networks, p(z | c) as a mixture of Gaussians.
 
     Labels are given as slots, the indices of the rows of label embedding tables. `encode` and `decode` take
     `masks` (hidden units to drop) and `calls` (a list to which the call of every layer is appended).
     """
 
-    prior_mean: Tensor  # [slots, latent]
-    prior_scale: Tensor  # [slots, latent, latent], lower triangular: z = mean + scale @ noise
+    prior_weight: Tensor  # [slots, components], sums to 1; components that are not used come last, with 0
+    prior_mean: Tensor  # [slots, components, latent]
+    prior_scale: Tensor  # [slots, components, latent, latent], lower triangular: z = mean + scale @ noise
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.pixels, self.latent, self.prior = spec.pixels, spec.latent, spec.prior
         self.precision = torch.float32  # of the matrix products in training; weights are always float32
-        self.register_buffer("prior_mean", torch.zeros(spec.slots, spec.latent))
-        identities = torch.zeros(spec.slots, spec.latent, spec.latent)
-        identities.diagonal(dim1=1, dim2=2).fill_(1.0)  # torch.eye on `meta` imports a compiler: 6 s of CPU
-        self.register_buffer("prior_scale", identities)
+        self.components = spec.components
+        for name, tensor in empty_priors(range(spec.slots), spec.latent, spec.components).items():
+            self.register_buffer(name, tensor)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Set He-normal weights, zero biases and zero label embeddings, in place."""
@@ -112,9 +114,44 @@ class Network(nn.Module, ABC):
         return mean, LOGVAR_BOUND * (logvar / LOGVAR_BOUND).tanh()
 
     def noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw standard normal noise [batch, latent], on the CPU so that it is the same on every device."""
+        """Draw noise for a posterior, [batch, latent], standard normal.
+
+        It is drawn on the CPU, so that it is the same on every device.
+        """
         return torch.randn((len(slots), self.latent), generator=generator).to(slots.device)
 
+    @property
+    def noise_size(self) -> int:
+        """The numbers of noise that a draw takes; one chooses the component where there are several."""
+        return noise_size(self.latent, self.components)
+
+    def prior_noise(self, slots: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw noise for `sample_prior`, [batch, noise_size], standard normal; on the CPU, as in `noise`."""
+        return torch.randn((len(slots), self.noise_size), generator=generator).to(slots.device)
+
     def sample_prior(self, noise: Tensor, slots: Tensor) -> Tensor:
-        """Turn standard normal noise [batch, latent] into z ~ p(z | c), of the same shape."""
-        return self.prior_mean[slots] + torch.einsum("bij,bj->bi", self.prior_scale[slots], noise)
+        """Turn standard normal noise [batch, noise_size] into z ~ p(z | c), [batch, latent].
+
+        The last number chooses the component if the network has room for several (`component_edges`).
+        """
+        if self.components == 1:
+            chosen = torch.zeros_like(slots)
+        else:
+            edges = component_edges(self.prior_weight)[slots]
+            chosen = (noise[:, self.latent :] > edges).sum(dim=1)
+        spread = torch.einsum("bij,bj->bi", self.prior_scale[slots, chosen], noise[:, : self.latent])
+        return self.prior_mean[slots, chosen] + spread
+
+    def priors(self) -> dict[str, Tensor]:
+        """Return the tensors of the label priors, by the name of their buffer."""
+        return {name: self.get_buffer(name) for name in PRIORS}
+
+    def copy_priors(self, other: "Network", slots: Sequence[int]) -> None:
+        """Set the priors of these slots, in place, to those of the other network."""
+        for name, tensor in self.priors().items():
+            tensor[slots] = other.get_buffer(name)[slots]
+
+
+def noise_size(latent: int, components: int) -> int:
+    """Return the numbers of noise that a draw takes: see `Network.sample_prior`."""
+    return latent + (components > 1)
