@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate, with_fisher_over
+from worker.learning.consolidation import FisherExamples, with_fisher_over, with_trained_weights
 from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import EwcStrength, quadratic_penalty
 from worker.learning.networks import build, frozen
@@ -18,15 +18,14 @@ from worker.learning.sources import real_examples
 from worker.learning.strategy import Batch, StrategyParams, TrainingContext
 from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
 from worker.learning.training import Parts, Schedule, fit
-from worker.learning.units.resize import grow_by, room, units_to_add
+from worker.learning.units.resize import grow_by, room, units_for_labels, units_to_add
 
 ExpandShare = Annotated[
-    float,
+    Annotated[float, Field(ge=0, le=4)] | None,
     Field(
-        ge=0,
-        le=4,
         description="Units to add to every hidden layer before learning, as a share of its width; a layer "
-        "stops growing at its maximum width. 0 adds none.",
+        "stops growing at its maximum width. 0 adds none. null: as many as multiply the width by "
+        "(labels after / labels before) ** 0.2, so that it follows the number of retained labels.",
     ),
 ]
 
@@ -47,15 +46,20 @@ class ExpandingRehearsalParams(RehearsalParams):
 
 
 def expand_before_learning(
-    checkpoint: Checkpoint, params: ExpandingRehearsalParams, context: TrainingContext
+    checkpoint: Checkpoint, new: int, params: ExpandingRehearsalParams, context: TrainingContext
 ) -> Checkpoint:
     """Widen every hidden layer by `expand_share`; compute the Fisher information over the retained labels.
 
-    A layer grows to its maximum width at most. A network that retains no label is returned unchanged.
+    new: how many labels are going to be learned. A layer grows to its maximum width at most. A network that
+    retains no label is returned unchanged.
     """
-    if not checkpoint.retained:
+    held = len(checkpoint.retained)
+    if not held:
         return checkpoint
-    requested = units_to_add(checkpoint, params.expand_share)
+    if params.expand_share is None:
+        requested = units_for_labels(checkpoint, held, held + new)
+    else:
+        requested = units_to_add(checkpoint, params.expand_share)
     added = {layer: min(units, room(checkpoint, layer)) for layer, units in requested.items()}
     larger = grow_by(checkpoint, added, context.generator("expansion"))
     if params.ewc_strength == 0:
@@ -76,7 +80,7 @@ def learn_with_rehearsal(
     """Train `target` on the labels of `images` while it rehearses the slots in `old`; return the result.
 
     Minimises -ELBO on the new images, plus the replay loss on the teacher's draws of the old labels, plus the
-    EWC penalty. Then fits the priors of the new labels and recomputes the Fisher information.
+    EWC penalty. Then fits the priors of the new labels.
     target: has a slot for every label of `images`. Its weights are those of the teacher and the anchor of
     EWC; its Fisher information is over `old`. images: label -> uint8 [n, pixels].
     forgotten: slots of forgotten labels, which are trained to keep drawing what they draw now.
@@ -88,7 +92,7 @@ def learn_with_rehearsal(
     old_loss = replay_loss(params.replay_match, network, teacher, noise)
     streams = [
         new_label_stream(images, target, network, context),
-        *replay_streams(network, teacher, old, forgotten, old_loss, context),
+        *replay_streams(network, teacher, old, forgotten, old_loss, context, draws=params.schedule.examples),
     ]
 
     def loss(parts: Parts, progress: float) -> Tensor:
@@ -98,20 +102,17 @@ def learn_with_rehearsal(
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
     fit(network, loss, batches, params.schedule, context, phase="learning")
     fit_priors(network, images, target.retained, context)
-    return consolidate(target, network, context, examples=params.fisher_examples)
+    return with_trained_weights(target, network)
 
 
 def learn_from_images(
     target: Checkpoint,
     images: Mapping[str, Tensor],
     schedule: Schedule,
-    fisher_examples: int,
     context: TrainingContext,
 ) -> Checkpoint:
     """Train `target` on the labels of `images`, without rehearsal of other labels; return the result."""
-    params = RehearsalParams(
-        schedule=schedule, replay_match="function", ewc_strength=0, fisher_examples=fisher_examples
-    )
+    params = RehearsalParams(schedule=schedule, replay_match="function", ewc_strength=0, fisher_examples=1)
     return learn_with_rehearsal(target, images, [], params, context)
 
 

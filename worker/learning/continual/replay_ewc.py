@@ -24,7 +24,7 @@ class ReplayEwcParams(ExpandingRehearsalParams):
     replay_match: ReplayMatch = "function"
     ewc_strength: EwcStrength = 1.0
     fisher_examples: FisherExamples = 10_000
-    expand_share: ExpandShare = 0.1
+    expand_share: ExpandShare = None
 
 
 @strategy("learn", "replay_ewc", ReplayEwcParams, source="The paper, sections 2.2 and 4", default=True)
@@ -38,7 +38,7 @@ def learn(
     shares.
     """
     old = sorted(checkpoint.retained.values())
-    target = expand_before_learning(checkpoint, params, context)
+    target = expand_before_learning(checkpoint, len(examples.labels), params, context)
     target = with_new_labels(target, examples.labels, examples.dataset)
     forgotten = sorted(target.forgotten.values())
     return learn_with_rehearsal(target, examples.images, old, params, context, forgotten=forgotten)

@@ -14,6 +14,9 @@ from worker.learning.networks.network import PrunableLayer
 UnitIndices = Mapping[str, Tensor]  # hidden layer -> sorted indices of units
 UnitMask = Mapping[str, Tensor]  # hidden layer -> bool [units]
 
+LABELS_EXPONENT = 0.2
+"""How a width follows the number of labels: 5 to 8 labels add a tenth, as one learn did before."""
+
 
 class TooWide(ValueError):
     """A layer would exceed its maximum width; the message says by how much."""
@@ -104,6 +107,27 @@ def duplicate(checkpoint: Checkpoint, units: UnitIndices) -> Checkpoint:
 def units_to_add(checkpoint: Checkpoint, share: float) -> dict[PrunableLayer, int]:
     """Count the units that growing by `share` adds to each hidden layer: ceil(share * width)."""
     return {layer: math.ceil(share * width(checkpoint, layer)) for layer in prunable_layers(checkpoint)}
+
+
+def units_for_labels(checkpoint: Checkpoint, before: int, after: int) -> dict[PrunableLayer, int]:
+    """Count the units by which each hidden layer changes as the number of retained labels does; < 0: fewer.
+
+    Each width is multiplied by `width_factor`, and is 1 at least.
+    """
+    factor, changes = width_factor(before, after), {}
+    for layer in prunable_layers(checkpoint):
+        present = width(checkpoint, layer)
+        changes[layer] = max(1, round(factor * present)) - present
+    return changes
+
+
+def width_factor(before: int, after: int) -> float:
+    """Return by what the widths are multiplied as the number of retained labels changes.
+
+    It is (after / before) ** LABELS_EXPONENT: so the width depends on how many labels are retained and not on
+    how many jobs it took (docs/decisions/0149).
+    """
+    return float((after / before) ** LABELS_EXPONENT)
 
 
 def room(checkpoint: Checkpoint, layer: PrunableLayer) -> int:
