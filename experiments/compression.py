@@ -59,7 +59,7 @@ QUICK_SHARES = (0.3, 0.6, 0.9)
 HALF = 0.5
 DROP_PROBABILITY = 0.75
 """How often `dropout_half` drops each unit that it may drop. It is below 1, so that these are trained too."""
-TAYLOR_DRAWS, FISHER_DRAWS = 2000, 1  # the Fisher information of a result is not used here
+TAYLOR_DRAWS = 2000
 MAX_LOSS = 0.05
 """Accuracy that a share below the cliff may cost."""
 
@@ -127,8 +127,8 @@ def compress(
     return {
         "magnitude": magnitude,
         "taylor": taylor,
-        "magnitude_tuned": match_function(base, magnitude, schedule, FISHER_DRAWS, context),
-        "taylor_tuned": match_function(base, taylor, schedule, FISHER_DRAWS, context),
+        "magnitude_tuned": match_function(base, magnitude, schedule, context),
+        "taylor_tuned": match_function(base, taylor, schedule, context),
         **dropped,
         "dropout_half": remove_smallest(half_dropped, share, context),
     }
@@ -143,7 +143,6 @@ def prune_after_dropout(
         share=share,
         drop_probability=probability,
         ewc_strength=0.0,
-        fisher_examples=FISHER_DRAWS,
     )
     return prune(base, Examples((), "mnist"), params, context)
 

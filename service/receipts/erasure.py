@@ -211,7 +211,7 @@ def _fisher(history: ForgetHistory) -> ErasureEntry:
     if history.is_isolated:
         detail = f"Version {number} does not have the Fisher information of the dropped networks any more. "
         if holds_label:
-            detail += "The Fisher information of its main network was computed for other labels."
+            detail += "That of its main network, where it is stored, was computed for other labels."
         else:
             detail += "The main network holds no label."
         return ErasureEntry(store=store, state="dropped", detail=detail)
@@ -219,10 +219,11 @@ def _fisher(history: ForgetHistory) -> ErasureEntry:
         detail = f"The main network of version {number} holds no label, so it has no Fisher information."
         return ErasureEntry(store=store, state="none", detail=detail)
     detail = (
-        f"The Fisher information of version {number} was computed again, from images drawn of the labels it "
-        "retains."
+        f"Version {number} is stored without it. A job that needs it computes it from images drawn of the "
+        "labels that the network retains. Versions of earlier releases have it stored, from images of the "
+        "same kind."
     )
-    return ErasureEntry(store=store, state="recomputed", detail=detail)
+    return ErasureEntry(store=store, state="not stored", detail=detail)
 
 
 def older_state(version: VersionRow) -> OlderState:

@@ -1,9 +1,11 @@
 """Laws that hold for every strategy, on tiny data."""
 
 import inspect
+import json
 from dataclasses import asdict, replace
 
 import pytest
+import safetensors.torch
 import torch
 
 from service.requests.catalog import read_catalog
@@ -15,7 +17,6 @@ from tests.learning.tiny import (
     brief,
     context,
     examples,
-    fisher_of,
     labels,
     quick,
     run,
@@ -24,6 +25,7 @@ from tests.learning.tiny import (
 from worker.learning.checkpoint import Checkpoint, NotACheckpoint
 from worker.learning.consolidation import with_fisher_over
 from worker.learning.drawing import draw
+from worker.learning.mixtures import empty_priors
 from worker.learning.networks import blank
 from worker.learning.networks.network import Network
 from worker.learning.slots import LabelConflict, with_new_labels, with_slots
@@ -33,6 +35,7 @@ EVERY = [(one.operation, one.name) for one in all_strategies()]
 TRAINED = [pair for pair in EVERY if "schedule" in find(*pair).Params.model_fields]
 FROM_SCRATCH = {"retrain", "isolated"}  # start from weights of their own, whatever the checkpoint's are
 ISOLATED = {"isolated", "drop"}  # leave the main network as it is
+MAY_CHANGE_NOTHING = {"search"}  # which may find no better network than the one that there is
 every_strategy = pytest.mark.parametrize(("operation", "name"), EVERY)
 
 
@@ -92,7 +95,8 @@ def test_a_strategy_states_its_own_defaults(operation: str, name: str) -> None:
 def test_a_strategy_leaves_its_checkpoint_untouched(operation: str, name: str, start: Start) -> None:
     before = files(start.checkpoint)
     after = run(operation, name, *start, **brief(find(operation, name)))
-    assert files(start.checkpoint) == before != files(after)
+    assert files(start.checkpoint) == before
+    assert files(after) != before or name in MAY_CHANGE_NOTHING
 
 
 @every_strategy
@@ -103,7 +107,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(
         files(run(operation, name, *start, seed=seed, **brief(find(operation, name)))) for seed in (1, 1, 2)
     )
     assert first == again
-    assert (again != other) is (name != "drop"), "dropping is not random"
+    assert (again != other) is (name != "drop") or name in MAY_CHANGE_NOTHING, "dropping is not random"
 
 
 @every_strategy
@@ -141,10 +145,10 @@ def test_what_is_retained_can_still_be_drawn(
 
 
 @every_strategy
-def test_fisher_fits_the_new_shapes_and_is_not_negative(operation: str, name: str, made: Checkpoint) -> None:
-    for parameter, values in fisher_of(made).items():
-        assert values.shape == made.weights[parameter].shape
-        assert (values >= 0).all()
+def test_a_result_has_no_fisher_information_that_nothing_would_read(
+    operation: str, name: str, made: Checkpoint
+) -> None:
+    assert made.fisher is None
 
 
 @pytest.mark.parametrize(("operation", "name"), TRAINED)
@@ -202,7 +206,8 @@ def test_a_forgotten_label_is_neither_drawn_nor_retained(name: str, learnt: Chec
     assert after.forgotten == {"rows": 0}
     assert likeness(learnt, "rows") < 0.08
     assert likeness(after, "rows") > 0.2
-    assert torch.equal(after.weights["prior_mean"][0], torch.zeros(2)), "a prior left behind would leak"
+    for prior, empty in empty_priors([0], after.spec.latent, after.spec.components).items():
+        assert torch.equal(after.weights[prior][0], empty[0]), "a prior left behind would leak"
 
 
 def test_a_forgotten_label_is_learnt_again_from_the_mean_of_the_retained_ones_and_nothing_of_its_own(
@@ -216,7 +221,6 @@ def test_a_forgotten_label_is_learnt_again_from_the_mean_of_the_retained_ones_an
     assert forgot.weights["decoder.0.label"][0].abs().sum() > 0
     for name in ("encoder.0.label", "decoder.0.label"):
         assert torch.equal(emptied.weights[name][0], forgot.weights[name][1]), "of the one retained label"
-        assert fisher_of(emptied)[name][0].abs().sum() == 0
     again = run("learn", "replay_ewc", forgot, examples("rows"))
     assert likeness(again, "rows") < 0.08
 
@@ -270,3 +274,16 @@ def test_a_checkpoint_whose_header_lacks_a_part_is_refused(part: str, two_labels
     data = two_labels.to_bytes().replace(f'\\"{part}\\":'.encode(), f'\\"{part[::-1]}\\":'.encode())
     with pytest.raises(NotACheckpoint, match="incomplete"):
         Checkpoint.from_bytes(data)
+
+
+def test_a_checkpoint_of_the_first_format_is_read_with_one_gaussian_for_each_label() -> None:
+    start = blank({**TINY, "prior": "fitted"}, seed=0, pixels=64)
+    now = run("learn", "retrain", start, examples("rows", "columns"))
+    before = {f"weights/{name}": tensor for name, tensor in now.weights.items() if name != "prior_weight"}
+    for name in ("weights/prior_mean", "weights/prior_scale"):
+        before[name] = before[name][:, 0].contiguous()
+    before |= {f"fisher/{name}": torch.ones(1) for name in ("encoder.0.weight", "decoder.0.weight")}
+    spec = {name: value for name, value in asdict(now.spec).items() if name != "components"}
+    header = {"format": 1, "spec": spec, "labels": [asdict(label) for label in now.labels]}
+    written = safetensors.torch.save(before, metadata={"palimpsest": json.dumps(header)})
+    assert Checkpoint.from_bytes(written).to_bytes() == now.to_bytes()

@@ -100,8 +100,8 @@ def test_a_main_network_that_holds_no_label_is_said_to_have_no_fisher_informatio
     assert state == "dropped"
     assert "The main network holds no label" in detail
     state, detail = entry("Fisher information")
-    assert state == "recomputed"
-    assert "images drawn of the labels it retains" in detail
+    assert state == "not stored"
+    assert "images drawn of the labels that the network retains" in detail
 
 
 def test_older_versions_are_told_apart_by_what_became_of_them() -> None:

@@ -1,4 +1,4 @@
-"""Consolidation for EWC: compute a network's Fisher information on its own draws, and store it with it."""
+"""Compute the Fisher information that a penalty of EWC needs, on a network's own draws."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -24,24 +24,35 @@ FisherExamples = Annotated[
     ),
 ]
 
+UnusedFisherExamples = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=1_000_000,
+        description="Not used: this strategy needs no Fisher information. Accepted, so that requests that "
+        "were valid before stay valid.",
+        json_schema_extra={"deprecated": True},
+    ),
+]
 
-def consolidate(
-    checkpoint: Checkpoint, network: Network, context: TrainingContext, *, examples: int
-) -> Checkpoint:
-    """Return the checkpoint with the trained network's weights and their Fisher information.
 
-    It is estimated on `examples` mean images x = E[x | z, c] that the network itself draws, with c uniform
-    over the retained labels and z ~ p(z | c). Source: the paper, section 2.2.
+def with_trained_weights(checkpoint: Checkpoint, network: Network) -> Checkpoint:
+    """Return the checkpoint with the trained network's weights, and without Fisher information.
+
+    It belongs to the weights of the anchor. A later strategy that needs that of the new weights computes it
+    from them (docs/decisions/0159).
     """
-    slots = checkpoint.retained.values()
-    fisher = fisher_on_draws(network, slots, context, examples, "fisher")
-    return replace(checkpoint, weights=weights_of(network), fisher=fisher)
+    return replace(checkpoint, weights=weights_of(network), fisher=None)
 
 
 def with_fisher_over(
     checkpoint: Checkpoint, slots: Collection[int], context: TrainingContext, *, examples: int
 ) -> Checkpoint:
-    """Return the checkpoint with its Fisher information computed over these slots only."""
+    """Return the checkpoint with its Fisher information computed over these slots only.
+
+    It is estimated on `examples` mean images x = E[x | z, c] that the network itself draws, with c uniform
+    over the slots and z ~ p(z | c). Source: the paper, section 2.2.
+    """
     network = frozen(checkpoint, context.device)
     fisher = fisher_on_draws(network, slots, context, examples, "fisher of the anchor")
     return replace(checkpoint, fisher=fisher)

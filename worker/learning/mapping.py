@@ -15,10 +15,16 @@ from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
 from worker.learning.replay_losses import ExampleLoss, ReplayMatch, decoder_loss, replay_loss
 from worker.learning.resuming import Resumable
-from worker.learning.sources import generative_replay
+from worker.learning.sources import generative_replay, pooled
 from worker.learning.strategy import StrategyParams, TrainingContext
 from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
-from worker.learning.surrogates import Picture, naive_network, picture_surrogate, unrecognised
+from worker.learning.surrogates import (
+    SURROGATE_DRAWS,
+    Picture,
+    naive_network,
+    picture_surrogate,
+    unrecognised,
+)
 from worker.learning.training import Parts, Schedule, fit
 
 SurrogateName = Annotated[
@@ -93,9 +99,13 @@ def map_onto_surrogate(
     noise = context.generator("latent noise")
     retained_loss = replay_loss(params.replay_match, network, teacher, noise)
     drawn = context.generator("surrogate")
+    replayed = replay_streams(
+        network, teacher, retained, forgotten_before, retained_loss, context, draws=params.schedule.examples
+    )
     match params.surrogate:
         case "never_learned" | "unrecognised":
-            naive = naive_network(target, teacher, params.naive_steps, params.schedule.batch_size, context)
+            draws = replayed[0].source
+            naive = naive_network(target, draws, params.naive_steps, params.schedule.batch_size, context)
             surrogate = generative_replay(naive, forgotten, drawn)
             surrogate_loss = decoder_loss(network)
         case picture:
@@ -103,8 +113,8 @@ def map_onto_surrogate(
             surrogate_loss = _picture_loss(network, noise)
     if params.surrogate == "unrecognised":
         surrogate = unrecognised(surrogate, teacher, forgotten, retained, drawn)
-
-    replayed = replay_streams(network, teacher, retained, forgotten_before, retained_loss, context)
+    elif params.surrogate == "never_learned":
+        surrogate = pooled(surrogate, min(SURROGATE_DRAWS, params.schedule.examples), drawn)
     share = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in replayed)
     streams = [Stream(surrogate, share, surrogate_loss), *replayed]
 
@@ -135,5 +145,5 @@ def _clear_encoder_embeddings(network: Network, slot: int) -> None:
 def _picture_loss(network: Network, generator: torch.Generator) -> ExampleLoss:
     """Make the loss of a picture surrogate: see `negative_elbo_from_prior`."""
     return lambda batch, masks: negative_elbo_from_prior(
-        network, batch.images, batch.slots, network.noise(batch.slots, generator), masks=masks
+        network, batch.images, batch.slots, network.prior_noise(batch.slots, generator), masks=masks
     )

@@ -41,12 +41,13 @@ def distillation_loss(network: Network, teacher: Network, batch: Batch, *, masks
     Training on the ELBO of draws ignores that z and uses one from the network's own encoder, so each round of
     replay blurs the images a little more; this loss does not drift (docs/decisions/0004). The teacher's log
     variances are raised to MIN_TEACHER_LOGVAR, so that a posterior that collapsed to a point is not copied
-    (docs/decisions/0009). Source: Hinton et al. 2015 (arXiv:1503.02531), for continuous outputs.
+    (docs/decisions/0009). A batch may bring the teacher's posteriors with it. Source: Hinton et al. 2015
+    (arXiv:1503.02531), for continuous outputs.
     """
     latents = latents_of(batch)
     mean, logvar = network.encode(batch.images, batch.slots, masks)
     with torch.no_grad():
-        target_mean, target_logvar = teacher.encode(batch.images, batch.slots)
+        target_mean, target_logvar = batch.posterior or teacher.encode(batch.images, batch.slots)
         target_logvar = target_logvar.clamp(min=MIN_TEACHER_LOGVAR)
     logits = network.decode(latents, batch.slots, masks)
     ratio = (logvar - target_logvar).exp() + (mean - target_mean).square() * (-target_logvar).exp()

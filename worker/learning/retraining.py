@@ -16,8 +16,6 @@ def train_from_scratch(
     images: Mapping[str, Tensor],
     schedule: Schedule,
     context: TrainingContext,
-    *,
-    fisher_examples: int,
 ) -> Checkpoint:
     """Train a network with the spec and labels of `target` on `images`, from random weights.
 
@@ -25,4 +23,4 @@ def train_from_scratch(
     (the "simple" model).
     """
     start = with_random_weights(target, context.generator("weights"))
-    return learn_from_images(start, images, schedule, fisher_examples, context)
+    return learn_from_images(start, images, schedule, context)

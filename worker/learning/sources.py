@@ -10,6 +10,10 @@ from worker.learning.strategy import Batch
 
 Source = Callable[[int], Batch]  # number of examples -> a batch of that many, newly drawn
 BATCH = 256  # examples of a source that are drawn at a time
+POOLED = 16_384
+"""How many draws a training takes its replay from, at most (docs/decisions/0160)."""
+POOLED_FORGOTTEN = 4_096
+"""The same for the labels forgotten earlier, whose draws have a small share of each step."""
 
 
 def real_examples(
@@ -45,10 +49,49 @@ def generative_replay(teacher: Network, slots: Sequence[int], generator: torch.G
         chosen = slot_of[torch.randint(len(slot_of), (count,), generator=generator)]
         on_device = chosen.to(teacher.prior_mean.device)
         with torch.no_grad():
-            latents = teacher.sample_prior(teacher.noise(on_device, generator), on_device)
+            latents = teacher.sample_prior(teacher.prior_noise(on_device, generator), on_device)
             return Batch(teacher.decode(latents, on_device).sigmoid(), on_device, latents)
 
     return draw
+
+
+def pooled(source: Source, count: int, generator: torch.Generator) -> Source:
+    """Draw `count` examples of a source once, and make a source that samples from them with replacement.
+
+    A training that needs several times as many examples saves the rest of the draws.
+    """
+    parts = [source(min(BATCH, count - start)) for start in range(0, count, BATCH)]
+    pool = _joined(parts)
+
+    def draw(count: int) -> Batch:
+        rows = torch.randint(len(pool.slots), (count,), generator=generator)
+        return pool.at(rows.to(pool.slots.device))
+
+    return draw
+
+
+def with_posteriors(source: Source, teacher: Network) -> Source:
+    """Make a source of the same examples with the teacher's posterior of each."""
+
+    def draw(count: int) -> Batch:
+        batch = source(count)
+        with torch.no_grad():
+            return batch._replace(posterior=teacher.encode(batch.images, batch.slots))
+
+    return draw
+
+
+def _joined(parts: Sequence[Batch]) -> Batch:
+    """Join batches that all have latents and posteriors, or all have none."""
+    latents = [one.latents for one in parts if one.latents is not None]
+    posteriors = [one.posterior for one in parts if one.posterior is not None]
+    means, logvars = zip(*posteriors, strict=True) if posteriors else ((), ())
+    return Batch(
+        torch.cat([one.images for one in parts]),
+        torch.cat([one.slots for one in parts]),
+        torch.cat(latents) if latents else None,
+        (torch.cat(means), torch.cat(logvars)) if posteriors else None,
+    )
 
 
 def interleave(
@@ -73,5 +116,8 @@ def draw_batches(
 
 
 def _on(device: torch.device, batch: Batch) -> Batch:
-    images, slots, latents = batch
-    return Batch(images.to(device), slots.to(device), None if latents is None else latents.to(device))
+    latents = None if batch.latents is None else batch.latents.to(device)
+    posterior = (
+        None if batch.posterior is None else (batch.posterior[0].to(device), batch.posterior[1].to(device))
+    )
+    return Batch(batch.images.to(device), batch.slots.to(device), latents, posterior)

@@ -59,6 +59,15 @@ class Batch(NamedTuple):
     images: Tensor  # [batch, pixels] float32 in [0, 1]
     slots: Tensor  # [batch] int64
     latents: Tensor | None = None  # [batch, latent], the z that replayed images were drawn from
+    posterior: tuple[Tensor, Tensor] | None = (
+        None  # the teacher's mean and logvar of them, [batch, latent] each
+    )
+
+    def at(self, rows: Tensor) -> "Batch":
+        """Return the examples of these rows."""
+        latents = None if self.latents is None else self.latents[rows]
+        posterior = None if self.posterior is None else (self.posterior[0][rows], self.posterior[1][rows])
+        return Batch(self.images[rows], self.slots[rows], latents, posterior)
 
 
 class Progress(NamedTuple):

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.replay_losses import ExampleLoss, decoder_loss
-from worker.learning.sources import Source, generative_replay, interleave
+from worker.learning.sources import (
+    POOLED,
+    POOLED_FORGOTTEN,
+    Source,
+    generative_replay,
+    interleave,
+    pooled,
+    with_posteriors,
+)
 from worker.learning.strategy import TrainingContext
 from worker.learning.training import Parts
 
@@ -28,6 +36,8 @@ def replay_streams(
     forgotten: Sequence[int],
     retained_loss: ExampleLoss,
     context: TrainingContext,
+    *,
+    draws: int,
     purpose: str = "replay",
 ) -> list[Stream]:
     """Make the streams that keep a network close to its teacher while it is trained on something else.
@@ -36,14 +46,19 @@ def replay_streams(
     forgotten: slots of labels forgotten earlier, which are trained to draw what they draw now; all of them
         together have the share of one retained label. Without this, a forgotten label comes back as other
         labels change (docs/decisions/0006).
-    purpose: names the random streams.
+    draws: how many examples the training takes; the teacher draws POOLED of them at most, which are sampled
+    from then on. purpose: names the random streams.
     """
-    streams = []
+    streams, most = [], min(draws, POOLED)
     if retained:
-        source = generative_replay(teacher, retained, context.generator(purpose))
-        streams.append(Stream(source, float(len(retained)), retained_loss))
+        generator = context.generator(purpose)
+        source = with_posteriors(generative_replay(teacher, retained, generator), teacher)
+        streams.append(Stream(pooled(source, most, generator), float(len(retained)), retained_loss))
     if forgotten:
-        source = generative_replay(teacher, forgotten, context.generator(f"{purpose} of the forgotten"))
+        generator = context.generator(f"{purpose} of the forgotten")
+        source = pooled(
+            generative_replay(teacher, forgotten, generator), min(most, POOLED_FORGOTTEN), generator
+        )
         streams.append(Stream(source, 1.0, decoder_loss(network)))
     return streams
 

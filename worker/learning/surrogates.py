@@ -7,18 +7,17 @@ import torch
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.distillation import train_student
 from worker.learning.elbo import negative_elbo
-from worker.learning.networks import with_random_weights
-from worker.learning.networks.network import Network
-from worker.learning.replay_losses import latents_of
-from worker.learning.sources import Source, draw_batches, generative_replay
+from worker.learning.networks import build, with_random_weights
+from worker.learning.networks.network import NO_MASKS, Network
+from worker.learning.replay_losses import decoder_loss, latents_of
+from worker.learning.sources import Source, draw_batches, generative_replay, interleave
 from worker.learning.strategy import Batch, TrainingContext
-from worker.learning.training import Schedule
+from worker.learning.training import Parts, Schedule, fit
 
 Picture = Literal["uniform_noise", "blank", "mean_image"]
 MEAN_IMAGE_DRAWS = 2000
-UNRECOGNISED_DRAWS = 8192  # a fixed pool, from which every step of one forget samples
+SURROGATE_DRAWS = 8192  # a fixed pool, from which every step of one forget samples
 
 
 def picture_surrogate(
@@ -48,23 +47,25 @@ def picture_surrogate(
 
 
 def naive_network(
-    target: Checkpoint, teacher: Network, steps: int, batch_size: int, context: TrainingContext
+    target: Checkpoint, replayed: Source, steps: int, batch_size: int, context: TrainingContext
 ) -> Network:
-    """Train a naive network: one that never saw the forgotten labels.
+    """Train a naive network: one that never saw the forgotten labels. Only its decoder is trained.
 
-    It starts from random weights and is distilled from the teacher on the labels that `target` retains. In
-    the untrained slots of the forgotten labels it draws what a network retrained without them would draw.
+    It starts from random weights and is distilled on draws of the labels that `target` retains, `replayed`
+    with their latents. In the untrained slots of the forgotten labels it draws what a network retrained
+    without them would draw. Nothing reads its encoder.
     """
     schedule = Schedule(steps=steps, batch_size=batch_size, learning_rate=4e-3)
     start = with_random_weights(target, context.generator("weights of the naive network"))
-    student = train_student(
-        teacher,
-        start,
-        schedule,
-        context,
-        phase="training naive network",
-        purpose="replay, training the naive network",
-    )
+    student = build(start, context.device)
+    example_loss = decoder_loss(student)
+
+    def loss(parts: Parts, progress: float) -> Tensor:
+        (batch,) = parts
+        return example_loss(batch, NO_MASKS).mean()
+
+    batches = interleave([(replayed, 1.0)], batch_size, context.device)
+    fit(student, loss, batches, schedule, context, phase="training naive network")
     return student.requires_grad_(False)
 
 
@@ -82,9 +83,9 @@ def unrecognised(
     recognised. It is the same picture for all of them, because a target that changes from step to step keeps
     moving the shared weights (docs/decisions/0052). The teacher recognises a draw by the label with the
     highest ELBO. If it recognises every draw as a label to forget, nothing is replaced.
-    source: draws with their latents. UNRECOGNISED_DRAWS are drawn once and sampled in every step.
+    source: draws with their latents. SURROGATE_DRAWS are drawn once and sampled in every step.
     """
-    pool = list(draw_batches(source, UNRECOGNISED_DRAWS, teacher.prior_mean.device))
+    pool = list(draw_batches(source, SURROGATE_DRAWS, teacher.prior_mean.device))
     images, slots = torch.cat([one.images for one in pool]), torch.cat([one.slots for one in pool])
     latents = torch.cat([latents_of(one) for one in pool])
     candidates = (*forgotten, *retained)
@@ -104,7 +105,7 @@ def unrecognised(
 @torch.no_grad()
 def most_likely_slot(network: Network, images: Tensor, slots: Sequence[int]) -> Tensor:
     """Find the slot with the highest ELBO for each image, at its posterior mean: [n], index into `slots`."""
-    no_noise = torch.zeros(len(images), network.prior_mean.shape[1], device=images.device)
+    no_noise = torch.zeros(len(images), network.latent, device=images.device)
     costs = [
         negative_elbo(network, images, torch.full((len(images),), slot, device=images.device), no_noise)
         for slot in slots

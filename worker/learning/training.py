@@ -23,6 +23,11 @@ RateShape = Literal["one_cycle", "constant"]
 class Schedule(StrategyParams):
     """How long and how fast to train, with the Adam optimiser."""
 
+    @property
+    def examples(self) -> int:
+        """The number of examples in all steps together."""
+        return self.steps * self.batch_size
+
     steps: int = Field(1000, ge=1, le=100_000, description="Number of optimiser steps.")
     batch_size: int = Field(
         128, ge=1, le=4096, description="Number of examples in a training step, real and replayed together."

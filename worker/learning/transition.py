@@ -24,7 +24,7 @@ def apply_strategy(
     if no permanent label is left, the main network starts again from random weights. An exact strategy also
     runs for labels that the main network has forgotten already, as another strategy may have done.
     When a temporary label is learnt permanently, its isolated network is dropped. Raises Diverged if a weight
-    or the Fisher information is not finite: the loss of the training does not show this if the last step
+    is not finite: the loss of the training does not show this if the last step
     caused it.
     """
     context.resume(lambda: _inputs(checkpoint, chosen, examples, params))
@@ -87,10 +87,9 @@ def _runs_again(chosen: Strategy) -> bool:
 
 
 def _check_finite(checkpoint: Checkpoint) -> None:
-    for kind, tensors in (("weights", checkpoint.weights), ("Fisher information", checkpoint.fisher or {})):
-        for name, tensor in tensors.items():
-            if not tensor.isfinite().all():
-                raise Diverged(
-                    f"the {kind} of {name} has values that are not finite after training; "
-                    f"lower the learning rate"
-                )
+    for name, tensor in checkpoint.weights.items():
+        if not tensor.isfinite().all():
+            raise Diverged(
+                f"the weights of {name} have values that are not finite after training; "
+                f"lower the learning rate"
+            )

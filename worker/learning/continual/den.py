@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate
+from worker.learning.consolidation import UnusedFisherExamples, with_trained_weights
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build, frozen, weights_of
 from worker.learning.networks.network import Masks, Network
@@ -101,7 +101,7 @@ class DenParams(StrategyParams):
         description="Number of training steps of the probe, a copy of the network that learns only the new "
         "labels.",
     )
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy(
@@ -130,7 +130,7 @@ def learn(
     """
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
     if not checkpoint.retained:
-        return learn_from_images(target, examples.images, params.schedule, params.fisher_examples, context)
+        return learn_from_images(target, examples.images, params.schedule, context)
     task = NewLabels(target, sorted(checkpoint.retained.values()), examples, params, context)
     network = build(target, context.device)
     embeddings = task.label_embeddings(network)
@@ -158,7 +158,7 @@ def learn(
     context.findings["subnetwork"] = findings
     network = build(trained, context.device)
     fit_priors(network, examples.images, trained.retained, context)
-    return consolidate(trained, network, context, examples=params.fisher_examples)
+    return with_trained_weights(trained, network)
 
 
 @dataclass(frozen=True)
@@ -209,18 +209,25 @@ class NewLabels:
         examples = self.context.generator(f"examples, {purpose}")
         new = real_examples(self.examples.images, self.target.retained, examples)
         forgotten = sorted(self.target.forgotten.values())
+        steps = max(1, round(share * self.params.schedule.steps))
+        schedule = self.params.schedule.model_copy(update={"steps": steps})
         streams = [
             Stream(new, float(len(self.slots)), new_loss),
             *replay_streams(
-                network, teacher, self.old, forgotten, old_loss, self.context, f"replay, {purpose}"
+                network,
+                teacher,
+                self.old,
+                forgotten,
+                old_loss,
+                self.context,
+                draws=schedule.examples,
+                purpose=f"replay, {purpose}",
             ),
         ]
 
         def loss(parts: Parts, progress: float) -> Tensor:
             return mean_loss(streams, parts)
 
-        steps = max(1, round(share * self.params.schedule.steps))
-        schedule = self.params.schedule.model_copy(update={"steps": steps})
         fit(
             network,
             loss,

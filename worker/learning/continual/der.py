@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate
+from worker.learning.consolidation import UnusedFisherExamples, with_trained_weights
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Masks, Network
@@ -27,7 +27,7 @@ class DerParams(StrategyParams):
         description="Weight alpha of the squared errors to the images and posteriors of the old network.",
     )
     replay_strength: float = Field(1.0, ge=0, le=100, description="Weight beta of -ELBO on replayed draws.")
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy(
@@ -60,7 +60,15 @@ def learn(
 
     streams = [
         new_label_stream(examples.images, target, network, context),
-        *replay_streams(network, teacher, old, sorted(target.forgotten.values()), old_loss, context),
+        *replay_streams(
+            network,
+            teacher,
+            old,
+            sorted(target.forgotten.values()),
+            old_loss,
+            context,
+            draws=params.schedule.examples,
+        ),
     ]
 
     def loss(parts: Parts, progress: float) -> Tensor:
@@ -69,7 +77,7 @@ def learn(
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
     fit(network, loss, batches, params.schedule, context, phase="learning")
     fit_priors(network, examples.images, target.retained, context)
-    return consolidate(target, network, context, examples=params.fisher_examples)
+    return with_trained_weights(target, network)
 
 
 def squared_errors_and_negative_elbo(
@@ -77,7 +85,7 @@ def squared_errors_and_negative_elbo(
 ) -> tuple[Tensor, Tensor]:
     """Compute the squared errors to the teacher's outputs, and -ELBO, of replayed (z, x, c); each [batch]."""
     with torch.no_grad():
-        target = torch.cat(teacher.encode(batch.images, batch.slots), dim=1)
+        target = torch.cat(batch.posterior or teacher.encode(batch.images, batch.slots), dim=1)
     posterior = torch.cat(network.encode(batch.images, batch.slots), dim=1)
     drawn = network.decode(latents_of(batch), batch.slots).sigmoid()
     squared_errors = (drawn - batch.images).square().sum(dim=1) + (posterior - target).square().sum(dim=1)

@@ -1,7 +1,7 @@
 """Fine-tuning on the new labels alone: the baseline that shows catastrophic forgetting."""
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples
+from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.rehearsal import learn_from_images
 from worker.learning.slots import with_new_labels
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
@@ -10,7 +10,7 @@ from worker.learning.training import Schedule
 
 class FinetuneParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy("learn", "finetune", FinetuneParams, source="The baseline of McCloskey & Cohen 1989")
@@ -23,4 +23,4 @@ def learn(
     other strategy must do better on them.
     """
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)
-    return learn_from_images(target, examples.images, params.schedule, params.fisher_examples, context)
+    return learn_from_images(target, examples.images, params.schedule, context)

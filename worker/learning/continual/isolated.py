@@ -5,7 +5,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples
+from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.networks import blank
 from worker.learning.networks.network import Width
 from worker.learning.rehearsal import learn_from_images
@@ -22,7 +22,7 @@ class IsolatedParams(StrategyParams):
     decoder_widths: tuple[Width, ...] = Field(
         (128, 256), min_length=1, max_length=6, description="Units of the decoder's hidden layers."
     )
-    fisher_examples: FisherExamples = 1_000
+    fisher_examples: UnusedFisherExamples = 1_000
 
 
 @strategy(
@@ -58,5 +58,5 @@ def learn(
         start = blank(spec, seed=of_label.seed, pixels=checkpoint.spec.pixels)
         start = with_slots(start, [name], examples.dataset, "temporary")
         images = {name: examples.images[name]}
-        isolated.append(learn_from_images(start, images, params.schedule, params.fisher_examples, of_label))
+        isolated.append(learn_from_images(start, images, params.schedule, of_label))
     return replace(checkpoint, isolated=(*checkpoint.isolated, *isolated))

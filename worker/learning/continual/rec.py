@@ -158,4 +158,4 @@ def compress(
     curvature = measure_curvature(build(larger, context.device), draws, context)
     removed = removal_order(curvature, surplus).first(sum(surplus.values()), curvature.widths)
     smaller = remove_units(larger, removed, curvature)
-    return match_function(larger, smaller, params.compression, params.fisher_examples, context)
+    return match_function(larger, smaller, params.compression, context)

@@ -1,7 +1,7 @@
 """Retraining (the paper's "simple" model): a new network is trained on all labels at once."""
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples
+from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.retraining import train_from_scratch
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
@@ -10,7 +10,7 @@ from worker.learning.training import Schedule
 
 class RetrainParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy("learn", "retrain", RetrainParams, source="The paper, section 5: the simple model")
@@ -29,5 +29,4 @@ def learn(
         {**old, **examples.images},
         params.schedule,
         context,
-        fisher_examples=params.fisher_examples,
     )

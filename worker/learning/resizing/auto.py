@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pydantic import Field, model_validator
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, with_fisher_over
+from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.distillation import match_function
 from worker.learning.networks import build
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
@@ -54,7 +54,7 @@ class AutoParams(StrategyParams):
         1024, ge=1, le=4096, description="Largest width that a hidden layer grows to, in units."
     )
     taylor_examples: TaylorExamples = 2000
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
     @model_validator(mode="after")
     def _check_bounds(self) -> "AutoParams":
@@ -115,14 +115,13 @@ def resize(
         smaller = remove_units(checkpoint, removed, curvature)
         change = measured_loss_change(checkpoint, smaller, draws, context.device)
         context.findings["width"]["measured_loss_change"] = change
-        return match_function(checkpoint, smaller, params.schedule, params.fisher_examples, context)
+        return match_function(checkpoint, smaller, params.schedule, context)
     if chosen.share > 0:
         larger = grow(checkpoint, chosen.share, context.generator("expansion"))
         change = measured_loss_change(checkpoint, larger, draws, context.device)
         context.findings["width"]["measured_loss_change"] = change
-        checkpoint = larger
-    retained = sorted(checkpoint.retained.values())
-    return with_fisher_over(checkpoint, retained, context, examples=params.fisher_examples)
+        return larger
+    return checkpoint
 
 
 def candidates(

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, with_fisher_over
+from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.units.resize import grow, replicate
 
@@ -22,7 +22,7 @@ class ExpandParams(StrategyParams):
         description="How units are added. `zero_outgoing`: with random incoming and zero outgoing weights. "
         "`net2net`: as copies of units, which share the outgoing weights of their original.",
     )
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy(
@@ -43,6 +43,4 @@ def expand(
     copy has the W_in of its original, and the W_out of the original is split between the two in unequal parts
     that sum to 1. Raises TooWide if a layer would exceed its maximum width.
     """
-    larger = METHODS[params.method](checkpoint, params.share, context.generator("expansion"))
-    retained = sorted(larger.retained.values())
-    return with_fisher_over(larger, retained, context, examples=params.fisher_examples)
+    return METHODS[params.method](checkpoint, params.share, context.generator("expansion"))

@@ -1,7 +1,7 @@
 """Make a network larger, by the width that a short search finds best."""
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, with_fisher_over
+from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.networks import frozen
 from worker.learning.sources import generative_replay
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
@@ -19,7 +19,7 @@ class SearchParams(StrategyParams):
     schedule: Schedule = Schedule(steps=600)  # for all short trainings together
     mu: ParameterPrice = 1e-6
     validation_examples: ValidationExamples = 2000
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy(
@@ -54,4 +54,4 @@ def search(
         validation_examples=params.validation_examples,
     )
     context.findings["search"] = {"rungs": rounds, "chosen": chosen, "mu": params.mu}
-    return with_fisher_over(children[chosen], retained, context, examples=params.fisher_examples)
+    return children[chosen]

@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate
+from worker.learning.consolidation import FisherExamples, with_fisher_over
 from worker.learning.fisher import EwcStrength, quadratic_penalty
 from worker.learning.networks import build, frozen
 from worker.learning.replay_losses import ReplayMatch, replay_loss
@@ -56,13 +56,19 @@ def prune(
     to zero and make it sparser.
     """
     network, teacher = build(checkpoint, context.device), frozen(checkpoint, context.device)
-    penalty = quadratic_penalty(network, checkpoint.weights, checkpoint.fisher, params.ewc_strength)
+    anchor = checkpoint
+    if params.ewc_strength > 0:
+        slots = checkpoint.retained.values()
+        anchor = with_fisher_over(checkpoint, slots, context, examples=params.fisher_examples)
+    penalty = quadratic_penalty(network, anchor.weights, anchor.fisher, params.ewc_strength)
     retained_loss = replay_loss(params.replay_match, network, teacher, context.generator("latent noise"))
     dropout = TargetedDropout(
         network, params.share, params.drop_probability, context.generator("targeted dropout"), params.mode
     )
     retained, forgotten = sorted(checkpoint.retained.values()), sorted(checkpoint.forgotten.values())
-    streams = replay_streams(network, teacher, retained, forgotten, retained_loss, context)
+    streams = replay_streams(
+        network, teacher, retained, forgotten, retained_loss, context, draws=params.schedule.examples
+    )
 
     def loss(parts: Parts, progress: float) -> Tensor:
         masks = dropout.masks(progress)
@@ -73,7 +79,5 @@ def prune(
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
     fit(network, loss, batches, params.schedule, context, phase="pruning", changed=[dropout])
     if params.mode == "unit":
-        smaller = remove_dropped_units(checkpoint, network, dropout, context)
-    else:
-        smaller = zero_dropped_weights(checkpoint, network, dropout)
-    return consolidate(smaller, build(smaller, context.device), context, examples=params.fisher_examples)
+        return remove_dropped_units(checkpoint, network, dropout, context)
+    return zero_dropped_weights(checkpoint, network, dropout)

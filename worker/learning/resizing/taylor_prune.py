@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples
+from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.distillation import match_function
 from worker.learning.networks import build
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
@@ -29,7 +29,7 @@ class TaylorPruneParams(StrategyParams):
         "hidden units of the network together.",
     )
     taylor_examples: TaylorExamples = 2000
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy(
@@ -58,4 +58,4 @@ def prune(
         "predicted_loss_change": predicted_loss_change(curvature, removed),
         "measured_loss_change": measured_loss_change(checkpoint, smaller, draws, context.device),
     }
-    return match_function(checkpoint, smaller, params.schedule, params.fisher_examples, context)
+    return match_function(checkpoint, smaller, params.schedule, context)

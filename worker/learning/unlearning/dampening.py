@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate, fisher_on_draws
+from worker.learning.consolidation import FisherExamples, fisher_on_draws, with_trained_weights
 from worker.learning.fisher import Fisher
 from worker.learning.mapping import (
     MappingParams,
@@ -79,7 +79,7 @@ def forget(
     else:
         for slot in forgotten:
             reset_prior(network, slot)
-    return consolidate(target, network, context, examples=params.fisher_examples)
+    return with_trained_weights(target, network)
 
 
 def dampen(

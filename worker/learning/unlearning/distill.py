@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate
+from worker.learning.consolidation import UnusedFisherExamples, with_trained_weights
 from worker.learning.distillation import train_student
 from worker.learning.networks import frozen, with_random_weights
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
@@ -36,7 +36,7 @@ class DistillParams(StrategyParams):
         description="Number of draws on which the rank is measured. Used if `size` is `auto`.",
     )
     reserve: Reserve = 0.45
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
 
 
 @strategy(
@@ -90,7 +90,7 @@ def distil(
         phase="forgetting",
         purpose="replay, forgetting",
     )
-    return consolidate(start, network, context, examples=params.fisher_examples)
+    return with_trained_weights(start, network)
 
 
 def _scale_widths(checkpoint: Checkpoint, share: float) -> Checkpoint:

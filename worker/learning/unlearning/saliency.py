@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate
+from worker.learning.consolidation import UnusedFisherExamples, with_trained_weights
 from worker.learning.elbo import negative_elbo
 from worker.learning.mapping import (
     MappingParams,
@@ -32,7 +32,7 @@ class SaliencyParams(MappingParams):
     surrogate_share: SurrogateShare = 0.5
     naive_steps: NaiveSteps = 300
     replay_match: ReplayMatch = "function"
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: UnusedFisherExamples = 10_000
     share: float = Field(
         0.5, gt=0, le=1, description="Share of all parameters that are salient and may change."
     )
@@ -62,7 +62,7 @@ def forget(
     gradients = mean_gradient(network, forgotten, params.saliency_examples, context)
     restore = restore_outside(top_share(gradients, params.share), network)
     map_onto_surrogate(network, target, examples.labels, params, context, after_step=restore)
-    return consolidate(target, network, context, examples=params.fisher_examples)
+    return with_trained_weights(target, network)
 
 
 def mean_gradient(

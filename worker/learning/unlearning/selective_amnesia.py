@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate, with_fisher_over
+from worker.learning.consolidation import FisherExamples, with_fisher_over, with_trained_weights
 from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import EwcStrength, quadratic_penalty
 from worker.learning.networks import build, frozen
@@ -66,4 +66,4 @@ def forget(
     ]
     batches = interleave(sources, params.schedule.batch_size, context.device)
     fit(network, loss, batches, params.schedule, context, phase="forgetting")
-    return consolidate(target, network, context, examples=params.fisher_examples)
+    return with_trained_weights(target, network)

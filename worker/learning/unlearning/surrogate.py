@@ -5,12 +5,12 @@ Aware Models. docs/strategies.md lists the surrogates; docs/decisions/0009 says 
 """
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.consolidation import FisherExamples, consolidate, with_fisher_over
+from worker.learning.consolidation import FisherExamples, with_fisher_over, with_trained_weights
 from worker.learning.fisher import EwcStrength, quadratic_penalty
 from worker.learning.mapping import (
     MappingParams,
@@ -19,7 +19,7 @@ from worker.learning.mapping import (
     SurrogateShare,
     map_onto_surrogate,
 )
-from worker.learning.networks import build, weights_of
+from worker.learning.networks import build
 from worker.learning.replay_losses import ReplayMatch
 from worker.learning.strategy import Examples, TrainingContext, strategy
 from worker.learning.training import Schedule
@@ -27,26 +27,28 @@ from worker.learning.units.removal import (
     TaylorExamples,
     least_important_units,
     measure_curvature,
+    removal_order,
     remove_units,
     replay_sample,
 )
+from worker.learning.units.resize import units_for_labels, width_factor
 from worker.learning.units.targeted_dropout import DropProbability, TargetedDropout, remove_dropped_units
 
 
 class SurrogateParams(MappingParams):
-    schedule: Schedule = Schedule(steps=500, learning_rate=1e-2, label_rate=30)
+    schedule: Schedule = Schedule(steps=400, learning_rate=1e-2, label_rate=30)
     surrogate: SurrogateName = "never_learned"  # what a network that never saw the labels draws for them
     surrogate_share: SurrogateShare = 0.5  # of each training step's examples; the others are replay
-    naive_steps: NaiveSteps = 300  # training steps of that network
+    naive_steps: NaiveSteps = 150  # training steps of that network
     replay_match: ReplayMatch = "function"  # replay compares outputs with the old network's, not the ELBO
     fisher_examples: FisherExamples = 10_000
     # 0, because the anchor is the weights that drew the labels: the penalty would preserve these labels too.
     ewc_strength: EwcStrength = 0.0
-    prune_share: float = Field(
-        0.1,
-        ge=0,
-        le=0.9,
-        description="Share of the units of every hidden layer that is removed. 0 removes none.",
+    prune_share: Annotated[float, Field(ge=0, le=0.9)] | None = Field(
+        None,
+        description="Share of the units of every hidden layer that is removed. 0 removes none. null: as many "
+        "as multiply the width by (labels after / labels before) ** 0.2, so that it follows the number of "
+        "retained labels.",
     )
     prune_by: Literal["taylor", "targeted_dropout"] = Field(
         "taylor",
@@ -76,13 +78,14 @@ def forget(
     if params.ewc_strength > 0:
         slots = target.retained.values()
         target = with_fisher_over(target, slots, context, examples=params.fisher_examples)
-    by_taylor = params.prune_by == "taylor" and params.prune_share > 0
-    start = prune_by_taylor(target, params, context) if by_taylor else target
+    before = len(checkpoint.retained)
+    by_taylor = params.prune_by == "taylor" and params.prune_share != 0
+    start = prune_by_taylor(target, before, params, context) if by_taylor else target
     network = build(start, context.device)
     penalty = quadratic_penalty(network, start.weights, start.fisher, params.ewc_strength)
     dropout = TargetedDropout(
         network,
-        0.0 if by_taylor else params.prune_share,
+        0.0 if by_taylor else _prune_share(target, before, params),
         params.drop_probability,
         context.generator("targeted dropout"),
     )
@@ -97,15 +100,28 @@ def forget(
         changed=[dropout],
     )
     if by_taylor:
-        smaller = replace(start, weights=weights_of(network))
-    else:
-        smaller = remove_dropped_units(start, network, dropout, context)
-    return consolidate(smaller, build(smaller, context.device), context, examples=params.fisher_examples)
+        return with_trained_weights(start, network)
+    return remove_dropped_units(replace(start, fisher=None), network, dropout, context)
 
 
-def prune_by_taylor(target: Checkpoint, params: SurrogateParams, context: TrainingContext) -> Checkpoint:
-    """Remove the units that the retained labels need least, such as those that only forgotten labels use."""
+def prune_by_taylor(
+    target: Checkpoint, before: int, params: SurrogateParams, context: TrainingContext
+) -> Checkpoint:
+    """Remove the units that the retained labels need least, such as those that only forgotten labels use.
+
+    before: how many labels were retained before the forget.
+    """
     draws = replay_sample(target, params.taylor_examples, context)
     curvature = measure_curvature(build(target, context.device), draws, context)
-    removed = least_important_units(curvature, params.prune_share, "layer")
-    return remove_units(target, removed, curvature)
+    if params.prune_share is not None:
+        return remove_units(target, least_important_units(curvature, params.prune_share, "layer"), curvature)
+    changes = units_for_labels(target, before, len(target.retained))
+    order = removal_order(curvature, {layer.name: -change for layer, change in changes.items()})
+    return remove_units(target, order.first(len(order.units), curvature.widths), curvature)
+
+
+def _prune_share(target: Checkpoint, before: int, params: SurrogateParams) -> float:
+    """Return the share of the units to remove."""
+    if params.prune_share is not None:
+        return params.prune_share
+    return 1 - width_factor(before, len(target.retained))
