@@ -16,7 +16,10 @@ A network of full size (784-512-256-8) learns 0-4 of MNIST in a few hundred step
                    take turns. `compile_seconds` is how long the first step took after each compilation.
 `jobs`             the seconds of a whole learn of five labels and of a whole forget of one, with default
                    params, in both precisions, and how the judge scores the draws; on a GPU also those of the
-                   CPU. With `--network conv` only `variants_step_ms` and `jobs` are measured.
+                   CPU. `seconds_by_phase` divides them, and `floor_by_phase` is the time of the matrix
+                   products alone that the phase needs, in float32: those of the decoder and the encoder for
+                   images that train both, those of the decoder for images that train it alone. With
+                   `--network conv` only `variants_step_ms` and `jobs` are measured, without floors.
 """
 
 import itertools
@@ -35,6 +38,7 @@ from experiments.scoring import Scorer
 from experiments.training_setup import examples_of
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.continual.replay_ewc import ReplayEwcParams
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import blank, build, frozen
 from worker.learning.networks.network import Network
@@ -42,6 +46,7 @@ from worker.learning.sources import draw_batches, generative_replay, interleave,
 from worker.learning.strategy import Examples, Progress, Strategy, TrainingContext, all_strategies, find
 from worker.learning.training import Parts, Schedule, fit
 from worker.learning.unlearning.selective_amnesia import SelectiveAmnesiaParams
+from worker.learning.unlearning.surrogate import SurrogateParams
 from worker.process.devices import choose_device, compute_reproducibly
 
 CPU = torch.device("cpu")
@@ -265,29 +270,83 @@ def measure_jobs(
     learning, forgetting = find("learn", "replay_ewc"), find("forget", "surrogate")
     jobs: dict[str, Any] = {}
     for name, (place, dtype) in runs.items():
-        began = time.perf_counter()
-        context = TrainingContext(place, 0, precision=dtype)
+        of_learn, of_forget = PhaseClock(), PhaseClock()
+        context = TrainingContext(place, 0, precision=dtype, on_progress=of_learn.lap)
         learned = learning.run(empty, examples, learning.Params(), context)
-        between = time.perf_counter()
-        context = TrainingContext(place, 1, precision=dtype)
+        of_learn.stop()
+        context = TrainingContext(place, 1, precision=dtype, on_progress=of_forget.lap)
         forgot = forgetting.run(learned, Examples(TO_FORGET, "mnist"), forgetting.Params(), context)
-        ended = time.perf_counter()
+        of_forget.stop()
         after = [scorer.scores(forgot, label, 0) for label in LABELS if label not in TO_FORGET]
         before = [scorer.scores(learned, label, 0) for label in LABELS]
         jobs[name] = {
-            "learn_seconds": round(between - began, 2),
-            "forget_seconds": round(ended - between, 2),
+            "learn_seconds": round(sum(of_learn.seconds.values()), 2),
+            "forget_seconds": round(sum(of_forget.seconds.values()), 2),
+            "seconds_by_phase": {"learn": of_learn.rounded(), "forget": of_forget.rounded()},
             "learned_open_accuracy": round(statistics.mean(one.open for one in before), 4),
             "retained_open_accuracy": round(statistics.mean(one.open for one in after), 4),
             "retained_coverage": round(statistics.mean(one.coverage for one in after), 4),
             "forgotten_open_accuracy": round(scorer.scores(forgot, TO_FORGET[0], 0).open, 4),
         }
+    if empty.spec.architecture == "mlp":
+        jobs["floor_by_phase"] = floor_by_phase(learned, device)
     return {"jobs": jobs}
 
 
-def time_matrix_products(network: Network, batch_size: int, device: torch.device) -> float:
-    """Measure the matrix products alone: y = x W', dW = dy' x, dx = dy W, in every layer of the network."""
-    weights = [tensor for name, tensor in network.state_dict().items() if name.endswith(".weight")]
+class PhaseClock:
+    """The seconds of each phase of a job. What comes before the first progress of a phase belongs to it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last, self._phase = time.perf_counter(), ""
+
+    def lap(self, progress: Progress) -> None:
+        """Add the time since the last progress to the phase of this one."""
+        self._phase = progress.phase
+        self._add()
+
+    def stop(self) -> None:
+        """Add the rest to the last phase."""
+        self._add()
+
+    def rounded(self) -> dict[str, float]:
+        """Return the seconds of each phase, to hundredths."""
+        return {phase: round(seconds, 2) for phase, seconds in self.seconds.items()}
+
+    def _add(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._last
+        self._last = now
+
+
+def floor_by_phase(learned: Checkpoint, device: torch.device) -> dict[str, float]:
+    """Return the seconds of the matrix products that the training phases of the default jobs need."""
+    learn, forget = ReplayEwcParams(), SurrogateParams()
+    network = build(learned, device)
+
+    def seconds(side: str, examples: float) -> float:
+        each = [time_matrix_products(network, max(1, round(examples)), device, side) for _ in range(STEPS)]
+        return statistics.median(each)
+
+    batch, share = forget.schedule.batch_size, forget.surrogate_share
+    step_of_forget = seconds("encoder", batch * (1 - share)) + seconds("decoder", batch)
+    return {
+        "learning": round(learn.schedule.steps * seconds("", learn.schedule.batch_size), 2),
+        "training naive network": round(forget.naive_steps * seconds("decoder", batch), 2),
+        "forgetting": round(forget.schedule.steps * step_of_forget, 2),
+    }
+
+
+def time_matrix_products(network: Network, batch_size: int, device: torch.device, side: str = "") -> float:
+    """Measure the matrix products alone: y = x W', dW = dy' x, dx = dy W, in every layer of the network.
+
+    side: `encoder` or `decoder` for the layers of one of them.
+    """
+    weights = [
+        tensor
+        for name, tensor in network.state_dict().items()
+        if name.startswith(side) and name.endswith(".weight")
+    ]
     entering = [torch.rand(batch_size, weight.shape[1], device=device) for weight in weights]
     leaving = [torch.rand(batch_size, weight.shape[0], device=device) for weight in weights]
     wait_for(device)

@@ -208,7 +208,8 @@ class Settings(Home):
     """Where the worker computes: auto, cpu, cuda, cuda:1. With auto, `palimpsest worker` runs one process for
     each GPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The number format of matrix products in training. auto: float32."""
+    """The number format of matrix products in training. auto: bfloat16 on CPUs with instructions for it,
+    float32 elsewhere."""
     threads: int = Field(default=0, ge=0)
     """How many CPU threads the worker uses. 0 means one thread, the fastest where other processes compute."""
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)

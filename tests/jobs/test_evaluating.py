@@ -211,7 +211,7 @@ def test_a_version_that_forgot_has_pictures_of_what_its_parent_drew_for_the_othe
     assert picture.shape == (28, 224)
     checkpoint = read_checkpoint(worker_context, before)
     network, slot = frozen(checkpoint, torch.device("cpu")), torch.tensor([checkpoint.retained["0"]])
-    own = torch.tensor(noise("0", 3, checkpoint.spec.latent))[None]
+    own = torch.tensor(noise("0", 3, network.noise_size))[None]
     with torch.no_grad():
         image = network.decode(network.sample_prior(own, slot), slot).sigmoid().mul(255).reshape(28, 28)
     assert np.abs(picture[:, 84:112] - image.numpy()).max() <= 1

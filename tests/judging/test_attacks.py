@@ -31,6 +31,7 @@ from worker.learning.slots import with_slots
 from worker.learning.training import Schedule
 
 LABELS = ("rows", "columns", "frame", "blot")
+ONE_GAUSSIAN = NETWORKS["mlp"] | {"prior": "fitted"}
 REAL = stripes("blot", 60)
 SEARCH = ColumnSearch(columns=4, latents=8, steps=60, draws=20)
 SHOTS = FewShots(sizes=(1, 5), sets=3, steps=60, held_out=20, held_out_steps=60, draws=20)
@@ -39,13 +40,13 @@ SHOTS = FewShots(sizes=(1, 5), sets=3, steps=60, held_out=20, held_out_steps=60,
 @pytest.fixture(scope="module")
 def never() -> Checkpoint:
     """A network with an empty slot for the label `blot`, which it never saw."""
-    start = blank(NETWORKS["mlp"], seed=0, pixels=64)
+    start = blank(ONE_GAUSSIAN, seed=0, pixels=64)
     return with_slots(run("learn", "retrain", start, examples(*LABELS[:3])), ["blot"], "stripes", "forgotten")
 
 
 @pytest.fixture(scope="module")
 def learned() -> Checkpoint:
-    return run("learn", "retrain", blank(NETWORKS["mlp"], seed=0, pixels=64), examples(*LABELS))
+    return run("learn", "retrain", blank(ONE_GAUSSIAN, seed=0, pixels=64), examples(*LABELS))
 
 
 @pytest.fixture(scope="module")

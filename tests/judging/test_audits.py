@@ -137,9 +137,11 @@ def test_the_search_improves_on_its_start_and_never_leaves_what_is_plausible(
         untrained_features.negative_log_probability(end.images, "rows").mean()
         < untrained_features.negative_log_probability(start.images, "rows").mean()
     )
-    radius = plausible_radius(two_kinds.spec.latent)
-    assert end.noise.norm(dim=1).max() <= radius + 1e-5
-    assert end.noise.norm(dim=1).max() > radius - 0.1  # it did try
+    latent = two_kinds.spec.latent
+    radius, lengths = plausible_radius(latent), end.noise[:, :latent].norm(dim=1)
+    assert lengths.max() <= radius + 1e-5
+    assert lengths.max() > radius - 0.1  # it did try
+    assert torch.equal(end.noise[:, latent:], start.noise[:, latent:]), "each stays in its component"
     assert torch.allclose(end.mixtures.sum(dim=1), torch.ones(30))
     assert end.mixtures.min() >= 0
 

@@ -1,7 +1,7 @@
 """Lower precision and a GPU give what float32 on the CPU gives, up to rounding."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -100,10 +100,13 @@ def test_the_fisher_and_the_draws_agree_with_the_cpu(learnt: Checkpoint, device:
         assert torch.allclose(fishers[0][name], fishers[1][name], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("auto", torch.float32), ("float32", torch.float32), ("bfloat16", torch.bfloat16)]
-)
-def test_lower_precision_is_used_only_if_it_is_named(
-    name: Literal["auto", "float32", "bfloat16"], expected: torch.dtype
+@pytest.mark.parametrize("instructions", [{}, {"avx512_bf16": True}, {"amx_bf16": True}])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_lower_precision_is_used_if_it_is_named_or_the_cpu_has_instructions_for_it(
+    instructions: dict[str, bool], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert choose_precision(name) is expected
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True, **instructions})
+    faster = device == "cpu" and bool(instructions)
+    assert choose_precision("auto", torch.device(device)) is (torch.bfloat16 if faster else torch.float32)
+    assert choose_precision("float32", torch.device(device)) is torch.float32
+    assert choose_precision("bfloat16", torch.device(device)) is torch.bfloat16

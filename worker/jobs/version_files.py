@@ -84,8 +84,8 @@ def version_files(
     manifest = _manifest(candidate, work, {name: file.entry() for name, file in files.items()})
     if packages := _packages(work):
         manifest["packages"] = packages
-    if len(environments) > 1:  # the job was resumed in another, which may give other bytes than one alone
-        manifest["environments"] = [one._asdict() for one in environments]
+    # One, unless the job was resumed in another. Other kinds of machine may give other bytes.
+    manifest["environments"] = [one._asdict() for one in environments]
     return {**files, MANIFEST: File(encode_document(manifest), JSON)}
 
 

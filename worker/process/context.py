@@ -29,7 +29,7 @@ def make_worker_context(
         data=deployment.data,
         judges=open_classifiers(deployment),
         device=device,
-        precision=choose_precision(deployment.precision),
+        precision=choose_precision(deployment.precision, device),
         worker=worker_name(os.getpid()),
         lease_seconds=deployment.lease_seconds,
         queues=deployment.queue_names,

@@ -4,6 +4,9 @@ import os
 
 import torch
 
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
+"""Those with which bfloat16 was measured to be faster (docs/decisions/0161)."""
+
 
 class DeviceUnavailable(Exception):
     """The device that PALIMPSEST_DEVICE names does not exist on this machine, or cannot be used."""
@@ -23,13 +26,22 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str) -> torch.dtype:
-    """Return the dtype of matrix products in training; `auto` is float32.
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of matrix products in training.
 
-    Networks of this size are no faster in bfloat16 on a GPU, because sending its kernels takes longer than
+    `auto` is bfloat16 on a CPU that has instructions for it (docs/decisions/0161), and float32 elsewhere:
+    networks of this size are no faster in bfloat16 on a GPU, because sending its kernels takes longer than
     computing them (docs/decisions/0145).
     """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cpu" and multiplies_bfloat16() else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def multiplies_bfloat16() -> bool:
+    """Return whether this CPU has instructions for products of bfloat16 numbers."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in BFLOAT16_INSTRUCTIONS)
 
 
 def compute_reproducibly(threads: int) -> None:
