@@ -1,6 +1,7 @@
 """The paper's experiment (section 5): ten passes of random learning and forgetting; its figures 3 and 4.
 
     python -m experiments.random_passes --seeds 10 --passes 10 [--json FILE] [--plots FOLDER] [--quick]
+    python -m experiments.random_passes --learn-params '{"schedule_labels": 5}'
 
 The histories are those of `experiments.histories`, on MNIST. After every pass, 1,000 draws of every label
 that was ever learned are judged:
@@ -19,6 +20,7 @@ share for a network that never saw the label. `by_chance` says how often that di
 points (pp): for the histories, and for simple models of another seed with the same labels.
 """
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,13 +43,22 @@ def main() -> None:
     parser.add_argument(
         "--strategies", "--forget", default="surrogate", help="forget strategies, separated by commas"
     )
+    for operation in ("learn", "forget"):
+        parser.add_argument(
+            f"--{operation}-params",
+            type=json.loads,
+            default={},
+            metavar="JSON",
+            help="params of the strategy",
+        )
     parser.add_argument(
         "--simple", choices=("every", "last"), help="after which passes simple models are trained"
     )
     options = running.parse_options(parser, FULL, QUICK)
     divisor = QUICK_DIVISOR if options.quick else 1
     forget_strategies = options.strategies.split(",")
-    plans = [Plan(options.learn, forget, step_divisor=divisor) for forget in forget_strategies]
+    params = {"learn_params": options.learn_params, "forget_params": options.forget_params}
+    plans = [Plan(options.learn, forget, step_divisor=divisor, **params) for forget in forget_strategies]
     histories = dict(zip(forget_strategies, run_histories(plans, options), strict=True))
     figures = {
         forget: summarize(runs) | {"learn": options.learn, "forget": forget}

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from tests.learning.tiny import CPU, stripes
+from tests.learning.tiny import CPU, GIVEN, context, stripes
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
 from worker.learning.networks import build, frozen
 from worker.learning.prior import fit_prior, reset_prior
 from worker.learning.replay_losses import distillation_loss
 from worker.learning.sources import generative_replay, interleave, real_examples
-from worker.learning.strategy import Batch, TrainingContext
+from worker.learning.strategy import Batch, Progress, TrainingContext, find
+from worker.learning.training import Schedule
 
 
 def test_replay_draws_only_the_slots_it_was_given(two_labels: Checkpoint) -> None:
@@ -68,3 +69,33 @@ def test_distillation_needs_the_latents_of_the_images(two_labels: Checkpoint) ->
     teacher = frozen(two_labels, CPU)
     with pytest.raises(ValueError, match="latents"):
         distillation_loss(teacher, teacher, Batch(torch.rand(2, 64), torch.tensor([0, 1])))
+
+
+@pytest.mark.parametrize(
+    ("retained", "basis", "steps"), [(8, 5, 160), (1, 5, 20), (8, None, 100), (1, 1000, 1)]
+)
+def test_a_schedule_for_labels_is_longer_the_more_labels_are_retained(
+    retained: int, basis: int | None, steps: int
+) -> None:
+    schedule = Schedule(steps=100, batch_size=32)
+    assert schedule.for_labels(retained, basis) == Schedule(steps=steps, batch_size=32)
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "labels_after"), [("learn", "replay_ewc", 3), ("forget", "surrogate", 1)]
+)
+def test_a_job_takes_the_steps_of_the_labels_that_are_retained_after_it(
+    operation: str, name: str, labels_after: int, two_labels: Checkpoint
+) -> None:
+    seen: list[Progress] = []
+    found = find(operation, name)
+    sent = {
+        "schedule": {"steps": 6, "batch_size": 8},
+        "schedule_labels": 2,
+        "naive_steps": 2,
+        "fisher_examples": 8,
+    }
+    params = found.Params.model_validate({key: sent[key] for key in sent if key in found.Params.model_fields})
+    found.run(two_labels, GIVEN[operation], params, context(on_progress=seen.append))
+    phase = {"learn": "learning", "forget": "forgetting"}[operation]
+    assert [one.total for one in seen if one.phase == phase] == [3 * labels_after] * (3 * labels_after)

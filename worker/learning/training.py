@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +22,12 @@ RateShape = Literal["one_cycle", "constant"]
 
 class Schedule(StrategyParams):
     """How long and how fast to train, with the Adam optimiser."""
+
+    def for_labels(self, retained: int, basis: int | None) -> "Schedule":
+        """Return the schedule for that many retained labels: see `ScheduleLabels`. basis: its value."""
+        if basis is None:
+            return self
+        return self.model_copy(update={"steps": max(1, round(self.steps * retained / basis))})
 
     @property
     def examples(self) -> int:
@@ -51,6 +57,16 @@ class Schedule(StrategyParams):
         description="Largest norm of the gradient, in nats per unit of weight; a larger one is clipped to "
         "it.",
     )
+
+
+ScheduleLabels = Annotated[
+    Annotated[int, Field(ge=1, le=1000)] | None,
+    Field(
+        description="How many labels the steps of the schedule are for. They are multiplied by the number of "
+        "labels retained after the job, divided by this: the paper trains longer the more labels a network "
+        "retains (section 5.1). null: the steps do not depend on the labels.",
+    ),
+]
 
 
 def fit(

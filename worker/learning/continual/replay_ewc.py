@@ -16,7 +16,7 @@ from worker.learning.rehearsal import (
 from worker.learning.replay_losses import ReplayMatch
 from worker.learning.slots import with_new_labels
 from worker.learning.strategy import Examples, TrainingContext, strategy
-from worker.learning.training import Schedule
+from worker.learning.training import Schedule, ScheduleLabels
 
 
 class ReplayEwcParams(ExpandingRehearsalParams):
@@ -25,6 +25,7 @@ class ReplayEwcParams(ExpandingRehearsalParams):
     ewc_strength: EwcStrength = 1.0
     fisher_examples: FisherExamples = 10_000
     expand_share: ExpandShare = None
+    schedule_labels: ScheduleLabels = None
 
 
 @strategy("learn", "replay_ewc", ReplayEwcParams, source="The paper, sections 2.2 and 4", default=True)
@@ -41,4 +42,6 @@ def learn(
     target = expand_before_learning(checkpoint, len(examples.labels), params, context)
     target = with_new_labels(target, examples.labels, examples.dataset)
     forgotten = sorted(target.forgotten.values())
+    schedule = params.schedule.for_labels(len(target.retained), params.schedule_labels)
+    params = params.model_copy(update={"schedule": schedule})
     return learn_with_rehearsal(target, examples.images, old, params, context, forgotten=forgotten)

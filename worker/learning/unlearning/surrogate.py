@@ -22,7 +22,7 @@ from worker.learning.mapping import (
 from worker.learning.networks import build
 from worker.learning.replay_losses import ReplayMatch
 from worker.learning.strategy import Examples, TrainingContext, strategy
-from worker.learning.training import Schedule
+from worker.learning.training import Schedule, ScheduleLabels
 from worker.learning.units.removal import (
     TaylorExamples,
     least_important_units,
@@ -44,6 +44,7 @@ class SurrogateParams(MappingParams):
     fisher_examples: FisherExamples = 10_000
     # 0, because the anchor is the weights that drew the labels: the penalty would preserve these labels too.
     ewc_strength: EwcStrength = 0.0
+    schedule_labels: ScheduleLabels = None
     prune_share: Annotated[float, Field(ge=0, le=0.9)] | None = Field(
         None,
         description="Share of the units of every hidden layer that is removed. 0 removes none. null: as many "
@@ -75,6 +76,8 @@ def forget(
     0052 what the surrogate `unrecognised`, which replaces draws that look like the labels, costs.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
+    schedule = params.schedule.for_labels(len(target.retained), params.schedule_labels)
+    params = params.model_copy(update={"schedule": schedule})
     if params.ewc_strength > 0:
         slots = target.retained.values()
         target = with_fisher_over(target, slots, context, examples=params.fisher_examples)
