@@ -14,20 +14,22 @@ EXAMPLES = 4000  # images of a label that its prior is fitted to, at most
 BATCH = 500  # images that are encoded at a time
 
 
-def fit_prior(network: Network, slot: int, images: Tensor, context: TrainingContext) -> None:
+def fit_prior(
+    network: Network, slot: int, images: Tensor, context: TrainingContext, *, most: int | None = None
+) -> None:
     """Set p(z | c = slot), in place, to a mixture of Gaussians fitted to the label's aggregate posterior.
 
     images: the label's, uint8 [n, pixels]. The aggregate posterior is the mean of q(z | x, c) over EXAMPLES
     of them at most, and the number of Gaussians the one that is most likely for held-out images
-    (decision 0148), at most the `components` of the network. With one Gaussian its moments are
-    mean = E[m(x)] and covariance = Cov[m(x)] + E[diag v(x)], where q(z | x, c) = N(m(x), diag v(x)). Raises
-    Diverged if the encoder's outputs are not finite numbers.
+    (decision 0148), `most` of them at most, or as many as the network has room for. With one Gaussian its
+    moments are mean = E[m(x)] and covariance = Cov[m(x)] + E[diag v(x)], where
+    q(z | x, c) = N(m(x), diag v(x)). Raises Diverged if the encoder's outputs are not finite numbers.
     """
     generator = context.generator("prior")
     chosen = torch.randperm(len(images), generator=generator)[:EXAMPLES].sort().values
     try:
         fitted = fit_best_mixture(
-            _posteriors(network, slot, images[chosen], context), network.components, generator
+            _posteriors(network, slot, images[chosen], context), most or network.components, generator
         )
     except NotFinite as error:
         raise Diverged(
