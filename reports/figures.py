@@ -60,6 +60,28 @@ class LabelFigure(Figure):
     coverage: float | None = Field(
         None, description="share of the label's real test images that have a draw in their neighbourhood"
     )
+    judge_accuracy: float | None = Field(
+        None,
+        description="share of the label's real test images that the judge recognises as that label; null if "
+        "there are no such images",
+    )
+    relative_accuracy: float | None = Field(
+        None, description="value divided by judge_accuracy; null for a forgotten label"
+    )
+    relative_coverage: float | None = Field(
+        None,
+        description="coverage divided by that of as many real train images; about 1 for perfect draws, "
+        "however many images there are",
+    )
+
+    def with_threshold(self, threshold: Threshold) -> Self:
+        """Return the figure with this threshold, and with the verdict by it.
+
+        It has no verdict if it has no value, or a reason why it can have none.
+        """
+        decided = self.value is not None and self.reason is None
+        verdict = threshold.verdict(self.measured_value) if decided else None
+        return self.model_copy(update={"threshold": threshold, "verdict": verdict})
 
 
 class LabelGroup(LabelFigure):
@@ -73,7 +95,11 @@ class LabelGroup(LabelFigure):
 
 
 class Criterion(Figure):
-    """What was measured for an acceptance criterion of a job. An unmeasured one is missed."""
+    """What was measured for an acceptance criterion of a job. An unmeasured one is missed.
+
+    A figure that has no verdict because of its judge is compared with the limit all the same, because the
+    client chose it; then there is a reason beside the verdict.
+    """
 
     criterion: CriterionName
     threshold: Threshold

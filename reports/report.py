@@ -41,7 +41,9 @@ class JudgeSummary(ClassifierSummary):
     """Which judge measured a dataset's images, and how good it is."""
 
     missed: tuple[str, ...] = Field(
-        (), description="names of the judge's own quality figures that miss their threshold"
+        (),
+        description="names of the judge's own quality figures that miss their threshold; if there are some, "
+        "figures that the judge measured have no verdict",
     )
 
 
@@ -111,6 +113,16 @@ class LabelQuality(Value):
         description="mean number of neighbourhoods of real images around a draw, over k; 1 for real images"
     )
     coverage: Figure = Field(description="share of real test images that have a draw in their neighbourhood")
+    relative_accuracy: Figure | None = Field(
+        None,
+        description="accuracy divided by the judge's accuracy on real test images; null in reports of "
+        "earlier releases",
+    )
+    relative_coverage: Figure | None = Field(
+        None,
+        description="coverage divided by that of as many real train images; about 1 for perfect draws, "
+        "however many images there are; null in reports of earlier releases",
+    )
     diversity: Figure = Field(
         description="mean distance between two draws, divided by that between two real test images"
     )

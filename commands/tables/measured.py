@@ -38,6 +38,9 @@ def report(one: Report) -> RenderableType:
             ("draws of each label", f"{one.n:,}"),
             ("guarantee", one.guarantee),
             ("accuracy", percent(one.retained)),
+            ("of the judge's accuracy on real images", _of_real(one.retained.relative_accuracy)),
+            ("of the coverage of as many real images", _of_real(one.retained.relative_coverage)),
+            ("verdicts", one.forgotten.reason if one.forgotten.value is not None else None),
             ("forgotten labels", percent(one.forgotten) if one.forgotten.labels else None),
             ("parameters", f"{one.capacity.parameters:,}"),
         ),
@@ -54,6 +57,10 @@ def report(one: Report) -> RenderableType:
     if isinstance(one, FullReport):
         parts += [Text(), forgetting(one)]
     return Group(*parts)
+
+
+def _of_real(ratio: float | None) -> str | None:
+    return None if ratio is None else f"{ratio:.1%}"
 
 
 def criterion(figure: Figure) -> RenderableType:
@@ -91,6 +98,14 @@ def relapse(one: values.Relapse) -> RenderableType:
             str(len(label.series)),
             "-" if worst is None else f"{share(worst)} in version {worst.version}",
             share(measured[-1]) if measured else "-",
-            Text("relapsed", style="red") if label.relapsed else Text("stayed forgotten", style="green"),
+            _relapse_verdict(label),
         )
     return Group(table, Text("\nworst, newest: the share of its draws that were recognised", style="dim"))
+
+
+def _relapse_verdict(label: values.RelapseLabel) -> Text:
+    if label.relapsed:
+        return Text("relapsed", style="red")
+    if label.series and label.series[-1].verdict is None:
+        return Text("no verdict")
+    return Text("stayed forgotten", style="green")

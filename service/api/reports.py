@@ -100,7 +100,10 @@ class RelapseLabel(BaseModel):
     label: str
     status: str = Field(description="status now; a label that was learned again has no further points")
     forgotten_version: int | None
-    relapsed: bool = Field(description="whether the newest version draws it more often than its limit allows")
+    relapsed: bool = Field(
+        description="whether the newest version draws it more often than its limit allows; false without a "
+        "verdict, too"
+    )
     series: list[RelapsePoint]
 
 

@@ -143,13 +143,14 @@ def _headlines(report: Report, criteria: Sequence[Criterion]) -> list[Headline]:
     found = [_accuracy_headline("Kept", report.retained), _accuracy_headline("Forgotten", report.forgotten)]
     found.append(_criteria_headline(criteria))
     if forgotten := report.forgotten.labels:
+        all_decided = all(one.verdict is not None for one in forgotten.values())
         found.append(
             Headline(
                 "Relapsed",
-                ", ".join(report.relapsed) or "none",
+                ", ".join(report.relapsed) or ("none" if all_decided else "unknown"),
                 "forgotten labels above their limit",
                 combine_verdicts(one.verdict for one in forgotten.values()),
-                "not all measured",
+                "no verdict",
             )
         )
     if isinstance(report, FullReport):
@@ -163,7 +164,11 @@ def _accuracy_headline(title: str, group: LabelGroup) -> Headline:
     verdict = combine_verdicts(
         one.verdict for one in (group, *group.labels.values()) if one.threshold is not None
     )
-    return Headline(title, percent(group.value), f"{percent_interval(group)}, {group.n:,} draws", verdict)
+    rests_on = f"{percent_interval(group)}, {group.n:,} draws"
+    if group.relative_accuracy is not None:
+        rests_on += f"; {percent(group.relative_accuracy)} of the judge's accuracy on real images"
+    without_verdict = "no limit set" if group.threshold is None else "no verdict"
+    return Headline(title, percent(group.value), rests_on, verdict, without_verdict)
 
 
 def _criteria_headline(criteria: Sequence[Criterion]) -> Headline:

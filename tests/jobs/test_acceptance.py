@@ -138,3 +138,24 @@ def test_verdicts_stand_beside_the_figures_they_are_about() -> None:
     assert [one.verdict for one in report.retained.labels.values()] == ["met", "missed"]
     assert report.forgotten.labels["9"].threshold == at_most(0.1)
     assert before == measured(), "the report it was given is left alone"
+
+
+def test_a_criterion_is_applied_to_what_a_judge_below_its_thresholds_measured_and_has_its_reason() -> None:
+    """The limit is the client's own. The figures of the report have no verdict."""
+    report = measured()
+    reason = {"reason": "no verdict: the judge errs"}
+    groups = {
+        name: group.model_copy(
+            update=reason | {"labels": {one: f.model_copy(update=reason) for one, f in group.labels.items()}}
+        )
+        for name, group in (("retained", report.retained), ("forgotten", report.forgotten))
+    }
+    found = applied(report.model_copy(update=groups), retained_accuracy_min=0.5, forgotten_accuracy_max=0.05)
+    assert [(one.verdict, one.reason) for one in found.criteria] == [
+        ("met", reason["reason"]),
+        ("met", reason["reason"]),
+        ("missed", reason["reason"]),
+    ]
+    assert (found.retained.threshold, found.retained.verdict) == (at_least(0.5), None)
+    assert [one.verdict for one in found.forgotten.labels.values()] == [None, None]
+    assert (found.forgotten.verdict, found.relapsed) == (None, [])

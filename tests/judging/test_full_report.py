@@ -30,6 +30,7 @@ from worker.learning.judging.judge import load_judge
 from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.judging.reference_networks import choose_references
 from worker.learning.judging.training_batches import Training
+from worker.learning.judging.withheld_verdicts import withhold_verdicts
 from worker.learning.networks import blank
 from worker.learning.strategy import Examples, Progress, Stopped, TrainingContext, Unavailable, find
 
@@ -104,8 +105,22 @@ def report_of(checkpoint: Checkpoint, *gone: str, **callbacks: Any) -> FullRepor
 def test_it_adds_to_the_quick_report_and_takes_nothing_away(
     forgetful: Checkpoint, measured: FullReport
 ) -> None:
-    quick = measure_quick_report(forgetful, load_judge, n=100, seed=3, draw=draw, held_out=Digits().held_out)
+    quick = measure_quick_report(
+        forgetful,
+        load_judge,
+        n=100,
+        seed=3,
+        draw=draw,
+        held_out=Digits().held_out,
+        train_images=Digits().images,
+    )
     assert all(one.coverage is not None for one in quick.retained.labels.values())
+    assert all(one.relative_coverage is not None for one in quick.retained.labels.values())
+    quality = measured.quality["digits"]
+    assert quality.relative_accuracy is not None
+    assert quality.relative_coverage is not None
+    assert quality.relative_accuracy.measured_value >= quality.accuracy.measured_value
+    assert 0 < quality.relative_coverage.measured_value < 1.5
     for name in ("n", "seed", "judge", "retained", "forgotten"):
         assert getattr(measured, name) == getattr(quick, name)
     assert measured.capacity.model_copy(update={"layers": {}}) == quick.capacity
@@ -241,6 +256,24 @@ def test_an_attack_that_finds_nothing_where_there_is_something_shows_nothing(
         control=Estimate(auc, 35).figure(CONTROL_AUC_THRESHOLD),
     )
     assert (forgetting.verdict, forgetting.missed) == (verdict, missed)
+
+
+def test_what_a_judge_below_its_own_thresholds_decides_has_no_verdict_and_what_it_does_not_has() -> None:
+    label = summarise_label(compare(REFERENCE, OTHERS), TwoSampleFigure(value=0.0, n=3), None)
+    part = summarise_forgetting(
+        {"7": label, "8": label},
+        distance=FunctionDistance(value=1.0, n=3),
+        control=Estimate(0.9, 35).figure(CONTROL_AUC_THRESHOLD),
+    )
+    withheld = withhold_verdicts(part, {"7": "the judge errs"})
+    seven = withheld.labels["7"]
+    for figure in (seven.accuracy, seven.recovery, seven.relearning):
+        assert (figure.verdict, figure.fixed_verdict, figure.reason) == (None, None, "the judge errs")
+        assert figure.value is not None
+    assert seven.membership == label.membership, "no judge is asked"
+    assert (seven.verdict, seven.unmeasured) == (None, ("accuracy", "recovery", "relearning"))
+    assert withheld.labels["8"] == label
+    assert (part.verdict, withheld.verdict) == ("met", None)
 
 
 def test_a_verdict_needs_every_label_and_the_control_to_be_measured() -> None:

@@ -19,7 +19,7 @@ from worker.learning.judging.estimates import wilson_interval
 from worker.learning.judging.judge import load_judge
 from worker.learning.judging.quick_report import measure_quick_report
 from worker.learning.networks import blank
-from worker.learning.strategy import Examples, TrainingContext, find
+from worker.learning.strategy import Examples, TrainingContext, Unavailable, find
 
 SPEC = Spec("mlp", (5, 4), (3, 6), latent=2, slots=4)
 WEIGHTS = {"weight": torch.zeros(3, 4), "bias": torch.zeros(5)}
@@ -52,6 +52,10 @@ def draw_real(_checkpoint: Checkpoint, label: str, n: int, seed: int) -> Tensor:
 
 def own_test_images(label: Label) -> Tensor:
     return digits().test[label.source]
+
+
+def unavailable(label: Label) -> Tensor:
+    raise Unavailable(f"the images of {label.name} were deleted")
 
 
 def test_readable_draws_are_right_and_noise_is_rejected() -> None:
@@ -112,6 +116,71 @@ def test_it_says_which_thresholds_its_judge_misses() -> None:
     judge = replace(load_judge("digits"), missed=("uniform_noise_rejected",))
     report = measure_quick_report(checkpoint(LABELS[0]), lambda _: judge, n=10, seed=0, draw=draw_real)
     assert report.judge["digits"].missed == ("uniform_noise_rejected",)
+
+
+def test_what_a_judge_below_its_own_thresholds_measured_has_a_reason_instead_of_a_verdict() -> None:
+    judge = replace(load_judge("digits"), missed=("test_accuracy", "blur_1.0_kept"))
+
+    def draw(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        return draw_real(of, "3", n, seed)  # the forgotten label, too: with another judge it has relapsed
+
+    model = checkpoint(Label("3", 0, "digits"), Label("8", 1, "digits"), Label("5", 2, "digits", "forgotten"))
+    of_fives = replace(model, labels=(*model.labels[:2], replace(model.labels[2], renamed_from="3")))
+    report = measure_quick_report(of_fives, lambda _: judge, n=50, seed=0, draw=draw)
+    reason = "no verdict: the judge misses thresholds of its own (test accuracy, blur 1.0 kept)"
+    five = report.forgotten.labels["5"]
+    assert (five.threshold, five.verdict, five.reason) == (at_most(0.05), None, reason)
+    assert five.measured_value > 0.9
+    assert (report.forgotten.verdict, report.forgotten.reason) == (None, reason)
+    assert report.forgotten.measured_value > 0.9
+    assert (report.retained.reason, report.retained.labels["3"].reason) == (reason, reason)
+    assert report.retained.measured_value == pytest.approx(0.5, abs=0.05), "and the figures are there"
+    assert report.relapsed == []
+
+
+def test_accuracy_is_divided_by_that_of_the_judge_on_real_images() -> None:
+    """Half of the real images of 3 are of 7 here, so the judge recognises half of them, and of the draws."""
+
+    def mixed(label: Label) -> Tensor:
+        threes, sevens = digits().test["3"], digits().test["7"]
+        return torch.cat([threes[:30], sevens[:30]]) if label.name == "3" else digits().test[label.source]
+
+    def draw(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        if label != "3":
+            return draw_real(of, label, n, seed)
+        return torch.cat([draw_real(of, name, n // 2, seed) for name in ("3", "7")])
+
+    report = measure_quick_report(checkpoint(*LABELS), load_judge, n=200, seed=0, draw=draw, held_out=mixed)
+    three, retained = report.retained.labels["3"], report.retained
+    assert three.judge_accuracy == pytest.approx(0.5, abs=0.05)
+    assert three.relative_accuracy == pytest.approx(three.measured_value / (three.judge_accuracy or 0))
+    assert three.relative_accuracy == pytest.approx(1, abs=0.1)
+    assert retained.relative_accuracy == pytest.approx(
+        retained.measured_value / (retained.judge_accuracy or 0)
+    )
+    forgotten = report.forgotten.labels["1"]
+    assert forgotten.judge_accuracy is not None
+    assert (forgotten.relative_accuracy, report.forgotten.relative_accuracy) == (None, None)
+
+
+def test_relative_coverage_compares_with_as_many_real_train_images() -> None:
+    def draw_three(of: Checkpoint, label: str, n: int, seed: int) -> Tensor:
+        return draw_real(of, label, 3, seed).repeat(n, 1)[:n]
+
+    def train_images(label: Label) -> Tensor:
+        return digits().train[label.source]
+
+    model = checkpoint(LABELS[0])
+    varied, collapsed, without = (
+        measure_quick_report(
+            model, load_judge, n=200, seed=0, draw=draw, held_out=own_test_images, train_images=train
+        ).retained
+        for draw, train in ((draw_real, train_images), (draw_three, train_images), (draw_real, unavailable))
+    )
+    assert (varied.relative_coverage or 0) > 0.9, "of the test images themselves"
+    assert (collapsed.relative_coverage or 1) < 0.6
+    assert without.relative_coverage is None
+    assert without.coverage is not None
 
 
 def test_every_label_is_drawn_with_noise_of_its_own() -> None:

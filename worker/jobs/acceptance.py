@@ -41,9 +41,11 @@ def apply_criteria(
 ) -> Report:
     """Return the report with its criteria filled in, and with thresholds and verdicts at the accuracies.
 
-    A criterion is missed if its figure could not be measured; the figure itself then has no verdict. A
-    criterion about labels that do not exist is left out, and so is one about an `unmeasurable` label: one
-    that was forgotten earlier, and whose images were deleted, so that no judge can know it any more.
+    A criterion is missed if its figure could not be measured; the figure itself then has no verdict. It is
+    applied to a figure that has a value but, because of its judge, no verdict: then it has the reason of the
+    figure. A criterion about labels that do not exist is left out, and so is one about an `unmeasurable`
+    label: one that was forgotten earlier, and whose images were deleted, so that no judge can know it any
+    more.
     A forgotten label without a criterion gets the threshold RELAPSE_THRESHOLD: missing it is reported, but
     does not reject the candidate.
     """
@@ -125,8 +127,7 @@ def _with_verdict(
     threshold = otherwise if criterion is None else criterion.threshold
     if threshold is None:
         return figure
-    verdict = None if figure.value is None else threshold.verdict(figure.value)
-    return figure.model_copy(update={"threshold": threshold, "verdict": verdict})
+    return figure.with_threshold(threshold)
 
 
 def _describe(missed: Criterion) -> str:

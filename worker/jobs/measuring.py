@@ -12,13 +12,13 @@ from worker.jobs.attempt import Attempt
 from worker.jobs.classifiers import FEATURE_NETWORKS, JUDGES, ClassifierSource, classifier_finder
 from worker.jobs.inputs import Work, load_dataset
 from worker.learning import drawing
-from worker.learning.checkpoint import Checkpoint
-from worker.learning.datasets import Dataset
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.datasets import Dataset, DatasetUnavailable
 from worker.learning.judging.classifiers import C
 from worker.learning.judging.evaluation import FullParams
 from worker.learning.judging.full_report import measure_full_report
 from worker.learning.judging.quick_report import measure_quick_report
-from worker.learning.strategy import Examples, TrainingContext
+from worker.learning.strategy import Examples, TrainingContext, Unavailable
 
 DRAWS_PER_LABEL = 1000
 """How many images of each label the quick report draws."""
@@ -40,6 +40,13 @@ def measure_candidate(
         context.step("judging", next(drawn), labels_in_all)
         return drawing.draw(checkpoint, label, n, seed)
 
+    def read_train_images(label: Label) -> Tensor:  # not the archive's: these are no cost of the training
+        try:
+            dataset = attempt.with_retries(lambda: load_dataset(label.dataset, work, attempt.worker_context))
+            return dataset.images("train", label.source)
+        except DatasetUnavailable as error:
+            raise Unavailable(str(error)) from error
+
     return measure_quick_report(
         checkpoint,
         _classifier_finder(JUDGES, work, attempt, context),
@@ -47,6 +54,7 @@ def measure_candidate(
         seed=context.seed,
         draw=draw,
         held_out=context.archive.held_out,
+        train_images=read_train_images,
         context=context,
     )
 

@@ -24,7 +24,9 @@ export function open(name) {
 
 function labelCard(model, one, index) {
   const last = one.series.at(-1);
-  const verdict = one.relapsed ? h("span.verdict.missed", {}, "relapsed") : h("span.verdict.met", {}, one.status === "forgotten" ? "stayed forgotten" : `is ${one.status} again`);
+  const verdict = one.relapsed ? h("span.verdict.missed", {}, "relapsed")
+    : one.status !== "forgotten" ? h("span.verdict.met", {}, `is ${one.status} again`)
+    : last?.verdict ? h("span.verdict.met", {}, "stayed forgotten") : h("span.verdict.none", { title: last?.reason ?? "" }, "no verdict");
   return card(
     `label-${index}`, `Label ${one.label}`, verdict,
     h("p.big", {}, percent(last?.value), h("small", {}, last?.threshold ? ` limit ${percent(last.threshold.limit)}` : "")),

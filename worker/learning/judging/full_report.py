@@ -14,6 +14,7 @@ from worker.learning.judging.forgetting_part import measure_forgetting
 from worker.learning.judging.quality_part import measure_quality_by_dataset
 from worker.learning.judging.quick_report import Draw, Judges, measure_quick_report
 from worker.learning.judging.reference_networks import ReferenceNetworks, retrain_references
+from worker.learning.judging.withheld_verdicts import withhold_verdicts
 from worker.learning.networks import frozen
 from worker.learning.resuming import State
 from worker.learning.strategy import TrainingContext, Unavailable
@@ -46,6 +47,7 @@ def measure_full_report(
         seed=context.seed,
         draw=draw,
         held_out=context.archive.held_out,
+        train_images=context.archive.images,
         context=context,
     )
     main_network = replace(checkpoint, isolated=())
@@ -58,7 +60,7 @@ def measure_full_report(
         retained=quick.retained,
         forgotten=quick.forgotten,
         quality=measure_quality_by_dataset(evaluation, references),
-        forgetting=measure_forgetting(evaluation, references),
+        forgetting=withhold_verdicts(measure_forgetting(evaluation, references), _reasons(evaluation)),
         feature_network={name: _feature_network_summary(name, feature_networks) for name in quick.judge},
         capacity=quick.capacity.model_copy(update={"layers": _layers(evaluation)}),
         reference=_reference_part(references, params, checkpoint),
@@ -69,6 +71,17 @@ def _inputs(checkpoint: Checkpoint, params: FullParams) -> Iterator[object]:
     """Yield all that the report depends on, besides the code, the seeds and the images of the labels."""
     yield params.model_dump_json()
     yield from (one.to_bytes() for one in (checkpoint, *checkpoint.isolated))
+
+
+def _reasons(evaluation: Evaluation) -> dict[str, str]:
+    """Forgotten label -> why no verdict by its judge counts, of those for which there is such a reason."""
+    reasons = {}
+    for label in evaluation.forgotten:
+        try:
+            reasons[label.name] = evaluation.judges(label.dataset).why_no_verdict
+        except Unavailable:  # the figures say so themselves
+            continue
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def _feature_network_summary(dataset: str, feature_networks: FeatureNetworks) -> ClassifierSummary:

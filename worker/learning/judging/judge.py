@@ -23,6 +23,16 @@ class Judge(Classifier):
     missed: tuple[str, ...] = ()
     """The names of the figures in its recipe that miss their threshold."""
 
+    @property
+    def why_no_verdict(self) -> str | None:
+        """The reason why figures that it measured have no verdict; None if they have one.
+
+        A judge that knows 87 % of a dataset's real images, or takes noise for a label, shows how one version
+        compares with another. Whether a figure is good enough, it cannot decide.
+        """
+        missed = ", ".join(name.replace("_", " ") for name in self.missed)
+        return f"no verdict: the judge misses thresholds of its own ({missed})" if missed else None
+
     def classify(self, images: Tensor) -> Tensor:
         """Return what each image [n, pixels] in [0, 1] shows, int64 [n]: an index into labels, or REJECT."""
         return classify(self.network, images)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reports import Figure, LabelQuality, QualityPart, ReferenceFigure
 from worker.learning.elbo import negative_elbo
-from worker.learning.judging.coverage import Neighbourhoods
+from worker.learning.judging.coverage import Neighbourhoods, RelativeCoverage, sample_images
 from worker.learning.judging.distances import diversity, frechet_distance
 from worker.learning.judging.estimates import mean_over_images, share
 from worker.learning.judging.feature_network import FeatureNetwork
@@ -73,6 +73,8 @@ def measure_quality(
         closed_accuracy=mean_over_labels([one.closed_accuracy for one in measured]),
         density=mean_over_labels([one.density for one in measured]),
         coverage=mean_over_labels([one.coverage for one in measured]),
+        relative_accuracy=_mean_if_measured([one.relative_accuracy for one in measured]),
+        relative_coverage=_mean_if_measured([one.relative_coverage for one in measured]),
         diversity=mean_over_labels([one.diversity for one in measured]),
         elbo=mean_over_labels([one.elbo for one in measured]),
         fid=fid,
@@ -89,6 +91,8 @@ def unmeasured_quality(reason: str, coverage_ratio: ReferenceFigure | None) -> Q
         closed_accuracy=nothing,
         density=nothing,
         coverage=nothing,
+        relative_accuracy=nothing,
+        relative_coverage=nothing,
         diversity=nothing,
         elbo=nothing,
         fid=nothing,
@@ -128,6 +132,13 @@ def mean_over_labels(figures: Sequence[Figure]) -> Figure:
     return Figure(value=mean, n=n, interval=(mean - half, mean + half))
 
 
+def _mean_if_measured(figures: Sequence[Figure | None]) -> Figure:
+    """The mean of the labels' figures; unmeasured if one of them is."""
+    found = [one for one in figures if one is not None]
+    unmeasured = [one for one in found if one.value is None]
+    return unmeasured[0] if unmeasured else mean_over_labels(found)
+
+
 def _label_quality(
     network: Network,
     slot: int,
@@ -140,14 +151,40 @@ def _label_quality(
     drawn, real = feature_network.embed(images.drawn), feature_network.embed(images.test)
     around, judged = Neighbourhoods.of(real), judge.embed(images.drawn)
     covered = around.covered(drawn)
+    accuracy = share(int(torch.sum(judge.classify_features(judged) == index)), n).figure()
     return LabelQuality(
-        accuracy=share(int(torch.sum(judge.classify_features(judged) == index)), n).figure(),
+        accuracy=accuracy,
         closed_accuracy=share(int(torch.sum(judge.most_likely_labels(judged) == index)), n).figure(),
         density=mean_over_images(around.depths(drawn)).figure(),
         coverage=share(int(covered.sum()), len(covered)).figure(),
+        relative_accuracy=_relative_accuracy(accuracy, judge, index, images.test),
+        relative_coverage=_relative_coverage(around, drawn, images.train, feature_network),
         diversity=Figure(value=diversity(drawn, real), n=n),
         elbo=mean_over_images(-negative_elbos(network, slot, images.test, rng)).figure(),
     )
+
+
+def _relative_accuracy(accuracy: Figure, judge: Judge, index: int, test: Tensor) -> Figure:
+    recognised = judge.classify(test).eq(index).float().mean().item()
+    if not recognised:
+        return Figure.unmeasured("the judge recognises none of the label's real test images")
+    low, high = accuracy.interval or (accuracy.measured_value, accuracy.measured_value)
+    return Figure(
+        value=accuracy.measured_value / recognised,
+        n=accuracy.n,
+        interval=(low / recognised, high / recognised),
+    )
+
+
+def _relative_coverage(
+    around: Neighbourhoods, drawn: Tensor, train: Tensor, feature_network: FeatureNetwork
+) -> Figure:
+    """The relative coverage. Its interval takes the coverage of real images as known."""
+    others = feature_network.embed(sample_images(train, len(drawn)))
+    relative = RelativeCoverage.of(around, others, len(drawn))
+    if relative is None:
+        return Figure.unmeasured("the real train images cover none of the real test images")
+    return mean_over_images(relative.by_image(drawn)).figure()
 
 
 def _fid(images: Sequence[LabelImages], feature_network: FeatureNetwork) -> tuple[Figure, Figure]:
