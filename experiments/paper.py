@@ -109,6 +109,17 @@ def random_passes(result: Result) -> list[str]:
                 "not measured",
                 _number(every["coverage_ratio"]),
             ),
+            *(
+                [
+                    (
+                        "relative coverage, divided by the simple model's (limit: 0.97)",
+                        "not measured",
+                        _number(every["relative_coverage_ratio"]),
+                    )
+                ]
+                if "relative_coverage_ratio" in every
+                else []
+            ),
             (
                 "draws taken for a forgotten label, minus the simple model's (limit: 2 pp)",
                 "not measured",

@@ -12,6 +12,8 @@ that was ever learned are judged:
             the label for which it is highest.
 `coverage`  the share of real test images with a draw among their five nearest neighbours, in the output of
             the judge's last hidden layer.
+`relative_coverage`  coverage divided by that of as many real train images, so that it does not depend on how
+            many images there are; about 1 for perfect draws.
 
 `gap_to_simple` and `coverage_ratio` compare the last pass with a simple model of its labels. `every_pass`
 does so after each pass, with intervals over the seeds; it needs `--simple every`. In it,
@@ -89,6 +91,7 @@ def summarize(histories: Sequence[Result]) -> Result:
         "gap_to_simple": statistics.mean(simple["closed"] - last["closed"] for simple, last in last_passes),
         "open_gap_to_simple": statistics.mean(simple["open"] - last["open"] for simple, last in last_passes),
         "coverage": statistics.mean(one["coverage"] for one in passes),
+        "relative_coverage": statistics.mean(one["relative_coverage"] for one in passes),
         "coverage_ratio": statistics.mean(
             last["coverage"] / simple["coverage"] for simple, last in last_passes
         ),
@@ -122,6 +125,9 @@ def compare_every_pass(histories: Sequence[Result]) -> Result | None:
         "open_gap": interval_over_seeds(histories, lambda one: one["simple"]["open"] - one["open"]),
         "coverage_ratio": interval_over_seeds(
             histories, lambda one: one["coverage"] / one["simple"]["coverage"]
+        ),
+        "relative_coverage_ratio": interval_over_seeds(
+            histories, lambda one: one["relative_coverage"] / one["simple"]["relative_coverage"]
         ),
         "simple_open": interval_over_seeds(histories, lambda one: one["simple"]["open"]),
         "simple_seconds": statistics.median(one["seconds"] for one in simple),

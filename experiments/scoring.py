@@ -10,7 +10,7 @@ from torch import Tensor
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.drawing import draw
-from worker.learning.judging.coverage import Neighbourhoods
+from worker.learning.judging.coverage import Neighbourhoods, RelativeCoverage, sample_images
 from worker.learning.judging.judge import Judge, load_judge
 
 DRAWS = 1000
@@ -25,23 +25,31 @@ class LabelScores(NamedTuple):
     """Open-set accuracy: the share for which it is also likelier than the judge's answer "none"."""
     coverage: float
     """The share of real test images with a draw among their nearest neighbours."""
+    relative_coverage: float
+    """Coverage divided by that of as many real train images; about 1 for perfect draws."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """The judge of a dataset, with the real test images of each label as features of the judge."""
+    """The judge of a dataset, with the real images of each label as features of the judge."""
 
     judge: Judge
-    real: dict[str, Neighbourhoods]
+    real: dict[str, RelativeCoverage]
     draws: int = DRAWS
     """Number of draws that a label is scored on."""
 
     @classmethod
     def of(cls, dataset: datasets.Dataset, draws: int = DRAWS) -> "Scorer":
         judge = load_judge(dataset.name)
-        test = {name: images.float() / 255 for name, images in dataset.test.items()}
-        real = {name: Neighbourhoods.of(judge.embed(images)) for name, images in test.items()}
-        return cls(judge, real, draws)
+
+        def coverage_of(label: str) -> RelativeCoverage:
+            test, train = dataset.test[label], sample_images(dataset.train[label], draws)
+            around = Neighbourhoods.of(judge.embed(test.float() / 255))
+            found = RelativeCoverage.of(around, judge.embed(train.float() / 255), draws)
+            assert found is not None, "train images cover test images"
+            return found
+
+        return cls(judge, {label: coverage_of(label) for label in dataset.labels}, draws)
 
     def scores(self, checkpoint: Checkpoint, label: str, seed: int) -> LabelScores:
         """Score the draws of a label, which may be permanent, temporary or forgotten."""
@@ -50,7 +58,8 @@ class Scorer:
         closed, opened = (
             answers.argmax(dim=1).eq(index).float().mean().item() for answers in (logits[:, :-1], logits)
         )
-        return LabelScores(closed, opened, self.real[label].coverage(features))
+        real = self.real[label]
+        return LabelScores(closed, opened, real.around.coverage(features), real.of_draws(features))
 
     def answer_shares(self, checkpoint: Checkpoint, label: str, seed: int) -> list[float]:
         """Return the share of a label's draws for each answer of the judge; the last answer is "none"."""
@@ -69,9 +78,9 @@ class Scorer:
 def score_checkpoint(checkpoint: Checkpoint, scorer: Scorer, *, seed: int) -> dict[str, Any]:
     """Score every label of a checkpoint; return the scores as JSON-ready values, together with its size.
 
-    `closed`, `open` and `coverage` are means over the labels held. `worst_label` is the lowest closed-set
-    accuracy of one of them. `forgotten_by_label` is the open-set accuracy of each forgotten label, and
-    `relapse` the highest of these; null where none is forgotten.
+    `closed`, `open`, `coverage` and `relative_coverage` are means over the labels held. `worst_label` is the
+    lowest closed-set accuracy of one of them. `forgotten_by_label` is the open-set accuracy of each forgotten
+    label, and `relapse` the highest of these; null where none is forgotten.
     """
     held = {name: scorer.scores(checkpoint, name, seed) for name in checkpoint.retained}
     forgotten = {name: scorer.scores(checkpoint, name, seed).open for name in checkpoint.forgotten}
@@ -79,6 +88,7 @@ def score_checkpoint(checkpoint: Checkpoint, scorer: Scorer, *, seed: int) -> di
         "closed": statistics.mean(one.closed for one in held.values()),
         "open": statistics.mean(one.open for one in held.values()),
         "coverage": statistics.mean(one.coverage for one in held.values()),
+        "relative_coverage": statistics.mean(one.relative_coverage for one in held.values()),
         "worst_label": min(one.closed for one in held.values()),
         "relapse": max(forgotten.values(), default=None),
         "held": len(held),

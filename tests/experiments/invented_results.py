@@ -20,7 +20,7 @@ def history_row(
 
 
 def scores_of(closed: float) -> Result:
-    scores = {"closed": closed, "open": closed - 0.1, "coverage": closed / 2}
+    scores = {"closed": closed, "open": closed - 0.1, "coverage": closed / 2, "relative_coverage": closed}
     return scores | {"by_label": {"1": scores, "2": scores | {"closed": 1.0}}}
 
 
