@@ -65,6 +65,7 @@ pages: $(READY) ## write the pages and examples that are made from code and stor
 	@$(RUN) tests.api.record_examples
 	@$(RUN) service.documents docs
 	@$(RUN) experiments.paper
+	@$(RUN) experiments.datasets_page
 	@$(RUN) experiments.strategies --page docs/strategies.md --text-only
 
 site: $(READY) ## build docs/ as a site, in build/site

@@ -42,7 +42,7 @@ OnStep = Callable[[str], None]
 CODE = sha256((sources_sha256(ROOT / "worker") + sources_sha256(ROOT / "experiments")).encode()).hexdigest()
 SECONDS = "took_seconds"
 """Key of the duration in a trial's result."""
-OPTIONS_THAT_CHANGE_NO_FIGURE = ("json", "plots", "data", "processes")
+OPTIONS_THAT_CHANGE_NO_FIGURE = ("json", "plots", "page", "data", "processes")
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,13 @@ class Trial:
     run: Callable[[OnStep], Result]
 
 
-def make_parser(description: str | None, *, seeds: bool = True) -> argparse.ArgumentParser:
+def make_parser(
+    description: str | None, *, seeds: bool = True, plots: bool = True
+) -> argparse.ArgumentParser:
     """Return a parser with the options that every experiment has. `parse_options` parses with it.
 
     seeds: whether the experiment runs over several seeds and so has the option --seeds.
+    plots: whether it draws plots and so has the option --plots.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     if seeds:
@@ -98,9 +101,10 @@ def make_parser(description: str | None, *, seeds: bool = True) -> argparse.Argu
         default=Path("results") / f"{name}.json",
         help="file for the figures and the results of all trials; %(default)s",
     )
-    parser.add_argument(
-        "--plots", type=Path, default=Path("results/figures"), help="folder for the plots; %(default)s"
-    )
+    if plots:
+        parser.add_argument(
+            "--plots", type=Path, default=Path("results/figures"), help="folder for the plots; %(default)s"
+        )
     parser.add_argument(
         "--quick", action="store_true", help="run for a few minutes only: shorter trainings, fewer seeds"
     )

@@ -28,13 +28,13 @@ def test_the_page_in_the_repository_is_written_from_the_results_beside_it() -> N
     assert (DOCS / "paper.md").read_text() == page(read_results(DOCS / "results"), DOCS)
 
 
-OF_BENCHMARKS = {"generation", "learning_gpu", "scale"}
-"""Results of benchmarks, which have pages of their own."""
+WITH_OWN_PAGES = {"datasets", "generation", "learning_gpu", "scale"}
+"""Results of an experiment and of benchmarks that have pages of their own."""
 
 
 def test_every_result_and_plot_in_the_repository_is_on_the_page() -> None:
     text = (DOCS / "paper.md").read_text()
-    assert {file.stem for file in (DOCS / "results").glob("*")} <= set(SECTIONS) | OF_BENCHMARKS
+    assert {file.stem for file in (DOCS / "results").glob("*")} <= set(SECTIONS) | WITH_OWN_PAGES
     assert [file.name for file in (DOCS / "figures").glob("*") if f"(figures/{file.name})" not in text] == []
     assert set(CAPTIONS) | set(DIFFERS) <= set(SECTIONS)
 
