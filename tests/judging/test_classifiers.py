@@ -19,6 +19,7 @@ from worker.jobs import classifiers
 from worker.jobs.classifiers import (
     FEATURE_NETWORKS,
     JUDGES,
+    MANY_IMAGES,
     ClassifierSource,
 )
 from worker.learning.datasets import Dataset, DatasetUnavailable, load
@@ -164,6 +165,26 @@ def test_other_images_other_trainings_and_other_revisions_have_classifiers_of_th
     find_or_train(replace(source, training=replace(source.training, seed=1)), doodles(), tmp_path)
     find_or_train(replace(source, kind=replace(source.kind, revision=0)), doodles(), tmp_path)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_judge_of_thousands_of_images_a_label_is_trained_longer_and_with_blur_as_only_augmentation() -> (
+    None
+):
+    images = doodles().train["ring"]
+    many = {label: images[:1].expand(MANY_IMAGES, -1) for label in doodles().labels}
+    less = many | {"bar": images[:1].expand(MANY_IMAGES - 1, -1)}
+    assert JUDGES.training_for(replace(doodles(), train=less)) == JUDGES.training == Training()
+    training = JUDGES.training_for(replace(doodles(), train=many))
+    assert training.only_blurred
+    assert training.steps > Training().steps
+    assert FEATURE_NETWORKS.training_for(replace(doodles(), train=many)) == FEATURE_NETWORKS.training
+
+
+def test_trainings_with_other_augmentations_have_classifiers_of_their_own(tmp_path: Path) -> None:
+    find_or_train(QUICK_JUDGE, doodles(), tmp_path)
+    blurred = replace(QUICK_JUDGE, training=replace(TWO_STEPS, only_blurred=True))
+    find_or_train(blurred, doodles(), tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize(

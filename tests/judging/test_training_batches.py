@@ -44,6 +44,19 @@ def test_augmented_images_stay_images_and_leave_their_source_unchanged(images: T
     assert not torch.equal(augmented, images)
 
 
+def test_where_blur_is_the_only_augmentation_every_image_keeps_its_place_and_its_ink() -> None:
+    box = torch.zeros(1, 28, 28, dtype=torch.uint8)
+    box[:, 10:18, 11:17] = 200
+    images = {"a": box.flatten(1).repeat(50, 1), "b": box.flatten(1).repeat(50, 1)}
+    training = Training(unaugmented=0, noisy_background=0, real=100, only_blurred=True)
+    shown, _ = TrainingBatches(images, ("a", "b"), training).draw()
+    boxes = shown[:100].view(-1, 28, 28)
+    torch.testing.assert_close(boxes.sum((1, 2)), torch.full((100,), 48 * 200 / 255))
+    rows = torch.arange(28.0) @ boxes.sum(2).T
+    torch.testing.assert_close(rows / boxes.sum((1, 2)), torch.full((100,), 13.5))
+    assert 30 < int((boxes.amax((1, 2)) < 0.78).sum()) < 90, "most are blurred, and some are not"
+
+
 def test_the_same_generator_augments_alike(images: Tensor) -> None:
     assert torch.equal(augmentations.augment(images, rng(3)), augmentations.augment(images, rng(3)))
 

@@ -35,6 +35,9 @@ from worker.learning.strategy import TrainingContext
 NAMES_IN_RELEASE_0_1 = {"judge": "judge", "feature network": "witness"}  # plain-words: allow
 """{kind of classifier: what release 0.1.0 called it in the names of folders and files}."""
 
+MANY_IMAGES = 2000
+"""So many train images of a label show by themselves what augmentations add where there are fewer."""
+
 
 @dataclass(frozen=True)
 class ClassifierSource(Generic[C]):
@@ -44,9 +47,18 @@ class ClassifierSource(Generic[C]):
     train: Callable[[Dataset, Training, TrainingContext], dict[str, bytes]]
     training: Training
     gate: QualityGate = field(default_factory=QualityGate)
+    training_on_many: Training | None = None
+    """How one is trained on MANY_IMAGES or more of each label; None: as on fewer."""
+
+    def training_for(self, dataset: Dataset) -> Training:
+        """Return how a classifier of this dataset is trained."""
+        fewest = min(map(len, dataset.train.values()))
+        return self.training_on_many if self.training_on_many and fewest >= MANY_IMAGES else self.training
 
 
-JUDGES: ClassifierSource[Judge] = ClassifierSource(JUDGE, train_judge, Training())
+JUDGES: ClassifierSource[Judge] = ClassifierSource(
+    JUDGE, train_judge, Training(), training_on_many=Training(steps=1200, only_blurred=True)
+)
 FEATURE_NETWORKS: ClassifierSource[FeatureNetwork] = ClassifierSource(
     FEATURE_NETWORK, train_feature_network, SHORT_TRAINING
 )
@@ -119,7 +131,7 @@ def find_or_train(
         trained.remove(name)
         files = context.aside(
             f"training {source.kind.name} of {dataset.name}",
-            lambda: source.train(balanced(dataset), source.training, context),
+            lambda: source.train(balanced(dataset), source.training_for(dataset), context),
         )
         trained.add(name, files)
         classifier = read_classifier(source.kind, dataset.name, trained.find(name))
@@ -140,15 +152,18 @@ def _name(source: ClassifierSource[C], dataset: Dataset) -> str:
 
     The keys are those of release 0.1.0, so that classifiers which it trained are still found.
     """
-    training = {
-        "seed": source.training.seed,
-        "steps": source.training.steps,
-        "real": source.training.real,
-        "impostors": source.training.negatives,  # plain-words: allow
-        "untouched": source.training.unaugmented,
-        "veiled": source.training.noisy_background,
-        "rate": source.training.learning_rate,
-        "decay": source.training.weight_decay,
+    used = source.training_for(dataset)
+    training: dict[str, float] = {
+        "seed": used.seed,
+        "steps": used.steps,
+        "real": used.real,
+        "impostors": used.negatives,  # plain-words: allow
+        "untouched": used.unaugmented,
+        "veiled": used.noisy_background,
+        "rate": used.learning_rate,
+        "decay": used.weight_decay,
     }
+    if used.only_blurred:
+        training["only_blurred"] = True
     key = f"{NAMES_IN_RELEASE_0_1[source.kind.name]} {source.kind.revision} {dataset.sha256()} {training}"
     return sha256(key.encode()).hexdigest()

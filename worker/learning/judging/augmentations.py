@@ -15,9 +15,14 @@ def augment(images: Tensor, rng: Generator) -> Tensor:
     """Transform every image a little, overlay 30 %, blur 60 % (sigma up to 1.3 pixels), fade 40 % of them."""
     images = transform(images, rng)
     images = torch.where(_chosen(0.3, images, rng), overlay_another(images, rng), images)
-    sigma = 0.2 + 1.1 * _uniform(len(images), rng)
-    images = torch.where(_chosen(0.6, images, rng), blur(images, sigma), images)
+    images = blur_some(images, rng)
     return torch.where(_chosen(0.4, images, rng), fade(images, rng), images)
+
+
+def blur_some(images: Tensor, rng: Generator) -> Tensor:
+    """Blur 60 % of the images, with a sigma of up to 1.3 pixels."""
+    sigma = 0.2 + 1.1 * _uniform(len(images), rng)
+    return torch.where(_chosen(0.6, images, rng), blur(images, sigma), images)
 
 
 def transform(images: Tensor, rng: Generator) -> Tensor:

@@ -74,6 +74,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights and the recipe go")
     parser.add_argument("--seed", type=int, default=Training.seed)
     parser.add_argument("--steps", type=int, default=Training.steps)
+    parser.add_argument(
+        "--only-blurred", action="store_true", help="as for thousands of images a label: blur, and do no more"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -82,7 +85,8 @@ def main() -> int:
     except DatasetUnavailable as error:
         parser.error(str(error))
     started, cpu_started = time.monotonic(), time.process_time()
-    files = train_judge(dataset, Training(seed=options.seed, steps=options.steps))
+    training = Training(seed=options.seed, steps=options.steps, only_blurred=options.only_blurred)
+    files = train_judge(dataset, training)
     write_files(files, options.out)
     recipe = json.loads(files[JUDGE.recipe_file(dataset.name)])
     missed = [name for name, figure in recipe["figures"].items() if figure["verdict"] == "missed"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from worker.learning.judging.augmentations import add_noisy_background, augment
+from worker.learning.judging.augmentations import add_noisy_background, augment, blur_some
 from worker.learning.judging.negatives import draw_negatives
 from worker.learning.resuming import State
 
@@ -23,6 +23,7 @@ class Training:
     real: int = 216  # real images in a batch
     negatives: int = 72  # negatives in a batch, about
     unaugmented: float = 0.2  # share of the real images that are shown as they are
+    only_blurred: bool = False  # whether blur is the only augmentation of the others
     noisy_background: float = 0.15  # share of all images, negatives too, that are put on a noisy grey
     learning_rate: float = 4e-3  # at the peak of the one-cycle schedule
     weight_decay: float = 0.02
@@ -52,7 +53,8 @@ class TrainingBatches:
         chosen, self._order = self._order[: training.real], self._order[training.real :]
         real, real_targets = self._images[chosen].float() / 255, self._targets[chosen]
         unaugmented = torch.rand(len(real), 1, generator=rng) < training.unaugmented
-        shown = torch.where(unaugmented, real, augment(real, rng))
+        augmented = blur_some(real, rng) if training.only_blurred else augment(real, rng)
+        shown = torch.where(unaugmented, real, augmented)
         negatives = draw_negatives(shown, real_targets, training.negatives, rng)
         rejected = torch.full((len(negatives),), self._rejected)
         batch = torch.cat([shown, negatives])
