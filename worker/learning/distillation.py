@@ -1,5 +1,8 @@
 """Distillation: train a student network to match its teacher, on images that the teacher draws."""
 
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
@@ -46,11 +49,14 @@ def match_function(
     smaller: Checkpoint,
     schedule: Schedule,
     context: TrainingContext,
+    *,
+    keep_fixed: Callable[[Network], Callable[[], None]] = lambda network: lambda: None,
 ) -> Checkpoint:
     """Train `smaller`, a pruned copy of the checkpoint, to match the checkpoint's network again.
 
     For retained labels it matches the decoder and the posterior, for forgotten labels the decoder only.
-    Returns it with its new weights.
+    keep_fixed: given the network, returns what to do after every step, such as restoring weights that must
+    not change. Returns it with its new weights.
     """
     network, teacher = build(smaller, context.device), frozen(checkpoint, context.device)
     retained_loss = replay_loss("function", network, teacher, context.generator("latent noise"))
@@ -63,5 +69,32 @@ def match_function(
         return mean_loss(streams, parts)
 
     batches = mixed_batches(streams, schedule.batch_size, context.device)
-    fit(network, loss, batches, schedule, context, phase="matching the old function")
+    fit(
+        network,
+        loss,
+        batches,
+        schedule,
+        context,
+        phase="matching the old function",
+        after_step=keep_fixed(network),
+    )
     return with_trained_weights(smaller, network)
+
+
+def match_others(
+    checkpoint: Checkpoint,
+    names: Collection[str],
+    smaller: Checkpoint,
+    schedule: Schedule,
+    context: TrainingContext,
+    *,
+    keep_fixed: Callable[[Network], Callable[[], None]] = lambda network: lambda: None,
+) -> Checkpoint:
+    """Train `smaller` to match the checkpoint's network on all labels but `names`: see `match_function`.
+
+    Nothing is asked of the network for `names`, neither to draw nor not to draw them.
+    """
+    others = tuple(one for one in checkpoint.labels if one.name not in names)
+    return match_function(
+        replace(checkpoint, labels=others), smaller, schedule, context, keep_fixed=keep_fixed
+    )

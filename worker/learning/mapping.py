@@ -76,7 +76,7 @@ def map_onto_surrogate(
     *,
     penalty: Callable[[], Tensor | float] = lambda: 0.0,
     masks: Callable[[float], Masks] = lambda progress: NO_MASKS,
-    after_step: Callable[[], None] = lambda: None,
+    keep_fixed: Callable[[Stream], Callable[[], None]] = lambda surrogate: lambda: None,
     changed: Sequence[Resumable] = (),
 ) -> None:
     """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for all others.
@@ -87,7 +87,9 @@ def map_onto_surrogate(
     (docs/decisions/0009).
     target: the teacher, in which `labels` have the status forgotten.
     penalty: another term of the loss, in nats per example. masks: share of the training that is done -> the
-    hidden units to drop in the step. after_step, changed: as in `fit`.
+    hidden units to drop in the step. keep_fixed: is called before the training with the examples of the
+    surrogate and their loss, and returns what to do after every step, such as restoring weights that must not
+    change. changed: as in `fit`.
     """
     teacher = frozen(target, context.device)
     retained = sorted(target.retained.values())
@@ -116,7 +118,8 @@ def map_onto_surrogate(
     elif params.surrogate == "never_learned":
         surrogate = pooled(surrogate, min(SURROGATE_DRAWS, params.schedule.examples), drawn)
     share = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in replayed)
-    streams = [Stream(surrogate, share, surrogate_loss), *replayed]
+    mapped = Stream(surrogate, share, surrogate_loss)
+    after_step, streams = keep_fixed(mapped), [mapped, *replayed]
 
     def loss(parts: Parts, progress: float) -> Tensor:
         return mean_loss(streams, parts, masks(progress)) + penalty()

@@ -9,34 +9,25 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples, fisher_on_draws, with_trained_weights
+from worker.learning.distillation import match_others
 from worker.learning.fisher import Fisher
-from worker.learning.mapping import (
-    MappingParams,
-    NaiveSteps,
-    SurrogateName,
-    SurrogateShare,
-    map_onto_surrogate,
-)
-from worker.learning.networks import build, frozen
+from worker.learning.networks import build, frozen, weights_of
 from worker.learning.prior import reset_prior
-from worker.learning.replay_losses import ReplayMatch
-from worker.learning.strategy import Examples, TrainingContext, strategy
+from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.training import Schedule
+from worker.learning.units.weight_masks import restore_outside
 
 
-class DampeningParams(MappingParams):
-    schedule: Schedule = Schedule(steps=100, learning_rate=1e-2, label_rate=30)
-    surrogate: SurrogateName = "never_learned"
-    surrogate_share: SurrogateShare = 0.5
-    naive_steps: NaiveSteps = 300
-    replay_match: ReplayMatch = "function"
+class DampeningParams(StrategyParams):
+    schedule: Schedule = Schedule(steps=200, learning_rate=4e-3)  # of the repair
     fisher_examples: FisherExamples = 10_000
     alpha: float = Field(
-        10.0,
+        1.0,
         gt=0,
         le=1e6,
         description="A weight is dampened if F_forget > alpha * F_retain, its Fisher information over the "
-        "labels to forget and to retain.",
+        "labels to forget and to retain. Published: 10, without repair. 1e6: only weights that the retained "
+        "labels do not use.",
     )
     beta: float = Field(
         1.0,
@@ -44,7 +35,11 @@ class DampeningParams(MappingParams):
         le=1e6,
         description="A dampened weight is multiplied by beta * F_retain / F_forget, at most by 1.",
     )
-    polish: bool = Field(True, description="Whether to train the labels onto the surrogate afterwards.")
+    repair: bool = Field(
+        True,
+        description="Whether to train the other weights afterwards, by `schedule`, so that the network draws "
+        "the retained labels as before. The labels to forget have no part in this training.",
+    )
 
 
 @strategy(
@@ -56,30 +51,37 @@ class DampeningParams(MappingParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: DampeningParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget labels by shrinking the weights that matter more to them than to the others, then train briefly.
+    """Forget labels by shrinking the weights that matter more to them than to the others.
 
     theta_i <- min(1, beta F_retain,i / F_forget,i) theta_i if F_forget,i > alpha F_retain,i, with F_forget
     and F_retain the Fisher information over the labels to forget and to retain. The embeddings of the
-    forgotten labels become zero, because F_retain is 0 there. The brief training (`polish`) minimises the
-    loss of the strategy `surrogate` without EWC; its teacher is the network before dampening.
+    forgotten labels become zero, because F_retain is 0 there, and their priors N(0, I). Nothing is trained to
+    make the network forget: the training that follows (`repair`) only matches what the network drew before
+    for the other labels, and dampened weights keep their values in it.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     forgotten = [target.forgotten[name] for name in examples.labels]
-    retained, teacher = target.retained.values(), frozen(target, context.device)
-    forget_fisher = fisher_on_draws(
-        teacher, forgotten, context, params.fisher_examples, "fisher of the forgotten"
-    )
-    retain_fisher = fisher_on_draws(
-        teacher, retained, context, params.fisher_examples, "fisher of the retained"
+    before = frozen(target, context.device)
+    forget_fisher, retain_fisher = (
+        fisher_on_draws(before, slots, context, params.fisher_examples, f"fisher of the {which}")
+        for which, slots in (("forgotten", forgotten), ("retained", target.retained.values()))
     )
     weights = dampen(target.weights, forget_fisher, retain_fisher, alpha=params.alpha, beta=params.beta)
     network = build(replace(target, weights=weights), context.device)
-    if params.polish:
-        map_onto_surrogate(network, target, examples.labels, params, context)
-    else:
-        for slot in forgotten:
-            reset_prior(network, slot)
-    return with_trained_weights(target, network)
+    for slot in forgotten:
+        reset_prior(network, slot)
+    if not params.repair:
+        return with_trained_weights(target, network)
+    dampened = replace(target, weights=weights_of(network))
+    untouched = {name: weights[name] == tensor for name, tensor in target.weights.items()}
+    return match_others(
+        checkpoint,
+        examples.labels,
+        dampened,
+        params.schedule,
+        context,
+        keep_fixed=lambda network: restore_outside(untouched, network),
+    )
 
 
 def dampen(

@@ -1,6 +1,7 @@
 """Forgetting that trains the salient weights only; all others do not change by a bit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -8,7 +9,6 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import UnusedFisherExamples, with_trained_weights
-from worker.learning.elbo import negative_elbo
 from worker.learning.mapping import (
     MappingParams,
     NaiveSteps,
@@ -17,11 +17,12 @@ from worker.learning.mapping import (
     map_onto_surrogate,
 )
 from worker.learning.networks import build
-from worker.learning.networks.network import Network
+from worker.learning.networks.network import NO_MASKS, Network
 from worker.learning.replay_losses import ReplayMatch
 from worker.learning.resuming import InPlace
-from worker.learning.sources import BATCH, draw_batches, generative_replay
+from worker.learning.sources import BATCH, draw_batches
 from worker.learning.strategy import Examples, TrainingContext, strategy
+from worker.learning.streams import Stream
 from worker.learning.training import Schedule
 from worker.learning.units.weight_masks import restore_outside
 
@@ -34,14 +35,18 @@ class SaliencyParams(MappingParams):
     replay_match: ReplayMatch = "function"
     fisher_examples: UnusedFisherExamples = 10_000
     share: float = Field(
-        0.5, gt=0, le=1, description="Share of all parameters that are salient and may change."
+        0.01, gt=0, le=1, description="Share of all parameters that are salient and may change."
+    )
+    mask: Literal["gradient", "random"] = Field(
+        "gradient",
+        description="Which parameters may change. `gradient`: those with the largest gradient of the loss "
+        "that makes the network forget. `random`: as many, chosen at random, to compare with.",
     )
     saliency_examples: int = Field(
         2_000,
         ge=1,
         le=1_000_000,
-        description="Number of draws over which the gradient of the loss of the labels to forget is "
-        "averaged.",
+        description="Number of surrogate examples over which the gradient is averaged.",
     )
 
 
@@ -49,40 +54,58 @@ class SaliencyParams(MappingParams):
 def forget(
     checkpoint: Checkpoint, examples: Examples, params: SaliencyParams, context: TrainingContext
 ) -> Checkpoint:
-    """Forget labels by training only the weights that are salient for them, onto a surrogate.
+    """Forget labels by training only the weights that are salient for forgetting them, onto a surrogate.
 
     Minimises the loss of the strategy `surrogate`, without EWC and pruning, over the salient parameters: the
-    share of them with the largest |dL/d theta_i| at theta*, with L = E over labels c to forget and
-    x ~ p(x | theta*, c) of -ELBO(x | theta, c). All other parameters keep exactly their values: the update is
-    masked rather than the gradient, so the momentum of the optimiser cannot move them either.
+    share of them with the largest |dL_f/d theta_i| at theta*. L_f is the loss that makes the network forget:
+    E over labels c to forget, z ~ p(z | c) and x ~ q(x | z, c) of -log p(x | z, c), with q the surrogate.
+    Its gradient at theta* is not zero, as that of the labels' own draws would be. All other parameters keep
+    exactly their values, but for the encoder embeddings of the forgotten labels, which become zero. The
+    update is masked rather than the gradient, so the optimiser's momentum cannot move them either.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
-    forgotten = [target.forgotten[name] for name in examples.labels]
     network = build(target, context.device)
-    gradients = mean_gradient(network, forgotten, params.saliency_examples, context)
-    restore = restore_outside(top_share(gradients, params.share), network)
-    map_onto_surrogate(network, target, examples.labels, params, context, after_step=restore)
+
+    def keep_fixed(surrogate: Stream) -> Callable[[], None]:
+        if params.mask == "random":
+            chosen = random_share(network, params.share, context.generator("random mask"))
+        else:
+            gradients = mean_gradient(network, surrogate, params.saliency_examples, context)
+            chosen = top_share(gradients, params.share)
+        return restore_outside(chosen, network)
+
+    map_onto_surrogate(network, target, examples.labels, params, context, keep_fixed=keep_fixed)
     return with_trained_weights(target, network)
 
 
 def mean_gradient(
-    network: Network, slots: Sequence[int], examples: int, context: TrainingContext
+    network: Network, surrogate: Stream, examples: int, context: TrainingContext
 ) -> dict[str, Tensor]:
-    """Compute the gradient of the mean -ELBO of the network's own draws of `slots`: name -> tensor."""
-    generator = context.generator("saliency")
+    """Compute the gradient of the mean loss of the surrogate's examples: parameter name -> tensor."""
     parameters = dict(network.named_parameters())
     totals = {name: torch.zeros_like(tensor) for name, tensor in parameters.items()}
-    phase, source = "measuring saliency", generative_replay(network, slots, generator)
+    phase = "measuring saliency"
     with context.loop(phase, range(0, examples, BATCH), [InPlace(totals)]) as starts:
         for seen in starts:
             context.step(phase, seen, examples)
-            for batch in draw_batches(source, min(BATCH, examples - seen), context.device):
-                noise = network.noise(batch.slots, generator)
-                loss = negative_elbo(network, batch.images, batch.slots, noise).sum() / examples
-                gradients = torch.autograd.grad(loss, list(parameters.values()))
+            for batch in draw_batches(surrogate.source, min(BATCH, examples - seen), context.device):
+                loss = surrogate.loss(batch, NO_MASKS).sum() / examples
+                # A surrogate that trains the decoder alone gives the encoder no gradient.
+                gradients = torch.autograd.grad(
+                    loss, list(parameters.values()), allow_unused=True, materialize_grads=True
+                )
                 for total, part in zip(totals.values(), gradients, strict=True):
                     total += part
     return totals
+
+
+def random_share(network: Network, share: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """Mark a random `share` of all parameters of the network, over all tensors together."""
+    draws = {
+        name: torch.rand(tensor.shape, generator=generator).to(tensor.device)
+        for name, tensor in network.named_parameters()
+    }
+    return top_share(draws, share)
 
 
 def top_share(gradients: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
