@@ -15,6 +15,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.den import (
     DenParams,
     NewLabels,
+    clear_small_embeddings,
     learn,
     reached_units,
     remove_zero_units,
@@ -63,8 +64,28 @@ def test_a_unit_is_reached_from_the_label_columns_through_large_weights(two_labe
     assert subnetwork["decoder.2.weight"].nonzero()[:, 1].unique().tolist() == [7]
 
 
+def test_where_labels_enter_the_fewest_units_that_hold_the_share_are_reached(learnt: Checkpoint) -> None:
+    target = with_slots(learnt, ["frame"], "stripes", "permanent")
+    network = build(target, CPU)
+    for layer in prunable_layers(learnt):
+        if f"{layer.name}.label" in dict(network.named_parameters()):
+            of_unit = torch.zeros(width(learnt, layer), layer.rows_per_unit)
+            of_unit[:4] = torch.tensor([3.0, 1.0, 2.0, 0.5])[:, None]  # squares: 9, 1, 4, 0.25 of 14.25
+            network.get_parameter(f"{layer.name}.label").data[2] = of_unit.flatten()
+    untouched = network.get_parameter("encoder.0.label")[:2].clone()
+    for share, expected in ((0.6, [0]), (0.9, [0, 2]), (0.95, [0, 1, 2]), (1.0, [0, 1, 2, 3])):
+        found = build(target, CPU)
+        found.load_state_dict(network.state_dict())
+        clear_small_embeddings(found, learnt, [2], share)
+        reached = reached_units(found, learnt, [2], reach=1e9)
+        for layer in prunable_layers(learnt):
+            if f"{layer.name}.label" in dict(network.named_parameters()):
+                assert reached[layer.name].nonzero().flatten().tolist() == expected
+        assert torch.equal(found.get_parameter("encoder.0.label")[:2], untouched)
+
+
 def test_with_nothing_to_add_or_to_split_only_the_subnetwork_changes(learnt: Checkpoint) -> None:
-    after, found = learnt_by(learnt, added_units=0, drift=100, column_l1=10)
+    after, found = learnt_by(learnt, added_units=0, drift=100, column_l1=1)
     assert after.spec.encoder_widths == learnt.spec.encoder_widths
     for layer in prunable_layers(learnt):
         old, new = (
@@ -75,10 +96,10 @@ def test_with_nothing_to_add_or_to_split_only_the_subnetwork_changes(learnt: Che
 
 
 def test_units_are_added_where_the_loss_stays_high_and_only_those_that_are_needed(learnt: Checkpoint) -> None:
-    some, found = learnt_by(learnt, tolerance=0, column_l1=100, added_units=4, group_lasso=0.0, drift=100)
+    some, found = learnt_by(learnt, tolerance=0, column_l1=10, added_units=4, group_lasso=0.0, drift=100)
     assert set(found["added"].values()) == {4}
     assert some.parameters > learnt.parameters
-    none, found = learnt_by(learnt, tolerance=0, column_l1=100, added_units=4, group_lasso=100, drift=100)
+    none, found = learnt_by(learnt, tolerance=0, column_l1=10, added_units=4, group_lasso=100, drift=100)
     assert set(found["added"].values()) == {0}, "a strong penalty sets all of them to zero"
     assert none.widths == learnt.widths
 

@@ -75,7 +75,7 @@ def learn_with_rehearsal(
     context: TrainingContext,
     *,
     forgotten: Sequence[int] = (),
-    regulariser: Callable[[Network], Tensor] | None = None,
+    proximal: Callable[[Network, float], None] = lambda network, rate: None,
 ) -> Checkpoint:
     """Train `target` on the labels of `images` while it rehearses the slots in `old`; return the result.
 
@@ -84,7 +84,7 @@ def learn_with_rehearsal(
     target: has a slot for every label of `images`. Its weights are those of the teacher and the anchor of
     EWC; its Fisher information is over `old`. images: label -> uint8 [n, pixels].
     forgotten: slots of forgotten labels, which are trained to keep drawing what they draw now.
-    regulariser: another term of the loss, in nats per example.
+    proximal: takes the proximal step of another penalty, given the network and the learning rate: see `fit`.
     """
     network, teacher = build(target, context.device), frozen(target, context.device)
     noise = context.generator("latent noise")
@@ -96,11 +96,18 @@ def learn_with_rehearsal(
     ]
 
     def loss(parts: Parts, progress: float) -> Tensor:
-        total = mean_loss(streams, parts) + penalty()
-        return total if regulariser is None else total + regulariser(network)
+        return mean_loss(streams, parts) + penalty()
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
-    fit(network, loss, batches, params.schedule, context, phase="learning")
+    fit(
+        network,
+        loss,
+        batches,
+        params.schedule,
+        context,
+        phase="learning",
+        proximal=lambda rate: proximal(network, rate),
+    )
     fit_priors(network, images, target.retained, context)
     return with_trained_weights(target, network)
 

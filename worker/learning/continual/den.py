@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -47,11 +48,18 @@ FIT_SHARE, RETRAIN_SHARE, EXPAND_SHARE, SPLIT_SHARE = 0.15, 0.45, 0.2, 0.2  # of
 class DenParams(StrategyParams):
     schedule: Schedule = Schedule(steps=1000, learning_rate=4e-3)
     column_l1: float = Field(
-        2.5,
+        0.25,
         ge=0,
         le=1000,
         description="Strength mu of the l1 norm of the new label embeddings while they are fitted, in nats "
         "per example.",
+    )
+    embedding_share: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Where labels enter, the reached units are the fewest that hold this share of the "
+        "squared norm of the new label embeddings. The embeddings of all other units become zero.",
     )
     l1: float = Field(
         5e-3,
@@ -117,7 +125,8 @@ def learn(
 
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus the replay loss `function` over the retained
     labels, plus a penalty, in up to four trainings:
-    1. of the new label embeddings e alone, with the penalty mu |e|_1;
+    1. of the new label embeddings e alone, with the penalty mu |e|_1. Of each layer that labels enter, the
+       fewest units that hold the share `embedding_share` of |e|_2^2 are reached; elsewhere e becomes zero;
     2. of the weights theta_S of the subnetwork that these embeddings reach, with mu |theta_S|_1;
     3. of k units added to each hidden layer, if the loss exceeds that of a probe by more than the share tau,
        with mu |theta|_1 over their weights and gamma times the sum over units of |theta_unit|_2; units whose
@@ -126,7 +135,8 @@ def learn(
        gets its old weights back.
 
     The penalties are applied as proximal steps: at learning rate r, every value shrinks by r mu and every
-    norm by r gamma. The first labels of a model are learnt without any of this.
+    norm by r gamma. The findings of the version have the shares of units and weights that were reached. The
+    first labels of a model are learnt without any of this.
     """
     target = with_slots(checkpoint, examples.labels, examples.dataset, "permanent")
     if not checkpoint.retained:
@@ -134,7 +144,8 @@ def learn(
     task = NewLabels(target, sorted(checkpoint.retained.values()), examples, params, context)
     network = build(target, context.device)
     embeddings = task.label_embeddings(network)
-    sparse_embeddings = soft_threshold(embeddings, params.column_l1)
+    # An embedding's step is `label_rate` times as long as the rate that a proximal step is given.
+    sparse_embeddings = soft_threshold(embeddings, params.column_l1 * params.schedule.label_rate)
     task.train(
         network,
         embeddings,
@@ -143,6 +154,7 @@ def learn(
         phase="fitting label embeddings",
         purpose="label embeddings",
     )
+    clear_small_embeddings(network, target, task.slots, params.embedding_share)
     reached = reached_units(network, target, task.slots, params.reach)
     subnetwork = weights_between(network, target, reached, task.slots)
     sparse_subnetwork = soft_threshold(subnetwork, params.l1)
@@ -150,8 +162,7 @@ def learn(
         network, subnetwork, RETRAIN_SHARE, sparse_subnetwork, phase="retraining", purpose="retraining"
     )
     trained = replace(target, weights=weights_of(network))
-    counts = {layer: int(units.sum()) for layer, units in reached.items()}
-    findings = {"reached": counts, "added": {}, "split": {}}
+    findings = {**reached_shares(reached, subnetwork), "added": {}, "split": {}}
     if task.loss(network) > (1 + params.tolerance) * task.probe_loss():
         trained, findings["added"] = expand(trained, task)
     trained, findings["split"] = split_drifted(trained, target, reached, task)
@@ -264,6 +275,37 @@ class NewLabels:
         batches = interleave([(source, 1.0)], schedule.batch_size, self.context.device)
         fit(probe, loss, batches, schedule, self.context, phase="training probes")
         return self.loss(probe)
+
+
+@torch.no_grad()
+def clear_small_embeddings(
+    network: Network, checkpoint: Checkpoint, slots: Sequence[int], share: float
+) -> None:
+    """Set the embeddings of `slots` to zero, in place, but for the fewest units of a layer that hold `share`.
+
+    share: of the sum of their squares, over all slots and units of the layer.
+    """
+    parameters = dict(network.named_parameters())
+    for layer in prunable_layers(checkpoint):
+        embeddings = parameters.get(f"{layer.name}.label")
+        if embeddings is None:
+            continue
+        of_unit = embeddings[slots].square().sum(dim=0).view(-1, layer.rows_per_unit).sum(dim=1)
+        squares, order = of_unit.sort(descending=True, stable=True)
+        held_before = squares.cumsum(0) - squares  # by all larger ones
+        kept = torch.zeros_like(of_unit, dtype=torch.bool)
+        kept[order] = (held_before < share * squares.sum()) & (squares > 0)
+        embeddings[slots] = embeddings[slots] * kept.repeat_interleave(layer.rows_per_unit)
+
+
+def reached_shares(reached: UnitMask, subnetwork: WeightMask) -> dict[str, Any]:
+    """Count what the new labels reach: units of each hidden layer, and the shares of units and weights."""
+    weights = torch.cat([mask.flatten() for mask in subnetwork.values()])
+    return {
+        "reached": {layer: int(units.sum()) for layer, units in reached.items()},
+        "reached_share": {layer: units.float().mean().item() for layer, units in reached.items()},
+        "trained_share": weights.float().mean().item(),
+    }
 
 
 def reached_units(

@@ -1,6 +1,6 @@
 """Regularize, Expand and Compress (REC): search a larger network, train it, and distil it to the old size."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field
@@ -27,6 +27,7 @@ from worker.learning.units.halving import (
 )
 from worker.learning.units.removal import measure_curvature, removal_order, remove_units, replay_sample
 from worker.learning.units.resize import prunable_layers, width
+from worker.learning.units.sparsity import Proximal, shrinkage_beside, shrunk
 
 TAYLOR_EXAMPLES = 2000
 
@@ -41,14 +42,14 @@ class RecParams(RehearsalParams):
     validation_examples: ValidationExamples = 2000
     compression: Schedule = Schedule(steps=500, learning_rate=4e-3)
     common_subset: float = Field(
-        1e-3,
+        1.0,
         ge=0,
         le=100,
         description="Strength a of the l2,1 norm over rows of old and new weights together, in nats per "
         "example.",
     )
     new_l1: float = Field(
-        1e-4,
+        0.02,
         ge=0,
         le=100,
         description="Strength b of the l1 norm of added units and new label embeddings, in nats per example.",
@@ -69,10 +70,11 @@ def learn(
     The larger network has 0 to 40 % more units: it is the candidate with the lowest validation -ELBO + mu *
     (number of parameters) after short trainings, found by successive halving. It minimises the loss of
     `replay_ewc`, plus a * sum over rows i of the hidden layers' weights of |(theta*_i, theta_i)|_2, plus
-    b |theta_new|_1, with theta_new the weights of added units and the new label embeddings. Then as many
-    units as were added are removed, those whose removal is predicted to change the loss least, and the rest
-    is trained to match the larger network on its own draws. The first labels of a model are learnt without
-    search and compression.
+    b |theta_new|_1, with theta_new the weights of added units and the new label embeddings; theta*_i is 0 for
+    an added unit. Both penalties are applied as proximal steps, so that values become exactly zero; the
+    findings say how many. Then as many units as were added are removed, those whose removal is predicted to
+    change the loss least, and the rest is trained to match the larger network on its own draws. The first
+    labels of a model are learnt without search and compression.
     """
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)
     old = sorted(checkpoint.retained.values())
@@ -108,8 +110,9 @@ def learn(
         params,
         context,
         forgotten=sorted(target.forgotten.values()),
-        regulariser=consolidation_penalty(target, child, new_slots, params),
+        proximal=consolidation_step(target, child, new_slots, params),
     )
+    context.findings["zeros"] = count_zeros(target, larger, new_slots)
     return compress(larger, target, params, context)
 
 
@@ -120,31 +123,45 @@ def split_tenth(images: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
     return train, {name: one[: tenth[name]] for name, one in images.items()}
 
 
-def consolidation_penalty(
-    before: Checkpoint, child: Checkpoint, new_slots: list[int], params: RecParams
-) -> Callable[[Network], Tensor]:
-    """Make the penalty a sum over rows i of |(theta*_i, theta_i)|_2 + b |theta_new|_1, in nats per example.
+def consolidation_step(
+    before: Checkpoint, child: Checkpoint, new_slots: Sequence[int], params: RecParams
+) -> Proximal:
+    """Make the proximal steps of a sum over rows i of |(theta*_i, theta_i)|_2 and of b |theta_new|_1.
 
-    The rows are those of the weights of hidden layers of `before`; theta* are the weights of `child`, both as
-    wide as the weights of `child`. theta_new are the incoming weights of units that `before` lacks, and the
-    embeddings of the new labels.
+    The rows are those of the weights of hidden layers of `child`; theta* are the weights of `child` where
+    `before` has the row, and 0 where it lacks it. theta_new are the incoming weights of units that `before`
+    lacks, and the embeddings of the new labels, whose steps are `label_rate` times as long.
     """
-    shapes = {layer.name: len(before.weights[f"{layer.name}.bias"]) for layer in prunable_layers(before)}
-    anchors = {layer: child.weights[f"{layer}.weight"].flatten(1)[:rows] for layer, rows in shapes.items()}
+    old_rows = {layer.name: len(before.weights[f"{layer.name}.bias"]) for layer in prunable_layers(before)}
+    anchors = {layer: child.weights[f"{layer}.weight"].flatten(1).norm(dim=1) for layer in old_rows}
+    for layer, rows in old_rows.items():
+        anchors[layer][rows:] = 0
 
-    def penalty(network: Network) -> Tensor:
-        common, specific = [], []
-        for layer, rows in shapes.items():
-            weight = network.get_parameter(f"{layer}.weight").flatten(1)
-            both = torch.cat([anchors[layer].to(weight.device), weight[:rows]], dim=1)
-            common.append(both.norm(dim=1).sum())
-            specific.append(weight[rows:].abs().sum())
+    def step(network: Network, rate: float) -> None:
+        for layer, rows in old_rows.items():
+            weight = network.get_parameter(f"{layer}.weight")
+            weight[rows:] = shrunk(weight[rows:], rate * params.new_l1)
+            norms, anchor = weight.flatten(1).norm(dim=1), anchors[layer].to(weight.device)
+            factors = shrinkage_beside(anchor, norms, rate * params.common_subset)
+            weight.mul_(factors.view(-1, *[1] * (weight.dim() - 1)))
         for name, tensor in network.named_parameters():
             if name.endswith(".label"):
-                specific.append(tensor[new_slots].abs().sum())
-        return params.common_subset * torch.stack(common).sum() + params.new_l1 * torch.stack(specific).sum()
+                by = rate * params.schedule.label_rate * params.new_l1
+                tensor[new_slots] = shrunk(tensor[new_slots], by)
 
-    return penalty
+    return step
+
+
+def count_zeros(before: Checkpoint, larger: Checkpoint, new_slots: Sequence[int]) -> dict[str, float | int]:
+    """Count what is exactly zero: added units without incoming weights, and the share of the new values."""
+    new, empty = [], 0
+    for layer in prunable_layers(before):
+        added = larger.weights[f"{layer.name}.weight"][len(before.weights[f"{layer.name}.bias"]) :]
+        new.append(added.flatten())
+        by_unit = added.reshape(width(larger, layer) - width(before, layer), -1)
+        empty += int((by_unit == 0).all(dim=1).sum())
+    new += [tensor[new_slots].flatten() for name, tensor in larger.weights.items() if name.endswith(".label")]
+    return {"added_units": empty, "share_of_new_values": (torch.cat(new) == 0).float().mean().item()}
 
 
 def compress(

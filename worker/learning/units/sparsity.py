@@ -13,6 +13,8 @@ from worker.learning.networks.network import Network, PrunableLayer
 from worker.learning.units.resize import UnitMask, prunable_layers, scale_incoming
 from worker.learning.units.weight_masks import WeightMask
 
+FIXED_POINT_STEPS = 5  # each shortens the error by about strength / |a_i|, which is small
+
 Proximal = Callable[[Network, float], None]  # (network, learning rate): applies the proximal step, in place
 
 
@@ -21,10 +23,30 @@ def soft_threshold(trainable: WeightMask, strength: float) -> Proximal:
 
     def step(network: Network, rate: float) -> None:
         for name, tensor in network.named_parameters():
-            nearer = tensor.sign() * (tensor.abs() - rate * strength).clamp(min=0)
-            tensor.copy_(torch.where(trainable[name], nearer, tensor))
+            tensor.copy_(torch.where(trainable[name], shrunk(tensor, rate * strength), tensor))
 
     return step
+
+
+def shrunk(values: Tensor, by: float) -> Tensor:
+    """Move every value towards zero by `by`, and not past it: sign(t) max(0, |t| - by)."""
+    return values.sign() * (values.abs() - by).clamp(min=0)
+
+
+def shrinkage_beside(anchor: Tensor, norms: Tensor, strength: float) -> Tensor:
+    """Compute the factors of the proximal step of sum_i |(a_i, w_i)|_2 in the rows w_i, where a_i is fixed.
+
+    anchor: |a_i|_2; norms: |w_i|_2; both [rows]. The step multiplies w_i by the s >= 0 that minimises
+    1/2 (1 - s)^2 |w_i|^2 + strength * sqrt(|a_i|^2 + s^2 |w_i|^2). Where a_i = 0 that is the group lasso's
+    max(0, 1 - strength / |w_i|), which can be zero. Elsewhere it is not: an
+    iteration solves s = 1 / (1 + strength / |(a_i, s w_i)|).
+    """
+    of_group = (1 - strength / norms.clamp(min=1e-12)).clamp(min=0)
+    factors = torch.ones_like(norms)
+    for _ in range(FIXED_POINT_STEPS):
+        together = (anchor.square() + (factors * norms).square()).sqrt()
+        factors = 1 / (1 + strength / together.clamp(min=1e-12))
+    return torch.where(anchor == 0, of_group, factors)
 
 
 def group_lasso(checkpoint: Checkpoint, units: UnitMask, strength: float) -> Proximal:
