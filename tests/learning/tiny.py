@@ -100,6 +100,8 @@ def quick(found: Strategy) -> dict[str, Any]:
     small |= {"fisher_examples": 200, "rank_examples": 200}
     if found.name == "isolated":
         small |= {name: TINY[name] for name in ("encoder_widths", "decoder_widths")}
+    if found.name == "saliency":
+        small |= {"share": 0.1}  # a hundredth of so small a network is a hundred weights
     return {name: value for name, value in small.items() if name in found.Params.model_fields}
 
 
