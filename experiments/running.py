@@ -198,12 +198,15 @@ def _command(name: str, options: argparse.Namespace) -> str:
         if option not in OPTIONS_THAT_CHANGE_NO_FIGURE and value
     }
     words = [
-        f"--{option}" + ("" if value is True else f" {_quote(value)}") for option, value in given.items()
+        f"--{option.replace('_', '-')}" + ("" if value is True else f" {_quote(value)}")
+        for option, value in given.items()
     ]
     return " ".join([f"python -m experiments.{name}", *words])
 
 
 def _quote(value: Any) -> str:
+    if isinstance(value, dict):
+        return shlex.quote(json.dumps(value))
     return shlex.join(map(str, value)) if isinstance(value, list | tuple) else shlex.quote(str(value))
 
 

@@ -28,8 +28,8 @@ def test_the_page_in_the_repository_is_written_from_the_results_beside_it() -> N
     assert (DOCS / "paper.md").read_text() == page(read_results(DOCS / "results"), DOCS)
 
 
-WITH_OWN_PAGES = {"datasets", "generation", "learning_gpu", "scale"}
-"""Results of an experiment and of benchmarks that have pages of their own."""
+WITH_OWN_PAGES = {"datasets", "generation", "learning_gpu", "scale", "strategies"}
+"""Results of experiments and benchmarks that have pages of their own."""
 
 
 def test_every_result_and_plot_in_the_repository_is_on_the_page() -> None:
