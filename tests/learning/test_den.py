@@ -15,7 +15,6 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.den import (
     DenParams,
     NewLabels,
-    clear_small_embeddings,
     learn,
     reached_units,
     remove_zero_units,
@@ -28,7 +27,7 @@ from worker.learning.networks.network import Network, PrunableLayer
 from worker.learning.slots import with_slots
 from worker.learning.training import Parts, Schedule, fit, one_cycle
 from worker.learning.units.resize import duplicate, grow, grow_by, prunable_layers, width
-from worker.learning.units.sparsity import group_lasso, soft_threshold
+from worker.learning.units.sparsity import clear_small_embeddings, group_lasso, soft_threshold
 from worker.learning.units.weight_masks import weights_between, weights_touching
 
 

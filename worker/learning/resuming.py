@@ -27,7 +27,7 @@ T = TypeVar("T")
 State = dict[str, Any]
 """Tensors and JSON values, in nested dictionaries and lists."""
 
-STAGES_VERSION = 1
+STAGES_VERSION = 2
 """Increase it with a change after which a snapshot of the release before must not be continued: if a stage of
 the same name, with tensors of the same shapes, has come to mean something else. Then jobs start anew once."""
 

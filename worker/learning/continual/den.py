@@ -31,7 +31,13 @@ from worker.learning.units.resize import (
     shrink,
     width,
 )
-from worker.learning.units.sparsity import Proximal, group_lasso, incoming_norms, soft_threshold
+from worker.learning.units.sparsity import (
+    Proximal,
+    clear_small_embeddings,
+    group_lasso,
+    incoming_norms,
+    soft_threshold,
+)
 from worker.learning.units.weight_masks import (
     WeightMask,
     empty_mask,
@@ -275,27 +281,6 @@ class NewLabels:
         batches = interleave([(source, 1.0)], schedule.batch_size, self.context.device)
         fit(probe, loss, batches, schedule, self.context, phase="training probes")
         return self.loss(probe)
-
-
-@torch.no_grad()
-def clear_small_embeddings(
-    network: Network, checkpoint: Checkpoint, slots: Sequence[int], share: float
-) -> None:
-    """Set the embeddings of `slots` to zero, in place, but for the fewest units of a layer that hold `share`.
-
-    share: of the sum of their squares, over all slots and units of the layer.
-    """
-    parameters = dict(network.named_parameters())
-    for layer in prunable_layers(checkpoint):
-        embeddings = parameters.get(f"{layer.name}.label")
-        if embeddings is None:
-            continue
-        of_unit = embeddings[slots].square().sum(dim=0).view(-1, layer.rows_per_unit).sum(dim=1)
-        squares, order = of_unit.sort(descending=True, stable=True)
-        held_before = squares.cumsum(0) - squares  # by all larger ones
-        kept = torch.zeros_like(of_unit, dtype=torch.bool)
-        kept[order] = (held_before < share * squares.sum()) & (squares > 0)
-        embeddings[slots] = embeddings[slots] * kept.repeat_interleave(layer.rows_per_unit)
 
 
 def reached_shares(reached: UnitMask, subnetwork: WeightMask) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""Proximal steps of penalties that make a network sparse; these penalties have no gradient at zero.
+"""Make a network sparse: proximal steps of penalties without a gradient at zero, and a threshold.
 
 Source: Parikh & Boyd 2014; Scardapane et al. 2017 (group lasso on units).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -76,3 +76,24 @@ def incoming_norms(tensors: Mapping[str, Tensor], layer: PrunableLayer) -> Tenso
     if f"{layer.name}.label" in tensors:
         squares = squares + tensors[f"{layer.name}.label"].square().sum(dim=0)
     return squares.view(-1, layer.rows_per_unit).sum(dim=1).sqrt()
+
+
+@torch.no_grad()
+def clear_small_embeddings(
+    network: Network, checkpoint: Checkpoint, slots: Sequence[int], share: float
+) -> None:
+    """Set the embeddings of `slots` to zero, in place, but for the fewest units of a layer that hold `share`.
+
+    share: of the sum of their squares, over all slots and units of the layer.
+    """
+    parameters = dict(network.named_parameters())
+    for layer in prunable_layers(checkpoint):
+        embeddings = parameters.get(f"{layer.name}.label")
+        if embeddings is None:
+            continue
+        of_unit = embeddings[slots].square().sum(dim=0).view(-1, layer.rows_per_unit).sum(dim=1)
+        squares, order = of_unit.sort(descending=True, stable=True)
+        held_before = squares.cumsum(0) - squares  # by all larger ones
+        kept = torch.zeros_like(of_unit, dtype=torch.bool)
+        kept[order] = (held_before < share * squares.sum()) & (squares > 0)
+        embeddings[slots] = embeddings[slots] * kept.repeat_interleave(layer.rows_per_unit)
