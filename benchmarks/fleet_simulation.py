@@ -1,18 +1,19 @@
 """Simulate a fleet of workers: when each request starts and ends, by the rules that real workers follow.
 
-Whose job a worker takes next is decided by the code of the workers themselves (worker/jobs/turns.py). As in
-the database, at most one change of a model runs at a time, in the order of the requests, and any number of
-its evaluations.
+Whose job a worker takes next is decided by the code of the workers themselves (worker/jobs/turns.py), with
+the priorities that the service gives to operations. As in the database, at most one change of a model runs at
+a time, in the order of the requests, and any number of its evaluations.
 """
 
 import heapq
 import math
 import random
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service.registry.claims import WaitingJob
+from service.registry.job_requests import DEFAULT_PRIORITIES
 from service.registry.tables import Operation
 from worker.jobs.turns import Turns
 
@@ -31,6 +32,11 @@ class Request:
     model: str
     operation: Operation
     seconds: float
+
+    @property
+    def priority(self) -> int:
+        """The priority of its job."""
+        return DEFAULT_PRIORITIES.get(self.operation, 0)
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,29 @@ def simulate(requests: Sequence[Request], workers: int, *, dispatch_seconds: flo
     return fleet.runs
 
 
+class _Line:
+    """The requests of a model that wait, in their order."""
+
+    def __init__(self) -> None:
+        self.requests: deque[tuple[int, Request]] = deque()
+        self._priorities: Counter[int] = Counter()
+
+    @property
+    def priority(self) -> int:
+        """That of the first request: the largest of all, because the others wait for it."""
+        return max(self._priorities)
+
+    def append(self, sequence: int, request: Request) -> None:
+        self.requests.append((sequence, request))
+        self._priorities[request.priority] += 1
+
+    def pop_first(self) -> Request:
+        _, request = self.requests.popleft()
+        self._priorities[request.priority] -= 1
+        self._priorities = +self._priorities
+        return request
+
+
 class _Fleet:
     """The workers, and the jobs that wait for them."""
 
@@ -135,8 +164,8 @@ class _Fleet:
         self._free = deque(range(workers))
         self._busy: list[tuple[float, int, str | None]] = []
         """(when it ends, worker, the model that it changes), a heap."""
-        self._changes: dict[str, deque[tuple[int, Request]]] = defaultdict(deque)
-        self._evaluations: dict[str, deque[tuple[int, Request]]] = defaultdict(deque)
+        self._changes: dict[str, _Line] = defaultdict(_Line)
+        self._evaluations: dict[str, _Line] = defaultdict(_Line)
         self._changing: set[str] = set()
         self._now = 0.0
 
@@ -144,7 +173,7 @@ class _Fleet:
         """Take a request, at its time."""
         self._now = request.at
         lines = self._evaluations if request.operation == "evaluate" else self._changes
-        lines[request.model].append((sequence, request))
+        lines[request.model].append(sequence, request)
         self._start_jobs()
 
     def advance(self, until: float) -> None:
@@ -164,9 +193,10 @@ class _Fleet:
             worker = self._free.popleft()
             job = self._turns[worker].order(waiting)[0]
             self._turns[worker].note(job)
+            self._turns[worker].note_claimed()
             lines = self._evaluations if job.id == "evaluation" else self._changes
-            _, request = lines[job.model_id].popleft()
-            if not lines[job.model_id]:
+            request = lines[job.model_id].pop_first()
+            if not lines[job.model_id].requests:
                 del lines[job.model_id]
             is_change = request.operation != "evaluate"
             if is_change:
@@ -181,8 +211,8 @@ class _Fleet:
         for kind, lines in (("change", self._changes), ("evaluation", self._evaluations)):
             for model, line in lines.items():
                 if kind == "evaluation" or model not in self._changing:
-                    sequence, request = line[0]
-                    yield WaitingJob(kind, request.project, model, sequence)
+                    sequence, request = line.requests[0]
+                    yield WaitingJob(kind, request.project, model, sequence, line.priority)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -68,6 +68,10 @@ COMMITS_OF_A_JOB = 6
 
 CHECKED_MODELS, CHECKED_REQUESTS, CHECKED_WORKERS, CHECKED_BUSY = 12, 120, 2, 0.7
 CHECKED_MIX: dict[Operation, float] = {"learn": 0.6, "forget": 0.4}
+CHECKED_BEFORE = 60
+"""Requests before the real run, whose durations are the prediction."""
+CHECKED_ALIKE = 5
+"""From how many of them the duration of a request is chosen."""
 STEPS = 250
 """Of the jobs of the real run: about a second each."""
 
@@ -210,41 +214,36 @@ def check_simulation() -> dict[str, Any]:
     with running_fleet(CHECKED_WORKERS) as client:
         for number in range(CHECKED_MODELS):
             client.models.create(f"m{number}", dataset="digits", network=NETWORK)
-        before = [
+        for job in [submit(client, "learn", f"m{number}", ["0", "1"]) for number in range(CHECKED_MODELS)]:
             client.jobs.wait(job)
-            for job in [submit(client, "learn", f"m{number}", ["0", "1"]) for number in range(CHECKED_MODELS)]
-        ]
         held = {f"m{number}": ["0", "1"] for number in range(CHECKED_MODELS)}
-        before += run_plan(client, make_plan(random.Random(SEED + 1), held, 30, pause=0.0))
-        measured: dict[Operation, list[float]] = {}
-        for job in before:
-            assert job.seconds is not None
-            measured.setdefault(job.operation, []).append(job.seconds)  # type: ignore[arg-type]
-        mean = sum(share * statistics.mean(measured[one]) for one, share in CHECKED_MIX.items())
-        pause = mean / (CHECKED_WORKERS * CHECKED_BUSY)
+        plan = make_plan(random.Random(SEED + 1), held, CHECKED_BEFORE, pause=0.0)
+        before = run_plan(client, plan)
+        pause = statistics.mean(run.seconds for run in before) / (CHECKED_WORKERS * CHECKED_BUSY)
         real = run_plan(client, make_plan(random.Random(SEED), held, CHECKED_REQUESTS, pause=pause))
-    begin = min(job.created_at for job in real)
-    arrivals = [(job.created_at - begin).total_seconds() for job in real]
-    waits = [(job.started_at - job.created_at).total_seconds() for job in real if job.started_at]
-    dispatch = min(waits)
-    found: dict[str, Any] = {"workers": CHECKED_WORKERS, "requests": len(real)}
-    found["real_p95_wait_seconds"] = round(quantile(waits, 0.95), 2)
+    begin = min(run.job.created_at for run in real)
+    real_p95, dispatch = quantile([run.wait for run in real], 0.95), min(run.wait for run in real)
+    found: dict[str, Any] = {
+        "workers": CHECKED_WORKERS,
+        "requests": len(real),
+        "real_p95_wait_seconds": round(real_p95, 2),
+    }
     chance = random.Random(SEED)
     for name in ("predicted", "replayed"):
         requests = [
             Request(
-                at,
+                (run.job.created_at - begin).total_seconds(),
                 "default",
-                job.model,
-                job.operation,  # type: ignore[arg-type]
-                chance.choice(measured[job.operation]) if name == "predicted" else job.seconds or 0.0,  # type: ignore[index]
+                run.job.model,
+                run.planned.operation,
+                predict_seconds(run.planned, before, chance) if name == "predicted" else run.seconds,
             )
-            for at, job in zip(arrivals, real, strict=True)
+            for run in real
         ]
         runs = simulate(requests, CHECKED_WORKERS, dispatch_seconds=dispatch)
         p95 = quantile([run.wait for run in runs], 0.95)
         found[f"{name}_p95_wait_seconds"] = round(p95, 2)
-        found[f"{name}_over_real"] = round(p95 / quantile(waits, 0.95), 3)
+        found[f"{name}_over_real"] = round(p95 / real_p95, 3)
     return found
 
 
@@ -256,6 +255,35 @@ class Planned:
     operation: Operation
     model: str
     label: str
+    held: int
+    """How many labels the model holds then: a job with more labels takes longer."""
+
+
+@dataclass(frozen=True)
+class RealRun:
+    """A request of the real run, and its job when it has ended."""
+
+    planned: Planned
+    job: Job
+
+    @property
+    def seconds(self) -> float:
+        """How long the job took."""
+        assert self.job.seconds is not None
+        return self.job.seconds
+
+    @property
+    def wait(self) -> float:
+        """The seconds from the request to the job's start."""
+        assert self.job.started_at is not None
+        return (self.job.started_at - self.job.created_at).total_seconds()
+
+
+def predict_seconds(planned: Planned, before: Sequence[RealRun], chance: random.Random) -> float:
+    """Return the duration of one of the jobs before that are most like the planned one."""
+    alike = [run for run in before if run.planned.operation == planned.operation]
+    alike.sort(key=lambda run: abs(run.planned.held - planned.held))
+    return chance.choice(alike[:CHECKED_ALIKE]).seconds
 
 
 def make_plan(
@@ -280,20 +308,21 @@ def make_plan(
             held[model].append(label)
         else:
             held[model].remove(label)
-        yield Planned(chance.expovariate(1 / pause) if pause else 0.0, operation, model, label)
+        wait = chance.expovariate(1 / pause) if pause else 0.0
+        yield Planned(wait, operation, model, label, len(held[model]))
 
 
-def run_plan(client: Palimpsest, plan: Iterator[Planned]) -> list[Job]:
-    """Submit the requests at their times, and return their jobs once all have ended."""
-    jobs, due = [], time.monotonic()
+def run_plan(client: Palimpsest, plan: Iterator[Planned]) -> list[RealRun]:
+    """Submit the requests at their times, and return them once all jobs have ended."""
+    submitted, due = [], time.monotonic()
     for one in plan:
         due += one.pause
         time.sleep(max(due - time.monotonic(), 0.0))
-        jobs.append(submit(client, one.operation, one.model, [one.label]))
-    ended = [client.jobs.wait(job) for job in jobs]
-    failed = [job for job in ended if not job.succeeded]
+        submitted.append((one, submit(client, one.operation, one.model, [one.label])))
+    runs = [RealRun(planned, client.jobs.wait(job)) for planned, job in submitted]
+    failed = [run.job for run in runs if not run.job.succeeded]
     assert not failed, failed[0].error
-    return ended
+    return runs
 
 
 def submit(client: Palimpsest, operation: Operation, model: str, labels: Sequence[str]) -> Job:

@@ -40,6 +40,18 @@ def test_a_project_with_many_requests_delays_another_by_one_job() -> None:
     assert other.started == 10
 
 
+def test_forgets_come_before_learns_with_all_changes_that_they_wait_for() -> None:
+    requests = [*learns("first", "a", "b", "c"), Request(0.0, "p", "c", "forget", 10.0)]
+    runs = [(run.request.model, run.request.operation) for run in simulate(requests, 1)]
+    assert runs[1:3] == [("c", "learn"), ("c", "forget")]
+
+
+def test_one_job_in_four_is_chosen_without_regard_to_priorities() -> None:
+    forgets = [Request(0.0, "p", f"m{number}", "forget", 10.0) for number in range(9)]
+    runs = simulate([*learns("running", "waiting"), *forgets], 1)
+    assert [run.request.model for run in runs].index("waiting") == 3
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_waits_are_those_that_erlang_computed(workers: int) -> None:
     """Poisson arrivals and exponential durations: M/M/c, with the mean wait by Erlang's formula C."""

@@ -53,7 +53,7 @@ class Turns:
             self.note(job)
             next_job = execute(job.id, worker_context, on_claim=partial(claimed.append, job))
             if claimed:
-                self._jobs += 1
+                self.note_claimed()
                 return next_job
             self._pass_over(job)
         return None
@@ -80,6 +80,10 @@ class Turns:
             self._served.clear()
         self._turn += 1
         self._served[job.project_id] = self._served[job.model_id] = self._turn
+
+    def note_claimed(self) -> None:
+        """Record that this worker claimed the job that had its turn."""
+        self._jobs += 1
 
     def _pass_over(self, job: WaitingJob) -> None:
         if len(self._passed_over) >= MAX_REMEMBERED:
