@@ -24,6 +24,7 @@ MERGE, RETRAIN = "merge", "retrain"
 TINY: dict[str, dict[str, Any]] = {
     "mlp": {"encoder_widths": [16], "decoder_widths": [16], "latent": 2},
     "conv": {"encoder_widths": [4, 4, 16], "decoder_widths": [16, 4, 4], "latent": 2},
+    "hyper": {"encoder_widths": [16], "decoder_widths": [16], "latent": 2},
 }
 FEW = {"steps": 5, "batch_size": 16}
 SHORT: dict[str, Any] = {

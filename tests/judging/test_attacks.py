@@ -103,7 +103,7 @@ def test_closeness_is_the_largest_cosine_to_a_real_image() -> None:
     assert closeness(torch.zeros(1, 64), REAL).item() == 0
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+@pytest.mark.parametrize("architecture", ["mlp", "conv", "hyper"])
 def test_a_column_that_is_a_slots_own_draws_and_measures_what_the_network_does(architecture: str) -> None:
     checkpoint = run(
         "learn",

@@ -31,6 +31,13 @@ from worker.learning.units.sparsity import clear_small_embeddings, group_lasso, 
 from worker.learning.units.weight_masks import weights_between, weights_touching
 
 
+@pytest.fixture
+def learnt(learnt: Checkpoint) -> Checkpoint:
+    if learnt.spec.architecture == "hyper":
+        pytest.skip("a hypernetwork's embeddings reach every unit: test_hypernetworks.py")
+    return learnt
+
+
 def learnt_by(checkpoint: Checkpoint, **params: Any) -> tuple[Checkpoint, dict[str, dict[str, int]]]:
     worker = context(0, checkpoint.spec.architecture)
     given = DenParams.model_validate({"schedule": QUICK, "fisher_examples": 100, "probe_steps": 30, **params})

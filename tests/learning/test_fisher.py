@@ -15,6 +15,7 @@ from worker.learning.checkpoint import Spec
 from worker.learning.elbo import negative_elbo
 from worker.learning.fisher import fisher_diagonal, quadratic_penalty
 from worker.learning.networks.conv import Conv
+from worker.learning.networks.hyper import Hyper
 from worker.learning.networks.mlp import Mlp
 from worker.learning.networks.network import Network
 from worker.learning.strategy import Batch
@@ -28,8 +29,9 @@ def initialised(network: Network) -> Network:
     """The network in float64, with random weights and label embeddings."""
     network.double()
     network.initialise(torch.Generator().manual_seed(1))
-    for name in ("encoder.0.label", "decoder.0.label"):
-        network.get_parameter(name).data.normal_(generator=torch.Generator().manual_seed(2))
+    for name, tensor in network.named_parameters():
+        if name.endswith(".label"):
+            tensor.data.normal_(generator=torch.Generator().manual_seed(2))
     return network
 
 
@@ -93,6 +95,17 @@ def test_fast_fisher_of_a_convolutional_network_equals_one_example_at_a_time(
     batches = [batch(size, pixels=side**2) for size in (3, 1)]
     fast = fisher_diagonal(built, batches, torch.Generator().manual_seed(9))
     slow = one_example_at_a_time(built, batches, torch.Generator().manual_seed(9))
+    for name in slow:
+        assert torch.allclose(fast[name], slow[name], rtol=1e-10, atol=1e-14), name
+
+
+def test_fast_fisher_of_generated_weights_equals_one_example_at_a_time() -> None:
+    """Of the shared matrices, of the hypernetworks and of the embeddings."""
+    built = initialised(Hyper(Spec("hyper", (5, 3), (4, 6), latent=2, slots=3, pixels=10)))
+    batches = [batch(size) for size in (4, 1)]
+    fast = fisher_diagonal(built, batches, torch.Generator().manual_seed(9))
+    slow = one_example_at_a_time(built, batches, torch.Generator().manual_seed(9))
+    assert fast.keys() == slow.keys()
     for name in slow:
         assert torch.allclose(fast[name], slow[name], rtol=1e-10, atol=1e-14), name
 

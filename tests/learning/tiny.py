@@ -15,6 +15,7 @@ TINY: dict[str, Any] = {"encoder_widths": (24, 12), "decoder_widths": (12, 24), 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": TINY,
     "conv": {"architecture": "conv", "encoder_widths": (8, 8, 16), "decoder_widths": (16, 8, 8), "latent": 2},
+    "hyper": {"architecture": "hyper", **TINY},
 }
 QUICK: dict[str, Any] = {"steps": 150, "batch_size": 32, "learning_rate": 1e-2}
 BRIEF = QUICK | {"steps": 10}
@@ -100,6 +101,8 @@ def quick(found: Strategy) -> dict[str, Any]:
     small |= {"fisher_examples": 200, "rank_examples": 200}
     if found.name == "isolated":
         small |= {name: TINY[name] for name in ("encoder_widths", "decoder_widths")}
+    if found.name == "dampening":
+        small |= {"schedule": QUICK | {"steps": 300}}  # half of so small a network's weights are dampened
     if found.name == "saliency":
         small |= {"share": 0.1}  # a hundredth of so small a network is a hundred weights
     return {name: value for name, value in small.items() if name in found.Params.model_fields}

@@ -1,19 +1,23 @@
 """Export a version's decoder as an ONNX graph from noise and a label slot to a mean image.
 
 The graph is built node by node rather than traced. The code for it is short, takes milliseconds, and its
-bytes depend on the weights alone. The weights' shapes decide the nodes: a 2-d weight is a dense layer, and a
-4-d weight is a nearest-neighbour upsampling by two and a convolution.
+bytes depend on the weights alone. The weights' names and shapes decide the nodes: a 2-d weight is a dense
+layer, a 4-d weight is a nearest-neighbour upsampling by two and a convolution, and the layer of a table of
+factors has weights that a hypernetwork makes.
 """
 
 import math
 from collections.abc import Mapping
 
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.mixtures import component_edges
+from worker.learning.networks import frozen
+from worker.learning.networks.hyper import Hyper
 from worker.learning.networks.network import noise_size
 
 OPSET = 17
@@ -27,7 +31,7 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     Inputs: noise float32 [n, noise_size], standard normal, and slot int64 [n]. Output: images float32
     [n, pixels] in [0, 1]. The label priors p(z | c) are part of the graph: see `Network.sample_prior`.
     """
-    spec, weights = checkpoint.spec, checkpoint.weights
+    spec, weights, decoder = checkpoint.spec, checkpoint.weights, _decoder_weights(checkpoint)
     layers = len(spec.decoder_widths) + 1
     constants: dict[str, list[int]] = {"last_axis": [-1], "flat": [0, spec.pixels]}
     priors = {
@@ -40,8 +44,7 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
         constants |= {"components": [spec.components], "noise_parts": [spec.latent, 1]}
         nodes = [*_component_nodes(), *_prior_nodes("component", "noise_of_latent")]
     for index in range(layers):
-        nodes += _layer_nodes(index, weights, constants, last=index == layers - 1)
-    decoder = {name: weights[name] for name in sorted(weights) if name.startswith("decoder.")}
+        nodes += _layer_nodes(index, decoder, constants, last=index == layers - 1)
     initializers = [
         numpy_helper.from_array(tensor.contiguous().numpy(), name)
         for name, tensor in (priors | decoder).items()
@@ -69,6 +72,25 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _decoder_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Return the decoder's weights, by name, as the graph holds them.
+
+    Where a hypernetwork makes the weights of each label, the graph has the factors and shifts that it makes,
+    in tables with a row for every slot, and not the hypernetwork: that is fewer numbers and less work for
+    each draw. The weights themselves would be a matrix for every slot.
+    """
+    weights = checkpoint.weights
+    network = frozen(checkpoint, torch.device("cpu"))
+    if not isinstance(network, Hyper):
+        return {name: weights[name] for name in sorted(weights) if name.startswith("decoder.")}
+    made = network.make_weights(network.embeddings(torch.arange(checkpoint.spec.slots)))
+    found: dict[str, Tensor] = {}
+    for name, layer in network.generated_layers():
+        found |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
+        found |= {f"{name}.scale": made[name].scale, f"{name}.shift": made[name].shift}
+    return {name: found[name] for name in sorted(found) if name.startswith("decoder.")}
 
 
 def _component_nodes() -> list[onnx.NodeProto]:
@@ -121,6 +143,12 @@ def _layer_nodes(
         convolved = [f"{layer}.large", *parameters]
         nodes.append(helper.make_node("Conv", convolved, [f"{layer}.sum"], pads=[1] * 4))
     preactivation = f"{layer}.sum"
+    if f"{layer}.scale" in weights:  # s_c * (W x + b) + shift, see networks/hyper.py
+        nodes.append(helper.make_node("Gather", [f"{layer}.scale", "slot"], [f"{layer}.factor"]))
+        nodes.append(helper.make_node("Mul", [preactivation, f"{layer}.factor"], [f"{layer}.scaled"]))
+        nodes.append(helper.make_node("Gather", [f"{layer}.shift", "slot"], [f"{layer}.added"]))
+        nodes.append(helper.make_node("Add", [f"{layer}.scaled", f"{layer}.added"], [f"{layer}.out"]))
+        preactivation = f"{layer}.out"
     if f"{layer}.label" in weights:
         nodes.append(helper.make_node("Gather", [f"{layer}.label", "slot"], [f"{layer}.of_label"]))
         nodes.append(helper.make_node("Add", [preactivation, f"{layer}.of_label"], [f"{layer}.out"]))

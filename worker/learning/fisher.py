@@ -75,6 +75,9 @@ def _accumulate(
     totals: dict[str, Tensor], network: Network, call: LayerCall, gradient: Tensor, slots: Tensor
 ) -> None:
     # gradient: at the pre-activation, [batch, out] or [batch, out, height, width]
+    if f"{call.layer}.weight" not in totals:  # an embedding that a hypernetwork starts from
+        totals[f"{call.layer}.label"].index_add_(0, slots, gradient.square())
+        return
     inputs, weight = call.inputs.detach(), totals[f"{call.layer}.weight"]
     if gradient.dim() == 2:
         squared = gradient.square()

@@ -298,9 +298,9 @@ def reached_units(
 ) -> dict[str, Tensor]:
     """Mark the hidden units that the labels' embeddings reach: hidden layer -> bool [units].
 
-    A unit is reached if an embedding has a value for it that is not zero, or through a large weight from a
-    reached unit. A weight is large if its magnitude is more than `reach` times the root mean square of the
-    weights in its layer.
+    A unit is reached if an embedding has a value for it that is not zero, through a large weight from a
+    reached unit, or if a hypernetwork makes its weights from the embedding. A weight is large if its
+    magnitude is more than `reach` times the root mean square of the weights in its layer.
     """
     parameters, reached = dict(network.named_parameters()), {}
     layers = {layer.name: layer for layer in prunable_layers(checkpoint)}
@@ -309,6 +309,8 @@ def reached_units(
         if embeddings is not None:
             of_unit = embeddings[slots].detach().abs().sum(dim=0).view(-1, layer.rows_per_unit).sum(dim=1)
             reached[layer.name] = of_unit > 0
+        elif f"{layer.name}.scale.weight" in parameters:  # a hypernetwork makes all its weights for a label
+            reached[layer.name] = torch.ones_like(parameters[f"{layer.name}.bias"], dtype=torch.bool)
         weight = parameters.get(f"{layer.following}.weight")
         following = layers.get(layer.following)
         if following is None or weight is None:

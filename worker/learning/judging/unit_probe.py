@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from worker.learning.networks.hyper import Hyper
 from worker.learning.networks.network import Network
 
 SPARSITY = 10.0
@@ -25,7 +26,8 @@ def reconstruct_from_units(
 
     found with FISTA (Beck & Teboulle 2009). A decoder whose units still draw a label's strokes comes nearer
     to its images than one that never drew them. Linear combinations of any sign tell less: they reconstruct
-    every label about equally well. None if the last layer is not dense (architecture `conv`).
+    every label about equally well. None if the last layer is not dense (architecture `conv`), or draws other
+    pictures for each label (architecture `hyper`).
 
     images: uint8 [n, pixels]. sparsity: 0 is non-negative least squares.
     """
@@ -48,7 +50,9 @@ def reconstruct_from_units(
 
 
 def _last_layer(network: Network) -> tuple[Tensor, Tensor] | None:
-    """The weight [pixels, units] and the bias of the decoder's last layer; None if it is not dense."""
+    """The weight [pixels, units] and the bias of the decoder's last layer; None if there is no such pair."""
+    if isinstance(network, Hyper):
+        return None
     parameters = dict(network.named_parameters())
     name = [name for name in parameters if name.startswith("decoder.") and name.endswith(".weight")][-1]
     weight = parameters[name].detach()

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from worker.learning.checkpoint import Checkpoint, Spec
 from worker.learning.networks.conv import Conv, ConvParams
+from worker.learning.networks.hyper import Hyper, HyperParams
 from worker.learning.networks.mlp import Mlp, MlpParams
 from worker.learning.networks.network import Network
 from worker.learning.package import NameTaken, Package
@@ -33,6 +34,13 @@ ARCHITECTURES = {
     "mlp": Architecture("mlp", Mlp, MlpParams, "Fully connected conditional VAE (the paper's 512/256/8)."),
     "conv": Architecture(
         "conv", Conv, ConvParams, "Convolutional conditional VAE, with two fifths of the weights of `mlp`."
+    ),
+    "hyper": Architecture(
+        "hyper",
+        Hyper,
+        HyperParams,
+        "Fully connected conditional VAE whose weights a hypernetwork makes for each label, with as many "
+        "parameters as `mlp`.",
     ),
 }
 

@@ -97,12 +97,12 @@ class Network(nn.Module, ABC):
     def prunable_layers(self) -> list[PrunableLayer]:
         """List the hidden layers in the order of the spec's widths, except posterior and output layers."""
 
-    def apply_layer(self, layer: nn.Module, inputs: Tensor, slots: Tensor) -> Tensor:
-        """Apply a layer to its input, in the network's precision; the result has the input's type."""
+    def apply_layer(self, layer: nn.Module, *inputs: Tensor) -> Tensor:
+        """Apply a layer to its inputs, in the network's precision; the result has the type of the first."""
         lower = self.precision is torch.bfloat16
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=lower):
-            out: Tensor = layer(inputs, slots)
-        return out.to(inputs.dtype)
+        with torch.autocast(inputs[0].device.type, dtype=torch.bfloat16, enabled=lower):
+            out: Tensor = layer(*inputs)
+        return out.to(inputs[0].dtype)
 
     def posterior(self, heads: Tensor) -> tuple[Tensor, Tensor]:
         """Split the encoder's output, [batch, 2 latent], into mean and logvar; logvar within +-LOGVAR_BOUND.

@@ -182,19 +182,20 @@ def scale_incoming(tensors: dict[str, Tensor], layer: PrunableLayer, factors: Te
 
     factors: [units]. Replaces tensors in the dictionary; no tensor is changed in place.
     """
-    rows, weight = factors.repeat_interleave(layer.rows_per_unit), tensors[f"{layer.name}.weight"]
-    tensors[f"{layer.name}.weight"] = weight * rows.reshape(-1, *[1] * (weight.dim() - 1))
-    tensors[f"{layer.name}.bias"] = tensors[f"{layer.name}.bias"] * rows
+    rows = factors.repeat_interleave(layer.rows_per_unit)
+    for name in _names_of_rows(tensors, layer):
+        tensors[name] = tensors[name] * rows.reshape(-1, *[1] * (tensors[name].dim() - 1))
     if f"{layer.name}.label" in tensors:
         tensors[f"{layer.name}.label"] = tensors[f"{layer.name}.label"] * rows
 
 
 def _append(tensors: dict[str, Tensor], layer: PrunableLayer, incoming: Tensor) -> None:
     rows, columns = len(incoming), len(incoming) // layer.rows_per_unit * layer.columns_per_unit
-    weight, bias, label = f"{layer.name}.weight", f"{layer.name}.bias", f"{layer.name}.label"
+    weight, label = f"{layer.name}.weight", f"{layer.name}.label"
     outgoing = tensors[f"{layer.following}.weight"]
-    tensors[weight] = torch.cat([tensors[weight], incoming])
-    tensors[bias] = torch.cat([tensors[bias], torch.zeros(rows)])
+    for name in _names_of_rows(tensors, layer):
+        added = incoming if name == weight else tensors[name].new_zeros(rows, *tensors[name].shape[1:])
+        tensors[name] = torch.cat([tensors[name], added])
     if label in tensors:
         tensors[label] = torch.cat([tensors[label], torch.zeros(len(tensors[label]), rows)], dim=1)
     zeros = outgoing.new_zeros(len(outgoing), columns, *outgoing.shape[2:])
@@ -203,11 +204,20 @@ def _append(tensors: dict[str, Tensor], layer: PrunableLayer, incoming: Tensor) 
 
 def _select(tensors: dict[str, Tensor], layer: PrunableLayer, kept: Tensor) -> None:
     rows, columns = entries(kept, layer.rows_per_unit), entries(kept, layer.columns_per_unit)
-    tensors[f"{layer.name}.weight"] = tensors[f"{layer.name}.weight"][rows]
-    tensors[f"{layer.name}.bias"] = tensors[f"{layer.name}.bias"][rows]
+    for name in _names_of_rows(tensors, layer):
+        tensors[name] = tensors[name][rows]
     tensors[f"{layer.following}.weight"] = tensors[f"{layer.following}.weight"][:, columns]
     if f"{layer.name}.label" in tensors:
         tensors[f"{layer.name}.label"] = tensors[f"{layer.name}.label"][:, rows]
+
+
+def _names_of_rows(tensors: Mapping[str, Tensor], layer: PrunableLayer) -> list[str]:
+    """List the tensors of a layer that have a row for each of its units: all but its label embeddings.
+
+    Besides the weight and the bias they are those of the parts of the layer, such as the last layers of a
+    hypernetwork that makes its weights.
+    """
+    return [name for name in tensors if name.startswith(f"{layer.name}.") and name != f"{layer.name}.label"]
 
 
 def _originals(units: int, copies: int, generator: torch.Generator) -> Tensor:
