@@ -1,5 +1,6 @@
 """/v1/catalog: the strategies, datasets and architectures, and the JSON Schemas of params and reports."""
 
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,12 +11,6 @@ from service.api.access import needs_no_key, requires
 from service.api.context import Context
 from service.api.route import Route
 from service.requests.catalog import Catalog
-
-REPORT_SCHEMA = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "The report of a version",
-    **TypeAdapter(FullReport | Report).json_schema(mode="serialization"),
-}
 
 router = APIRouter(prefix="/v1/catalog", tags=["catalog"], route_class=Route)
 
@@ -36,4 +31,13 @@ def get_catalog(context: Context) -> Catalog:
 @needs_no_key
 def get_report_schema() -> dict[str, Any]:
     """Read the JSON Schema (draft 2020-12) of the reports that this release writes and answers with."""
-    return REPORT_SCHEMA
+    return _report_schema()
+
+
+@cache
+def _report_schema() -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The report of a version",
+        **TypeAdapter(FullReport | Report).json_schema(mode="serialization"),
+    }

@@ -3,12 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from service.api.error_kinds import STATUS, all_kinds, registry_errors
 from service.registry.job_errors import FAILURES
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def render_markdown() -> str:
 
 def render_html() -> str:
     """Return the page at /docs/errors."""
-    return _PAGE.render(tables=error_tables())
+    return _page().render(tables=error_tables())
 
 
 def _join(texts: Iterable[str]) -> str:
@@ -122,12 +125,17 @@ def _mark_code(text: str) -> Markup:
     return Markup("").join(marked)
 
 
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("service.api"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=StrictUndefined,
-)
-_ENVIRONMENT.filters["code"] = _mark_code
-_PAGE = _ENVIRONMENT.get_template("errors.jinja")
+@cache
+def _page() -> "Template":
+    """Return the template, compiled when the page is asked for first."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("service.api"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["code"] = _mark_code
+    return environment.get_template("errors.jinja")

@@ -37,7 +37,6 @@ from service.registry.errors import (
     UnstorableText,
 )
 from service.registry.frequent_queries import FrequentQuery
-from service.registry.postgresql import create_postgresql_engine
 from service.registry.sqlite import FileChanged, OpenedFile, create_sqlite_engine
 from service.registry.waiting import Allowance, CircuitBreaker, Line, Patience, waiting_at_most
 from service.urls import sqlite_file
@@ -81,11 +80,16 @@ class Database:
         default = SQLITE_WAIT_SECONDS if self.is_sqlite else BACKGROUND_WAIT_SECONDS
         self.wait_seconds = default if wait_seconds is None else wait_seconds
         self._file = None if file is None else OpenedFile(file)
-        self.engine = (
-            create_postgresql_engine(make_url(url), connections=connections, wait_seconds=self.wait_seconds)
-            if self._file is None
-            else create_sqlite_engine(self._file, connections=connections, wait_seconds=self.wait_seconds)
-        )
+        if self._file is None:
+            from service.registry.postgresql import create_postgresql_engine  # imports psycopg: 50 ms
+
+            self.engine = create_postgresql_engine(
+                make_url(url), connections=connections, wait_seconds=self.wait_seconds
+            )
+        else:
+            self.engine = create_sqlite_engine(
+                self._file, connections=connections, wait_seconds=self.wait_seconds
+            )
         self._reading = self.engine.execution_options(reading=True)
         self._breaker = None if wait_seconds is None else CircuitBreaker()
         self._done_at = time.monotonic()

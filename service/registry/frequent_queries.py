@@ -8,12 +8,9 @@ reads, the same settings, the same bounds on waiting.
 import json
 from typing import Any
 
-import psycopg
 from sqlalchemy import ColumnElement, Engine, Select, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.elements import BindParameter
-
-from service.registry.postgresql import begin_statement
 
 
 class is_one_of(ColumnElement[bool]):  # noqa: N801 - reads as the SQL condition it is
@@ -81,6 +78,10 @@ def _send_to_postgresql(
     engine: Engine, connection: Any, compiled: Any, values: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
     """Send the whole transaction as one message, and wait once for all its answers."""
+    import psycopg  # 50 ms, which a service on SQLite does not need
+
+    from service.registry.postgresql import begin_statement
+
     with psycopg.ClientCursor(connection) as cursor:
         cursor.execute(
             f"{begin_statement(engine.url, 'READ ONLY')};{compiled};COMMIT", {**compiled.params, **values}

@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from reports import (
     Criterion,
@@ -39,6 +38,9 @@ from service.reporting.charts import (
 from service.reporting.figures import list_figures
 from service.reporting.formatting import percent, percent_interval, words
 from service.reporting.relapse import RelapsePoint
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
 DRAWS = f"0.png?grid=1x{COMPARED_DRAWS}&scale=2"
 """Draws of a label with the seeds 0 to COMPARED_DRAWS - 1, so that nobody selected them."""
@@ -262,7 +264,9 @@ def _draws_address(model: ModelRow, version: VersionRow, label: str) -> str:
     return f"/v1/models/{model.name}/versions/{version.number}/images/{quote(label, safe='')}/{DRAWS}"
 
 
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("service.reporting"),
         autoescape=True,
@@ -284,6 +288,6 @@ def _environment() -> Environment:
 
 
 @lru_cache(maxsize=1)
-def _page() -> Template:
+def _page() -> "Template":
     """Return the template, compiled when the first page is made."""
     return _environment().get_template("report.jinja")

@@ -9,12 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from importlib import resources
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
-from referencing import Registry
 from sqlalchemy.orm import Session
 
 from service.registry import datasets as uploads
@@ -23,6 +20,9 @@ from service.registry.job_specs import JobSpec, LabelsSpec, Retention
 from service.registry.tables import DatasetRow, Guarantee, Operation
 from service.requests.invalid_upload import SIDE
 from service.requests.violations import InvalidRequest, Violation, escape
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 AnySpec = TypeVar("AnySpec", bound=JobSpec)
 
@@ -290,18 +290,20 @@ def complete(schema: Mapping[str, Any], value: Mapping[str, Any], *, pointer: st
     pointer: the JSON pointer of `value` in the request.
     Raises InvalidRequest with every broken rule.
     """
+    from jsonschema import Draft202012Validator  # 40 ms, which a start does not need
+    from referencing import Registry
+
+    # It finds no schema but the one that is checked against, so that nothing is ever fetched from elsewhere.
+    no_other_schemas: Registry[Any] = Registry()
     violations = [
         violation
-        for error in Draft202012Validator(schema, registry=_NO_OTHER_SCHEMAS).iter_errors(value)
+        for error in Draft202012Validator(schema, registry=no_other_schemas).iter_errors(value)
         for violation in _violations(error, pointer)
     ]
     if violations:
         raise InvalidRequest(*violations)
     return _with_defaults(schema, value, schema)
 
-
-_NO_OTHER_SCHEMAS: Registry[Any] = Registry()
-"""It finds no schema but the one that is checked against, so that nothing is ever fetched from elsewhere."""
 
 _CODES = {
     "type": "wrong_type",
@@ -313,7 +315,7 @@ _CODES = {
 }
 
 
-def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
+def _violations(error: "ValidationError", pointer: str) -> Iterator[Violation]:
     cause = _cause(error)
     place = pointer + "".join(f"/{escape(str(step))}" for step in cause.absolute_path)
     code = _CODES.get(str(cause.validator), "out_of_range")
@@ -332,7 +334,7 @@ def _violations(error: ValidationError, pointer: str) -> Iterator[Violation]:
         yield Violation(place, code, cause.message)
 
 
-def _cause(error: ValidationError) -> ValidationError:
+def _cause(error: "ValidationError") -> "ValidationError":
     """Return the broken rule itself. If there are alternatives, such as a number or null, take the one whose
     type fits.
     """

@@ -10,9 +10,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-
 MAX_BYTES = 64 << 10
 MAX_DEPTH = 32
 MAX_UNFOLDED = 5_000
@@ -46,6 +43,9 @@ def find_fault(schema: object) -> str | None:
         return "its schema contains the character NUL"
     if fault := next(_faults(schema, 0), None):
         return fault
+    from jsonschema import Draft202012Validator  # 40 ms, which a start does not need
+    from jsonschema.exceptions import SchemaError
+
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
