@@ -85,6 +85,8 @@ def histories(catalog: Mapping[str, Any], dataset: str, steps: int, *, quick: bo
         for entry in entries:
             if quick and entry["operation"] == "evaluate":
                 continue
+            if architecture not in (entry.get("architectures") or TINY):
+                continue
             name = f"{architecture} {entry['operation']} {entry['name']}"
             jobs = tuple(jobs_for(entry, entries, labels))
             yield History(name, {"architecture": architecture, **network}, jobs, SHORT)

@@ -61,6 +61,7 @@ def describe_strategy(one: Strategy) -> dict[str, Any]:
         "needs_examples": one.needs_examples,
         "merges_temporary": one.merges_temporary,
         "guarantee": one.guarantee,
+        "architectures": None if one.architectures is None else list(one.architectures),
         "summary": one.summary,
         "source": one.source,
         "params": one.Params.model_json_schema(),

@@ -78,6 +78,7 @@ class Strategy(Value):
     needs_examples: bool
     merges_temporary: bool
     guarantee: str | None = None
+    architectures: tuple[str, ...] | None = None
     summary: str
     source: str
     params: Json

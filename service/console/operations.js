@@ -13,6 +13,9 @@ const goToJob = (job) => location.assign(jobPath(job));
 const strategiesOf = (catalog, operation, fits) =>
   catalog.strategies.filter((one) => one.operation === operation && fits(one)).sort((one, other) => other.default - one.default);
 
+/** Whether the strategy works on networks of the model's architecture. */
+const isFor = (strategy, model) => !strategy.architectures || strategy.architectures.includes(model.network.architecture);
+
 const recentJobs = async () => (await get("/v1/jobs?state=succeeded&limit=100")).data;
 
 /** What it costs, by what the last such jobs took. */
@@ -117,7 +120,7 @@ export async function openLearn(model) {
   const strategies = () => {
     const chosen = choice?.chosen() ?? [];
     const merging = retention.value === "permanent" && chosen.length > 0 && chosen.every((name) => known.get(name)?.status === "temporary");
-    return strategiesOf(catalog, "learn", (one) => one.retention === retention.value && one.merges_temporary === merging);
+    return strategiesOf(catalog, "learn", (one) => isFor(one, model) && one.retention === retention.value && one.merges_temporary === merging);
   };
   const findStrategy = () => strategies().find((one) => one.name === strategy.value) ?? strategies()[0];
   const what = consequences(() => {
@@ -173,7 +176,7 @@ export async function openForget(model, versions, preselected = []) {
   const summary = h("p.note");
   const statusOf = new Map(held.map((label) => [label.name, label.status]));
   const dropsOnly = () => choice.chosen().length > 0 && choice.chosen().every((name) => statusOf.get(name) === "temporary");
-  const strategies = () => strategiesOf(catalog, "forget", (one) => (one.retention === "temporary") === dropsOnly());
+  const strategies = () => strategiesOf(catalog, "forget", (one) => isFor(one, model) && (one.retention === "temporary") === dropsOnly());
   const findStrategy = () => strategies().find((one) => one.name === strategy.value) ?? strategies()[0];
   const what = consequences(() => {
     const chosen = choice.chosen();

@@ -66,6 +66,12 @@ VALIDATION_FAILED = JobFailure(
     "Params that are each in range do not fit together.",
     "Change the params that the message names.",
 )
+NOT_FOR_ARCHITECTURE = JobFailure(
+    "user",
+    "strategy_not_for_architecture",
+    "The strategy does not work on networks of the model's architecture.",
+    "Use another strategy, or a model of an architecture that the message names.",
+)
 TOO_WIDE = JobFailure(
     "user",
     "too_wide",
@@ -135,6 +141,7 @@ FAILURES = (
     DIVERGED,
     LABEL_CONFLICT,
     VALIDATION_FAILED,
+    NOT_FOR_ARCHITECTURE,
     TOO_WIDE,
     OUT_OF_MEMORY,
     DISK_FULL,

@@ -59,6 +59,9 @@ class StrategyEntry(_Entry):
     guarantee: Guarantee | None = Field(
         None, description="For a forget strategy: what it guarantees. `exact` needs an exact strategy."
     )
+    architectures: tuple[str, ...] | None = Field(
+        None, description="The architectures of the models that it works on; null if it works on all."
+    )
     summary: str
     source: str = Field(description="The publication that the method is from.")
     params: dict[str, Any] = Field(description="The JSON Schema of its params.")
@@ -236,11 +239,28 @@ class Catalog(_Entry):
     def with_packages(self, spec: AnySpec, network: Mapping[str, Any]) -> AnySpec:
         """Return the spec with the packages that its job needs, and so for the resize that follows it.
 
-        network: that of the model. Raises NetworkNotOffered if no running worker offers its architecture.
+        network: that of the model. Raises NetworkNotOffered if no running worker offers its architecture, and
+        InvalidRequest if the strategy does not work on it.
         """
+        self._check_architecture(spec, network)
         if isinstance(spec, LabelsSpec) and spec.resize is not None:
             spec = replace(spec, resize=self.with_packages(spec.resize, network))
         return replace(spec, packages=self._packages_of(spec, network))
+
+    def _check_architecture(self, spec: JobSpec, network: Mapping[str, Any]) -> None:
+        """Refuse a strategy that does not work on networks of the model's architecture."""
+        chosen = next(
+            (e for e in self.strategies if (e.operation, e.name) == (spec.operation, spec.strategy)), None
+        )
+        architecture = network.get("architecture", self.architectures[0].name)
+        if chosen is None or chosen.architectures is None or architecture in chosen.architectures:
+            return
+        works_on = " or ".join(chosen.architectures)
+        detail = (
+            f"the strategy {chosen.name} works on models of the architecture {works_on}; "
+            f"this model has {architecture}"
+        )
+        raise InvalidRequest(Violation("/strategy", "strategy_not_for_architecture", detail))
 
     def _packages_of(self, spec: JobSpec, network: Mapping[str, Any]) -> dict[str, str]:
         """Return {`strategy`, `network` or `dataset`: its package} of what is not built in."""

@@ -72,6 +72,10 @@ OF_SOME_FIELDS = {
         "There is no such strategy for this operation, retention or policy.",
         "GET /v1/catalog lists the strategies.",
     ),
+    "strategy_not_for_architecture": Rule(
+        "The strategy does not work on networks of the model's architecture.",
+        "Use another strategy, or a model of an architecture that the message names.",
+    ),
     "policy_not_found": Rule("There is no such policy of resizing.", "GET /v1/catalog lists the policies."),
     "unknown_label": Rule(
         "The dataset has no such label, or `as` names a label that is not in `labels`.",

@@ -2,7 +2,17 @@
 
 import pytest
 
-from tests.learning.tiny import GIVEN, NETWORKS, OF_TEMPORARY, TINY, Start, examples, labels, run
+from tests.learning.tiny import (
+    GIVEN,
+    NETWORKS,
+    OF_TEMPORARY,
+    TINY,
+    Start,
+    examples,
+    labels,
+    run,
+    skip_refused,
+)
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 
@@ -39,6 +49,7 @@ def learnt_with_frame(learnt: Checkpoint) -> Checkpoint:
 
 @pytest.fixture
 def start(operation: str, name: str, learnt: Checkpoint, learnt_with_frame: Checkpoint) -> Start:
+    skip_refused(operation, name, learnt)
     if name in OF_TEMPORARY:
         return Start(learnt_with_frame, labels("frame"))
     return Start(learnt, GIVEN[operation])

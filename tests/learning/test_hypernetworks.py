@@ -1,5 +1,6 @@
 """The architecture `hyper`: its weights are made for each label from an embedding."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -7,14 +8,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.learning.tiny import BRIEF, CPU, NETWORKS, context, examples, labels, run
+from tests.learning.tiny import BRIEF, CPU, NETWORKS, context, examples, labels, run, stripes
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.den import DenParams
 from worker.learning.continual.den import learn as learn_by_den
+from worker.learning.drawing import draw
+from worker.learning.generated_weights import Retention, noise_loss
 from worker.learning.judging.unit_probe import reconstruct_from_units
 from worker.learning.networks import blank, build, frozen
-from worker.learning.networks.hyper import Hyper
+from worker.learning.networks.hyper import SIDES, Hyper
 from worker.learning.slots import with_slots
+from worker.learning.strategy import NotForArchitecture, find
+from worker.learning.transition import apply_strategy
 from worker.learning.units.removal import (
     least_important_units,
     measure_curvature,
@@ -29,6 +34,13 @@ from worker.learning.units.removal import (
 def learnt_hyper() -> Checkpoint:
     start = blank(NETWORKS["hyper"], seed=0, pixels=64)
     return run("learn", "replay_ewc", start, examples("rows", "columns", "frame"))
+
+
+@pytest.fixture(scope="module")
+def start() -> Checkpoint:
+    """A network that has learnt rows and columns."""
+    empty = blank(NETWORKS["hyper"], seed=0, pixels=64)
+    return run("learn", "hypernetwork", empty, examples("rows", "columns"))
 
 
 def hypernetwork(checkpoint: Checkpoint) -> Hyper:
@@ -122,3 +134,134 @@ def test_an_embedding_reaches_every_unit(learnt_hyper: Checkpoint) -> None:
 def test_units_that_draw_another_picture_for_each_label_are_not_probed(learnt_hyper: Checkpoint) -> None:
     images = torch.zeros((3, 64), dtype=torch.uint8)
     assert reconstruct_from_units(hypernetwork(learnt_hyper), images) is None
+
+
+def test_learning_keeps_the_weights_of_other_labels_without_images_or_draws(start: Checkpoint) -> None:
+    kept = run("learn", "hypernetwork", start, examples("frame"))
+    free = run("learn", "hypernetwork", start, examples("frame"), retention_strength=0)
+    assert drift(start, kept, ["rows", "columns"]) < 0.1 * drift(start, free, ["rows", "columns"])
+    assert all(likeness(kept, label) < 0.08 for label in ("rows", "columns", "frame"))
+
+
+def test_the_embeddings_of_other_labels_do_not_change(start: Checkpoint) -> None:
+    for after in (
+        run("learn", "hypernetwork", start, examples("frame"), schedule=BRIEF),
+        run("forget", "noise_alignment", start, labels("rows"), schedule=BRIEF),
+    ):
+        for side in ("encoder", "decoder"):
+            name = f"{side}.embedding.label"
+            assert torch.equal(after.weights[name][1], start.weights[name][1])
+
+
+def test_the_retention_loss_is_the_squared_change_of_the_weights_that_are_made(start: Checkpoint) -> None:
+    moved = run("learn", "hypernetwork", start, examples("frame"), retention_strength=0)
+    before, now = hypernetwork(start).double(), hypernetwork(moved).double()
+    for side, table in now.embedding_tables().items():
+        table.data[:2] = before.embedding_tables()[side]
+    now.requires_grad_(True)
+    expected = torch.zeros((), dtype=torch.float64)
+    for slot, side in itertools.product((0, 1), SIDES):
+        for made, old in zip(written_out(now, side, slot), written_out(before, side, slot), strict=True):
+            for one, other in zip(made, old, strict=True):
+                expected = expected + (one - other).square().sum() / 2
+    loss, parameters = (
+        Retention(now, before, [0, 1]).loss(),
+        [tensor for name, tensor in now.named_parameters() if not name.endswith(".label")],
+    )
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
+    found, slow = (torch.autograd.grad(one, parameters) for one in (loss, expected))
+    for one, other in zip(found, slow, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+    assert Retention(now, before, []).loss().item() == 0
+
+
+def test_the_noise_loss_is_the_squared_distance_to_noise_but_for_a_constant(start: Checkpoint) -> None:
+    """Between two sets of weights and the same noise, the difference is that of the squared distances."""
+    network = hypernetwork(start).double()
+    rows = [network.embeddings(torch.tensor([slot])) for slot in (0, 1)]
+    first, second = (noise_loss(network, one, 4, torch.Generator().manual_seed(5)).item() for one in rows)
+    generator, squares = torch.Generator().manual_seed(5), [0.0, 0.0]
+    for name, layer in network.generated_layers():
+        drawn = torch.randn((layer.out_features, layer.in_features + 1), generator=generator)
+        noise = (2 / layer.in_features / 4) ** 0.5 * drawn
+        side, index = name.split(".")
+        for slot in (0, 1):
+            weight, bias = written_out(network, side, slot)[int(index)]
+            distance = (weight - noise[:, :-1]).square().sum() + (bias - noise[:, -1]).square().sum()
+            squares[slot] += float(distance)
+    assert first - second == pytest.approx(squares[0] - squares[1], rel=1e-6)
+
+
+def test_forgetting_makes_noise_from_the_old_embedding_too_and_keeps_the_other_weights(
+    start: Checkpoint,
+) -> None:
+    after = run("forget", "noise_alignment", start, labels("rows"))
+    assert likeness(after, "rows") > 0.2
+    assert drift(start, after, ["columns"]) < 1e-2 * size(start, "columns")
+    restored = with_embeddings_of(start, after, "rows")
+    assert likeness(restored, "rows") > 0.2
+    emptied = run("forget", "noise_alignment", start, labels("rows"), noise_strength=0)
+    assert likeness(with_embeddings_of(start, emptied, "rows"), "rows") < 0.08, (
+        "without noise it is still there"
+    )
+
+
+def test_nothing_of_a_forgotten_label_is_left_in_its_slot(start: Checkpoint) -> None:
+    """Its new embedding is a function of the seed and of how long embeddings are."""
+    after = run("forget", "noise_alignment", start, labels("rows"))
+    for side in ("encoder", "decoder"):
+        old, new = (one.weights[f"{side}.embedding.label"][0] for one in (start, after))
+        assert abs(functional.cosine_similarity(old, new, dim=0)) < 0.7
+        assert not torch.equal(old, new)
+
+
+def test_a_forgotten_label_does_not_come_back_as_others_are_learnt_and_forgotten(start: Checkpoint) -> None:
+    after = run("forget", "noise_alignment", start, labels("rows"))
+    for label in ("frame", "blot"):
+        after = run("learn", "hypernetwork", after, examples(label))
+    after = run("forget", "noise_alignment", after, labels("frame"))
+    assert likeness(after, "rows") > 0.2
+    assert all(likeness(after, label) < 0.08 for label in ("columns", "blot"))
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "conv"])
+@pytest.mark.parametrize(("operation", "name"), [("learn", "hypernetwork"), ("forget", "noise_alignment")])
+def test_a_strategy_for_hypernetworks_is_refused_for_other_networks(
+    operation: str, name: str, architecture: str
+) -> None:
+    blank_model = blank(NETWORKS[architecture], seed=0, pixels=64)
+    two = with_slots(blank_model, ["rows", "columns"], "stripes", "permanent")
+    given, found = examples("frame") if operation == "learn" else labels("rows"), find(operation, name)
+    with pytest.raises(NotForArchitecture, match=f"hyper, and this model has {architecture}"):
+        apply_strategy(two, found, given, found.Params(), context())
+    with pytest.raises(NotForArchitecture, match="architecture `hyper`"):
+        found.run(two, given, found.Params(), context())
+
+
+def drift(before: Checkpoint, after: Checkpoint, names: list[str]) -> float:
+    """The squared change of the weights made for these labels."""
+    slots = [before.retained[name] for name in names]
+    return float(Retention(hypernetwork(after), hypernetwork(before), slots).loss())
+
+
+def size(checkpoint: Checkpoint, name: str) -> float:
+    """The squared norm of the weights made for a label."""
+    network = hypernetwork(checkpoint)
+    made = [written_out(network, side, checkpoint.retained[name]) for side in SIDES]
+    return sum(float(weight.square().sum()) for side in made for weight, _ in side)
+
+
+def with_embeddings_of(other: Checkpoint, checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """The checkpoint with the embeddings and the prior that a label has in another one."""
+    slot, weights = checkpoint.label(name).slot, dict(checkpoint.weights)
+    for key in weights:
+        if key.endswith(".label") or key.startswith("prior_"):
+            weights[key] = weights[key].clone()
+            weights[key][slot] = other.weights[key][slot]
+    return replace(checkpoint, weights=weights)
+
+
+def likeness(checkpoint: Checkpoint, label: str) -> float:
+    """How far a label's mean draw is from its mean picture: mean absolute difference, in [0, 1]."""
+    picture = stripes(label).float().mean(dim=0) / 255
+    return (draw(checkpoint, label, 200, seed=1).mean(dim=0) - picture).abs().mean().item()

@@ -20,6 +20,7 @@ from tests.learning.tiny import (
     labels,
     quick,
     run,
+    skip_refused,
     stripes,
 )
 from worker.learning.checkpoint import Checkpoint, NotACheckpoint
@@ -114,6 +115,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(
 def test_the_networks_that_a_request_is_not_about_keep_their_bytes(
     operation: str, name: str, learnt: Checkpoint, learnt_with_frame: Checkpoint
 ) -> None:
+    skip_refused(operation, name, learnt)
     isolated = learnt_with_frame.temporary["frame"].to_bytes()
     given = examples("blot") if operation == "learn" else GIVEN[operation]
     if name not in OF_TEMPORARY:
@@ -201,6 +203,7 @@ def test_a_fresh_network_whose_loss_is_not_finite_ends_the_training(
     [one.name for one in all_strategies() if (one.operation, one.retention) == ("forget", "permanent")],
 )
 def test_a_forgotten_label_is_neither_drawn_nor_retained(name: str, learnt: Checkpoint) -> None:
+    skip_refused("forget", name, learnt)
     after = run("forget", name, learnt, labels("rows"))
     assert after.retained == {"columns": 1}
     assert after.forgotten == {"rows": 0}

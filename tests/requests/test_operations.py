@@ -15,6 +15,7 @@ from service.registry.errors import (
 )
 from service.registry.job_specs import JobSpec, LearnSpec, Statuses, spec_of
 from service.registry.tables import JobRow, ModelRow
+from service.requests.catalog import read_catalog
 from service.requests.operations import Evaluate, Forget, JobRequest, Learn, ModelDefaults, Resize
 from service.requests.violations import InvalidRequest
 from tests.api.offered import CATALOG
@@ -75,6 +76,24 @@ def test_temporary_labels_are_merged_under_the_names_they_have() -> None:
 def test_a_strategy_that_merges_takes_temporary_labels_only() -> None:
     body = {"labels": ["3", "7"], "strategy": "merge"}
     assert violations(body) == [("/strategy", "label_not_temporary")]
+
+
+@pytest.mark.parametrize(
+    "request_for_hypernetworks",
+    [Learn(labels=["7"], strategy="hypernetwork"), Forget(labels=["1"], strategy="noise_alignment")],
+)
+def test_a_strategy_is_refused_for_models_whose_networks_it_does_not_work_on(
+    request_for_hypernetworks: JobRequest,
+) -> None:
+    catalog = read_catalog()
+    spec = request_for_hypernetworks.resolve(catalog, STATUSES, ModelDefaults(dataset="mnist"))
+    assert catalog.with_packages(spec, {"architecture": "hyper"}) == spec
+    for network in ({"architecture": "mlp"}, {"architecture": "conv"}):
+        with pytest.raises(InvalidRequest) as refused:
+            catalog.with_packages(spec, network)
+        [violation] = refused.value.violations
+        assert (violation.pointer, violation.code) == ("/strategy", "strategy_not_for_architecture")
+        assert "works on models of the architecture hyper" in violation.detail
 
 
 def test_labels_have_to_be_in_the_dataset_where_the_strategy_needs_their_images() -> None:

@@ -12,7 +12,7 @@ from service.registry.errors import ArtifactCorrupt, ArtifactMissing, ArtifactUn
 from service.registry.job_errors import FailureType, JobFailure
 from worker.learning.datasets import DatasetUnavailable
 from worker.learning.slots import LabelConflict
-from worker.learning.strategy import Diverged, Unavailable
+from worker.learning.strategy import Diverged, NotForArchitecture, Unavailable
 from worker.learning.units.resize import TooWide
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ def describe_failure(error: Exception, job_id: str) -> dict[str, Any]:
         case ValidationError():  # params that are each in range, but do not fit together
             problems = "; ".join(one["msg"].removeprefix("Value error, ") for one in error.errors())
             return job_errors.VALIDATION_FAILED.describe(problems)
+        case NotForArchitecture():
+            return job_errors.NOT_FOR_ARCHITECTURE.describe(str(error))
         case TooWide():
             return job_errors.TOO_WIDE.describe(str(error))
         case MemoryError() | torch.OutOfMemoryError():

@@ -53,6 +53,10 @@ class Unavailable(Exception):
     """The archive does not have what a strategy needs; the message says what is missing and what to do."""
 
 
+class NotForArchitecture(ValueError):
+    """The strategy does not work on networks of this architecture; the message says what it needs."""
+
+
 class Batch(NamedTuple):
     """Training examples, real or replayed."""
 
@@ -306,6 +310,7 @@ class Strategy:
     needs_examples: bool = False  # whether it gets the real images of the labels to learn
     merges_temporary: bool = False  # whether it makes temporary labels permanent
     guarantee: Guarantee | None = None  # of a forget: what it guarantees of its result
+    architectures: tuple[str, ...] | None = None  # those of the networks that it works on; None means all
     package: Package | None = None  # the package that brings it; None if it is built in
 
 
@@ -325,6 +330,7 @@ def strategy(
     needs_examples: bool | None = None,
     merges_temporary: bool = False,
     guarantee: Guarantee = "approximate",
+    architectures: tuple[str, ...] | None = None,
 ) -> Callable[[Run], Run]:
     """Declare the decorated function as the strategy `name`; its docstring's first line is the summary.
 
@@ -332,6 +338,7 @@ def strategy(
         operation is learn.
     merges_temporary: whether it makes temporary labels permanent, from the isolated networks they have.
     guarantee: of a forget. An exact strategy can also be run for labels that are forgotten already.
+    architectures: of the networks that it works on; None means all. A request for another is refused.
     """
     if needs_examples is None:
         needs_examples = operation == "learn"
@@ -351,10 +358,21 @@ def strategy(
             needs_examples=needs_examples,
             merges_temporary=merges_temporary,
             guarantee=guarantee if operation == "forget" else None,
+            architectures=architectures,
         )
         return run
 
     return register
+
+
+def check_architecture(chosen: Strategy, checkpoint: Checkpoint) -> None:
+    """Raise NotForArchitecture if the strategy does not work on the checkpoint's network."""
+    architecture = checkpoint.spec.architecture
+    if chosen.architectures is not None and architecture not in chosen.architectures:
+        raise NotForArchitecture(
+            f"the {chosen.operation} strategy {chosen.name!r} works on networks of the architecture "
+            f"{' or '.join(chosen.architectures)}, and this model has {architecture}; use another strategy"
+        )
 
 
 def declaration_of(run: object) -> Strategy | None:

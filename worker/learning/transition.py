@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.isolation import drop_isolated
 from worker.learning.networks import ARCHITECTURES, with_random_weights
-from worker.learning.strategy import Diverged, Examples, Strategy, TrainingContext
+from worker.learning.strategy import Diverged, Examples, Strategy, TrainingContext, check_architecture
 
 
 def apply_strategy(
@@ -24,8 +24,8 @@ def apply_strategy(
     if no permanent label is left, the main network starts again from random weights. An exact strategy also
     runs for labels that the main network has forgotten already, as another strategy may have done.
     When a temporary label is learnt permanently, its isolated network is dropped. Raises Diverged if a weight
-    is not finite: the loss of the training does not show this if the last step
-    caused it.
+    is not finite: the loss of the training does not show this if the last step caused it; NotForArchitecture
+    if the strategy does not work on such networks.
     """
     context.resume(lambda: _inputs(checkpoint, chosen, examples, params))
     result = _result(checkpoint, chosen, examples, params, context)
@@ -52,6 +52,7 @@ def _inputs(
 def _result(
     checkpoint: Checkpoint, chosen: Strategy, examples: Examples, params: BaseModel, context: TrainingContext
 ) -> Checkpoint:
+    check_architecture(chosen, checkpoint)
     if chosen.operation == "forget":
         return _forget(checkpoint, chosen, examples, params, context)
     result = chosen.run(checkpoint, examples, params, context)
