@@ -18,7 +18,7 @@ from worker.learning.training import Parts, Schedule, fit
 
 
 class NoiseAlignmentParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=300, learning_rate=4e-3)
+    schedule: Schedule = Schedule(steps=200, learning_rate=4e-3)
     noise_strength: float = Field(
         1.0,
         ge=0,
