@@ -1,9 +1,10 @@
 """Audit forgetting: compare each strategy's network with networks that never saw the label.
 
-    python -m experiments.audit [--quick] [--dataset NAME] [--labels 2,3 ...] [--seeds N]
-        [--strategies surrogate distill ...] [--references N] [--json FILE] [--plots FOLDER]
+    python -m experiments.audit [--quick] [--dataset NAME] [--architecture NAME] [--labels 2,3 ...]
+        [--seeds N] [--strategies surrogate distill ...] [--references N] [--json FILE] [--plots FOLDER]
 
-The base network has learned eight labels in two jobs, five and three, with the default strategy. For each
+The base network has learned eight labels in two jobs, five and three, with the default strategy, or with
+`hypernetwork` if `--architecture hyper` is given, which is for `--strategies noise_alignment`. For each
 label, each strategy forgets that label from its base, and the result is compared with references of two kinds
 (docs/decisions/0032 and 0154):
 
@@ -58,6 +59,7 @@ from experiments.audit_plots import plot_all
 from experiments.audit_summary import summarize
 from experiments.running import Result, Trial
 from worker.learning import datasets
+from worker.learning.networks import ARCHITECTURES
 
 MATCHED_CONTROL = "matched"
 """The row of one more matched reference of the first strategy."""
@@ -99,7 +101,7 @@ class Plan:
 
 def main() -> None:
     options = running.parse_options(make_parser(), FULL, QUICK)
-    plan, setting = make_plan(options), Setting(options.dataset, running.data_folder(options))
+    plan, setting = make_plan(options), make_setting(options)
     results = run_cases(plan, setting, options)
     cache = running.cache_of(options)
     measured = {case: CaseResult.of(result, cache.folder) for case, result in results.items()}
@@ -110,6 +112,10 @@ def main() -> None:
     running.write_results("audit", {"strategies": rows}, details, options, trials=trials)
     shown = {case: one for case, one in measured.items() if is_plotted(case, plan)}
     plot_all(rows, shown, options.plots)
+
+
+def make_setting(options: argparse.Namespace) -> Setting:
+    return Setting(options.dataset, running.data_folder(options), options.architecture)
 
 
 def is_plotted(case: Case, plan: Plan) -> bool:
@@ -129,6 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--references", type=_at_least_two, help="number of references of each kind to compare with"
     )
     parser.add_argument("--dataset", default="mnist", help="with at least ten labels; %(default)s")
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="mlp", help="%(default)s")
     return parser
 
 
@@ -176,7 +183,7 @@ def run_cases(
     histories = list(dict.fromkeys(history_of(label, labels) for label in plan.labels))
     bases = [
         Trial(
-            f"base-{setting.dataset}-{'-'.join(history.jobs[0])}-{seed}",
+            f"base-{setting.name}-{'-'.join(history.jobs[0])}-{seed}",
             1,
             partial(make_base, procedure, history, seed, setting, cache),
         )
@@ -188,7 +195,7 @@ def run_cases(
     cases = make_cases(plan)
     trials = [
         Trial(
-            f"{setting.dataset}-{case.name(plan.budget)}",
+            f"{setting.name}-{case.name(plan.budget)}",
             1,
             partial(run_case, case, procedure, setting, cache, plan.budget),
         )
@@ -211,7 +218,7 @@ def align(plan: Plan, setting: Setting, options: argparse.Namespace) -> dict[str
         names = [case.network_name for pair in pairs for case in pair]
         key = sha256(json.dumps(names).encode()).hexdigest()[:12]
         run = partial(run_alignment, pairs, setting, cache)
-        trials.append(Trial(f"alignment-{setting.dataset}-{label}-{key}", 1, run))
+        trials.append(Trial(f"alignment-{setting.name}-{label}-{key}", 1, run))
     results = running.run_all(trials, options)
     return {names: nats for one in results for names, nats in one.items() if names != running.SECONDS}
 

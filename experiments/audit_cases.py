@@ -163,7 +163,7 @@ def run_case(
     compute_reproducibly(threads=1)
     network = _load_network(case, setting, cache, lambda: procedure.make(case, setting, cache))
     result, tensors = procedure.measure(network, case, setting, budget, cache)
-    file = cache.file(f"{setting.dataset}-{case.name(budget)}.safetensors", lambda: save(tensors))
+    file = cache.file(f"{setting.name}-{case.name(budget)}.safetensors", lambda: save(tensors))
     on_step(f"{case.strategy} forgets {case.label}")
     return result | {"tensors": file.name}
 
@@ -205,7 +205,7 @@ def run_alignment(
 
 
 def _load_network(case: Case, setting: Setting, cache: Cache, make: Callable[[], Checkpoint]) -> Checkpoint:
-    file = cache.file(f"{setting.dataset}-{case.network_name}.network", lambda: make().to_bytes())
+    file = cache.file(f"{setting.name}-{case.network_name}.network", lambda: make().to_bytes())
     return Checkpoint.from_bytes(file.read_bytes())
 
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from experiments.running import Cache
-from experiments.training_setup import CPU, DatasetArchive
+from experiments.training_setup import CPU, LEARN_STRATEGIES, DatasetArchive
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.classifiers import (
@@ -30,9 +30,6 @@ from worker.learning.judging.train import train_judge
 from worker.learning.judging.training_batches import Training
 from worker.learning.networks import blank
 from worker.learning.strategy import Archive, TrainingContext
-
-LEARN = "replay_ewc"
-"""The strategy that learns, the service's default."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,15 @@ def history_of(label: str, labels: Sequence[str]) -> History:
 
 @dataclass(frozen=True)
 class Setting:
-    """The dataset that an audit is about, and the folder of the datasets."""
+    """What an audit is about: the dataset, the folder of the datasets, and the networks' architecture."""
 
     dataset: str
     data: Path
+    architecture: str = "mlp"
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-{self.architecture}"
 
     def load(self) -> datasets.Dataset:
         return _load(self.dataset, self.data)
@@ -93,7 +95,7 @@ class Setting:
 
     def blank(self, seed: int) -> Checkpoint:
         """Return a network with random weights and no labels."""
-        return blank({"architecture": "mlp"}, seed=seed)
+        return blank({"architecture": self.architecture}, seed=seed)
 
     def judge(self, cache: Cache) -> Judge:
         """Return the dataset's committed judge; if it has none, one that is trained once for each cache."""
@@ -117,7 +119,7 @@ def learn_history(
     for labels in history.jobs:
         replaces = stand_in is not None and stand_in.label in labels
         learned.append((labels, f"{stand_in.label} is {stand_in.name}" if stand_in and replaces else ""))
-        key = sha256(json.dumps([setting.dataset, seed, learned]).encode()).hexdigest()[:12]
+        key = sha256(json.dumps([setting.name, seed, learned]).encode()).hexdigest()[:12]
         learn = partial(_learn, checkpoint, labels, setting, seed + 1000 * len(learned), stand_in)
         checkpoint = Checkpoint.from_bytes(cache.file(f"learned-{key}.network", learn).read_bytes())
     return checkpoint
@@ -129,7 +131,7 @@ def _learn(
     train = dict(setting.load().train)
     if stand_in is not None:
         train[stand_in.label] = train[stand_in.name]
-    job = Job("learn", labels, LEARN)
+    job = Job("learn", labels, LEARN_STRATEGIES[setting.architecture])
     return run_job(checkpoint, job, setting.dataset, train, setting.context(seed, stand_in)).to_bytes()
 
 

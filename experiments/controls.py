@@ -85,6 +85,10 @@ def _finetuned(given: Given) -> Checkpoint:
     return given.run("learn", "finetune")
 
 
+def _learnt_by_default(given: Given) -> Checkpoint:
+    return given.run("learn", "replay_ewc")
+
+
 def _learnt_from_draws(given: Given) -> Checkpoint:
     """Learn the temporary labels from draws of their isolated networks, as if these were real images."""
     images = _drawn(given.start, given.request.labels)
@@ -238,6 +242,10 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
         Control("no squared errors to the old network's outputs", {"dark_strength": 0}),
         Control("no ELBO of replayed draws", {"replay_strength": 0}),
     ),
+    ("learn", "hypernetwork"): (
+        Control("no penalty on the weights of other labels", {"retention_strength": 0}),
+        Control("replay and EWC instead (`replay_ewc` on `hyper`)", run=_learnt_by_default),
+    ),
     ("learn", "isolated"): (Control("the labels share the main network (`finetune`)", run=_finetuned),),
     ("learn", "merge"): (
         Control(
@@ -269,6 +277,10 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
         Control("the old weights instead of new ones", run=_distilled_from_the_old_weights),
     ),
     ("forget", "drop"): (Control("the isolated networks are kept", run=_nothing_dropped),),
+    ("forget", "noise_alignment"): (
+        Control("no noise: the label's slot gets a new embedding alone", {"noise_strength": 0}),
+        Control("no penalty on the weights of other labels", {"retention_strength": 0}),
+    ),
     ("forget", "retrain"): (
         Control("the label's images take part in the training", run=_retrained_with_the_label),
     ),

@@ -73,7 +73,8 @@ class Setting:
 def make_trial(plan: Plan, seed: int, setting: Setting, cache: Cache) -> Trial:
     """Return the history of a seed as a trial."""
     threads = "" if setting.threads == 1 else f"-{setting.threads}-threads"
-    name = f"{setting.dataset}-{plan.title}-{setting.passes}-simple-{setting.simple}{threads}-{seed}"
+    start = f"{setting.dataset}-{setting.network.get('architecture', 'mlp')}"
+    name = f"{start}-{plan.title}-{setting.passes}-simple-{setting.simple}{threads}-{seed}"
     return Trial(name, setting.passes, partial(run_history, plan, seed, setting, cache))
 
 

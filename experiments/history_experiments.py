@@ -23,6 +23,7 @@ def run_histories(plans: Sequence[Plan], options: argparse.Namespace) -> list[li
         running.data_folder(options),
         options.passes,
         getattr(options, "simple", "never"),
+        network={"architecture": getattr(options, "architecture", "mlp")},
         threads=options.threads,
     )
     trials = [make_trial(plan, seed, setting, cache) for plan in plans for seed in range(options.seeds)]

@@ -5,8 +5,8 @@
 A model learns 0-4, then 5-7, and forgets 2, then 7. Five more jobs follow, none of which learns 2 or 7 again
 (docs/decisions/0162). After every job all labels are scored on 1,000 draws: `open` and `coverage` are means
 over the labels held, `forgotten` is the share of a forgotten label's draws that the judge takes for it, and
-`restored` the same share if the embeddings and the prior that a label had before it was forgotten are put back
-into its slot (null if they do not fit any more, because the job removed units). `drift` is how much the
+`restored` the same share if the embeddings and the prior that a label had before it was forgotten are put
+back into its slot (null if they do not fit any more, because the job removed units). `drift` is how much the
 accuracy of the labels of the first job that are still held has changed since that job.
 
 The plans: `default` is `mlp` with `replay_ewc` and `surrogate`; `hypernetwork` is `hyper` with `hypernetwork`

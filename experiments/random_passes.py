@@ -2,6 +2,7 @@
 
     python -m experiments.random_passes --seeds 10 --passes 10 [--json FILE] [--plots FOLDER] [--quick]
     python -m experiments.random_passes --learn-params '{"schedule_labels": 5}'
+    python -m experiments.random_passes --architecture hyper --learn hypernetwork --forget noise_alignment
 
 The histories are those of `experiments.histories`, on MNIST. After every pass, 1,000 draws of every label
 that was ever learned are judged:
@@ -34,6 +35,7 @@ from experiments.history_plots import plot_histories
 from experiments.running import Result
 from experiments.significance import bootstrap_interval, interval
 from experiments.training_setup import QUICK_DIVISOR
+from worker.learning.networks import ARCHITECTURES
 
 FULL = {"seeds": 10, "passes": 10, "simple": "every"}
 QUICK = {"seeds": 2, "passes": 4, "simple": "last"}
@@ -41,6 +43,7 @@ QUICK = {"seeds": 2, "passes": 4, "simple": "last"}
 
 def main() -> None:
     parser = make_parser(__doc__)
+    parser.add_argument("--architecture", choices=ARCHITECTURES, default="mlp", help="%(default)s")
     parser.add_argument("--learn", default="replay_ewc", help="learn strategy, with its default params")
     parser.add_argument(
         "--strategies", "--forget", default="surrogate", help="forget strategies, separated by commas"

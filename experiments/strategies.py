@@ -3,8 +3,9 @@
     python -m experiments.strategies --seeds 3 --json docs/results/strategies.json --page docs/strategies.md
     python -m experiments.strategies --page docs/strategies.md --text-only
 
-A control is the same strategy with its idea switched off (experiments/controls.py). The second form runs
-nothing: it writes the page from the figures in docs/results, with the strategies' docstrings as they are now.
+A control is the same strategy with its idea switched off (experiments/controls.py). A strategy that works on
+some architectures only starts from a network of the first of them. The second form runs nothing: it writes
+the page from the figures in docs/results, with the strategies' docstrings as they are now.
 """
 
 import json
@@ -20,7 +21,14 @@ from experiments.controls import SLOW, VARIANTS, Control, Given, Key, Params, co
 from experiments.running import Cache, OnStep, Result, Trial
 from experiments.scoring import Scorer
 from experiments.strategies_page import page
-from experiments.training_setup import CPU, QUICK_DIVISOR, DatasetArchive, examples_of, params_of
+from experiments.training_setup import (
+    CPU,
+    LEARN_STRATEGIES,
+    QUICK_DIVISOR,
+    DatasetArchive,
+    examples_of,
+    params_of,
+)
 from worker.learning import datasets, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
@@ -94,7 +102,8 @@ def run(
     """Run and measure a strategy, its variants and its controls; return a row for each."""
     compute_reproducibly(threads=1)
     mnist = datasets.load("mnist", data)
-    one, scorer, archive = strategy.find(*key), Scorer.of(mnist), archive_of(mnist, seed)
+    one, scorer = strategy.find(*key), Scorer.of(mnist)
+    archive = archive_of(mnist, architecture_of(one), seed)
     base = base_network(mnist, archive, seed, divisor, cache)
     given = Given(
         start=base if one.name in FOR_TEMPORARY_LABELS else replace(base, isolated=()),
@@ -128,18 +137,28 @@ def run_control(key: Key, control: Control, given: Given) -> Checkpoint:
     return control.run(given) if control.run else given.run(*key, **(control.params or {}))
 
 
-def archive_of(dataset: datasets.Dataset, seed: int) -> DatasetArchive:
-    return DatasetArchive(dataset, blank({"architecture": "mlp"}, seed=seed))
+def architecture_of(one: Strategy) -> str:
+    """Return the architecture of the network that a strategy starts from."""
+    return one.architectures[0] if one.architectures else "mlp"
+
+
+def archive_of(dataset: datasets.Dataset, architecture: str, seed: int) -> DatasetArchive:
+    return DatasetArchive(dataset, blank({"architecture": architecture}, seed=seed))
 
 
 def base_network(
     dataset: datasets.Dataset, archive: DatasetArchive, seed: int, divisor: int, cache: Cache
 ) -> Checkpoint:
-    """Return the network that all strategies of a seed start from, with isolated networks of NEW."""
+    """Return the network that all strategies of a seed start from, with isolated networks of NEW.
+
+    It has the architecture of the archive's blank model.
+    """
+    architecture = archive.blank_model.spec.architecture
 
     def make() -> Checkpoint:
         context = TrainingContext(CPU, seed, archive)
-        learn, isolated = strategy.find("learn", "replay_ewc"), strategy.find("learn", "isolated")
+        names = LEARN_STRATEGIES[architecture], "isolated"
+        learn, isolated = (strategy.find("learn", name) for name in names)
         params = [params_of(one, {}, step_divisor=divisor) for one in (learn, isolated)]
         start = learn.run(archive.blank_model, examples_of(dataset, HELD), params[0], context)
         return isolated.run(start, examples_of(dataset, NEW), params[1], context)
@@ -152,7 +171,7 @@ def base_network(
         return (made[0], *made[0].isolated)[index].to_bytes()
 
     files = [
-        cache.file(f"base-{divisor}-{seed}-{index}.safetensors", partial(part, index))
+        cache.file(f"base-{architecture}-{divisor}-{seed}-{index}.safetensors", partial(part, index))
         for index in range(1 + len(NEW))
     ]
     main, *others = (Checkpoint.from_bytes(file.read_bytes()) for file in files)

@@ -28,8 +28,10 @@ NOT_MEASURED = "not measured yet"
 LEAST = 0.3
 """Percentage points that an idea must add on average to be said to add something."""
 INTRO = f"""
-Every strategy runs with its default params, from a model that has learned 0-4 with the default strategy. A
-learn strategy learns 5, 6 and 7, a forget strategy forgets 3, a resize strategy resizes. For `merge` and
+Every strategy runs with its default params, from a model that has learned 0-4 with the default strategy. The
+strategies for hypernetworks run from a model of the architecture `hyper` that has learned them with
+`hypernetwork`. A learn strategy learns 5, 6 and 7, a forget strategy forgets 3, a resize strategy resizes.
+For `merge` and
 `drop`, the model has learned 5, 6 and 7 as temporary labels; they make them permanent or forget them.
 Accuracy is the share of 1,000 draws of each label that the open-set judge takes for that label; a draw it
 rejects counts as wrong. Coverage is the share of real test images of the retained labels with a draw among

@@ -15,6 +15,8 @@ PUBLISHED = SelectiveAmnesiaParams()
 """The published params of Selective Amnesia."""
 BATCH_SIZE = 128
 """Batch size of the shortened schedule. A step of the published batch size, 512, takes four times as long."""
+LEARN_STRATEGIES = {"mlp": "replay_ewc", "conv": "replay_ewc", "hyper": "hypernetwork"}
+"""Architecture -> the strategy by which the networks that experiments start from have learned."""
 QUICK_DIVISOR = 5
 """How many times fewer steps the trainings of a quick run take."""
 

@@ -26,6 +26,7 @@ from experiments.audit import (
     make_parser,
     make_plan,
     make_rows,
+    make_setting,
     run_cases,
     take_by_label,
 )
@@ -43,6 +44,7 @@ from experiments.audit_cases import (
 from experiments.audit_histories import History, Setting, history_of
 from experiments.audit_plots import plot_all
 from experiments.audit_summary import p_value_of_another_reference, summarize
+from experiments.training_setup import LEARN_STRATEGIES
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.audit_measurements import AuditMeasurements
 from worker.learning.networks import blank
@@ -360,3 +362,12 @@ def test_three_plots_are_drawn_from_the_results_of_all_networks(factory: Factory
     plot_all(make_rows(plan, results), results, tmp_path / "plots")
     for name in ("recovered", "relearning", "figures"):
         assert (tmp_path / "plots" / f"audit-{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_networks_of_each_architecture_are_audited_and_kept_apart() -> None:
+    settings = [make_setting(parse("--architecture", name)) for name in LEARN_STRATEGIES]
+    assert len({one.name for one in settings}) == len(settings)
+    for one, (architecture, learn) in zip(settings, LEARN_STRATEGIES.items(), strict=True):
+        assert one.blank(0).spec.architecture == architecture
+        works_on = find("learn", learn).architectures
+        assert works_on is None or architecture in works_on

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from experiments.controls import CONTROLS, VARIANTS, Control, Given, Key
-from experiments.strategies import run_control
+from experiments.strategies import architecture_of, run_control
 from experiments.strategies_page import gains, page
-from tests.learning.tiny import OF_TEMPORARY, TINY, brief, context, examples, labels, run, stripes
+from experiments.training_setup import LEARN_STRATEGIES
+from tests.learning.tiny import NETWORKS, OF_TEMPORARY, brief, context, examples, labels, run, stripes
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 from worker.learning.strategy import Strategy, all_strategies, find
@@ -24,12 +25,15 @@ EVERY_CONTROL = [(key, control) for key, controls in CONTROLS.items() for contro
 
 
 @pytest.fixture(scope="module")
-def with_frame() -> Checkpoint:
-    """A tiny network that has learned rows and columns, with the temporary label frame."""
-    start = blank(TINY, seed=0, pixels=64)
-    learn, isolated = find("learn", "replay_ewc"), find("learn", "isolated")
-    learned = run("learn", "replay_ewc", start, examples("rows", "columns"), **brief(learn))
-    return run("learn", "isolated", learned, examples("frame"), **brief(isolated))
+def networks_with_frame() -> dict[str, Checkpoint]:
+    """Tiny networks of each architecture that have learned rows, columns and a temporary label, frame."""
+    isolated = find("learn", "isolated")
+    found = {}
+    for architecture, name in LEARN_STRATEGIES.items():
+        start, learn = blank(NETWORKS[architecture], seed=0, pixels=64), find("learn", name)
+        learned = run("learn", name, start, examples("rows", "columns"), **brief(learn))
+        found[architecture] = run("learn", "isolated", learned, examples("frame"), **brief(isolated))
+    return found
 
 
 @pytest.mark.parametrize("one", all_strategies(), ids=lambda one: f"{one.operation}-{one.name}")
@@ -63,8 +67,11 @@ def test_params_of_a_control_change_the_strategy_and_are_valid(key: Key, control
 
 
 @pytest.mark.parametrize(("key", "control"), EVERY_CONTROL, ids=lambda one: str(getattr(one, "off", one)))
-def test_a_control_runs_in_place_of_its_strategy(key: Key, control: Control, with_frame: Checkpoint) -> None:
+def test_a_control_runs_in_place_of_its_strategy(
+    key: Key, control: Control, networks_with_frame: dict[str, Checkpoint]
+) -> None:
     operation, name = key
+    with_frame = networks_with_frame[architecture_of(find(*key))]
     start = with_frame if name in OF_TEMPORARY else replace(with_frame, isolated=())
     request = labels("frame") if name in OF_TEMPORARY else examples("frame")
     if name not in OF_TEMPORARY and operation != "learn":

@@ -175,6 +175,14 @@ def test_the_retention_loss_is_the_squared_change_of_the_weights_that_are_made(s
     assert Retention(now, before, []).loss().item() == 0
 
 
+def test_where_nothing_has_moved_the_retention_loss_has_no_gradient_at_all(start: Checkpoint) -> None:
+    network = hypernetwork(start).requires_grad_(True)
+    loss = Retention(network, hypernetwork(start), [0, 1]).loss()
+    trained = [tensor for name, tensor in network.named_parameters() if not name.endswith(".label")]
+    assert loss.item() == 0
+    assert all(not one.any() for one in torch.autograd.grad(loss, trained))
+
+
 def test_the_noise_loss_is_the_squared_distance_to_noise_but_for_a_constant(start: Checkpoint) -> None:
     """Between two sets of weights and the same noise, the difference is that of the squared distances."""
     network = hypernetwork(start).double()

@@ -59,7 +59,8 @@ class Retention:
                 + 2 * now.scale * change * moved_along
                 + change.square() * self._squares[name]
             )
-            biases = now.scale * layer.bias + now.shift - old.scale * before.bias - old.shift
+            # In this order it is exactly 0 at the start: Adam would take steps of full length along rounding.
+            biases = (now.scale * layer.bias - old.scale * before.bias) + (now.shift - old.shift)
             total = total + squares.sum() + biases.square().sum()
         return total / self._count
 
