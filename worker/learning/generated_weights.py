@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worker.learning.networks.hyper import Embeddings, Hyper
+from worker.learning.networks.hyper import Embeddings, Hyper, Made
 from worker.learning.networks.network import Network
 from worker.learning.strategy import NotForArchitecture
 
@@ -29,14 +29,15 @@ class Retention:
     """How far the weights that a hypernetwork makes for some labels have moved from what it made before."""
 
     def __init__(self, network: Hyper, before: Hyper, slots: Sequence[int]) -> None:
-        self._network = network
-        self._before = dict(before.generated_layers())
         rows = torch.tensor(sorted(slots), dtype=torch.int64, device=network.prior_mean.device)
-        self._embeddings = {side: one.detach() for side, one in before.embeddings(rows).items()}
-        self._count = len(rows)
+        self._network, self._count = network, len(rows)
+        self._embeddings = before.embeddings(rows)
+        self._layers = [
+            (layer, before.get_parameter(f"{name}.weight")) for name, layer in network.generated_layers()
+        ]
         with torch.no_grad():
-            self._made = before.make_weights(self._embeddings)
-            self._squares = {name: _by_row(one.weight, one.weight) for name, one in self._before.items()}
+            self._made, self._bias = _of_all_layers(before, self._embeddings)
+            self._squares = torch.cat([_squares_of_rows(weight) for _, weight in self._layers])
 
     def loss(self) -> Tensor:
         """Compute the mean over labels of sum over layers of |W_c - W*_c|^2 + |b_c - b*_c|^2.
@@ -46,23 +47,23 @@ class Retention:
         difference is small. Source: von Oswald et al. 2020 (arXiv:1906.00695), equation 2, without the
         look-ahead term.
         """
-        total = torch.zeros((), device=self._network.prior_mean.device)
         if not self._count:
-            return total
-        made = self._network.make_weights(self._embeddings)
-        for name, layer in self._network.generated_layers():
-            now, old, before = made[name], self._made[name], self._before[name]
-            change = now.scale - old.scale  # [labels, out]
-            moved, moved_along = _RowProducts.apply(layer.weight, before.weight)
-            squares = (
-                now.scale.square() * moved
-                + 2 * now.scale * change * moved_along
-                + change.square() * self._squares[name]
-            )
-            # In this order it is exactly 0 at the start: Adam would take steps of full length along rounding.
-            biases = (now.scale * layer.bias - old.scale * before.bias) + (now.shift - old.shift)
-            total = total + squares.sum() + biases.square().sum()
-        return total / self._count
+            return torch.zeros((), device=self._network.prior_mean.device)
+        made, bias = _of_all_layers(self._network, self._embeddings)
+        products = [_RowProducts.apply(layer.weight, before) for layer, before in self._layers]
+        moved, along = (torch.cat(parts) for parts in zip(*products, strict=True))
+        change = made.scale - self._made.scale  # [labels, units of all layers]
+        rows = made.scale.square() * moved + 2 * made.scale * change * along + change.square() * self._squares
+        # In this order it is exactly 0 at the start: Adam would take steps of full length along rounding.
+        biases = (made.scale * bias - self._made.scale * self._bias) + (made.shift - self._made.shift)
+        return (rows.sum() + biases.square().sum()) / self._count
+
+
+def _of_all_layers(network: Hyper, embeddings: Embeddings) -> tuple[Made, Tensor]:
+    """Make the factors and shifts of the units of all layers, [n, units], and list their biases, [units]."""
+    made = network.make_weights(embeddings)
+    joined = Made(*(torch.cat(parts, dim=1) for parts in zip(*made.values(), strict=True)))
+    return joined, torch.cat([layer.bias for _, layer in network.generated_layers()])
 
 
 def noise_loss(network: Hyper, embeddings: Embeddings, draws: int, generator: torch.Generator) -> Tensor:
@@ -95,7 +96,7 @@ class _RowProducts(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         moved = weight - before
         ctx.save_for_backward(moved, before)
-        return _by_row(moved, moved), _by_row(moved, before)
+        return _squares_of_rows(moved), torch.linalg.vecdot(moved, before)
 
     @staticmethod
     def backward(ctx: Any, of_square: Tensor, of_product: Tensor) -> tuple[Tensor, None]:
@@ -104,8 +105,10 @@ class _RowProducts(torch.autograd.Function):
         return gradient.addcmul_(before, of_product[:, None]), None
 
 
-def _by_row(one: Tensor, other: Tensor) -> Tensor:
-    return torch.einsum("oi,oi->o", one, other)
+def _squares_of_rows(matrix: Tensor) -> Tensor:
+    # Four times as fast as the sum of the products, at 458 x 784.
+    squares: Tensor = matrix.norm(dim=1).square()
+    return squares
 
 
 def keep_embeddings(network: Hyper, slots: Sequence[int]) -> Callable[[], None]:
