@@ -48,6 +48,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods, RelativeCoverage, sample_images
 from worker.learning.networks import blank, frozen
 from worker.learning.strategy import Examples, Operation, Strategy, TrainingContext, derive_seed
+from worker.learning.transition import apply_strategy
 from worker.process.devices import compute_reproducibly
 
 SEED = 1
@@ -134,10 +135,11 @@ def run_case(source: str | Path, data: Path, cache: Cache, on_step: OnStep, *, q
         params = params_of(chosen, {}, step_divisor=QUICK_DIVISOR**2 if quick else 1)
         context = TrainingContext(CPU, derive_seed(SEED, number), archive)
         began = time.perf_counter()
-        checkpoint = chosen.run(checkpoint, request, params, context)
+        checkpoint = apply_strategy(checkpoint, chosen, request, params, context)
         seconds = time.perf_counter() - began
-        row = {"operation": step.operation, "strategy": chosen.name, "labels": list(step.labels)}
-        rows.append(row | {"seconds": round(seconds, 1)} | scorer.score(checkpoint))
+        row: Result = {"operation": step.operation, "strategy": chosen.name, "labels": list(step.labels)}
+        row |= {"seconds": round(seconds, 1), "learned_again": context.findings.get("learned_again")}
+        rows.append(row | scorer.score(checkpoint))
         on_step(f"{case.name}: {chosen.name} {' '.join(step.labels)}, {rows[-1]['accuracy']:.1%}")
     sizes = [len(one) for one in images.dataset.train.values()]
     return {

@@ -24,6 +24,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.networks import blank
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, TrainingContext
+from worker.learning.transition import apply_strategy
 from worker.process.devices import compute_reproducibly
 
 SimpleModels = Literal["every", "last", "never"]
@@ -85,16 +86,20 @@ def run_history(plan: Plan, seed: int, setting: Setting, cache: Cache, on_step: 
     scorer = Scorer.of(dataset, setting.draws)
     archive = DatasetArchive(dataset, blank(setting.network, seed=seed))
     first = rng.sample(dataset.labels, rng.randint(1, len(dataset.labels)))
-    checkpoint = run_operation("learn", plan, archive.blank_model, examples_of(dataset, first), archive, seed)
+    start, request = archive.blank_model, examples_of(dataset, first)
+    checkpoint, _ = run_operation("learn", plan, start, request, archive, seed)
     rows: list[Result] = []
     simple: Result | None = None
     for number in range(1, setting.passes + 1):
         operation, labels = sample_pass(rng, set(dataset.labels), set(checkpoint.retained))
         request = examples_of(dataset, labels) if operation == "learn" else Examples(labels, dataset.name)
         began = time.perf_counter()
-        checkpoint = run_operation(operation, plan, checkpoint, request, archive, 1000 * seed + number)
+        checkpoint, findings = run_operation(
+            operation, plan, checkpoint, request, archive, 1000 * seed + number
+        )
         seconds = time.perf_counter() - began
-        row = {"pass": number, "operation": operation, "labels": labels, "seconds": seconds}
+        row: Result = {"pass": number, "operation": operation, "labels": labels, "seconds": seconds}
+        row |= {"learned_again": findings.get("learned_again")} if operation == "learn" else {}
         scores = score_checkpoint(checkpoint, scorer, seed=1000 * seed + number)
         if setting.simple == "every" or (setting.simple == "last" and number == setting.passes):
             simple = score_simple_model(checkpoint, scorer, archive, dataset, seed, plan.step_divisor, cache)
@@ -121,17 +126,20 @@ def run_operation(
     request: Examples,
     archive: DatasetArchive,
     seed: int,
-) -> Checkpoint:
-    """Return the checkpoint after the operation and, if the plan has one, the resize that follows it."""
+) -> tuple[Checkpoint, Mapping[str, Any]]:
+    """Return the checkpoint after the operation and, if the plan has one, the resize that follows it.
+
+    With it come the findings of the operation.
+    """
     name, params = plan.operation(operation)
     chosen, context = strategy.find(operation, name), TrainingContext(CPU, seed, archive)
-    after = chosen.run(
-        checkpoint, request, params_of(chosen, params, step_divisor=plan.step_divisor), context
-    )
+    complete = params_of(chosen, params, step_divisor=plan.step_divisor)
+    after = apply_strategy(checkpoint, chosen, request, complete, context)
     if plan.resize is None:
-        return after
+        return after, context.findings
     resize = strategy.find("resize", plan.resize)
-    return resize.run(after, Examples((), request.dataset), resize.Params(), context.with_seed_for("resize"))
+    nothing, resize_context = Examples((), request.dataset), context.with_seed_for("resize")
+    return resize.run(after, nothing, resize.Params(), resize_context), context.findings
 
 
 def score_simple_model(
@@ -150,7 +158,7 @@ def score_simple_model(
         began = time.perf_counter()
         retrain = Plan("retrain", "", step_divisor=step_divisor)
         start, request = archive.blank_model, examples_of(dataset, held)
-        model = run_operation("learn", retrain, start, request, archive, seed)
+        model, _ = run_operation("learn", retrain, start, request, archive, seed)
         seconds = time.perf_counter() - began
         with_unused_slot = with_slots(model, [UNUSED_LABEL], dataset.name, "forgotten")
         answers = scorer.answer_shares(with_unused_slot, UNUSED_LABEL, seed)

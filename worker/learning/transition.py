@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.isolation import drop_isolated
 from worker.learning.networks import ARCHITECTURES, with_random_weights
+from worker.learning.new_labels import learn_checked
 from worker.learning.strategy import Diverged, Examples, Strategy, TrainingContext, check_architecture
 
 
@@ -55,9 +56,13 @@ def _result(
     check_architecture(chosen, checkpoint)
     if chosen.operation == "forget":
         return _forget(checkpoint, chosen, examples, params, context)
-    result = chosen.run(checkpoint, examples, params, context)
     if chosen.operation == "resize" or chosen.retention == "temporary":
-        return result
+        return chosen.run(checkpoint, examples, params, context)
+
+    def learn(of_attempt: TrainingContext) -> Checkpoint:
+        return chosen.run(checkpoint, examples, params, of_attempt)
+
+    result = learn_checked(learn, checkpoint, examples.images, context)
     promoted = sorted(set(examples.labels) & set(checkpoint.temporary))
     if promoted:
         context.findings["promoted"] = promoted

@@ -1,0 +1,150 @@
+"""A new label that comes out much worse than the others is learned again, and the better attempt is kept."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.learning.interrupting import Killed, Memory, killer
+from tests.learning.tiny import CPU, QUICK, TINY, TinyArchive
+from worker.learning import slots
+from worker.learning.checkpoint import Checkpoint
+from worker.learning.networks import blank
+from worker.learning.new_labels import learn_checked, relative_shares
+from worker.learning.resuming import NoSnapshots, Snapshots
+from worker.learning.strategy import Examples, Progress, TrainingContext, find
+from worker.learning.transition import apply_strategy
+
+LEARN = find("learn", "replay_ewc")
+PARAMS = LEARN.Params.model_validate({"schedule": QUICK | {"steps": 300}, "fisher_examples": 200})
+
+
+def bars(name: str, count: int = 200) -> Tensor:
+    """uint8 [count, 64]: a bar of one, two or three pixels across the image, at a random height."""
+    thick = {"thin": 1, "middle": 2, "thick": 3}[name]
+    heights = torch.randint(0, 9 - thick, (count,), generator=torch.Generator().manual_seed(thick))
+    pictures = torch.zeros(count, 8, 8)
+    for row in range(thick):
+        pictures[torch.arange(count), heights + row] = 230
+    return pictures.flatten(1).to(torch.uint8)
+
+
+def request(*names: str) -> Examples:
+    return Examples(names, "bars", {name: bars(name) for name in names})
+
+
+def learn(
+    start: Checkpoint,
+    *names: str,
+    snapshots: Snapshots | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Checkpoint, TrainingContext]:
+    context = TrainingContext(
+        CPU, 0, TinyArchive(), snapshots=snapshots or NoSnapshots(), on_progress=on_progress
+    )
+    return apply_strategy(start, LEARN, request(*names), PARAMS, context), context
+
+
+@pytest.fixture(scope="module")
+def start() -> Checkpoint:
+    """A network that holds two labels."""
+    return learn(blank(TINY, seed=0, pixels=64), "thin", "thick")[0]
+
+
+@pytest.fixture
+def collapses(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the first attempts collapse: their label embeddings start where every hidden unit is saturated."""
+    original = slots.with_mean_embeddings
+
+    def let(attempts: int) -> None:
+        left = [attempts]
+
+        def far_away(checkpoint: Checkpoint, which: list[int], others: list[int]) -> Checkpoint:
+            made = original(checkpoint, which, others)
+            left[0] -= 1
+            if left[0] < 0:
+                return made
+            weights = dict(made.weights)
+            for name in [one for one in weights if one.endswith(".label")]:
+                weights[name] = weights[name].clone()
+                weights[name][which] -= 100
+            return replace(made, weights=weights)
+
+        monkeypatch.setattr(slots, "with_mean_embeddings", far_away)
+
+    return let
+
+
+def test_labels_that_come_out_alike_are_learned_once(start: Checkpoint) -> None:
+    steps: list[Progress] = []
+    _, context = learn(start, "middle", on_progress=steps.append)
+    assert "learned_again" not in context.findings
+    assert sum(one.phase == "learning" for one in steps) == 300
+
+
+def test_a_collapsed_label_is_learned_again(start: Checkpoint, collapses: Callable[[int], None]) -> None:
+    collapses(1)
+    learned, context = learn(start, "middle")
+    found = context.findings["learned_again"]
+    first, second = found["labels"]["middle"]
+    assert found["attempt"] == 2
+    assert first < 0.5 < second
+    assert relative_shares(learned, start, request("middle").images, context)["middle"] > 0.5
+
+
+def test_the_better_attempt_is_kept_if_both_collapse(
+    start: Checkpoint, collapses: Callable[[int], None]
+) -> None:
+    collapses(2)
+    _, context = learn(start, "middle")
+    first, second = context.findings["learned_again"]["labels"]["middle"]
+    assert max(first, second) < 0.5
+    assert context.findings["learned_again"]["attempt"] == (2 if second > first else 1)
+
+
+def test_the_findings_are_those_of_the_attempt_that_is_kept(
+    start: Checkpoint, collapses: Callable[[int], None]
+) -> None:
+    def run(context: TrainingContext) -> Checkpoint:
+        context.findings["seed"] = context.seed
+        return LEARN.run(start, request("middle"), PARAMS, context)
+
+    for collapsed, kept in ((1, 2), (0, 1)):
+        collapses(collapsed)
+        context = TrainingContext(CPU, 0, TinyArchive())
+        learn_checked(run, start, request("middle").images, context)
+        assert (context.findings["seed"] == context.seed) == (kept == 1)
+
+
+def test_killed_in_the_second_attempt_it_gives_the_bytes_of_an_undisturbed_run(
+    start: Checkpoint, collapses: Callable[[int], None]
+) -> None:
+    collapses(1)
+    undisturbed, _ = learn(start, "middle")
+    snapshots = Memory()
+    collapses(1)
+    with suppress(Killed):
+        learn(start, "middle", snapshots=snapshots, on_progress=killer(500))
+    assert snapshots.saved
+    collapses(1)
+    resumed, context = learn(start, "middle", snapshots=Memory(snapshots.data))
+    assert context.findings["learned_again"]["attempt"] == 2
+    assert resumed.to_bytes() == undisturbed.to_bytes()
+
+
+def test_a_first_label_has_none_to_compare_with() -> None:
+    blank_model = blank(TINY, seed=0, pixels=64)
+    learned, context = learn(blank_model, "thin")
+    assert relative_shares(learned, blank_model, request("thin").images, context) == {}
+
+
+def test_labels_that_only_noise_distinguishes_are_not_compared(start: Checkpoint) -> None:
+    noise = torch.randint(0, 255, (200, 64), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    blank_model, context = blank(TINY, seed=0, pixels=64), TrainingContext(CPU, 0, TinyArchive())
+    images = {"a": noise, "b": noise.flip(0)}
+    learned = apply_strategy(blank_model, LEARN, Examples(("a", "b"), "noise", images), PARAMS, context)
+    assert relative_shares(learned, blank_model, images, context) == {}
+    assert "learned_again" not in context.findings
