@@ -21,10 +21,10 @@ from worker.learning.judging.column_search import ColumnSearch, search_columns
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.few_shot import FewShot, FewShots, fit_columns
 from worker.learning.judging.judge import Judge
-from worker.learning.judging.label_columns import LabelColumns, starting_shares
 from worker.learning.judging.recovery import Search
 from worker.learning.judging.relearning import RelearningSetup
 from worker.learning.judging.unit_probe import reconstruct_from_units
+from worker.learning.label_columns import LabelColumns, starting_shares
 from worker.learning.networks import blank, frozen
 from worker.learning.prior import reset_prior
 from worker.learning.slots import with_slots

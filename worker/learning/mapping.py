@@ -7,9 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from worker.learning.adversary import ColumnAdversary
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import FisherExamples
 from worker.learning.elbo import negative_elbo_from_prior
+from worker.learning.label_columns import label_tables
 from worker.learning.networks import frozen
 from worker.learning.networks.network import NO_MASKS, Masks, Network
 from worker.learning.prior import reset_prior
@@ -78,6 +80,7 @@ def map_onto_surrogate(
     masks: Callable[[float], Masks] = lambda progress: NO_MASKS,
     keep_fixed: Callable[[Stream], Callable[[], None]] = lambda surrogate: lambda: None,
     changed: Sequence[Resumable] = (),
+    adversarial_share: float = 0.0,
 ) -> None:
     """Train `network`, in place, to draw the surrogate for `labels` and what `target` draws for all others.
 
@@ -89,7 +92,9 @@ def map_onto_surrogate(
     penalty: another term of the loss, in nats per example. masks: share of the training that is done -> the
     hidden units to drop in the step. keep_fixed: is called before the training with the examples of the
     surrogate and their loss, and returns what to do after every step, such as restoring weights that must not
-    change. changed: as in `fit`.
+    change. changed: as in `fit`. adversarial_share: the share of the surrogate's examples that train the
+    network against an adversary (`adversary.py`). A fixed picture has no naive network to learn from, and a
+    network without label embeddings no columns to search: then there is no adversary.
     """
     teacher = frozen(target, context.device)
     retained = sorted(target.retained.values())
@@ -101,6 +106,7 @@ def map_onto_surrogate(
     noise = context.generator("latent noise")
     retained_loss = replay_loss(params.replay_match, network, teacher, noise)
     drawn = context.generator("surrogate")
+    adversary: ColumnAdversary | None = None
     replayed = replay_streams(
         network, teacher, retained, forgotten_before, retained_loss, context, draws=params.schedule.examples
     )
@@ -110,6 +116,9 @@ def map_onto_surrogate(
             naive = naive_network(target, draws, params.naive_steps, params.schedule.batch_size, context)
             surrogate = generative_replay(naive, forgotten, drawn)
             surrogate_loss = decoder_loss(network)
+            if adversarial_share > 0 and label_tables(network):
+                own = generative_replay(teacher, forgotten, context.generator("draws of the forgotten"))
+                adversary = ColumnAdversary(network, naive, own, forgotten, retained, context)
         case picture:
             surrogate = picture_surrogate(picture, forgotten, retained, teacher, drawn)
             surrogate_loss = _picture_loss(network, noise)
@@ -118,11 +127,21 @@ def map_onto_surrogate(
     elif params.surrogate == "never_learned":
         surrogate = pooled(surrogate, min(SURROGATE_DRAWS, params.schedule.examples), drawn)
     share = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in replayed)
-    mapped = Stream(surrogate, share, surrogate_loss)
-    after_step, streams = keep_fixed(mapped), [mapped, *replayed]
+    if adversary is None:
+        adversarial_share = 0.0
+    mapped = Stream(surrogate, share * (1 - adversarial_share), surrogate_loss)
+    restore_fixed, streams = keep_fixed(mapped), [mapped, *replayed]
+    if adversary is not None:
+        streams.append(Stream(adversary.draw, share * adversarial_share, adversary.loss))
+        changed = [*changed, adversary]
 
     def loss(parts: Parts, progress: float) -> Tensor:
         return mean_loss(streams, parts, masks(progress)) + penalty()
+
+    def after_step() -> None:
+        restore_fixed()
+        if adversary is not None:
+            adversary.step()
 
     batches = mixed_batches(streams, params.schedule.batch_size, context.device)
     fit(

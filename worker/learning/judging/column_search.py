@@ -12,7 +12,7 @@ from torch import Tensor
 
 from worker.learning.adam import Adam
 from worker.learning.judging.feature_network import FeatureNetwork
-from worker.learning.judging.label_columns import LabelColumns, starting_shares
+from worker.learning.label_columns import LabelColumns, starting_shares
 from worker.learning.networks.network import Network
 from worker.learning.strategy import TrainingContext
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from worker.learning.adam import Adam
-from worker.learning.judging.label_columns import LabelColumns
+from worker.learning.label_columns import LabelColumns
 from worker.learning.networks.network import Network
 from worker.learning.strategy import TrainingContext
 

@@ -1,7 +1,8 @@
-"""Label columns that an attack may change freely, while the rest of the decoder stays as it is.
+"""Label columns that an attack may change freely, in a decoder whose other weights it leaves as they are.
 
 The column of a label is what the decoder holds for this label alone: its rows of the label embedding tables.
 A forgotten label's column is the first thing that a forget changes, and the first that an attacker replaces.
+The audit attacks with them, and a forget trains against them (`adversary.py`).
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from worker.learning.elbo import reconstruction_loss
-from worker.learning.networks.network import Network
+from worker.learning.networks.network import NO_MASKS, Masks, Network
 
 MIXTURE_SPREAD = 2.0
 """Standard deviation of the logits of a random mixture of columns: some are nearly one column."""
@@ -27,27 +28,29 @@ class LabelColumns(nn.Module):
     def __init__(self, network: Network, shares: Tensor) -> None:
         """Start at mixtures of the network's columns.
 
-        network: on the CPU, without gradients. shares: [columns, slots], the share of each slot's column.
+        shares: [columns, slots], the share of each slot's column. The columns are copies: training the
+        network does not change them, nor the other way round.
         """
         super().__init__()
         self.network = network
         self._tables = {
-            name: torch.tensordot(shares, table.detach(), dims=1).requires_grad_()
-            for name, table in self.named_parameters()
-            if name.startswith("network.decoder.") and name.endswith(".label")
+            f"network.{name}": torch.tensordot(
+                shares.to(table.device), table.detach(), dims=1
+            ).requires_grad_()
+            for name, table in label_tables(network).items()
         }
 
     @property
     def columns(self) -> list[Tensor]:
-        """The columns, [columns, ...] for each label table: the only values that have a gradient."""
+        """The columns, [columns, ...] for each label table."""
         return list(self._tables.values())
 
-    def forward(self, latents: Tensor, rows: Tensor) -> Tensor:
-        return self.network.decode(latents, rows)
+    def forward(self, latents: Tensor, rows: Tensor, masks: Masks) -> Tensor:
+        return self.network.decode(latents, rows, masks)
 
-    def logits(self, latents: Tensor, rows: Tensor) -> Tensor:
+    def logits(self, latents: Tensor, rows: Tensor, masks: Masks = NO_MASKS) -> Tensor:
         """Decode latents [n, latent] with the columns of `rows` [n]: logits [n, pixels]."""
-        logits: Tensor = functional_call(self, self._tables, (latents, rows))
+        logits: Tensor = functional_call(self, self._tables, (latents, rows, masks))
         return logits
 
     def draw(self, latents: Tensor, rows: Tensor) -> Tensor:
@@ -68,6 +71,18 @@ class LabelColumns(nn.Module):
         return negative_elbo
 
 
+def label_tables(network: Network) -> dict[str, Tensor]:
+    """Return the label embedding tables of the decoder by name, [slots, ...] each.
+
+    A network that a package brings may have none.
+    """
+    return {
+        name: table
+        for name, table in network.named_parameters()
+        if name.startswith("decoder.") and name.endswith(".label")
+    }
+
+
 def starting_shares(
     network: Network, slot: int, kept: Sequence[int], count: int, generator: torch.Generator
 ) -> Tensor:
@@ -79,7 +94,14 @@ def starting_shares(
     shares = torch.zeros(max(count, 3), len(network.prior_mean))
     shares[0, slot] = 1
     if kept:
-        logits = MIXTURE_SPREAD * torch.randn(len(shares) - 2, len(kept), generator=generator)
-        logits[0] = 0
-        shares[2:, list(kept)] = logits.softmax(dim=1)
+        shares[2:] = random_mixtures(network, kept, len(shares) - 2, generator)
+        shares[2, list(kept)] = 1 / len(kept)
     return shares[:count]
+
+
+def random_mixtures(network: Network, kept: Sequence[int], count: int, generator: torch.Generator) -> Tensor:
+    """Return the shares of random mixtures of the kept labels' columns, [count, slots]."""
+    shares = torch.zeros(count, len(network.prior_mean))
+    logits = MIXTURE_SPREAD * torch.randn(count, len(kept), generator=generator)
+    shares[:, list(kept)] = logits.softmax(dim=1)
+    return shares
