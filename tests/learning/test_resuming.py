@@ -68,6 +68,7 @@ def test_killed_at_random_steps_a_strategy_gives_the_bytes_of_an_undisturbed_run
     [
         ("forget", "surrogate", {"prune_by": "targeted_dropout", "prune_share": 0.3, "ewc_strength": 1}),
         ("forget", "surrogate", {"surrogate": "unrecognised"}),
+        ("forget", "surrogate", {"adversarial_share": 0.5}),
         ("forget", "surrogate", {"surrogate": "uniform_noise"}),
         ("forget", "distill", {"size": "auto"}),
         ("resize", "targeted_dropout_prune", {"mode": "weight", "share": 0.3}),

@@ -1,8 +1,9 @@
 """An adversary within a forget: it searches for label columns that bring the forgotten labels back.
 
 Training the forgotten label's own column onto a surrogate leaves something of the label in the decoder's
-shared weights: a free column, fitted to a few real images, finds it (docs/decisions/0153). So the decoder is
-trained against such columns, too. The adversary has no real images; it uses the old network's draws.
+shared weights: a free column, fitted to a few real images, finds it (docs/decisions/0153). So the decoder can
+be trained against such columns, too (docs/decisions/0163). The adversary has no real images; it uses the
+old network's draws.
 Source: adversarial training (Goodfellow et al. 2015, arXiv:1412.6572), with label columns as perturbations.
 """
 

@@ -2,7 +2,7 @@
 
 The column of a label is what the decoder holds for this label alone: its rows of the label embedding tables.
 A forgotten label's column is the first thing that a forget changes, and the first that an attacker replaces.
-The audit attacks with them, and a forget trains against them (`adversary.py`).
+The audit attacks with them, and a forget can train against them (`adversary.py`).
 """
 
 from collections.abc import Sequence
