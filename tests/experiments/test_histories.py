@@ -76,6 +76,20 @@ def test_every_pass_is_scored_label_by_label_beside_its_simple_model(short_histo
     assert short_history.result["simple"] == passes[-1]["simple"]
 
 
+def test_a_history_of_hypernetworks_has_the_same_figures(short_history: ShortHistory, tmp_path: Path) -> None:
+    params = {"schedule": {"steps": 3}}
+    plan = Plan(
+        "hypernetwork", "noise_alignment", learn_params=params, forget_params=params, step_divisor=300
+    )
+    network = {**TINY, "architecture": "hyper"}
+    setting = Setting(tmp_path, passes=2, dataset="digits", network=network, draws=20)
+    result = run_history(plan, 1, setting, Cache(tmp_path), lambda step: None)
+    expected = short_history.result["passes"]
+    for row, other in zip(result["passes"], expected, strict=True):
+        assert (row["operation"], row["labels"]) == (other["operation"], other["labels"])
+        assert row.keys() == other.keys()
+
+
 def test_a_simple_model_is_cached_by_its_seed_and_labels(short_history: ShortHistory) -> None:
     held = {"_".join(sorted(row["by_label"])) for row in short_history.result["passes"]}
     names = sorted(f"digits-simple-steps-by-300-1-{labels}.json" for labels in held)
