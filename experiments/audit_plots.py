@@ -73,7 +73,8 @@ def _tile(images: Tensor) -> Tensor:
 def plot_relearning_curves(results: Mapping[Case, CaseResult], file: Path) -> None:
     """Draw the accuracy of the label while it is learned again, and of images that no network ever saw.
 
-    A line is the mean over labels.
+    A line is the mean over labels. A curve that has ended, because it reached its target, counts with its
+    last value.
     """
     kinds = (
         ("curve", "The forgotten label, learned again"),
@@ -90,9 +91,10 @@ def plot_relearning_curves(results: Mapping[Case, CaseResult], file: Path) -> No
                     for case, result in results.items()
                     if case.strategy == strategy
                 ]
-                steps = [step for step, _ in curves[0]]
+                steps = [step for step, _ in max(curves, key=len)]
                 means = [
-                    statistics.mean(point[1] for point in points) for points in zip(*curves, strict=True)
+                    statistics.mean(curve[min(index, len(curve) - 1)][1] for curve in curves)
+                    for index in range(len(steps))
                 ]
                 line, colour = ("-", "black") if strategy == REFERENCE else styles[strategy]
                 width = 3.2 if strategy == REFERENCE else 1.4

@@ -126,8 +126,7 @@ def relapse_chart(name: str, points: Sequence[RelapsePoint], this_version: int) 
 def relearning_chart(name: str, figure: RelearningFigure, curves: Curves) -> RelearningChart:
     """Compute the curves of the version and the references learning a label again."""
     steps = max(curve[-1][0] for curve in (curves.candidate, *curves.references))
-    ends = ", ".join(percent(curve[-1][1]) for curve in curves.references)
-    end = percent(curves.candidate[-1][1])
+    end, *ends = (_end(curve) for curve in (curves.candidate, *curves.references))
     return RelearningChart(
         name,
         figure,
@@ -136,8 +135,13 @@ def relearning_chart(name: str, figure: RelearningFigure, curves: Curves) -> Rel
         limit=_plot_y(curves.target_accuracy),
         target_accuracy=curves.target_accuracy,
         steps=steps,
-        text=f"accuracy after {steps} steps: this version {end}, references {ends}",
+        text=f"accuracy at the end: this version {end}, references {', '.join(ends)}",
     )
+
+
+def _end(curve: Curve) -> str:
+    steps, accuracy = curve[-1]
+    return f"{percent(accuracy)} after {steps} steps"
 
 
 def _chart_y(value: float, top: float) -> float:

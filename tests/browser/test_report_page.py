@@ -130,7 +130,9 @@ def test_a_label_learned_again_has_its_curve_beside_the_references(server: Serve
         "section", has=page.get_by_role("heading", name="How fast a forgotten label is learned again")
     )
     expect(section).to_contain_text("0.9 of the references' steps · memory 0.97 · limit >= 0.8")
-    chart = section.get_by_role("img", name="3 learned again, accuracy after 40 steps: this version 100.0 %")
+    chart = section.get_by_role(
+        "img", name="3 learned again, accuracy at the end: this version 100.0 % after 40 steps"
+    )
     for word in ("accuracy", "90 %", "40 steps"):
         expect(chart).to_contain_text(word)
     expect(chart.locator(".reference")).to_have_count(2)

@@ -79,6 +79,7 @@ def fit(
     phase: str,
     proximal: Callable[[float], None] = lambda rate: None,
     after_step: Callable[[], None] = lambda: None,
+    is_done: Callable[[], bool] = lambda: False,
     changed: Sequence[Resumable] = (),
 ) -> None:
     """Train the network in place: minimise `loss` over `batches` with a new Adam optimiser.
@@ -88,6 +89,7 @@ def fit(
         of the optimiser with the learning rate r of that step; for mu |theta|_1 it moves each value by r * mu
         towards zero.
     after_step: runs at the end of every step, for example to restore weights that must not change.
+    is_done: asked after every step; if it says so, the training ends before its last step.
     changed: what the loss or `after_step` changes from step to step, besides the network and the random
         generators of the context. An attempt that resumes gets it back with them.
     Raises Stopped within one step of the request to stop, and Diverged if the loss is not finite.
@@ -112,6 +114,8 @@ def fit(
             with torch.no_grad():
                 proximal(rate)
             after_step()
+            if is_done():
+                break
     network.precision = torch.float32
 
 

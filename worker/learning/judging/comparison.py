@@ -29,7 +29,7 @@ from reports import (
 )
 from worker.learning.judging.audit_measurements import AuditMeasurements
 from worker.learning.judging.estimates import interval_of_mean, prediction_interval, wilson_interval
-from worker.learning.judging.relearning import Curve, steps_to_reach
+from worker.learning.judging.relearning import LEARNED_ACCURACY, Curve, steps_to_reach
 
 ACCURACY_MARGIN = Margin(op="<=", margin=0.02)
 RECOVERY_MARGIN = Margin(op="within", margin=0.10)
@@ -37,8 +37,6 @@ RELEARNING_THRESHOLD = at_least(0.8)
 MEMBERSHIP_THRESHOLD = at_most(0.02)
 CONTROL_AUC_THRESHOLD = at_least(0.6)
 """AUC that the membership attack must reach on a network that memorised its members."""
-LEARNED_ACCURACY = 0.9
-"""The accuracy at which a label counts as learned again."""
 ATTACKS_ON_SINGLE_IMAGES = ("elbo", "reconstruction")
 
 SHARE_RANGE, RATIO_RANGE = (0.0, 1.0), (0.0, math.inf)
@@ -157,7 +155,7 @@ def compare_relearning(
     The figure is unmeasured if a reference never reached LEARNED_ACCURACY. If the candidate never did, its
     steps and the values computed from them are lower bounds. `memory` divides by the same ratio for a shape
     that no network ever saw, so that a network that learns anything fast is not taken for one that
-    remembers. All curves have the same length.
+    remembers. A curve ends where it reaches LEARNED_ACCURACY; all others have the same length.
     """
     curves = Curves(
         target_accuracy=LEARNED_ACCURACY,
@@ -172,7 +170,7 @@ def compare_relearning(
             threshold=RELEARNING_THRESHOLD,
             fixed_threshold=RELEARNING_THRESHOLD,
             curves=curves,
-            reason=f"a reference did not reach {LEARNED_ACCURACY:.0%} in {candidate.curve[-1][0]} steps: "
+            reason=f"a reference did not reach {LEARNED_ACCURACY:.0%} in {_longest(references)} steps: "
             "allow more steps",
         )
     reached = _steps([candidate.curve])
@@ -270,6 +268,11 @@ def _steps(curves: Sequence[Curve]) -> list[float] | None:
     taken = [steps_to_reach(LEARNED_ACCURACY, curve) for curve in curves]
     reached = [max(1.0, one) for one in taken if one is not None]
     return reached if len(reached) == len(taken) else None
+
+
+def _longest(networks: Sequence[AuditMeasurements]) -> int:
+    """The number of steps of the longest curve."""
+    return max(one.curve[-1][0] for one in networks)
 
 
 def _rounded(curve: Curve) -> tuple[tuple[int, float], ...]:

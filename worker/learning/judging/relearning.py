@@ -20,6 +20,8 @@ from worker.learning.training import Parts, Schedule, fit
 Curve = Sequence[tuple[int, float]]  # (optimiser steps, accuracy of the label's draws)
 STEPS_BETWEEN = 4
 """How many optimiser steps lie between two points of a curve."""
+LEARNED_ACCURACY = 0.9
+"""The accuracy at which a label counts as learned again."""
 
 
 class Relearning(Schedule):
@@ -54,6 +56,7 @@ def relearn(
 ) -> Curve:
     """Train the network on the label's real images alone, and return the curve of its draws' accuracy.
 
+    The curve ends where it reaches LEARNED_ACCURACY, or with the schedule.
     The label's columns start at zero and its prior at N(0, I), as whenever a label is learnt again. So only
     the other weights can make relearning faster.
 
@@ -87,6 +90,7 @@ def relearn(
         context,
         phase=f"relearning {label}",
         after_step=add_point,
+        is_done=lambda: curve.points[-1][1] >= LEARNED_ACCURACY,
         changed=[curve],
     )
     return curve.points
