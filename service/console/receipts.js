@@ -46,7 +46,7 @@ export function receiptCard({ statement, verdict }, path, fileName) {
   const figures = Object.entries(forgotten.labels).filter(([name]) => asked.labels.includes(name));
   const facts = [
     ["Forgotten", `${list(asked.labels)} of model ${predicate.model.name}, in version ${predicate.version}`],
-    ["Guarantee", predicate.guarantee === "exact" ? "exact: no weight has seen the labels" : "approximate: the weights were changed so that they do not draw the labels"],
+    ["Guarantee", predicate.guarantee === "exact" ? "exact: no weight has seen the labels" : "approximate: the weights were changed so that they do not draw the labels; whoever has the files may still find a trace in them"],
     ["What it still draws", figures.map(([name, figure]) => `${name}: ${figure.value === null ? figure.reason ?? "not measured" : `${percent(figure.value)} of ${number(figure.n)} images are recognised as it`}`).join("; ") || "not measured"],
     ["Kept labels", retained.value === null ? retained.reason ?? "not measured" : `${percent(retained.value)} recognised`],
     asked.reference && ["Your reference", asked.reference],

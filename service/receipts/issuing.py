@@ -59,6 +59,11 @@ MEANING = (
     "The process named here was performed, and the figures are what its tests measured. "
     "Nothing here proves that no trace is left."
 )
+KNOWN_TRACE = (
+    "The weights descend from weights that had learned the labels. Searches with real images of a label have "
+    "found more of it in such weights than in weights that never learned it."
+)
+"""Added to the meaning where the guarantee is approximate (decisions 0153 and 0163)."""
 
 
 def find_receipt(session: Session, job: JobRow) -> str | None:
@@ -113,7 +118,7 @@ def build_statement(session: Session, artifacts: Artifacts, job_id: str) -> Stat
             for name, file in sorted(version.files.items())
         ],
         predicate=Predicate(
-            meaning=MEANING,
+            meaning=MEANING if history.guarantee == "exact" else f"{MEANING} {KNOWN_TRACE}",
             job=job.id,
             model=ModelIdentity(id=model.id, name=model.name),
             version=version.number,

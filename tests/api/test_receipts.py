@@ -106,6 +106,7 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
     assert "performed" in words
     assert "measured" in words
     assert "guaranteed" not in words
+    assert "descend from weights that had learned the labels" in predicate["says"]
 
 
 def test_the_same_receipt_is_answered_ever_after_whoever_signed_it(served: Served, name: str) -> None:
@@ -125,7 +126,9 @@ def test_a_dropped_network_is_distinguished_from_changed_weights(served: Served,
     served.done(name, "learn", labels=["9"], retention="temporary")
     job_id = served.done(name, "forget", labels=["9"]).job_id
     served.done(name, "learn", labels=["9"])  # permanently, and before anybody asks for the receipt
-    weights = statement(served, job_id)["predicate"]["stores"][0]
+    predicate = statement(served, job_id)["predicate"]
+    assert "descend" not in predicate["says"], "these weights are gone"
+    weights = predicate["stores"][0]
     assert weights["state"] == "dropped"
     assert "The main network never learned these labels" in weights["detail"]
 
