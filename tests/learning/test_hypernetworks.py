@@ -175,8 +175,12 @@ def test_the_retention_loss_is_the_squared_change_of_the_weights_that_are_made(s
     assert Retention(now, before, []).loss().item() == 0
 
 
-def test_where_nothing_has_moved_the_retention_loss_has_no_gradient_at_all(start: Checkpoint) -> None:
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_where_nothing_has_moved_the_retention_loss_has_no_gradient_at_all(
+    start: Checkpoint, precision: torch.dtype
+) -> None:
     network = hypernetwork(start).requires_grad_(True)
+    network.precision = precision
     loss = Retention(network, hypernetwork(start), [0, 1]).loss()
     trained = [tensor for name, tensor in network.named_parameters() if not name.endswith(".label")]
     assert loss.item() == 0

@@ -123,13 +123,20 @@ class Hyper(Network):
         return {side: table[slots] for side, table in self.embedding_tables().items()}
 
     def make_weights(self, embeddings: Embeddings) -> dict[str, Made]:
-        """Make the weights of n labels from their embeddings: layer -> factors and shifts, [n, out]."""
-        found = {}
-        for side, embedding in embeddings.items():
-            hidden = self._hidden(side, embedding, None)
-            for index in range(self._depth(side)):
-                found[f"{side}.{index}"] = self._made(f"{side}.{index}", hidden, None)
-        return found
+        """Make the weights of n labels from their embeddings: layer -> factors and shifts, [n, out].
+
+        Whatever the network's precision, they are computed as precisely as the weights are stored: losses
+        compare them with what was made before, and take the rounding of a lower precision for a change.
+        """
+        hidden = {
+            side: functional.silu(self.get_submodule(f"{side}.hidden")(embedding))
+            for side, embedding in embeddings.items()
+        }
+        return {
+            name: Made(1 + layer.scale(hidden[side]), layer.shift(hidden[side]))
+            for name, layer in self.generated_layers()
+            if (side := name.partition(".")[0]) in hidden
+        }
 
     def _through(
         self, side: str, inputs: Tensor, slots: Tensor, masks: Masks, calls: list[LayerCall] | None
