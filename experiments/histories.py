@@ -151,7 +151,10 @@ def score_simple_model(
     step_divisor: int,
     cache: Cache,
 ) -> Result:
-    """Return the scores of a simple model of the labels held; one is trained per seed and set of labels."""
+    """Return the scores of a simple model of the labels held.
+
+    One is trained for each architecture, seed and set of labels.
+    """
     held = tuple(sorted(checkpoint.retained))
 
     def train_and_score() -> Result:
@@ -165,7 +168,9 @@ def score_simple_model(
         unfilled = dict(zip(scorer.judge.labels, answers, strict=False))  # without the last answer, "none"
         return score_checkpoint(model, scorer, seed=seed) | {"seconds": seconds, "unfilled": unfilled}
 
-    name = f"{dataset.name}-simple{_steps_suffix(step_divisor)}-{seed}-{'_'.join(held)}"
+    architecture = checkpoint.spec.architecture
+    network = "" if architecture == "mlp" else f"-{architecture}"  # as results of mlp are stored already
+    name = f"{dataset.name}{network}-simple{_steps_suffix(step_divisor)}-{seed}-{'_'.join(held)}"
     return cache.result(name, train_and_score)
 
 

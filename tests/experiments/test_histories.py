@@ -88,12 +88,18 @@ def test_a_history_of_hypernetworks_has_the_same_figures(short_history: ShortHis
     for row, other in zip(result["passes"], expected, strict=True):
         assert (row["operation"], row["labels"]) == (other["operation"], other["labels"])
         assert row.keys() == other.keys()
+    cached = sorted(file.name for file in tmp_path.iterdir())
+    assert cached == simple_names(short_history, "digits-hyper"), "not those of the other architecture"
 
 
 def test_a_simple_model_is_cached_by_its_seed_and_labels(short_history: ShortHistory) -> None:
-    held = {"_".join(sorted(row["by_label"])) for row in short_history.result["passes"]}
-    names = sorted(f"digits-simple-steps-by-300-1-{labels}.json" for labels in held)
-    assert short_history.cached == names
+    assert short_history.cached == simple_names(short_history, "digits")
+
+
+def simple_names(history: ShortHistory, start: str) -> list[str]:
+    """Return the names of the files in which the scores of simple models are cached."""
+    held = {"_".join(sorted(row["by_label"])) for row in history.result["passes"]}
+    return sorted(f"{start}-simple-steps-by-300-1-{labels}.json" for labels in held)
 
 
 def test_the_summary_of_two_histories() -> None:
