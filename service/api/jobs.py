@@ -215,12 +215,12 @@ async def retry_job(job: str, submission: Submit) -> JobObject:
         catalog = context.find_catalog(session)
         try:
             spec = retries.spec_again(row, catalog, statuses)
+            if lack and isinstance(spec, LabelsSpec):
+                spec = replace(spec, resize=None)  # the reserve is for forgetting alone
+            return catalog.with_packages(spec, model.network)
         except InvalidRequest as error:
             reasons = "; ".join(violation.detail for violation in error.violations)
             raise JobNotRepeatable(row.id, reasons) from error
-        if lack and isinstance(spec, LabelsSpec):
-            spec = replace(spec, resize=None)  # the reserve is for forgetting alone
-        return catalog.with_packages(spec, model.network)
 
     return await submission.submit(
         Order(

@@ -60,6 +60,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
     invalid_text=TEXT_RULE,
     policy_not_found="/v1/catalog has no such policy to resize by",
     strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
+    strategy_not_for_architecture="the strategy does not work on networks of the model's architecture",
     dataset_not_found="there is no dataset of this name",
     unknown_label="the dataset has no such label, or `as` names a label that is not in `labels`",
     duplicate_item="two labels would have one name in the model",
@@ -96,6 +97,7 @@ async def learn(model: str, request: Learn, submission: Submit) -> JobObject:
     invalid_text=TEXT_RULE,
     policy_not_found="/v1/catalog has no such policy to resize by",
     strategy_not_found="/v1/catalog has no such strategy for this operation and retention",
+    strategy_not_for_architecture="the strategy does not work on networks of the model's architecture",
     contradiction="the strategy does not give the requested guarantee",
 )
 async def forget(model: str, request: Forget, submission: Submit) -> JobObject:
@@ -138,6 +140,7 @@ async def forget(model: str, request: Forget, submission: Submit) -> JobObject:
     invalid_text=TEXT_RULE,
     policy_not_found="/v1/catalog has no such policy",
     strategy_not_found="/v1/catalog has no such strategy for this policy",
+    strategy_not_for_architecture="the strategy does not work on networks of the model's architecture",
 )
 async def resize(model: str, request: Resize, submission: Submit) -> JobObject:
     """Change the size of the main network."""

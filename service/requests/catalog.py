@@ -236,18 +236,19 @@ class Catalog(_Entry):
         resizing = (entry for entry in self.strategies if entry.operation == "resize")
         return next((entry.policy for entry in resizing if entry.name == strategy), None)
 
-    def with_packages(self, spec: AnySpec, network: Mapping[str, Any]) -> AnySpec:
+    def with_packages(self, spec: AnySpec, network: Mapping[str, Any], *, pointer: str = "") -> AnySpec:
         """Return the spec with the packages that its job needs, and so for the resize that follows it.
 
-        network: that of the model. Raises NetworkNotOffered if no running worker offers its architecture, and
-        InvalidRequest if the strategy does not work on it.
+        network: that of the model. pointer: the JSON pointer of the spec in the body of the request.
+        Raises NetworkNotOffered if no running worker offers its architecture, and InvalidRequest if the
+        strategy does not work on it.
         """
-        self._check_architecture(spec, network)
+        self._check_architecture(spec, network, pointer)
         if isinstance(spec, LabelsSpec) and spec.resize is not None:
-            spec = replace(spec, resize=self.with_packages(spec.resize, network))
+            spec = replace(spec, resize=self.with_packages(spec.resize, network, pointer=f"{pointer}/resize"))
         return replace(spec, packages=self._packages_of(spec, network))
 
-    def _check_architecture(self, spec: JobSpec, network: Mapping[str, Any]) -> None:
+    def _check_architecture(self, spec: JobSpec, network: Mapping[str, Any], pointer: str) -> None:
         """Refuse a strategy that does not work on networks of the model's architecture."""
         chosen = next(
             (e for e in self.strategies if (e.operation, e.name) == (spec.operation, spec.strategy)), None
@@ -260,7 +261,7 @@ class Catalog(_Entry):
             f"the strategy {chosen.name} works on models of the architecture {works_on}; "
             f"this model has {architecture}"
         )
-        raise InvalidRequest(Violation("/strategy", "strategy_not_for_architecture", detail))
+        raise InvalidRequest(Violation(f"{pointer}/strategy", "strategy_not_for_architecture", detail))
 
     def _packages_of(self, spec: JobSpec, network: Mapping[str, Any]) -> dict[str, str]:
         """Return {`strategy`, `network` or `dataset`: its package} of what is not built in."""
