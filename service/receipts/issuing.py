@@ -60,8 +60,8 @@ MEANING = (
     "Nothing here proves that no trace is left."
 )
 KNOWN_TRACE = (
-    "The weights descend from weights that had learned the labels. Searches with real images of a label have "
-    "found more of it in such weights than in weights that never learned it."
+    "The weights descend from a network that had learned the labels, or were trained on its draws. Searches "
+    "with real images of a label have found more of it in such weights than in weights that never learned it."
 )
 """Added to the meaning where the guarantee is approximate (decisions 0153 and 0163)."""
 

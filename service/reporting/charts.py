@@ -150,7 +150,9 @@ def _chart_y(value: float, top: float) -> float:
 
 
 def _polyline(curve: Curve, steps: int) -> str:
+    """A curve of a single point is a line of no length, which round line ends make a dot."""
     step_width = (PLOT["right"] - PLOT["left"]) / max(steps, 1)
+    curve = curve if len(curve) > 1 else (curve[0], curve[0])
     return " ".join(f"{PLOT['left'] + step * step_width:.1f},{_plot_y(accuracy)}" for step, accuracy in curve)
 
 

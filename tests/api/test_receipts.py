@@ -106,7 +106,7 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
     assert "performed" in words
     assert "measured" in words
     assert "guaranteed" not in words
-    assert "descend from weights that had learned the labels" in predicate["says"]
+    assert "descend from a network that had learned the labels" in predicate["says"]
 
 
 def test_the_same_receipt_is_answered_ever_after_whoever_signed_it(served: Served, name: str) -> None:

@@ -127,8 +127,8 @@ def map_onto_surrogate(
     elif params.surrogate == "never_learned":
         surrogate = pooled(surrogate, min(SURROGATE_DRAWS, params.schedule.examples), drawn)
     share = params.surrogate_share / (1 - params.surrogate_share) * sum(one.share for one in replayed)
-    if adversary is None:
-        adversarial_share = 0.0
+    if adversary is None and adversarial_share > 0:
+        context.findings["adversarial_share"] = adversarial_share = 0.0  # none could be made
     mapped = Stream(surrogate, share * (1 - adversarial_share), surrogate_loss)
     restore_fixed, streams = keep_fixed(mapped), [mapped, *replayed]
     if adversary is not None:

@@ -5,8 +5,9 @@ the network draws one and the same picture of the label, or broken ones. No weig
 shows it. The share of the label's variety that its latents explain does.
 """
 
+import math
 import statistics
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.learning.checkpoint import Checkpoint
-from worker.learning.drawing import draw
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import frozen
-from worker.learning.strategy import Outcome, TrainingContext, derive_seed
+from worker.learning.networks.network import Network
+from worker.learning.resuming import State
+from worker.learning.strategy import Diverged, Outcome, TrainingContext
 
 EXAMPLES = 300
 """How many images of a label are measured, at most."""
@@ -26,6 +28,9 @@ LEAST = 0.5
 COMPARABLE = 0.2
 """The median over the other labels below which nothing is compared: then the network explains little of any
 label, because it was trained for a few steps, or because images of a label differ by noise alone."""
+
+Shares = Mapping[str, float]
+"""{label: the share of its variety that its latents explain}."""
 
 
 def learn_checked(
@@ -36,51 +41,100 @@ def learn_checked(
 ) -> Checkpoint:
     """Return what `run` learns; if a label came out much worse than the others, the better of two attempts.
 
-    run: learns in a context. The second attempt has another seed. before: what it learns from. images: of the
-    new labels, label -> uint8 [n, pixels]. The findings get `learned_again`: the relative shares of the new
-    labels that were too small, in both attempts, and which attempt it is.
+    run: learns in a context. The second attempt has another seed; the better one has the larger smallest
+    share. before: what it learns from. images: of the new labels, label -> uint8 [n, pixels]. The findings
+    get `learned_again`: the shares of the labels that came out worse, in each attempt, and which attempt it
+    is.
     """
     first = run(context)
-    shares = relative_shares(first, before, images, context)
-    if not (poor := sorted(name for name, share in shares.items() if share < LEAST)):
+    shares = measure_new(first, images, context)
+    held = measure_held(before, images, context) if shares else {}
+    poor = find_poor(shares, held)
+    if not poor:
         return first
     again = replace(context, outcome=Outcome()).with_seed_for("second attempt")
-    second = run(again)
-    repeated = relative_shares(second, before, images, again)
+    try:
+        second = run(again)
+        repeated = measure_new(second, images, again)
+    except Diverged:
+        second, repeated = first, dict.fromkeys(shares, -math.inf)
     is_better = min(repeated.values()) > min(shares.values())
     if is_better:
         context.findings.clear()
         context.findings.update(again.findings)
     context.findings["learned_again"] = {
-        "labels": {name: [round(shares[name], 3), round(repeated[name], 3)] for name in poor},
+        "labels": {name: [_rounded(one[name]) for one in (shares, repeated)] for name in poor},
         "attempt": 2 if is_better else 1,
     }
     return second if is_better else first
 
 
-def relative_shares(
-    after: Checkpoint, before: Checkpoint, images: Mapping[str, Tensor], context: TrainingContext
-) -> dict[str, float]:
-    """Return for each new label its explained share, divided by the median over the other labels.
+def find_poor(new: Shares, held: Shares) -> list[str]:
+    """Return the new labels whose share is less than LEAST of the median over all other labels.
 
-    That of a label that was held before is of its draws, in the network before: it says how well a label can
-    be learned. Empty if there is no other label to compare with.
+    None if there is no other label, or if their median is below COMPARABLE.
     """
-    learned = sorted(set(images) & set(after.retained))
-    shares = {name: _explained(after, name, _some(images[name]), context) for name in learned}
-    for name in sorted(set(before.retained) - set(images)):
-        seed = derive_seed(context.seed, f"draws of {name} to compare with")
-        shares[name] = _explained(before, name, draw(before, name, EXAMPLES, seed), context)
+    found = []
+    for name, share in sorted(new.items()):
+        others = [*held.values(), *(other for label, other in new.items() if label != name)]
+        if others and statistics.median(others) >= COMPARABLE and share < LEAST * statistics.median(others):
+            found.append(name)
+    return found
+
+
+def measure_new(after: Checkpoint, images: Mapping[str, Tensor], context: TrainingContext) -> Shares:
+    """Measure the labels of `images` that the checkpoint retains, on these images."""
+    names = sorted(set(images) & set(after.retained))
+
+    def of_label(network: Network, name: str) -> Tensor:
+        return _some(images[name])
+
+    return _measure(after, names, of_label, "checking new labels", context)
+
+
+def measure_held(before: Checkpoint, images: Mapping[str, Tensor], context: TrainingContext) -> Shares:
+    """Measure the labels that were held before, on draws of the network before.
+
+    It says how well a label can be learned. No real images of these labels are needed.
+    """
+    generator = context.generator("draws to compare new labels with")
+
+    def of_label(network: Network, name: str) -> Tensor:
+        slots = torch.full((EXAMPLES,), before.retained[name])
+        noise = network.prior_noise(slots, generator).to(context.device)
+        slots = slots.to(context.device)
+        return network.decode(network.sample_prior(noise, slots), slots).sigmoid()
+
+    return _measure(
+        before, sorted(set(before.retained) - set(images)), of_label, "checking held labels", context
+    )
+
+
+def _measure(
+    checkpoint: Checkpoint,
+    names: list[str],
+    images: Callable[[Network, str], Tensor],
+    phase: str,
+    context: TrainingContext,
+) -> Shares:
+    """Measure each label on the images that `images` gives of it. A stage of the computation."""
+    if not names:
+        return {}
+
+    @torch.no_grad()
+    def measure() -> State:
+        network, noise = frozen(checkpoint, context.device), context.generator(phase)
+        found = {}
+        for index, name in enumerate(names):
+            context.step(phase, index, len(names))
+            slot = checkpoint.retained[name]
+            found[name] = _explained(network, slot, images(network, name).to(context.device), noise)
+        return found
+
     return {
-        name: shares[name] / middle
-        for name in learned
-        if (middle := _median_without(shares, name)) >= COMPARABLE
+        name: value if math.isfinite(value) else -math.inf
+        for name, value in context.once(phase, measure).items()
     }
-
-
-def _median_without(shares: Mapping[str, float], name: str) -> float:
-    others: Collection[float] = [share for other, share in shares.items() if other != name]
-    return statistics.median(others) if others else 0.0
 
 
 def _some(images: Tensor) -> Tensor:
@@ -89,8 +143,7 @@ def _some(images: Tensor) -> Tensor:
     return images[::step][:EXAMPLES].float() / 255
 
 
-@torch.no_grad()
-def _explained(checkpoint: Checkpoint, name: str, images: Tensor, context: TrainingContext) -> float:
+def _explained(network: Network, slot: int, images: Tensor, generator: torch.Generator) -> float:
     """Return the share of what the label's mean image leaves unexplained that its latents explain.
 
     images: [n, pixels] in [0, 1]. It is (B - L) / (B - H), with the mean nats of an image by the network (L,
@@ -98,15 +151,16 @@ def _explained(checkpoint: Checkpoint, name: str, images: Tensor, context: Train
     perfect; 0 means that the latents say nothing, as in a posterior collapse; it is below 0 where the
     prior does not fit.
     """
-    network, slot = frozen(checkpoint, context.device), checkpoint.retained[name]
-    on_device = images.to(context.device)
-    slots = torch.full((len(images),), slot, device=context.device)
-    generator = torch.Generator().manual_seed(derive_seed(context.seed, f"explained share of {name}"))
-    noise = network.noise(slots, generator)
-    own = negative_elbo(network, on_device, slots, noise).mean().item()
+    slots = torch.full((len(images),), slot, device=images.device)
+    own = negative_elbo(network, images, slots, network.noise(slots, generator)).mean().item()
     mean = images.mean(dim=0).expand_as(images)
     by_mean, by_itself = (
         functional.binary_cross_entropy(prediction, images, reduction="none").sum(dim=1).mean().item()
         for prediction in (mean, images)
     )
     return (by_mean - own) / (by_mean - by_itself) if by_mean > by_itself else 1.0
+
+
+def _rounded(share: float) -> float | None:
+    """The share for the findings; None where the training failed."""
+    return round(share, 3) if math.isfinite(share) else None

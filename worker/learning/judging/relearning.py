@@ -25,7 +25,7 @@ LEARNED_ACCURACY = 0.9
 
 
 class Relearning(Schedule):
-    """A schedule that gives a curve at least two points: with fewer, it would not show how fast it rises."""
+    """A schedule with room for two points of a curve: with fewer, it could not show how fast it rises."""
 
     steps: int = Field(240, ge=2 * STEPS_BETWEEN, le=100_000, description="optimiser steps")
 
