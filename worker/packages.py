@@ -125,9 +125,9 @@ def _check_network(one: Architecture) -> None:
     network = networks.with_weights(one, checkpoint)
     shapes = {name: tensor.shape for name, tensor in checkpoint.weights.items()}
     for layer in network.prunable_layers():
-        for name in (f"{layer.name}.weight", f"{layer.following}.weight"):
+        for name in (*layer.incoming, f"{layer.following}.weight"):
             if name not in shapes:
-                raise NotUsable(f"its prunable layers name the weight {name!r}, which it does not have")
+                raise NotUsable(f"its prunable layers name the parameter {name!r}, which it does not have")
     difference = _largest_difference(checkpoint, network)
     if not difference < TOLERANCE:
         raise NotUsable(

@@ -48,6 +48,29 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     return replace(start, fisher=fisher)
 
 
+class Damped(Mlp):
+    """An mlp with a parameter in each layer that has no row for each unit."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        for layer in self.prunable_layers():
+            self.get_submodule(layer.name).register_parameter("damping", torch.nn.Parameter(torch.ones(())))
+
+
+def test_only_the_parameters_that_a_layer_names_are_resized_with_its_units(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    architecture = Architecture("damped", Damped, MlpParams, "A scalar in each layer.")
+    monkeypatch.setitem(networks.ARCHITECTURES, "damped", architecture)
+    small = {"architecture": "damped", "encoder_widths": (7, 5), "decoder_widths": (5, 7), "latent": 2}
+    start = with_slots(blank(small, seed=0, pixels=16), ["a", "b"], "none", "permanent")
+    larger = replicate(grow(start, 0.5, torch.Generator()), 0.5, torch.Generator())
+    smaller = shrink(larger, {"decoder.0": torch.tensor([1, 3])}, {"decoder.0": torch.zeros(12)})
+    for resized in (larger, smaller):
+        build(resized, CPU)  # raises if a shape is not the spec's
+        assert resized.weights["decoder.0.damping"].shape == ()
+
+
 def draws(checkpoint: Checkpoint) -> list[Batch]:
     network = build(checkpoint, CPU).requires_grad_(False)
     slots = torch.arange(400) % 2

@@ -32,7 +32,8 @@ from worker.learning.units.weight_masks import weights_between, weights_touching
 
 
 @pytest.fixture
-def learnt(learnt: Checkpoint) -> Checkpoint:
+def learnt_with_columns(learnt: Checkpoint) -> Checkpoint:
+    """A network in which labels enter some units directly."""
     if learnt.spec.architecture == "hyper":
         pytest.skip("a hypernetwork's embeddings reach every unit: test_hypernetworks.py")
     return learnt
@@ -70,44 +71,53 @@ def test_a_unit_is_reached_from_the_label_columns_through_large_weights(two_labe
     assert subnetwork["decoder.2.weight"].nonzero()[:, 1].unique().tolist() == [7]
 
 
-def test_where_labels_enter_the_fewest_units_that_hold_the_share_are_reached(learnt: Checkpoint) -> None:
-    target = with_slots(learnt, ["frame"], "stripes", "permanent")
+def test_where_labels_enter_the_fewest_units_that_hold_the_share_are_reached(
+    learnt_with_columns: Checkpoint,
+) -> None:
+    target = with_slots(learnt_with_columns, ["frame"], "stripes", "permanent")
     network = build(target, CPU)
-    for layer in prunable_layers(learnt):
+    for layer in prunable_layers(learnt_with_columns):
         if f"{layer.name}.label" in dict(network.named_parameters()):
-            of_unit = torch.zeros(width(learnt, layer), layer.rows_per_unit)
+            of_unit = torch.zeros(width(learnt_with_columns, layer), layer.rows_per_unit)
             of_unit[:4] = torch.tensor([3.0, 1.0, 2.0, 0.5])[:, None]  # squares: 9, 1, 4, 0.25 of 14.25
             network.get_parameter(f"{layer.name}.label").data[2] = of_unit.flatten()
     untouched = network.get_parameter("encoder.0.label")[:2].clone()
     for share, expected in ((0.6, [0]), (0.9, [0, 2]), (0.95, [0, 1, 2]), (1.0, [0, 1, 2, 3])):
         found = build(target, CPU)
         found.load_state_dict(network.state_dict())
-        clear_small_embeddings(found, learnt, [2], share)
-        reached = reached_units(found, learnt, [2], reach=1e9)
-        for layer in prunable_layers(learnt):
+        clear_small_embeddings(found, learnt_with_columns, [2], share)
+        reached = reached_units(found, learnt_with_columns, [2], reach=1e9)
+        for layer in prunable_layers(learnt_with_columns):
             if f"{layer.name}.label" in dict(network.named_parameters()):
                 assert reached[layer.name].nonzero().flatten().tolist() == expected
         assert torch.equal(found.get_parameter("encoder.0.label")[:2], untouched)
 
 
-def test_with_nothing_to_add_or_to_split_only_the_subnetwork_changes(learnt: Checkpoint) -> None:
-    after, found = learnt_by(learnt, added_units=0, drift=100, column_l1=1)
-    assert after.spec.encoder_widths == learnt.spec.encoder_widths
-    for layer in prunable_layers(learnt):
+def test_with_nothing_to_add_or_to_split_only_the_subnetwork_changes(learnt_with_columns: Checkpoint) -> None:
+    after, found = learnt_by(learnt_with_columns, added_units=0, drift=100, column_l1=1)
+    assert after.spec.encoder_widths == learnt_with_columns.spec.encoder_widths
+    for layer in prunable_layers(learnt_with_columns):
         old, new = (
-            one.weights[f"{layer.name}.bias"].view(-1, layer.rows_per_unit) for one in (learnt, after)
+            one.weights[f"{layer.name}.bias"].view(-1, layer.rows_per_unit)
+            for one in (learnt_with_columns, after)
         )
         moved = (old != new).any(dim=1)
-        assert int(moved.sum()) <= found["reached"][layer.name] < width(learnt, layer)
+        assert int(moved.sum()) <= found["reached"][layer.name] < width(learnt_with_columns, layer)
 
 
-def test_units_are_added_where_the_loss_stays_high_and_only_those_that_are_needed(learnt: Checkpoint) -> None:
-    some, found = learnt_by(learnt, tolerance=0, column_l1=10, added_units=4, group_lasso=0.0, drift=100)
+def test_units_are_added_where_the_loss_stays_high_and_only_those_that_are_needed(
+    learnt_with_columns: Checkpoint,
+) -> None:
+    some, found = learnt_by(
+        learnt_with_columns, tolerance=0, column_l1=10, added_units=4, group_lasso=0.0, drift=100
+    )
     assert set(found["added"].values()) == {4}
-    assert some.parameters > learnt.parameters
-    none, found = learnt_by(learnt, tolerance=0, column_l1=10, added_units=4, group_lasso=100, drift=100)
+    assert some.parameters > learnt_with_columns.parameters
+    none, found = learnt_by(
+        learnt_with_columns, tolerance=0, column_l1=10, added_units=4, group_lasso=100, drift=100
+    )
     assert set(found["added"].values()) == {0}, "a strong penalty sets all of them to zero"
-    assert none.widths == learnt.widths
+    assert none.widths == learnt_with_columns.widths
 
 
 def test_units_that_drift_are_split_into_an_old_and_a_new_one(learnt: Checkpoint) -> None:
@@ -178,11 +188,10 @@ def test_group_lasso_shortens_all_that_enters_a_unit_as_one_vector(
 
 
 def entering(tensors: Mapping[str, Tensor], layer: PrunableLayer) -> Tensor:
-    """All that enters each unit, [units, ...]: weights, bias, label embeddings."""
-    parts = [tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]]
-    if f"{layer.name}.label" in tensors:
-        parts.append(tensors[f"{layer.name}.label"].T)
-    units = len(parts[1]) // layer.rows_per_unit
+    """All that enters each unit, [units, ...]: every parameter of its layer."""
+    of_layer = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{layer.name}.")}
+    parts = [tensor.T if name.endswith(".label") else tensor for name, tensor in of_layer.items()]
+    units = len(tensors[f"{layer.name}.bias"]) // layer.rows_per_unit
     return torch.cat([part.detach().reshape(units, -1) for part in parts], dim=1)
 
 
@@ -247,6 +256,9 @@ def test_what_belongs_to_a_unit_is_its_weights_both_ways_its_bias_and_its_new_co
         assert weight[:, :columns].all()
         assert not weight[layer.rows_per_unit :, columns:].any()
         assert found[f"{layer.name}.bias"].nonzero().flatten().tolist() == list(range(layer.rows_per_unit))
+        for name in found:
+            if name.startswith(f"{layer.name}.") and not name.endswith(".label"):
+                assert found[name][: layer.rows_per_unit].all()
         if f"{layer.name}.label" in found:
             assert found[f"{layer.name}.label"].nonzero().tolist() == [
                 [1, row] for row in range(layer.rows_per_unit)

@@ -28,6 +28,8 @@ from worker.learning.units.removal import (
     remove_units,
     replay_sample,
 )
+from worker.learning.units.resize import prunable_layers, width
+from worker.learning.units.weight_masks import weights_between
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,19 @@ def test_an_embedding_reaches_every_unit(learnt_hyper: Checkpoint) -> None:
     found = worker.findings["subnetwork"]
     assert set(found["reached_share"].values()) == {1.0}
     assert found["trained_share"] > 0.9
+
+
+def test_a_subnetwork_has_the_factors_and_shifts_of_its_units_and_of_no_others(
+    learnt_hyper: Checkpoint,
+) -> None:
+    layers = prunable_layers(learnt_hyper)
+    units = {layer.name: torch.arange(width(learnt_hyper, layer)) == 3 for layer in layers}
+    found = weights_between(hypernetwork(learnt_hyper), learnt_hyper, units, [0])
+    for layer in layers:
+        for part in ("scale.weight", "scale.bias", "shift.weight", "shift.bias"):
+            mask = found[f"{layer.name}.{part}"]
+            assert mask[3].all()
+            assert not mask[units[layer.name].logical_not()].any()
 
 
 def test_units_that_draw_another_picture_for_each_label_are_not_probed(learnt_hyper: Checkpoint) -> None:

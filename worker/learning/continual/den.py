@@ -12,6 +12,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import UnusedFisherExamples, with_trained_weights
 from worker.learning.elbo import negative_elbo
 from worker.learning.networks import build, frozen, weights_of
+from worker.learning.networks.hyper import Hyper
 from worker.learning.networks.network import Masks, Network
 from worker.learning.prior import fit_priors
 from worker.learning.rehearsal import learn_from_images
@@ -309,7 +310,7 @@ def reached_units(
         if embeddings is not None:
             of_unit = embeddings[slots].detach().abs().sum(dim=0).view(-1, layer.rows_per_unit).sum(dim=1)
             reached[layer.name] = of_unit > 0
-        elif f"{layer.name}.scale.weight" in parameters:  # a hypernetwork makes all its weights for a label
+        elif isinstance(network, Hyper):  # it makes all weights of the layer from the label's embedding
             reached[layer.name] = torch.ones_like(parameters[f"{layer.name}.bias"], dtype=torch.bool)
         weight = parameters.get(f"{layer.following}.weight")
         following = layers.get(layer.following)
@@ -351,7 +352,7 @@ def remove_zero_units(larger: Checkpoint, new: UnitMask) -> tuple[Checkpoint, di
     """Remove the new units whose incoming weights are all zero; also return how many new units are kept.
 
     If the weights, the bias and the label embeddings of a unit are zero, its activation is silu(0) = 0, and
-    removing it changes no draw.
+    removing it changes no draw. In a hypernetwork, what makes its factor and shift has to be zero, too.
     """
     kept, counts, no_activation = {}, {}, {}
     for layer in prunable_layers(larger):
@@ -400,11 +401,10 @@ def restore_incoming(doubled: Checkpoint, before: Checkpoint, units: Mapping[str
     weights = dict(doubled.weights)
     for layer in prunable_layers(doubled):
         chosen = entries(units[layer.name], layer.rows_per_unit)
-        for kind in ("weight", "bias"):
-            name = f"{layer.name}.{kind}"
+        for name in layer.incoming:
             old = before.weights[name]
             restored = weights[name].clone()
-            if kind == "weight":
+            if old.dim() > 1:
                 restored[chosen, : old.shape[1]] = old[chosen]
             else:
                 restored[chosen] = old[chosen]

@@ -30,6 +30,8 @@ EMBEDDING = 32
 HIDDEN = 32
 """Hidden units of each hypernetwork."""
 SIDES = ("encoder", "decoder")
+ROW_PARAMETERS = ("weight", "bias", "scale.weight", "scale.bias", "shift.weight", "shift.bias")
+"""The parameters of a GeneratedLinear, which have a row for each unit: W, b, C, d, D and f."""
 Embeddings = Mapping[str, Tensor]
 """Side -> embeddings of labels, [n, EMBEDDING]."""
 
@@ -103,7 +105,7 @@ class Hyper(Network):
 
     def prunable_layers(self) -> list[PrunableLayer]:
         return [
-            PrunableLayer(f"{side}.{index}", f"{side}.{index + 1}")
+            PrunableLayer(f"{side}.{index}", f"{side}.{index + 1}", row_parameters=ROW_PARAMETERS)
             for side in SIDES
             for index in range(self._depth(side) - 1)
         ]

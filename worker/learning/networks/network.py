@@ -37,6 +37,8 @@ class PrunableLayer(NamedTuple):
     columns_per_unit: number of consecutive entries along the second axis of the following weight that a unit
         feeds. For a channel that is flattened, it is the number of its pixels.
     max_units: maximum number of units of the layer, at creation and after every resize.
+    row_parameters: names within the layer of the parameters that have `rows_per_unit` entries along their
+        first axis for each unit. They are all that enters a unit, but for the label embeddings.
     """
 
     name: str
@@ -44,6 +46,12 @@ class PrunableLayer(NamedTuple):
     rows_per_unit: int = 1
     columns_per_unit: int = 1
     max_units: int = MAX_UNITS
+    row_parameters: tuple[str, ...] = ("weight", "bias")
+
+    @property
+    def incoming(self) -> list[str]:
+        """The names of the row parameters, as in the state dict."""
+        return [f"{self.name}.{parameter}" for parameter in self.row_parameters]
 
 
 class Network(nn.Module, ABC):

@@ -183,7 +183,7 @@ def scale_incoming(tensors: dict[str, Tensor], layer: PrunableLayer, factors: Te
     factors: [units]. Replaces tensors in the dictionary; no tensor is changed in place.
     """
     rows = factors.repeat_interleave(layer.rows_per_unit)
-    for name in _names_of_rows(tensors, layer):
+    for name in layer.incoming:
         tensors[name] = tensors[name] * rows.reshape(-1, *[1] * (tensors[name].dim() - 1))
     if f"{layer.name}.label" in tensors:
         tensors[f"{layer.name}.label"] = tensors[f"{layer.name}.label"] * rows
@@ -193,7 +193,7 @@ def _append(tensors: dict[str, Tensor], layer: PrunableLayer, incoming: Tensor) 
     rows, columns = len(incoming), len(incoming) // layer.rows_per_unit * layer.columns_per_unit
     weight, label = f"{layer.name}.weight", f"{layer.name}.label"
     outgoing = tensors[f"{layer.following}.weight"]
-    for name in _names_of_rows(tensors, layer):
+    for name in layer.incoming:
         added = incoming if name == weight else tensors[name].new_zeros(rows, *tensors[name].shape[1:])
         tensors[name] = torch.cat([tensors[name], added])
     if label in tensors:
@@ -204,20 +204,11 @@ def _append(tensors: dict[str, Tensor], layer: PrunableLayer, incoming: Tensor) 
 
 def _select(tensors: dict[str, Tensor], layer: PrunableLayer, kept: Tensor) -> None:
     rows, columns = entries(kept, layer.rows_per_unit), entries(kept, layer.columns_per_unit)
-    for name in _names_of_rows(tensors, layer):
+    for name in layer.incoming:
         tensors[name] = tensors[name][rows]
     tensors[f"{layer.following}.weight"] = tensors[f"{layer.following}.weight"][:, columns]
     if f"{layer.name}.label" in tensors:
         tensors[f"{layer.name}.label"] = tensors[f"{layer.name}.label"][:, rows]
-
-
-def _names_of_rows(tensors: Mapping[str, Tensor], layer: PrunableLayer) -> list[str]:
-    """List the tensors of a layer that have a row for each of its units: all but its label embeddings.
-
-    Besides the weight and the bias they are those of the parts of the layer, such as the last layers of a
-    hypernetwork that makes its weights.
-    """
-    return [name for name in tensors if name.startswith(f"{layer.name}.") and name != f"{layer.name}.label"]
 
 
 def _originals(units: int, copies: int, generator: torch.Generator) -> Tensor:

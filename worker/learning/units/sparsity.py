@@ -71,8 +71,8 @@ def group_lasso(checkpoint: Checkpoint, units: UnitMask, strength: float) -> Pro
 
 def incoming_norms(tensors: Mapping[str, Tensor], layer: PrunableLayer) -> Tensor:
     """Compute the l2 norm of the incoming weights, biases and label embeddings of each unit, [units]."""
-    squares = tensors[f"{layer.name}.weight"].square().flatten(1).sum(dim=1)
-    squares = squares + tensors[f"{layer.name}.bias"].square()
+    rows = [tensors[name] for name in layer.incoming]
+    squares = torch.stack([one.square().reshape(len(one), -1).sum(dim=1) for one in rows]).sum(dim=0)
     if f"{layer.name}.label" in tensors:
         squares = squares + tensors[f"{layer.name}.label"].square().sum(dim=0)
     return squares.view(-1, layer.rows_per_unit).sum(dim=1).sqrt()

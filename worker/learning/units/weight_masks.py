@@ -16,25 +16,28 @@ def weights_between(
     network: Network, checkpoint: Checkpoint, units: UnitMask, slots: Sequence[int]
 ) -> dict[str, Tensor]:
     """Mark the subnetwork of these units: weights between them, biases, and embeddings of `slots`."""
-    inputs, outputs = {}, {}
+    # parameter name -> bool, along the axis of the units
+    rows: dict[str, Tensor] = {}
+    columns: dict[str, Tensor] = {}
+    of_labels: dict[str, Tensor] = {}
     for layer in prunable_layers(checkpoint):
-        outputs[layer.name] = units[layer.name].repeat_interleave(layer.rows_per_unit)
-        inputs[layer.following] = units[layer.name].repeat_interleave(layer.columns_per_unit)
+        out = units[layer.name].repeat_interleave(layer.rows_per_unit)
+        rows |= dict.fromkeys(layer.incoming, out)
+        of_labels[f"{layer.name}.label"] = out
+        columns[f"{layer.following}.weight"] = units[layer.name].repeat_interleave(layer.columns_per_unit)
     found = {}
     for name, tensor in network.named_parameters():
-        layer_name, _, kind = name.rpartition(".")
-        out = outputs.get(layer_name)
-        if kind == "label":
-            found[name] = mask_rows(tensor, slots) if out is None else mask_rows(tensor, slots) & out
-        elif kind == "bias":
-            found[name] = empty_mask(tensor) if out is None else out
-        else:
-            into = inputs.get(layer_name)
-            found[name] = ~empty_mask(tensor)
-            if out is not None:
-                found[name] = found[name] & out.view(-1, *[1] * (tensor.dim() - 1))
-            if into is not None:
-                found[name] = found[name] & into.view(1, -1, *[1] * (tensor.dim() - 2))
+        if name.endswith(".label"):
+            mask = mask_rows(tensor, slots)
+            found[name] = mask & of_labels[name] if name in of_labels else mask
+            continue
+        fixed = name.endswith(".bias") and name not in rows
+        mask = empty_mask(tensor) if fixed else ~empty_mask(tensor)
+        if name in rows:
+            mask = mask & rows[name].view(-1, *[1] * (tensor.dim() - 1))
+        if name in columns:
+            mask = mask & columns[name].view(1, -1, *[1] * (tensor.dim() - 2))
+        found[name] = mask
     return found
 
 
@@ -46,10 +49,10 @@ def weights_touching(
     for layer in prunable_layers(checkpoint):
         chosen = units[layer.name].to(found[f"{layer.name}.bias"].device)
         out, into = (chosen.repeat_interleave(each) for each in (layer.rows_per_unit, layer.columns_per_unit))
-        incoming, outgoing = found[f"{layer.name}.weight"], found[f"{layer.following}.weight"]
-        incoming |= out.view(-1, *[1] * (incoming.dim() - 1))
+        for name in layer.incoming:
+            found[name] |= out.view(-1, *[1] * (found[name].dim() - 1))
+        outgoing = found[f"{layer.following}.weight"]
         outgoing |= into.view(1, -1, *[1] * (outgoing.dim() - 2))
-        found[f"{layer.name}.bias"] |= out
         if f"{layer.name}.label" in found:
             label = found[f"{layer.name}.label"]
             found[f"{layer.name}.label"] = mask_rows(label, slots) & out
