@@ -149,12 +149,12 @@ def _with_any_weights(checkpoint: Checkpoint) -> Checkpoint:
 def _largest_difference(checkpoint: Checkpoint, network: Network) -> float:
     import onnxruntime  # only packages that bring a network need it, and ONNX, to start a worker
 
-    from worker.learning.export import decoder_onnx
+    from worker.learning.export import network_onnx
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of constants that it removes from the graph
     session = onnxruntime.InferenceSession(
-        decoder_onnx(checkpoint), options, providers=["CPUExecutionProvider"]
+        network_onnx(checkpoint, network), options, providers=["CPUExecutionProvider"]
     )
     slots = torch.tensor([0, 1, 1])
     noise = network.prior_noise(slots, torch.Generator().manual_seed(0))

@@ -71,6 +71,15 @@ def test_a_unit_is_reached_from_the_label_columns_through_large_weights(two_labe
     assert subnetwork["decoder.2.weight"].nonzero()[:, 1].unique().tolist() == [7]
 
 
+def test_a_layer_with_a_part_called_scale_is_not_taken_for_one_of_a_hypernetwork(
+    two_labels: Checkpoint,
+) -> None:
+    network = build(two_labels, CPU)
+    network.get_submodule("decoder.1").scale = torch.nn.Linear(1, 1)
+    reached = reached_units(network, two_labels, [0], reach=1e9)
+    assert not reached["decoder.1"].any()
+
+
 def test_where_labels_enter_the_fewest_units_that_hold_the_share_are_reached(
     learnt_with_columns: Checkpoint,
 ) -> None:

@@ -5,9 +5,12 @@ import onnxruntime
 import torch
 
 from tests.learning.tiny import CPU, labels, run
-from worker.learning.checkpoint import Checkpoint
-from worker.learning.export import decoder_onnx
-from worker.learning.networks import build
+from worker.learning.checkpoint import Checkpoint, Spec
+from worker.learning.export import decoder_onnx, network_onnx
+from worker.learning.networks import Architecture, build, make_blank, with_weights
+from worker.learning.networks.mlp import Mlp, MlpParams
+from worker.learning.networks.network import Network
+from worker.learning.slots import with_slots
 
 
 def session(data: bytes) -> onnxruntime.InferenceSession:
@@ -16,15 +19,35 @@ def session(data: bytes) -> onnxruntime.InferenceSession:
 
 def test_the_exported_decoder_draws_what_the_network_draws(learnt: Checkpoint) -> None:
     for checkpoint in (learnt, run("resize", "expand", learnt, labels(), share=0.5)):
-        network = build(checkpoint, CPU).requires_grad_(False)
-        slots = torch.arange(64) % 2
-        noise = network.prior_noise(slots, torch.Generator().manual_seed(0))
-        expected = network.decode(network.sample_prior(noise, slots), slots).sigmoid().numpy()
-        inputs = {"noise": noise.numpy(), "slot": slots.numpy()}
-        (images,) = session(decoder_onnx(checkpoint)).run(["images"], inputs)
-        assert isinstance(images, numpy.ndarray)
-        assert images.dtype == numpy.float32
-        assert numpy.abs(images - expected).max() < 1e-5
+        assert_draws_alike(decoder_onnx(checkpoint), build(checkpoint, CPU))
+
+
+def assert_draws_alike(data: bytes, network: Network) -> None:
+    network.requires_grad_(False)
+    slots = torch.arange(64) % 2
+    noise = network.prior_noise(slots, torch.Generator().manual_seed(0))
+    expected = network.decode(network.sample_prior(noise, slots), slots).sigmoid().numpy()
+    (images,) = session(data).run(["images"], {"noise": noise.numpy(), "slot": slots.numpy()})
+    assert isinstance(images, numpy.ndarray)
+    assert images.dtype == numpy.float32
+    assert numpy.abs(images - expected).max() < 1e-5
+
+
+class Scaled(Mlp):
+    """An mlp with a parameter of the name that the factors of a hypernetwork have in the graph."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        self.get_submodule("decoder.0").register_parameter("scale", torch.nn.Parameter(torch.ones(())))
+
+
+def test_a_parameter_called_scale_is_not_taken_for_the_factors_of_a_hypernetwork() -> None:
+    architecture = Architecture("scaled", Scaled, MlpParams, "A package's.")
+    small = {"encoder_widths": (5,), "decoder_widths": (5, 7), "latent": 2}
+    start = make_blank(architecture, small, seed=0, pixels=16)
+    checkpoint = with_slots(start, ["a", "b"], "none", "permanent")
+    network = with_weights(architecture, checkpoint)
+    assert_draws_alike(network_onnx(checkpoint, network), network)
 
 
 def test_the_exported_bytes_depend_on_the_weights_alone(learnt: Checkpoint) -> None:

@@ -2,8 +2,8 @@
 
 The graph is built node by node rather than traced. The code for it is short, takes milliseconds, and its
 bytes depend on the weights alone. The weights' names and shapes decide the nodes: a 2-d weight is a dense
-layer, a 4-d weight is a nearest-neighbour upsampling by two and a convolution, and the layer of a table of
-factors has weights that a hypernetwork makes.
+layer, a 4-d weight is a nearest-neighbour upsampling by two and a convolution. A layer whose weights a
+hypernetwork makes has tables of its factors and shifts.
 """
 
 import math
@@ -18,7 +18,7 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.mixtures import component_edges
 from worker.learning.networks import frozen
 from worker.learning.networks.hyper import Hyper
-from worker.learning.networks.network import noise_size
+from worker.learning.networks.network import Network, noise_size
 
 OPSET = 17
 IR_VERSION = 8
@@ -31,7 +31,15 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     Inputs: noise float32 [n, noise_size], standard normal, and slot int64 [n]. Output: images float32
     [n, pixels] in [0, 1]. The label priors p(z | c) are part of the graph: see `Network.sample_prior`.
     """
-    spec, weights, decoder = checkpoint.spec, checkpoint.weights, _decoder_weights(checkpoint)
+    return network_onnx(checkpoint, frozen(checkpoint, torch.device("cpu")))
+
+
+def network_onnx(checkpoint: Checkpoint, network: Network) -> bytes:
+    """Return the decoder of the checkpoint's network, as `decoder_onnx` does.
+
+    The architecture of the network need not have been added to the others.
+    """
+    spec, weights, decoder = checkpoint.spec, checkpoint.weights, _decoder_weights(checkpoint, network)
     layers = len(spec.decoder_widths) + 1
     constants: dict[str, list[int]] = {"last_axis": [-1], "flat": [0, spec.pixels]}
     priors = {
@@ -44,7 +52,9 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
         constants |= {"components": [spec.components], "noise_parts": [spec.latent, 1]}
         nodes = [*_component_nodes(), *_prior_nodes("component", "noise_of_latent")]
     for index in range(layers):
-        nodes += _layer_nodes(index, decoder, constants, last=index == layers - 1)
+        nodes += _layer_nodes(
+            index, decoder, constants, generated=isinstance(network, Hyper), last=index == layers - 1
+        )
     initializers = [
         numpy_helper.from_array(tensor.contiguous().numpy(), name)
         for name, tensor in (priors | decoder).items()
@@ -74,7 +84,8 @@ def decoder_onnx(checkpoint: Checkpoint) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _decoder_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+@torch.no_grad()
+def _decoder_weights(checkpoint: Checkpoint, network: Network) -> dict[str, Tensor]:
     """Return the decoder's weights, by name, as the graph holds them.
 
     Where a hypernetwork makes the weights of each label, the graph has the factors and shifts that it makes,
@@ -82,14 +93,13 @@ def _decoder_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
     each draw. The weights themselves would be a matrix for every slot.
     """
     weights = checkpoint.weights
-    network = frozen(checkpoint, torch.device("cpu"))
     if not isinstance(network, Hyper):
         return {name: weights[name] for name in sorted(weights) if name.startswith("decoder.")}
-    made = network.make_weights(network.embeddings(torch.arange(checkpoint.spec.slots)))
+    factors = network.make_weights(network.embeddings(torch.arange(checkpoint.spec.slots)))
     found: dict[str, Tensor] = {}
-    for name, layer in network.generated_layers():
-        found |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
-        found |= {f"{name}.scale": made[name].scale, f"{name}.shift": made[name].shift}
+    for name, _ in network.generated_layers():
+        found |= {f"{name}.{part}": weights[f"{name}.{part}"] for part in ("weight", "bias")}
+        found |= {f"{name}.{part}": table for part, table in factors[name]._asdict().items()}
     return {name: found[name] for name in sorted(found) if name.startswith("decoder.")}
 
 
@@ -121,11 +131,12 @@ def _prior_nodes(row: str, noise: str) -> list[onnx.NodeProto]:
 
 
 def _layer_nodes(
-    index: int, weights: Mapping[str, Tensor], constants: dict[str, list[int]], *, last: bool
+    index: int, weights: Mapping[str, Tensor], constants: dict[str, list[int]], *, generated: bool, last: bool
 ) -> list[onnx.NodeProto]:
     """Make the nodes of one decoder layer, from hidden.{index} to hidden.{index + 1}, or to images.
 
     constants: the integer constants of the graph, to which those of this layer are added.
+    generated: whether a hypernetwork makes the weights of the layer.
     """
     layer, inputs, nodes = f"decoder.{index}", f"hidden.{index}", []
     parameters = [f"{layer}.weight", f"{layer}.bias"]
@@ -143,7 +154,7 @@ def _layer_nodes(
         convolved = [f"{layer}.large", *parameters]
         nodes.append(helper.make_node("Conv", convolved, [f"{layer}.sum"], pads=[1] * 4))
     preactivation = f"{layer}.sum"
-    if f"{layer}.scale" in weights:  # s_c * (W x + b) + shift, see networks/hyper.py
+    if generated:  # s_c * (W x + b) + shift, see networks/hyper.py
         nodes.append(helper.make_node("Gather", [f"{layer}.scale", "slot"], [f"{layer}.factor"]))
         nodes.append(helper.make_node("Mul", [preactivation, f"{layer}.factor"], [f"{layer}.scaled"]))
         nodes.append(helper.make_node("Gather", [f"{layer}.shift", "slot"], [f"{layer}.added"]))
