@@ -158,7 +158,7 @@ def test_learning_keeps_the_weights_of_other_labels_without_images_or_draws(star
     assert all(likeness(kept, label) < 0.08 for label in ("rows", "columns", "frame"))
 
 
-def test_the_embeddings_of_other_labels_do_not_change(start: Checkpoint) -> None:
+def test_the_losses_give_the_embeddings_of_other_labels_no_gradient(start: Checkpoint) -> None:
     for after in (
         run("learn", "hypernetwork", start, examples("frame"), schedule=BRIEF),
         run("forget", "noise_alignment", start, labels("rows"), schedule=BRIEF),

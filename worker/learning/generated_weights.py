@@ -4,13 +4,13 @@ A layer's weights for label c are s_c,i W_i in row i (networks/hyper.py). So squ
 of all labels need products of rows of shared matrices, computed once, and no label's weights are written out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from worker.learning.networks.hyper import Embeddings, Hyper, Made
+from worker.learning.networks.hyper import Embeddings, Hyper, LayerFactors
 from worker.learning.networks.network import Network
 from worker.learning.strategy import NotForArchitecture
 
@@ -36,7 +36,7 @@ class Retention:
             (layer, before.get_parameter(f"{name}.weight")) for name, layer in network.generated_layers()
         ]
         with torch.no_grad():
-            self._made, self._bias = _of_all_layers(before, self._embeddings)
+            self._factors, self._bias = _make_layer_factors(before, self._embeddings)
             self._squares = torch.cat([_squares_of_rows(weight) for _, weight in self._layers])
 
     def loss(self) -> Tensor:
@@ -49,20 +49,20 @@ class Retention:
         """
         if not self._count:
             return torch.zeros((), device=self._network.prior_mean.device)
-        made, bias = _of_all_layers(self._network, self._embeddings)
+        factors, bias = _make_layer_factors(self._network, self._embeddings)
         products = [_RowProducts.apply(layer.weight, before) for layer, before in self._layers]
         moved, along = (torch.cat(parts) for parts in zip(*products, strict=True))
-        change = made.scale - self._made.scale  # [labels, units of all layers]
-        rows = made.scale.square() * moved + 2 * made.scale * change * along + change.square() * self._squares
+        scale, change = factors.scale, factors.scale - self._factors.scale  # [labels, units of all layers]
+        rows = scale.square() * moved + 2 * scale * change * along + change.square() * self._squares
         # In this order it is exactly 0 at the start: Adam would take steps of full length along rounding.
-        biases = (made.scale * bias - self._made.scale * self._bias) + (made.shift - self._made.shift)
+        biases = (scale * bias - self._factors.scale * self._bias) + (factors.shift - self._factors.shift)
         return (rows.sum() + biases.square().sum()) / self._count
 
 
-def _of_all_layers(network: Hyper, embeddings: Embeddings) -> tuple[Made, Tensor]:
+def _make_layer_factors(network: Hyper, embeddings: Embeddings) -> tuple[LayerFactors, Tensor]:
     """Make the factors and shifts of the units of all layers, [n, units], and list their biases, [units]."""
-    made = network.make_weights(embeddings)
-    joined = Made(*(torch.cat(parts, dim=1) for parts in zip(*made.values(), strict=True)))
+    factors = network.make_weights(embeddings)
+    joined = LayerFactors(*(torch.cat(parts, dim=1) for parts in zip(*factors.values(), strict=True)))
     return joined, torch.cat([layer.bias for _, layer in network.generated_layers()])
 
 
@@ -74,10 +74,10 @@ def noise_loss(network: Hyper, embeddings: Embeddings, draws: int, generator: to
     squared distances. The noise is normal, with the variance 2 / in of a new network's weights.
     Source: Adhikari et al. 2025 (UnCLe, arXiv:2509.17530).
     """
-    made = network.make_weights(embeddings)
+    factors = network.make_weights(embeddings)
     total, count = torch.zeros((), device=network.prior_mean.device), 0
     for name, layer in network.generated_layers():
-        scale, shift = made[name]
+        scale, shift = factors[name]
         count = len(scale)
         deviation = (2 / layer.in_features / draws) ** 0.5
         drawn = torch.randn((layer.out_features, layer.in_features + 1), generator=generator)
@@ -109,17 +109,3 @@ def _squares_of_rows(matrix: Tensor) -> Tensor:
     # Four times as fast as the sum of the products, at 458 x 784.
     squares: Tensor = matrix.norm(dim=1).square()
     return squares
-
-
-def keep_embeddings(network: Hyper, slots: Sequence[int]) -> Callable[[], None]:
-    """Make a function that sets the embeddings of these slots back, in place, to what they are now."""
-    tables = network.embedding_tables()
-    rows = torch.tensor(sorted(slots), dtype=torch.int64, device=network.prior_mean.device)
-    before = {side: table.detach()[rows].clone() for side, table in tables.items()}
-
-    @torch.no_grad()
-    def restore() -> None:
-        for side, table in tables.items():
-            table[rows] = before[side]
-
-    return restore

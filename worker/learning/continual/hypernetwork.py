@@ -7,7 +7,7 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import with_trained_weights
-from worker.learning.generated_weights import Retention, as_hypernetwork, keep_embeddings
+from worker.learning.generated_weights import Retention, as_hypernetwork
 from worker.learning.networks import build, frozen
 from worker.learning.prior import fit_priors
 from worker.learning.rehearsal import new_label_stream
@@ -68,7 +68,6 @@ def learn(
         params.schedule,
         context,
         phase="learning",
-        after_step=keep_embeddings(network, others),
     )
     fit_priors(network, examples.images, target.retained, context)
     return with_trained_weights(target, network)

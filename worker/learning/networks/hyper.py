@@ -54,15 +54,15 @@ class HyperParams(BaseModel):
     )
 
 
-class Made(NamedTuple):
+class LayerFactors(NamedTuple):
     """What a hypernetwork makes for a layer: for each label a factor and a shift of each unit."""
 
     scale: Tensor  # s_c, [labels, out]
     shift: Tensor  # D h_c + f, [labels, out]
 
-    def at(self, rows: Tensor) -> "Made":
+    def at(self, rows: Tensor) -> "LayerFactors":
         """Return what it makes for the labels of these rows, [n, out] each."""
-        return Made(self.scale[rows], self.shift[rows])
+        return LayerFactors(self.scale[rows], self.shift[rows])
 
 
 class GeneratedLinear(nn.Linear):
@@ -124,7 +124,7 @@ class Hyper(Network):
         """Return the embeddings of these slots, int64 [n]."""
         return {side: table[slots] for side, table in self.embedding_tables().items()}
 
-    def make_weights(self, embeddings: Embeddings) -> dict[str, Made]:
+    def make_weights(self, embeddings: Embeddings) -> dict[str, LayerFactors]:
         """Make the weights of n labels from their embeddings: layer -> factors and shifts, [n, out].
 
         Whatever the network's precision, they are computed as precisely as the weights are stored: losses
@@ -135,7 +135,7 @@ class Hyper(Network):
             for side, embedding in embeddings.items()
         }
         return {
-            name: Made(1 + layer.scale(hidden[side]), layer.shift(hidden[side]))
+            name: LayerFactors(1 + layer.scale(hidden[side]), layer.shift(hidden[side]))
             for name, layer in self.generated_layers()
             if (side := name.partition(".")[0]) in hidden
         }
@@ -151,8 +151,8 @@ class Hyper(Network):
         hidden = self._hidden(side, embedding, calls)
         for index in range(depth):
             name = f"{side}.{index}"
-            made = self._made(name, hidden, calls)
-            scale, shift = made if rows is None else made.at(rows)
+            factors = self._layer_factors(name, hidden, calls)
+            scale, shift = factors if rows is None else factors.at(rows)
             preactivation = scale * self._linear(name, inputs, calls) + shift
             if index == depth - 1:
                 return preactivation
@@ -165,9 +165,9 @@ class Hyper(Network):
         """Compute the hidden units h_c of a side's hypernetwork, [n, HIDDEN]."""
         return functional.silu(self._linear(f"{side}.hidden", embedding, calls))
 
-    def _made(self, name: str, hidden: Tensor, calls: list[LayerCall] | None) -> Made:
-        scale, shift = (self._linear(f"{name}.{part}", hidden, calls) for part in Made._fields)
-        return Made(1 + scale, shift)
+    def _layer_factors(self, name: str, hidden: Tensor, calls: list[LayerCall] | None) -> LayerFactors:
+        scale, shift = (self._linear(f"{name}.{part}", hidden, calls) for part in LayerFactors._fields)
+        return LayerFactors(1 + scale, shift)
 
     def _linear(self, name: str, inputs: Tensor, calls: list[LayerCall] | None) -> Tensor:
         output = self.apply_layer(self.get_submodule(name), inputs)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.consolidation import with_trained_weights
-from worker.learning.generated_weights import Retention, as_hypernetwork, keep_embeddings, noise_loss
+from worker.learning.generated_weights import Retention, as_hypernetwork, noise_loss
 from worker.learning.networks import build, frozen
 from worker.learning.networks.hyper import Embeddings, Hyper
 from worker.learning.prior import reset_prior
@@ -78,7 +78,6 @@ def forget(
         params.schedule,
         context,
         phase="forgetting",
-        after_step=keep_embeddings(network, [*forgotten, *others]),
     )
     return with_trained_weights(target, network)
 
