@@ -30,6 +30,7 @@ from worker.learning.units.removal import (
 )
 from worker.learning.units.resize import prunable_layers, width
 from worker.learning.units.weight_masks import weights_between
+from worker.learning.unlearning.noise_alignment import replace_embeddings
 
 
 @pytest.fixture(scope="module")
@@ -233,8 +234,23 @@ def test_forgetting_makes_noise_from_the_old_embedding_too_and_keeps_the_other_w
     )
 
 
+def test_new_embeddings_are_as_long_as_those_of_the_retained_labels(start: Checkpoint) -> None:
+    target = with_slots(start, ["frame"], "stripes", "permanent")
+    for retained in ([1], []):
+        found = []
+        for factor in (1, 1000):
+            network = hypernetwork(target)
+            for table in network.embedding_tables().values():
+                table[0] *= factor
+            replace_embeddings(network, [0], retained, torch.Generator().manual_seed(0))
+            found.append(network.embedding_tables())
+        for table, of_longer in zip(*(one.values() for one in found), strict=True):
+            assert torch.equal(table, of_longer), "it depends on nothing of the forgotten label"
+            assert table[0].norm().item() == pytest.approx(table[retained].norm().item(), rel=0.5)
+
+
 def test_nothing_of_a_forgotten_label_is_left_in_its_slot(start: Checkpoint) -> None:
-    """Its new embedding is a function of the seed and of how long embeddings are."""
+    """Its new embedding is a function of the seed and of how long the other embeddings are."""
     after = run("forget", "noise_alignment", start, labels("rows"))
     for side in ("encoder", "decoder"):
         old, new = (one.weights[f"{side}.embedding.label"][0] for one in (start, after))

@@ -62,7 +62,8 @@ def forget(
     before = as_hypernetwork(frozen(target, context.device))
     forgotten = [target.forgotten[name] for name in examples.labels]
     others = sorted({one.slot for one in target.labels} - set(forgotten))
-    embeddings = replace_embeddings(network, forgotten, context.generator("new embeddings"))
+    retained = sorted(target.retained.values())
+    embeddings = replace_embeddings(network, forgotten, retained, context.generator("new embeddings"))
     for slot in forgotten:
         reset_prior(network, slot)
     retention, noise = Retention(network, before, others), context.generator("noise")
@@ -83,15 +84,19 @@ def forget(
 
 
 @torch.no_grad()
-def replace_embeddings(network: Hyper, slots: Sequence[int], generator: torch.Generator) -> Embeddings:
+def replace_embeddings(
+    network: Hyper, slots: Sequence[int], retained: Sequence[int], generator: torch.Generator
+) -> Embeddings:
     """Replace the embeddings of these slots, in place, by new random ones; return the old and the new ones.
 
-    The new ones are as long as all embeddings are on average, so that they are within their range.
+    The new ones are as long as those of the `retained` slots are on average, so that they are within their
+    range and depend on nothing of the labels to forget. If no slot is retained, they are 0.
     """
     rows = torch.tensor(slots, device=network.prior_mean.device)
     old = network.embeddings(rows)
     for table in network.embedding_tables().values():
         drawn = torch.randn((len(slots), table.shape[1]), generator=generator).to(table.device)
-        table[rows] = drawn * table.square().mean().sqrt()
+        kept = table[list(retained)]
+        table[rows] = drawn * (kept.square().sum() / max(1, kept.numel())).sqrt()
     new = network.embeddings(rows)
     return {side: torch.cat([old[side], new[side]]) for side in old}
