@@ -20,6 +20,7 @@ from worker.learning.mixtures import (
     expected_log_density,
     fit_best_mixture,
     fit_mixture,
+    without_outliers,
 )
 from worker.learning.networks.mlp import Mlp
 from worker.learning.prior import fit_prior, reset_prior
@@ -49,6 +50,30 @@ def test_one_component_has_the_moments_of_the_mean_posterior() -> None:
     assert torch.allclose(fitted.mean[0], found.mean.mean(dim=0))
     assert torch.allclose(fitted.scale[0] @ fitted.scale[0].T, covariance, atol=1e-3)
     assert fitted.weight.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("each", [10, 100])
+def test_a_single_image_far_away_does_not_change_the_mixture(each: int) -> None:
+    """One latent at 80 made the prior of a label so wide that a fifth of its draws were right."""
+    found = posteriors_around(FAR_APART, each)
+    far = Posteriors(torch.tensor([[80.0, 0.0]]).double(), torch.full((1, 2), SPREAD).double())
+    both = Posteriors(*(torch.cat(pair) for pair in zip(found, far, strict=True)))
+    without, beside = (fit_best_mixture(one, 8, generator()) for one in (found, both))
+    assert torch.equal(without.weight, beside.weight)
+    assert torch.equal(without.scale, beside.scale)
+
+
+def test_a_tenth_of_the_images_far_away_is_a_kind_of_its_own() -> None:
+    found = posteriors_around(FAR_APART[:1], 180)
+    kind = posteriors_around(torch.tensor([[80.0, 0.0]]), 20)
+    both = Posteriors(*(torch.cat(pair) for pair in zip(found, kind, strict=True)))
+    assert len(without_outliers(both).mean) == 200
+
+
+def test_of_a_latent_that_is_not_used_no_image_is_an_outlier() -> None:
+    mean = 1e-6 * torch.randn(200, 2, generator=generator(), dtype=torch.float64)
+    mean[0] = 0.5
+    assert len(without_outliers(Posteriors(mean, torch.ones_like(mean))).mean) == 200
 
 
 def test_four_groups_of_posteriors_get_four_components_at_their_places() -> None:

@@ -19,6 +19,12 @@ ITERATIONS = 25
 """Of expectation-maximisation; the likelihood of held-out images changes little after fifteen."""
 JITTER = 1e-4
 """Added to the variances: keeps the covariance of a collapsed latent positive definite."""
+FAR = 8.0
+"""How many standard deviations of the mean of the posteriors an outlier is from the median of a latent. They
+are computed from medians, which outliers do not move."""
+MOST_OUTLIERS = 0.05
+"""The largest share of the images that can be outliers. More of them are a kind of their own."""
+DEVIATIONS_OF_MAD = 1.4826  # a standard deviation of a Gaussian is that many median absolute deviations
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 SIGN_BITS = 30
 """How many of an empty slot's signs differ from slot to slot; the others are +."""
@@ -52,8 +58,10 @@ def fit_best_mixture(posteriors: Posteriors, most: int, generator: torch.Generat
 
     The likelihood of a held-out image is the lower bound of E_q log p(z) that `expected_log_density` gives.
     The chosen number of components is fitted again to all images. Each component gets
-    IMAGES_PER_COMPONENT images at least, so few images have one Gaussian. Raises NotFinite.
+    IMAGES_PER_COMPONENT images at least, so few images have one Gaussian. Outliers are left out: see
+    `without_outliers`. Raises NotFinite.
     """
+    posteriors = without_outliers(posteriors)
     n = len(posteriors.mean)
     counts = [1]
     while counts[-1] * 2 <= min(most, n // IMAGES_PER_COMPONENT):
@@ -68,6 +76,25 @@ def fit_best_mixture(posteriors: Posteriors, most: int, generator: torch.Generat
     ]
     best = counts[int(torch.stack(likelihoods).argmax())]
     return fit_mixture(posteriors, best, generator)
+
+
+def without_outliers(posteriors: Posteriors) -> Posteriors:
+    """Return the posteriors without those whose mean is FAR from the others in some dimension.
+
+    An encoder may map single images to 80 where all others lie within 3. One such image makes a Gaussian so
+    wide that most of its samples are unlike any image, and among held-out images it outweighs all others.
+    If more than MOST_OUTLIERS of the images are far, all are kept. Raises NotFinite.
+    """
+    if not posteriors.mean.isfinite().all():
+        raise NotFinite("the means of the posteriors are not finite")
+    away = (posteriors.mean - posteriors.mean.median(dim=0).values).abs()
+    of_means = DEVIATIONS_OF_MAD * away.median(dim=0).values
+    # Of latents that the encoder does not use, all means are near 0, and the variances near 1.
+    deviation = (of_means.square() + posteriors.variance.median(dim=0).values + JITTER).sqrt()
+    near = (away <= FAR * deviation).all(dim=1)
+    if near.all() or (~near).sum() > MOST_OUTLIERS * len(near):
+        return posteriors
+    return posteriors.at(near.nonzero().flatten())
 
 
 def fit_mixture(posteriors: Posteriors, components: int, generator: torch.Generator) -> Mixture:
