@@ -95,7 +95,10 @@ class Report(Value):
         "null for a job that forgot nothing",
     )
     findings: dict[str, Any] = Field(
-        {}, description="decisions of the strategy, such as values it chose; the keys depend on the strategy"
+        {},
+        description="decisions of the strategy, such as values it chose; the keys depend on the strategy. "
+        "`learned_again` of a learn: a new label came out much worse than the others, so the job learned "
+        "again with another seed and kept the better attempt",
     )
 
     @property
