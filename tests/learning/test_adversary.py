@@ -12,6 +12,7 @@ from worker.learning.judging.few_shot import FewShots, fit_columns
 from worker.learning.networks import blank, build, frozen
 from worker.learning.networks.network import NO_MASKS
 from worker.learning.sources import generative_replay
+from worker.learning.strategy import find
 
 SHOTS = FewShots(sizes=(10,), sets=3, steps=100, held_out=20, held_out_steps=60, draws=1)
 
@@ -78,3 +79,15 @@ def test_an_adversary_continues_from_its_state(two_labels: Checkpoint) -> None:
         one.step()
     for left, right in zip(*(one.state()["columns"].values() for one in (first, second)), strict=True):
         assert torch.equal(left, right)
+
+
+def test_the_findings_say_so_where_no_adversary_can_be_made(two_labels: Checkpoint) -> None:
+    found, archive_context = find("forget", "surrogate"), context()
+    sent = {
+        "schedule": QUICK | {"steps": 3},
+        "naive_steps": 3,
+        "adversarial_share": 0.5,
+        "surrogate": "blank",
+    }
+    found.run(two_labels, labels("rows"), found.Params.model_validate(sent), archive_context)
+    assert archive_context.findings["adversarial_share"] == 0
