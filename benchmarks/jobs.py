@@ -164,7 +164,7 @@ def wait(what: str, condition: Callable[[], T | None], seconds: float = 120.0) -
     while time.monotonic() < deadline:
         if answer := condition():
             return answer
-        time.sleep(0.01)
+        time.sleep(0.05)  # the queries take CPU time from the server and the worker that are measured
     raise SystemExit(f"{what}: not within {seconds:g} s")
 
 

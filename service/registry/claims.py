@@ -9,10 +9,24 @@ chapter 8).
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Update, exc, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Float,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    exc,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from service.registry.database import from_now, is_duplicate, now
 from service.registry.errors import FencedOff
@@ -39,6 +53,7 @@ class Claim:
     """The export, if the job draws a part of one."""
 
 
+Rows = Select[*tuple[Any, ...]]
 _CLAIM_COLUMNS = (
     JobRow.model_id,
     JobRow.fence,
@@ -74,8 +89,20 @@ def find_waiting(session: Session, queues: Sequence[str]) -> list[WaitingJob]:
     Of each model these are at most one change, and one evaluation of each priority. Of an export they are all
     parts that are queued: there are few at a time (exports.PARTS_AHEAD).
     """
+    queries, values = _waiting_statements(), {"queues": list(queues)}
+    *queued, parts = (session.execute(query, values) for query in queries)
+    return [
+        *(WaitingJob(*row) for rows in queued for row in rows),
+        *(WaitingJob(job, project, model, number, is_export=True) for job, project, model, number in parts),
+    ]
+
+
+@cache
+def _waiting_statements() -> tuple[Rows, Rows, Rows]:
+    """Return the queries of `find_waiting`: for changes, evaluations and parts of exports."""
     is_change, is_export = JobRow.operation.not_in(INDEPENDENT), JobRow.operation == "export"
     is_evaluation = JobRow.operation == "evaluate"
+    is_here = JobRow.queue.in_(bindparam("queues", expanding=True))
     # The changes of a model run in their order, so the first of them has the priority of all behind it.
     first = (
         select(func.min(JobRow.sequence).label("sequence"), func.max(JobRow.priority).label("priority"))
@@ -85,27 +112,24 @@ def find_waiting(session: Session, queues: Sequence[str]) -> list[WaitingJob]:
     )
     evaluations = (
         select(func.min(JobRow.sequence).label("sequence"), JobRow.priority)
-        .where(JobRow.state == "queued", is_evaluation, JobRow.queue.in_(queues))
+        .where(JobRow.state == "queued", is_evaluation, is_here)
         .group_by(JobRow.model_id, JobRow.priority)
         .subquery()
     )
-    found: list[WaitingJob] = []
-    for each in (first, evaluations):
-        waiting = (
-            select(JobRow.id, ModelRow.project_id, JobRow.model_id, JobRow.sequence, each.c.priority)
-            .join(each, each.c.sequence == JobRow.sequence)
-            .join(ModelRow, ModelRow.id == JobRow.model_id)
-            .where(JobRow.state == "queued", JobRow.cancel_requested.is_(False), JobRow.queue.in_(queues))
-        )
-        found += [WaitingJob(*row) for row in session.execute(waiting)]
+    can_start = [JobRow.state == "queued", JobRow.cancel_requested.is_(False), is_here]
+    changes, evaluations_first = (
+        select(JobRow.id, ModelRow.project_id, JobRow.model_id, JobRow.sequence, each.c.priority)
+        .join(each, each.c.sequence == JobRow.sequence)
+        .join(ModelRow, ModelRow.id == JobRow.model_id)
+        .where(*can_start)
+        for each in (first, evaluations)
+    )
     parts = (
         select(JobRow.id, ModelRow.project_id, JobRow.model_id, JobRow.sequence)
         .join(ModelRow, ModelRow.id == JobRow.model_id)
-        .where(JobRow.state == "queued", JobRow.cancel_requested.is_(False), JobRow.queue.in_(queues))
-        .where(is_export)
+        .where(*can_start, is_export)
     )
-    found += [WaitingJob(*row, is_export=True) for row in session.execute(parts)]
-    return found
+    return changes, evaluations_first, parts
 
 
 def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -> Claim | None:
@@ -114,10 +138,25 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
     The attempt is counted now and not when it fails, because a process that runs out of memory is killed
     before it can count.
     """
-    claim_queued = (
-        update(JobRow)
+    try:
+        with session.begin_nested():
+            values = {"job": job_id, "claimed_by": worker, "lease_seconds": lease_seconds}
+            row = session.execute(_claim_statement(), values).one_or_none()
+    except exc.IntegrityError as error:
+        if not is_duplicate(error):
+            raise
+        # one_running_job_per_model: another worker has just claimed an earlier job
+        return None
+    return None if row is None else Claim(job_id, *row)
+
+
+@cache
+def _claim_statement() -> ReturningUpdate[*tuple[Any, ...]]:
+    """Return the statement of `claim`. It is built once: that costs as much time as to run it."""
+    return (
+        update(cast(Table, JobRow.__table__))
         .where(
-            JobRow.id == job_id,
+            JobRow.id == bindparam("job"),
             JobRow.state == "queued",
             JobRow.cancel_requested.is_(False),
             ~is_blocked(),
@@ -126,8 +165,8 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
             state="running",
             fence=JobRow.fence + 1,
             attempt=JobRow.attempt + 1,
-            worker=worker,
-            lease_until=from_now(lease_seconds),
+            worker=bindparam("claimed_by"),
+            lease_until=from_now(bindparam("lease_seconds", type_=Float)),
             started_at=func.coalesce(JobRow.started_at, now()),
             progress=None,
             started_from=select(ModelRow.head).where(ModelRow.id == JobRow.model_id).scalar_subquery(),
@@ -135,17 +174,7 @@ def claim(session: Session, job_id: str, *, worker: str, lease_seconds: float) -
             stalls_at=None,
         )
         .returning(*_CLAIM_COLUMNS)
-        .execution_options(synchronize_session=False)
     )
-    try:
-        with session.begin_nested():
-            row = session.execute(claim_queued).one_or_none()
-    except exc.IntegrityError as error:
-        if not is_duplicate(error):
-            raise
-        # one_running_job_per_model: another worker has just claimed an earlier job
-        return None
-    return None if row is None else Claim(job_id, *row)
 
 
 def find_held(session: Session, job_id: str, *, worker: str) -> Claim | None:
