@@ -75,7 +75,8 @@ def check_store(database: Database, artifacts: Artifacts) -> None:
         fact = _read_fact(session)
     if fact is None:
         return  # the API has not started yet since the database was made, and no job was accepted
-    artifacts.store.check()
+    if not artifacts.store.is_bucket:  # of a bucket, the marker shows the same with one request less
+        artifacts.store.check()
     if read_marker(artifacts) != fact:
         raise StoreUnusable(
             f"{artifacts.place} is not the one that the API of this database uses; set "
@@ -107,6 +108,7 @@ def read_marker(artifacts: Artifacts) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
+        artifacts.store.check()  # may know a better reason
         reason = getattr(error, "strerror", None) or "it is not text"
         raise StoreUnusable(f"cannot read {MARKER} in {artifacts.place}: {reason}") from error
 
