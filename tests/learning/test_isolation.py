@@ -143,3 +143,18 @@ def test_a_strategy_for_isolated_networks_refuses_a_permanent_label(
 ) -> None:
     with pytest.raises(LabelConflict, match=r"not temporary.*rows"):
         run(operation, strategy, two_labels, labels("rows"))
+
+
+@pytest.mark.parametrize("network", ["mlp"])
+def test_a_network_that_forgot_all_of_its_labels_has_the_widths_from_before_the_first(
+    untrained: Checkpoint,
+) -> None:
+    checkpoint = untrained
+    for name in ("rows", "columns"):
+        checkpoint, _ = applied(checkpoint, "learn", "replay_ewc", examples(name), brief)
+    assert checkpoint.widths != untrained.widths
+    emptied, outcome = applied(checkpoint, "forget", "surrogate", labels("rows", "columns"), brief)
+    assert emptied.widths == untrained.widths
+    assert outcome.guarantee == "exact"
+    again, _ = applied(emptied, "learn", "replay_ewc", examples("rows"), brief)
+    assert again.widths == untrained.widths

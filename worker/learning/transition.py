@@ -13,7 +13,14 @@ from worker.learning.checkpoint import Checkpoint
 from worker.learning.isolation import drop_isolated
 from worker.learning.networks import ARCHITECTURES, with_random_weights
 from worker.learning.new_labels import learn_checked
-from worker.learning.strategy import Diverged, Examples, Strategy, TrainingContext, check_architecture
+from worker.learning.strategy import (
+    Diverged,
+    Examples,
+    Strategy,
+    TrainingContext,
+    Unavailable,
+    check_architecture,
+)
 
 
 def apply_strategy(
@@ -22,8 +29,9 @@ def apply_strategy(
     """Run the strategy and return the new checkpoint, for temporary and permanent labels alike.
 
     A forget drops the isolated networks of temporary labels and runs the strategy for the permanent labels;
-    if no permanent label is left, the main network starts again from random weights. An exact strategy also
-    runs for labels that the main network has forgotten already, as another strategy may have done.
+    if no permanent label is left, the main network starts again from random weights, with the widths that it
+    had before its first label. An exact strategy also runs for labels that the main network has forgotten
+    already, as another strategy may have done.
     When a temporary label is learnt permanently, its isolated network is dropped. Raises Diverged if a weight
     is not finite: the loss of the training does not show this if the last step caused it; NotForArchitecture
     if the strategy does not work on such networks.
@@ -84,7 +92,25 @@ def _forget(
     if target.retained:
         return chosen.run(checkpoint, replace(examples, labels=permanent), params, context)
     context.outcome.guarantee = "exact"
-    return with_random_weights(target, context.with_seed_from(None).generator("weights"))
+    start = _with_widths_from_before(target, context)
+    return with_random_weights(start, context.with_seed_from(None).generator("weights"))
+
+
+def _with_widths_from_before(checkpoint: Checkpoint, context: TrainingContext) -> Checkpoint:
+    """Return the checkpoint, whose weights are to be replaced, with the widths from before its first label.
+
+    The present ones followed the labels that are gone (docs/decisions/0149). They are kept if no version from
+    before can be read.
+    """
+    names = {label.name for label in checkpoint.labels}
+    try:
+        before = context.archive.newest_without(names).spec
+    except Unavailable:
+        return checkpoint
+    spec = replace(
+        checkpoint.spec, encoder_widths=before.encoder_widths, decoder_widths=before.decoder_widths
+    )
+    return replace(checkpoint, spec=spec)
 
 
 def _runs_again(chosen: Strategy) -> bool:
