@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
-from service.api.drawing import DRAWING_ERRORS, draw
+from service.api.drawing import DRAWING_ERRORS, draw, refuse_revoked
 from service.api.grids import TOO_LARGE, Arrangement
 from service.api.image_answers import image_etag
 from service.api.lookup import find_model, find_version, headers_of_version
@@ -65,6 +65,7 @@ async def draw_image(
     seeds = range(seed, seed + arrangement.count)
     drawn = await draw(request, context, row, version, {label: decoder}, seeds)
     content = await context.drawing.run(arrangement.encode, drawn[label])
+    await refuse_revoked(context, row, version, [label])
     return PngResponse(content, headers=headers)
 
 

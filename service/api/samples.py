@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
-from service.api.drawing import DRAWING_ERRORS, draw
+from service.api.drawing import DRAWING_ERRORS, draw, refuse_revoked
 from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
 from service.api.lookup import VERSION_ERRORS, find_filter, find_model, find_version
@@ -166,7 +166,9 @@ async def create_sample(
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     drawn = await draw(request, context, *source, range(seed, seed + body.count))
     record = await context.database_threads.change(_record, context, source, body, seed, once)
-    return await context.drawing.run(_answer, record, drawn, _new_sample_headers(record))
+    answer = await context.drawing.run(_answer, record, drawn, _new_sample_headers(record))
+    await refuse_revoked(context, *source)
+    return answer
 
 
 class SamplesPage(Page):
@@ -303,7 +305,9 @@ async def _answer_recorded(
     """Draw the images of a recorded sample again."""
     record, source = await context.database_threads.read(_find_recorded, context, sample)
     drawn = await draw(request, context, *source, range(record.seed, record.seed + record.count))
-    return await context.drawing.run(_answer, record, drawn, headers)
+    answer = await context.drawing.run(_answer, record, drawn, headers)
+    await refuse_revoked(context, *source)
+    return answer
 
 
 def _find_recorded(context: ApiContext, sample: str) -> tuple[SampleObject, _Source]:

@@ -322,7 +322,8 @@ def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
     detail = (
         f"An API process keeps up to {MAX_LOADED_DECODERS} decoders in memory, and images that it drew "
         f"lately, up to {MAX_CACHED_BYTES // 2**20} MiB of them. From a second after the forget on it sends "
-        "nothing of a revoked version, whose images it then removes from memory. It draws nothing from the "
+        "no images of a revoked version, whose images it then removes from memory; a download of a file that "
+        "began before may go on. It draws nothing from the "
         "decoder of a revoked version"
     )
     if history.purge is None:

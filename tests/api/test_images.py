@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.api.batched_drawing import BatchedDrawing
 from service.drawing.decoders import Generator
 from service.settings import Settings
 from tests.api.serving import Served, serving
@@ -180,6 +181,31 @@ def test_a_label_that_is_forgotten_while_it_is_drawn_is_not_handed_out(
     answer = drawn.http.post("/v1/models/racing/samples", json={"labels": ["2"], "version": 1})
     assert (answer.status_code, answer.json()["code"]) == (410, "version_revoked")
     assert drawn.counts()["samples"] == before
+
+
+@pytest.mark.parametrize("what", ["image", "recorded sample"])
+def test_images_that_waited_while_their_version_was_revoked_are_not_sent(
+    drawn: Served, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    model = f"waiting-{what[:5]}"
+    drawn.model(model)
+    drawn.done(model, "learn", labels=["1", "2"])
+    path = f"/v1/models/{model}/versions/1/images/2/3.png"
+    if what == "recorded sample":
+        answer = drawn.http.post(f"/v1/models/{model}/samples", json={"labels": ["2"]})
+        path = f"{answer.headers['Location']}/images"
+    draw = Generator.draw
+
+    def forget_after_drawing(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        images = draw(*arguments, **options)
+        drawn.done(model, "forget", labels=["2"])
+        return images
+
+    monkeypatch.setattr(Generator, "draw", forget_after_drawing)
+    monkeypatch.setattr(BatchedDrawing, "takes", lambda *arguments: False)  # as if it drew for long
+    answer = drawn.http.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (410, "version_revoked")
 
 
 @pytest.mark.parametrize("fault", ["flipped", "truncated", "empty", "deleted", "swapped"])
