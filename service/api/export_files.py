@@ -1,5 +1,6 @@
 """The files of an export: its shards and its manifest, listed and downloaded."""
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -26,6 +27,7 @@ from service.registry.tables import ExportRow, ExportShardRow, ModelRow
 
 router = APIRouter(prefix="/v1/exports/{export}", tags=["exports"], route_class=Route)
 
+SHARD_NUMBER = re.compile(r"[0-9]{1,9}")
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file.", "content": dict.fromkeys(FORMATS.values(), BINARY)},
     206: {
@@ -81,7 +83,7 @@ def get_shard(export: str, number: str, request: Request, context: Context) -> R
         row = find_export(session, context.project, export)
         _check_files(session, row)
         plan = exports.plan_of(row)
-        if not number.isascii() or not number.isdecimal() or int(number[:9]) >= plan.shards:
+        if not SHARD_NUMBER.fullmatch(number) or int(number) >= plan.shards:
             raise ExportFileMissing(row.id, plan.shards)
         shard = session.get(ExportShardRow, (row.id, int(number)))
         if shard is None:

@@ -40,6 +40,15 @@ def code_of(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
+@pytest.mark.parametrize("number", ["3", "0000000003", "0" * 9 + "9" * 30, "9" * 5000, "-1", "1e1", "\u0661"])
+def test_a_number_that_is_no_shard_of_the_export_is_not_found(
+    served: Served, model: str, number: str
+) -> None:
+    export = create(served, model)
+    answer = read(served, f"/v1/exports/{export['id']}/shards/{number}")
+    assert code_of(answer) == (404, "export_file_not_found")
+
+
 def test_an_export_is_followed_and_downloaded(served: Served, model: str) -> None:
     export = create(served, model)
     path = f"/v1/exports/{export['id']}"
