@@ -79,6 +79,10 @@ def find_filter(
     return row.id, None if version is None else find_version(session, row, version).number
 
 
+VERSION_PART = 5
+"""Which part of /v1/models/MODEL/versions/VERSION/... names the version, split at each slash."""
+
+
 def headers_of_version(scope: Scope, number: int, named: str) -> dict[str, str]:
     """Return the headers of an answer that was made with version `number`: which one, and who may cache it.
 
@@ -89,10 +93,10 @@ def headers_of_version(scope: Scope, number: int, named: str) -> dict[str, str]:
     headers = {VERSION_HEADER: str(number)}
     if NUMBER.fullmatch(named):
         return {**headers, "Cache-Control": FOR_ONE_MINUTE}
-    path = scope["raw_path"].decode("latin-1")
-    before, _, after = path.partition(f"/versions/{named}/")
+    parts = scope["raw_path"].decode("latin-1").split("/")
+    parts[VERSION_PART] = str(number)  # found by its place: letters of the name may be percent-encoded
     query = scope["query_string"].decode("latin-1")
-    location = f"{before}/versions/{number}/{after}" + (f"?{query}" if query else "")
+    location = "/".join(parts) + (f"?{query}" if query else "")
     return {**headers, "Cache-Control": FOR_ONE_CLIENT, "Content-Location": location}
 
 

@@ -65,6 +65,11 @@ def test_a_label_with_a_space_has_a_content_location(served: Served, name: str) 
     )
 
 
+def test_letters_of_a_name_may_be_percent_encoded(served: Served, digits: str) -> None:
+    answer = served.http.get(f"/v1/models/{digits}/versions/%68ead/images/1/3.png")
+    assert answer.headers["Content-Location"] == f"/v1/models/{digits}/versions/3/images/1/3.png"
+
+
 def test_two_names_are_compared(served: Served, digits: str) -> None:
     compared = served.http.get(f"/v1/models/{digits}/compare?from=production&to=head").json()
     assert (compared["from"]["version"], compared["to"]["version"]) == (2, 3)
