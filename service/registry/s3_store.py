@@ -187,6 +187,13 @@ class S3Store:
 
         Returns why something of it is left, or None.
         """
+        try:
+            return self._delete_all_of(name)
+        except Refused as refused:
+            return f"the bucket refuses to delete it ({refused.code})"
+
+    def _delete_all_of(self, name: str) -> str | None:
+        """Do what `_delete` does. Raises Refused for a request that nothing else can take the place of."""
         if UNFINISHED in name:
             key, upload = _split(name)
             self._signed.delete(key, uploadId=upload)
@@ -203,7 +210,7 @@ class S3Store:
             except Refused as refused:
                 refusals.append(refused.code)
         if refusals:
-            if not versions[0].is_mark:
+            if not any(one.is_mark and one.is_latest for one in versions):
                 self._signed.delete(name)  # so that at least nobody gets it by its name
             return f"the bucket refuses to delete {len(refusals)} of its versions ({refusals[0]})"
         for mark in (one for one in versions if one.is_mark):
@@ -351,7 +358,7 @@ class _SignedRequests:
 
 def _newest(name: str, versions: list[Version]) -> Stored:
     """Return what is stored under a name: its current version, or what is left of it."""
-    newest = versions[0]
+    newest = next((one for one in versions if one.is_latest), versions[0])
     is_current = newest.is_latest and not newest.is_mark
     size = newest.bytes if is_current else sum(one.bytes for one in versions)
     return Stored(name, size, newest.modified_at, is_current)

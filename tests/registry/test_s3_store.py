@@ -2,14 +2,16 @@
 
 import errno
 import os
+from typing import Any, cast
 
 import httpx2
 import obstore
 import pytest
 
+from service.durable import UNFINISHED
 from service.registry.artifacts import Artifacts
 from service.registry.errors import ArtifactUnreadable, StoreUnusable
-from service.registry.s3_store import S3Store
+from service.registry.s3_store import Refused, S3Store
 from service.registry.store import StoreFailed
 from tests.faults.servers import free_port
 from tests.s3 import KEY, S3Server
@@ -102,6 +104,28 @@ def test_what_an_interrupted_upload_left_is_found_and_deleted(store: S3Store) ->
     assert store.delete([left.name]) == {}
     assert list(store.list(leftovers=True)) == []
     assert store.find(left.name) is None
+
+
+def test_what_the_bucket_refuses_to_delete_keeps_nothing_else_from_being_deleted(s3: S3Server) -> None:
+    """A key may lack one permission, such as s3:AbortMultipartUpload."""
+    store = S3Store(s3.make_bucket(), "p")
+    store.write(NAME, b"data")
+    signed, upload = store._signed, f"{NAME}/{UNFINISHED}1"
+
+    class Refusing:
+        """Refuses every request about an upload, and passes all others on."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(signed, name)
+
+        def delete(self, name: str, **query: str) -> None:
+            if "uploadId" in query:
+                raise Refused("AccessDenied")
+            signed.delete(name, **query)
+
+    store._signed = cast(Any, Refusing())
+    assert store.delete([upload, NAME]) == {upload: "the bucket refuses to delete it (AccessDenied)"}
+    assert store.find(NAME) is None
 
 
 @pytest.mark.parametrize(
