@@ -172,6 +172,8 @@ def _fetch(session: Session, export: str, folder: Path) -> None:
         session.show(done, as_text=tables.export)
         raise typer.Exit(JOB_FAILED)
     session.client.exports.download(done, folder)
+    if session.as_json:
+        session.show(done, as_text=tables.export)
     session.messages.print(
         f"wrote {folder}: {done.images:,} images in {done.shards:,} files, {done.bytes:,} bytes",
         soft_wrap=True,

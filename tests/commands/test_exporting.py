@@ -41,3 +41,11 @@ def test_exports_are_listed_shown_cancelled_and_deleted(served: Served, call: Ca
     call("exports", "delete", export["id"], code=1)
     call("exports", "delete", export["id"], "--yes")
     assert call.json("exports", "--model", name) == []
+
+
+def test_a_download_prints_the_export_as_json(served: Served, call: Calls, name: str, tmp_path: Path) -> None:
+    export = call.json("export", name, "--count", "2")
+    served.worker.export(export["id"])
+    done = call.json("exports", "download", export["id"], "--out", str(tmp_path / "digits"))
+    assert (done["id"], done["state"]) == (export["id"], "succeeded")
+    assert (tmp_path / "digits" / "manifest.json").is_file()
