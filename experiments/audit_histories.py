@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments.running import Cache
 from experiments.training_setup import CPU, LEARN_STRATEGIES, DatasetArchive
+from worker.jobs.classifiers import JUDGES
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.classifiers import (
@@ -27,7 +28,6 @@ from worker.learning.judging.feature_network import (
 from worker.learning.judging.judge import JUDGE, Judge
 from worker.learning.judging.matched_references import Job, StandInArchive, run_job
 from worker.learning.judging.train import train_judge
-from worker.learning.judging.training_batches import Training
 from worker.learning.networks import blank
 from worker.learning.strategy import Archive, TrainingContext
 
@@ -98,8 +98,13 @@ class Setting:
         return blank({"architecture": self.architecture}, seed=seed)
 
     def judge(self, cache: Cache) -> Judge:
-        """Return the dataset's committed judge; if it has none, one that is trained once for each cache."""
-        return _classifier(JUDGE, self, partial(train_judge, training=Training()), cache)
+        """Return the dataset's committed judge; if it has none, one that is trained once for each cache.
+
+        It is trained as a worker trains it.
+        """
+        return _classifier(
+            JUDGE, self, lambda dataset: train_judge(dataset, JUDGES.training_for(dataset)), cache
+        )
 
     def feature_network(self, cache: Cache) -> FeatureNetwork:
         """Return the dataset's committed feature network, or one that is trained once for each cache."""

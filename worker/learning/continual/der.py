@@ -44,8 +44,9 @@ def learn(
     Minimises E over new (x, c) of -ELBO(x | theta, c), plus, over the old network's draws (z, x, c) of the
     labels it retains, alpha (|x(z, c) - x|^2 + |mu(x, c) - mu_t|^2 + |logvar(x, c) - logvar_t|^2) minus
     beta ELBO(x | theta, c). x(z, c) is the mean image, mu and logvar are the outputs of the encoder, and t
-    marks those of the old network. All labels have equal shares. Every step makes new draws, so there is no
-    reservoir buffer. Labels forgotten earlier are trained to draw what they draw now.
+    marks those of the old network. All labels have equal shares. The draws come from a pool that is
+    made once, at the start (docs/decisions/0160), and not from a reservoir buffer. Labels forgotten
+    earlier are trained to draw what they draw now.
     """
     old = sorted(checkpoint.retained.values())
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)
