@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.markdown import table
 from experiments.paper_audit import audit, audit_matched
-from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO
+from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO, OUTDATED
 from experiments.running import Result
 from experiments.significance import paired_t_test
 
@@ -65,8 +65,10 @@ def _provenance(result: Result, command: str) -> str:
         return f"`{command}`."
     quick = "A quick run, which proves nothing. " if result["quick"] else ""
     seeds = f"{result['seeds']} seed{'s' if result['seeds'] > 1 else ''}"
-    code = f", code {result['code'][:12]}" if "code" in result else ""
-    return f"{quick}`{result['command']}` ({seeds}, {result['minutes']:.0f} minutes of computing{code})."
+    code = result.get("code", "")[:12]
+    shown = f", code {code}" if code else ""
+    ran = f"{quick}`{result['command']}` ({seeds}, {result['minutes']:.0f} minutes of computing{shown})."
+    return f"{ran} {OUTDATED[code]}" if code in OUTDATED else ran
 
 
 def random_passes(result: Result) -> list[str]:
