@@ -9,11 +9,12 @@ then, so that an interrupted deletion goes on where it stopped.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from service.registry import artifact_references, exports, jobs
 from service.registry.artifacts import Artifacts, encode_document
+from service.registry.cancelling import cancel_unfinished
 from service.registry.database import now
 from service.registry.errors import ModelBusy, UnknownModel
 from service.registry.tables import (
@@ -43,13 +44,9 @@ def delete_model(session: Session, model: ModelRow, *, purge: DeletionRequest | 
     Raises UnknownModel; ModelBusy while a worker runs a job of the model.
     """
     model = jobs.lock_model(session, model)
-    queued = update(JobRow).where(JobRow.model_id == model.id, JobRow.state == "queued")
-    queued = queued.values(state="cancelled", cancel_requested=True, finished_at=now())
-    session.execute(queued.execution_options(synchronize_session=False))
-    # After the update: on PostgreSQL a worker may have claimed one of these jobs while it waited.
-    running = select(JobRow.id).where(
-        JobRow.model_id == model.id, JobRow.state.in_(CLAIMED_STATES), JobRow.export_id.is_(None)
-    )
+    own = (JobRow.model_id == model.id) & JobRow.export_id.is_(None)
+    cancel_unfinished(session, own)
+    running = select(JobRow.id).where(own, JobRow.state.in_(CLAIMED_STATES))
     if (job_id := session.scalar(running.limit(1))) is not None:
         raise ModelBusy(model.name, job_id)
     reports = session.scalars(select(ReportRow).where(ReportRow.model_id == model.id)).all()

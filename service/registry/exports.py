@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, and_, cast, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, and_, cast, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.registry import artifact_references
 from service.registry.artifacts import Artifacts
+from service.registry.cancelling import cancel_unfinished
 from service.registry.database import now, seconds_since
 from service.registry.errors import ExportAlreadyFinished, TooManyExports, UnknownExport
 from service.registry.export_plan import ExportPlan
@@ -271,12 +272,7 @@ def stop(
         export.finished_at = now()
     export.state, export.error = state, error
     session.flush()
-    of_export = update(JobRow).where(JobRow.export_id == export.id)
-    of_export = of_export.execution_options(synchronize_session=False)
-    queued = of_export.where(JobRow.state == "queued")
-    session.execute(queued.values(state="cancelled", cancel_requested=True, finished_at=now()))
-    # After the first: on PostgreSQL a worker may have claimed one of the queued jobs while it waited.
-    session.execute(of_export.where(JobRow.state.in_(CLAIMED_STATES)).values(cancel_requested=True))
+    cancel_unfinished(session, JobRow.export_id == export.id)
 
 
 def stop_unusable(session: Session, model_id: str) -> None:
@@ -304,15 +300,27 @@ def stop_unusable(session: Session, model_id: str) -> None:
 
 def is_to_settle(session: Session) -> bool:
     """Whether `settle` would change something."""
-    return session.execute(_ended_jobs().limit(1)).first() is not None
+    is_left = JobRow.state.in_(UNFINISHED_STATES) & JobRow.cancel_requested.is_(False)
+    left = select(JobRow.id).where(_is_of_ended(), is_left)
+    return any(session.execute(query.limit(1)).first() is not None for query in (_ended_jobs(), left))
 
 
 def settle(session: Session) -> None:
-    """End the exports of which a job has failed, or was cancelled."""
+    """End the exports of which a job has failed, or was cancelled, and cancel what is left of ended ones.
+
+    Earlier releases could leave a queued job of an export that had ended.
+    """
     for export_id, state, error in session.execute(_ended_jobs()).all():
         export = session.get_one(ExportRow, export_id, with_for_update=True, populate_existing=True)
         if not export.done:
             stop(session, export, "cancelled" if state == "cancelled" else "failed", error)
+    cancel_unfinished(session, _is_of_ended())
+
+
+def _is_of_ended() -> ColumnElement[bool]:
+    """Return an SQL condition on jobs: the job is of an export that has ended."""
+    has_ended = exists().where(ExportRow.id == JobRow.export_id, ExportRow.finished_at.is_not(None))
+    return JobRow.export_id.is_not(None) & has_ended
 
 
 def _ended_jobs() -> Select[Any]:

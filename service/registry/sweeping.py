@@ -101,7 +101,8 @@ def _end_claims(
     _change(session, which & JobRow.cancel_requested, state="cancelled", **_ENDED)
     used_up = JobRow.attempt >= JobRow.max_attempts
     _change(session, which & used_up, state="failed", error=dict(error), **_ENDED)
-    return _change(session, which, **_QUEUED, **values)
+    # The clock goes on: the lease of a last attempt may have run out after the statement before.
+    return _change(session, which & ~used_up, **_QUEUED, **values)
 
 
 _ENDED: Mapping[str, Any] = {"lease_until": None, "finished_at": now()}
