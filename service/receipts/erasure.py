@@ -9,6 +9,7 @@ from reports import Guarantee, Report, read_report
 from service.drawing.decoders import BUCKET_UNLOAD_SECONDS, MAX_LOADED_DECODERS, UNLOAD_SECONDS
 from service.drawing.image_cache import MAX_CACHED_BYTES
 from service.receipts.statement import ErasureEntry, OlderState
+from service.registry.exports import summarise_removed
 from service.registry.idempotency import KEPT_HOURS
 from service.registry.tables import ExportRow, ImageErasureRow, JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
@@ -34,7 +35,8 @@ class ForgetHistory:
     purge: PurgeRow | None
     """None if the files of the older versions were not to be deleted."""
     exports: Sequence[ExportRow] = ()
-    """The exports of versions that the forget revoked, or that its purge covers. Their files are deleted."""
+    """The exports of versions that hold one of the labels, or that the forget revoked or purged. Their files
+    are deleted."""
     image_erasure: ImageErasureRow | None = None
     """None if the images of the labels were not to be deleted from uploaded datasets."""
     is_in_bucket: bool = False
@@ -335,23 +337,29 @@ def _decoder_caches(history: ForgetHistory) -> ErasureEntry:
 
 def _exports(history: ForgetHistory) -> ErasureEntry:
     """Describe the files of images that workers drew from versions which may not be drawn from any more."""
-    store = "exports"
     if not history.exports:
-        return ErasureEntry(store=store, state="none", detail="No such version had been exported.")
-    removed = [export.removed or {} for export in history.exports]
-    shards, images, kept = (sum(one.get(key, 0) for one in removed) for key in ("shards", "images", "kept"))
-    names = ", ".join(export.id for export in history.exports)
+        detail = (
+            "No version that holds these labels, or that a purge of this forget covers, had been exported."
+        )
+        return ErasureEntry(store="exports", state="none", detail=detail)
+    whose = "Exports of versions that hold these labels, or that this forget purged"
+    return describe_exports(whose, history.exports)
+
+
+def describe_exports(whose: str, rows: Sequence[ExportRow]) -> ErasureEntry:
+    """Describe exports whose files are deleted: one or more. whose: what they were made of."""
+    removed = summarise_removed(rows)
     detail = (
-        f"Exports of versions that hold these labels, or were made after one of them was learned: {names}. "
-        f"Those that were not finished were stopped. Their {shards} shards with {images} images are deleted, "
-        "and so are their manifests. Copies that clients downloaded before are outside this service."
+        f"{whose}: {', '.join(row.id for row in rows)}. "
+        f"Those that were not finished were stopped. Their {removed.shards} shards with {removed.images} "
+        "images are deleted, and so are their manifests. Copies that clients downloaded before are outside "
+        "this service."
     )
-    if kept:
-        detail += f" {kept} of the files are kept, because another export has the same bytes."
-    left = sorted({reason for one in removed for reason in one.get("left", ())})
-    if left:
-        detail += f" Old versions of some are left in the bucket: {'; '.join(left)}."
-    return ErasureEntry(store=store, state="kept" if kept else "deleted", detail=detail)
+    if removed.kept:
+        detail += f" {removed.kept} of the files are kept, because another export has the same bytes."
+    if removed.left:
+        detail += f" Old versions of some are left in the bucket: {'; '.join(sorted(set(removed.left)))}."
+    return ErasureEntry(store="exports", state="kept" if removed.kept else "deleted", detail=detail)
 
 
 def _datasets(history: ForgetHistory) -> ErasureEntry:
@@ -434,7 +442,7 @@ def _bucket(history: ForgetHistory) -> ErasureEntry:
     images = [] if history.image_erasure is None else history.image_erasure.datasets
     kept = [] if history.purge is None else history.purge.kept
     left = [one.get("remains") for one in images] + [one.get("reason") for one in kept]
-    left += [reason for export in history.exports for reason in (export.removed or {}).get("left", ())]
+    left += summarise_removed(history.exports).left
     is_deleted = history.purge is not None or bool(images) or bool(history.exports)
     return describe_bucket([reason for reason in left if reason], deleted=is_deleted)
 

@@ -74,7 +74,7 @@ def find_receipt(session: Session, job: JobRow) -> str | None:
         raise ReceiptNotReady(job.id, f"it is {job.public_state}")
     if job.state != "succeeded":
         raise NoReceipt(job.id, f"it ended as {job.state}")
-    if _is_purging(session, job.id):
+    if _is_purging(session, job):
         raise ReceiptNotReady(job.id, "the deletion of its data is pending")
     return session.get_one(ReceiptRow, job.id).envelope
 
@@ -152,23 +152,23 @@ def _package(manifest: Mapping[str, Any]) -> StrategyPackage | None:
     return None if package is None else StrategyPackage.model_validate(package)
 
 
-def _is_purging(session: Session, job_id: str) -> bool:
+def _is_purging(session: Session, job: JobRow) -> bool:
     """Whether something that the receipt says is deleted may still be there.
 
     That is: files of a purge, uploaded images, shards of exports, or the job's snapshot.
     """
-    purge = session.get(PurgeRow, job_id, populate_existing=True)
-    erasure = session.get(ImageErasureRow, job_id, populate_existing=True)
+    purge = session.get(PurgeRow, job.id, populate_existing=True)
+    erasure = session.get(ImageErasureRow, job.id, populate_existing=True)
     if any(deletion is not None and deletion.state != "done" for deletion in (purge, erasure)):
         return True
-    if any(export.cleared_at is None for export in exports.find_revoked_by(session, job_id)):
+    if any(export.cleared_at is None for export in exports.find_forgotten_by(session, job)):
         return True
-    return snapshots.find(session, job_id) is not None
+    return snapshots.find(session, job.id) is not None
 
 
 def _is_waiting(session: Session, job_id: str) -> bool:
     """Whether the receipt cannot be signed yet. What a client deletes later changes no signed receipt."""
-    return _is_purging(session, job_id) or _is_deleting_versions(session, job_id)
+    return _is_purging(session, jobs.find(session, job_id)) or _is_deleting_versions(session, job_id)
 
 
 def _is_deleting_versions(session: Session, job_id: str) -> bool:
@@ -200,7 +200,7 @@ def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow
         ),
         purge=session.get(PurgeRow, job.id),
         image_erasure=session.get(ImageErasureRow, job.id),
-        exports=exports.find_revoked_by(session, job.id),
+        exports=exports.find_forgotten_by(session, job),
     )
 
 

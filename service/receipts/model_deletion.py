@@ -1,12 +1,13 @@
 """The signed receipt of a deleted model: which of its files were deleted, and what is kept."""
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 
 from sqlalchemy.orm import Session
 
 from service.receipts.deletion_statement import DeletionPredicate, DeletionStatement
-from service.receipts.erasure import NAMES_IN_RECORDS, describe_bucket
+from service.receipts.erasure import NAMES_IN_RECORDS, describe_bucket, describe_exports
 from service.receipts.signing import SigningKey
 from service.receipts.statement import (
     PAYLOAD_TYPE,
@@ -17,9 +18,9 @@ from service.receipts.statement import (
     Subject,
     encode_receipt,
 )
-from service.registry import labels
+from service.registry import exports, labels
 from service.registry.database import Database
-from service.registry.tables import ModelDeletionRow, ModelRow
+from service.registry.tables import ExportRow, ModelDeletionRow, ModelRow
 
 MEANING = (
     "The files named here were deleted, each by {how}. Nothing here proves that no copy of them is left."
@@ -61,7 +62,9 @@ def build_statement(session: Session, row: ModelDeletionRow, *, in_bucket: bool)
     identity = {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network}
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     assert row.finished_at is not None, "a deletion that is done has ended"
+    exported = exports.find_of_model(session, model.id)
     left = [file["reason"] for file in row.kept if file.get("reason")]
+    left += exports.summarise_removed(exported).left
     return DeletionStatement(
         subject=[Subject(name=model.id, digest=Digest(sha256=digest))],
         predicate=DeletionPredicate(
@@ -72,11 +75,20 @@ def build_statement(session: Session, row: ModelDeletionRow, *, in_bucket: bool)
             deleted=[StoredFile(**file) for file in row.keys],
             kept=[StoredFile(**file) for file in row.kept],
             erasure=[
-                ErasureEntry(store=store, state=state, detail=detail)
-                for store, (state, detail) in ERASURE.items()
-            ]
-            + ([describe_bucket(left, deleted=True)] if in_bucket else []),
+                *(
+                    ErasureEntry(store=store, state=state, detail=detail)
+                    for store, (state, detail) in ERASURE.items()
+                ),
+                _exports(exported),
+                *([describe_bucket(left, deleted=True)] if in_bucket else []),
+            ],
             requested_at=row.created_at,
             finished_at=row.finished_at,
         ),
     )
+
+
+def _exports(rows: Sequence[ExportRow]) -> ErasureEntry:
+    if not rows:
+        return ErasureEntry(store="exports", state="none", detail="The model had no exports.")
+    return describe_exports("Exports of the model", rows)

@@ -19,6 +19,7 @@ from service.registry.database import now
 from service.registry.errors import ModelBusy, UnknownModel
 from service.registry.tables import (
     CLAIMED_STATES,
+    ExportRow,
     JobRow,
     ModelDeletionRow,
     ModelRow,
@@ -81,14 +82,17 @@ def find(session: Session, model_id: str, *, project: str) -> tuple[ModelRow, Mo
 def find_pending(session: Session) -> list[str]:
     """Return the ids of the models whose files are to be deleted now, the oldest first.
 
-    They wait until the receipts of their forgets are signed, because these are built from the files, too.
+    They wait until the receipts of their forgets are signed, because these are built from the files, too, and
+    until the files of their exports are deleted, because a worker may still be drawing one.
     """
     unsigned = exists().where(
         ReceiptRow.job_id == JobRow.id,
         JobRow.model_id == ModelDeletionRow.model_id,
         ReceiptRow.envelope.is_(None),
     )
-    pending = select(ModelDeletionRow.model_id).where(ModelDeletionRow.state == "pending", ~unsigned)
+    exported = exists().where(ExportRow.model_id == ModelDeletionRow.model_id, ExportRow.cleared_at.is_(None))
+    pending = select(ModelDeletionRow.model_id).where(ModelDeletionRow.state == "pending")
+    pending = pending.where(~unsigned, ~exported)
     return list(session.scalars(pending.order_by(ModelDeletionRow.created_at)))
 
 

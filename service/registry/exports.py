@@ -340,6 +340,18 @@ def is_to_clear() -> ColumnElement[bool]:
     return ExportRow.cleared_at.is_(None) & is_over
 
 
+@dataclass(frozen=True)
+class RemovedFiles:
+    """What was deleted of exports."""
+
+    shards: int
+    images: int
+    kept: int
+    """How many files are kept, because another export has the same bytes."""
+    left: list[str]
+    """Why a bucket keeps old versions of some, for each export."""
+
+
 def find_to_clear(session: Session) -> list[str]:
     """Return the ids of the exports whose files are to be deleted: no job writes any of them more."""
     written = select(JobRow.id).where(JobRow.export_id == ExportRow.id, JobRow.state.in_(CLAIMED_STATES))
@@ -382,12 +394,36 @@ def clear(session: Session, export_id: str, artifacts: Artifacts) -> bool | None
     return is_clear
 
 
-def find_revoked_by(session: Session, job_id: str) -> list[ExportRow]:
-    """Return the exports of versions that this job's forget revoked, or that its purge covers."""
+def find_forgotten_by(session: Session, job: JobRow) -> list[ExportRow]:
+    """Return the exports whose images this forget concerns, however they ended. Their files are deleted.
+
+    These are the exports of earlier versions that hold one of its labels, whichever job revoked them, and of
+    the versions that it revoked or purged. job: a forget that has succeeded.
+    """
     version = and_(VersionRow.model_id == ExportRow.model_id, VersionRow.number == ExportRow.version)
-    query = select(ExportRow).join(VersionRow, version).where(ExportRow.state == "revoked")
-    query = query.where(or_(VersionRow.revoked_by == job_id, VersionRow.purged_by == job_id))
-    return list(session.scalars(query.order_by(ExportRow.id).execution_options(populate_existing=True)))
+    columns = (VersionRow.number, VersionRow.labels, VersionRow.revoked_by, VersionRow.purged_by)
+    query = select(ExportRow, *columns).join(VersionRow, version).where(ExportRow.model_id == job.model_id)
+    query = query.order_by(ExportRow.id).execution_options(populate_existing=True)
+    assert job.output_version is not None, "a forget that succeeded has published a version"
+    return [
+        export
+        for export, number, labels, revoked_by, purged_by in session.execute(query)
+        if job.id in (revoked_by, purged_by)
+        or (number < job.output_version and not set(labels).isdisjoint(job.labels))
+    ]
+
+
+def summarise_removed(rows: Sequence[ExportRow]) -> RemovedFiles:
+    """Return what was deleted of these exports together."""
+    removed = [row.removed or {} for row in rows]
+    shards, images, kept = (sum(one.get(key, 0) for one in removed) for key in ("shards", "images", "kept"))
+    return RemovedFiles(shards, images, kept, [reason for one in removed for reason in one.get("left", ())])
+
+
+def find_of_model(session: Session, model_id: str) -> list[ExportRow]:
+    """Return every export of the model, also deleted ones, the oldest first."""
+    query = select(ExportRow).where(ExportRow.model_id == model_id).order_by(ExportRow.id)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
 def has_jobs(session: Session) -> bool:

@@ -12,6 +12,8 @@ import pytest
 
 from service.api import exports as api
 from service.api.exports import MAX_IMAGES
+from service.registry import claims, export_parts
+from service.registry.claims import Claim
 from service.registry.tables import ExportRow
 from tests.api.serving import Served
 
@@ -47,6 +49,30 @@ def test_a_number_that_is_no_shard_of_the_export_is_not_found(
     export = create(served, model)
     answer = read(served, f"/v1/exports/{export['id']}/shards/{number}")
     assert code_of(answer) == (404, "export_file_not_found")
+
+
+def exports_in_receipt(served: Served, path: str) -> dict[str, str]:
+    """Return what the receipt says of exports."""
+    answer = served.http.get(path)
+    assert answer.status_code == 200, answer.text
+    predicate = json.loads(base64.b64decode(answer.json()["payload"]))["predicate"]
+    stores = predicate["stores" if "stores" in predicate else "erasure"]  # that of a deleted model
+    [entry] = [one for one in stores if one["store"] == "exports"]
+    return dict(entry)
+
+
+def claim_next_part(served: Served, export_id: str) -> Claim:
+    """Claim the next part of the export, as a worker does that then draws it."""
+    with served.worker.database.reading() as session:
+        job = export_parts.find_next(session, export_id)
+    assert job is not None, "a part is queued"
+    return served.worker.claim(job.id)
+
+
+def give_up(served: Served, claim: Claim) -> None:
+    """End the claim, as a worker does that notices that its job is cancelled."""
+    with served.worker.database.transaction() as session:
+        claims.finish_cancelled(session, claim)
 
 
 def test_an_export_is_followed_and_downloaded(served: Served, model: str) -> None:
@@ -162,13 +188,93 @@ def test_nothing_is_downloaded_of_a_revoked_version_and_the_receipt_says_so(
     assert code_of(served.http.get(f"/v1/jobs/{forget['id']}/receipt")) == (409, "receipt_not_ready")
     served.sweep()
     served.sweep()
-    text = served.http.get(f"/v1/jobs/{forget['id']}/receipt").text
-    payload = json.loads(base64.b64decode(json.loads(text)["payload"]))
-    [entry] = [one for one in payload["predicate"]["stores"] if one["store"] == "exports"]
+    entry = exports_in_receipt(served, f"/v1/jobs/{forget['id']}/receipt")
     assert entry["state"] == "deleted"
     assert finished["id"] in entry["detail"]
     assert running["id"] in entry["detail"]
     assert "3 shards with 10 images" in entry["detail"]
+
+
+@pytest.mark.parametrize("labels", [["2"], ["1"]])
+def test_a_receipt_waits_for_the_files_of_a_cancelled_export(
+    served: Served, model: str, labels: list[str]
+) -> None:
+    """While a worker draws a part, nothing of the export is deleted."""
+    export = create(served, model, seed=93, labels=labels)
+    served.worker.export(export["id"], shards=1)
+    [shard] = read(served, f"/v1/exports/{export['id']}/shards").json()["data"]
+    claim = claim_next_part(served, export["id"])
+    served.http.post(f"/v1/exports/{export['id']}/cancel").raise_for_status()
+    receipt = f"/v1/jobs/{served.done(model, 'forget', labels=['2']).job_id}/receipt"
+    served.sweep()
+    assert code_of(served.http.get(receipt)) == (409, "receipt_not_ready")
+    assert served.path(shard["sha256"]).exists()
+    give_up(served, claim)
+    served.sweep()
+    served.sweep()
+    assert not served.path(shard["sha256"]).exists()
+    entry = exports_in_receipt(served, receipt)
+    assert entry["state"] == "deleted"
+    assert f"{export['id']}. " in entry["detail"]
+
+
+def test_a_receipt_waits_for_an_export_that_an_earlier_forget_stopped(served: Served, model: str) -> None:
+    export = create(served, model)
+    claim = claim_next_part(served, export["id"])
+    receipts = [
+        f"/v1/jobs/{served.done(model, 'forget', labels=[label]).job_id}/receipt" for label in ("1", "2")
+    ]
+    served.sweep()
+    for receipt in receipts:
+        assert code_of(served.http.get(receipt)) == (409, "receipt_not_ready")
+    give_up(served, claim)
+    served.sweep()
+    served.sweep()
+    for receipt in receipts:
+        assert export["id"] in exports_in_receipt(served, receipt)["detail"]
+
+
+def test_a_receipt_waits_for_an_export_of_a_deleted_version(served: Served, model: str) -> None:
+    export = create(served, model)
+    claim = claim_next_part(served, export["id"])
+    served.http.post(f"/v1/exports/{export['id']}/cancel").raise_for_status()
+    served.done(model, "learn", labels=["3"])
+    served.http.delete(f"/v1/models/{model}/versions/1").raise_for_status()
+    receipt = f"/v1/jobs/{served.done(model, 'forget', labels=['2']).job_id}/receipt"
+    served.sweep()
+    served.sweep()
+    assert code_of(served.http.get(receipt)) == (409, "receipt_not_ready")
+    give_up(served, claim)
+    served.sweep()
+    served.sweep()
+    assert export["id"] in exports_in_receipt(served, receipt)["detail"]
+
+
+def test_the_receipt_of_a_deleted_model_waits_for_its_exports_and_names_them(
+    served: Served, model: str
+) -> None:
+    export = create(served, model, seed=94)
+    served.worker.export(export["id"], shards=1)
+    [shard] = read(served, f"/v1/exports/{export['id']}/shards").json()["data"]
+    claim = claim_next_part(served, export["id"])
+    deletion = served.http.delete(f"/v1/models/{model}", params={"purge": True}).headers["Location"]
+    served.sweep()
+    assert served.http.get(deletion).json()["state"] == "pending"
+    assert code_of(served.http.get(f"{deletion}/receipt")) == (409, "receipt_not_ready")
+    give_up(served, claim)
+    served.sweep()
+    served.sweep()
+    assert not served.path(shard["sha256"]).exists()
+    entry = exports_in_receipt(served, f"{deletion}/receipt")
+    assert (entry["state"], f"{export['id']}. " in entry["detail"]) == ("deleted", True)
+    assert "1 shards with 4 images" in entry["detail"]
+
+
+def test_the_receipt_of_a_deleted_model_without_exports_says_so(served: Served, model: str) -> None:
+    deletion = served.http.delete(f"/v1/models/{model}", params={"purge": True}).headers["Location"]
+    served.sweep()
+    entry = exports_in_receipt(served, f"{deletion}/receipt")
+    assert (entry["state"], entry["detail"]) == ("none", "The model had no exports.")
 
 
 @pytest.mark.parametrize(
