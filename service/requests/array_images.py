@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -42,10 +43,26 @@ class Layout:
 
 @dataclass(frozen=True)
 class Values:
-    """The range of the values of all image arrays together."""
+    """The lowest and the highest value of an array of images."""
 
     low: float
     high: float
+
+    @property
+    def is_black(self) -> bool:
+        return self.low == self.high == 0
+
+
+class Range(Enum):
+    """What the values of arrays mean."""
+
+    BOOLEANS = "False and True"
+    ZERO_AND_ONE = "0 and 1 as whole numbers, which are black"
+    BYTES = "whole numbers from 0 to 255"
+    SIXTEEN_BITS = "whole numbers from 0 to 65,535"
+    FLOATS_0_1 = "floats from 0 to 1"
+    FLOATS_1_1 = "floats from -1 to 1"
+    FLOATS_0_255 = "floats from 0 to 255"
 
 
 def find_layout(array: ArrayFile, count: int) -> Layout:
@@ -103,76 +120,119 @@ def check_images(array: ArrayFile, layout: Layout, *, fitting: bool) -> None:
         )
 
 
-def measure_values(arrays: Sequence[tuple[ArrayFile, Layout]]) -> Values:
-    """Return the range of the values of all arrays. Raises InvalidUpload if one is no number."""
+def measure_values(array: ArrayFile, layout: Layout) -> Values:
+    """Return the range of the values of an array. Raises InvalidUpload if one is no number."""
     low, high = math.inf, -math.inf
-    for array, layout in arrays:
-        for piece in _raw_pieces(array, layout):
-            if array.dtype.kind == "f" and not np.isfinite(piece).all():
-                raise InvalidUpload(
-                    "non_finite_values",
-                    f"the array {shorten(array.name)} has values that are no numbers; replace them, or leave "
-                    "these images out",
-                )
-            if piece.size:
-                low, high = min(low, float(piece.min())), max(high, float(piece.max()))
+    for piece in _raw_pieces(array, layout):
+        if array.dtype.kind == "f" and not np.isfinite(piece).all():
+            raise InvalidUpload(
+                "non_finite_values",
+                f"the array {shorten(array.name)} has values that are no numbers; replace them, or leave "
+                "these images out",
+            )
+        if piece.size:
+            low, high = min(low, float(piece.min())), max(high, float(piece.max()))
     return Values(low, high) if low <= high else Values(0, 0)
 
 
 def find_scaling(
-    dtypes: Sequence[np.dtype[Any]], values: Values, notes: Conversions
+    arrays: Sequence[ArrayFile], values: Sequence[Values], notes: Conversions
 ) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
-    """Return the function that makes bytes of values in this range. Raises InvalidUpload if none is clear."""
+    """Return the function that makes bytes of the values of all these arrays.
+
+    values: the range of each array. Raises InvalidUpload if the range of all together is not clear, or if an
+    array alone has another one: its images would be stored as black, or far too bright.
+    """
+    dtypes = [array.dtype for array in arrays]
+    all_values = Values(min(one.low for one in values), max(one.high for one in values))
+    together = _range_of(dtypes, all_values)
+    if together is None:
+        raise _unclear_range(dtypes, all_values)
+    own = [_range_of([dtype], one) for dtype, one in zip(dtypes, values, strict=True)]
+    for array, one, range_ in zip(arrays, values, own, strict=True):
+        if range_ not in (together, None) and not one.is_black:
+            other = own.index(together) if together in own else 0
+            raise InvalidUpload(
+                "wrong_range",
+                f"the arrays of images have different ranges: {_describe(array, one)}, and "
+                f"{_describe(arrays[other], values[other])}; bring all to the same range, such as uint8 from "
+                "0 to 255",
+            )
+    return _scaling(together, dtypes, all_values, notes)
+
+
+def _describe(array: ArrayFile, values: Values) -> str:
+    return f"{shorten(array.name)} has {array.dtype} from {values.low:.4g} to {values.high:.4g}"
+
+
+def _range_of(dtypes: Sequence[np.dtype[Any]], values: Values) -> Range | None:
+    """Return what values of these types mean; None if that is not clear. Raises InvalidUpload for a mix."""
     kinds = {dtype.kind for dtype in dtypes}
     low, high = values.low, values.high
     if kinds == {"b"}:
-        notes.add("booleans_to_bytes", "the images are booleans: True became 255, and False became 0")
-        return lambda piece: piece.astype(np.uint8) * np.uint8(255)
+        return Range.BOOLEANS
     if kinds <= {"b", "i", "u"}:
-        return _scaling_of_integers(dtypes, low, high, notes)
+        if low >= 0 and high <= 255:
+            return Range.BYTES if high > 1 else Range.ZERO_AND_ONE
+        return Range.SIXTEEN_BITS if low >= 0 and 32767 < high <= 65535 else None
     if kinds == {"f"}:
-        return _scaling_of_floats(low, high, notes)
+        if low >= -TOLERANCE and high <= 1 + TOLERANCE:
+            return Range.FLOATS_0_1
+        if -1 - TOLERANCE <= low < -0.5 and high <= 1 + TOLERANCE:
+            return Range.FLOATS_1_1
+        return Range.FLOATS_0_255 if low >= 0 and high <= 255 + TOLERANCE else None
     raise InvalidUpload("wrong_type", "the arrays of images differ in their types; save all as uint8")
 
 
-def _scaling_of_integers(
-    dtypes: Sequence[np.dtype[Any]], low: float, high: float, notes: Conversions
-) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
-    if low >= 0 and high <= 255:
-        if any(dtype != np.uint8 for dtype in dtypes):
-            notes.add(
-                "integers_to_bytes", f"the images are {dtypes[0]} from {low:.0f} to {high:.0f}: uint8 now"
-            )
-        return lambda piece: piece.astype(np.uint8)
-    if low >= 0 and 32767 < high <= 65535:
-        notes.add(
-            "sixteen_bits_to_bytes", f"the images have values up to {high:.0f}: divided by 257, rounded"
+def _unclear_range(dtypes: Sequence[np.dtype[Any]], values: Values) -> InvalidUpload:
+    low, high = values.low, values.high
+    if dtypes[0].kind == "f":
+        return InvalidUpload(
+            "wrong_range",
+            f"the images have floats from {low:.4g} to {high:.4g}; undo what normalised them and scale them "
+            "to 0 to 1, or to 0 to 255, with 0 for the ground",
         )
-        return lambda piece: from_16_bits(piece.astype(np.uint16))
-    raise InvalidUpload(
+    return InvalidUpload(
         "wrong_range",
         f"the images have whole numbers from {low:.0f} to {high:.0f}; scale them to 0 to 255, with 0 for the "
         "ground, and save them as uint8",
     )
 
 
-def _scaling_of_floats(
-    low: float, high: float, notes: Conversions
+def _scaling(
+    range_: Range, dtypes: Sequence[np.dtype[Any]], values: Values, notes: Conversions
 ) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
-    if low >= -TOLERANCE and high <= 1 + TOLERANCE:
-        notes.add("floats_0_1_to_bytes", "the images are floats from 0 to 1: multiplied by 255 and rounded")
-        return lambda piece: _round(piece.astype(np.float64) * 255)
-    if -1 - TOLERANCE <= low < -0.5 and high <= 1 + TOLERANCE:
-        notes.add("floats_1_1_to_bytes", "the images are floats from -1 to 1: (value + 1) x 127.5, rounded")
-        return lambda piece: _round((piece.astype(np.float64) + 1) * 127.5)
-    if low >= 0 and high <= 255 + TOLERANCE:
-        notes.add("floats_to_bytes", "the images are floats from 0 to 255: rounded")
-        return lambda piece: _round(piece.astype(np.float64))
-    raise InvalidUpload(
-        "wrong_range",
-        f"the images have floats from {low:.4g} to {high:.4g}; undo what normalised them and scale them to "
-        "0 to 1, or to 0 to 255, with 0 for the ground",
-    )
+    """Return the function that makes bytes of values of this range, and note what it does."""
+    match range_:
+        case Range.BOOLEANS:
+            notes.add("booleans_to_bytes", "the images are booleans: True became 255, and False became 0")
+            return lambda piece: piece.astype(np.uint8) * np.uint8(255)
+        case Range.ZERO_AND_ONE | Range.BYTES:
+            if any(dtype != np.uint8 for dtype in dtypes):
+                notes.add(
+                    "integers_to_bytes",
+                    f"the images are {dtypes[0]} from {values.low:.0f} to {values.high:.0f}: uint8 now",
+                )
+            return lambda piece: piece.astype(np.uint8, copy=False)
+        case Range.SIXTEEN_BITS:
+            notes.add(
+                "sixteen_bits_to_bytes",
+                f"the images have values up to {values.high:.0f}: divided by 257, rounded",
+            )
+            return lambda piece: from_16_bits(piece.astype(np.uint16))
+        case Range.FLOATS_0_1:
+            notes.add(
+                "floats_0_1_to_bytes", "the images are floats from 0 to 1: multiplied by 255 and rounded"
+            )
+            return lambda piece: _round(piece.astype(np.float64) * 255)
+        case Range.FLOATS_1_1:
+            notes.add(
+                "floats_1_1_to_bytes", "the images are floats from -1 to 1: (value + 1) x 127.5, rounded"
+            )
+            return lambda piece: _round((piece.astype(np.float64) + 1) * 127.5)
+        case Range.FLOATS_0_255:
+            notes.add("floats_to_bytes", "the images are floats from 0 to 255: rounded")
+            return lambda piece: _round(piece.astype(np.float64))
 
 
 def _round(values: NDArray[np.float64]) -> NDArray[np.uint8]:

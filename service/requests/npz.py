@@ -92,12 +92,12 @@ def read_arrays(arrays: Mapping[str, Opener], notes: Conversions, *, fitting: bo
                 f"each image, not {list(pair.labels.shape)}",
             )
         array_images.note_layout(pair.images, layout, notes)
-    found = [(pair.images, layout) for pair, layout in zip(pairs, layouts, strict=True)]
-    dtypes = [pair.images.dtype for pair in pairs]
-    if all(dtype == np.uint8 for dtype in dtypes):
+    images = [pair.images for pair in pairs]
+    if len(images) == 1 and images[0].dtype == np.uint8:  # it is read once less
         scale = lambda piece: piece  # noqa: E731
     else:
-        scale = array_images.find_scaling(dtypes, array_images.measure_values(found), notes)
+        values = [array_images.measure_values(*one) for one in zip(images, layouts, strict=True)]
+        scale = array_images.find_scaling(images, values, notes)
     order = known.ordered()
     ranks = np.empty(max(len(order), 1), np.int16)
     ranks[[known.codes[label] for label in order]] = np.arange(len(order))

@@ -1,6 +1,6 @@
 """Look at the images of an upload, and say what looks wrong: nothing is refused that can be learned from.
 
-The file is read once, a label at a time, and of every image only a hash is kept.
+The file is read once, a label at a time, and of every image a hash and its brightest pixel are kept.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -47,15 +47,30 @@ class _Label:
 
     digests: NDArray[np.uint64]
     """The beginning of the hash of every image, in their order."""
+    peaks: NDArray[np.uint8]
+    """The brightest pixel of every image."""
+    is_flat: NDArray[np.bool_]
+    """Whether an image has only one brightness."""
     held_out: int
-    brightest: int
-    flat: int
-    """How many images have only one brightness."""
     inverted: int
 
     @property
     def count(self) -> int:
         return len(self.digests)
+
+    @property
+    def train(self) -> slice:
+        """Which images may be learned from. Those that the file holds out come after them."""
+        return slice(0, self.count - self.held_out)
+
+    @property
+    def test(self) -> slice:
+        """Which images the file holds out."""
+        return slice(self.count - self.held_out, self.count)
+
+    @property
+    def flat(self) -> int:
+        return int(self.is_flat.sum())
 
     @property
     def copies(self) -> int:
@@ -84,21 +99,22 @@ def look(pixels: BinaryIO, counts: Mapping[str, int], tests: Mapping[str, int] |
 
 def _look_at_label(pixels: BinaryIO, count: int, held_out: int) -> tuple[_Label, str]:
     hashes = bytearray()
-    brightest = flat = inverted = 0
+    peaks, is_flat = np.zeros(count, np.uint8), np.zeros(count, np.bool_)
+    inverted = 0
     for first in range(0, count, CHUNK):
         data = pixels.read(min(CHUNK, count - first) * PIXELS)
         images = np.frombuffer(data, np.uint8).reshape(-1, SIDE, SIDE)
         for image in images:
             hashes += sha256(image.tobytes()).digest()
-        peaks = images.max(axis=(1, 2))
-        brightest = max(brightest, int(peaks.max()))
-        flat += int((peaks == images.min(axis=(1, 2))).sum())
+        these = slice(first, first + len(images))
+        peaks[these] = images.max(axis=(1, 2))
+        is_flat[these] = peaks[these] == images.min(axis=(1, 2))
         inverted += int(_has_bright_ground(images).sum())
     each = np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32)
     in_order = sorted(row.tobytes() for row in each)
     digest = sha256(b"".join(in_order)).hexdigest()
     beginnings = np.ascontiguousarray(each[:, :8]).view(np.uint64).reshape(-1)
-    return _Label(beginnings, held_out, brightest, flat, inverted), digest
+    return _Label(beginnings, peaks, is_flat, held_out, inverted), digest
 
 
 def _has_bright_ground(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -110,18 +126,22 @@ def _has_bright_ground(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _refuse_nothing_to_learn(labels: Mapping[str, _Label]) -> None:
-    brightest = max(label.brightest for label in labels.values())
-    if brightest == 1:
-        raise InvalidUpload(
-            "wrong_range", "the brightest pixel of all images is 1 of 255, which is black; multiply by 255"
-        )
-    is_flat = all(label.flat == label.count for label in labels.values())
-    if is_flat and len({digest for label in labels.values() for digest in np.unique(label.digests)}) == 1:
-        count = sum(label.count for label in labels.values())
+    train = np.concatenate([label.peaks[label.train] for label in labels.values()])
+    test = np.concatenate([label.peaks[label.test] for label in labels.values()])
+    to_learn_from = " to learn from" if len(test) else ""
+    for peaks, which in ((train, to_learn_from), (test, " to test with")):
+        if peaks.max(initial=0) == 1:
+            raise InvalidUpload(
+                "wrong_range",
+                f"the brightest pixel of all images{which} is 1 of 255, which is black; multiply by 255",
+            )
+    is_flat = all(label.is_flat[label.train].all() for label in labels.values())
+    digests = np.concatenate([label.digests[label.train] for label in labels.values()])
+    if is_flat and len(np.unique(digests)) == 1:
         raise InvalidUpload(
             "nothing_to_learn",
-            f"all {count:,} images have the brightness {brightest} everywhere, so there is nothing to learn; "
-            "check how they were saved, and whether the ink was transparent",
+            f"all {len(train):,} images{to_learn_from} have the brightness {train[0]} everywhere, so there "
+            "is nothing to learn; check how they were saved, and whether the ink was transparent",
         )
 
 
@@ -136,13 +156,24 @@ def _inverted(labels: Mapping[str, _Label]) -> Iterator[Note]:
 
 
 def _dim(labels: Mapping[str, _Label]) -> Iterator[Note]:
-    if found := [name for name, label in labels.items() if label.brightest < DIM]:
-        brightest = max(labels[name].brightest for name in found)
+    def peaks_below(part: Callable[[_Label], slice]) -> dict[str, int]:
+        peaks = {name: label.peaks[part(label)] for name, label in labels.items()}
+        return {name: int(some.max()) for name, some in peaks.items() if len(some) and some.max() < DIM}
+
+    if train := peaks_below(lambda label: label.train):
         yield Note(
             "dim",
-            f"no pixel is brighter than {brightest} of 255, so that draws will be dark; scale the brightness "
-            "so that ink is about 255",
-            tuple(found),
+            f"no pixel is brighter than {max(train.values())} of 255, so that draws will be dark; scale the "
+            "brightness so that ink is about 255",
+            tuple(train),
+        )
+    test = peaks_below(lambda label: label.test)
+    if only_test := {name: peak for name, peak in test.items() if name not in train}:
+        yield Note(
+            "dim",
+            f"no pixel of the test images is brighter than {max(only_test.values())} of 255, and those to "
+            "learn from are brighter, so that figures will be wrong; scale both parts alike",
+            tuple(only_test),
         )
 
 
@@ -184,8 +215,7 @@ def _under_two_labels(labels: Mapping[str, _Label]) -> Iterator[Note]:
 def _tests_that_are_learned(labels: Mapping[str, _Label]) -> Iterator[Note]:
     found, count = [], 0
     for name, label in labels.items():
-        train, test = np.split(label.digests, [label.count - label.held_out])
-        if same := int(np.isin(test, train).sum()):
+        if same := int(np.isin(label.digests[label.test], label.digests[label.train]).sum()):
             found.append(name)
             count += same
     if found:

@@ -148,11 +148,45 @@ def test_images_to_validate_with_are_held_out_as_those_to_test_with() -> None:
 
 
 def test_both_parts_of_a_split_are_scaled_alike() -> None:
-    """The test images alone would look as if their values went from 0 to 1."""
+    """The test images alone would look as if their values went from 0 to 100."""
     dark = np.zeros((4, 28, 28))
-    dark[:, 5, 5] = 1
+    dark[:, 5, 5] = 100
     upload = read(npz(x_train=IMAGES.astype(float), y_train=LABELS, x_test=dark, y_test=["0", "0", "1", "1"]))
-    assert upload.images["0"][6:].max() == 1
+    assert upload.images["0"][6:].max() == 100
+
+
+Change = Callable[[NDArray[np.uint8]], NDArray[Any]]
+
+RANGES: list[tuple[str, str, Change, Change]] = [
+    ("floats 0 to 1 beside 0 to 255", "float64 from 0 to 1", lambda x: x / 255, lambda x: x.astype(float)),
+    ("floats 0 to 1 beside -1 to 1", "float64 from 0 to 1", lambda x: x / 255, lambda x: x / 127.5 - 1),
+    ("0 and 1", "uint8 from 0 to 1", lambda x: (x > 99).astype(np.uint8), lambda x: x),
+    ("booleans", "bool from 0 to 1", lambda x: x > 99, lambda x: x),
+    ("8 bits beside 16", "uint8 from 0 to 255", lambda x: x, lambda x: x.astype(np.uint16) * 257),
+]
+
+
+@pytest.mark.parametrize("part", ["x_test", "x_train", "x_val"])
+@pytest.mark.parametrize(
+    ("words", "change", "others"), [each[1:] for each in RANGES], ids=[each[0] for each in RANGES]
+)
+def test_a_part_of_a_split_in_another_range_is_refused(
+    words: str, change: Change, others: Change, part: str
+) -> None:
+    arrays: dict[str, NDArray[Any]] = {f"y_{one}": LABELS for one in ("train", "val", "test")}
+    arrays |= {f"x_{one}": others(IMAGES) for one in ("train", "val", "test")}
+    with pytest.raises(InvalidUpload) as refused:
+        read(npz(**arrays | {part: change(IMAGES)}))
+    assert refused.value.code == "wrong_range"
+    assert f"different ranges: '{part}' has {words}" in str(refused.value)
+    assert "bring all to the same range" in str(refused.value)
+
+
+def test_black_test_images_are_of_any_range() -> None:
+    arrays = {"x_train": IMAGES.astype(float), "y_train": LABELS, "x_test": IMAGES * 0.0, "y_test": LABELS}
+    upload = read(npz(**arrays))
+    assert (upload.images["0"][:6].max(), upload.images["0"][6:].max()) == (255, 0)
+    assert "blank_images" in {note.code for note in upload.warnings}
 
 
 def test_a_label_without_test_images_is_named_and_every_fifth_of_its_images_held_out() -> None:

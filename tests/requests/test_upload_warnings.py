@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.requests.invalid_upload import InvalidUpload
 from service.requests.upload_checks import JUDGE_TEST_IMAGES, JUDGE_TRAIN_IMAGES
-from tests.requests.archives import as_arrays, drawings, npz
+from tests.requests.archives import as_arrays, drawings, npz, pngs, zipped
 from tests.requests.reading import read
 from worker.learning.judging.quality_gate import QualityGate
 
@@ -62,3 +63,39 @@ def test_test_images_that_are_also_learned_from_are_said() -> None:
     other[0] = images[0]
     upload = read(npz(x_train=images, y_train=labels, x_test=other, y_test=other_labels))
     assert {note.code: note.labels for note in upload.warnings} == {"test_images_in_train": ("0",)}
+
+
+def split(train: NDArray[np.uint8], test: NDArray[np.uint8]) -> bytes:
+    """A zip of these images of one label in two parts."""
+    parts = {**pngs({"train/0": train}), **pngs({"test/0": test})}
+    return zipped(parts)
+
+
+DRAWN = drawings(each=ENOUGH, labels=("0",))["0"]
+OTHER = drawings(each=20, labels=("0",), seed=1)["0"]
+
+
+def test_a_dim_part_of_a_split_is_said_beside_a_bright_one() -> None:
+    dim = {
+        note.detail.partition(" is ")[0]
+        for archive in (split(DRAWN // 4, OTHER), split(DRAWN, OTHER // 4))
+        for note in read(archive).warnings
+        if (note.code, note.labels) == ("dim", ("0",))
+    }
+    assert dim == {"no pixel", "no pixel of the test images"}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "words"),
+    [
+        (DRAWN // 255, OTHER, "of all images to learn from is 1 of 255, which is black; multiply by 255"),
+        (DRAWN, OTHER // 255, "of all images to test with is 1 of 255, which is black; multiply by 255"),
+        (DRAWN * 0, OTHER, "all 100 images to learn from have the brightness 0 everywhere"),
+    ],
+    ids=["train 0 and 1", "test 0 and 1", "train black"],
+)
+def test_a_black_part_of_a_split_is_refused_beside_a_bright_one(
+    train: NDArray[np.uint8], test: NDArray[np.uint8], words: str
+) -> None:
+    with pytest.raises(InvalidUpload, match=words):
+        read(split(train, test))
