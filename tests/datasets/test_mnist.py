@@ -16,7 +16,7 @@ from torchvision.datasets import MNIST
 
 from tests.datasets.idx_files import idx, small, write
 from tests.datasets.real_mnist import real_mnist
-from worker.learning.datasets import DatasetUnavailable, idx_files, load
+from worker.learning.datasets import Dataset, DatasetUnavailable, idx_files, load
 from worker.learning.datasets import torchvision_files as subject
 from worker.learning.datasets.mnist import MNIST as MNIST_FILES
 
@@ -51,7 +51,7 @@ def idx_file(name: str) -> bytes:
     count = 60_000 if name.startswith("train") else 10_000
     shape = (count, 28, 28) if "images" in name else (count,)
     header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
-    return header + bytes(count * 784 if "images" in name else count)
+    return header + (bytes(count * 784) if "images" in name else bytes(range(10)) * (count // 10))
 
 
 def test_the_real_mnist_is_read_completely() -> None:
@@ -63,9 +63,9 @@ def test_the_real_mnist_is_read_completely() -> None:
 
 
 def test_what_is_missing_is_downloaded_once(mirror: ThreadingHTTPServer, tmp_path: Path) -> None:
-    assert len(load("mnist", tmp_path / "data").train["0"]) == 60_000
+    assert len(load("mnist", tmp_path / "data").train["0"]) == 6_000
     mirror.shutdown()
-    assert len(load("mnist", tmp_path / "data").test["0"]) == 10_000
+    assert len(load("mnist", tmp_path / "data").test["0"]) == 1_000
 
 
 def test_packed_files_on_disk_need_no_network(
@@ -75,7 +75,7 @@ def test_packed_files_on_disk_need_no_network(
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.parent.mkdir(parents=True)
     (tmp_path / "mirror").rename(raw)
-    assert len(load("mnist", tmp_path / "data").test["0"]) == 10_000
+    assert len(load("mnist", tmp_path / "data").test["0"]) == 1_000
 
 
 def test_without_files_or_network_the_error_says_where_it_looked_and_what_to_do(
@@ -136,6 +136,29 @@ def test_labels_that_are_counted_from_one_are_refused(small_mnist: Path) -> None
         (small_mnist / name).write_bytes(data[:8] + bytes(target + 1 for target in data[8:]))
     with pytest.raises(DatasetUnavailable, match=r"from 1 to 10, and 0 to 9 are wanted.*subtract 1"):
         read_small(small_mnist)
+
+
+@pytest.mark.parametrize("file", ["train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"])
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (0, r"has no images of '0'; they seem to be counted from 1: subtract 1"),
+        (4, r"has no images of '4'\)"),
+        (9, r"has no images of '9'\)"),
+    ],
+)
+def test_a_label_without_images_is_named(small_mnist: Path, file: str, missing: int, words: str) -> None:
+    data = (small_mnist / file).read_bytes()
+    targets = bytes(5 if target == missing else target for target in data[8:])
+    (small_mnist / file).write_bytes(data[:8] + targets)
+    with pytest.raises(DatasetUnavailable, match=f"{file} {words}"):
+        read_small(small_mnist)
+
+
+def test_a_dataset_gives_no_empty_images_of_a_label() -> None:
+    dataset = Dataset("bars", ("a",), (28, 28), {"a": torch.zeros(0, 784, dtype=torch.uint8)}, {})
+    with pytest.raises(DatasetUnavailable, match="'bars' has no images of 'a'"):
+        dataset.images("train", "a")
 
 
 def test_images_and_labels_of_different_numbers_are_refused(small_mnist: Path) -> None:

@@ -31,6 +31,14 @@ def test_real_batches_have_every_label_equally_often_whatever_their_counts() -> 
     assert batch.images.max() <= 1
 
 
+@pytest.mark.parametrize("empty", ["rows", "columns"])
+def test_a_label_without_images_gets_none_of_another_label(empty: str) -> None:
+    images = {"rows": stripes("rows", 10), "columns": stripes("columns", 10)}
+    images[empty] = images[empty][:0]
+    with pytest.raises(ValueError, match=f"no images of '{empty}'"):
+        real_examples(images, {"rows": 0, "columns": 1}, torch.Generator().manual_seed(0))
+
+
 def test_interleave_keeps_the_shares_in_every_step(two_labels: Checkpoint) -> None:
     teacher = frozen(two_labels, CPU)
     sources = [

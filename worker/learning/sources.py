@@ -21,8 +21,11 @@ def real_examples(
 ) -> Source:
     """Make a source that samples real examples with replacement; every label is equally likely.
 
-    images: label -> uint8 [n, pixels]; slots: label -> slot. Its batches are on the CPU.
+    images: label -> uint8 [n, pixels], n at least 1; slots: label -> slot. Its batches are on the CPU.
+    Raises ValueError for a label without images: it would get those of the next label.
     """
+    if empty := [name for name in images if not len(images[name])]:
+        raise ValueError(f"there are no images of {', '.join(map(repr, empty))} to learn from")
     names = sorted(images, key=lambda name: slots[name])
     pool = torch.cat([images[name] for name in names])
     sizes = torch.tensor([len(images[name]) for name in names])

@@ -55,7 +55,7 @@ class Dataset:
     def images(self, split: Literal["train", "test"], label: str) -> Tensor:
         """Return the images of a label in that split. Raises DatasetUnavailable if the label has none."""
         images = (self.train if split == "train" else self.test).get(label)
-        if images is None:
+        if images is None or not len(images):
             raise DatasetUnavailable(
                 f"the dataset {self.name!r} has no images of {label!r}, or has them no longer"
             )

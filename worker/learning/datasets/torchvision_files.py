@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from worker.learning.datasets import idx_files
@@ -61,7 +62,7 @@ def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
     try:
         images = idx_files.read_bytes(raw / images_name, shape=(expected, 28, 28))
         targets = idx_files.read_bytes(raw / targets_name, shape=(expected,))
-        _refuse_other_labels(collection, targets)
+        _refuse_other_labels(collection, targets_name, targets)
     except (RuntimeError, ValueError) as error:
         raise DatasetUnavailable(
             f"The {collection.name} files in {raw} cannot be read ({error}). "
@@ -84,14 +85,17 @@ def _refuse_another_collection(collection: Collection, folder: Path) -> None:
             )
 
 
-def _refuse_other_labels(collection: Collection, targets: Tensor) -> None:
-    """Raise ValueError if a target stands for no label."""
+def _refuse_other_labels(collection: Collection, name: str, targets: Tensor) -> None:
+    """Raise ValueError if a target of the file stands for no label, or no target for one of the labels."""
     low, high = int(targets.min()), int(targets.max())
     first = collection.first_target
     last = first + len(collection.labels) - 1
+    advice = f"; they seem to be counted from {low}: subtract 1" if low == first + 1 else ""
     if low < first or high > last:
-        advice = "; they seem to be counted from 1: subtract 1" if low == first + 1 else ""
         raise ValueError(f"its labels go from {low} to {high}, and {first} to {last} are wanted{advice}")
+    counts = torch.bincount(targets - first, minlength=len(collection.labels)).tolist()
+    if missing := [label for label, count in zip(collection.labels, counts, strict=True) if not count]:
+        raise ValueError(f"{name} has no images of {', '.join(map(repr, missing))}{advice}")
 
 
 def _torchvision_class(collection: Collection) -> Any:
