@@ -2,12 +2,12 @@
 
 import unicodedata
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from service.requests.invalid_upload import InvalidUpload, shorten
-from service.requests.splits import is_test_part, part_of_folder
+from service.requests.splits import is_container, is_test_part, may_be_label, part_of_folder
 from service.requests.upload_notes import Conversions
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
@@ -18,6 +18,9 @@ DOCUMENTS = (
     ".md", ".txt", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yml", ".yaml", ".html", ".pdf",
     ".log", ".ini", ".py",
 )  # fmt: skip
+TABLES = (".csv", ".tsv", ".json", ".jsonl")
+TABLE_WORDS = ("label", "annotation", "target", "truth", "class")
+"""Words in the name of a document that may say which label a picture has, such as `labels.txt`."""
 DOCUMENT_NAMES = ("readme", "license", "licence", "copying", "notice")
 UTF_8_FLAG = 0x800
 
@@ -82,18 +85,21 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     """Return the pictures with their labels, in the order of their paths, and whether there is a split.
 
     Folders around all of them are left out. What is left is LABEL/NAME, PART/LABEL/NAME or LABEL/PART/NAME.
-    Raises InvalidUpload for a file that is no picture and no document, or for other folders.
+    Raises InvalidUpload for a file that is no picture and no document, for other folders, or if the folders
+    seem not to be named after labels.
     """
-    pictures = sorted(_pictures(entries, notes), key=lambda entry: entry.path)
+    pictures, documents = _pictures_and_documents(entries)
+    if documents:
+        notes.add("documents_ignored", f"files that are no pictures were left out: {_some(documents)}")
+    pictures.sort(key=lambda entry: entry.path)
     around, folders = _without_common([entry.parts[:-1] for entry in pictures])
     if around:
         notes.add(
             "folders_around_ignored",
             f"the folder around all pictures was left out: {shorten('/'.join(around))}",
         )
-    found = []
-    for entry, inner in zip(pictures, folders, strict=True):
-        found.append((entry, *_place(entry, inner)))
+    places = _places(pictures, folders, notes)
+    found = [(entry, label, part) for entry, (label, part) in zip(pictures, places, strict=True)]
     parts = {part for _, _, part in found}
     if len(parts) > 1 and "" in parts:
         odd = next(entry for entry, _, part in found if not part)
@@ -109,6 +115,7 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     if has_split:
         notes.add("split_kept", "the archive's own split is kept: its test pictures are never learned from")
     labels = {label for _, label, _ in found}
+    _refuse_folders_without_labels(labels, documents)
     composed = {label: unicodedata.normalize("NFC", label) for label in labels}
     if len(set(composed.values())) < len(composed):
         raise InvalidUpload(
@@ -119,7 +126,7 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     return [Picture(entry, composed[label], is_test_part(part)) for entry, label, part in found], has_split
 
 
-def _pictures(entries: Iterable[Entry], notes: Conversions) -> list[Entry]:
+def _pictures_and_documents(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     pictures, documents = [], []
     for entry in entries:
         path = PurePosixPath(entry.path)
@@ -132,9 +139,7 @@ def _pictures(entries: Iterable[Entry], notes: Conversions) -> list[Entry]:
             documents.append(entry)
         else:
             raise InvalidUpload("invalid_path", f"{entry.quoted} is not of the form LABEL/NAME.png")
-    if documents:
-        notes.add("documents_ignored", f"files that are no pictures were left out: {_some(documents)}")
-    return pictures
+    return pictures, documents
 
 
 def _without_common(folders: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -149,19 +154,76 @@ def _without_common(folders: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...]
     return (folders[0][:depth] if folders else ()), [each[depth:] for each in folders]
 
 
+def _places(
+    pictures: Sequence[Entry], folders: Sequence[tuple[str, ...]], notes: Conversions
+) -> list[tuple[str, str]]:
+    """Return the label and the part of the split ("" for none) of every picture, which is in these folders.
+
+    A name such as `train` is that of a part, or of a label if the other folders of its level are no parts.
+    """
+    depths = {len(each) for each in folders}
+    names = [set(level) for level in zip(*folders, strict=True)] if len(depths) == 1 else []
+    parts = [{name for name in level if part_of_folder(name)} for level in names]
+    if depths == {1} and parts[0] and parts[0] < names[0] and all(map(may_be_label, parts[0])):
+        notes.add(
+            "parts_as_labels",
+            f"read as labels, because the folders beside them are no parts of a split: {_quote(parts[0])}",
+        )
+        return [(label, "") for (label,) in folders]
+    if depths == {2} and parts[0] == names[0] and parts[1] < names[1]:
+        return [(label, part_of_folder(part) or "") for part, label in folders]
+    if depths == {2} and parts[1] == names[1] and parts[0] < names[0]:
+        return [(label, part_of_folder(part) or "") for label, part in folders]
+    return [_place(entry, inner) for entry, inner in zip(pictures, folders, strict=True)]
+
+
 def _place(entry: Entry, folders: tuple[str, ...]) -> tuple[str, str]:
-    """Return the label and the part of the split ("" for none) of a picture in these folders."""
-    if len(folders) == 1 and part_of_folder(folders[0]) is None:
+    """Return the label and the part of a picture by its own folders. Raises InvalidUpload."""
+    parts = [part_of_folder(folder) for folder in folders]
+    if len(folders) == 1 and parts[0] is None:
         return folders[0], ""
     if len(folders) == 2:
-        first, second = part_of_folder(folders[0]), part_of_folder(folders[1])
+        first, second = parts
         if first is not None and second is None:
             return folders[1], first
         if second is not None and first is None:
             return folders[0], second
+    if len(folders) <= 2 and None not in parts:
+        names = f"{_quote(folders)} {'is' if len(folders) == 1 else 'are'}"
+        raise InvalidUpload(
+            "invalid_path",
+            f"{entry.quoted} is in no label: {names} read as a part of a split; use train/LABEL/NAME.png, or "
+            "give a folder that is a label another name",
+        )
     raise InvalidUpload(
         "invalid_path", f"{entry.quoted} is not of the form LABEL/NAME.png, or train/LABEL/NAME.png"
     )
+
+
+def _refuse_folders_without_labels(labels: Collection[str], documents: Sequence[Entry]) -> None:
+    """Raise InvalidUpload if the names of the folders seem not to be labels, but a table to have them."""
+    tables = [entry for entry in documents if _may_be_table(entry)]
+    are_containers = bool(labels) and all(is_container(label) for label in labels)
+    if len(labels) != 1 and not (are_containers and tables):
+        return
+    unread = f"{_some(tables)} is not read, and " if tables else ""
+    if are_containers:
+        raise InvalidUpload(
+            "invalid_path",
+            f"{_quote(labels)} seems to be a folder of all pictures, and no label; {unread}labels are the "
+            "names of folders: sort the pictures into LABEL/NAME.png",
+        )
+    if tables:
+        raise InvalidUpload(
+            "invalid_path",
+            f"all pictures have the label {_quote(labels)}; {unread}labels are the names of folders: sort "
+            "the pictures into LABEL/NAME.png, or leave that file out if the label is right",
+        )
+
+
+def _may_be_table(entry: Entry) -> bool:
+    path = PurePosixPath(entry.path)
+    return path.suffix.lower() in TABLES or any(word in path.stem.lower() for word in TABLE_WORDS)
 
 
 def note_left_behind(entries: Sequence[Entry], notes: Conversions) -> None:
@@ -171,6 +233,11 @@ def note_left_behind(entries: Sequence[Entry], notes: Conversions) -> None:
             "hidden_files_ignored",
             f"hidden files and those of operating systems were left out: {_some(entries)}",
         )
+
+
+def _quote(names: Iterable[str]) -> str:
+    quoted = [shorten(name) for name in sorted(names)]
+    return ", ".join(quoted[:3]) + (" and others" if len(quoted) > 3 else "")
 
 
 def _some(entries: Sequence[Entry]) -> str:

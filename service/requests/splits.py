@@ -12,6 +12,13 @@ _PART_OF = {name: part for part, names in _PARTS.items() for name in names}
 
 _FILLING = frozenset(("set", "data", "dataset", "images", "imgs", "split", "folder"))
 """Words beside the name of a part that say nothing more, as in `training_set`."""
+_CONTAINERS = _FILLING | frozenset(
+    ("all", "image", "img", "picture", "pictures", "photo", "photos", "png", "pngs", "jpg", "jpgs", "jpeg",
+     "jpegs", "file", "files", "sample", "samples", "input", "inputs", "raw", "pixels")
+)  # fmt: skip
+"""Words for a folder of images of whatever label."""
+_ALSO_LABELS = frozenset(("train", "tr", "te", "dev", "val"))
+"""Names of parts that are words for something else, too: a train, and languages such as Turkish."""
 
 
 def part_of(name: str) -> str | None:
@@ -21,8 +28,23 @@ def part_of(name: str) -> str | None:
 
 def part_of_folder(name: str) -> str | None:
     """Return the part that a folder holds, such as `training_set` or `Test Images`; or None."""
-    words = [word for word in re.split(r"[\s_-]+", name.lower()) if word not in _FILLING]
+    words = [word for word in _words(name) if word not in _FILLING]
     return part_of(words[0]) if len(words) == 1 else None
+
+
+def may_be_label(name: str) -> bool:
+    """Whether a folder with the name of a part may hold a label instead, if the folders beside it do."""
+    return name.lower() in _ALSO_LABELS
+
+
+def is_container(name: str) -> bool:
+    """Whether the name of a folder says only that images are in it, such as `images` or `all_data_01`."""
+    words = [word.rstrip("0123456789") for word in _words(name) if not word.isdigit()]
+    return bool(words) and all(word in _CONTAINERS for word in words)
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[\s_-]+", name.lower()) if word]
 
 
 def is_test_part(part: str) -> bool:

@@ -262,6 +262,91 @@ def test_what_is_not_clear_is_refused_with_what_to_do(code: str, words: str, mor
     assert (refused.value.code, words in str(refused.value)) == (code, True), refused.value
 
 
+def in_folders(*folders: str, **documents: bytes) -> bytes:
+    """Six pictures in each of these folders, and documents."""
+    pictures = [png(one) for one in drawings(each=6 * len(folders), labels=("a",))["a"]]
+    files = {f"{folder}/{i}.png": pictures.pop() for folder in folders for i in range(6)}
+    return zipped(files | documents)
+
+
+@pytest.mark.parametrize(
+    ("archive", "words"),
+    [
+        (in_folders("images"), "'images' seems to be a folder of all pictures, and no label; labels are the"),
+        (in_folders("images", **{"labels.csv": b"x"}), "and no label; 'labels.csv' is not read, and labels"),
+        (in_folders("data/raw", **{"data/labels.txt": b"x"}), "'raw' seems .* 'data/labels.txt' is not read"),
+        (in_folders("train/images", "test/images", **{"train.csv": b"x"}), "'images' seems .*'train.csv'"),
+        (in_folders("train/images", "test/images"), "'images' seems to be a folder of all pictures"),
+        (in_folders("images_001", "images_002", **{"labels.csv": b"x"}), "'images_001', 'images_002' seems"),
+        (in_folders("All Images"), "'All Images' seems"),
+        (in_folders("data/train", "data/test"), "'data' seems"),
+        (in_folders("mnist", **{"labels.json": b"x"}),
+         "have the label 'mnist'; 'labels.json' is not read, .*leave that file out if the label is right"),
+    ],
+)  # fmt: skip
+def test_folders_that_are_not_named_after_labels_are_refused(archive: bytes, words: str) -> None:
+    with pytest.raises(InvalidUpload, match=words) as refused:
+        read(archive)
+    assert refused.value.code == "invalid_path"
+    assert "sort the pictures into LABEL/NAME.png" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("archive", "labels"),
+    [
+        (in_folders("cat", **{"README.md": b"x"}), ["cat"]),
+        (in_folders("images", "cat"), ["cat", "images"]),
+        (in_folders("data1", "data2"), ["data1", "data2"]),
+        (in_folders("0", "1", **{"labels.csv": b"x"}), ["0", "1"]),
+        (in_folders("train/x", "test/x", "train/image", "test/image"), ["image", "x"]),
+    ],
+)
+def test_folders_that_may_be_named_after_labels_are_read(archive: bytes, labels: list[str]) -> None:
+    assert list(read(archive).counts) == labels
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["plane", "train", "car"], ["car", "plane", "train"]),
+        (["letters/te", "letters/tr", "letters/de"], ["de", "te", "tr"]),
+        (["train/te", "train/tr", "train/de"], ["de", "te", "tr"]),
+        (["Dev", "Val", "Ops"], ["Dev", "Ops", "Val"]),
+    ],
+)
+def test_names_of_parts_are_labels_beside_folders_that_are_no_parts(
+    folders: list[str], labels: list[str]
+) -> None:
+    upload = read(in_folders(*folders))
+    assert (list(upload.counts), upload.held_out) == (labels, None)
+    assert [note.detail for note in upload.conversions if note.code == "parts_as_labels"]
+
+
+@pytest.mark.parametrize("order", ["{part}/{label}", "{label}/{part}"])
+@pytest.mark.parametrize("labels", [["plane", "train"], ["de", "te", "tr"], ["test", "zero"]])
+def test_names_of_parts_are_labels_within_a_split(order: str, labels: list[str]) -> None:
+    folders = [order.format(part=part, label=label) for part in ("train", "test") for label in labels]
+    upload = read(in_folders(*folders))
+    assert upload.counts == dict.fromkeys(labels, 12)
+    assert upload.held_out == dict.fromkeys(labels, 6)
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (
+            ["0", "1", "test"],
+            "'test/0.png' is in no label: 'test' is read as a part of a split; .*another name",
+        ),
+        (["tr", "te"], "'te/0.png' is in no label: 'te' is read as a part of a split; .*another name"),
+        (["train/tr", "train/te"], "'train/te/0.png' is in no label: 'te', 'train' are read as a part"),
+    ],
+)
+def test_names_that_may_only_be_parts_are_refused_as_that(folders: list[str], words: str) -> None:
+    with pytest.raises(InvalidUpload, match=words):
+        read(in_folders(*folders))
+
+
 @pytest.mark.parametrize(
     ("folders", "words"),
     [(["train", "test"], "train/LABEL/NAME.png"), (["test/0", "test/1", "val/0"], "never learned from")],
