@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from tempfile import TemporaryFile
 from typing import Any
@@ -33,6 +33,10 @@ class Layout:
     channels_first: bool
     images_last: bool
     """Whether the last axis is that of the images, as MATLAB saves them."""
+
+    @property
+    def is_square(self) -> bool:
+        return self.height == self.width
 
     def arrange(self, piece: NDArray[Any]) -> NDArray[Any]:
         """Return a piece [some, ...] as [some, height, width, channels]."""
@@ -68,16 +72,17 @@ class Range(Enum):
 def find_layout(array: ArrayFile, count: int) -> Layout:
     """Return how an array with a label for each of `count` images holds them. Raises InvalidUpload.
 
-    Of several possible layouts, the one with the images first is taken.
+    Of several possible layouts, the one with the images first is taken. So is one with square images where
+    the other has none: there are then too few or too many labels, as many as an image has columns.
     """
     shape = array.shape
     if len(shape) > 2 and shape[0] == 1 and shape[1] == count:
         shape = shape[1:]
     layout = _images_first(shape)
-    if layout is None or (layout.count != count and len(shape) > 1 and shape[-1] == count):
-        turned = _images_first((shape[-1], *shape[:-1])) if len(shape) > 1 and shape[-1] == count else None
-        if turned is not None and (turned.height, turned.width) == (SIDE, SIDE):
-            return Layout(count, SIDE, SIDE, turned.channels, turned.channels_first, images_last=True)
+    if (layout is None or layout.count != count) and len(shape) > 1 and shape[-1] == count:
+        turned = _images_first((shape[-1], *shape[:-1]))
+        if turned is not None and (turned.is_square or layout is None or not layout.is_square):
+            return replace(turned, images_last=True)
     if layout is None:
         raise InvalidUpload("invalid_array", f"the array {shorten(array.name)} must be {WANTED}, not {array}")
     return layout

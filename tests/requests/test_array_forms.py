@@ -214,6 +214,8 @@ REFUSED: list[tuple[str, str, str, dict[str, Any]]] = [
      {"images": np.pad(IMAGES, ((0, 0), (2, 2), (2, 2))), "labels": LABELS}),
     ("too large to fit", "invalid_array", "make it 28x28",
      {"images": np.zeros((1, 2, 2000), np.uint8), "labels": ["a"]}),
+    ("as many labels as columns", "length_mismatch", "must have the shape [12]",
+     {"images": IMAGES, "labels": ["a"] * 28}),
     ("test images only", "invalid_array", "never learned", {"x_test": IMAGES, "y_test": LABELS}),
     ("no labels to test with", "invalid_array", "'x_test'",
      {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}),
@@ -255,6 +257,36 @@ def test_other_sizes_are_scaled_where_that_is_requested(images: NDArray[Any]) ->
     assert {label: len(found) for label, found in upload.images.items()} == {"0": 6, "1": 6}
     assert np.abs(upload.images["0"].astype(int) - PLAIN.images["0"]).mean() < 12
     assert "fitted" in codes(upload)
+
+
+def test_labels_as_many_as_columns_are_not_those_of_images_in_the_last_axis() -> None:
+    with pytest.raises(InvalidUpload, match=r"must have the shape \[12\]"):
+        read(npz(images=IMAGES, labels=["a"] * 28), fitting=True)
+
+
+ENLARGED = np.kron(IMAGES, np.ones((1, 2, 2), np.uint8))
+LAST = [
+    np.moveaxis(ENLARGED, 0, -1),
+    np.moveaxis(coloured(ENLARGED, 3), 0, -1),
+    np.moveaxis(coloured(ENLARGED, 3), (0, 3), (-1, 0)),
+    ENLARGED.reshape(len(ENLARGED), -1).T,
+    np.moveaxis(ENLARGED, 0, -1)[None],
+]
+LAST_NAMES = ["[56, 56, n]", "[56, 56, 3, n]", "[3, 56, 56, n]", "[3136, n]", "[1, 56, 56, n]"]
+
+
+@pytest.mark.parametrize("images", LAST, ids=LAST_NAMES)
+def test_images_of_another_size_may_stand_in_the_last_axis(images: NDArray[Any]) -> None:
+    upload = read(npz(images=images, labels=LABELS), fitting=True)
+    expected = read(npz(images=ENLARGED, labels=LABELS), fitting=True)
+    assert (upload.counts, upload.sha256) == (expected.counts, expected.sha256)
+    assert codes(upload) >= {"axes_moved", "fitted"}
+
+
+@pytest.mark.parametrize("images", LAST, ids=LAST_NAMES)
+def test_the_refusal_of_another_size_names_the_size_of_the_images(images: NDArray[Any]) -> None:
+    with pytest.raises(InvalidUpload, match=r"is 56x56; make it 28x28, or have it scaled with \?fit=28"):
+        read(npz(images=images, labels=LABELS))
 
 
 def test_a_folder_of_array_files_is_an_npz() -> None:
