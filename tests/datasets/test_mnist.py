@@ -16,7 +16,7 @@ from torchvision.datasets import MNIST
 
 from tests.datasets.idx_files import idx, small, write
 from tests.datasets.real_mnist import real_mnist
-from worker.learning.datasets import Dataset, DatasetUnavailable, idx_files, load
+from worker.learning.datasets import Dataset, DatasetUnavailable, WrongFiles, idx_files, load
 from worker.learning.datasets import torchvision_files as subject
 from worker.learning.datasets.mnist import MNIST as MNIST_FILES
 
@@ -86,6 +86,7 @@ def test_without_files_or_network_the_error_says_where_it_looked_and_what_to_do(
         load("mnist", tmp_path)
     for hint in (str(tmp_path / "MNIST" / "raw"), "PALIMPSEST_DATA", "t10k-labels-idx1-ubyte", "'digits'"):
         assert hint in str(refused.value)
+    assert not isinstance(refused.value, WrongFiles)
     assert not list(tmp_path.iterdir())  # nothing half-made is left behind
 
 
@@ -114,7 +115,7 @@ def test_damaged_files_are_refused_with_their_folder_and_a_remedy(damage: bytes,
     raw.mkdir(parents=True)
     for name, _ in MNIST.resources:
         (raw / name.removesuffix(".gz")).write_bytes(damage)
-    with pytest.raises(DatasetUnavailable, match="Delete that folder") as refused:
+    with pytest.raises(WrongFiles, match="Delete that folder") as refused:
         load("mnist", tmp_path)
     assert str(raw) in str(refused.value)
 
@@ -134,7 +135,7 @@ def test_labels_that_are_counted_from_one_are_refused(small_mnist: Path) -> None
     for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
         data = (small_mnist / name).read_bytes()
         (small_mnist / name).write_bytes(data[:8] + bytes(target + 1 for target in data[8:]))
-    with pytest.raises(DatasetUnavailable, match=r"from 1 to 10, and 0 to 9 are wanted.*subtract 1"):
+    with pytest.raises(WrongFiles, match=r"from 1 to 10, and 0 to 9 are wanted.*subtract 1"):
         read_small(small_mnist)
 
 
@@ -151,7 +152,7 @@ def test_a_label_without_images_is_named(small_mnist: Path, file: str, missing: 
     data = (small_mnist / file).read_bytes()
     targets = bytes(5 if target == missing else target for target in data[8:])
     (small_mnist / file).write_bytes(data[:8] + targets)
-    with pytest.raises(DatasetUnavailable, match=f"{file} {words}"):
+    with pytest.raises(WrongFiles, match=f"{file} {words}"):
         read_small(small_mnist)
 
 
@@ -163,21 +164,21 @@ def test_a_dataset_gives_no_empty_images_of_a_label() -> None:
 
 def test_images_and_labels_of_different_numbers_are_refused(small_mnist: Path) -> None:
     (small_mnist / "t10k-labels-idx1-ubyte").write_bytes(idx(torch.zeros(9, dtype=torch.uint8)))
-    with pytest.raises(DatasetUnavailable, match=r"expected 10 labels in t10k-labels-idx1-ubyte, found 9"):
+    with pytest.raises(WrongFiles, match=r"expected 10 labels in t10k-labels-idx1-ubyte, found 9"):
         read_small(small_mnist)
 
 
 def test_a_packed_file_under_the_name_of_an_unpacked_one_is_refused(small_mnist: Path) -> None:
     file = small_mnist / "train-images-idx3-ubyte"
     file.write_bytes(gzip.compress(file.read_bytes()))
-    with pytest.raises(DatasetUnavailable, match="train-images-idx3-ubyte is packed with gzip: unpack it"):
+    with pytest.raises(WrongFiles, match="train-images-idx3-ubyte is packed with gzip: unpack it"):
         read_small(small_mnist)
 
 
 def test_a_file_that_is_cut_off_is_refused(small_mnist: Path) -> None:
     file = small_mnist / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(DatasetUnavailable, match="has 15,695 bytes, and 15,696 are wanted for 20 images"):
+    with pytest.raises(WrongFiles, match="has 15,695 bytes, and 15,696 are wanted for 20 images"):
         read_small(small_mnist)
 
 
@@ -191,7 +192,7 @@ def test_files_that_were_packed_again_are_named_where_no_mirror_answers(
     file = raw / "t10k-labels-idx1-ubyte.gz"
     wanted = md5(file.read_bytes()).hexdigest()
     file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), compresslevel=9, mtime=1))
-    with pytest.raises(DatasetUnavailable, match=r"t10k-labels-idx1-ubyte\.gz.*packed again") as refused:
+    with pytest.raises(WrongFiles, match=r"t10k-labels-idx1-ubyte\.gz.*packed again") as refused:
         load("mnist", tmp_path / "data")
     assert wanted in str(refused.value)
     assert md5(file.read_bytes()).hexdigest() in str(refused.value)
@@ -203,9 +204,21 @@ def test_files_of_another_known_collection_are_recognised(
     labels = small_mnist / "train-labels-idx1-ubyte"
     other = idx_files.KnownFile("FashionMNIST", labels.name)
     monkeypatch.setitem(idx_files.KNOWN_FILES, idx_files.hash_file(labels), other)
-    with pytest.raises(DatasetUnavailable, match="is train-labels-idx1-ubyte of FashionMNIST") as refused:
+    with pytest.raises(WrongFiles, match="is train-labels-idx1-ubyte of FashionMNIST") as refused:
         read_small(small_mnist)
     assert "train-labels-idx1-ubyte of MNIST is wanted" in str(refused.value)
+
+
+def test_files_of_another_known_collection_are_recognised_where_one_is_missing(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [NOWHERE])
+    labels = small_mnist / "train-labels-idx1-ubyte"
+    other = idx_files.KnownFile("FashionMNIST", labels.name)
+    monkeypatch.setitem(idx_files.KNOWN_FILES, idx_files.hash_file(labels), other)
+    (small_mnist / "t10k-images-idx3-ubyte").unlink()
+    with pytest.raises(WrongFiles, match="is train-labels-idx1-ubyte of FashionMNIST"):
+        read_small(small_mnist)
 
 
 @pytest.mark.parametrize("collection", ["MNIST", "FashionMNIST"])

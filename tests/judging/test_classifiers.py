@@ -22,7 +22,7 @@ from worker.jobs.classifiers import (
     MANY_IMAGES,
     ClassifierSource,
 )
-from worker.learning.datasets import Dataset, DatasetUnavailable, load
+from worker.learning.datasets import Dataset, DatasetUnavailable, WrongFiles, load
 from worker.learning.judging.classifiers import (
     WEIGHTS,
     C,
@@ -365,6 +365,18 @@ def test_a_committed_classifier_goes_first_and_needs_no_images(tmp_path: Path) -
     feature_networks = classifier_finder(FEATURE_NETWORKS, without_images, tmp_path, context([]))
     assert judges("digits") is load_judge("digits")
     assert feature_networks("mnist") is load_feature_network("mnist")
+
+
+@each_source
+def test_a_committed_classifier_does_not_serve_where_the_files_are_those_of_another_dataset(
+    source: ClassifierSource[Any], tmp_path: Path
+) -> None:
+    def with_wrong_files(name: str) -> Dataset:
+        raise WrongFiles(f"the files of {name} are others")
+
+    find = classifier_finder(source, with_wrong_files, tmp_path, context([]))
+    with pytest.raises(ClassifierUnavailable, match=r"no .* for 'mnist': the files of mnist are others"):
+        find("mnist")
 
 
 @each_source

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Generic
 
 from service.registry.classifier_files import ClassifierFiles
-from worker.learning.datasets import Dataset, DatasetUnavailable
+from worker.learning.datasets import Dataset, DatasetUnavailable, WrongFiles
 from worker.learning.judging.classifier_training import NOT_RESUMED
 from worker.learning.judging.classifiers import (
     C,
@@ -73,8 +73,9 @@ def classifier_finder(
     """Return a function that finds the classifier of a dataset by the dataset's name.
 
     It looks up a dataset only once, and raises ClassifierUnavailable for one that has no classifier. The
-    committed classifier of a dataset serves the images it was trained on; for others under the same name, one
-    is trained.
+    committed classifier of a dataset serves the images it was trained on, and serves where there are none;
+    for others under the same name, one is trained. Where the dataset has the files of another one, or damaged
+    ones, none serves.
     A training reports its steps to the context, and raises Stopped if the context has to stop.
 
     read_dataset: reads a dataset by its name; raises DatasetUnavailable.
@@ -89,6 +90,8 @@ def classifier_finder(
             committed = load_committed(source.kind, name)
             try:
                 dataset = read_dataset(name)
+            except WrongFiles:  # it would measure what was learned from images of another dataset
+                raise
             except DatasetUnavailable:  # there are no images that it could be the wrong one for
                 return committed
             if dataset.sha256() == committed_data(source.kind, name):

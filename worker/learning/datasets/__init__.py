@@ -14,6 +14,7 @@ from worker.learning.datasets.dataset import (
     DatasetUnavailable,
     Reader,
     Split,
+    WrongFiles,
     add,
     declared,
     find,
@@ -28,6 +29,7 @@ __all__ = [
     "DatasetUnavailable",
     "Reader",
     "Split",
+    "WrongFiles",
     "add",
     "catalog",
     "declared",
@@ -45,7 +47,8 @@ for _read, _info in declared().items():
 def load(name: str, folder: Path) -> Dataset:
     """Read a dataset of the catalog. folder: holds the downloaded datasets; bundled ones ignore it.
 
-    Raises DatasetUnavailable if there is no such dataset, or if its images cannot be read or downloaded.
+    Raises DatasetUnavailable if there is no such dataset, or if its images cannot be read or downloaded,
+    and WrongFiles, which is one, if there are files that are damaged or those of another dataset.
     """
     info, read = find(name)
     train, test = read(folder)

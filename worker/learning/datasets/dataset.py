@@ -19,6 +19,10 @@ class DatasetUnavailable(Exception):
     """The images cannot be read; the message says where they were expected and what to do."""
 
 
+class WrongFiles(DatasetUnavailable):
+    """There are files of the dataset, but they are damaged or those of another one."""
+
+
 @dataclass(frozen=True)
 class TrainFiles:
     """Where the train images of a downloaded dataset lie in the data folder, for who shows them."""

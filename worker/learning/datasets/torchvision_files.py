@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from worker.learning.datasets import idx_files
-from worker.learning.datasets.dataset import DatasetUnavailable, Split, TrainFiles, by_label
+from worker.learning.datasets.dataset import DatasetUnavailable, Split, TrainFiles, WrongFiles, by_label
 
 REACH_SECONDS = 5.0  # how long a mirror may take to answer a first request
 STALL_SECONDS = 15.0  # how long a download may receive no data
@@ -47,11 +47,15 @@ class Collection:
 def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
     """Read the train and test images from `folder`/NAME/raw; missing files are downloaded there first.
 
-    Raises DatasetUnavailable if files are damaged or those of another collection, or if they are missing and
-    no mirror answers; the latter takes seconds.
+    Raises WrongFiles if files are damaged or those of another collection, and DatasetUnavailable if they are
+    missing and no mirror answers; the latter takes seconds.
     """
     if not all((_raw(collection, folder) / name).is_file() for name in file_names(collection)):
-        _download(collection, folder)
+        try:
+            _download(collection, folder)
+        except DatasetUnavailable:
+            _refuse_another_collection(collection, folder)  # some of the files may be there
+            raise
     _refuse_another_collection(collection, folder)
     return _read(collection, folder, train=True), _read(collection, folder, train=False)
 
@@ -64,7 +68,7 @@ def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
         targets = idx_files.read_bytes(raw / targets_name, shape=(expected,))
         _refuse_other_labels(collection, targets_name, targets)
     except (RuntimeError, ValueError) as error:
-        raise DatasetUnavailable(
+        raise WrongFiles(
             f"The {collection.name} files in {raw} cannot be read ({error}). "
             f"Delete that folder so that they are downloaded again, or copy the four files there again."
         ) from error
@@ -73,11 +77,13 @@ def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
 
 
 def _refuse_another_collection(collection: Collection, folder: Path) -> None:
-    """Raise DatasetUnavailable if a file is that of another known collection, or another one of this."""
+    """Raise WrongFiles if a file is that of another known collection, or another one of this."""
     for name in file_names(collection):
+        if not (_raw(collection, folder) / name).is_file():
+            continue
         found = idx_files.KNOWN_FILES.get(sha256 := idx_files.hash_file(_raw(collection, folder) / name))
         if found is not None and found != idx_files.KnownFile(collection.name, name):
-            raise DatasetUnavailable(
+            raise WrongFiles(
                 f"The file {name} in {_raw(collection, folder)} is {found.name} of {found.collection} ("
                 f"sha256 {sha256}), and {name} of {collection.name} is wanted. Put the files of "
                 f"{collection.name} there; those of {found.collection} belong in "
@@ -108,7 +114,7 @@ def _download(collection: Collection, folder: Path) -> None:
     packed = all((_raw(collection, folder) / name).is_file() for name in _packed(collection))
     changed = _describe_changed(collection, folder)
     if (changed or not packed) and not any(_answers(mirror) for mirror in _mirrors(collection)):
-        raise _unavailable(collection, folder, changed or "no download mirror could be reached")
+        raise _unavailable(collection, folder, changed, "no download mirror could be reached")
     try:
         with _socket_timeout(STALL_SECONDS):
             split = {"split": collection.split} if collection.split else {}
@@ -116,10 +122,10 @@ def _download(collection: Collection, folder: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise  # a full disk has an error code of its own
-        raise _unavailable(collection, folder, changed or f"the download failed ({error})") from error
+        raise _unavailable(collection, folder, changed, f"the download failed ({error})") from error
     except (RuntimeError, EOFError, zlib.error) as error:
-        reason = changed or f"the download failed ({' '.join(str(error).split())})"
-        raise _unavailable(collection, folder, reason) from error
+        reason = f"the download failed ({' '.join(str(error).split())})"
+        raise _unavailable(collection, folder, changed, reason) from error
 
 
 def _describe_changed(collection: Collection, folder: Path) -> str | None:
@@ -135,10 +141,14 @@ def _describe_changed(collection: Collection, folder: Path) -> str | None:
     return None
 
 
-def _unavailable(collection: Collection, folder: Path, reason: str) -> DatasetUnavailable:
+def _unavailable(
+    collection: Collection, folder: Path, changed: str | None, reason: str
+) -> DatasetUnavailable:
+    """Return the error. changed: what is wrong with a file that is there; it counts more than `reason`."""
+    kind = WrongFiles if changed else DatasetUnavailable
     files, packed = ", ".join(file_names(collection)), ", ".join(_packed(collection))
-    return DatasetUnavailable(
-        f"{collection.name} is not in {_raw(collection, folder)}, and {reason}. Put {files} "
+    return kind(
+        f"{collection.name} is not in {_raw(collection, folder)}, and {changed or reason}. Put {files} "
         f"(or, as they are distributed, {packed}) there, "
         f"set PALIMPSEST_DATA to a folder that holds {collection.name}/raw, allow the download, "
         f"or use the dataset 'digits', which needs no download."
