@@ -163,17 +163,20 @@ def find_classifier(
 
 
 def steps_of(labels: Sequence[str]) -> list[Step]:
-    """Return the sequence for a dataset with these labels, at least two.
+    """Return the sequence for a dataset with these labels. Raises ValueError if there are fewer than two.
 
-    Of a dataset with few labels, the first learn takes five of eight, and the second the rest.
+    Of a dataset with few labels, the first learn takes five of eight, and the second the rest. One of each
+    learn is forgotten; of two labels only the first is, so that one is held.
     """
+    if len(labels) < 2:
+        raise ValueError(f"the sequence needs two labels, and there is only {', '.join(labels) or 'none'}")
     if len(labels) >= MANY_LABELS:
         size = min(LEARNED_OF_MANY, len(labels) // 3)
         learned = [tuple(labels[start : start + size]) for start in range(0, 3 * size, size)]
     else:
-        first = min(5, -(-5 * len(labels) // 8))
+        first = min(5, -(-5 * len(labels) // 8), len(labels) - 1)
         learned = [tuple(labels[:first]), tuple(labels[first : first + 3])]
-    forgotten = tuple(some[len(some) // 2] for some in learned if some)
+    forgotten = tuple(some[len(some) // 2] for some in learned)[: len(labels) - 1]
     jobs = [Step("learn", some) for some in learned] + [Step("forget", forgotten)]
     return jobs if len(labels) >= MANY_LABELS else [*jobs, Step("resize")]
 

@@ -42,9 +42,16 @@ def test_of_many_labels_three_times_eighteen_are_learned_and_three_forgotten() -
 def test_of_few_labels_some_are_held_after_the_forget(count: int) -> None:
     first, second, forget, prune = steps_of(TEN[:count] + ("ten", "eleven")[: max(0, count - 10)])
     learned = {*first.labels, *second.labels}
+    assert all((first.labels, second.labels, forget.labels)), "a job about no label fails"
     assert set(forget.labels) < learned
     assert len(learned) == min(count, 8)
     assert (prune.strategy.policy, first.strategy.retention) == ("prune", "permanent")
+
+
+@pytest.mark.parametrize("labels", [(), ("0",)])
+def test_a_sequence_of_fewer_than_two_labels_is_refused(labels: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="needs two labels"):
+        steps_of(labels)
 
 
 def test_turned_digits_are_54_labels_that_look_different() -> None:
