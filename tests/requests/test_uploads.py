@@ -144,6 +144,19 @@ def flagged(archive: bytes, flag: int) -> bytes:
     return bytes(data)
 
 
+def bars() -> dict[str, NDArray[np.uint8]]:
+    """Real images that pack as well as a bomb does: 7,000 of a single bar."""
+    images = np.zeros((7000, 28, 28), np.uint8)
+    images[np.arange(7000), np.arange(7000) % 28] = 255
+    return {"row": images}
+
+
+def test_images_that_are_refused_as_a_bomb_are_read_without_compression() -> None:
+    file = io.BytesIO()
+    np.savez(file, images=bars()["row"], labels=np.repeat(["row"], 7000))
+    assert read(file.getvalue()).counts == {"row": 7000}
+
+
 def bomb() -> bytes:
     """A zip that unpacks to a thousand times its size."""
     return zipped({f"a/{i}.png": bytes(1 << 20) for i in range(20)})
@@ -217,6 +230,7 @@ BAD = [
     ("bzip2", zipped(pngs(doodles()), zipfile.ZIP_BZIP2), "invalid_archive", "other than deflate"),
     ("lzma", zipped(pngs(doodles()), zipfile.ZIP_LZMA), "invalid_archive", "other than deflate"),
     ("a bomb", bomb(), "archive_bomb", "unpacks to 20,971,520 bytes, more than 200"),
+    ("thin bars", as_npz(bars()), "archive_bomb", "save it without compression: numpy.savez, not"),
     ("a bomb that lies", lying(bomb()), "corrupt_archive", "damaged"),
     ("a path out", renamed("../0.png"), "invalid_path", "not a plain path"),
     ("a longer path out", renamed("a/../../0.png"), "invalid_path", "not a plain path"),
