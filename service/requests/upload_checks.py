@@ -50,7 +50,7 @@ class _Label:
     peaks: NDArray[np.uint8]
     """The brightest pixel of every image."""
     is_flat: NDArray[np.bool_]
-    """Whether an image has only one brightness."""
+    """Whether an image has only one brightness, or none above 1 of 255, which is black."""
     held_out: int
     inverted: int
 
@@ -108,7 +108,7 @@ def _look_at_label(pixels: BinaryIO, count: int, held_out: int) -> tuple[_Label,
             hashes += sha256(image.tobytes()).digest()
         these = slice(first, first + len(images))
         peaks[these] = images.max(axis=(1, 2))
-        is_flat[these] = peaks[these] == images.min(axis=(1, 2))
+        is_flat[these] = (peaks[these] == images.min(axis=(1, 2))) | (peaks[these] <= 1)
         inverted += int(_has_bright_ground(images).sum())
     each = np.frombuffer(bytes(hashes), np.uint8).reshape(-1, 32)
     in_order = sorted(row.tobytes() for row in each)
@@ -180,7 +180,9 @@ def _dim(labels: Mapping[str, _Label]) -> Iterator[Note]:
 def _flat(labels: Mapping[str, _Label]) -> Iterator[Note]:
     if found := [name for name, label in labels.items() if label.flat]:
         count = sum(labels[name].flat for name in found)
-        yield Note("blank_images", f"{_images(count)} of one brightness, without any ink", tuple(found))
+        yield Note(
+            "blank_images", f"{_images(count)} of one brightness or black, without any ink", tuple(found)
+        )
 
 
 def _repeated(labels: Mapping[str, _Label]) -> Iterator[Note]:

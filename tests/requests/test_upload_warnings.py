@@ -33,6 +33,7 @@ def test_good_images_are_not_warned_of() -> None:
         ("repeated_images", ("0",), lambda x, y: np.where((y == "0")[:, None, None], x[:1], x)),
         ("same_under_two_labels", ("0", "1"), lambda x, y: np.concatenate([x[:-1], x[:1]])),
         ("blank_images", ("1",), lambda x, y: np.concatenate([x[:-1], x[:1] * 0])),
+        ("blank_images", ("1",), lambda x, y: np.concatenate([x[:-1], x[:1] // 255])),
     ],
 )
 def test_what_looks_wrong_is_said(code: str, about: tuple[str, ...], change: object) -> None:
