@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from service.registry import audit, exports, jobs, versions
+from service.registry import audit, claims, exports, jobs, versions
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff
@@ -86,6 +86,19 @@ def begin(session: Session, claim: Claim) -> None:
     session.execute(export.values(state="running", started_at=now()))
 
 
+def note_file(session: Session, claim: Claim, sha256: str) -> None:
+    """Record that the job is about to store this file: it is deleted with the export, published or not.
+
+    Repeating it has no effect. Raises FencedOff if the job was taken over or cancelled: it stores nothing.
+    """
+    claims.require_held(session, claim)
+    job = jobs.find(session, claim.job_id)
+    if job.cancel_requested:
+        raise FencedOff(claim.job_id, claim.fence)
+    exports.set_stored_files(job, {*exports.stored_files_of(job), sha256})
+    session.flush()
+
+
 def publish_shard(session: Session, claim: Claim, part: Part, shard: StoredShard) -> None:
     """End the job as succeeded, record its shard, and queue the next part of the export.
 
@@ -95,6 +108,7 @@ def publish_shard(session: Session, claim: Claim, part: Part, shard: StoredShard
         return
     export = _lock_unfinished(session, claim)
     job = finish_job(session, claim, output_version=None, cost=None)
+    exports.set_stored_files(job, exports.stored_files_of(job) - {shard.sha256})
     session.add(
         ExportShardRow(
             export_id=part.export_id,
@@ -116,7 +130,8 @@ def publish_manifest(session: Session, claim: Claim, *, sha256: str, size: int) 
     if session.get_one(ExportRow, claim.export_id).manifest == sha256:
         return
     export = _lock_unfinished(session, claim)
-    finish_job(session, claim, output_version=None, cost=None)
+    job = finish_job(session, claim, output_version=None, cost=None)
+    exports.set_stored_files(job, exports.stored_files_of(job) - {sha256})
     export.manifest, export.manifest_bytes = sha256, size
     export.state, export.finished_at = "succeeded", now()
     session.flush()

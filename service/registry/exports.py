@@ -6,11 +6,11 @@ a turn. Only a few of these jobs exist at a time: each that ends queues the next
 without a result keeps no file, and neither does one whose version may not be drawn from any more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, and_, cast, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Float, Select, String, and_, cast, delete, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.registry import artifact_references
@@ -45,6 +45,8 @@ PARTS_AHEAD = 32
 SHARDS_PER_TRANSACTION = 100
 """How many shards one transaction deletes: a job that publishes waits for it."""
 JOBS_PER_TRANSACTION = 500
+STORED_FILES = "stored_files"
+"""The entry in the params of a job of an export (`stored_files_of`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,6 +342,25 @@ def is_to_clear() -> ColumnElement[bool]:
     return ExportRow.cleared_at.is_(None) & is_over
 
 
+def stored_files_of(job: JobRow) -> set[str]:
+    """Return the sha256 of the files that a job of an export has stored, or is about to, and did not publish.
+
+    A worker that is killed leaves such a file, and the shard that another one draws may have other bytes.
+    They stand in the job's params: a job of an export has no others.
+    """
+    return set(job.params.get(STORED_FILES, ()))
+
+
+def set_stored_files(job: JobRow, files: Set[str]) -> None:
+    """Record the files that a job of an export may have stored and did not publish."""
+    job.params = {STORED_FILES: sorted(files)} if files else {}
+
+
+def _has_stored_files() -> ColumnElement[bool]:
+    """Return an SQL condition on jobs of exports: `stored_files_of` the job is not empty."""
+    return cast(JobRow.params, String) != "{}"
+
+
 @dataclass(frozen=True)
 class RemovedFiles:
     """What was deleted of exports."""
@@ -362,6 +383,7 @@ def find_to_clear(session: Session) -> list[str]:
 def clear(session: Session, export_id: str, artifacts: Artifacts) -> bool | None:
     """Delete the files of some shards of an export, and their rows. Returns whether none is left.
 
+    The last call deletes what jobs of the export stored and did not publish, too.
     Returns None, and deletes nothing, if the artifacts are locked. If the process is killed halfway, no row
     has changed, so that the next call deletes the same files.
     """
@@ -374,6 +396,11 @@ def clear(session: Session, export_id: str, artifacts: Artifacts) -> bool | None
     if export.manifest is not None:
         files.append(_entry(export, "manifest", export.manifest, export.manifest_bytes or 0))
         export.manifest = export.manifest_bytes = None
+    is_clear = len(rows) < SHARDS_PER_TRANSACTION
+    if is_clear:
+        unpublished = select(JobRow).where(JobRow.export_id == export_id, _has_stored_files())
+        for job in session.scalars(unpublished.order_by(JobRow.part)):
+            files += [_entry(export, f"part {job.part}", sha256, 0) for sha256 in stored_files_of(job)]
     for row in rows:
         session.delete(row)
     session.flush()
@@ -387,7 +414,6 @@ def clear(session: Session, export_id: str, artifacts: Artifacts) -> bool | None
         "kept": before["kept"] + sum("reason" not in file for file in kept),
         "left": sorted({*before["left"], *reasons}),
     }
-    is_clear = len(rows) < SHARDS_PER_TRANSACTION
     if is_clear:
         export.cleared_at = now()
     session.flush()
@@ -434,7 +460,8 @@ def has_jobs(session: Session) -> bool:
 def delete_ended_jobs(session: Session) -> int:
     """Delete the rows of jobs that have drawn their part, or whose export has ended. Returns how many.
 
-    Their shards say what they did. An export may have thousands, which no client ever sees.
+    Their shards say what they did. An export may have thousands, which no client ever sees. A job that names
+    files which it did not publish stays until these are deleted.
     """
     ids = list(session.scalars(_jobs_to_delete().limit(JOBS_PER_TRANSACTION)))
     if ids:
@@ -449,6 +476,7 @@ def _jobs_to_delete() -> Select[Any]:
         JobRow.export_id.is_not(None),
         JobRow.state.not_in(UNFINISHED_STATES),
         or_(JobRow.state == "succeeded", ExportRow.finished_at.is_not(None)),
+        or_(~_has_stored_files(), ExportRow.cleared_at.is_not(None)),
     )
 
 

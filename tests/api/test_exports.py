@@ -56,8 +56,8 @@ def exports_in_receipt(served: Served, path: str) -> dict[str, str]:
     answer = served.http.get(path)
     assert answer.status_code == 200, answer.text
     predicate = json.loads(base64.b64decode(answer.json()["payload"]))["predicate"]
-    stores = predicate["stores" if "stores" in predicate else "erasure"]  # that of a deleted model
-    [entry] = [one for one in stores if one["store"] == "exports"]
+    entries = predicate["stores" if "stores" in predicate else "erasure"]  # that of a deleted model
+    [entry] = [one for one in entries if one["store"] == "exports"]
     return dict(entry)
 
 

@@ -1,17 +1,19 @@
 """An export has the images of a sample, in the same bytes whoever draws it, and none after a revocation."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 
 from service.process.export_sweep import clear_exports, end_exports
-from service.registry import claims, exports
-from service.registry.artifacts import Artifacts
+from service.registry import claims, export_parts, exports, sweeping
+from service.registry.artifacts import Artifacts, Content, FileContent, FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
-from service.registry.errors import ExportAlreadyFinished, TooManyExports
-from service.registry.tables import DEFAULT_PROJECT, ModelRow
+from service.registry.errors import ExportAlreadyFinished, FencedOff, TooManyExports
+from service.registry.tables import DEFAULT_PROJECT, JobRow, ModelRow
 from service.settings import Settings
 from tests.jobs.exporting import (
     Images,
@@ -165,6 +167,77 @@ def test_a_forget_stops_exports_and_deletes_their_files(
     sweep(worker_context.database, swept)
     assert len(shards) > 3
     assert not any(worker_context.artifacts.exists(shard.sha256) for shard in shards)
+
+
+class Killed(BaseException):
+    """Stands for the end of the worker's process."""
+
+
+class LastFile(FolderArtifacts):
+    """A store that a worker writes one file to, and is killed then."""
+
+    def put(self, data: bytes | Content | FileContent) -> str:
+        super().put(data)
+        raise Killed
+
+
+@pytest.mark.parametrize("first", ["the sweep", "the forget"])
+def test_a_shard_that_a_killed_worker_stored_is_deleted_with_its_export(
+    worker_context: WorkerContext, learned: ModelRow, swept: Settings, first: str
+) -> None:
+    folder = folder_artifacts(worker_context)
+    export_id, before = new_export(worker_context, learned), set(folder.all_files())
+    with pytest.raises(Killed):
+        execute(queued(worker_context)[0], replace(worker_context, artifacts=LastFile(folder.folder)))
+    [shard] = set(folder.all_files()) - before
+
+    def end_claims() -> None:
+        with worker_context.database.transaction() as session:
+            sweeping.expire_leases_of(session, worker_context.worker)
+            sweeping.requeue_expired(session)
+
+    steps: list[Callable[[], object]] = [end_claims, lambda: run(worker_context, learned, "forget", "1")]
+    for step in steps if first == "the sweep" else steps[::-1]:
+        assert find_export(worker_context, export_id).cleared_at is None
+        step()
+        sweep(worker_context.database, swept)
+    assert find_export(worker_context, export_id).cleared_at is not None
+    assert not shard.exists()
+    sweep(worker_context.database, swept)
+    with worker_context.database.reading() as session:
+        assert session.scalar(select(JobRow.id).where(JobRow.export_id == export_id)) is None
+
+
+def test_other_bytes_of_a_shard_that_was_drawn_again_are_deleted_with_its_export(
+    worker_context: WorkerContext, learned: ModelRow, swept: Settings
+) -> None:
+    export_id, database = new_export(worker_context, learned), worker_context.database
+    with database.transaction() as session:
+        claim = claims.claim(session, queued(worker_context)[0], worker="here:1", lease_seconds=60)
+        assert claim is not None
+        other = worker_context.artifacts.put(b"as another machine draws the shard")
+        export_parts.note_file(session, claim, other)
+        claims.release(session, claim)
+    run_jobs(worker_context)
+    sweep(database, swept)
+    assert find_export(worker_context, export_id).state == "succeeded"
+    with database.transaction() as session:
+        exports.remove(session, export_id)
+    for _ in range(2):
+        sweep(database, swept)
+    assert not worker_context.artifacts.exists(other)
+    with database.reading() as session:
+        assert session.scalar(select(JobRow.id).where(JobRow.export_id == export_id)) is None
+
+
+def test_no_file_is_noted_for_a_cancelled_part(worker_context: WorkerContext, learned: ModelRow) -> None:
+    export_id, database = new_export(worker_context, learned), worker_context.database
+    with database.transaction() as session:
+        claim = claims.claim(session, queued(worker_context)[0], worker="here:1", lease_seconds=60)
+        exports.cancel(session, export_id, project=DEFAULT_PROJECT)
+        assert claim is not None
+        with pytest.raises(FencedOff):
+            export_parts.note_file(session, claim, "0" * 64)
 
 
 def test_a_full_disk_fails_the_export_and_frees_what_it_has(

@@ -63,7 +63,7 @@ def _draw_shard(attempt: Attempt, part: Part) -> None:
     with attempt.with_retries(lambda: _open_scratch(context)) as file:
         content = attempt.with_retries(lambda: _write(attempt, part, drawing, file))
         shard = StoredShard(content.sha256, file.seek(0, 2), RENDERING)
-        attempt.with_retries(lambda: _put(context, content))
+        _put_noted(attempt, content)
         failpoints.reach("export.after_store")
 
         def publish(session: Session) -> None:
@@ -86,7 +86,7 @@ def _write_manifest(attempt: Attempt, part: Part) -> None:
             return Content(encode_document(export_parts.describe(session, part.export_id)))
 
     content = attempt.with_retries(describe)
-    attempt.with_retries(lambda: _put(context, content))
+    _put_noted(attempt, content)
 
     def publish(session: Session) -> None:
         _store_again(session, content, context)
@@ -126,6 +126,12 @@ def _reported(attempt: Attempt, part: Part, drawing: ExportDrawing) -> Iterator[
         done += len(block)
         attempt.report_progress(Progress("exporting", done, part.range.images, None))
         failpoints.reach("export.block")
+
+
+def _put_noted(attempt: Attempt, content: Content | FileContent) -> None:
+    """Store the file. The job's row names it first: this worker may be killed before it publishes it."""
+    attempt.record(lambda session: export_parts.note_file(session, attempt.claim, content.sha256))
+    attempt.with_retries(lambda: _put(attempt.worker_context, content))
 
 
 def _put(context: WorkerContext, content: Content | FileContent) -> None:
