@@ -216,16 +216,25 @@ def _learnt_at_the_old_size(given: Given) -> Checkpoint:
 
 AS_PUBLISHED = "alpha 10 and no repair, as published"
 HALF = "half of the weights, as published"
+AT_RANDOM = "as many units removed at random"
 SHORT = "2,500 steps of 128"
+HALF_OF_UNITS, MOST_UNITS = "half of the units", "70 % of the units"
+LARGER_SHARES: Mapping[str, Params] = {HALF_OF_UNITS: {"share": 0.5}, MOST_UNITS: {"share": 0.7}}
 SHORTENED: Params = {"schedule": shortened_schedule(2500), "fisher_examples": 10_000}
 VARIANTS: Mapping[Key, Mapping[str, Params]] = {
     ("learn", "den"): {
         "half of the embeddings' squared norm": {"embedding_share": 0.5},
         "l1 of embeddings twice as strong, no threshold": {"column_l1": 0.5, "embedding_share": 1},
     },
+    ("learn", "rec"): {
+        "penalties a fifth as strong": {"common_subset": 0.2, "new_l1": 0.004},
+        "the l1 penalty alone": {"common_subset": 0},
+    },
     ("forget", "dampening"): {AS_PUBLISHED: {"alpha": 10, "repair": False}},
     ("forget", "saliency"): {HALF: {"share": 0.5}},
     ("forget", "selective_amnesia"): {SHORT: SHORTENED},
+    ("resize", "targeted_dropout_prune"): LARGER_SHARES,
+    ("resize", "taylor_prune"): LARGER_SHARES,
 }
 """Other params of a strategy that are measured too, by name: what was tried, or what is faster."""
 SLOW = (("forget", "selective_amnesia"),)
@@ -296,14 +305,23 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
         Control("no surrogate: pruning and replay of the retained labels alone", run=_pruned_only),
         Control("no pruning", {"prune_share": 0}),
     ),
-    ("resize", "auto"): (Control("as many units removed at random", run=_random_units_removed("auto")),),
+    ("resize", "auto"): (Control(AT_RANDOM, run=_random_units_removed("auto")),),
     ("resize", "expand"): (Control("new units with random weights on both sides", run=_expanded_at_random),),
     ("resize", "search"): (Control("a fixed share is added (`expand`)", run=_expanded_without_a_search),),
-    ("resize", "targeted_dropout_prune"): (
-        Control("no dropout: the smallest units removed after the same training", {"drop_probability": 0}),
-        Control("as many units removed at random", run=_random_units_removed("targeted_dropout_prune")),
+    ("resize", "targeted_dropout_prune"): tuple(
+        control
+        for variant, share in {"": {}, **LARGER_SHARES}.items()
+        for control in (
+            Control(
+                "no dropout: the smallest units removed after the same training",
+                {**share, "drop_probability": 0},
+                variant=variant,
+            ),
+            Control(AT_RANDOM, run=_random_units_removed("targeted_dropout_prune"), variant=variant),
+        )
     ),
-    ("resize", "taylor_prune"): (
-        Control("as many units removed at random", run=_random_units_removed("taylor_prune")),
+    ("resize", "taylor_prune"): tuple(
+        Control(AT_RANDOM, run=_random_units_removed("taylor_prune"), variant=variant)
+        for variant in ("", *LARGER_SHARES)
     ),
 }

@@ -48,7 +48,10 @@ def main() -> None:
         "--text-only", action="store_true", help=f"run nothing: write the page from the figures in {RESULTS}"
     )
     parser.add_argument(
-        "--only", nargs="+", metavar="STRATEGY", help="run only the strategies of these names"
+        "--only",
+        nargs="+",
+        metavar="STRATEGY",
+        help="run only the strategies of these names; FILE keeps the rows that it has of others",
     )
     parser.add_argument(
         "--short",
@@ -75,10 +78,20 @@ def main() -> None:
         for variants in [variants_of((operation, name), slow=seed == 0 and not options.short)]
     ]
     results = running.run_all(trials, options)
-    rows = {"dataset": "mnist", "rows": [row for one in results for row in one["rows"]]}
-    running.write_results("strategies", {}, rows, options, trials=results)
+    found = {"dataset": "mnist", "rows": [row for one in results for row in one["rows"]]}
+    if options.only and options.json.is_file():
+        found |= kept_of(json.loads(options.json.read_text()), found["rows"])
+    running.write_results("strategies", {}, found, options, trials=results)
     if options.page:
         options.page.write_text(page(json.loads(options.json.read_text())))
+
+
+def kept_of(before: Result, rows: Sequence[Result]) -> Result:
+    """Return the rows with those of other strategies from before, and how these were measured."""
+    measured = {(row["operation"], row["strategy"]) for row in rows}
+    kept = [row for row in before["rows"] if (row["operation"], row["strategy"]) not in measured]
+    provenance = {name: before[name] for name in ("command", "code", "seeds", "minutes")}
+    return {"rows": [*kept, *rows], "earlier": [*before.get("earlier", ()), provenance]}
 
 
 def variants_of(key: Key, *, slow: bool) -> dict[str, Params]:

@@ -27,6 +27,8 @@ MEASURES = {"retained": 1, "coverage": 1, "new": 1, "forgotten": -1}
 NOT_MEASURED = "not measured yet"
 LEAST = 0.3
 """Percentage points that an idea must add on average to be said to add something."""
+LEAST_SIZE = 3
+"""Percent of the parameters by which a strategy's result must differ to be said to be smaller or larger."""
 INTRO = f"""
 Every strategy runs with its default params, from a model that has learned 0-4 with the default strategy. The
 strategies for hypernetworks run from a model of the architecture `hyper` that has learned them with
@@ -41,7 +43,8 @@ the same.
 Under each strategy stand its controls: the same strategy, from the same network and with the same seed, with
 its idea switched off. The last column has the strategy's figures minus the control's, in percentage points,
 with the least and the most over the seeds; the sign of `forgotten` is turned, so that more is better. A
-figure is named there only if the difference has the same sign for every seed and a mean of at least {LEAST}.
+figure is named there only if the difference has the same sign for every seed and a mean of at least {LEAST};
+the number of parameters, if it differs by {LEAST_SIZE} % at least.
 """
 
 
@@ -55,8 +58,14 @@ def page(results: Mapping[str, Any]) -> str:
         "Written by `python -m experiments.strategies`; do not edit by hand. `make pages` updates its text.",
         *(f"\n{' '.join(paragraph.split())}" for paragraph in INTRO.strip().split("\n\n")),
         "",
-        f"MNIST, one CPU thread, {'1 seed' if seeds == 1 else f'means of {seeds} seeds'}, seconds of CPU."
-        f" `{results['command']}`.",
+        f"MNIST, one CPU thread, {'1 seed' if seeds == 1 else f'means of {seeds} seeds'}, seconds of CPU.",
+        "",
+        " ".join(
+            [
+                *(f"`{one['command']}`, and then" for one in results.get("earlier", ())),
+                f"`{results['command']}`.",
+            ]
+        ),
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),
@@ -135,6 +144,12 @@ def gains(measured: Sequence[Row], controls: Sequence[Row]) -> str:
             continue
         spread = f" ({min(points):.1f} to {max(points):.1f})" if len(points) > 1 else ""
         words.append(f"{name} {statistics.mean(points):+.1f}{spread}")
+    fewer = [
+        100 * (one["parameters"] / other["parameters"] - 1)
+        for one, other in zip(measured, controls, strict=True)
+    ]
+    if abs(statistics.mean(fewer)) >= LEAST_SIZE and min(fewer) * max(fewer) > 0:
+        words.append(f"parameters {statistics.mean(fewer):+.0f} %")
     if any(
         one["forgotten"] is None and other["forgotten"] is not None
         for one, other in zip(measured, controls, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from experiments.controls import CONTROLS, VARIANTS, Control, Given, Key
-from experiments.strategies import architecture_of, run_control
+from experiments.strategies import architecture_of, kept_of, run_control
 from experiments.strategies_page import gains, page
 from experiments.training_setup import LEARN_STRATEGIES
 from tests.learning.tiny import NETWORKS, OF_TEMPORARY, brief, context, examples, labels, run, stripes
@@ -85,8 +85,9 @@ def test_a_control_runs_in_place_of_its_strategy(
     assert all(tensor.isfinite().all() for tensor in after.weights.values())
 
 
-def row(retained: float, forgotten: float | None, seed: int = 0) -> dict[str, Any]:
-    return {"seed": seed, "retained": retained, "coverage": 0.8, "new": None, "forgotten": forgotten}
+def row(retained: float, forgotten: float | None, seed: int = 0, parameters: int = 1000) -> dict[str, Any]:
+    measured = {"retained": retained, "coverage": 0.8, "new": None, "forgotten": forgotten}
+    return {"seed": seed, **measured, "parameters": parameters}
 
 
 def test_the_gain_is_paired_by_seed_and_less_of_the_forgotten_is_better() -> None:
@@ -101,3 +102,19 @@ def test_a_difference_that_is_small_or_has_both_signs_is_no_gain() -> None:
 
 def test_what_cannot_be_drawn_any_more_is_said_in_words() -> None:
     assert gains([row(0.99, None)], [row(0.99, 0.98)]) == "the labels cannot be drawn"
+
+
+def test_a_network_that_is_smaller_at_the_same_quality_is_a_gain() -> None:
+    smaller, slightly = row(0.99, 0.1, parameters=890), row(0.99, 0.1, parameters=990)
+    assert gains([smaller], [row(0.99, 0.1)]) == "parameters -11 %"
+    assert gains([slightly], [row(0.99, 0.1)]) == "nothing measurable"
+
+
+def test_a_run_of_some_strategies_keeps_the_rows_of_the_others_and_says_how_they_were_measured() -> None:
+    old = {"operation": "learn", "strategy": "rec", "seed": 0}, {"operation": "learn", "strategy": "den"}
+    provenance = {"command": "python -m first", "code": "a", "seeds": 3, "minutes": 9.0}
+    new = [{"operation": "learn", "strategy": "rec", "seed": 1}]
+    found = kept_of({**provenance, "rows": list(old)}, new)
+    assert found == {"rows": [old[1], *new], "earlier": [provenance]}
+    text = page({**RESULTS, "earlier": [provenance]})
+    assert f"`python -m first`, and then `{RESULTS['command']}`." in text
