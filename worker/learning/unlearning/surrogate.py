@@ -37,7 +37,7 @@ from worker.learning.units.targeted_dropout import DropProbability, TargetedDrop
 
 class SurrogateParams(MappingParams):
     schedule: Schedule = Schedule(steps=400, learning_rate=1e-2, label_rate=30)
-    surrogate: SurrogateName = "never_learned"  # what a network that never saw the labels draws for them
+    surrogate: SurrogateName = "unrecognised"  # what a network that never saw the labels draws for them
     surrogate_share: SurrogateShare = 0.5  # of each training step's examples; the others are replay
     adversarial_share: Annotated[float, Field(ge=0, le=0.9)] = Field(
         0.0,
@@ -79,13 +79,13 @@ def forget(
     Minimises E over labels c to forget, z ~ p(z | c) and x ~ q(x | z, c) of -log p(x | z, c), with q the
     surrogate, plus the replay loss over the retained labels, plus lambda/2 sum F (theta - theta*)^2 with F
     over the retained labels only, so that weights they do not need are free to change. With the surrogate
-    `never_learned`, x is what a network that never saw the label draws at z. With `adversarial_share` > 0,
-    that share of the surrogate's examples trains the decoder against an adversary, which searches for label
-    embeddings e that draw the label's images x' at their z, E of -log p(x' | z, e): the decoder learns to
-    draw with them what the network that never saw the label draws with its own. The paper itself uses
-    `uniform_noise`, lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what changed and why, 0052
-    what the surrogate `unrecognised`, which replaces draws that look like the labels, costs, and 0163 what
-    the adversary takes away.
+    `never_learned`, x is what a network that never saw the label draws at z. With `unrecognised`, the
+    default, draws that the old network would assign to a label to forget are replaced. With
+    `adversarial_share` > 0, that share of the surrogate's examples trains the decoder against an adversary,
+    which searches for label embeddings e that draw the label's images x' at their z, E of -log p(x' | z, e):
+    the decoder learns to draw with them what the network that never saw the label draws with its own. The paper itself uses
+    `uniform_noise`, lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what changed and why, 0166
+    why `unrecognised` is the default, and 0163 what the adversary takes away.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     schedule = params.schedule.for_labels(len(target.retained), params.schedule_labels)
