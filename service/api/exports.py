@@ -278,10 +278,14 @@ def _require_room(session: Session, context: ApiContext, format: str, plan: Expo
     if context.artifacts.store.is_bucket:
         return
     free = context.disk.call(measure_free_bytes, context.settings.artifacts) - context.settings.reserve_bytes
+    free -= sum(
+        max(0, estimate_bytes(row.format, exports.plan_of(row)) - row.bytes_done)
+        for row in exports.find_all_unfinished(session)
+    )
     if needed > free:
         raise StorageFull(
             f"the export needs about {needed / MEBIBYTE:,.0f} MiB, and the disk of the artifacts has "
-            f"{max(free, 0) / MEBIBYTE:,.0f} MiB free besides the reserve"
+            f"{max(free, 0) / MEBIBYTE:,.0f} MiB free besides the reserve and what unfinished exports need"
         )
 
 

@@ -197,10 +197,10 @@ def find_unfinished(session: Session, model_id: str, version: int) -> str | None
     return session.scalar(query.where(ExportRow.version == version).limit(1))
 
 
-def find_all_unfinished(session: Session, *, project: str) -> list[ExportRow]:
-    """Return the project's exports that have not ended."""
-    query = select(ExportRow).join(ModelRow).where(ExportRow.finished_at.is_(None), *_visible(project))
-    return list(session.scalars(query))
+def find_all_unfinished(session: Session, *, project: str | None = None) -> list[ExportRow]:
+    """Return the exports that have not ended, of the project or, without one, of all projects."""
+    query = select(ExportRow).join(ModelRow).where(ExportRow.finished_at.is_(None))
+    return list(session.scalars(query if project is None else query.where(*_visible(project))))
 
 
 def count_bytes(session: Session, *, project: str) -> int:
