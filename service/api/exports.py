@@ -237,13 +237,14 @@ def _plan(
 ) -> tuple[ModelRow, Any, ExportPlan]:
     """Check the request, and return the model, the version and what is to be drawn.
 
-    lock: lock the version, so that it is not revoked until the transaction ends.
+    lock: lock the version, so that it is not revoked until the transaction ends, and the room for exports.
     """
     row = find_model(session, context.project, model)
     version = find_version(session, row, body.version or HEAD)
     if lock:
         exports.lock_model(session, row.id)
         session.refresh(version, with_for_update=True)
+        exports.lock_requests(session)
     labels = body.labels or sorted(
         version.labels, key=lambda name: (version.labels[name] is None, version.labels[name], name)
     )

@@ -38,6 +38,8 @@ from service.registry.tables import (
 )
 from service.registry.versions import is_in_state
 
+REQUEST_LOCK = 0x6578706F7274
+""""export": an advisory lock of PostgreSQL. SQLite needs none: only one transaction can write at a time."""
 MAX_UNFINISHED = 20
 """How many unfinished exports a project may have."""
 PARTS_AHEAD = 32
@@ -74,6 +76,12 @@ def lock_model(session: Session, model_id: str) -> None:
     """
     model = select(ModelRow.id).where(ModelRow.id == model_id)
     session.execute(model.with_for_update(read=True, key_share=True))
+
+
+def lock_requests(session: Session) -> None:
+    """Let no other export be requested until the transaction ends: there may be room for one, not for two."""
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(select(func.pg_advisory_xact_lock(REQUEST_LOCK)))
 
 
 def create(
