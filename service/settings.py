@@ -101,8 +101,9 @@ class Settings(Home):
     artifacts_cache_bytes: int = Field(default=1 << 30, ge=0)
     """How many bytes of a bucket's artifacts an API process keeps on the disk of the home folder."""
     signed_links: bool = False
-    """Whether downloads of weights and decoders in a bucket are redirected to links of the bucket, which end
-    after a minute. Clients must reach the bucket then."""
+    """Whether downloads of weights, decoders and shards of exports in a bucket are redirected to links of the
+    bucket, which end after a minute, also if the label is forgotten meanwhile. Clients must reach the bucket
+    then."""
 
     erasure_log: Folder = _in_home(lambda home: home / "erasures.jsonl")
     """The file with every label that was forgotten. A restored backup is compared with it: put it on another

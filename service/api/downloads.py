@@ -12,9 +12,7 @@ from service.api.context import ApiContext
 from service.api.error_kinds import RANGE_NOT_SATISFIABLE
 from service.api.middleware import IS_HEAD
 from service.api.problems import Problem
-
-LINK_SECONDS = 60.0
-"""How long a link of a bucket can be used."""
+from service.registry.store import LINK_SECONDS
 
 
 class ByteRange(NamedTuple):

@@ -237,13 +237,14 @@ def _plan(
 ) -> tuple[ModelRow, Any, ExportPlan]:
     """Check the request, and return the model, the version and what is to be drawn.
 
-    lock: lock the version, so that it is not revoked until the transaction ends.
+    lock: lock the version, so that it is not revoked until the transaction ends, and the room for exports.
     """
     row = find_model(session, context.project, model)
     version = find_version(session, row, body.version or HEAD)
     if lock:
         exports.lock_model(session, row.id)
         session.refresh(version, with_for_update=True)
+        exports.lock_requests(session)
     labels = body.labels or sorted(
         version.labels, key=lambda name: (version.labels[name] is None, version.labels[name], name)
     )
@@ -278,10 +279,14 @@ def _require_room(session: Session, context: ApiContext, format: str, plan: Expo
     if context.artifacts.store.is_bucket:
         return
     free = context.disk.call(measure_free_bytes, context.settings.artifacts) - context.settings.reserve_bytes
+    free -= sum(
+        max(0, estimate_bytes(row.format, exports.plan_of(row)) - row.bytes_done)
+        for row in exports.find_all_unfinished(session)
+    )
     if needed > free:
         raise StorageFull(
             f"the export needs about {needed / MEBIBYTE:,.0f} MiB, and the disk of the artifacts has "
-            f"{max(free, 0) / MEBIBYTE:,.0f} MiB free besides the reserve"
+            f"{max(free, 0) / MEBIBYTE:,.0f} MiB free besides the reserve and what unfinished exports need"
         )
 
 

@@ -11,6 +11,7 @@ from service.drawing.image_cache import MAX_CACHED_BYTES
 from service.receipts.statement import ErasureEntry, OlderState
 from service.registry.exports import summarise_removed
 from service.registry.idempotency import KEPT_HOURS
+from service.registry.store import LINK_SECONDS
 from service.registry.tables import ExportRow, ImageErasureRow, JobRow, PurgeRow, VersionRow
 from service.registry.version_files import COMPARED_DRAWS, before_file, forgotten_file
 from service.registry.webhooks import KEPT_DAYS
@@ -430,6 +431,8 @@ def describe_bucket(reasons: Sequence[str], *, deleted: bool) -> ErasureEntry:
     elif deleted:
         detail += "Of each deleted file, all versions that the bucket lists were deleted. "
     detail += (
+        "If this deployment redirects downloads to links of the bucket, a link works for "
+        f"{LINK_SECONDS:g} s after it was made, but no longer than its file is there. "
         "Copies that the bucket makes elsewhere (replication, backups) are not reached. An API process keeps "
         "copies of files it has read in files without a name, which end with the process, and drops a copy "
         f"within {BUCKET_UNLOAD_SECONDS:g} s after its file is deleted."

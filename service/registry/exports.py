@@ -38,6 +38,8 @@ from service.registry.tables import (
 )
 from service.registry.versions import is_in_state
 
+REQUEST_LOCK = 0x6578706F7274
+""""export": an advisory lock of PostgreSQL. SQLite needs none: only one transaction can write at a time."""
 MAX_UNFINISHED = 20
 """How many unfinished exports a project may have."""
 PARTS_AHEAD = 32
@@ -74,6 +76,12 @@ def lock_model(session: Session, model_id: str) -> None:
     """
     model = select(ModelRow.id).where(ModelRow.id == model_id)
     session.execute(model.with_for_update(read=True, key_share=True))
+
+
+def lock_requests(session: Session) -> None:
+    """Let no other export be requested until the transaction ends: there may be room for one, not for two."""
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(select(func.pg_advisory_xact_lock(REQUEST_LOCK)))
 
 
 def create(
@@ -197,10 +205,10 @@ def find_unfinished(session: Session, model_id: str, version: int) -> str | None
     return session.scalar(query.where(ExportRow.version == version).limit(1))
 
 
-def find_all_unfinished(session: Session, *, project: str) -> list[ExportRow]:
-    """Return the project's exports that have not ended."""
-    query = select(ExportRow).join(ModelRow).where(ExportRow.finished_at.is_(None), *_visible(project))
-    return list(session.scalars(query))
+def find_all_unfinished(session: Session, *, project: str | None = None) -> list[ExportRow]:
+    """Return the exports that have not ended, of the project or, without one, of all projects."""
+    query = select(ExportRow).join(ModelRow).where(ExportRow.finished_at.is_(None))
+    return list(session.scalars(query if project is None else query.where(*_visible(project))))
 
 
 def count_bytes(session: Session, *, project: str) -> int:

@@ -14,6 +14,8 @@ from service.durable import UNFINISHED
 
 PIECE_BYTES = 1 << 20
 """The largest piece that is read at a time."""
+LINK_SECONDS = 60.0
+"""How long a link of a bucket can be used."""
 
 
 class StoreFailed(OSError):

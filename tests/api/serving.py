@@ -30,7 +30,7 @@ from service.process import sweeper
 from service.process.http_server import Server, server_config
 from service.process.signer import make_signing_key
 from service.registry import claims, export_parts, job_events, jobs, labels, publishing, reports, versions
-from service.registry.artifacts import Artifacts, FolderArtifacts, encode_document
+from service.registry.artifacts import Artifacts, Content, FolderArtifacts, encode_document
 from service.registry.claims import Claim
 from service.registry.database import Database
 from service.registry.export_parts import StoredShard
@@ -208,6 +208,7 @@ class StandInWorker:
         if part.is_manifest:
             with self.database.transaction() as session:
                 content = encode_document(export_parts.describe(session, part.export_id))
+                export_parts.note_file(session, claim, Content(content).sha256)
                 sha256 = self.artifacts.put(content)
                 export_parts.publish_manifest(session, claim, sha256=sha256, size=len(content))
             return
@@ -215,6 +216,8 @@ class StandInWorker:
         drawing = ExportDrawing(self.artifacts, part.plan, part.decoders)
         write_shard(file, part.format, part.plan, part.range, drawing.blocks(part.range))
         content = file.getvalue()
+        with self.database.transaction() as session:
+            export_parts.note_file(session, claim, Content(content).sha256)
         shard = StoredShard(self.artifacts.put(content), len(content), RENDERING)
         with self.database.transaction() as session:
             export_parts.publish_shard(session, claim, part, shard)

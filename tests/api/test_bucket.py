@@ -1,6 +1,8 @@
 """What clients see of a service whose artifacts lie in a bucket."""
 
+import base64
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,3 +85,24 @@ def test_an_export_is_redirected_downloaded_and_deleted_with_every_old_version(
 def test_the_service_is_ready_and_writes_no_artifact_to_its_home(served: Served) -> None:
     assert served.http.get("/readyz").json()["checks"]["artifacts"] == "ok"
     assert not served.settings.artifacts.exists()
+
+
+def test_a_link_that_was_made_before_a_forget_ends_with_its_file_and_the_receipt_says_so(
+    served: Served,
+) -> None:
+    served.model("linked")
+    served.done("linked", "learn", labels=["1", "2"])
+    address = "/v1/models/linked/versions/1/files/checkpoint.safetensors"
+    link = served.http.get(address).headers["Location"]
+    forget = served.done("linked", "forget", labels=["2"])
+    assert served.http.get(address).status_code == 410
+    assert httpx2.get(link).status_code == 200
+    served.sweep()
+    receipt = served.http.get(f"/v1/jobs/{forget.job_id}/receipt").json()
+    predicate = json.loads(base64.b64decode(receipt["payload"]))["predicate"]
+    [bucket] = [entry["detail"] for entry in predicate["stores"] if entry["store"] == "bucket"]
+    assert "a link works for 60 s after it was made, but no longer than its file is there" in bucket
+    again = served.http.post("/v1/models/linked/forget", json={"labels": ["2"], "purge": True})
+    assert again.status_code == 202
+    served.sweep()
+    assert httpx2.get(link).status_code == 404

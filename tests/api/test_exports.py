@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -12,7 +13,7 @@ import pytest
 
 from service.api import exports as api
 from service.api.exports import MAX_IMAGES
-from service.registry import claims, export_parts
+from service.registry import claims, export_parts, exports
 from service.registry.claims import Claim
 from service.registry.tables import ExportRow
 from tests.api.serving import Served
@@ -310,6 +311,48 @@ def test_an_export_larger_than_the_disk_is_refused(
     monkeypatch.setattr(api, "measure_free_bytes", lambda folder: free)
     refused = served.http.post(f"/v1/models/{model}/exports", json={"count": 1_000})
     assert code_of(refused) == (507, "storage_full")
+
+
+def test_what_unfinished_exports_of_any_project_need_is_not_free(
+    served: Served, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served.worker.database.transaction() as session:  # those of other tests
+        for row in exports.find_all_unfinished(session):
+            exports.stop(session, row, "cancelled")
+    body = {"count": 1_000, "labels": ["1"], "shard_images": 500}  # 796,000 bytes
+    free = served.settings.reserve_bytes + 1_500_000
+    monkeypatch.setattr(api, "measure_free_bytes", lambda folder: free)
+    first = create(served, model, **body)
+    assert code_of(served.http.post(f"/v1/models/{model}/exports", json=body)) == (507, "storage_full")
+    served.http.post("/v1/projects", json={"name": f"of-{model}"}).raise_for_status()
+    served.http.headers["Palimpsest-Project"] = f"of-{model}"
+    served.model(model)
+    served.done(model, "learn", labels=["1"])
+    assert code_of(served.http.post(f"/v1/models/{model}/exports", json=body)) == (507, "storage_full")
+    served.worker.export(first["id"], shards=1)  # half of it is on the disk, and counts no more
+    create(served, model, **body)
+
+
+def test_of_many_exports_requested_at_once_no_more_are_accepted_than_fit(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [
+        f"{name}-{number}" for number in range(8)
+    ]  # requests for one version wait for each other anyway
+    for model in models:
+        served.model(model)
+        served.done(model, "learn", labels=["1"])
+    with served.worker.database.transaction() as session:  # those of other tests
+        for row in exports.find_all_unfinished(session):
+            exports.stop(session, row, "cancelled")
+    free = served.settings.reserve_bytes + 1_500_000
+    monkeypatch.setattr(api, "measure_free_bytes", lambda folder: free)
+    body, path = {"count": 1_000, "labels": ["1"]}, f"{served.address}/v1/models"
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda model: httpx2.post(f"{path}/{model}/exports", json=body, timeout=60), models)
+        )
+    assert sorted(answer.status_code for answer in answers) == [202] + [507] * 7
 
 
 def test_a_version_that_is_being_exported_is_not_deleted(served: Served, model: str) -> None:
