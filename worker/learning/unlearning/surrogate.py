@@ -83,9 +83,9 @@ def forget(
     default, draws that the old network would assign to a label to forget are replaced. With
     `adversarial_share` > 0, that share of the surrogate's examples trains the decoder against an adversary,
     which searches for label embeddings e that draw the label's images x' at their z, E of -log p(x' | z, e):
-    the decoder learns to draw with them what the network that never saw the label draws with its own. The paper itself uses
-    `uniform_noise`, lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what changed and why, 0166
-    why `unrecognised` is the default, and 0163 what the adversary takes away.
+    the decoder learns to draw with them what the network that never saw the label draws with its own. The
+    paper itself uses `uniform_noise`, lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what
+    changed and why, 0166 why `unrecognised` is the default, and 0163 what the adversary takes away.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     schedule = params.schedule.for_labels(len(target.retained), params.schedule_labels)
