@@ -10,6 +10,22 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     forms were tried, which stand in the table: the share 0.9 of the embeddings' squared norm, half of
     it, and a stronger l1 penalty without such a threshold.
     """,
+    ("learn", "der"): """
+    Its squared errors add coverage. The ELBO of replayed draws beside them takes some away: draws vary less
+    than the images that they stand for. Without it the strategy comes close to `replay_ewc`, which matches
+    the function of the old network by a divergence and not by squared errors.
+    """,
+    ("learn", "rec"): """
+    The penalties set weights and whole units to zero (docs/decisions/0152), which is their purpose; in
+    accuracy they add nothing here, and they cost coverage. Three forms were tried, which stand in the table:
+    both penalties, both a fifth as strong, and the l1 penalty alone. The search finds that more units learn
+    faster at first, and the compression takes as many away again; what is left covers no more than a network
+    that kept its size.
+    """,
+    ("learn", "merge"): """
+    To match what the isolated networks draw and encode gives the same here as to learn their draws as if they
+    were real images. Both copy the isolated networks well.
+    """,
     ("forget", "dampening"): """
     Three forms were tried: the published one, in which nothing is trained, which costs coverage; a
     repair that trains all weights, under which the label comes back, because weights that were shrunk
@@ -20,6 +36,16 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     ("forget", "saliency"): """
     Which weights are trained matters where they are few. With half of all weights, as published, those that
     are chosen at random are enough to forget as well.
+    """,
+    ("forget", "selective_amnesia"): """
+    In its short form EWC keeps some of the forgotten label, and what stays is held by replay alone: the
+    penalty keeps weights that drew the label. The published number of steps forgets, and takes 9 minutes.
+    """,
+    ("resize", "targeted_dropout_prune"): """
+    Training under dropout makes the small units dispensable: without it, their removal costs most of the
+    coverage. Where few units are removed, a network from which as many are removed at random, and which is
+    then trained as long, is as good or slightly better: training that comes after the removal repairs what
+    training before it can only prepare. The rows of larger shares show from where on the choice counts.
     """,
     ("resize", "expand"): """
     Units with small random weights on both sides, as in the code of the paper, change the draws too little to

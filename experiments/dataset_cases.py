@@ -7,6 +7,7 @@ measured with images of its train split, which neither the model nor the classif
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -80,7 +81,8 @@ def upload_case(file: Path) -> Case:
             upload = read_upload(packed, pixels, max_bytes=MAX_UPLOAD_BYTES)
             pixels.seek(0)
             dataset = datasets.uploaded(file.stem, upload.counts, pixels.read(), upload.held_out)
-        return CaseImages(dataset, file.stem, dataset.train, dataset.test)
+        content = sha256(file.read_bytes()).hexdigest()[:12]  # another file may have the same name
+        return CaseImages(dataset, f"{file.stem}-{content}", dataset.train, dataset.test)
 
     return Case(file.stem, f"upload: {file.name}", load)
 

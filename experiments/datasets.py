@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,9 @@ def make_trial(case: Case, options: argparse.Namespace, cache: Cache) -> Trial:
     """Return the sequence on a dataset as a trial."""
     quick = "-quick" if options.quick else ""
     source = options.upload or case.name
+    content = f"-{sha256(options.upload.read_bytes()).hexdigest()[:12]}" if options.upload else ""
     run = partial(run_case, source, running.data_folder(options), cache, quick=options.quick)
-    return Trial(f"{case.name}{quick}", 4, run)
+    return Trial(f"{case.name}{content}{quick}", 4, run)
 
 
 def run_case(source: str | Path, data: Path, cache: Cache, on_step: OnStep, *, quick: bool) -> Result:

@@ -8,11 +8,13 @@ labels held, with as many steps as one learning takes. It also shows what a forg
 draw: `unfilled` is the share of each of the judge's answers for draws from a slot that no label ever filled.
 """
 
+import json
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +42,7 @@ class Plan:
     learn: str
     forget: str
     suffix: str = ""
-    """Distinguishes plans with the same strategies in the names of their trials."""
+    """Distinguishes plans with the same strategies in what is printed."""
     learn_params: Mapping[str, Any] = field(default_factory=dict)
     forget_params: Mapping[str, Any] = field(default_factory=dict)
     resize: str | None = None
@@ -54,6 +56,12 @@ class Plan:
     @property
     def title(self) -> str:
         return f"{self.learn}-{self.forget}{self.suffix}{_steps_suffix(self.step_divisor)}"
+
+    @property
+    def key(self) -> str:
+        """A name that no other plan has."""
+        more = json.dumps([self.learn_params, self.forget_params, self.resize], sort_keys=True)
+        return f"{self.title}-{sha256(more.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def make_trial(plan: Plan, seed: int, setting: Setting, cache: Cache) -> Trial:
     """Return the history of a seed as a trial."""
     threads = "" if setting.threads == 1 else f"-{setting.threads}-threads"
     start = f"{setting.dataset}-{setting.network.get('architecture', 'mlp')}"
-    name = f"{start}-{plan.title}-{setting.passes}-simple-{setting.simple}{threads}-{seed}"
+    name = f"{start}-{plan.key}-{setting.passes}-simple-{setting.simple}{threads}-{seed}"
     return Trial(name, setting.passes, partial(run_history, plan, seed, setting, cache))
 
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from experiments.histories import Plan, Setting, run_history, sample_pass
+from experiments.histories import Plan, Setting, make_trial, run_history, sample_pass
 from experiments.history_plots import plot_bars, plot_histories
 from experiments.random_passes import summarize
 from experiments.running import Cache, Result
@@ -159,3 +159,16 @@ def test_the_bars_are_as_high_as_the_labels_accuracies() -> None:
     assert heights == [0.8, 1.0, 0.9, 1.0], (
         "first those after the passes, label by label, then those of the simple model"
     )
+
+
+def test_plans_that_differ_in_params_share_no_results() -> None:
+    plans = [
+        Plan("replay_ewc", "surrogate"),
+        Plan("replay_ewc", "surrogate", forget_params={"surrogate": "never_learned"}),
+        Plan("replay_ewc", "surrogate", learn_params={"schedule_labels": 5}),
+        Plan("replay_ewc", "surrogate", resize="auto"),
+        Plan("replay_ewc", "surrogate", step_divisor=2),
+    ]
+    cache, setting = Cache(Path("unused")), Setting(Path("unused"), 3)
+    names = {make_trial(plan, 0, setting, cache).name for plan in plans}
+    assert len(names) == len(plans)
