@@ -67,7 +67,7 @@ def test_killed_at_random_steps_a_strategy_gives_the_bytes_of_an_undisturbed_run
     ("operation", "name", "others"),
     [
         ("forget", "surrogate", {"prune_by": "targeted_dropout", "prune_share": 0.3, "ewc_strength": 1}),
-        ("forget", "surrogate", {"surrogate": "unrecognised"}),
+        ("forget", "surrogate", {"surrogate": "never_learned"}),
         ("forget", "surrogate", {"adversarial_share": 0.5}),
         ("forget", "surrogate", {"surrogate": "uniform_noise"}),
         ("forget", "distill", {"size": "auto"}),

@@ -14,7 +14,7 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("learn", "replay_ewc", {"replay_match": "elbo"}),
     ("forget", "surrogate", {"surrogate": "blank"}),
     ("forget", "surrogate", {"surrogate": "mean_image"}),
-    ("forget", "surrogate", {"surrogate": "unrecognised"}),
+    ("forget", "surrogate", {"surrogate": "never_learned"}),
     ("forget", "surrogate", {"replay_match": "elbo"}),
     ("forget", "saliency", {"surrogate": "mean_image"}),
     ("forget", "saliency", {"surrogate": "unrecognised"}),
