@@ -9,7 +9,7 @@ then, so that an interrupted deletion goes on where it stopped.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.orm import Session
 
 from service.registry import artifact_references, exports, jobs
@@ -46,10 +46,9 @@ def delete_model(session: Session, model: ModelRow, *, purge: DeletionRequest | 
     """
     model = jobs.lock_model(session, model)
     own = (JobRow.model_id == model.id) & JobRow.export_id.is_(None)
+    _refuse_running(session, model, own)  # before it waits for the row of a job that waits for the model's
     cancel_unfinished(session, own)
-    running = select(JobRow.id).where(own, JobRow.state.in_(CLAIMED_STATES))
-    if (job_id := session.scalar(running.limit(1))) is not None:
-        raise ModelBusy(model.name, job_id)
+    _refuse_running(session, model, own)
     reports = session.scalars(select(ReportRow).where(ReportRow.model_id == model.id)).all()
     if purge is not None:
         session.add(
@@ -68,6 +67,13 @@ def delete_model(session: Session, model: ModelRow, *, purge: DeletionRequest | 
     model.deleted_at = now()
     session.flush()
     exports.stop_unusable(session, model.id)
+
+
+def _refuse_running(session: Session, model: ModelRow, own: ColumnElement[bool]) -> None:
+    """Raise ModelBusy if a worker runs one of the model's own jobs."""
+    running = select(JobRow.id).where(own, JobRow.state.in_(CLAIMED_STATES))
+    if (job_id := session.scalar(running.limit(1))) is not None:
+        raise ModelBusy(model.name, job_id)
 
 
 def find(session: Session, model_id: str, *, project: str) -> tuple[ModelRow, ModelDeletionRow]:

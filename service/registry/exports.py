@@ -419,13 +419,27 @@ def clear(session: Session, export_id: str, artifacts: Artifacts) -> bool | None
         "shards": before["shards"] + len(rows),
         "images": before["images"] + sum(row.images for row in rows),
         "bytes": before["bytes"] + sum(row.bytes for row in rows),
-        "kept": before["kept"] + sum("reason" not in file for file in kept),
+        "kept": before["kept"]
+        + _count_in_use(session, [one["sha256"] for one in kept if "reason" not in one]),
         "left": sorted({*before["left"], *reasons}),
     }
     if is_clear:
         export.cleared_at = now()
     session.flush()
     return is_clear
+
+
+def _count_in_use(session: Session, files: Sequence[str]) -> int:
+    """Count the files that an export needs whose own files are not to be deleted next.
+
+    Two exports of the same images have the same bytes (docs/decisions/0143).
+    """
+    is_live = ~is_to_clear() & ExportRow.cleared_at.is_(None)
+    shards = select(ExportShardRow.sha256).join(ExportRow, ExportRow.id == ExportShardRow.export_id)
+    manifests = select(ExportRow.manifest).where(is_live, ExportRow.manifest.in_(files))
+    in_use = {*session.scalars(shards.where(is_live, ExportShardRow.sha256.in_(files)))}
+    in_use.update(one for one in session.scalars(manifests) if one is not None)
+    return sum(one in in_use for one in files)
 
 
 def find_forgotten_by(session: Session, job: JobRow) -> list[ExportRow]:

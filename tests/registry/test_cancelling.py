@@ -1,7 +1,8 @@
 """A job that its worker puts back at the moment when it is cancelled does not stay in the queue."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -9,11 +10,14 @@ import pytest
 from sqlalchemy import event, func, select, text, update
 from sqlalchemy.orm import Session
 
-from service.registry import claims, deletions, exports, sweeping, versions
+from service.registry import claims, deletions, export_parts, exports, sweeping, versions
+from service.registry.artifacts import Content, FolderArtifacts
+from service.registry.claims import Claim
 from service.registry.database import Database, from_now
 from service.registry.errors import ModelBusy
 from service.registry.exports import ExportRequest
-from service.registry.tables import DEFAULT_PROJECT, JobRow, ModelRow
+from service.registry.tables import DEFAULT_PROJECT, ExportRow, JobRow
+from service.registry.waiting import waiting_at_most
 from tests.instance import wait_for
 from tests.registries import Registry
 
@@ -101,18 +105,27 @@ def test_a_part_that_an_earlier_release_left_in_the_queue_is_cancelled(registry:
 
 @on_postgresql
 def test_no_job_of_a_deleted_model_is_left_in_the_queue(registry: Registry) -> None:
-    job = registry.submit("learn", "1")
-    claim, database = registry.claim(job), registry.database
-    with (
-        suppress(ModelBusy),
-        database.transaction() as session,
-        meanwhile(database, session, 1, lambda other: claims.release(other, claim)),
-    ):
+    job, database = registry.submit("learn", "1"), registry.database
+    claimed: list[Claim | None] = []
+
+    def claim(session: Session) -> None:
+        claimed.append(claims.claim(session, job.id, worker="here:1", lease_seconds=60))
+
+    with database.transaction() as session, meanwhile(database, session, 1, claim):
         deletions.delete_model(session, registry.model, purge=None)
-    wait_for("the worker to put its job back", lambda: registry.job(job).worker is None)
-    with database.reading() as session:
-        is_deleted = session.get_one(ModelRow, registry.model.id).deleted_at is not None
-    assert (is_deleted, registry.job(job).state) in ((True, "cancelled"), (False, "queued"))
+    wait_for("the worker's answer", lambda: claimed)
+    assert (claimed, registry.job(job).state) == ([None], "cancelled")
+
+
+@on_postgresql
+def test_a_model_whose_job_is_about_to_be_published_is_busy_at_once(registry: Registry) -> None:
+    """A worker that publishes has locked the row of its job, and is going to lock that of the model."""
+    job, database = registry.submit("learn", "1"), registry.database
+    registry.claim(job)
+    with database.transaction() as publishing:
+        publishing.execute(select(JobRow.id).where(JobRow.id == job.id).with_for_update())
+        with pytest.raises(ModelBusy), waiting_at_most(1), database.transaction() as session:
+            deletions.delete_model(session, registry.model, purge=None)
 
 
 @on_postgresql
@@ -129,3 +142,40 @@ def test_a_lease_that_ends_during_a_sweep_gives_no_further_attempt(registry: Reg
     with database.transaction() as session:
         sweeping.requeue_expired(session)
     assert registry.job(job).state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("cancelled_at_once", "expected"), [(True, [0, 0]), (False, [1, 0])], ids=["together", "in turn"]
+)
+def test_a_file_counts_as_kept_only_while_another_export_needs_it(
+    registry: Registry, tmp_path: Path, cancelled_at_once: bool, expected: list[int]
+) -> None:
+    registry.publish_job("learn", "1")
+    shared, artifacts = b"a shard with the same bytes", FolderArtifacts(tmp_path)
+    content = Content(shared)
+    of_exports = [new_export(registry), new_export(registry)]
+    for export_id in of_exports:
+        claim = registry.claim(jobs_of(registry, export_id)[0])
+        artifacts.put(content)
+        with registry.database.transaction() as session:
+            part = export_parts.read_part(session, claim)
+            stored = export_parts.StoredShard(content.sha256, len(shared), "r")
+            export_parts.publish_shard(session, claim, part, stored)
+    kept = []
+
+    def cancel(export_id: str) -> None:
+        with registry.database.transaction() as session:
+            exports.cancel(session, export_id, project=DEFAULT_PROJECT)
+
+    if cancelled_at_once:
+        for export_id in of_exports:
+            cancel(export_id)
+    for export_id in of_exports:
+        if not cancelled_at_once:
+            cancel(export_id)
+        with registry.database.transaction() as session:
+            exports.clear(session, export_id, artifacts)
+            removed = session.get_one(ExportRow, export_id).removed
+            kept.append(removed and removed["kept"])
+    assert kept == expected
+    assert not artifacts.exists(content.sha256)
