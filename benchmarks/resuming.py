@@ -90,6 +90,9 @@ class MnistArchive:
     def newest_without(self, names: object) -> Checkpoint:
         return self._first
 
+    def widths_without(self, names: object) -> dict[str, list[int]]:
+        return self._first.widths
+
 
 def main() -> None:
     parser = make_parser(__doc__)

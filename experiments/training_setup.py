@@ -36,6 +36,9 @@ class DatasetArchive:
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         return self.blank_model
 
+    def widths_without(self, names: Collection[str]) -> dict[str, list[int]]:
+        return self.blank_model.widths
+
 
 def examples_of(dataset: Dataset, labels: Sequence[str]) -> Examples:
     """Return a request for these labels, with their real training images."""

@@ -114,6 +114,20 @@ def test_a_temporary_label_becomes_permanent_without_its_images(
     assert (row.status, row.dataset, row.generation) == ("permanent", "digits", 1)
 
 
+def test_the_last_permanent_labels_are_forgotten_though_the_file_of_an_older_version_is_lost(
+    worker_context: WorkerContext, model: ModelRow
+) -> None:
+    """The network starts again with the widths of that version, which are in its row."""
+    run(worker_context, model, "learn", "0", **TEMPORARY)
+    run(worker_context, model, "learn", "1")
+    run(worker_context, model, "learn", "2", "3")
+    first, _, grown = versions_of(worker_context, model)
+    assert grown.widths != first.widths
+    worker_context.artifacts.delete(first.files["checkpoint.safetensors"]["sha256"])
+    assert run(worker_context, model, "forget", "1", "2", "3").state == "succeeded"
+    assert versions_of(worker_context, model)[-1].widths == first.widths
+
+
 def test_a_merge_of_a_label_that_was_never_learned_fails_with_the_reason(
     worker_context: WorkerContext, model: ModelRow
 ) -> None:

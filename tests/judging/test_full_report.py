@@ -70,6 +70,9 @@ class Digits:
     def newest_without(self, names: object) -> Checkpoint:
         raise Unavailable("no measurement needs an ancestor")
 
+    def widths_without(self, names: object) -> dict[str, list[int]]:
+        raise Unavailable("no measurement needs an ancestor")
+
 
 @pytest.fixture(scope="module")
 def forgetful() -> Checkpoint:

@@ -75,6 +75,9 @@ class TinyArchive:
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         return blank(NETWORKS[self.architecture], seed=0, pixels=64)
 
+    def widths_without(self, names: Collection[str]) -> dict[str, list[int]]:
+        return self.newest_without(names).widths
+
 
 def context(
     seed: int = 0,

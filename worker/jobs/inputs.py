@@ -144,11 +144,17 @@ class ModelArchive:
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         return self.with_retries(lambda: self._newest_without(names))
 
+    def widths_without(self, names: Collection[str]) -> dict[str, list[int]]:
+        model, ancestor = self.work.model, self.with_retries(lambda: self._find_without(names))
+        return blank(model.network, seed=model.seed).widths if ancestor is None else dict(ancestor.widths)
+
     def _newest_without(self, names: Collection[str]) -> Checkpoint:
+        return _read_checkpoint(self.work.model, self._find_without(names), self.worker_context)
+
+    def _find_without(self, names: Collection[str]) -> VersionRow | None:
         with self.worker_context.database.reading() as session:
             number = versions.find_newest_without(session, self.work.model, names)
-            ancestor = versions.find(session, self.work.model, number) if number else None
-        return _read_checkpoint(self.work.model, ancestor, self.worker_context)
+            return versions.find(session, self.work.model, number) if number else None
 
 
 def read_examples(work: Work, worker_context: WorkerContext) -> Examples:

@@ -111,6 +111,9 @@ class Archive(Protocol):
         This is the blank model if every version saw one of them. Raises Unavailable.
         """
 
+    def widths_without(self, names: Collection[str]) -> dict[str, list[int]]:
+        """Return the `widths` of `newest_without`; its weights need not be there. Raises Unavailable."""
+
 
 class NoArchive:
     """The archive of a training that has none: every method raises Unavailable."""
@@ -123,6 +126,9 @@ class NoArchive:
 
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         raise Unavailable(f"no ancestor that never saw {sorted(names)} is available here")
+
+    def widths_without(self, names: Collection[str]) -> dict[str, list[int]]:
+        return self.newest_without(names).widths
 
 
 def derive_seed(*key: object) -> int:

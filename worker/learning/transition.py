@@ -99,17 +99,16 @@ def _forget(
 def _with_widths_from_before(checkpoint: Checkpoint, context: TrainingContext) -> Checkpoint:
     """Return the checkpoint, whose weights are to be replaced, with the widths from before its first label.
 
-    The present ones followed the labels that are gone (docs/decisions/0149). They are kept if no version from
-    before can be read.
+    The present ones followed the labels that are gone (docs/decisions/0149). They are kept if nobody knows
+    those from before.
     """
     names = {label.name for label in checkpoint.labels}
     try:
-        before = context.archive.newest_without(names).spec
+        before = context.archive.widths_without(names)
     except Unavailable:
         return checkpoint
-    spec = replace(
-        checkpoint.spec, encoder_widths=before.encoder_widths, decoder_widths=before.decoder_widths
-    )
+    encoder, decoder = tuple(before["encoder"]), tuple(before["decoder"])
+    spec = replace(checkpoint.spec, encoder_widths=encoder, decoder_widths=decoder)
     return replace(checkpoint, spec=spec)
 
 

@@ -45,6 +45,9 @@ class StandInArchive:
     def newest_without(self, names: Collection[str]) -> Checkpoint:
         return self.archive.newest_without(names)
 
+    def widths_without(self, names: Collection[str]) -> dict[str, list[int]]:
+        return self.archive.widths_without(names)
+
     def _instead_of(self, label: Label) -> Label:
         return self.stand_in if label.name == self.label else label
 
