@@ -72,8 +72,9 @@ class Range(Enum):
 def find_layout(array: ArrayFile, count: int) -> Layout:
     """Return how an array with a label for each of `count` images holds them. Raises InvalidUpload.
 
-    Of several possible layouts, the one with the images first is taken. So is one with square images where
-    the other has none: there are then too few or too many labels, as many as an image has columns.
+    Of two possible layouts, the one with the images first is taken. If the number of labels fits the last
+    axis alone, that axis is taken, unless only the other layout has square images: then there are too few
+    labels or too many.
     """
     shape = array.shape
     if len(shape) > 2 and shape[0] == 1 and shape[1] == count:

@@ -18,9 +18,10 @@ DOCUMENTS = (
     ".md", ".txt", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yml", ".yaml", ".html", ".pdf",
     ".log", ".ini", ".py",
 )  # fmt: skip
-TABLES = (".csv", ".tsv", ".json", ".jsonl")
+SHEETS = (".csv", ".tsv")
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".txt")
 TABLE_WORDS = ("label", "annotation", "target", "truth", "class")
-"""Words in the name of a document that may say which label a picture has, such as `labels.txt`."""
+"""Words in the name of a document that says which label each picture has, such as `labels.csv`."""
 DOCUMENT_NAMES = ("readme", "license", "licence", "copying", "notice")
 UTF_8_FLAG = 0x800
 
@@ -98,7 +99,7 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
             "folders_around_ignored",
             f"the folder around all pictures was left out: {shorten('/'.join(around))}",
         )
-    places = _places(pictures, folders, notes)
+    places = _places(pictures, folders, any(map(_is_table, documents)), notes)
     found = [(entry, label, part) for entry, (label, part) in zip(pictures, places, strict=True)]
     parts = {part for _, _, part in found}
     if len(parts) > 1 and "" in parts:
@@ -155,16 +156,18 @@ def _without_common(folders: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...]
 
 
 def _places(
-    pictures: Sequence[Entry], folders: Sequence[tuple[str, ...]], notes: Conversions
+    pictures: Sequence[Entry], folders: Sequence[tuple[str, ...]], has_table: bool, notes: Conversions
 ) -> list[tuple[str, str]]:
     """Return the label and the part of the split ("" for none) of every picture, which is in these folders.
 
     A name such as `train` is that of a part, or of a label if the other folders of its level are no parts.
+    has_table: whether a document names the labels, so that folders on one level may be anything.
     """
     depths = {len(each) for each in folders}
     names = [set(level) for level in zip(*folders, strict=True)] if len(depths) == 1 else []
     parts = [{name for name in level if part_of_folder(name)} for level in names]
-    if depths == {1} and parts[0] and parts[0] < names[0] and all(map(may_be_label, parts[0])):
+    beside_labels = depths == {1} and parts[0] and parts[0] < names[0]
+    if beside_labels and not has_table and all(map(may_be_label, parts[0])):
         notes.add(
             "parts_as_labels",
             f"read as labels, because the folders beside them are no parts of a split: {_quote(parts[0])}",
@@ -202,28 +205,32 @@ def _place(entry: Entry, folders: tuple[str, ...]) -> tuple[str, str]:
 
 def _refuse_folders_without_labels(labels: Collection[str], documents: Sequence[Entry]) -> None:
     """Raise InvalidUpload if the names of the folders seem not to be labels, but a table to have them."""
-    tables = [entry for entry in documents if _may_be_table(entry)]
+    tables = [entry for entry in documents if _is_table(entry)]
+    sheets = tables or [entry for entry in documents if PurePosixPath(entry.path).suffix.lower() in SHEETS]
     are_containers = bool(labels) and all(is_container(label) for label in labels)
-    if len(labels) != 1 and not (are_containers and tables):
+    if len(labels) != 1 and not (are_containers and sheets):
         return
-    unread = f"{_some(tables)} is not read, and " if tables else ""
+    quoted = _quote(labels)
     if are_containers:
+        unread = f"{_some(sheets)} is not read, and " if sheets else ""
         raise InvalidUpload(
             "invalid_path",
-            f"{_quote(labels)} seems to be a folder of all pictures, and no label; {unread}labels are the "
-            "names of folders: sort the pictures into LABEL/NAME.png",
+            f"all pictures are in {quoted}, which says nothing of their labels; {unread}labels are the names "
+            "of folders: sort the pictures into LABEL/NAME.png, or give the folders other names if each is a "
+            "label",
         )
     if tables:
         raise InvalidUpload(
             "invalid_path",
-            f"all pictures have the label {_quote(labels)}; {unread}labels are the names of folders: sort "
-            "the pictures into LABEL/NAME.png, or leave that file out if the label is right",
+            f"all pictures have the label {quoted}; {_some(tables)} is not read, and labels are the names of "
+            "folders: sort the pictures into LABEL/NAME.png, or leave that file out if the label is right",
         )
 
 
-def _may_be_table(entry: Entry) -> bool:
+def _is_table(entry: Entry) -> bool:
+    """Whether the document seems to say which label each picture has."""
     path = PurePosixPath(entry.path)
-    return path.suffix.lower() in TABLES or any(word in path.stem.lower() for word in TABLE_WORDS)
+    return path.suffix.lower() in TABLES and any(word in path.stem.lower() for word in TABLE_WORDS)
 
 
 def note_left_behind(entries: Sequence[Entry], notes: Conversions) -> None:

@@ -272,14 +272,15 @@ def in_folders(*folders: str, **documents: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("archive", "words"),
     [
-        (in_folders("images"), "'images' seems to be a folder of all pictures, and no label; labels are the"),
-        (in_folders("images", **{"labels.csv": b"x"}), "and no label; 'labels.csv' is not read, and labels"),
-        (in_folders("data/raw", **{"data/labels.txt": b"x"}), "'raw' seems .* 'data/labels.txt' is not read"),
-        (in_folders("train/images", "test/images", **{"train.csv": b"x"}), "'images' seems .*'train.csv'"),
-        (in_folders("train/images", "test/images"), "'images' seems to be a folder of all pictures"),
-        (in_folders("images_001", "images_002", **{"labels.csv": b"x"}), "'images_001', 'images_002' seems"),
-        (in_folders("All Images"), "'All Images' seems"),
-        (in_folders("data/train", "data/test"), "'data' seems"),
+        (in_folders("images"), "are in 'images', which says nothing of their labels; labels are the names"),
+        (in_folders("images", **{"labels.csv": b"x"}), "labels; 'labels.csv' is not read, and labels"),
+        (in_folders("data/raw", **{"data/labels.txt": b"x"}), "in 'raw', .* 'data/labels.txt' is not read"),
+        (in_folders("train/images", "test/images", **{"train.csv": b"x"}), "in 'images', .*'train.csv'"),
+        (in_folders("train/images", "test/images"), "are in 'images', which says nothing"),
+        (in_folders("images_001", "images_002", **{"labels.csv": b"x"}), "'images_001', 'images_002', which"),
+        (in_folders("All Images"), "are in 'All Images', which"),
+        (in_folders("data/train", "data/test"), "are in 'data', which"),
+        (in_folders("photo"), "or give the folders other names if each is a label"),
         (in_folders("mnist", **{"labels.json": b"x"}),
          "have the label 'mnist'; 'labels.json' is not read, .*leave that file out if the label is right"),
     ],
@@ -291,10 +292,19 @@ def test_folders_that_are_not_named_after_labels_are_refused(archive: bytes, wor
     assert "sort the pictures into LABEL/NAME.png" in str(refused.value)
 
 
+def test_names_of_parts_are_no_labels_beside_a_table_of_labels() -> None:
+    """`train` beside `extra` may be two labels; a table says that neither is one."""
+    with pytest.raises(InvalidUpload, match="in no label: 'train' is read as a part of a split"):
+        read(in_folders("train", "extra", **{"labels.csv": b"x"}))
+
+
 @pytest.mark.parametrize(
     ("archive", "labels"),
     [
         (in_folders("cat", **{"README.md": b"x"}), ["cat"]),
+        (in_folders("cat", **{"metadata.json": b"x"}), ["cat"]),
+        (in_folders("cat", **{"class_photo_rights.md": b"x"}), ["cat"]),
+        (in_folders("Sample001", "Sample002", **{"dataset-metadata.json": b"x"}), ["Sample001", "Sample002"]),
         (in_folders("images", "cat"), ["cat", "images"]),
         (in_folders("data1", "data2"), ["data1", "data2"]),
         (in_folders("0", "1", **{"labels.csv": b"x"}), ["0", "1"]),
