@@ -18,9 +18,9 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     ("learn", "rec"): """
     The penalties set weights and whole units to zero (docs/decisions/0152), which is their purpose; in
     accuracy they add nothing here, and they cost coverage. Three forms were tried, which stand in the table:
-    both penalties, both a fifth as strong, and the l1 penalty alone. The search finds that more units learn
-    faster at first, and the compression takes as many away again; what is left covers no more than a network
-    that kept its size.
+    both penalties, both a fifth as strong, and the l1 penalty alone, which costs nothing. The search finds
+    that more units learn faster at first, and the compression takes as many away again; what is left covers
+    no more than a network that kept its size.
     """,
     ("learn", "merge"): """
     To match what the isolated networks draw and encode gives the same here as to learn their draws as if they
@@ -43,9 +43,10 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     """,
     ("resize", "targeted_dropout_prune"): """
     Training under dropout makes the small units dispensable: without it, their removal costs most of the
-    coverage. Where few units are removed, a network from which as many are removed at random, and which is
-    then trained as long, is as good or slightly better: training that comes after the removal repairs what
-    training before it can only prepare. The rows of larger shares show from where on the choice counts.
+    coverage. But a network from which as many units are removed at random, and which is then trained for as
+    long, is better, and the more so the more units go; three shares were tried. Training after a removal
+    repairs what training before it can only prepare. `taylor_prune` chooses by the loss and trains
+    afterwards; it is better than both at every share.
     """,
     ("resize", "expand"): """
     Units with small random weights on both sides, as in the code of the paper, change the draws too little to
