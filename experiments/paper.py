@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.markdown import table
 from experiments.paper_audit import audit, audit_matched
-from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO, OUTDATED
+from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO, REMARKS
 from experiments.running import Result
 from experiments.significance import paired_t_test
 
@@ -68,7 +68,7 @@ def _provenance(result: Result, command: str) -> str:
     code = result.get("code", "")[:12]
     shown = f", code {code}" if code else ""
     ran = f"{quick}`{result['command']}` ({seeds}, {result['minutes']:.0f} minutes of computing{shown})."
-    return f"{ran} {OUTDATED[code]}" if code in OUTDATED else ran
+    return f"{ran} {REMARKS[code]}" if code in REMARKS else ran
 
 
 def random_passes(result: Result) -> list[str]:

@@ -41,9 +41,9 @@ takes for it.
 What differs: the paper trains for 20,000 to 100,000 steps in each pass, and counts a draw as right only
 if five CNNs agree, none of which can reject it. Here a learn takes 1,000 steps, priors are fitted to each
 label, replay matches the old network's function instead of its draws, EWC continues after a resize, and a
-forgotten label draws what a network that never saw it would, instead of grey. The paper trains a simple
-model once, at the end of a run; here one is trained after each pass. The paper never tests a forgotten
-label; here each is tested after every later pass.""",
+forgotten label draws what a network that never saw it would, apart from what looks like the label, instead
+of grey. The paper trains a simple model once, at the end of a run; here one is trained after each pass. The
+paper never tests a forgotten label; here each is tested after every later pass.""",
     "auto_size": """\
 What differs: the paper adds and removes fixed shares of the units, so the width of its network depends on
 the number of operations and not on the number of labels held. It names a better policy as future work. Here
@@ -147,11 +147,11 @@ _BEFORE_MIXTURES = (
     "mixture (decision 0148), the width followed the number of jobs (0149), and a forget took twice the time "
     "(0160)."
 )
-OUTDATED = {
-    "16fa4e0b634b": _BEFORE_MIXTURES,
+REMARKS = {
+    "52b5c7194ea3": "Other work ran on the machine meanwhile, so the seconds of a pass say little.",
     "89eee49686fe": _BEFORE_MIXTURES,
     "ca7330301d36": _BEFORE_MIXTURES,
     "3e816311d5eb": _BEFORE_MIXTURES,
     "be617bdd32d7": f"{_BEFORE_MIXTURES} `dampening` was another form of that strategy (0151).",
 }
-"""The code that measured results -> what has changed since. Results of other code have no such sentence."""
+"""The code that measured results -> what to know of the run, such as what has changed since."""
