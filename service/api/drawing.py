@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from fastapi import Request
+from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
 from service.api.clients import sharing_client
@@ -70,13 +71,22 @@ async def refuse_revoked(
     context: ApiContext, model: ModelRow, version: VersionRow, labels: Iterable[str]
 ) -> None:
     """Look the version up again. Raises VersionRevoked and the like if nothing may be drawn with it now."""
-    await context.database_threads.read(_look_up, context, model, version, list(labels))
+    await context.database_threads.read(_refuse_revoked, context, model, version, list(labels))
 
 
-def _look_up(context: ApiContext, model: ModelRow, version: VersionRow, labels: list[str]) -> None:
+def _refuse_revoked(context: ApiContext, model: ModelRow, version: VersionRow, labels: list[str]) -> None:
     with context.database.reading() as session:
-        row = find_model(session, model.project_id, model.id)
-        versions.find_decoders(session, row, find_version(session, row, version.number), labels)
+        find_again(session, model, version, labels)
+
+
+def find_again(
+    session: Session, model: ModelRow, version: VersionRow, labels: Sequence[str]
+) -> tuple[ModelRow, VersionRow]:
+    """Find the version again: a label may have been forgotten since. Raises VersionRevoked and the like."""
+    row = find_model(session, model.project_id, model.id)
+    found = find_version(session, row, version.number)
+    versions.find_decoders(session, row, found, labels)
+    return row, found
 
 
 def _draw_slice(

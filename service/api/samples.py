@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from service.api.access import requires
 from service.api.context import ApiContext, Context
-from service.api.drawing import DRAWING_ERRORS, draw, refuse_revoked
+from service.api.drawing import DRAWING_ERRORS, draw, find_again, refuse_revoked
 from service.api.error_kinds import RESOURCE_GONE
 from service.api.idempotency import Idempotency, Idempotent, unless_gone
 from service.api.lookup import VERSION_ERRORS, find_filter, find_model, find_version
@@ -272,7 +272,7 @@ def _record(
         with suppress(DatabaseFull):
             return _record_in_database(context, source, body, seed, once)
     with context.database.reading() as session:
-        row, version = _find_drawable(session, context.project, source, body)
+        row, version = find_again(session, source.model, source.version, body.labels)
     return _describe_unrecorded(row, version, body, seed)
 
 
@@ -282,21 +282,12 @@ def _record_in_database(
     with context.database.transaction() as session:
         if once.begin(session):  # another process has answered the same request meanwhile
             raise IdempotencyInFlight(once.key)
-        row, version = _find_drawable(session, context.project, source, body)
+        row, version = find_again(session, source.model, source.version, body.labels)
         sample = samples.record(
             session, row, version, labels=body.labels, count=body.count, seed=seed, format=body.format
         )
         once.record(session, 200, sample.id)
         return _describe_sample(sample)
-
-
-def _find_drawable(
-    session: Session, project: str, source: _Source, body: CreateSample
-) -> tuple[ModelRow, VersionRow]:
-    """Find the version again: a label may have been forgotten while the images were drawn."""
-    row, version = _find_version(session, project, source.model.id, source.version.number)
-    versions.find_decoders(session, row, version, body.labels)
-    return row, version
 
 
 async def _answer_recorded(

@@ -53,7 +53,7 @@ class Claim:
     """The export, if the job draws a part of one."""
 
 
-Rows = Select[*tuple[Any, ...]]
+_Query = Select[*tuple[Any, ...]]
 _CLAIM_COLUMNS = (
     JobRow.model_id,
     JobRow.fence,
@@ -98,7 +98,7 @@ def find_waiting(session: Session, queues: Sequence[str]) -> list[WaitingJob]:
 
 
 @cache
-def _waiting_statements() -> tuple[Rows, Rows, Rows]:
+def _waiting_statements() -> tuple[_Query, _Query, _Query]:
     """Return the queries of `find_waiting`: for changes, evaluations and parts of exports."""
     is_change, is_export = JobRow.operation.not_in(INDEPENDENT), JobRow.operation == "export"
     is_evaluation = JobRow.operation == "evaluate"
