@@ -46,7 +46,7 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     coverage. But a network from which as many units are removed at random, and which is then trained for as
     long, is better, and the more so the more units go; three shares were tried. Training after a removal
     repairs what training before it can only prepare. `taylor_prune` chooses by the loss and trains
-    afterwards; it is better than both at every share.
+    afterwards; it is better than both at every share, and therefore the default (docs/decisions/0167).
     """,
     ("resize", "expand"): """
     Units with small random weights on both sides, as in the code of the paper, change the draws too little to

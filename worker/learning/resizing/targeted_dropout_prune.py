@@ -43,7 +43,6 @@ class TargetedDropoutPruneParams(StrategyParams):
     TargetedDropoutPruneParams,
     source="Gomez et al. 2019 (arXiv:1905.13678); the paper, section 4.2.1",
     policy="prune",
-    default=True,
 )
 def prune(
     checkpoint: Checkpoint, examples: Examples, params: TargetedDropoutPruneParams, context: TrainingContext

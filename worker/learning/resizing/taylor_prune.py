@@ -38,6 +38,7 @@ class TaylorPruneParams(StrategyParams):
     TaylorPruneParams,
     source="Molchanov et al. 2017 (arXiv:1611.06440), to second order (Gauss-Newton), for all pairs",
     policy="prune",
+    default=True,
 )
 def prune(
     checkpoint: Checkpoint, examples: Examples, params: TaylorPruneParams, context: TrainingContext
