@@ -1,13 +1,13 @@
 """The sweeper's part in exports: end those of which a job failed, and delete the files of ended ones.
 
-The next sweep continues a deletion that was interrupted anywhere (service/registry/exports.py).
+The next sweep continues a deletion that was interrupted anywhere (service/registry/export_clearing.py).
 """
 
 import logging
 
 from service import failpoints, metrics
 from service.process.failing_alone import failing_alone
-from service.registry import export_parts, exports, sweeping
+from service.registry import export_clearing, export_parts, exports, sweeping
 from service.registry.database import Database
 from service.registry.opening import open_artifacts
 from service.settings import Settings
@@ -21,7 +21,7 @@ def end_exports(database: Database, deployment: Settings) -> None:
     Raises DatabaseUnavailable.
     """
     with database.reading() as session:
-        is_to_settle, has_jobs = exports.is_to_settle(session), exports.has_jobs(session)
+        is_to_settle, has_jobs = exports.is_to_settle(session), export_clearing.has_jobs(session)
         has_unrecorded = export_parts.has_unrecorded(session)
     if is_to_settle:
         with database.transaction() as session:
@@ -33,13 +33,13 @@ def end_exports(database: Database, deployment: Settings) -> None:
             metrics.EXPORTS_ENDED.labels(export.state).inc()
     if has_jobs:
         with database.transaction() as session:
-            exports.delete_ended_jobs(session)
+            export_clearing.delete_ended_jobs(session)
 
 
 def clear_exports(database: Database, deployment: Settings) -> None:
     """Delete the files of exports without a result, and of deleted ones. Raises DatabaseUnavailable."""
     with database.reading() as session:
-        to_clear = exports.find_to_clear(session)
+        to_clear = export_clearing.find_to_clear(session)
     artifacts = open_artifacts(deployment) if to_clear else None
     for export_id in to_clear:
         with failing_alone(f"export {export_id}: delete its files"):
@@ -49,7 +49,7 @@ def clear_exports(database: Database, deployment: Settings) -> None:
             is_clear = False
             while not is_clear:
                 with database.transaction() as session:
-                    left = exports.clear(session, export_id, artifacts)
+                    left = export_clearing.clear(session, export_id, artifacts)
                 if left is None:
                     break
                 is_clear = left

@@ -9,7 +9,7 @@ from reports import Guarantee, Report, read_report
 from service.drawing.decoders import BUCKET_UNLOAD_SECONDS, MAX_LOADED_DECODERS, UNLOAD_SECONDS
 from service.drawing.image_cache import MAX_CACHED_BYTES
 from service.receipts.statement import ErasureEntry, OlderState
-from service.registry.exports import summarise_removed
+from service.registry.export_clearing import summarise_removed
 from service.registry.idempotency import KEPT_HOURS
 from service.registry.store import LINK_SECONDS
 from service.registry.tables import ExportRow, ImageErasureRow, JobRow, PurgeRow, VersionRow

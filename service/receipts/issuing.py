@@ -40,7 +40,7 @@ from service.receipts.statement import (
     Subject,
     encode_receipt,
 )
-from service.registry import exports, jobs, labels, snapshots, versions
+from service.registry import export_clearing, jobs, labels, snapshots, versions
 from service.registry.artifacts import Artifacts
 from service.registry.database import Database
 from service.registry.errors import ArtifactUnreadable, NoReceipt, ReceiptNotReady, RegistryError
@@ -161,7 +161,7 @@ def _is_purging(session: Session, job: JobRow) -> bool:
     erasure = session.get(ImageErasureRow, job.id, populate_existing=True)
     if any(deletion is not None and deletion.state != "done" for deletion in (purge, erasure)):
         return True
-    if any(export.cleared_at is None for export in exports.find_forgotten_by(session, job)):
+    if any(export.cleared_at is None for export in export_clearing.find_forgotten_by(session, job)):
         return True
     return snapshots.find(session, job.id) is not None
 
@@ -200,7 +200,7 @@ def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow
         ),
         purge=session.get(PurgeRow, job.id),
         image_erasure=session.get(ImageErasureRow, job.id),
-        exports=exports.find_forgotten_by(session, job),
+        exports=export_clearing.find_forgotten_by(session, job),
     )
 
 

@@ -18,7 +18,7 @@ from service.receipts.statement import (
     Subject,
     encode_receipt,
 )
-from service.registry import exports, labels
+from service.registry import export_clearing, labels
 from service.registry.database import Database
 from service.registry.tables import ExportRow, ModelDeletionRow, ModelRow
 
@@ -62,9 +62,9 @@ def build_statement(session: Session, row: ModelDeletionRow, *, in_bucket: bool)
     identity = {"id": model.id, "name": model.name, "dataset": model.dataset, "network": model.network}
     digest = sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     assert row.finished_at is not None, "a deletion that is done has ended"
-    exported = exports.find_of_model(session, model.id)
+    exported = export_clearing.find_of_model(session, model.id)
     left = [file["reason"] for file in row.kept if file.get("reason")]
-    left += exports.summarise_removed(exported).left
+    left += export_clearing.summarise_removed(exported).left
     return DeletionStatement(
         subject=[Subject(name=model.id, digest=Digest(sha256=digest))],
         predicate=DeletionPredicate(

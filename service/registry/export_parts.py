@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from service.registry import audit, claims, exports, jobs, versions
+from service.registry import audit, claims, export_clearing, exports, jobs, versions
 from service.registry.claims import Claim
 from service.registry.database import now
 from service.registry.errors import FencedOff
@@ -95,7 +95,7 @@ def note_file(session: Session, claim: Claim, sha256: str) -> None:
     job = jobs.find(session, claim.job_id)
     if job.cancel_requested:
         raise FencedOff(claim.job_id, claim.fence)
-    exports.set_stored_files(job, {*exports.stored_files_of(job), sha256})
+    export_clearing.set_stored_files(job, {*export_clearing.stored_files_of(job), sha256})
     session.flush()
 
 
@@ -108,7 +108,7 @@ def publish_shard(session: Session, claim: Claim, part: Part, shard: StoredShard
         return
     export = _lock_unfinished(session, claim)
     job = finish_job(session, claim, output_version=None, cost=None)
-    exports.set_stored_files(job, exports.stored_files_of(job) - {shard.sha256})
+    export_clearing.set_stored_files(job, export_clearing.stored_files_of(job) - {shard.sha256})
     session.add(
         ExportShardRow(
             export_id=part.export_id,
@@ -131,7 +131,7 @@ def publish_manifest(session: Session, claim: Claim, *, sha256: str, size: int) 
         return
     export = _lock_unfinished(session, claim)
     job = finish_job(session, claim, output_version=None, cost=None)
-    exports.set_stored_files(job, exports.stored_files_of(job) - {sha256})
+    export_clearing.set_stored_files(job, export_clearing.stored_files_of(job) - {sha256})
     export.manifest, export.manifest_bytes = sha256, size
     export.state, export.finished_at = "succeeded", now()
     session.flush()

@@ -8,7 +8,7 @@ from sqlalchemy import Select, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from service.queue_names import DEFAULT_QUEUE
-from service.registry import exports, workers
+from service.registry import export_clearing, workers
 from service.registry.database import Database, seconds_since
 from service.registry.jobs import is_blocked
 from service.registry.tables import (
@@ -108,7 +108,7 @@ def read(session: Session) -> Statistics:
         ),
         exports_unfinished=_count(session, select(func.count()).where(ExportRow.finished_at.is_(None))),
         exports_to_clear=_count(
-            session, select(func.count()).select_from(ExportRow).where(exports.is_to_clear())
+            session, select(func.count()).select_from(ExportRow).where(export_clearing.is_to_clear())
         ),
         artifact_faults={fault: faults.get(fault, 0) for fault in FAULTS},
     )

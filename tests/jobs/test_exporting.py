@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from service.process.export_sweep import clear_exports, end_exports
-from service.registry import claims, export_parts, exports, sweeping
+from service.registry import claims, export_clearing, export_parts, exports, sweeping
 from service.registry.artifacts import Artifacts, Content, FileContent, FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database
@@ -268,4 +268,4 @@ def test_the_rows_of_its_jobs_are_deleted(
     run_jobs(worker_context)
     sweep(worker_context.database, swept)
     with worker_context.database.reading() as session:
-        assert not exports.has_jobs(session)
+        assert not export_clearing.has_jobs(session)

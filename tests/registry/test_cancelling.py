@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, func, select, text, update
 from sqlalchemy.orm import Session
 
-from service.registry import claims, deletions, export_parts, exports, sweeping, versions
+from service.registry import claims, deletions, export_clearing, export_parts, exports, sweeping, versions
 from service.registry.artifacts import Content, FolderArtifacts
 from service.registry.claims import Claim
 from service.registry.database import Database, from_now
@@ -174,7 +174,7 @@ def test_a_file_counts_as_kept_only_while_another_export_needs_it(
         if not cancelled_at_once:
             cancel(export_id)
         with registry.database.transaction() as session:
-            exports.clear(session, export_id, artifacts)
+            export_clearing.clear(session, export_id, artifacts)
             removed = session.get_one(ExportRow, export_id).removed
             kept.append(removed and removed["kept"])
     assert kept == expected

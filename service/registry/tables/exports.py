@@ -83,7 +83,7 @@ class ExportRow(Row):
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """{type, code, message, retryable} of one that failed: the error of the job that did."""
     removed: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """{shards, images, bytes, kept, left}: what was deleted of it (`exports.clear`)."""
+    """{shards, images, bytes, kept, left}: what was deleted of it (`export_clearing.clear`)."""
     created_by: Mapped[str | None] = mapped_column(Id)
     """The id of the API key that requested it; null where no key is needed."""
     request_id: Mapped[str | None] = mapped_column(Name)

@@ -127,7 +127,7 @@ class JobRow(Row):
     expires_in: Mapped[int | None] = mapped_column(Integer)
     """Of a learn of temporary labels: how many seconds after its end they are forgotten."""
     params: Mapped[dict[str, Any]] = mapped_column(Json)
-    """Of an `export` job: `exports.stored_files_of` it."""
+    """Of an `export` job: `export_clearing.stored_files_of` it."""
     packages: Mapped[dict[str, str] | None] = mapped_column(Json)
     """{`strategy`, `network` or `dataset`: the package that brings it} of those that are not built in."""
     queue: Mapped[str] = mapped_column(
