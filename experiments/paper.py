@@ -276,6 +276,11 @@ SECTIONS: dict[str, Section] = {
         "python -m experiments.audit --strategies surrogate --seeds 3",
         audit_matched,
     ),
+    "audit_matched_fashion": (
+        "The same on FashionMNIST",
+        "python -m experiments.audit --dataset fashion_mnist --strategies surrogate --seeds 3",
+        audit_matched,
+    ),
 }
 
 

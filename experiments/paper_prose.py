@@ -3,8 +3,8 @@
 INTRO = """# The paper's figures and tables, reproduced
 
 Written by `python -m experiments.paper`; do not edit it by hand. The paper is *Unifying Continual Learning
-and Machine Unlearning for Expressiveness Aware Models* (Bangar et al.). All experiments use MNIST, the
-paper's network (784-512-256-8) and one CPU thread for each process. Intervals are 95 % intervals over
+and Machine Unlearning for Expressiveness Aware Models* (Bangar et al.). All experiments but the last use MNIST;
+all use the paper's network (784-512-256-8) and one CPU thread for each process. Intervals are 95 % intervals over
 seeds, of Student's t distribution or, where marked b, by the bootstrap. Accuracy is that of 1,000 draws of
 each label. *Closed-set* accuracy takes the label that the judge finds likeliest, as the paper's classifier
 does. *Open-set* accuracy counts a draw that the judge rejects as wrong. pp stands for percentage points.
