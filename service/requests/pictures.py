@@ -32,7 +32,7 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """{colour type of the file: how many numbers a pixel has}."""
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """(first column, first row, columns to the next pixel, rows to the next) of each pass of interlacing."""
-PALETTE = 3
+GREY, COLOURS, PALETTE = 0, 2, 3
 OTHER_FORMATS = {
     b"GIF8": "GIF",
     b"BM": "BMP",
@@ -121,7 +121,7 @@ def _decode_png(name: str, data: bytes, fitting: PixelBudget | None, note: Note)
     chunks = [
         (b"IHDR", header),
         *([(b"PLTE", palette)] if colour == PALETTE else []),
-        *([(b"tRNS", transparency)] if transparency else []),
+        *([(b"tRNS", _as_decoded(transparency, depth, colour))] if transparency else []),
         *([(b"eXIf", exif)] if 0 < len(exif) <= MAX_EXTRA_BYTES else []),
         (b"IDAT", b"".join(packed)),
         (b"IEND", b""),
@@ -180,6 +180,20 @@ def _check_pixels(name: str, packed: bytes, size: tuple[int, int], bits: int, in
         at += row
 
 
+def _as_decoded(transparency: bytes, depth: int, colour: int) -> bytes:
+    """Return the transparent grey or colour of a chunk tRNS as Pillow decodes such pixels: with 8 bits.
+
+    Pillow looks for the value of the file among the decoded pixels, and would not find it. It keeps 16 bits
+    of grey, and finds that of 1 bit.
+    """
+    if colour == GREY and depth in (2, 4):
+        largest = 2**depth - 1
+        return struct.pack(">H", (struct.unpack(">H", transparency)[0] & largest) * 255 // largest)
+    if colour == COLOURS and depth == 16:
+        return struct.pack(">3H", *(value >> 8 for value in struct.unpack(">3H", transparency)))
+    return transparency
+
+
 def _draw_png(
     name: str, chunks: list[tuple[bytes, bytes]], *, palette_size: int, note: Note
 ) -> NDArray[np.uint8]:
@@ -222,7 +236,12 @@ def _grey(name: str, picture: Image.Image, note: Note) -> NDArray[np.uint8]:
     """Return a decoded picture of any mode as grey pixels."""
     if picture.mode.startswith("I;16"):
         note("grey_from_16_bits")
-        return from_16_bits(np.asarray(picture).astype(np.uint16))
+        values = np.asarray(picture).astype(np.uint16)
+        if "transparency" in picture.info:
+            is_transparent = values == picture.info["transparency"]
+            note("transparency_on_black" if is_transparent.any() else "alpha_removed")
+            values[is_transparent] = 0
+        return from_16_bits(values)
     if picture.mode == "P" or "transparency" in picture.info:
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     elif picture.mode == "1":

@@ -3,6 +3,7 @@
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -205,6 +206,35 @@ def test_what_is_transparent_in_a_picture_is_put_on_black() -> None:
     picture[10:, :, 3] = 0
     upload = read(zipped({f"a/{i}.png": encoded(Image.fromarray(picture)) for i in range(5)}))
     assert upload.images["a"][0].reshape(28, 28)[:, 0].tolist() == [255] * 10 + [0] * 18
+    assert "transparency_on_black" in codes(upload)
+
+
+def half_transparent(depth: int, channels: int) -> bytes:
+    """A PNG of 28x28 pixels of so many bits: two columns in turn, one of which its header makes transparent.
+
+    The other is as dark as it can be without being black.
+    """
+    bright = 3 * 2**depth // 4
+    row = "".join(f"{value:0{depth}b}" * channels for value in (bright, 1)) * 14
+    packed = zlib.compress((b"\0" + int(row, 2).to_bytes(len(row) // 8, "big")) * 28)
+    header = struct.pack(">IIBBBBB", 28, 28, depth, {1: 0, 3: 2}[channels], 0, 0, 0)
+    transparent = struct.pack(">H", bright) * channels
+    chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", packed), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("depth", "channels", "other"), [(2, 1, 85), (4, 1, 17), (8, 1, 1), (16, 1, 0), (8, 3, 1), (16, 3, 0)]
+)
+def test_a_transparent_grey_or_colour_of_any_depth_is_put_on_black(
+    depth: int, channels: int, other: int
+) -> None:
+    pictures = {f"a/{i}.png": half_transparent(depth, channels) for i in range(5)}
+    upload = read(zipped(PATHS | pictures))
+    assert set(upload.images["a"][0].tolist()) == {0, other}
     assert "transparency_on_black" in codes(upload)
 
 
