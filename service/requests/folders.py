@@ -51,25 +51,64 @@ class Picture:
     is_test: bool
 
 
-def name_entry(info: zipfile.ZipInfo, notes: Conversions) -> Entry:
-    """Return the entry with its name as UTF-8, if it is that, and with `/` between folders.
+def name_entry(info: zipfile.ZipInfo, notes: Conversions, *, all_utf_8: bool) -> Entry:
+    """Return the entry with its name as it is meant, and with `/` between folders. Raises InvalidUpload.
 
     Info-ZIP on Linux and older macOS write UTF-8 names without the flag that says so, and zipfile then reads
     them as code page 437. Programs on Windows may write backslashes.
+
+    all_utf_8: what `are_utf_8` says of the archive.
     """
     path = info.orig_filename
-    if not info.flag_bits & UTF_8_FLAG and not path.isascii():
-        try:
-            path = path.encode("cp437").decode("utf-8")
-            notes.add("names_decoded", "the names in the archive are UTF-8 without the flag that says so")
-        except UnicodeError:
-            pass
+    if _is_unflagged(info) and all_utf_8:
+        path = path.encode("cp437").decode("utf-8")
+        notes.add("names_decoded", "the names in the archive are UTF-8 without the flag that says so")
     if "\\" in path:
         path = path.replace("\\", "/")
         notes.add("backslashes_replaced", "the paths in the archive have backslashes: read as folders")
     while path.startswith("./"):
         path = path[2:]
-    return Entry(info, path)
+    entry = Entry(info, path)
+    if _is_unflagged(info) and not all_utf_8:
+        _check_code_page(entry, notes)
+    return entry
+
+
+def are_utf_8(infos: Iterable[zipfile.ZipInfo]) -> bool:
+    """Whether all names without the flag for UTF-8 are UTF-8 nevertheless."""
+    try:
+        for info in infos:
+            if _is_unflagged(info):
+                info.orig_filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _is_unflagged(info: zipfile.ZipInfo) -> bool:
+    return not info.flag_bits & UTF_8_FLAG and not info.orig_filename.isascii()
+
+
+def _check_code_page(entry: Entry, notes: Conversions) -> None:
+    """Raise InvalidUpload if the folders of the entry have names in another code page than 437.
+
+    437 is that of zip, and the letters of German or French are the same in most code pages of Windows. Of
+    names in another one, such as Japanese, it makes signs that are no letters.
+    """
+    folders = "/".join(entry.parts[:-1])
+    if folders.isascii():
+        return  # the name of a file says nothing
+    if any(not one.isascii() and not unicodedata.name(one, "").startswith("LATIN ") for one in folders):
+        raise InvalidUpload(
+            "invalid_name",
+            f"the names of folders are in an unknown code page, of which 437 makes {shorten(folders)}; pack "
+            "the archive with names in UTF-8, or give the folders names of ASCII letters",
+        )
+    notes.add(
+        "names_in_code_page_437",
+        f"the names in the archive are not UTF-8, and say no code page: read as 437, such as "
+        f"{shorten(folders)}",
+    )
 
 
 def is_left_behind(entry: Entry) -> bool:

@@ -114,7 +114,9 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> 
     with archive:
         infos = [info for info in archive.infolist() if not info.is_dir()]
         _refuse_large(infos, size, max_bytes)
-        entries = [entry for info in infos if not (entry := _check_entry(info, notes)).path.endswith("/")]
+        all_utf_8 = folders.are_utf_8(infos)
+        named = [_check_entry(folders.name_entry(info, notes, all_utf_8=all_utf_8)) for info in infos]
+        entries = [entry for entry in named if not entry.path.endswith("/")]
         _refuse_repeated(entries)
         left_behind = [entry for entry in entries if folders.is_left_behind(entry)]
         files = [_check_content(entry) for entry in entries if not folders.is_left_behind(entry)]
@@ -157,15 +159,14 @@ def _refuse_other_formats(packed: BinaryIO, size: int) -> None:
         )
 
 
-def _check_entry(info: zipfile.ZipInfo, notes: Conversions) -> Entry:
-    """Return the entry with the name that it is meant to have. Raises InvalidUpload for an unsafe one."""
-    entry = folders.name_entry(info, notes)
+def _check_entry(entry: Entry) -> Entry:
+    """Return the entry. Raises InvalidUpload for an unsafe one."""
     parts = entry.path.removesuffix("/").split("/")
     if "\0" in entry.path or {"", ".", ".."} & set(parts) or re.fullmatch("[A-Za-z]:", parts[0]):
         raise InvalidUpload(
             "invalid_path", f"{entry.quoted} is not a plain path inside the archive; use LABEL/NAME.png"
         )
-    if stat.S_ISLNK(info.external_attr >> 16):
+    if stat.S_ISLNK(entry.info.external_attr >> 16):
         raise InvalidUpload("invalid_path", f"{entry.quoted} is a link; put the file itself there")
     return entry
 

@@ -95,6 +95,46 @@ def test_names_in_utf_8_without_the_flag_are_those_of_the_folders(first: str, se
     assert codes(upload) == {"names_decoded"}
 
 
+def in_code_page(code_page: str, *labels: str) -> bytes:
+    """The pictures in folders of these names, as a program writes them that knows this code page alone."""
+    raw = [label.encode(code_page) for label in labels]
+    stand_ins = [f"{i}".rjust(len(name), "_") for i, name in enumerate(raw)]
+    archive = renamed(lambda path: f"{stand_ins[int(path[0])]}/{path[2:]}")
+    for stand_in, name in zip(stand_ins, raw, strict=True):
+        archive = archive.replace(stand_in.encode() + b"/", name + b"/")
+    return archive
+
+
+@pytest.mark.parametrize("code_page", ["cp437", "cp850"])
+def test_latin_names_of_windows_are_read_and_the_upload_says_so(code_page: str) -> None:
+    upload = read(in_code_page(code_page, "Äpfel", "déjà vu"))
+    assert list(upload.counts) == ["déjà vu", "Äpfel"]
+    assert codes(upload) == {"names_in_code_page_437"}
+
+
+@pytest.mark.parametrize(
+    ("code_page", "labels"),
+    [
+        ("cp932", ("さくら", "うめ")),
+        ("cp932", ("あ", "え")),
+        ("gbk", ("猫猫", "鸟鸟")),
+        ("cp866", ("кошка", "собака")),
+        ("cp1252", ("Äpfel", "grün")),
+    ],
+)
+def test_names_in_another_code_page_are_refused_with_what_to_do(
+    code_page: str, labels: tuple[str, str]
+) -> None:
+    with pytest.raises(InvalidUpload, match="in an unknown code page, of which 437 makes") as refused:
+        read(in_code_page(code_page, *labels))
+    assert refused.value.code == "invalid_name"
+
+
+def test_files_may_have_names_in_any_code_page() -> None:
+    archive = renamed(lambda path: path.replace("00", "__")).replace(b"__", "猫".encode("cp932"))
+    assert read(archive).sha256 == PLAIN.sha256
+
+
 def test_names_as_macos_decomposes_them_are_composed() -> None:
     upload = read(renamed(lambda path: path.replace("0/", "e\u0301/")))
     assert list(upload.counts) == ["1", "é"]
