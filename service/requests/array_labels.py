@@ -107,7 +107,6 @@ def _values(array: ArrayFile, piece: NDArray[Any]) -> list[Any]:
 
 def _read_one_hot(array: ArrayFile, known: LabelCodes, notes: Conversions) -> NDArray[np.int16]:
     """Read rows of which one number is 1, and the others 0."""
-    refuse_too_many_labels(array.shape[1])
     found: list[int] = []
     for _, piece in array.pieces():
         if not ((piece == 0) | (piece == 1)).all() or not (np.count_nonzero(piece, axis=1) == 1).all():
@@ -116,6 +115,7 @@ def _read_one_hot(array: ArrayFile, known: LabelCodes, notes: Conversions) -> ND
                 f"the array {shorten(array.name)} must have one label for each image, [n], or one-hot rows, "
                 f"not {list(array.shape)}",
             )
+        refuse_too_many_labels(array.shape[1])
         found += known.number(piece.argmax(axis=1).tolist())
     notes.add(
         "labels_from_one_hot", "the labels are one-hot rows: read as the number of the column with the 1"

@@ -144,6 +144,8 @@ def _find_pairs(arrays: Mapping[str, Opener], notes: Conversions) -> list[_Pair]
             _Pair(arrays[roles[part, "images"][0]](), arrays[roles[part, "labels"][0]](), is_test_part(part))
             for part in complete
         ]
+    elif any(is_test_part(part) for part in parts):  # it would be learned from
+        raise _unclear(arrays)
     else:
         pairs = _find_by_shape(arrays)
     pairs.sort(key=lambda pair: pair.is_test)
