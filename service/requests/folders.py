@@ -129,8 +129,13 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     seem not to be named after labels.
     """
     pictures, documents = _pictures_and_documents(entries)
-    if documents:
-        notes.add("documents_ignored", f"files that are no pictures were left out: {_some(documents)}")
+    if documents and not pictures:
+        raise InvalidUpload(
+            "too_few_images",
+            f"the archive contains no image, and {_some(documents)} is not read; save images and labels with "
+            "numpy.savez, or as LABEL/NAME.png",
+        )
+    note_documents(documents, notes)
     pictures.sort(key=lambda entry: entry.path)
     around, folders = _without_common([entry.parts[:-1] for entry in pictures])
     if around:
@@ -169,16 +174,21 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
 def _pictures_and_documents(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     pictures, documents = [], []
     for entry in entries:
-        path = PurePosixPath(entry.path)
-        suffix = path.suffix.lower()
+        suffix = PurePosixPath(entry.path).suffix.lower()
         if suffix in PICTURES and len(entry.parts) > 1:
             pictures.append(entry)
         elif suffix in OTHER_PICTURES:
             raise InvalidUpload("invalid_image", f"{entry.quoted} is neither PNG nor JPEG; save it as PNG")
-        elif suffix in DOCUMENTS or (path.stem.lower() in DOCUMENT_NAMES and not suffix):
+        elif is_document(entry):
             documents.append(entry)
-        else:
+        elif suffix in PICTURES:
             raise InvalidUpload("invalid_path", f"{entry.quoted} is not of the form LABEL/NAME.png")
+        else:
+            raise InvalidUpload(
+                "invalid_path",
+                f"{entry.quoted} is no picture of the form LABEL/NAME.png; leave it out, or send images and "
+                "labels as an npz (numpy.savez)",
+            )
     return pictures, documents
 
 
@@ -266,10 +276,23 @@ def _refuse_folders_without_labels(labels: Collection[str], documents: Sequence[
         )
 
 
+def is_document(entry: Entry) -> bool:
+    """Whether the file is text beside the images, such as a README."""
+    path = PurePosixPath(entry.path)
+    suffix = path.suffix.lower()
+    return suffix in DOCUMENTS or (path.stem.lower() in DOCUMENT_NAMES and not suffix)
+
+
 def _is_table(entry: Entry) -> bool:
     """Whether the document seems to say which label each picture has."""
     path = PurePosixPath(entry.path)
     return path.suffix.lower() in TABLES and any(word in path.stem.lower() for word in TABLE_WORDS)
+
+
+def note_documents(entries: Sequence[Entry], notes: Conversions) -> None:
+    """Note the documents in the archive."""
+    if entries:
+        notes.add("documents_ignored", f"files that are no images were left out: {_some(entries)}")
 
 
 def note_left_behind(entries: Sequence[Entry], notes: Conversions) -> None:

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from service.requests.fitting import LARGEST_SIDE, PixelBudget, advise, fit
 from service.requests.greys import from_16_bits, to_grey
 from service.requests.invalid_upload import PIXELS, SIDE, InvalidUpload
+from service.requests.other_formats import name_format
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -33,16 +34,6 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """(first column, first row, columns to the next pixel, rows to the next) of each pass of interlacing."""
 GREY, COLOURS, PALETTE = 0, 2, 3
-OTHER_FORMATS = {
-    b"GIF8": "GIF",
-    b"BM": "BMP",
-    b"RIFF": "WebP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"\0\0\0": "HEIF or AVIF",
-    b"<": "SVG",
-}
-"""{the first bytes of a file: what it probably is}."""
 
 Note = Callable[[str], None]
 """Called with the code of each conversion of PICTURE_CONVERSIONS."""
@@ -255,9 +246,8 @@ def _grey(name: str, picture: Image.Image, note: Note) -> NDArray[np.uint8]:
 
 
 def _another_format(name: str, data: bytes) -> InvalidUpload:
-    kind = next((kind for start, kind in OTHER_FORMATS.items() if data.startswith(start)), None)
-    found = f"is {kind}" if kind else "is neither"
-    return InvalidUpload("invalid_image", f"{name} is not a PNG or JPEG: it {found}; save it as PNG")
+    found = (name_format(data) or "neither") if data else "empty"
+    return InvalidUpload("invalid_image", f"{name} is not a PNG or JPEG: it is {found}; save it as PNG")
 
 
 def _damaged(name: str) -> InvalidUpload:

@@ -28,6 +28,7 @@ from service.requests.fitting import PixelBudget
 from service.requests.folders import Entry
 from service.requests.invalid_upload import PIXELS, InvalidUpload, shorten
 from service.requests.npz import read_arrays
+from service.requests.other_formats import HEAD_BYTES, name_format
 from service.requests.pictures import MAX_PICTURE_BYTES, decode_picture
 from service.requests.upload_notes import Conversions, Note
 
@@ -104,11 +105,14 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> 
         archive = zipfile.ZipFile(packed)
     except Exception as error:
         packed.seek(0)
-        if packed.read(2) == b"PK":
+        head = packed.read(HEAD_BYTES)
+        if head.startswith(b"PK"):
             raise InvalidUpload("corrupt_archive", "the archive is damaged; pack it again") from error
+        found = name_format(head) or "damaged or of an unknown format"
         raise InvalidUpload(
             "invalid_archive",
-            "the body is neither an npz (numpy.savez) nor a zip of PNG or JPEG folders, or it is damaged",
+            f"the body is {found}, and neither an npz (numpy.savez) nor a zip of PNG or JPEG folders; send "
+            "one of these",
         ) from error
     notes = Conversions()
     with archive:
@@ -121,9 +125,10 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> 
         left_behind = [entry for entry in entries if folders.is_left_behind(entry)]
         files = [_check_content(entry) for entry in entries if not folders.is_left_behind(entry)]
         folders.note_left_behind(left_behind, notes)
-        numpy_only = bool(files) and all(entry.path.endswith(".npy") for entry in files)
-        if numpy_only:
-            counts = _read_npz(archive, files, pixels, notes, fitting)
+        arrays = [entry for entry in files if not folders.is_document(entry)]
+        if arrays and all(entry.path.endswith(".npy") for entry in arrays):
+            folders.note_documents([entry for entry in files if folders.is_document(entry)], notes)
+            counts = _read_npz(archive, arrays, pixels, notes, fitting)
         else:
             budget = PixelBudget(max_bytes) if fitting else None
             counts = _read_folders(archive, files, pixels, notes, budget)

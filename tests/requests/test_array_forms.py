@@ -301,6 +301,7 @@ def test_a_folder_of_array_files_is_an_npz() -> None:
         np.save(file, array)
         return file.getvalue()
 
-    junk = {"__MACOSX/data/._images.npy": b"x", ".DS_Store": b"x"}
+    junk = {"__MACOSX/data/._images.npy": b"x", ".DS_Store": b"x", "data/README.md": b"x"}
     upload = read(zipped({"data/images.npy": npy(IMAGES), "data/labels.npy": npy(LABELS), **junk}))
     assert (upload.counts, upload.sha256) == (PLAIN.counts, PLAIN.sha256)
+    assert codes(upload) == {"hidden_files_ignored", "documents_ignored"}

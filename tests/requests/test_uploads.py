@@ -1,5 +1,6 @@
 """An upload is read to the last pixel, or refused with the reason; nothing in it is ever executed."""
 
+import gzip
 import io
 import os
 import pickle
@@ -222,7 +223,17 @@ def png_in_folders(data: bytes) -> bytes:
 
 BAD = [
     ("nothing", b"", "empty_file", "the body is empty"),
-    ("text", b"no archive", "invalid_archive", "neither an npz (numpy.savez) nor a zip"),
+    ("noise", bytes(range(99, 256)), "invalid_archive", "unknown format, and neither"),
+    ("CSV", b"\xef\xbb\xbflabel;pixel0\r\n", "invalid_archive", "is text, and neither an npz"),
+    ("a tar archive packed with gzip", gzip.compress(b"x"), "invalid_archive", "is packed with gzip, and"),
+    ("a tar archive", bytes(257) + b"ustar" + bytes(250), "invalid_archive", "is a tar archive, and"),
+    ("a 7z archive", b"7z\xbc\xaf\x27\x1c", "invalid_archive", "is a 7z archive, and"),
+    ("an array alone", npy(header("(5, 784)"), bytes(3920)), "invalid_archive", "is a single array of"),
+    ("an IDX file", bytes([0, 0, 8, 3, 0, 0, 0, 5]), "invalid_archive", "is an IDX file of images, and"),
+    ("CSV in a zip", zipped({"train.csv": b"x"}), "too_few_images", "'train.csv' is not read; save"),
+    ("IDX in a zip", zipped({"train-images-idx3-ubyte": b"x"}), "invalid_path", "as an npz (numpy.savez)"),
+    ("no bytes in a picture", png_in_folders(b""), "invalid_image", "is not a PNG or JPEG: it is empty"),
+    ("a page of an error", png_in_folders(b"<!DOCTYPE html>"), "invalid_image", "it is HTML, XML or SVG"),
     ("a pickle", pickle.dumps(Trap()), "unsafe_serialization", "is pickled"),
     ("half an archive", as_npz(doodles())[:-30], "corrupt_archive", "damaged"),
     ("an empty zip", zipped({}), "too_few_images", "no image"),
