@@ -164,7 +164,7 @@ def test_a_dataset_gives_no_empty_images_of_a_label() -> None:
 
 def test_images_and_labels_of_different_numbers_are_refused(small_mnist: Path) -> None:
     (small_mnist / "t10k-labels-idx1-ubyte").write_bytes(idx(torch.zeros(9, dtype=torch.uint8)))
-    with pytest.raises(WrongFiles, match=r"expected 10 labels in t10k-labels-idx1-ubyte, found 9"):
+    with pytest.raises(WrongFiles, match=r"expected 10 labels in t10k-labels-idx1-ubyte, found 9\)"):
         read_small(small_mnist)
 
 
@@ -218,6 +218,51 @@ def test_files_of_another_known_collection_are_recognised_where_one_is_missing(
     monkeypatch.setitem(idx_files.KNOWN_FILES, idx_files.hash_file(labels), other)
     (small_mnist / "t10k-images-idx3-ubyte").unlink()
     with pytest.raises(WrongFiles, match="is train-labels-idx1-ubyte of FashionMNIST"):
+        read_small(small_mnist)
+
+
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
+def test_a_changed_file_beside_files_of_the_collection_is_refused(
+    small_mnist: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of other images are of the right number and range."""
+    for path in small_mnist.iterdir():
+        known = idx_files.KnownFile("MNIST", path.name)
+        monkeypatch.setitem(idx_files.KNOWN_FILES, idx_files.hash_file(path), known)
+    read_small(small_mnist)
+    data = (small_mnist / name).read_bytes()
+    (small_mnist / name).write_bytes(data[:-2] + data[:-3:-1])
+    with pytest.raises(WrongFiles, match=f"The file {name} .* is not that of MNIST, although") as refused:
+        read_small(small_mnist)
+    assert idx_files.hash_file(small_mnist / name) in str(refused.value)
+
+
+def test_labels_out_of_range_are_refused_with_their_file(small_mnist: Path) -> None:
+    file = small_mnist / "t10k-labels-idx1-ubyte"
+    file.write_bytes(file.read_bytes()[:-1] + bytes([10]))
+    with pytest.raises(WrongFiles, match="labels in t10k-labels-idx1-ubyte go from 0 to 10, and 0 to 9 are"):
+        read_small(small_mnist)
+
+
+def test_only_missing_files_are_named_as_missing(small_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [NOWHERE])
+    (small_mnist / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(DatasetUnavailable, match=r"^t10k-labels-idx1-ubyte is not in"):
+        read_small(small_mnist)
+
+
+def test_files_that_the_worker_may_not_read_are_no_failure_of_the_artifact_store(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may read everything, so the error is made."""
+
+    def refuse(path: Path, algorithm: str = "sha256") -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(idx_files, "hash_file", refuse)
+    with pytest.raises(
+        WrongFiles, match=r"Permission denied: .* Let the user that runs the worker read them"
+    ):
         read_small(small_mnist)
 
 

@@ -84,7 +84,8 @@ def read_bytes(path: Path, *, shape: tuple[int, ...]) -> Tensor:
     what = "images" if len(shape) > 1 else "labels"
     found = struct.unpack_from(f">{len(shape)}I", content, 4) if content[3] == len(shape) else ()
     if found != shape:
-        described = f"{found[0]} of the shape {list(found[1:])}" if found else f"{content[3]} axes"
+        of_shape = f" of the shape {list(found[1:])}" if found[1:] else ""
+        described = f"{found[0]}{of_shape}" if found else f"{content[3]} axes"
         raise ValueError(f"expected {shape[0]} {what} in {path.name}, found {described}")
     if len(content) != start + math.prod(shape):
         raise ValueError(

@@ -9,7 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,17 +47,30 @@ class Collection:
 def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
     """Read the train and test images from `folder`/NAME/raw; missing files are downloaded there first.
 
-    Raises WrongFiles if files are damaged or those of another collection, and DatasetUnavailable if they are
-    missing and no mirror answers; the latter takes seconds.
+    Raises WrongFiles if files are damaged, those of another collection or not readable for this process, and
+    DatasetUnavailable if they are missing and no mirror answers; the latter takes seconds.
     """
+    try:
+        return _read_files(collection, folder)
+    except PermissionError as error:
+        raise WrongFiles(
+            f"The {collection.name} files in {_raw(collection, folder)} cannot be read ({error}). "
+            f"Let the user that runs the worker read them."
+        ) from error
+
+
+def _read_files(collection: Collection, folder: Path) -> tuple[Split, Split]:
     if not all((_raw(collection, folder) / name).is_file() for name in file_names(collection)):
         try:
             _download(collection, folder)
-        except DatasetUnavailable:
-            _refuse_another_collection(collection, folder)  # some of the files may be there
+        except DatasetUnavailable:  # some of the files may be there
+            _refuse_another_collection(collection, folder, _hash_files(collection, folder))
             raise
-    _refuse_another_collection(collection, folder)
-    return _read(collection, folder, train=True), _read(collection, folder, train=False)
+    hashes = _hash_files(collection, folder)
+    _refuse_another_collection(collection, folder, hashes)
+    splits = _read(collection, folder, train=True), _read(collection, folder, train=False)
+    _refuse_mixed_files(collection, folder, hashes)  # last, as the other errors say more
+    return splits
 
 
 def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
@@ -76,19 +89,39 @@ def _read(collection: Collection, folder: Path, *, train: bool) -> Split:
     return by_label(upright, targets.long() - collection.first_target, collection.labels)
 
 
-def _refuse_another_collection(collection: Collection, folder: Path) -> None:
+def _hash_files(collection: Collection, folder: Path) -> dict[str, str]:
+    """Return {name: sha256} of those of the files that are there."""
+    paths = [_raw(collection, folder) / name for name in file_names(collection)]
+    return {path.name: idx_files.hash_file(path) for path in paths if path.is_file()}
+
+
+def _refuse_another_collection(collection: Collection, folder: Path, hashes: Mapping[str, str]) -> None:
     """Raise WrongFiles if a file is that of another known collection, or another one of this."""
-    for name in file_names(collection):
-        if not (_raw(collection, folder) / name).is_file():
-            continue
-        found = idx_files.KNOWN_FILES.get(sha256 := idx_files.hash_file(_raw(collection, folder) / name))
+    for name, sha256 in hashes.items():
+        found = idx_files.KNOWN_FILES.get(sha256)
         if found is not None and found != idx_files.KnownFile(collection.name, name):
             raise WrongFiles(
                 f"The file {name} in {_raw(collection, folder)} is {found.name} of {found.collection} ("
-                f"sha256 {sha256}), and {name} of {collection.name} is wanted. Put the files of "
-                f"{collection.name} there; those of {found.collection} belong in "
-                f"{folder / found.collection / 'raw'}."
+                f"sha256 {sha256}), and {name} of {collection.name} is wanted. Put the file of "
+                f"{collection.name} there; the one that is there belongs in "
+                f"{folder / found.collection / 'raw' / found.name}."
             )
+
+
+def _refuse_mixed_files(collection: Collection, folder: Path, hashes: Mapping[str, str]) -> None:
+    """Raise WrongFiles if some files are those of the collection and others are not.
+
+    Four files that nobody knows may be a dataset of their own. One beside the collection's is damaged, or
+    has the labels of other images.
+    """
+    known = [name for name, sha256 in hashes.items() if sha256 in idx_files.KNOWN_FILES]
+    unknown = [name for name in hashes if name not in known]
+    if known and unknown:
+        raise WrongFiles(
+            f"The file {unknown[0]} in {_raw(collection, folder)} is not that of {collection.name}, although "
+            f"{known[0]} is: it has the sha256 {hashes[unknown[0]]}. It is damaged, or belongs to other "
+            f"files. Put the four files of {collection.name} there."
+        )
 
 
 def _refuse_other_labels(collection: Collection, name: str, targets: Tensor) -> None:
@@ -98,7 +131,9 @@ def _refuse_other_labels(collection: Collection, name: str, targets: Tensor) -> 
     last = first + len(collection.labels) - 1
     advice = f"; they seem to be counted from {low}: subtract 1" if low == first + 1 else ""
     if low < first or high > last:
-        raise ValueError(f"its labels go from {low} to {high}, and {first} to {last} are wanted{advice}")
+        raise ValueError(
+            f"the labels in {name} go from {low} to {high}, and {first} to {last} are wanted{advice}"
+        )
     counts = torch.bincount(targets - first, minlength=len(collection.labels)).tolist()
     if missing := [label for label, count in zip(collection.labels, counts, strict=True) if not count]:
         raise ValueError(f"{name} has no images of {', '.join(map(repr, missing))}{advice}")
@@ -147,8 +182,10 @@ def _unavailable(
     """Return the error. changed: what is wrong with a file that is there; it counts more than `reason`."""
     kind = WrongFiles if changed else DatasetUnavailable
     files, packed = ", ".join(file_names(collection)), ", ".join(_packed(collection))
+    missing = [name for name in file_names(collection) if not (_raw(collection, folder) / name).is_file()]
+    what = collection.name if missing == file_names(collection) else ", ".join(missing)
     return kind(
-        f"{collection.name} is not in {_raw(collection, folder)}, and {changed or reason}. Put {files} "
+        f"{what} is not in {_raw(collection, folder)}, and {changed or reason}. Put {files} "
         f"(or, as they are distributed, {packed}) there, "
         f"set PALIMPSEST_DATA to a folder that holds {collection.name}/raw, allow the download, "
         f"or use the dataset 'digits', which needs no download."
