@@ -44,7 +44,7 @@ def is_container(name: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[\s_-]+", name.lower()) if word]
+    return [word.lower() for word in re.split(r"[\s_-]+|(?<=[a-z])(?=[A-Z])", name) if word]
 
 
 def is_test_part(part: str) -> bool:

@@ -147,6 +147,7 @@ SPLITS: list[tuple[str, Callable[[str, str], str]]] = [
     ("capitals", lambda part, path: f"{part.capitalize()}/{path}"),
     ("other names", lambda part, path: f"{'training' if part == 'train' else 'valid'}/{path}"),
     ("sets", lambda part, path: f"{'training_set' if part == 'train' else 'Test Images'}/{path}"),
+    ("camel case", lambda part, path: f"{'trainingSet' if part == 'train' else 'TestImages'}/{path}"),
     ("label, part", lambda part, path: "/".join([path.split("/")[0], part, path.split("/")[1]])),
 ]
 
