@@ -311,8 +311,10 @@ def _read_npz(
     archive: zipfile.ZipFile, files: Sequence[Entry], pixels: BinaryIO, notes: Conversions, fitting: bool
 ) -> _Counts:
     found: dict[str, Callable[[], ArrayFile]] = {}
+    around = len(os.path.commonpath([os.path.dirname(entry.path) for entry in files]))
     for entry in files:
-        name = entry.parts[-1].removesuffix(".npy")
+        inside = entry.path[around:].lstrip("/")
+        name = inside.removesuffix(".npy").replace("/", "_")  # such as train_images
         if name in found:
             raise InvalidUpload("duplicate_entry", f"the archive has two arrays {shorten(name)}; keep one")
         found[name] = partial(open_array, name, archive, entry.info)

@@ -119,6 +119,8 @@ SPLITS: list[tuple[str, tuple[str, str, str, str]]] = [
     ("part last", ("images_train", "labels_train", "images_val", "labels_val")),
     ("glued", ("xtrain", "ytrain", "xtest", "ytest")),
     ("camel case", ("trainX", "trainY", "testX", "testY")),
+    ("folders", ("train/images", "train/labels", "test/images", "test/labels")),
+    ("folders in a folder", ("all/train/x", "all/train/y", "all/test/x", "all/test/y")),
     ("only the test part is named", ("images", "labels", "test_images", "test_labels")),
 ]
 
@@ -223,6 +225,8 @@ REFUSED: list[tuple[str, str, str, dict[str, Any]]] = [
      {"x_test": IMAGES, "gt": LABELS}),
     ("images to test with and labels to learn from", "invalid_array", "it contains: 'x_test', 'y_train'",
      {"x_test": IMAGES, "y_train": LABELS}),
+    ("the same in folders", "invalid_array", "it contains: 'test_images', 'train_labels'",
+     {"test/images": IMAGES, "train/labels": LABELS}),
     ("an array for each label", "length_mismatch", "must have one label for each image, [n], or one-hot rows",
      {"cat": IMAGES.reshape(-1, 784), "dog": IMAGES.reshape(-1, 784)}),
     ("two of images", "invalid_array", "it contains", {"x": IMAGES, "data": IMAGES, "y": LABELS}),
