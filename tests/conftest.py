@@ -9,6 +9,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
@@ -25,6 +26,7 @@ from service.registry.database import Database
 from service.registry.opening import open_artifacts
 from service.settings import Settings
 from tests import unusual_postgresql
+from tests.emptied_databases import EmptiedDatabases
 from tests.registries import Registry
 from tests.unusual_postgresql import unusual_owner
 
@@ -112,9 +114,35 @@ def new_postgresql_database(*, unusual: bool = False) -> Iterator[str]:
 
 
 @pytest.fixture(params=DATABASES)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def unmigrated_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database for this test alone, without tables."""
     with own_database(request.param, tmp_path, request) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with the tables of this release, to be copied."""
+    file = tmp_path_factory.mktemp("migrated") / "palimpsest.db"
+    database = Database(f"sqlite:///{file}")
+    upgrade(database)
+    database.dispose()
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql() -> Iterator[EmptiedDatabases]:
+    """PostgreSQL databases with the tables of this release; dropped at the end of the test run."""
+    new_database = partial(new_postgresql_database, unusual=unusual_postgresql.is_requested())
+    databases = EmptiedDatabases(new_database, POSTGRESQL)
+    yield databases
+    databases.drop()
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a migrated database for this test alone."""
+    with own_migrated_database(request.param, tmp_path, request) as url:
         yield url
 
 
@@ -122,7 +150,6 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 def database(database_url: str) -> Iterator[Database]:
     """A migrated database for this test alone."""
     database = Database(database_url)
-    upgrade(database)
     yield database
     database.dispose()
 
@@ -174,6 +201,20 @@ def own_database(kind: str, folder: Path, request: pytest.FixtureRequest) -> Ite
             yield f"{url}?options=-csearch_path%3D{schema}".replace("postgresql://", "postgresql+psycopg://")
         finally:
             administration.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@contextmanager
+def own_migrated_database(kind: str, folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield the URL of a database with the tables of this release, for one test or one module alone."""
+    if kind == "sqlite":
+        file = folder / "palimpsest.db"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), file)
+        yield f"sqlite:///{file}"
+        return
+    databases: EmptiedDatabases = request.getfixturevalue("migrated_postgresql")
+    with databases.lend() as url:
+        yield url.replace("postgresql://", "postgresql+psycopg://")
 
 
 @contextmanager

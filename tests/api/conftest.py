@@ -7,14 +7,14 @@ import pytest
 
 from service.settings import Settings
 from tests.api.serving import Served, serving
-from tests.conftest import DATABASES, own_database
+from tests.conftest import DATABASES, own_migrated_database
 
 
 @pytest.fixture(scope="module", params=DATABASES)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home: Path = tmp_path_factory.mktemp("home")
     with (
-        own_database(request.param, home, request) as url,
+        own_migrated_database(request.param, home, request) as url,
         serving(Settings(home=home, database_url=url)) as served,
     ):
         yield served

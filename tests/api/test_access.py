@@ -17,7 +17,7 @@ from service.registry import keys, projects, sessions
 from service.registry.keys import SCOPES, Scope
 from service.settings import Settings
 from tests.api.serving import Served, serving
-from tests.conftest import DATABASES, own_database
+from tests.conftest import DATABASES, own_migrated_database
 
 
 @pytest.fixture(scope="module", params=DATABASES)
@@ -25,7 +25,7 @@ def locked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A server that requires a key; its client sends one with every scope for the whole deployment."""
     home: Path = tmp_path_factory.mktemp("home")
     with (
-        own_database(request.param, home, request) as url,
+        own_migrated_database(request.param, home, request) as url,
         serving(Settings(home=home, database_url=url, auth="on")) as served,
     ):
         served.http.headers["Authorization"] = f"Bearer {new_key(served)}"

@@ -11,7 +11,7 @@ from service.registry import projects, webhooks
 from service.settings import Settings
 from tests.api.serving import Served, serving
 from tests.api.test_access import OPEN, ROUTES, as_holder, key_id, methods, new_key
-from tests.conftest import DATABASES, own_database
+from tests.conftest import DATABASES, own_migrated_database
 from tests.requests.archives import as_npz, doodles
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -38,7 +38,7 @@ def locked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A server that requires a key, with the projects `first` and `second`; its client works in `first`."""
     home: Path = tmp_path_factory.mktemp("home")
     with (
-        own_database(request.param, home, request) as url,
+        own_migrated_database(request.param, home, request) as url,
         serving(Settings(home=home, database_url=url, auth="on")) as served,
     ):
         served.http.headers["Authorization"] = f"Bearer {new_key(served)}"

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.webhook_addresses import BadAddress, is_public, resolve
 from tests.api.serving import Served, serving
 from tests.api.test_access import new_key
-from tests.conftest import DATABASES, own_database
+from tests.conftest import DATABASES, own_migrated_database
 from tests.instance import wait_for
 
 ALL = list(webhooks.MESSAGE_TYPES)
@@ -71,7 +71,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module", params=DATABASES)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home: Path = tmp_path_factory.mktemp("home")
-    with own_database(request.param, home, request) as url:
+    with own_migrated_database(request.param, home, request) as url:
         settings = Settings(home=home, database_url=url, webhooks_to_private_addresses=True)
         with serving(settings) as served:
             yield served

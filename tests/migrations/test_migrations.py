@@ -63,8 +63,8 @@ FROM (SELECT 'job_1' AS id, 'learn' AS operation, 'succeeded' AS state, 1 AS out
 """
 
 
-def test_forgets_from_before_there_were_receipts_get_one(database_url: str) -> None:
-    database = Database(database_url)
+def test_forgets_from_before_there_were_receipts_get_one(unmigrated_url: str) -> None:
+    database = Database(unmigrated_url)
     upgrade(database, to="0004")
     with database.transaction() as session:
         session.execute(text(A_MODEL))
@@ -75,8 +75,8 @@ def test_forgets_from_before_there_were_receipts_get_one(database_url: str) -> N
     database.dispose()
 
 
-def test_purges_of_an_earlier_release_get_the_state_and_reason_requested(database_url: str) -> None:
-    database = Database(database_url)
+def test_purges_of_an_earlier_release_get_the_state_and_reason_requested(unmigrated_url: str) -> None:
+    database = Database(unmigrated_url)
     upgrade(database, to="0006")
     with database.transaction() as session:
         session.execute(text(A_MODEL))
@@ -103,8 +103,8 @@ VALUES ('job_2', 'retention', 'done', '[{json.dumps(KEY)}]', '[]', CURRENT_TIMES
 """
 
 
-def test_two_processes_that_start_at_once_migrate_once(database_url: str, tmp_path: Path) -> None:
-    environment = Settings(home=tmp_path / "home", database_url=database_url).as_environment()
+def test_two_processes_that_start_at_once_migrate_once(unmigrated_url: str, tmp_path: Path) -> None:
+    environment = Settings(home=tmp_path / "home", database_url=unmigrated_url).as_environment()
     migrate = [executable, "-m", "commands", "migrate"]
     with ThreadPoolExecutor() as pool:
         ended = list(pool.map(lambda _: run(migrate, env=environment, capture_output=True), range(2)))
@@ -116,9 +116,9 @@ def test_the_command_checks_that_migrations_and_tables_agree() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
-def test_rows_of_the_first_release_survive_every_step(database_url: str) -> None:
+def test_rows_of_the_first_release_survive_every_step(unmigrated_url: str) -> None:
     """Some steps rebuild a table that others refer to; no row of those may be lost or refer to nothing."""
-    database = Database(database_url)
+    database = Database(unmigrated_url)
     upgrade(database, to="0004")
     with database.transaction() as session:
         for statement in ROWS_OF_0004:

@@ -59,8 +59,8 @@ def test_a_database_that_does_not_answer_is_unavailable_and_names_no_host() -> N
     assert "secret" not in refused.value.reason
 
 
-def test_a_database_without_tables_is_unavailable(database_url: str) -> None:
-    database = Database(database_url)
+def test_a_database_without_tables_is_unavailable(unmigrated_url: str) -> None:
+    database = Database(unmigrated_url)
     with pytest.raises(DatabaseUnavailable):
         names(database)
     database.dispose()

@@ -82,9 +82,9 @@ def test_an_empty_database_beside_the_files_of_another_is_refused(
 
 
 def test_a_database_without_tables_beside_files_is_not_migrated(
-    database_url: str, artifacts: Artifacts
+    unmigrated_url: str, artifacts: Artifacts
 ) -> None:
-    database = Database(database_url)
+    database = Database(unmigrated_url)
     store_identity.check_new_database(database, artifacts)
     store_files(artifacts)
     with pytest.raises(StoreUnusable, match="the database is empty"):
@@ -155,8 +155,8 @@ def test_a_new_and_an_empty_file_are_accepted_and_a_folder_is_not(tmp_path: Path
         database_file.check_database_file(sqlite_url(tmp_path))
 
 
-def test_the_database_of_another_program_is_refused(database_url: str) -> None:
-    database = Database(database_url)
+def test_the_database_of_another_program_is_refused(unmigrated_url: str) -> None:
+    database = Database(unmigrated_url)
     database_file.check_owner(database)
     with database.engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE models (id integer)")
