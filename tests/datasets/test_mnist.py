@@ -109,6 +109,27 @@ def test_a_mirror_that_serves_other_bytes_is_a_failed_download(
         load("mnist", tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"220 this is no web server\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[\r\n\r\n",
+    ],
+    ids=["another protocol", "cut off", "a wrong address"],
+)
+def test_a_mirror_that_speaks_no_http_is_a_failed_download(
+    mirror: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    def reply(handler: SimpleHTTPRequestHandler) -> None:
+        handler.wfile.write(answer)
+        handler.close_connection = True
+
+    monkeypatch.setattr(Quiet, "do_GET", reply)
+    with pytest.raises(DatasetUnavailable, match="the download failed"):
+        load("mnist", tmp_path / "data")
+
+
 @pytest.mark.parametrize("damage", [b"", b"\0\0\x08\x03", b"not an idx file at all", idx_file("t10k-images")])
 def test_damaged_files_are_refused_with_their_folder_and_a_remedy(damage: bytes, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +155,9 @@ def _download(collection: Collection, folder: Path) -> None:
         with _socket_timeout(STALL_SECONDS):
             split = {"split": collection.split} if collection.split else {}
             _torchvision_class(collection)(folder, download=True, **split)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except (OSError, HTTPException, RuntimeError, ValueError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # a full disk has an error code of its own
-        raise _unavailable(collection, folder, changed, f"the download failed ({error})") from error
-    except (RuntimeError, EOFError, zlib.error) as error:
         reason = f"the download failed ({' '.join(str(error).split())})"
         raise _unavailable(collection, folder, changed, reason) from error
 
@@ -237,7 +236,7 @@ def _answers(url: str) -> bool:
         except urllib.error.HTTPError as refusal:
             refusal.close()
             answered.set()
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):
             return
 
     thread = threading.Thread(target=request, daemon=True)
