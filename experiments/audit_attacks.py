@@ -32,17 +32,19 @@ Figures = Mapping[str, float]
 
 
 def compare_attacks(
-    networks: Mapping[str, Figures], references: Mapping[str, Sequence[Figures]]
+    networks: Mapping[str, Figures], references: Mapping[str, Sequence[Figures]], seeds: int = 1
 ) -> dict[str, Result]:
     """Compare each figure of a strategy's networks with the references of the same label.
 
     networks: label -> figures of the strategy's network. references: label -> figures of each reference.
+    seeds: how many networks there are of each label, one after another, with the same references.
     Returns, for each figure:
 
     - `value` and `references`: the means over labels;
     - `gap`: the mean over labels of the value minus the references' mean, so that more of the label than the
       references show is positive (for `..._nats`, where more of the label is less, the other way round);
-    - `interval`: Student's 95 % interval of the gap over labels; None for one label;
+    - `interval`: Student's 95 % interval of the gap over labels, each the mean over its seeds, because these
+      share their references; None for one label;
     - `between`: the largest difference between two references, mean over labels;
     - `beyond`: the labels whose gap is larger than the largest difference between two of its references.
 
@@ -54,12 +56,14 @@ def compare_attacks(
         values = {label: one[name] for label, one in networks.items()}
         others = {label: [one[name] for one in references[label]] for label in networks}
         gaps = {label: sign * (values[label] - statistics.mean(others[label])) for label in networks}
+        each = list(gaps.values())
+        by_label = [statistics.mean(each[first : first + seeds]) for first in range(0, len(each), seeds)]
         between = {label: largest_difference(others[label]) for label in networks}
         found[name] = {
             "value": statistics.mean(values.values()),
             "references": statistics.mean(statistics.mean(one) for one in others.values()),
             "gap": statistics.mean(gaps.values()),
-            "interval": interval_of_mean(list(gaps.values())) if len(gaps) > 1 else None,
+            "interval": interval_of_mean(by_label) if len(by_label) > 1 else None,
             "between": statistics.mean(between.values()),
             "beyond": [label for label in networks if gaps[label] > between[label]],
             "by_label": {label: [values[label], others[label]] for label in networks},

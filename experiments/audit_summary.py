@@ -177,6 +177,7 @@ def summarize(
         "attacks": compare_attacks(
             {label: one.attacks for label, one in results.items()},
             {label: [one.attacks for one in references[label]] for label in results},
+            seeds,
         ),
         "spread": {
             "recovery_gap": _spread(gaps),

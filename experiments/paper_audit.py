@@ -1,5 +1,6 @@
 """The sections of docs/paper.md for `experiments.audit`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from experiments.markdown import table
@@ -16,6 +17,17 @@ AUDIT_FIGURES = (
 )
 CONTROLS = ("nothing", "reference", "matched")
 """Rows that are no strategy."""
+CLOSENESS = (
+    "free_column_cosine",
+    "few_shot_1_cosine",
+    "few_shot_5_cosine",
+    "few_shot_30_cosine",
+    "auxiliary_retained_cosine",
+    "auxiliary_other_dataset_cosine",
+)
+"""The attacks' figures of closeness that the bar is about."""
+CLOSENESS_BAR = 0.02
+"""The most that the upper end of the interval of a gap in closeness may be."""
 
 
 def audit(result: Result) -> list[str]:
@@ -39,8 +51,12 @@ def audit_matched(result: Result) -> list[str]:
     parts = [_figures(matched, {name: rows[name]["labels"] for name in matched})]
     for name in matched:
         if name not in CONTROLS:
-            parts += [f"Attacks on the weights that `{name}` left:", _attacks(rows, name)]
-    return parts
+            parts += [
+                f"Attacks on the weights that `{name}` left:",
+                _attacks(rows, name),
+                _closeness(rows, name),
+            ]
+    return [part for part in parts if part]
 
 
 def _figures(rows: Mapping[str, Result], labels: Mapping[str, object]) -> str:
@@ -63,10 +79,8 @@ def _figures(rows: Mapping[str, Result], labels: Mapping[str, object]) -> str:
 def _attacks(rows: Mapping[str, Result], name: str) -> str:
     """A line for each attack: before and after the strategy, and beside references of both kinds."""
     retrained, matched = rows[name]["attacks"], rows[name]["matched"]["attacks"]
-    before, control = (
-        rows["nothing"]["attacks"],
-        rows.get("matched", {}).get("matched", {}).get("attacks", {}),
-    )
+    before, control = rows["nothing"]["attacks"], _one_more_matched(rows)
+    networks = _networks(rows[name])
     lines = []
     for figure, one in matched.items():
         other = retrained.get(figure)
@@ -80,12 +94,53 @@ def _attacks(rows: Mapping[str, Result], name: str) -> str:
                 f"{one['references']:.3f}",
                 _gap(one),
                 f"{one['between']:.3f}",
-                _listed(one["beyond"]),
+                _beyond(one["beyond"], networks),
                 _gap(control.get(figure)),
             )
         )
     heads = ("figure", "before", "after", "retrained", "gap", "matched", "gap", "between two", "beyond")
     return table((*heads, "gap of one more matched"), lines)
+
+
+def _closeness(rows: Mapping[str, Result], name: str) -> str:
+    """Say which figures of closeness are within the bar, beside matched references."""
+    found, control = rows[name]["matched"]["attacks"], _one_more_matched(rows)
+    measured = [figure for figure in CLOSENESS if found.get(figure, {}).get("interval")]
+    if not measured:
+        return ""
+    above = [one for one in measured if found[one]["interval"][1] > CLOSENESS_BAR]
+    highest = max(found[one]["interval"][1] for one in measured)
+    networks, controls = _networks(rows[name]), _networks(rows.get("matched", {}))
+    beyond = (
+        f"{one.removesuffix('_cosine').replace('_', ' ')} {len(found[one]['beyond'])} of {networks} "
+        f"({len(control[one]['beyond'])} of {controls} for one more matched reference)"
+        for one in measured
+        if one in control
+    )
+    return (
+        f"Closeness beside matched references: the upper end of the gap's interval is {highest:+.3f} at most "
+        f"(bar: {CLOSENESS_BAR:+.3f}; above it: {_listed(above)}). Networks whose gap is larger "
+        f"than the largest difference between two references: {'; '.join(beyond)}."
+    )
+
+
+def _one_more_matched(rows: Mapping[str, Result]) -> Mapping[str, Result]:
+    attacks: Mapping[str, Result] = rows.get("matched", {}).get("matched", {}).get("attacks", {})
+    return attacks
+
+
+def _networks(row: Result) -> int:
+    """How many networks of a row were compared with references."""
+    return int(row.get("labels", 0)) * int(row.get("seeds", 1))
+
+
+def _beyond(names: Sequence[str], networks: int) -> str:
+    """Count labels such as "3", or "3, seed 0" and "3, seed 1": 2 of 30: 3 (2)."""
+    if not names:
+        return "none"
+    labels = Counter(name.partition(", seed ")[0] for name in names)
+    shown = (label if times == 1 else f"{label} ({times})" for label, times in labels.items())
+    return f"{len(names)} of {networks}" + ("" if len(names) == networks else f": {', '.join(shown)}")
 
 
 def _value(one: Result | None) -> str:

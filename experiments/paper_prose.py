@@ -3,12 +3,12 @@
 INTRO = """# The paper's figures and tables, reproduced
 
 Written by `python -m experiments.paper`; do not edit it by hand. The paper is *Unifying Continual Learning
-and Machine Unlearning for Expressiveness Aware Models* (Bangar et al.). All experiments but the last use MNIST;
-all use the paper's network (784-512-256-8) and one CPU thread for each process. Intervals are 95 % intervals over
-seeds, of Student's t distribution or, where marked b, by the bootstrap. Accuracy is that of 1,000 draws of
-each label. *Closed-set* accuracy takes the label that the judge finds likeliest, as the paper's classifier
-does. *Open-set* accuracy counts a draw that the judge rejects as wrong. pp stands for percentage points.
-Where the paper shows only a curve, its number is read off the figure."""
+and Machine Unlearning for Expressiveness Aware Models* (Bangar et al.). All experiments but the last use
+MNIST; all use the paper's network (784-512-256-8) and one CPU thread for each process. Intervals are 95 %
+intervals over seeds, of Student's t distribution or, where marked b, by the bootstrap. Accuracy is that of
+1,000 draws of each label. *Closed-set* accuracy takes the label that the judge finds likeliest, as the
+paper's classifier does. *Open-set* accuracy counts a draw that the judge rejects as wrong. pp stands for
+percentage points. Where the paper shows only a curve, its number is read off the figure."""
 
 CAPTIONS = {
     "random_passes": {
@@ -117,9 +117,10 @@ trained differently; a gap to matched references shows that something of the lab
 
 The network has learned eight labels, five and then three, and the stand-ins are the other two. `before` is
 that network (row `nothing`), in which every attack has to find the label. A gap is positive if the candidate
-shows more of the label than the references do; its interval is over labels and seeds. `between two` is the
-largest difference between two references, the mean over labels, and `beyond` names the labels whose gap is
-larger than that of their references. The last column is one more matched reference, beside the others. The
+shows more of the label than the references do; its interval is over labels, each the mean over its seeds,
+because these have the same references. `between two` is the largest difference between two references, the
+mean over labels. `beyond` counts the networks whose gap is larger than that of their references, and names
+their labels, with how many seeds. The last column is one more matched reference, beside the others. The
 figures are:
 
 - `... share`: the share of the images that the judge recognises as the label. It counts fragments, too;

@@ -44,6 +44,7 @@ from experiments.audit_cases import (
 from experiments.audit_histories import History, Setting, history_of
 from experiments.audit_plots import plot_all
 from experiments.audit_summary import p_value_of_another_reference, summarize
+from experiments.running import Result
 from experiments.training_setup import LEARN_STRATEGIES
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.audit_measurements import AuditMeasurements
@@ -166,6 +167,18 @@ def test_a_label_beyond_the_references_is_named_and_more_nats_are_less_of_the_la
     assert single["few_cosine"]["interval"] is None
     without = compare_attacks(networks | {"3": {"few_cosine": 0.7}}, references)
     assert without.keys() == {"few_cosine"}, "a figure that a network lacks is left out"
+
+
+def test_seeds_of_a_label_are_averaged_before_the_interval_because_they_share_references() -> None:
+    def seeds_of(count: int) -> Result:
+        gaps = {"2": 0.03, "3": 0.01}
+        names = [(label, f"{label}, seed {seed}") for label in gaps for seed in range(count)]
+        networks = {name: {"few_cosine": 0.7 + gaps[label]} for label, name in names}
+        return compare_attacks(networks, {name: [{"few_cosine": 0.7}] for name in networks}, count)[
+            "few_cosine"
+        ]
+
+    assert seeds_of(4)["interval"] == pytest.approx(seeds_of(1)["interval"])
 
 
 def test_a_reference_is_not_aligned_with_itself() -> None:

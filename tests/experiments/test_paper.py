@@ -113,8 +113,10 @@ def test_the_audit_beside_matched_references_has_a_line_for_each_attack(tmp_path
     text = page({"audit_matched": PROVENANCE | {"strategies": rows}}, tmp_path)
     assert (
         "| free column cosine | 0.800 | 0.800 | 0.700 | +0.100 (+0.050 to +0.150) "
-        "| 0.770 | +0.030 (+0.010 to +0.050) | 0.040 | 2 | +0.010 |" in text
+        "| 0.770 | +0.030 (+0.010 to +0.050) | 0.040 | 1 of 2: 2 | +0.010 |" in text
     )
+    assert "is +0.050 at most (bar: +0.020; above it: free column cosine)." in text
+    assert "references: free column 1 of 2 (0 of 2 for one more matched reference)." in text
     assert text.count("Attacks on the weights that `") == 1, "controls are columns, not tables"
     assert "| `nothing` | 2 |" in text
 
