@@ -50,7 +50,8 @@ def plot_recovered_images(results: Mapping[Case, CaseResult], file: Path) -> Non
         for axis, case in zip(axes[:, 0], cases, strict=True):
             result = results[case]
             axis.imshow(_tile(result.tensors()["recovered"]).numpy(), cmap="gray", vmin=0, vmax=255)
-            name = f"{_title(case.strategy)}{f' {case.seed}' if case.strategy == REFERENCE else ''}"
+            several = sum(one.strategy == case.strategy for one in cases) > 1
+            name = f"{_title(case.strategy)}{f' {case.seed}' if several else ''}"
             axis.set_ylabel(
                 f"{name}\n{result.measurements.recovery:.0%}", rotation=0, ha="right", va="center"
             )
