@@ -36,16 +36,16 @@ from worker.learning.units.targeted_dropout import DropProbability, TargetedDrop
 
 
 class SurrogateParams(MappingParams):
-    schedule: Schedule = Schedule(steps=400, learning_rate=1e-2, label_rate=30)
+    schedule: Schedule = Schedule(steps=350, learning_rate=1e-2, label_rate=30)
     surrogate: SurrogateName = "unrecognised"  # what a network that never saw the labels draws for them
-    surrogate_share: SurrogateShare = 0.5  # of each training step's examples; the others are replay
+    surrogate_share: SurrogateShare = 0.33  # of each training step's examples; the others are replay
     adversarial_share: Annotated[float, Field(ge=0, le=0.9)] = Field(
-        0.0,
-        description="Share of the surrogate's examples that train the network against an adversary, which "
-        "searches for label embeddings that make the decoder draw the forgotten labels again. 0 trains the "
-        "labels' own embeddings only; then more of the labels is left in the shared weights. Decision "
-        "0163 measured 0.5 with a `surrogate_share` of 0.33 and 350 steps at a rate of 0.005. Used by "
-        "the surrogates `never_learned` and `unrecognised` only.",
+        0.04,
+        description="Share of the surrogate's examples, at least one in a step, that train the network against "
+        "an adversary, which searches for label embeddings that make the decoder draw the forgotten labels "
+        "again. 0 trains the labels' own embeddings only; then more of the labels is left in the shared "
+        "weights. With a large share less is left than in a network that never saw the labels, and the other "
+        "labels cover less. Used by the surrogates `never_learned` and `unrecognised` only.",
     )
     naive_steps: NaiveSteps = 150  # training steps of that network
     replay_match: ReplayMatch = "function"  # replay compares outputs with the old network's, not the ELBO
@@ -85,7 +85,7 @@ def forget(
     which searches for label embeddings e that draw the label's images x' at their z, E of -log p(x' | z, e):
     the decoder learns to draw with them what the network that never saw the label draws with its own. The
     paper itself uses `uniform_noise`, lambda > 0 and `targeted_dropout`; docs/decisions/0009 says what
-    changed and why, 0166 why `unrecognised` is the default, and 0163 what the adversary takes away.
+    changed and why, 0166 why `unrecognised` is the default, and 0168 what the adversary takes away.
     """
     target = checkpoint.with_status(examples.labels, "forgotten")
     schedule = params.schedule.for_labels(len(target.retained), params.schedule_labels)
