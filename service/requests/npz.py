@@ -76,7 +76,8 @@ class Arrays:
 def read_arrays(arrays: Mapping[str, Opener], notes: Conversions, *, fitting: bool) -> Arrays:
     """Read the labels, and find out how the images are held. Raises InvalidUpload.
 
-    arrays: {name: the function that opens the array}; those that are neither images nor labels stay closed.
+    arrays: {name, with the folders that it is in: the function that opens the array}; those that are neither
+    images nor labels stay closed.
     fitting: whether images of other sizes than 28x28 are scaled.
     """
     pairs = _find_pairs(arrays, notes)
@@ -144,7 +145,7 @@ def _find_pairs(arrays: Mapping[str, Opener], notes: Conversions) -> list[_Pair]
             _Pair(arrays[roles[part, "images"][0]](), arrays[roles[part, "labels"][0]](), is_test_part(part))
             for part in complete
         ]
-    elif any(is_test_part(part) for part in parts):  # it would be learned from
+    elif any(is_test_part(part) for name in arrays for part in _parts_in(name)):  # it would be learned from
         raise _unclear(arrays)
     else:
         pairs = _find_by_shape(arrays)
@@ -167,15 +168,29 @@ def _find_pairs(arrays: Mapping[str, Opener], notes: Conversions) -> list[_Pair]
 
 
 def _role_of(name: str) -> tuple[str, str] | None:
-    """Return the part of a split ("" for none) and whether it is images or labels; None if neither."""
-    glued = GLUED.fullmatch(name.lower())
-    words = list(glued.groups()) if glued else [word.lower() for word in WORDS.findall(name)]
-    parts = [part for word in words if (part := part_of(word)) is not None]
-    rest = [word for word in words if part_of(word) is None]
+    """Return the part of a split ("" for none) and whether it is images or labels; None if neither.
+
+    The part may stand in the names of folders, such as `test/x`. So may the rest if the name itself has the
+    part only, such as `images/test`; otherwise folders may be called anything.
+    """
+    folders, _, file = name.rpartition("/")
+    parts = _parts_in(name)
+    rest, around = ([word for word in _words(each) if part_of(word) is None] for each in (file, folders))
+    rest = rest or around
     if len(parts) > 1 or len(rest) != 1:
         return None
     role = "images" if rest[0] in IMAGE_NAMES else "labels" if rest[0] in LABEL_NAMES else None
-    return None if role is None else (parts[0] if parts else "", role)
+    return None if role is None else (next(iter(parts), ""), role)
+
+
+def _parts_in(name: str) -> set[str]:
+    """Return all parts of a split that the name and its folders mention."""
+    return {part for level in name.split("/") for word in _words(level) if (part := part_of(word))}
+
+
+def _words(name: str) -> list[str]:
+    glued = GLUED.fullmatch(name.lower())
+    return list(glued.groups()) if glued else [word.lower() for word in WORDS.findall(name)]
 
 
 def _find_by_shape(arrays: Mapping[str, Opener]) -> list[_Pair]:

@@ -313,10 +313,7 @@ def _read_npz(
     found: dict[str, Callable[[], ArrayFile]] = {}
     around = len(os.path.commonpath([os.path.dirname(entry.path) for entry in files]))
     for entry in files:
-        inside = entry.path[around:].lstrip("/")
-        name = inside.removesuffix(".npy").replace("/", "_")  # such as train_images
-        if name in found:
-            raise InvalidUpload("duplicate_entry", f"the archive has two arrays {shorten(name)}; keep one")
+        name = entry.path[around:].lstrip("/").removesuffix(".npy")  # such as train/images
         found[name] = partial(open_array, name, archive, entry.info)
     arrays = read_arrays(found, notes, fitting=fitting)
     counts = _Counts(arrays.counts, arrays.tests)
