@@ -32,6 +32,8 @@ class Entry:
 
     info: zipfile.ZipInfo
     path: str
+    is_name_known: bool
+    """Whether it is known which letters the bytes of its name stand for."""
 
     @property
     def quoted(self) -> str:
@@ -52,26 +54,25 @@ class Picture:
 
 
 def name_entry(info: zipfile.ZipInfo, notes: Conversions, *, all_utf_8: bool) -> Entry:
-    """Return the entry with its name as it is meant, and with `/` between folders. Raises InvalidUpload.
+    """Return the entry with its name as it is meant, and with `/` between folders.
 
     Info-ZIP on Linux and older macOS write UTF-8 names without the flag that says so, and zipfile then reads
-    them as code page 437. Programs on Windows may write backslashes.
+    them as code page 437. Programs on Windows may write backslashes, and names in the code page of their
+    country. It cannot be told which: the bytes of Japanese names may be Spanish letters.
 
     all_utf_8: what `are_utf_8` says of the archive.
     """
     path = info.orig_filename
+    is_known = all_utf_8 or not _is_unflagged(info)
     if _is_unflagged(info) and all_utf_8:
         path = path.encode("cp437").decode("utf-8")
         notes.add("names_decoded", "the names in the archive are UTF-8 without the flag that says so")
-    if "\\" in path:
+    if "\\" in path and is_known:  # in other names it may be half of a letter
         path = path.replace("\\", "/")
         notes.add("backslashes_replaced", "the paths in the archive have backslashes: read as folders")
     while path.startswith("./"):
         path = path[2:]
-    entry = Entry(info, path)
-    if _is_unflagged(info) and not all_utf_8:
-        _check_code_page(entry, notes)
-    return entry
+    return Entry(info, path, is_known)
 
 
 def are_utf_8(infos: Iterable[zipfile.ZipInfo]) -> bool:
@@ -87,28 +88,6 @@ def are_utf_8(infos: Iterable[zipfile.ZipInfo]) -> bool:
 
 def _is_unflagged(info: zipfile.ZipInfo) -> bool:
     return not info.flag_bits & UTF_8_FLAG and not info.orig_filename.isascii()
-
-
-def _check_code_page(entry: Entry, notes: Conversions) -> None:
-    """Raise InvalidUpload if the folders of the entry have names in another code page than 437.
-
-    437 is that of zip, and the letters of German or French are the same in most code pages of Windows. Of
-    names in another one, such as Japanese, it makes signs that are no letters.
-    """
-    folders = "/".join(entry.parts[:-1])
-    if folders.isascii():
-        return  # the name of a file says nothing
-    if any(not one.isascii() and not unicodedata.name(one, "").startswith("LATIN ") for one in folders):
-        raise InvalidUpload(
-            "invalid_name",
-            f"the names of folders are in an unknown code page, of which 437 makes {shorten(folders)}; pack "
-            "the archive with names in UTF-8, or give the folders names of ASCII letters",
-        )
-    notes.add(
-        "names_in_code_page_437",
-        f"the names in the archive are not UTF-8, and say no code page: read as 437, such as "
-        f"{shorten(folders)}",
-    )
 
 
 def is_left_behind(entry: Entry) -> bool:
@@ -160,6 +139,7 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     if has_split:
         notes.add("split_kept", "the archive's own split is kept: its test pictures are never learned from")
     labels = {label for _, label, _ in found}
+    _refuse_unknown_letters(label for entry, label, _ in found if not entry.is_name_known)
     _refuse_folders_without_labels(labels, documents)
     composed = {label: unicodedata.normalize("NFC", label) for label in labels}
     if len(set(composed.values())) < len(composed):
@@ -250,6 +230,16 @@ def _place(entry: Entry, folders: tuple[str, ...]) -> tuple[str, str]:
     raise InvalidUpload(
         "invalid_path", f"{entry.quoted} is not of the form LABEL/NAME.png, or train/LABEL/NAME.png"
     )
+
+
+def _refuse_unknown_letters(labels: Iterable[str]) -> None:
+    """Raise InvalidUpload unless these labels, in paths of an unknown code page, are ASCII."""
+    if unknown := {label for label in labels if not label.isascii()}:
+        raise InvalidUpload(
+            "invalid_name",
+            f"the names of folders are in an unknown code page, of which 437 makes {_quote(unknown)}; pack "
+            "the archive with names in UTF-8, or give the folders names of ASCII letters",
+        )
 
 
 def _refuse_folders_without_labels(labels: Collection[str], documents: Sequence[Entry]) -> None:
