@@ -246,6 +246,12 @@ def _grey(name: str, picture: Image.Image, note: Note) -> NDArray[np.uint8]:
 
 
 def _another_format(name: str, data: bytes) -> InvalidUpload:
+    if data.startswith(SIGNATURE[:4]):
+        return InvalidUpload(
+            "corrupt_image",
+            f"{name} is a PNG whose first bytes are damaged, such as by a conversion of line ends; copy it "
+            "again as a binary file",
+        )
     found = (name_format(data) or "neither") if data else "empty"
     return InvalidUpload("invalid_image", f"{name} is not a PNG or JPEG: it is {found}; save it as PNG")
 
