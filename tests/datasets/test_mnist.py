@@ -68,6 +68,19 @@ def test_what_is_missing_is_downloaded_once(mirror: ThreadingHTTPServer, tmp_pat
     assert len(load("mnist", tmp_path / "data").test["0"]) == 1_000
 
 
+@pytest.mark.usefixtures("mirror")
+def test_a_failed_download_names_the_collection_if_another_process_added_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(_: MNIST) -> None:
+        write(small(MNIST_FILES), tmp_path)
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    monkeypatch.setattr(MNIST, "download", download)
+    with pytest.raises(DatasetUnavailable, match="^MNIST is not in .*, and the download failed"):
+        load("mnist", tmp_path)
+
+
 def test_packed_files_on_disk_need_no_network(
     mirror: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ class DatasetUnavailable(Exception):
 
 
 class WrongFiles(DatasetUnavailable):
-    """There are files of the dataset, but they are damaged or those of another one."""
+    """There are files of the dataset, but they are damaged, those of another one, or not readable for this process."""
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,8 @@ def _unavailable(
     kind = WrongFiles if changed else DatasetUnavailable
     files, packed = ", ".join(file_names(collection)), ", ".join(_packed(collection))
     missing = [name for name in file_names(collection) if not (_raw(collection, folder) / name).is_file()]
-    what = collection.name if missing == file_names(collection) else ", ".join(missing)
+    is_part = 0 < len(missing) < len(file_names(collection))  # none: another process may have added them
+    what = ", ".join(missing) if is_part else collection.name
     return kind(
         f"{what} is not in {_raw(collection, folder)}, and {changed or reason}. Put {files} "
         f"(or, as they are distributed, {packed}) there, "
