@@ -77,7 +77,7 @@ def test_a_failed_download_names_the_collection_if_another_process_added_the_fil
         raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
 
     monkeypatch.setattr(MNIST, "download", download)
-    with pytest.raises(DatasetUnavailable, match="^MNIST is not in .*, and the download failed"):
+    with pytest.raises(DatasetUnavailable, match=r"^MNIST is not in .*, and the download failed"):
         load("mnist", tmp_path)
 
 

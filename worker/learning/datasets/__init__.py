@@ -48,8 +48,8 @@ def load(name: str, folder: Path) -> Dataset:
     """Read a dataset of the catalog. folder: holds the downloaded datasets; bundled ones ignore it.
 
     Raises DatasetUnavailable if there is no such dataset, or if its images cannot be read or downloaded,
-    and WrongFiles, which is one, if there are files that are damaged, those of another dataset, or not readable
-    for this process.
+    and WrongFiles, which is one, if there are files that are damaged, those of another dataset, or not
+    readable for this process.
     """
     info, read = find(name)
     train, test = read(folder)

@@ -20,7 +20,7 @@ class DatasetUnavailable(Exception):
 
 
 class WrongFiles(DatasetUnavailable):
-    """There are files of the dataset, but they are damaged, those of another one, or not readable for this process."""
+    """There are files of the dataset, but damaged, of another dataset, or not readable for this process."""
 
 
 @dataclass(frozen=True)
