@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from service.requests.invalid_upload import InvalidUpload, shorten
-from service.requests.splits import is_container, is_test_part, may_be_label, part_of_folder
+from service.requests.splits import is_container, is_test_folder, is_test_part, may_be_label, part_of_folder
 from service.requests.upload_notes import Conversions
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
@@ -117,14 +117,20 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     note_documents(documents, notes)
     pictures.sort(key=lambda entry: entry.path)
     around, folders = _without_common([entry.parts[:-1] for entry in pictures])
+    places = _places(pictures, folders, any(map(_is_table, documents)), notes)
+    found = [(entry, label, part) for entry, (label, part) in zip(pictures, places, strict=True)]
+    parts = {part for _, _, part in found}
+    if is_test_folder(around) and parts == {""}:
+        raise InvalidUpload(
+            "too_few_images",
+            f"all pictures are in {shorten('/'.join(around))}, which is read as pictures to test with, and "
+            "they are never learned from; add train/LABEL/NAME.png, or give that folder another name",
+        )
     if around:
         notes.add(
             "folders_around_ignored",
             f"the folder around all pictures was left out: {shorten('/'.join(around))}",
         )
-    places = _places(pictures, folders, any(map(_is_table, documents)), notes)
-    found = [(entry, label, part) for entry, (label, part) in zip(pictures, places, strict=True)]
-    parts = {part for _, _, part in found}
     if len(parts) > 1 and "" in parts:
         odd = next(entry for entry, _, part in found if not part)
         raise InvalidUpload(

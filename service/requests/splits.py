@@ -1,6 +1,7 @@
 """The names that people give to the parts of a split: what is learned from, and what is held out."""
 
 import re
+from collections.abc import Sequence
 
 _PARTS = {
     "train": ("train", "training", "tr", "trainset", "traindata"),
@@ -35,6 +36,12 @@ def part_of_folder(name: str) -> str | None:
 def may_be_label(name: str) -> bool:
     """Whether a folder with the name of a part may hold a label instead, if the folders beside it do."""
     return name.lower() in _ALSO_LABELS
+
+
+def is_test_folder(around: Sequence[str]) -> bool:
+    """Whether the folders around all images, the outermost first, say that all are to test with."""
+    named = [name for name in around if not is_container(name)]
+    return bool(named) and is_test_part(part_of_folder(named[-1]) or "")
 
 
 def is_container(name: str) -> bool:

@@ -30,6 +30,7 @@ from service.requests.invalid_upload import PIXELS, InvalidUpload, shorten
 from service.requests.npz import read_arrays
 from service.requests.other_formats import HEAD_BYTES, name_format
 from service.requests.pictures import MAX_PICTURE_BYTES, decode_picture
+from service.requests.splits import is_test_folder
 from service.requests.upload_notes import Conversions, Note
 
 log = logging.getLogger(__name__)
@@ -311,9 +312,15 @@ def _read_npz(
     archive: zipfile.ZipFile, files: Sequence[Entry], pixels: BinaryIO, notes: Conversions, fitting: bool
 ) -> _Counts:
     found: dict[str, Callable[[], ArrayFile]] = {}
-    around = len(os.path.commonpath([os.path.dirname(entry.path) for entry in files]))
+    folder = os.path.commonpath([os.path.dirname(entry.path) for entry in files])
+    if is_test_folder(folder.split("/")):
+        raise InvalidUpload(
+            "invalid_array",
+            f"all arrays are in {shorten(folder)}, which is read as images to test with, and they are never "
+            "learned from; add train/images.npy and train/labels.npy, or give that folder another name",
+        )
     for entry in files:
-        name = entry.path[around:].lstrip("/").removesuffix(".npy")  # such as train/images
+        name = entry.path[len(folder) :].lstrip("/").removesuffix(".npy")  # such as train/images
         found[name] = partial(open_array, name, archive, entry.info)
     arrays = read_arrays(found, notes, fitting=fitting)
     counts = _Counts(arrays.counts, arrays.tests)

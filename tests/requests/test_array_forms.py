@@ -226,6 +226,8 @@ REFUSED: list[tuple[str, str, str, dict[str, Any]]] = [
     ("as many labels as columns", "length_mismatch", "must have the shape [12]",
      {"images": IMAGES, "labels": ["a"] * 28}),
     ("test images only", "invalid_array", "never learned", {"x_test": IMAGES, "y_test": LABELS}),
+    ("a folder of test images only", "invalid_array", "in 'all/test', which is read as images to test with",
+     {"all/test/images": IMAGES, "all/test/labels": LABELS}),
     ("no labels to test with", "invalid_array", "'x_test'",
      {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}),
     ("test images beside labels of no name", "invalid_array", "it contains: 'gt', 'x_test'",

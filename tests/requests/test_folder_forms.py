@@ -436,6 +436,25 @@ def test_an_archive_without_labels_or_without_pictures_to_learn_from_is_refused(
         read(zipped({f"{folder}/{i}.png": PATHS["0/000.png"] for folder in folders for i in range(6)}))
 
 
+@pytest.mark.parametrize("around", ["test", "digits/Test Images", "test/images", "validation"])
+def test_a_folder_of_test_pictures_around_all_is_not_learned_from(around: str) -> None:
+    with pytest.raises(
+        InvalidUpload, match=r"to test with, .* never learned from; .*another name"
+    ) as refused:
+        read(renamed(lambda path: f"{around}/{path}"))
+    assert refused.value.code == "too_few_images"
+
+
+@pytest.mark.parametrize("around", ["test/digits", "my tests", "testing/mnist_test"])
+def test_a_folder_around_all_may_have_a_name_like_test(around: str) -> None:
+    assert read(renamed(lambda path: f"{around}/{path}")).sha256 == PLAIN.sha256
+
+
+def test_a_folder_called_test_may_have_a_split_in_it() -> None:
+    upload = read(in_folders("test/train/a", "test/test/a"))
+    assert (upload.counts, upload.held_out) == ({"a": 12}, {"a": 6})
+
+
 def test_a_transparent_drawing_of_black_ink_is_not_learned_as_black() -> None:
     picture = np.zeros((28, 28, 4), np.uint8)
     picture[5:9, 5:20, 3] = 255
