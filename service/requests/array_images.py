@@ -20,6 +20,9 @@ WANTED = f"[n, {SIDE}, {SIDE}] or [n, {PIXELS}], with values from 0 to 255"
 CHANNEL_COUNTS = (1, 2, 3, 4)
 TOLERANCE = 1e-3
 """How far beyond 0, 1 or -1 a float may be by rounding."""
+BRIGHT_FLOAT = 8
+"""Floats that are all below it are none from 0 to 255: divided by their standard deviation they end at 2 to
+5, and resampling goes a little beyond 1. Rounded, only a few dark greys would be left of them."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def _range_of(dtypes: Sequence[np.dtype[Any]], values: Values) -> Range | None:
             return Range.FLOATS_0_1
         if -1 - TOLERANCE <= low < -0.5 and high <= 1 + TOLERANCE:
             return Range.FLOATS_1_1
-        return Range.FLOATS_0_255 if low >= 0 and high <= 255 + TOLERANCE else None
+        return Range.FLOATS_0_255 if low >= 0 and BRIGHT_FLOAT <= high <= 255 + TOLERANCE else None
     raise InvalidUpload("wrong_type", "the arrays of images differ in their types; save all as uint8")
 
 
