@@ -36,6 +36,8 @@ class Layout:
     channels_first: bool
     images_last: bool
     """Whether the last axis is that of the images, as MATLAB saves them."""
+    may_be_last: bool = False
+    """Whether the last axis could be that of the images just as well as the first, which is taken."""
 
     @property
     def is_square(self) -> bool:
@@ -75,16 +77,18 @@ class Range(Enum):
 def find_layout(array: ArrayFile, count: int) -> Layout:
     """Return how an array with a label for each of `count` images holds them. Raises InvalidUpload.
 
-    Of two possible layouts, the one with the images first is taken. If the number of labels fits the last
-    axis alone, that axis is taken, unless only the other layout has square images: then there are too few
-    labels or too many.
+    Of two possible layouts, the one with the images first is taken, and it is marked. If the number of
+    labels fits the last axis alone, that axis is taken, unless only the other layout has square images: then
+    there are too few labels or too many.
     """
     shape = array.shape
     if len(shape) > 2 and shape[0] == 1 and shape[1] == count:
         shape = shape[1:]
     layout = _images_first(shape)
-    if (layout is None or layout.count != count) and len(shape) > 1 and shape[-1] == count:
+    if len(shape) > 1 and shape[-1] == count:
         turned = _images_first((shape[-1], *shape[:-1]))
+        if layout is not None and layout.count == count:
+            return replace(layout, may_be_last=turned is not None)
         if turned is not None and (turned.is_square or layout is None or not layout.is_square):
             return replace(turned, images_last=True)
     if layout is None:
@@ -122,10 +126,12 @@ def check_images(array: ArrayFile, layout: Layout, *, fitting: bool) -> None:
         )
     height, width = layout.height, layout.width
     if (height, width) != (SIDE, SIDE) and (not fitting or max(height, width) > LARGEST_SIDE):
+        advice = advise(height, width)
+        if array.shape[1:] == (4 * PIXELS,):
+            advice += f"; if it is {SIDE}x{SIDE} with four channels, reshape it to [n, {SIDE}, {SIDE}, 4]"
         raise InvalidUpload(
             "invalid_array",
-            f"each image in the array {shorten(array.name)}, {array}, is {height}x{width}; "
-            f"{advise(height, width)}",
+            f"each image in the array {shorten(array.name)}, {array}, is {height}x{width}; {advice}",
         )
 
 
@@ -257,6 +263,8 @@ def read_images(
     """Yield some images at a time, uint8 [some, 784], with the index of the first of them."""
     first = 0
     for raw in _raw_pieces(array, layout):
+        if raw.ndim == 2 and raw.shape[1] != PIXELS:
+            _refuse_flat_channels(array, raw)
         grey = to_grey(scale(layout.arrange(raw)), lambda code: _note_channels(code, notes))
         if grey.shape[1:] != (SIDE, SIDE):
             notes.add(
@@ -269,8 +277,34 @@ def read_images(
         first += len(grey)
 
 
+def _refuse_flat_channels(array: ArrayFile, piece: NDArray[Any]) -> None:
+    """Raise InvalidUpload if rows such as [n, 3136] seem to be RGBA, as a canvas of a browser gives them.
+
+    They have as many values as grey images of twice the height and width. Every fourth value is opaque in all
+    images, or differs from the other three, which are the same.
+    """
+    if piece.shape[1] % 4:
+        return
+    red, green, blue, alpha = (piece[:, i::4] for i in range(4))
+    is_opaque = (alpha == piece.max()).all() and (red != piece.max()).any()
+    is_grey = (red == green).all() and (green == blue).all() and (blue != alpha).any()
+    if is_opaque or is_grey:
+        side = math.isqrt(piece.shape[1] // 4)
+        raise InvalidUpload(
+            "invalid_array",
+            f"the rows of the array {shorten(array.name)}, {array}, seem to have four channels; reshape it "
+            f"to [n, {side}, {side}, 4]",
+        )
+
+
 def note_layout(array: ArrayFile, layout: Layout, notes: Conversions) -> None:
-    """Note a layout other than the documented ones."""
+    """Note a layout other than the documented ones, or that it is one of two."""
+    if layout.may_be_last:
+        notes.add(
+            "axes_assumed",
+            f"the images of {list(array.shape)} could stand in the first axis or in the last one: read as in "
+            "the first; if they are in the last one, move it with numpy.moveaxis(images, -1, 0)",
+        )
     if layout.images_last:
         notes.add("axes_moved", f"the images stand in the last axis of {list(array.shape)}: it came first")
     elif array.shape[1:] not in ((SIDE, SIDE), (PIXELS,)) and (layout.height, layout.width) == (SIDE, SIDE):

@@ -291,6 +291,37 @@ def test_other_sizes_are_scaled_where_that_is_requested(images: NDArray[Any]) ->
     assert "fitted" in codes(upload)
 
 
+def test_images_that_may_be_in_either_axis_are_read_in_the_first_and_the_upload_says_so() -> None:
+    images, labels = as_arrays(drawings(each=14))
+    upload = read(npz(images=images, labels=labels))
+    assert upload.images["0"].tolist() == images[:14].reshape(14, 784).tolist()
+    assert codes(upload) == {"axes_assumed"}
+    flat = np.tile(images.reshape(28, 784), (28, 1))
+    assert codes(read(npz(images=flat, labels=np.tile(labels, 28)))) == {"axes_assumed"}
+
+
+def canvas(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Black ink on a transparent ground, as a canvas of a browser gives it."""
+    out = np.zeros((*x.shape, 4), np.uint8)
+    out[..., 3] = x
+    return out
+
+
+def reddish(x: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours and an alpha channel that hides nothing."""
+    return np.stack([x, x // 2, x // 3, np.full_like(x, 255)], axis=-1)
+
+
+@pytest.mark.parametrize("fitting", [True, False])
+@pytest.mark.parametrize("dtype", ["u1", "f4"])
+@pytest.mark.parametrize("make", [canvas, reddish, lambda x: coloured(x, 4)], ids=["canvas", "red", "grey"])
+def test_flat_rows_of_four_channels_are_not_read_as_larger_grey_images(
+    make: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], dtype: str, fitting: bool
+) -> None:
+    with pytest.raises(InvalidUpload, match=r"reshape it to \[n, 28, 28, 4\]"):
+        read(npz(images=make(IMAGES).reshape(12, -1).astype(dtype), labels=LABELS), fitting=fitting)
+
+
 def test_labels_as_many_as_columns_are_not_those_of_images_in_the_last_axis() -> None:
     with pytest.raises(InvalidUpload, match=r"must have the shape \[12\]"):
         read(npz(images=IMAGES, labels=["a"] * 28), fitting=True)
