@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from service.requests.invalid_upload import InvalidUpload, shorten
-from service.requests.splits import is_container, is_test_folder, is_test_part, may_be_label, part_of_folder
+from service.requests.splits import (
+    find_glued_parts,
+    is_container,
+    is_test_folder,
+    is_test_part,
+    may_be_label,
+    part_of_folder,
+    tells_split,
+)
 from service.requests.upload_notes import Conversions
 
 PICTURES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
@@ -147,6 +155,8 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     labels = {label for _, label, _ in found}
     _refuse_unknown_letters(label for entry, label, _ in found if not entry.is_name_known)
     _refuse_folders_without_labels(labels, documents)
+    if not has_split:
+        _refuse_unread_split(labels, documents)
     composed = {label: unicodedata.normalize("NFC", label) for label in labels}
     if len(set(composed.values())) < len(composed):
         raise InvalidUpload(
@@ -269,6 +279,30 @@ def _refuse_folders_without_labels(labels: Collection[str], documents: Sequence[
             "invalid_path",
             f"all pictures have the label {quoted}; {_some(tables)} is not read, and labels are the names of "
             "folders: sort the pictures into LABEL/NAME.png, or leave that file out if the label is right",
+        )
+
+
+def _refuse_unread_split(labels: Collection[str], documents: Sequence[Entry]) -> None:
+    """Raise InvalidUpload if the archive seems to have a split that is not in its folders.
+
+    Its test pictures would be learned from.
+    """
+    lists = [
+        entry
+        for entry in documents
+        if PurePosixPath(entry.path).suffix.lower() in TABLES and tells_split(PurePosixPath(entry.path).stem)
+    ]
+    if lists:
+        raise InvalidUpload(
+            "invalid_path",
+            f"{_some(lists)} seems to say which pictures are to test with, and is not read: sort "
+            "the pictures into train/LABEL/NAME.png and test/LABEL/NAME.png, or leave that file out",
+        )
+    if label := find_glued_parts(labels):
+        raise InvalidUpload(
+            "invalid_path",
+            f"the folder {shorten(label)} seems to be a label and the part of a split; use "
+            "train/LABEL/NAME.png and test/LABEL/NAME.png, or give it another name if it is a label",
         )
 
 

@@ -13,7 +13,7 @@ from service.requests.array_files import ArrayFile
 from service.requests.array_images import Layout
 from service.requests.array_labels import LabelCodes, read_labels
 from service.requests.invalid_upload import InvalidUpload, shorten
-from service.requests.splits import is_test_part, part_of
+from service.requests.splits import is_test_part, part_of, tells_split
 from service.requests.upload_notes import Conversions
 
 IMAGE_NAMES = frozenset(
@@ -162,7 +162,14 @@ def _find_pairs(arrays: Mapping[str, Opener], notes: Conversions) -> list[_Pair]
         notes.add(
             "arrays_ignored", f"arrays that are neither images nor labels were left out: {_list(ignored)}"
         )
-    if any(pair.is_test for pair in pairs):
+    has_split = any(pair.is_test for pair in pairs)
+    if not has_split and (unread := [name for name in ignored if tells_split(name)]):
+        raise InvalidUpload(
+            "invalid_array",
+            f"{_list(unread)} seems to say which images are to test with, and is not read; save them as "
+            "'x_test' and 'y_test' beside 'x_train' and 'y_train', or leave that array out",
+        )
+    if has_split:
         notes.add("split_kept", "the file's own split is kept: its test images are never learned from")
     return pairs
 

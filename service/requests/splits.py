@@ -1,7 +1,7 @@
 """The names that people give to the parts of a split: what is learned from, and what is held out."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 _PARTS = {
     "train": ("train", "training", "tr", "trainset", "traindata"),
@@ -18,6 +18,7 @@ _CONTAINERS = _FILLING | frozenset(
      "jpegs", "file", "files", "sample", "samples", "input", "inputs", "raw", "pixels")
 )  # fmt: skip
 """Words for a folder of images of whatever label."""
+_SPLIT_WORDS = frozenset(("split", "splits", "fold", "folds", "partition", "partitions"))
 _ALSO_LABELS = frozenset(("train", "tr", "te", "dev", "val"))
 """Names of parts that are words for something else, too: a train, and languages such as Turkish."""
 
@@ -31,6 +32,36 @@ def part_of_folder(name: str) -> str | None:
     """Return the part that a folder holds, such as `training_set` or `Test Images`; or None."""
     words = [word for word in _words(name) if word not in _FILLING]
     return part_of(words[0]) if len(words) == 1 else None
+
+
+def tells_split(name: str) -> bool:
+    """Whether a table or an array of this name seems to say which images are to test with.
+
+    Such as `split`, `is_test` or `train_test_split`.
+    """
+    words = [word.rstrip("0123456789") for word in _words(name)]
+    return any(
+        word in _SPLIT_WORDS or (is_test_part(part_of(word) or "") and not may_be_label(word))
+        for word in words
+    )
+
+
+def find_glued_parts(labels: Collection[str]) -> str | None:
+    """Return a label that seems to be a part of a split and a label, such as `test_cat`, if all are; or None.
+
+    Each that is to test with has its label to learn from: `train_station` beside `test_tube` are two labels.
+    """
+    rests: dict[bool, set[tuple[str, ...]]] = {True: set(), False: set()}
+    found = None
+    for label in sorted(labels):
+        words = _words(label)
+        parts = [part for word in words if (part := part_of(word)) is not None]
+        if len(parts) != 1:
+            return None
+        is_test = is_test_part(parts[0])
+        rests[is_test].add(tuple(word for word in words if part_of(word) is None))
+        found = label if is_test else found
+    return found if rests[True] <= rests[False] else None
 
 
 def may_be_label(name: str) -> bool:
@@ -51,7 +82,7 @@ def is_container(name: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    return [word.lower() for word in re.split(r"[\s_-]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    return [word.lower() for word in re.split(r"[\s_/-]+|(?<=[a-z])(?=[A-Z])", name) if word]
 
 
 def is_test_part(part: str) -> bool:

@@ -455,6 +455,38 @@ def test_a_folder_called_test_may_have_a_split_in_it() -> None:
     assert (upload.counts, upload.held_out) == ({"a": 12}, {"a": 6})
 
 
+@pytest.mark.parametrize(
+    ("archive", "words"),
+    [
+        (in_folders("images/cat", "images/dog", **{"train_test_split.txt": b"x"}), "'train_test_split.txt'"),
+        (in_folders("cat", "dog", **{"meta/train.txt": b"", "meta/test.txt": b"x"}), "'meta/test.txt' seems"),
+        (in_folders("cat", "dog", **{"splits/fold1.csv": b"x"}), "'splits/fold1.csv' seems to say which"),
+        (in_folders("train_cat", "train_dog", "test_cat"), "the folder 'test_cat' seems to be a label and"),
+        (in_folders("catTrain", "catTest"), "the folder 'catTest' seems to be a label and"),
+        (in_folders("train 1", "val 1"), "the folder 'val 1' seems to be a label and"),
+    ],
+)  # fmt: skip
+def test_a_split_that_is_not_read_is_refused(archive: bytes, words: str) -> None:
+    """The test pictures would be learned from."""
+    with pytest.raises(InvalidUpload, match=words) as refused:
+        read(archive)
+    assert refused.value.code == "invalid_path"
+    assert "train/LABEL/NAME.png and test/LABEL/NAME.png" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("archive", "held_out"),
+    [
+        (in_folders("train/cat", "test/cat", **{"split.csv": b"x"}), {"cat": 6}),
+        (in_folders("train_station", "test_tube"), None),
+        (in_folders("test_cat", "dog"), None),
+        (in_folders("cat", "dog", **{"testimonials.txt": b"x", "test.md": b"x", "train.csv": b"x"}), None),
+    ],
+)
+def test_what_only_sounds_like_a_split_is_read(archive: bytes, held_out: dict[str, int] | None) -> None:
+    assert read(archive).held_out == held_out
+
+
 def test_a_transparent_drawing_of_black_ink_is_not_learned_as_black() -> None:
     picture = np.zeros((28, 28, 4), np.uint8)
     picture[5:9, 5:20, 3] = 255
