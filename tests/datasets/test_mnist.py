@@ -6,13 +6,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
-from hashlib import md5
+from hashlib import md5, sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
-from torchvision.datasets import MNIST
+from torchvision.datasets import MNIST, FashionMNIST
 
 from tests.datasets.idx_files import idx, small, write
 from tests.datasets.real_mnist import real_mnist
@@ -230,6 +230,29 @@ def test_files_that_were_packed_again_are_named_where_no_mirror_answers(
         load("mnist", tmp_path / "data")
     assert wanted in str(refused.value)
     assert md5(file.read_bytes()).hexdigest() in str(refused.value)
+
+
+@pytest.mark.parametrize("level", [1, 9], ids=["as distributed", "packed again"])
+def test_packed_files_of_another_collection_are_named_where_no_mirror_answers(
+    mirror: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [NOWHERE])
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.parent.mkdir(parents=True)
+    (tmp_path / "mirror").rename(raw)
+    file = raw / "t10k-labels-idx1-ubyte.gz"
+    labels = gzip.decompress(file.read_bytes())[:-1] + b"\7"
+    packed = gzip.compress(labels, compresslevel=level, mtime=0)
+    if level == 1:
+        monkeypatch.setattr(FashionMNIST, "resources", [(file.name, md5(packed).hexdigest())])
+    else:
+        other = idx_files.KnownFile("FashionMNIST", "t10k-labels-idx1-ubyte")
+        monkeypatch.setitem(idx_files.KNOWN_FILES, sha256(labels).hexdigest(), other)
+    file.write_bytes(packed)
+    with pytest.raises(
+        WrongFiles, match=r"labels-idx1-ubyte\.gz.*it is t10k-labels-idx1-ubyte of FashionMNIST"
+    ):
+        load("mnist", tmp_path / "data")
 
 
 def test_files_of_another_known_collection_are_recognised(

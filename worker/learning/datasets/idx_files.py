@@ -4,9 +4,11 @@ A collection is its bytes. So each file is compared with the sha256 of the files
 header of LeCun's IDX format with what the file has.
 """
 
+import gzip
 import hashlib
 import math
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,18 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
     with path.open("rb") as file:
         while piece := file.read(PIECE):
             digest.update(piece)
+    return digest.hexdigest()
+
+
+def hash_packed(path: Path) -> str | None:
+    """Return the sha256 of what a file of gzip unpacks to; None if it is no such file, or damaged."""
+    digest = hashlib.sha256()
+    try:
+        with gzip.open(path) as file:
+            while piece := file.read(PIECE):
+                digest.update(piece)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return None
     return digest.hexdigest()
 
 

@@ -23,6 +23,8 @@ from worker.learning.datasets import idx_files
 from worker.learning.datasets.dataset import DatasetUnavailable, Split, TrainFiles, WrongFiles, by_label
 
 REACH_SECONDS = 5.0  # how long a mirror may take to answer a first request
+PACKED_COLLECTIONS = ("MNIST", "FashionMNIST", "KMNIST")
+"""Classes of torchvision whose files are packed each for itself, under the same names."""
 STALL_SECONDS = 15.0  # how long a download may receive no data
 
 
@@ -140,10 +142,10 @@ def _refuse_other_labels(collection: Collection, name: str, targets: Tensor) -> 
         raise ValueError(f"{name} has no images of {', '.join(map(repr, missing))}{advice}")
 
 
-def _torchvision_class(collection: Collection) -> Any:
+def _torchvision_class(name: str) -> Any:
     from torchvision import datasets
 
-    return getattr(datasets, collection.name)
+    return getattr(datasets, name)
 
 
 def _download(collection: Collection, folder: Path) -> None:
@@ -154,7 +156,7 @@ def _download(collection: Collection, folder: Path) -> None:
     try:
         with _socket_timeout(STALL_SECONDS):
             split = {"split": collection.split} if collection.split else {}
-            _torchvision_class(collection)(folder, download=True, **split)
+            _torchvision_class(collection.name)(folder, download=True, **split)
     except (OSError, HTTPException, RuntimeError, ValueError, EOFError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # a full disk has an error code of its own
@@ -167,12 +169,26 @@ def _describe_changed(collection: Collection, folder: Path) -> str | None:
     for name, md5 in _resources(collection):
         path = _raw(collection, folder) / name
         if path.is_file() and (found := idx_files.hash_file(path, "md5")) != md5:
-            return (
-                f"{name}, which lies there, has the md5 {found}, and the distributed file has {md5}: it was "
-                "packed again or is another file, and no mirror gave the right one. Unpack it there if it is "
-                "right"
-            )
+            known = _recognise_packed(path, found)
+            if known is None or known == idx_files.KnownFile(collection.name, name.removesuffix(".gz")):
+                what = (
+                    "was packed again or is another file, and no mirror gave the right one. Unpack it there"
+                )
+                what += " if it is right"
+            else:
+                what = f"is {known.name} of {known.collection}, and no mirror gave the right one"
+            hashes = f"has the md5 {found}, and the distributed file has {md5}"
+            return f"{name}, which lies there, {hashes}: it {what}"
     return None
+
+
+def _recognise_packed(path: Path, md5: str) -> idx_files.KnownFile | None:
+    """Return which file of a known collection is packed there, by its hash or its content's; or None."""
+    for collection in PACKED_COLLECTIONS:
+        for name, its_md5 in _torchvision_class(collection).resources:
+            if its_md5 == md5:
+                return idx_files.KnownFile(collection, name.removesuffix(".gz"))
+    return idx_files.KNOWN_FILES.get(idx_files.hash_packed(path) or "")
 
 
 def _unavailable(
@@ -211,14 +227,14 @@ def _packed(collection: Collection) -> list[str]:
 
 def _resources(collection: Collection) -> list[tuple[str, str]]:
     """List (name, md5) of what is downloaded."""
-    kind = _torchvision_class(collection)
+    kind = _torchvision_class(collection.name)
     if collection.split is None:
         return list(kind.resources)
     return [(kind.url.rpartition("/")[2], kind.md5)]
 
 
 def _mirrors(collection: Collection) -> list[str]:
-    kind = _torchvision_class(collection)
+    kind = _torchvision_class(collection.name)
     return [kind.url] if collection.split else list(kind.mirrors)
 
 
