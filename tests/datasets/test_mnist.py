@@ -308,6 +308,19 @@ def test_only_missing_files_are_named_as_missing(small_mnist: Path, monkeypatch:
         read_small(small_mnist)
 
 
+@pytest.mark.parametrize(
+    "place", ["raw/train-images.idx3-ubyte", "raw/Train-Images-IDX3-ubyte.gz", "train-images-idx3-ubyte"]
+)
+def test_missing_files_are_found_under_other_names_and_in_the_folders_around(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr(MNIST, "mirrors", [NOWHERE])
+    found = (small_mnist / "train-images-idx3-ubyte").rename(small_mnist.parent / place)
+    with pytest.raises(DatasetUnavailable) as refused:
+        read_small(small_mnist)
+    assert f"Not read, because of another name or folder: {found}. Put train-images" in str(refused.value)
+
+
 def test_files_that_the_worker_may_not_read_are_no_failure_of_the_artifact_store(
     small_mnist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

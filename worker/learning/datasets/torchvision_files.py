@@ -9,8 +9,8 @@ import threading
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -200,12 +200,36 @@ def _unavailable(
     missing = [name for name in file_names(collection) if not (_raw(collection, folder) / name).is_file()]
     is_part = 0 < len(missing) < len(file_names(collection))  # none: another process may have added them
     what = ", ".join(missing) if is_part else collection.name
+    elsewhere = ", ".join(map(str, _find_elsewhere(collection, folder, missing)))
+    not_read = f"Not read, because of another name or folder: {elsewhere}. " if elsewhere else ""
     return kind(
-        f"{what} is not in {_raw(collection, folder)}, and {changed or reason}. Put {files} "
-        f"(or, as they are distributed, {packed}) there, "
+        f"{what} is not in {_raw(collection, folder)}, and {changed or reason}. {not_read}"
+        f"Put {files} (or, as they are distributed, {packed}) there, "
         f"set PALIMPSEST_DATA to a folder that holds {collection.name}/raw, allow the download, "
         f"or use the dataset 'digits', which needs no download."
     )
+
+
+def _find_elsewhere(collection: Collection, folder: Path, missing: Sequence[str]) -> list[Path]:
+    """Return files that may be the missing ones under another name, such as `train-images.idx3-ubyte`.
+
+    They are looked for in the folder where they belong, and in those around it.
+    """
+    wanted = {_letters(name) for name in missing}
+    raw, found = _raw(collection, folder), []
+    for place in (raw, raw.parent, folder):
+        with suppress(OSError):
+            found += [
+                path
+                for path in sorted(place.iterdir())
+                if _letters(path.name.removesuffix(".gz")) in wanted
+                and not (place == raw and path.name in (*missing, *_packed(collection)))
+            ]
+    return found
+
+
+def _letters(name: str) -> str:
+    return "".join(one for one in name.lower() if one.isalnum())
 
 
 def _raw(collection: Collection, folder: Path) -> Path:
