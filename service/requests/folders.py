@@ -1,7 +1,9 @@
 """Read an uploaded zip of pictures: which files are pictures, and which label and part each belongs to."""
 
+import struct
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -32,6 +34,9 @@ TABLE_WORDS = ("label", "annotation", "target", "truth", "class")
 """Words in the name of a document that says which label each picture has, such as `labels.csv`."""
 DOCUMENT_NAMES = ("readme", "license", "licence", "copying", "notice")
 UTF_8_FLAG = 0x800
+UNICODE_PATH = 0x7075
+FIELD_HEADER = struct.Struct("<HH")
+"""Of an extra field of an entry: its kind and its size."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +69,17 @@ class Picture:
 def name_entry(info: zipfile.ZipInfo, notes: Conversions, *, all_utf_8: bool) -> Entry:
     """Return the entry with its name as it is meant, and with `/` between folders.
 
-    Info-ZIP on Linux and older macOS write UTF-8 names without the flag that says so, and zipfile then reads
-    them as code page 437. Programs on Windows may write backslashes, and names in the code page of their
-    country. It cannot be told which: the bytes of Japanese names may be Spanish letters.
+    A name in UTF-8 may stand beside one in a code page. Info-ZIP on Linux and older macOS write UTF-8 names
+    without the flag that says so, and zipfile then reads them as code page 437. Programs on Windows may write
+    backslashes, and names in the code page of their country. It cannot be told which: the bytes of Japanese
+    names may be Spanish letters.
 
     all_utf_8: what `are_utf_8` says of the archive.
     """
-    path = info.orig_filename
-    is_known = all_utf_8 or not _is_unflagged(info)
-    if _is_unflagged(info) and all_utf_8:
+    own = _unicode_path(info)
+    path = info.orig_filename if own is None else own
+    is_known = own is not None or all_utf_8 or not _is_unflagged(info)
+    if own is None and _is_unflagged(info) and all_utf_8:
         path = path.encode("cp437").decode("utf-8")
         notes.add("names_decoded", "the names in the archive are UTF-8 without the flag that says so")
     if "\\" in path and is_known:  # in other names it may be half of a letter
@@ -96,6 +103,28 @@ def are_utf_8(infos: Iterable[zipfile.ZipInfo]) -> bool:
 
 def _is_unflagged(info: zipfile.ZipInfo) -> bool:
     return not info.flag_bits & UTF_8_FLAG and not info.orig_filename.isascii()
+
+
+def _unicode_path(info: zipfile.ZipInfo) -> str | None:
+    """Return the name in UTF-8 that a program wrote beside the one in a code page; None if there is none.
+
+    It is the field 0x7075 of Info-ZIP and WinZip: a version, the CRC-32 of the other name, and the name. The
+    zipfile of Python 3.11 does not read it.
+    """
+    if not _is_unflagged(info):
+        return None
+    rest = info.extra
+    while len(rest) >= FIELD_HEADER.size:
+        kind, size = FIELD_HEADER.unpack_from(rest)
+        field, rest = rest[FIELD_HEADER.size :][:size], rest[FIELD_HEADER.size + size :]
+        if kind == UNICODE_PATH and field[:5] == struct.pack(
+            "<BI", 1, zlib.crc32(info.orig_filename.encode("cp437"))
+        ):
+            try:
+                return field[5:].decode("utf-8")
+            except UnicodeDecodeError:
+                return None
+    return None
 
 
 def is_left_behind(entry: Entry) -> bool:

@@ -125,6 +125,29 @@ def test_labels_in_a_code_page_are_refused_with_what_to_do(code_page: str, label
     assert refused.value.code == "invalid_name"
 
 
+@pytest.mark.parametrize("code_page", ["cp932", "cp1252", "utf-8"])
+def test_names_in_utf_8_beside_those_in_a_code_page_are_read(code_page: str) -> None:
+    """As Info-ZIP and WinZip write them on Windows."""
+    labels = ("Äpfel", "grün") if code_page == "cp1252" else ("猫", "あ")
+    raw = [label.encode(code_page) for label in labels]
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for path, data in PATHS.items():
+            index = int(path[0])
+            stand_in = zipfile.ZipInfo(f"{index}".rjust(len(raw[index]), "_") + path[1:])
+            name = f"{labels[index]}{path[1:]}".encode()
+            crc = zlib.crc32(raw[index] + path[1:].encode())
+            stand_in.extra = struct.pack("<HH2sHHBI", 0xCAFE, 2, b"xx", 0x7075, 5 + len(name), 1, crc) + name
+            archive.writestr(stand_in, data)
+    packed = file.getvalue()
+    for index, name in enumerate(raw):
+        packed = packed.replace(f"{index}".rjust(len(name), "_").encode() + b"/", name + b"/")
+    upload = read(packed)
+    assert upload.counts == dict.fromkeys(sorted(labels), 6)
+    assert upload.images[labels[0]].tolist() == PLAIN.images["0"].tolist()
+    assert not upload.conversions
+
+
 @pytest.mark.parametrize("place", ["{path}__.png", "__/{path}"], ids=["files", "a folder around"])
 def test_what_is_no_label_may_have_a_name_in_any_code_page(place: str) -> None:
     archive = renamed(lambda path: place.format(path=path)).replace(b"__", "猫".encode("cp932"))
