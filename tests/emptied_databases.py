@@ -47,55 +47,57 @@ class EmptiedDatabases:
         """
         self._new_database = new_database
         self._superuser = superuser
-        self._free: list[_Emptied] = []
+        self._free: list[_Database] = []
         self._made = ExitStack()
 
     @contextmanager
     def lend(self) -> Iterator[str]:
         """Yield the URL of a migrated database that no other test uses."""
         database = self._free.pop() if self._free else self._make()
-        yield database.url
-        if database.empty():
-            self._free.append(database)
+        try:
+            yield database.url
+        finally:
+            if database.empty():
+                self._free.append(database)
 
     def drop(self) -> None:
         """Drop all databases."""
         self._made.close()
 
-    def _make(self) -> "_Emptied":
+    def _make(self) -> "_Database":
         url = self._made.enter_context(self._new_database())
         database = Database(url.replace("postgresql://", "postgresql+psycopg://"))
         upgrade(database)
         database.dispose()
-        return _Emptied.of(url, f"{self._superuser}/{url.rpartition('/')[2]}")
+        return _Database.of(url, f"{self._superuser}/{url.rpartition('/')[2]}")
 
 
 @dataclass(frozen=True)
-class _Emptied:
+class _Database:
     url: str
-    administration: str
-    """The URL with which the superuser reaches it."""
+    superuser_url: str
     schema: str
     rows: Mapping[str, list[dict[str, Any]]]
     """{table: its rows after the migrations}."""
 
     @classmethod
-    def of(cls, url: str, administration: str) -> "_Emptied":
-        with psycopg.connect(administration) as connection:
+    def of(cls, url: str, superuser_url: str) -> "_Database":
+        with psycopg.connect(superuser_url) as connection:
             rows = {
                 table: _values(
                     connection, sql.SQL("SELECT to_jsonb(t) FROM {} t").format(sql.Identifier(table))
                 )
                 for table in _values(connection, TABLES)
             }
-            return cls(url, administration, _values(connection, SCHEMA)[0], rows)
+            return cls(url, superuser_url, _values(connection, SCHEMA)[0], rows)
 
     def empty(self) -> bool:
         """End all sessions and bring back the rows from after the migrations.
 
         Returns whether that was done: not if the test changed the schema, so that no other can use it.
+        Settings are not compared: a test that changes them (`ALTER DATABASE ... SET`) needs another database.
         """
-        with psycopg.connect(self.administration) as connection:
+        with psycopg.connect(self.superuser_url) as connection:
             connection.execute(OTHER_SESSIONS)
             if _values(connection, SCHEMA) != [self.schema]:
                 return False
