@@ -95,6 +95,7 @@ def _values(array: ArrayFile, piece: NDArray[Any]) -> list[Any]:
         except UnicodeDecodeError as error:
             raise _not_unicode(array) from error
     if array.dtype.kind == "f":
+        piece = piece.astype(np.float64)  # a half float has no 2**53
         if not (np.isfinite(piece).all() and (piece == np.rint(piece)).all() and (abs(piece) < 2**53).all()):
             raise InvalidUpload(
                 "wrong_type",

@@ -69,6 +69,8 @@ SAME: list[tuple[str, str | None, Form]] = [
     ("a column of labels", "labels_flattened", lambda x, y: {"images": x, "labels": y[:, None]}),
     ("a row of labels", "labels_flattened", lambda x, y: {"images": x, "labels": y[None]}),
     ("labels as floats", "labels_to_integers", lambda x, y: {"images": x, "labels": y.astype(float)}),
+    ("labels as half floats", "labels_to_integers",
+     lambda x, y: {"images": x, "labels": y.astype(np.float16)}),
     ("labels as bytes", "labels_decoded", lambda x, y: {"images": x, "labels": y.astype("S")}),
     ("one-hot labels", "labels_from_one_hot", lambda x, y: {"images": x, "labels": np.eye(2)[y.astype(int)]}),
     ("one-hot booleans", "labels_from_one_hot",
