@@ -18,7 +18,7 @@ _CONTAINERS = _FILLING | frozenset(
      "jpegs", "file", "files", "sample", "samples", "input", "inputs", "raw", "pixels")
 )  # fmt: skip
 """Words for a folder of images of whatever label."""
-_SPLIT_WORDS = frozenset(("split", "splits", "fold", "folds", "partition", "partitions"))
+_SPLIT_WORDS = frozenset(("split", "splits", "fold", "folds", "partition", "partitions", "subset", "subsets"))
 _ALSO_LABELS = frozenset(("train", "tr", "te", "dev", "val"))
 """Names of parts that are words for something else, too: a train, and languages such as Turkish."""
 

@@ -236,6 +236,8 @@ REFUSED: list[tuple[str, str, str, dict[str, Any]]] = [
      {"all/test/images": IMAGES, "all/test/labels": LABELS}),
     ("an array of parts", "invalid_array", "'split' seems to say which images are to test with",
      {"images": IMAGES, "labels": LABELS, "split": ["train"] * 9 + ["test"] * 3}),
+    ("numbers of parts", "invalid_array", "'subset' seems",
+     {"images": IMAGES, "labels": LABELS, "subset": np.arange(12) % 3}),
     ("a mask", "invalid_array", "'is_test' seems",
      {"x": IMAGES, "y": LABELS, "is_test": IMAGES[:, 0, 0] > 9}),
     ("the places of test images", "invalid_array", "'testIdx' seems",
