@@ -175,7 +175,8 @@ def _as_decoded(transparency: bytes, depth: int, colour: int) -> bytes:
     """Return the transparent grey or colour of a chunk tRNS as Pillow decodes such pixels: with 8 bits.
 
     Pillow looks for the value of the file among the decoded pixels, and would not find it. It keeps 16 bits
-    of grey, and finds that of 1 bit.
+    of grey, and finds that of 1 bit. It drops the low bytes of colours of 16 bits, so that colours which
+    differ in these only are transparent, too.
     """
     if colour == GREY and depth in (2, 4):
         largest = 2**depth - 1

@@ -272,10 +272,11 @@ def test_what_is_transparent_in_a_picture_is_put_on_black() -> None:
 def half_transparent(depth: int, channels: int) -> bytes:
     """A PNG of 28x28 pixels of so many bits: two columns in turn, one of which its header makes transparent.
 
-    The other is as dark as it can be without being black.
+    The other is as dark as it can be without being black; with 1 bit it is black.
     """
-    bright = 3 * 2**depth // 4
-    row = "".join(f"{value:0{depth}b}" * channels for value in (bright, 1)) * 14
+    bright, dark = 3 * 2**depth // 4, 0 if depth == 1 else 1
+    row = "".join(f"{value:0{depth}b}" * channels for value in (bright, dark)) * 14
+    row += "0" * (-len(row) % 8)
     packed = zlib.compress((b"\0" + int(row, 2).to_bytes(len(row) // 8, "big")) * 28)
     header = struct.pack(">IIBBBBB", 28, 28, depth, {1: 0, 3: 2}[channels], 0, 0, 0)
     transparent = struct.pack(">H", bright) * channels
@@ -287,7 +288,8 @@ def half_transparent(depth: int, channels: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("depth", "channels", "other"), [(2, 1, 85), (4, 1, 17), (8, 1, 1), (16, 1, 0), (8, 3, 1), (16, 3, 0)]
+    ("depth", "channels", "other"),
+    [(1, 1, 0), (2, 1, 85), (4, 1, 17), (8, 1, 1), (16, 1, 0), (8, 3, 1), (16, 3, 0)],
 )
 def test_a_transparent_grey_or_colour_of_any_depth_is_put_on_black(
     depth: int, channels: int, other: int
