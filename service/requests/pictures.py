@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from service.requests.fitting import LARGEST_SIDE, PixelBudget, advise, fit
-from service.requests.greys import from_16_bits, to_grey
+from service.requests.greys import from_16_bits, put_on_black, to_grey
 from service.requests.invalid_upload import PIXELS, SIDE, InvalidUpload
 from service.requests.other_formats import name_format
 
@@ -230,9 +230,8 @@ def _grey(name: str, picture: Image.Image, note: Note) -> NDArray[np.uint8]:
         note("grey_from_16_bits")
         values = np.asarray(picture).astype(np.uint16)
         if "transparency" in picture.info:
-            is_transparent = values == picture.info["transparency"]
-            note("transparency_on_black" if is_transparent.any() else "alpha_removed")
-            values[is_transparent] = 0
+            alpha = np.where(values == picture.info["transparency"], np.uint8(0), np.uint8(255))
+            values = put_on_black(values, alpha, note)
         return from_16_bits(values)
     if picture.mode == "P" or "transparency" in picture.info:
         picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
