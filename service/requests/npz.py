@@ -145,7 +145,7 @@ def _find_pairs(arrays: Mapping[str, Opener], notes: Conversions) -> list[_Pair]
             _Pair(arrays[roles[part, "images"][0]](), arrays[roles[part, "labels"][0]](), is_test_part(part))
             for part in complete
         ]
-    elif any(is_test_part(part) for name in arrays for part in _parts_in(name)):  # it would be learned from
+    elif any(is_test_part(part) for name in arrays for part in parts_in(name)):  # it would be learned from
         raise _unclear(arrays)
     else:
         pairs = _find_by_shape(arrays)
@@ -181,7 +181,7 @@ def _role_of(name: str) -> tuple[str, str] | None:
     part only, such as `images/test`; otherwise folders may be called anything.
     """
     folders, _, file = name.rpartition("/")
-    parts = _parts_in(name)
+    parts = parts_in(name)
     rest, around = ([word for word in _words(each) if part_of(word) is None] for each in (file, folders))
     rest = rest or around
     if len(parts) > 1 or len(rest) != 1:
@@ -190,7 +190,7 @@ def _role_of(name: str) -> tuple[str, str] | None:
     return None if role is None else (next(iter(parts), ""), role)
 
 
-def _parts_in(name: str) -> set[str]:
+def parts_in(name: str) -> set[str]:
     """Return all parts of a split that the name and its folders mention."""
     return {part for level in name.split("/") for word in _words(level) if (part := part_of(word))}
 

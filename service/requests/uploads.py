@@ -27,7 +27,7 @@ from service.requests.array_labels import refuse_too_many_labels
 from service.requests.fitting import PixelBudget
 from service.requests.folders import Entry
 from service.requests.invalid_upload import PIXELS, InvalidUpload, shorten
-from service.requests.npz import read_arrays
+from service.requests.npz import parts_in, read_arrays
 from service.requests.other_formats import HEAD_BYTES, name_format
 from service.requests.pictures import MAX_PICTURE_BYTES, decode_picture
 from service.requests.splits import is_test_folder
@@ -313,15 +313,15 @@ def _read_npz(
 ) -> _Counts:
     found: dict[str, Callable[[], ArrayFile]] = {}
     folder = os.path.commonpath([os.path.dirname(entry.path) for entry in files])
-    if is_test_folder(folder.split("/")):
+    for entry in files:
+        name = entry.path[len(folder) :].lstrip("/").removesuffix(".npy")  # such as train/images
+        found[name] = partial(open_array, name, archive, entry.info)
+    if is_test_folder(folder.split("/")) and not any(map(parts_in, found)):
         raise InvalidUpload(
             "invalid_array",
             f"all arrays are in {shorten(folder)}, which is read as images to test with, and they are never "
             "learned from; add train/images.npy and train/labels.npy, or give that folder another name",
         )
-    for entry in files:
-        name = entry.path[len(folder) :].lstrip("/").removesuffix(".npy")  # such as train/images
-        found[name] = partial(open_array, name, archive, entry.info)
     arrays = read_arrays(found, notes, fitting=fitting)
     counts = _Counts(arrays.counts, arrays.tests)
     _refuse_wrong_counts(counts)

@@ -125,6 +125,7 @@ SPLITS: list[tuple[str, tuple[str, str, str, str]]] = [
     ("glued", ("xtrain", "ytrain", "xtest", "ytest")),
     ("camel case", ("trainX", "trainY", "testX", "testY")),
     ("folders", ("train/images", "train/labels", "test/images", "test/labels")),
+    ("a folder called test", ("test/x_train", "test/y_train", "test/x_test", "test/y_test")),
     ("folders in a folder", ("all/train/x", "all/train/y", "all/test/x", "all/test/y")),
     ("folders that repeat the part", ("train/x_train", "train/y_train", "test/x_test", "test/y_test")),
     ("folders of sets", ("training_set/x", "training_set/y", "Test Set/x", "Test Set/y")),
