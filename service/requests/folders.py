@@ -141,8 +141,8 @@ def find_pictures(entries: Iterable[Entry], notes: Conversions) -> tuple[list[Pi
     """Return the pictures with their labels, in the order of their paths, and whether there is a split.
 
     Folders around all of them are left out. What is left is LABEL/NAME, PART/LABEL/NAME or LABEL/PART/NAME.
-    Raises InvalidUpload for a file that is no picture and no document, for other folders, or if the folders
-    seem not to be named after labels.
+    Raises InvalidUpload for a file that is no picture and no document, for other folders, if the folders seem
+    not to be named after labels, or if there are documents only.
     """
     pictures, documents = _pictures_and_documents(entries)
     if documents and not pictures:

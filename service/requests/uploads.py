@@ -123,12 +123,12 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> 
         named = [_check_entry(folders.name_entry(info, notes, all_utf_8=all_utf_8)) for info in infos]
         entries = [entry for entry in named if not entry.path.endswith("/")]
         _refuse_repeated(entries)
-        left_behind = [entry for entry in entries if folders.is_left_behind(entry)]
-        files = [_check_content(entry) for entry in entries if not folders.is_left_behind(entry)]
+        left_behind, kept = _split(entries, folders.is_left_behind)
+        files = [_check_content(entry) for entry in kept]
         folders.note_left_behind(left_behind, notes)
-        arrays = [entry for entry in files if not folders.is_document(entry)]
+        documents, arrays = _split(files, folders.is_document)
         if arrays and all(entry.path.endswith(".npy") for entry in arrays):
-            folders.note_documents([entry for entry in files if folders.is_document(entry)], notes)
+            folders.note_documents(documents, notes)
             counts = _read_npz(archive, arrays, pixels, notes, fitting)
         else:
             budget = PixelBudget(max_bytes) if fitting else None
@@ -144,6 +144,14 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> 
         notes.notes(),
         looks.warnings,
     )
+
+
+def _split(entries: Iterable[Entry], belongs: Callable[[Entry], bool]) -> tuple[list[Entry], list[Entry]]:
+    """Return the entries that belong there, and the others."""
+    found: tuple[list[Entry], list[Entry]] = [], []
+    for entry in entries:
+        found[not belongs(entry)].append(entry)
+    return found
 
 
 def _refuse_other_formats(packed: BinaryIO, size: int) -> None:
