@@ -290,7 +290,7 @@ def _refuse_unknown_letters(labels: Iterable[str]) -> None:
 def _refuse_folders_without_labels(labels: Collection[str], documents: Sequence[Entry]) -> None:
     """Raise InvalidUpload if the names of the folders seem not to be labels, but a table to have them."""
     tables = [entry for entry in documents if _is_table(entry)]
-    sheets = tables or [entry for entry in documents if PurePosixPath(entry.path).suffix.lower() in SHEETS]
+    sheets = _sheets(documents)
     are_containers = bool(labels) and all(is_container(label) for label in labels)
     if len(labels) != 1 and not (are_containers and sheets):
         return
@@ -346,6 +346,18 @@ def _is_table(entry: Entry) -> bool:
     """Whether the document seems to say which label each picture has."""
     path = PurePosixPath(entry.path)
     return path.suffix.lower() in TABLES and any(word in path.stem.lower() for word in TABLE_WORDS)
+
+
+def _sheets(documents: Sequence[Entry]) -> list[Entry]:
+    """Return the documents that seem to say which label each image has, or else all that may."""
+    tables = [entry for entry in documents if _is_table(entry)]
+    return tables or [entry for entry in documents if PurePosixPath(entry.path).suffix.lower() in SHEETS]
+
+
+def name_unread(documents: Sequence[Entry]) -> str:
+    """Return the end of a refusal, such as "; 'labels.csv' is not read"; "" if no document has labels."""
+    sheets = _sheets(documents)
+    return f"; {_some(sheets)} is not read" if sheets else ""
 
 
 def note_documents(entries: Sequence[Entry], notes: Conversions) -> None:

@@ -43,6 +43,10 @@ GLUED = re.compile(r"(x|y)(train|test|tr|te|val|valid)")
 Opener = Callable[[], ArrayFile]
 
 
+class UnclearArrays(InvalidUpload):
+    """It is not clear which arrays are images and labels."""
+
+
 @dataclass(frozen=True)
 class _Pair:
     """An array of images with that of their labels."""
@@ -74,7 +78,7 @@ class Arrays:
 
 
 def read_arrays(arrays: Mapping[str, Opener], notes: Conversions, *, fitting: bool) -> Arrays:
-    """Read the labels, and find out how the images are held. Raises InvalidUpload.
+    """Read the labels, and find out how the images are held. Raises InvalidUpload, such as UnclearArrays.
 
     arrays: {name, with the folders that it is in: the function that opens the array}; those that are neither
     images nor labels stay closed.
@@ -210,8 +214,8 @@ def _find_by_shape(arrays: Mapping[str, Opener]) -> list[_Pair]:
     return [_Pair(larger, smaller, is_test=False)]
 
 
-def _unclear(arrays: Mapping[str, Opener]) -> InvalidUpload:
-    return InvalidUpload(
+def _unclear(arrays: Mapping[str, Opener]) -> UnclearArrays:
+    return UnclearArrays(
         "invalid_array",
         "the npz must contain the arrays 'images' and 'labels', or 'x_train', 'y_train', 'x_test' and "
         f"'y_test'; it contains: {_list(sorted(arrays))}",

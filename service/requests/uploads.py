@@ -27,7 +27,7 @@ from service.requests.array_labels import refuse_too_many_labels
 from service.requests.fitting import PixelBudget
 from service.requests.folders import Entry
 from service.requests.invalid_upload import PIXELS, InvalidUpload, shorten
-from service.requests.npz import parts_in, read_arrays
+from service.requests.npz import UnclearArrays, parts_in, read_arrays
 from service.requests.other_formats import HEAD_BYTES, name_format
 from service.requests.pictures import MAX_PICTURE_BYTES, decode_picture
 from service.requests.splits import is_test_folder
@@ -129,7 +129,10 @@ def _read(packed: BinaryIO, pixels: BinaryIO, max_bytes: int, fitting: bool) -> 
         documents, arrays = _split(files, folders.is_document)
         if arrays and all(entry.path.endswith(".npy") for entry in arrays):
             folders.note_documents(documents, notes)
-            counts = _read_npz(archive, arrays, pixels, notes, fitting)
+            try:
+                counts = _read_npz(archive, arrays, pixels, notes, fitting)
+            except UnclearArrays as error:
+                raise InvalidUpload(error.code, f"{error}{folders.name_unread(documents)}") from error
         else:
             budget = PixelBudget(max_bytes) if fitting else None
             counts = _read_folders(archive, files, pixels, notes, budget)

@@ -366,12 +366,20 @@ def test_the_refusal_of_another_size_names_the_size_of_the_images(images: NDArra
         read(npz(images=images, labels=LABELS))
 
 
-def test_a_folder_of_array_files_is_an_npz() -> None:
-    def npy(array: NDArray[Any]) -> bytes:
-        file = io.BytesIO()
-        np.save(file, array)
-        return file.getvalue()
+def npy(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
+
+@pytest.mark.parametrize("table", ["labels.csv", "labels.txt", "ids.csv"])
+def test_a_table_beside_an_array_is_not_read_and_the_refusal_says_so(table: str) -> None:
+    with pytest.raises(InvalidUpload, match=f"it contains: 'images'; '{table}' is not read$") as refused:
+        read(zipped({"images.npy": npy(IMAGES), table: b"x", "README.md": b"x"}))
+    assert refused.value.code == "invalid_array"
+
+
+def test_a_folder_of_array_files_is_an_npz() -> None:
     junk = {"__MACOSX/data/._images.npy": b"x", ".DS_Store": b"x", "data/README.md": b"x"}
     upload = read(zipped({"data/images.npy": npy(IMAGES), "data/labels.npy": npy(LABELS), **junk}))
     assert (upload.counts, upload.sha256) == (PLAIN.counts, PLAIN.sha256)
