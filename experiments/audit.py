@@ -233,17 +233,20 @@ def make_rows(
     """
     rows: dict[str, Result] = {}
     for one in make_comparisons(plan):
-        networks, references = {}, {}
-        for label in plan.labels_of(one.row):
-            for case in one.cases(label):
-                name = label if len(one.seeds) == 1 else f"{label}, seed {case.seed}"
-                group = one.references(label)
-                networks[name], *references[name] = (
-                    _with_alignment(each, group, measured, alignment or {}) for each in (case, *group)
-                )
-        found = summarize(networks, references, len(one.seeds))
+        labels = plan.labels_of(one.row)
+        networks, references = (
+            {
+                label: [
+                    _with_alignment(case, one.references(label), measured, alignment or {})
+                    for case in cases_of(label)
+                ]
+                for label in labels
+            }
+            for cases_of in (one.cases, one.references)
+        )
+        found = summarize(networks, references)
         if one.kind == REFERENCE:
-            rows[one.row] = {"labels": len(plan.labels_of(one.row)), "seeds": len(one.seeds)} | found
+            rows[one.row] = {"labels": len(labels), "seeds": len(one.seeds)} | found
         else:
             rows[one.row]["matched"] = found
     return rows

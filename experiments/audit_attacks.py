@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 
 from experiments.running import Result
 from worker.learning.judging.estimates import interval_of_mean
@@ -32,40 +32,45 @@ Figures = Mapping[str, float]
 
 
 def compare_attacks(
-    networks: Mapping[str, Figures], references: Mapping[str, Sequence[Figures]], seeds: int = 1
+    networks: Mapping[str, Sequence[Figures]], references: Mapping[str, Sequence[Figures]]
 ) -> dict[str, Result]:
     """Compare each figure of a strategy's networks with the references of the same label.
 
-    networks: label -> figures of the strategy's network. references: label -> figures of each reference.
-    seeds: how many networks there are of each label, one after another, with the same references.
-    Returns, for each figure:
+    networks: label -> figures of the strategy's networks, one for each seed. references: label -> figures of
+    each reference. Returns, for each figure:
 
-    - `value` and `references`: the means over labels;
-    - `gap`: the mean over labels of the value minus the references' mean, so that more of the label than the
-      references show is positive (for `..._nats`, where more of the label is less, the other way round);
-    - `interval`: Student's 95 % interval of the gap over labels, each the mean over its seeds, because these
-      share their references; None for one label;
+    - `value` and `references`: the means over networks, and over labels;
+    - `gap`: the mean over networks of the value minus the references' mean, so that more of the label than
+      the references show is positive (for `..._nats`, where more of the label is less, the other way round);
+    - `interval`: Student's 95 % interval of the gap over labels, each the mean over its networks, because
+      these share their references; None for one label;
     - `between`: the largest difference between two references, mean over labels;
-    - `beyond`: the labels whose gap is larger than the largest difference between two of its references.
+    - `beyond`: label -> how many of its networks have a gap larger than the largest difference between two of
+      its references; a label without any is left out;
+    - `labels_beyond`: the labels whose gap, the mean over their networks, is larger than that difference.
 
     A figure that a network lacks is left out.
     """
     found = {}
     for name in _shared(networks, references):
         sign = sign_of(name)
-        values = {label: one[name] for label, one in networks.items()}
-        others = {label: [one[name] for one in references[label]] for label in networks}
-        gaps = {label: sign * (values[label] - statistics.mean(others[label])) for label in networks}
-        each = list(gaps.values())
-        by_label = [statistics.mean(each[first : first + seeds]) for first in range(0, len(each), seeds)]
+        values = {label: [each[name] for each in one] for label, one in networks.items()}
+        others = {label: [each[name] for each in references[label]] for label in networks}
+        gaps = {
+            label: [sign * (value - statistics.mean(others[label])) for value in one]
+            for label, one in values.items()
+        }
+        of_labels = {label: statistics.mean(one) for label, one in gaps.items()}
         between = {label: largest_difference(others[label]) for label in networks}
+        beyond = {label: sum(gap > between[label] for gap in one) for label, one in gaps.items()}
         found[name] = {
-            "value": statistics.mean(values.values()),
+            "value": statistics.mean(chain(*values.values())),
             "references": statistics.mean(statistics.mean(one) for one in others.values()),
-            "gap": statistics.mean(gaps.values()),
-            "interval": interval_of_mean(by_label) if len(by_label) > 1 else None,
+            "gap": statistics.mean(chain(*gaps.values())),
+            "interval": interval_of_mean(list(of_labels.values())) if len(of_labels) > 1 else None,
             "between": statistics.mean(between.values()),
-            "beyond": [label for label in networks if gaps[label] > between[label]],
+            "beyond": {label: count for label, count in beyond.items() if count},
+            "labels_beyond": [label for label, gap in of_labels.items() if gap > between[label]],
             "by_label": {label: [values[label], others[label]] for label in networks},
         }
     return found
@@ -81,9 +86,11 @@ def largest_difference(values: Sequence[float]) -> float:
     return max((abs(one - other) for one, other in combinations(values, 2)), default=0.0)
 
 
-def _shared(networks: Mapping[str, Figures], references: Mapping[str, Sequence[Figures]]) -> Sequence[str]:
+def _shared(
+    networks: Mapping[str, Sequence[Figures]], references: Mapping[str, Sequence[Figures]]
+) -> Sequence[str]:
     """The figures that all networks have, in the order of the first."""
-    everything = [one for label, network in networks.items() for one in (network, *references[label])]
+    everything = [each for label, one in networks.items() for each in (*one, *references[label])]
     return [name for name in everything[0] if all(name in one for one in everything)] if everything else []
 
 

@@ -43,7 +43,7 @@ MEASUREMENT_SEED = 1000
 """The same for every network, so that all are measured with the same random numbers."""
 ALIGNMENT_DRAWS = 200
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "surrogate_noise": ("surrogate", {"surrogate": "uniform_noise"}),
+    "surrogate_noise": ("surrogate", {"surrogate": "uniform_noise", "surrogate_share": 0.5}),
     "selective_amnesia_shortened": (
         "selective_amnesia",
         {"schedule": shortened_schedule(2500), "fisher_examples": 10_000},

@@ -2,8 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from scipy import special
 
@@ -121,19 +122,19 @@ def likeness(result: CaseResult, references: Sequence[CaseResult]) -> float:
 
 
 def summarize(
-    results: Mapping[str, CaseResult], references: Mapping[str, Sequence[CaseResult]], seeds: int = 1
+    results: Mapping[str, Sequence[CaseResult]], references: Mapping[str, Sequence[CaseResult]]
 ) -> Result:
     """Return a strategy's row: its figures over all labels, and the verdict.
 
-    results: label -> what was measured of the strategy's network. references: label -> that of each
-    reference. seeds: how many results there are of each label, one after another, with the same references.
+    results: label -> what was measured of the strategy's networks, one for each seed. references: label ->
+    that of each reference.
 
-    Ratios and gaps are means over labels; `spread` is their standard deviation between labels. `bars_missed`
-    names the limits that the means miss. `missed`, which decides the verdict, names only those that they miss
-    by more than one more reference would in 95 of 100 audits. That allowance is large for one label and small
-    for ten.
+    Ratios and gaps are means over networks; `spread` is their standard deviation between networks.
+    `bars_missed` names the limits that the means miss. `missed`, which decides the verdict, names only those
+    that they miss by more than one more reference would in 95 of 100 audits. That allowance is large for one
+    label and small for ten.
 
-    `relearn_ratio` and `relearn_memory` are over the labels that have one; None if no label has. `unmeasured`
+    `relearn_ratio` and `relearn_memory` are over the networks that have one; None if none has. `unmeasured`
     says why another label has no ratio: a reference did not learn it again in time. The verdict of such a row
     is never "met": if nothing is missed, it is "undecided". `membership_set_gap` is the larger gap of the two
     attacks on sets of images, which detect differences that attacks on single images do not. `attacks` has
@@ -142,8 +143,10 @@ def summarize(
     `control_auc` is the AUC of the membership attack on networks that memorised their members; None except in
     the row `nothing`.
     """
-    by_label = {label: compare(one, references[label]) for label, one in results.items()}
-    labels = list(by_label.values())
+    by_label = {
+        label: [compare(one, references[label]) for one in networks] for label, networks in results.items()
+    }
+    labels = list(chain(*by_label.values()))
     gaps = [one.recovery_gap for one in labels]
     ratios = [one.relearn_ratio for one in labels if one.relearn_ratio is not None]
     memories = [one.relearn_memory for one in labels if one.relearn_memory is not None]
@@ -153,7 +156,7 @@ def summarize(
     coverages = [one.coverage.ratio for one in labels]
     controls = [one.control_auc for one in labels if one.control_auc is not None]
     p = p_value_of_another_reference(gaps, [one.recoveries for one in labels])
-    checks = check_limits(labels, seeds)
+    checks = check_limits(list(by_label.values()))
     missed = [name for name, check in checks.items() if check.is_missed]
     if p < SIGNIFICANCE:
         missed.append("recovery_within_spread")
@@ -173,12 +176,10 @@ def summarize(
         "verdict": "missed" if missed else "met" if len(ratios) == len(labels) else "undecided",
         "missed": missed,
         "bars_missed": [name for name, check in checks.items() if check.is_beyond_limit],
-        "unmeasured": {label: one.unmeasured for label, one in by_label.items() if one.unmeasured},
-        "attacks": compare_attacks(
-            {label: one.attacks for label, one in results.items()},
-            {label: [one.attacks for one in references[label]] for label in results},
-            seeds,
-        ),
+        "unmeasured": {
+            label: one.unmeasured for label, each in by_label.items() for one in each if one.unmeasured
+        },
+        "attacks": compare_attacks(*(_attacks_of(one, results) for one in (results, references))),
         "spread": {
             "recovery_gap": _spread(gaps),
             "relearn_ratio": _spread(ratios),
@@ -187,8 +188,15 @@ def summarize(
             "forgotten_accuracy": _spread(accuracies),
             "coverage_ratio": _spread(coverages),
         },
-        "by_label": {label: one.figures.as_json() for label, one in by_label.items()},
+        "by_label": {label: [one.figures.as_json() for one in each] for label, each in by_label.items()},
     }
+
+
+def _attacks_of(
+    networks: Mapping[str, Sequence[CaseResult]], labels: Iterable[str]
+) -> dict[str, list[Mapping[str, float]]]:
+    """The attacks' figures of the networks of each of the labels."""
+    return {label: [one.attacks for one in networks[label]] for label in labels}
 
 
 @dataclass(frozen=True)
@@ -209,13 +217,13 @@ class Check:
         return self.beyond > max(0.0, self.allowed)
 
 
-def check_limits(labels: Sequence[LabelComparison], seeds: int = 1) -> dict[str, Check]:
+def check_limits(by_label: Sequence[Sequence[LabelComparison]]) -> dict[str, Check]:
     """Check each figure that has a limit.
 
-    seeds: how many comparisons there are of each label. They share their references, whose spread counts only
-    once, so what is allowed is what one more reference would show with a single seed.
+    by_label: the comparisons of each label, one for each seed. They share their references, whose spread
+    counts only once, so what is allowed is what one more reference would show with a single seed.
     """
-    once = labels[::seeds]
+    labels, once = list(chain(*by_label)), [each[0] for each in by_label]
     ratios = [one.relearn_ratio for one in labels if one.relearn_ratio is not None]
     steps = [one.relearn_steps for one in once if one.relearn_steps is not None]
     controls = [one.control_auc for one in labels if one.control_auc is not None]
@@ -246,7 +254,7 @@ def check_limits(labels: Sequence[LabelComparison], seeds: int = 1) -> dict[str,
         measured = [one.attacks[name] for one in labels if name in one.attacks]
         if measured:
             gap = sign_of(name) * statistics.mean(one - statistics.mean(others) for one, others in measured)
-            allowed = margin_of_mean([others for _, others in measured[::seeds]])
+            allowed = margin_of_mean([one.attacks[name][1] for one in once if name in one.attacks])
             checks[name] = Check(gap - limit, allowed - limit)
     if ratios and steps:
         checks["relearn_ratio"] = Check(

@@ -304,6 +304,7 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
     ("forget", "surrogate"): (
         Control("no surrogate: pruning and replay of the retained labels alone", run=_pruned_only),
         Control("no pruning", {"prune_share": 0}),
+        Control("no adversary", {"adversarial_share": 0}),
     ),
     ("resize", "auto"): (Control(AT_RANDOM, run=_random_units_removed("auto")),),
     ("resize", "expand"): (Control("new units with random weights on both sides", run=_expanded_at_random),),

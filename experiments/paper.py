@@ -273,12 +273,13 @@ SECTIONS: dict[str, Section] = {
     ),
     "audit_matched": (
         "The same beside references that are matched in procedure",
-        "python -m experiments.audit --strategies surrogate --seeds 3",
+        "python -m experiments.audit --strategies surrogate --seeds 3 --json docs/results/audit_matched.json",
         audit_matched,
     ),
     "audit_matched_fashion": (
-        "The same on FashionMNIST",
-        "python -m experiments.audit --dataset fashion_mnist --strategies surrogate --seeds 3",
+        "The same on Fashion-MNIST",
+        "python -m experiments.audit --dataset fashion_mnist --strategies surrogate --seeds 3 "
+        "--json docs/results/audit_matched_fashion.json",
         audit_matched,
     ),
 }

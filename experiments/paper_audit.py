@@ -1,6 +1,5 @@
 """The sections of docs/paper.md for `experiments.audit`."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from experiments.markdown import table
@@ -103,25 +102,35 @@ def _attacks(rows: Mapping[str, Result], name: str) -> str:
 
 
 def _closeness(rows: Mapping[str, Result], name: str) -> str:
-    """Say which figures of closeness are within the bar, beside matched references."""
+    """Say which figures of closeness are within the bars, beside matched references."""
     found, control = rows[name]["matched"]["attacks"], _one_more_matched(rows)
     measured = [figure for figure in CLOSENESS if found.get(figure, {}).get("interval")]
     if not measured:
         return ""
     above = [one for one in measured if found[one]["interval"][1] > CLOSENESS_BAR]
     highest = max(found[one]["interval"][1] for one in measured)
-    networks, controls = _networks(rows[name]), _networks(rows.get("matched", {}))
-    beyond = (
-        f"{one.removesuffix('_cosine').replace('_', ' ')} {len(found[one]['beyond'])} of {networks} "
-        f"({len(control[one]['beyond'])} of {controls} for one more matched reference)"
+    of_labels = [one for one in measured if found[one]["labels_beyond"]]
+    counted = [
+        f"{_attack(one)} {_count(found[one], rows[name])}"
+        + (f" ({_count(control[one], rows['matched'])})" if one in control else "")
         for one in measured
-        if one in control
-    )
+    ]
+    labels = [f"{_attack(one)} {_listed(found[one]['labels_beyond'])}" for one in of_labels]
     return (
-        f"Closeness beside matched references: the upper end of the gap's interval is {highest:+.3f} at most "
-        f"(bar: {CLOSENESS_BAR:+.3f}; above it: {_listed(above)}). Networks whose gap is larger "
-        f"than the largest difference between two references: {'; '.join(beyond)}."
+        "Closeness beside matched references: the largest upper end of an interval is "
+        f"{highest:+.3f}; the bar is {CLOSENESS_BAR:+.3f}. Figures above it: {_listed(above)}. Labels whose "
+        "gap, the mean over seeds, is larger than the largest difference between two references: "
+        f"{'; '.join(labels) or 'none'}. Networks of which this is true, and in brackets how many of those "
+        f"that are one more matched reference: {'; '.join(counted)}."
     )
+
+
+def _attack(figure: str) -> str:
+    return figure.removesuffix("_cosine").replace("_", " ")
+
+
+def _count(one: Result, row: Result) -> str:
+    return f"{sum(one['beyond'].values())} of {_networks(row)}"
 
 
 def _one_more_matched(rows: Mapping[str, Result]) -> Mapping[str, Result]:
@@ -134,13 +143,13 @@ def _networks(row: Result) -> int:
     return int(row.get("labels", 0)) * int(row.get("seeds", 1))
 
 
-def _beyond(names: Sequence[str], networks: int) -> str:
-    """Count labels such as "3", or "3, seed 0" and "3, seed 1": 2 of 30: 3 (2)."""
-    if not names:
+def _beyond(counts: Mapping[str, int], networks: int) -> str:
+    """Name labels and how many networks of each, such as 3 of 30: 3 (2), 8."""
+    total = sum(counts.values())
+    if not total:
         return "none"
-    labels = Counter(name.partition(", seed ")[0] for name in names)
-    shown = (label if times == 1 else f"{label} ({times})" for label, times in labels.items())
-    return f"{len(names)} of {networks}" + ("" if len(names) == networks else f": {', '.join(shown)}")
+    shown = (label if times == 1 else f"{label} ({times})" for label, times in counts.items())
+    return f"{total} of {networks}" + ("" if total == networks else f": {', '.join(shown)}")
 
 
 def _value(one: Result | None) -> str:

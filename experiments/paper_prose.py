@@ -145,11 +145,16 @@ figures are:
 
 _BEFORE_MIXTURES = (
     "**These figures are older than the present defaults**: a label had one Gaussian as its prior and not a "
-    "mixture (decision 0148), the width followed the number of jobs (0149), and a forget took twice the time "
-    "(0160)."
+    "mixture (decision 0148), the width followed the number of jobs (0149), a forget took twice the time "
+    "(0160) and trained without an adversary (0168)."
+)
+_BEFORE_ADVERSARY = (
+    "**These figures are older than the present defaults**: a forget trained without an adversary (decision "
+    "0168)."
 )
 REMARKS = {
-    "52b5c7194ea3": "Other work ran on the machine meanwhile, so the seconds of a pass say little.",
+    "52b5c7194ea3": "Other work ran on the machine meanwhile, so the seconds of a pass say little. "
+    + _BEFORE_ADVERSARY,
     "89eee49686fe": _BEFORE_MIXTURES,
     "ca7330301d36": _BEFORE_MIXTURES,
     "3e816311d5eb": _BEFORE_MIXTURES,

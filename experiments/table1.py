@@ -88,6 +88,7 @@ def arms(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
         "schedule": schedule,
         "replay_match": PUBLISHED.replay_match,
         "surrogate": "uniform_noise",
+        "surrogate_share": 0.5,  # as many examples as replay, as in `fixed`
         "prune_by": "targeted_dropout",
     }
     ewc = PUBLISHED.ewc_strength

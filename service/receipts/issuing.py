@@ -63,7 +63,7 @@ KNOWN_TRACE = (
     "The weights descend from a network that had learned the labels, or were trained on its draws. Searches "
     "with real images of a label have found more of it in such weights than in weights that never learned it."
 )
-"""Added to the meaning where the guarantee is approximate (decisions 0153 and 0163)."""
+"""Added to the meaning where the guarantee is approximate (decisions 0153, 0163 and 0168)."""
 
 
 def find_receipt(session: Session, job: JobRow) -> str | None:

@@ -100,8 +100,9 @@ def test_the_audit_beside_matched_references_has_a_line_for_each_attack(tmp_path
     figures: Result = dict.fromkeys(AUDIT_FIGURES, 0.5) | {"verdict": "met"}
 
     def attack(gap: float, interval: list[float] | None = None, beyond: tuple[str, ...] = ()) -> Result:
-        found = {"value": 0.8, "references": 0.8 - gap, "gap": gap, "between": 0.04}
-        return figures | {"attacks": {"free_column_cosine": found | {"interval": interval, "beyond": beyond}}}
+        found = {"value": 0.8, "references": 0.8 - gap, "gap": gap, "between": 0.04, "interval": interval}
+        counted = {"beyond": dict.fromkeys(beyond, 1), "labels_beyond": list(beyond)}
+        return figures | {"attacks": {"free_column_cosine": found | counted}}
 
     rows = {
         "surrogate": attack(0.1, [0.05, 0.15])
@@ -115,8 +116,9 @@ def test_the_audit_beside_matched_references_has_a_line_for_each_attack(tmp_path
         "| free column cosine | 0.800 | 0.800 | 0.700 | +0.100 (+0.050 to +0.150) "
         "| 0.770 | +0.030 (+0.010 to +0.050) | 0.040 | 1 of 2: 2 | +0.010 |" in text
     )
-    assert "is +0.050 at most (bar: +0.020; above it: free column cosine)." in text
-    assert "references: free column 1 of 2 (0 of 2 for one more matched reference)." in text
+    assert "is +0.050; the bar is +0.020. Figures above it: free column cosine." in text
+    assert "between two references: free column 2. Networks" in text
+    assert "one more matched reference: free column 1 of 2 (0 of 2)." in text
     assert text.count("Attacks on the weights that `") == 1, "controls are columns, not tables"
     assert "| `nothing` | 2 |" in text
 

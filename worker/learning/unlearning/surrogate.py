@@ -41,11 +41,12 @@ class SurrogateParams(MappingParams):
     surrogate_share: SurrogateShare = 0.33  # of each training step's examples; the others are replay
     adversarial_share: Annotated[float, Field(ge=0, le=0.9)] = Field(
         0.04,
-        description="Share of the surrogate's examples, at least one in a step, that train the network against "
-        "an adversary, which searches for label embeddings that make the decoder draw the forgotten labels "
-        "again. 0 trains the labels' own embeddings only; then more of the labels is left in the shared "
-        "weights. With a large share less is left than in a network that never saw the labels, and the other "
-        "labels cover less. Used by the surrogates `never_learned` and `unrecognised` only.",
+        description="Share of the surrogate's examples, at least one in a step, that train the network "
+        "against an adversary, which searches for label embeddings that make the decoder draw the forgotten "
+        "labels again. 0 trains the labels' own embeddings only; then more of the labels is left in the "
+        "shared weights, and a `surrogate_share` of 0.5 is better. With a large share less is left than in a "
+        "network that never saw the labels, and the other labels cover less. Used by the surrogates "
+        "`never_learned` and `unrecognised` only.",
     )
     naive_steps: NaiveSteps = 150  # training steps of that network
     replay_match: ReplayMatch = "function"  # replay compares outputs with the old network's, not the ELBO
