@@ -155,7 +155,10 @@ def summarize(
     accuracies = [one.accuracy.value for one in labels]
     coverages = [one.coverage.ratio for one in labels]
     controls = [one.control_auc for one in labels if one.control_auc is not None]
-    p = p_value_of_another_reference(gaps, [one.recoveries for one in labels])
+    p = p_value_of_another_reference(
+        [[one.recovery_gap for one in each] for each in by_label.values()],
+        [each[0].recoveries for each in by_label.values()],
+    )
     checks = check_limits(list(by_label.values()))
     missed = [name for name, check in checks.items() if check.is_missed]
     if p < SIGNIFICANCE:
@@ -284,14 +287,19 @@ def margin_of_mean_size(references: Sequence[Sequence[float]]) -> float:
     return _pooled_deviation(references) * math.sqrt(special.fdtri(count, count * (k - 1), 0.95))
 
 
-def p_value_of_another_reference(gaps: Sequence[float], references: Sequence[Sequence[float]]) -> float:
-    """Return the probability that one more reference of each label is as far from the others as these gaps.
+def p_value_of_another_reference(
+    gaps: Sequence[Sequence[float]], references: Sequence[Sequence[float]]
+) -> float:
+    """Return the probability that more references of each label are as far from the others as these networks.
 
-    F = mean gap^2 / (s^2 (1 + 1/k)), with s^2 pooled over the k references of each label. It has Fisher's F
-    distribution with as many degrees of freedom as there are labels, and labels times k - 1.
+    gaps: those of each label's n networks, one for each seed. references: the k values of each label. With g
+    the mean gap of a label, F = mean g^2 / (s^2 (1/n + 1/k)), with s^2 pooled over the references. It has
+    Fisher's F distribution with as many degrees of freedom as there are labels, and labels times k - 1.
     """
     count, k = len(gaps), len(references[0])
-    ratio = statistics.mean(gap**2 for gap in gaps) / max(_pooled_deviation(references) ** 2, 1e-9)
+    squares = statistics.mean(statistics.mean(one) ** 2 for one in gaps)
+    within = max(statistics.mean(statistics.variance(one) for one in references), 1e-9)
+    ratio = squares / (within * (1 / len(gaps[0]) + 1 / k))
     return float(special.fdtrc(count, count * (k - 1), ratio))
 
 

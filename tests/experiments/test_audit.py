@@ -218,12 +218,13 @@ def test_draws_of_another_kind_have_a_large_energy_distance(factory: Factory) ->
     assert row["likeness"] > 1
 
 
-def test_the_p_value_of_one_more_reference_is_uniform() -> None:
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_p_value_of_more_references_is_uniform(seeds: int) -> None:
     generator = torch.Generator().manual_seed(0)
     p_values = []
     for _ in range(300):
-        runs = torch.randn(5, 4, generator=generator).tolist()  # five labels, three references and one more
-        gaps = [one[3] - sum(one[:3]) / 3 for one in runs]
+        runs = torch.randn(5, 3 + seeds, generator=generator).tolist()  # five labels, three references
+        gaps = [[value - sum(one[:3]) / 3 for value in one[3:]] for one in runs]
         p_values.append(p_value_of_another_reference(gaps, [one[:3] for one in runs]))
     assert sum(p < 0.1 for p in p_values) / 300 == pytest.approx(0.1, abs=0.05)
     assert sum(p < 0.5 for p in p_values) / 300 == pytest.approx(0.5, abs=0.1)
