@@ -17,7 +17,7 @@ from worker.learning.training import Parts, Schedule, fit
 
 Picture = Literal["uniform_noise", "blank", "mean_image"]
 MEAN_IMAGE_DRAWS = 2000
-SURROGATE_DRAWS = 8192  # a fixed pool, from which every step of one forget samples
+SURROGATE_DRAWS = 1024  # a fixed pool, from which every step of one forget samples
 
 
 def picture_surrogate(

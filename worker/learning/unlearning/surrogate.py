@@ -36,7 +36,7 @@ from worker.learning.units.targeted_dropout import DropProbability, TargetedDrop
 
 
 class SurrogateParams(MappingParams):
-    schedule: Schedule = Schedule(steps=350, learning_rate=1e-2, label_rate=30)
+    schedule: Schedule = Schedule(steps=330, learning_rate=1e-2, label_rate=30)
     surrogate: SurrogateName = "unrecognised"  # what a network that never saw the labels draws for them
     surrogate_share: SurrogateShare = 0.33  # of each training step's examples; the others are replay
     adversarial_share: Annotated[float, Field(ge=0, le=0.9)] = Field(
@@ -67,7 +67,7 @@ class SurrogateParams(MappingParams):
         "those with the smallest weights, which are dropped more and more often during training and removed "
         "at its end.",
     )
-    taylor_examples: TaylorExamples = 2000
+    taylor_examples: TaylorExamples = 1000
     drop_probability: DropProbability = 1.0
 
 
