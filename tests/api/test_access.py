@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -260,10 +261,12 @@ def test_no_shared_cache_may_store_what_a_key_gives(locked: Served) -> None:
 def test_a_key_has_a_bounded_number_of_sessions(locked: Served) -> None:
     key = new_key(locked, "read")
     with locked.worker.database.transaction() as session:
-        created = [
-            sessions.create(session, key_id(key), project=None, seconds=60)[1]
-            for _ in range(sessions.SESSIONS_OF_KEY + 3)
-        ]
+        created = []
+        for second in range(sessions.SESSIONS_OF_KEY + 3):
+            row, token = sessions.create(session, key_id(key), project=None, seconds=60)
+            row.created_at += timedelta(seconds=second)  # never two at the same moment
+            session.flush()
+            created.append(token)
         found = [sessions.find(session, token) is not None for token in created]
     assert found == [False] * 3 + [True] * sessions.SESSIONS_OF_KEY
 

@@ -9,6 +9,7 @@ from service.registry.classifier_files import ClassifierFolder
 from service.registry.database import Database
 from service.registry.tables import ModelRow
 from service.settings import Settings
+from tests.computing import settings_given_back
 from tests.conftest import BACKINGS, own_broker, own_database
 from tests.instance import Instance, instance_of
 from tests.jobs.worker_contexts import new_model
@@ -36,12 +37,9 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(autouse=True, scope="module")
 def _reproducible() -> Iterator[None]:
     """Compute as a worker does; give the process back as it was."""
-    threads = torch.get_num_threads()
-    compute_reproducibly(0)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_flush_denormal(False)
-    torch.set_num_threads(threads)
+    with settings_given_back():
+        compute_reproducibly(0)
+        yield
 
 
 @pytest.fixture
