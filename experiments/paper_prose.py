@@ -153,6 +153,8 @@ _BEFORE_ADVERSARY = (
     "0168)."
 )
 REMARKS = {
+    "3417f9113952": "A forget took 350 steps, from 8,192 draws of the surrogate; the default has 330 and "
+    "1,024 since, which one seed of four labels does not tell apart (decision 0168).",
     "52b5c7194ea3": "Other work ran on the machine meanwhile, so the seconds of a pass say little. "
     + _BEFORE_ADVERSARY,
     "89eee49686fe": _BEFORE_MIXTURES,
