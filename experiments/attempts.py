@@ -37,6 +37,10 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     Which weights are trained matters where they are few. With half of all weights, as published, those that
     are chosen at random are enough to forget as well.
     """,
+    ("forget", "surrogate"): """
+    These figures are older than the present default: the forget trained without an adversary, for 400 steps,
+    half of each for the surrogate (docs/decisions/0168).
+    """,
     ("forget", "selective_amnesia"): """
     In its short form EWC keeps some of the forgotten label, and what stays is held by replay alone: the
     penalty keeps weights that drew the label. The published number of steps forgets, and takes 9 minutes.

@@ -37,6 +37,9 @@ with many labels it learns three times eighteen and forgets three. After each jo
 architecture and another training, and is trained on real images. An upload made of a collection's test images
 is measured with images of the collection's train split, so that neither the model nor the classifier has seen
 them.
+
+**These figures are older than the present defaults**: a forget trained without an adversary (decision 0168),
+and `targeted_dropout_prune` pruned (0167).
 """
 EXPLAINED = """
 - **accuracy**: the share of draws whose likeliest label is theirs; mean over the labels held.

@@ -216,14 +216,20 @@ def test_a_file_that_is_cut_off_is_refused(small_mnist: Path) -> None:
         read_small(small_mnist)
 
 
-def test_files_that_were_packed_again_are_named_where_no_mirror_answers(
-    mirror: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def packed_offline(mirror: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of MNIST's packed files in `data`, where no mirror answers."""
     monkeypatch.setattr(MNIST, "mirrors", [NOWHERE])
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.parent.mkdir(parents=True)
     (tmp_path / "mirror").rename(raw)
-    file = raw / "t10k-labels-idx1-ubyte.gz"
+    return raw
+
+
+def test_files_that_were_packed_again_are_named_where_no_mirror_answers(
+    packed_offline: Path, tmp_path: Path
+) -> None:
+    file = packed_offline / "t10k-labels-idx1-ubyte.gz"
     wanted = md5(file.read_bytes()).hexdigest()
     file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes()), compresslevel=9, mtime=1))
     with pytest.raises(WrongFiles, match=r"t10k-labels-idx1-ubyte\.gz.*packed again") as refused:
@@ -234,13 +240,9 @@ def test_files_that_were_packed_again_are_named_where_no_mirror_answers(
 
 @pytest.mark.parametrize("level", [1, 9], ids=["as distributed", "packed again"])
 def test_packed_files_of_another_collection_are_named_where_no_mirror_answers(
-    mirror: ThreadingHTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int
+    packed_offline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int
 ) -> None:
-    monkeypatch.setattr(MNIST, "mirrors", [NOWHERE])
-    raw = tmp_path / "data" / "MNIST" / "raw"
-    raw.parent.mkdir(parents=True)
-    (tmp_path / "mirror").rename(raw)
-    file = raw / "t10k-labels-idx1-ubyte.gz"
+    file = packed_offline / "t10k-labels-idx1-ubyte.gz"
     labels = gzip.decompress(file.read_bytes())[:-1] + b"\7"
     packed = gzip.compress(labels, compresslevel=level, mtime=0)
     if level == 1:
