@@ -16,6 +16,7 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 from uuid import uuid4
 
 import httpx2
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from tests.conftest import missing
 from tests.faults.hosts import THIS_MACHINE, Host
@@ -59,14 +60,18 @@ class S3Server:
         self.shell(f"s3.policy.attach -user {name} -policy {name}")
         return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": SECRET}
 
+    @retry(retry=retry_if_exception_type(subprocess.TimeoutExpired), stop=stop_after_attempt(3), reraise=True)
     def shell(self, command: str) -> str:
-        """Run a command of `weed shell`; return what it prints."""
+        """Run a command of `weed shell`, which may be repeated; return what it prints.
+
+        Now and then the shell connects to the master and then waits without end.
+        """
         ended = subprocess.run(
             [find_weed(), "shell", f"-master={self.master}"],
             input=f"{command}\nexit\n",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=30,
         )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
