@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.remarks import REMARKS
 from experiments.running import Result
 
 RATIO_BAR, FORGOTTEN_BAR = 0.96, 0.02
@@ -21,6 +22,7 @@ COLUMNS = (
     "ratio to it",
     "worst label",
     "relative coverage",
+    "the decoder's",
     "forgotten",
     "seconds",
     "parameters",
@@ -37,9 +39,6 @@ with many labels it learns three times eighteen and forgets three. After each jo
 architecture and another training, and is trained on real images. An upload made of a collection's test images
 is measured with images of the collection's train split, so that neither the model nor the classifier has seen
 them.
-
-**These figures are older than the present defaults**: a forget trained without an adversary (decision 0168),
-and `targeted_dropout_prune` pruned (0167).
 """
 EXPLAINED = """
 - **accuracy**: the share of draws whose likeliest label is theirs; mean over the labels held.
@@ -51,6 +50,8 @@ EXPLAINED = """
 - **relative coverage**: the share of unseen real images with a draw among their nearest neighbours, divided
   by what as many of the training images cover. It does not depend on how many images there are, so it
   compares between datasets: about 1 is as varied as the real images.
+- **the decoder's**: the relative coverage of draws from the posteriors of real training images, of which
+  there may be few. What it lacks of 1 is lost in the decoder, and not in the prior.
 - **forgotten**: the share of a forgotten label's draws that the classifier takes for it, where it may also
   answer that an image shows no label; of the label for which it is highest. The bar is {forgotten_bar}.
 - **seconds**: of the strategy alone, on one thread.
@@ -81,7 +82,14 @@ def page(result: Result | None) -> str:
     draws = [one["draws"] for one in result["datasets"]]
     intro = INTRO.format(draws=f"{max(draws):,}", draws_of_many=f"{min(draws):,}")
     explained = EXPLAINED.format(ratio_bar=RATIO_BAR, forgotten_bar=_percent(FORGOTTEN_BAR))
-    sections = [intro, _verdict(result), _table(result["datasets"]), explained, *_classifiers(result)]
+    remark = REMARKS.get(result["code"][:12], "")
+    sections = [
+        *filter(None, (intro, remark)),
+        _verdict(result),
+        _table(result["datasets"]),
+        explained,
+        *_classifiers(result),
+    ]
     return "\n\n".join(section.strip() for section in [*sections, _provenance(result)]) + "\n"
 
 
@@ -128,7 +136,10 @@ def _cells(dataset: Result, row: Result) -> list[str]:
         _percent(row["posterior"]),
         f"{row['ratio']:.3f}",
         _percent(row["worst_label"]),
-        "-" if row["relative_coverage"] is None else f"{row['relative_coverage']:.3f}",
+        *(
+            "-" if row[name] is None else f"{row[name]:.3f}"
+            for name in ("relative_coverage", "posterior_relative_coverage")
+        ),
         "-" if row["forgotten"] is None else _percent(row["forgotten"]),
         f"{row['seconds']:.1f}",
         f"{row['parameters']:,}",

@@ -15,7 +15,8 @@ from typing import Any
 
 from experiments.markdown import table
 from experiments.paper_audit import audit, audit_matched
-from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO, REMARKS
+from experiments.paper_prose import CAPTIONS, DIFFERS, INTRO
+from experiments.remarks import REMARKS
 from experiments.running import Result
 from experiments.significance import paired_t_test
 

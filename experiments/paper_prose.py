@@ -142,24 +142,3 @@ figures are:
   is further from the references than they are from each other.""",
 }
 """Experiment -> what its tables show, and how it differs from the paper."""
-
-_BEFORE_MIXTURES = (
-    "**These figures are older than the present defaults**: a label had one Gaussian as its prior and not a "
-    "mixture (decision 0148), the width followed the number of jobs (0149), a forget took twice the time "
-    "(0160) and trained without an adversary (0168)."
-)
-_BEFORE_ADVERSARY = (
-    "**These figures are older than the present defaults**: a forget trained without an adversary (decision "
-    "0168)."
-)
-REMARKS = {
-    "3417f9113952": "A forget took 350 steps, from 8,192 draws of the surrogate; the default has 330 and "
-    "1,024 since, which one seed of four labels does not tell apart (decision 0168).",
-    "52b5c7194ea3": "Other work ran on the machine meanwhile, so the seconds of a pass say little. "
-    + _BEFORE_ADVERSARY,
-    "89eee49686fe": _BEFORE_MIXTURES,
-    "ca7330301d36": _BEFORE_MIXTURES,
-    "3e816311d5eb": _BEFORE_MIXTURES,
-    "be617bdd32d7": f"{_BEFORE_MIXTURES} `dampening` was another form of that strategy (0151).",
-}
-"""The code that measured results -> what to know of the run, such as what has changed since."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.attempts import ATTEMPTS
 from experiments.controls import SLOW, VARIANTS, Control, Key, controls_of
+from experiments.remarks import REMARKS
 from worker.learning import strategy
 from worker.learning.strategy import Strategy
 
@@ -50,7 +51,7 @@ the number of parameters, if it differs by {LEAST_SIZE} % at least.
 
 def page(results: Mapping[str, Any]) -> str:
     """Return the page: a table of the figures, and what each strategy does, from its docstring."""
-    strategies, rows = strategy.all_strategies(), results["rows"]
+    strategies, rows, code = strategy.all_strategies(), results["rows"], results["code"][:12]
     seeds = len({row["seed"] for row in rows})
     lines = [
         "# Strategies",
@@ -64,6 +65,7 @@ def page(results: Mapping[str, Any]) -> str:
             [
                 *(f"`{one['command']}`, and then" for one in results.get("earlier", ())),
                 f"`{results['command']}`.",
+                *([REMARKS[code]] if code in REMARKS else ()),
             ]
         ),
         "",

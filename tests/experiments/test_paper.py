@@ -9,9 +9,10 @@ from matplotlib import pyplot as plt
 from experiments import clpu, compression, table1
 from experiments.paper import SECTIONS, page, read_results
 from experiments.paper_audit import AUDIT_FIGURES
-from experiments.paper_prose import CAPTIONS, DIFFERS, REMARKS
+from experiments.paper_prose import CAPTIONS, DIFFERS
 from experiments.random_passes import summarize
 from experiments.redraw import PLOTS, redraw
+from experiments.remarks import REMARKS
 from experiments.running import Result
 from tests.experiments.invented_results import (
     clpu_networks,
@@ -61,12 +62,12 @@ def test_the_results_of_a_quick_run_are_marked(tmp_path: Path) -> None:
     assert "A quick run, which proves nothing. `python" in page({"random_passes": found}, tmp_path)
 
 
-def test_figures_that_are_older_than_the_defaults_say_so(tmp_path: Path) -> None:
+def test_what_to_know_of_the_code_that_measured_stands_beside_the_figures(tmp_path: Path) -> None:
     found = PROVENANCE | summarize(two_histories(every=False))
-    codes = (next(code for code, remark in REMARKS.items() if "older" in remark), "new")
-    old, new = ({"random_passes": {**found, "code": code * 5}} for code in codes)
-    assert "older than the present defaults" in page(old, tmp_path)
-    assert "older than the present defaults" not in page(new, tmp_path)
+    code, remark = next(iter(REMARKS.items()))
+    old, new = ({"random_passes": {**found, "code": one * 5}} for one in (code, "new"))
+    assert remark in page(old, tmp_path)
+    assert remark not in page(new, tmp_path)
 
 
 def test_a_plot_is_shown_if_there_is_one(tmp_path: Path) -> None:
