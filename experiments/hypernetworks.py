@@ -10,7 +10,8 @@ back into its slot (null if they do not fit any more, because the job removed un
 accuracy of the labels of the first job that are still held has changed since that job.
 
 The plans: `default` is `mlp` with `replay_ewc` and `surrogate`; `hypernetwork` is `hyper` with `hypernetwork`
-and `noise_alignment`; `hyper_default` is `hyper` with the strategies of the default.
+and `noise_alignment`; `hyper_default` is `hyper` with the strategies of the default, and `hyper_replay` is
+`hyper` with `replay_ewc` and `noise_alignment`.
 """
 
 import statistics
@@ -49,6 +50,7 @@ PLANS = {
     "default": Plan("mlp", "replay_ewc", "surrogate"),
     "hypernetwork": Plan("hyper", "hypernetwork", "noise_alignment"),
     "hyper_default": Plan("hyper", "replay_ewc", "surrogate"),
+    "hyper_replay": Plan("hyper", "replay_ewc", "noise_alignment"),
 }
 FIRST = tuple("01234")
 JOBS = (
