@@ -14,6 +14,7 @@ from worker.learning.distillation import match_others
 from worker.learning.networks import build, frozen
 from worker.learning.networks.network import Network
 from worker.learning.replay_losses import decoder_loss, latents_of
+from worker.learning.slots import with_slots
 from worker.learning.sources import generative_replay
 from worker.learning.strategy import Batch, find
 from worker.learning.streams import Stream
@@ -216,6 +217,33 @@ def test_no_draw_of_a_naive_network_stays_that_the_teacher_takes_for_a_label_to_
     assert torch.allclose(replacement, images[own].mean(dim=0), atol=0.05), (
         "elsewhere their mean, always the same"
     )
+
+
+def test_draws_of_each_slot_are_replaced_by_the_mean_of_its_own(two_labels: Checkpoint) -> None:
+    teacher, rows, columns, empty = (
+        frozen(with_slots(two_labels, ["empty"], "stripes", "forgotten"), CPU),
+        0,
+        1,
+        2,
+    )
+    both = generative_replay(teacher, [rows, columns], torch.Generator().manual_seed(1))
+
+    def drawn_in_two_slots(count: int) -> Batch:
+        batch, slots = both(count), torch.tensor([rows, empty]).repeat(count)[:count]
+        return batch._replace(images=torch.where(slots[:, None] == empty, 0.9, 1) * batch.images, slots=slots)
+
+    found = drawn_in_two_slots(SURROGATE_DRAWS)
+    taken = most_likely_slot(teacher, found.images, [rows, empty, columns]) < 2
+    assert 0.3 < taken.float().mean() < 0.7
+    source = unrecognised(drawn_in_two_slots, teacher, [rows, empty], [columns], torch.Generator())
+    images, slots, *_ = source(4000)
+    replacements = []
+    for slot, brightest in ((rows, 1.0), (empty, 0.9)):
+        pictures, counts = images[slots == slot].unique(dim=0, return_counts=True)
+        replacements.append(pictures[counts.argmax()])
+        assert counts.max() > 0.2 * counts.sum(), "the same picture for the whole slot"
+        assert 0.7 * brightest < replacements[-1].max() <= brightest
+    assert (replacements[0] - replacements[1]).abs().max() > 0.05
 
 
 def test_if_the_teacher_takes_every_draw_for_a_label_to_forget_all_of_them_stay(

@@ -79,10 +79,12 @@ def unrecognised(
     """Replace those of a naive network's draws that the teacher recognises as a label to forget.
 
     An untrained slot draws mixtures of the retained labels, and some of them look like a label to forget: a
-    mixture of 4 and 7 can look like a 9. Such a draw is replaced by the mean of all draws that were not
-    recognised. It is the same picture for all of them, because a target that changes from step to step keeps
-    moving the shared weights (docs/decisions/0052). The teacher recognises a draw by the label with the
-    highest ELBO. If it recognises every draw as a label to forget, nothing is replaced.
+    mixture of 4 and 7 can look like a 9. Such a draw is replaced by the mean of all draws of its slot that
+    were not recognised. It is the same picture for the whole slot, because a target that changes from step to
+    step keeps moving the shared weights (docs/decisions/0052). Each slot has its own, so that labels that are
+    forgotten together do not draw the same picture. The teacher recognises a draw by the label with the
+    highest ELBO. Where it recognises every draw of a slot, the mean is that of all slots; where it recognises
+    every draw, nothing is replaced.
     source: draws with their latents. SURROGATE_DRAWS are drawn once and sampled in every step.
     """
     pool = list(draw_batches(source, SURROGATE_DRAWS, teacher.prior_mean.device))
@@ -93,7 +95,11 @@ def unrecognised(
         forgotten
     )
     if not recognised.all():
-        images[recognised] = images[~recognised].mean(dim=0)
+        of_all = images[~recognised].mean(dim=0)
+        for slot in forgotten:
+            own = slots == slot
+            kept = images[own & ~recognised]
+            images[own & recognised] = kept.mean(dim=0) if len(kept) else of_all
 
     def draw(count: int) -> Batch:
         which = torch.randint(len(images), (count,), generator=generator).to(images.device)
