@@ -1,4 +1,4 @@
-"""What the benchmarks share: the option --json, and writing the figures there."""
+"""What the benchmarks share: the option --json, writing the figures there, and tables of them for people."""
 
 import argparse
 import json
@@ -22,3 +22,13 @@ def write_figures(figures: Mapping[str, Any], destination: str) -> None:
         sys.stdout.write(text)
     else:
         Path(destination).write_text(text)
+
+
+def write_table_and_figures(table: str, figures: Mapping[str, Any], destination: str | None) -> None:
+    """Print the table, and write the figures as JSON to the file if there is a destination.
+
+    If the destination is `-`, the figures are printed, and the table goes to standard error.
+    """
+    (sys.stderr if destination == "-" else sys.stdout).write(table)
+    if destination is not None:
+        write_figures(figures, destination)

@@ -16,7 +16,6 @@ A renamed file, a renamed key of a report and what is new are listed, but do not
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ from typing import Any
 import httpx2
 
 from benchmarks.comparing import Comparison, Record, compare
+from benchmarks.output import write_table_and_figures
 from benchmarks.recording import JobFailed, Recorder, histories
 from benchmarks.trees import TreeFailed, check_out, git, package_names, serve
 
@@ -59,12 +59,7 @@ def main() -> int:
         "added": added,
         "jobs": [_as_json(one) for one in found],
     }
-    text = json.dumps(figures, indent=2) + "\n"
-    if options.json not in (None, "-"):
-        Path(options.json).write_text(text)
-    (sys.stderr if options.json == "-" else sys.stdout).write(table(found, added))
-    if options.json == "-":
-        sys.stdout.write(text)
+    write_table_and_figures(table(found, added), figures, options.json)
     return 0 if all(one.same for one in found) else 1
 
 
