@@ -1,7 +1,8 @@
-"""Check out a commit into a folder, and run the service of such a folder as a real deployment.
+"""Check out a commit into a folder, and run its service as a real deployment, or a script with its packages.
 
 Nothing is imported from the folder. Its service is another process, which is started by the console script
-in the folder's pyproject.toml, with the current interpreter and its own home, port and working folder.
+in the folder's pyproject.toml, with the current interpreter and its own home, port and working folder. So is
+a script.
 """
 
 import json
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -48,7 +49,7 @@ atexit.register(record)
 
 
 class TreeFailed(Exception):
-    """The service of a tree did not start, ended too early, or imported code from outside the tree."""
+    """The service or script of a tree did not start, ended too early, or imported code from outside it."""
 
 
 def git(*arguments: str) -> str:
@@ -101,10 +102,8 @@ def serve(tree: Path, folder: Path, other_packages: Collection[str] = ()) -> Ite
     the project from outside the tree.
     other_packages: names of further packages that may only be imported from the tree.
     """
-    hook, home, empty, log = (folder / name for name in ("hook", "home", "empty", "server.log"))
-    for one in (hook, home, empty):
-        one.mkdir(parents=True)
-    (hook / "sitecustomize.py").write_text(RECORD)
+    hook, home, empty = _make_folders(folder)
+    log = folder / "server.log"
     module, attribute = console_script(tree)
     start = START.format(module=module, attribute=attribute)
     with log.open("wb") as output:
@@ -129,6 +128,46 @@ def serve(tree: Path, folder: Path, other_packages: Collection[str] = ()) -> Ite
     finally:
         _stop(server)
     check_imports(tree, hook, {*package_names(tree), *_installed_packages(), *other_packages})
+
+
+def run_script(
+    tree: Path,
+    folder: Path,
+    script: Path,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    other_packages: Collection[str] = (),
+) -> None:
+    """Run a Python script, wherever it lies, with the packages of the tree, in a process of its own.
+
+    folder: for the files of the process. environment: variables besides those of this process.
+    other_packages: as in `serve`.
+    Raises TreeFailed if the script fails, or if it imported a package of the project from outside the tree.
+    """
+    hook, home, empty = _make_folders(folder)
+    run = subprocess.run(
+        [sys.executable, "-P", script, *arguments],  # -P: the script's folder is not on the path
+        env=_environment(tree, hook, home) | dict(environment or {}),
+        cwd=empty,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode:
+        said = run.stderr.strip() or "it printed nothing"
+        raise TreeFailed(f"{script.name} with the packages of {tree}: exit code {run.returncode}\n{said}")
+    own = {*package_names(tree), *_installed_packages(), *other_packages}
+    check_imports(tree, hook, own, processes=1)
+
+
+def _make_folders(folder: Path) -> tuple[Path, Path, Path]:
+    """Make the folders of a process: for the record of its imports, its home, and an empty one to run in."""
+    hook, home, empty = (folder / name for name in ("hook", "home", "empty"))
+    for one in (hook, home, empty):
+        one.mkdir(parents=True)
+    (hook / "sitecustomize.py").write_text(RECORD)
+    return hook, home, empty
 
 
 def _environment(tree: Path, hook: Path, home: Path) -> dict[str, str]:
@@ -179,12 +218,13 @@ def _installed_packages() -> set[str]:
     return {name for name, distributions in packages_distributions().items() if NAME in distributions}
 
 
-def check_imports(tree: Path, hook: Path, own: Collection[str]) -> None:
-    """Check that the service and its worker imported packages of the project from the tree only.
+def check_imports(tree: Path, hook: Path, own: Collection[str], *, processes: int = 2) -> None:
+    """Check that so many processes imported packages of the project, and from the tree only.
 
-    hook: folder with the records of their imports. own: names of these packages. Raises TreeFailed.
+    hook: folder with the records of their imports. own: names of these packages. processes: how many at
+    least; a service has a worker. Raises TreeFailed.
     """
-    root, processes = tree.resolve(), 0
+    root, recording = tree.resolve(), 0
     for recorded in sorted(hook.glob("*.json")):
         modules = {
             name: Path(file).resolve()
@@ -193,6 +233,6 @@ def check_imports(tree: Path, hook: Path, own: Collection[str]) -> None:
         }
         if outside := [f"{name} ({file})" for name, file in modules.items() if not file.is_relative_to(root)]:
             raise TreeFailed(f"imported from outside {tree}: {', '.join(sorted(outside)[:3])}")
-        processes += bool(modules)
-    if processes < 2:
-        raise TreeFailed(f"only {processes} of the two processes, service and worker, recorded their imports")
+        recording += bool(modules)
+    if recording < processes:
+        raise TreeFailed(f"only {recording} of {processes} processes of {tree} recorded their imports")

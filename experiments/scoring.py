@@ -53,7 +53,11 @@ class Scorer:
 
     def scores(self, checkpoint: Checkpoint, label: str, seed: int) -> LabelScores:
         """Score the draws of a label, which may be permanent, temporary or forgotten."""
-        features, logits = self._judge_draws(checkpoint, label, seed)
+        return self.score_images(draw(checkpoint, label, self.draws, seed), label)
+
+    def score_images(self, images: Tensor, label: str) -> LabelScores:
+        """Score images that were drawn of a label, float32 [draws, pixels] in [0, 1]."""
+        features, logits = self._judge(images)
         index = self.judge.labels.index(label)
         closed, opened = (
             answers.argmax(dim=1).eq(index).float().mean().item() for answers in (logits[:, :-1], logits)
@@ -63,15 +67,15 @@ class Scorer:
 
     def answer_shares(self, checkpoint: Checkpoint, label: str, seed: int) -> list[float]:
         """Return the share of a label's draws for each answer of the judge; the last answer is "none"."""
-        _, logits = self._judge_draws(checkpoint, label, seed)
+        _, logits = self._judge(draw(checkpoint, label, self.draws, seed))
         counts = torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1])
         shares: list[float] = (counts / len(logits)).tolist()
         return shares
 
     @torch.no_grad()
-    def _judge_draws(self, checkpoint: Checkpoint, label: str, seed: int) -> tuple[Tensor, Tensor]:
-        """The outputs of the judge's last hidden layer for the label's draws, and its logits."""
-        features = self.judge.embed(draw(checkpoint, label, self.draws, seed))
+    def _judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs of the judge's last hidden layer for images, and its logits."""
+        features = self.judge.embed(images)
         return features, list(self.judge.network.children())[-1](features)
 
 
