@@ -17,9 +17,11 @@ A network of full size (784-512-256-8) learns 0-4 of MNIST in a few hundred step
 `jobs`             the seconds of a whole learn of five labels and of a whole forget of one, with default
                    params, in both precisions, and how the judge scores the draws; on a GPU also those of the
                    CPU. `seconds_by_phase` divides them, and `floor_by_phase` is the time of the matrix
-                   products alone that the phase needs, in float32: those of the decoder and the encoder for
-                   images that train both, those of the decoder for images that train it alone. With
-                   `--network conv` only `variants_step_ms` and `jobs` are measured, without floors.
+                   products alone that a phase which trains needs, in float32: those of the decoder and the
+                   encoder for images that train both, those of the decoder for images that train it alone,
+                   and those of the decoder, without the gradients of its weights, for images that columns
+                   are fitted to. Drawing these images is not counted. With `--network conv` only
+                   `variants_step_ms` and `jobs` are measured, without floors.
 """
 
 import itertools
@@ -37,6 +39,7 @@ from experiments.running import add_data_option, data_folder
 from experiments.scoring import Scorer
 from experiments.training_setup import examples_of
 from worker.learning import datasets
+from worker.learning.adversary import NAIVE_BATCH, NAIVE_STEPS
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.continual.replay_ewc import ReplayEwcParams
 from worker.learning.elbo import negative_elbo
@@ -324,23 +327,36 @@ def floor_by_phase(learned: Checkpoint, device: torch.device) -> dict[str, float
     learn, forget = ReplayEwcParams(), SurrogateParams()
     network = build(learned, device)
 
-    def seconds(side: str, examples: float) -> float:
-        each = [time_matrix_products(network, max(1, round(examples)), device, side) for _ in range(STEPS)]
-        return statistics.median(each)
+    def seconds(side: str, examples: float, *, trains_weights: bool = True) -> float:
+        count = max(1, round(examples))
+        return statistics.median(
+            time_matrix_products(network, count, device, side, trains_weights=trains_weights)
+            for _ in range(STEPS)
+        )
 
     batch, share = forget.schedule.batch_size, forget.surrogate_share
     step_of_forget = seconds("encoder", batch * (1 - share)) + seconds("decoder", batch)
     return {
-        "learning": round(learn.schedule.steps * seconds("", learn.schedule.batch_size), 2),
-        "training naive network": round(forget.naive_steps * seconds("decoder", batch), 2),
-        "forgetting": round(forget.schedule.steps * step_of_forget, 2),
+        "learning": round(learn.schedule.steps * seconds("", learn.schedule.batch_size), 3),
+        "training naive network": round(forget.naive_steps * seconds("decoder", batch), 3),
+        "fitting columns of the naive network": round(
+            NAIVE_STEPS * seconds("decoder", NAIVE_BATCH, trains_weights=False), 3
+        ),
+        "forgetting": round(forget.schedule.steps * step_of_forget, 3),
     }
 
 
-def time_matrix_products(network: Network, batch_size: int, device: torch.device, side: str = "") -> float:
+def time_matrix_products(
+    network: Network,
+    batch_size: int,
+    device: torch.device,
+    side: str = "",
+    *,
+    trains_weights: bool = True,
+) -> float:
     """Measure the matrix products alone: y = x W', dW = dy' x, dx = dy W, in every layer of the network.
 
-    side: `encoder` or `decoder` for the layers of one of them.
+    side: `encoder` or `decoder` for the layers of one of them. trains_weights: whether dW is needed.
     """
     weights = [
         tensor
@@ -353,7 +369,8 @@ def time_matrix_products(network: Network, batch_size: int, device: torch.device
     began = time.perf_counter()
     for index, (weight, x, dy) in enumerate(zip(weights, entering, leaving, strict=True)):
         x @ weight.T
-        dy.T @ x
+        if trains_weights:
+            dy.T @ x
         if index > 0:  # the gradient at the images is not needed
             dy @ weight
     wait_for(device)

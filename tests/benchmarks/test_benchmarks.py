@@ -7,11 +7,17 @@ import sys
 from typing import Any
 
 import pytest
+import torch
+from torch.autograd.profiler import profile
 
-from benchmarks.learning import STEPS, time_step_parts
+from benchmarks.learning import STEPS, floor_by_phase, time_matrix_products, time_step_parts
 from tests.datasets.real_mnist import real_mnist
-from tests.learning.tiny import CPU, TINY, examples, run
-from worker.learning.networks import blank, build
+from tests.learning.tiny import BRIEF, CPU, TINY, brief, examples, labels, run
+from worker.learning.adversary import NAIVE_BATCH
+from worker.learning.elbo import reconstruction_loss
+from worker.learning.label_columns import LabelColumns
+from worker.learning.networks import blank, build, frozen
+from worker.learning.strategy import TrainingContext, find
 
 
 def run_benchmark(benchmark: str, *options: str) -> dict[str, Any]:
@@ -58,6 +64,45 @@ def test_the_parts_of_a_step_add_up_to_the_step() -> None:
     assert {len(ticks) for ticks in spent.values()} == {STEPS}
     read = next(clock)
     assert sum(map(sum, spent.values())) == read - 1
+
+
+def test_every_phase_of_the_default_jobs_that_trains_has_a_floor() -> None:
+    phases: set[str] = set()
+    context = TrainingContext(CPU, 0, on_progress=lambda progress: phases.add(progress.phase))
+    checkpoint = blank(TINY, seed=0, pixels=64)
+    for strategy, given in (
+        (find("learn", "replay_ewc"), examples("rows", "columns")),
+        (find("forget", "surrogate"), labels("rows")),
+    ):
+        params = strategy.Params.model_validate(brief(strategy))
+        checkpoint = strategy.run(checkpoint, given, params, context)
+    assert floor_by_phase(checkpoint, CPU).keys() == phases - {"drawing replay", "measuring curvature"}
+
+
+def multiplications(computed: profile) -> list[int]:
+    """How many multiplications each matrix product took, in order of size."""
+    shapes = [
+        one.input_shapes[-2:] if one.name == "aten::mm" else one.input_shapes[1:3]
+        for one in computed.function_events
+        if one.name in ("aten::mm", "aten::addmm")
+    ]
+    return sorted(rows * inner * columns for (rows, inner), (_, columns) in shapes)
+
+
+def test_the_floor_of_fitting_columns_is_what_a_step_of_it_multiplies() -> None:
+    network = frozen(
+        run("learn", "replay_ewc", blank(TINY, seed=0, pixels=64), examples("rows"), schedule=BRIEF), CPU
+    )
+    columns = LabelColumns(network, torch.ones(1, 1))
+    rows = torch.zeros(NAIVE_BATCH, dtype=torch.long)
+    latents, images = torch.rand(NAIVE_BATCH, network.latent), torch.rand(NAIVE_BATCH, network.pixels)
+    with profile(record_shapes=True) as multiplied:
+        loss = reconstruction_loss(columns.logits(latents, rows), images).sum()
+        torch.autograd.grad(loss, columns.columns)
+    with profile(record_shapes=True) as floor:
+        time_matrix_products(network, NAIVE_BATCH, CPU, "decoder", trains_weights=False)
+    assert multiplications(floor) == multiplications(multiplied)
+    assert len(multiplications(floor)) == 5, "three layers forwards, two of them backwards"
 
 
 @pytest.mark.slow
