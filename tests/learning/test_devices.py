@@ -10,6 +10,7 @@ from tests.learning.test_laws import every_strategy, likeness
 from tests.learning.tiny import BRIEF, CPU, NETWORKS, QUICK, Start, TinyArchive, brief, examples, labels
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import fisher_diagonal
+from worker.learning.machine import machine_kind
 from worker.learning.networks import blank, build
 from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import TrainingContext, find
@@ -110,3 +111,21 @@ def test_lower_precision_is_used_if_it_is_named_or_the_cpu_has_instructions_for_
     assert choose_precision("auto", torch.device(device)) is (torch.bfloat16 if faster else torch.float32)
     assert choose_precision("float32", torch.device(device)) is torch.float32
     assert choose_precision("bfloat16", torch.device(device)) is torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        ({}, "bfloat16 (no instructions for it)"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16 (avx512_bf16)"),
+        ({"avx512_bf16": True, "amx_bf16": True}, "bfloat16 (amx_bf16, avx512_bf16)"),
+        ({"bf16": True, "sve_bf16": True}, "bfloat16 (bf16, sve_bf16)"),
+    ],
+)
+def test_the_kind_of_a_machine_names_the_instructions_that_compute_bfloat16(
+    found: dict[str, bool], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their kernels round differently, and float32 does not use them."""
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_f": True, "cpu_name": "any", **found})
+    assert machine_kind(CPU, torch.bfloat16).endswith(f" threads, {named}")
+    assert machine_kind(CPU).endswith(" threads, float32")
