@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -270,6 +271,21 @@ def test_learning_goes_on_where_no_layer_can_grow_further() -> None:
     for name in ("rows", "columns", "frame"):
         start = run("learn", "replay_ewc", start, examples(name), schedule={"steps": 1}, fisher_examples=1)
     assert (start.spec.encoder_widths, start.spec.decoder_widths) == ((4096,), (25,))
+
+
+def test_the_width_follows_the_number_of_labels_held_and_not_the_number_of_jobs() -> None:
+    """A cycle is one forget, which shrinks the network, and three learns, which grow it."""
+    one_step: dict[str, Any] = {"schedule": {"steps": 1, "batch_size": 8}}
+    names, forgotten = ("rows", "columns", "frame", "blot", "dot", "spot"), ("blot", "dot", "spot")
+    start = blank(NETWORKS["mlp"], seed=0, pixels=64)
+    held = run("learn", "replay_ewc", start, examples(*names), **one_step)
+    assert held.widths == start.widths, "the first job learns at the width of the blank network"
+    for _ in range(2):
+        held = run("forget", "surrogate", held, labels(*forgotten), **one_step, naive_steps=1)
+        assert held.widths == {"encoder": [21, 10], "decoder": [10, 21]}
+        for name in forgotten:
+            held = run("learn", "replay_ewc", held, examples(name), **one_step)
+        assert held.widths == start.widths
 
 
 def test_pruning_maps_the_fisher_as_computing_it_anew_would(two_labels: Checkpoint) -> None:
