@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from tests.learning.test_laws import likeness
@@ -12,7 +13,7 @@ from worker.learning.judging.few_shot import FewShots, fit_columns
 from worker.learning.networks import blank, build, frozen
 from worker.learning.networks.network import NO_MASKS
 from worker.learning.sources import generative_replay
-from worker.learning.strategy import find
+from worker.learning.strategy import Batch, find
 
 SHOTS = FewShots(sizes=(10,), sets=3, steps=100, held_out=20, held_out_steps=60, draws=1)
 
@@ -60,6 +61,25 @@ def test_the_adversary_finds_columns_of_each_label_in_a_network_that_is_not_trai
                 table[0] = column
                 drawn = network.decode(latents, torch.zeros(100, dtype=torch.long)).sigmoid().mean(dim=0)
             assert (drawn - real).abs().mean() < 0.15
+
+
+def test_the_least_share_of_an_adversary_is_an_example_in_every_step(
+    two_labels: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts, draw = list[int](), ColumnAdversary.draw
+
+    def draw_and_count(adversary: ColumnAdversary, count: int) -> Batch:
+        counts.append(count)
+        return draw(adversary, count)
+
+    monkeypatch.setattr(ColumnAdversary, "draw", draw_and_count)
+    chosen: dict[str, Any] = {"schedule": QUICK | {"steps": 3}, "naive_steps": 3}
+    least, none = (
+        run("forget", "surrogate", two_labels, labels("rows"), adversarial_share=share, **chosen)
+        for share in (1e-9, 0)
+    )
+    assert counts == [1, 1, 1]
+    assert least.to_bytes() != none.to_bytes(), "it changes what is learned"
 
 
 def test_an_adversary_continues_from_its_state(two_labels: Checkpoint) -> None:

@@ -47,6 +47,8 @@ def test_interleave_keeps_the_shares_in_every_step(two_labels: Checkpoint) -> No
     ]
     steps = interleave(sources, 32, CPU)
     assert [[len(part.slots) for part in next(steps)] for _ in range(5)] == [[24, 8]] * 5
+    least = interleave([(sources[0][0], 1.0), (sources[1][0], 1e-9)], 32, CPU)
+    assert [len(part.slots) for part in next(least)] == [32, 1], "no source is left out of a step"
 
 
 def test_prior_is_fitted_to_the_moments_of_the_posterior(two_labels: Checkpoint) -> None:
