@@ -140,7 +140,9 @@ class QualityPart(LabelQuality):
         description="the same distance between real test and train images: what perfect draws would have"
     )
     coverage_ratio: ReferenceFigure | None = Field(
-        None, description="coverage divided by that of the references; null if nothing was forgotten"
+        None,
+        description="coverage by sets of as many draws as a label has real test images, divided by that of "
+        "the references; null if nothing was forgotten",
     )
     labels: dict[str, LabelQuality]
 

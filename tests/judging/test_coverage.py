@@ -1,10 +1,13 @@
 """Coverage is the share of real images that a draw is near, and shows when draws collapse."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from worker.learning.judging.coverage import Neighbourhoods, RelativeCoverage, sample_images
+from worker.learning.judging.quality_part import compare_coverage
 
 
 def coverage_by_hand(real: Tensor, drawn: Tensor, k: int) -> float:
@@ -63,6 +66,31 @@ def test_sets_of_images_cover_what_each_of_them_covers_by_itself() -> None:
     around, images = Neighbourhoods.of(points(30, 0)), points(25, 1)
     first, second = (around.covered(some).float() for some in (images[:10], images[10:20]))
     assert torch.equal(around.covered_by_sets(images, 10), (first + second) / 2)
+
+
+def test_beside_references_many_draws_of_little_variety_are_not_as_good_where_real_images_are_few() -> None:
+    """All of them together cover the 34 images, and so do the references' draws: the ratio was 1."""
+    around = Neighbourhoods.of(points(34, 0))
+    candidate, *references = (0.3 * points(1000, 2), points(1000, 3), points(1000, 4))
+    assert around.coverage(candidate) == 1
+    narrow = compare_coverage(*compared(around, candidate, references))
+    assert narrow.measured_value < 0.9
+    assert narrow.verdict == "missed"
+    perfect = compare_coverage(*compared(around, points(1000, 5), references))
+    assert perfect.measured_value == pytest.approx(1, abs=0.05)
+    assert perfect.verdict == "met"
+
+
+def compared(
+    around: Neighbourhoods, candidate: Tensor, references: Sequence[Tensor]
+) -> tuple[float, list[float]]:
+    return around.coverage_by_sets(candidate), [around.coverage_by_sets(one) for one in references]
+
+
+def test_where_there_are_no_more_draws_than_real_images_the_sets_change_nothing() -> None:
+    around, drawn = Neighbourhoods.of(points(100, 0)), points(100, 1)
+    assert around.coverage_by_sets(drawn) == around.coverage(drawn)
+    assert around.coverage_by_sets(drawn[:60]) == around.coverage(drawn[:60])
 
 
 def test_images_that_cover_nothing_are_nothing_to_compare_with() -> None:

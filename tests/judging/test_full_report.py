@@ -4,6 +4,7 @@ import json
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from worker.learning.drawing import draw
 from worker.learning.judging.classifier_training import train_weights
 from worker.learning.judging.classifiers import restore_network
 from worker.learning.judging.comparison import CONTROL_AUC_THRESHOLD, compare
+from worker.learning.judging.coverage import Neighbourhoods
 from worker.learning.judging.estimates import Estimate
 from worker.learning.judging.evaluation import FullParams
 from worker.learning.judging.feature_network import FEATURE_NETWORK, FeatureNetwork
@@ -135,6 +137,22 @@ def test_it_adds_to_the_quick_report_and_takes_nothing_away(
         0.5,
     ), "what FID, coverage and recovery rest on"
     assert measured.forgetting.distance.measured_value > 0
+
+
+def test_the_coverage_beside_references_is_that_of_sets_of_draws(
+    forgetful: Checkpoint, measured: FullReport
+) -> None:
+    """There are 36 real test images of a label, and 100 draws."""
+    feature_network, covered = feature_network_of("digits"), []
+    for name in ("0", "1"):
+        seed = TrainingContext(torch.device("cpu"), 3).with_seed_for(name).seed
+        around = Neighbourhoods.of(feature_network.embed(digits().test[name].float() / 255))
+        covered.append(around.coverage_by_sets(feature_network.embed(draw(forgetful, name, 100, seed))))
+    quality = measured.quality["digits"]
+    assert quality.coverage_ratio is not None
+    references = quality.coverage_ratio.references
+    assert quality.coverage_ratio.measured_value == pytest.approx(mean(covered) / mean(references))
+    assert mean(covered) < quality.coverage.measured_value, "all draws together cover more"
 
 
 def test_killed_at_any_part_of_it_the_report_is_that_of_an_undisturbed_run(

@@ -102,15 +102,6 @@ def unmeasured_quality(reason: str, coverage_ratio: ReferenceFigure | None) -> Q
     )
 
 
-def mean_coverage(images: Mapping[str, LabelImages], feature_network: FeatureNetwork) -> float:
-    """Return the mean coverage over labels, in the feature space of the feature network."""
-    coverages = [
-        Neighbourhoods.of(feature_network.embed(one.test)).coverage(feature_network.embed(one.drawn))
-        for one in images.values()
-    ]
-    return sum(coverages) / len(coverages)
-
-
 @torch.no_grad()
 def negative_elbos(network: Network, slot: int, images: Tensor, rng: torch.Generator) -> Tensor:
     """Return -ELBO of every image, [n], in nats, with one latent draw each."""

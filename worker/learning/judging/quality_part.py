@@ -1,13 +1,17 @@
 """Measure the quality part of a full report: draws by dataset, and their coverage beside references."""
 
 from collections.abc import Sequence
+from functools import cache
 from statistics import mean
 
+from torch import Tensor
+
 from reports import QualityPart, ReferenceFigure, at_least
-from worker.learning.checkpoint import Checkpoint
+from worker.learning.checkpoint import Checkpoint, Label
+from worker.learning.judging.coverage import Neighbourhoods
 from worker.learning.judging.estimates import interval_of_mean
 from worker.learning.judging.evaluation import CPU, Evaluation
-from worker.learning.judging.quality import LabelImages, mean_coverage, measure_quality, unmeasured_quality
+from worker.learning.judging.quality import LabelImages, measure_quality, unmeasured_quality
 from worker.learning.judging.reference_networks import ReferenceNetworks
 from worker.learning.networks import frozen
 from worker.learning.resuming import State
@@ -27,7 +31,7 @@ def measure_quality_by_dataset(
 
 
 def compare_coverage(coverage: float, of_references: Sequence[float]) -> ReferenceFigure:
-    """Divide the coverage by the mean coverage of at least two references."""
+    """Divide the coverage by the mean coverage of at least two references, all of sets of the same sizes."""
     if not any(of_references):
         return ReferenceFigure.unmeasured(
             "the coverage of the references is 0, so there is no ratio to it", COVERAGE_RATIO
@@ -53,20 +57,19 @@ def _quality_of(dataset: str, evaluation: Evaluation, references: ReferenceNetwo
     except Unavailable as error:
         return unmeasured_quality(str(error), _without_ratio(evaluation, str(error)))
 
-    def images_of(checkpoint: Checkpoint) -> dict[str, LabelImages]:
-        images = {}
-        for label in labels:
-            seed = context.with_seed_for(label.name).seed
-            drawn = evaluation.draw(checkpoint, label.name, evaluation.params.draws, seed)
-            train, test = (split.float() / 255 for split in real[label.name])
-            images[label.name] = LabelImages(label.source, drawn, train, test)
-        return images
+    def draws_of(checkpoint: Checkpoint, label: Label) -> Tensor:
+        seed = context.with_seed_for(label.name).seed
+        return evaluation.draw(checkpoint, label.name, evaluation.params.draws, seed)
+
+    def images_of(label: Label) -> LabelImages:
+        train, test = (split.float() / 255 for split in real[label.name])
+        return LabelImages(label.source, draws_of(evaluation.checkpoint, label), train, test)
 
     def quality() -> State:
         measured = measure_quality(
             frozen(evaluation.checkpoint, CPU),
             evaluation.checkpoint.retained,
-            images_of(evaluation.checkpoint),
+            {one.name: images_of(one) for one in labels},
             judge,
             feature_network,
             context.generator("elbo"),
@@ -74,20 +77,28 @@ def _quality_of(dataset: str, evaluation: Evaluation, references: ReferenceNetwo
         )
         return {"quality": measured.model_dump(mode="json")}
 
-    def coverage_of(reference: Checkpoint) -> float:
-        def coverage() -> State:
-            return {"coverage": mean_coverage(images_of(reference), feature_network)}
+    @cache
+    def neighbourhoods(label: Label) -> Neighbourhoods:
+        test = real[label.name][1]
+        return Neighbourhoods.of(feature_network.embed(test.float() / 255))
 
-        return float(context.once(f"coverage on {dataset}", coverage)["coverage"])
+    def coverage_of(checkpoint: Checkpoint) -> float:
+        def coverage() -> State:
+            by_label = [
+                neighbourhoods(one).coverage_by_sets(feature_network.embed(draws_of(checkpoint, one)))
+                for one in labels
+            ]
+            return {"coverage": mean(by_label)}
+
+        return float(context.once(f"coverage by sets on {dataset}", coverage)["coverage"])
 
     context.step(f"quality of {dataset}", 0, 1)
     found = QualityPart.model_validate(context.once(f"quality of {dataset}", quality)["quality"])
     if not references.networks:
         return found.model_copy(update={"coverage_ratio": _without_ratio(evaluation, references.reason)})
     others = [coverage_of(one) for one in references.networks]
-    return found.model_copy(
-        update={"coverage_ratio": compare_coverage(found.coverage.measured_value, others)}
-    )
+    ratio = compare_coverage(coverage_of(evaluation.checkpoint), others)
+    return found.model_copy(update={"coverage_ratio": ratio})
 
 
 def _without_ratio(evaluation: Evaluation, reason: str) -> ReferenceFigure | None:
