@@ -98,7 +98,8 @@ class Report(Value):
         {},
         description="decisions of the strategy, such as values it chose; the keys depend on the strategy. "
         "`learned_again` of a learn: a new label came out much worse than the others, so the job learned "
-        "again with another seed and kept the better attempt",
+        "again with another seed and kept the better attempt. `dataset_files` of a learn: the files of its "
+        "dataset are not those that were published under that name",
     )
 
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torchvision.datasets import MNIST, FashionMNIST
+from torchvision.datasets import KMNIST, MNIST, FashionMNIST
 
 from tests.datasets.idx_files import idx, small, write
 from tests.datasets.real_mnist import real_mnist
@@ -60,6 +60,7 @@ def test_the_real_mnist_is_read_completely() -> None:
     assert sum(len(images) for images in mnist.test.values()) == 10_000
     assert len(mnist.train["0"]) == 5_923  # as published
     assert mnist.train["0"].shape[1] == 784
+    assert mnist.remark is None, "the files are as published"
 
 
 def test_what_is_missing_is_downloaded_once(mirror: ThreadingHTTPServer, tmp_path: Path) -> None:
@@ -294,6 +295,38 @@ def test_a_changed_file_beside_files_of_the_collection_is_refused(
     with pytest.raises(WrongFiles, match=f"The file {name} .* is not that of MNIST, although") as refused:
         read_small(small_mnist)
     assert idx_files.hash_file(small_mnist / name) in str(refused.value)
+
+
+def test_four_files_that_nobody_knows_are_read_with_a_remark(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of Kuzushiji-MNIST and of a part of EMNIST have the same names, shapes and counts."""
+    read_small(small_mnist)
+    remark = subject.describe_unpublished(small(MNIST_FILES), small_mnist.parent.parent)
+    images = small_mnist / "train-images-idx3-ubyte"
+    found = f"{images.name} has the sha256 {idx_files.hash_file(images)}"
+    assert remark is not None
+    assert remark.startswith(f"these files are not MNIST as published, nor another known collection: {found}")
+    monkeypatch.setitem(
+        idx_files.KNOWN_FILES, idx_files.hash_file(images), idx_files.KnownFile("MNIST", images.name)
+    )
+    assert subject.describe_unpublished(small(MNIST_FILES), small_mnist.parent.parent) is None
+
+
+@pytest.mark.parametrize("collection", [KMNIST, MNIST])
+def test_unpacked_files_are_recognised_by_the_packed_ones_beside_them(
+    small_mnist: Path, monkeypatch: pytest.MonkeyPatch, collection: type[MNIST]
+) -> None:
+    images = small_mnist / "train-images-idx3-ubyte"
+    packed = gzip.compress(images.read_bytes())
+    (small_mnist / f"{images.name}.gz").write_bytes(packed)
+    monkeypatch.setattr(collection, "resources", [(f"{images.name}.gz", md5(packed).hexdigest())])
+    if collection is KMNIST:
+        with pytest.raises(WrongFiles, match=f"{images.name} .* is {images.name} of KMNIST"):
+            read_small(small_mnist)
+    else:
+        read_small(small_mnist)
+        assert subject.describe_unpublished(small(MNIST_FILES), small_mnist.parent.parent) is None
 
 
 def test_labels_out_of_range_are_refused_with_their_file(small_mnist: Path) -> None:

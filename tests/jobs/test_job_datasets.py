@@ -9,6 +9,7 @@ from service.registry.tables import ModelRow
 from tests.datasets.idx_files import small, write
 from tests.jobs.worker_contexts import (
     judges_folder,
+    lines,
     on_sqlite_alone,
     read_checkpoint,
     read_manifest,
@@ -33,9 +34,13 @@ def test_one_model_learns_labels_of_two_datasets_under_names_that_the_client_cho
     clothes = {"dataset": "fashion_mnist", "renamed": {"shoe": "sneaker", "0": "bag"}}
     run(worker_context, model, "learn", "0", "1")
     run(worker_context, model, "forget", "0")
-    run(worker_context, model, "learn", "shoe", "0", "coat", **clothes)
+    unpublished = run(worker_context, model, "learn", "shoe", "0", "coat", **clothes)
     run(worker_context, model, "learn", "2", strategy="retrain")  # from every label's images
-    *_, learned, last = versions_of(worker_context, model)
+    first, _, learned, last = versions_of(worker_context, model)
+    remark = learned.report["findings"]["dataset_files"]
+    assert remark.startswith("these files are not FashionMNIST as published, nor another known collection: ")
+    assert f"warning: the dataset fashion_mnist: {remark}" in lines(worker_context, unpublished.id)
+    assert "dataset_files" not in first.report["findings"]
     assert learned.report["examples"]["labels"] == {"shoe": 2, "0": 2, "coat": 2}
     assert "too small to train a classifier on" in learned.report["retained"]["labels"]["shoe"]["reason"]
     checkpoint = read_checkpoint(worker_context, last)

@@ -2,20 +2,10 @@
 
 import socket
 
-from service.registry import job_events
-from service.registry.tables import JobEventRow, ModelRow
+from service.registry.tables import ModelRow
 from tests.instance import schedule
-from tests.jobs.worker_contexts import executing, find_job, run, submit
+from tests.jobs.worker_contexts import events, executing, find_job, lines, run, submit
 from worker.jobs.inputs import WorkerContext
-
-
-def events(worker_context: WorkerContext, job_id: str) -> list[JobEventRow]:
-    with worker_context.database.reading() as session:
-        return job_events.page(session, job_id, limit=1000).rows
-
-
-def lines(worker_context: WorkerContext, job_id: str) -> list[str]:
-    return [row.data["message"] for row in events(worker_context, job_id) if row.type == "log"]
 
 
 def states(worker_context: WorkerContext, job_id: str) -> list[str]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from service.registry import jobs, models, versions
+from service.registry import job_events, jobs, models, versions
 from service.registry.artifacts import FolderArtifacts
 from service.registry.classifier_files import ClassifierFolder
 from service.registry.database import Database
 from service.registry.labels import projected_statuses
-from service.registry.tables import JobRow, ModelRow, Operation, VersionRow
+from service.registry.tables import JobEventRow, JobRow, ModelRow, Operation, VersionRow
 from tests.instance import TINY_NETWORK, schedule, wait_for
 from tests.job_specs import job_spec
 from worker.jobs.execution import execute
@@ -89,6 +89,17 @@ def versions_of(worker_context: WorkerContext, model: ModelRow) -> list[VersionR
     """Return every version of the model, oldest first."""
     with worker_context.database.reading() as session:
         return versions.page(session, model, limit=100).rows[::-1]
+
+
+def events(worker_context: WorkerContext, job_id: str) -> list[JobEventRow]:
+    """Return every event of the job, in order."""
+    with worker_context.database.reading() as session:
+        return job_events.page(session, job_id, limit=1000).rows
+
+
+def lines(worker_context: WorkerContext, job_id: str) -> list[str]:
+    """Return what the job told its client."""
+    return [row.data["message"] for row in events(worker_context, job_id) if row.type == "log"]
 
 
 def read_file(worker_context: WorkerContext, version: VersionRow, name: str) -> bytes:

@@ -20,7 +20,7 @@ from service.registry.reports import MeasuredReport
 from service.registry.store_identity import check_store
 from worker.jobs.acceptance import AcceptanceCriteria, acceptance_error, apply_criteria
 from worker.jobs.attempt import Attempt
-from worker.jobs.inputs import Work, WorkerContext, find_without_images, read_examples
+from worker.jobs.inputs import Work, WorkerContext, find_without_images, load_dataset, read_examples
 from worker.jobs.measuring import count_examples, measure_candidate
 from worker.jobs.storing import store_report
 from worker.jobs.version_files import File, report_file, store, store_again, version_files
@@ -41,6 +41,7 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
     if examples.images:
         counted = ", ".join(f"{len(images):,} of {name}" for name, images in examples.images.items())
         attempt.note(f"read images of the dataset {examples.dataset}: {counted}")
+    remark = _read_remark(attempt, work) if examples.images else None
     candidate = _train(work, examples, context)
     attempt.record(lambda session: claims.start_verifying(session, attempt.claim))
     measured = measure_candidate(candidate, work, attempt, context).model_copy(
@@ -48,7 +49,8 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
             "examples": count_examples(examples),
             # What the strategy states of its result: whether forgetting was exact or approximate.
             "guarantee": context.outcome.guarantee if work.job.operation == "forget" else None,
-            "findings": context.findings,  # what else the strategy measured, such as the units it removed
+            # What else the strategy measured, such as the units it removed.
+            "findings": context.findings if remark is None else {**context.findings, "dataset_files": remark},
         }
     )
     unmeasurable = attempt.with_retries(
@@ -66,6 +68,14 @@ def make_version(attempt: Attempt, work: Work, context: TrainingContext) -> None
         _reject(attempt, report, error)
     else:
         _publish(attempt, work, candidate, report, context.journal.environments)
+
+
+def _read_remark(attempt: Attempt, work: Work) -> str | None:
+    """Return what a person should know of the files that the job learns from; the client is told, too."""
+    dataset = attempt.with_retries(lambda: load_dataset(work.job.dataset, work, attempt.worker_context))
+    if dataset.remark is not None:
+        attempt.note(f"warning: the dataset {dataset.name}: {dataset.remark}")
+    return dataset.remark
 
 
 def _describe_measured(report: Report) -> str:

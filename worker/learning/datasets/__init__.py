@@ -56,7 +56,8 @@ def load(name: str, folder: Path) -> Dataset:
     if info.package is not None:
         for split in (train, test):
             _check_split(split, info, info.package)
-    return Dataset(info.name, info.labels, info.image_shape, train, test)
+    remark = None if info.remark is None else info.remark(folder)
+    return Dataset(info.name, info.labels, info.image_shape, train, test, remark)
 
 
 def catalog() -> list[DatasetInfo]:

@@ -13,6 +13,8 @@ from worker.learning.package import NameTaken, Package
 
 Split = dict[str, Tensor]  # label -> images, uint8 [n, pixels], bright ink on a dark ground
 Reader = Callable[[Path], tuple[Split, Split]]  # data folder -> (train, test)
+Remark = Callable[[Path], str | None]
+"""Data folder -> what a person should know of the files that were read, without a path; None for nothing."""
 
 
 class DatasetUnavailable(Exception):
@@ -43,6 +45,7 @@ class DatasetInfo:
     image_shape: tuple[int, int]
     bundled: bool  # part of an installed package, so it needs neither a folder nor a download
     files: TrainFiles | None = None
+    remark: Remark | None = None
     package: Package | None = None  # the package that brings it; None if it is built in
 
 
@@ -55,6 +58,7 @@ class Dataset:
     image_shape: tuple[int, int]
     train: Mapping[str, Tensor]  # label -> uint8 [n, pixels]
     test: Mapping[str, Tensor]  # label -> uint8 [n, pixels]; only to evaluate, never to learn from
+    remark: str | None = None  # what a person should know of the files
 
     def images(self, split: Literal["train", "test"], label: str) -> Tensor:
         """Return the images of a label in that split. Raises DatasetUnavailable if the label has none."""
@@ -96,11 +100,12 @@ def dataset(
     image_shape: tuple[int, int],
     bundled: bool,
     files: TrainFiles | None = None,
+    remark: Remark | None = None,
 ) -> Callable[[Reader], Reader]:
     """Declare the decorated function as the reader of the dataset `name`."""
 
     def declare(read: Reader) -> Reader:
-        _declared[read] = DatasetInfo(name, title, labels, image_shape, bundled, files)
+        _declared[read] = DatasetInfo(name, title, labels, image_shape, bundled, files, remark)
         return read
 
     return declare

@@ -41,6 +41,7 @@ _KNOWN = {
     ),
 }
 """{collection: the sha256 of its four files, unpacked}. Of others, the packed files alone are known."""
+KNOWN_COLLECTIONS = tuple(_KNOWN)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from worker.learning.datasets.dataset import Split, dataset
-from worker.learning.datasets.torchvision_files import Collection, read
+from worker.learning.datasets.torchvision_files import Collection, describe_unpublished, read
 
 MNIST = Collection("MNIST", tuple("0123456789"), train=60_000, test=10_000)
 
@@ -15,6 +15,7 @@ MNIST = Collection("MNIST", tuple("0123456789"), train=60_000, test=10_000)
     image_shape=(28, 28),
     bundled=False,
     files=MNIST.train_files(),
+    remark=lambda folder: describe_unpublished(MNIST, folder),
 )
 def mnist(folder: Path) -> tuple[Split, Split]:
     """Read 60,000 train and 10,000 test images from `folder`/MNIST/raw."""

@@ -62,6 +62,22 @@ def read(collection: Collection, folder: Path) -> tuple[Split, Split]:
         ) from error
 
 
+def describe_unpublished(collection: Collection, folder: Path) -> str | None:
+    """Say that the files in `folder`/NAME/raw are not those of the collection, nor of another known one.
+
+    They share its names, shapes and counts, so they are read all the same. collection: one whose files are
+    known by their hash. None if the files are those that were published.
+    """
+    path = _raw(collection, folder) / file_names(collection)[0]  # for all four: mixed ones are refused
+    sha256 = idx_files.hash_file(path)
+    if _recognise(collection, path, sha256) is not None:
+        return None
+    return (
+        f"these files are not {collection.name} as published, nor another known collection: {path.name} has "
+        f"the sha256 {sha256}; they are learned as a dataset of their own"
+    )
+
+
 def _read_files(collection: Collection, folder: Path) -> tuple[Split, Split]:
     if not all((_raw(collection, folder) / name).is_file() for name in file_names(collection)):
         try:
@@ -101,7 +117,7 @@ def _hash_files(collection: Collection, folder: Path) -> dict[str, str]:
 def _refuse_another_collection(collection: Collection, folder: Path, hashes: Mapping[str, str]) -> None:
     """Raise WrongFiles if a file is that of another known collection, or another one of this."""
     for name, sha256 in hashes.items():
-        found = idx_files.KNOWN_FILES.get(sha256)
+        found = _recognise(collection, _raw(collection, folder) / name, sha256)
         if found is not None and found != idx_files.KnownFile(collection.name, name):
             raise WrongFiles(
                 f"The file {name} in {_raw(collection, folder)} is {found.name} of {found.collection} ("
@@ -180,6 +196,19 @@ def _describe_changed(collection: Collection, folder: Path) -> str | None:
             hashes = f"has the md5 {found}, and the distributed file has {md5}"
             return f"{name}, which lies there, {hashes}: it {what}"
     return None
+
+
+def _recognise(collection: Collection, path: Path, sha256: str) -> idx_files.KnownFile | None:
+    """Return which file of a known collection lies there; None if nobody knows it.
+
+    Of some collections the packed files alone are known; a download leaves them beside the unpacked ones.
+    """
+    known, packed = idx_files.KNOWN_FILES.get(sha256), path.with_name(f"{path.name}.gz")
+    if known is not None or collection.name not in idx_files.KNOWN_COLLECTIONS or not packed.is_file():
+        return known
+    if idx_files.hash_packed(packed) != sha256:
+        return None
+    return _recognise_packed(packed, idx_files.hash_file(packed, "md5"))
 
 
 def _recognise_packed(path: Path, md5: str) -> idx_files.KnownFile | None:
