@@ -26,7 +26,7 @@ it is {predicted:.2f} s ({predicted_over:.0%} of that). Simulated with the durat
 
 
 def make_page(figures: Mapping[str, Any]) -> str:
-    """Return the page as Markdown."""
+    """Return the page as Markdown. figures: of the benchmark; `remark` is added later, to what has aged."""
     load, check = figures["load"], figures["check"]
     mix = ", ".join(f"{share:.0%} {name}" for name, share in load["mix"].items())
     hottest = 1 / sum(weights_of(load["models"], load["popularity"]))
@@ -40,6 +40,7 @@ def make_page(figures: Mapping[str, Any]) -> str:
             swing=load["swing"],
             hottest=hottest,
         ),
+        *([f"{figures['remark']}\n"] if "remark" in figures else []),
         "## What a job takes\n",
         *_table(
             ("operation", "jobs timed", "median", "shortest", "longest"),
