@@ -85,8 +85,8 @@ def _finetuned(given: Given) -> Checkpoint:
     return given.run("learn", "finetune")
 
 
-def _learnt_by_default(given: Given) -> Checkpoint:
-    return given.run("learn", "replay_ewc")
+def _learnt_by_replay(given: Given) -> Checkpoint:
+    return given.run("learn", "replay_ewc", **_schedule_of(given, "hypernetwork"))
 
 
 def _learnt_from_draws(given: Given) -> Checkpoint:
@@ -210,8 +210,14 @@ def _expanded_without_a_search(given: Given) -> Checkpoint:
     return given.run("resize", "expand")
 
 
-def _learnt_at_the_old_size(given: Given) -> Checkpoint:
-    return given.run("learn", "replay_ewc", expand_share=0)
+def _learnt_without_a_search(given: Given) -> Checkpoint:
+    return given.run("learn", "replay_ewc", expand_share=0, **_schedule_of(given, "rec"))
+
+
+def _schedule_of(given: Given, strategy_name: str) -> dict[str, Any]:
+    """Return the default schedule of a learn strategy, so that its control trains for as long."""
+    params: Any = given.params("learn", strategy_name)
+    return {"schedule": params.schedule}
 
 
 AS_PUBLISHED = "alpha 10 and no repair, as published"
@@ -253,7 +259,7 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
     ),
     ("learn", "hypernetwork"): (
         Control("no penalty on the weights of other labels", {"retention_strength": 0}),
-        Control("replay and EWC instead (`replay_ewc` on `hyper`)", run=_learnt_by_default),
+        Control("replay and EWC instead (`replay_ewc` on `hyper`)", run=_learnt_by_replay),
     ),
     ("learn", "isolated"): (Control("the labels share the main network (`finetune`)", run=_finetuned),),
     ("learn", "merge"): (
@@ -263,7 +269,7 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
     ),
     ("learn", "rec"): (
         Control("no penalties", {"common_subset": 0, "new_l1": 0}),
-        Control("no search and no compression (`replay_ewc` at the old size)", run=_learnt_at_the_old_size),
+        Control("no search and no compression (`replay_ewc` at the old size)", run=_learnt_without_a_search),
     ),
     ("learn", "replay_ewc"): (
         Control("no EWC", {"ewc_strength": 0}),

@@ -39,7 +39,7 @@ the labels held. The relapse of a forgotten label is the share of its draws that
 takes for it.
 
 What differs: the paper trains for 20,000 to 100,000 steps in each pass, and counts a draw as right only
-if five CNNs agree, none of which can reject it. Here a learn takes 1,000 steps, priors are fitted to each
+if five CNNs agree, none of which can reject it. Here a learn takes 700 steps, priors are fitted to each
 label, replay matches the old network's function instead of its draws, EWC continues after a resize, and a
 forgotten label draws what a network that never saw it would, apart from what looks like the label, instead
 of grey. The paper trains a simple model once, at the end of a run; here one is trained after each pass. The

@@ -25,7 +25,7 @@ from worker.learning.drawing import draw
 from worker.learning.networks import blank, build, structure_of
 from worker.learning.networks.network import Network, PrunableLayer
 from worker.learning.slots import with_slots
-from worker.learning.training import Parts, Schedule, fit, one_cycle
+from worker.learning.training import Parts, Schedule, fit, rate_share
 from worker.learning.units.resize import duplicate, grow, grow_by, prunable_layers, width
 from worker.learning.units.sparsity import clear_small_embeddings, group_lasso, soft_threshold
 from worker.learning.units.weight_masks import weights_between, weights_touching
@@ -172,7 +172,9 @@ def test_a_training_at_twice_the_rate_shrinks_weights_without_gradient_twice_as_
         zero = partial(zero_loss, network)
         fit(network, zero, itertools.repeat([]), given, context(), phase="shrinking", proximal=step)
         taken.append(1 - weight.mean().item())
-    assert taken[0] == pytest.approx(0.5 * sum(1e-4 * one_cycle(n / 20) for n in range(20)), rel=1e-2)
+    assert taken[0] == pytest.approx(
+        0.5 * sum(1e-4 * rate_share("one_cycle", n / 20) for n in range(20)), rel=1e-2
+    )
     assert taken[1] == pytest.approx(2 * taken[0], rel=1e-2)
 
 

@@ -1,6 +1,7 @@
 """What each strategy for forgetting promises beyond the laws of every strategy."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from worker.learning.sources import generative_replay
 from worker.learning.strategy import Batch, find
 from worker.learning.streams import Stream
 from worker.learning.surrogates import SURROGATE_DRAWS, most_likely_slot, naive_network, unrecognised
-from worker.learning.training import RateShape, Schedule, fit, one_cycle
+from worker.learning.training import RateShape, Schedule, fit
 from worker.learning.unlearning.dampening import dampen
 from worker.learning.unlearning.saliency import mean_gradient, top_share
 
@@ -144,6 +145,7 @@ def test_selective_amnesia_has_its_published_values_and_size(two_labels: Checkpo
             "learning_rate": 1e-4,
             "label_rate": 1,
             "shape": "constant",
+            "beta2": 0.999,
             "gradient_norm": 1e9,  # no gradient is as long, so none is scaled down
         },
         "ewc_strength": pytest.approx(2 * 100 / 256, abs=2e-3),
@@ -170,7 +172,11 @@ def test_selective_amnesia_takes_its_fisher_over_the_forgotten_label_too(two_lab
 
 @pytest.mark.parametrize(
     ("shape", "lengths"),
-    [("constant", 4 * 1.0), ("one_cycle", sum(one_cycle(step / 4) for step in range(4)))],
+    [
+        ("constant", 4.0),
+        ("one_cycle", 0.04 + sum(0.5 + 0.5 * math.cos(math.pi * (n / 4 - 0.1) / 0.9) for n in (1, 2, 3))),
+        ("linear", 0.04 + sum((1 - n / 4) / 0.9 for n in (1, 2, 3))),
+    ],
 )
 def test_the_learning_rate_takes_the_requested_shape(
     two_labels: Checkpoint, shape: RateShape, lengths: float

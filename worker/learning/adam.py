@@ -24,8 +24,10 @@ class Moments(NamedTuple):
 class Adam:
     """Adam over groups of tensors; each group has its own learning rate."""
 
-    def __init__(self, groups: Iterable[Sequence[Tensor]]) -> None:
+    def __init__(self, groups: Iterable[Sequence[Tensor]], *, beta2: float = 0.999) -> None:
+        """beta2: how much of the mean of squared gradients a step keeps, in [0, 1)."""
         self.groups = [list(group) for group in groups]
+        self._beta2 = beta2
         self._moments: dict[Tensor, Moments] = {}
 
     def zero_grad(self) -> None:
@@ -50,7 +52,7 @@ class Adam:
                 fused=True,
                 amsgrad=False,
                 beta1=0.9,
-                beta2=0.999,
+                beta2=self._beta2,
                 lr=rate,
                 weight_decay=0.0,
                 eps=1e-8,

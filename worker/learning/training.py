@@ -17,7 +17,7 @@ Parts = Sequence[Batch]  # the examples of one step, a batch from each source
 Loss = Callable[[Parts, float], Tensor]
 """(parts, share of the steps that is done, in [0, 1)) -> loss in nats per example."""
 
-RateShape = Literal["one_cycle", "constant"]
+RateShape = Literal["one_cycle", "linear", "constant"]
 
 
 class Schedule(StrategyParams):
@@ -42,7 +42,14 @@ class Schedule(StrategyParams):
     shape: RateShape = Field(
         "one_cycle",
         description="How the learning rate changes. `constant`: not at all. `one_cycle`: it rises linearly "
-        "over the first tenth of the steps and then falls to zero along a cosine.",
+        "over the first tenth of the steps and then falls to zero along a cosine. `linear`: it rises in the "
+        "same way and then falls to zero along a line.",
+    )
+    beta2: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="How much of its running mean of squared gradients Adam keeps in a step.",
     )
     label_rate: float = Field(
         10.0,
@@ -58,6 +65,9 @@ class Schedule(StrategyParams):
         "it.",
     )
 
+
+LEARN_SCHEDULE = Schedule(steps=700, learning_rate=1e-2, shape="linear", beta2=0.98)
+"""How long a network learns from real images by default, alone or with replay (docs/decisions/0169)."""
 
 ScheduleLabels = Annotated[
     Annotated[int, Field(ge=1, le=1000)] | None,
@@ -97,13 +107,13 @@ def fit(
     named = dict(network.named_parameters())
     labels = [tensor for name, tensor in named.items() if name.endswith(".label")]
     others = [tensor for name, tensor in named.items() if not name.endswith(".label")]
-    optimiser = Adam([others, labels])
+    optimiser = Adam([others, labels], beta2=schedule.beta2)
     parts: list[Resumable] = [InPlace(network.state_dict()), *changed]
     network.precision = context.precision
     with context.loop(phase, range(schedule.steps), parts, scratch=[optimiser]) as steps:
         for step in steps:
             progress = step / schedule.steps
-            rate = schedule.learning_rate * (one_cycle(progress) if schedule.shape == "one_cycle" else 1)
+            rate = schedule.learning_rate * rate_share(schedule.shape, progress)
             value = loss(next(batches), progress)
             optimiser.zero_grad()
             value.backward()
@@ -119,8 +129,11 @@ def fit(
     network.precision = torch.float32
 
 
-def one_cycle(progress: float, warm_up: float = 0.1) -> float:
+def rate_share(shape: RateShape, progress: float, warm_up: float = 0.1) -> float:
     """Return the learning rate as a share of its peak, in [0, 1]. progress: share of the steps done."""
+    if shape == "constant":
+        return 1.0
     if progress < warm_up:
         return 0.04 + 0.96 * progress / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+    fallen = (progress - warm_up) / (1 - warm_up)
+    return 1 - fallen if shape == "linear" else 0.5 * (1 + math.cos(math.pi * fallen))

@@ -15,11 +15,11 @@ from worker.learning.replay_losses import latents_of
 from worker.learning.slots import with_new_labels
 from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.streams import mean_loss, mixed_batches, replay_streams
-from worker.learning.training import Parts, Schedule, fit
+from worker.learning.training import LEARN_SCHEDULE, Parts, Schedule, fit
 
 
 class DerParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    schedule: Schedule = LEARN_SCHEDULE
     dark_strength: float = Field(
         0.5,
         ge=0,

@@ -5,11 +5,11 @@ from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.rehearsal import learn_from_images
 from worker.learning.slots import with_new_labels
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
-from worker.learning.training import Schedule
+from worker.learning.training import LEARN_SCHEDULE, Schedule
 
 
 class FinetuneParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    schedule: Schedule = LEARN_SCHEDULE
     fisher_examples: UnusedFisherExamples = 10_000
 
 

@@ -13,11 +13,11 @@ from worker.learning.slots import LabelConflict, in_slot, with_new_labels
 from worker.learning.sources import generative_replay
 from worker.learning.strategy import Batch, Examples, TrainingContext, strategy
 from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
-from worker.learning.training import Parts, Schedule, fit
+from worker.learning.training import LEARN_SCHEDULE, Parts, Schedule, fit
 
 
 class MergeParams(ExpandingRehearsalParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    schedule: Schedule = LEARN_SCHEDULE
     replay_match: ReplayMatch = "function"
     ewc_strength: EwcStrength = 1.0
     fisher_examples: FisherExamples = 10_000

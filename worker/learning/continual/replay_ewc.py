@@ -16,14 +16,14 @@ from worker.learning.rehearsal import (
 from worker.learning.replay_losses import ReplayMatch
 from worker.learning.slots import with_new_labels
 from worker.learning.strategy import Examples, TrainingContext, strategy
-from worker.learning.training import Schedule, ScheduleLabels
+from worker.learning.training import LEARN_SCHEDULE, Schedule, ScheduleLabels
 
 
 class ReplayEwcParams(ExpandingRehearsalParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    schedule: Schedule = LEARN_SCHEDULE
     replay_match: ReplayMatch = "function"
     ewc_strength: EwcStrength = 1.0
-    fisher_examples: FisherExamples = 10_000
+    fisher_examples: FisherExamples = 2_000
     expand_share: ExpandShare = None
     schedule_labels: ScheduleLabels = None
 

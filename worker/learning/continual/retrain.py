@@ -5,11 +5,11 @@ from worker.learning.consolidation import UnusedFisherExamples
 from worker.learning.retraining import train_from_scratch
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext, strategy
-from worker.learning.training import Schedule
+from worker.learning.training import LEARN_SCHEDULE, Schedule
 
 
 class RetrainParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    schedule: Schedule = LEARN_SCHEDULE
     fisher_examples: UnusedFisherExamples = 10_000
 
 

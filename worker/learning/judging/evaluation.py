@@ -10,10 +10,9 @@ from torch import Tensor
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.feature_network import FeatureNetwork
 from worker.learning.judging.quick_report import Draw, Judges
-from worker.learning.judging.references import REFERENCE_SCHEDULE
 from worker.learning.judging.relearning import SLOW_RELEARNING, Relearning
 from worker.learning.strategy import StrategyParams, TrainingContext
-from worker.learning.training import Schedule
+from worker.learning.training import LEARN_SCHEDULE, Schedule
 
 CPU = torch.device("cpu")
 
@@ -24,7 +23,7 @@ class FullParams(StrategyParams):
     """How thoroughly a full report measures."""
 
     seeds: int = Field(3, ge=3, le=20, description="number of retrained references, each with its own seed")
-    reference: Schedule = Field(REFERENCE_SCHEDULE, description="how a reference is trained")
+    reference: Schedule = Field(LEARN_SCHEDULE, description="how a reference is trained")
     draws: int = Field(1000, ge=100, le=10_000, description="draws of each label")
     attacks: int = Field(256, ge=64, le=4096, description="starting points of the recovery attack")
     attack_steps: int = Field(60, ge=20, le=1000, description="optimiser steps from each starting point")

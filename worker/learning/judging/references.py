@@ -15,7 +15,6 @@ from worker.learning.training import Schedule
 
 MEMORISED = 200
 """How many images the positive control is trained on: so few that it memorises them."""
-REFERENCE_SCHEDULE = Schedule(steps=1000, learning_rate=1e-2)
 CONTROL_SCHEDULE = Schedule(steps=400, learning_rate=2e-3)
 CPU = torch.device("cpu")
 

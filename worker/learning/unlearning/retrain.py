@@ -7,11 +7,11 @@ from worker.learning.rehearsal import RehearsalParams, learn_with_rehearsal
 from worker.learning.replay_losses import ReplayMatch
 from worker.learning.slots import in_slots_of, with_mean_embeddings
 from worker.learning.strategy import Examples, TrainingContext, strategy
-from worker.learning.training import Schedule
+from worker.learning.training import LEARN_SCHEDULE, Schedule
 
 
 class RetrainParams(RehearsalParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    schedule: Schedule = LEARN_SCHEDULE
     replay_match: ReplayMatch = "function"
     ewc_strength: EwcStrength = 1.0
     fisher_examples: FisherExamples = 10_000
