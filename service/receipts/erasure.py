@@ -42,6 +42,9 @@ class ForgetHistory:
     """None if the images of the labels were not to be deleted from uploaded datasets."""
     is_in_bucket: bool = False
     """Whether files are objects in a bucket, not files in a folder."""
+    has_fisher_stored: bool | None = None
+    """Whether the file of the version's weights has Fisher information, too, as those of release 0.1.0 have.
+    None if it is unknown, because the manifest cannot be read."""
 
     @cached_property
     def report(self) -> Report:
@@ -221,10 +224,22 @@ def _fisher(history: ForgetHistory) -> ErasureEntry:
     if not holds_label:
         detail = f"The main network of version {number} holds no label, so it has no Fisher information."
         return ErasureEntry(store=store, state="none", detail=detail)
+    if history.has_fisher_stored is None:
+        detail = (
+            f"The manifest of version {number} cannot be read, so it is not known whether the version is "
+            "stored with it, as those of release 0.1.0 are. If it is, it was computed from images drawn of "
+            "the labels that the network retains."
+        )
+        return ErasureEntry(store=store, state="unknown", detail=detail)
+    if history.has_fisher_stored:
+        detail = (
+            f"Release 0.1.0 made version {number}, and stored it in the file of the weights. It was computed "
+            "from images drawn of the labels that the network retains. This release does not read it."
+        )
+        return ErasureEntry(store=store, state="stored", detail=detail)
     detail = (
         f"Version {number} is stored without it. A job that needs it computes it from images drawn of the "
-        "labels that the network retains. Versions of earlier releases have it stored, from images of the "
-        "same kind."
+        "labels that the network retains."
     )
     return ErasureEntry(store=store, state="not stored", detail=detail)
 

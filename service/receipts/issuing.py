@@ -110,8 +110,12 @@ def build_statement(session: Session, artifacts: Artifacts, job_id: str) -> Stat
     model = session.get_one(ModelRow, job.model_id)
     assert job.output_version is not None, "a forget that succeeded has published a version"
     version = versions.find(session, model, job.output_version)
-    history = replace(_history(session, model, job, version), is_in_bucket=artifacts.store.is_bucket)
     manifest = _manifest(artifacts, version)
+    history = replace(
+        _history(session, model, job, version),
+        is_in_bucket=artifacts.store.is_bucket,
+        has_fisher_stored=_has_fisher_stored(manifest),
+    )
     return Statement(
         subject=[
             Subject(name=name, digest=Digest(sha256=file["sha256"]))
@@ -150,6 +154,16 @@ def _package(manifest: Mapping[str, Any]) -> StrategyPackage | None:
     """Return the package that brought the strategy; None if it is built in."""
     package = manifest.get("packages", {}).get("strategy")
     return None if package is None else StrategyPackage.model_validate(package)
+
+
+def _has_fisher_stored(manifest: Mapping[str, Any]) -> bool | None:
+    """Whether the version is stored with Fisher information; None if the manifest does not tell.
+
+    Release 0.1.0 stored it. Its priors had one Gaussian, so its specs do not say how many (decisions 0148
+    and 0159).
+    """
+    spec = manifest.get("spec")
+    return None if spec is None else "components" not in spec
 
 
 def _is_purging(session: Session, job: JobRow) -> bool:

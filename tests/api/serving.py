@@ -92,6 +92,8 @@ class StandInWorker:
     """{version number: decoder bytes}. Every other version gets a small random decoder."""
     relapses: dict[str, float] = field(default_factory=dict)
     """{forgotten label: its measured accuracy}. It is 1.2 % for every other label."""
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest of the versions that it publishes."""
 
     def claim(self, job_id: str) -> Claim:
         with self.database.transaction() as session:
@@ -138,7 +140,7 @@ class StandInWorker:
             "decoder.onnx": self.decoders.get(number) or decoder(slots=12, seed=number),
             "checkpoint.safetensors": b"weights " * 100 + claim.job_id.encode(),
             "report.json": encode_document(report.as_json()),
-            "manifest.json": b"{}",
+            "manifest.json": encode_document(self.manifest),
         }
         for name in (name for name, slot in held.items() if slot is None):
             files[isolated_file(name, "decoder.onnx")] = decoder(slots=1, seed=1000 + len(name))

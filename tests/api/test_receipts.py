@@ -109,6 +109,40 @@ def test_a_receipt_says_what_was_requested_done_and_measured_and_where_the_rest_
     assert "descend from a network that had learned the labels" in predicate["says"]
 
 
+def test_a_receipt_that_is_signed_again_is_true_of_a_version_of_an_earlier_release(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The specs of release 0.1.0 lack the number of Gaussians, and its versions have Fisher information."""
+    states = {}
+    for spec in ({"slots": 3}, {"slots": 3, "components": 1}):
+        monkeypatch.setattr(served.worker, "manifest", {"spec": spec})
+        job_id = forgotten(served, model := f"{name}-{len(spec)}")
+        before = receipt(served, job_id).content
+        again = served.http.post(f"/v1/models/{model}/forget", json={"labels": ["3"], "purge": True})
+        assert again.json()["id"] == job_id
+        served.sweep()
+        assert receipt(served, job_id).content != before, "signed again, with the purge"
+        states[len(spec)] = fisher_state(served, job_id)
+    assert states == {1: "stored", 2: "not stored"}
+
+
+def test_a_receipt_does_not_guess_what_a_lost_manifest_would_tell(served: Served, name: str) -> None:
+    job_id = forgotten(served, name)
+    version = served.http.get(f"/v1/models/{name}/versions/3").json()
+    manifest = served.path(version["files"]["manifest.json"]["sha256"])
+    moved = manifest.rename(manifest.with_suffix(".moved"))  # all models of this server have the same one
+    try:
+        assert fisher_state(served, job_id) == "unknown"
+    finally:
+        moved.rename(manifest)
+
+
+def fisher_state(served: Served, job_id: str) -> str:
+    entries = statement(served, job_id)["predicate"]["stores"]
+    [state] = [one["state"] for one in entries if one["store"] == "Fisher information"]
+    return str(state)
+
+
 def test_the_same_receipt_is_answered_ever_after_whoever_signed_it(served: Served, name: str) -> None:
     requested, swept = forgotten(served, name), forgotten(served, f"{name}-swept")
     first = receipt(served, requested)

@@ -28,6 +28,7 @@ def history(**changes: Any) -> ForgetHistory:
         "first_learned": 2,
         "datasets": ["mnist"],
         "purge": None,
+        "has_fisher_stored": False,
     }
     return ForgetHistory(**(fields | changes))
 
@@ -99,9 +100,17 @@ def test_a_main_network_that_holds_no_label_is_said_to_have_no_fisher_informatio
     state, detail = entry("Fisher information", version=empty, parent=version(2, {"2": None, "9": None}))
     assert state == "dropped"
     assert "The main network holds no label" in detail
-    state, detail = entry("Fisher information")
-    assert state == "not stored"
-    assert "images drawn of the labels that the network retains" in detail
+
+
+def test_fisher_information_is_said_to_be_stored_where_it_is() -> None:
+    store = "Fisher information"
+    words = {False: "is stored without it", True: "Release 0.1.0 made version 3", None: "cannot be read"}
+    states = {False: "not stored", True: "stored", None: "unknown"}
+    for stored, state in states.items():
+        found, detail = entry(store, has_fisher_stored=stored)
+        assert (found, words[stored] in detail) == (state, True)
+        assert "images drawn of the labels that the network retains" in detail
+    assert entry(store, **DROPPED, has_fisher_stored=True)[0] == "dropped"
 
 
 def test_older_versions_are_told_apart_by_what_became_of_them() -> None:

@@ -22,14 +22,16 @@ import httpx2
 import psycopg
 import pytest
 from PIL import Image
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 from migrations import find_differences, upgrade
 from reports import FORMAT, read_report
 from service.receipts import verification
+from service.receipts.issuing import build_statement
+from service.registry.artifacts import FolderArtifacts
 from service.registry.database import Database
-from service.registry.tables import PurgeRow, Row
+from service.registry.tables import PurgeRow, ReceiptRow, Row, VersionRow
 from service.settings import Settings
 from tests.conftest import BACKINGS, new_postgresql_database, own_broker, own_database
 from tests.instance import instance_of, wait_for
@@ -180,6 +182,24 @@ def test_its_receipts_verify_with_the_key_of_its_home(
     environment = os.environ | restored.deployment.as_environment()
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("restored", ["sqlite+folder"], indirect=True)
+def test_a_receipt_that_is_signed_again_says_whether_its_version_has_fisher_information(
+    restored: Restored, migrated: Database
+) -> None:
+    """What a receipt reads from the manifest is true of the file of the weights."""
+    artifacts = FolderArtifacts(restored.deployment.artifacts)
+    with migrated.reading() as session:
+        receipts = select(ReceiptRow.job_id).where(ReceiptRow.envelope.is_not(None))
+        forgets = session.scalars(select(VersionRow).where(VersionRow.job_id.in_(receipts))).all()
+        for version in forgets:
+            file = artifacts.path(version.files["checkpoint.safetensors"]["sha256"])
+            is_stored = b'"fisher/' in file.read_bytes()
+            predicate = build_statement(session, artifacts, version.job_id).predicate
+            [found] = [one.state for one in predicate.erasure if one.store == "Fisher information"]
+            assert found == ("dropped" if version.strategy == "drop" else "stored" if is_stored else "not stored")
+    assert {version.strategy for version in forgets} == {"drop", "surrogate"}
 
 
 @pytest.mark.slow
