@@ -69,6 +69,11 @@ class ForgetHistory:
         slots = {} if self.parent is None else self.parent.labels
         return all(name in slots and slots[name] is None for name in self.job.labels)
 
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the files of the version were deleted later: another forget purged it, or a client did."""
+        return older_state(self.version) in ("purged", "deleted")
+
 
 NAMES_IN_RECORDS = {
     "job events": (
@@ -205,10 +210,15 @@ def _weights(history: ForgetHistory) -> ErasureEntry:
         return ErasureEntry(store="weights", state="made without the labels", detail=detail)
     detail = (
         f"Version {number} was changed by {history.job.strategy} so that it does not draw these labels. Its "
-        "weights descend from weights that had learned them. The version is kept, and so is every version "
-        "made from it."
+        "weights descend from weights that had learned them. The forget keeps the version and every version "
+        f"made from it.{_later(history)}"
     )
     return ErasureEntry(store="weights", state="changed", detail=detail)
+
+
+def _later(history: ForgetHistory) -> str:
+    """Say that the weights were deleted after the forget, if they were."""
+    return " The file of its weights was deleted later." if history.is_deleted else ""
 
 
 def _fisher(history: ForgetHistory) -> ErasureEntry:
@@ -228,15 +238,16 @@ def _fisher(history: ForgetHistory) -> ErasureEntry:
         detail = (
             f"The manifest of version {number} cannot be read, so it is not known whether the version is "
             "stored with it, as those of release 0.1.0 are. If it is, it was computed from images drawn of "
-            "the labels that the network retains."
+            f"the labels that the network retains.{_later(history)}"
         )
-        return ErasureEntry(store=store, state="unknown", detail=detail)
+        return ErasureEntry(store=store, state="deleted" if history.is_deleted else "unknown", detail=detail)
     if history.has_fisher_stored:
         detail = (
             f"Release 0.1.0 made version {number}, and stored it in the file of the weights. It was computed "
             "from images drawn of the labels that the network retains. This release does not read it."
+            f"{_later(history)}"
         )
-        return ErasureEntry(store=store, state="stored", detail=detail)
+        return ErasureEntry(store=store, state="deleted" if history.is_deleted else "stored", detail=detail)
     detail = (
         f"Version {number} is stored without it. A job that needs it computes it from images drawn of the "
         "labels that the network retains."
@@ -290,6 +301,9 @@ def _pictures(history: ForgetHistory) -> ErasureEntry:
     store, number = "pictures of forgotten labels", history.version.number
     names = [name for name in map(forgotten_file, history.job.labels) if name in history.version.files]
     evidence = _evidence(history)
+    if names and history.is_deleted:
+        detail = f"Those of version {number} were deleted later, with its other files.{evidence}"
+        return ErasureEntry(store=store, state="kept" if evidence else "deleted", detail=detail)
     if not names:
         detail = f"No network is left that could draw these labels.{evidence}"
         return ErasureEntry(store=store, state="kept" if evidence else "none", detail=detail)
@@ -314,14 +328,14 @@ def _evidence(history: ForgetHistory) -> str:
     kept = {
         version.number: found
         for version in (*history.older, history.version)
-        if version is history.version or older_state(version) in ("kept", "revoked")
+        if older_state(version) in ("kept", "revoked")
         if (found := _evidence_files(version, history.job.labels))
     }
     files = "; ".join(f"{', '.join(sorted(found))} of version {number}" for number, found in kept.items())
     if not kept:
-        was_kept = (
-            history.purge is not None and history.guarantee == "approximate" and not history.is_isolated
-        )
+        deleted = [] if history.purge is None else history.purge.keys
+        names = [entry["file"] for entry in deleted if entry["version"] == history.version.number]
+        was_kept = any(before_file(label) in names for label in history.job.labels)
         return " The pictures of what these labels drew before are deleted." if was_kept else ""
     return (
         f" What these labels drew before they were forgotten is kept, too, as evidence: {files}, sixteen "

@@ -181,15 +181,22 @@ def _is_purging(session: Session, job: JobRow) -> bool:
 
 
 def _is_waiting(session: Session, job_id: str) -> bool:
-    """Whether the receipt cannot be signed yet. What a client deletes later changes no signed receipt."""
-    return _is_purging(session, jobs.find(session, job_id)) or _is_deleting_versions(session, job_id)
+    """Whether the receipt cannot be signed yet. What is deleted later changes no signed receipt."""
+    job = jobs.find(session, job_id)
+    return _is_purging(session, job) or _is_deleting_versions(session, job)
 
 
-def _is_deleting_versions(session: Session, job_id: str) -> bool:
-    """Whether files of versions that a client deleted from the same model may still be there."""
-    pending = select(VersionDeletionRow.number).join(JobRow, JobRow.model_id == VersionDeletionRow.model_id)
-    pending = pending.where(JobRow.id == job_id, VersionDeletionRow.state == "pending")
-    return session.scalar(pending.limit(1)) is not None
+def _is_deleting_versions(session: Session, job: JobRow) -> bool:
+    """Whether files of other versions of the model may still be there, although its rows say otherwise.
+
+    A client deleted these versions, or another forget purges them.
+    """
+    deletion = select(VersionDeletionRow.number).where(
+        VersionDeletionRow.model_id == job.model_id, VersionDeletionRow.state == "pending"
+    )
+    purge = select(PurgeRow.job_id).join(JobRow, JobRow.id == PurgeRow.job_id)
+    purge = purge.where(JobRow.model_id == job.model_id, PurgeRow.state == "pending")
+    return any(session.scalar(pending.limit(1)) is not None for pending in (deletion, purge))
 
 
 def _history(session: Session, model: ModelRow, job: JobRow, version: VersionRow) -> ForgetHistory:

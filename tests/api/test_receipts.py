@@ -113,17 +113,13 @@ def test_a_receipt_that_is_signed_again_is_true_of_a_version_of_an_earlier_relea
     served: Served, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The specs of release 0.1.0 lack the number of Gaussians, and its versions have Fisher information."""
-    states = {}
-    for spec in ({"slots": 3}, {"slots": 3, "components": 1}):
-        monkeypatch.setattr(served.worker, "manifest", {"spec": spec})
-        job_id = forgotten(served, model := f"{name}-{len(spec)}")
-        before = receipt(served, job_id).content
-        again = served.http.post(f"/v1/models/{model}/forget", json={"labels": ["3"], "purge": True})
-        assert again.json()["id"] == job_id
-        served.sweep()
-        assert receipt(served, job_id).content != before, "signed again, with the purge"
-        states[len(spec)] = fisher_state(served, job_id)
-    assert states == {1: "stored", 2: "not stored"}
+    monkeypatch.setattr(served.worker, "manifest", {"spec": {"slots": 3}})
+    job_id = forgotten(served, name)
+    first = receipt(served, job_id).content
+    served.http.post(f"/v1/models/{name}/forget", json={"labels": ["3"], "purge": True}).raise_for_status()
+    served.sweep()
+    assert receipt(served, job_id).content != first
+    assert fisher_state(served, job_id) == "stored"
 
 
 def test_a_receipt_does_not_guess_what_a_lost_manifest_would_tell(served: Served, name: str) -> None:
@@ -135,6 +131,22 @@ def test_a_receipt_does_not_guess_what_a_lost_manifest_would_tell(served: Served
         assert fisher_state(served, job_id) == "unknown"
     finally:
         moved.rename(manifest)
+
+
+def test_a_receipt_waits_until_another_forget_of_the_model_has_purged_what_it_says_is_purged(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.worker, "manifest", {"spec": {"slots": 3, "components": 1}})
+    job_id = forgotten(served, name)
+    served.done(name, "forget", labels=["2"], purge=True)
+    assert problem(receipt(served, job_id)) == (409, "receipt_not_ready")
+    served.sweep()
+    predicate = statement(served, job_id)["predicate"]
+    details = {one["store"]: one["detail"] for one in predicate["stores"]}
+    assert [one["state"] for one in predicate["older_versions"]] == ["purged"]
+    assert details["weights"].endswith("The file of its weights was deleted later.")
+    assert details["pictures of forgotten labels"].startswith("Those of version 3 were deleted later")
+    assert fisher_state(served, job_id) == "not stored"
 
 
 def fisher_state(served: Served, job_id: str) -> str:

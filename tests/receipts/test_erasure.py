@@ -1,6 +1,9 @@
 """A receipt says of every store what happened there, and no more than that."""
 
+from datetime import UTC, datetime
 from typing import Any
+
+import pytest
 
 from reports import Guarantee
 from service.receipts.erasure import ForgetHistory, erasure_by_store
@@ -44,7 +47,15 @@ DROPPED = {"parent": version(2, {"1": 0, "2": None}), "version": version(3, {"1"
 
 
 def test_every_detail_is_made_of_whole_sentences() -> None:
-    for changes in ({}, DROPPED, {"purge": PurgeRow()}, {"version": version(3, {}), "older": []}):
+    purged = version(3, {"1": 0}, purged_by="job_9", files={"forgotten-2.png": {}})
+    for changes in (
+        {},
+        DROPPED,
+        {"purge": PurgeRow(keys=[])},
+        {"version": version(3, {}), "older": []},
+        {"version": purged, "has_fisher_stored": True},
+        {"version": purged, "has_fisher_stored": None},
+    ):
         for one in erasure_by_store(history(**changes)):
             assert one.detail.endswith("."), one
             assert one.detail[0].isupper() or one.detail.startswith("forgotten-"), one
@@ -127,7 +138,7 @@ def test_older_versions_are_told_apart_by_what_became_of_them() -> None:
     assert named == sorted(named)
     assert entry("older versions", older=older[:2])[0] == "revoked"
     assert entry("older versions", older=[older[0], older[2]])[0] == "kept", "that one is served"
-    assert entry("older versions", older=older[:1], purge=PurgeRow()) == (
+    assert entry("older versions", older=older[:1], purge=PurgeRow(keys=[])) == (
         "purged",
         "Version 2: All files are deleted except report and manifest. The service refuses requests for "
         "anything else (HTTP status 410).",
@@ -159,7 +170,29 @@ def test_pictures_of_what_a_label_drew_before_are_named_until_a_purge_deletes_th
     assert "is kept, too, as evidence: before-2.png of version 3, sixteen images" in detail
     assert "Without a purge they stay; a purge deletes them." in detail
     purged = version(3, {"1": 0}, files={"forgotten-2.png": {}})
-    assert "drew before are deleted" in entry(store, version=purged, purge=PurgeRow())[1]
+    deleted = PurgeRow(keys=[{"version": 3, "file": "before-2.png"}])
+    assert "drew before are deleted" in entry(store, version=purged, purge=deleted)[1]
+    of_a_retained_label = PurgeRow(keys=[{"version": 3, "file": "before-1.png"}])
+    detail = entry(store, version=purged, purge=of_a_retained_label)[1]
+    assert "drew before" not in detail, "release 0.1.0 made no such picture"
+
+
+@pytest.mark.parametrize("by", [{"purged_by": "job_9"}, {"deleted_at": datetime(2026, 1, 2, tzinfo=UTC)}])
+def test_what_was_deleted_after_the_forget_is_not_said_to_be_kept(by: dict[str, Any]) -> None:
+    """Another forget purged its version, or a client deleted it, before the receipt was signed again."""
+    files: dict[str, Any] = {"forgotten-2.png": {}, "before-2.png": {}}
+    gone = version(3, {"1": 0}, files=files, **by)
+    assert entry("pictures of forgotten labels", version=gone) == (
+        "deleted",
+        "Those of version 3 were deleted later, with its other files.",
+    )
+    assert entry("weights", version=gone)[1].endswith(" The file of its weights was deleted later.")
+    for stored, state in {True: "deleted", None: "deleted", False: "not stored"}.items():
+        assert entry("Fisher information", version=gone, has_fisher_stored=stored)[0] == state
+    older = [version(2, {"1": 0}, files={"before-2.png": {}})]
+    state, detail = entry("pictures of forgotten labels", version=gone, older=older)
+    assert state == "kept"
+    assert "before-2.png of version 2, sixteen" in detail
 
 
 def test_an_exact_forget_names_the_pictures_that_an_earlier_version_keeps() -> None:
@@ -176,4 +209,4 @@ def test_an_exact_forget_names_the_pictures_that_an_earlier_version_keeps() -> N
 
 def test_decoders_leave_memory_only_with_their_files() -> None:
     assert entry("decoder caches")[0] == "refused"
-    assert entry("decoder caches", purge=PurgeRow())[0] == "dropped"
+    assert entry("decoder caches", purge=PurgeRow(keys=[]))[0] == "dropped"
