@@ -148,6 +148,8 @@ def _print_version(session: Session, job: Job, took: str) -> None:
         session.console.print(
             f"  forgotten labels still recognised: {tables.percent(version.figures.forgotten)}"
         )
+    if why := tables.why_no_verdict(version.figures.retained, version.figures.forgotten):
+        session.console.print(f"  no verdict: {why}")
     if job.operation == "forget":
         session.advise(f"Its receipt: palimpsest receipt {job.id} --output receipt.json")
     elif version.labels:

@@ -19,6 +19,7 @@ from reports.figures import (
     ReferenceFigure,
     RelearningFigure,
     TwoSampleFigure,
+    join_reasons,
 )
 from reports.reading import UnreadableReport, read_criterion, read_report
 from reports.report import (
@@ -94,6 +95,7 @@ __all__ = [
     "at_least",
     "at_most",
     "combine_verdicts",
+    "join_reasons",
     "read_criterion",
     "read_report",
 ]

@@ -1,5 +1,6 @@
 """Figures: a measured number with its sample size, interval, threshold and verdict."""
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import Field
@@ -39,6 +40,11 @@ class Figure(Value):
         if self.value is None:
             raise ValueError(f"the figure was not measured: {self.reason}")
         return self.value
+
+
+def join_reasons(figures: Iterable[Figure]) -> str | None:
+    """Return the reasons of these figures, each once; None if they have none."""
+    return "; ".join(sorted({figure.reason for figure in figures if figure.reason is not None})) or None
 
 
 class LabelFigure(Figure):

@@ -33,6 +33,7 @@ from commands.tables.layout import percent as percent
 from commands.tables.layout import seconds as seconds
 from commands.tables.layout import share as share
 from commands.tables.layout import state as state
+from commands.tables.layout import why_no_verdict as why_no_verdict
 from commands.tables.measured import comparison as comparison
 from commands.tables.measured import criterion as criterion
 from commands.tables.measured import forgetting as forgetting

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from commands.tables.layout import ago, facts, listing, metadata, names, percent, seconds, state
+from commands.tables.layout import ago, facts, listing, metadata, names, percent, reason, seconds, state
 from palimpsest import values
 from reports import Figure
 
@@ -67,7 +67,7 @@ def job(one: values.Job) -> RenderableType:
     ]
     if one.error is not None:
         parts += [Text(), Text(f"{one.error.code}: {one.error.message}", style="red")]
-        parts += [Text(f"  {describe_criterion(reason)}", style="red") for reason in one.error.reasons]
+        parts += [Text(f"  {describe_criterion(missed)}", style="red") for missed in one.error.reasons]
     return Group(*parts)
 
 
@@ -85,7 +85,8 @@ def describe_progress(progress: values.Progress) -> str:
     return ", ".join(words)
 
 
-def describe_criterion(reason: Figure) -> str:
+def describe_criterion(missed: Figure) -> str:
     """Return a missed criterion."""
-    extra = f" for {label}" if (label := getattr(reason, "label", None)) else ""
-    return f"{getattr(reason, 'criterion', 'criterion')}{extra}: {percent(reason)}, not {reason.threshold}"
+    extra = f" for {label}" if (label := getattr(missed, "label", None)) else ""
+    name = f"{getattr(missed, 'criterion', 'criterion')}{extra}"
+    return f"{name}: {percent(missed)}, not {missed.threshold}{reason(missed)}"

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from reports import Figure
+from reports import Figure, join_reasons
 
 STATE_STYLES = {
     "succeeded": "green",
@@ -102,11 +102,21 @@ def seconds(duration: float | None) -> str:
 
 
 def percent(figure: Figure) -> str:
-    """Return a figure that is a share, with its interval."""
+    """Return a figure that is a share, with its interval, or why it was not measured."""
     if figure.value is None:
-        return "not measured"
+        return f"not measured: {figure.reason}" if figure.reason else "not measured"
     interval = f" ({figure.interval[0]:.1%} to {figure.interval[1]:.1%})" if figure.interval else ""
     return f"{figure.value:.1%}{interval}"
+
+
+def reason(figure: Figure) -> str:
+    """Return the reason that stands beside a measured figure, to be added to other words."""
+    return f"; {figure.reason}" if figure.value is not None and figure.reason else ""
+
+
+def why_no_verdict(*figures: Figure) -> str | None:
+    """Return why measured figures have no verdict, None if there is no such reason."""
+    return join_reasons(figure for figure in figures if figure.value is not None)
 
 
 def names(labels: Iterable[str]) -> str:

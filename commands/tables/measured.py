@@ -3,9 +3,23 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from commands.tables.layout import STATE_STYLES, facts, listing, names, number, percent, share, state
+from commands.tables.layout import (
+    STATE_STYLES,
+    facts,
+    listing,
+    names,
+    number,
+    percent,
+    reason,
+    share,
+    state,
+    why_no_verdict,
+)
 from palimpsest import values
 from reports import Figure, FullReport, Report
+
+ATTACKED = ("accuracy", "recovery", "relearning", "membership")
+"""The figures of a forgotten label that are compared with references."""
 
 
 def comparison(one: values.Comparison) -> RenderableType:
@@ -40,8 +54,8 @@ def report(one: Report) -> RenderableType:
             ("accuracy", percent(one.retained)),
             ("of the judge's accuracy on real images", _of_real(one.retained.relative_accuracy)),
             ("of the coverage of as many real images", _of_real(one.retained.relative_coverage)),
-            ("verdicts", one.forgotten.reason if one.forgotten.value is not None else None),
             ("forgotten labels", percent(one.forgotten) if one.forgotten.labels else None),
+            ("no verdict, because", why_no_verdict(one.retained, one.forgotten)),
             ("parameters", f"{one.capacity.parameters:,}"),
         ),
         Text(),
@@ -67,20 +81,25 @@ def criterion(figure: Figure) -> RenderableType:
     """Return an acceptance criterion and what was measured for it."""
     label = getattr(figure, "label", None)
     name = f"{getattr(figure, 'criterion', '')}{f' of {label}' if label else ''}"
-    return Text.assemble(f"{name} {figure.threshold}: {percent(figure)}, ", state(figure.verdict or "-"))
+    measured = f"{name} {figure.threshold}: {percent(figure)}, "
+    return Text.assemble(measured, state(figure.verdict or "-"), reason(figure))
 
 
 def forgetting(one: FullReport) -> RenderableType:
-    """Return what the attacks on the forgotten labels found."""
-    table = listing("forgotten label", "verdict", "accuracy", "recovery", "relearning", "membership")
+    """Return what the attacks on the forgotten labels found, and why some figures have no verdict."""
+    table = listing("forgotten label", "verdict", *ATTACKED)
+    undecided: dict[str, list[str]] = {}
     for name, label in one.forgetting.labels.items():
-        figures = (label.accuracy, label.recovery, label.relearning, label.membership)
-        table.add_row(
-            name,
-            state(label.verdict or "undecided"),
-            *(Text(number(figure), style=STATE_STYLES.get(figure.verdict or "", "")) for figure in figures),
-        )
-    return table
+        figures = {which: getattr(label, which) for which in ATTACKED}
+        cells = [
+            Text(number(each), style=STATE_STYLES.get(each.verdict or "", "")) for each in figures.values()
+        ]
+        table.add_row(name, state(label.verdict or "undecided"), *cells)
+        for which, figure in figures.items():
+            if figure.verdict is None and figure.reason is not None:
+                undecided.setdefault(figure.reason, []).append(f"{which} of {name}")
+    reasons = [Text(f"no verdict on {', '.join(which)}: {why}") for why, which in undecided.items()]
+    return Group(table, *reasons)
 
 
 def relapse(one: values.Relapse) -> RenderableType:
@@ -107,5 +126,5 @@ def _relapse_verdict(label: values.RelapseLabel) -> Text:
     if label.relapsed:
         return Text("relapsed", style="red")
     if label.series and label.series[-1].verdict is None:
-        return Text("no verdict")
+        return Text(f"no verdict: {label.series[-1].reason or 'no limit'}")
     return Text("stayed forgotten", style="green")

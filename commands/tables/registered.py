@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from commands.tables.layout import ago, facts, listing, metadata, names, percent, share, state
+from commands.tables.layout import ago, facts, listing, metadata, names, percent, share, state, why_no_verdict
 from palimpsest import values
 
 
@@ -108,6 +108,7 @@ def version(one: values.Version) -> RenderableType:
         ("parameters", f"{one.parameters:,}"),
         ("accuracy", percent(one.figures.retained)),
         ("forgotten labels", percent(one.figures.forgotten) if one.figures.forgotten.n else None),
+        ("no verdict, because", why_no_verdict(one.figures.retained, one.figures.forgotten)),
         ("drawable", drawable(one)),
         ("revoked by", one.revoked_by),
         ("purged by", one.purged_by),

@@ -227,7 +227,7 @@ export async function openResize(model) {
   const findStrategy = () => strategies().find((one) => one.name === strategy.value) ?? strategies()[0];
   const what = consequences(() => [
     `Version ${model.head + 1} has another width and the same labels. It becomes the head if it passes the acceptance criteria.`,
-    "No version becomes undrawable. Forgotten labels are measured again: one that comes back is marked as relapsed.",
+    "No version becomes undrawable. Forgotten labels are measured again: one that comes back is marked as relapsed, if the judge meets its own thresholds.",
     costText(jobs, "resize", findStrategy()?.name, model),
   ]);
   const update = () => {

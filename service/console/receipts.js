@@ -42,13 +42,15 @@ async function verify(envelope) {
 export function receiptCard({ statement, verdict }, path, fileName) {
   const { predicate } = statement;
   const asked = predicate.asked;
-  const { forgotten, retained } = predicate.figures;
+  const { forgotten, retained, criteria } = predicate.figures;
   const figures = Object.entries(forgotten.labels).filter(([name]) => asked.labels.includes(name));
+  const measured = (figure, text) => (figure.value === null ? figure.reason ?? "not measured" : figure.reason ? `${text}; no verdict: ${figure.reason}` : text);
   const facts = [
     ["Forgotten", `${list(asked.labels)} of model ${predicate.model.name}, in version ${predicate.version}`],
     ["Guarantee", predicate.guarantee === "exact" ? "exact: no weight has seen the labels" : "approximate: the weights were changed so that they do not draw the labels; whoever has the files may still find a trace in them"],
-    ["What it still draws", figures.map(([name, figure]) => `${name}: ${figure.value === null ? figure.reason ?? "not measured" : `${percent(figure.value)} of ${number(figure.n)} images are recognised as it`}`).join("; ") || "not measured"],
-    ["Kept labels", retained.value === null ? retained.reason ?? "not measured" : `${percent(retained.value)} recognised`],
+    ["What it still draws", figures.map(([name, figure]) => `${name}: ${measured(figure, `${percent(figure.value)} of ${number(figure.n)} images are recognised as it`)}`).join("; ") || "not measured"],
+    ["Kept labels", measured(retained, `${percent(retained.value)} recognised`)],
+    criteria.length > 0 && ["Acceptance criteria", [`${criteria.filter((one) => one.verdict === "met").length} of ${criteria.length} met`, ...new Set(criteria.map((one) => one.reason).filter(Boolean))].join("; ")],
     asked.reference && ["Your reference", asked.reference],
     ["Accepted", moment(predicate.accepted_at)],
     ["Published", moment(predicate.published_at)],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from reports import LabelFigure
+from reports import LabelFigure, join_reasons
 from service.receipts.deletion_statement import DeletionPredicate
 from service.receipts.statement import Predicate, StoredFile
 from service.receipts.verification import VerifiedReceipt
@@ -60,11 +60,15 @@ def _forget(predicate: Predicate) -> Table:
     table.add_row("code", escape_unprintable(predicate.code or "-"))
     table.add_row("job", escape_unprintable(predicate.job))
     table.add_row("published", f"version {version}, {predicate.published_at:%Y-%m-%d %H:%M} UTC")
-    table.add_row("accuracy of the retained labels", _accuracy(figures.retained))
-    table.add_row("accuracy of the forgotten labels", _accuracy(figures.forgotten))
+    for which, figure in (("retained", figures.retained), ("forgotten", figures.forgotten)):
+        table.add_row(f"accuracy of the {which} labels", escape_unprintable(_accuracy(figure)))
     if figures.criteria:
         met = sum(one.verdict == "met" for one in figures.criteria)
-        table.add_row("criteria", f"{met} of {len(figures.criteria)} met")
+        reasons = join_reasons(figures.criteria)
+        table.add_row(
+            "criteria",
+            escape_unprintable(f"{met} of {len(figures.criteria)} met{f'; {reasons}' if reasons else ''}"),
+        )
     else:
         table.add_row("criteria", "none was set: the version did not have to meet any limit")
     for deleted in predicate.image_erasure.datasets if predicate.image_erasure else ():
@@ -105,4 +109,7 @@ def _accuracy(figure: LabelFigure) -> str:
         return f"not measured: {figure.reason or 'the receipt gives no reason'}"
     interval = figure.interval
     with_interval = f", 95 % interval {interval[0]:.2%} to {interval[1]:.2%}" if interval else ""
-    return f"{figure.value:.2%} of {figure.n} drawn images recognised as their label{with_interval}"
+    no_verdict = f"; no verdict: {figure.reason}" if figure.reason else ""
+    return (
+        f"{figure.value:.2%} of {figure.n} drawn images recognised as their label{with_interval}{no_verdict}"
+    )

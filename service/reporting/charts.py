@@ -63,6 +63,8 @@ class RelapseChart:
     """The share at the upper edge, as text."""
     is_missed: bool
     """Whether the newest version missed the limit."""
+    reason: str | None
+    """Why the newest version was not measured, or has no verdict."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def relapse_chart(name: str, points: Sequence[RelapsePoint], this_version: int) 
             )
         )
     limit = _chart_y(limits[-1], top) if limits else None
-    return RelapseChart(name, drawn, limit, percent(top), any(point.is_missed for point in drawn[-1:]))
+    is_missed = any(point.is_missed for point in drawn[-1:])
+    return RelapseChart(name, drawn, limit, percent(top), is_missed, points[-1].reason if points else None)
 
 
 def relearning_chart(name: str, figure: RelearningFigure, curves: Curves) -> RelearningChart:

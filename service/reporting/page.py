@@ -19,6 +19,7 @@ from reports import (
     Report,
     Verdict,
     combine_verdicts,
+    join_reasons,
     read_report,
 )
 from service.registry import versions
@@ -114,6 +115,7 @@ def render(subject: Subject) -> str:
         criteria=[(_criterion_name(one), FigureSummary.of(one)) for one in published.criteria],
         retained=[accuracy_bar(name, one) for name, one in report.retained.labels.items()],
         forgotten=[accuracy_bar(name, one) for name, one in report.forgotten.labels.items()],
+        why_no_verdict=_why_no_verdict(report),
         relapses=[relapse_chart(name, points, version.number) for name, points in subject.relapses.items()],
         pictures=_pictures(subject, report.forgotten.labels),
         without_evidence=_why_without_evidence(subject),
@@ -176,12 +178,10 @@ def _accuracy_headline(title: str, group: LabelGroup) -> Headline:
 def _criteria_headline(criteria: Sequence[Criterion]) -> Headline:
     met = sum(one.verdict == "met" for one in criteria)
     value = f"{met} of {len(criteria)} met" if criteria else "none set"
-    return Headline(
-        "Criteria",
-        value,
-        "fixed when the job was accepted",
-        combine_verdicts(one.verdict for one in criteria),
-    )
+    rests_on = "fixed when the job was accepted"
+    if reasons := join_reasons(criteria):
+        rests_on += f"; {reasons}"
+    return Headline("Criteria", value, rests_on, combine_verdicts(one.verdict for one in criteria))
 
 
 def _tests_headline(report: FullReport) -> Headline:
@@ -191,6 +191,12 @@ def _tests_headline(report: FullReport) -> Headline:
     rests_on = "of the figures with a limit" + (f"; {undecided} undecided" if undecided else "")
     value = f"{verdicts.count('met')} of {len(verdicts)} met" if verdicts else "none"
     return Headline("Tests", value, rests_on, combine_verdicts(verdicts), "no verdict")
+
+
+def _why_no_verdict(report: Report) -> str | None:
+    """Say why labels that were measured have no verdict; None if there is no such reason."""
+    labels = (*report.retained.labels.values(), *report.forgotten.labels.values())
+    return join_reasons(one for one in labels if one.value is not None)
 
 
 def _criterion_name(criterion: Criterion) -> str:

@@ -52,7 +52,7 @@ from service.settings import Settings
 from tests.api.documented import check_documented
 from tests.api.offered import CATALOG
 from tests.drawing.decoders import decoder
-from tests.reports.made_up import full_report, quick_report
+from tests.reports.made_up import WEAK, by_weak_judge, full_report, quick_report
 
 MEDIA_TYPES = {"json": "application/json", "png": "image/png"}
 COST = {
@@ -61,7 +61,7 @@ COST = {
     "examples": 400,
     "energy": {"joules": None, "reason": "this machine has no energy counter (RAPL)"},
 }
-REFUSAL = {
+REFUSAL: dict[str, Any] = {
     "type": "acceptance_failed",
     "code": "acceptance_failed",
     "message": "The candidate was not published, because it missed criteria: retained_accuracy_min 0.99 "
@@ -92,6 +92,8 @@ class StandInWorker:
     """{version number: decoder bytes}. Every other version gets a small random decoder."""
     relapses: dict[str, float] = field(default_factory=dict)
     """{forgotten label: its measured accuracy}. It is 1.2 % for every other label."""
+    has_weak_judge: bool = False
+    """Whether the judge misses thresholds of its own."""
     manifest: Mapping[str, Any] = field(default_factory=dict)
     """The manifest of the versions that it publishes."""
 
@@ -136,6 +138,7 @@ class StandInWorker:
             {name: self.relapses.get(name, 0.012) for name in gone},
             guarantee=job.guarantee if job.operation == "forget" else None,
         )
+        report = by_weak_judge(report) if self.has_weak_judge else report
         files = {
             "decoder.onnx": self.decoders.get(number) or decoder(slots=12, seed=number),
             "checkpoint.safetensors": b"weights " * 100 + claim.job_id.encode(),
@@ -175,8 +178,10 @@ class StandInWorker:
     def refuse(self, claim: Claim) -> None:
         """End the job as the quality gate does: its report is stored, and nothing is published."""
         report = quick_report(["1"], {})
+        why = WEAK if self.has_weak_judge else None
+        error = {**REFUSAL, "reasons": [one | {"reason": why} for one in REFUSAL["reasons"]]}
         with self.database.transaction() as session:
-            reports.record_rejected(session, claim, REFUSAL, self.store_report("quick", report), COST)
+            reports.record_rejected(session, claim, error, self.store_report("quick", report), COST)
 
     def measure(self, claim: Claim) -> None:
         """End an evaluate job."""

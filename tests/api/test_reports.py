@@ -14,6 +14,7 @@ from PIL import Image
 from service.registry.tables import ReportRow
 from tests.api.serving import COST, REFUSAL, Served
 from tests.api.test_access import new_key
+from tests.reports.made_up import WEAK
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -301,6 +302,28 @@ def test_a_page_shows_the_fixed_limit_and_what_else_was_measured(served: Served,
         in text
     )
     assert "Feature network of mnist 98.5 % accuracy on real test images" in text
+
+
+def test_a_page_shows_why_a_weak_judges_figures_have_no_verdict_also_beside_criteria(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.worker, "has_weak_judge", True)
+    served.model(name)
+    served.done(name, "learn", labels=["1", "2", "3"])
+    served.done(name, "forget", labels=["3"])
+    job = evaluated(served, name)
+    altered(served, job, lambda report: without_verdict(report["forgetting"]["labels"]["3"]["relearning"]))
+    page = report(served, name, 2, Accept="text/html").text
+    assert headline(page, "Criteria") == f"1 of 1 met fixed when the job was accepted; {WEAK} met"
+    words = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert f"0.941 to 0.961 1,000 &gt;= 0.8 met {WEAK}" in words
+    assert f"Figures without a verdict: {WEAK}." in words
+    assert f"3 version 2: 1.2 % no verdict: {WEAK}" in words
+    assert f"limit &gt;= 0.8 no verdict: {WEAK}" in words
+
+
+def without_verdict(figure: dict[str, Any]) -> None:
+    figure |= {"verdict": None, "reason": WEAK}
 
 
 def test_relearning_that_a_reference_never_managed_is_shown_with_the_reason(

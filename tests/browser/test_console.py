@@ -13,6 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from service.settings import Settings
 from tests.api.serving import Served, listening, serving
 from tests.browser.console import WAIT_MS, make_digits, serious, settled, tile, wait_until_loaded
+from tests.reports.made_up import WEAK
 
 PAGES = [
     "/",
@@ -298,6 +299,24 @@ def test_a_receipt_is_shown_and_verified_in_the_browser(with_digits: Served, pag
     expect(receipt).to_contain_text("3 of model digits, in version 3")
     receipt.get_by_text("weights").first.click()
     expect(receipt).to_contain_text("Its weights descend from weights that had learned them")
+
+
+def test_a_weak_judges_figures_have_their_reason_wherever_they_are_read(server: Served, page: Page) -> None:
+    server.worker.has_weak_judge = True
+    make_digits(server)
+    settled(page, f"{server.address}/models/digits")
+    expect(page.get_by_text(f"recognises as their label. No verdict: {WEAK}.")).to_be_visible()
+    tile(page, "3").get_by_role("link", name="receipt").click()
+    receipt = page.get_by_role("region", name="Receipt")
+    expect(receipt).to_contain_text(f"1.2 % of 1,000 images are recognised as it; no verdict: {WEAK}")
+    expect(receipt).to_contain_text(f"95.1 % recognised; no verdict: {WEAK}")
+    expect(receipt).to_contain_text(f"1 of 1 met; {WEAK}")
+    settled(page, f"{server.address}/models/digits/relapse")
+    expect(page.get_by_role("region", name="Label 3")).to_contain_text(f"No verdict: {WEAK}.")
+    job = server.submit("digits", "resize", policy="expand")
+    server.worker.refuse(server.worker.claim(job["id"]))
+    settled(page, f"{server.address}/jobs/{job['id']}")
+    expect(page.locator(".criteria")).to_contain_text(f"limit at least 99.0 % missed; {WEAK}")
 
 
 def test_a_receipt_of_another_key_is_not_genuine(with_digits: Served, page: Page) -> None:

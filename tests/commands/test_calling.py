@@ -15,6 +15,7 @@ from commands.main import app
 from tests.api.serving import Served
 from tests.commands.calls import Calls
 from tests.commands.terminal import CELL_SIZE, ROOT
+from tests.reports.made_up import WEAK
 from tests.requests.archives import as_npz, doodles, drawings, npz
 
 GRAPHICS = {
@@ -122,6 +123,14 @@ def test_versions_are_shown_compared_and_reported(served: Served, call: Calls, n
     assert "relearning" in call("report", name)
     assert "relearning" not in call("report", name, "--quick")
     assert call.json("report", evaluate)["level"] == "full"
+
+
+def test_a_version_whose_judge_gives_no_verdict_is_shown_with_the_reason(
+    served: Served, call: Calls, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served.worker, "has_weak_judge", True)
+    served.done(name, "forget", labels=["1"])
+    assert f"no verdict, because {WEAK}" in " ".join(call("versions", name, "2").split())
 
 
 def test_versions_are_promoted_and_rolled_back(served: Served, call: Calls, name: str) -> None:

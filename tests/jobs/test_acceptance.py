@@ -143,7 +143,7 @@ def test_verdicts_stand_beside_the_figures_they_are_about() -> None:
 def test_a_criterion_is_applied_to_what_a_judge_below_its_thresholds_measured_and_has_its_reason() -> None:
     """The limit is the client's own. The figures of the report have no verdict."""
     report = measured()
-    reason = {"reason": "no verdict: the judge errs"}
+    reason = {"reason": "the judge errs"}
     groups = {
         name: group.model_copy(
             update=reason | {"labels": {one: f.model_copy(update=reason) for one, f in group.labels.items()}}

@@ -127,7 +127,7 @@ def test_what_a_judge_below_its_own_thresholds_measured_has_a_reason_instead_of_
     model = checkpoint(Label("3", 0, "digits"), Label("8", 1, "digits"), Label("5", 2, "digits", "forgotten"))
     of_fives = replace(model, labels=(*model.labels[:2], replace(model.labels[2], renamed_from="3")))
     report = measure_quick_report(of_fives, lambda _: judge, n=50, seed=0, draw=draw)
-    reason = "no verdict: the judge misses thresholds of its own (test accuracy, blur 1.0 kept)"
+    reason = "the judge misses thresholds of its own (test accuracy, blur 1.0 kept)"
     five = report.forgotten.labels["5"]
     assert (five.threshold, five.verdict, five.reason) == (at_most(0.05), None, reason)
     assert five.measured_value > 0.9

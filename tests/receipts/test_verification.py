@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from subprocess import CompletedProcess, run
 from sys import executable
@@ -11,13 +12,22 @@ from typing import Any
 
 import httpx2
 import pytest
+from rich.console import Console
 
 from reports import at_most
+from service.receipts.printing import print_receipt
 from service.receipts.signing import load_signing_key, parse_public_key
-from service.receipts.statement import PAYLOAD_TYPE, encode_receipt, read_statement
-from service.receipts.verification import CannotVerify, NotGenuine, fetch_keys, verify_receipt
+from service.receipts.statement import PAYLOAD_TYPE, ReceiptFigures, encode_receipt, read_statement
+from service.receipts.verification import (
+    CannotVerify,
+    NotGenuine,
+    VerifiedReceipt,
+    fetch_keys,
+    verify_receipt,
+)
 from service.registry.artifacts import FolderArtifacts
 from tests.receipts.conftest import FILES, Signed, statement
+from tests.reports.made_up import WEAK, by_weak_judge, quick_report
 
 
 def verify(signed: Signed, *options: object) -> CompletedProcess[str]:
@@ -39,6 +49,20 @@ def test_a_genuine_receipt_is_shown_and_its_files_are_compared(signed: Signed) -
         "95.10% of 1000 drawn images recognised as their label, 95 % interval 94.10% to 96.10%"
         in ended.stdout
     )
+
+
+def test_figures_of_a_weak_judge_are_printed_with_the_reason(signed: Signed) -> None:
+    figures = ReceiptFigures.of(by_weak_judge(quick_report(["1"], {"3": 0.01})))
+    made = statement()
+    predicate = made.predicate.model_copy(update={"figures": figures})
+    verified = VerifiedReceipt(made.model_copy(update={"predicate": predicate}), signed.key.keyid, (), ())
+    console = Console(width=300, markup=False)
+    with console.capture() as printed:
+        print_receipt(console, "receipt.json", verified)
+    shown = " ".join(printed.get().split())
+    assert f"criteria 1 of 1 met; {WEAK}" in shown
+    for share in ("95.10%", "1.00%"):
+        assert re.search(rf"{share} of 1000 [^;]*; no verdict: {re.escape(WEAK)}", shown)
 
 
 def test_a_changed_file_is_named_and_the_exit_code_is_1(signed: Signed) -> None:

@@ -8,6 +8,7 @@ from reports import (
     Capacity,
     ClassifierSummary,
     ComparedFigure,
+    Criterion,
     Curves,
     Figure,
     ForgettingPart,
@@ -83,6 +84,31 @@ def quick_report(
         ),
         guarantee=guarantee,
     )
+
+
+WEAK = "the judge misses thresholds of its own (test accuracy, blur 1.0 kept)"
+
+
+def by_weak_judge(quick: Report) -> Report:
+    """The same by a judge that misses thresholds of its own. The one acceptance criterion is met."""
+    without: dict[str, Any] = {"verdict": None, "reason": WEAK}
+    groups = {}
+    for name, group in (("retained", quick.retained), ("forgotten", quick.forgotten)):
+        labels = {label: one.model_copy(update=without) for label, one in group.labels.items()}
+        groups[name] = group.model_copy(update={"labels": labels, **(without if labels else {})})
+    missed = ("test_accuracy", "blur_1.0_kept")
+    judges = {name: one.model_copy(update={"missed": missed}) for name, one in quick.judge.items()}
+    met = Criterion(
+        criterion="retained_accuracy_min",
+        label=None,
+        value=0.951,
+        n=1000,
+        interval=(0.941, 0.961),
+        threshold=at_least(0.8),
+        verdict="met",
+        reason=WEAK,
+    )
+    return quick.model_copy(update={"judge": judges, "criteria": (met,), **groups})
 
 
 def full_report(quick: Report) -> FullReport:

@@ -163,7 +163,7 @@ function explainError(error) {
   return h(
     "div.reason-box", {},
     h("p", {}, error.message),
-    reasons.length > 0 && h("ul.criteria", {}, reasons.map((one) => h("li", {}, `${words(one.criterion)}${one.label ? ` of ${one.label}` : ""}: `, h("b", {}, percent(one.value)), one.threshold && `, limit ${one.threshold.op === ">=" ? "at least" : "at most"} ${percent(one.threshold.limit)} `, h("span.verdict.missed", {}, one.verdict)))),
+    reasons.length > 0 && h("ul.criteria", {}, reasons.map((one) => h("li", {}, `${words(one.criterion)}${one.label ? ` of ${one.label}` : ""}: `, h("b", {}, percent(one.value)), one.threshold && `, limit ${one.threshold.op === ">=" ? "at least" : "at most"} ${percent(one.threshold.limit)} `, h("span.verdict.missed", {}, one.verdict), one.reason && `; ${one.reason}`))),
     h("p.note", {}, `${error.type.replaceAll("_", " ")} · ${error.code}${error.retryable ? " · may be retried" : ""}`),
   );
 }

@@ -96,7 +96,8 @@ export function open(name) {
     node.querySelector(".with-versions").hidden = !head;
     if (!head) return;
     renderOnce(parts.lineage, [versions, model.aliases], () => lineage(model, versions));
-    renderOnce(parts.plots, versions, () => [h("div", {}, h("h3", {}, "Accuracy"), accuracyPlot(versions), h("p.note", {}, "Images that a separate classifier, the judge, recognises as their label.")), h("div", {}, h("h3", {}, "Parameters"), sizePlot(versions))]);
+    const why = [head.figures.retained, head.figures.forgotten].find((figure) => figure.value !== null && figure.reason)?.reason;
+    renderOnce(parts.plots, versions, () => [h("div", {}, h("h3", {}, "Accuracy"), accuracyPlot(versions), h("p.note", {}, "Images that a separate classifier, the judge, recognises as their label.", why && ` No verdict: ${why}.`)), h("div", {}, h("h3", {}, "Parameters"), sizePlot(versions))]);
     const forgotten = state.relapse?.labels ?? [];
     node.querySelector(".relapse-part").hidden = forgotten.length === 0;
     renderOnce(parts.relapse, state.relapse, () => forgotten.map((one) => h("div", {}, h("h3", {}, one.label, one.relapsed && h("span.verdict.missed", {}, " relapsed")), relapsePlot(one))));

@@ -31,7 +31,7 @@ class Judge(Classifier):
         compares with another. Whether a figure is good enough, it cannot decide.
         """
         missed = ", ".join(name.replace("_", " ") for name in self.missed)
-        return f"no verdict: the judge misses thresholds of its own ({missed})" if missed else None
+        return f"the judge misses thresholds of its own ({missed})" if missed else None
 
     def classify(self, images: Tensor) -> Tensor:
         """Return what each image [n, pixels] in [0, 1] shows, int64 [n]: an index into labels, or REJECT."""

@@ -6,7 +6,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from reports import Capacity, JudgeSummary, LabelFigure, LabelGroup, Report, at_most, combine_verdicts
+from reports import (
+    Capacity,
+    JudgeSummary,
+    LabelFigure,
+    LabelGroup,
+    Report,
+    at_most,
+    combine_verdicts,
+    join_reasons,
+)
 from worker.learning.checkpoint import Checkpoint, Label
 from worker.learning.judging.classifiers import ClassifierUnavailable
 from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods, RelativeCoverage, sample_images
@@ -168,7 +177,7 @@ def _group(labels: dict[str, LabelFigure]) -> LabelGroup:
     figures = list(labels.values())
     unmeasured = [figure for figure in figures if figure.value is None]
     if unmeasured or not labels:
-        reason = _reasons(unmeasured) or "there is no such label"
+        reason = join_reasons(unmeasured) or "there is no such label"
         return LabelGroup(value=None, n=0, reason=reason, labels=labels)
     n = sum(figure.n for figure in figures)
     hits = sum(_count(figure.value, figure.n) for figure in figures)
@@ -178,7 +187,7 @@ def _group(labels: dict[str, LabelFigure]) -> LabelGroup:
         value=hits / n,
         n=n,
         interval=wilson_interval(hits, n),
-        reason=_reasons(figures),
+        reason=join_reasons(figures),
         rejected=sum(_count(figure.rejected, figure.n) for figure in figures) / n,
         closed_accuracy=sum(_count(figure.closed_accuracy, figure.n) for figure in figures) / n,
         coverage=_mean([figure.coverage for figure in figures]),
@@ -187,11 +196,6 @@ def _group(labels: dict[str, LabelFigure]) -> LabelGroup:
         relative_coverage=_mean([figure.relative_coverage for figure in figures]),
         labels=labels,
     )
-
-
-def _reasons(figures: Sequence[LabelFigure]) -> str | None:
-    """The reasons of these figures, each once; None if they have none."""
-    return "; ".join(sorted({figure.reason for figure in figures if figure.reason is not None})) or None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
