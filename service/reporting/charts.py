@@ -18,9 +18,9 @@ MIN_TOP = 0.02
 BESIDE_ACCURACY = (
     ("rejected", "{} rejected"),
     ("closed_accuracy", "{} if the judge may not reject"),
-    ("relative_accuracy", "{} of what the judge recognises of real images"),
-    ("coverage", "covers {} of the real images"),
-    ("relative_coverage", "{} of what as many real images cover"),
+    ("relative_accuracy", "{} of what the judge recognises of real test images"),
+    ("coverage", "covers {} of the real test images"),
+    ("relative_coverage", "{} of what as many real train images cover"),
 )
 """The measurements printed beside a label's accuracy: field and text."""
 

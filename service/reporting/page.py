@@ -170,7 +170,7 @@ def _accuracy_headline(title: str, group: LabelGroup) -> Headline:
     )
     rests_on = f"{percent_interval(group)}, {group.n:,} draws"
     if group.relative_accuracy is not None:
-        rests_on += f"; {percent(group.relative_accuracy)} of the judge's accuracy on real images"
+        rests_on += f"; {percent(group.relative_accuracy)} of the judge's accuracy on real test images"
     without_verdict = "no limit set" if group.threshold is None else "no verdict"
     return Headline(title, percent(group.value), rests_on, verdict, without_verdict)
 

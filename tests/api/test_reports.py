@@ -296,7 +296,8 @@ def test_a_page_shows_the_fixed_limit_and_what_else_was_measured(served: Served,
     assert "0.8 to 0.95 256 0.200 to 0.600 0.3, 0.5 within 0.1 of the references missed missed" in text
     assert "0.8 to 0.95 256 &gt;= 0.8 20, 24 &gt;= 0.8 met met" in text
     assert "memory 0.97" in text
-    assert "0.2 % rejected, 96.1 % if the judge may not reject, covers 87.5 % of the real images" in text
+    assert "A gap to the references need not be memory" in text
+    assert "0.2 % rejected, 96.1 % if the judge may not reject, covers 87.5 % of the real test images" in text
     assert (
         "misses thresholds of its own, so that figures which it measured have no verdict: uniform noise"
         in text

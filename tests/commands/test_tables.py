@@ -1,4 +1,4 @@
-"""A figure of a judge that misses thresholds of its own never stands in a table without that reason."""
+"""Tables of figures: what they are relative to, and why they have no verdict."""
 
 from rich.console import Console, RenderableType
 
@@ -45,6 +45,14 @@ def test_a_report_says_why_its_figures_have_no_verdict() -> None:
         label = label.model_copy(update={name: without})
     full = full.model_copy(update={"forgetting": full.forgetting.model_copy(update={"labels": {"3": label}})})
     assert f"no verdict on recovery of 3, relearning of 3: {WEAK}" in shown(tables.report(full))
+
+
+def test_relative_figures_say_which_real_images_they_are_relative_to() -> None:
+    relative = {"relative_accuracy": 0.97, "relative_coverage": 0.9}
+    report = REPORT.model_copy(update={"retained": REPORT.retained.model_copy(update=relative)})
+    lines = [" ".join(line.split()) for line in shown(tables.report(report)).splitlines()]
+    assert "of the judge's accuracy on real test images 97.0%" in lines
+    assert "of the coverage of as many real train images 90.0%" in lines
 
 
 def test_a_relapse_without_a_verdict_has_the_reason() -> None:
