@@ -13,8 +13,6 @@ REMARKS = {
     "43953c102b74": f"{_OLDER}.",
     "3417f9113952": f"{_OLDER}, and a forget 350 steps, from 8,192 draws of the surrogate; the default has "
     "330 and 1,024 since, which one seed of four labels does not tell apart (0168).",
-    "52b5c7194ea3": "Other work ran on the machine meanwhile, so the seconds of a pass say little. "
-    + _BEFORE_ADVERSARY,
     "89eee49686fe": _BEFORE_MIXTURES,
     "ca7330301d36": _BEFORE_MIXTURES,
     "3e816311d5eb": _BEFORE_MIXTURES,
