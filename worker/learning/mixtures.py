@@ -49,6 +49,19 @@ class Posteriors(NamedTuple):
         return Posteriors(self.mean[rows], self.variance[rows])
 
 
+class _Moments(NamedTuple):
+    """The moments of n posteriors: a mixture depends on these alone."""
+
+    first: Tensor  # E[z], [n, latent]
+    second: Tensor  # E[z z^T], [n, latent * latent]
+
+    @classmethod
+    def of(cls, posteriors: Posteriors) -> "_Moments":
+        mean, variance = posteriors
+        second = mean[:, :, None] * mean[:, None, :] + torch.diag_embed(variance)
+        return cls(mean, second.flatten(1))
+
+
 class NotFinite(ValueError):
     """The posteriors are not finite numbers."""
 
@@ -105,19 +118,18 @@ def fit_mixture(posteriors: Posteriors, components: int, generator: torch.Genera
     chosen as in k-means++. Raises NotFinite.
     Source: Dempster et al. 1977; Tomczak & Welling 2018 (arXiv:1705.07120) for a mixture as prior.
     """
-    mean, variance = posteriors
-    shares = _start(mean, components, generator)
+    shares, moments = _start(posteriors.mean, components, generator), _Moments.of(posteriors)
     for _ in range(ITERATIONS if components > 1 else 1):
-        mixture = _maximise(mean, variance, shares)
+        mixture = _maximise(moments, shares)
         if components > 1:
-            shares = _log_joint(mixture, posteriors).softmax(dim=0)
+            shares = _log_joint(mixture, moments).softmax(dim=0)
     largest_first = mixture.weight.argsort(descending=True)
     return Mixture(*(tensor[largest_first] for tensor in mixture))
 
 
 def expected_log_density(mixture: Mixture, posteriors: Posteriors) -> Tensor:
     """Return log sum_k w_k exp(E_q log N(z; m_k, S_k)) of each posterior, [n], in nats: <= E_q log p(z)."""
-    return _log_joint(mixture, posteriors).logsumexp(dim=0)
+    return _log_joint(mixture, _Moments.of(posteriors)).logsumexp(dim=0)
 
 
 def _start(mean: Tensor, components: int, generator: torch.Generator) -> Tensor:
@@ -139,31 +151,36 @@ def _start(mean: Tensor, components: int, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.one_hot(nearest, components).T.to(mean.dtype).contiguous()
 
 
-def _maximise(mean: Tensor, variance: Tensor, shares: Tensor) -> Mixture:
+def _maximise(moments: _Moments, shares: Tensor) -> Mixture:
     """Return the mixture that is most likely with these shares [K, n] of the images in its components."""
     mass = shares.sum(dim=1) + 1e-9  # of a component without images: its Gaussian is that of the jitter
-    centre = shares @ mean / mass[:, None]
-    second = torch.stack([(share * mean.T) @ mean for share in shares]) / mass[:, None, None]
-    spread = shares @ variance / mass[:, None] + JITTER
-    covariance = second - centre[:, :, None] * centre[:, None, :] + torch.diag_embed(spread)
+    centre = shares @ moments.first / mass[:, None]
+    second = (shares @ moments.second / mass[:, None]).unflatten(1, (centre.shape[1], -1))
+    jitter = torch.diag_embed(torch.full_like(centre, JITTER))
+    covariance = second - centre[:, :, None] * centre[:, None, :] + jitter
     scale, failed = torch.linalg.cholesky_ex(covariance)
     if failed.any() or not scale.isfinite().all():
         raise NotFinite("the posteriors have no covariance that is positive definite")
     return Mixture(mass / mass.sum(), centre, scale)
 
 
-def _log_joint(mixture: Mixture, posteriors: Posteriors) -> Tensor:
-    """Return log w_k + E_q log N(z; m_k, S_k) for each component and posterior, [K, n]."""
+def _log_joint(mixture: Mixture, moments: _Moments) -> Tensor:
+    """Return log w_k + E_q log N(z; m_k, S_k) for each component and posterior, [K, n].
+
+    E_q (z - m)^T P (z - m) = tr(P E[z z^T]) - 2 m^T P E[z] + m^T P m, with P the inverse of S_k, takes one
+    matrix product for all components together.
+    """
     weight, centre, scale = mixture
     latent = centre.shape[1]
     identity = torch.eye(latent, dtype=scale.dtype).expand_as(scale)
     whiten = torch.linalg.solve_triangular(scale, identity, upper=False)  # z -> standard normal
-    moved = whiten @ posteriors.mean.T - whiten @ centre[:, :, None]  # [K, latent, n]
-    distance = moved.square().sum(dim=1)
-    spread = whiten.square().sum(dim=1) @ posteriors.variance.T
+    precision = whiten.mT @ whiten
+    pulled = (precision @ centre[:, :, None]).squeeze(2)  # P m, [K, latent]
+    distance = precision.flatten(1) @ moments.second.T - 2 * pulled @ moments.first.T
     volume = torch.diagonal(scale, dim1=1, dim2=2).log().sum(dim=1)
-    constant = weight.log() - volume - 0.5 * latent * math.log(2 * math.pi)
-    joint: Tensor = constant[:, None] - 0.5 * (distance + spread)
+    own = 0.5 * (pulled * centre).sum(dim=1)
+    constant = weight.log() - volume - own - 0.5 * latent * math.log(2 * math.pi)
+    joint: Tensor = constant[:, None] - 0.5 * distance
     return joint
 
 
