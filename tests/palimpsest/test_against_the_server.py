@@ -176,7 +176,7 @@ def test_versions_reports_and_comparisons(served: Served, client: Palimpsest, re
     version = client.versions.get(model, 2)
     assert version.to_json() == recorder.last
     assert [one.number for one in client.versions.lineage(model, 2)] == [2, 1]
-    assert client.versions.file(model, 2, "manifest.json") == b"{}"
+    assert json.loads(client.versions.file(model, 2, "manifest.json")) == {}
     full = client.versions.report(model, 2)
     assert isinstance(full, values.EvaluationReport)
     assert (full.source.job, as_sent(full)) == (measured.id, recorder.last)
