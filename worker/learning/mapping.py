@@ -96,7 +96,7 @@ def map_onto_surrogate(
     network against an adversary (`adversary.py`). A fixed picture has no naive network to learn from, and a
     network without label embeddings no columns to search: then there is no adversary.
     """
-    teacher = frozen(target, context.device)
+    teacher = frozen(target, context.device, precision=context.precision)
     retained = sorted(target.retained.values())
     forgotten = sorted(target.forgotten[name] for name in labels)
     forgotten_before = sorted(set(target.forgotten.values()) - set(forgotten))

@@ -86,7 +86,8 @@ def learn_with_rehearsal(
     forgotten: slots of forgotten labels, which are trained to keep drawing what they draw now.
     proximal: takes the proximal step of another penalty, given the network and the learning rate: see `fit`.
     """
-    network, teacher = build(target, context.device), frozen(target, context.device)
+    network = build(target, context.device)
+    teacher = frozen(target, context.device, precision=context.precision)
     noise = context.generator("latent noise")
     penalty = quadratic_penalty(network, target.weights, target.fisher, params.ewc_strength)
     old_loss = replay_loss(params.replay_match, network, teacher, noise)

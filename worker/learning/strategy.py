@@ -159,8 +159,9 @@ class TrainingContext:
     request_seed: a seed derived from the request alone, which exact forgetting needs: see `with_seed_from`.
         None if `seed` is that already.
     outcome: what the strategy reports about its result. Contexts made from this one share it.
-    precision: of the matrix products during training, torch.float32 or torch.bfloat16. Everything else, the
-        Fisher information and the priors included, is computed in float32.
+    precision: of the matrix products during training, and when replay is drawn for it, torch.float32 or
+        torch.bfloat16. Everything else, the Fisher information and the priors included, is computed in
+        float32.
     snapshots: where the state of the computation is saved from time to time, and read by a later attempt.
     code: the version of the code; a snapshot that another one saved is ignored.
     journal: the stages that the computation finished. Contexts made from this one share it.

@@ -102,9 +102,16 @@ def with_weights(architecture: Architecture, checkpoint: Checkpoint) -> Network:
     return network
 
 
-def frozen(checkpoint: Checkpoint, device: torch.device) -> Network:
-    """Build the main network with frozen parameters: a teacher, or a network to measure."""
-    return build(checkpoint, device).requires_grad_(False)
+def frozen(
+    checkpoint: Checkpoint, device: torch.device, *, precision: torch.dtype = torch.float32
+) -> Network:
+    """Build the main network with frozen parameters: a teacher, or a network to measure.
+
+    precision: of its matrix products.
+    """
+    network = build(checkpoint, device).requires_grad_(False)
+    network.precision = precision
+    return network
 
 
 def weights_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
