@@ -8,8 +8,6 @@ _BEFORE_MIXTURES = (
 )
 REMARKS = {
     "7ce31852ae3b": _BEFORE_ADVERSARY,
-    "ab22dae56e00": f"{_OLDER}, a forget trained without an adversary (0168), and `targeted_dropout_prune` "
-    "pruned (0167).",
     "43953c102b74": f"{_OLDER}.",
     "3417f9113952": f"{_OLDER}, and a forget 350 steps, from 8,192 draws of the surrogate; the default has "
     "330 and 1,024 since, which one seed of four labels does not tell apart (0168).",
