@@ -11,7 +11,7 @@ from tests.learning.tiny import BRIEF, CPU, NETWORKS, QUICK, Start, TinyArchive,
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.fisher import fisher_diagonal
 from worker.learning.machine import machine_kind
-from worker.learning.networks import blank, build
+from worker.learning.networks import blank, build, frozen
 from worker.learning.sources import draw_batches, generative_replay
 from worker.learning.strategy import TrainingContext, find
 from worker.process.devices import choose_precision, compute_reproducibly
@@ -86,6 +86,18 @@ def test_lower_precision_is_deterministic_too_and_not_the_same(device: torch.dev
         for precision in (torch.bfloat16, torch.bfloat16, torch.float32)
     )
     assert low == again != full
+
+
+def test_a_teacher_draws_in_its_precision(learnt: Checkpoint, device: torch.device) -> None:
+    full, low, again = (
+        generative_replay(
+            frozen(learnt, device, precision=precision), [0, 1], torch.Generator().manual_seed(0)
+        )(100).images
+        for precision in (torch.float32, torch.bfloat16, torch.bfloat16)
+    )
+    assert torch.equal(low, again)
+    assert not torch.equal(full, low)
+    assert (full - low).abs().mean() < 0.01
 
 
 def test_the_fisher_and_the_draws_agree_with_the_cpu(learnt: Checkpoint, device: torch.device) -> None:

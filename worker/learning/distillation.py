@@ -58,7 +58,8 @@ def match_function(
     keep_fixed: given the network, returns what to do after every step, such as restoring weights that must
     not change. Returns it with its new weights.
     """
-    network, teacher = build(smaller, context.device), frozen(checkpoint, context.device)
+    network = build(smaller, context.device)
+    teacher = frozen(checkpoint, context.device, precision=context.precision)
     retained_loss = replay_loss("function", network, teacher, context.generator("latent noise"))
     retained, forgotten = sorted(checkpoint.retained.values()), sorted(checkpoint.forgotten.values())
     streams = replay_streams(

@@ -217,7 +217,7 @@ class NewLabels:
 
         phase: the name under which progress is reported. purpose: names the random streams.
         """
-        teacher = frozen(self.target, self.context.device)
+        teacher = frozen(self.target, self.context.device, precision=self.context.precision)
         noise = self.context.generator(f"latent noise, {purpose}")
         old_loss = replay_loss("function", network, teacher, noise)
 

@@ -50,7 +50,8 @@ def learn(
     """
     old = sorted(checkpoint.retained.values())
     target = with_new_labels(checkpoint, examples.labels, examples.dataset)
-    network, teacher = build(target, context.device), frozen(target, context.device)
+    network = build(target, context.device)
+    teacher = frozen(target, context.device, precision=context.precision)
     noise = context.generator("latent noise")
 
     def old_loss(batch: Batch, masks: Masks) -> Tensor:

@@ -57,10 +57,13 @@ def learn(
         target = with_new_labels(target, [name], label.dataset)
         if label.renamed_from:
             target = target.renamed({name: label.renamed_from})
-    network, teacher = build(target, context.device), frozen(target, context.device)
+    network = build(target, context.device)
+    teacher = frozen(target, context.device, precision=context.precision)
     slots = {name: target.retained[name] for name in examples.labels}
     isolated = {
-        slot: frozen(in_slot(temporary[name], slot, target.spec.slots), context.device)
+        slot: frozen(
+            in_slot(temporary[name], slot, target.spec.slots), context.device, precision=context.precision
+        )
         for name, slot in slots.items()
     }
     for slot, one in isolated.items():

@@ -80,7 +80,7 @@ def learn(
     old = sorted(checkpoint.retained.values())
     if not old:
         return learn_with_rehearsal(target, examples.images, old, params, context)
-    teacher = frozen(target, context.device)
+    teacher = frozen(target, context.device, precision=context.precision)
     train, validation = split_tenth(examples.images)
 
     def sources_for(purpose: str) -> Sources:

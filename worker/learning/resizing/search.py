@@ -40,7 +40,8 @@ def search(
     discarded: the result draws what the network drew before.
     """
     children = children_of(checkpoint, context)
-    teacher, retained = frozen(checkpoint, context.device), sorted(checkpoint.retained.values())
+    teacher = frozen(checkpoint, context.device, precision=context.precision)
+    retained = sorted(checkpoint.retained.values())
 
     def sources_for(purpose: str) -> Sources:
         return [(generative_replay(teacher, retained, context.generator(purpose)), 1.0)]

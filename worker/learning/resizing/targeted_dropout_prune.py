@@ -54,7 +54,8 @@ def prune(
     step. At the end that share is removed: units, which makes the network smaller, or weights, which are set
     to zero and make it sparser.
     """
-    network, teacher = build(checkpoint, context.device), frozen(checkpoint, context.device)
+    network = build(checkpoint, context.device)
+    teacher = frozen(checkpoint, context.device, precision=context.precision)
     anchor = checkpoint
     if params.ewc_strength > 0:
         slots = checkpoint.retained.values()

@@ -83,7 +83,7 @@ def distil(
     """Train a new network, `width_share` times as wide, to match the old one on the retained labels."""
     start = with_random_weights(_scale_widths(target, width_share), context.generator("weights"))
     network = train_student(
-        frozen(target, context.device),
+        frozen(target, context.device, precision=context.precision),
         start,
         params.schedule,
         context,

@@ -45,7 +45,8 @@ def forget(
     target = with_fisher_over(target, checkpoint.retained.values(), context, examples=params.fisher_examples)
     retained = sorted(target.retained.values())
     forgotten = sorted(target.forgotten[name] for name in examples.labels)
-    network, teacher = build(target, context.device), frozen(target, context.device)
+    network = build(target, context.device)
+    teacher = frozen(target, context.device, precision=context.precision)
     for slot in forgotten:
         reset_prior(network, slot)  # the published network has N(0, I) for every label
     noise = context.generator("latent noise")
