@@ -51,7 +51,8 @@ def test_a_label_forgotten_earlier_goes_on_drawing_what_it_drew(
 
 
 def test_without_replay_of_forgotten_labels_it_would_not(rows_forgotten: Checkpoint) -> None:
-    assert moved(rows_forgotten, "learn", "finetune", schedule=QUICK | {"steps": 300}) > 0.11
+    longer = QUICK | {"steps": 300, "learning_rate": 2e-2}
+    assert moved(rows_forgotten, "learn", "finetune", schedule=longer) > 0.12
 
 
 def test_the_decoder_loss_has_no_gradient_in_the_encoder(two_labels: Checkpoint) -> None:
