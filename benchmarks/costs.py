@@ -2,22 +2,25 @@
 
     python -m benchmarks.costs 0ee42f1
     python -m benchmarks.costs 0ee42f1 --no-evaluation --precision bfloat16 --json -
+    python -m benchmarks.costs 0ee42f1 --no-evaluation --dataset fashion_mnist
 
 COMMIT is checked out into a temporary folder. Its code and that of the working tree take turns: each job runs
-once with either, in a process of its own with one thread, with default params, on MNIST. Which one begins
+once with either, in a process of its own with one thread, with default params. Which one begins
 changes from round to round. Commits before 0ee42f1 do not work. Uncommitted changes of the working tree are
 included; do not edit it while this runs.
 
 `learn 5`, `learn 3`  five labels from a blank network, then three more. Either code goes on from its own
                       version.
 `forget 2`            one label of each learn. Both forget them from the version that COMMIT learned.
-`evaluate`            the full report on the version that COMMIT forgot them in. It takes over a minute.
+`evaluate`            the full report on the version that COMMIT forgot them in. It takes over a minute, and
+                      needs a dataset with committed classifiers: MNIST.
 
 The CPU seconds are those of the training or of the evaluation, without imports, reading of images and the
 quick report. A ratio is that of the working tree's seconds to COMMIT's in the same round: the median over
 the rounds, the lowest and the highest.
 
-The images of both are scored by the judge of the working tree: the share of the retained labels' draws that
+The images of both are scored by the judge of the working tree, which is trained first if the dataset has
+none that is committed: the share of the retained labels' draws that
 it takes for their label, their coverage, and the largest share of a forgotten label's draws that it takes for
 this label. Means over the rounds, each with a seed of its own, and the differences in percentage points.
 """
@@ -41,14 +44,19 @@ from benchmarks import one_job
 from benchmarks.one_job import OneJob
 from benchmarks.output import write_table_and_figures
 from benchmarks.trees import TreeFailed, check_out, git, package_names, run_script
-from experiments.running import add_data_option, data_folder
+from experiments.audit_histories import Setting
+from experiments.running import Cache, add_data_option, data_folder
 from experiments.scoring import DRAWS, LabelScores, Scorer
 from worker.learning import datasets
 from worker.learning.checkpoint import Checkpoint
+from worker.learning.judging.classifiers import is_committed
+from worker.learning.judging.judge import JUDGE
 
 Side = Literal["before", "now"]
 SIDES: tuple[Side, ...] = ("before", "now")
 FIGURES = ("accuracy", "coverage", "forgotten")
+LABELS = 8
+"""How many labels a round learns."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,24 @@ class Job:
     labels: tuple[str, ...] = ()
 
 
-LEARN_5 = Job("learn 5", "learn", ("0", "1", "2", "3", "4"))
-LEARN_3 = Job("learn 3", "learn", ("5", "6", "7"))
-FORGET_2 = Job("forget 2", "forget", ("2", "7"))
-EVALUATE = Job("evaluate", "evaluate")
+@dataclass(frozen=True)
+class Jobs:
+    """The jobs of a round, with labels of one dataset."""
+
+    learn_5: Job
+    learn_3: Job
+    forget_2: Job
+    evaluate: Job | None
+
+    @classmethod
+    def of(cls, labels: Sequence[str], *, evaluation: bool) -> "Jobs":
+        """Return the jobs of a dataset with these labels, of which there are at least eight."""
+        return cls(
+            learn_5=Job("learn 5", "learn", tuple(labels[:5])),
+            learn_3=Job("learn 3", "learn", tuple(labels[5:8])),
+            forget_2=Job("forget 2", "forget", (labels[2], labels[7])),
+            evaluate=Job("evaluate", "evaluate") if evaluation else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     precisions = {"before": options.precision_before, "now": options.precision}
-    figures = {"commit": commit, "precision": precisions, **summarise(rounds)}
+    figures = {"commit": commit, "dataset": options.dataset, "precision": precisions, **summarise(rounds)}
     write_table_and_figures(table(figures), figures, options.json)
     return 0
 
@@ -123,29 +145,40 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--no-evaluation", dest="evaluation", action="store_false", help="leave out the full report"
     )
+    parser.add_argument("--dataset", default="mnist", help="with at least eight labels; %(default)s")
     parser.add_argument("--json", help="file for the figures, - for the terminal")
     add_data_option(parser)
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    try:
+        info, _ = datasets.find(options.dataset)
+    except datasets.DatasetUnavailable as error:
+        parser.error(str(error))
+    if len(info.labels) < LABELS:
+        parser.error(f"{options.dataset} has fewer than {LABELS} labels")
+    if options.evaluation and not is_committed(JUDGE, options.dataset):
+        parser.error(f"no classifiers of {options.dataset} are committed: give --no-evaluation")
     return options
 
 
 def _measure(commit: str, options: argparse.Namespace) -> list[Round]:
     here, data = Path(git("rev-parse", "--show-toplevel")), data_folder(options).absolute()
-    scorer = Scorer.of(datasets.load("mnist", data))
     with tempfile.TemporaryDirectory(prefix="costs-") as folder:
-        temporary = Path(folder)
+        temporary, setting = Path(folder), Setting(options.dataset, data)
+        dataset = setting.load()
+        scorer = Scorer.of(dataset, judge=setting.judge(Cache(temporary)))
+        jobs = Jobs.of(dataset.labels, evaluation=options.evaluation)
         with check_out(commit, temporary / "tree") as tree:
             codes: dict[Side, Code] = {
                 "before": Code(tree, options.precision_before),
                 "now": Code(here, options.precision),
             }
-            run = partial(_run_job, codes, data, temporary, scorer)
-            return [measure_round(seed, run, evaluation=options.evaluation) for seed in range(options.rounds)]
+            run = partial(_run_job, codes, setting, temporary, scorer)
+            return [measure_round(seed, run, jobs) for seed in range(options.rounds)]
 
 
-def measure_round(seed: int, run: RunJob, *, evaluation: bool) -> Round:
+def measure_round(seed: int, run: RunJob, jobs: Jobs) -> Round:
     """Run every job with both codes, which take turns. Which one begins depends on the seed."""
     order = SIDES if seed % 2 == 0 else SIDES[::-1]
 
@@ -155,18 +188,18 @@ def measure_round(seed: int, run: RunJob, *, evaluation: bool) -> Round:
     def shared(base: Done) -> dict[Side, Path | None]:
         return dict.fromkeys(SIDES, base.checkpoint)
 
-    first = run_both(LEARN_5, dict.fromkeys(SIDES))
-    more = run_both(LEARN_3, {side: first[side].checkpoint for side in SIDES})
-    forgot = run_both(FORGET_2, shared(more["before"]))
-    found = {LEARN_5.name: first, LEARN_3.name: more, FORGET_2.name: forgot}
-    if evaluation:
-        found[EVALUATE.name] = run_both(EVALUATE, shared(forgot["before"]))
+    first = run_both(jobs.learn_5, dict.fromkeys(SIDES))
+    more = run_both(jobs.learn_3, {side: first[side].checkpoint for side in SIDES})
+    forgot = run_both(jobs.forget_2, shared(more["before"]))
+    found = {jobs.learn_5.name: first, jobs.learn_3.name: more, jobs.forget_2.name: forgot}
+    if jobs.evaluate:
+        found[jobs.evaluate.name] = run_both(jobs.evaluate, shared(forgot["before"]))
     return found
 
 
 def _run_job(
     codes: Mapping[Side, Code],
-    data: Path,
+    setting: Setting,
     temporary: Path,
     scorer: Scorer,
     job: Job,
@@ -183,7 +216,8 @@ def _run_job(
         base=None if base is None else str(base),
         seed=seed,
         precision=code.precision,
-        data=str(data),
+        dataset=setting.dataset,
+        data=str(setting.data),
         folder=str(folder),
         draws=DRAWS,
     )

@@ -40,8 +40,8 @@ class OneJob:
 
     operation: `learn`, `forget` or `evaluate`, by the default strategy. labels: to learn or to forget. base:
     file of the checkpoint that it starts from; None for a blank network. precision: of matrix products, a
-    name in torch. data: folder of the datasets. folder: for its results. draws: images drawn of each label.
-    network: of a blank network. params: those that differ from the defaults.
+    name in torch. dataset: its name. data: folder of the datasets. folder: for its results. draws: images
+    drawn of each label. network: of a blank network. params: those that differ from the defaults.
     """
 
     operation: str
@@ -49,6 +49,7 @@ class OneJob:
     base: str | None
     seed: int
     precision: str
+    dataset: str
     data: str
     folder: str
     draws: int
@@ -61,7 +62,7 @@ def main() -> None:
     sent = json.loads(sys.argv[1])
     job = OneJob(**{**sent, "labels": tuple(sent["labels"])})
     compute_reproducibly(threads=1)
-    run_job(job, datasets.load("mnist", Path(job.data)))
+    run_job(job, datasets.load(job.dataset, Path(job.data)))
 
 
 def run_job(job: OneJob, dataset: datasets.Dataset) -> None:

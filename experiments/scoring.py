@@ -39,8 +39,9 @@ class Scorer:
     """Number of draws that a label is scored on."""
 
     @classmethod
-    def of(cls, dataset: datasets.Dataset, draws: int = DRAWS) -> "Scorer":
-        judge = load_judge(dataset.name)
+    def of(cls, dataset: datasets.Dataset, draws: int = DRAWS, *, judge: Judge | None = None) -> "Scorer":
+        """Return the scorer of a dataset. judge: None for the one that is committed."""
+        judge = judge or load_judge(dataset.name)
 
         def coverage_of(label: str) -> RelativeCoverage:
             test, train = dataset.test[label], sample_images(dataset.train[label], draws)

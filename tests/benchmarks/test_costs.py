@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 
 from benchmarks import one_job
-from benchmarks.costs import SIDES, Done, Job, Round, Side, measure_round, score, summarise, table
+from benchmarks.costs import SIDES, Done, Job, Jobs, Round, Side, measure_round, score, summarise, table
 from benchmarks.one_job import OneJob, run_job
 from benchmarks.trees import TreeFailed, run_script
 from experiments.scoring import LabelScores
@@ -30,7 +30,7 @@ class Recorded:
 
 def test_both_codes_forget_and_evaluate_what_the_earlier_one_made() -> None:
     recorded = Recorded()
-    measure_round(0, recorded, evaluation=True)
+    measure_round(0, recorded, Jobs.of("0123456789", evaluation=True))
     assert recorded.jobs == [
         ("learn 5", "before", None),
         ("learn 5", "now", None),
@@ -45,7 +45,7 @@ def test_both_codes_forget_and_evaluate_what_the_earlier_one_made() -> None:
 
 def test_the_codes_take_turns_in_being_the_first_and_an_evaluation_can_be_left_out() -> None:
     recorded = Recorded()
-    rounds = [measure_round(seed, recorded, evaluation=False) for seed in range(2)]
+    rounds = [measure_round(seed, recorded, Jobs.of("01234567", evaluation=False)) for seed in range(2)]
     assert [side for _, side, _ in recorded.jobs] == [*SIDES] * 3 + [*SIDES[::-1]] * 3
     assert [list(one) for one in rounds] == [["learn 5", "learn 3", "forget 2"]] * 2
 
@@ -104,6 +104,7 @@ def test_a_job_leaves_its_cost_a_checkpoint_and_draws_that_are_scored(tmp_path: 
             base=None if base is None else str(base / one_job.CHECKPOINT),
             seed=0,
             precision="float32",
+            dataset="",
             data="",
             folder=str(tmp_path / operation),
             draws=20,
