@@ -144,6 +144,7 @@ def test_selective_amnesia_has_its_published_values_and_size(two_labels: Checkpo
             "batch_size": 2 * 256,
             "learning_rate": 1e-4,
             "label_rate": 1,
+            "encoder_rate": 1,
             "shape": "constant",
             "beta2": 0.999,
             "gradient_norm": 1e9,  # no gradient is as long, so none is scaled down
@@ -183,7 +184,7 @@ def test_the_learning_rate_takes_the_requested_shape(
 ) -> None:
     """Under a gradient of 1 every step of Adam is as long as its learning rate."""
     network = build(two_labels, CPU)
-    schedule = Schedule(steps=4, learning_rate=0.01, label_rate=3, shape=shape)
+    schedule = Schedule(steps=4, learning_rate=0.01, label_rate=3, encoder_rate=2, shape=shape)
     corrected: list[int] = []
     fit(
         network,
@@ -195,7 +196,13 @@ def test_the_learning_rate_takes_the_requested_shape(
         after_step=lambda: corrected.append(1),
     )
     assert len(corrected) == 4
-    for name, rate in (("decoder.0.weight", 0.01), ("decoder.0.label", 0.03)):
+    rates = {
+        "decoder.0.weight": 0.01,
+        "decoder.0.label": 0.03,
+        "encoder.0.weight": 0.02,
+        "encoder.0.label": 0.06,
+    }
+    for name, rate in rates.items():
         walked = two_labels.weights[name] - network.get_parameter(name)
         assert torch.allclose(walked, torch.full_like(walked, rate * lengths), rtol=1e-3)
 

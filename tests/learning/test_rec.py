@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from tests.learning.tiny import CPU, context, examples, quick
@@ -92,3 +93,9 @@ def test_strong_penalties_leave_exact_zeros_which_the_findings_count(learnt: Che
     assert found[1.0]["added_units"] > 0
     assert found[1.0]["share_of_new_values"] > 0.5
     assert found[0.0] == {"added_units": 0, "share_of_new_values": 0.0}
+
+
+@pytest.mark.parametrize("name", ["rec", "den"])
+def test_an_encoder_that_learns_at_another_rate_is_refused_where_penalties_have_one(name: str) -> None:
+    with pytest.raises(ValidationError, match="encoder_rate must be 1"):
+        find("learn", name).Params.model_validate({"schedule": {"encoder_rate": 0.5}})

@@ -1,11 +1,11 @@
 """The training loop `fit`, and the schedule that it follows."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from worker.learning.adam import Adam
@@ -57,6 +57,12 @@ class Schedule(StrategyParams):
         le=100,
         description="The learning rate of the label embeddings, divided by that of the other weights.",
     )
+    encoder_rate: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="The learning rate of the encoder, divided by that of the other weights.",
+    )
     gradient_norm: float = Field(
         100.0,
         gt=0,
@@ -66,8 +72,20 @@ class Schedule(StrategyParams):
     )
 
 
-LEARN_SCHEDULE = Schedule(steps=700, learning_rate=1e-2, shape="linear", beta2=0.98)
+LEARN_SCHEDULE = Schedule(steps=700, learning_rate=1.4e-2, shape="linear", beta2=0.98, encoder_rate=0.5)
 """How long a network learns from real images by default, alone or with replay (docs/decisions/0169)."""
+
+
+def _of_one_rate(schedule: Schedule) -> Schedule:
+    if schedule.encoder_rate != 1:
+        raise ValueError(
+            "encoder_rate must be 1: the penalties of this strategy are applied at one learning rate"
+        )
+    return schedule
+
+
+OneRateSchedule = Annotated[Schedule, AfterValidator(_of_one_rate)]
+"""A schedule in which the encoder learns as fast as the decoder."""
 
 ScheduleLabels = Annotated[
     Annotated[int, Field(ge=1, le=1000)] | None,
@@ -105,9 +123,8 @@ def fit(
     Raises Stopped within one step of the request to stop, and Diverged if the loss is not finite.
     """
     named = dict(network.named_parameters())
-    labels = [tensor for name, tensor in named.items() if name.endswith(".label")]
-    others = [tensor for name, tensor in named.items() if not name.endswith(".label")]
-    optimiser = Adam([others, labels], beta2=schedule.beta2)
+    groups = _by_rate(named, schedule)
+    optimiser = Adam(groups.values(), beta2=schedule.beta2)
     parts: list[Resumable] = [InPlace(network.state_dict()), *changed]
     network.precision = context.precision
     with context.loop(phase, range(schedule.steps), parts, scratch=[optimiser]) as steps:
@@ -120,13 +137,23 @@ def fit(
             # Guards against rare norms of 1e5 (docs/decisions/0006); usual ones of some hundreds are clipped.
             nn.utils.clip_grad_norm_(named.values(), schedule.gradient_norm)
             context.step(phase, step + 1, schedule.steps, value.item())
-            optimiser.step([rate, rate * schedule.label_rate])
+            optimiser.step([rate * share for share in groups])
             with torch.no_grad():
                 proximal(rate)
             after_step()
             if is_done():
                 break
     network.precision = torch.float32
+
+
+def _by_rate(named: Mapping[str, Tensor], schedule: Schedule) -> dict[float, list[Tensor]]:
+    """Group weights by their learning rate, divided by that of the schedule."""
+    groups: dict[float, list[Tensor]] = {}
+    for name, tensor in named.items():
+        share = schedule.encoder_rate if name.startswith("encoder.") else 1.0
+        share *= schedule.label_rate if name.endswith(".label") else 1.0
+        groups.setdefault(share, []).append(tensor)
+    return groups
 
 
 def rate_share(shape: RateShape, progress: float, warm_up: float = 0.1) -> float:

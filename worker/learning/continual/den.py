@@ -21,7 +21,7 @@ from worker.learning.slots import with_slots
 from worker.learning.sources import draw_batches, interleave, real_examples
 from worker.learning.strategy import Batch, Examples, StrategyParams, TrainingContext, strategy
 from worker.learning.streams import Stream, mean_loss, mixed_batches, replay_streams
-from worker.learning.training import Parts, Schedule, fit
+from worker.learning.training import OneRateSchedule, Parts, Schedule, fit
 from worker.learning.units.resize import (
     UnitMask,
     duplicate,
@@ -53,7 +53,7 @@ FIT_SHARE, RETRAIN_SHARE, EXPAND_SHARE, SPLIT_SHARE = 0.15, 0.45, 0.2, 0.2  # of
 
 
 class DenParams(StrategyParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=4e-3)
+    schedule: OneRateSchedule = Schedule(steps=1000, learning_rate=4e-3)
     column_l1: float = Field(
         0.25,
         ge=0,

@@ -17,7 +17,7 @@ from worker.learning.replay_losses import ReplayMatch
 from worker.learning.slots import with_new_labels
 from worker.learning.sources import generative_replay, real_examples
 from worker.learning.strategy import Examples, TrainingContext, strategy
-from worker.learning.training import Schedule
+from worker.learning.training import OneRateSchedule, Schedule
 from worker.learning.units.halving import (
     ParameterPrice,
     Sources,
@@ -33,7 +33,7 @@ TAYLOR_EXAMPLES = 2000
 
 
 class RecParams(RehearsalParams):
-    schedule: Schedule = Schedule(steps=1000, learning_rate=1e-2)
+    schedule: OneRateSchedule = Schedule(steps=1000, learning_rate=1e-2)
     replay_match: ReplayMatch = "function"
     ewc_strength: EwcStrength = 1.0
     fisher_examples: FisherExamples = 10_000
