@@ -47,13 +47,12 @@ def with_scaled_weights(checkpoint: Checkpoint, factor: float) -> Checkpoint:
     return Checkpoint(checkpoint.spec, weights, checkpoint.labels)
 
 
-def test_exact_forgetting_has_a_fisher_though_there_was_nothing_to_learn_again(
+def test_exact_forgetting_computes_no_fisher_where_there_is_nothing_to_learn_again(
     two_labels: Checkpoint,
 ) -> None:
-    """Without EWC too: the next training finds a Fisher, as after every forget (a receipt says so)."""
     ancestor = two_labels.with_status(["rows"], "forgotten")
-    after, _ = forget_exactly(two_labels, Ancestry(ancestor), "rows", ewc_strength=0.0)
-    assert after.fisher is not None
+    after, _ = forget_exactly(two_labels, Ancestry(ancestor), "rows", ewc_strength=1.0)
+    assert after.fisher is None, "no penalty uses it, and no version is stored with it"
     assert list(after.retained) == ["columns"]
 
 

@@ -45,7 +45,9 @@ def forget(
     start = in_slots_of(target, ancestor)
     old = sorted(target.retained[name] for name in target.retained if name in ancestor.retained)
     start = with_mean_embeddings(start, [target.retained[name] for name in missing], old)
-    if old and (params.ewc_strength > 0 or not images):  # learning computes it at its end in any case
-        start = with_fisher_over(start, old, context, examples=params.fisher_examples)
     context.outcome.guarantee = "exact"
-    return learn_with_rehearsal(start, images, old, params, context) if images else start
+    if not images:
+        return start
+    if old and params.ewc_strength > 0:
+        start = with_fisher_over(start, old, context, examples=params.fisher_examples)
+    return learn_with_rehearsal(start, images, old, params, context)
