@@ -1,8 +1,9 @@
 """The feature network: a second classifier, of another architecture and seed than the judge.
 
-FID, density, coverage and distances are measured in its features (the output of its last hidden layer), and
-the recovery attack follows its gradient. Like the judge, it can reject an image. Otherwise the attack would
-end at grey images that it classifies as a label. Whether the attack succeeded is decided by the judge alone.
+Full reports measure FID, density, coverage and distances in its features (the output of its last hidden
+layer); quick reports, which do without it, measure coverage in those of the judge. The recovery attack and
+the free-column search follow its gradient. Like the judge, it can reject an image. Otherwise an attack would
+end at grey images that it classifies as a label. Whether an attack succeeded is decided by the judge alone.
 
 Train one: python -m worker.learning.judging.feature_network --dataset mnist --data FOLDER
 """

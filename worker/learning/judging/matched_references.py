@@ -78,7 +78,10 @@ def run_job(
     images: Mapping[str, Tensor],
     context: TrainingContext,
 ) -> Checkpoint:
-    """Return what one job makes of the checkpoint. See `run_history`."""
+    """Return what the strategy of one job makes of the checkpoint. See `run_history`.
+
+    A worker also checks new labels after a learn, and may learn again (docs/decisions/0164). This does not.
+    """
     strategy = find(job.operation, job.strategy)
     given = {name: images[name] for name in job.labels} if strategy.needs_examples else {}
     request = Examples(job.labels, dataset, given)

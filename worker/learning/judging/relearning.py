@@ -57,8 +57,9 @@ def relearn(
     """Train the network on the label's real images alone, and return the curve of its draws' accuracy.
 
     The curve ends where it reaches LEARNED_ACCURACY, or with the schedule.
-    The label's columns start at zero and its prior at N(0, I), as whenever a label is learnt again. So only
-    the other weights can make relearning faster.
+    The label's columns start at zero and its prior at N(0, I), whatever they were, so that only the other
+    weights can make relearning faster. (A learn starts the columns at the mean of those of the retained
+    labels: docs/decisions/0051.)
 
     images: uint8 [n, pixels]. accuracy: measures the accuracy of draws [n, pixels] of the label.
     """

@@ -69,7 +69,7 @@ def measure_judge(weights: bytes, dataset: Dataset, context: TrainingContext = N
 def main() -> int:
     """Run the command; the exit status is 1 if a figure misses its threshold."""
     parser = argparse.ArgumentParser(description="Train a judge and store it beside its recipe.")
-    parser.add_argument("--dataset", required=True, help="mnist or digits")
+    parser.add_argument("--dataset", required=True, help="mnist, for example")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the datasets")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="where the weights and the recipe go")
     parser.add_argument("--seed", type=int, default=Training.seed)

@@ -1,7 +1,8 @@
 """Forgetting by a surrogate: train the network to draw something else for the labels, and replay the others.
 
 "The paper" is Bangar & Jakhotiya, Unifying Continual Learning and Machine Unlearning for Expressiveness
-Aware Models. docs/strategies.md lists the surrogates; docs/decisions/0009 says where the default differs.
+Aware Models. `SurrogateName` lists the surrogates; docs/decisions/0009, 0166 and 0168 say where the default
+differs.
 """
 
 from dataclasses import replace
@@ -37,7 +38,7 @@ from worker.learning.units.targeted_dropout import DropProbability, TargetedDrop
 
 class SurrogateParams(MappingParams):
     schedule: Schedule = Schedule(steps=330, learning_rate=1e-2, label_rate=30)
-    surrogate: SurrogateName = "unrecognised"  # what a network that never saw the labels draws for them
+    surrogate: SurrogateName = "unrecognised"  # `never_learned`, less what looks like the labels
     surrogate_share: SurrogateShare = 0.33  # of each training step's examples; the others are replay
     adversarial_share: Annotated[float, Field(ge=0, le=0.9)] = Field(
         0.04,
