@@ -162,7 +162,7 @@ def main() -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="train for a few steps only: takes a minute instead of several, and the images are poor",
+        help="train for a few steps only: takes less time, and the images are poor",
     )
     quick = parser.parse_args().quick
     console = Console(highlight=False)
