@@ -1,7 +1,7 @@
 """Measure the full report: the quick one, and quality, forgetting and capacity compared with references.
 
-This takes minutes, most of them to train the references. A figure that cannot be measured, because data or a
-judge is missing, has the reason instead of a value.
+This takes a minute or more, much of it to train the references. A figure that cannot be measured, because
+data or a judge is missing, has the reason instead of a value.
 """
 
 from collections.abc import Iterator, Mapping
