@@ -60,12 +60,11 @@ class Neighbourhoods:
         """
         return self.covered_by_sets(drawn, min(len(self.real), len(drawn))).mean().item()
 
-    def density(self, drawn: Tensor) -> float:
-        """Return the mean number of neighbourhoods a draw lies in, divided by k; about 1 for real images."""
-        return self.depths(drawn).mean().item()
-
     def depths(self, drawn: Tensor) -> Tensor:
-        """Return in how many neighbourhoods each draw lies, divided by k, [m]."""
+        """Return in how many neighbourhoods each draw lies, divided by k, [m].
+
+        The mean is the density, about 1 for real images.
+        """
         within = torch.cdist(self.real, drawn) <= self.radii[:, None]
         return within.float().sum(dim=0) / self.k
 
