@@ -72,7 +72,7 @@ class Schedule(StrategyParams):
     )
 
 
-LEARN_SCHEDULE = Schedule(steps=700, learning_rate=1.4e-2, shape="linear", beta2=0.98, encoder_rate=0.5)
+LEARN_SCHEDULE = Schedule(steps=700, learning_rate=1.2e-2, shape="linear", beta2=0.98, encoder_rate=0.35)
 """How a network learns from real images by default, alone or with replay (docs/decisions/0169 and 0170)."""
 
 
