@@ -160,6 +160,8 @@ def test_edges_divide_standard_normal_numbers_by_the_weights_and_never_choose_an
     assert edges[2] == math.inf
     thirds = component_edges(torch.tensor([1 / 3, 1 / 3, 1 / 3, 0.0]))
     assert thirds[2] == math.inf, "a sum of weights just below one must not reach the unused component"
+    emptied = component_edges(torch.tensor([1 / 3, 1 / 3, 1 / 3, 1e-12]))
+    assert emptied[2] == math.inf, "a sum of rounded weights just above one is no probability"
 
 
 def test_the_divergence_from_a_mixture_bounds_the_exact_one_and_is_exact_far_from_the_others() -> None:

@@ -190,7 +190,8 @@ def component_edges(weight: Tensor) -> Tensor:
     A number above j of the edges, which rise, belongs to component j: the share w_j of all numbers does.
     """
     after = weight.double().flip(-1).cumsum(-1).flip(-1)[..., 1:]
-    edges: Tensor = torch.special.ndtri(weight.double().cumsum(-1)[..., :-1])
+    before = weight.double().cumsum(-1)[..., :-1].clamp(max=1)  # rounded weights may sum to a little more
+    edges: Tensor = torch.special.ndtri(before)
     return edges.masked_fill(after == 0, math.inf).float()
 
 
