@@ -1,13 +1,16 @@
 """The published decoder draws what the network draws, and carries nothing else."""
 
+from dataclasses import replace
+
 import numpy
 import onnxruntime
+import pytest
 import torch
 
-from tests.learning.tiny import CPU, labels, run
+from tests.learning.tiny import CPU, NETWORKS, labels, run
 from worker.learning.checkpoint import Checkpoint, Spec
 from worker.learning.export import decoder_onnx, network_onnx
-from worker.learning.networks import Architecture, build, make_blank, with_weights
+from worker.learning.networks import Architecture, blank, build, make_blank, with_weights
 from worker.learning.networks.mlp import Mlp, MlpParams
 from worker.learning.networks.network import Network
 from worker.learning.slots import with_slots
@@ -20,6 +23,18 @@ def session(data: bytes) -> onnxruntime.InferenceSession:
 def test_the_exported_decoder_draws_what_the_network_draws(learnt: Checkpoint) -> None:
     for checkpoint in (learnt, run("resize", "expand", learnt, labels(), share=0.5)):
         assert_draws_alike(decoder_onnx(checkpoint), build(checkpoint, CPU))
+
+
+@pytest.mark.parametrize("architecture", sorted(NETWORKS))
+def test_the_exported_decoder_chooses_the_component_of_a_mixture_as_the_network_does(
+    architecture: str,
+) -> None:
+    start = with_slots(blank(NETWORKS[architecture], seed=0, pixels=64), ["a", "b"], "none", "permanent")
+    weights = {name: tensor.clone() for name, tensor in start.weights.items()}
+    weights["prior_weight"][1] = torch.tensor([0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0])
+    weights["prior_mean"][1] = 3 * torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    checkpoint = replace(start, weights=weights)
+    assert_draws_alike(decoder_onnx(checkpoint), build(checkpoint, CPU))
 
 
 def assert_draws_alike(data: bytes, network: Network) -> None:
