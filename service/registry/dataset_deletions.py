@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from service.registry import artifact_references
 from service.registry.artifacts import Artifacts, FileContent
 from service.registry.database import now
-from service.registry.datasets import IMAGE_BYTES, find_deletion
+from service.registry.datasets import IMAGE_BYTES, SAME_UNDER_TWO_LABELS, find_deletion
 from service.registry.errors import DatasetInUse, UnknownDataset, UnknownDatasetLabel
 from service.registry.tables import (
     UNFINISHED_STATES,
@@ -101,11 +101,14 @@ def withdraw(
 def _without_labels(
     warnings: Sequence[Mapping[str, Any]] | None, names: Collection[str]
 ) -> list[dict[str, Any]] | None:
-    """Return the warnings that are about other labels, too, without these labels."""
+    """Return the warnings that are about other labels, too, without these labels.
+
+    An image under several labels is one under a single label when the others are deleted.
+    """
     if warnings is None:
         return None
     left = [{**one, "labels": [name for name in one["labels"] if name not in names]} for one in warnings]
-    return [one for one in left if one["labels"]]
+    return [one for one in left if len(one["labels"]) >= (2 if one["code"] == SAME_UNDER_TWO_LABELS else 1)]
 
 
 def find_unfinished(session: Session) -> list[str]:

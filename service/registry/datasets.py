@@ -14,6 +14,8 @@ from service.registry.tables import DEFAULT_PROJECT, DatasetDeletionRow, Dataset
 IMAGE_BYTES = 28 * 28
 EVERY = 5
 """Of a label without test images of its own, every image with a number divisible by this is held out."""
+SAME_UNDER_TWO_LABELS = "same_under_two_labels"
+"""The code of the warning that is about several labels together, and not about each of them."""
 
 _ALL = select(DatasetRow).where(DatasetRow.project_id == bindparam("project")).order_by(DatasetRow.name)
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from service.registry.datasets import SAME_UNDER_TWO_LABELS
 from service.requests.invalid_upload import PIXELS, SIDE, InvalidUpload
 from service.requests.upload_notes import Note
 
@@ -27,7 +28,6 @@ INVERTED = 0.1
 MNIST and Fashion-MNIST has one."""
 DIM = 128
 """A label whose brightest pixel is below this is dim. Ink of MNIST has 255."""
-SAME_UNDER_TWO_LABELS = "same_under_two_labels"
 REPEATED = 0.1
 """The share of a label's images that may be copies of others without a warning."""
 

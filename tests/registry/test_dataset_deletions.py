@@ -82,6 +82,7 @@ def test_warnings_are_no_longer_about_a_label_whose_images_are_deleted(registry:
     warnings = [
         {"code": "dim", "detail": "dark", "labels": ["a", "b"]},
         {"code": "inverted", "detail": "bright", "labels": ["a"]},
+        {"code": "same_under_two_labels", "detail": "1 image is under several labels", "labels": ["a", "b"]},
     ]
     facts = datasets.UploadFacts(held_out={"a": 2, "b": 3}, warnings=warnings)
     with registry.database.transaction() as session:
