@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from experiments.training_setup import CPU, params_of, shortened_schedule
+from experiments.training_setup import CPU, PUBLISHED, params_of, shortened_schedule
 from worker.learning import drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.datasets import Dataset
@@ -21,6 +21,7 @@ from worker.learning.prior import reset_prior
 from worker.learning.retraining import train_from_scratch
 from worker.learning.slots import with_slots
 from worker.learning.strategy import Examples, StrategyParams, TrainingContext
+from worker.learning.training import LEARN_SCHEDULE
 from worker.learning.units.removal import (
     least_important_units,
     measure_curvature,
@@ -89,12 +90,19 @@ def _learnt_by_replay(given: Given) -> Checkpoint:
     return given.run("learn", "replay_ewc", **_schedule_of(given, "hypernetwork"))
 
 
-def _learnt_from_draws(given: Given) -> Checkpoint:
-    """Learn the temporary labels from draws of their isolated networks, as if these were real images."""
-    images = _drawn(given.start, given.request.labels)
-    request = replace(given.request, dataset=given.dataset.name, images=images)
-    start = replace(given.start, isolated=())
-    return replace(given, start=start, request=request).run("learn", "replay_ewc")
+def _learnt_from_draws(**params: Any) -> Callable[[Given], Checkpoint]:
+    """Make a control that learns temporary labels from draws of their networks, as if these were real images.
+
+    params: of `replay_ewc`.
+    """
+
+    def run(given: Given) -> Checkpoint:
+        images = _drawn(given.start, given.request.labels)
+        request = replace(given.request, dataset=given.dataset.name, images=images)
+        start = replace(given.start, isolated=())
+        return replace(given, start=start, request=request).run("learn", "replay_ewc", **params)
+
+    return run
 
 
 def _drawn(checkpoint: Checkpoint, labels: tuple[str, ...]) -> dict[str, torch.Tensor]:
@@ -148,7 +156,7 @@ def _pruned_only(given: Given) -> Checkpoint:
     """Prune as `surrogate` does and match the retained labels, without a surrogate for the others."""
     params: Any = given.params("forget", "surrogate")
     target = _with_empty_priors(given)
-    draws = replay_sample(target, TAYLOR_DRAWS, given.context)
+    draws = replay_sample(target, params.taylor_examples, given.context)
     curvature = measure_curvature(build(target, CPU), draws, given.context)
     share = 1 - sum(map(sum, given.result.widths.values())) / sum(map(sum, target.widths.values()))
     smaller = remove_units(target, least_important_units(curvature, share, "layer"), curvature)
@@ -190,20 +198,27 @@ def _random_units(given: Given) -> UnitMask:
     return removed
 
 
-def _expanded_at_random(given: Given) -> Checkpoint:
-    """Add as many units with small random weights on both sides, as the code of the paper does."""
-    params: Any = given.params("resize", "expand")
-    generator = given.context.generator("random expansion")
-    larger = grow(given.start, params.share, generator)
-    weights = dict(larger.weights)
-    for layer in prunable_layers(given.start):
-        old = width(given.start, layer)
-        incoming, outgoing = f"{layer.name}.weight", f"{layer.following}.weight"
-        for name, part in ((incoming, (slice(old, None),)), (outgoing, (slice(None), slice(old, None)))):
-            weights[name] = weights[name].clone()
-            shape = weights[name][part].shape
-            weights[name][part] = PAPER_CODE_SCALE * torch.randn(shape, generator=generator)
-    return replace(larger, weights=weights)
+def _expanded_at_random(**given_params: Any) -> Callable[[Given], Checkpoint]:
+    """Make a control that adds units with small random weights on both sides, as the code of the paper does.
+
+    given_params: of `expand`.
+    """
+
+    def run(given: Given) -> Checkpoint:
+        params: Any = given.params("resize", "expand", **given_params)
+        generator = given.context.generator("random expansion")
+        larger = grow(given.start, params.share, generator)
+        weights = dict(larger.weights)
+        for layer in prunable_layers(given.start):
+            old = width(given.start, layer)
+            incoming, outgoing = f"{layer.name}.weight", f"{layer.following}.weight"
+            for name, part in ((incoming, (slice(old, None),)), (outgoing, (slice(None), slice(old, None)))):
+                weights[name] = weights[name].clone()
+                shape = weights[name][part].shape
+                weights[name][part] = PAPER_CODE_SCALE * torch.randn(shape, generator=generator)
+        return replace(larger, weights=weights)
+
+    return run
 
 
 def _expanded_without_a_search(given: Given) -> Checkpoint:
@@ -227,6 +242,14 @@ SHORT = "2,500 steps of 128"
 HALF_OF_UNITS, MOST_UNITS = "half of the units", "70 % of the units"
 LARGER_SHARES: Mapping[str, Params] = {HALF_OF_UNITS: {"share": 0.5}, MOST_UNITS: {"share": 0.7}}
 SHORTENED: Params = {"schedule": shortened_schedule(2500), "fisher_examples": 10_000}
+QUARTER, TENTH = "a quarter of the steps", "a tenth of the steps"
+FEWER_STEPS: Mapping[str, Params] = {
+    QUARTER: {"schedule": {"steps": LEARN_SCHEDULE.steps // 4}},
+    TENTH: {"schedule": {"steps": LEARN_SCHEDULE.steps // 10}},
+}
+TWICE, FOUR_TIMES = "twice as many units", "four times as many units"
+MORE_UNITS: Mapping[str, Params] = {TWICE: {"share": 1}, FOUR_TIMES: {"share": 3}}
+WEAKER_EWC = "2,500 steps of 128, EWC a tenth as strong"
 VARIANTS: Mapping[Key, Mapping[str, Params]] = {
     ("learn", "den"): {
         "half of the embeddings' squared norm": {"embedding_share": 0.5},
@@ -236,9 +259,18 @@ VARIANTS: Mapping[Key, Mapping[str, Params]] = {
         "penalties a fifth as strong": {"common_subset": 0.2, "new_l1": 0.004},
         "the l1 penalty alone": {"common_subset": 0},
     },
+    ("learn", "merge"): FEWER_STEPS,
+    ("learn", "replay_ewc"): {
+        "a quarter more units": {"expand_share": 0.25},
+        "twice as many units": {"expand_share": 1},
+    },
     ("forget", "dampening"): {AS_PUBLISHED: {"alpha": 10, "repair": False}},
     ("forget", "saliency"): {HALF: {"share": 0.5}},
-    ("forget", "selective_amnesia"): {SHORT: SHORTENED},
+    ("forget", "selective_amnesia"): {
+        SHORT: SHORTENED,
+        WEAKER_EWC: {**SHORTENED, "ewc_strength": PUBLISHED.ewc_strength / 10},
+    },
+    ("resize", "expand"): MORE_UNITS,
     ("resize", "targeted_dropout_prune"): LARGER_SHARES,
     ("resize", "taylor_prune"): LARGER_SHARES,
 }
@@ -262,10 +294,13 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
         Control("replay and EWC instead (`replay_ewc` on `hyper`)", run=_learnt_by_replay),
     ),
     ("learn", "isolated"): (Control("the labels share the main network (`finetune`)", run=_finetuned),),
-    ("learn", "merge"): (
+    ("learn", "merge"): tuple(
         Control(
-            "the isolated networks' draws are learnt as real images (`replay_ewc`)", run=_learnt_from_draws
-        ),
+            "the isolated networks' draws are learnt as real images (`replay_ewc`)",
+            run=_learnt_from_draws(**params),
+            variant=variant,
+        )
+        for variant, params in {"": {}, **FEWER_STEPS}.items()
     ),
     ("learn", "rec"): (
         Control("no penalties", {"common_subset": 0, "new_l1": 0}),
@@ -313,7 +348,12 @@ CONTROLS: Mapping[Key, tuple[Control, ...]] = {
         Control("no adversary", {"adversarial_share": 0}),
     ),
     ("resize", "auto"): (Control(AT_RANDOM, run=_random_units_removed("auto")),),
-    ("resize", "expand"): (Control("new units with random weights on both sides", run=_expanded_at_random),),
+    ("resize", "expand"): tuple(
+        Control(
+            "new units with random weights on both sides", run=_expanded_at_random(**params), variant=variant
+        )
+        for variant, params in {"": {}, **MORE_UNITS}.items()
+    ),
     ("resize", "search"): (Control("a fixed share is added (`expand`)", run=_expanded_without_a_search),),
     ("resize", "targeted_dropout_prune"): tuple(
         control
