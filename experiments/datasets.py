@@ -44,6 +44,7 @@ from experiments.independent_classifier import (
 )
 from experiments.running import Cache, OnStep, Result, Trial
 from experiments.training_setup import CPU, QUICK_DIVISOR, DatasetArchive, examples_of, params_of
+from service.requests.invalid_upload import InvalidUpload
 from worker.learning import drawing, strategy
 from worker.learning.checkpoint import Checkpoint
 from worker.learning.judging.coverage import NEIGHBOURS, Neighbourhoods, RelativeCoverage, sample_images
@@ -98,7 +99,12 @@ def main() -> None:
 
 def _chosen(options: argparse.Namespace, parser: argparse.ArgumentParser) -> list[Case]:
     if options.upload is not None:
-        return [upload_case(options.upload)]
+        case = upload_case(options.upload)
+        try:
+            case.load(options.upload.parent)
+        except (OSError, InvalidUpload) as error:
+            parser.error(f"{options.upload}: {error}")
+        return [case]
     known = all_cases()
     names = options.only or list(known)
     if unknown := sorted(set(names) - set(known)):

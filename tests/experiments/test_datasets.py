@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments.dataset_cases import CaseImages, all_cases, turn, upload_case
-from experiments.datasets import Scorer, Step, steps_of, summarize
+from experiments.datasets import Scorer, Step, main, steps_of, summarize
 from experiments.datasets_page import page, read_result
 from experiments.independent_classifier import restore_classifier, train_classifier
 from experiments.running import Result
@@ -89,6 +89,17 @@ def test_a_file_is_measured_as_the_api_would_split_it(tmp_path: Path) -> None:
     images = case.load(Path())
     assert (case.name, images.dataset.labels) == ("letters", ("a", "b"))
     assert [len(split["a"]) for split in (images.seen, images.unseen)] == [16, 4]
+
+
+def test_a_file_that_is_no_upload_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "letters.npz"
+    np.savez(file, images=np.zeros((4, 28, 28), np.uint8), labels=np.arange(3))
+    monkeypatch.setattr("sys.argv", ["datasets", "--upload", str(file)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"error: {file}: " in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
