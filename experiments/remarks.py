@@ -1,6 +1,6 @@
 """What to know of results that are shown, such as what has changed since they were measured."""
 
-_OLDER = "**These figures are older than the present defaults**: a learn took 1,000 steps (decision 0169)"
+_OLDER = "**These figures are older than the present defaults**: a learn took 1,000 steps (0169, 0170)"
 _BEFORE_ADVERSARY = f"{_OLDER}, and a forget trained without an adversary (0168)."
 _BEFORE_MIXTURES = (
     f"{_OLDER}, a forget twice the time (0160) and trained without an adversary (0168), a label had one "
