@@ -115,11 +115,13 @@ went through the history of the candidate, in which the images of another label 
 forgot this stand-in by the same strategy. So a gap to retrained references alone shows that the networks were
 trained differently; a gap to matched references shows that something of the label is left.
 
-The network has learned eight labels, five and then three, and the stand-ins are the other two. `before` is
-that network (row `nothing`), in which every attack has to find the label. A gap is positive if the candidate
-shows more of the label than the references do; its interval is over labels, each the mean over its seeds,
-because these have the same references. `between two` is the largest difference between two references, the
-mean over labels. `beyond` counts the networks whose gap is larger than that of their references, and names
+The network has learned eight labels, five and then three, and the stand-ins are the other two; these are
+forgotten from a second network, which learned them in place of two others. No job of the audit checks its new
+labels and learns them again, as a worker does. `before` is the network (row `nothing`), in which every attack
+has to find the label. A gap is positive if the candidate shows more of the label than the references do; its
+interval is over labels, each the mean over its seeds, because these have the same references. `between two`
+is the largest difference between two references, the mean over labels. `beyond` counts the networks whose gap
+is larger than that of their references, and names
 their labels, with how many seeds. The last column is one more matched reference, beside the others. The
 figures are:
 

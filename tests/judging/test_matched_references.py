@@ -7,7 +7,7 @@ import torch
 
 from tests.learning.tiny import NETWORKS, TinyArchive, brief, context, labels, stripes
 from worker.learning.checkpoint import Checkpoint, Label
-from worker.learning.judging.matched_references import Job, StandInArchive, run_history
+from worker.learning.judging.matched_references import Job, StandInArchive, run_job
 from worker.learning.networks import blank
 from worker.learning.strategy import TrainingContext, find
 
@@ -31,20 +31,22 @@ def with_stand_in() -> TrainingContext:
 def reference(rows: str) -> Checkpoint:
     """What the jobs make of a blank network if the label `rows` has the images of another one."""
     images = {"rows": stripes(rows), "columns": stripes("columns"), "frame": stripes("frame")}
-    start = blank(NETWORKS["mlp"], seed=0, pixels=64)
-    return run_history(start, JOBS, "stripes", images, with_stand_in())
+    made, trainer = blank(NETWORKS["mlp"], seed=0, pixels=64), with_stand_in()
+    for number, one in enumerate(JOBS):
+        made = run_job(made, one, "stripes", images, trainer.with_seed_for(f"job {number}"))
+    return made
 
 
-def test_a_history_without_stand_in_is_its_jobs_one_after_another() -> None:
+def test_a_job_without_a_stand_in_is_what_its_strategy_makes() -> None:
     start = blank(NETWORKS["mlp"], seed=0, pixels=64)
     images = {"rows": stripes("rows"), "columns": stripes("columns")}
-    found = run_history(start, JOBS[:1], "stripes", images, context())
+    found = run_job(start, JOBS[0], "stripes", images, context())
     strategy = find("learn", "replay_ewc")
     by_hand = strategy.run(
         start,
         replace(labels("rows", "columns"), images=images),
         strategy.Params(**brief(strategy)),
-        context().with_seed_for("job 0"),
+        context(),
     )
     assert found.to_bytes() == by_hand.to_bytes()
 

@@ -6,7 +6,7 @@ A matched reference repeats the whole history with the images of another label, 
 label's, and then forgets this stand-in (docs/decisions/0154).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -52,25 +52,6 @@ class StandInArchive:
         return self.stand_in if label.name == self.label else label
 
 
-def run_history(
-    start: Checkpoint,
-    jobs: Sequence[Job],
-    dataset: str,
-    images: Mapping[str, Tensor],
-    context: TrainingContext,
-) -> Checkpoint:
-    """Return what the jobs make of `start`, one after another, each with a seed derived from the context's.
-
-    images: label -> uint8 [n, pixels], of every label that a job learns. For a matched reference, give the
-    stand-in's images under the label's name, so that it has the label's slot, and a `StandInArchive` in the
-    context.
-    """
-    checkpoint = start
-    for number, job in enumerate(jobs):
-        checkpoint = run_job(checkpoint, job, dataset, images, context.with_seed_for(f"job {number}"))
-    return checkpoint
-
-
 def run_job(
     checkpoint: Checkpoint,
     job: Job,
@@ -78,8 +59,11 @@ def run_job(
     images: Mapping[str, Tensor],
     context: TrainingContext,
 ) -> Checkpoint:
-    """Return what the strategy of one job makes of the checkpoint. See `run_history`.
+    """Return what the strategy of one job makes of the checkpoint.
 
+    images: label -> uint8 [n, pixels], of every label that the job learns. For a matched reference, give the
+    stand-in's images under the label's name, so that it has the label's slot, and a `StandInArchive` in the
+    context.
     A worker also checks new labels after a learn, and may learn again (docs/decisions/0164). This does not.
     """
     strategy = find(job.operation, job.strategy)
