@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 ATTEMPTS: Mapping[tuple[str, str], str] = {
     ("learn", "replay_ewc"): """
-    Replay keeps the old labels; EWC adds a little coverage. That the network grows adds nothing that eight
-    labels of MNIST show. It grows for models that go on to learn many labels, and its width follows the
-    number of labels that it holds (docs/decisions/0149). No other form of growth was tried.
+    Replay keeps the old labels. EWC beside it adds nothing that these figures show, and neither does growth.
+    Three forms of growth were tried, which stand in the table: the default one, a quarter more units, and
+    twice as many. The network grows for models that go on to learn many labels, and its width follows the number of
+    labels that it holds (docs/decisions/0149).
     """,
     ("learn", "hypernetwork"): """
     The penalty keeps the labels of earlier jobs without their images or draws, which is its purpose. Replay
@@ -15,8 +16,9 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     """,
     ("learn", "den"): """
     Retraining is selective where labels enter: the findings say which share of the units and of the
-    weights it reaches. In accuracy and coverage that adds nothing here: replay protects the old labels
-    as well when every unit is retrained, and what is not reached cannot serve the new labels. Three
+    weights it reaches. In accuracy and coverage that adds nothing here, and the new labels are drawn a
+    little worse: replay protects the old labels as well when every unit is retrained, and what is not
+    reached cannot serve the new labels. Three
     forms were tried, which stand in the table: the share 0.9 of the embeddings' squared norm, half of
     it, and a stronger l1 penalty without such a threshold.
     """,
@@ -34,7 +36,8 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     """,
     ("learn", "merge"): """
     To match what the isolated networks draw and encode gives the same here as to learn their draws as if they
-    were real images. Both copy the isolated networks well. No other form was tried.
+    were real images. Both copy the isolated networks well. Three lengths were tried, which stand in the
+    table: the default one, a quarter and a tenth of it. In a tenth, learning draws covers more.
     """,
     ("forget", "dampening"): """
     Three forms were tried: the published one, in which nothing is trained, which costs coverage; a
@@ -50,7 +53,12 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     ("forget", "selective_amnesia"): """
     In its short form EWC keeps some of the forgotten label, and what stays is held by replay alone: the
     penalty keeps weights that drew the label. The published number of steps forgets, and takes 9 minutes. Its
-    controls would take as long, and were not run. Two forms were tried, which stand in the table.
+    controls would take as long, and were not run. Three forms were tried, which stand in the table: the
+    published one, the short one, and the short one with a penalty a tenth as strong.
+    """,
+    ("forget", "surrogate"): """
+    What the adversary adds cannot be seen in draws of the label. It shows in attacks on the weights
+    (docs/decisions/0168).
     """,
     ("resize", "targeted_dropout_prune"): """
     Training under dropout makes the small units dispensable: without it, their removal costs most of the
@@ -61,8 +69,12 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     """,
     ("resize", "expand"): """
     Units with small random weights on both sides, as in the code of the paper, change the draws too little to
-    be measured. What the function-preserving form adds is that they do not change at all. No other form was
-    tried.
+    be measured. What the function-preserving form adds is that they do not change at all. Three sizes were
+    tried, which stand in the table: a tenth more units, twice and four times as many.
+    """,
+    ("resize", "search"): """
+    The search finds that more units bring too little for their number, and adds none here. So the network is
+    smaller than with a fixed share, and draws as well.
     """,
 }
 """Operation and name of a strategy -> a paragraph: what was tried, and what came of it."""
