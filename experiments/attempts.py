@@ -6,8 +6,8 @@ ATTEMPTS: Mapping[tuple[str, str], str] = {
     ("learn", "replay_ewc"): """
     Replay keeps the old labels. EWC beside it adds nothing that these figures show, and neither does growth.
     Three forms of growth were tried, which stand in the table: the default one, a quarter more units, and
-    twice as many. The network grows for models that go on to learn many labels, and its width follows the number of
-    labels that it holds (docs/decisions/0149).
+    twice as many. The network grows for models that go on to learn many labels, and its width follows the
+    number of labels that it holds (docs/decisions/0149).
     """,
     ("learn", "hypernetwork"): """
     The penalty keeps the labels of earlier jobs without their images or draws, which is its purpose. Replay
