@@ -224,7 +224,8 @@ def test_guesses_of_keys_have_a_limit_before_the_database_is_asked(tmp_path: Pat
                 allowed = 2 * rate + rate * (time.monotonic() - began) + 1
                 assert {answer.status_code for answer in answers} <= {401, 429}
                 assert looked_up() - before <= allowed < guesses
-                assert answers[-1].headers["Retry-After"] == "1"
+                refused = [answer for answer in answers if answer.status_code == 429]
+                assert {answer.headers["Retry-After"] for answer in refused} == {"1"}
         assert known.get("/v1/models").status_code == 200
 
 
