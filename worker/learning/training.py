@@ -114,8 +114,8 @@ def fit(
 
     phase: the name under which progress is reported, as a gerund ("learning").
     proximal: takes the proximal step of a penalty that has no gradient at zero. It is called after every step
-        of the optimiser with the learning rate r of that step; for mu |theta|_1 it moves each value by r * mu
-        towards zero.
+        of the optimiser with the learning rate r of that step, without `label_rate` and `encoder_rate`; for
+        mu |theta|_1 it moves each value by r * mu towards zero.
     after_step: runs at the end of every step, for example to restore weights that must not change.
     is_done: asked after every step; if it says so, the training ends before its last step.
     changed: what the loss or `after_step` changes from step to step, besides the network and the random
@@ -147,7 +147,10 @@ def fit(
 
 
 def _by_rate(named: Mapping[str, Tensor], schedule: Schedule) -> dict[float, list[Tensor]]:
-    """Group weights by their learning rate, divided by that of the schedule."""
+    """Group weights by their learning rate, divided by that of the schedule.
+
+    Those of the encoder have names that begin with "encoder."; those of label embeddings end with ".label".
+    """
     groups: dict[float, list[Tensor]] = {}
     for name, tensor in named.items():
         share = schedule.encoder_rate if name.startswith("encoder.") else 1.0
